@@ -1,0 +1,3 @@
+"""WalT: a reproducible network testbed."""
+
+__version__ = "11.0"

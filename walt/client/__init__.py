@@ -1,0 +1,1 @@
+"""The walt command: standard library only on its ordinary path."""

@@ -1,0 +1,89 @@
+"""Errors that people and programs meet, with their wire code and exit status.
+
+Each class takes ONE string: the sentence shown to the user, which says what
+happened and what to do. The wire code is what AMP peers see.
+"""
+
+from typing import Dict, Type
+
+
+class WaltError(Exception):
+    """Base of every declared error; exit status 1."""
+
+    code = "WALT_ERROR"
+    exit_status = 1
+
+
+class NotFound(WaltError):
+    """A device, image, stream or file that does not exist."""
+
+    code = "NOT_FOUND"
+
+
+class Invalid(WaltError):
+    """A value that breaks a rule: name, setting, set, date, address."""
+
+    code = "INVALID"
+
+
+class Busy(WaltError):
+    """Another task holds the object; try again later."""
+
+    code = "BUSY"
+
+
+class Conflict(WaltError):
+    """The object exists already, or is in use."""
+
+    code = "CONFLICT"
+
+
+class Denied(WaltError):
+    """The caller may not do this (design D7)."""
+
+    code = "DENIED"
+
+
+class VersionMismatch(WaltError):
+    """Client and server speak different versions; the text tells how to upgrade."""
+
+    code = "VERSION_MISMATCH"
+
+
+class Unavailable(WaltError):
+    """A service, node or registry that does not answer."""
+
+    code = "UNAVAILABLE"
+
+
+class CommandFailed(WaltError):
+    """An external program failed; the text holds its last words."""
+
+    code = "COMMAND_FAILED"
+
+
+class LimitExceeded(WaltError):
+    """A value or a count above a documented limit."""
+
+    code = "LIMIT_EXCEEDED"
+
+
+class InternalError(WaltError):
+    """A bug: the server logged the details under the reference given."""
+
+    code = "INTERNAL"
+
+
+class ConfigurationError(WaltError):
+    """server.conf is wrong; the text lists every error, one a line."""
+
+    code = "CONFIGURATION"
+
+
+ERRORS: Dict[str, Type[WaltError]] = {
+    cls.code: cls
+    for cls in (
+        WaltError, NotFound, Invalid, Busy, Conflict, Denied, VersionMismatch,
+        Unavailable, CommandFailed, LimitExceeded, InternalError, ConfigurationError,
+    )
+}

@@ -1,0 +1,1 @@
+"""The AMP contract: typed commands, arguments and errors. No I/O."""

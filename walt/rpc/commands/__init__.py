@@ -1,0 +1,1 @@
+"""The AMP commands, one module a domain."""

@@ -1,0 +1,1 @@
+"""The outside world, one package each, implementing the ports of the domains."""

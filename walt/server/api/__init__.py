@@ -1,0 +1,1 @@
+"""AMP responders: check, call one domain method, shape the answer."""

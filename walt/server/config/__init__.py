@@ -1,0 +1,1 @@
+"""server.conf: reading and complete validation."""

@@ -1,0 +1,153 @@
+"""The validated content of server.conf (spec server §8.3, design §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Literal
+
+WALT_NET = "walt-net"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the server keeps its files; everything derives from four directories."""
+
+    state: Path = Path("/var/lib/walt")
+    runtime: Path = Path("/run/walt")
+    cache: Path = Path("/var/cache/walt")
+    log: Path = Path("/var/log/walt")
+
+    @property
+    def rpc_socket(self) -> Path:
+        """The unix socket of the RPC."""
+        return self.runtime / "rpc.sock"
+
+    @property
+    def stream_socket(self) -> Path:
+        """The unix socket of the stream requests."""
+        return self.runtime / "streams.sock"
+
+    @property
+    def nodes(self) -> Path:
+        """The tree of node directories (spec server §1.3)."""
+        return self.state / "nodes"
+
+    @property
+    def images(self) -> Path:
+        """Where images are mounted."""
+        return self.state / "images"
+
+    @property
+    def keys(self) -> Path:
+        """SSH host keys shared by all nodes."""
+        return self.state / "keys"
+
+    def service(self, name: str) -> Path:
+        """Return the directory of the generated configuration of one daemon."""
+        return self.state / "services" / name
+
+    def service_runtime(self, name: str) -> Path:
+        """Return the directory of pid files and sockets of one daemon."""
+        return self.runtime / name
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One entry of `network`: an interface of the server."""
+
+    name: str
+    raw_device: str | None = None
+    vlan: int | None = None
+    ip: IPv4Interface | Literal["dhcp"] | None = None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One entry of `registries` (spec server §5.6)."""
+
+    label: str
+    api: Literal["docker-hub", "docker-registry-v2", "jfrog-artifactory"]
+    description: str = ""
+    host: str = ""
+    port: int = 443
+    protocol: Literal["https", "http", "https-no-verify"] = "https"
+    auth: Literal["basic", "none"] = "basic"
+    repository: str | None = None
+
+
+@dataclass(frozen=True)
+class Vpn:
+    """Section `vpn`; disabled unless complete."""
+
+    enabled: bool = False
+    ssh_entrypoint: str | None = None
+    http_entrypoint: str | None = None
+    boot_mode: Literal["permissive", "enforced"] | None = None
+
+
+@dataclass(frozen=True)
+class Database:
+    """Section `database`: a private embedded cluster, or an external server."""
+
+    mode: Literal["embedded", "external"] = "embedded"
+    dsn: str | None = None
+
+
+@dataclass(frozen=True)
+class Services:
+    """Section `services`."""
+
+    runner: Literal["children", "systemd"] = "children"
+    nfs: Literal["auto", "kernel", "ganesha"] = "auto"
+    nfsd_service_name: str = "nfs-kernel-server.service"
+    http_port: int = 80
+    http_host_port: int = 12380
+
+
+@dataclass(frozen=True)
+class Images:
+    """Section `images`."""
+
+    storage: Literal["private", "system"] = "private"
+    runtime: str | None = None
+    build_isolation: Literal["auto", "oci", "chroot"] = "auto"
+    ulimits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """All of server.conf, validated."""
+
+    paths: Paths
+    networks: Mapping[str, NetworkConfig]
+    namespace: str | None = None
+    registries: tuple[Registry, ...] = (Registry("hub", "docker-hub"),)
+    vpn: Vpn = Vpn()
+    database: Database = Database()
+    services: Services = Services()
+    images: Images = Images()
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    remote_clients: Literal["tls", "open"] = "tls"
+    log_retention_days: int | None = None
+    reconnect_grace: int = 180
+    features: tuple[str, ...] = field(default=("ptp",))
+
+    @property
+    def walt_interface(self) -> IPv4Interface:
+        """The server's address in walt-net, with its prefix."""
+        ip = self.networks[WALT_NET].ip
+        assert isinstance(ip, IPv4Interface)
+        return ip
+
+    @property
+    def server_ip(self) -> IPv4Address:
+        """The server's address in walt-net."""
+        return self.walt_interface.ip
+
+    @property
+    def subnet(self) -> IPv4Network:
+        """The subnet of walt-net."""
+        return self.walt_interface.network

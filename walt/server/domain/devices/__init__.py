@@ -1,0 +1,1 @@
+"""What is on the network: devices, names, sets, settings."""

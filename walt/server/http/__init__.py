@@ -1,0 +1,1 @@
+"""HTTP pages, boot files and the web API."""

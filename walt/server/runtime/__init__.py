@@ -1,0 +1,1 @@
+"""Processes, workers, workflows, ordered services: no word about nodes."""

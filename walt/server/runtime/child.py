@@ -1,0 +1,261 @@
+"""Supervised foreground daemons: start, restart with back-off, reload, stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walt.server.runtime.files import write_atomic
+from walt.server.runtime.process import Launcher, Network, environment, exit_status
+
+_log = Logger()
+
+HEALTHY_AFTER = 10.0  # seconds of life that reset the back-off
+LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """How one daemon is run: a comparable value.
+
+    `stop_signals` are tried in order, each with the seconds to wait before the
+    next one; `credentials` are options of setpriv (user, capabilities);
+    `on_line` gets each line of its output (default: logged).
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    network: Network = "walt"
+    death_signal: str = "KILL"
+    credentials: tuple[str, ...] = ()
+    stop_signals: tuple[tuple[str, float], ...] = (("TERM", 5.0), ("KILL", 5.0))
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is known of a child now; times are epoch seconds."""
+
+    name: str
+    running: bool
+    pid: int | None
+    restarts: int
+    since: float | None
+    last_status: int | None
+
+
+class _Watched(ProcessProtocol):
+    def __init__(
+        self, on_line: Callable[[str], None], on_end: Callable[[Failure], None]
+    ) -> None:
+        self._on_line = on_line
+        self._on_end = on_end
+        self._partial = b""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > 65536:
+            lines, self._partial = [*lines, self._partial], b""
+        for line in lines:
+            self._on_line(line.decode(errors="replace"))
+
+    def processExited(self, reason: Failure) -> None:
+        # A grandchild may hold the pipes: act when the daemon itself is gone.
+        self._on_end(reason)
+
+
+class ChildService(Service):
+    """Keep one foreground daemon running.
+
+    `reactor` gives spawnProcess, callLater and seconds; `launcher` says how
+    programs are started; `pid_file`, when given, records pid and start time
+    so that a left-over can be ended by the next server.
+    """
+
+    def __init__(
+        self, reactor: Any, launcher: Launcher, spec: ChildSpec, *,
+        on_line: Callable[[str], None] | None = None, pid_file: Path | None = None,
+        on_restart: Callable[[int], None] | None = None,
+    ) -> None:
+        self.setName(spec.name)
+        self.spec = spec
+        self._reactor = reactor
+        self._launcher = launcher
+        self._on_line = on_line or self._log_line
+        self._on_restart = on_restart
+        self._pid_file = pid_file
+        self._fails = 0
+        self._restarts = 0
+        self._born = 0.0
+        self._child: _Watched | None = None
+        self._pause: Any = None
+        self._gone: list[Deferred[None]] = []
+        self._stopping_for_restart = False
+        self._last_status: int | None = None
+
+    def _log_line(self, line: str) -> None:
+        _log.info("{child}: {line}", child=self.spec.name, line=line)
+
+    @property
+    def health(self) -> Health:
+        """Return whether it runs, since when, and how often it had to be restarted."""
+        child = self._child
+        pid = child.transport.pid if child is not None and child.transport else None
+        return Health(
+            self.spec.name, child is not None, pid, self._restarts,
+            self._born if child is not None else None, self._last_status,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id while the daemon runs."""
+        return self.health.pid
+
+    def startService(self) -> None:
+        """Start the daemon."""
+        super().startService()
+        self._spawn()
+
+    def _spawn(self) -> None:
+        self._pause = None
+        self._stopping_for_restart = False
+        self._born = self._reactor.seconds()
+        spec = self.spec
+        argv = self._launcher.command(
+            spec.argv, network=spec.network, death_signal=spec.death_signal,
+            credentials=spec.credentials,
+        )
+        child = _Watched(self._on_line, self._ended)
+        self._child = child
+        try:
+            transport = self._reactor.spawnProcess(
+                child, argv[0], argv, environment(spec.env), spec.cwd
+            )
+        except OSError:
+            self._ended(Failure())
+            return
+        _log.info("started {child} (pid {pid})", child=spec.name, pid=transport.pid)
+        if self._pid_file is not None:
+            write_atomic(self._pid_file, f"{transport.pid} {process_start(transport.pid)}\n")
+
+    def _ended(self, reason: Failure) -> None:
+        lived = self._reactor.seconds() - self._born
+        self._child = None
+        self._last_status = exit_status(reason)
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)
+        if not self.running:
+            waiting, self._gone = self._gone, []
+            for one in waiting:
+                one.callback(None)
+            return
+        self._restarts += 1
+        if self._stopping_for_restart:
+            waiting, self._gone = self._gone, []
+            self._spawn()
+            for one in waiting:
+                one.callback(None)
+            return
+        self._fails = 1 if lived >= HEALTHY_AFTER else self._fails + 1
+        pause = min(LONGEST_PAUSE, 2.0 ** (self._fails - 1))
+        _log.error(
+            "{child} ended unexpectedly (status {status}), restarting it in {pause} s",
+            child=self.spec.name, status=self._last_status, pause=pause,
+        )
+        self._pause = self._reactor.callLater(pause, self._spawn)
+        if self._on_restart is not None:
+            self._on_restart(self._last_status)
+
+    def signal(self, name: str) -> bool:
+        """Send a signal (`HUP`, `TERM`…) to the daemon; False when it is not running."""
+        if self._child is None or self._child.transport is None:
+            return False
+        self._child.transport.signalProcess(name)
+        return True
+
+    def restart(self) -> Deferred[None]:
+        """End the daemon and start it again with the present spec; fires when started."""
+        if not self.running:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        if self._child is None:
+            if self._pause is not None and self._pause.active():
+                self._pause.cancel()
+            self._spawn()
+            done = Deferred()
+            done.callback(None)
+            return done
+        self._stopping_for_restart = True
+        return self._end()
+
+    def stopService(self) -> Deferred[None]:
+        """End the daemon; fires when it is gone."""
+        super().stopService()
+        if self._pause is not None and self._pause.active():
+            self._pause.cancel()
+        if self._child is None:
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+        return self._end()
+
+    def _end(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        first = not self._gone
+        self._gone.append(waiting)
+        if first:
+            self._escalate(self._child, self.spec.stop_signals)
+        return waiting
+
+    def _escalate(
+        self, child: _Watched | None, signals: Sequence[tuple[str, float]]
+    ) -> None:
+        if child is None or child is not self._child or not signals:
+            return
+        (name, patience), rest = signals[0], signals[1:]
+        if child.transport is not None and child.transport.pid:
+            child.transport.signalProcess(name)
+        later = self._reactor.callLater(patience, self._escalate, child, rest)
+        self._gone[0].addBoth(lambda result: (later.active() and later.cancel(), result)[1])
+
+
+def process_start(pid: int) -> int:
+    """Return the start time of a process in clock ticks since boot, 0 if it is gone.
+
+    Pid and start time together name a process for ever (proc(5), field 22).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return int(stat.read().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def recorded_process(pid_file: Path) -> int | None:
+    """Return the pid in a file of ours when that very process still runs, else None."""
+    try:
+        pid, start = (int(word) for word in pid_file.read_text().split())
+    except (OSError, ValueError):
+        return None
+    return pid if start and process_start(pid) == start else None
+
+
+def end_left_over(pid_file: Path, signal_number: int) -> int | None:
+    """Signal the process recorded by a server that died; return its pid, if it lived."""
+    pid = recorded_process(pid_file)
+    if pid is not None:
+        os.kill(pid, signal_number)
+    else:
+        pid_file.unlink(missing_ok=True)
+    return pid

@@ -1,0 +1,38 @@
+"""Files replaced atomically: a reader sees the old text or the new one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
+    """Replace `path` by `data`: write beside, fsync, rename.
+
+    Raises OSError (no space, no permission); the old file is then intact.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+        with open(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_if_changed(path: Path, data: bytes | str, mode: int = 0o644) -> bool:
+    """Replace `path` when its content differs; return whether it was written."""
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        if path.read_bytes() == raw:
+            return False
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, raw, mode)
+    return True

@@ -1,0 +1,175 @@
+"""A pool of child processes for work that blocks (design §2).
+
+A worker speaks AMP boxes over its standard input and output: one command,
+`work`, with a job name and JSON arguments; it answers JSON. Workers start on
+demand, do one job at a time and end after 30 s without work.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walt.common import ampbox
+from walt.common.errors import ERRORS, InternalError, Unavailable
+from walt.server.runtime.process import Launcher, Network, environment
+
+_log = Logger()
+
+IDLE_LIFE = 30.0
+
+
+class _Worker(ProcessProtocol):
+    """The server's end of one child."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._decoder = ampbox.Decoder()
+        self._answer: Deferred[Any] | None = None
+        self._on_progress: Callable[[str], None] | None = None
+        self.idle_timer: Any = None
+
+    def start(
+        self, job: str, arguments: Mapping[str, Any], on_progress: Callable[[str], None] | None
+    ) -> Deferred[Any]:
+        self._answer = Deferred(lambda _: self.kill())
+        self._on_progress = on_progress
+        box = {b"job": job.encode(), b"arguments": json.dumps(arguments).encode()}
+        assert self.transport is not None
+        self.transport.write(ampbox.encode(box))
+        return self._answer
+
+    def kill(self) -> None:
+        if self.transport is not None and self.transport.pid:
+            self.transport.signalProcess("KILL")
+
+    def outReceived(self, data: bytes) -> None:
+        for box in self._decoder.feed(data):
+            progress = box.get(b"progress")
+            if progress is not None:
+                if self._on_progress is not None:
+                    self._on_progress(progress.decode(errors="replace"))
+                continue
+            answer, self._answer = self._answer, None
+            self._pool._free(self)
+            if answer is None or answer.called:
+                continue
+            text = (ampbox.join_value(b"error", box) or b"").decode(errors="replace")
+            if text:
+                code = box.get(b"code", b"").decode()
+                answer.errback(ERRORS.get(code, InternalError)(text))
+            else:
+                answer.callback(json.loads(ampbox.join_value(b"result", box) or b"null"))
+
+    def errReceived(self, data: bytes) -> None:
+        _log.info("worker: {text}", text=data.decode(errors="replace").rstrip())
+
+    def processEnded(self, reason: Failure) -> None:
+        self._pool._gone(self)
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.called:
+            answer.errback(Unavailable("a worker process of the server was killed; try again"))
+
+
+class WorkerPool:
+    """At most `size` children; further jobs wait their turn."""
+
+    def __init__(
+        self, reactor: Any, launcher: Launcher, *, size: int = 2, network: Network = "walt",
+        module: str = "walt.server.workers.main",
+    ) -> None:
+        self._reactor = reactor
+        self._launcher = launcher
+        self._size = size
+        self._network = network
+        self._module = module
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._waiting: deque[Deferred[_Worker]] = deque()
+        self._stopping = False
+
+    async def call(
+        self, job: str, arguments: Mapping[str, Any] | None = None, *,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Any:
+        """Run `module:function` of walt.server.workers with JSON arguments.
+
+        Returns its JSON result. Raises the WaltError that the job raised,
+        InternalError for a bug in it, Unavailable when the child was killed.
+        Cancelling the awaiting coroutine kills the child.
+        """
+        if self._stopping:
+            raise Unavailable("the server is stopping")
+        worker = await self._take()
+        return await worker.start(job, arguments or {}, on_progress)
+
+    def _take(self) -> Deferred[_Worker]:
+        taken: Deferred[_Worker] = Deferred()
+        if self._idle:
+            worker = self._idle.pop()
+            worker.idle_timer.cancel()
+            taken.callback(worker)
+        elif len(self._workers) < self._size:
+            taken.callback(self._spawn())
+        else:
+            self._waiting.append(taken)
+        return taken
+
+    def _spawn(self) -> _Worker:
+        worker = _Worker(self)
+        argv = self._launcher.command(
+            [sys.executable, "-m", self._module], network=self._network
+        )
+        self._reactor.spawnProcess(
+            worker, argv[0], argv, environment({"PYTHONUNBUFFERED": "1"})
+        )
+        self._workers.add(worker)
+        return worker
+
+    def _free(self, worker: _Worker) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.called:
+                waiting.callback(worker)
+                return
+        worker.idle_timer = self._reactor.callLater(IDLE_LIFE, self._retire, worker)
+        self._idle.append(worker)
+
+    def _retire(self, worker: _Worker) -> None:
+        self._idle.remove(worker)
+        assert worker.transport is not None
+        worker.transport.closeStdin()
+
+    def _gone(self, worker: _Worker) -> None:
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+            if worker.idle_timer.active():
+                worker.idle_timer.cancel()
+        while self._waiting and len(self._workers) < self._size and not self._stopping:
+            waiting = self._waiting.popleft()
+            if not waiting.called:
+                waiting.callback(self._spawn())
+
+    def stop(self) -> None:
+        """Kill every child; jobs in progress fail with Unavailable."""
+        self._stopping = True
+        for worker in list(self._idle):
+            worker.idle_timer.cancel()
+        self._idle.clear()
+        for worker in list(self._workers):
+            worker.kill()
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.called:
+                waiting.errback(Unavailable("the server is stopping"))
+
+

@@ -1,0 +1,1 @@
+"""Stream requests of port 12347."""

@@ -1,0 +1,1 @@
+"""Executables installed with the server."""

@@ -1,0 +1,1 @@
+"""Blocking work, run in short-lived children."""
