@@ -1,0 +1,84 @@
+"""Typed arguments of the AMP commands.
+
+Long values need nothing special here: the protocol splits and joins them
+(`walt.rpc.base`). Wrong values raise Invalid while parsing, so the caller
+gets a clear error and the connection lives on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Any
+
+from twisted.protocols import amp
+
+from walt.common.errors import Invalid
+from walt.common.names import is_mac
+
+
+class Text(amp.Argument):
+    """A text in UTF-8, at most `limit` characters, without NUL."""
+
+    def __init__(self, limit: int = 4096, optional: bool = False) -> None:
+        super().__init__(optional=optional)
+        self.limit = limit
+
+    def fromString(self, inString: bytes) -> str:
+        try:
+            text = inString.decode()
+        except UnicodeDecodeError:
+            raise Invalid("a text argument is not valid UTF-8") from None
+        if len(text) > self.limit or "\0" in text:
+            raise Invalid(f"a text argument holds a NUL or more than {self.limit} characters")
+        return text
+
+    def toString(self, inObject: str) -> bytes:
+        return inObject.encode(errors="replace")
+
+
+class Json(amp.Argument):
+    """Any JSON value; tables and lists travel so (design §8)."""
+
+    def fromString(self, inString: bytes) -> Any:
+        try:
+            return json.loads(inString)
+        except (ValueError, RecursionError):
+            raise Invalid("an argument is not valid JSON") from None
+
+    def toString(self, inObject: Any) -> bytes:
+        return json.dumps(inObject, separators=(",", ":")).encode()
+
+
+class Names(Json):
+    """A JSON list of texts, at most 10,000."""
+
+    def fromString(self, inString: bytes) -> list[str]:
+        value = super().fromString(inString)
+        if (
+            not isinstance(value, list) or len(value) > 10_000
+            or not all(isinstance(one, str) and len(one) <= 4096 for one in value)
+        ):
+            raise Invalid("an argument must be a list of texts")
+        return value
+
+
+class Mac(Text):
+    """A MAC address, lower case, colon separated."""
+
+    def fromString(self, inString: bytes) -> str:
+        text = super().fromString(inString).lower()
+        if not is_mac(text):
+            raise Invalid(f"{text[:40]!r} is not a MAC address like 52:54:00:12:34:56")
+        return text
+
+
+class IPAddress(Text):
+    """An IPv4 address in dotted form."""
+
+    def fromString(self, inString: bytes) -> str:
+        text = super().fromString(inString)
+        try:
+            return str(ipaddress.IPv4Address(text))
+        except ValueError:
+            raise Invalid(f"{text[:40]!r} is not an IPv4 address") from None

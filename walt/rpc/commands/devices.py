@@ -1,0 +1,72 @@
+"""Commands about devices: from clients, server tools and virtual hosts."""
+
+from __future__ import annotations
+
+from twisted.protocols import amp
+
+from walt.rpc.arguments import IPAddress, Json, Mac, Text
+from walt.rpc.base import WaltCommand
+
+
+class ShowDevices(WaltCommand):
+    """Rows of `walt device show`, unknown devices apart."""
+
+    commandName = b"cs.devices.show"
+    side = "cs"
+    response = [(b"tables", Json())]
+
+
+class GetDevice(WaltCommand):
+    """The record of one device (spec server §3.5)."""
+
+    commandName = b"cs.devices.get"
+    side = "cs"
+    arguments = [(b"name", Text(256))]
+    response = [(b"device", Json())]
+
+
+class ForgetDevice(WaltCommand):
+    """Remove a device and everything known about it."""
+
+    commandName = b"cs.devices.forget"
+    side = "cs"
+    arguments = [(b"name", Text(256))]
+
+
+_LEASE: list[tuple[bytes, amp.Argument]] = [
+    (b"vci", Text(1024)), (b"uci", Text(1024)), (b"ip", IPAddress()), (b"mac", Mac()),
+    (b"name", Text(1024, optional=True)),
+]
+
+
+class RegisterDevice(WaltCommand):
+    """Report a lease: what `walt-dhcp-event` calls (spec server §3.2)."""
+
+    commandName = b"ss.devices.register"
+    side = "ss"
+    arguments = _LEASE
+
+
+class RegisterVirtualDevice(WaltCommand):
+    """Report a node hosted by another machine (spec node-protocols §7.2)."""
+
+    commandName = b"vs.devices.register"
+    side = "vs"
+    arguments = _LEASE
+
+
+class GetVirtualDevice(WaltCommand):
+    """The record of a device by MAC, null when unknown."""
+
+    commandName = b"vs.devices.get"
+    side = "vs"
+    arguments = [(b"mac", Mac())]
+    response = [(b"device", Json())]
+
+
+class SyncClock(WaltCommand):
+    """Answer at the next whole second, with that epoch second."""
+
+    commandName = b"ns.clock.sync"
+    side = "ns"
+    response = [(b"time", amp.Integer())]

@@ -1,0 +1,99 @@
+"""Commands about nodes (spec server §7.3)."""
+
+from __future__ import annotations
+
+from twisted.protocols import amp
+
+from walt.rpc.arguments import Json, Names, Text
+from walt.rpc.base import WaltCommand
+
+SetText = Text(1 << 20)
+
+
+class ShowNodes(WaltCommand):
+    """Rows of `walt node show`: the caller's nodes, or all of them."""
+
+    commandName = b"cs.nodes.show"
+    side = "cs"
+    arguments = [(b"all", amp.Boolean())]
+    response = [(b"tables", Json())]
+
+
+class ExpandNodes(WaltCommand):
+    """Develop a set of nodes into sorted names; errors name the faulty item."""
+
+    commandName = b"cs.nodes.expand"
+    side = "cs"
+    arguments = [(b"nodes", SetText)]
+    response = [(b"names", Names())]
+
+
+class NodeOwnership(WaltCommand):
+    """Split a set into owned, free, owned by others, and not nodes."""
+
+    commandName = b"cs.nodes.ownership"
+    side = "cs"
+    arguments = [(b"nodes", SetText)]
+    response = [
+        (b"owned", Names()), (b"free", Names()), (b"others", Names()), (b"not_nodes", Names()),
+    ]
+
+
+class GetNodes(WaltCommand):
+    """Records of the nodes of a set (spec server §3.5)."""
+
+    commandName = b"cs.nodes.get"
+    side = "cs"
+    arguments = [(b"nodes", SetText)]
+    response = [(b"nodes", Json())]
+
+
+class CreateNode(WaltCommand):
+    """Create a virtual node owned by the caller and start it."""
+
+    commandName = b"cs.nodes.create"
+    side = "cs"
+    arguments = [(b"name", Text(256))]
+
+
+class RemoveNode(WaltCommand):
+    """Remove a virtual node and everything known about it."""
+
+    commandName = b"cs.nodes.remove"
+    side = "cs"
+    arguments = [(b"name", Text(256))]
+
+
+class SetNodesImage(WaltCommand):
+    """Associate nodes with an image of the caller, or `default`."""
+
+    commandName = b"cs.nodes.set_image"
+    side = "cs"
+    arguments = [(b"nodes", SetText), (b"image", Text(256))]
+
+
+class RebootNodes(WaltCommand):
+    """Reboot a set of nodes; `ok` is false when one could not be rebooted."""
+
+    commandName = b"cs.nodes.reboot"
+    side = "cs"
+    arguments = [
+        (b"nodes", SetText), (b"hard_only", amp.Boolean()), (b"cause", Text(100)),
+    ]
+    response = [(b"ok", amp.Boolean())]
+
+
+class WaitNodes(WaltCommand):
+    """Answer when all nodes of the set have booted."""
+
+    commandName = b"cs.nodes.wait"
+    side = "cs"
+    arguments = [(b"nodes", SetText)]
+
+
+class ConsoleInput(WaltCommand):
+    """Type bytes on the console of a virtual node."""
+
+    commandName = b"cs.nodes.console_input"
+    side = "cs"
+    arguments = [(b"node", Text(256)), (b"data", amp.String())]

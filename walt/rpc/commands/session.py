@@ -1,0 +1,85 @@
+"""Opening a session, and what the server may ask of the client meanwhile."""
+
+from __future__ import annotations
+
+from twisted.protocols import amp
+
+from walt.rpc.arguments import Json, Text
+from walt.rpc.base import WaltCommand
+
+PROTOCOL = 1  # grows when a command changes its meaning
+
+
+class Hello(WaltCommand):
+    """First command of a session; its shape never changes.
+
+    The client names its product version and the user it acts for; without a
+    user, the server takes the account that opened the unix socket. The walt
+    command needs the same product version as the server, other programs only
+    the same protocol number.
+    """
+
+    commandName = b"hello"
+    side = "any"
+    arguments = [
+        (b"program", Text(100)),
+        (b"version", Text(20)),
+        (b"protocol", amp.Integer()),
+        (b"username", Text(63, optional=True)),
+    ]
+    response = [
+        (b"version", Text(20)),
+        (b"protocol", amp.Integer()),
+        (b"username", Text(63)),
+    ]
+
+
+class GetTime(WaltCommand):
+    """The server's clock, in epoch seconds: what relative dates refer to."""
+
+    commandName = b"cs.server.time"
+    side = "cs"
+    response = [(b"time", amp.Float())]
+
+
+class StdoutWrite(WaltCommand):
+    """Text for the client's standard output."""
+
+    commandName = b"stdout.write"
+    side = "client"
+    arguments = [(b"text", Text(1 << 26))]
+    requiresAnswer = False
+
+
+class StderrWrite(WaltCommand):
+    """Text for the client's standard error."""
+
+    commandName = b"stderr.write"
+    side = "client"
+    arguments = [(b"text", Text(1 << 26))]
+    requiresAnswer = False
+
+
+class SetBusyLabel(WaltCommand):
+    """What the busy indicator of a terminal shows; empty: the default label."""
+
+    commandName = b"set_busy_label"
+    side = "client"
+    arguments = [(b"label", Text(1000))]
+    requiresAnswer = False
+
+
+class ShowWorkflows(WaltCommand):
+    """Running workflows: name, step, ages in seconds, remaining steps."""
+
+    commandName = b"cs.server.workflows"
+    side = "cs"
+    response = [(b"rows", Json())]
+
+
+class ShowServices(WaltCommand):
+    """Supervised daemons: name, running, pid, restarts, last exit status."""
+
+    commandName = b"cs.server.services"
+    side = "cs"
+    response = [(b"rows", Json())]

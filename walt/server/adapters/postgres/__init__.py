@@ -1,0 +1,1 @@
+"""The database: embedded cluster, connections, schema, stores."""

@@ -1,0 +1,96 @@
+"""The embedded PostgreSQL cluster: a private child on a unix socket (design D3)."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from walt.common.errors import Unavailable
+from walt.server.runtime.child import ChildSpec
+from walt.server.runtime.process import ProcessRunner
+
+USER = "postgres"
+_INSTALLATIONS = Path("/usr/lib/postgresql")
+
+
+def binaries(root: Path = _INSTALLATIONS) -> Path:
+    """Return the directory of the newest PostgreSQL of the distribution.
+
+    Raises Unavailable when there is none.
+    """
+    found = sorted(
+        (one for one in root.glob("*/bin") if (one / "postgres").exists()),
+        key=lambda one: int(one.parent.name) if one.parent.name.isdigit() else 0,
+    )
+    if not found:
+        raise Unavailable("PostgreSQL is not installed; run: apt-get install postgresql")
+    return found[-1]
+
+
+def as_user() -> tuple[str, ...]:
+    """Return the setpriv options that make a child run as the database user."""
+    return ("--reuid", USER, "--regid", USER, "--clear-groups")
+
+
+class Cluster:
+    """The data directory and the socket directory of one private cluster."""
+
+    def __init__(self, state: Path, runtime: Path, runner: ProcessRunner) -> None:
+        self.data = state / "postgres"
+        self.sockets = runtime / "postgres"
+        self._runner = runner
+
+    @property
+    def dsn(self) -> str:
+        """How to connect to the database `walt`."""
+        return f"host={self.sockets} dbname=walt user=root"
+
+    @property
+    def maintenance_dsn(self) -> str:
+        """How to connect before the database exists."""
+        return f"host={self.sockets} dbname=postgres user=root"
+
+    async def prepare(self) -> None:
+        """Create directories and, the first time, the cluster.
+
+        Raises Unavailable (not installed, no such user) or CommandFailed (no space…).
+        """
+        bin_dir = binaries()
+        try:
+            account = pwd.getpwnam(USER)
+        except KeyError:
+            raise Unavailable(f"there is no user {USER}; install package postgresql") from None
+        self.sockets.mkdir(parents=True, exist_ok=True)
+        os.chown(self.sockets, account.pw_uid, account.pw_gid)
+        os.chmod(self.sockets, 0o700)
+        self.data.mkdir(parents=True, exist_ok=True)
+        os.chown(self.data, account.pw_uid, account.pw_gid)
+        os.chmod(self.data, 0o700)
+        if not (self.data / "PG_VERSION").exists():
+            await self._runner.run(
+                [
+                    str(bin_dir / "initdb"), "-D", str(self.data), "-U", "root", "-E", "UTF8",
+                    "--locale=C.UTF-8", "--auth=peer", "--no-instructions",
+                ],
+                timeout=300, credentials=as_user(), cwd="/",
+            )
+        # Only root of this machine, through the unix socket.
+        (self.data / "pg_hba.conf").write_text("local all root peer\n")
+
+    def spec(self) -> ChildSpec:
+        """Return how the server process is run.
+
+        INT ends it without waiting for its clients; QUIT is the emergency stop.
+        """
+        return ChildSpec(
+            "postgres",
+            (
+                str(binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets),
+                "-c", "listen_addresses=", "-c", "log_min_messages=warning",
+                "-c", "shared_buffers=64MB", "-c", "max_connections=30",
+                "-c", "log_min_error_statement=panic",
+            ),
+            cwd="/", death_signal="QUIT", credentials=as_user(),
+            stop_signals=(("INT", 30.0), ("QUIT", 10.0), ("KILL", 5.0)),
+        )

@@ -1,0 +1,122 @@
+"""Connections to PostgreSQL through txpostgres, with reconnection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg2
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from txpostgres.txpostgres import Connection
+
+from walt.common.errors import Unavailable
+
+_log = Logger()
+
+_T = TypeVar("_T")
+Row = tuple[Any, ...]
+
+_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
+class Transaction:
+    """One open transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement and return its rows."""
+        rows: list[Row] = await self._connection.runQuery(sql, tuple(values))
+        return rows
+
+    async def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Run a statement without result."""
+        await self._connection.runOperation(sql, tuple(values) or None)
+
+
+class Database:
+    """A pool of at most `size` connections to one server.
+
+    A lost server is waited for, `patience` seconds at most; a statement that
+    was running when it was lost fails with Unavailable, and its transaction
+    did not happen.
+    """
+
+    def __init__(self, reactor: Any, dsn: str, *, size: int = 4, patience: float = 30.0) -> None:
+        self._reactor = reactor
+        self._dsn = dsn
+        self._patience = patience
+        self._idle: list[Connection] = []
+        self._turns = DeferredSemaphore(size)
+
+    async def transaction(self, work: Callable[[Transaction], Awaitable[_T]]) -> _T:
+        """Run `work` in one transaction, committed at its end, undone if it raises.
+
+        Raises Unavailable when the database cannot be reached, and whatever
+        `work` raises.
+        """
+        await self._turns.acquire()
+        try:
+            connection = await self._take()
+            try:
+                await connection.runOperation("BEGIN")
+                try:
+                    result = await work(Transaction(connection))
+                except BaseException:
+                    await connection.runOperation("ROLLBACK")
+                    raise
+                await connection.runOperation("COMMIT")
+            except _LOST as error:
+                connection.close()
+                raise Unavailable(f"the database was lost: {str(error).strip()}") from error
+            except BaseException:
+                self._put_back(connection)
+                raise
+            self._put_back(connection)
+            return result
+        finally:
+            self._turns.release()
+
+    async def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Run one statement in its own transaction and return its rows."""
+        return await self.transaction(lambda one: one.query(sql, values))
+
+    async def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Run one statement without result in its own transaction."""
+        await self.transaction(lambda one: one.execute(sql, values))
+
+    def _put_back(self, connection: Connection) -> None:
+        if connection.closed:
+            return
+        self._idle.append(connection)
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return await self.connect()
+
+    async def connect(self) -> Connection:
+        """Open a connection, trying again until `patience` is over (Unavailable)."""
+        started = self._reactor.seconds()
+        while True:
+            connection = Connection(self._reactor)
+            try:
+                await connection.connect(self._dsn)
+                return connection
+            except psycopg2.Error as error:
+                if self._reactor.seconds() - started >= self._patience:
+                    raise Unavailable(
+                        f"cannot reach the database: {str(error).strip()}"
+                    ) from error
+            waiting: Deferred[None] = deferLater(self._reactor, 0.1, lambda: None)
+            await waiting
+
+    def close(self) -> None:
+        """Close idle connections; the busy ones are closed by their users."""
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,121 @@
+"""Devices in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zope.interface import implementer
+
+from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.ports import IDeviceStore
+
+_LOAD = """
+SELECT d.mac, d.name, d.type, d.ip, d.virtual, d.conf, coalesce(n.model, s.model), n.image,
+       v.vpnmac
+FROM devices d
+LEFT JOIN nodes n USING (mac) LEFT JOIN switches s USING (mac) LEFT JOIN vpnnodes v USING (mac)
+"""
+
+_SAVE_DEVICES = """
+INSERT INTO devices (mac, ip, name, type, virtual, conf)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::boolean[], %s::jsonb[])
+ON CONFLICT (mac) DO UPDATE SET ip = excluded.ip, name = excluded.name, type = excluded.type,
+    virtual = excluded.virtual, conf = excluded.conf
+"""
+
+# A swap of names would break the unique index row by row: free them first.
+_FREE_NAMES = "UPDATE devices SET name = mac WHERE name = ANY(%s) AND NOT mac = ANY(%s)"
+
+_SAVE_NODES = """
+INSERT INTO nodes (mac, image, model) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])
+ON CONFLICT (mac) DO UPDATE SET image = excluded.image, model = excluded.model
+"""
+
+_SAVE_IMAGES = "INSERT INTO images SELECT * FROM unnest(%s::text[]) ON CONFLICT DO NOTHING"
+
+_SAVE_SWITCHES = """
+INSERT INTO switches (mac, model) SELECT * FROM unnest(%s::text[], %s::text[])
+ON CONFLICT (mac) DO UPDATE SET model = excluded.model
+"""
+
+_LABEL_KEYS = """
+UPDATE vpnauth a SET device_label = 'forgotten device "' || d.name || '" mac=' || d.mac
+FROM vpnnodes v JOIN devices d USING (mac)
+WHERE a.vpnmac = v.vpnmac AND d.mac = ANY(%s)
+"""
+
+_FORGET_LOGS = """
+DELETE FROM logs WHERE stream_id IN (SELECT id FROM logstreams WHERE issuer_mac = ANY(%s))
+"""
+
+
+@implementer(IDeviceStore)
+class PostgresDevices:
+    """The tables devices, nodes, switches and bootstates."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self) -> list[Device]:
+        """Return every device."""
+        return [_device(row) for row in await self._database.query(_LOAD)]
+
+    async def save(self, devices: Sequence[Device]) -> None:
+        """Insert or replace these devices in one transaction."""
+
+        async def work(one: Transaction) -> None:
+            macs = [device.mac for device in devices]
+            await one.execute(_FREE_NAMES, ([device.name for device in devices], macs))
+            await one.execute(_SAVE_DEVICES, (
+                macs, [device.ip for device in devices], [device.name for device in devices],
+                [device.type for device in devices], [device.virtual for device in devices],
+                [json.dumps(dict(device.conf)) for device in devices],
+            ))
+            nodes = [device for device in devices if device.type == "node"]
+            if nodes:
+                images = [node.image for node in nodes]
+                await one.execute(_SAVE_IMAGES, (sorted({str(image) for image in images}),))
+                await one.execute(_SAVE_NODES, (
+                    [node.mac for node in nodes], images, [node.model for node in nodes],
+                ))
+            switches = [device for device in devices if device.type == "switch"]
+            if switches:
+                await one.execute(_SAVE_SWITCHES, (
+                    [switch.mac for switch in switches], [switch.model for switch in switches],
+                ))
+
+        await self._database.transaction(work)
+
+    async def forget(self, macs: Sequence[str]) -> None:
+        """Delete devices and, by their keys, everything that refers to them."""
+
+        async def work(one: Transaction) -> None:
+            wanted = (list(macs),)
+            await one.execute(_LABEL_KEYS, wanted)
+            await one.execute(_FORGET_LOGS, wanted)
+            await one.execute("DELETE FROM devices WHERE mac = ANY(%s)", wanted)
+
+        await self._database.transaction(work)
+
+    async def load_boot_states(self) -> Mapping[str, bool]:
+        """Return, by MAC, whether the node was booted."""
+        rows = await self._database.query("SELECT mac, booted FROM bootstates")
+        return {str(mac): bool(booted) for mac, booted in rows}
+
+    async def save_boot_states(self, states: Mapping[str, bool]) -> None:
+        """Record which nodes are booted; nodes forgotten meanwhile are left out."""
+        await self._database.execute(
+            "INSERT INTO bootstates (mac, booted)"
+            " SELECT * FROM unnest(%s::text[], %s::boolean[]) AS new (mac, booted)"
+            " WHERE EXISTS (SELECT 1 FROM devices d WHERE d.mac = new.mac)"
+            " ON CONFLICT (mac) DO UPDATE SET booted = excluded.booted, since = now()",
+            (list(states), list(states.values())),
+        )
+
+
+def _device(row: tuple[Any, ...]) -> Device:
+    mac, name, kind, ip, virtual, conf, model, image, vpn_mac = row
+    return Device(mac, name, kind, ip, virtual, conf, model, image, vpn_mac)

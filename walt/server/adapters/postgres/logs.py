@@ -1,0 +1,162 @@
+"""Log lines in PostgreSQL: arrays in, server-side cursors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from zope.interface import implementer
+
+from walt.common.errors import Invalid
+from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.ports import ILogCursor, ILogStore
+
+BLOCK = 500
+
+_INSERT = """
+INSERT INTO logs (stream_id, timestamp, line)
+SELECT id, to_timestamp(moment), line
+FROM unnest(%s::integer[], %s::double precision[], %s::text[]) AS new (id, moment, line)
+"""
+
+_STREAMS = """
+INSERT INTO logstreams (issuer_mac, name, mode)
+SELECT new.mac, new.name, new.mode::logmode
+FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (mac, name, mode)
+JOIN devices d USING (mac)
+ON CONFLICT (issuer_mac, name) DO UPDATE SET mode = excluded.mode
+RETURNING issuer_mac, name, id
+"""
+
+
+def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
+    parts: list[sql.Composable] = [sql.SQL("true")]
+    values: list[Any] = []
+
+    def add(condition: str, *more: Any) -> None:
+        parts.append(sql.SQL(condition))
+        values.extend(more)
+
+    if query.issuers is not None:
+        add("s.issuer_mac = ANY(%s)", list(query.issuers))
+    if query.streams is not None:
+        add("s.name ~ ('(?e)' || %s)", query.streams)
+    if query.exclude_consoles:
+        add("s.name NOT LIKE '%%console'")
+    if query.lines is not None:
+        add("l.line ~ ('(?e)' || %s)", query.lines)
+    if query.start is not None:
+        add("l.timestamp > to_timestamp(%s)", query.start)
+    if query.end is not None:
+        add("l.timestamp < to_timestamp(%s)", query.end)
+    return sql.SQL(" AND ").join(parts), values
+
+
+@implementer(ILogStore)
+class PostgresLogs:
+    """The tables logs and logstreams."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def prepare(self) -> None:
+        """Create the partitions of this week and of the next one."""
+        await self._database.execute(
+            "SELECT ensure_log_partition(now()), ensure_log_partition(now() + interval '7 days')"
+        )
+
+    async def drop_older_than(self, days: int) -> None:
+        """Drop the weekly partitions that ended more than `days` ago."""
+
+        async def work(one: Transaction) -> None:
+            rows = await one.query(
+                "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+                " WHERE i.inhparent = 'logs'::regclass AND c.relname ~ '^logs_[0-9]{8}$'"
+                " AND to_date(substr(c.relname, 6), 'YYYYMMDD') + 7"
+                " < now() - %s * interval '1 day'",
+                (days,),
+            )
+            for (name,) in rows:
+                await one.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+            await one.execute(
+                "DELETE FROM logs_default WHERE timestamp < now() - %s * interval '1 day'", (days,)
+            )
+
+        await self._database.transaction(work)
+
+    async def ensure_streams(
+        self, streams: Mapping[StreamKey, StreamMode]
+    ) -> Mapping[StreamKey, int]:
+        """Create missing streams; streams of unknown devices are left out."""
+        rows = await self._database.query(_STREAMS, (
+            [key.issuer for key in streams], [key.name for key in streams],
+            list(streams.values()),
+        ))
+        return {StreamKey(mac, name): int(number) for mac, name, number in rows}
+
+    async def insert(
+        self, ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
+    ) -> None:
+        """Store lines in one statement."""
+        await self._database.execute(_INSERT, (list(ids), list(timestamps), list(lines)))
+
+    async def count(self, query: LogQuery) -> int:
+        """Return how many stored lines match."""
+        where, values = _where(query)
+        text = sql.SQL("SELECT count(*) FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE ")
+        rows = await self._checked(text + where, values)
+        return int(rows[0][0])
+
+    async def _checked(self, text: sql.Composable, values: list[Any]) -> list[tuple[Any, ...]]:
+        try:
+            return await self._database.query(text, values)
+        except psycopg2.errors.InvalidRegularExpression as error:
+            raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
+
+    async def open(self, query: LogQuery) -> ILogCursor:
+        """Return a cursor that reads blocks by increasing timestamp."""
+        where, values = _where(query)
+        text = sql.SQL(
+            "DECLARE dump NO SCROLL CURSOR FOR"
+            " SELECT extract(epoch FROM l.timestamp)::double precision, s.issuer_mac, s.name,"
+            " l.line"
+            " FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE "
+        ) + where + sql.SQL(" ORDER BY l.timestamp")
+        cursor = _Cursor(self._database)
+        await cursor.start(text, values)
+        return cursor
+
+
+@implementer(ILogCursor)
+class _Cursor:
+    """A server-side cursor on a connection of its own, in one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Any = None
+
+    async def start(self, text: sql.Composable, values: list[Any]) -> None:
+        """Open the transaction and the cursor."""
+        self._connection = await self._database.connect()
+        try:
+            await self._connection.runOperation("BEGIN READ ONLY")
+            await self._connection.runOperation(text, tuple(values) or None)
+        except Exception as error:
+            await self.close()
+            raise Invalid(f"the query was refused: {str(error).strip()}") from None
+
+    async def next_block(self) -> list[LogLine]:
+        """Return the next lines, empty at the end."""
+        if self._connection is None:
+            return []
+        rows = await self._connection.runQuery("FETCH %s FROM dump", (BLOCK,))
+        return [LogLine(*row) for row in rows]
+
+    async def close(self) -> None:
+        """Close the connection, and with it the cursor."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,57 @@
+"""Bring the schema up to date: numbered SQL files, each applied once (design D3)."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from twisted.logger import Logger
+
+from walt.server.adapters.postgres.connection import Database, Transaction
+
+_log = Logger()
+
+
+def scripts() -> list[tuple[int, str]]:
+    """Return the numbered SQL files of the package, in order."""
+    folder = files("walt.server.adapters.postgres.schema")
+    found = [
+        (int(one.name.split("-")[0]), one.read_text())
+        for one in folder.iterdir() if one.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+async def create_database(maintenance: Database) -> None:
+    """Create the database `walt` of an embedded cluster unless it exists."""
+    connection = await maintenance.connect()
+    try:
+        found = await connection.runQuery("SELECT 1 FROM pg_database WHERE datname = 'walt'")
+        if not found:
+            await connection.runOperation("CREATE DATABASE walt")
+    finally:
+        connection.close()
+
+
+async def migrate(database: Database) -> list[int]:
+    """Apply the files that were not yet applied; return their numbers."""
+
+    async def work(one: Transaction) -> list[int]:
+        await one.execute(
+            "CREATE TABLE IF NOT EXISTS schema_versions"
+            " (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"
+        )
+        await one.execute("LOCK TABLE schema_versions IN EXCLUSIVE MODE")
+        done = {row[0] for row in await one.query("SELECT version FROM schema_versions")}
+        applied = []
+        for version, sql in scripts():
+            if version in done:
+                continue
+            await one.execute(sql)
+            await one.execute("INSERT INTO schema_versions (version) VALUES (%s)", (version,))
+            applied.append(version)
+        return applied
+
+    applied = await database.transaction(work)
+    if applied:
+        _log.info("database schema: applied {versions}", versions=applied)
+    return applied

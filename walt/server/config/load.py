@@ -1,0 +1,337 @@
+"""Read server.conf: every error is found and reported at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from walt.common.errors import ConfigurationError
+from walt.server.config.model import (
+    WALT_NET,
+    Database,
+    Images,
+    NetworkConfig,
+    Paths,
+    Registry,
+    ServerConfig,
+    Services,
+    Vpn,
+)
+
+DEFAULT_FILE = Path("/etc/walt/server.conf")
+RUNTIME_DIR_LIMIT = 40  # podman refuses a runroot above 50 characters, sockets end at 107
+
+_INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}")
+_LABEL = re.compile(r"[a-z0-9-]+")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ULIMIT = re.compile(r"[a-z]+=[0-9-]+(:[0-9-]+)?")
+_WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+class _Section:
+    """One mapping of the file; collects the errors met while reading it."""
+
+    def __init__(self, errors: list[str], path: str, data: Any) -> None:
+        self._errors = errors
+        self._path = path
+        self._data: dict[str, Any] = {}
+        if isinstance(data, dict):
+            self._data = {str(key): value for key, value in data.items()}
+        elif data is not None:
+            errors.append(f"{path or 'the file'}: expected a mapping of keys to values")
+        self._known: set[str] = set()
+
+    def where(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def error(self, key: str, text: str) -> None:
+        self._errors.append(f"{self.where(key)}: {text}")
+
+    def raw(self, key: str) -> Any:
+        self._known.add(key)
+        return self._data.get(key)
+
+    def section(self, key: str) -> _Section:
+        return _Section(self._errors, self.where(key), self.raw(key))
+
+    def text(self, key: str, default: Any, pattern: re.Pattern[str] | None = None) -> Any:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if not isinstance(value, str) or not value:
+            self.error(key, "expected a text")
+        elif pattern is not None and not pattern.fullmatch(value):
+            self.error(key, f"{value!r} is not valid here")
+        else:
+            return str(value)
+        return default
+
+    def choice(self, key: str, default: Any, *choices: str) -> Any:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if value not in choices:
+            self.error(key, f"expected one of {', '.join(choices)}, not {value!r}")
+            return default
+        return value
+
+    def integer(self, key: str, default: Any, low: int, high: int) -> Any:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self.error(key, f"expected a whole number from {low} to {high}, not {value!r}")
+            return default
+        return int(value)
+
+    def boolean(self, key: str) -> bool | None:
+        value = self.raw(key)
+        if value is not None and not isinstance(value, bool):
+            self.error(key, f"expected true or false, not {value!r}")
+            return None
+        return value
+
+    def items(self) -> list[tuple[str, Any]]:
+        return list(self._data.items())
+
+    def close(self) -> None:
+        for key in self._data:
+            if key not in self._known:
+                self.error(key, "unknown key; remove it or correct its spelling")
+
+
+def _path(root: _Section, key: str, default: Path) -> Path:
+    text = root.text(key, str(default))
+    path = Path(text)
+    if not path.is_absolute() or ".." in path.parts or "\n" in text:
+        root.error(key, f"expected an absolute path without '..', not {text!r}")
+        return default
+    return path
+
+
+def _paths(root: _Section) -> Paths:
+    usual = Paths()
+    paths = Paths(
+        _path(root, "state-dir", usual.state), _path(root, "runtime-dir", usual.runtime),
+        _path(root, "cache-dir", usual.cache), _path(root, "log-dir", usual.log),
+    )
+    if len(str(paths.runtime)) > RUNTIME_DIR_LIMIT:
+        root.error(
+            "runtime-dir",
+            f"longer than {RUNTIME_DIR_LIMIT} characters; socket paths would be too long",
+        )
+    for parent in (paths.state, *paths.state.parents):
+        if parent.exists() and not os.stat(parent).st_mode & 0o001:
+            root.error(
+                "state-dir",
+                f"{parent} cannot be traversed by postgres, bind and tftp; run: chmod o+x {parent}",
+            )
+    return paths
+
+
+def _network(section: _Section, name: str) -> NetworkConfig:
+    device = section.text("raw-device", None, _INTERFACE)
+    vlan = section.integer("vlan", None, 1, 4094)
+    if vlan is not None and device is None and section.raw("raw-device") is None:
+        section.error("vlan", "needs raw-device")
+    text = section.raw("ip")
+    ip: Any = None
+    if text == "dhcp" and name != WALT_NET:
+        ip = "dhcp"
+    elif text is None:
+        if name == WALT_NET:
+            section.error(
+                "ip", "missing; give the server's address, as in 192.168.183.1/24"
+                " (walt-server-setup --edit-conf helps)",
+            )
+    else:
+        ip = _interface_address(section, text)
+    section.close()
+    return NetworkConfig(name, device, vlan, ip)
+
+
+def _interface_address(section: _Section, text: Any) -> IPv4Interface | None:
+    try:
+        if not isinstance(text, str) or "/" not in text:
+            raise ValueError
+        address = IPv4Interface(text)
+    except ValueError:
+        section.error("ip", f"expected an address with its prefix like 192.168.183.1/24: {text!r}")
+        return None
+    network = address.network
+    if network.prefixlen > 30:
+        section.error("ip", f"a /{network.prefixlen} network leaves no address for nodes")
+    elif address.ip in (network.network_address, network.broadcast_address):
+        section.error("ip", f"{address.ip} is not a host address of {network}")
+    elif address.ip.is_loopback or address.ip.is_multicast or address.ip == IPv4Address(0):
+        section.error("ip", f"{address.ip} cannot be the address of an interface")
+    else:
+        return address
+    return None
+
+
+def _networks(section: _Section) -> tuple[dict[str, NetworkConfig], str | None]:
+    namespace = section.text("namespace", None, _WORD)
+    networks = {}
+    for name, _ in section.items():
+        if name == "namespace":
+            continue
+        if not _INTERFACE.fullmatch(name):
+            section.raw(name)
+            section.error(name, "not a valid interface name (15 characters at most)")
+            continue
+        networks[name] = _network(section.section(name), name)
+    if WALT_NET not in networks:
+        section.error(
+            WALT_NET, "missing; it holds the server's address, as in ip: 192.168.183.1/24"
+            " (walt-server-setup --edit-conf helps)",
+        )
+    bases = [(one.raw_device, one.vlan) for one in networks.values() if one.raw_device]
+    if len(set(bases)) < len(bases):
+        section.error("raw-device", "two networks share an interface without different VLANs")
+    section.close()
+    return networks, namespace
+
+
+def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
+    data = root.raw("registries")
+    if data is None:
+        return ServerConfig.registries
+    if not isinstance(data, list):
+        root.error("registries", "expected a list")
+        return ()
+    found = []
+    for number, entry in enumerate(data):
+        section = _Section(errors, f"registries[{number}]", entry)
+        label = section.text("label", "", _LABEL)
+        api = section.choice(
+            "api", None, "docker-hub", "docker-registry-v2", "jfrog-artifactory"
+        )
+        if not label:
+            section.error("label", "missing")
+        elif label in ("walt", "docker") or (label == "hub") != (api == "docker-hub"):
+            section.error("label", f"{label!r} is reserved")
+        if api is None:
+            section.error("api", "missing")
+        host = section.text("host", "", _HOST)
+        if not host and api != "docker-hub":
+            section.error("host", "missing")
+        found.append(Registry(
+            label, api or "docker-hub", section.text("description", ""), host,
+            section.integer("port", 443, 1, 65535),
+            section.choice("protocol", "https", "https", "http", "https-no-verify"),
+            section.choice("auth", "basic", "basic", "none"),
+            section.text("repository", None, _WORD),
+        ))
+        section.close()
+    labels = [one.label for one in found]
+    if len(set(labels)) < len(labels):
+        root.error("registries", "two registries have the same label")
+    return tuple(found)
+
+
+def _vpn(section: _Section) -> Vpn:
+    enabled = section.boolean("enabled")
+    ssh = section.text("ssh-entrypoint", None, _HOST)
+    http = section.text("http-entrypoint", None, _HOST)
+    mode = section.choice("boot-mode", None, "permissive", "enforced")
+    section.close()
+    complete = bool(ssh and http and mode)
+    return Vpn(True, ssh, http, mode) if complete and enabled is not False else Vpn()
+
+
+def _database(section: _Section) -> Database:
+    mode = section.choice("mode", "embedded", "embedded", "external")
+    dsn = section.text("dsn", None)
+    if mode == "external" and dsn is None:
+        section.error("dsn", "missing; an external database needs it, as in dbname=walt host=db1")
+    section.close()
+    return Database(mode, dsn)
+
+
+def _services(section: _Section) -> Services:
+    http = section.section("http")
+    nfsd = section.section("nfsd")
+    found = Services(
+        section.choice("runner", "children", "children", "systemd"),
+        section.choice("nfs", "auto", "auto", "kernel", "ganesha"),
+        nfsd.text("service-name", Services.nfsd_service_name),
+        http.integer("port", 80, 1, 65535),
+        http.integer("host-port", 12380, 0, 65535),
+    )
+    for one in (http, nfsd, section):
+        one.close()
+    return found
+
+
+def _images(section: _Section) -> Images:
+    limits = section.raw("ulimits")
+    if limits is not None and (
+        not isinstance(limits, list)
+        or not all(isinstance(one, str) and _ULIMIT.fullmatch(one) for one in limits)
+    ):
+        section.error("ulimits", "expected a list like [nofile=1024:1024]")
+        limits = None
+    found = Images(
+        section.choice("storage", "private", "private", "system"),
+        section.text("runtime", None, _WORD),
+        section.choice("build-isolation", "auto", "auto", "oci", "chroot"),
+        tuple(limits or ()),
+    )
+    section.close()
+    return found
+
+
+def parse(text: str) -> ServerConfig:
+    """Return the configuration in `text` (YAML, or JSON with # comments).
+
+    Raises ConfigurationError with every error found, one a line.
+    """
+    errors: list[str] = []
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    root = _Section(errors, "", data if data is not None else {})
+    paths = _paths(root)
+    networks, namespace = _networks(root.section("network"))
+    virtual, security = root.section("virtual"), root.section("security")
+    logs, boot = root.section("logs"), root.section("boot")
+    config = ServerConfig(
+        paths=paths, networks=networks, namespace=namespace,
+        registries=_registries(root, errors),
+        vpn=_vpn(root.section("vpn")), database=_database(root.section("database")),
+        services=_services(root.section("services")), images=_images(root.section("images")),
+        accel=virtual.choice("accel", "auto", "auto", "kvm", "tcg"),
+        remote_clients=security.choice("remote-clients", "tls", "tls", "open"),
+        log_retention_days=logs.integer("retention", None, 1, 36500),
+        reconnect_grace=boot.integer("reconnect-grace", 180, 0, 86400),
+    )
+    for section in (virtual, security, logs, boot, root):
+        section.close()
+    if errors:
+        raise ConfigurationError("\n".join(errors))
+    return config
+
+
+def load(path: Path = DEFAULT_FILE) -> ServerConfig:
+    """Read and validate one file; ConfigurationError tells all that is wrong."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path} does not exist; create it (walt-server-setup does) or give --config FILE"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from None
+    try:
+        return parse(text)
+    except ConfigurationError as error:
+        lines = "\n".join(f"  {line}" for line in str(error).splitlines())
+        raise ConfigurationError(f"errors in {path}:\n{lines}") from None

@@ -1,0 +1,65 @@
+"""Names and types of devices that announce themselves (spec server §3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from walt.common.names import clean_host_name, is_device_name, is_model
+from walt.server.domain.devices.model import SWITCH_PREFIXES, DeviceType
+
+_CLASS_PREFIX = "walt.node."
+SERVER_NAME = "walt-server"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The type of a device, and its model when the type implies one."""
+
+    type: DeviceType
+    model: str | None = None
+
+
+def guess_type(vci: str, uci: str, mac: str) -> Guess:
+    """Tell what a DHCP client is, from its user class, else vendor class, else MAC."""
+    for text in (uci, vci):
+        if text.startswith(_CLASS_PREFIX):
+            model = text[len(_CLASS_PREFIX):]
+            if is_model(model):
+                return Guess("node", model)
+    if mac.startswith(SWITCH_PREFIXES):
+        return Guess("switch", "netgear")
+    return Guess("unknown")
+
+
+def generated_name(kind: str, mac: str, taken: Callable[[str], bool]) -> str:
+    """Return `<type>-<last 3 MAC bytes>`, with -2, -3… until it is free."""
+    base = f"{kind}-{mac[-8:].replace(':', '')}"
+    name, number = base, 1
+    while taken(name):
+        number += 1
+        name = f"{base}-{number}"
+    return name
+
+
+def choose_name(
+    announced: str | None, kind: str, mac: str, taken: Callable[[str], bool]
+) -> str:
+    """Return the name of a new device: the announced one if valid and free, else generated."""
+    proposed = clean_host_name(announced) if announced else ""
+    if is_device_name(proposed) and not taken(proposed):
+        return proposed
+    return generated_name(kind, mac, taken)
+
+
+def lease_name(client_name: str, mac: str) -> str | None:
+    """Return the name that a lease event proposes (spec server §1.11).
+
+    The last 6 hexadecimal digits of the MAC are appended unless already there.
+    """
+    if not client_name:
+        return None
+    suffix = mac.replace(":", "")[-6:]
+    if client_name.endswith(suffix):
+        return client_name
+    return f"{client_name}-{suffix}".lower()

@@ -1,0 +1,28 @@
+"""What the device registry needs from the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zope.interface import Interface
+
+from walt.server.domain.devices.model import Device
+
+
+class IDeviceStore(Interface):
+    """Where devices are kept between two runs. All methods are coroutines."""
+
+    async def load() -> list[Device]:
+        """Return every device."""
+
+    async def save(devices: Sequence[Device]) -> None:
+        """Insert or replace these devices, all or none."""
+
+    async def forget(macs: Sequence[str]) -> None:
+        """Delete devices with their logs and everything that refers to them."""
+
+    async def load_boot_states() -> Mapping[str, bool]:
+        """Return, by MAC, whether the node was booted when the server stopped."""
+
+    async def save_boot_states(states: Mapping[str, bool]) -> None:
+        """Record which nodes are booted (design D20)."""

@@ -1,0 +1,200 @@
+"""The devices of the platform, in memory, written through to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
+from walt.common.names import is_device_name
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.naming import SERVER_NAME
+from walt.server.domain.devices.ports import IDeviceStore
+from walt.server.runtime.ordered import spawn
+
+_log = Logger()
+
+Observer = Callable[[frozenset[str]], None]
+
+
+class DeviceRegistry:
+    """Every device by MAC, name and address.
+
+    Reading is immediate. A change is visible at once, its observers are told
+    the MACs concerned, and the awaitable returned fires when the store has it;
+    changes waiting for the store are written together, in one transaction.
+    """
+
+    def __init__(self, store: IDeviceStore, subnet: IPv4Network) -> None:
+        self._store = store
+        self.subnet = subnet
+        self._by_mac: dict[str, Device] = {}
+        self._by_name: dict[str, str] = {}
+        self._by_ip: dict[str, str] = {}
+        self._by_vpn_mac: dict[str, str] = {}
+        self._observers: list[Observer] = []
+        self._unsaved: dict[str, Device | None] = {}
+        self._waiting: list[Deferred[None]] = []
+        self._writing = False
+
+    # -- reading ---------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._by_mac)
+
+    def all(self) -> list[Device]:
+        """Return every device, in no particular order."""
+        return list(self._by_mac.values())
+
+    def nodes(self) -> list[Device]:
+        """Return every node."""
+        return [one for one in self._by_mac.values() if one.type == "node"]
+
+    def get(self, mac: str) -> Device | None:
+        """Return the device of a MAC (a VPN MAC counts), None if unknown."""
+        return self._by_mac.get(mac) or self._by_mac.get(self._by_vpn_mac.get(mac, ""))
+
+    def by_name(self, name: str) -> Device | None:
+        """Return the device of a name, None if unknown."""
+        mac = self._by_name.get(name)
+        return self._by_mac[mac] if mac is not None else None
+
+    def by_ip(self, ip: str) -> Device | None:
+        """Return the device of an address, None if unknown."""
+        mac = self._by_ip.get(ip)
+        return self._by_mac[mac] if mac is not None else None
+
+    def named(self, name: str) -> Device:
+        """Return the device of a name, or raise NotFound."""
+        device = self.by_name(name)
+        if device is None:
+            raise NotFound(f'there is no device named "{name[:80]}"; see: walt device show')
+        return device
+
+    def name_taken(self, name: str) -> bool:
+        """Tell whether a device has this name (`server` is the server's in DNS)."""
+        return name in self._by_name or name == "server"
+
+    def check_new_name(self, name: str) -> None:
+        """Raise Invalid or Conflict unless `name` may be given to a device."""
+        if not is_device_name(name):
+            raise Invalid(
+                f'"{name[:80]}" is not a valid device name: it must start with a letter, go on'
+                " with letters, digits or dashes, and have 2 to 63 characters"
+            )
+        if self.name_taken(name):
+            raise Conflict(f'a device is already named "{name}"; choose another name')
+
+    @property
+    def server(self) -> Device | None:
+        """The entry of the server itself."""
+        return self.by_name(SERVER_NAME)
+
+    def used_addresses(self) -> set[IPv4Address]:
+        """Return the addresses recorded for devices."""
+        return {IPv4Address(ip) for ip in self._by_ip}
+
+    # -- changing --------------------------------------------------------
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with the MACs of each change."""
+        self._observers.append(observer)
+
+    async def load(self) -> None:
+        """Read the store; to be done once, first."""
+        for device in await self._store.load():
+            self._remember(device)
+
+    async def put(self, *devices: Device) -> None:
+        """Add or replace devices; returns when they are stored.
+
+        Raises Conflict when a name or an address belongs to another device.
+        """
+        for device in devices:
+            self._check_unique(device)
+        for device in devices:
+            old = self._by_mac.get(device.mac)
+            if old is not None:
+                self._drop(old)
+            self._remember(device)
+            self._unsaved[device.mac] = device
+        await self._changed(frozenset(device.mac for device in devices))
+
+    async def forget(self, *devices: Device) -> None:
+        """Remove devices with all that refers to them; returns when stored."""
+        for device in devices:
+            self._drop(device)
+            self._unsaved[device.mac] = None
+        await self._changed(frozenset(device.mac for device in devices))
+
+    def _check_unique(self, device: Device) -> None:
+        owner = self._by_name.get(device.name)
+        if owner not in (None, device.mac):
+            raise Conflict(f'a device is already named "{device.name}"')
+        holder = self._by_ip.get(device.ip) if device.ip else None
+        if holder not in (None, device.mac):
+            raise Conflict(f"{device.ip} is the address of another device")
+
+    def _remember(self, device: Device) -> None:
+        self._by_mac[device.mac] = device
+        self._by_name[device.name] = device.mac
+        if device.ip:
+            self._by_ip[device.ip] = device.mac
+        if device.vpn_mac:
+            self._by_vpn_mac[device.vpn_mac] = device.mac
+
+    def _drop(self, device: Device) -> None:
+        self._by_mac.pop(device.mac, None)
+        self._by_name.pop(device.name, None)
+        if device.ip:
+            self._by_ip.pop(device.ip, None)
+        if device.vpn_mac:
+            self._by_vpn_mac.pop(device.vpn_mac, None)
+
+    def _changed(self, macs: frozenset[str]) -> Deferred[None]:
+        stored: Deferred[None] = Deferred()
+        self._waiting.append(stored)
+        for observer in self._observers:
+            observer(macs)
+        if not self._writing:
+            self._writing = True
+            spawn(self._write(), "writing devices to the database")
+        return stored
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._unsaved = self._unsaved, {}
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await self._save(batch)
+                except Exception as error:
+                    for one in waiting:
+                        one.errback(error)
+                else:
+                    for one in waiting:
+                        one.callback(None)
+        finally:
+            self._writing = False
+
+    async def _save(self, batch: dict[str, Device | None]) -> None:
+        gone = [mac for mac, device in batch.items() if device is None]
+        kept = [device for device in batch.values() if device is not None]
+        while True:
+            try:
+                if gone:
+                    await self._store.forget(gone)
+                if kept:
+                    await self._store.save(kept)
+                return
+            except Unavailable as error:
+                # The database comes back (restarted child, fail-over): nothing is lost.
+                _log.warn("devices wait for the database: {error}", error=error)
+
+
+def by_name(devices: Iterable[Device]) -> list[Device]:
+    """Return devices sorted by name."""
+    return sorted(devices, key=lambda one: one.name)

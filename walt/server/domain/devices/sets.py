@@ -1,0 +1,95 @@
+"""Sets of devices: comma lists of names and keywords (spec server §3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from walt.common.errors import Invalid, NotFound
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.naming import SERVER_NAME
+from walt.server.domain.devices.registry import DeviceRegistry, by_name
+
+MAX_ITEMS = 10_000
+
+KEYWORDS: dict[str, Callable[[Device, str], bool]] = {
+    "server": lambda device, user: device.name == SERVER_NAME,
+    "my-nodes": lambda device, user: device.is_node and device.owner == user,
+    "free-nodes": lambda device, user: device.is_node and device.boots_default,
+    "all-nodes": lambda device, user: device.is_node,
+    "all-switches": lambda device, user: device.type == "switch",
+    "explorable-switches": lambda device, user: (
+        device.type == "switch" and bool(device.conf.get("lldp.explore"))
+    ),
+    "all-devices": lambda device, user: True,
+}
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """The names of a set, split by the owner of the nodes."""
+
+    owned: list[str]
+    free: list[str]
+    others: list[str]
+    not_nodes: list[str]
+
+
+def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device]:
+    """Return the devices of a set, sorted by name, without duplicates.
+
+    Raises NotFound for an unknown name, Invalid for an empty set.
+    """
+    items = text.split(",")
+    if len(items) > MAX_ITEMS:
+        raise Invalid(f"a set may not have more than {MAX_ITEMS} items")
+    found: dict[str, Device] = {}
+    for item in items:
+        rule = KEYWORDS.get(item)
+        if rule is not None:
+            found.update((one.mac, one) for one in registry.all() if rule(one, user))
+            continue
+        device = registry.named(item)
+        found[device.mac] = device
+    if not found:
+        raise Invalid(
+            f'no device matches "{text[:200]}"; see: walt help show node-ownership'
+        )
+    return by_name(found.values())
+
+
+def parse_nodes(registry: DeviceRegistry, text: str, user: str) -> list[Device]:
+    """Return the nodes of a set; a member that is not a node is Invalid."""
+    devices = parse_devices(registry, text, user)
+    for device in devices:
+        if not device.is_node:
+            raise Invalid(f"{device.name} is not a node, its type is {device.type}")
+    return devices
+
+
+def restricted(
+    devices: Iterable[Device], allowed: str, registry: DeviceRegistry, user: str
+) -> None:
+    """Raise Invalid when a device is outside the set `allowed` (issuers of logs)."""
+    try:
+        permitted = {one.mac for one in parse_devices(registry, allowed, user)}
+    except (NotFound, Invalid):
+        permitted = set()
+    for device in devices:
+        if device.mac not in permitted:
+            raise Invalid(f"{device.name} is not allowed here; choose within {allowed}")
+
+
+def ownership(devices: Iterable[Device], user: str) -> Ownership:
+    """Split devices by the owner of the image they boot."""
+    split = Ownership([], [], [], [])
+    for device in devices:
+        if not device.is_node:
+            split.not_nodes.append(device.name)
+        elif device.owner == user:
+            split.owned.append(device.name)
+        elif device.is_free:
+            split.free.append(device.name)
+        else:
+            split.others.append(device.name)
+    return split

@@ -1,0 +1,1 @@
+"""Logs: ingestion in batches, queries, live subscriptions."""

@@ -1,0 +1,111 @@
+"""Log lines and queries, as values (spec server §2.5, §10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from walt.common.errors import Invalid
+from walt.server.domain.logs.ere import Expression
+
+StreamMode = Literal["line", "chunk"]
+
+TEN_YEARS = 10 * 365.25 * 86400
+
+
+class LogLine(NamedTuple):
+    """One record: epoch seconds, MAC of the issuer, name of the stream, text."""
+
+    timestamp: float
+    issuer: str
+    stream: str
+    line: str
+
+
+class StreamKey(NamedTuple):
+    """What identifies a stream."""
+
+    issuer: str
+    name: str
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """Filters of stored and live lines.
+
+    `issuers` are MACs (None: all devices); bounds are epoch seconds, exclusive,
+    None when open; expressions are POSIX extended, searched anywhere.
+    """
+
+    issuers: frozenset[str] | None = None
+    streams: str | None = None
+    lines: str | None = None
+    start: float | None = None
+    end: float | None = None
+    exclude_consoles: bool = False
+
+    def matcher(self) -> LogMatcher:
+        """Return the same filters, ready for live lines. Raises Invalid."""
+        return LogMatcher(self)
+
+
+class LogMatcher:
+    """Decide whether live lines match a query."""
+
+    def __init__(self, query: LogQuery) -> None:
+        self._query = query
+        self._streams = Expression(query.streams) if query.streams is not None else None
+        self._lines = Expression(query.lines) if query.lines is not None else None
+
+    def matches(self, record: LogLine) -> bool:
+        """Tell whether one live record is wanted; bounds do not apply to live lines."""
+        query = self._query
+        if query.issuers is not None and record.issuer not in query.issuers:
+            return False
+        if query.exclude_consoles and record.stream.endswith("console"):
+            return False
+        if self._streams is not None and not self._streams.found_in(record.stream):
+            return False
+        return self._lines is None or self._lines.found_in(record.line)
+
+
+def corrected(timestamp: float, now: float) -> float:
+    """Return `now` in place of a timestamp older than 10 years or 1 s in the future."""
+    if now - TEN_YEARS <= timestamp <= now + 1.0:  # false for NaN too
+        return timestamp
+    return now
+
+
+def clean_text(raw: bytes) -> str:
+    """Return log bytes as text: bad UTF-8 and NUL bytes appear as \\xNN."""
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+def parse_query(value: Any, issuers: frozenset[str] | None) -> LogQuery:
+    """Check the JSON object of a client and return the query it asks for."""
+    if not isinstance(value, Mapping):
+        raise Invalid("a log query must be an object")
+
+    def text(key: str) -> str | None:
+        found = value.get(key)
+        if found is None:
+            return None
+        if not isinstance(found, str) or len(found) > 10_000 or "\0" in found:
+            raise Invalid(f"{key} must be a text of at most 10,000 characters")
+        return found
+
+    def moment(key: str) -> float | None:
+        found = value.get(key)
+        if found is None:
+            return None
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or abs(found) > 1e11:
+            raise Invalid(f"{key} must be a number of epoch seconds")
+        return float(found)
+
+    query = LogQuery(
+        issuers, text("streams"), text("lines"), moment("start"), moment("end"),
+        value.get("exclude_consoles") is True,
+    )
+    query.matcher()
+    return query

@@ -1,0 +1,40 @@
+"""What the log service needs from the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zope.interface import Interface
+
+from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+
+
+class ILogStore(Interface):
+    """Where lines are kept. All methods are coroutines."""
+
+    async def ensure_streams(streams: Mapping[StreamKey, StreamMode]) -> Mapping[StreamKey, int]:
+        """Create the streams that do not exist; return ids.
+
+        Streams of devices that were just forgotten are absent from the answer.
+        """
+
+    async def insert(
+        ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
+    ) -> None:
+        """Store lines (parallel sequences); those of vanished streams are dropped."""
+
+    async def count(query: LogQuery) -> int:
+        """Return how many stored lines match."""
+
+    async def open(query: LogQuery) -> ILogCursor:
+        """Return a cursor over the matching lines, by increasing timestamp."""
+
+
+class ILogCursor(Interface):
+    """Matching lines, block by block."""
+
+    async def next_block() -> list[LogLine]:
+        """Return the next lines, empty at the end."""
+
+    async def close() -> None:
+        """Free the cursor; safe to call twice."""
