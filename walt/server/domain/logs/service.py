@@ -110,6 +110,8 @@ class LogService:
                     _log.warn("log lines wait for the database: {error}", error=error)
                     await self._pause(1.0)
                     continue
+                except Exception:
+                    _log.failure("{count} log lines cannot be stored", count=len(batch))
                 del self._pending[:len(batch)]
                 if not self.congested:
                     waiting, self._drained = self._drained, []

@@ -1,0 +1,1 @@
+"""Nodes: registration, boot status, boot monitoring, reboot, wait, images they boot."""

@@ -1,0 +1,102 @@
+"""Boot time-outs and automatic hard reboots (spec server §3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.status import BootStatus
+
+DEFAULT_TIMEOUT = 180
+DEFAULT_RETRIES = 9
+
+
+@dataclass
+class _Boot:
+    start: float
+    retries: int
+    cause: str | None
+
+
+class BootMonitor:
+    """Hard reboots the nodes that do not boot in time.
+
+    `reboot` is called with the devices to reboot; the owner calls `check`
+    every few seconds.
+    """
+
+    def __init__(
+        self, registry: DeviceRegistry, status: BootStatus, platform: PlatformLog,
+        clock: IReactorTime, reboot: Callable[[list[Device]], None],
+    ) -> None:
+        self._registry = registry
+        self._status = status
+        self._platform = platform
+        self._clock = clock
+        self._reboot = reboot
+        self._boots: dict[str, _Boot] = {}
+        status.listen(self._on_status)
+
+    def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
+        device = self._registry.get(mac)
+        if not booted and device is not None:
+            self._boots[mac] = _Boot(self._clock.seconds(), _retries(device), cause)
+
+    def started(self, device: Device) -> None:
+        """A node is about to boot: its time counts from now."""
+        boot = self._boots.get(device.mac)
+        if boot is None:
+            self._boots[device.mac] = _Boot(self._clock.seconds(), _retries(device), None)
+        else:
+            boot.start = self._clock.seconds()
+
+    def reset_retries(self, device: Device) -> None:
+        """A person asked for a reboot: all automatic retries are available again."""
+        boot = self._boots.get(device.mac)
+        if boot is not None:
+            boot.retries = _retries(device)
+
+    def forget(self, mac: str) -> None:
+        """A device was removed."""
+        self._boots.pop(mac, None)
+
+    def adjust_retries(self, device: Device, difference: int) -> None:
+        """The setting `boot.retries` changed by `difference`."""
+        boot = self._boots.get(device.mac)
+        if boot is not None:
+            boot.retries = max(0, boot.retries + difference)
+
+    def check(self) -> None:
+        """Find the nodes that are late and reboot them."""
+        now = self._clock.seconds()
+        late = []
+        for device in self._registry.nodes():
+            if self._status.is_booted(device.mac):
+                continue
+            boot = self._boots.get(device.mac)
+            if boot is None:
+                self.started(device)
+                continue
+            timeout = device.conf.get("boot.timeout", DEFAULT_TIMEOUT)
+            if timeout is None or boot.retries <= 0 or boot.cause == "powersave":
+                continue
+            if now - boot.start >= timeout:
+                boot.retries -= 1
+                boot.start = now
+                left = f"{boot.retries} retries left" if boot.retries else "last try"
+                self._platform.write(
+                    "nodes",
+                    f"{device.name}: boot timeout reached, trying hard-reboot ({left}).",
+                )
+                late.append(device)
+        if late:
+            self._reboot(late)
+
+
+def _retries(device: Device) -> int:
+    return int(device.conf.get("boot.retries", DEFAULT_RETRIES))

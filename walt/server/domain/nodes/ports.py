@@ -1,0 +1,71 @@
+"""What the node domain needs from the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from zope.interface import Interface, implementer
+
+
+class INodeLink(Interface):
+    """The network service of nodes (TCP 12346, spec node-protocols §5.1)."""
+
+    async def request(ip: str, line: str) -> str | None:
+        """Send one request line; return None for OK, else the reason of the failure."""
+
+
+class INodeImages(Interface):
+    """The images that nodes boot."""
+
+    def has(fullname: str) -> bool:
+        """Tell whether the image is in the store."""
+
+    def models(fullname: str) -> Collection[str]:
+        """Return the node models it can boot. Raises NotFound."""
+
+    async def obtain_default(fullname: str) -> None:
+        """Download a default image, anonymously. Raises Unavailable with the reasons."""
+
+
+class IProvisioning(Interface):
+    """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
+
+    async def settled() -> None:
+        """Return when every change made so far is in effect (failures were logged)."""
+
+
+class IVirtualMachines(Interface):
+    """The virtual nodes run by this server."""
+
+    def kill(mac: str) -> bool:
+        """End the machine of a node, which starts again; False if it has none."""
+
+
+class INodePower(Interface):
+    """Power of the ports that feed nodes."""
+
+    async def off(macs: Collection[str], reason: str) -> Mapping[str, str]:
+        """Switch nodes off; return, by MAC, the reasons of the failures."""
+
+    async def on(macs: Collection[str]) -> Mapping[str, str]:
+        """Switch nodes on; return, by MAC, the reasons of the failures."""
+
+    def is_off(mac: str) -> str | None:
+        """Return why the port of a node is recorded off, None when it is on."""
+
+
+@implementer(INodePower)
+class UnlocatedPower:
+    """A platform where no switch is explored: no node has a known position."""
+
+    async def off(self, macs: Collection[str], reason: str) -> Mapping[str, str]:
+        """Fail for every node."""
+        return {mac: "unknown LLDP network position" for mac in macs}
+
+    async def on(self, macs: Collection[str]) -> Mapping[str, str]:
+        """Fail for every node."""
+        return {mac: "unknown LLDP network position" for mac in macs}
+
+    def is_off(self, mac: str) -> str | None:
+        """Return None: nothing was switched off."""
+        return None

@@ -1,0 +1,180 @@
+"""The reboot workflow (spec server §4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import DeferredSemaphore, gatherResults
+from twisted.internet.task import deferLater
+
+from walt.common.sentences import subject
+from walt.server.domain.devices.model import Device
+from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.ports import INodeLink, INodePower, IProvisioning, IVirtualMachines
+from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.requester import IRequester
+from walt.server.runtime.workflow import Workflow, Workflows, step
+
+POE_OFF_TIME = 2.0  # seconds without power
+PARALLEL_REQUESTS = 200
+
+
+@dataclass
+class Outcome:
+    """What became of each node, by MAC."""
+
+    rebooted: set[str] = field(default_factory=set)
+    soft_errors: dict[str, str] = field(default_factory=dict)
+    hard_errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every node was rebooted."""
+        return not self.hard_errors
+
+
+class Rebooter:
+    """Reboots nodes: softly if they answer, else by their power or their machine."""
+
+    def __init__(
+        self, workflows: Workflows, status: BootStatus, link: INodeLink, power: INodePower,
+        machines: IVirtualMachines, provisioning: IProvisioning, platform: PlatformLog,
+    ) -> None:
+        self._workflows = workflows
+        self._status = status
+        self._link = link
+        self._power = power
+        self._machines = machines
+        self._provisioning = provisioning
+        self._platform = platform
+        self.monitor: BootMonitor | None = None
+
+    async def reboot(
+        self, nodes: Collection[Device], *, requester: IRequester | None, hard_only: bool,
+        cause: str, reset_retries: bool = True,
+    ) -> bool:
+        """Reboot nodes and report to the requester, or to `platform.nodes`.
+
+        Returns whether all of them could be rebooted.
+        """
+        outcome = Outcome()
+        workflow = self._workflows.create(
+            "reboot",
+            [
+                self.wf_prepare, self.wf_soft_reboot, self.wf_reboot_virtual,
+                self.wf_power_cycle, self.wf_report,
+            ],
+            nodes={node.mac: node for node in nodes}, todo={node.mac for node in nodes},
+            outcome=outcome, requester=requester, hard_only=hard_only, cause=cause,
+            reset_retries=reset_retries,
+        )
+        await workflow.run()
+        return outcome.ok
+
+    @step(limit=120)
+    async def wf_prepare(
+        self, wf: Workflow, nodes: dict[str, Device], reset_retries: bool, **env: Any
+    ) -> None:
+        """Let pending image changes take effect, so that nodes boot the new one."""
+        await self._provisioning.settled()
+        if reset_retries and self.monitor is not None:
+            for node in nodes.values():
+                self.monitor.reset_retries(node)
+
+    @step(limit=60)
+    async def wf_soft_reboot(
+        self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
+        hard_only: bool, cause: str, **env: Any
+    ) -> None:
+        """Ask the nodes themselves."""
+        if hard_only:
+            return
+        turns = DeferredSemaphore(PARALLEL_REQUESTS)
+        asked = [
+            node for node in nodes.values() if node.ip and self._power.is_off(node.mac) is None
+        ]
+        answers = await gatherResults([
+            turns.run(self._link.request, node.ip, "REBOOT")
+            for node in asked
+        ])
+        for node, error in zip(asked, answers, strict=True):
+            if error is None:
+                self._done(node, todo, outcome, cause, "soft-reboot")
+            else:
+                outcome.soft_errors[node.mac] = error
+
+    def wf_reboot_virtual(
+        self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
+        cause: str, **env: Any
+    ) -> None:
+        """End the machines of virtual nodes: they start again."""
+        for mac in list(todo):
+            if nodes[mac].virtual and self._machines.kill(mac):
+                self._done(nodes[mac], todo, outcome, cause, "vnode hard-reboot")
+
+    @step(limit=120)
+    async def wf_power_cycle(
+        self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
+        cause: str, **env: Any
+    ) -> None:
+        """Cut the power of the remaining nodes for two seconds."""
+        if not todo:
+            return
+        to_cut = {mac for mac in todo if self._power.is_off(mac) is None}
+        outcome.hard_errors.update(await self._power.off(to_cut, "hard-reboot"))
+        for mac in to_cut - outcome.hard_errors.keys():
+            self._status.down(mac, f"cause: {cause}, method: PoE hard-reboot", cause)
+        to_power = todo - outcome.hard_errors.keys()
+        if to_power:
+            await deferLater(self._workflows.clock, POE_OFF_TIME, lambda: None)
+            outcome.hard_errors.update(await self._power.on(to_power))
+        for mac in to_power - outcome.hard_errors.keys():
+            outcome.rebooted.add(mac)
+            if self.monitor is not None:
+                self.monitor.started(nodes[mac])
+
+    def wf_report(
+        self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome,
+        requester: IRequester | None, hard_only: bool, **env: Any
+    ) -> None:
+        """One line for what was rebooted, one for each distinct failure."""
+        lines = report(nodes, outcome, hard_only)
+        for text, is_error in lines:
+            if requester is None:
+                self._platform.write("nodes", text, error=is_error)
+            elif is_error:
+                requester.stderr(text)
+            else:
+                requester.stdout(text)
+
+    def _done(
+        self, node: Device, todo: set[str], outcome: Outcome, cause: str, method: str
+    ) -> None:
+        todo.discard(node.mac)
+        outcome.rebooted.add(node.mac)
+        self._status.down(node.mac, f"cause: {cause}, method: {method}", cause)
+        if self.monitor is not None:
+            self.monitor.started(node)
+
+
+def report(
+    nodes: dict[str, Device], outcome: Outcome, hard_only: bool
+) -> Iterable[tuple[str, bool]]:
+    """Return the lines of the report, each with whether it is an error."""
+    lines: list[tuple[str, bool]] = []
+    if outcome.rebooted:
+        names = [nodes[mac].name for mac in outcome.rebooted]
+        lines.append((f"{subject(names)}: rebooted ok.", False))
+    failures: dict[str, list[str]] = {}
+    for mac, hard in outcome.hard_errors.items():
+        soft = outcome.soft_errors.get(mac)
+        text = f"failed poe-reboot ({hard})"
+        if soft is not None and not hard_only:
+            text = f"failed soft-reboot ({soft.lower()}) and poe-reboot ({hard})"
+        failures.setdefault(text, []).append(nodes[mac].name)
+    for text, names in sorted(failures.items()):
+        lines.append((f"{subject(names)}: {text}", True))
+    return lines

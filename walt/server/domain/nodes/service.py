@@ -1,0 +1,134 @@
+"""What a person does with nodes (spec server §3.9, §4.2, §4.13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from walt.common.errors import Invalid, NotFound
+from walt.common.names import default_image, image_fullname, is_image_name, short_image_name
+from walt.common.sentences import enumerate_names, subject, verb
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.sets import parse_nodes
+from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.ports import INodeImages
+from walt.server.domain.nodes.reboot import Rebooter
+from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.requester import IRequester
+
+Forgotten = Callable[[Device], None]
+
+
+class NodeService:
+    """Images, reboots and waits of sets of nodes."""
+
+    def __init__(
+        self, registry: DeviceRegistry, images: INodeImages, status: BootStatus,
+        monitor: BootMonitor, rebooter: Rebooter, logs: LogService,
+    ) -> None:
+        self._registry = registry
+        self._images = images
+        self._status = status
+        self._monitor = monitor
+        self._rebooter = rebooter
+        self._logs = logs
+        self._on_forget: list[Forgotten] = []
+
+    def on_forget(self, listener: Forgotten) -> None:
+        """Call `listener` with each device that is removed."""
+        self._on_forget.append(listener)
+
+    def parse(self, nodes: str, requester: IRequester) -> list[Device]:
+        """Return the nodes of a set. Raises NotFound or Invalid."""
+        return parse_nodes(self._registry, nodes, requester.username)
+
+    async def set_image(self, nodes: str, image: str, requester: IRequester) -> None:
+        """Associate nodes with an image of the requester, or `default`.
+
+        The change takes effect in the background; a reboot waits for it.
+        Raises NotFound, Invalid (set, image, or models that the image lacks).
+        """
+        devices = self.parse(nodes, requester)
+        wanted = {device.mac: self._wanted(device, image, requester) for device in devices}
+        self._check_models(devices, wanted)
+        same = [device for device in devices if device.image == wanted[device.mac]]
+        changed = [
+            replace(device, image=wanted[device.mac])
+            for device in devices if device.image != wanted[device.mac]
+        ]
+        if changed:
+            await self._registry.put(*changed)
+        self._tell_associations(same, changed, image, requester)
+
+    def _wanted(self, device: Device, image: str, requester: IRequester) -> str:
+        if image == "default":
+            fullname = default_image(device.model or "")
+            if not self._images.has(fullname):
+                raise NotFound(f"the server has no default image for {device.model} nodes")
+            return fullname
+        if not is_image_name(image):
+            raise Invalid(f'"{image[:80]}" is not a valid image name')
+        fullname = image_fullname(requester.username, image)
+        if not self._images.has(fullname):
+            raise NotFound(f'you have no image named "{image}"; see: walt image show')
+        return fullname
+
+    def _check_models(self, devices: Collection[Device], wanted: dict[str, str]) -> None:
+        wrong = sorted({
+            device.model or "" for device in devices
+            if device.model not in self._images.models(wanted[device.mac])
+        })
+        if wrong:
+            raise Invalid(
+                f"this image cannot boot nodes of type {enumerate_names(wrong)};"
+                " nothing was changed"
+            )
+
+    def _tell_associations(
+        self, same: list[Device], changed: list[Device], image: str, requester: IRequester
+    ) -> None:
+        if same:
+            names = [device.name for device in same]
+            requester.stdout(
+                f"{subject(names)} already {verb(names, 'uses', 'use')} this image."
+            )
+        if changed:
+            names = [device.name for device in changed]
+            if image == "default":
+                requester.stdout(
+                    f"{subject(names)} will boot {verb(names, 'its', 'their')} default image"
+                    " (other users will see that as free)."
+                )
+            else:
+                requester.stdout(f"{subject(names)} will now boot {short_image_name(image)}.")
+
+    async def reboot(
+        self, nodes: str, requester: IRequester, *, hard_only: bool, cause: str
+    ) -> bool:
+        """Reboot a set of nodes; return whether all could be rebooted."""
+        return await self._rebooter.reboot(
+            self.parse(nodes, requester), requester=requester, hard_only=hard_only, cause=cause
+        )
+
+    async def wait(self, nodes: str, requester: IRequester) -> None:
+        """Return when every node of the set has booted."""
+        devices = self.parse(nodes, requester)
+        names = {device.mac: device.name for device in devices}
+
+        def progress(missing: Collection[str]) -> None:
+            still = [names[mac] for mac in missing]
+            requester.busy(f"Waiting for bootup of {subject(still).lower()}")
+
+        await self._status.wait(list(names), progress)
+
+    async def forget(self, device: Device) -> None:
+        """Remove a device and everything known about it (its logs too)."""
+        await self._logs.flush()
+        for listener in self._on_forget:
+            listener(device)
+        await self._registry.forget(device)
+        self._logs.forget(device.mac)
+        self._monitor.forget(device.mac)
+        self._status.forget(device.mac)

@@ -1,0 +1,133 @@
+"""Which nodes are booted, and who waits for them (spec server §3.6, §3.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from walt.server.domain.devices.ports import IDeviceStore
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.service import PlatformLog
+from walt.server.runtime.ordered import spawn
+
+DISCONNECTED = "cause: unknown, note: server-detected disconnection"
+
+Listener = Callable[[str, bool, str | None], None]
+
+
+class _Waiter:
+    def __init__(
+        self, remaining: set[str], progress: Callable[[Collection[str]], None]
+    ) -> None:
+        self.remaining = remaining
+        self.progress = progress
+        self.done: Deferred[None] = Deferred()
+
+
+class BootStatus:
+    """The booted state of each node, by MAC.
+
+    States survive a restart of the server (design D20): a node that was
+    booted stays so until `grace` seconds are over without a new connection.
+    """
+
+    def __init__(
+        self, registry: DeviceRegistry, store: IDeviceStore, platform: PlatformLog,
+        clock: IReactorTime, grace: float,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._platform = platform
+        self._clock = clock
+        self._grace = grace
+        self._booted: set[str] = set()
+        self._unconfirmed: set[str] = set()
+        self._waiters: list[_Waiter] = []
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(mac, booted, cause)` at each change of state."""
+        self._listeners.append(listener)
+
+    async def load(self) -> None:
+        """Take over the states of the previous run."""
+        for mac, booted in (await self._store.load_boot_states()).items():
+            device = self._registry.get(mac)
+            if booted and device is not None and device.is_node and not device.virtual:
+                self._booted.add(mac)
+                self._unconfirmed.add(mac)
+        if self._unconfirmed:
+            self._clock.callLater(self._grace, self._end_of_grace)
+
+    def _end_of_grace(self) -> None:
+        for mac in list(self._unconfirmed):
+            self.down(mac, DISCONNECTED)
+
+    def is_booted(self, mac: str) -> bool:
+        """Tell whether a node is booted."""
+        return mac in self._booted
+
+    def booted(self, mac: str) -> None:
+        """A node confirmed the end of its boot."""
+        self._unconfirmed.discard(mac)
+        device = self._registry.get(mac)
+        if device is None or not device.is_node or mac in self._booted:
+            return
+        self._booted.add(mac)
+        self._platform.write("nodes", f"node {device.name} is booted")
+        self._changed(mac, True, None)
+        for waiter in list(self._waiters):
+            if mac in waiter.remaining:
+                waiter.remaining.discard(mac)
+                self._advance(waiter)
+
+    def down(self, mac: str, details: str, cause: str | None = None) -> None:
+        """A node went down; `details` is the text between parentheses of the log line."""
+        self._unconfirmed.discard(mac)
+        if mac not in self._booted:
+            return
+        self._booted.discard(mac)
+        device = self._registry.get(mac)
+        if device is None:
+            return
+        self._platform.write("nodes", f"node {device.name} is down ({details})")
+        self._changed(mac, False, cause)
+
+    def forget(self, mac: str) -> None:
+        """A device was removed: nobody waits for it any more."""
+        self._booted.discard(mac)
+        self._unconfirmed.discard(mac)
+        for waiter in list(self._waiters):
+            if mac in waiter.remaining:
+                waiter.remaining.discard(mac)
+                self._advance(waiter)
+
+    def _changed(self, mac: str, booted: bool, cause: str | None) -> None:
+        spawn(self._store.save_boot_states({mac: booted}), "recording a boot state")
+        for listener in self._listeners:
+            listener(mac, booted, cause)
+
+    async def wait(
+        self, macs: Collection[str], progress: Callable[[Collection[str]], None]
+    ) -> None:
+        """Return when all these nodes are booted (or gone).
+
+        `progress` gets the MACs still missing, first and at each arrival.
+        """
+        waiter = _Waiter({mac for mac in macs if mac not in self._booted}, progress)
+        if not waiter.remaining:
+            return
+        self._waiters.append(waiter)
+        progress(waiter.remaining)
+        try:
+            await waiter.done
+        finally:
+            self._waiters.remove(waiter)
+
+    def _advance(self, waiter: _Waiter) -> None:
+        if waiter.remaining:
+            waiter.progress(waiter.remaining)
+        elif not waiter.done.called:
+            waiter.done.callback(None)

@@ -1,0 +1,36 @@
+"""The person or program on whose behalf something is done."""
+
+from __future__ import annotations
+
+from zope.interface import Attribute, Interface, implementer
+
+
+class IRequester(Interface):
+    """Where the texts about a request go. Nothing waits, nothing fails."""
+
+    username = Attribute("the WalT user (text)")
+
+    def stdout(text: str) -> None:
+        """Show a line on the requester's standard output."""
+
+    def stderr(text: str) -> None:
+        """Show a line on the requester's standard error."""
+
+    def busy(label: str) -> None:
+        """Change what a busy indicator shows; empty: the default."""
+
+
+@implementer(IRequester)
+class NobodyWaits:
+    """A requester for what the server does by itself."""
+
+    username = ""
+
+    def stdout(self, text: str) -> None:
+        """Drop the text: nobody reads it."""
+
+    def stderr(self, text: str) -> None:
+        """Drop the text: nobody reads it."""
+
+    def busy(self, label: str) -> None:
+        """Drop the label: nobody sees it."""
