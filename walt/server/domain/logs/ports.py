@@ -38,3 +38,10 @@ class ILogCursor(Interface):
 
     async def close() -> None:
         """Free the cursor; safe to call twice."""
+
+
+class ICheckpoints(Interface):
+    """Moments named by users."""
+
+    async def time_of(user: str, name: str) -> float:
+        """Return the epoch time of a checkpoint. Raises NotFound."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -45,6 +45,8 @@ class LogService:
         self._ids: dict[StreamKey, int] = {}
         self._subscribers: dict[Subscriber, LogMatcher] = {}
         self._timer: Any = None
+        self.accepted = 0  # number of the last line accepted
+        self._storing = DeferredLock()
         self._flushing = False
         self._flushed: list[Deferred[None]] = []
         self._drained: list[Deferred[None]] = []
@@ -58,6 +60,7 @@ class LogService:
         """Accept one line of the device with MAC `issuer`; it is stored a little later."""
         now = self.now()
         moment = now if timestamp is None else corrected(timestamp, now)
+        self.accepted += 1
         self._pending.append((StreamKey(issuer, stream), mode, moment, line))
         if self._subscribers:
             record = LogLine(moment, issuer, stream, line)
@@ -103,16 +106,13 @@ class LogService:
     async def _flush(self) -> None:
         try:
             while self._pending:
-                batch = self._pending[:LARGEST_INSERT]
                 try:
-                    await self._store_batch(batch)
+                    async with self._storing:
+                        await self._store_oldest()
                 except Unavailable as error:
                     _log.warn("log lines wait for the database: {error}", error=error)
                     await self._pause(1.0)
                     continue
-                except Exception:
-                    _log.failure("{count} log lines cannot be stored", count=len(batch))
-                del self._pending[:len(batch)]
                 if not self.congested:
                     waiting, self._drained = self._drained, []
                     for one in waiting:
@@ -122,6 +122,16 @@ class LogService:
             flushed, self._flushed = self._flushed, []
             for one in flushed:
                 one.callback(None)
+
+    async def _store_oldest(self) -> None:
+        batch = self._pending[:LARGEST_INSERT]
+        try:
+            await self._store_batch(batch)
+        except Unavailable:
+            raise
+        except Exception:
+            _log.failure("{count} log lines cannot be stored", count=len(batch))
+        del self._pending[:len(batch)]
 
     async def _store_batch(
         self, batch: list[tuple[StreamKey, StreamMode, float, str]]
@@ -159,10 +169,15 @@ class LogService:
         await self.flush()
         return int(await self._store.count(query))
 
-    async def open(self, query: LogQuery) -> Any:
-        """Return an ILogCursor over stored lines, the pending ones included."""
+    async def open(self, query: LogQuery) -> tuple[Any, int]:
+        """Return an ILogCursor over stored lines, and the number of the last one it may hold.
+
+        Lines with a higher `accepted` number are not in the cursor: they are live ones.
+        """
         await self.flush()
-        return await self._store.open(query)
+        async with self._storing:
+            cursor = await self._store.open(query)
+            return cursor, self.accepted - len(self._pending)
 
     def subscribe(self, query: LogQuery, subscriber: Subscriber) -> None:
         """Call `subscriber` with each live line that matches."""

@@ -16,6 +16,7 @@ from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import INodeLink, INodePower, IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.ordered import shielded
 from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
@@ -71,7 +72,8 @@ class Rebooter:
             outcome=outcome, requester=requester, hard_only=hard_only, cause=cause,
             reset_retries=reset_retries,
         )
-        await workflow.run()
+        # Texts stop with the requester, the reboots do not (spec server §4).
+        await shielded(workflow.run())
         return outcome.ok
 
     @step(limit=120)
@@ -94,13 +96,13 @@ class Rebooter:
             return
         turns = DeferredSemaphore(PARALLEL_REQUESTS)
         asked = [
-            node for node in nodes.values() if node.ip and self._power.is_off(node.mac) is None
+            (node, node.ip) for node in nodes.values()
+            if node.ip and self._power.is_off(node.mac) is None
         ]
         answers = await gatherResults([
-            turns.run(self._link.request, node.ip, "REBOOT")
-            for node in asked
+            turns.run(self._link.request, ip, "REBOOT") for _, ip in asked
         ])
-        for node, error in zip(asked, answers, strict=True):
+        for (node, _), error in zip(asked, answers, strict=True):
             if error is None:
                 self._done(node, todo, outcome, cause, "soft-reboot")
             else:

@@ -118,8 +118,8 @@ class NodeService:
         names = {device.mac: device.name for device in devices}
 
         def progress(missing: Collection[str]) -> None:
-            still = [names[mac] for mac in missing]
-            requester.busy(f"Waiting for bootup of {subject(still).lower()}")
+            still = subject(names[mac] for mac in missing)
+            requester.busy(f"Waiting for bootup of {still[:1].lower()}{still[1:]}")
 
         await self._status.wait(list(names), progress)
 

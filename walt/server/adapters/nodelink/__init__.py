@@ -1,0 +1,1 @@
+"""Requests to the network service of nodes."""

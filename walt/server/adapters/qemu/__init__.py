@@ -1,0 +1,1 @@
+"""QEMU machines as children of the server."""

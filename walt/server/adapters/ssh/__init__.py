@@ -1,0 +1,1 @@
+"""Sessions on nodes through the ssh client."""

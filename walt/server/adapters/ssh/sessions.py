@@ -1,0 +1,132 @@
+"""ssh children whose input and output belong to a client."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import struct
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
+from walt.server.runtime.process import Launcher, environment, exit_status
+
+
+class _Child(ProcessProtocol):
+    def __init__(
+        self, output: Callable[[bytes], None], errors: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> None:
+        self._output = output
+        self._errors = errors
+        self._ended = ended
+
+    def outReceived(self, data: bytes) -> None:
+        self._output(data)
+
+    def errReceived(self, data: bytes) -> None:
+        self._errors(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        self._ended(exit_status(reason))
+
+
+@implementer(ISession)
+class _Session:
+    def __init__(self, child: _Child, transport: Any, terminal: bool) -> None:
+        self._child = child
+        self._transport = transport
+        self._terminal = terminal
+
+    def write(self, data: bytes) -> None:
+        """Give input."""
+        self._transport.write(data)
+
+    def end_of_input(self) -> None:
+        """No more input; on a terminal that is the key ctrl-D."""
+        if self._terminal:
+            self._transport.write(b"\x04")
+        else:
+            self._transport.closeStdin()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of the pseudo-terminal."""
+        if self._terminal:
+            set_size(self._transport.fd, rows, columns)
+
+    def _readers(self) -> list[Any]:
+        if self._terminal:
+            return [self._transport]
+        return [pipe for fd, pipe in self._transport.pipes.items() if fd in (1, 2)]
+
+    def pause(self) -> None:
+        """Stop reading output."""
+        for reader in self._readers():
+            reader.stopReading()
+
+    def resume(self) -> None:
+        """Read output again."""
+        for reader in self._readers():
+            with contextlib.suppress(OSError, AttributeError):
+                reader.startReading()
+
+    def close(self) -> None:
+        """End the program."""
+        if self._transport.pid:
+            with contextlib.suppress(Exception):
+                self._transport.signalProcess("KILL")
+
+
+def set_size(descriptor: int, rows: int, columns: int) -> None:
+    """Set the window size of a terminal (tty_ioctl(4))."""
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+@implementer(ISessions)
+class SshSessions:
+    """Runs the ssh client with the host key shared by all nodes (N-095)."""
+
+    def __init__(self, reactor: Any, launcher: Launcher, known_hosts: Path, key: Path) -> None:
+        self._reactor = reactor
+        self._launcher = launcher
+        self._known_hosts = known_hosts
+        self._key = key
+
+    def options(self) -> list[str]:
+        """Return the options common to every connection to a node."""
+        return [
+            "-F", "/dev/null", "-i", str(self._key),
+            "-o", "PreferredAuthentications=publickey",
+            "-o", f"UserKnownHostsFile={self._known_hosts}", "-o", "HostKeyAlias=walt.node",
+            "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
+            "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR",
+            "-o", "IdentitiesOnly=yes",
+        ]
+
+    def node_command(
+        self, ip: str, command: str, *, node_terminal: bool, terminal: Terminal | None,
+        output: Callable[[bytes], None], errors: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> ISession:
+        """Run a command on a node as root."""
+        argv = ["ssh", *self.options()]
+        if node_terminal and terminal is not None:
+            argv.append("-t")
+        argv += [f"root@{ip}"]
+        if command:
+            argv += ["--", command]
+        full = self._launcher.command(argv)
+        child = _Child(output, errors, ended)
+        env = environment({"TERM": terminal.term} if terminal is not None else None)
+        if terminal is None:
+            transport = self._reactor.spawnProcess(child, full[0], full, env)
+            return _Session(child, transport, False)
+        transport = self._reactor.spawnProcess(child, full[0], full, env, usePTY=True)
+        set_size(transport.fd, terminal.rows, terminal.columns)
+        return _Session(child, transport, True)

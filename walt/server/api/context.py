@@ -1,0 +1,40 @@
+"""The domain services that responders translate to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.service import ImageService
+from walt.server.domain.logs.ports import ICheckpoints
+from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.domain.nodes.ports import INodePower
+from walt.server.domain.nodes.registration import Registration
+from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.platform import Operations
+from walt.server.domain.virtual.service import VirtualNodes
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything the API reaches; `now` returns epoch seconds."""
+
+    registry: DeviceRegistry
+    nodes: NodeService
+    registration: Registration
+    status: BootStatus
+    power: INodePower
+    images: ImageService
+    logs: LogService
+    issuers: LogIssuers
+    checkpoints: ICheckpoints
+    virtual: VirtualNodes
+    operations: Operations
+    server_ip: str
+    clock: IReactorTime
+    now: Callable[[], float]

@@ -1,0 +1,66 @@
+"""Commands about devices, leases and virtual hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.protocols import amp
+
+from walt.rpc.commands import devices as commands
+from walt.server.api.context import Context
+from walt.server.domain.nodes.clock import next_whole_second
+from walt.server.domain.nodes.registration import Sighting
+from walt.server.domain.nodes.views import device_tables, record
+from walt.server.domain.requester import IRequester
+
+
+class DevicesApi(amp.CommandLocator):
+    """Translates commands to calls of the registry and the registration."""
+
+    def __init__(self, context: Context, requester: IRequester) -> None:
+        self._context = context
+        self._requester = requester
+
+    @commands.ShowDevices.responder
+    def show(self) -> dict[str, Any]:
+        """Rows of both tables."""
+        return {"tables": device_tables(self._context.registry)}
+
+    @commands.GetDevice.responder
+    def get(self, name: str) -> dict[str, Any]:
+        """One record."""
+        context = self._context
+        device = context.registry.named(name)
+        return {
+            "device": record(device, context.registry, context.status.is_booted, context.server_ip)
+        }
+
+    @commands.RegisterDevice.responder
+    @commands.RegisterVirtualDevice.responder
+    def register(
+        self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
+    ) -> Deferred[dict[str, Any]]:
+        """A lease event."""
+        running = Deferred.fromCoroutine(
+            self._context.registration.register(Sighting(mac, ip, vci, uci, name))
+        )
+        return running.addCallback(lambda _: {})
+
+    @commands.GetVirtualDevice.responder
+    def get_by_mac(self, mac: str) -> dict[str, Any]:
+        """The record of a MAC or VPN MAC, null if unknown."""
+        context = self._context
+        device = context.registry.get(mac)
+        if device is None:
+            return {"device": None}
+        return {
+            "device": record(device, context.registry, context.status.is_booted, context.server_ip)
+        }
+
+    @commands.SyncClock.responder
+    def sync_clock(self) -> Deferred[dict[str, Any]]:
+        """The next whole second."""
+        context = self._context
+        waiting = next_whole_second(context.clock, context.now)
+        return waiting.addCallback(lambda moment: {"time": moment})

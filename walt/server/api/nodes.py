@@ -1,0 +1,99 @@
+"""Commands about nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.protocols import amp
+
+from walt.rpc.commands import nodes as commands
+from walt.server.api.context import Context
+from walt.server.domain.devices.sets import ownership, parse_devices
+from walt.server.domain.nodes.views import node_tables, record
+from walt.server.domain.requester import IRequester
+
+
+class NodesApi(amp.CommandLocator):
+    """Translates commands to calls of the node and virtual node services."""
+
+    def __init__(self, context: Context, requester: IRequester) -> None:
+        self._context = context
+        self._requester = requester
+
+    @commands.ShowNodes.responder
+    def show(self, all: bool) -> dict[str, Any]:
+        """Rows of the three tables."""
+        context = self._context
+        tables = node_tables(
+            context.registry, context.status, context.power, self._requester.username, all
+        )
+        return {"tables": {**tables, "total": len(context.registry.nodes())}}
+
+    @commands.ExpandNodes.responder
+    def expand(self, nodes: str) -> dict[str, Any]:
+        """Sorted names."""
+        found = self._context.nodes.parse(nodes, self._requester)
+        return {"names": [node.name for node in found]}
+
+    @commands.NodeOwnership.responder
+    def ownership(self, nodes: str) -> dict[str, Any]:
+        """Names by owner."""
+        user = self._requester.username
+        split = ownership(parse_devices(self._context.registry, nodes, user), user)
+        return dict(vars(split))
+
+    @commands.GetNodes.responder
+    def get(self, nodes: str) -> dict[str, Any]:
+        """Records."""
+        context = self._context
+        return {
+            "nodes": [
+                record(node, context.registry, context.status.is_booted, context.server_ip)
+                for node in context.nodes.parse(nodes, self._requester)
+            ]
+        }
+
+    @commands.CreateNode.responder
+    def create(self, name: str) -> Deferred[dict[str, Any]]:
+        """A virtual node."""
+        return _done(self._context.virtual.create(name, self._requester))
+
+    @commands.RemoveNode.responder
+    def remove(self, name: str) -> Deferred[dict[str, Any]]:
+        """A virtual node."""
+        return _done(self._context.virtual.remove(name, self._requester))
+
+    @commands.SetNodesImage.responder
+    def set_image(self, nodes: str, image: str) -> Deferred[dict[str, Any]]:
+        """Nodes to an image."""
+        return _done(self._context.nodes.set_image(nodes, image, self._requester))
+
+    @commands.RebootNodes.responder
+    def reboot(self, nodes: str, hard_only: bool, cause: str) -> Deferred[dict[str, Any]]:
+        """Softly or by power."""
+
+        async def work() -> dict[str, Any]:
+            ok = await self._context.nodes.reboot(
+                nodes, self._requester, hard_only=hard_only, cause=cause
+            )
+            return {"ok": ok}
+
+        return Deferred.fromCoroutine(work())
+
+    @commands.WaitNodes.responder
+    def wait(self, nodes: str) -> Deferred[dict[str, Any]]:
+        """All booted."""
+        return _done(self._context.nodes.wait(nodes, self._requester))
+
+    @commands.ConsoleInput.responder
+    def console_input(self, node: str, data: bytes) -> dict[str, Any]:
+        """Keys for a virtual node."""
+        self._context.virtual.console_input(node, data)
+        return {}
+
+
+def _done(coroutine: Any) -> Deferred[dict[str, Any]]:
+    """Run a coroutine whose result is that it ended."""
+    running: Deferred[Any] = Deferred.fromCoroutine(coroutine)
+    return running.addCallback(lambda _: {})

@@ -1,0 +1,1 @@
+"""Virtual nodes: their settings, their machines, their console."""

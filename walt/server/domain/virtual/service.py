@@ -1,0 +1,222 @@
+"""Virtual nodes of this server (spec server §3.10, §4.9, §4.10)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walt.common.errors import Invalid, Unavailable, WaltError
+from walt.common.names import default_image, image_fullname, short_image_name
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.ports import INodeImages, IProvisioning, IVirtualMachines
+from walt.server.domain.nodes.registration import describe
+from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.requester import IRequester
+from walt.server.domain.virtual.console import Console
+from walt.server.domain.virtual.ports import IAddresses, IHypervisor
+from walt.server.domain.virtual.settings import RANDOM_DELAY, machine_config
+from walt.server.runtime.ordered import shielded
+
+_log = Logger()
+
+MODEL = "pc-x86-64"
+PAUSE_AFTER_FAILURE = 2.0
+CONSOLE_STREAM = "virtualconsole"
+
+
+def _stopped(failure: Failure) -> None:
+    if not failure.check(CancelledError):
+        _log.failure("the loop of a virtual node ended", failure)
+
+
+class _Vm:
+    """The endless life of one virtual node: delay, machine, end, again."""
+
+    def __init__(self, service: VirtualNodes, mac: str) -> None:
+        self._service = service
+        self._mac = mac
+        self._machine: Any = None
+        self._stopping = False
+        self._console = Console(service.clock, self._console_chunk)
+        self._life: Deferred[None] = Deferred.fromCoroutine(self._live())
+        self._life.addErrback(_stopped)
+
+    def _console_chunk(self, data: bytes) -> None:
+        self._service.logs.write(self._mac, CONSOLE_STREAM, repr(data), mode="chunk")
+
+    async def _live(self) -> None:
+        service = self._service
+        while (device := service.registry.get(self._mac)) is not None and not self._stopping:
+            try:
+                config = machine_config(
+                    device.name, device.mac, device.model or MODEL, device.conf
+                )
+                delay = config.boot_delay
+                if delay is None:
+                    delay = random.randint(*RANDOM_DELAY)  # noqa: S311 (spreads boots, no secret)
+                await self._sleep(delay)
+                await service.provisioning.settled()
+                ended: Deferred[str] = Deferred()
+                self._machine = await service.hypervisor.start(
+                    config, self._console.received, ended.callback
+                )
+                service.monitor.started(device)
+                reason = await ended
+                self._machine = None
+                _log.info("virtual node {name}: {reason}", name=device.name, reason=reason)
+                service.machine_ended(self._mac)
+            except WaltError as error:
+                _log.error("virtual node {name}: {error}", name=device.name, error=error)
+                await self._sleep(PAUSE_AFTER_FAILURE)
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            waiting: Deferred[None] = deferLater(self._service.clock, seconds, lambda: None)
+            await waiting
+
+    def write(self, data: bytes) -> None:
+        if self._machine is not None:
+            self._machine.write(data)
+
+    def kill(self) -> None:
+        if self._machine is not None:
+            self._machine.kill()
+
+    async def stop(self) -> None:
+        """End the machine for good; returns when it is gone."""
+        self._stopping = True
+        if self._machine is not None:
+            self._machine.kill()
+        else:
+            self._life.cancel()
+        await shielded(self._life)
+        self._console.flush()
+
+
+@implementer(IVirtualMachines)
+class VirtualNodes:
+    """Creates, runs and removes virtual nodes."""
+
+    def __init__(
+        self, registry: DeviceRegistry, nodes: NodeService, status: BootStatus,
+        monitor: BootMonitor, images: INodeImages, provisioning: IProvisioning,
+        hypervisor: IHypervisor, addresses: IAddresses, logs: LogService,
+        platform: PlatformLog, clock: IReactorTime,
+        give_image: Callable[[str, str], Any],
+    ) -> None:
+        self.registry = registry
+        self.logs = logs
+        self.monitor = monitor
+        self.provisioning = provisioning
+        self.hypervisor = hypervisor
+        self.clock = clock
+        self._nodes = nodes
+        self._status = status
+        self._images = images
+        self._addresses = addresses
+        self._platform = platform
+        self._give_image = give_image
+        self._vms: dict[str, _Vm] = {}
+
+    # -- life of the platform --------------------------------------------
+
+    def start_all(self) -> None:
+        """Start every virtual node (at the start of the server)."""
+        for device in self.registry.nodes():
+            if device.virtual:
+                self._run(device.mac)
+
+    async def stop_all(self) -> None:
+        """End every machine, all at once; returns when they are gone."""
+        vms, self._vms = list(self._vms.values()), {}
+        stops = [Deferred.fromCoroutine(vm.stop()) for vm in vms]
+        for stop in stops:
+            await stop
+
+    def _run(self, mac: str) -> None:
+        self._vms[mac] = _Vm(self, mac)
+
+    def machine_ended(self, mac: str) -> None:
+        """The machine of a node is gone: the node is down until it boots again."""
+        self._status.down(mac, "cause: unknown, note: the virtual machine ended")
+
+    # -- IVirtualMachines ------------------------------------------------
+
+    def kill(self, mac: str) -> bool:
+        """Hard reboot: end the machine, which starts again."""
+        vm = self._vms.get(mac)
+        if vm is None:
+            return False
+        vm.kill()
+        return True
+
+    # -- what people do --------------------------------------------------
+
+    async def create(self, name: str, requester: IRequester) -> None:
+        """Create a node owned by the requester, booting its copy of the default image.
+
+        Raises Invalid, Conflict (name taken, no address left), Unavailable (no image).
+        """
+        self.registry.check_new_name(name)
+        image = await self._image_for(requester)
+        device = Device(
+            mac=self._addresses.new_mac(), name=name, type="node",
+            ip=self._addresses.lowest_free_ip(), virtual=True, model=MODEL, image=image,
+        )
+        stored = self.registry.put(device)
+        self._platform.write("devices", describe(device, previously_unknown=False))
+        self.monitor.started(device)
+        await stored
+        self._run(device.mac)
+        requester.stdout(f"Node {name} is now booting your image {short_image_name(image)}.")
+        requester.stdout(f"Use `walt node boot {name} <other-image>` to boot another image.")
+
+    async def _image_for(self, requester: IRequester) -> str:
+        default = default_image(MODEL)
+        if not self._images.has(default):
+            requester.busy(f'Downloading default image for "{MODEL}"')
+            try:
+                await self._images.obtain_default(default)
+            except Unavailable as error:
+                raise Unavailable(
+                    f"the server has no default image for {MODEL} nodes, and could not get one:"
+                    f" {error}"
+                ) from None
+            finally:
+                requester.busy("")
+        name: str = await self._give_image(requester.username, default)
+        return image_fullname(requester.username, name)
+
+    async def remove(self, name: str, requester: IRequester) -> None:
+        """Remove a virtual node with all its data. Raises NotFound or Invalid."""
+        device = self.registry.named(name)
+        if not device.virtual:
+            raise Invalid(
+                f"{name} is not a virtual node; use `walt device forget {name}` to forget it"
+            )
+        vm = self._vms.pop(device.mac, None)
+        if vm is not None:
+            await vm.stop()
+        await self._nodes.forget(device)
+        await self.hypervisor.remove(device.mac)
+
+    def console_input(self, name: str, data: bytes) -> None:
+        """Type bytes on a node's console; a lone ctrl-A is doubled (QEMU's escape key)."""
+        device = self.registry.named(name)
+        if not device.virtual:
+            raise Invalid(f"{name} is not a virtual node: it has no console here")
+        vm = self._vms.get(device.mac)
+        if vm is not None:
+            vm.write(data)

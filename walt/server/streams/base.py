@@ -1,0 +1,230 @@
+"""The stream port: a request line, then the protocol of that request.
+
+Requests used by nodes are byte-compatible with spec node-protocols §6;
+client requests are framed (`walt.common.frames`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walt.common import frames
+from walt.common.errors import Denied, Invalid, WaltError
+from walt.common.names import is_user_name
+
+_log = Logger()
+
+MAX_REQUEST_LINE = 128
+HEADER_PATIENCE = 30.0  # seconds to say what one wants
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end: an address of walt-net (or None), and what it may ask.
+
+    `trusted` peers may make client requests; `account` is the user named by
+    the credentials of a unix socket.
+    """
+
+    ip: str | None
+    trusted: bool
+    account: str | None = None
+
+
+class Request:
+    """One request in progress. Subclasses override `received` and `lost`."""
+
+    client_only = False
+
+    def __init__(self, connection: StreamProtocol, peer: Peer) -> None:
+        self.connection = connection
+        self.peer = peer
+
+    def started(self) -> None:
+        """The request line was read."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes after the request line."""
+
+    def lost(self) -> None:
+        """The peer is gone."""
+
+
+RequestClass = Callable[["StreamProtocol", Peer], Request]
+
+
+class StreamProtocol(Protocol):
+    """Reads the request line, then hands the connection over."""
+
+    def __init__(
+        self, requests: Mapping[str, RequestClass], peer: Peer, clock: IReactorTime
+    ) -> None:
+        self._requests = requests
+        self._peer = peer
+        self._clock = clock
+        self._head = b""
+        self._request: Request | None = None
+        self._timer: Any = None
+
+    def connectionMade(self) -> None:
+        self._timer = self._clock.callLater(HEADER_PATIENCE, self.abort)
+
+    def header_complete(self) -> None:
+        """The peer said all that it wants: it may be silent from now on."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._request is not None:
+            self._request.received(data)
+            return
+        self._head += data
+        line, newline, rest = self._head.partition(b"\n")
+        if len(line) > MAX_REQUEST_LINE:
+            self.abort()
+        elif newline:
+            self._start(line.decode(errors="replace").strip(), rest)
+
+    def _start(self, name: str, rest: bytes) -> None:
+        factory = self._requests.get(name)
+        if factory is None:
+            _log.warn("unknown stream request {name} from {peer}", name=name, peer=self._peer)
+            self.close()
+            return
+        self._request = factory(self, self._peer)
+        self._request.started()
+        if rest:
+            self._request.received(rest)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Close when everything written has left."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            ITCPTransport(self.transport).abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.header_complete()
+        request, self._request = self._request, None
+        if request is not None:
+            request.lost()
+
+
+class StreamFactory(Factory):
+    """Makes the protocols of one listener; `identify` tells who a transport belongs to."""
+
+    noisy = False
+
+    def __init__(
+        self, requests: Mapping[str, RequestClass], identify: Callable[[Any], Peer],
+        clock: IReactorTime,
+    ) -> None:
+        self._requests = requests
+        self._identify = identify
+        self._clock = clock
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        return _Identified(self._requests, self._identify, self._clock)
+
+
+class _Identified(StreamProtocol):
+    """Identifies its peer when the transport is there."""
+
+    def __init__(
+        self, requests: Mapping[str, RequestClass], identify: Callable[[Any], Peer],
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__(requests, Peer(None, False), clock)
+        self._identify = identify
+
+    def connectionMade(self) -> None:
+        self._peer = self._identify(self.transport)
+        super().connectionMade()
+
+
+class FramedRequest(Request):
+    """A client request: one JSON line of parameters, then frames both ways."""
+
+    def __init__(self, connection: StreamProtocol, peer: Peer) -> None:
+        super().__init__(connection, peer)
+        self._head = b""
+        self._decoder: frames.Decoder | None = None
+        self.username = peer.account or ""
+
+    def started(self) -> None:
+        if not self.peer.trusted:
+            self.fail(Denied("clients of other machines need a certificate of this platform"))
+
+    def received(self, data: bytes) -> None:
+        if not self.peer.trusted:
+            return
+        if self._decoder is None:
+            self._head += data
+            line, newline, data = self._head.partition(b"\n")
+            if len(line) > frames.MAX_PARAMETERS:
+                self.connection.abort()
+                return
+            if not newline:
+                return
+            self._decoder = frames.Decoder()
+            self.connection.header_complete()
+            self._open(line)
+        try:
+            for kind, payload in self._decoder.feed(data):
+                self.frame(kind, payload)
+        except frames.BadFrame:
+            self.connection.abort()
+
+    def _open(self, line: bytes) -> None:
+        try:
+            parameters = json.loads(line)
+            if not isinstance(parameters, dict):
+                raise ValueError
+            user = parameters.pop("username", None) or self.username
+            if not isinstance(user, str) or not is_user_name(user):
+                raise Invalid("state a valid user name in the parameters")
+            self.username = user
+            self.opened(parameters)
+        except WaltError as error:
+            self.fail(error)
+        except (ValueError, RecursionError):
+            self.fail(Invalid("the parameters of a stream request are one line of JSON"))
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        """The parameters are there. A WaltError raised is sent to the client."""
+
+    def frame(self, kind: bytes, payload: bytes) -> None:
+        """One frame of the client."""
+
+    def data(self, payload: bytes) -> None:
+        """Send bytes of the session."""
+        self.connection.write(frames.encode(frames.DATA, payload))
+
+    def message(self, text: str) -> None:
+        """Send a text for the client's standard error."""
+        self.connection.write(frames.encode(frames.MESSAGE, text.encode()))
+
+    def result(self, **values: Any) -> None:
+        """Send the result and close."""
+        self.connection.write(frames.encode(frames.RESULT, json.dumps(values).encode()))
+        self.connection.close()
+
+    def fail(self, error: WaltError) -> None:
+        """Send an error as the result and close."""
+        self.result(status=error.exit_status, error=str(error), code=error.code)

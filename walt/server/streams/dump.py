@@ -1,0 +1,143 @@
+"""REQ_DUMP_LOGS: stored lines, then live ones, without loss or doubles (S-174)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common.errors import InternalError, WaltError
+from walt.server.domain.logs.model import LogLine, LogQuery
+from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtocol
+
+_log = Logger()
+
+MAX_HELD = 5000  # live lines kept for a reader that is late; above, it is told and dropped
+PIECE = 200  # lines in one frame
+
+
+class LogDumps:
+    """Makes the requests of one server."""
+
+    def __init__(self, logs: LogService, issuers: LogIssuers) -> None:
+        self.logs = logs
+        self.issuers = issuers
+
+    def request(self, connection: StreamProtocol, peer: Peer) -> Request:
+        """Make the request of one connection."""
+        return DumpRequest(self, connection, peer)
+
+
+@implementer(IPushProducer)
+class DumpRequest(FramedRequest):
+    """Parameters: the query object, `history` and `realtime`; data frames hold JSON lines."""
+
+    def __init__(self, owner: LogDumps, connection: StreamProtocol, peer: Peer) -> None:
+        super().__init__(connection, peer)
+        self._owner = owner
+        self._held: list[tuple[int, LogLine]] = []
+        self._live = False
+        self._paused: Deferred[None] | None = None
+        self._work: Deferred[None] | None = None
+        self._subscribed = False
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        history = bool(parameters.pop("history", False))
+        realtime = bool(parameters.pop("realtime", False))
+        query = self._owner.issuers.query(parameters, self.username)
+        transport: Any = self.connection.transport
+        transport.registerProducer(self, True)
+        if realtime:
+            self._subscribed = True
+            self._owner.logs.subscribe(query, self._on_live)
+        self._work = Deferred.fromCoroutine(self._run(query, history, realtime))
+        self._work.addErrback(self._failed)
+
+    async def _run(self, query: LogQuery, history: bool, realtime: bool) -> None:
+        if history:
+            await self._history(query)
+        if not realtime:
+            transport: Any = self.connection.transport
+            transport.unregisterProducer()
+            self.result(status=0)
+            return
+        self._live = True
+        self._send_held()
+
+    async def _history(self, query: LogQuery) -> None:
+        cursor, last = await self._owner.logs.open(query)
+        self._held = [(number, record) for number, record in self._held if number > last]
+        try:
+            while block := await cursor.next_block():
+                self._send(block)
+                if self._paused is not None:
+                    await self._paused
+        finally:
+            await cursor.close()
+
+    def _on_live(self, record: LogLine) -> None:
+        if self._live and self._paused is None:
+            self._send([record])
+        elif len(self._held) < MAX_HELD:
+            self._held.append((self._owner.logs.accepted, record))
+        else:
+            self._stop()
+            self.message("your reader is too slow for these live logs; they end here")
+            self.result(status=1, error="reader too slow", code="LIMIT_EXCEEDED")
+
+    def _send(self, records: list[LogLine]) -> None:
+        name = self._owner.issuers.name
+        for start in range(0, len(records), PIECE):
+            self.data("".join(
+                json.dumps([one.timestamp, name(one.issuer), one.stream, one.line]) + "\n"
+                for one in records[start:start + PIECE]
+            ).encode())
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, []
+        self._send([record for _, record in held])
+
+    def _failed(self, failure: Any) -> None:
+        if failure.check(CancelledError):
+            return
+        self._stop()
+        if failure.check(WaltError):
+            self.fail(failure.value)
+        else:
+            _log.failure("dumping logs", failure)
+            self.fail(InternalError("the server failed to read these logs"))
+
+    # -- IPushProducer ---------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The client is late."""
+        if self._paused is None:
+            self._paused = Deferred()
+
+    def resumeProducing(self) -> None:
+        """The client caught up."""
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.callback(None)
+        if self._live:
+            self._send_held()
+
+    def stopProducing(self) -> None:
+        """The connection is gone."""
+        self._stop()
+
+    def lost(self) -> None:
+        self._stop()
+        if self._work is not None:
+            self._work.cancel()
+
+    def _stop(self) -> None:
+        if self._subscribed:
+            self._subscribed = False
+            self._owner.logs.unsubscribe(self._on_live)

@@ -1,0 +1,117 @@
+"""REQ_NODE_CMD: `walt node run` and `walt node shell` (S-156, S-157)."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from walt.common import frames
+from walt.common.errors import Invalid
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.nodes.sessions import ISessions, Terminal
+from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtocol
+
+_TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+MAX_COMMAND = 60_000
+
+
+class NodeCommands:
+    """Makes the requests of one server."""
+
+    def __init__(self, registry: DeviceRegistry, sessions: ISessions) -> None:
+        self.registry = registry
+        self.sessions = sessions
+
+    def request(self, connection: StreamProtocol, peer: Peer) -> Request:
+        """Make the request of one connection."""
+        return NodeCommandRequest(self, connection, peer)
+
+
+def parse_terminal(value: Any) -> Terminal | None:
+    """Check the JSON description of a client's terminal. Raises Invalid."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not _TERM.fullmatch(str(value.get("term"))):
+        raise Invalid("a terminal needs a type, rows and columns")
+    return Terminal(str(value["term"]), *_size(value))
+
+
+def _size(value: dict[str, Any]) -> tuple[int, int]:
+    rows, columns = value.get("rows"), value.get("columns")
+    if not all(isinstance(one, int) and 0 < one < 10_000 for one in (rows, columns)):
+        raise Invalid("rows and columns must be whole numbers from 1 to 9999")
+    assert isinstance(rows, int)
+    assert isinstance(columns, int)
+    return rows, columns
+
+
+@implementer(IPushProducer)
+class NodeCommandRequest(FramedRequest):
+    """Parameters: node, command, node_terminal, terminal {term, rows, columns}."""
+
+    def __init__(self, owner: NodeCommands, connection: StreamProtocol, peer: Peer) -> None:
+        super().__init__(connection, peer)
+        self._owner = owner
+        self._session: Any = None
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        name, command = parameters.get("node"), parameters.get("command", "")
+        if not isinstance(name, str) or not isinstance(command, str):
+            raise Invalid("node and command must be texts")
+        if len(command) > MAX_COMMAND or "\0" in command:
+            raise Invalid("this command is too long, or holds a NUL")
+        node = self._owner.registry.named(name)
+        if not node.is_node or node.ip is None:
+            raise Invalid(f"{name} is not a node with an address")
+        transport: Any = self.connection.transport
+        self._session = self._owner.sessions.node_command(
+            node.ip, command, node_terminal=parameters.get("node_terminal") is True,
+            terminal=parse_terminal(parameters.get("terminal")),
+            output=self.data, errors=self._errors, ended=self._ended,
+        )
+        transport.registerProducer(self, True)
+
+    def _errors(self, data: bytes) -> None:
+        self.connection.write(frames.encode(frames.MESSAGE, data))
+
+    def _ended(self, status: int) -> None:
+        self._session = None
+        transport: Any = self.connection.transport
+        if transport is not None:
+            transport.unregisterProducer()
+            self.result(status=status)
+
+    def frame(self, kind: bytes, payload: bytes) -> None:
+        if self._session is None:
+            return
+        if kind == frames.DATA:
+            self._session.write(payload)
+        elif kind == frames.END:
+            self._session.end_of_input()
+        elif kind == frames.WINDOW:
+            try:
+                self._session.resize(*_size(json.loads(payload)))
+            except (ValueError, AttributeError, Invalid):
+                self.connection.abort()
+
+    def lost(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def pauseProducing(self) -> None:
+        """The client is late."""
+        if self._session is not None:
+            self._session.pause()
+
+    def resumeProducing(self) -> None:
+        """The client caught up."""
+        if self._session is not None:
+            self._session.resume()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `lost` follows."""
