@@ -79,7 +79,7 @@ class IngestRequest(Request):
         assert self._stream is not None
         timestamp = None
         if not self._server_time:
-            stamp, space, rest = line.partition(b" ")
+            stamp, _space, rest = line.partition(b" ")
             try:
                 timestamp, line = float(stamp), rest
             except ValueError:
