@@ -38,7 +38,7 @@ class Device:
     type: DeviceType
     ip: str | None = None
     virtual: bool = False
-    conf: Mapping[str, Any] = field(default=_NO_SETTINGS)
+    conf: Mapping[str, Any] = field(default_factory=lambda: _NO_SETTINGS)
     model: str | None = None
     image: str | None = None
     vpn_mac: str | None = None

@@ -1,0 +1,49 @@
+"""What a DHCP lease event tells the server (spec node-protocols §2.5).
+
+Shared by the server, which reads events from dhcpd's output, and by
+`walt-dhcp-event`. Every text comes from a device: it is data, whatever it holds.
+"""
+
+from typing import NamedTuple, Optional
+
+NODE_CLASS = "walt.node."
+
+
+class Registration(NamedTuple):
+    """Arguments of the command that registers a device."""
+
+    vci: str
+    uci: str
+    ip: str
+    mac: str
+    name: Optional[str]
+
+
+def proposed_name(client_name: str, mac: str, force: bool = False) -> Optional[str]:
+    """Return the device name that a lease event proposes, None when the client gave none.
+
+    Unless it ends so already, or `force` is true, the last six digits of the
+    MAC address are added and the whole is lower-cased.
+    """
+    if not client_name:
+        return None
+    suffix = mac.replace(":", "")[-6:]
+    if force or client_name.lower().endswith(suffix):
+        return client_name
+    return ("%s-%s" % (client_name, suffix)).lower()
+
+
+def registration(
+    vci: str, uci: str, ip: str, mac: str, client_name: str, known: bool, dev_type: str,
+    force_name: bool = False,
+) -> Optional[Registration]:
+    """Return what to register, None when the event brings nothing new.
+
+    A typed device is known for good; a known device of type `unknown` is
+    reported again only when it announces itself as a node.
+    """
+    if known and dev_type != "unknown":
+        return None
+    if known and not (uci.startswith(NODE_CLASS) or vci.startswith(NODE_CLASS)):
+        return None
+    return Registration(vci, uci, ip, mac, proposed_name(client_name, mac, force_name))

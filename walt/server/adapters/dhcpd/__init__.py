@@ -1,0 +1,1 @@
+"""The DHCP daemon (isc-dhcpd) as a child."""

@@ -1,0 +1,1 @@
+"""The DNS daemon (bind) as a child."""

@@ -1,0 +1,1 @@
+"""Bridge, interfaces, taps and network namespaces, through iproute2."""

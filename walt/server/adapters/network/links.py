@@ -1,0 +1,271 @@
+"""Interfaces of the platform through iproute2 (spec node-protocols §1.3).
+
+Everything may be repeated: what is already as wanted stays, left-overs of a
+server that died are taken over.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any, Literal
+
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common.errors import Invalid, Unavailable
+from walt.common.names import is_mac
+from walt.server.domain.network.firewall import is_interface_name
+from walt.server.domain.network.ports import ITaps
+from walt.server.runtime.files import write_atomic
+from walt.server.runtime.process import ProcessRunner
+
+_log = Logger()
+
+BRIDGE = "walt-net"
+LATE_INTERFACE = 10.0  # seconds given once to a raw device that is not there yet
+_NETWORK = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,31}")
+
+
+@dataclass(frozen=True)
+class LinkPlan:
+    """One network of server.conf; `ip` is its address, `dhcp`, or None (left alone)."""
+
+    name: str
+    raw_device: str | None = None
+    vlan: int | None = None
+    ip: IPv4Interface | Literal["dhcp"] | None = None
+
+    def check(self) -> None:
+        """Raise Invalid, with what to correct in server.conf, when it cannot be set up."""
+        where = f"network.{self.name}"
+        if _NETWORK.fullmatch(self.name) is None:
+            raise Invalid(f"{where}: use letters, digits and '-' in names of networks")
+        if self.raw_device is None and self.vlan is not None:
+            raise Invalid(f"{where}: 'vlan' needs a 'raw-device'; add one or remove 'vlan'")
+        if self.raw_device is not None and not is_interface_name(self.raw_device):
+            raise Invalid(f"{where}.raw-device: {self.raw_device!r} cannot name an interface")
+        if self.vlan is not None and not 1 <= self.vlan <= 4094:
+            raise Invalid(f"{where}.vlan: {self.vlan} is not between 1 and 4094")
+        if not is_interface_name(self.base):
+            raise Invalid(f"{where}: the interface name {self.base} is longer than 15 bytes")
+
+    @property
+    def base(self) -> str:
+        """The interface that carries the network: raw device, VLAN on it, or dummy."""
+        if self.raw_device is None:
+            return f"{self.name}-dummy"
+        return self.raw_device if self.vlan is None else f"{self.raw_device}.{self.vlan}"
+
+
+def new_mac(source: random.Random) -> str:
+    """Return a MAC of the range used by virtual devices; its fourth byte is at most 0x7f."""
+    tail = (source.randrange(0x80), source.randrange(0x100), source.randrange(0x100))
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
+
+
+@implementer(ITaps)
+class Links:
+    """Set networks up and down, make taps.
+
+    `clock` gives callLater; `state` is where MAC and state files live.
+    """
+
+    def __init__(
+        self, clock: Any, runner: ProcessRunner, state: Path,
+        source: random.Random | None = None,
+    ) -> None:
+        self._clock = clock
+        self._runner = runner
+        self._state = state
+        self._source = source or random.SystemRandom()
+
+    async def links(self) -> dict[str, dict[str, Any]]:
+        """Return what `ip -json -details address show` tells, by name and alternative name.
+
+        /sys/class/net is no substitute: it goes on showing the host's interfaces.
+        """
+        shown = await self._runner.run(["ip", "-json", "-details", "address", "show"])
+        found: dict[str, dict[str, Any]] = {}
+        for link in json.loads(shown.stdout or b"[]"):
+            if link:
+                for name in (link["ifname"], *link.get("altnames", ())):
+                    found[name] = link
+        return found
+
+    async def up(self, plan: LinkPlan) -> None:
+        """Set one network up.
+
+        Raises Invalid for a plan that cannot work, Unavailable for a raw
+        device that is missing, CommandFailed when the kernel refuses.
+        """
+        plan.check()
+        links = await self._with_raw_device(plan)
+        created: list[str] = []
+        batch = ["link set dev lo up"]
+        if plan.raw_device is None:
+            created.append(plan.base)
+            if plan.base not in links:
+                batch.append(f"link add name {plan.base} type dummy")
+        else:
+            batch.append(f"link set dev {plan.raw_device} up")
+            if plan.vlan is not None:
+                created.append(plan.base)
+                if plan.base not in links:
+                    batch.append(
+                        f"link add link {plan.raw_device} name {plan.base} "
+                        f"type vlan id {plan.vlan}"
+                    )
+        batch.append(f"link set dev {plan.base} up")
+        if plan.name == BRIDGE:
+            created.append(BRIDGE)
+            batch += self._bridge(plan, links)
+        elif plan.name not in links:
+            batch.append(f"link property add dev {plan.base} altname {plan.name}")
+        device = BRIDGE if plan.name == BRIDGE else plan.base
+        if isinstance(plan.ip, IPv4Interface):
+            batch += self._address(device, plan.ip, links.get(device))
+        # Written first: `down` then removes what an `up` cut short has made.
+        write_atomic(self._state_file(plan.name), "".join(f"{name}\n" for name in created))
+        await self._batch(batch)
+        if plan.ip == "dhcp":
+            await self._dhcp_client(plan)
+
+    async def down(self, plan: LinkPlan) -> None:
+        """Undo `up`: interfaces, alternative name, address and DHCP client of ours."""
+        plan.check()
+        links = await self.links()
+        batch = []
+        if plan.name != BRIDGE and plan.base in links:
+            await self._end_dhcp_client(plan)
+            if isinstance(plan.ip, IPv4Interface) and self._has(links[plan.base], plan.ip):
+                batch.append(f"address del {plan.ip} dev {plan.base}")
+            if plan.name in links[plan.base].get("altnames", ()):
+                batch.append(f"link property del dev {plan.base} altname {plan.name}")
+        for name in reversed(self._created(plan.name)):
+            if name in links:
+                batch.append(f"link delete dev {name}")
+        await self._batch(batch)
+        self._state_file(plan.name).unlink(missing_ok=True)
+
+    async def create_tap(self, name: str) -> None:
+        """Create the tap `name` (an existing one is taken over), on the bridge and up."""
+        self._check_name(name)
+        batch = []
+        if name not in await self.links():
+            batch.append(f"tuntap add dev {name} mode tap")
+        batch.append(f"link set dev {name} master {BRIDGE}")
+        batch.append(f"link set dev {name} up")
+        await self._batch(batch)
+
+    async def delete_tap(self, name: str) -> None:
+        """Delete the tap `name`; an absent one is fine."""
+        self._check_name(name)
+        if name in await self.links():
+            await self._batch([f"link delete dev {name}"])
+
+    @staticmethod
+    def _check_name(name: str) -> None:
+        if not is_interface_name(name):
+            raise Invalid(f"{name!r} cannot name a network interface")
+
+    async def _batch(self, lines: Sequence[str]) -> None:
+        """Give commands to `ip`; it stops at the first one that fails."""
+        if lines:
+            text = "".join(f"{line}\n" for line in lines)
+            await self._runner.run(["ip", "-batch", "-"], stdin=text.encode())
+
+    async def _with_raw_device(self, plan: LinkPlan) -> dict[str, dict[str, Any]]:
+        links = await self.links()
+        if plan.raw_device is not None and plan.raw_device not in links:
+            _log.warn("waiting for interface {device}", device=plan.raw_device)
+            await deferLater(self._clock, LATE_INTERFACE, lambda: None)
+            links = await self.links()
+            if plan.raw_device not in links:
+                raise Unavailable(
+                    f"network.{plan.name}: there is no interface {plan.raw_device}; "
+                    "plug it in or correct 'raw-device' in server.conf"
+                )
+        return links
+
+    def _bridge(self, plan: LinkPlan, links: dict[str, dict[str, Any]]) -> list[str]:
+        mac = self._mac()
+        batch = []
+        bridge = links.get(BRIDGE)
+        if bridge is None:
+            batch.append(f"link add name {BRIDGE} type bridge")
+        if bridge is None or bridge.get("address") != mac:
+            batch.append(f"link set dev {BRIDGE} address {mac}")
+        if links.get(plan.base, {}).get("master") != BRIDGE:
+            batch.append(f"link set dev {plan.base} master {BRIDGE}")
+        batch.append(f"link set dev {BRIDGE} up")
+        return batch
+
+    def _mac(self) -> str:
+        """Return the MAC that identifies the server: random once, then kept."""
+        path = self._state / f".{BRIDGE}.mac"
+        try:
+            mac = path.read_text().strip()
+        except FileNotFoundError:
+            mac = ""
+        if not is_mac(mac):
+            mac = new_mac(self._source)
+            self._state.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, mac + "\n")
+        return mac
+
+    @staticmethod
+    def _has(link: dict[str, Any], ip: IPv4Interface) -> bool:
+        return any(
+            one.get("local") == str(ip.ip) and one.get("prefixlen") == ip.network.prefixlen
+            for one in link.get("addr_info", ())
+        )
+
+    def _address(
+        self, device: str, ip: IPv4Interface, link: dict[str, Any] | None
+    ) -> list[str]:
+        batch = []
+        for one in (link or {}).get("addr_info", ()):
+            # A former address of the bridge, after a change of server.conf.
+            old = f"{one.get('local')}/{one.get('prefixlen')}"
+            if device == BRIDGE and one.get("family") == "inet" and old != str(ip):
+                batch.append(f"address del {old} dev {device}")
+        if link is None or not self._has(link, ip):
+            batch.append(
+                f"address add {ip} broadcast {ip.network.broadcast_address} dev {device}"
+            )
+        return batch
+
+    def _state_file(self, network: str) -> Path:
+        return self._state / f".{network}.state"
+
+    def _created(self, network: str) -> list[str]:
+        try:
+            names = self._state_file(network).read_text().split()
+        except FileNotFoundError:
+            return []
+        return [name for name in names if is_interface_name(name)]
+
+    def _dhcp_files(self, plan: LinkPlan) -> list[str]:
+        return [
+            "-pf", str(self._state / f".{plan.name}.dhclient.pid"),
+            "-lf", str(self._state / f".{plan.name}.dhclient.leases"),
+        ]
+
+    async def _dhcp_client(self, plan: LinkPlan) -> None:
+        await self._end_dhcp_client(plan)
+        await self._runner.run(
+            ["dhclient", "-4", "-nw", *self._dhcp_files(plan), plan.base], timeout=90.0
+        )
+
+    async def _end_dhcp_client(self, plan: LinkPlan) -> None:
+        if plan.ip == "dhcp" and (self._state / f".{plan.name}.dhclient.pid").exists():
+            await self._runner.run(
+                ["dhclient", "-4", "-r", *self._dhcp_files(plan), plan.base], check=False
+            )

@@ -1,0 +1,230 @@
+"""The tree of node directories on disk (spec server §1.3, node-protocols §3.2).
+
+At the first use the disk is read, and only the difference with the wanted tree
+is applied, so that links which are right already never disappear (design D20).
+Later differences are computed from memory; a contradiction makes it read the
+disk again. Long work is cut into slices, deletions are left to `rm`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.task import Cooperator
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common.names import is_mac
+from walt.server.domain.services.boot_tree import (
+    PRESERVED,
+    PROBING,
+    BootTree,
+    Change,
+    difference,
+)
+from walt.server.domain.services.ports import IConfigurable
+from walt.server.runtime.files import write_atomic
+from walt.server.runtime.ordered import spawn
+from walt.server.runtime.process import ProcessRunner
+
+_log = Logger()
+
+STATUS = "status.json"
+_DOOMED = ".doomed-"
+_NEW = ".new-link"
+_SLICE = 64  # entries between two looks at the clock
+
+
+@implementer(IConfigurable)
+class BootTreeStore:
+    """Make the tree at `root` what `apply` is told.
+
+    `clock` gives callLater (slices of work), `runner` runs `rm`.
+    """
+
+    def __init__(self, clock: Any, runner: ProcessRunner, root: Path) -> None:
+        self._root = root
+        self._runner = runner
+        self._cooperator = Cooperator(scheduler=lambda call: clock.callLater(0, call))
+        self._lock = DeferredLock()
+        self._wanted: BootTree | None = None
+        self._present: BootTree | None = None
+        self._doomed = 0
+
+    def apply(self, tree: BootTree) -> Deferred[None]:
+        """Make `tree` the wanted one; fires when the disk holds it.
+
+        Fails with OSError when the disk refuses (no space, no permission).
+        """
+        self._wanted = tree
+        return Deferred.fromCoroutine(self._follow())
+
+    async def _follow(self) -> None:
+        await self._lock.acquire()
+        try:
+            wanted = self._wanted  # the latest one: calls in between are merged
+            if wanted is None or wanted == self._present:
+                return
+            if self._present is None:
+                await self._read(wanted)
+            try:
+                await self._change(wanted)
+            except OSError as error:
+                _log.warn(
+                    "the tree {root} is not as remembered ({error}): reading it again",
+                    root=str(self._root), error=str(error),
+                )
+                await self._read(wanted)
+                await self._change(wanted)
+            self._present = wanted
+        finally:
+            self._lock.release()
+
+    async def _read(self, wanted: BootTree) -> None:
+        self._present = None
+        dirs: set[str] = set()
+        links: dict[str, str] = {}
+        remembered = self._remembered()
+        await self._cooperator.coiterate(self._scan(wanted, remembered, dirs, links))
+        self._present = BootTree(frozenset(dirs), links)
+        self._delete_doomed()
+
+    async def _change(self, wanted: BootTree) -> None:
+        assert self._present is not None
+        change = difference(self._present, wanted)
+        if change:
+            self._present, before = None, self._present
+            await self._cooperator.coiterate(self._perform(change))
+            self._present = before
+            self._delete_doomed()
+        if change or not (self._root / STATUS).exists():
+            self._remember(wanted)
+
+    # What is on disk
+
+    def _remembered(self) -> frozenset[str]:
+        """Return the directories that the last server made for nodes."""
+        try:
+            status = json.loads((self._root / STATUS).read_text())
+            return frozenset(one for one in status["dirs"] if is_mac(one))
+        except (OSError, ValueError, KeyError, TypeError):
+            return frozenset()
+
+    def _remember(self, tree: BootTree) -> None:
+        status = {"dirs": sorted(tree.dirs), "links": dict(sorted(tree.links.items()))}
+        write_atomic(self._root / STATUS, json.dumps(status, indent=0))
+        (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read
+
+    def _scan(
+        self, wanted: BootTree, remembered: frozenset[str], dirs: set[str],
+        links: dict[str, str],
+    ) -> Iterator[None]:
+        """Read the tree, move obsolete layouts, put aside what does not belong there."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for number, entry in enumerate(list(os.scandir(self._root))):
+            if number % _SLICE == 0:
+                yield
+            name = entry.name
+            if entry.is_symlink():
+                links[name] = os.readlink(entry.path)
+            elif name.startswith(_DOOMED) or name == STATUS:
+                continue
+            elif entry.is_dir() and (is_mac(name) or name == PROBING):
+                self._scan_node(name, wanted, links)
+                # One that nobody remembers may hold data of a person: it stays.
+                if name in wanted.dirs or name in remembered:
+                    dirs.add(name)
+            else:
+                self._put_aside(self._root / name)
+
+    def _scan_node(self, name: str, wanted: BootTree, links: dict[str, str]) -> None:
+        directory = self._root / name
+        persist = directory / "persist"
+        if persist.is_dir() and not persist.is_symlink():
+            os.rename(persist, directory / "persist_dir")
+        owner = wanted.owners.get(name)
+        if owner is not None and (directory / "persist_dir").is_dir():
+            self._move_persist(directory, owner)
+        for entry in os.scandir(directory):
+            if entry.is_symlink():
+                links[f"{name}/{entry.name}"] = os.readlink(entry.path)
+            elif entry.name not in PRESERVED:
+                self._put_aside(directory / entry.name)
+
+    @staticmethod
+    def _move_persist(directory: Path, owner: str) -> None:
+        target = directory / "persist_dirs" / owner
+        target.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(directory / "persist_dir", target)
+        except OSError as error:  # the owner has newer data there: both stay
+            _log.warn("{path} stays: {error}", path=str(directory), error=str(error))
+
+    # Changes
+
+    def _perform(self, change: Change) -> Iterator[None]:
+        count = 0
+        for link in change.drop_links:
+            self._drop_link(self._root / link)
+            count += 1
+            if count % _SLICE == 0:
+                yield
+        for name in change.drop_dirs:
+            self._put_aside(self._root / name)
+        yield
+        for name in change.make_dirs:
+            (self._root / name).mkdir(mode=0o755, exist_ok=True)
+            count += 1
+            if count % _SLICE == 0:
+                yield
+        for link, target in change.set_links:
+            self._set_link(self._root / link, target)
+            count += 1
+            if count % _SLICE == 0:
+                yield
+        yield
+
+    @staticmethod
+    def _drop_link(path: Path) -> None:
+        try:
+            if not stat.S_ISLNK(os.lstat(path).st_mode):
+                raise FileExistsError(f"{path} should be a symbolic link")
+        except FileNotFoundError:
+            return
+        path.unlink()
+
+    @staticmethod
+    def _set_link(path: Path, target: str) -> None:
+        try:
+            os.symlink(target, path)
+        except FileExistsError:
+            # Replaced by a rename, so that a node reading it always finds a link.
+            beside = path.with_name(_NEW)
+            beside.unlink(missing_ok=True)
+            os.symlink(target, beside)
+            os.rename(beside, path)
+
+    def _put_aside(self, path: Path) -> None:
+        self._doomed += 1
+        aside = self._root / f"{_DOOMED}{os.getpid()}-{self._doomed}"
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return
+
+    def _delete_doomed(self) -> None:
+        doomed = [entry.path for entry in os.scandir(self._root)
+                  if entry.name.startswith(_DOOMED)]
+        if doomed:
+            spawn(
+                self._runner.run(
+                    ["rm", "-rf", "--one-file-system", "--", *doomed], timeout=3600.0
+                ),
+                "deleting old node directories",
+            )

@@ -1,0 +1,1 @@
+"""Addresses and forwarding rules of walt-net, without I/O."""

@@ -1,0 +1,88 @@
+"""The address plan of walt-net: who has which address, and what is free (spec §2.4)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface
+
+
+def address_number(text: str) -> int | None:
+    """Return an IPv4 address in dotted notation as an integer, None if it is not one."""
+    try:
+        return int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big")
+    except (OSError, ValueError):
+        return None
+
+
+def dotted(number: int) -> str:
+    """Return the dotted notation of an address given as an integer."""
+    return socket.inet_ntoa(number.to_bytes(4, "big"))
+
+
+class AddressPlan:
+    """Addresses of one subnet: the server's, those in use, the free ones.
+
+    `interface` is the server's address with its prefix; `used` holds the
+    addresses recorded for devices (those outside the subnet are ignored). All
+    answers are computed on integers: a /20 with 4,000 devices takes milliseconds.
+    """
+
+    def __init__(self, interface: IPv4Interface, used: Iterable[str]) -> None:
+        self.interface = interface
+        network = interface.network
+        self._first = int(network.network_address) + 1
+        self._last = int(network.broadcast_address) - 1
+        if network.prefixlen >= 31:  # RFC 3021: no network and broadcast addresses
+            self._first, self._last = self._first - 1, self._last + 1
+        numbers = {int(interface.ip)}
+        for text in used:
+            number = address_number(text)
+            if number is not None and self._first <= number <= self._last:
+                numbers.add(number)
+        self._taken = numbers
+
+    @cached_property
+    def _runs(self) -> tuple[tuple[int, int], ...]:
+        runs = []
+        start = self._first
+        for number in sorted(self._taken):
+            if number > start:
+                runs.append((start, number - 1))
+            start = max(start, number + 1)
+        if start <= self._last:
+            runs.append((start, self._last))
+        return tuple(runs)
+
+    def contains(self, text: str) -> bool:
+        """Tell whether `text` is a host address of the subnet."""
+        number = address_number(text)
+        return number is not None and self._first <= number <= self._last
+
+    def is_free(self, text: str) -> bool:
+        """Tell whether `text` is a host address of the subnet that nobody has."""
+        return self.contains(text) and address_number(text) not in self._taken
+
+    def free_ranges(self) -> tuple[tuple[str, str], ...]:
+        """Return the free addresses as contiguous runs (first, last), in order."""
+        return tuple((dotted(first), dotted(last)) for first, last in self._runs)
+
+    def free_addresses(self) -> Iterator[str]:
+        """Yield every free address, in order."""
+        for first, last in self._runs:
+            for number in range(first, last + 1):
+                yield dotted(number)
+
+    def lowest_free(self) -> IPv4Address | None:
+        """Return the lowest free address, None when the subnet is full."""
+        return IPv4Address(self._runs[0][0]) if self._runs else None
+
+
+def parse_address(text: str) -> IPv4Address | None:
+    """Return the address written in `text` (an IPv6-mapped one too), None if invalid."""
+    plain = text[7:] if text.lower().startswith("::ffff:") else text
+    try:
+        return IPv4Address(plain)
+    except AddressValueError:
+        return None

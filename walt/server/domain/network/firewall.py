@@ -1,0 +1,95 @@
+"""Forwarding rules of the platform, as a comparable value and as nftables text.
+
+Rules of spec node-protocols §1.6, in one table `walt` (design D14): by default
+nothing leaves walt-net; devices whose `netsetup` is NAT may, masqueraded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from walt.server.domain.devices.model import NETSETUP_NAT, Device
+
+TABLE = "walt"
+_INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
+
+
+@dataclass(frozen=True)
+class FirewallConfig:
+    """What the firewall enforces.
+
+    `nat` holds the addresses allowed to leave `subnet`, sorted; `guarded` the
+    interface below the bridge whose 802.1Q frames are dropped (dhcpd reads raw
+    packets and would see tagged ones), None when there is no such interface.
+    """
+
+    subnet: IPv4Network
+    nat: tuple[str, ...] = ()
+    guarded: str | None = None
+    bridge: str = "walt-net"
+
+
+def nat_addresses(devices: Iterable[Device], subnet: IPv4Network) -> tuple[str, ...]:
+    """Return the addresses of the NAT devices of walt-net, the server excepted."""
+    return tuple(sorted(
+        device.ip for device in devices
+        if device.ip is not None and device.netsetup == NETSETUP_NAT
+        and device.type != "server" and device.in_network(subnet)
+    ))
+
+
+def is_interface_name(text: str) -> bool:
+    """Tell whether `text` may name a network interface (15 bytes at most)."""
+    return _INTERFACE.fullmatch(text) is not None and not text.startswith("-")
+
+
+def removal() -> str:
+    """Return the transaction that undoes every rule; it never fails.
+
+    Declaring a table that may exist before deleting it makes the deletion
+    succeed in both cases.
+    """
+    return (
+        f"table ip {TABLE}\ndelete table ip {TABLE}\n"
+        f"table bridge {TABLE}\ndelete table bridge {TABLE}\n"
+    )
+
+
+def render(config: FirewallConfig) -> str:
+    """Return one `nft -f` transaction that replaces all our rules at once."""
+    elements = f"\n\t\telements = {{ {', '.join(config.nat)} }}" if config.nat else ""
+    subnet = str(config.subnet)
+    text = f"""{removal()}
+table ip {TABLE} {{
+	set nat-devices {{
+		type ipv4_addr{elements}
+	}}
+	chain outgoing {{
+		ip saddr @nat-devices accept
+		drop
+	}}
+	chain forward {{
+		type filter hook forward priority filter; policy accept;
+		iifname "{config.bridge}" oifname "{config.bridge}" accept
+		ip saddr {subnet} ip daddr != {subnet} goto outgoing
+		ip daddr {subnet} ct state related,established accept
+	}}
+	chain postrouting {{
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr {subnet} ip daddr != {subnet} fib daddr type != local masquerade
+	}}
+}}
+"""
+    if config.guarded is not None:
+        text += f"""
+table bridge {TABLE} {{
+	chain prerouting {{
+		type filter hook prerouting priority filter; policy accept;
+		iifname "{config.guarded}" ether type 8021q drop
+	}}
+}}
+"""
+    return text

@@ -1,0 +1,228 @@
+"""The configuration of dhcpd: a comparable value and its text (spec server §1.2).
+
+Protocol facts: RFC 2131 and 2132 (DHCP and its options), RFC 3004 (user
+class), RFC 4578 (option 93), PXE 2.1 §2.2 (option space PXE), iPXE's encapsulated
+option 175, spec node-protocols §2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Interface
+from typing import Literal
+
+from walt.common.names import is_device_name, is_mac
+from walt.server.domain.devices.model import (
+    NETSETUP_NAT,
+    RASPBERRY_PI_PREFIXES,
+    Device,
+)
+from walt.server.domain.network.addresses import AddressPlan, address_number
+
+BIOS_LOADER = "pxe/walt-x86-undionly.kpxe"
+IPXE_SCRIPT = "pxe/walt.ipxe"
+LEASE_TIME = 6_000_000  # seconds
+BIOS_PXE = "PXEClient:Arch:00000:UNDI:002001"
+LEASE_MARK = "walt-lease"
+# dhcpd cuts a logged line at 1,023 bytes; 255 bytes cost up to 765 characters.
+LONGEST_FIELD = 255
+
+HostType = Literal["switch", "node", "unknown"]
+HOST_TYPES: tuple[HostType, ...] = ("switch", "node", "unknown")
+
+
+@dataclass(frozen=True)
+class DhcpHost:
+    """One host entry: `mac` always gets `ip` and the host name `name`."""
+
+    label: str
+    mac: str
+    ip: str
+    name: str
+    type: HostType
+    nat: bool = False
+
+
+@dataclass(frozen=True)
+class DhcpConfig:
+    """All that dhcpd has to know.
+
+    `hosts` are in the order of the file within each group; `ranges` hold the
+    addresses given to devices never seen before.
+    """
+
+    interface: IPv4Interface
+    ranges: tuple[tuple[str, str], ...]
+    hosts: tuple[DhcpHost, ...] = ()
+    ping_check: bool = True
+
+
+def _entries(device: Device, kind: HostType) -> list[DhcpHost]:
+    assert device.ip is not None
+    nat = device.netsetup == NETSETUP_NAT
+    if device.vpn_mac is None or not is_mac(device.vpn_mac):
+        return [DhcpHost(device.name, device.mac, device.ip, device.name, kind, nat)]
+    # HTTP boot firmware refuses to work without a router, hence NAT for the real MAC.
+    return [
+        DhcpHost(f"{device.name}-vpnboot", device.mac, device.ip, device.name, kind, True),
+        DhcpHost(f"{device.name}-vpn", device.vpn_mac, device.ip, device.name, kind, nat),
+    ]
+
+
+def dhcp_config(
+    interface: IPv4Interface, devices: Iterable[Device], *, ping_check: bool = True
+) -> DhcpConfig:
+    """Return the configuration wanted for these devices.
+
+    Host entries go to nodes, switches and unknown devices with an address in
+    walt-net; every recorded address leaves the dynamic ranges. A device that
+    could make the file invalid (bad MAC or name) gets no entry.
+    """
+    devices = list(devices)
+    plan = AddressPlan(interface, (device.ip for device in devices if device.ip is not None))
+    ranked: list[tuple[int, int, DhcpHost]] = []
+    for device in devices:
+        if device.type == "server" or device.ip is None or not plan.contains(device.ip):
+            continue
+        if not is_mac(device.mac) or not is_device_name(device.name):
+            continue
+        rank, number = HOST_TYPES.index(device.type), address_number(device.ip) or 0
+        ranked.extend((rank, number, host) for host in _entries(device, device.type))
+    ranked.sort(key=lambda one: (one[0], one[1], one[2].label))
+    hosts, labels = [], set()
+    for _, _, host in ranked:
+        label = host.label
+        if label in labels:  # a device may be called like the VPN entry of another one
+            label = f"{label}-{host.mac.replace(':', '')}"
+            host = DhcpHost(label, host.mac, host.ip, host.name, host.type, host.nat)
+        labels.add(label)
+        hosts.append(host)
+    return DhcpConfig(interface, plan.free_ranges(), tuple(hosts), ping_check)
+
+
+def only_calm_changes(old: DhcpConfig, new: DhcpConfig) -> bool:
+    """Tell whether `new` only adds unknown devices and switches to `old`.
+
+    Such devices keep the address of their lease anyway, so that dhcpd may be
+    restarted when the network is quiet (design §8, dhcpd restarts).
+    """
+    if (old.interface, old.ping_check) != (new.interface, new.ping_check):
+        return False
+    before, after = set(old.hosts), set(new.hosts)
+    return before <= after and all(
+        host.type != "node" and not host.nat for host in after - before
+    )
+
+
+@lru_cache(maxsize=16384)
+def _host_text(host: DhcpHost) -> str:
+    return (
+        f"    host {host.label} {{ hardware ethernet {host.mac}; fixed-address {host.ip}; "
+        f'option host-name "{host.name}"; }}\n'
+    )
+
+
+def _groups(config: DhcpConfig) -> str:
+    text = []
+    server = config.interface.ip
+    for nat in (True, False):
+        text.append("group {\n")
+        if nat:
+            text.append(f"  option routers {server};\n")
+        for kind in HOST_TYPES:
+            hosts = [h for h in config.hosts if h.nat is nat and h.type == kind]
+            if hosts:
+                text.append(f'  group {{\n    option walt.dev-type "{kind}";\n')
+                text.extend(map(_host_text, hosts))
+                text.append("  }\n")
+        text.append("}\n")
+    return "".join(text)
+
+
+def _lease_log() -> str:
+    # One line per field, each naming the lease, then a closing one: see LONGEST_FIELD.
+    head = (
+        f'"{LEASE_MARK} ", binary-to-ascii(16, 8, ":", substring(hardware, 1, 6)), " ", '
+        'binary-to-ascii(10, 8, ".", leased-address), '
+    )
+    fields = (
+        ("vci", "option vendor-class-identifier, "),
+        ("uci", "option user-class, "),
+        ("name", "option host-name, config-option host-name, "),
+    )
+    lines = [
+        f'      log(info, concat({head}" {field} ", binary-to-ascii(16, 8, ":", '
+        f'substring(pick-first-value({source}""), 0, {LONGEST_FIELD}))));\n'
+        for field, source in fields
+    ]
+    kind = 'pick-first-value(config-option walt.dev-type, "unknown")'
+    lines.append(f'      if known {{ log(info, concat({head}" end 1 ", {kind})); }}\n')
+    lines.append(f'      else {{ log(info, concat({head}" end 0 unknown")); }}\n')
+    return "".join(lines)
+
+
+_RASPBERRY_PI = " or\n       ".join(
+    f"substring(hardware, 1, 3) = {prefix}" for prefix in RASPBERRY_PI_PREFIXES
+)
+
+
+def render(config: DhcpConfig) -> str:
+    """Return the text of dhcpd.conf."""
+    server, network = config.interface.ip, config.interface.network
+    ranges = "".join(f"  range {first} {last};\n" for first, last in config.ranges)
+    return f"""\
+# Generated by the WalT server, which replaces it at each change of a device.
+authoritative;
+ddns-update-style none;
+ping-check {"true" if config.ping_check else "false"};
+default-lease-time {LEASE_TIME};
+min-lease-time {LEASE_TIME};
+max-lease-time {LEASE_TIME};
+
+option client-architecture code 93 = unsigned integer 16;
+option space PXE;
+option PXE.discovery-control code 6 = unsigned integer 8;
+option PXE.boot-server code 8 = {{ unsigned integer 16, unsigned integer 8, ip-address }};
+option PXE.boot-menu code 9 = {{ unsigned integer 16, unsigned integer 8, text }};
+option PXE.menu-prompt code 10 = {{ unsigned integer 8, text }};
+option space ipxe;
+option ipxe-encapsulated code 175 = encapsulate ipxe;
+option ipxe.no-pxedhcp code 176 = unsigned integer 8;
+option space walt;
+option walt.dev-type code 1 = text;
+
+next-server {server};
+option tftp-server-name "{server}";
+option ntp-servers {server};
+option broadcast-address {network.broadcast_address};
+option domain-name "walt";
+option domain-search "walt";
+option domain-name-servers {server};
+option ipxe.no-pxedhcp 1;
+
+if substring(option user-class, 0, 9) = "walt.node" {{
+  # iPXE with a script of ours: the script knows what to load.
+}} elsif option user-class = "iPXE" {{
+  filename "{IPXE_SCRIPT}";
+}} elsif option vendor-class-identifier = "{BIOS_PXE}" {{
+  if ({_RASPBERRY_PI}) {{
+    option vendor-class-identifier "PXEClient";
+    vendor-option-space PXE;
+    option PXE.boot-menu 0 17 "Raspberry Pi Boot";
+  }} elsif option client-architecture = 00:00 {{
+    filename "{BIOS_LOADER}";
+  }}
+}}
+
+subnet {network.network_address} netmask {network.netmask} {{
+{ranges}  on commit {{
+    if not known or pick-first-value(config-option walt.dev-type, "unknown") = "unknown" {{
+      set vci = pick-first-value(option vendor-class-identifier, "");
+      set uci = pick-first-value(option user-class, "");
+{_lease_log()}    }}
+  }}
+}}
+
+{_groups(config)}"""

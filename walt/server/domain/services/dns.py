@@ -1,0 +1,156 @@
+"""The configuration of named: a comparable value and its texts (spec server §1.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from walt.common.names import is_device_name
+from walt.server.domain.devices.model import Device
+from walt.server.domain.network.addresses import address_number, dotted, parse_address
+
+FALLBACK_FORWARDER = "8.8.8.8"
+FORWARD_ZONE_FILE = "walt.forward.zone"
+TTL = 604800
+_SERIAL = re.compile(r"^.*; serial$\n?", re.MULTILINE)
+_MAX_SERIAL = 2**32
+
+
+@dataclass(frozen=True)
+class DnsConfig:
+    """All that named has to know.
+
+    `names` holds (name, address) of each device of walt-net, by address; the
+    server is not among them.
+    """
+
+    server: IPv4Address
+    names: tuple[tuple[str, str], ...] = ()
+    forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,)
+
+
+def forwarders(resolv_conf: str, server: IPv4Address) -> tuple[str, ...]:
+    """Return the upstream servers told by the text of /etc/resolv.conf.
+
+    These are its IPv4 servers but loopback ones; the server itself when there
+    is nothing but loopback, 8.8.8.8 when there is none (spec node-protocols §1.5).
+    """
+    found: list[IPv4Address] = []
+    for line in resolv_conf.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            address = parse_address(words[1])
+            if address is not None and address not in found:
+                found.append(address)
+    if not found:
+        return (FALLBACK_FORWARDER,)
+    return tuple(str(one) for one in found if not one.is_loopback) or (str(server),)
+
+
+def dns_config(
+    server: IPv4Address, subnet: IPv4Network, devices: Iterable[Device],
+    upstream: tuple[str, ...] = (FALLBACK_FORWARDER,),
+) -> DnsConfig:
+    """Return the configuration wanted for these devices of walt-net."""
+    first, last = int(subnet.network_address), int(subnet.broadcast_address)
+    ranked = []
+    for device in devices:
+        number = address_number(device.ip) if device.ip is not None else None
+        if device.type == "server" or number is None or not first <= number <= last:
+            continue
+        # `server` and `walt-server` are taken: a second record would break the zone.
+        if is_device_name(device.name) and device.name.lower() not in ("server", "walt-server"):
+            ranked.append((number, device.name))
+    ranked.sort()
+    return DnsConfig(server, tuple((name, dotted(number)) for number, name in ranked), upstream)
+
+
+def reverse_zone(address: str) -> str:
+    """Return the /24 reverse zone of an address, `c.b.a.in-addr.arpa` (RFC 1035 §3.5)."""
+    a, b, c, _ = address.split(".")
+    return f"{c}.{b}.{a}.in-addr.arpa"
+
+
+def reverse_zone_file(zone: str) -> str:
+    """Return the file name of a reverse zone."""
+    return f"walt.{zone}.reverse.zone"
+
+
+def _zone_head(serial: int) -> str:
+    return f"""\
+$TTL {TTL}
+@ IN SOA server.walt. root.server.walt. (
+    {serial % _MAX_SERIAL} ; serial
+    604800 ; refresh
+    86400 ; retry
+    2419200 ; expire
+    604800 ) ; negative answers
+@ IN NS server.walt.
+"""
+
+
+def zones(config: DnsConfig, serial: int) -> dict[str, str]:
+    """Return the text of every zone file, by file name."""
+    everyone = sorted(
+        [*config.names, ("server", str(config.server))],
+        key=lambda one: address_number(one[1]) or 0,
+    )
+    forward = [f"{name} IN A {ip}\n" for name, ip in everyone]
+    forward.append("walt-server IN CNAME server\n")
+    texts = {FORWARD_ZONE_FILE: _zone_head(serial) + "".join(forward)}
+    by_zone: dict[str, list[str]] = {}
+    for name, ip in everyone:
+        by_zone.setdefault(reverse_zone(ip), []).append(
+            f"{ip.rpartition('.')[2]} IN PTR {name}.walt.\n"
+        )
+    for zone, lines in by_zone.items():
+        texts[reverse_zone_file(zone)] = _zone_head(serial) + "".join(lines)
+    return texts
+
+
+def same_beside_serial(old: str, new: str) -> bool:
+    """Tell whether two zone texts say the same, whatever their serials."""
+    return _SERIAL.sub("", old) == _SERIAL.sub("", new)
+
+
+def next_serial(now: float, old_text: str | None) -> int:
+    """Return the serial of a rewritten zone: epoch seconds, above the old one.
+
+    Two changes within one second need two serials.
+    """
+    old = re.search(r"^\s*(\d+) ; serial$", old_text or "", re.MULTILINE)
+    return max(int(now), int(old[1]) + 1 if old else 0)
+
+
+def render_named_conf(config: DnsConfig, directory: Path, runtime: Path) -> str:
+    """Return the text of named.conf.
+
+    `directory` holds the zone files, `runtime` is where named may write.
+    """
+    reverse = sorted({
+        reverse_zone(ip) for ip in [*(ip for _, ip in config.names), str(config.server)]
+    })
+    declared = [("walt", FORWARD_ZONE_FILE), *((z, reverse_zone_file(z)) for z in reverse)]
+    blocks = "".join(
+        f'zone "{zone}" {{ type master; notify no; file "{directory}/{name}"; }};\n'
+        for zone, name in declared
+    )
+    upstream = " ".join(f"{one};" for one in config.forwarders)
+    return f"""\
+// Generated by the WalT server, which replaces it when devices change.
+options {{
+    directory "{runtime}";
+    pid-file "{runtime}/named.pid";
+    session-keyfile "{runtime}/session.key";
+    listen-on {{ {config.server}; }};
+    listen-on-v6 {{ none; }};
+    forwarders {{ {upstream} }};
+}};
+controls {{ }};
+// IPv6 servers cannot be reached through walt-net's server.
+server ::/0 {{ bogus yes; }};
+include "/etc/bind/named.conf.default-zones";
+{blocks}"""

@@ -1,0 +1,37 @@
+"""What the services domain needs from the outside."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, NamedTuple
+
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+
+class IConfigurable(Interface):
+    """A daemon (or a tree of files) that follows a comparable configuration value."""
+
+    def apply(config: Any) -> Deferred[None]:
+        """Make `config` the wanted one.
+
+        Returns a Deferred that fires when it is in force: at once when it
+        equals the present one, else after the paced reload or restart.
+        """
+
+
+class BootFile(NamedTuple):
+    """An open regular file and its size in bytes."""
+
+    stream: BinaryIO
+    size: int
+
+
+class IBootFiles(Interface):
+    """The boot files of nodes, as TFTP, HTTP and stream request 12 serve them."""
+
+    def open(node: str, path: str) -> BootFile:
+        """Open `path` below the tftp directory of `node` (an address or a MAC).
+
+        The file lies inside the node's image or in tftp-static, whatever `..`
+        or symbolic links `path` goes through. Raises NotFound.
+        """

@@ -1,0 +1,82 @@
+"""`/boot/<path>[?node_ip=]`: boot files of nodes over HTTP (spec server §1.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.logger import Logger
+from twisted.protocols.basic import FileSender
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from walt.common.errors import NotFound
+from walt.server.domain.network.addresses import parse_address
+from walt.server.domain.services.ports import BootFile
+from walt.server.http.answers import answer_error
+
+_log = Logger()
+
+
+def peer_address(request: IRequest) -> str:
+    """Return the address of the requester, an IPv6-mapped one in its IPv4 form."""
+    host: Any = request.getClientAddress()
+    text = str(getattr(host, "host", ""))
+    address = parse_address(text)
+    return str(address) if address is not None else text
+
+
+def send_file(request: IRequest, found: BootFile) -> int:
+    """Send an open file with its length, at the pace of the requester, and close it."""
+    request.setHeader(b"content-type", b"application/octet-stream")
+    request.setHeader(b"content-length", b"%d" % found.size)
+    if request.method == b"HEAD" or found.size == 0:
+        found.stream.close()
+        request.finish()
+        return NOT_DONE_YET
+    sender = FileSender()
+    sending = sender.beginFileTransfer(found.stream, request)
+
+    def sent(_: object) -> None:
+        found.stream.close()
+        request.finish()
+
+    def cut(failure: Failure) -> None:
+        found.stream.close()
+        _log.debug("a requester left before the end of its boot file: {why}", why=failure.value)
+
+    # A requester that leaves makes the request stop the sender, which fails then.
+    sending.addCallbacks(sent, cut)
+    return NOT_DONE_YET
+
+
+class BootResource(Resource):
+    """Serve the tftp directory of the requesting node.
+
+    `files` provides IBootFiles. `?node_ip=` replaces the requester's address:
+    virtual nodes' files are fetched by the server itself.
+    """
+
+    isLeaf = True
+
+    def __init__(self, files: Any) -> None:
+        super().__init__()
+        self._files = files
+
+    def render_GET(self, request: IRequest) -> bytes | int:
+        """Send the file, or the error in the preferred form."""
+        given = request.args.get(b"node_ip", [])
+        node = peer_address(request)
+        if given:
+            address = parse_address(given[-1].decode("ascii", "replace"))
+            if address is None:
+                return answer_error(request, 400, "node_ip is not an IPv4 address.")
+            node = str(address)
+        raw = unquote_to_bytes(request.path.partition(b"/boot/")[2])
+        try:
+            found = self._files.open(node, raw.decode("utf-8", "surrogateescape"))
+        except NotFound:
+            return answer_error(request, 404, "No such file.")
+        return send_file(request, found)

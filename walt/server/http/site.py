@@ -1,0 +1,59 @@
+"""The web pages of the platform: what is where (spec server §1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Site
+from twisted.web.util import Redirect
+
+from walt.server.http.answers import ErrorResource
+from walt.server.http.boot import BootResource
+
+INDEX = b"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>WalT server</title></head>
+<body>
+<h1>WalT server HTTP service</h1>
+<ul>
+<li><a href="/doc/">Documentation</a></li>
+<li><a href="/api/">Web API</a></li>
+<li><a href="/metrics">Metrics</a></li>
+</ul>
+</body>
+</html>
+"""
+
+
+class _Index(Resource):
+    isLeaf = True
+
+    def render_GET(self, request: IRequest) -> bytes:
+        request.setHeader(b"content-type", b"text/html; charset=utf-8")
+        request.setHeader(b"content-length", b"%d" % len(INDEX))
+        return INDEX
+
+
+class _Root(Resource):
+    def getChild(self, path: bytes, request: IRequest) -> Resource:
+        return ErrorResource(404, "No such page.")
+
+
+def make_site(files: Any, pages: Mapping[str, IResource] | None = None, **options: Any) -> Site:
+    """Return the site of the server.
+
+    `files` provides IBootFiles; `pages` adds resources by the first part of
+    their path (`api`, `metrics`, `doc`, `walt-vpn`), a KleinResource for
+    instance; `options` go to twisted.web's Site.
+    """
+    root = _Root()
+    root.putChild(b"", _Index())
+    root.putChild(b"index.html", _Index())
+    root.putChild(b"favicon.ico", Redirect(b"/doc/_static/logo-walt.png"))
+    root.putChild(b"boot", BootResource(files))
+    for name, page in (pages or {}).items():
+        root.putChild(name.encode(), page)
+    return Site(root, **options)

@@ -1,0 +1,98 @@
+"""`walt-net-config up|down`: set the networks of server.conf up or down (spec §1.3).
+
+The environment variable IFACE, when set, names the only network concerned.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from walt.common.errors import Invalid, WaltError
+from walt.server.adapters.network.links import BRIDGE, LinkPlan, Links
+from walt.server.adapters.nftables.firewall import NftFirewall
+from walt.server.config.model import ServerConfig
+from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.runtime.process import ProcessRunner
+
+USAGE = "Usage: walt-net-config up|down"
+
+
+def selected(config: ServerConfig, only: str | None) -> list[LinkPlan]:
+    """Return the networks to treat, walt-net first. Raises Invalid for an unknown one."""
+    names = sorted(config.networks, key=lambda name: (name != BRIDGE, name))
+    if only is not None:
+        if only not in config.networks:
+            raise Invalid(f"IFACE={only}: server.conf declares no such network")
+        names = [only]
+    return [
+        LinkPlan(one.name, one.raw_device, one.vlan, one.ip)
+        for one in (config.networks[name] for name in names)
+    ]
+
+
+def guarded_interface(config: ServerConfig) -> str | None:
+    """Return the interface below the bridge whose 802.1Q frames are dropped.
+
+    A dummy interface receives none.
+    """
+    network = config.networks[BRIDGE]
+    plan = LinkPlan(network.name, network.raw_device, network.vlan)
+    return None if network.raw_device is None else plan.base
+
+
+async def bring(
+    action: str, config: ServerConfig, links: Links, firewall: NftFirewall,
+    only: str | None = None,
+) -> None:
+    """Do `up` or `down` on the networks of `config`, the frame filter included.
+
+    Raises WaltError for the first network that fails.
+    """
+    for plan in selected(config, only):
+        if action == "up":
+            await links.up(plan)
+        else:
+            await links.down(plan)
+        if plan.name == BRIDGE:
+            guarded = guarded_interface(config)
+            if action == "down":
+                await firewall.remove()
+            elif guarded is not None:
+                await firewall.apply(FirewallConfig(config.subnet, (), guarded))
+
+
+def run(
+    arguments: Sequence[str], environ: Mapping[str, str], load: Callable[[], ServerConfig],
+    reactor: Any,
+) -> Awaitable[None]:
+    """Return the work of one call; `load` reads server.conf."""
+    config = load()
+    runner = ProcessRunner(reactor)
+    config.paths.state.mkdir(parents=True, exist_ok=True)
+    return bring(
+        arguments[0], config, Links(reactor, runner, config.paths.state), NftFirewall(runner),
+        environ.get("IFACE"),
+    )
+
+
+def main(load: Callable[[], ServerConfig]) -> None:
+    """Run the command line; exit status 0, 1 for an error, 2 for wrong usage."""
+    arguments = sys.argv[1:]
+    if len(arguments) != 1 or arguments[0] not in ("up", "down"):
+        print(USAGE, file=sys.stderr)
+        raise SystemExit(2)
+
+    async def work(reactor: Any) -> None:
+        try:
+            await run(arguments, os.environ, load, reactor)
+        except WaltError as error:
+            print(f"walt-net-config: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+    react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
