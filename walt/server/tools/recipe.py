@@ -210,7 +210,7 @@ def make_initrd(recipe: Recipe, root: Path, work: Path, version: str) -> None:
     init = tree / "init"
     shutil.copyfile(DATA / "initramfs-init.sh", init)
     init.chmod(0o755)
-    names = ["."] + sorted(str(one.relative_to(tree)) for one in tree.rglob("*"))
+    names = [".", *sorted(str(one.relative_to(tree)) for one in tree.rglob("*"))]
     packed = subprocess.run(
         [str(busybox), "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=tree, check=True,
         input="\n".join(names).encode(), capture_output=True,
