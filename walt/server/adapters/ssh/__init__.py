@@ -1,1 +1,1 @@
-"""Sessions on nodes through the ssh client."""
+"""SSH with nodes: keys, and sessions through the ssh client."""

@@ -1,0 +1,1 @@
+"""Recipe of the default images: package lists, initial RAM file system, boot script."""

@@ -1,0 +1,1 @@
+"""Scripts that the server puts into mounted images; nothing here is imported."""

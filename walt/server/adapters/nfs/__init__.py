@@ -1,0 +1,1 @@
+"""NFS exports of images and of nodes' persistent directories."""

@@ -1,0 +1,248 @@
+"""NFSv4 by nfs-ganesha, a child of the server, for kernels without an NFS server.
+
+Each node has exports of its own, for its address alone, under the paths that nodes
+ask for: `Pseudo` paths stand in for the symbolic links of the kernel's exporter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.server.domain.images.exports import ExportPlan, NodeExport
+from walt.server.domain.images.ports import INfsExporter
+from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
+from walt.server.runtime.files import write_if_changed
+from walt.server.runtime.process import Launcher
+
+_log = Logger()
+
+NODES = "/var/lib/walt/nodes"  # as nodes see it, whatever the state directory is
+MAX_EXPORT_ID = 65535  # a 16-bit number (ganesha-export-config(8)); 0 is its root
+
+
+def _quoted(text: str | Path) -> str:
+    value = str(text)
+    if any(char in value for char in '"\n\\'):
+        raise ValueError(f"a path that ganesha cannot hold: {value!r}")
+    return f'"{value}"'
+
+
+class ExportIds:
+    """Numbers of exports, stable while the export exists.
+
+    Ganesha tells exports apart by number when it reads its configuration again,
+    and NFS file handles carry it: after a restart of the server the same export
+    must have the same number, so it derives from the pseudo path.
+    """
+
+    def allocate(self, pseudos: list[str]) -> dict[str, int]:
+        """Return a number for each pseudo path; a clash moves to the next free one."""
+        taken: dict[int, str] = {}
+        for pseudo in sorted(pseudos):
+            digest = hashlib.sha256(pseudo.encode()).digest()
+            number = int.from_bytes(digest[:4], "big") % MAX_EXPORT_ID + 1
+            while number in taken:
+                number = number % MAX_EXPORT_ID + 1
+            taken[number] = pseudo
+        return {pseudo: number for number, pseudo in taken.items()}
+
+
+def _exports(plan: ExportPlan) -> list[tuple[str, Path, str, bool, str]]:
+    """Return (pseudo path, path, client, writable, file system id) of each export."""
+    found = []
+    for node in sorted(plan.nodes):
+        image = plan.image_path(node.image_id)
+        for alias in (node.ip, node.mac, node.name):
+            if image is not None:
+                fsid = _filesystem_id(node.image_id or "")
+                found.append((f"{NODES}/{alias}/fs", image, node.ip, False, fsid))
+        if node.persist is not None:
+            fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
+            for alias in (node.name, node.ip, node.mac):
+                found.append((f"{NODES}/{alias}/persist", node.persist, node.ip, True, fsid))
+    return found
+
+
+def _filesystem_id(seed: str) -> str:
+    """Return `major.minor`, two 63-bit numbers, stable for `seed`."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    major, minor = (int.from_bytes(digest[at:at + 8], "big") >> 1 for at in (0, 8))
+    return f"{major}.{minor}"
+
+
+def render(plan: ExportPlan, address: str, recovery: Path) -> str:
+    """Return the text of ganesha's configuration.
+
+    `address` is the server's in walt-net, `recovery` the directory of its client
+    records: in the state directory, since servers must not share one, and short
+    times, since nobody should wait 90 s after a crash.
+    """
+    parts = [
+        "NFS_CORE_PARAM {",
+        "  Protocols = 4;",
+        "  Enable_NLM = false;",
+        "  Enable_RQUOTA = false;",
+        f"  Bind_addr = {address};",
+        "  NFS_Port = 2049;",
+        "}",
+        "NFSv4 {",
+        "  RecoveryBackend = fs;",
+        f"  RecoveryRoot = {_quoted(recovery)};",
+        "  Lease_Lifetime = 15;",
+        "  Grace_Period = 20;",
+        "  Only_Numeric_Owners = true;",
+        "}",
+        "NFS_KRB5 {",
+        "  Active_krb5 = false;",
+        "}",
+        "EXPORT_DEFAULTS {",
+        "  SecType = sys;",
+        "  Squash = No_Root_Squash;",
+        "  Protocols = 4;",
+        "  Transports = TCP;",
+        "  Access_Type = None;",
+        "}",
+        "LOG {",
+        "  Default_Log_Level = WARN;",
+        "}",
+    ]
+    exports = _exports(plan)
+    ids = ExportIds().allocate([pseudo for pseudo, *_ in exports])
+    for pseudo, path, client, writable, fsid in exports:
+        parts += [
+            "EXPORT {",
+            f"  Export_Id = {ids[pseudo]};",
+            f"  Path = {_quoted(path)};",
+            f"  Pseudo = {_quoted(pseudo)};",
+            f"  Filesystem_Id = {fsid};",
+            "  FSAL { Name = VFS; }",
+            "  CLIENT {",
+            f"    Clients = {client};",
+            f"    Access_Type = {'RW' if writable else 'RO'};",
+            "  }",
+            "}",
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def persist_directories(plan: ExportPlan) -> list[Path]:
+    """Return the read-write directories that must exist."""
+    return sorted({node.persist for node in plan.nodes if node.persist is not None})
+
+
+@implementer(INfsExporter)
+class GaneshaExporter(Service):
+    """Run ganesha.nfsd and give it the plan.
+
+    `directory` holds its configuration and recovery state (state directory),
+    `runtime` its pid file; `address` is the server's in walt-net. `reactor` gives
+    spawnProcess and callLater. The daemon starts with the first export and gets
+    SIGHUP when the plan changed.
+    """
+
+    name = "nfs"
+
+    def __init__(
+        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path, address: str,
+        program: str = "/usr/bin/ganesha.nfsd",
+    ) -> None:
+        self._reactor = reactor
+        self._directory = directory
+        self._address = address
+        self._config = directory / "ganesha.conf"
+        self._recovery = directory / "recovery"
+        self._pid_file = runtime / "ganesha.pid"
+        self._own_pid_file = runtime / "ganesha.own.pid"
+        self._plan: ExportPlan | None = None
+        self._ready: list[Deferred[None]] = []
+        spec = ChildSpec(
+            "ganesha",
+            (program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
+             "-p", str(self._own_pid_file)),
+            stop_signals=(("TERM", 5.0), ("KILL", 5.0)),
+        )
+        self.child = ChildService(
+            reactor, launcher, spec, on_line=self._on_line, pid_file=self._pid_file
+        )
+
+    def startService(self) -> None:
+        """Allow the daemon to run: it starts with the first plan that has exports."""
+        super().startService()
+        for directory in (self._directory, self._recovery, self._pid_file.parent):
+            directory.mkdir(parents=True, exist_ok=True)
+        end_left_over(self._pid_file, signal.SIGKILL)
+        self._own_pid_file.unlink(missing_ok=True)
+
+    def stopService(self) -> Deferred[None]:
+        """End the daemon; fires when it is gone."""
+        super().stopService()
+        return self._end()
+
+    def _end(self) -> Deferred[None]:
+        if self.child.running:
+            return self.child.stopService()
+        return succeed(None)
+
+    async def withdraw(self) -> None:
+        """Export nothing any more."""
+        self._plan = None
+        await self._end()
+
+    async def apply(self, plan: ExportPlan) -> None:
+        """Export exactly what the plan says; see INfsExporter."""
+        if plan == self._plan and self.child.running:
+            return
+        for directory in persist_directories(plan):
+            directory.mkdir(parents=True, exist_ok=True)
+        changed = write_if_changed(
+            self._config, render(plan, self._address, self._recovery), 0o600
+        )
+        self._plan = plan
+        if not self.child.running:
+            if _exports(plan):
+                self.child.startService()
+                await self._until_ready()
+        elif changed and self.child.signal("HUP"):
+            await self._until_ready()
+
+    def _until_ready(self) -> Deferred[None]:
+        ready: Deferred[None] = Deferred()
+        self._ready.append(ready)
+        patience = self._reactor.callLater(10.0, self._give_up, ready)
+        return ready.addBoth(lambda result: (patience.active() and patience.cancel(), result)[1])
+
+    def _give_up(self, ready: Deferred[None]) -> None:
+        _log.warn("ganesha did not confirm its exports within 10 s; see its lines above")
+        self._ready.remove(ready)
+        ready.callback(None)
+
+    def _on_line(self, line: str) -> None:
+        # Its log ends these steps: start-up, and reading the configuration again.
+        if "NFS SERVER INITIALIZED" in line or "Reread exports complete" in line:
+            waiting, self._ready = self._ready, []
+            for one in waiting:
+                one.callback(None)
+        elif ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line or ":WARN :" in line:
+            _log.info("ganesha: {line}", line=line)
+
+
+def usable(program: str = "/usr/bin/ganesha.nfsd") -> bool:
+    """Tell whether ganesha is installed."""
+    return os.access(program, os.X_OK)
+
+
+def exported_nodes(plan: ExportPlan) -> list[NodeExport]:
+    """Return the nodes that get at least one export."""
+    return [
+        node for node in plan.nodes
+        if node.persist is not None or plan.image_path(node.image_id) is not None
+    ]

@@ -1,0 +1,1 @@
+"""Images in podman's storage: names, metadata, mounts."""

@@ -1,0 +1,40 @@
+"""Where the server's own podman storage is, as options of podman (design D10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A podman storage: `root` None means the system's."""
+
+    root: Path | None = None
+    runroot: Path | None = None
+
+    @classmethod
+    def private(cls, state: Path, runtime: Path) -> Storage:
+        """Return the storage of a server with these state and runtime directories.
+
+        podman refuses a runroot above 50 characters: `runtime` has 40 at most.
+        """
+        return cls(state / "containers" / "storage", runtime / "containers")
+
+    @property
+    def graph_root(self) -> Path:
+        """The directory that holds `overlay` and `overlay-images`."""
+        return self.root or Path("/var/lib/containers/storage")
+
+    def options(self) -> tuple[str, ...]:
+        """Return the global options that select this storage."""
+        if self.root is None or self.runroot is None:
+            return ()
+        return (
+            "--root", str(self.root), "--runroot", str(self.runroot),
+            "--storage-driver", "overlay",
+        )
+
+    def podman(self, *words: str) -> list[str]:
+        """Return the argument vector of a podman command on this storage."""
+        return ["podman", *self.options(), *words]

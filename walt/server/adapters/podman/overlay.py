@@ -1,0 +1,120 @@
+"""Overlay mounts by mount(2): blocking code for workers.
+
+mount(8) is not used: newer versions pass each option through fsconfig(2), which
+takes 256 bytes at most, and an image has up to 128 layers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from walt.common.errors import Busy, CommandFailed
+
+_libc = ctypes.CDLL(None, use_errno=True)
+MS_RELATIME = 1 << 21
+MAX_OPTIONS = 4095  # one page, with its final zero (mount(2))
+UNMOUNT_PATIENCE = 5.0  # seconds
+UMOUNT_NOFOLLOW = 8
+MNT_DETACH = 2
+
+
+def _fail(what: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), what)
+
+
+def is_mounted(path: Path) -> bool:
+    """Tell whether a file system is mounted exactly at `path`."""
+    return str(path) in mount_points()
+
+
+def mount_points() -> list[str]:
+    """Return every mount point of this process's view (proc(5), mountinfo)."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        return [_unescape(line.split()[4]) for line in table]
+
+
+def _unescape(text: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def mount_image(storage: Path, layers: Sequence[str], place: Path) -> bool:
+    """Mount layers at `place/fs`, writable in `place/upper`; False if it was mounted.
+
+    `storage` is the directory `overlay` of podman's storage, `layers` its layer
+    directories, top first, relative to it. `upper` and `work` of a mount that a
+    crash undid are used again, so that file handles of nodes stay valid; when the
+    kernel refuses them (they belonged to other layers), they are made anew.
+    Raises CommandFailed.
+    """
+    point = place / "fs"
+    point.mkdir(parents=True, exist_ok=True)
+    if is_mounted(point):
+        return False
+    here = os.getcwd()
+    os.chdir(storage)
+    try:
+        try:
+            _mount_overlay(layers, place, point)
+        except OSError as error:
+            if error.errno not in (errno.ESTALE, errno.EINVAL, errno.EIO):
+                raise
+            _remove_changes(place)
+            _mount_overlay(layers, place, point)
+    except OSError as error:
+        raise CommandFailed(f"cannot mount the image at {point}: {error.strerror}") from None
+    finally:
+        os.chdir(here)
+    return True
+
+
+def _mount_overlay(layers: Sequence[str], place: Path, point: Path) -> None:
+    for name in ("upper", "work"):
+        (place / name).mkdir(mode=0o755, exist_ok=True)
+    # Left by a storage driver that mounts with "volatile": it forbids another mount.
+    shutil.rmtree(place / "work" / "work" / "incompat", ignore_errors=True)
+    options = (
+        f"lowerdir={':'.join(layers)},upperdir={place}/upper,workdir={place}/work,"
+        "index=on,nfs_export=on"
+    ).encode()
+    if len(options) > MAX_OPTIONS:
+        raise OSError(errno.E2BIG, "too many layers: squash the image")
+    done = _libc.mount(
+        b"overlay", os.fsencode(point), b"overlay", ctypes.c_ulong(MS_RELATIME), options
+    )
+    if done != 0:
+        raise _fail(str(point))
+
+
+def _remove_changes(place: Path) -> None:
+    for name in ("upper", "work"):
+        shutil.rmtree(place / name, ignore_errors=True)
+
+
+def unmount_image(place: Path, patience: float = UNMOUNT_PATIENCE) -> None:
+    """Undo mount_image and remove `place`; it may be half done already.
+
+    A busy mount is tried again every 50 ms for `patience` seconds, then Busy.
+    """
+    point = place / "fs"
+    limit = time.monotonic() + patience
+    while is_mounted(point):
+        if _libc.umount2(os.fsencode(point), UMOUNT_NOFOLLOW) == 0:
+            continue
+        error = _fail(str(point))
+        if error.errno != errno.EBUSY or time.monotonic() >= limit:
+            raise Busy(f"cannot unmount {point}: {error.strerror}")
+        time.sleep(0.05)
+    if point.exists():
+        point.rmdir()
+    _remove_changes(place)
+    if place.exists():
+        place.rmdir()

@@ -1,0 +1,254 @@
+"""What the server writes into a mounted image (spec node-protocols §4.4).
+
+Blocking code for workers, idempotent: a tree that survived a crash is prepared again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from walt.server.adapters.podman.imageroot import ImageRoot
+
+PUBLIC_SCRIPTS = (
+    "walt-env", "walt-log-echo", "walt-log-cat", "walt-log-tee", "walt-echo", "walt-cat",
+    "walt-tee", "walt-init", "walt-report-lldp-neighbor",
+)
+INTERNAL_SCRIPTS = (
+    "walt-rpc", "walt-timeout", "walt-clock-sync", "walt-notify-bootup", "walt-fs-watchdog",
+    "walt-net-service", "walt-net-service-handler", "walt-tar-send", "walt-boot-modes",
+    "walt-init-rootfs", "walt-init-rootfs-main", "walt-init-finalfs", "walt-init-nbd",
+    "walt-script-common", "walt-log-script", "walt-dump-diff-tar",
+)
+TEMPLATES = ("walt-env",)
+HOSTS = b"""127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+FEATURE_TIMEOUT = 120.0
+_PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What goes into the tree: template values, keys, server.spec.
+
+    `keys` is the directory of the nodes' common host keys, `authorized_key` a
+    public key in one line, `server_spec` the path of the server's file.
+    """
+
+    values: Mapping[str, str]
+    keys: Path
+    authorized_key: str
+    server_spec: Path | None = None
+
+
+def expand(text: bytes, values: Mapping[str, str]) -> bytes:
+    """Replace `%(name)s` by its value and `%%` by `%`; anything else stays as it is."""
+
+    def one(match: re.Match[bytes]) -> bytes:
+        name = match[1]
+        if name is None:
+            return b"%"
+        value = values.get(name.decode())
+        return match[0] if value is None else value.encode()
+
+    return _PLACEHOLDER.sub(one, text)
+
+
+def prepare(root_path: Path, todo: Preparation, say: Say) -> list[str]:
+    """Prepare the tree at `root_path`; return warnings, one for each step that failed."""
+    warnings: list[str] = []
+    with ImageRoot(root_path) as root:
+        for step in (
+            _ssh_keys, _authorized_key, _names, _boot_links, _scripts, _timezone, _ptp,
+        ):
+            try:
+                step(root, todo)
+            except (OSError, ValueError) as error:
+                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {error}")
+        try:
+            warnings.extend(_image_spec(root, root_path, todo, say))
+        except (OSError, ValueError) as error:
+            warnings.append(f"image spec: {error}")
+    return warnings
+
+
+def _ssh_keys(root: ImageRoot, todo: Preparation) -> None:
+    for directory in ("/etc/ssh", "/etc/dropbear"):
+        if root.kind(directory) == "link":
+            root.remove(directory)
+    for directory, name, mode in (
+        ("/etc/ssh", "ssh_host_ecdsa_key", 0o600),
+        ("/etc/ssh", "ssh_host_ecdsa_key.pub", 0o644),
+        ("/etc/dropbear", "dropbear_ecdsa_host_key", 0o600),
+    ):
+        root.write(f"{directory}/{name}", (todo.keys / name).read_bytes(), mode)
+
+
+def _authorized_key(root: ImageRoot, todo: Preparation) -> None:
+    path = "/root/.ssh/authorized_keys"
+    if root.kind("/root/.ssh") is None:
+        with root.directory("/root/.ssh", create=True) as fd:
+            os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    present = root.read(path) if root.kind(path) == "file" else b""
+    key = todo.authorized_key.strip().encode()
+    if key not in (line.strip() for line in present.splitlines()):
+        if present and not present.endswith(b"\n"):
+            present += b"\n"
+        present += key + b"\n"
+    root.write(path, present, 0o600)
+
+
+def _names(root: ImageRoot, todo: Preparation) -> None:
+    root.write("/etc/hosts", HOSTS)
+    if root.kind("/etc/hostname") == "file":
+        root.remove("/etc/hostname")
+    resolver = f"domain walt\nsearch walt.\nnameserver {todo.values['server_ip']}\n".encode()
+    path = "/etc/resolv.conf"
+    known = root.kind(path) == "file" and root.read(path) == resolver
+    if not known:
+        if root.kind(path) in ("file", "link") and root.kind(f"{path}.saved") is None:
+            root.rename(path, "resolv.conf.saved")
+        root.write(path, resolver)
+    root.remove("/usr/local/bin/walt-echo")
+
+
+def _boot_links(root: ImageRoot, todo: Preparation) -> None:
+    """Make absolute links below /boot relative: TFTP sees another root directory."""
+    pending, seen = root.links_below("/boot"), set[str]()
+    while pending:
+        path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        target = root.read_link(path)
+        if target is None:
+            continue
+        where = os.path.dirname(path)
+        inside = os.path.normpath(os.path.join(where, target))
+        if target.startswith("/"):
+            root.link(path, os.path.relpath(inside, where))
+        # The way to the target may hold absolute links as well.
+        parts = inside.strip("/").split("/")
+        for count in range(1, len(parts) + 1):
+            prefix = "/" + "/".join(parts[:count])
+            if root.read_link(prefix) is not None:
+                pending.append(prefix)
+
+
+def _scripts(root: ImageRoot, todo: Preparation) -> None:
+    source = resources.files("walt.node")
+    for directory, names in (
+        ("/bin", PUBLIC_SCRIPTS), ("/bin/_walt_internal_", INTERNAL_SCRIPTS),
+    ):
+        for name in names:
+            text = source.joinpath(name).read_bytes()
+            if name in TEMPLATES:
+                text = expand(text, todo.values)
+            root.write(f"{directory}/{name}", text, 0o755)
+
+
+def _timezone(root: ImageRoot, todo: Preparation) -> None:
+    try:
+        target = os.readlink("/etc/localtime")
+    except OSError:
+        return  # the server has no time zone of its own to give
+    target = os.path.normpath(os.path.join("/etc", target))
+    if root.kind("/etc/localtime") in (None, "link") and root.exists(target):
+        root.link("/etc/localtime", target)
+
+
+def _ptp(root: ImageRoot, todo: Preparation) -> None:
+    """Force what the server's PTP master needs in a configuration of ptpd2."""
+    path = "/etc/ptpd.conf"
+    if root.kind(path) != "file":
+        return
+    text = root.read(path).decode(errors="surrogateescape")
+    if "ptpengine:" in text:
+        fixed = _set_option(text, "ptpengine:ip_mode", lambda value: "hybrid")
+        fixed = _set_option(
+            fixed, "ptpengine:log_delayreq_interval",
+            lambda value: value if re.fullmatch(r"[0-9]+", value) and int(value) >= 3 else "3",
+        )
+        root.write(path, fixed.encode(errors="surrogateescape"), root.mode(path))
+
+
+def _set_option(text: str, name: str, change: Callable[[str], str]) -> str:
+    """Change the value of `name = value` lines; add the line when there is none."""
+    pattern = re.compile(rf"^(\s*{re.escape(name)}\s*=\s*)(\S*)", re.MULTILINE)
+    fixed, count = pattern.subn(lambda match: match[1] + change(match[2]), text)
+    if not count:
+        fixed = fixed.rstrip("\n") + f"\n{name} = {change('')}\n"
+    return fixed
+
+
+def load_spec(data: bytes) -> dict[str, Any]:
+    """Return a spec file (YAML, or JSON with # comments) as a dict; ValueError if it is none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        spec = YAML(typ="safe", pure=True).load(data.decode())
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"unreadable: {str(error).splitlines()[0]}") from None
+    if spec is None:
+        return {}
+    if not isinstance(spec, dict):
+        raise ValueError("a mapping is expected")
+    return spec
+
+
+def _image_spec(root: ImageRoot, path: Path, todo: Preparation, say: Say) -> list[str]:
+    server: dict[str, Any] = {}
+    if todo.server_spec is not None and todo.server_spec.is_file():
+        text = todo.server_spec.read_bytes()
+        server = load_spec(text)
+        root.write("/etc/walt/server.spec", text)
+    if root.kind("/etc/walt/image.spec") is None:
+        return []
+    spec = load_spec(root.read(root.real("/etc/walt/image.spec")))
+    warnings = _templates(root, spec.get("templates") or [], todo)
+    wanted = server.get("features") or []
+    features = spec.get("features") or {}
+    if isinstance(features, dict):
+        for name, command in features.items():
+            if name in wanted:
+                warnings += _feature(path, str(name), str(command), say)
+    return warnings
+
+
+def _templates(root: ImageRoot, names: Any, todo: Preparation) -> list[str]:
+    warnings = []
+    for name in names if isinstance(names, list) else []:
+        try:
+            real = root.real(str(name))
+            root.write(real, expand(root.read(real), todo.values), root.mode(real))
+        except (OSError, ValueError) as error:
+            warnings.append(f"template {name}: {error}")
+    return warnings
+
+
+def _feature(path: Path, name: str, command: str, say: Say) -> list[str]:
+    """Run the image's command for a feature, inside the image, without network."""
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--",
+             "chroot", str(path), "/bin/sh", "-c", command],
+            capture_output=True, text=True, errors="replace", timeout=FEATURE_TIMEOUT,
+            stdin=subprocess.DEVNULL, check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
+    except subprocess.TimeoutExpired:
+        return [f"feature {name}: its command did not end within {FEATURE_TIMEOUT:g} s"]
+    for line in (done.stdout + done.stderr).splitlines():
+        say(f"{name}: {line}")
+    return [] if done.returncode == 0 else [f"feature {name}: status {done.returncode}"]

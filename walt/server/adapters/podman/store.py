@@ -1,0 +1,189 @@
+"""The images of a podman storage, as values of the domain."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common.errors import CommandFailed, NotFound
+from walt.server.adapters.podman.options import Storage
+from walt.server.domain.images.model import MODELS_LABEL, StoredImage
+from walt.server.domain.images.ports import IImageStore
+from walt.server.runtime.files import write_atomic
+from walt.server.runtime.process import ProcessRunner
+
+_log = Logger()
+
+REGISTRY = "docker.io/"  # WalT names are stored as names of that registry
+MOUNTS = "localhost/walt/mounts"  # tags that keep a mounted image
+CACHE_FORMAT = 1
+TIMEOUT = 120.0
+
+
+def mount_tag(image_id: str) -> str:
+    """Return the tag that keeps an image while it is mounted."""
+    return f"{MOUNTS}:{image_id[:12]}"
+
+
+class MetadataCache:
+    """What never changes for an image id, kept as JSON in `path` (safe to delete)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, dict[str, Any]] | None = None
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """Return the metadata of known ids; an unreadable or older file counts as empty."""
+        if self._known is None:
+            self._known = {}
+            try:
+                content = json.loads(self._path.read_text())
+                if content.get("format") == CACHE_FORMAT:
+                    self._known = dict(content["images"])
+            except (OSError, ValueError, AttributeError, KeyError, TypeError):
+                pass
+        return self._known
+
+    def store(self, known: dict[str, dict[str, Any]]) -> None:
+        """Replace the cache when it changed."""
+        if known != self._known:
+            self._known = known
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, json.dumps({"format": CACHE_FORMAT, "images": known}))
+
+
+@implementer(IImageStore)
+class PodmanStore:
+    """A podman storage, read and changed through the podman command.
+
+    `cache` is the JSON file of metadata. Changes are serialised; podman locks its
+    storage against others.
+    """
+
+    def __init__(self, runner: ProcessRunner, storage: Storage, cache: Path) -> None:
+        self._runner = runner
+        self.storage = storage
+        self._cache = MetadataCache(cache)
+        self._lock = DeferredLock()
+
+    async def _podman(self, *words: str) -> bytes:
+        result = await self._runner.run(
+            self.storage.podman(*words), timeout=TIMEOUT, network="host"
+        )
+        return result.stdout
+
+    async def scan(self) -> list[StoredImage]:
+        """Return one StoredImage for each WalT name; see IImageStore."""
+        async with self._lock:
+            listed = json.loads(await self._podman("image", "ls", "--format", "json") or b"[]")
+            names = _names_by_id(listed)
+            known = {
+                image_id: meta for image_id, meta in self._cache.load().items()
+                if image_id in names
+            }
+            missing = [image_id for image_id in names if image_id not in known]
+            known.update(await self._inspect(missing))
+            self._cache.store(known)
+        return [
+            _image(fullname, image_id, known[image_id])
+            for image_id, fullnames in names.items() if image_id in known
+            for fullname in sorted(fullnames)
+        ]
+
+    async def _inspect(self, ids: list[str]) -> dict[str, dict[str, Any]]:
+        """Return the metadata of images: one command, one each if that one fails."""
+        if not ids:
+            return {}
+        try:
+            answer = json.loads(await self._podman("image", "inspect", "--", *ids))
+        except (CommandFailed, ValueError):
+            if len(ids) == 1:
+                _log.warn("image {id} cannot be inspected: ignored", id=ids[0])
+                return {}
+            found: dict[str, dict[str, Any]] = {}
+            for one in ids:
+                found.update(await self._inspect([one]))
+            return found
+        return {item["Id"]: self._metadata(item) for item in answer}
+
+    def _metadata(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "digest": item.get("Digest", ""),
+            "created_ts": _epoch(item.get("Created", "")),
+            "size_kib": int(item.get("Size") or 0) // 1024,
+            "labels": dict(item.get("Labels") or {}),
+            "layers": self._layers(item.get("GraphDriver", {}).get("Data") or {}),
+        }
+
+    def _layers(self, data: Mapping[str, str]) -> list[str]:
+        """Return the layer directories, top first, by the short names of `overlay/l/`."""
+        paths = [data.get("UpperDir", ""), *data.get("LowerDir", "").split(":")]
+        layers = []
+        for path in filter(None, paths):
+            try:
+                layers.append(f"l/{(Path(path).parent / 'link').read_text().strip()}")
+            except OSError:
+                layers.append(path)
+        return layers
+
+    async def tag(self, image_id: str, fullname: str) -> None:
+        """Give an image a WalT name."""
+        async with self._lock:
+            await self._podman("image", "tag", image_id, REGISTRY + fullname)
+
+    async def untag(self, fullname: str) -> None:
+        """Remove a WalT name, and the image when it was its last one; NotFound."""
+        async with self._lock:
+            try:
+                await self._podman("image", "rm", "--", REGISTRY + fullname)
+            except CommandFailed as error:
+                if "image not known" in str(error):
+                    raise NotFound(f"no image named {fullname} in the store") from None
+                raise
+
+    async def keep(self, image_id: str) -> None:
+        """Keep an image although it may lose its last name."""
+        async with self._lock:
+            await self._podman("image", "tag", image_id, mount_tag(image_id))
+
+    async def release(self, image_id: str) -> None:
+        """Undo `keep`."""
+        async with self._lock:
+            await self._podman("image", "rm", "--ignore", "--", mount_tag(image_id))
+
+
+def _names_by_id(listed: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Return the WalT names of each labelled image in the output of `podman image ls`."""
+    names: dict[str, set[str]] = {}
+    for item in listed:
+        if not (item.get("Labels") or {}).get(MODELS_LABEL):
+            continue
+        for name in item.get("Names") or []:
+            fullname = name.removeprefix(REGISTRY)
+            if fullname != name and fullname.count("/") == 1:
+                names.setdefault(item["Id"], set()).add(fullname)
+    return names
+
+
+def _image(fullname: str, image_id: str, meta: Mapping[str, Any]) -> StoredImage:
+    return StoredImage(
+        fullname, image_id, meta["digest"], meta["created_ts"], meta["size_kib"],
+        meta["labels"], tuple(meta["layers"]),
+    )
+
+
+def _epoch(text: str) -> float:
+    """Return epoch seconds of podman's date (RFC 3339 with nanoseconds), 0 if unreadable."""
+    match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)$", text)
+    if match is None:
+        return 0.0
+    zone = "+00:00" if match[3] == "Z" else match[3]
+    return datetime.fromisoformat(f"{match[1]}{zone}").timestamp() + float(match[2] or 0)

@@ -1,0 +1,1 @@
+"""Images: names, metadata, what is mounted and exported."""

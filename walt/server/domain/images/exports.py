@@ -1,0 +1,65 @@
+"""What NFS must export: a comparable plan (spec server §1.3, node-protocols §4.5)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from walt.common.names import is_device_name, is_mac
+
+IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, order=True)
+class ImageExport:
+    """A mounted image: `image_id` (64 hexadecimal digits), `path` of its tree."""
+
+    image_id: str
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not IMAGE_ID.fullmatch(self.image_id):
+            raise ValueError(f"not an image id: {self.image_id!r}")
+
+    @property
+    def fsid(self) -> str:
+        """The file system identifier seen by nodes: 32 digits, the same after a restart."""
+        return self.image_id[:32]
+
+
+@dataclass(frozen=True, order=True)
+class NodeExport:
+    """What one node may mount.
+
+    `image_id` names the image it boots (None: not mounted); `persist` is its
+    read-write directory for the present owner, None when `mount.persist` is false.
+    """
+
+    mac: str
+    ip: str
+    name: str
+    image_id: str | None
+    persist: Path | None
+
+    def __post_init__(self) -> None:
+        IPv4Address(self.ip)
+        if not is_mac(self.mac) or not is_device_name(self.name):
+            raise ValueError(f"not a node: {self.mac!r} {self.name!r}")
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """Everything to export to the nodes of `subnet`."""
+
+    subnet: IPv4Network
+    images: tuple[ImageExport, ...] = ()
+    nodes: tuple[NodeExport, ...] = ()
+
+    def image_path(self, image_id: str | None) -> Path | None:
+        """Return where an image is mounted, None if it is not."""
+        for image in self.images:
+            if image.image_id == image_id:
+                return image.path
+        return None

@@ -1,0 +1,110 @@
+"""An image as a value, and the rules on its labels (spec server §5.1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from types import MappingProxyType
+
+from walt.common.names import default_image, image_user, is_image_name, is_model
+
+MODELS_LABEL = "walt.node.models"
+PREFERRED_NAME_LABEL = "walt.image.preferred-name"
+MIN_VERSION_LABEL = "walt.server.minversion"
+MAX_LAYERS = 128  # an image with that many is not editable: squash it first
+DEFAULT_MIN_VERSION = 4
+
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One name of an image of the store.
+
+    `fullname` is `user/name:tag`; `image_id` has 64 hexadecimal digits; `layers`
+    are its layer directories, top first, relative to the storage's `overlay`
+    directory; `created_ts` is in epoch seconds, `size_kib` in KiB.
+    """
+
+    fullname: str
+    image_id: str
+    digest: str = ""
+    created_ts: float = 0.0
+    size_kib: int = 0
+    labels: Mapping[str, str] = field(default=_NO_LABELS)
+    layers: tuple[str, ...] = ()
+
+    @property
+    def user(self) -> str:
+        """The user whose working set it is in."""
+        return image_user(self.fullname)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The node models it boots on, in the order of its label."""
+        return parse_models(self.labels.get(MODELS_LABEL, ""))
+
+    @property
+    def models_text(self) -> str:
+        """Its models in compact notation."""
+        return compact_models(self.models)
+
+    @property
+    def editable(self) -> bool:
+        """Whether another layer may be added."""
+        return len(self.layers) < MAX_LAYERS
+
+    @property
+    def preferred_name(self) -> str | None:
+        """The name that users' clones of a default image get, if the label is valid."""
+        name = self.labels.get(PREFERRED_NAME_LABEL, "")
+        return name if is_image_name(name) else None
+
+    @property
+    def min_version(self) -> int:
+        """The oldest server version that can use it; values below 1 do not count."""
+        try:
+            version = int(self.labels.get(MIN_VERSION_LABEL, DEFAULT_MIN_VERSION))
+        except ValueError:
+            return DEFAULT_MIN_VERSION
+        return version if version >= 1 else DEFAULT_MIN_VERSION
+
+    def boots_on(self, model: str) -> bool:
+        """Tell whether nodes of `model` can boot it."""
+        return model in self.models
+
+    def is_default_of(self, model: str) -> bool:
+        """Tell whether it is the default image of `model`."""
+        return self.fullname == default_image(model)
+
+
+def parse_models(label: str) -> tuple[str, ...]:
+    """Return the valid model names of a comma-separated label, without repetition."""
+    names = (word.strip() for word in label.split(","))
+    return tuple(dict.fromkeys(name for name in names if is_model(name)))
+
+
+def compact_models(models: Iterable[str]) -> str:
+    """Return models with common prefixes grouped: `rpi-b,rpi-2-b` gives `rpi-[2-b|b]`.
+
+    The grouped or the plain text, whichever is shorter.
+    """
+    names = sorted(set(models))
+    plain = ",".join(names)
+    grouped = ",".join(
+        _group(list(group))
+        for _, group in groupby(names, key=lambda name: name.split("-")[0])
+    )
+    return grouped if len(grouped) < len(plain) else plain
+
+
+def _group(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    prefix = os.path.commonprefix(names)
+    prefix = prefix[:prefix.rfind("-") + 1]
+    if not prefix:
+        return ",".join(names)
+    return f"{prefix}[{'|'.join(name[len(prefix):] for name in names)}]"

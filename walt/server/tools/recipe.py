@@ -1,0 +1,239 @@
+"""The steps that make a default image from Debian packages (design D12).
+
+Everything blocks: this is the inside of a command, never run in the server.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from walt.common.errors import CommandFailed, Invalid, Unavailable
+
+MODEL = "pc-x86-64"
+DATA = Path(str(resources.files("walt.images")))
+VARIANTS = ("full", "small")
+
+# Downloads the kernel package that a meta package depends on, beside the system:
+# installing it would bring an initramfs generator that a node has no use for.
+_FETCH_KERNEL = (
+    'mkdir -p "$1/.kernel" && cd "$1/.kernel" && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && '
+    "package=$(apt-cache depends --important KERNEL | sed -n 's/.*Depends: //p' | head -n 1) && "
+    'apt-get -o APT::Sandbox::User=root download "$package"'
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One variant, as read from its JSON file."""
+
+    variant: str
+    preferred_name: str
+    bootstrap: str
+    packages: tuple[str, ...]
+    kernel: str
+    setup: str
+    prune: tuple[str, ...]
+    keep_modules: tuple[str, ...]
+    drop_modules: tuple[str, ...]
+    initrd_modules: tuple[str, ...]
+    initrd_optional: tuple[str, ...]
+
+    @classmethod
+    def load(cls, variant: str) -> Recipe:
+        """Return the recipe of `variant`; Invalid for an unknown one."""
+        if variant not in VARIANTS:
+            raise Invalid(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+        data = json.loads((DATA / f"{variant}.json").read_text())
+        lists = {
+            key: tuple(data[key])
+            for key in ("packages", "prune", "keep_modules", "drop_modules", "initrd_modules",
+                        "initrd_optional")
+        }
+        return cls(
+            variant, data["preferred_name"], data["bootstrap"], kernel=data["kernel"],
+            setup=data["setup"], **lists,
+        )
+
+    def digest(self) -> str:
+        """Return 12 hexadecimal digits that change with anything the recipe reads."""
+        state = hashlib.sha256()
+        for name in (f"{self.variant}.json", self.setup, "initramfs-init.sh", "start.ipxe"):
+            state.update((DATA / name).read_bytes())
+        return state.hexdigest()[:12]
+
+
+def run(argv: Sequence[str], *, cwd: Path | None = None) -> str:
+    """Run a program to its end and return its output.
+
+    Raises Unavailable when it is not installed, CommandFailed when it fails.
+    """
+    try:
+        done = subprocess.run(
+            list(argv), cwd=cwd, capture_output=True, text=True, errors="replace", check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        raise Unavailable(f"{argv[0]} is not installed; install it and try again") from None
+    if done.returncode != 0:
+        words = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
+        raise CommandFailed(f"{argv[0]} failed (status {done.returncode}): {words}")
+    return done.stdout
+
+
+def apt_sources() -> list[str]:
+    """Return the files of the machine's own package sources."""
+    etc = Path("/etc/apt")
+    files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list")),
+             *sorted((etc / "sources.list.d").glob("*.sources"))]
+    return [str(one) for one in files if one.is_file() and one.stat().st_size > 0]
+
+
+def suite() -> str:
+    """Return the code name of the distribution of this machine."""
+    for line in Path("/etc/os-release").read_text().splitlines():
+        key, _, value = line.partition("=")
+        if key == "VERSION_CODENAME":
+            return value.strip('"')
+    raise Unavailable("/etc/os-release names no release: the recipe needs a Debian machine")
+
+
+def proxies() -> list[str]:
+    """Return the machine's proxy settings for apt, as options of mmdebstrap."""
+    dump = run(["apt-config", "dump", "Acquire"])
+    return [
+        f"--aptopt={line}" for line in dump.splitlines()
+        if "::Proxy" in line.split(" ")[0] and not line.endswith(' "";')
+    ]
+
+
+def bootstrap(recipe: Recipe, root: Path) -> None:
+    """Fill `root` with the packages of the recipe, and `.kernel` with the kernel's."""
+    run([
+        "mmdebstrap", "--quiet", "--mode=root", "--format=directory",
+        f"--variant={recipe.bootstrap}", f"--include={','.join(recipe.packages)}", *proxies(),
+        f"--extract-hook={_FETCH_KERNEL.replace('KERNEL', recipe.kernel)}",
+        suite(), str(root), *apt_sources(),
+    ])
+
+
+def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
+    """Put kernel and modules in place; return the kernel's version."""
+    packages = list((root / ".kernel").glob("*.deb"))
+    if len(packages) != 1:
+        raise Unavailable(f"no kernel package came with {recipe.kernel}")
+    unpacked = work / "kernel"
+    run(["dpkg-deb", "-x", str(packages[0]), str(unpacked)])
+    shutil.rmtree(root / ".kernel")
+    (vmlinuz,) = (unpacked / "boot").glob("vmlinuz-*")
+    version = vmlinuz.name.removeprefix("vmlinuz-")
+    boot = root / "boot" / MODEL
+    boot.mkdir(parents=True)
+    shutil.copyfile(vmlinuz, boot / "kernel")
+    shutil.copyfile(DATA / "start.ipxe", boot / "start.ipxe")
+    source = unpacked / "lib" / "modules" / version
+    for dropped in recipe.drop_modules:
+        shutil.rmtree(source / dropped, ignore_errors=True)
+    if recipe.keep_modules:
+        _keep_only(source, recipe.keep_modules)
+    target = root / "lib" / "modules" / version
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+    return version
+
+
+def _keep_only(source: Path, kept: Sequence[str]) -> None:
+    prefixes = tuple(f"{source}/{one}" for one in kept)
+    for module in list(source.rglob("*.ko")):
+        if not str(module).startswith(prefixes):
+            module.unlink()
+
+
+def depmod(busybox: Path, tree: Path, version: str) -> None:
+    """Write the text indexes of the modules below `tree`, with the image's busybox."""
+    run([str(busybox), "depmod", "-b", str(tree), version])
+
+
+def _dependencies(source: Path, wanted: Sequence[str], optional: Sequence[str]) -> set[str]:
+    """Return the paths (relative to `source`) of modules and all they need."""
+    needs: dict[str, list[str]] = {}
+    for line in (source / "modules.dep").read_text().splitlines():
+        path, _, rest = line.partition(":")
+        needs[path] = rest.split()
+    by_name = {Path(path).name.split(".")[0].replace("-", "_"): path for path in needs}
+    built_in = {
+        Path(line).name.split(".")[0].replace("-", "_")
+        for line in (source / "modules.builtin").read_text().split()
+    }
+    missing = [
+        name for name in wanted
+        if name.replace("-", "_") not in by_name and name.replace("-", "_") not in built_in
+    ]
+    if missing:
+        raise Unavailable(f"the kernel package has no module {', '.join(missing)}")
+    todo = [by_name[name.replace("-", "_")] for name in (*wanted, *optional)
+            if name.replace("-", "_") in by_name]
+    found: set[str] = set()
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo.extend(needs.get(path, ()))
+    return found
+
+
+def make_initrd(recipe: Recipe, root: Path, work: Path, version: str) -> None:
+    """Write the initial RAM file system: busybox, our init, the modules of the boot."""
+    tree = work / "initrd"
+    for name in ("bin", "proc", "sys", "dev", "run", "root", "etc"):
+        (tree / name).mkdir(parents=True)
+    busybox = tree / "bin" / "busybox"
+    shutil.copyfile(root / "bin" / "busybox", busybox)
+    busybox.chmod(0o755)
+    for applet in run([str(busybox), "--list"]).split():
+        if applet != "busybox":
+            (tree / "bin" / applet).symlink_to("busybox")
+    source = root / "lib" / "modules" / version
+    target = tree / "lib" / "modules" / version
+    for path in _dependencies(source, recipe.initrd_modules, recipe.initrd_optional):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, target / path)
+    depmod(busybox, tree, version)
+    init = tree / "init"
+    shutil.copyfile(DATA / "initramfs-init.sh", init)
+    init.chmod(0o755)
+    names = [".", *sorted(str(one.relative_to(tree)) for one in tree.rglob("*"))]
+    packed = subprocess.run(
+        [str(busybox), "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=tree, check=True,
+        input="\n".join(names).encode(), capture_output=True,
+    ).stdout
+    (root / "boot" / MODEL / "initrd").write_bytes(gzip.compress(packed, 9, mtime=0))
+
+
+def finish_tree(recipe: Recipe, root: Path) -> None:
+    """Run the variant's set-up script and remove what a node does not need."""
+    run(["sh", str(DATA / recipe.setup), str(root)])
+    for name in recipe.prune:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("dev", "proc", "sys", "run"):
+        (root / name).mkdir(exist_ok=True)
+
+
+def pack(root: Path, archive: Path) -> None:
+    """Make the archive of the whole tree; it appears only when complete."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    partial = archive.with_name(f".{archive.name}.{os.getpid()}")
+    try:
+        run(["tar", "--numeric-owner", "--sort=name", "--xattrs", "--one-file-system",
+             "--exclude=./dev/*", "-C", str(root), "-cf", str(partial), "."])
+        partial.rename(archive)
+    finally:
+        partial.unlink(missing_ok=True)
