@@ -1,0 +1,89 @@
+"""What must be there before anything is started: every problem is told at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from walt.common.errors import Unavailable
+from walt.server.config.model import ServerConfig
+from walt.server.runtime.process import DEFAULT_PATH
+
+PROGRAMS = {
+    "dhcpd": "isc-dhcp-server",
+    "in.tftpd": "tftpd-hpa",
+    "named": "bind9",
+    "podman": "podman",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "dropbearconvert": "dropbear-bin",
+    "setpriv": "util-linux",
+    "nsenter": "util-linux",
+}
+LEAST_FREE = 256 * 1024 * 1024  # bytes
+
+Which = Callable[[str], str | None]
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of a program, as children will find it."""
+    return shutil.which(name, path=DEFAULT_PATH)
+
+
+def check(config: ServerConfig, which: Which = find_program) -> None:
+    """Create the server's directories and look for programs, rights and space.
+
+    Raises Unavailable with one line for each problem.
+    """
+    problems: list[str] = []
+    if os.geteuid() != 0:
+        raise Unavailable(
+            "the WalT server must be started by root: it configures networks and mounts images"
+        )
+    missing = sorted({package for name, package in PROGRAMS.items() if which(name) is None})
+    if missing:
+        problems.append(f"programs are missing; run: apt-get install {' '.join(missing)}")
+    for path in (config.paths.state, config.paths.runtime, config.paths.cache, config.paths.log):
+        problems += _directory(path)
+    problems += _space(config.paths.state)
+    if problems:
+        raise Unavailable("\n".join(problems))
+
+
+def _directory(path: Path) -> list[str]:
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        return [f"cannot write in {path}: {error.strerror or error}; check its owner and disk"]
+    return []
+
+
+def _space(path: Path) -> list[str]:
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return []
+    if free < LEAST_FREE:
+        return [f"only {free >> 20} MiB are free in {path}; free at least {LEAST_FREE >> 20} MiB"]
+    return []
+
+
+def check_port(address: str, port: int, kind: int, what: str) -> None:
+    """Raise Unavailable when a port of ours is taken."""
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((address, port))
+        except OSError as error:
+            raise Unavailable(
+                f"{what} needs port {port} of {address or 'this machine'}, which is not available:"
+                f" {error.strerror}; stop the program that uses it (see: ss -lnp)"
+            ) from None

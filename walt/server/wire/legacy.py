@@ -1,0 +1,132 @@
+"""The legacy line protocol, for the NS and VS calls of old images (design D6)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walt.common.errors import Invalid, WaltError
+from walt.server.wire.literals import MAX_LINE, parse
+
+_log = Logger()
+
+# What packages in images expect: a float of at least 8.0 (spec node-protocols §0.3, trap 15).
+LEGACY_VERSION = b"10.0\n"
+REQUESTS = (b"10", b"REQ_API_SESSION")
+
+Method = Callable[..., Awaitable[Any]]
+Apis = Mapping[str, Mapping[str, Method]]
+
+
+class LegacyProtocol(Protocol):
+    """`10`, API name, then one literal a line; calls are answered in order.
+
+    `apis` holds the methods of NSAPI and VSAPI this peer may call. A CSAPI
+    session gets our version and is closed: its client must be upgraded.
+    """
+
+    def __init__(self, apis: Apis, version: str) -> None:
+        self._apis = apis
+        self._version = version
+        self._data = b""
+        self._lines: list[bytes] = []
+        self._methods: Mapping[str, Method] | None = None
+        self._greeted = False
+        self._call: Deferred[Any] | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        *lines, self._data = (self._data + data).split(b"\n")
+        if len(self._data) > MAX_LINE or len(self._lines) > 100:
+            self._abort()
+            return
+        self._lines += lines
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._lines and self._call is None:
+            line = self._lines.pop(0).strip()
+            if not self._greeted:
+                self._greeted = True
+                if line not in REQUESTS:
+                    self._close()
+                    return
+            elif self._methods is None:
+                self._open(line.decode(errors="replace"))
+            elif line:
+                self._message(line)
+
+    def _open(self, api: str) -> None:
+        if api == "CSAPI":
+            self._write(f"{self._version}\n".encode())
+            self._close()
+        elif api in self._apis:
+            self._methods = self._apis[api]
+            self._write(LEGACY_VERSION)
+        else:
+            self._close()
+
+    def _message(self, line: bytes) -> None:
+        try:
+            message = parse(line)
+        except Invalid:
+            self._close()
+            return
+        if not (isinstance(message, tuple) and len(message) == 4 and message[0] == "API_CALL"):
+            self._close()  # 'CLOSE', or anything else
+            return
+        _, name, args, kwargs = message
+        method = (self._methods or {}).get(name) if isinstance(name, str) else None
+        if method is None or not isinstance(args, tuple) or not isinstance(kwargs, dict):
+            self._answer_error(f"no such method: {name!r}"[:200])
+            return
+
+        async def work() -> Any:
+            return await method(*args, **kwargs)
+
+        self._call = Deferred.fromCoroutine(work())
+        self._call.addCallbacks(self._answer, self._failed)
+
+    def _answer(self, value: Any) -> None:
+        # Read by words in the nodes' shell scripts: one space after the comma.
+        self._write(f"('RESULT', {value!r})\n".encode())
+        self._next()
+
+    def _failed(self, failure: Failure) -> None:
+        if self.transport is None:
+            return
+        if not failure.check(WaltError, TypeError, ValueError):
+            _log.failure("legacy call failed", failure)
+        self._answer_error(failure.getErrorMessage()[:1000])
+
+    def _answer_error(self, text: str) -> None:
+        self._write(f"('EXCEPTION', {text!r})\n".encode())
+        self._next()
+
+    def _next(self) -> None:
+        self._call = None
+        self._advance()
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def _close(self) -> None:
+        self._lines.clear()
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            ITCPTransport(self.transport).abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        call, self._call = self._call, None
+        if call is not None:
+            call.addErrback(lambda _: None)
+            call.cancel()

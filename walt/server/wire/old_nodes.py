@@ -1,0 +1,72 @@
+"""The NS and VS methods that old images and VPN nodes call (spec node-protocols §7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from walt.common.errors import Invalid
+from walt.common.names import is_mac
+from walt.server.api.context import Context
+from walt.server.domain.nodes.clock import next_whole_second
+from walt.server.domain.nodes.registration import Sighting
+from walt.server.domain.nodes.views import record
+from walt.server.wire.legacy import Apis
+from walt.server.wire.peers import plain_address
+
+MAX_TEXT = 1024
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+        raise Invalid("expected a short text")
+    return value
+
+
+def _mac(value: Any) -> str:
+    mac = _text(value).lower()
+    if not is_mac(mac):
+        raise Invalid("expected a MAC address")
+    return mac
+
+
+class OldNodes:
+    """Legacy calls, translated to the same domain services as AMP."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def apis(self, sides: frozenset[str]) -> Apis:
+        """Return the APIs that a peer with these sides may open."""
+        found: dict[str, Any] = {}
+        if "ns" in sides:
+            found["NSAPI"] = {"sync_clock": self.sync_clock}
+        if "vs" in sides:
+            found["VSAPI"] = {
+                "register_device": self.register_device, "get_device_info": self.get_device_info,
+            }
+        return found
+
+    async def sync_clock(self) -> int:
+        """Answer at the next whole second."""
+        return await next_whole_second(self._context.clock, self._context.now)
+
+    async def register_device(
+        self, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None
+    ) -> None:
+        """Record a node hosted by another machine."""
+        address = plain_address(_text(ip))
+        if address is None:
+            raise Invalid("expected an IPv4 address")
+        await self._context.registration.register(
+            Sighting(_mac(mac), str(address), _text(vci), _text(uci), _text(name) or None)
+        )
+
+    async def get_device_info(self, mac: Any) -> dict[str, Any] | None:
+        """Return the record of a device, None when unknown."""
+        context = self._context
+        device = context.registry.get(_mac(mac))
+        if device is None:
+            return None
+        return record(device, context.registry, context.status.is_booted, context.server_ip)

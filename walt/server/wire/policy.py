@@ -1,0 +1,35 @@
+"""Who may call what: the one table of design D7."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Origin = Literal["unix", "certificate", "walt-net", "elsewhere"]
+
+SIDES: dict[Origin, frozenset[str]] = {
+    "unix": frozenset({"cs", "ss"}),
+    "certificate": frozenset({"cs"}),
+    "walt-net": frozenset({"ns", "vs"}),
+    "elsewhere": frozenset(),
+}
+
+# Origins whose client-only stream requests (logs out, shells) are accepted.
+TRUSTED: frozenset[Origin] = frozenset({"unix", "certificate"})
+
+# `security.remote-clients: open` restores the original's behaviour (design D7).
+OPEN_SIDES: dict[Origin, frozenset[str]] = {
+    "unix": frozenset({"cs", "ss"}),
+    "certificate": frozenset({"cs"}),
+    "walt-net": frozenset({"ns", "vs", "cs"}),
+    "elsewhere": frozenset({"cs"}),
+}
+
+
+def sides(origin: Origin, open_to_all: bool) -> frozenset[str]:
+    """Return the sides of the schema that a peer may call."""
+    return (OPEN_SIDES if open_to_all else SIDES)[origin]
+
+
+def trusted(origin: Origin, open_to_all: bool) -> bool:
+    """Tell whether a peer may make client stream requests."""
+    return open_to_all or origin in TRUSTED
