@@ -30,7 +30,7 @@ chmod 600 etc/shadow
 echo /bin/sh > etc/shells
 cat > etc/inittab <<END
 ::sysinit:/etc/init.d/rcS
-::respawn:/usr/sbin/dropbear -F -E -s
+::respawn:/usr/sbin/dropbear -F -E -s -r /etc/dropbear/dropbear_ecdsa_host_key
 console::respawn:-/bin/sh
 ::ctrlaltdel:/sbin/reboot
 END

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from types import MappingProxyType
 
 from walt.common.names import default_image, image_user, is_image_name, is_model
 
@@ -16,7 +15,6 @@ MIN_VERSION_LABEL = "walt.server.minversion"
 MAX_LAYERS = 128  # an image with that many is not editable: squash it first
 DEFAULT_MIN_VERSION = 4
 
-_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class StoredImage:
     digest: str = ""
     created_ts: float = 0.0
     size_kib: int = 0
-    labels: Mapping[str, str] = field(default=_NO_LABELS)
+    labels: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
 
     @property
