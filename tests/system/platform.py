@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ SERVER_IP = "192.168.183.1"
 NODE_IP = "192.168.183.10"
 NODE_MAC = "52:54:00:18:3a:10"
 NODE_NAME = "vnode1"
+ROOT = Path(__file__).resolve().parent.parent.parent
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +59,9 @@ class NamespaceLauncher(Launcher):
         credentials: Sequence[str] = (),
     ) -> list[str]:
         prefix = ["nsenter", f"--net={self.netns}", "--"] if network == "walt" else []
+        if argv[0] == sys.executable:
+            # Workers import the tree under test, wherever another one is installed.
+            argv = ["env", f"PYTHONPATH={ROOT}", *argv]
         return [*prefix, "setpriv", "--pdeathsig", death_signal, *credentials, "--", *argv]
 
 
