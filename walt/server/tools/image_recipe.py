@@ -8,6 +8,7 @@ Usage: walt-image-build-default [--variant full|small] [--state-dir DIR] [--runt
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -50,7 +51,7 @@ def build_archive(recipe: steps.Recipe, archive: Path, say: Say) -> None:
             version = steps.install_kernel(recipe, root, work)
             steps.finish_tree(recipe, root)
             steps.depmod(root / "bin" / "busybox", root, version)
-            if (root / "usr" / "sbin" / "depmod").exists():
+            if os.path.lexists(root / "usr" / "sbin" / "depmod"):
                 # kmod reads binary indexes, much faster than the text ones
                 steps.run(["chroot", str(root), "/usr/sbin/depmod", version])
         with _step(say, "Initial RAM file system"):
