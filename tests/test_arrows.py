@@ -45,7 +45,7 @@ DOMAIN_ARROWS: dict[str, tuple[str, ...]] = {
     "logs": (),
     "images": ("devices",),
     "nodes": ("devices", "images", "logs"),
-    "services": ("devices", "nodes", "network"),
+    "services": ("devices", "nodes", "images", "network"),
     "switches": ("devices", "logs"),
     "virtual": ("devices", "nodes", "images", "logs"),
     "vpn": ("devices", "nodes", "images"),

@@ -79,3 +79,14 @@ class INfsExporter(Interface):
 
     def withdraw() -> Awaitable[None]:
         """Export nothing any more: the platform stops for good."""
+
+
+class IImageSources(Interface):
+    """Registries from which default images are downloaded."""
+
+    def pull(fullname: str) -> Awaitable[None]:
+        """Download an image anonymously, trying the sources in order.
+
+        It is in the store under its WalT name afterwards. Raises Unavailable
+        with the reason of each source.
+        """

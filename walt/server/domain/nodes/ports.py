@@ -14,24 +14,14 @@ class INodeLink(Interface):
         """Send one request line; return None for OK, else the reason of the failure."""
 
 
-class INodeImages(Interface):
-    """The images that nodes boot."""
-
-    def has(fullname: str) -> bool:
-        """Tell whether the image is in the store."""
-
-    def models(fullname: str) -> Collection[str]:
-        """Return the node models it can boot. Raises NotFound."""
-
-    async def obtain_default(fullname: str) -> None:
-        """Download a default image, anonymously. Raises Unavailable with the reasons."""
-
-
 class IProvisioning(Interface):
     """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
 
     async def settled() -> None:
-        """Return when every change made so far is in effect (failures were logged)."""
+        """Return when mounts, exports and boot links are in step (failures were logged)."""
+
+    async def network_settled() -> None:
+        """Return when DHCP and DNS know every device, too."""
 
 
 class IVirtualMachines(Interface):

@@ -11,9 +11,9 @@ from walt.common.names import default_image
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import Guess, choose_name, generated_name, guess_type
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeImages
 from walt.server.runtime.workflow import Workflow, Workflows
 
 
@@ -44,7 +44,7 @@ class Registration:
     """Turns sightings into devices and nodes; one workflow per MAC at a time."""
 
     def __init__(
-        self, registry: DeviceRegistry, images: INodeImages, workflows: Workflows,
+        self, registry: DeviceRegistry, images: ImageService, workflows: Workflows,
         platform: PlatformLog, monitor: BootMonitor,
     ) -> None:
         self._registry = registry

@@ -11,9 +11,9 @@ from walt.common.sentences import enumerate_names, subject, verb
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_nodes
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeImages
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -25,7 +25,7 @@ class NodeService:
     """Images, reboots and waits of sets of nodes."""
 
     def __init__(
-        self, registry: DeviceRegistry, images: INodeImages, status: BootStatus,
+        self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
         monitor: BootMonitor, rebooter: Rebooter, logs: LogService,
     ) -> None:
         self._registry = registry

@@ -73,6 +73,13 @@ class NetworkServices:
             self._later = self._clock.callLater(MERGE_WITHIN, self._derive)
         return done
 
+    def update_links(
+        self, devices: Iterable[Device], mounts: Mapping[str, str]
+    ) -> Deferred[None]:
+        """Point boot links to these mounted images; fires when they are in place."""
+        self._devices, self._mounts = tuple(devices), dict(mounts)
+        return self._all([self._tree.apply(self._tree_config())])
+
     def links_to_static(self) -> Deferred[None]:
         """Let every node find the looping boot files: the orderly stop (spec §3.4).
 

@@ -17,9 +17,10 @@ from walt.common.errors import Invalid, Unavailable, WaltError
 from walt.common.names import default_image, image_fullname, short_image_name
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeImages, IProvisioning, IVirtualMachines
+from walt.server.domain.nodes.ports import IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.registration import describe
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
@@ -67,7 +68,7 @@ class _Vm:
                 if delay is None:
                     delay = random.randint(*RANDOM_DELAY)  # noqa: S311 (spreads boots, no secret)
                 await self._sleep(delay)
-                await service.provisioning.settled()
+                await service.provisioning.network_settled()
                 ended: Deferred[str] = Deferred()
                 self._machine = await service.hypervisor.start(
                     config, self._console.received, ended.callback
@@ -111,7 +112,7 @@ class VirtualNodes:
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, status: BootStatus,
-        monitor: BootMonitor, images: INodeImages, provisioning: IProvisioning,
+        monitor: BootMonitor, images: ImageService, provisioning: IProvisioning,
         hypervisor: IHypervisor, addresses: IAddresses, logs: LogService,
         platform: PlatformLog, clock: IReactorTime,
         give_image: Callable[[str, str], Any],

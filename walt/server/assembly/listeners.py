@@ -1,0 +1,153 @@
+"""Every port and socket of the server (spec node-protocols §1.4)."""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.protocols.amp import CommandLocator
+
+import walt
+from walt.common import ports
+from walt.server.api.context import Context
+from walt.server.api.devices import DevicesApi
+from walt.server.api.images import ImagesApi
+from walt.server.api.logs import LogsApi
+from walt.server.api.nodes import NodesApi
+from walt.server.api.server import ServerApi
+from walt.server.api.session import Session
+from walt.server.assembly.preflight import check_port
+from walt.server.domain.nodes.sessions import ISessions
+from walt.server.streams.base import Peer, StreamFactory
+from walt.server.streams.dump import LogDumps
+from walt.server.streams.ingest import LogIngestion
+from walt.server.streams.netconsole import Netconsole
+from walt.server.streams.node_command import NodeCommands
+from walt.server.streams.notify import BootNotifications
+from walt.server.streams.registry import requests
+from walt.server.wire.legacy import LegacyProtocol
+from walt.server.wire.old_nodes import OldNodes
+from walt.server.wire.peers import Origins
+from walt.server.wire.policy import sides, trusted
+from walt.server.wire.switch import SwitchFactory
+
+_log = Logger()
+
+GROUP = "walt"  # whose members may use the unix sockets
+
+
+def rpc_factory(
+    context: Context, origins: Origins, clock: IReactorTime, open_to_all: bool
+) -> SwitchFactory:
+    """Return the factory of the RPC listeners, with the policy of design D7."""
+    old_nodes = OldNodes(context)
+
+    def locators(session: Session) -> list[CommandLocator]:
+        return [
+            NodesApi(context, session), DevicesApi(context, session),
+            ImagesApi(context, session), LogsApi(context, session), ServerApi(context),
+        ]
+
+    def amp(transport: Any) -> Session:
+        origin, ip, account = origins.of(transport)
+        return Session(locators, sides(origin, open_to_all), peer=ip or origin, account=account)
+
+    def legacy(transport: Any) -> LegacyProtocol:
+        origin, _, _ = origins.of(transport)
+        return LegacyProtocol(old_nodes.apis(sides(origin, open_to_all)), walt.__version__)
+
+    return SwitchFactory(amp, legacy, clock)
+
+
+def stream_factory(
+    context: Context, sessions: ISessions, origins: Origins, clock: IReactorTime,
+    open_to_all: bool,
+) -> StreamFactory:
+    """Return the factory of the stream listeners."""
+    table = requests(
+        ingest=LogIngestion(context.registry, context.logs).request,
+        dump=LogDumps(context.logs, context.issuers).request,
+        node_command=NodeCommands(context.registry, sessions).request,
+        notify=BootNotifications(context.registry, context.status).request,
+    )
+
+    def identify(transport: Any) -> Peer:
+        origin, ip, account = origins.of(transport)
+        return Peer(ip, trusted(origin, open_to_all), account)
+
+    return StreamFactory(table, identify, clock)
+
+
+class Listeners(Service):
+    """Opens every socket, and closes them all."""
+
+    name = "listeners"
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._open: list[Any] = []
+
+    def tcp(self, port: int, factory: Any, address: str = "") -> None:
+        """Listen on a TCP port. Raises Unavailable with what to do when it is taken."""
+        check_port(address, port, socket.SOCK_STREAM, "the WalT server")
+        self._open.append(
+            self._reactor.listenTCP(port, factory, interface=address, backlog=1024)
+        )
+
+    def udp(self, port: int, protocol: Any, address: str = "") -> None:
+        """Listen on a UDP port."""
+        check_port(address, port, socket.SOCK_DGRAM, "the WalT server")
+        self._open.append(
+            self._reactor.listenUDP(port, protocol, interface=address, maxPacketSize=9216)
+        )
+
+    def unix(self, path: Path, factory: Any) -> None:
+        """Listen on a unix socket open to root and to the group walt."""
+        path.unlink(missing_ok=True)
+        self._open.append(
+            self._reactor.listenUNIX(str(path), factory, mode=0o660, backlog=1024)
+        )
+        try:
+            os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
+        except KeyError:
+            _log.info(
+                "there is no group {group}: only root may use {path}", group=GROUP, path=str(path)
+            )
+
+    def adopt(self, listening: socket.socket, factory: Any) -> None:
+        """Serve a socket opened elsewhere (in the host's network namespace)."""
+        self._open.append(self._reactor.adoptStreamPort(
+            listening.fileno(), socket.AF_INET, factory
+        ))
+        listening.close()
+
+    def stopService(self) -> Deferred[Any]:
+        """Accept nothing more; connections end with the process."""
+        super().stopService()
+        closing, self._open = self._open, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in closing])
+
+
+def open_all(
+    listeners: Listeners, context: Context, sessions: ISessions, origins: Origins,
+    site: Any, *, rpc_socket: Path, stream_socket: Path, http_port: int, open_to_all: bool,
+    clock: IReactorTime, host_http: socket.socket | None,
+) -> None:
+    """Open every socket of the server. Raises Unavailable when a port is taken."""
+    rpc = rpc_factory(context, origins, clock, open_to_all)
+    streams = stream_factory(context, sessions, origins, clock, open_to_all)
+    listeners.tcp(ports.RPC, rpc)
+    listeners.tcp(ports.STREAMS, streams)
+    listeners.tcp(http_port, site)
+    listeners.udp(ports.NETCONSOLE, Netconsole(context.registry, context.logs))
+    listeners.unix(stream_socket, streams)
+    listeners.unix(rpc_socket, rpc)
+    if host_http is not None:
+        listeners.adopt(host_http, site)

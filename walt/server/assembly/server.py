@@ -1,0 +1,287 @@
+"""The life of the server: ordered start, orderly stop, stop that keeps the nodes."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from walt.common.errors import WaltError
+from walt.server.adapters.network.namespace import NetworkNamespace
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.migrate import create_database, migrate
+from walt.server.adapters.ssh import keys as ssh_keys
+from walt.server.adapters.tftpd.loaders import install_loaders
+from walt.server.assembly import preflight
+from walt.server.assembly.core import Core, build, server_device
+from walt.server.assembly.listeners import Listeners, open_all
+from walt.server.assembly.readiness import notify
+from walt.server.config.model import ServerConfig
+from walt.server.domain.services.tftp import TftpConfig
+from walt.server.http.site import make_site
+from walt.server.runtime.child import ChildService, end_left_over
+from walt.server.runtime.process import Launcher
+from walt.server.wire.peers import Origins
+
+_log = Logger()
+
+OPEN_FILES = 16384
+MONITOR_EVERY = 2.0
+STOP_PATIENCE = 10.0
+
+Undo = Callable[[], Any]
+
+
+class WaltServer(Service):
+    """Starts everything in order; what was started is stopped in reverse order.
+
+    SIGTERM and SIGINT stop for good: nodes are sent to the static boot files.
+    SIGUSR2 stops and keeps the nodes: they wait for the next server (design §8).
+    """
+
+    name = "walt-server"
+
+    def __init__(self, reactor: Any, config: ServerConfig) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._undos: list[tuple[str, Undo]] = []
+        self._starting: Deferred[None] | None = None
+        self._keep_nodes = False
+        self._core: Core | None = None
+        self.ready: Deferred[None] = Deferred()
+
+    # -- start -----------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start; a failure ends the process with status 1 and one clear message."""
+        super().startService()
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        if failure.check(WaltError):
+            text = str(failure.value)
+            _log.error("the server cannot start: {text}", text=text)
+        else:
+            text = f"unexpected failure: {failure.getErrorMessage()}"
+            _log.failure("the server cannot start", failure)
+        print(f"walt-server: {text}", file=sys.stderr)
+        # A SystemExit raised in the reactor is swallowed: end from atexit (design §8).
+        atexit.register(_exit_failed)
+        if self._reactor.running:
+            self._reactor.stop()
+
+    async def _start(self) -> None:
+        config = self._config
+        preflight.check(config)
+        _raise_open_files()
+        signal.signal(signal.SIGUSR2, self._on_keep_nodes)
+        host_http = self._host_http_socket()
+        launcher = Launcher(self._enter_namespace())
+        core = self._core = build(self._reactor, config, launcher)
+        self._undo("workers", core.workers.stop)
+
+        for plan in core.link_plans:
+            await core.links.up(plan)
+            self._undo(f"network {plan.name}", partial(core.links.down, plan))
+        await self._start_database(core)
+        await core.registry.load()
+        await self._fix_server_entry(core)
+        await self._prepare_keys(core)
+        install_loaders(config.paths.state)
+        await core.status.load()
+        await core.images.refresh()
+        await core.mounts.take_over()
+
+        self._undo("log lines", core.logs.flush)
+        self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
+        await self._start_services(core)
+        self._open_listeners(core, host_http)
+        notify("READY=1")
+        _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
+        await self._start_nodes(core)
+        self.ready.callback(None)
+
+    def _undo(self, what: str, undo: Undo) -> None:
+        self._undos.append((what, undo))
+
+    def _enter_namespace(self) -> str | None:
+        name = self._config.namespace
+        if name is None:
+            return None
+        namespace = NetworkNamespace(name, self._config.paths.runtime / "namespace")
+        namespace.create_and_enter()
+        self._undo("namespace", namespace.remove)
+        return namespace.host_path
+
+    def _host_http_socket(self) -> socket.socket | None:
+        """Open the web pages' port of the host before entering the namespace (D13)."""
+        port = self._config.services.http_host_port
+        if self._config.namespace is None or port == 0:
+            return None
+        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+            one.listen(50)
+        except OSError as error:
+            one.close()
+            _log.warn(
+                "web pages are not available at 127.0.0.1:{port}: {error}",
+                port=port, error=error.strerror,
+            )
+            return None
+        one.setblocking(False)
+        return one
+
+    async def _start_database(self, core: Core) -> None:
+        if core.cluster is not None:
+            pid_file = self._config.paths.service_runtime("postgres.pid")
+            end_left_over(pid_file, signal.SIGQUIT)
+            await core.cluster.prepare()
+            child = ChildService(
+                self._reactor, core.launcher, core.cluster.spec(), pid_file=pid_file
+            )
+            child.startService()
+            self._undo("postgres", child.stopService)
+            maintenance = Database(self._reactor, core.cluster.maintenance_dsn)
+            await create_database(maintenance)
+        self._undo("database connections", core.database.close)
+        await migrate(core.database)
+        await core.log_store.prepare()
+        if self._config.log_retention_days is not None:
+            await core.log_store.drop_older_than(self._config.log_retention_days)
+
+    async def _fix_server_entry(self, core: Core) -> None:
+        links = await core.links.links()
+        mac = str(links["walt-net"]["address"])
+        wanted = server_device(self._config, mac, core.registry)
+        wrong = [
+            one for one in core.registry.all()
+            if one.mac != mac
+            and (one.ip == wanted.ip or one.name == wanted.name or one.type == "server")
+        ]
+        if wrong:
+            await core.registry.forget(*wrong)
+        if core.registry.get(mac) != wanted:
+            await core.registry.put(wanted)
+        core.facts.server_mac = mac
+
+    async def _prepare_keys(self, core: Core) -> None:
+        paths = self._config.paths
+        await ssh_keys.ensure_host_keys(core.runner, paths.keys)
+        core.facts.key = await ssh_keys.ensure_server_key(core.runner)
+        ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
+
+    async def _start_services(self, core: Core) -> None:
+        self._undo("firewall", core.firewall.remove)
+        for service in (core.dhcpd, core.named, core.tftpd):
+            service.startService()
+            self._undo(service.name or "", service.stopService)
+        if hasattr(core.exporter, "startService"):
+            core.exporter.startService()
+            self._undo("nfs", core.exporter.stopService)
+        self._undo("updates of services", core.network.stop)
+        core.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
+        core.network.update(devices=core.registry.all())
+
+    def _open_listeners(self, core: Core, host_http: socket.socket | None) -> None:
+        config = self._config
+        listeners = Listeners(self._reactor)
+        self._undo("listeners", listeners.stopService)
+        open_all(
+            listeners, core.context, core.sessions, Origins(config.subnet),
+            make_site(core.boot_files), rpc_socket=config.paths.rpc_socket,
+            stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
+            open_to_all=config.remote_clients == "open", clock=self._reactor,
+            host_http=host_http,
+        )
+
+    async def _start_nodes(self, core: Core) -> None:
+        self._undo("nodes", lambda: self._stop_nodes(core))
+        core.mounts.again = core.provisioning.update
+        await core.provisioning.start()
+        monitor = LoopingCall(_contained, core.monitor.check)
+        monitor.clock = self._reactor
+        monitor.start(MONITOR_EVERY, now=False)
+        self._undo("boot monitor", monitor.stop)
+        core.virtual.start_all()
+        self._undo("virtual nodes", core.virtual.stop_all)
+        for event in core.dhcpd.lost_leases({one.mac for one in core.registry.all()}):
+            core.leases.on_lease(event)
+
+    # -- stop ------------------------------------------------------------
+
+    def _on_keep_nodes(self, number: int, frame: Any) -> None:
+        self._reactor.callFromThread(self._stop_and_keep_nodes)
+
+    def _stop_and_keep_nodes(self) -> None:
+        _log.info("stopping, and keeping the nodes for the next server")
+        self._keep_nodes = True
+        self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop all that was started, the last first; each failure is logged."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        notify("STOPPING=1")
+        if self._starting is not None and not self._starting.called:
+            self._starting.addErrback(lambda _: None)
+            self._starting.cancel()
+        if self._core is not None:
+            self._core.registration.stopping = True
+        while self._undos:
+            what, undo = self._undos.pop()
+            try:
+                result = undo()
+                if result is not None:
+                    await result
+            except Exception:
+                _log.failure("stopping {what}", what=what)
+        _log.info("the WalT server has stopped")
+
+    async def _stop_nodes(self, core: Core) -> None:
+        core.mounts.stop()
+        if self._keep_nodes:
+            return
+        await core.network.links_to_static()
+        await core.exporter.withdraw()
+        await core.mounts.unmount_all()
+
+
+def _exit_failed() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _contained(work: Callable[[], None]) -> None:
+    # A LoopingCall stops for good at the first exception.
+    try:
+        work()
+    except Exception:
+        _log.failure("a periodic task failed")
+
