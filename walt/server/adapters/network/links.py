@@ -107,6 +107,7 @@ class Links:
         """
         plan.check()
         links = await self._with_raw_device(plan)
+        self._state.mkdir(parents=True, exist_ok=True)
         created: list[str] = []
         batch = ["link set dev lo up"]
         if plan.raw_device is None:
@@ -216,7 +217,6 @@ class Links:
             mac = ""
         if not is_mac(mac):
             mac = new_mac(self._source)
-            self._state.mkdir(parents=True, exist_ok=True)
             write_atomic(path, mac + "\n")
         return mac
 
