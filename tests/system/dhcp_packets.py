@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
-from zope.interface import implementer
 from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
 
 from tests.system.netns import Namespace
 from walt.server.adapters.network.namespace import inside

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.system.dhcp_packets import ACK, DhcpClient
@@ -19,8 +22,12 @@ from walt.server.domain.services.lease_events import LeaseEvent
 
 SERVER = "192.168.77.1"
 INTERFACE = IPv4Interface(f"{SERVER}/24")
+WIDE = IPv4Interface("10.66.0.1/20")
 BIOS = b"PXEClient:Arch:00000:UNDI:002001"
-HOSTILE = b"a\"b'; $(reboot) `x` \n}\r\nwalt-lease 1:2:3:4:5:6 192.168.77.9 end 0 unknown \xff\xfe\\"
+HOSTILE = (
+    b"a\"b'; $(reboot) `x` \n}\r\n"
+    b"walt-lease 1:2:3:4:5:6 192.168.77.9 end 0 unknown \xff\xfe\\"
+)
 
 DEVICES = [
     Device("02:00:00:00:00:01", "lan-node", "node", "192.168.77.20"),
@@ -33,8 +40,9 @@ DEVICES = [
 ]
 
 
-class DhcpdTests(TestCase):
-    skip = why_not("dhcpd", "ip", "nsenter", "setpriv")
+class DhcpdCase(TestCase):
+    """A running dhcpd in one namespace, clients in another."""
+
     timeout = 90
 
     def setUp(self) -> None:
@@ -72,9 +80,13 @@ class DhcpdTests(TestCase):
         await self.until(lambda: self.events)
         return self.events.pop()
 
+
+class DhcpdTests(DhcpdCase):
+    skip = why_not("dhcpd", "ip", "nsenter", "setpriv")
+
     async def test_new_device(self) -> None:
         """A device never seen gets a free address, every option but a router, and is reported."""
-        offer, answer = await self.client.exchange("00:0c:01:02:03:04", {12: b"probe"})
+        _, answer = await self.client.exchange("00:0c:01:02:03:04", {12: b"probe"})
         self.assertEqual(answer.kind, ACK)
         self.assertNotIn(answer.yiaddr, [device.ip for device in DEVICES] + [SERVER])
         self.assertEqual(answer.siaddr, SERVER)
@@ -192,8 +204,8 @@ class DhcpdTests(TestCase):
         for number in range(5):
             extra = Device(f"02:00:00:00:01:0{number}", f"n{number}", "node",
                            f"192.168.77.{100 + number}")
-            DEVICES_NOW = [*DEVICES, extra]
-            waits.append(self.service.apply(dhcp_config(INTERFACE, DEVICES_NOW, ping_check=False)))
+            config = dhcp_config(INTERFACE, [*DEVICES, extra], ping_check=False)
+            waits.append(self.service.apply(config))
         for wait in waits:
             await wait
         self.assertNotEqual(self.service.child.pid, pid)
@@ -207,6 +219,48 @@ class DhcpdTests(TestCase):
         pid = self.service.child.pid
         await self.service.stopService()
         self.assertFalse(Path(f"/proc/{pid}").exists())
+
+
+class BurstTests(DhcpdCase):
+    skip = why_not("dhcpd", "ip", "nsenter", "setpriv", "perfdhcp")
+
+    async def test_burst_of_new_devices(self) -> None:
+        """Hundreds of new devices a second: all reported, no restart before they calm down."""
+        known: dict[str, Device] = {}
+
+        def register(event: LeaseEvent) -> None:
+            name = f"unknown-{event.mac.replace(':', '')}"
+            known[event.mac] = Device(event.mac, name, "unknown", event.ip)
+            self.service.apply(dhcp_config(WIDE, [*known.values()], ping_check=False))
+
+        self.server.run("ip", "address", "add", str(WIDE), "dev", "walt-net")
+        await self.service.stopService()
+        self.service = DhcpdService(
+            self.reactor, self.server.launcher, directory=self.dir / "services" / "dhcpd",
+            runtime=self.dir / "run", on_lease=register,
+        )
+        await self.service.apply(dhcp_config(WIDE, [], ping_check=False))
+        self.service.startService()
+        self.addCleanup(self.service.stopService)
+        self.clients.run("ip", "address", "add", "10.66.0.2/20", "dev", "c0")
+        await self.until(lambda: self.service.child.pid is not None)
+        await self.pause(1)
+        pid = self.service.child.pid
+        argv = self.clients.command(
+            "perfdhcp", "-4", "-B", "-l", "c0", "-r", "200", "-R", "100000", "-n", "600",
+            "-W", "1000000", "all",
+        )
+        out, _, _ = await getProcessOutputAndValue(argv[0], argv[1:], os.environ)
+        self.assertEqual(self.service.child.pid, pid, "restarted in the middle of the burst")
+        acks = int(re.findall(rb"received packets: (\d+)", out)[1])
+        self.assertGreater(acks, 300, out.decode())
+        self.assertGreaterEqual(len(known), acks)
+        await self.until(lambda: self.service.child.pid not in (pid, None))
+        self.assertEqual(self.service.health.restarts, 1)
+        text = (self.dir / "services" / "dhcpd" / "dhcpd.conf").read_text()
+        self.assertEqual(text.count("hardware ethernet"), len(known))
+        lost = self.service.lost_leases(known)
+        self.assertEqual(lost, [])
 
 
 class KeywordNamesTests(TestCase):

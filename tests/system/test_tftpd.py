@@ -7,7 +7,6 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from ipaddress import IPv4Address, IPv4Interface
 
 from hypothesis import given
@@ -45,7 +46,7 @@ class AddressPlanTests(SynchronousTestCase):
         expected = [str(h) for h in list(network.network.hosts())[:400] if str(h) not in taken]
         self.assertEqual(free[:len(expected)], expected)
         runs = [(int(IPv4Address(a)), int(IPv4Address(b))) for a, b in plan.free_ranges()]
-        for (_, end), (start, _) in zip(runs, runs[1:], strict=False):
+        for (_, end), (start, _) in itertools.pairwise(runs):
             self.assertGreater(start, end + 1)
 
     def test_parse_address(self) -> None:
