@@ -150,7 +150,7 @@ class CommandTests(TestCase):
 
     async def test_imports(self) -> None:
         """It starts without Twisted: dhcpd waits for it."""
-        out, err, _ = await getProcessOutputAndValue(
+        _, err, _ = await getProcessOutputAndValue(
             sys.executable, ["-X", "importtime", "-c", "import walt.server.tools.dhcp_event"],
             {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
         )

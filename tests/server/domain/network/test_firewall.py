@@ -8,9 +8,9 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.network.firewall import (
     FirewallConfig,
     is_interface_name,
-    nat_addresses,
     render,
 )
+from walt.server.domain.services.nat import nat_addresses
 
 SUBNET = IPv4Network("192.168.1.0/24")
 

@@ -11,10 +11,11 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walt.server.domain.devices.model import Device
-from walt.server.domain.network.firewall import FirewallConfig, nat_addresses
+from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.domain.services.boot_tree import BootTree, boot_tree, probing_possible
 from walt.server.domain.services.dhcp import dhcp_config
 from walt.server.domain.services.dns import FALLBACK_FORWARDER, dns_config
+from walt.server.domain.services.nat import nat_addresses
 from walt.server.runtime.ordered import spawn
 
 _log = Logger()
