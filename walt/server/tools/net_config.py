@@ -1,13 +1,14 @@
 """`walt-net-config up|down`: set the networks of server.conf up or down (spec §1.3).
 
-The environment variable IFACE, when set, names the only network concerned.
+The environment variable IFACE, when set, names the only network concerned;
+WALT_SERVER_CONF another configuration file than /etc/walt/server.conf.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,7 @@ from twisted.internet.task import react
 from walt.common.errors import Invalid, WaltError
 from walt.server.adapters.network.links import BRIDGE, LinkPlan, Links
 from walt.server.adapters.nftables.firewall import NftFirewall
+from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
 from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.runtime.process import ProcessRunner
@@ -67,21 +69,7 @@ async def bring(
                 await firewall.apply(FirewallConfig(config.subnet, (), guarded))
 
 
-def run(
-    arguments: Sequence[str], environ: Mapping[str, str], load: Callable[[], ServerConfig],
-    reactor: Any,
-) -> Awaitable[None]:
-    """Return the work of one call; `load` reads server.conf."""
-    config = load()
-    runner = ProcessRunner(reactor)
-    config.paths.state.mkdir(parents=True, exist_ok=True)
-    return bring(
-        arguments[0], config, Links(reactor, runner, config.paths.state), NftFirewall(runner),
-        environ.get("IFACE"),
-    )
-
-
-def main(load: Callable[[], ServerConfig]) -> None:
+def main() -> None:
     """Run the command line; exit status 0, 1 for an error, 2 for wrong usage."""
     arguments = sys.argv[1:]
     if len(arguments) != 1 or arguments[0] not in ("up", "down"):
@@ -90,9 +78,18 @@ def main(load: Callable[[], ServerConfig]) -> None:
 
     async def work(reactor: Any) -> None:
         try:
-            await run(arguments, os.environ, load, reactor)
+            config = load(Path(os.environ.get("WALT_SERVER_CONF", str(DEFAULT_FILE))))
+            runner = ProcessRunner(reactor)
+            await bring(
+                arguments[0], config, Links(reactor, runner, config.paths.state),
+                NftFirewall(runner), os.environ.get("IFACE"),
+            )
         except WaltError as error:
             print(f"walt-net-config: {error}", file=sys.stderr)
             raise SystemExit(1) from None
 
     react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, Unavailable
+from walt.common.errors import CommandFailed, Invalid, Unavailable
 from walt.common.names import is_mac
 from walt.server.domain.network.firewall import is_interface_name
 from walt.server.domain.network.ports import ITaps
@@ -107,12 +107,13 @@ class Links:
         """
         plan.check()
         links = await self._with_raw_device(plan)
+        self._state.mkdir(parents=True, exist_ok=True)
         created: list[str] = []
         batch = ["link set dev lo up"]
         if plan.raw_device is None:
             created.append(plan.base)
             if plan.base not in links:
-                batch.append(f"link add name {plan.base} type dummy")
+                await self._add_dummy(plan)
         else:
             batch.append(f"link set dev {plan.raw_device} up")
             if plan.vlan is not None:
@@ -181,6 +182,17 @@ class Links:
             text = "".join(f"{line}\n" for line in lines)
             await self._runner.run(["ip", "-batch", "-"], stdin=text.encode())
 
+    async def _add_dummy(self, plan: LinkPlan) -> None:
+        try:
+            await self._batch([f"link add name {plan.base} type dummy"])
+        except CommandFailed:
+            # A kernel without module dummy: one end of a cable does as well.
+            peer = f"{plan.name}-peer"
+            await self._batch([
+                f"link add name {plan.base} type veth peer name {peer}",
+                f"link set dev {peer} up",
+            ])
+
     async def _with_raw_device(self, plan: LinkPlan) -> dict[str, dict[str, Any]]:
         links = await self.links()
         if plan.raw_device is not None and plan.raw_device not in links:
@@ -216,7 +228,6 @@ class Links:
             mac = ""
         if not is_mac(mac):
             mac = new_mac(self._source)
-            self._state.mkdir(parents=True, exist_ok=True)
             write_atomic(path, mac + "\n")
         return mac
 

@@ -110,6 +110,11 @@ class NetworkNamespace:
             _setns(self._host)
             raise
 
+    def mark(self) -> None:
+        """Record the present process as the user of the namespace, after a fork."""
+        self._marker.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._marker, f"{os.getpid()} {process_start(os.getpid())}\n")
+
     def enter(self) -> None:
         """Go back into the namespace after `leave`."""
         with open(self._path, "rb") as there:
@@ -144,8 +149,7 @@ class NetworkNamespace:
             # As ip-netns(8) does, so that other mount namespaces see the names.
             _mount(str(directory), str(directory), MS_BIND | MS_REC)
             _mount("none", str(directory), MS_SHARED | MS_REC)
-        self._marker.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._marker, f"{os.getpid()} {process_start(os.getpid())}\n")
+        self.mark()
         self._path.touch(mode=0o444)
         _mount("/proc/thread-self/ns/net", str(self._path), MS_BIND)
 

@@ -117,8 +117,8 @@ class BootTreeStore:
             return frozenset()
 
     def _remember(self, tree: BootTree) -> None:
-        status = {"dirs": sorted(tree.dirs), "links": dict(sorted(tree.links.items()))}
-        write_atomic(self._root / STATUS, json.dumps(status, indent=0))
+        status = {"dirs": list(tree.dirs), "links": dict(tree.links)}
+        write_atomic(self._root / STATUS, json.dumps(status))
         (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read
 
     def _scan(

@@ -7,11 +7,8 @@ nothing leaves walt-net; devices whose `netsetup` is NAT may, masqueraded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-
-from walt.server.domain.devices.model import NETSETUP_NAT, Device
 
 TABLE = "walt"
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
@@ -30,15 +27,6 @@ class FirewallConfig:
     nat: tuple[str, ...] = ()
     guarded: str | None = None
     bridge: str = "walt-net"
-
-
-def nat_addresses(devices: Iterable[Device], subnet: IPv4Network) -> tuple[str, ...]:
-    """Return the addresses of the NAT devices of walt-net, the server excepted."""
-    return tuple(sorted(
-        device.ip for device in devices
-        if device.ip is not None and device.netsetup == NETSETUP_NAT
-        and device.type != "server" and device.in_network(subnet)
-    ))
 
 
 def is_interface_name(text: str) -> bool:

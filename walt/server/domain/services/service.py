@@ -7,18 +7,21 @@ from ipaddress import IPv4Interface
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walt.server.domain.devices.model import Device
-from walt.server.domain.network.firewall import FirewallConfig, nat_addresses
+from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.domain.services.boot_tree import BootTree, boot_tree, probing_possible
 from walt.server.domain.services.dhcp import dhcp_config
 from walt.server.domain.services.dns import FALLBACK_FORWARDER, dns_config
+from walt.server.domain.services.nat import nat_addresses
 from walt.server.runtime.ordered import spawn
 
 _log = Logger()
 
-MERGE_WITHIN = 0.05  # seconds; deriving everything from 4,000 devices has a cost
+MERGE_WITHIN = 0.05  # seconds
+REST_PER_DEVICE = 5e-5  # seconds between two derivations, which cost 20 µs a device
 
 
 class NetworkServices:
@@ -48,6 +51,8 @@ class NetworkServices:
         self._later: Any = None
         self._waiting: list[Deferred[None]] = []
         self._stopping = False
+        self._deriving = False
+        self._not_before = 0.0
         if not probing_possible(interface):
             _log.warn(
                 "walt-net {net} is wider than /20: boards that use an offered address without "
@@ -69,8 +74,7 @@ class NetworkServices:
             self._mounts = dict(mounts)
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
-        if self._later is None:
-            self._later = self._clock.callLater(MERGE_WITHIN, self._derive)
+        self._plan()
         return done
 
     def update_links(
@@ -96,23 +100,41 @@ class NetworkServices:
         self._release(self._waiting)
         self._waiting = []
 
-    def _derive(self) -> None:
+    def _plan(self) -> None:
+        if self._later is None and not self._deriving:
+            wait = max(MERGE_WITHIN, self._not_before - self._clock.seconds())
+            self._later = self._clock.callLater(wait, self._start)
+
+    def _start(self) -> None:
         self._later = None
+        self._deriving = True
         waiting, self._waiting = self._waiting, []
-        pieces = [self._tree.apply(self._tree_config())]
-        if self._new_devices:
-            self._new_devices = False
-            interface = self._interface
-            pieces += [
-                self._dhcp.apply(
+        spawn(self._derive(waiting), "deriving the configuration of services")
+
+    async def _derive(self, waiting: list[Deferred[None]]) -> None:
+        """Derive each value in a reactor turn of its own: 4,000 devices cost 20 to 40 ms each."""
+        with_devices, self._new_devices = self._new_devices, False
+        interface, pieces = self._interface, []
+        try:
+            if with_devices:
+                pieces.append(self._dhcp.apply(
                     dhcp_config(interface, self._devices, ping_check=self._ping_check)
-                ),
-                self._dns.apply(dns_config(
+                ))
+                await deferLater(self._clock, 0, lambda: None)
+                pieces.append(self._dns.apply(dns_config(
                     interface.ip, interface.network, self._devices, self._forwarders
-                )),
-                spawn(self._firewall.apply(self._firewall_config()), "updating the firewall"),
-            ]
-        self._all(pieces).addCallback(lambda _: self._release(waiting))
+                )))
+                pieces.append(
+                    spawn(self._firewall.apply(self._firewall_config()), "updating the firewall")
+                )
+                await deferLater(self._clock, 0, lambda: None)
+            pieces.append(self._tree.apply(self._tree_config()))
+        finally:
+            self._deriving = False
+            self._not_before = self._clock.seconds() + len(self._devices) * REST_PER_DEVICE
+            self._all(pieces).addCallback(lambda _: self._release(waiting))
+            if self._waiting:
+                self._plan()
 
     @staticmethod
     def _release(waiting: list[Deferred[None]]) -> None:

@@ -1,0 +1,82 @@
+"""Fakes of the ports of the network and services domains."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from walt.common.errors import NotFound
+from walt.server.domain.network.addresses import parse_address
+from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.ports import IFirewall, ITaps
+from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable
+
+
+@implementer(IConfigurable)
+class FakeConfigurable:
+    """Remembers every configuration it was given; `result` is what apply returns next."""
+
+    def __init__(self) -> None:
+        self.configs: list[Any] = []
+        self.result: Deferred[None] | None = None
+
+    def apply(self, config: Any) -> Deferred[None]:
+        """Take a configuration."""
+        self.configs.append(config)
+        result, self.result = self.result, None
+        return result if result is not None else succeed(None)
+
+
+@implementer(IFirewall)
+class FakeFirewall:
+    """Remembers the configuration in force."""
+
+    def __init__(self) -> None:
+        self.config: FirewallConfig | None = None
+        self.applied = 0
+
+    async def apply(self, config: FirewallConfig) -> None:
+        """Enforce a configuration."""
+        if config != self.config:
+            self.config = config
+            self.applied += 1
+
+    async def remove(self) -> None:
+        """Undo everything."""
+        self.config = None
+
+
+@implementer(ITaps)
+class FakeTaps:
+    """The names of the taps that exist."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    async def create_tap(self, name: str) -> None:
+        """Create a tap."""
+        self.names.add(name)
+
+    async def delete_tap(self, name: str) -> None:
+        """Delete a tap."""
+        self.names.discard(name)
+
+
+@implementer(IBootFiles)
+class FakeBootFiles:
+    """Files by (address of the node, path)."""
+
+    def __init__(self, files: dict[tuple[str, str], bytes] | None = None) -> None:
+        self.files = files or {}
+
+    def open(self, node: str, path: str) -> BootFile:
+        """Open one of the files."""
+        address = parse_address(node)
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        raw = self.files.get((str(address or node.lower()), "/".join(parts)))
+        if raw is None:
+            raise NotFound("no such file")
+        return BootFile(io.BytesIO(raw), len(raw))

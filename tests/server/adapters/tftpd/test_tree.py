@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.system.netns import short_dir
+from walt.server.adapters.tftpd.loaders import install_loaders
+from walt.server.adapters.tftpd.tree import STATUS, BootTreeStore
+from walt.server.domain.devices.model import Device
+from walt.server.domain.services.boot_tree import BootTree, boot_tree
+from walt.server.runtime.process import ProcessRunner
+
+INTERFACE = IPv4Interface("192.168.1.1/28")
+IMAGE = "ab" * 32
+MAC = "02:00:00:00:00:05"
+NODE = Device(MAC, "node-5", "node", "192.168.1.5", model="pc-x86-64", image="joe/img:latest")
+
+
+class BootTreeStoreTests(TestCase):
+    def setUp(self) -> None:
+        self.root = short_dir(self) / "nodes"
+        self.runner = ProcessRunner(reactor)
+        self.store = self.new_store()
+
+    def new_store(self) -> BootTreeStore:
+        return BootTreeStore(reactor, self.runner, self.root)
+
+    def wanted(self, *nodes: Device) -> BootTree:
+        return boot_tree(INTERFACE, nodes, {"joe/img:latest": IMAGE})
+
+    def links(self) -> dict[str, str]:
+        """Return every link of the tree on disk."""
+        found = {}
+        for directory in (self.root, *(p for p in self.root.iterdir()
+                                       if p.is_dir() and not p.is_symlink())):
+            for path in directory.iterdir():
+                if path.is_symlink():
+                    found[str(path.relative_to(self.root))] = os.readlink(path)
+        return found
+
+    async def gone(self, path: Path) -> None:
+        """Wait until nothing is left to delete."""
+        for _ in range(200):
+            if not path.exists() and not list(self.root.glob(".doomed-*")):
+                return
+            await deferLater(reactor, 0.02, lambda: None)
+        raise AssertionError(f"{path} is still there")
+
+    async def test_from_nothing(self) -> None:
+        """The tree is made, and its state saved."""
+        tree = self.wanted(NODE)
+        await self.store.apply(tree)
+        self.assertEqual(self.links(), dict(tree.links))
+        self.assertTrue((self.root / MAC / "persist_dirs" / "joe").is_dir())
+        status = json.loads((self.root / STATUS).read_text())
+        self.assertEqual(status["links"], dict(tree.links))
+
+    async def test_difference_only(self) -> None:
+        """A change touches the links concerned; the others keep their inode."""
+        await self.store.apply(self.wanted(NODE))
+        before = os.lstat(self.root / MAC / "fs").st_ino
+        tree = self.wanted(NODE, Device("02:00:00:00:00:06", "n6", "node", "192.168.1.6"))
+        await self.store.apply(tree)
+        self.assertEqual(self.links(), dict(tree.links))
+        self.assertEqual(os.lstat(self.root / MAC / "fs").st_ino, before)
+
+    async def test_node_that_leaves_loses_everything(self) -> None:
+        """Its directory goes with persistent data and disks."""
+        await self.store.apply(self.wanted(NODE))
+        (self.root / MAC / "disks").mkdir()
+        (self.root / MAC / "persist_dirs" / "joe" / "file").write_text("data")
+        await self.store.apply(self.wanted())
+        self.assertFalse((self.root / MAC).exists())
+        self.assertEqual(os.readlink(self.root / "192.168.1.5"), "probing")
+        await self.gone(self.root / MAC)
+
+    async def test_restart_takes_the_tree_over(self) -> None:
+        """A new server changes nothing in a tree that is right."""
+        await self.store.apply(self.wanted(NODE))
+        inodes = {name: os.lstat(self.root / name).st_ino for name in self.links()}
+        await self.new_store().apply(self.wanted(NODE))
+        self.assertEqual({name: os.lstat(self.root / name).st_ino for name in inodes}, inodes)
+
+    async def test_node_forgotten_while_stopped(self) -> None:
+        """What the last server remembered and nobody wants any more goes."""
+        await self.store.apply(self.wanted(NODE))
+        await self.new_store().apply(self.wanted())
+        self.assertFalse((self.root / MAC).exists())
+        await self.gone(self.root / MAC)
+
+    async def test_inconsistent_tree_is_repaired(self) -> None:
+        """Wrong, missing and foreign entries are repaired; data is kept."""
+        await self.store.apply(self.wanted(NODE))
+        data = self.root / MAC / "persist_dirs" / "joe" / "file"
+        data.write_text("data")
+        (self.root / MAC / "disks").mkdir()
+        (self.root / MAC / "garbage").mkdir()
+        (self.root / MAC / "fs").unlink()
+        (self.root / MAC / "tftp").unlink()
+        os.symlink("/etc", self.root / MAC / "tftp")
+        (self.root / "node-5").unlink()
+        (self.root / "node-5").mkdir()
+        (self.root / "status.pickle").write_bytes(b"cposix\nsystem\n")
+        os.symlink("nowhere", self.root / "stray")
+        stranger = self.root / "02:00:00:00:00:99"
+        (stranger / "persist_dirs").mkdir(parents=True)
+        os.symlink("x", stranger / "fs")
+        await self.new_store().apply(self.wanted(NODE))
+        self.assertEqual(self.links(), dict(self.wanted(NODE).links))
+        self.assertEqual(data.read_text(), "data")
+        self.assertTrue((self.root / MAC / "disks").is_dir())
+        self.assertTrue((stranger / "persist_dirs").is_dir())
+        await self.gone(self.root / MAC / "garbage")
+        self.assertFalse((self.root / "status.pickle").exists())
+
+    async def test_contradiction_at_run_time(self) -> None:
+        """When the disk is not as remembered the tree is read again and repaired."""
+        await self.store.apply(self.wanted(NODE))
+        (self.root / "node-5").unlink()
+        (self.root / "node-5").mkdir()
+        renamed = Device(MAC, "other", "node", "192.168.1.5", model="pc-x86-64",
+                         image="joe/img:latest")
+        await self.store.apply(self.wanted(renamed))
+        self.assertEqual(self.links(), dict(self.wanted(renamed).links))
+
+    async def test_legacy_persist(self) -> None:
+        """The directories of older layouts become the owner's."""
+        old = self.root / MAC / "persist"
+        old.mkdir(parents=True)
+        (old / "file").write_text("data")
+        await self.store.apply(self.wanted(NODE))
+        self.assertEqual(
+            (self.root / MAC / "persist_dirs" / "joe" / "file").read_text(), "data"
+        )
+        self.assertEqual(os.readlink(self.root / MAC / "persist"), "persist_dirs/joe")
+
+    async def test_concurrent_changes(self) -> None:
+        """Changes made while another one is under way end with the last one."""
+        waits = [
+            self.store.apply(self.wanted(NODE) if n % 2 else self.wanted()) for n in range(8)
+        ]
+        for one in waits:
+            await one
+        self.assertEqual(self.links(), dict(self.wanted(NODE).links))
+
+    async def test_stays_responsive(self) -> None:
+        """4,000 links are made without a reactor turn above 100 ms of CPU."""
+        worst, last, running = 0.0, time.thread_time(), True
+
+        def beat() -> None:
+            nonlocal worst, last
+            now = time.thread_time()
+            worst, last = max(worst, now - last), now
+            if running:
+                reactor.callLater(0, beat)
+
+        tree = boot_tree(IPv4Interface("10.0.0.1/20"), [NODE], {})
+        last = time.thread_time()
+        beat()
+        await self.store.apply(tree)
+        running = False
+        await deferLater(reactor, 0.01, lambda: None)
+        self.assertEqual(len(self.links()), len(tree.links))
+        self.assertLess(worst, 0.1)
+
+    async def test_no_space(self) -> None:
+        """A disk that refuses makes apply fail; the next one succeeds."""
+        self.root.parent.mkdir(exist_ok=True)
+        self.root.write_text("not a directory")
+        await self.assertFailure(self.store.apply(self.wanted(NODE)), OSError)
+        self.root.unlink()
+        await self.store.apply(self.wanted(NODE))
+        self.assertEqual(self.links(), dict(self.wanted(NODE).links))
+
+
+class LoadersTests(TestCase):
+    def test_installed_and_refreshed(self) -> None:
+        """Loader and script are copied, refreshed, and the obsolete directory goes."""
+        state = short_dir(self)
+        source = state / "loader"
+        source.write_bytes(b"one")
+        (state / "tftp-standby").mkdir()
+        install_loaders(state, source)
+        source.write_bytes(b"two")
+        install_loaders(state, source)
+        self.assertEqual((state / "pxe" / "walt-x86-undionly.kpxe").read_bytes(), b"two")
+        self.assertIn(b"walt.node.pc-x86-64", (state / "pxe" / "walt.ipxe").read_bytes())
+        self.assertTrue((state / "tftp-static").is_dir())
+        self.assertFalse((state / "tftp-standby").exists())
+
+    def test_without_ipxe(self) -> None:
+        """A missing iPXE is no reason not to start."""
+        state = short_dir(self)
+        install_loaders(state, state / "absent")
+        self.assertTrue((state / "pxe" / "walt.ipxe").exists())
+
+

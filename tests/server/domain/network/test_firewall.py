@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.server.domain.devices.model import Device
+from walt.server.domain.network.firewall import (
+    FirewallConfig,
+    is_interface_name,
+    render,
+)
+from walt.server.domain.services.nat import nat_addresses
+
+SUBNET = IPv4Network("192.168.1.0/24")
+
+
+class FirewallTests(SynchronousTestCase):
+    def test_nat_addresses(self) -> None:
+        """NAT devices of walt-net, sorted; never the server, nor a foreign address."""
+        nat = {"netsetup": 1}
+        devices = [
+            Device("02:00:00:00:00:03", "c", "switch", "192.168.1.9", conf=nat),
+            Device("02:00:00:00:00:01", "a", "node", "192.168.1.5", conf=nat),
+            Device("02:00:00:00:00:02", "b", "node", "192.168.1.6"),
+            Device("02:00:00:00:00:04", "d", "unknown", "10.0.0.5", conf=nat),
+            Device("02:00:00:00:00:05", "e", "unknown", None, conf=nat),
+            Device("02:00:00:00:00:06", "s", "server", "192.168.1.1", conf=nat),
+        ]
+        self.assertEqual(nat_addresses(devices, SUBNET), ("192.168.1.5", "192.168.1.9"))
+
+    def test_empty_set(self) -> None:
+        """Without NAT device and guarded interface nothing is written for them."""
+        text = render(FirewallConfig(SUBNET))
+        self.assertNotIn("elements", text)
+        self.assertNotIn("8021q", text)
+        self.assertNotIn("elements = {  }", text)
+
+    def test_interface_names(self) -> None:
+        """What could be read as an option, or is too long, names no interface."""
+        for good in ("eth0", "eno1.12", "walt-net"):
+            self.assertTrue(is_interface_name(good))
+        for bad in ("", "-x", "a b", "x" * 16, 'e"t', "a/b"):
+            self.assertFalse(is_interface_name(bad))

@@ -1,0 +1,44 @@
+"""A server of its own with dhcpd, named and tftpd, to be killed by a test."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from twisted.internet import reactor
+
+from tests.system.netns import NamespaceLauncher
+from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.tftpd.service import TftpdService
+from walt.server.domain.services.dhcp import dhcp_config
+from walt.server.domain.services.dns import DnsConfig
+from walt.server.domain.services.tftp import TftpConfig
+
+INTERFACE = IPv4Interface("192.168.77.1/24")
+
+
+def main() -> None:
+    """Start the daemons, print their pids once they run, wait for the end."""
+    netns, directory = sys.argv[1], Path(sys.argv[2])
+    launcher = NamespaceLauncher(netns=netns)
+    dhcpd = DhcpdService(reactor, launcher, directory=directory / "dhcpd",
+                         runtime=directory / "run-dhcpd", on_lease=lambda event: None)
+    named = NamedService(reactor, launcher, directory=directory / "named",
+                         runtime=directory / "run-named")
+    tftpd = TftpdService(reactor, launcher, directory=directory / "tftpd",
+                         runtime=directory / "run-tftpd")
+    dhcpd.apply(dhcp_config(INTERFACE, []))
+    named.apply(DnsConfig(INTERFACE.ip))
+    tftpd.apply(TftpConfig(INTERFACE.ip, directory))
+    for one in (dhcpd, named, tftpd):
+        one.startService()
+    reactor.callLater(2.0, lambda: print(
+        dhcpd.health.pid, named.health.pid, tftpd.health.pid, flush=True
+    ))
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

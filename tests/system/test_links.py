@@ -1,0 +1,173 @@
+"""walt-net up and down with the real iproute2, in namespaces."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from ipaddress import IPv4Interface
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from tests.system.netns import Namespace, join, short_dir, why_not
+from walt.common.errors import Invalid, Unavailable
+from walt.common.names import is_mac
+from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.namespace import inside
+from walt.server.adapters.nftables.firewall import NftFirewall
+from walt.server.config.load import parse
+from walt.server.runtime.process import ProcessRunner
+from walt.server.tools.net_config import bring, guarded_interface, selected
+
+IP = IPv4Interface("192.168.77.1/24")
+VIRTUAL = LinkPlan("walt-net", ip=IP)
+
+
+class LinksTests(TestCase):
+    skip = why_not("ip", "nsenter", "setpriv", "nft")
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.ns = Namespace(self)
+        self.dir = short_dir(self)
+        self.runner = ProcessRunner(reactor, self.ns.launcher)
+        self.links = Links(reactor, self.runner, self.dir)
+
+    def shown(self) -> dict[str, dict]:
+        text = self.ns.run("ip", "-json", "address", "show")
+        return {link["ifname"]: link for link in json.loads(text) if link}
+
+    async def test_virtual_only(self) -> None:
+        """A platform without physical interface gets a bridge that is up, with its address."""
+        await self.links.up(VIRTUAL)
+        shown = self.shown()
+        bridge = shown["walt-net"]
+        self.assertEqual(bridge["operstate"], "UP")
+        self.assertEqual(shown["walt-net-dummy"]["master"], "walt-net")
+        (address,) = [a for a in bridge["addr_info"] if a["family"] == "inet"]
+        self.assertEqual((address["local"], address["prefixlen"]), ("192.168.77.1", 24))
+        self.assertEqual(address["broadcast"], "192.168.77.255")
+        mac = (self.dir / ".walt-net.mac").read_text().strip()
+        self.assertTrue(is_mac(mac) and mac.startswith("52:54:00:") and mac[9] < "8", mac)
+        self.assertEqual(bridge["address"], mac)
+        self.assertEqual(
+            (self.dir / ".walt-net.state").read_text(), "walt-net-dummy\nwalt-net\n"
+        )
+        await self.links.up(VIRTUAL)  # what is there is taken over
+        self.assertEqual(self.shown()["walt-net"]["ifindex"], bridge["ifindex"])
+        await self.links.down(VIRTUAL)
+        self.assertEqual(list(self.shown()), ["lo"])
+        self.assertFalse((self.dir / ".walt-net.state").exists())
+        await self.links.down(VIRTUAL)
+        await self.links.up(VIRTUAL)
+        self.assertEqual(self.shown()["walt-net"]["address"], mac)
+
+    async def test_changed_address(self) -> None:
+        """After a change of server.conf the bridge has the new address alone."""
+        await self.links.up(VIRTUAL)
+        await self.links.up(LinkPlan("walt-net", ip=IPv4Interface("192.168.78.1/20")))
+        addresses = [
+            (one["local"], one["prefixlen"]) for one in self.shown()["walt-net"]["addr_info"]
+            if one["family"] == "inet"
+        ]
+        self.assertEqual(addresses, [("192.168.78.1", 20)])
+
+    async def test_physical_interface(self) -> None:
+        """The raw device becomes a port of the bridge and survives `down`."""
+        other = Namespace(self)
+        join(self.ns, "eth9", other, "far")
+        plan = LinkPlan("walt-net", "eth9", ip=IP)
+        await self.links.up(plan)
+        self.assertEqual(self.shown()["eth9"]["master"], "walt-net")
+        self.assertEqual((self.dir / ".walt-net.state").read_text(), "walt-net\n")
+        await self.links.down(plan)
+        self.assertNotIn("master", self.shown()["eth9"])
+
+    async def test_other_network(self) -> None:
+        """Another network only gets an alternative name and its address, until `down`."""
+        other = Namespace(self)
+        join(self.ns, "eth8", other, "far")
+        plan = LinkPlan("walt-adm", "eth8", ip=IPv4Interface("10.9.8.7/24"))
+        for _ in range(2):
+            await self.links.up(plan)
+        found = (await self.links.links())["walt-adm"]
+        self.assertEqual(found["ifname"], "eth8")
+        self.assertIn("10.9.8.7", [a["local"] for a in found["addr_info"]])
+        await self.links.down(plan)
+        found = await self.links.links()
+        self.assertNotIn("walt-adm", found)
+        self.assertNotIn("10.9.8.7", [a["local"] for a in found["eth8"]["addr_info"]])
+
+    async def test_missing_interface(self) -> None:
+        """A raw device that never comes is waited for once, then named in the error."""
+        clock = Clock()
+        links = Links(clock, self.runner, self.dir)
+        waiting = Deferred.fromCoroutine(links.up(LinkPlan("walt-net", "nope0", ip=IP)))
+        while not clock.getDelayedCalls():
+            pause: Deferred[None] = Deferred()
+            reactor.callLater(0.05, pause.callback, None)
+            await pause
+        clock.advance(10)
+        error = await self.assertFailure(waiting, Unavailable)
+        self.assertIn("nope0", str(error))
+
+    async def test_refused_plans(self) -> None:
+        """Plans that cannot work are refused before anything is changed."""
+        for plan in (
+            LinkPlan("walt-net", vlan=4), LinkPlan("walt-net", "eth0", vlan=5000),
+            LinkPlan("walt-net", "-x"), LinkPlan("a-very-long-network"), LinkPlan("x\ny"),
+            LinkPlan("walt-net", "a b"),
+        ):
+            await self.assertFailure(Deferred.fromCoroutine(self.links.up(plan)), Invalid)
+        self.assertEqual(list(self.shown()), ["lo"])
+
+    async def test_taps(self) -> None:
+        """Taps are ports of the bridge; creating and deleting may be repeated."""
+        await self.links.up(VIRTUAL)
+        for _ in range(2):
+            await self.links.create_tap("walt-tap-1")
+        self.assertEqual(self.shown()["walt-tap-1"]["master"], "walt-net")
+        for _ in range(2):
+            await self.links.delete_tap("walt-tap-1")
+        self.assertNotIn("walt-tap-1", self.shown())
+        for name in ("-all", "x y", "a" * 16, ""):
+            await self.assertFailure(
+                Deferred.fromCoroutine(self.links.create_tap(name)), Invalid
+            )
+
+    async def test_net_config(self) -> None:
+        """`walt-net-config` sets every network up, drops tagged frames, and undoes it all."""
+        other = Namespace(self)
+        join(self.ns, "eth9", other, "far")
+        config = parse(
+            "network:\n  walt-net: {raw-device: eth9, ip: 192.168.77.1/24}\n"
+            "  walt-adm: {ip: 10.1.1.1/24}\n"
+        )
+        self.assertEqual([p.name for p in selected(config, None)], ["walt-net", "walt-adm"])
+        self.assertEqual([p.name for p in selected(config, "walt-adm")], ["walt-adm"])
+        self.assertRaises(Invalid, selected, config, "other")
+        self.assertEqual(guarded_interface(config), "eth9")
+        firewall = NftFirewall(self.runner)
+        await bring("up", config, self.links, firewall)
+        with inside(self.ns.path):
+            seen = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            seen.bind(("walt-net", 0))
+        with inside(other.path):
+            sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            sender.bind(("far", 0))
+        self.addCleanup(seen.close)
+        self.addCleanup(sender.close)
+        ether = b"\xff" * 6 + bytes.fromhex("020000000099")
+        for tag in (struct.pack("!HH", 0x8100, 5), b""):
+            sender.send(ether + tag + struct.pack("!H", 0x88B5) + b"tagged " + tag + bytes(60))
+        seen.settimeout(5)
+        frames = []
+        while not frames or b"tagged \0\0\0\0" not in frames[-1]:
+            frames.append(seen.recv(2000))
+        self.assertFalse([f for f in frames if struct.pack("!HH", 0x8100, 5) in f])
+        await bring("down", config, self.links, firewall)
+        self.assertEqual(sorted(self.shown()), ["eth9", "lo"])
+        self.assertEqual(self.ns.run("nft", "list", "tables"), "")
