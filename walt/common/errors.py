@@ -4,7 +4,7 @@ Each class takes ONE string: the sentence shown to the user, which says what
 happened and what to do. The wire code is what AMP peers see.
 """
 
-from typing import Dict, Type
+from __future__ import annotations
 
 
 class WaltError(Exception):
@@ -80,7 +80,7 @@ class ConfigurationError(WaltError):
     code = "CONFIGURATION"
 
 
-ERRORS: Dict[str, Type[WaltError]] = {
+ERRORS: dict[str, type[WaltError]] = {
     cls.code: cls
     for cls in (
         WaltError, NotFound, Invalid, Busy, Conflict, Denied, VersionMismatch,

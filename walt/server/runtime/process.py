@@ -51,12 +51,17 @@ class Launcher:
 
     def command(
         self, argv: Sequence[str], *, network: Network = "walt", death_signal: str = "KILL",
-        credentials: Sequence[str] = (),
+        credentials: Sequence[str] = (), new_session: bool = True,
     ) -> list[str]:
-        """Return the full vector; `credentials` are extra options for setpriv."""
-        prefix: list[str] = []
+        """Return the full vector; `credentials` are extra options for setpriv.
+
+        Children get a session of their own (so that ctrl-C in a terminal ends the
+        server alone, which then ends them in order), but for those that already
+        lead the session of a pseudo-terminal.
+        """
+        prefix = ["setsid", "--"] if new_session else []
         if network == "host" and self.host_netns is not None:
-            prefix = ["nsenter", f"--net={self.host_netns}", "--"]
+            prefix += ["nsenter", f"--net={self.host_netns}", "--"]
         return [
             *prefix, "setpriv", "--pdeathsig", death_signal, *credentials, "--", *argv,
         ]

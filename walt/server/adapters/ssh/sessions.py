@@ -121,7 +121,7 @@ class SshSessions:
         argv += [f"root@{ip}"]
         if command:
             argv += ["--", command]
-        full = self._launcher.command(argv)
+        full = self._launcher.command(argv, new_session=terminal is None)
         child = _Child(output, errors, ended)
         env = environment({"TERM": terminal.term} if terminal is not None else None)
         if terminal is None:
