@@ -1,0 +1,55 @@
+"""`walt help`: pages that come with the package, without server or configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from walt.client.grammar import Arg, Command
+
+PAGES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "doc")
+INTRO = "help-intro"
+
+
+def topics():
+    """Return the title of each topic."""
+    found = {}
+    for name in sorted(os.listdir(PAGES)):
+        if name.endswith(".md"):
+            with open(os.path.join(PAGES, name), encoding="utf-8") as stream:
+                found[name[:-3]] = stream.readline().lstrip("# ").strip()
+    return found
+
+
+def show(topic):
+    """Print one page."""
+    if topic not in topics():
+        print(f"There is no help topic {topic!r}; use `walt help list`.", file=sys.stderr)
+        return 0
+    with open(os.path.join(PAGES, topic + ".md"), encoding="utf-8") as stream:
+        text = stream.read()
+    if sys.stdout.isatty() and sys.stdin.isatty():
+        import pydoc
+
+        pydoc.pager(text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def list_topics():
+    """Print the topics."""
+    found = topics()
+    width = max(len(name) for name in found)
+    print("Use `walt help show <topic>` to read one of these pages:")
+    for name, title in found.items():
+        print(f"{name.ljust(width)} -- {title}")
+
+
+COMMANDS = {
+    "show": Command(
+        show, "print a page of help", args=[Arg("topic", default=INTRO)],
+        usage=["walt help show", "walt help show <topic>"],
+    ),
+    "list": Command(list_topics, "print the list of pages"),
+}

@@ -1,0 +1,224 @@
+"""`walt node`."""
+
+from __future__ import annotations
+
+import sys
+
+from walt.client.errors import Failure
+from walt.client.grammar import Arg, Command, Switch
+from walt.client.session import Session
+from walt.client.terminal import Terminal, confirm, print_block
+from walt.common.tables import render_table
+
+OWN = ["name", "type", "model", "image", "ip", "netsetup", "booted"]
+FREE = ["name", "type", "model", "ip", "netsetup", "booted"]
+OTHERS = [
+    "name", "type", "model", "image-owner", "clonable-image-link", "ip", "netsetup", "booted",
+]
+OWNERSHIP_HELP = "See `walt help show node-ownership`."
+
+
+def show(all, names_only, json):
+    """Print the nodes of the caller, or all of them."""
+    tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all)
+    total = tables.pop("total")
+    if json:
+        from walt.client.output import print_json
+
+        print_json(tables)
+    elif names_only:
+        for row in sorted(sum(tables.values(), []), key=lambda one: one["name"]):
+            print(row["name"])
+    else:
+        _show_tables(tables, all, total)
+
+
+def _show_tables(tables, show_all, total):
+    if tables["own"]:
+        print_block("You own the following nodes:", render_table(OWN, tables["own"]))
+    if tables["free"]:
+        print_block("The following nodes are free:", render_table(FREE, tables["free"]))
+    if tables["others"]:
+        print_block(
+            "The following nodes belong to other users:", render_table(OTHERS, tables["others"])
+        )
+    if not show_all:
+        if not tables["own"]:
+            print("You do not own any node.")
+        print("Use `walt node show --all` to see every node of the platform.")
+    elif total == 0:
+        print("This platform has no node yet. Create a virtual one: walt node create <name>")
+    elif not tables["free"] and not tables["others"]:
+        print("There are no other nodes on this platform.")
+    print(OWNERSHIP_HELP)
+
+
+def create(node_name):
+    """Create a virtual node."""
+    Session(Terminal("Registering virtual node")).call("cs.nodes.create", name=node_name)
+
+
+def remove(node_name):
+    """Remove a virtual node, after the ownership check."""
+    session = Session(Terminal())
+    if not may_disturb(session, node_name):
+        return 1
+    session.call("cs.nodes.remove", name=node_name)
+    return 0
+
+
+def boot(node_set, image_name_or_default):
+    """Associate nodes with an image, then reboot them all."""
+    session = Session(Terminal())
+    session.call("cs.images.has", image=image_name_or_default, default_allowed=True)
+    names = expand(session, node_set)
+    if not may_disturb(session, names):
+        return 1
+    session.call("cs.nodes.set_image", nodes=names, image=image_name_or_default)
+    return _reboot(session, names, False, "image change")
+
+
+def reboot(node_set, hard):
+    """Reboot nodes."""
+    session = Session(Terminal("Rebooting"))
+    names = expand(session, node_set)
+    if not may_disturb(session, names):
+        return 1
+    return _reboot(session, names, hard, "reboot requested")
+
+
+def _reboot(session, names, hard, cause):
+    answer = session.call("cs.nodes.reboot", nodes=names, hard_only=hard, cause=cause)
+    return 0 if answer[b"ok"] == b"True" else 1
+
+
+def expand(session, node_set):
+    """Return the comma list of the names in a set: keywords change meaning with images."""
+    return ",".join(session.json("cs.nodes.expand", "names", nodes=node_set))
+
+
+def may_disturb(session, node_set):
+    """Check ownership (mode owned-or-free): others' nodes need a confirmation."""
+    import json
+
+    answer = session.call("cs.nodes.ownership", nodes=node_set)
+    others = json.loads(answer[b"others"])
+    not_nodes = json.loads(answer[b"not_nodes"])
+    if not_nodes:
+        raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
+    if not others:
+        return True
+    from walt.common.sentences import subject, verb
+
+    print(
+        f"Warning: {subject(others)} {verb(others, 'belongs', 'belong')} to other users.",
+        file=sys.stderr,
+    )
+    return confirm()
+
+
+def wait(node_set, timeout):
+    """Wait until all nodes are booted."""
+    wait_booted(Session(Terminal("Node bootup notification pending")), node_set, timeout)
+
+
+def wait_booted(session, node_set, timeout=-1):
+    """Return when nodes are booted; Failure when `timeout` seconds are over."""
+    if timeout > 0:
+        import signal
+
+        signal.signal(signal.SIGALRM, _timed_out)
+        signal.setitimer(signal.ITIMER_REAL, timeout)
+    session.call("cs.nodes.wait", nodes=node_set)
+    if timeout > 0:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _timed_out(number, frame):
+    print("Timeout: some nodes are not booted yet.")
+    raise Failure("", 1)
+
+
+def run(node_set, cmdargs, term):
+    """Run a command on nodes, all at once."""
+    from walt.client import remote
+
+    session = Session(Terminal("Node bootup notification pending"))
+    names = session.json("cs.nodes.expand", "names", nodes=node_set)
+    if not may_disturb(session, ",".join(names)):
+        return 1
+    wait_booted(session, ",".join(names))
+    session.close()
+    if len(names) == 1:
+        return remote.one(names[0], " ".join(cmdargs), term)
+    return remote.several(names, " ".join(cmdargs))
+
+
+def shell(node_name):
+    """Open a shell on one node."""
+    from walt.client import remote
+
+    session = Session(Terminal("Node bootup notification pending"))
+    names = session.json("cs.nodes.expand", "names", nodes=node_name)
+    if len(names) != 1:
+        raise Failure("exactly one node is expected here")
+    if not may_disturb(session, names[0]):
+        return 1
+    wait_booted(session, names[0])
+    session.close()
+    print("Caution: changes outside /persist are lost when the node reboots.")
+    print("See `walt help show shells`.")
+    sys.stdout.flush()
+    return 1 if remote.one(names[0], "", True) == 255 else 0
+
+
+def console(node_name):
+    """Attach to the console of a virtual node."""
+    from walt.client import console as attached
+
+    session = Session(Terminal())
+    names = session.json("cs.nodes.expand", "names", nodes=node_name)
+    if len(names) != 1:
+        raise Failure("exactly one node is expected here")
+    if not may_disturb(session, names[0]):
+        return 1
+    attached.attach(session, names[0])
+    return 0
+
+
+JSON = Switch("--json", "print JSON for programs")
+NODE = Arg("node_name")
+NODES = Arg("node_set")
+_BOOT = [NODES, Arg("image_name_or_default")]
+
+COMMANDS = {
+    "show": Command(
+        show, "print your nodes",
+        switches=[
+            Switch("--all", "print free nodes and nodes of other users, too"),
+            Switch("--names-only", "print names alone, one a line"),
+            JSON,
+        ],
+    ),
+    "boot": Command(boot, "have nodes boot an image", args=_BOOT),
+    "shell": Command(shell, "open a shell on a node", args=[NODE]),
+    "run": Command(
+        run, "run a command on nodes",
+        args=[NODES, Arg("cmdargs", variadic=True)],
+        switches=[Switch("--term", "give the command a terminal on the node")],
+    ),
+    "reboot": Command(
+        reboot, "reboot nodes", args=[NODES],
+        switches=[Switch("--hard", "do not ask the operating system of the node first")],
+    ),
+    "create": Command(create, "create a virtual node", args=[NODE]),
+    "remove": Command(remove, "remove a virtual node and all its data", args=[NODE]),
+    "console": Command(console, "attach to the console of a virtual node", args=[NODE]),
+    "wait": Command(
+        wait, "wait until nodes are booted", args=[NODES],
+        switches=[
+            Switch("--timeout", "give up after this time", metavar="SECONDS", kind=int, default=-1)
+        ],
+    ),
+    "deploy": Command(boot, "same as `walt node boot`", args=_BOOT),
+}

@@ -1,0 +1,23 @@
+"""What ends a command early."""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """A failure to show on stderr; `status` is the exit status."""
+
+    def __init__(self, text: str, status: int = 1) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class UsageError(Exception):
+    """A mistake in the command line; shown on stdout, followed by help. Exit status 2."""
+
+
+class Refused(Failure):
+    """The server refused a call; `code` is the wire code of the error."""
+
+    def __init__(self, text: str, code: str) -> None:
+        super().__init__(text)
+        self.code = code

@@ -1,0 +1,78 @@
+"""Which server, which user (spec user-surface §4.1, design D15 and §5)."""
+
+from __future__ import annotations
+
+import os
+
+from walt.client.errors import Failure
+from walt.common.ports import RPC, STREAMS
+
+LOCAL_SOCKET = "/run/walt/rpc.sock"
+
+
+def server_address():
+    """Return ("unix", path) or ("tcp", host), from the environment, the file, or this machine."""
+    named = os.environ.get("WALT_SERVER") or configured().get("walt.server")
+    if not named or named in ("localhost", "127.0.0.1"):
+        return "unix", LOCAL_SOCKET
+    if named.startswith("unix:"):
+        return "unix", named[len("unix:"):]
+    return "tcp", named
+
+
+def rpc_target():
+    """Return what to connect to for calls: a path, or (host, port)."""
+    kind, where = server_address()
+    return where if kind == "unix" else (where, RPC)
+
+
+def stream_target():
+    """Return what to connect to for streams: a path beside the RPC's, or (host, port)."""
+    kind, where = server_address()
+    if kind == "unix":
+        return os.path.join(os.path.dirname(where), "streams.sock")
+    return (where, STREAMS)
+
+
+def username():
+    """Return the WalT user: environment, configuration file, else the account."""
+    named = os.environ.get("WALT_USERNAME") or configured().get("walt.username")
+    if named:
+        return named
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise Failure("this account has no name; set WALT_USERNAME") from None
+
+
+def configured():
+    """Return the values of ~/.walt/config as {"walt.server": …}; empty without file."""
+    path = os.path.join(os.path.expanduser("~"), ".walt", "config")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return parse(stream.read())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"cannot read {path}: {error}") from None
+
+
+def parse(text):
+    """Read the two levels of scalars and comments that WalT itself writes."""
+    values, group = {}, ""
+    for line in text.splitlines():
+        stripped = line.split(" #", 1)[0].rstrip()
+        if not stripped.strip() or stripped.lstrip().startswith("#"):
+            continue
+        key, colon, value = stripped.strip().partition(":")
+        if not colon:
+            continue
+        if line[:1] not in " \t":
+            group = key.strip()
+            if value.strip():
+                values[group] = value.strip().strip("'\"")
+        else:
+            values[f"{group}.{key.strip()}"] = value.strip().strip("'\"")
+    return values
