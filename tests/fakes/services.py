@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from walt.common.errors import NotFound
+from walt.common.errors import Conflict, NotFound
 from walt.server.domain.network.addresses import parse_address
 from walt.server.domain.network.firewall import FirewallConfig
-from walt.server.domain.network.ports import IFirewall, ITaps
+from walt.server.domain.network.ports import IFirewall, IForwarder, ITaps
 from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable
 
 
@@ -80,3 +80,26 @@ class FakeBootFiles:
         if raw is None:
             raise NotFound("no such file")
         return BootFile(io.BytesIO(raw), len(raw))
+
+
+@implementer(IForwarder)
+class FakeForwarder:
+    """The forwards by server port; ports in `taken` belong to somebody else."""
+
+    def __init__(self, taken: set[int] | None = None) -> None:
+        self.forwards: dict[int, tuple[str, int]] = {}
+        self.taken = taken or set()
+
+    def is_free(self, server_port: int) -> bool:
+        """Tell whether a port can be opened."""
+        return server_port not in self.forwards and server_port not in self.taken
+
+    async def open(self, server_port: int, address: str, device_port: int) -> None:
+        """Open a forward."""
+        if not self.is_free(server_port):
+            raise Conflict(f"port {server_port} is in use")
+        self.forwards[server_port] = (address, device_port)
+
+    async def close(self, server_port: int) -> None:
+        """Close a forward."""
+        self.forwards.pop(server_port, None)

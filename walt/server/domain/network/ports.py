@@ -28,3 +28,16 @@ class ITaps(Interface):
 
     async def delete_tap(name: str) -> None:
         """Delete the tap `name`; an absent one is fine."""
+
+
+class IForwarder(Interface):
+    """Listening TCP ports of the server whose connections go on to a device."""
+
+    def is_free(server_port: int) -> bool:
+        """Tell whether the port can be opened now."""
+
+    async def open(server_port: int, address: str, device_port: int) -> None:
+        """Forward connections to `device_port` of `address`. Raises Conflict when in use."""
+
+    async def close(server_port: int) -> None:
+        """Stop listening and end the connections through this port; absent is fine."""

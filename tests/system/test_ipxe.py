@@ -1,0 +1,74 @@
+"""An emulated PC with a stock iPXE is led to the boot script of its node."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+
+from twisted.internet import reactor
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.system.netns import Namespace, short_dir, why_not
+from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.tftpd.loaders import install_loaders
+from walt.server.adapters.tftpd.service import TftpdService
+from walt.server.adapters.tftpd.tree import BootTreeStore
+from walt.server.domain.services.boot_tree import boot_tree
+from walt.server.domain.services.dhcp import dhcp_config
+from walt.server.domain.services.lease_events import LeaseEvent
+from walt.server.domain.services.tftp import TftpConfig
+from walt.server.runtime.process import ProcessRunner
+
+INTERFACE = IPv4Interface("192.168.77.1/24")
+# The script of a node, for the test: it reports that it was reached.
+START = "#!ipxe\nset user-class walt.node.reached\nifconf --configurator dhcp\npoweroff\n"
+
+
+class PlainIpxeTests(TestCase):
+    skip = why_not("qemu-system-x86_64", "dhcpd", "in.tftpd", "ip", "nsenter", "setpriv")
+    timeout = 240
+
+    async def test_stock_rom(self) -> None:
+        """Plain iPXE loads walt.ipxe, asks again as a WalT node and chains start.ipxe."""
+        namespace, state = Namespace(self), short_dir(self)
+        runner = ProcessRunner(reactor, namespace.launcher)
+        links = Links(reactor, runner, state)
+        await links.up(LinkPlan("walt-net", ip=INTERFACE))
+        await links.create_tap("tap0")
+        install_loaders(state)
+        (state / "tftp-static" / "start.ipxe").write_text(START)
+        await BootTreeStore(reactor, runner, state / "nodes").apply(
+            boot_tree(INTERFACE, [], {})
+        )
+        events: list[LeaseEvent] = []
+        dhcpd = DhcpdService(
+            reactor, namespace.launcher, directory=state / "dhcpd", runtime=state / "run",
+            on_lease=events.append,
+        )
+        tftpd = TftpdService(
+            reactor, namespace.launcher, directory=state / "tftpd", runtime=state / "run"
+        )
+        await dhcpd.apply(dhcp_config(INTERFACE, [], ping_check=False))
+        await tftpd.apply(TftpConfig(INTERFACE.ip, state))
+        for one in (dhcpd, tftpd):
+            one.startService()
+            self.addCleanup(one.stopService)
+        argv = namespace.launcher.command([
+            "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-nodefaults", "-display", "none",
+            "-boot", "n", "-no-reboot",
+            "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no",
+            "-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:42",
+        ])
+        guest = reactor.spawnProcess(ProcessProtocol(), argv[0], argv, {"PATH": "/usr/bin:/bin"})
+        self.addCleanup(lambda: guest.pid and guest.signalProcess("KILL"))
+        end = reactor.seconds() + 200
+        while not any(event.uci == "walt.node.reached" for event in events):
+            self.assertLess(reactor.seconds(), end, f"only {events}")
+            await deferLater(reactor, 0.2, lambda: None)
+        self.assertEqual({event.mac for event in events}, {"52:54:00:00:00:42"})
+        self.assertEqual(
+            [event.uci for event in events],
+            ["iPXE", "walt.node.pc-x86-64", "walt.node.reached"],
+        )
