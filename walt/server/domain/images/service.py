@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
-from walt.common.errors import Busy, Conflict, Invalid, NotFound
+from walt.common.errors import Busy, Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import (
     PLATFORM_USER, default_image, image_fullname, is_image_name, is_user_name, short_image_name,
 )
-from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.model import StoredImage, compact_models
 from walt.server.domain.images.ports import IImageCatalog, IImageStore
+from walt.server.domain.requester import IRequester
 
 _log = Logger()
 
@@ -30,16 +33,22 @@ class Clone:
 class ImageService:
     """Names and metadata of images; the store and the catalog follow each other.
 
-    `in_use` returns the full names of the images that nodes boot.
+    `in_use` returns the full names of the images that nodes boot, `node_models`
+    the models of the nodes of the platform; `download` obtains an image of the
+    platform from somewhere else (registries), by its full name, or raises.
     """
 
     def __init__(
         self, store: IImageStore, catalog: IImageCatalog, *,
         in_use: Callable[[], Collection[str]],
+        node_models: Callable[[], Collection[str]] = tuple,
+        download: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._in_use = in_use
+        self._node_models = node_models
+        self._download = download
         self._images: dict[str, StoredImage] = {}
         self._tasks: dict[str, str] = {}
         self._lock = DeferredLock()
@@ -72,6 +81,87 @@ class ImageService:
             return self._images[fullname]
         except KeyError:
             raise NotFound(f"there is no image named {fullname}") from None
+
+    def has(self, fullname: str) -> bool:
+        """Tell whether the store has this name."""
+        return fullname in self._images
+
+    def models(self, fullname: str) -> tuple[str, ...]:
+        """Return the node models an image boots on; NotFound."""
+        return self.get(fullname).models
+
+    async def obtain_default(self, fullname: str) -> None:
+        """Make sure that a default image is in the store; Unavailable with the reason."""
+        if fullname not in self._images:
+            await self.refresh()
+        if fullname in self._images:
+            return
+        if self._download is None:
+            raise Unavailable(
+                f"no image {fullname} in the store; `walt-image-build-default` on the server "
+                "makes the one of PC nodes"
+            )
+        await self._download(fullname)
+        await self.refresh()
+        self.get(fullname)
+
+    async def check(
+        self, image: str, requester: IRequester, *, default_allowed: bool
+    ) -> StoredImage | None:
+        """Return an image of the requester, None for `default` if that is allowed.
+
+        Users without images get their first ones. Raises Invalid or NotFound.
+        """
+        if default_allowed and image == "default":
+            return None
+        await self.first_contact(requester)
+        return await self.find(requester.username, image)
+
+    async def first_contact(self, requester: IRequester) -> list[Clone]:
+        """Give a requester without images the default ones, and tell it."""
+        requester.busy("Cloning default images")
+        try:
+            clones = await self.clone_defaults(requester.username, self._node_models())
+        finally:
+            requester.busy("")
+        for clone in clones:
+            requester.stdout(
+                f"Image {short_image_name(clone.fullname)!r} is now in your working set: default "
+                f"image of {compact_models(clone.models)} nodes."
+            )
+        return clones
+
+    async def tables(
+        self, requester: IRequester, *, show_all: bool, refresh: bool
+    ) -> dict[str, Any]:
+        """Return the rows of `walt image show` (spec user-surface §1.8).
+
+        Keys: `own`, `others`, `default` (the last two empty without `show_all`),
+        `hidden` (how many others there are), `total`.
+        """
+        if refresh:
+            await self.refresh()
+        await self.first_contact(requester)
+        own, others, default = [], [], []
+        used = self._in_use()
+        for image in self.all():
+            row: dict[str, Any] = {
+                "name": short_image_name(image.fullname), "created": _local_time(image.created_ts),
+            }
+            if image.user == requester.username:
+                row["in-use"] = image.fullname in used
+                row["compatibility"] = image.models_text
+                own.append(row)
+                continue
+            row["clonable-link"] = f"walt:{image.user}/{row['name']}"
+            if any(image.is_default_of(model) for model in image.models):
+                default.append(row)
+            else:
+                others.append({"user": image.user, **row})
+        return {
+            "own": own, "others": others if show_all else [], "default": default if show_all else [],
+            "hidden": len(others) + len(default), "total": len(self._images),
+        }
 
     async def find(self, user: str, name: str) -> StoredImage:
         """Return an image of a user's working set, after a new scan if it is unknown.
@@ -236,3 +326,7 @@ def refused_models(image: StoredImage, models: Iterable[str]) -> list[str]:
     """Return the models among `models` that cannot boot an image."""
     return sorted({model for model in models if not image.boots_on(model)})
 
+
+def _local_time(epoch: float) -> str:
+    """Return a date as listings show it: the server's local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
