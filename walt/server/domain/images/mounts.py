@@ -100,6 +100,8 @@ class MountManager:
             for image_id in left & wanted.keys():
                 await self._mounter.mount(wanted[image_id])
             self._mounted = left
+            if left:
+                await self._export(self.mounted)
         while await self._pass():
             pass
         if not self._stopping:

@@ -234,20 +234,17 @@ class ImageService:
         self.fullname(user, "any")
         if user == PLATFORM_USER or self.working_set(user):
             return []
-        todo, made = dict.fromkeys(sorted(models)), list[Clone]()
-        while todo:
-            model = next(iter(todo))
+        present, served, made = sorted(set(models)), set[str](), list[Clone]()
+        for model in present:
             image = self.default(model)
-            if image is None:
-                del todo[model]
+            if image is None or model in served:
                 continue
-            served = tuple(one for one in todo if image.boots_on(one)) or (model,)
             fullname = image_fullname(user, image.preferred_name or f"{model}-default")
             with self.task(fullname, "first clone"):
                 await self._add_name(image, fullname)
-            made.append(Clone(fullname, served))
-            for one in (*served, model):
-                todo.pop(one, None)
+            clone = Clone(fullname, tuple(one for one in present if image.boots_on(one)))
+            made.append(clone)
+            served.update(clone.models, (model,))
         return made
 
     async def _add_name(self, image: StoredImage, fullname: str) -> None:
