@@ -22,12 +22,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.server.trackexec": (),
     "walt.server.domain": ("walt.common", "walt.server.runtime"),
     "walt.server.adapters": ("walt.common", "walt.server.runtime", "walt.server.domain"),
-    "walt.server.workers": ("walt.common", "walt.server.workers", "walt.rpc", "walt.server.adapters"),
+    "walt.server.workers": (
+        "walt.common", "walt.server.workers", "walt.rpc", "walt.server.adapters",
+    ),
     "walt.server.api": ("walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.api"),
     "walt.server.streams": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.streams",
     ),
-    "walt.server.http": ("walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.http"),
+    "walt.server.http": (
+        "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.http",
+    ),
     "walt.server.wire": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.wire",
         "walt.server.api", "walt.server.streams",

@@ -9,7 +9,12 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from tests.system.platform import (
-    NODE_IP, NODE_MAC, NODE_NAME, SERVER_IP, Platform, missing_programs,
+    NODE_IP,
+    NODE_MAC,
+    NODE_NAME,
+    SERVER_IP,
+    Platform,
+    missing_programs,
 )
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.podman.mounter import OverlayMounter

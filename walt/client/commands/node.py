@@ -27,8 +27,8 @@ def show(all, names_only, json):
 
         print_json(tables)
     elif names_only:
-        for row in sorted(sum(tables.values(), []), key=lambda one: one["name"]):
-            print(row["name"])
+        for name in sorted(row["name"] for rows in tables.values() for row in rows):
+            print(name)
     else:
         _show_tables(tables, all, total)
 

@@ -36,7 +36,6 @@ from walt.server.config.model import WALT_NET, ServerConfig
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.facts import Facts
-from walt.server.domain.images.mounts import MountManager
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.issuers import LogIssuers
@@ -84,7 +83,6 @@ class Core:
     registration: Registration
     nodes: NodeService
     images: ImageService
-    mounts: MountManager
     facts: Facts
     exporter: Any
     network: NetworkServices
@@ -143,11 +141,11 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         workers, store, storage, images=paths.images, keys=paths.keys, facts=facts
     )
     images = ImageService(
-        store, PostgresImages(database), Registries(runner, storage, sources(config)),
-        models=lambda: {node.model for node in registry.nodes() if node.model},
-        in_use=lambda: {node.image for node in registry.nodes()},
+        store, PostgresImages(database),
+        in_use=lambda: {node.image for node in registry.nodes() if node.image},
+        node_models=lambda: {node.model for node in registry.nodes() if node.model},
+        download=Registries(runner, storage, sources(config)).pull,
     )
-    mounts = MountManager(mounter, images, reactor)
 
     leases = Leases()
     dhcpd = DhcpdService(
@@ -173,7 +171,9 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         ping_check=walt_net.raw_device is not None,
     )
     exporter = make_exporter(reactor, launcher, runner, config)
-    provisioning = Provisioning(registry, mounts, exporter, network, paths.nodes)
+    provisioning = Provisioning(
+        reactor, registry, images, mounter, exporter, network, paths.nodes
+    )
 
     power = UnlocatedPower()
     hypervisor = QemuHypervisor(
@@ -215,7 +215,7 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         config=config, launcher=launcher, runner=runner, workers=workers, workflows=workflows,
         links=links, link_plans=link_plans(config), cluster=cluster, database=database, logs=logs,
         log_store=log_store, platform=platform, registry=registry, status=status,
-        monitor=monitor, registration=registration, nodes=nodes, images=images, mounts=mounts,
+        monitor=monitor, registration=registration, nodes=nodes, images=images,
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,
         named=named, tftpd=tftpd, firewall=firewall, hypervisor=hypervisor, virtual=virtual,
         sessions=SshSessions(

@@ -105,7 +105,6 @@ class WaltServer(Service):
         install_loaders(config.paths.state)
         await core.status.load()
         await core.images.refresh()
-        await core.mounts.take_over()
 
         self._undo("log lines", core.logs.flush)
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
@@ -213,7 +212,6 @@ class WaltServer(Service):
 
     async def _start_nodes(self, core: Core) -> None:
         self._undo("nodes", lambda: self._stop_nodes(core))
-        core.mounts.again = core.provisioning.update
         await core.provisioning.start()
         monitor = LoopingCall(_contained, core.monitor.check)
         monitor.clock = self._reactor
@@ -257,12 +255,12 @@ class WaltServer(Service):
         _log.info("the WalT server has stopped")
 
     async def _stop_nodes(self, core: Core) -> None:
-        core.mounts.stop()
+        core.provisioning.mounts.suspend()
         if self._keep_nodes:
             return
         await core.network.links_to_static()
         await core.exporter.withdraw()
-        await core.mounts.unmount_all()
+        await core.provisioning.mounts.unmount_all()
 
 
 def _exit_failed() -> None:

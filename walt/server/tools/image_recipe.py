@@ -8,7 +8,6 @@ Usage: walt-image-build-default [--variant full|small] [--state-dir DIR] [--runt
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from walt.common.errors import WaltError
 from walt.common.names import default_image
 from walt.server.adapters.podman.options import Storage
+from walt.server.config.load import load
 from walt.server.config.model import Paths
 from walt.server.tools import recipe as steps
 
@@ -50,10 +50,7 @@ def build_archive(recipe: steps.Recipe, archive: Path, say: Say) -> None:
         with _step(say, "Kernel and modules"):
             version = steps.install_kernel(recipe, root, work)
             steps.finish_tree(recipe, root)
-            steps.depmod(root / "bin" / "busybox", root, version)
-            if os.path.lexists(root / "usr" / "sbin" / "depmod"):
-                # kmod reads binary indexes, much faster than the text ones
-                steps.run(["chroot", str(root), "/usr/sbin/depmod", version])
+            steps.depmod_image(root, version)
         with _step(say, "Initial RAM file system"):
             steps.make_initrd(recipe, root, work, version)
         with _step(say, "Archive"):
@@ -95,7 +92,6 @@ def build(
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
-    paths = Paths()
     parser = argparse.ArgumentParser(
         prog="walt-image-build-default",
         description="Make the default image of PC nodes from Debian packages.",
@@ -103,13 +99,25 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--variant", choices=steps.VARIANTS, default="full")
     parser.add_argument("--name", default=default_image(steps.MODEL), help="user/name:tag")
     parser.add_argument("--config", type=Path, help="server.conf that names the directories")
-    parser.add_argument("--state-dir", type=Path, default=paths.state)
-    parser.add_argument("--runtime-dir", type=Path, default=paths.runtime)
-    parser.add_argument("--cache-dir", type=Path, default=paths.cache)
+    parser.add_argument("--state-dir", type=Path)
+    parser.add_argument("--runtime-dir", type=Path)
+    parser.add_argument("--cache-dir", type=Path)
     parser.add_argument("--system-storage", action="store_true", help="use podman's own storage")
     parser.add_argument("--archive-only", action="store_true", help="import nothing")
     parser.add_argument("--rebuild", action="store_true", help="ignore the cached archive")
     return parser.parse_args(words)
+
+
+def _places(options: argparse.Namespace) -> tuple[Paths, bool]:
+    """Return the directories to use, and whether podman's own storage is wanted."""
+    paths, system = Paths(), options.system_storage
+    if options.config is not None:
+        config = load(options.config)
+        paths, system = config.paths, system or config.images.storage == "system"
+    return Paths(
+        options.state_dir or paths.state, options.runtime_dir or paths.runtime,
+        options.cache_dir or paths.cache, paths.log,
+    ), system
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -120,15 +128,16 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    storage: Storage | None = Storage.private(options.state_dir, options.runtime_dir)
-    if options.system_storage:
-        storage = Storage()
-    if options.archive_only:
-        storage = None
     start = time.monotonic()
     try:
+        paths, system = _places(options)
+        storage: Storage | None = Storage() if system else Storage.private(
+            paths.state, paths.runtime
+        )
+        if options.archive_only:
+            storage = None
         build(
-            options.variant, storage, options.cache_dir, say, name=options.name,
+            options.variant, storage, paths.cache, say, name=options.name,
             rebuild=options.rebuild,
         )
     except WaltError as error:

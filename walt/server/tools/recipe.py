@@ -68,6 +68,7 @@ class Recipe:
         state = hashlib.sha256()
         for name in (f"{self.variant}.json", self.setup, "initramfs-init.sh", "start.ipxe"):
             state.update((DATA / name).read_bytes())
+        state.update(Path(__file__).read_bytes())
         return state.hexdigest()[:12]
 
 
@@ -160,6 +161,15 @@ def _keep_only(source: Path, kept: Sequence[str]) -> None:
 def depmod(busybox: Path, tree: Path, version: str) -> None:
     """Write the text indexes of the modules below `tree`, with the image's busybox."""
     run([str(busybox), "depmod", "-b", str(tree), version])
+
+
+def depmod_image(root: Path, version: str) -> None:
+    """Write the module indexes of a finished tree."""
+    depmod(root / "bin" / "busybox", root, version)
+    # kmod is a link that is absolute in the image; it reads binary indexes, which it
+    # alone can write, much faster than the text ones.
+    if os.path.lexists(root / "usr" / "sbin" / "depmod"):
+        run(["chroot", str(root), "/usr/sbin/depmod", version])
 
 
 def _dependencies(source: Path, wanted: Sequence[str], optional: Sequence[str]) -> set[str]:

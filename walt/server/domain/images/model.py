@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from walt.common.names import default_image, image_user, is_image_name, is_model
 
@@ -85,17 +84,33 @@ def parse_models(label: str) -> tuple[str, ...]:
 
 
 def compact_models(models: Iterable[str]) -> str:
-    """Return models with common prefixes grouped: `rpi-b,rpi-2-b` gives `rpi-[2-b|b]`.
+    """Return models in compact notation, in their order.
 
-    The grouped or the plain text, whichever is shorter.
+    Common prefixes are grouped (`rpi-b,rpi-2-b` gives `rpi-[b|2-b]`) and optional
+    ends bracketed (`x-b,x-b-plus` gives `x-b[-plus]`); the plain list is returned
+    when it is not longer.
     """
-    names = sorted(set(models))
+    names = list(dict.fromkeys(models))
     plain = ",".join(names)
-    grouped = ",".join(
-        _group(list(group))
-        for _, group in groupby(names, key=lambda name: name.split("-")[0])
-    )
+    families: dict[str, list[str]] = {}
+    for name in names:
+        families.setdefault(name.split("-")[0], []).append(name)
+    grouped = ",".join(_group(_optional_ends(family)) for family in families.values())
     return grouped if len(grouped) < len(plain) else plain
+
+
+def _optional_ends(names: list[str]) -> list[str]:
+    """Merge a name with the one that only adds a last part to it."""
+    merged, known = [], set(names)
+    for name in names:
+        if name.rpartition("-")[0] in known:
+            continue
+        longer = [one for one in names if one.rpartition("-")[0] == name]
+        if len(longer) == 1:
+            merged.append(f"{name}[-{longer[0].rpartition('-')[2]}]")
+        else:
+            merged += [name, *longer]
+    return merged
 
 
 def _group(names: list[str]) -> str:

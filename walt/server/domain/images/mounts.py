@@ -1,131 +1,173 @@
-"""Which images are mounted: merged updates, and a grace time (spec server §4.4)."""
+"""Which images are mounted: one update at a time, a grace time before unmounting.
+
+Rules of spec server §4.4: images used by nodes are mounted; one which is no longer
+used stays 60 s more, because a node may need its files to reboot; exports change
+after mounts and before unmounts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from walt.common.errors import WaltError
+from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageMounter
-from walt.server.domain.images.service import ImageService
+from walt.server.runtime.ordered import spawn
 
 _log = Logger()
 
-# The running OS may still need files of its old image to execute its reboot hook.
-GRACE = 60.0
-CHECK_AFTER_GRACE = 10.0
+GRACE = 60.0  # seconds between the last use of an image and its unmounting
+RECHECK = 10.0  # seconds after the earliest deadline
 
-Export = Callable[[Mapping[str, str], Mapping[str, Path]], Awaitable[None]]
+Wanted = Callable[[], Awaitable[Mapping[str, StoredImage]]]
+Publish = Callable[[frozenset[str]], Awaitable[None]]
 
 
 class MountManager:
-    """Keeps mounted the images that nodes boot; its caller never overlaps two updates.
+    """Keep mounted what nodes use.
 
-    `again` is called when an update is due because a grace time is over.
+    `clock` gives seconds and callLater. `wanted` returns the images used by nodes
+    and present in the store, by id; `export` rewrites the NFS exports for the ids
+    that are mounted; `settled` is called with them when nothing changes any more
+    (boot links).
     """
 
     def __init__(
-        self, mounter: IImageMounter, images: ImageService, clock: IReactorTime
+        self, clock: Any, mounter: IImageMounter, *, wanted: Wanted, export: Publish,
+        settled: Publish,
     ) -> None:
-        self._mounter = mounter
-        self._images = images
         self._clock = clock
-        self._mounted: set[str] = set()
+        self._mounter = mounter
+        self._wanted = wanted
+        self._export = export
+        self._settled = settled
+        self._mounted: set[str] | None = None
         self._deadlines: dict[str, float] = {}
-        self._timer: Any = None
-        self.again: Callable[[], Any] = lambda: None
+        self._waiting: list[Deferred[None]] = []
+        self._running = False
+        self._recheck: Any = None
         self._stopping = False
 
-    async def take_over(self) -> None:
-        """Learn what a previous server left mounted: it is used again, or unmounted."""
-        self._mounted = set(await self._mounter.mounted())
+    @property
+    def mounted(self) -> frozenset[str]:
+        """The ids of the images mounted, as far as this manager knows."""
+        return frozenset(self._mounted or ())
 
-    async def update_mounts(self, wanted: Collection[str], export: Export) -> None:
-        """Mount the images with these full names, export, then unmount the others.
+    def update(self) -> Deferred[None]:
+        """Bring mounts and exports in line with the nodes.
 
-        `export` gets the id of each mounted full name and the tree of each id;
-        it is awaited before anything is unmounted. An image that cannot be
-        mounted is logged; the others are served.
+        Requests made while an update runs are merged into one that follows it.
+        The Deferred fires when an update that began after this call is done, and
+        fails as that update did (CommandFailed, Busy…).
         """
+        done: Deferred[None] = Deferred()
         if self._stopping:
-            return
-        ids = self._wanted_ids(wanted)
-        missing = set(ids.values()) - self._mounted
-        if missing:
-            await gatherResults(
-                [Deferred.fromCoroutine(self._mount(one)) for one in sorted(missing)],
-            )
-        expired = self._expired(set(ids.values()))
-        kept = self._mounted - expired
-        await export(
-            {name: one for name, one in ids.items() if one in kept},
-            {one: self._mounter.path(one) for one in kept},
-        )
-        for one in sorted(expired):
-            await self._unmount(one)
-        self._plan()
+            done.callback(None)
+            return done
+        self._waiting.append(done)
+        if not self._running:
+            self._running = True
+            spawn(self._run(), "mount update")
+        return done
 
-    def _wanted_ids(self, wanted: Collection[str]) -> dict[str, str]:
-        ids = {}
-        for name in wanted:
-            if self._images.has(name):
-                ids[name] = self._images.get(name).image_id
-            else:
-                _log.warn("nodes boot {name}, which is not in the store", name=name)
-        return ids
-
-    def _expired(self, wanted: set[str]) -> set[str]:
-        now = self._clock.seconds()
-        for one in wanted & self._deadlines.keys():
-            del self._deadlines[one]
-        for one in self._mounted - wanted - self._deadlines.keys():
-            self._deadlines[one] = now + GRACE
-        return {one for one, deadline in self._deadlines.items() if deadline <= now}
-
-    async def _mount(self, image_id: str) -> None:
-        image = next(one for one in self._images.all() if one.image_id == image_id)
+    async def _run(self) -> None:
         try:
-            await self._mounter.mount(image)
-        except WaltError as error:
-            _log.error(
-                "cannot mount {image}: {error}; its nodes cannot boot",
-                image=image.fullname, error=error,
-            )
-        else:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await self._update()
+                except Exception as error:
+                    _log.failure("mount update failed, will be tried at the next one")
+                    for one in waiting:
+                        one.errback(error)
+                else:
+                    for one in waiting:
+                        one.callback(None)
+        finally:
+            self._running = False
+            self._plan_recheck()
+
+    async def _update(self) -> None:
+        if self._mounted is None:
+            # What a previous server left mounted is taken over (design D20), but
+            # prepared again: this server may be newer.
+            left = set(await self._mounter.mounted())
+            wanted = await self._wanted()
+            for image_id in left & wanted.keys():
+                await self._mounter.mount(wanted[image_id])
+            self._mounted = left
+            if left:
+                await self._export(self.mounted)
+        while await self._pass():
+            pass
+        if not self._stopping:
+            await self._settled(self.mounted)
+
+    async def _pass(self) -> bool:
+        """Mount, export, unmount once; tell whether something changed."""
+        if self._stopping:
+            return False
+        assert self._mounted is not None
+        wanted = await self._wanted()
+        new = sorted(wanted.keys() - self._mounted)
+        old = self._expired(wanted)
+        for image_id in new:
+            await self._mounter.mount(wanted[image_id])
             self._mounted.add(image_id)
+        if new or old:
+            await self._export(frozenset(self._mounted - old))
+        failures: list[WaltError] = []
+        for image_id in sorted(old):
+            try:
+                await self._mounter.unmount(image_id)
+            except WaltError as error:
+                failures.append(error)
+                self._deadlines[image_id] = self._clock.seconds() + GRACE
+            else:
+                self._mounted.discard(image_id)
+                self._deadlines.pop(image_id, None)
+        if failures:
+            raise failures[0]
+        return bool(new or old)
 
-    async def _unmount(self, image_id: str) -> None:
-        try:
-            await self._mounter.unmount(image_id)
-        except WaltError as error:
-            _log.warn("image {id} stays mounted: {error}", id=image_id[:12], error=error)
-            self._deadlines[image_id] = self._clock.seconds() + GRACE
-        else:
-            self._mounted.discard(image_id)
-            self._deadlines.pop(image_id, None)
+    def _expired(self, wanted: Mapping[str, StoredImage]) -> set[str]:
+        """Return what has been unused for the grace time; note what became unused."""
+        now, expired = self._clock.seconds(), set[str]()
+        for image_id in self.mounted:
+            if image_id in wanted:
+                self._deadlines.pop(image_id, None)
+            elif self._deadlines.setdefault(image_id, now + GRACE) <= now:
+                expired.add(image_id)
+        return expired
 
-    def _plan(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+    def _plan_recheck(self) -> None:
+        if self._recheck is not None and self._recheck.active():
+            self._recheck.cancel()
+        self._recheck = None
         if self._deadlines and not self._stopping:
-            due = min(self._deadlines.values()) + CHECK_AFTER_GRACE
-            self._timer = self._clock.callLater(
-                max(0.0, due - self._clock.seconds()), self.again
-            )
+            pause = max(0.0, min(self._deadlines.values()) - self._clock.seconds()) + RECHECK
+            self._recheck = self._clock.callLater(pause, self._check_again)
+
+    def _check_again(self) -> None:
+        # The failure is logged by the update itself.
+        self.update().addErrback(lambda failure: None)
+
+    def suspend(self) -> None:
+        """Change nothing any more: the server stops, mounts and nodes stay as they are."""
+        self._stopping = True
+        if self._recheck is not None and self._recheck.active():
+            self._recheck.cancel()
 
     async def unmount_all(self) -> None:
-        """Unmount everything: the platform stops for good."""
-        self.stop()
-        for one in sorted(self._mounted):
-            await self._unmount(one)
-
-    def stop(self) -> None:
-        """Plan nothing more."""
-        self._stopping = True
-        self._plan()
+        """Unmount every image: an orderly stop for good, exports being withdrawn before."""
+        self.suspend()
+        for image_id in sorted(await self._mounter.mounted()):
+            try:
+                await self._mounter.unmount(image_id)
+            except WaltError as error:
+                _log.warn("unmounting {id}: {error}", id=image_id[:12], error=str(error))
+        self._mounted = set()

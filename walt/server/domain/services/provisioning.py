@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
+from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.mounts import MountManager
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.nodes.ports import IProvisioning
 from walt.server.domain.services.service import NetworkServices
-from walt.server.runtime.ordered import shielded, spawn
-
-_log = Logger()
+from walt.server.runtime.ordered import shielded
 
 
 def export_plan(
@@ -48,31 +48,37 @@ def export_plan(
 
 @implementer(IProvisioning)
 class Provisioning:
-    """Follows the registry; changes made while one update runs are merged in the next."""
+    """Follows the registry: mounts, exports, boot links, then DHCP and DNS.
+
+    `mounter` provides IImageMounter, `exporter` INfsExporter; `clock` gives
+    seconds and callLater.
+    """
 
     def __init__(
-        self, registry: DeviceRegistry, images: Any, exporter: Any, network: NetworkServices,
-        nodes_directory: Path,
+        self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: Any,
+        exporter: Any, network: NetworkServices, nodes_directory: Path,
     ) -> None:
         self._registry = registry
         self._images = images
+        self._mounter = mounter
         self._exporter = exporter
         self._network = network
         self._nodes_directory = nodes_directory
-        self._dirty = False
-        self._running: Deferred[None] | None = None
-        self._network_pending: set[Deferred[None]] = set()
+        self.mounts = MountManager(
+            clock, mounter, wanted=self._wanted, export=self._export, settled=self._settled
+        )
+        self._pending: set[Deferred[Any]] = set()
+        self._network_pending: set[Deferred[Any]] = set()
         self._boots: dict[str, tuple[Any, ...]] = {}
-        self._started = False
 
     def start(self) -> Deferred[None]:
         """Begin to follow the registry, with a first update; fires when it is in force."""
-        self._started = True
         self._registry.observe(self._on_change)
+        self._boots = {node.mac: _boot_key(node) for node in self._registry.nodes()}
         return self.update()
 
     def _on_change(self, macs: frozenset[str]) -> None:
-        self._follow_network()
+        _track(self._network_pending, self._network.update(devices=self._registry.all()))
         changed = False
         for mac in macs:
             device = self._registry.get(mac)
@@ -86,50 +92,56 @@ class Provisioning:
         if changed:
             self.update()
 
-    def _follow_network(self) -> None:
-        pending = self._network.update(devices=self._registry.all())
-        self._network_pending.add(pending)
-
-        def in_force(result: None) -> None:
-            self._network_pending.discard(pending)
-
-        pending.addCallback(in_force)
-
     def update(self) -> Deferred[None]:
-        """Bring mounts, exports and links in step; fires when they are."""
-        self._dirty = True
-        if self._running is None:
-            self._running = spawn(self._update(), "preparing images for nodes")
-            self._running.addBoth(self._finished)
-        return shielded(self._running) if self._running is not None else _fired()
+        """Bring mounts, exports and links in step; fires when they are (failures are logged)."""
+        done = self.mounts.update()
+        done.addErrback(lambda failure: None)
+        _track(self._pending, done)
+        return done
 
-    def _finished(self, result: Any) -> Any:
-        self._running = None
-        return result
+    async def _wanted(self) -> Mapping[str, StoredImage]:
+        return self._images.by_id({node.image for node in self._registry.nodes() if node.image})
 
-    async def _update(self) -> None:
-        while self._dirty:
-            self._dirty = False
-            wanted = {node.image for node in self._registry.nodes() if node.image}
-            await self._images.update_mounts(wanted, self._export)
-
-    async def _export(self, mounted: Mapping[str, str], paths: Mapping[str, Path]) -> None:
-        """Export these mounted images, and point boot links to them."""
+    async def _export(self, ids: frozenset[str]) -> None:
+        """Export exactly these mounted images."""
+        paths = {one: self._mounter.path(one) for one in ids}
         await self._exporter.apply(
-            export_plan(self._registry, mounted, paths, self._nodes_directory)
+            export_plan(self._registry, self._mounted(ids), paths, self._nodes_directory)
         )
-        await self._network.update_links(self._registry.all(), mounted)
+
+    async def _settled(self, ids: frozenset[str]) -> None:
+        # Nodes may have changed although no mount did.
+        await self._export(ids)
+        await self._network.update_links(self._registry.all(), self._mounted(ids))
+
+    def _mounted(self, ids: frozenset[str]) -> dict[str, str]:
+        return {
+            image.fullname: image.image_id
+            for image in self._images.all() if image.image_id in ids
+        }
 
     async def settled(self) -> None:
         """Return when mounts, exports and links are in step with the registry."""
-        while self._running is not None:
-            await shielded(self._running)
+        while self._pending:
+            await DeferredList([shielded(one) for one in list(self._pending)])
 
     async def network_settled(self) -> None:
         """Return when DHCP and DNS know every device, too."""
         await self.settled()
         if self._network_pending:
             await DeferredList([shielded(one) for one in list(self._network_pending)])
+
+
+def _track(pending: set[Deferred[Any]], one: Deferred[Any]) -> None:
+    if one.called:
+        return
+    pending.add(one)
+
+    def ended(result: Any) -> Any:
+        pending.discard(one)
+        return result
+
+    one.addBoth(ended)
 
 
 def _boot_key(device: Device) -> tuple[Any, ...]:
@@ -139,8 +151,3 @@ def _boot_key(device: Device) -> tuple[Any, ...]:
         bool(device.conf.get("mount.persist", True)),
     )
 
-
-def _fired() -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    done.callback(None)
-    return done

@@ -1,0 +1,182 @@
+"""What the server writes into mounted images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.server.adapters.podman import prepare as module
+from walt.server.adapters.podman.prepare import Preparation, expand, prepare
+from walt.server.domain.images.facts import Facts
+
+KEY = "ssh-rsa AAAA server"
+
+
+class PrepareTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="wtpr-"))
+        self.addCleanup(shutil.rmtree, self.base)
+        self.tree = self.base / "image"
+        for name in ("bin", "etc", "root", "boot/pc-x86-64", "usr/lib", "usr/local/bin"):
+            (self.tree / name).mkdir(parents=True)
+        keys = self.base / "keys"
+        keys.mkdir()
+        for name in ("ssh_host_ecdsa_key", "ssh_host_ecdsa_key.pub", "dropbear_ecdsa_host_key"):
+            (keys / name).write_text(name)
+        values = {
+            **Facts("192.168.1.1", "52:54:00:00:00:01", KEY).template_values(),
+            "walt_image_id": "ab" * 32, "walt_image_size_kib": "1234",
+        }
+        self.todo = Preparation(values, keys, KEY, self.base / "server.spec")
+        self.said: list[str] = []
+
+    def prepare(self) -> list[str]:
+        return prepare(self.tree, self.todo, self.said.append)
+
+    def snapshot(self) -> dict[str, tuple[int, bytes]]:
+        return {
+            str(path.relative_to(self.tree)): (path.lstat().st_mode, path.read_bytes())
+            for path in self.tree.rglob("*") if path.is_file() and not path.is_symlink()
+        }
+
+    def test_twice_is_the_same_as_once(self) -> None:
+        """A tree that survived a crash is prepared again without effect."""
+        (self.tree / "etc/resolv.conf").write_text("nameserver 1.1.1.1\n")
+        self.assertEqual(self.prepare(), [])
+        first = self.snapshot()
+        self.assertEqual(self.prepare(), [])
+        self.assertEqual(self.snapshot(), first)
+        self.assertEqual((self.tree / "root/.ssh/authorized_keys").read_text(), KEY + "\n")
+
+    def test_keys_and_their_modes(self) -> None:
+        """Host keys are installed readable by root alone, the directories being real."""
+        (self.tree / "etc/dropbear").symlink_to("/tmp")
+        self.prepare()
+        for name in ("etc/ssh/ssh_host_ecdsa_key", "etc/dropbear/dropbear_ecdsa_host_key"):
+            self.assertEqual(stat.S_IMODE((self.tree / name).stat().st_mode), 0o600)
+        self.assertFalse((self.tree / "etc/dropbear").is_symlink())
+        self.assertEqual(stat.S_IMODE((self.tree / "root/.ssh").stat().st_mode), 0o700)
+
+    def test_names(self) -> None:
+        """resolv.conf names the server, even behind a dangling link; hostname is gone."""
+        (self.tree / "etc/resolv.conf").symlink_to("/run/nowhere/resolv.conf")
+        (self.tree / "etc/hostname").write_text("builder")
+        (self.tree / "usr/local/bin/walt-echo").write_text("old")
+        self.prepare()
+        self.assertEqual(
+            (self.tree / "etc/resolv.conf").read_text(),
+            "domain walt\nsearch walt.\nnameserver 192.168.1.1\n",
+        )
+        self.assertEqual(
+            os.readlink(self.tree / "etc/resolv.conf.saved"), "/run/nowhere/resolv.conf"
+        )
+        self.assertFalse((self.tree / "etc/hostname").exists())
+        self.assertFalse((self.tree / "usr/local/bin/walt-echo").exists())
+        self.assertEqual(stat.S_IMODE((self.tree / "etc/hosts").stat().st_mode), 0o644)
+
+    def test_an_authorized_key_is_appended(self) -> None:
+        """Keys that are there stay."""
+        (self.tree / "root/.ssh").mkdir(mode=0o700)
+        (self.tree / "root/.ssh/authorized_keys").write_text("ssh-rsa BBBB user")
+        self.prepare()
+        self.assertEqual(
+            (self.tree / "root/.ssh/authorized_keys").read_text(), f"ssh-rsa BBBB user\n{KEY}\n"
+        )
+
+    def test_boot_links_become_relative(self) -> None:
+        """Absolute links below /boot, and those on the way to their targets, are relative."""
+        (self.tree / "boot/kernel").symlink_to("/usr/lib/vmlinuz")
+        (self.tree / "boot/pc-x86-64/kernel").symlink_to("/boot/kernel")
+        (self.tree / "usr/lib/vmlinuz").symlink_to("/usr/lib/vmlinuz-1")
+        (self.tree / "usr/lib/vmlinuz-1").write_text("kernel")
+        self.assertEqual(self.prepare(), [])
+        self.assertEqual(os.readlink(self.tree / "boot/kernel"), "../usr/lib/vmlinuz")
+        self.assertEqual((self.tree / "boot/pc-x86-64/kernel").read_text(), "kernel")
+
+    def test_scripts_are_in_place(self) -> None:
+        """All scripts are executable; walt-env holds the platform's values."""
+        self.prepare()
+        for directory, names in (
+            ("bin", module.PUBLIC_SCRIPTS), ("bin/_walt_internal_", module.INTERNAL_SCRIPTS),
+        ):
+            for name in names:
+                self.assertTrue(os.access(self.tree / directory / name, os.X_OK), name)
+        env = (self.tree / "bin/walt-env").read_text()
+        self.assertIn("export walt_server_ip='192.168.1.1'\n", env)
+        self.assertIn(f"export walt_image_id='{'ab' * 32}'\n", env)
+        self.assertIn("export walt_reconnect_grace='180'\n", env)
+        self.assertNotIn("%(", env)
+
+    def test_image_spec(self) -> None:
+        """Templates are expanded; missing ones are warnings; the rest goes on."""
+        (self.tree / "etc/walt").mkdir()
+        (self.tree / "etc/walt/image.spec").write_text(
+            "# comment\ntemplates: [/etc/a, /etc/missing, /etc/link]\npackages: [x]\n"
+        )
+        (self.tree / "etc/a").write_text("%(server_ip)s %(server_mac)s 100%% %(other)s 50%")
+        (self.tree / "etc/link").symlink_to("/etc/b")
+        (self.tree / "etc/b").write_text("%(walt_server_rpc_port)s")
+        (warning,) = self.prepare()
+        self.assertIn("/etc/missing", warning)
+        self.assertEqual(
+            (self.tree / "etc/a").read_text(), "192.168.1.1 52:54:00:00:00:01 100% %(other)s 50%"
+        )
+        self.assertEqual((self.tree / "etc/b").read_text(), "12345")
+
+    def test_bad_specs_are_warnings(self) -> None:
+        """An unreadable image.spec is told; everything else is done."""
+        (self.tree / "etc/walt").mkdir()
+        (self.tree / "etc/walt/image.spec").write_text("{[")
+        (warning,) = self.prepare()
+        self.assertIn("unreadable", warning)
+        self.assertTrue((self.tree / "bin/walt-init").exists())
+
+    def test_server_spec_is_copied(self) -> None:
+        """The server's spec file is put into the image; unlisted features do not run."""
+        (self.base / "server.spec").write_text("features: [ptp]\n")
+        (self.tree / "etc/walt").mkdir()
+        (self.tree / "etc/walt/image.spec").write_text('{"features": {"nbfs2": "/bin/x"}}')
+        self.assertEqual(self.prepare(), [])
+        self.assertEqual((self.tree / "etc/walt/server.spec").read_text(), "features: [ptp]\n")
+
+    def test_ptp(self) -> None:
+        """A configuration of ptpd2 gets hybrid mode and a delay interval of 3 at least."""
+        path = self.tree / "etc/ptpd.conf"
+        path.write_text("ptpengine:interface = eth0\nptpengine:log_delayreq_interval = 0\n")
+        self.prepare()
+        self.assertEqual(
+            path.read_text(),
+            "ptpengine:interface = eth0\nptpengine:log_delayreq_interval = 3\n"
+            "\nptpengine:ip_mode = hybrid\n".replace("\n\n", "\n"),
+        )
+        path.write_text("ptpengine:ip_mode=multicast\nptpengine:log_delayreq_interval=5\n")
+        self.prepare()
+        self.assertEqual(
+            path.read_text(), "ptpengine:ip_mode=hybrid\nptpengine:log_delayreq_interval=5\n"
+        )
+
+    def test_an_odd_image_still_gets_most(self) -> None:
+        """A directory where a file belongs is one warning, not the end."""
+        (self.tree / "etc/hosts").mkdir()
+        warnings = self.prepare()
+        self.assertEqual(len(warnings), 1)
+        self.assertTrue((self.tree / "bin/_walt_internal_/walt-net-service").exists())
+
+
+class ExpandTests(SynchronousTestCase):
+    @given(st.binary())
+    def test_any_text_is_accepted(self, text: bytes) -> None:
+        """Stray percent signs and unknown names stay; nothing raises."""
+        expand(text, {})
+
+    @given(st.text(alphabet=st.characters(blacklist_characters="%", codec="utf-8")))
+    def test_text_without_percent_is_unchanged(self, text: str) -> None:
+        """Only placeholders change."""
+        self.assertEqual(expand(text.encode(), {"a": "b"}), text.encode())
