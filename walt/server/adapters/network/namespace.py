@@ -145,9 +145,13 @@ class NetworkNamespace:
     def _publish(self) -> None:
         directory = self._path.parent
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not os.path.ismount(directory):
-            # As ip-netns(8) does, so that other mount namespaces see the names.
-            _mount(str(directory), str(directory), MS_BIND | MS_REC)
+        # As ip-netns(8) does, so that other mount namespaces see the names. The
+        # second call works only on a mount point (os.path.ismount does not know
+        # bind mounts): binding again at each start would double the mounts below.
+        try:
+            _mount("none", str(directory), MS_SHARED | MS_REC)
+        except Unavailable:
+            _mount(str(directory), str(directory), MS_BIND)
             _mount("none", str(directory), MS_SHARED | MS_REC)
         self.mark()
         self._path.touch(mode=0o444)
