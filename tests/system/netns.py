@@ -43,11 +43,12 @@ class NamespaceLauncher(Launcher):
 
     def command(
         self, argv: Sequence[str], *, network: Network = "walt", death_signal: str = "KILL",
-        credentials: Sequence[str] = (),
+        credentials: Sequence[str] = (), new_session: bool = True,
     ) -> list[str]:
         """Return the vector, behind nsenter."""
         inner = super().command(
-            argv, network=network, death_signal=death_signal, credentials=credentials
+            argv, network=network, death_signal=death_signal, credentials=credentials,
+            new_session=new_session,
         )
         return ["nsenter", f"--net=/run/netns/{self.netns}", "--", *inner]
 

@@ -45,6 +45,13 @@ class NamespaceTests(SynchronousTestCase):
         )
         self.assertFalse(self.marker.exists())
 
+    def test_mounts_do_not_pile_up(self) -> None:
+        """However often namespaces come and go, /run/netns is mounted once."""
+        for _ in range(3):
+            self.ends(self.start("remove"))
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        self.assertEqual(len([m for m in mounts if m.split()[4] == "/run/netns"]), 1)
+
     def test_left_over_of_a_crash(self) -> None:
         """What a crashed server left is replaced, so that `ip netns` shows one namespace."""
         self.ends(self.start("crash"))
@@ -56,8 +63,9 @@ class NamespaceTests(SynchronousTestCase):
         """A second server is refused, the first one keeps its namespace."""
         first = self.start("wait")
         assert first.stdout is not None
-        while not first.stdout.readline().startswith("visible"):
-            pass
+        for line in first.stdout:
+            if line.startswith("visible"):
+                break
         self.assertIn(f"is used by process {first.pid}", self.ends(self.start("remove")))
         self.assertIn("removed: True True", self.ends(first))
 

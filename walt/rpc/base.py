@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import ITCPTransport
 from twisted.logger import Logger
 from twisted.protocols import amp
@@ -91,6 +91,9 @@ class ApiProtocol(amp.AMP):
     def _contain(self, failure: Failure, command: bytes) -> Failure:
         if failure.check(amp.RemoteAmpError):
             return failure
+        if failure.check(CancelledError):
+            # The peer is gone: nobody reads this answer.
+            raise amp.RemoteAmpError(b"CANCELLED", "the call was cancelled", False)
         if failure.check(WaltError):
             error: WaltError = failure.value  # type: ignore[assignment]
         else:

@@ -9,5 +9,8 @@ from twisted.scripts.twistd import run
 
 def main() -> None:
     """Run twistd without leaving the terminal; options are those of the plugin."""
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "walt-server", *sys.argv[1:]]
+    sys.argv = [
+        "twistd", "--nodaemon", "--pidfile=", "--logger", "walt.server.assembly.logging.observer",
+        "walt-server", *sys.argv[1:],
+    ]
     run()

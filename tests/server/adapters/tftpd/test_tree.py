@@ -7,6 +7,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -27,10 +28,13 @@ class BootTreeStoreTests(TestCase):
     def setUp(self) -> None:
         self.root = short_dir(self) / "nodes"
         self.runner = ProcessRunner(reactor)
+        self.stores: list[BootTreeStore] = []
         self.store = self.new_store()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.settled()))
 
     def new_store(self) -> BootTreeStore:
-        return BootTreeStore(reactor, self.runner, self.root)
+        self.stores.append(BootTreeStore(reactor, self.runner, self.root))
+        return self.stores[-1]
 
     def wanted(self, *nodes: Device) -> BootTree:
         return boot_tree(INTERFACE, nodes, {"joe/img:latest": IMAGE})
@@ -46,12 +50,15 @@ class BootTreeStoreTests(TestCase):
         return found
 
     async def gone(self, path: Path) -> None:
-        """Wait until nothing is left to delete."""
-        for _ in range(200):
-            if not path.exists() and not list(self.root.glob(".doomed-*")):
-                return
-            await deferLater(reactor, 0.02, lambda: None)
-        raise AssertionError(f"{path} is still there")
+        """Check that nothing is left once deletions have ended."""
+        await self.settled()
+        self.assertFalse(path.exists())
+        self.assertEqual(list(self.root.glob(".doomed-*")), [])
+
+    async def settled(self) -> None:
+        """Wait for every deletion."""
+        for store in self.stores:
+            await store.settled()
 
     async def test_from_nothing(self) -> None:
         """The tree is made, and its state saved."""

@@ -59,6 +59,14 @@ class NetworkServicesTests(SynchronousTestCase):
         self.clock.pump([0.05] * 4)
         self.successResultOf(done)
 
+    def test_tree_waits_for_the_mounts(self) -> None:
+        """After a restart nothing is taken from nodes before the mounted images are known."""
+        self.services.update(devices=[NODE])
+        self.go()
+        self.assertEqual(self.tree.configs, [])
+        self.services.update_links([NODE], {"joe/img:latest": "ab" * 32})
+        self.assertIn("02:00:00:00:00:05/fs", self.tree.configs[0].links)
+
     def test_updates_are_merged(self) -> None:
         """Many updates within a moment derive everything once."""
         waits = [self.services.update(devices=[NODE]) for _ in range(100)]
@@ -80,7 +88,7 @@ class NetworkServicesTests(SynchronousTestCase):
     def test_a_failing_service_keeps_the_others(self) -> None:
         """A failure is logged, the answer comes all the same."""
         self.dns.result = fail(OSError(28, "No space left on device"))
-        done = self.services.update(devices=[NODE])
+        done = self.services.update(devices=[NODE], mounts={})
         self.go()
         self.successResultOf(done)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)

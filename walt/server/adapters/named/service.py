@@ -31,6 +31,8 @@ _log = Logger()
 USER = "bind"
 # named(8) says so when the zones are in memory, at start and after a reload.
 LOADED = "all zones loaded"
+# What an administrator has to see; the rest of its output tells each failed look-up.
+_TROUBLE = ("could not", "fatal error", "not loaded due to errors", "loading configuration:")
 LONGEST_RELOAD = 10.0  # seconds after which a reload counts as done
 
 
@@ -159,4 +161,7 @@ class NamedService(Service):
     def _line(self, line: str) -> None:
         if LOADED in line:
             self._loaded()
-        _log.debug("named: {line}", line=line)
+        if any(words in line for words in _TROUBLE):
+            _log.warn("named: {line}", line=line)
+        else:
+            _log.debug("named: {line}", line=line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -40,6 +41,22 @@ def _mount(source: str, target: str, flags: int) -> None:
         source.encode(), target.encode(), b"none", ctypes.c_ulong(flags), None
     )
     _check(result, f"mounting {target}")
+
+
+def _share(directory: str) -> None:
+    """Make a directory a shared mount point, as ip-netns(8) does, unless it is one.
+
+    Other mount namespaces then see the names. Only the kernel can tell whether
+    it is a mount point already: os.path.ismount does not see bind mounts, and
+    each further bind of a shared directory onto itself doubles its mounts.
+    """
+    flags = ctypes.c_ulong(MS_SHARED | MS_REC)
+    if _libc.mount(b"none", directory.encode(), b"none", flags, None) == 0:
+        return
+    if ctypes.get_errno() != errno.EINVAL:
+        _check(-1, f"sharing {directory}")
+    _mount(directory, directory, MS_BIND | MS_REC)
+    _mount("none", directory, MS_SHARED | MS_REC)
 
 
 @contextlib.contextmanager
@@ -145,14 +162,7 @@ class NetworkNamespace:
     def _publish(self) -> None:
         directory = self._path.parent
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # As ip-netns(8) does, so that other mount namespaces see the names. The
-        # second call works only on a mount point (os.path.ismount does not know
-        # bind mounts): binding again at each start would double the mounts below.
-        try:
-            _mount("none", str(directory), MS_SHARED | MS_REC)
-        except Unavailable:
-            _mount(str(directory), str(directory), MS_BIND)
-            _mount("none", str(directory), MS_SHARED | MS_REC)
+        _share(str(directory))
         self.mark()
         self._path.touch(mode=0o444)
         _mount("/proc/thread-self/ns/net", str(self._path), MS_BIND)

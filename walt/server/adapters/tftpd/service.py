@@ -22,7 +22,7 @@ def tftpd_spec(config: TftpConfig, directory: Path, user: str = "tftp") -> Child
     return ChildSpec(
         "tftpd",
         (
-            "in.tftpd", "--listen", "--foreground", "--user", user,
+            "in.tftpd", "--listen", "--foreground", "-v", "-v", "--user", user,
             "--address", f"{config.server}:{config.port}", "--secure",
             "--map-file", str(directory / "map"), str(config.root),
         ),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -56,6 +56,7 @@ class BootTreeStore:
         self._wanted: BootTree | None = None
         self._present: BootTree | None = None
         self._doomed = 0
+        self._deleting: set[Deferred[Any]] = set()
 
     def apply(self, tree: BootTree) -> Deferred[None]:
         """Make `tree` the wanted one; fires when the disk holds it.
@@ -64,6 +65,15 @@ class BootTreeStore:
         """
         self._wanted = tree
         return Deferred.fromCoroutine(self._follow())
+
+    def settled(self) -> Deferred[None]:
+        """Return a Deferred that fires when no deletion is under way any more."""
+        pending = []
+        for deleting in self._deleting:
+            done: Deferred[None] = Deferred()
+            deleting.addBoth(lambda _, done=done: done.callback(None))
+            pending.append(done)
+        return DeferredList(pending).addCallback(lambda _: None)
 
     async def _follow(self) -> None:
         await self._lock.acquire()
@@ -222,9 +232,11 @@ class BootTreeStore:
         doomed = [entry.path for entry in os.scandir(self._root)
                   if entry.name.startswith(_DOOMED)]
         if doomed:
-            spawn(
+            deleting = spawn(
                 self._runner.run(
                     ["rm", "-rf", "--one-file-system", "--", *doomed], timeout=3600.0
                 ),
                 "deleting old node directories",
             )
+            self._deleting.add(deleting)
+            deleting.addBoth(lambda _: self._deleting.discard(deleting))

@@ -46,7 +46,7 @@ class NetworkServices:
         self._guarded = guarded
         self._ping_check = ping_check
         self._devices: tuple[Device, ...] = ()
-        self._mounts: dict[str, str] = {}
+        self._mounts: dict[str, str] | None = None
         self._new_devices = False
         self._later: Any = None
         self._waiting: list[Deferred[None]] = []
@@ -67,6 +67,8 @@ class NetworkServices:
 
         Returns a Deferred that fires when everything is in force; dhcpd may take
         30 s (see `Pacer`). Failures are logged, they do not keep the rest up.
+        The boot tree that a former server left stays as it is until the mounted
+        images are known (design D20).
         """
         if devices is not None:
             self._devices, self._new_devices = tuple(devices), True
@@ -128,7 +130,8 @@ class NetworkServices:
                     spawn(self._firewall.apply(self._firewall_config()), "updating the firewall")
                 )
                 await deferLater(self._clock, 0, lambda: None)
-            pieces.append(self._tree.apply(self._tree_config()))
+            if self._mounts is not None:
+                pieces.append(self._tree.apply(self._tree_config()))
         finally:
             self._deriving = False
             self._not_before = self._clock.seconds() + len(self._devices) * REST_PER_DEVICE
@@ -143,7 +146,7 @@ class NetworkServices:
 
     def _tree_config(self) -> BootTree:
         return boot_tree(
-            self._interface, self._devices, self._mounts, stopping=self._stopping
+            self._interface, self._devices, self._mounts or {}, stopping=self._stopping
         )
 
     def _firewall_config(self) -> FirewallConfig:
