@@ -248,8 +248,8 @@ class GaneshaExporter(Service):
 
     def _confirm(self) -> None:
         waiting, self._ready = self._ready, []
-            for one in waiting:
-                one.callback(None)
+        for one in waiting:
+            one.callback(None)
 
 
 def usable(program: str = "/usr/bin/ganesha.nfsd") -> bool:
