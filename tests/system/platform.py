@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import File
@@ -72,12 +73,10 @@ class Notification(Protocol):
         self.buffer = b""
         self.request = b""
         self.booted = False
-        self.gone: Deferred[None] = Deferred()
         self.factory.platform.peers.add(self)
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.platform.peers.discard(self)
-        self.gone.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
         self.buffer += data
@@ -100,16 +99,47 @@ class Notification(Protocol):
                 self.transport.loseConnection()
 
 
+class LegacyCall(Protocol):
+    """The server's end of walt-rpc: answers by method, notes what it got."""
+
+    answers = {
+        "sync_clock": b"('RESULT', 1700000001)\n",
+        "report_lldp_neighbor": b"('RESULT', None)\n",
+        "broken": b"('EXCEPTION', 'no such thing')\n",
+    }
+
+    def connectionMade(self) -> None:
+        self.buffer = b""
+        self.lines: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.buffer += data
+        while b"\n" in self.buffer:
+            line, self.buffer = self.buffer.split(b"\n", 1)
+            self.lines.append(line)
+            self.factory.platform.calls.append(line.decode())
+            if len(self.lines) == 2:
+                self.transport.write(b"10.0\n")
+            for method, answer in self.answers.items():
+                if line.startswith(f"('API_CALL', '{method}'".encode()):
+                    self.transport.write(answer)
+            if line == b"('CLOSE')":
+                self.transport.loseConnection()
+
+
 class Requester(Protocol):
     """One request to the node service; the Deferred gets all it answered."""
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, request: bytes, close: bool = False) -> None:
         self.request = request
+        self.close = close
         self.received = b""
         self.done: Deferred[bytes] = Deferred()
 
     def connectionMade(self) -> None:
         self.transport.write(self.request)
+        if self.close:
+            self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
@@ -134,6 +164,7 @@ class Platform:
         self.runner = ProcessRunner(reactor, self.launcher)
         self.timeline: list[tuple[float, str]] = []
         self.log_lines: list[str] = []
+        self.calls: list[str] = []
         self.console: list[str] = []
         self.children: list[ChildService] = []
         self.ports: list[Any] = []
@@ -206,9 +237,15 @@ class Platform:
         site.noisy = False  # type: ignore[assignment]
         self.listen(80, site)
 
-    def request(self, text: str) -> Deferred[bytes]:
+    def serve_calls(self) -> None:
+        factory = Factory.forProtocol(LegacyCall)
+        factory.platform = self  # type: ignore[attr-defined]
+        factory.noisy = False
+        self.listen(12345, factory)
+
+    def request(self, text: str, close: bool = False) -> Deferred[bytes]:
         """Send a request to the node's service on 12346 and return all of its answer."""
-        peer = Requester(text.encode())
+        peer = Requester(text.encode(), close)
         made = self.socket(connect=(NODE_IP, 12346))
         factory = Factory()
         factory.buildProtocol = lambda address: peer  # type: ignore[method-assign]
@@ -279,6 +316,6 @@ host {NODE_NAME} {{
             await port.stopListening()
         for peer in list(self.peers):
             peer.transport.abortConnection()
-            await peer.gone
+        await deferLater(self.reactor, 0.1, lambda: None)
         await self.runner.run(["ip", "netns", "del", self.name], network="host", check=False)
         shutil.rmtree(self.base, ignore_errors=True)

@@ -164,6 +164,8 @@ class GaneshaExporter(Service):
         self._own_pid_file = runtime / "ganesha.own.pid"
         self._plan: ExportPlan | None = None
         self._ready: list[Deferred[None]] = []
+        self._serving: int | None = None  # pid of the daemon that finished starting
+        self._reload_later = False
         spec = ChildSpec(
             "ganesha",
             (program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
@@ -211,7 +213,12 @@ class GaneshaExporter(Service):
             if _exports(plan):
                 self.child.startService()
                 await self._until_ready()
-        elif changed and self.child.signal("HUP"):
+        elif changed:
+            if self._serving is not None and self._serving == self.child.pid:
+                self.child.signal("HUP")
+            else:
+                # A signal during its start would be lost.
+                self._reload_later = True
             await self._until_ready()
 
     def _until_ready(self) -> Deferred[None]:
@@ -227,12 +234,22 @@ class GaneshaExporter(Service):
 
     def _on_line(self, line: str) -> None:
         # Its log ends these steps: start-up, and reading the configuration again.
-        if "NFS SERVER INITIALIZED" in line or "Reread exports complete" in line:
-            waiting, self._ready = self._ready, []
-            for one in waiting:
-                one.callback(None)
-        elif ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line or ":WARN :" in line:
+        if "NFS SERVER INITIALIZED" in line:
+            self._serving = self.child.pid
+            if self._reload_later:
+                self._reload_later = False
+                self.child.signal("HUP")
+                return
+            self._confirm()
+        elif "Reread exports complete" in line:
+            self._confirm()
+        elif ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line:
             _log.info("ganesha: {line}", line=line)
+
+    def _confirm(self) -> None:
+        waiting, self._ready = self._ready, []
+        for one in waiting:
+            one.callback(None)
 
 
 def usable(program: str = "/usr/bin/ganesha.nfsd") -> bool:
