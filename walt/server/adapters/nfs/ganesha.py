@@ -112,7 +112,7 @@ def render(plan: ExportPlan, address: str, recovery: Path) -> str:
         "  Access_Type = None;",
         "}",
         "LOG {",
-        "  Default_Log_Level = WARN;",
+        "  Default_Log_Level = EVENT;",
         "}",
     ]
     exports = _exports(plan)
