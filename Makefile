@@ -1,0 +1,39 @@
+# make help lists the targets.
+include scripts/packages.mk
+
+VENV ?= .venv
+PYTHON = $(VENV)/bin/python
+CONFIG ?= /etc/walt/server.conf
+VARIANT ?= full
+
+.PHONY: help run stop install install-test test check lint bench docs
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: install ## start a platform in its own network namespace and boot a virtual node
+	@$(PYTHON) -m walt.server.tools.quickstart run --config $(CONFIG) --variant $(VARIANT)
+
+stop: ## stop the platform: no process, mount, namespace or table is left
+	@$(PYTHON) -m walt.server.tools.quickstart stop --config $(CONFIG)
+
+install: ## install what the server needs: Debian packages and .venv
+	@scripts/install-packages $(BASE_PACKAGES) $(SERVER_PACKAGES)
+	@scripts/make-venv $(VENV) server
+
+install-test:
+	@scripts/install-packages $(BASE_PACKAGES) $(SERVER_PACKAGES) $(TEST_PACKAGES)
+	@scripts/make-venv $(VENV) server,test
+
+test: install-test lint ## install what the tests need and run everything
+	@scripts/run-tests $(VENV)
+
+lint: install-test ## style and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+bench: install-test ## measure; results are ratios against limits of the same run
+	@for one in bench/*/; do echo "== $$one"; $(PYTHON) -m $$(echo $${one%/} | tr / .) || exit 1; done
+
+docs: install-test ## make the generated pages of docs/
+	@$(PYTHON) -m walt.rpc.schema > docs/amp.md
