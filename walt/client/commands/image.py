@@ -18,7 +18,8 @@ def show(all, names_only, refresh, json):
     if names_only and all:
         raise Failure("--names-only and --all cannot be used together")
     tables = Session(Terminal()).json("cs.images.show", "tables", all=all, refresh=refresh)
-    hidden = tables.pop("hidden", [{"count": 0}])[0]["count"]
+    hidden = tables.pop("hidden")
+    tables.pop("total")
     if json:
         from walt.client.output import print_json
 
@@ -37,9 +38,9 @@ def _show_tables(tables, show_all, hidden):
         print("\nYou have no image.")
     if tables["others"]:
         print_block("Images of other users:", render_table(OTHERS, tables["others"]))
-    if tables["defaults"]:
-        print_block("Default images:", render_table(DEFAULTS, tables["defaults"]))
-    others = tables["others"] or tables["defaults"]
+    if tables["default"]:
+        print_block("Default images:", render_table(DEFAULTS, tables["default"]))
+    others = tables["others"] or tables["default"]
     if show_all and others:
         print("Use `walt image clone <clonable-link>` to get a copy of one of them.")
         print("Use `walt image search` to look for images elsewhere.")

@@ -130,7 +130,7 @@ def has_default_image(config: ServerConfig) -> bool:
     """Tell whether the default image of virtual nodes is in the store."""
     tables = Session().json("cs.images.show", "tables", all=True, refresh=True)
     name = default_image("pc-x86-64").split("/")[1].removesuffix(":latest")
-    return any(row["name"] == name for row in tables["defaults"])
+    return any(row["name"] == name for row in tables["default"])
 
 
 def run(config_file: Path, variant: str) -> int:

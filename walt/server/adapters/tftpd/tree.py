@@ -30,7 +30,7 @@ from walt.server.domain.services.boot_tree import (
 )
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.runtime.files import write_atomic
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.ordered import shielded, spawn
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()
@@ -68,12 +68,7 @@ class BootTreeStore:
 
     def settled(self) -> Deferred[None]:
         """Return a Deferred that fires when no deletion is under way any more."""
-        pending = []
-        for deleting in self._deleting:
-            done: Deferred[None] = Deferred()
-            deleting.addBoth(lambda _, done=done: done.callback(None))
-            pending.append(done)
-        return DeferredList(pending).addCallback(lambda _: None)
+        return DeferredList([shielded(one) for one in self._deleting]).addCallback(lambda _: None)
 
     async def _follow(self) -> None:
         await self._lock.acquire()
