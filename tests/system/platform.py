@@ -143,6 +143,9 @@ class Requester(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
+        if b"REBOOT" in self.request and b"\n" in self.received:
+            # As the server does: the first line is the answer, the node may vanish.
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Any = None) -> None:
         self.done.callback(self.received)
