@@ -97,6 +97,7 @@ class Core:
     boot_files: BootFiles
     context: Context
     leases: Leases
+    health: Health
 
 
 def link_plans(config: ServerConfig) -> list[LinkPlan]:
@@ -204,6 +205,10 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         reactor, images.give_default,
     )
     machines.virtual = virtual
+    daemons: list[Any] = [dhcpd, named, tftpd]
+    if isinstance(exporter, ganesha.GaneshaExporter):
+        daemons.append(exporter.child)
+    operations = Health(daemons)
     context = Context(
         registry=registry, nodes=nodes, registration=registration, status=status, power=power,
         images=images, logs=logs, issuers=LogIssuers(registry),
@@ -221,7 +226,7 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         sessions=SshSessions(
             reactor, launcher, paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY
         ),
-        boot_files=BootFiles(paths.state), context=context, leases=leases,
+        boot_files=BootFiles(paths.state), context=context, leases=leases, health=operations,
     )
 
 
@@ -235,6 +240,34 @@ def sources(config: ServerConfig) -> list[Source]:
         place = f"{one.host}:{one.port}" + (f"/{one.repository}" if one.repository else "")
         found.append(Source(one.label, place, one.protocol == "https", one.auth == "none"))
     return found
+
+
+class Health:
+    """The daemons whose health people may see; assembly adds the database's."""
+
+    def __init__(self, daemons: list[Any]) -> None:
+        self.daemons = daemons
+
+    def services(self) -> list[dict[str, Any]]:
+        """Return one row for each daemon."""
+        return [
+            {
+                "name": one.name, "running": one.running, "pid": one.pid,
+                "restarts": one.restarts, "status": one.last_status,
+            }
+            for one in (daemon.health for daemon in self.daemons)
+        ]
+
+
+def workflow_rows(workflows: Workflows) -> list[dict[str, Any]]:
+    """Return one row for each running workflow, ages in seconds."""
+    return [
+        {
+            "name": one.name, "step": one.step, "age": round(one.age, 1),
+            "step-age": round(one.step_age, 1), "remaining": ", ".join(one.remaining),
+        }
+        for one in workflows.running()
+    ]
 
 
 class Leases:

@@ -41,6 +41,11 @@ def check(config: ServerConfig, which: Which = find_program) -> None:
     Raises Unavailable with one line for each problem.
     """
     problems: list[str] = []
+    if config.services.runner == "systemd":
+        problems.append(
+            "services.runner: systemd is not available in this version; remove the key: the"
+            " server then runs its daemons itself"
+        )
     if os.geteuid() != 0:
         raise Unavailable(
             "the WalT server must be started by root: it configures networks and mounts images"

@@ -156,6 +156,7 @@ class WaltServer(Service):
                 self._reactor, core.launcher, core.cluster.spec(), pid_file=pid_file
             )
             child.startService()
+            core.health.daemons.append(child)
             self._undo("postgres", child.stopService)
             maintenance = Database(self._reactor, core.cluster.maintenance_dsn)
             await create_database(maintenance)

@@ -187,3 +187,7 @@ class NetworkNamespace:
         _libc.umount2(str(self._path).encode(), MNT_DETACH)
         self._path.unlink(missing_ok=True)
         self._marker.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # The mount made by _share goes with its last name.
+            if not any(self._path.parent.iterdir()):
+                _libc.umount2(str(self._path.parent).encode(), MNT_DETACH)

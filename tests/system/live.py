@@ -1,0 +1,210 @@
+"""A whole server in a process of its own, in its own directories and namespace."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+
+from tests.system.platform import missing_programs
+from walt.server.runtime.process import ProcessResult, ProcessRunner
+
+CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
+ROOT = Path(__file__).resolve().parents[2]
+SERVER_IP = "192.168.181.1"
+
+
+def why_not() -> str | None:
+    """Return why a whole platform cannot run here, None if it can."""
+    return missing_programs()
+
+
+class _Server(ProcessProtocol):
+    def __init__(self, log: Path) -> None:
+        self._log = open(log, "ab")  # noqa: SIM115 (closed at the end of the process)
+        self.ended: Deferred[int] = Deferred()
+        self.status: int | None = None
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._log.write(data)
+        self._log.flush()
+
+    def processExited(self, reason: Any) -> None:
+        # twistd ends with the signal that stopped it, once everything is stopped.
+        signal, code = reason.value.signal, reason.value.exitCode
+        self.status = 0 if signal == SIGTERM else code if code is not None else -1
+        self._log.close()
+        self.ended.callback(self.status)
+
+
+class LivePlatform:
+    """Start, use through the public commands, kill, restart and stop a server."""
+
+    def __init__(self, reactor: Any, *, net: str = "192.168.181", prefix: int = 24) -> None:
+        self.reactor = reactor
+        self.runner = ProcessRunner(reactor)
+        self.base = Path(tempfile.mkdtemp(prefix="wl", dir="/tmp"))
+        self.base.chmod(0o711)
+        for name in "srcl":
+            (self.base / name).mkdir(mode=0o711)
+        self.state, self.runtime = self.base / "s", self.base / "r"
+        self.namespace = f"wl{os.getpid()}"
+        self.config = self.base / "server.conf"
+        self.net, self.prefix = net, prefix
+        self.write_config()
+        self.log = self.base / "server.log"
+        self.server: _Server | None = None
+        self.pid = 0
+
+    def write_config(self, extra: str = "") -> None:
+        """Write server.conf with `extra` YAML lines."""
+        self.config.write_text(
+            f"network:\n  namespace: {self.namespace}\n"
+            f"  walt-net:\n    ip: {self.net}.1/{self.prefix}\n"
+            f"state-dir: {self.state}\nruntime-dir: {self.runtime}\n"
+            f"cache-dir: {self.base}/c\nlog-dir: {self.base}/l\n"
+            "services:\n  http:\n    host-port: 0\nvirtual:\n  accel: tcg\n" + extra
+        )
+
+    def environment(self, user: str = "alice") -> dict[str, str]:
+        """Return the environment of client commands."""
+        return {
+            "WALT_SERVER": f"unix:{self.runtime}/rpc.sock", "WALT_USERNAME": user,
+            "PYTHONPATH": str(ROOT),
+        }
+
+    async def import_image(self) -> None:
+        """Put the small image into the store, as the default one."""
+        await self.runner.run(
+            [
+                sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "small",
+                "--state-dir", str(self.state), "--runtime-dir", str(self.runtime),
+                "--cache-dir", str(CACHE),
+            ],
+            timeout=600, env={"PYTHONPATH": str(ROOT)},
+        )
+
+    def spawn(self) -> None:
+        """Start the server without waiting."""
+        self.server = _Server(self.log)
+        argv = [
+            sys.executable, "-c", "from twisted.scripts.twistd import run; run()",
+            "--nodaemon", "--pidfile=", "--logger", "walt.server.assembly.logging.observer",
+            "walt-server", "--config", str(self.config),
+        ]
+        transport = self.reactor.spawnProcess(
+            self.server, argv[0], argv,
+            {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, str(self.base),
+        )
+        self.pid = transport.pid
+
+    async def start(self, patience: float = 40.0) -> None:
+        """Start the server and wait until it says hello."""
+        self.spawn()
+        assert self.server is not None
+        limit = self.reactor.seconds() + patience
+        while True:
+            answer = await self.walt("device", "show")
+            if answer.status == 0:
+                return
+            if self.server.status is not None or self.reactor.seconds() > limit:
+                raise AssertionError(f"no server: {self.log.read_text(errors='replace')[-3000:]}")
+            await self.sleep(0.1)
+
+    async def walt(self, *words: str, user: str = "alice", stdin: bytes = b"",
+                   timeout: float = 180.0) -> ProcessResult:
+        """Run the walt command."""
+        return await self.runner.run(
+            [sys.executable, "-m", "walt.client.main", *words], check=False, timeout=timeout,
+            env=self.environment(user), stdin=stdin,
+        )
+
+    async def ok(self, *words: str, **options: Any) -> str:
+        """Run a walt command that must succeed; return its output."""
+        result = await self.walt(*words, **options)
+        if result.status != 0:
+            raise AssertionError(
+                f"walt {' '.join(words)}: status {result.status}\n"
+                f"{result.stdout.decode()}{result.stderr.decode()}\n"
+                f"{self.log.read_text(errors='replace')[-4000:]}"
+            )
+        return result.stdout.decode()
+
+    async def event(self, *words: str) -> ProcessResult:
+        """Run walt-dhcp-event."""
+        return await self.runner.run(
+            [sys.executable, "-m", "walt.server.tools.dhcp_event", *words], check=False,
+            env={"WALT_RPC_SOCKET": f"{self.runtime}/rpc.sock", "PYTHONPATH": str(ROOT)},
+        )
+
+    async def services(self) -> dict[str, dict[str, Any]]:
+        """Return the rows of `walt advanced services` by name."""
+        rows = json.loads(await self.ok("advanced", "services", "--json"))
+        return {row["name"]: row for row in rows}
+
+    async def until(self, condition: Any, what: str, patience: float = 60.0) -> Any:
+        """Await an async condition until it is true."""
+        limit = self.reactor.seconds() + patience
+        while True:
+            found = await condition()
+            if found:
+                return found
+            if self.reactor.seconds() > limit:
+                raise AssertionError(
+                    f"not reached: {what}\n{self.log.read_text(errors='replace')[-4000:]}"
+                )
+            await self.sleep(0.25)
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Let the reactor turn."""
+        return deferLater(self.reactor, seconds, lambda: None)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server."""
+        os.kill(self.pid, number)
+
+    async def stop(self, number: int = SIGTERM) -> int:
+        """End the server and return its status."""
+        server = self.server
+        if server is None or server.status is not None:
+            return server.status if server is not None and server.status is not None else 0
+        try:
+            self.signal(number)
+        except (ProcessLookupError, ProcessExitedAlready):
+            return 0
+        return await server.ended.addTimeout(90, self.reactor)
+
+    def left_overs(self) -> list[str]:
+        """Return what a stopped server must not leave: processes, mounts, namespaces."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if str(self.base) in command and int(process.name) != os.getpid():
+                found.append(f"process {command}")
+        mounts = Path("/proc/self/mounts").read_text()
+        found += [f"mount {line}" for line in mounts.splitlines() if str(self.base) in line]
+        if Path(f"/run/netns/{self.namespace}").exists():
+            found.append(f"namespace {self.namespace}")
+        return found
+
+    async def close(self) -> None:
+        """Stop everything and remove the directories."""
+        await self.stop()
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            place = line.split()[1]
+            if place.startswith(str(self.base)):
+                await self.runner.run(["umount", "-l", place], check=False)
+        shutil.rmtree(self.base, ignore_errors=True)

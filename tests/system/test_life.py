@@ -1,0 +1,133 @@
+"""The life of a virtual node, driven by the walt command alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+
+
+class NodeLifeTests(TestCase):
+    skip = why_not()
+    timeout = 400
+
+    async def _platform(self) -> LivePlatform:
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        return platform
+
+    async def test_a_node_from_creation_to_removal(self) -> None:
+        """It boots, runs commands, logs, forgets its changes at reboot, keeps /persist."""
+        platform = await self._platform()
+        created = await platform.ok("node", "create", "vnode1")
+        self.assertIn("is now booting your image", created)
+        refused = await platform.walt("node", "create", "vnode1")
+        self.assertEqual(refused.status, 1)
+        self.assertIn(b"already named", refused.stderr)
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        self._check_tables(await platform.ok("node", "show", "--json", "--all"))
+
+        ran = await platform.walt(
+            "node", "run", "vnode1", "--",
+            "cat; hostname; touch /root/changed; echo kept > /persist/kept;"
+            " echo from-the-node | walt-log-cat exp1; exit 7", stdin=b"typed\n",
+        )
+        self.assertEqual(ran.status, 7, ran.stderr)
+        self.assertEqual(ran.stdout, b"typed\nvnode1\n")
+        await platform.until(
+            lambda: self._logged(platform, "vnode1.exp1 -> from-the-node", "vnode1"),
+            "the line of the node",
+        )
+
+        self.assertIn("rebooted ok", await platform.ok("node", "reboot", "vnode1"))
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        after = await platform.ok(
+            "node", "run", "vnode1", "--", "cat /persist/kept; ls /root/changed || echo absent"
+        )
+        self.assertEqual(after, "kept\nabsent\n")
+
+        self.assertIn("rebooted ok", await platform.ok("node", "reboot", "--hard", "vnode1"))
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "boot", "vnode1", "default")
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        free = json.loads(await platform.ok("node", "show", "--json", "--all"))
+        self.assertEqual([row["name"] for row in free["free"]], ["vnode1"])
+        persisted = await platform.ok("node", "run", "vnode1", "--", "ls /persist")
+        self.assertEqual(persisted, "")  # /persist belongs to a node and an owner
+
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        for line in (
+            "platform.devices -> new node name=vnode1 model=pc-x86-64 mac=52:54:00:",
+            "platform.nodes -> node vnode1 is booted",
+            "node vnode1 is down (cause: reboot requested, method: soft-reboot)",
+            "node vnode1 is down (cause: reboot requested, method: vnode hard-reboot)",
+            "node vnode1 is down (cause: image change, method: soft-reboot)",
+        ):
+            self.assertIn(line, events)
+        console = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "vnode1", "--streams",
+            "virtualconsole", "iPXE",
+        )
+        self.assertIn("vnode1.virtualconsole -> b'", console)
+
+        await platform.ok("node", "remove", "vnode1")
+        self.assertIn("no node yet", await platform.ok("node", "show", "--all"))
+        self.assertEqual(await platform.stop(), 0)
+        self.assertEqual(platform.left_overs(), [])
+
+    def _check_tables(self, text: str) -> None:
+        (row,) = json.loads(text)["own"]
+        self.assertEqual(row["type"], "virtual")
+        self.assertEqual(row["booted"], "yes")
+        self.assertEqual(row["ip"], "192.168.181.2")
+
+    async def _logged(self, platform: LivePlatform, text: str, issuers: str) -> bool:
+        return text in await platform.ok(
+            "log", "show", "--history", "full", "--issuers", issuers
+        )
+
+    async def test_faults_with_a_booted_node(self) -> None:
+        """Killed daemons come back, and a killed server finds its platform again."""
+        platform = await self._platform()
+        await platform.ok("node", "create", "vnode1")
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        for name in ("dhcpd", "named", "tftpd", "postgres", "ganesha"):
+            before = (await platform.services())[name]
+            await platform.runner.run(["kill", "-9", str(before["pid"])])
+
+            async def restarted(name: str = name, before: dict = before) -> bool:
+                row = (await platform.services())[name]
+                return bool(row["running"]) and row["pid"] != before["pid"]
+
+            await platform.until(restarted, f"{name} restarted")
+        alive = await platform.ok("node", "run", "vnode1", "--", "cat /etc/hostname /proc/1/comm")
+        self.assertTrue(alive)
+        (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
+        self.assertEqual(row["booted"], "yes")
+
+        machine = await platform.runner.run(
+            ["pgrep", "-f", f"{platform.runtime}/vnodes/"], check=False
+        )
+        await platform.runner.run(["kill", "-9", *machine.stdout.decode().split()])
+        await platform.until(
+            lambda: self._logged(platform, "the virtual machine ended", "server"), "node down"
+        )
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+
+        self.assertEqual(await platform.stop(signal.SIGKILL), -1)
+        await platform.start()
+        (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
+        self.assertEqual(row["name"], "vnode1")
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        self.assertIn("new node name=vnode1", events)
+        await platform.ok("node", "run", "vnode1", "--", "true")
+        self.assertEqual(await platform.stop(), 0)
+        self.assertEqual(platform.left_overs(), [])
