@@ -213,7 +213,7 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         registry=registry, nodes=nodes, registration=registration, status=status, power=power,
         images=images, logs=logs, issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
-        operations=Operations(list, list),
+        operations=Operations(operations.services, lambda: workflow_rows(workflows)),
         server_ip=str(config.server_ip), clock=reactor, now=time.time,
     )
     return Core(
