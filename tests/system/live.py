@@ -50,7 +50,10 @@ class _Server(ProcessProtocol):
 class LivePlatform:
     """Start, use through the public commands, kill, restart and stop a server."""
 
-    def __init__(self, reactor: Any, *, net: str = "192.168.181", prefix: int = 24) -> None:
+    def __init__(
+        self, reactor: Any, *, net: str = "192.168.181", prefix: int = 24,
+        own_namespace: bool = True,
+    ) -> None:
         self.reactor = reactor
         self.runner = ProcessRunner(reactor)
         self.base = Path(tempfile.mkdtemp(prefix="wl", dir="/tmp"))
@@ -61,6 +64,7 @@ class LivePlatform:
         self.namespace = f"wl{os.getpid()}"
         self.config = self.base / "server.conf"
         self.net, self.prefix = net, prefix
+        self.own_namespace = own_namespace
         self.write_config()
         self.log = self.base / "server.log"
         self.server: _Server | None = None
@@ -68,8 +72,9 @@ class LivePlatform:
 
     def write_config(self, extra: str = "") -> None:
         """Write server.conf with `extra` YAML lines."""
+        namespace = f"  namespace: {self.namespace}\n" if self.own_namespace else ""
         self.config.write_text(
-            f"network:\n  namespace: {self.namespace}\n"
+            f"network:\n{namespace}"
             f"  walt-net:\n    ip: {self.net}.1/{self.prefix}\n"
             f"state-dir: {self.state}\nruntime-dir: {self.runtime}\n"
             f"cache-dir: {self.base}/c\nlog-dir: {self.base}/l\n"
@@ -102,6 +107,8 @@ class LivePlatform:
             "--nodaemon", "--pidfile=", "--logger", "walt.server.assembly.logging.observer",
             "walt-server", "--config", str(self.config),
         ]
+        if not self.own_namespace:
+            argv = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *argv]
         transport = self.reactor.spawnProcess(
             self.server, argv[0], argv,
             {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, str(self.base),

@@ -55,7 +55,7 @@ class WaltServer(Service):
     def __init__(self, reactor: Any, config: ServerConfig) -> None:
         self._reactor = reactor
         self._config = config
-        self._undos: list[tuple[str, Undo]] = []
+        self._undos: list[tuple[str, Undo, bool]] = []
         self._starting: Deferred[None] | None = None
         self._keep_nodes = False
         self._core: Core | None = None
@@ -97,7 +97,9 @@ class WaltServer(Service):
 
         for plan in core.link_plans:
             await core.links.up(plan)
-            self._undo(f"network {plan.name}", partial(core.links.down, plan))
+            self._undo(
+                f"network {plan.name}", partial(core.links.down, plan), for_good=True
+            )
         await self._start_database(core)
         await core.registry.load()
         await self._fix_server_entry(core)
@@ -115,8 +117,9 @@ class WaltServer(Service):
         await self._start_nodes(core)
         self.ready.callback(None)
 
-    def _undo(self, what: str, undo: Undo) -> None:
-        self._undos.append((what, undo))
+    def _undo(self, what: str, undo: Undo, *, for_good: bool = False) -> None:
+        """Plan what stops something; `for_good`: not when nodes are kept for the next server."""
+        self._undos.append((what, undo, for_good))
 
     def _enter_namespace(self) -> str | None:
         name = self._config.namespace
@@ -188,7 +191,7 @@ class WaltServer(Service):
         ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:
-        self._undo("firewall", core.firewall.remove)
+        self._undo("firewall", core.firewall.remove, for_good=True)
         for service in (core.dhcpd, core.named, core.tftpd):
             service.startService()
             self._undo(service.name or "", service.stopService)
@@ -246,7 +249,9 @@ class WaltServer(Service):
         if self._core is not None:
             self._core.registration.stopping = True
         while self._undos:
-            what, undo = self._undos.pop()
+            what, undo, for_good = self._undos.pop()
+            if for_good and self._keep_nodes:
+                continue
             try:
                 result = undo()
                 if result is not None:

@@ -1,0 +1,111 @@
+"""A node that the server did not start: it announces itself by DHCP, as a board does.
+
+The server runs in a namespace that the test made (it is the whole "machine"), so
+that the node outlives it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+from walt.server.adapters.qemu.command import script
+from walt.server.runtime.child import ChildService, ChildSpec
+from walt.server.runtime.process import Launcher
+
+MAC = "52:54:00:ab:cd:01"
+NAME = "node-abcd01"
+
+
+class ForeignNodeTests(TestCase):
+    skip = why_not()
+    timeout = 500
+
+    async def _platform(self, extra: str = "") -> LivePlatform:
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor, own_namespace=False)
+        platform.write_config(extra)
+        await platform.runner.run(["ip", "netns", "add", platform.namespace])
+        self.addCleanup(
+            platform.runner.run, ["ip", "netns", "del", platform.namespace], check=False
+        )
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        return platform
+
+    async def _power_on(self, platform: LivePlatform) -> ChildService:
+        ip = ["ip", "-n", platform.namespace]
+        await platform.runner.run([*ip, "tuntap", "add", "dev", "board", "mode", "tap"])
+        await platform.runner.run([*ip, "link", "set", "board", "master", "walt-net", "up"])
+        script_file = platform.base / "board.ipxe"
+        script_file.write_text(script("pc-x86-64"))
+        board = ChildService(platform.reactor, Launcher(), ChildSpec("board", (
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "--", "qemu-system-x86_64",
+            "-nodefaults", "-machine", "pc,graphics=off,accel=tcg", "-cpu", "max", "-m", "512",
+            "-smbios", "type=1,manufacturer=QEMU", "-display", "none", "-vga", "none",
+            "-monitor", "none", "-serial", "stdio", "-kernel", "/usr/lib/ipxe/ipxe.lkrn",
+            "-initrd", str(script_file),
+            "-netdev", "tap,id=n,ifname=board,script=no,downscript=no",
+            "-device", f"virtio-net-pci,netdev=n,mac={MAC},romfile=",
+        )), on_line=self.console.append)
+        self.console: list[str]
+        board.startService()
+        self.addCleanup(board.stopService)
+        return board
+
+    def setUp(self) -> None:
+        self.console: list[str] = []
+
+    async def _booted(self, platform: LivePlatform) -> Any:
+        tables = json.loads(await platform.ok("node", "show", "--all", "--json"))
+        return [row for row in tables["free"] if row["booted"] == "yes"]
+
+    async def test_it_is_registered_boots_and_outlives_the_server(self) -> None:
+        """DHCP registers it, it boots; a restarted or killed server leaves it running."""
+        platform = await self._platform()
+        await self._power_on(platform)
+        (row,) = await platform.until(lambda: self._booted(platform), "the node booted", 120)
+        self.assertEqual((row["name"], row["type"]), (NAME, "physical"))
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        self.assertIn(
+            f"new node name={NAME} model=pc-x86-64 mac={MAC} ip={row['ip']}", events
+        )
+        await platform.ok("node", "run", NAME, "--", "echo mark > /root/mark; echo k > /persist/k")
+
+        for number in (signal.SIGUSR2, signal.SIGKILL):
+            await platform.stop(number)
+            await platform.start()
+            (row,) = await self._booted(platform)  # it stayed booted
+
+            async def answers() -> bool:
+                ran = await platform.walt("node", "run", NAME, "--", "cat /root/mark /persist/k")
+                return ran.stdout == b"mark\nk\n"
+
+            await platform.until(answers, f"the same node after signal {number}", 90)
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        self.assertNotIn("is down", events)
+
+        await platform.ok("node", "reboot", NAME)
+        await platform.until(lambda: self._booted(platform), "booted again", 120)
+        after = await platform.ok("node", "run", NAME, "--", "ls /root/mark; cat /persist/k; true")
+        self.assertEqual(after, "k\n")
+        self.assertEqual(await platform.stop(), 0)
+        names = await platform.runner.run(["ip", "-n", platform.namespace, "-br", "link"])
+        self.assertNotIn(b"walt-net", names.stdout)
+
+    async def test_boot_by_tftp_when_http_is_not_there(self) -> None:
+        """The scripts fall back to TFTP for themselves, the kernel and the initrd."""
+        platform = await self._platform("")
+        platform.config.write_text(
+            platform.config.read_text().replace("host-port: 0", "host-port: 0\n    port: 8081")
+        )
+        await platform.stop()
+        await platform.start()
+        await self._power_on(platform)
+        await platform.until(lambda: self._booted(platform), "the node booted by TFTP", 180)
