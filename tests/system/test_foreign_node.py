@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -39,7 +40,7 @@ class ForeignNodeTests(TestCase):
         await platform.start()
         return platform
 
-    async def _power_on(self, platform: LivePlatform) -> ChildService:
+    async def _power_on(self, platform: LivePlatform, *options: str) -> ChildService:
         ip = ["ip", "-n", platform.namespace]
         await platform.runner.run([*ip, "tuntap", "add", "dev", "board", "mode", "tap"])
         await platform.runner.run([*ip, "link", "set", "board", "master", "walt-net", "up"])
@@ -48,13 +49,12 @@ class ForeignNodeTests(TestCase):
         board = ChildService(platform.reactor, Launcher(), ChildSpec("board", (
             "nsenter", f"--net=/run/netns/{platform.namespace}", "--", "qemu-system-x86_64",
             "-nodefaults", "-machine", "pc,graphics=off,accel=tcg", "-cpu", "max", "-m", "512",
-            "-smbios", "type=1,manufacturer=QEMU", "-display", "none", "-vga", "none",
-            "-monitor", "none", "-serial", "stdio", "-kernel", "/usr/lib/ipxe/ipxe.lkrn",
+            *(options or ("-smbios", "type=1,manufacturer=QEMU")),
+            "-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio", "-kernel", "/usr/lib/ipxe/ipxe.lkrn",
             "-initrd", str(script_file),
             "-netdev", "tap,id=n,ifname=board,script=no,downscript=no",
             "-device", f"virtio-net-pci,netdev=n,mac={MAC},romfile=",
         )), on_line=self.console.append)
-        self.console: list[str]
         board.startService()
         self.addCleanup(board.stopService)
         return board
@@ -99,13 +99,36 @@ class ForeignNodeTests(TestCase):
         names = await platform.runner.run(["ip", "-n", platform.namespace, "-br", "link"])
         self.assertNotIn(b"walt-net", names.stdout)
 
-    async def test_boot_by_tftp_when_http_is_not_there(self) -> None:
-        """The scripts fall back to TFTP for themselves, the kernel and the initrd."""
+    async def test_a_board_without_http_and_with_a_wrong_clock(self) -> None:
+        """Everything falls back to TFTP; a physical node takes the server's time."""
         platform = await self._platform("")
         platform.config.write_text(
             platform.config.read_text().replace("host-port: 0", "host-port: 0\n    port: 8081")
         )
         await platform.stop()
         await platform.start()
-        await self._power_on(platform)
+        await self._power_on(
+            platform, "-smbios", "type=1,manufacturer=Board", "-rtc", "base=2020-01-01"
+        )
         await platform.until(lambda: self._booted(platform), "the node booted by TFTP", 180)
+        told = await platform.ok("node", "run", NAME, "--", "date +%s")
+        self.assertLess(abs(int(told) - time.time()), 60)
+
+    async def test_without_grace_nodes_reboot_when_the_server_goes(self) -> None:
+        """boot.reconnect-grace: 0 is the original's behaviour: no server, no run."""
+        platform = await self._platform("boot:\n  reconnect-grace: 0\n")
+        await self._power_on(platform)
+        await platform.until(lambda: self._booted(platform), "the node booted", 120)
+        await platform.ok("node", "run", NAME, "--", "echo mark > /root/mark")
+        await platform.stop(signal.SIGKILL)
+        await platform.start()
+        await platform.until(
+            lambda: self._down(platform), "the server noticed the loss of the node", 60
+        )
+        await platform.until(lambda: self._booted(platform), "booted again", 150)
+        after = await platform.ok("node", "run", NAME, "--", "ls /root/mark; true")
+        self.assertEqual(after, "")
+
+    async def _down(self, platform: LivePlatform) -> bool:
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        return f"node {NAME} is down (cause: unknown, note: server-detected" in events

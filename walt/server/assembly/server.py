@@ -204,6 +204,11 @@ class WaltServer(Service):
 
     def _open_listeners(self, core: Core, host_http: socket.socket | None) -> None:
         config = self._config
+        if config.remote_clients == "open":
+            _log.warn(
+                "security.remote-clients is `open`: whoever reaches ports 12345 and 12347 may"
+                " do anything on this platform"
+            )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
         open_all(
