@@ -32,9 +32,10 @@ class WaltCommand(amp.Command):
     side = ""
     since = "11.0"
     # AMP sends the code of the first class that matches: the base class comes last.
-    errors = {
-        error: code.encode() for code, error in ERRORS.items() if error is not WaltError
-    } | {WaltError: WaltError.code.encode()}
+    errors: dict[type[Exception], bytes] = {
+        error: error.code.encode()
+        for error in sorted(ERRORS.values(), key=lambda error: error is WaltError)
+    }
 
     @classmethod
     def parseArguments(cls, box: Any, protocol: Any) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _print_lines(stream: Stream, formatted: Formatter) -> int:
                     write(formatted(loads(b"[" + b",".join(lines) + b"]")))
                     sys.stdout.flush()
                 elif kind == frames.MESSAGE:
-                    print(payload.decode(errors="replace"), file=sys.stderr)
+                    sys.stderr.write(payload.decode(errors="replace"))
                 elif kind == frames.RESULT:
                     return result_status(payload)
     except KeyboardInterrupt:

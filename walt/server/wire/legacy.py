@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -87,6 +88,10 @@ class LegacyProtocol(Protocol):
             return
 
         async def work() -> Any:
+            try:
+                signature(method).bind(*args, **kwargs)
+            except TypeError as error:
+                raise Invalid(f"{name}: {error}") from None
             return await method(*args, **kwargs)
 
         self._call = Deferred.fromCoroutine(work())
@@ -102,8 +107,6 @@ class LegacyProtocol(Protocol):
             return  # the peer is gone
         if failure.check(WaltError):
             self._answer_error(str(failure.value)[:1000])
-        elif failure.check(TypeError):
-            self._answer_error("wrong arguments for this method")
         else:
             _log.failure("legacy call failed", failure)
             self._answer_error("internal error; see the log of the server")
