@@ -6,82 +6,103 @@ import ast
 import json
 import os
 import select
-import sys
 
 from walt.client import terminal
-from walt.client.session import Stream
+from walt.client.errors import Failure
+from walt.client.stream import Stream, result_status, write_all
 from walt.common import frames
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    import socket
+
+    from walt.client.session import Session
 
 CLEARING = (b"\x1bc", b"\x1b[2J")
 CTRL_A = b"\x01"
+RESET = b"\x1bc"
+HOME_AND_CLEAR = b"\x1b[H\x1b[2J"
 
 
-def attach(session, node):
+def attach(session: Session, node: str) -> int:
     """Relay between the console and our terminal (or pipes) until ctrl-a d or end of input."""
-    stream = Stream(
-        "REQ_DUMP_LOGS",
-        {"realtime": True, "issuers": node, "streams": "^virtualconsole$"},
-    )
+    session.without_indicator()
     if not terminal.both_terminals():
-        _relay(session, stream, node)
-        return
+        return _relay(session, node)
     print(f"You are going to be attached to the console of {node}; only new output shows.")
     print("Type ctrl-a d to leave, ctrl-a a to send ctrl-a.")
-    input("Press Enter to go on, or ctrl-C to give up. ")
+    print("See `walt help show node-console`.")
+    if terminal.ask("Press Enter to go on, or ctrl-C to give up. ") is None:
+        return 1
     try:
         with terminal.RawMode():
-            os.write(1, b"\x1b[H\x1b[2J")
-            _relay(session, stream, node)
+            write_all(1, HOME_AND_CLEAR)
+            return _relay(session, node)
     finally:
-        os.write(1, b"\x1bc")
+        write_all(1, RESET)
         print("Disconnected from the console.")
 
 
-def _relay(session, stream, node):
-    keys, pending = Keys(), b""
+def _relay(session: Session, node: str) -> int:
+    stream = Stream(
+        "REQ_DUMP_LOGS", {"realtime": True, "issuers": node, "streams": "^virtualconsole$"}
+    )
+    keys, screen = Keys(), Screen()
     while True:
-        ready, _, _ = select.select([stream.socket, 0], [], [])
+        readers: list[socket.socket | int] = [stream.socket, 0]
+        ready, _, _ = select.select(readers, [], [])
         if stream.socket in ready:
             received = stream.received()
             if received is None:
-                return
+                raise Failure("the connection to the server was lost")
             for kind, payload in received:
                 if kind == frames.DATA:
-                    *lines, pending = (pending + payload).split(b"\n")
-                    for line in lines:
-                        _show(line)
+                    write_all(1, screen.shown(payload))
+                elif kind == frames.MESSAGE:
+                    write_all(2, payload)
                 elif kind == frames.RESULT:
-                    _ended(payload)
-                    return
+                    return result_status(payload)
         if 0 in ready:
             data = os.read(0, 4096)
             to_send = keys.typed(data) if data else None
             if to_send is None:
-                return
+                return 0
             if to_send:
                 session.call("cs.nodes.console_input", node=node, data=to_send)
 
 
-def _show(line):
-    chunk = ast.literal_eval(json.loads(line)[3])
+class Screen:
+    """Turns the log lines of a console into its bytes, without what clears a terminal."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def shown(self, payload: bytes) -> bytes:
+        """Return the console's bytes held by the lines that `payload` completes."""
+        *lines, self._pending = (self._pending + payload).split(b"\n")
+        return b"".join(_console_bytes(line) for line in lines)
+
+
+def _console_bytes(line: bytes) -> bytes:
+    text = json.loads(line)[3]
+    try:
+        chunk = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        chunk = None
+    if not isinstance(chunk, bytes):
+        chunk = text.encode(errors="replace") + b"\r\n"
     for sequence in CLEARING:
         chunk = chunk.replace(sequence, b"")
-    os.write(1, chunk)
-
-
-def _ended(payload):
-    error = json.loads(payload).get("error")
-    if error:
-        print(error, file=sys.stderr)
+    return chunk
 
 
 class Keys:
     """Recognises ctrl-a commands, when keys come alone (typed, not pasted)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._escaped = False
 
-    def typed(self, data):
+    def typed(self, data: bytes) -> bytes | None:
         """Return the bytes to send, or None to quit."""
         if not self._escaped:
             self._escaped = data == CTRL_A

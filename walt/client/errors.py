@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Failure(Exception):
-    """A failure to show on stderr; `status` is the exit status."""
+    """A failure to show on stderr (nothing when empty); `status` is the exit status."""
 
     def __init__(self, text: str, status: int = 1) -> None:
         super().__init__(text)
@@ -13,6 +13,10 @@ class Failure(Exception):
 
 class UsageError(Exception):
     """A mistake in the command line; shown on stdout, followed by help. Exit status 2."""
+
+
+class HelpWanted(Exception):
+    """`-h` or `--help` among the switches: help on stdout, exit status 0."""
 
 
 class Refused(Failure):

@@ -7,19 +7,29 @@ when it starts with a dash (`--history -5m:`), abbreviations do not exist, and
 
 from __future__ import annotations
 
-from walt.client.errors import UsageError
+from walt.client.errors import HelpWanted, UsageError
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    Kind = type[str] | type[int] | tuple[str, ...]
+
+HELP = ("-h", "--help")
 
 
 class Switch:
     """One switch; without `metavar` it takes no value.
 
-    `kind` is str, int, or a tuple of accepted words; `excludes` names other
-    switches; `default` is the value when it is absent.
+    `kind` is str, int, or a tuple of accepted words in capitals; `excludes`
+    names other switches; `default` is the value when it is absent.
     """
 
     def __init__(
-        self, name, help, *, aliases=(), metavar=None, kind=str, default=None, excludes=()
-    ):
+        self, name: str, help: str, *, aliases: Iterable[str] = (), metavar: str | None = None,
+        kind: Kind = str, default: Any = None, excludes: Iterable[str] = (),
+    ) -> None:
         self.name = name
         self.help = help
         self.aliases = tuple(aliases)
@@ -29,11 +39,11 @@ class Switch:
         self.excludes = tuple(excludes)
 
     @property
-    def key(self):
+    def key(self) -> str:
         """The name of its value in a command's options."""
         return self.name.lstrip("-").replace("-", "_")
 
-    def parse(self, text):
+    def parse(self, text: str) -> Any:
         """Return the value of `text`, or raise UsageError."""
         if self.kind is int:
             try:
@@ -41,23 +51,41 @@ class Switch:
             except ValueError:
                 raise UsageError(f"{self.name} expects a whole number, not {text!r}") from None
         if isinstance(self.kind, tuple):
-            for word in self.kind:
-                if text.upper() == word:
-                    return word
+            if text.upper() in self.kind:
+                return text.upper()
             raise UsageError(f"{self.name} expects one of {', '.join(self.kind)}, not {text!r}")
+        return text
+
+    def shown(self) -> str:
+        """Return its line in the help of a subcommand."""
+        text = ", ".join((*self.aliases, self.name))
+        if self.metavar:
+            if isinstance(self.kind, tuple):
+                kind = "{" + ", ".join(self.kind) + "}"
+            else:
+                kind = self.kind.__name__
+            text += f" {self.metavar}:{kind}"
+        text += f"    {self.help}"
+        if self.metavar and self.default not in (None, "", 0):
+            text += f"; the default is {self.default}"
+        if self.excludes:
+            text += f"; excludes {', '.join(self.excludes)}"
         return text
 
 
 class Arg:
     """One positional argument; optional when it has a default, last if variadic."""
 
-    def __init__(self, name, *, default=None, optional=False, variadic=False):
+    def __init__(
+        self, name: str, *, default: str | None = None, optional: bool = False,
+        variadic: bool = False,
+    ) -> None:
         self.name = name
         self.default = default
         self.optional = optional or default is not None
         self.variadic = variadic
 
-    def shown(self):
+    def shown(self) -> str:
         """Return its form in a usage line."""
         if self.variadic:
             return f"{self.name}..."
@@ -65,64 +93,48 @@ class Arg:
 
 
 class Command:
-    """One subcommand: `run(**arguments, **options)` returns the exit status or None."""
+    """One subcommand: `run(**arguments, **options)` returns the exit status or None.
 
-    def __init__(self, run, help, *, args=(), switches=(), usage=None):
+    `usage` replaces the usage line where one line cannot tell the forms.
+    """
+
+    def __init__(
+        self, run: Callable[..., int | None], help: str, *, args: Iterable[Arg] = (),
+        switches: Iterable[Switch] = (), usage: Iterable[str] | None = None,
+    ) -> None:
         self.run = run
         self.help = help
         self.args = tuple(args)
         self.switches = tuple(switches)
         self.usage = usage
 
-    def parse(self, words):
-        """Return the values of arguments and switches, or raise UsageError."""
+    def parse(self, given_words: Iterable[str]) -> dict[str, Any]:
+        """Return the values of arguments and switches; raises UsageError or HelpWanted."""
         table = {
             name: switch for switch in self.switches for name in (switch.name, *switch.aliases)
         }
-        positional, given = [], {}
-        words = list(words)
+        positional: list[str] = []
+        given: dict[Switch, Any] = {}
+        words = list(given_words)
         while words:
             word = words.pop(0)
             if word == "--":
                 positional += words
                 break
+            if word in HELP:
+                raise HelpWanted
             if word.startswith("-") and word != "-":
-                self._switch(word, words, table, given)
+                _read_switch(word, words, table, given)
             else:
                 positional.append(word)
-        self._check_excludes(given)
+        _check_excludes(given)
         values = {switch.key: switch.default for switch in self.switches}
         values.update({switch.key: value for switch, value in given.items()})
         values.update(self._positional(positional))
         return values
 
-    def _switch(self, word, words, table, given):
-        name, equals, value = word.partition("=")
-        switch = table.get(name)
-        if switch is None:
-            raise UsageError(f"unknown switch {name}")
-        if switch in given:
-            raise UsageError(f"switch {name} may be given only once")
-        if switch.metavar is None:
-            if equals:
-                raise UsageError(f"switch {name} takes no value")
-            given[switch] = True
-            return
-        if not equals:
-            if not words:
-                raise UsageError(f"switch {name} needs a value")
-            value = words.pop(0)
-        given[switch] = switch.parse(value)
-
-    def _check_excludes(self, given):
-        names = {switch.name for switch in given}
-        for switch in given:
-            for other in switch.excludes:
-                if other in names:
-                    raise UsageError(f"{switch.name} and {other} exclude each other")
-
-    def _positional(self, words):
-        values = {}
+    def _positional(self, words: list[str]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
         words = list(words)
         for arg in self.args:
             if arg.variadic:
@@ -139,31 +151,47 @@ class Command:
         return values
 
 
-def subcommand_help(category, name, command):
+def _read_switch(
+    word: str, words: list[str], table: dict[str, Switch], given: dict[Switch, Any]
+) -> None:
+    name, equals, value = word.partition("=")
+    switch = table.get(name)
+    if switch is None:
+        raise UsageError(
+            f"unknown switch {name} (words for another program go after --)"
+        )
+    if switch in given:
+        raise UsageError(f"switch {name} may be given only once")
+    if switch.metavar is None:
+        if equals:
+            raise UsageError(f"switch {name} takes no value")
+        given[switch] = True
+        return
+    if not equals:
+        if not words:
+            raise UsageError(f"switch {name} needs a value")
+        value = words.pop(0)
+    given[switch] = switch.parse(value)
+
+
+def _check_excludes(given: dict[Switch, Any]) -> None:
+    names = {switch.name for switch in given}
+    for switch in given:
+        for other in switch.excludes:
+            if other in names:
+                raise UsageError(f"{switch.name} and {other} exclude each other")
+
+
+def subcommand_help(category: str, name: str, command: Command) -> str:
     """Return the help of one subcommand."""
     if command.usage is not None:
-        lines = [command.help, "", "Usage:", *("    " + line for line in command.usage)]
+        usage = list(command.usage)
     else:
         args = "".join(" " + arg.shown() for arg in command.args)
-        lines = [command.help, "", "Usage:", f"    walt {category} {name} [SWITCHES]{args}"]
+        usage = [f"walt {category} {name} [SWITCHES]{args}"]
+    lines = [command.help, "", "Usage:", *("    " + line for line in usage)]
     lines += ["", "Meta-switches:", "    -h, --help    Prints this help message and quits"]
     if command.switches:
-        lines += ["", "Switches:"]
-        for switch in sorted(command.switches, key=lambda one: one.name):
-            lines.append("    " + _switch_help(switch))
+        ordered = sorted(command.switches, key=lambda one: one.name)
+        lines += ["", "Switches:", *("    " + switch.shown() for switch in ordered)]
     return "\n".join(lines)
-
-
-def _switch_help(switch):
-    text = ", ".join((*switch.aliases, switch.name))
-    if switch.metavar:
-        kind = switch.kind.__name__ if isinstance(switch.kind, type) else (
-            "{" + ", ".join(switch.kind) + "}"
-        )
-        text += f" {switch.metavar}:{kind}"
-    text += f"    {switch.help}"
-    if switch.metavar and switch.default not in (None, "", 0):
-        text += f"; the default is {switch.default}"
-    if switch.excludes:
-        text += f"; excludes {', '.join(switch.excludes)}"
-    return text

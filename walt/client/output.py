@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def print_json(value):
+def print_json(value: object) -> None:
     """Print a value as JSON, sorted and indented."""
     import json
 

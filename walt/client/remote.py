@@ -2,120 +2,147 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
-import signal
 import sys
 
 from walt.client import terminal
-from walt.client.session import Stream, result_status
+from walt.client.errors import Failure, Refused
+from walt.client.stream import Stream, input_open, result_status, wake_up_pipe, write_all
 from walt.common import frames
 
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    import socket
+
 REQUEST = "REQ_NODE_CMD"
+AT_ONCE = 100  # nodes that run a command at the same time
+LOST = "the connection to the server was lost"
 
 
-def one(node, command, with_terminal):
+def one(node: str, command: str, with_terminal: bool) -> int:
     """Run a command on one node with our input and output; return its exit status."""
-    on_terminal = with_terminal and terminal.both_terminals()
     parameters = {"node": node, "command": command, "node_terminal": with_terminal}
-    if on_terminal:
-        rows, columns = terminal.window()
-        parameters["terminal"] = {
-            "term": os.environ.get("TERM") or "xterm", "rows": rows, "columns": columns,
-        }
+    if not (with_terminal and terminal.both_terminals()):
+        return relay(Stream(REQUEST, parameters))
+    import signal
+
+    rows, columns = terminal.window()
+    parameters["terminal"] = {
+        "term": os.environ.get("TERM") or "xterm", "rows": rows, "columns": columns,
+    }
+    resized = wake_up_pipe()
+    signal.signal(signal.SIGWINCH, lambda number, frame: None)
     stream = Stream(REQUEST, parameters)
-    if not on_terminal:
-        return _relay(stream)
-    import json
-
-    def resized(number, frame):
-        rows, columns = terminal.window()
-        stream.send(frames.WINDOW, json.dumps({"rows": rows, "columns": columns}).encode())
-
-    signal.signal(signal.SIGWINCH, resized)
     with terminal.RawMode():
-        return _relay(stream)
+        return relay(stream, resized)
 
 
-def _relay(stream):
-    inputs = [stream.socket, 0]
+def relay(stream: Stream, resized: socket.socket | None = None) -> int:
+    """Carry input and output until the remote side ends; return the exit status.
+
+    Nothing is read from our input while the server is late, and its output is
+    always read: neither side can block the other.
+    """
+    has_input = input_open()
+    if not has_input:
+        stream.send(frames.END)
     while True:
-        ready, _, _ = select.select(inputs, [], [])
+        readers: list[socket.socket | int] = [stream.socket]
+        if has_input and not stream.late:
+            readers.append(0)
+        if resized is not None:
+            readers.append(resized)
+        ready, writable, _ = select.select(readers, [stream.socket] if stream.late else [], [])
+        if writable:
+            stream.flush()
+        if resized is not None and resized in ready:
+            resized.recv(4096)
+            rows, columns = terminal.window()
+            stream.send(frames.WINDOW, json.dumps({"rows": rows, "columns": columns}).encode())
         if stream.socket in ready:
-            received = stream.received()
-            if received is None:
-                print("The connection to the server was lost.", file=sys.stderr)
-                return 1
-            for kind, payload in received:
-                if kind == frames.DATA:
-                    _write(1, payload)
-                elif kind == frames.MESSAGE:
-                    _write(2, payload)
-                elif kind == frames.RESULT:
-                    return result_status(payload)
+            status = _output(stream)
+            if status is not None:
+                return status
         if 0 in ready:
             data = os.read(0, 1 << 16)
             if data:
                 stream.send(frames.DATA, data)
             else:
-                inputs.remove(0)
+                has_input = False
                 stream.send(frames.END)
 
 
-def _write(descriptor, data):
-    while data:
-        data = data[os.write(descriptor, data):]
+def _output(stream: Stream) -> int | None:
+    received = stream.received()
+    if received is None:
+        raise Failure(LOST)
+    for kind, payload in received:
+        if kind == frames.DATA:
+            write_all(1, payload)
+        elif kind == frames.MESSAGE:
+            write_all(2, payload)
+        elif kind == frames.RESULT:
+            return result_status(payload)
+    return None
 
 
-def several(names, command):
+class _Run:
+    """One node's part of a command run on several."""
+
+    def __init__(self, node: str, command: str) -> None:
+        self.node = node
+        self.status: int | None = None
+        self.pieces: list[tuple[int, bytes]] = []
+        self.stream = Stream(REQUEST, {"node": node, "command": command})
+        self.stream.send(frames.END)
+
+    def advance(self) -> None:
+        """Keep what the node printed; `status` is set at its end."""
+        try:
+            received = self.stream.received()
+            if received is None:
+                raise Failure(LOST)
+            for kind, payload in received:
+                if kind == frames.RESULT:
+                    self.status = result_status(payload)
+                else:
+                    self.pieces.append((2 if kind == frames.MESSAGE else 1, payload))
+        except (Failure, Refused) as error:
+            self.pieces.append((2, f"{error}\n".encode()))
+            self.status = 1
+        if self.status is not None:
+            self.stream.close()
+
+    def show(self) -> None:
+        """Print what the node printed."""
+        if sys.stderr.isatty():
+            sys.stdout.flush()
+            print(terminal.bold(f"-- {self.node} --", sys.stderr), file=sys.stderr, flush=True)
+        for descriptor, data in self.pieces:
+            write_all(descriptor, data)
+
+
+def several(names: list[str], command: str) -> int:
     """Run a command on several nodes at once; print outputs whole, in the order given.
 
     Standard input is not forwarded. Returns 0 when it succeeded everywhere, else 1.
     """
-    streams = {}
-    for name in names:
-        stream = Stream(REQUEST, {"node": name, "command": command})
-        stream.send(frames.END)
-        streams[stream.socket] = (name, stream)
-    done, statuses, output = {}, {}, {name: [] for name in names}
-    order = list(names)
-    while streams:
-        ready, _, _ = select.select(list(streams), [], [])
-        for sock in ready:
-            name, stream = streams[sock]
-            received = stream.received()
-            if received is None:
-                statuses[name] = 1
-                output[name].append((2, b"The connection to the server was lost.\n"))
-                del streams[sock]
-                continue
-            for kind, payload in received:
-                if kind == frames.DATA:
-                    output[name].append((1, payload))
-                elif kind == frames.MESSAGE:
-                    output[name].append((2, payload))
-                elif kind == frames.RESULT:
-                    statuses[name] = _status(payload, output[name])
-                    del streams[sock]
-        done = {name for name in order if name in statuses}
-        while order and order[0] in done:
-            _print(order[0], output.pop(order.pop(0)))
-    return 1 if any(statuses.values()) else 0
-
-
-def _status(payload, output):
-    from walt.client.errors import Refused
-
-    try:
-        return result_status(payload)
-    except Refused as error:
-        output.append((2, f"{error}\n".encode()))
-        return 1
-
-
-def _print(name, pieces):
-    if sys.stderr.isatty():
-        print(terminal.bold(f"-- {name} --"), file=sys.stderr)
-        sys.stderr.flush()
-    for descriptor, data in pieces:
-        _write(descriptor, data)
+    waiting = list(names)
+    running: dict[socket.socket, _Run] = {}
+    to_show: list[_Run] = []
+    failed = False
+    while waiting or running:
+        while waiting and len(running) < AT_ONCE:
+            run = _Run(waiting.pop(0), command)
+            running[run.stream.socket] = run
+            to_show.append(run)
+        for sock in select.select(list(running), [], [])[0]:
+            running[sock].advance()
+            if running[sock].status is not None:
+                failed = failed or running[sock].status != 0
+                del running[sock]
+        while to_show and to_show[0].status is not None:
+            to_show.pop(0).show()
+    return 1 if failed else 0

@@ -10,7 +10,7 @@ from walt.common.ports import RPC, STREAMS
 LOCAL_SOCKET = "/run/walt/rpc.sock"
 
 
-def server_address():
+def server_address() -> tuple[str, str]:
     """Return ("unix", path) or ("tcp", host), from the environment, the file, or this machine."""
     named = os.environ.get("WALT_SERVER") or configured().get("walt.server")
     if not named or named in ("localhost", "127.0.0.1"):
@@ -20,13 +20,13 @@ def server_address():
     return "tcp", named
 
 
-def rpc_target():
+def rpc_target() -> str | tuple[str, int]:
     """Return what to connect to for calls: a path, or (host, port)."""
     kind, where = server_address()
     return where if kind == "unix" else (where, RPC)
 
 
-def stream_target():
+def stream_target() -> str | tuple[str, int]:
     """Return what to connect to for streams: a path beside the RPC's, or (host, port)."""
     kind, where = server_address()
     if kind == "unix":
@@ -34,7 +34,7 @@ def stream_target():
     return (where, STREAMS)
 
 
-def username():
+def username() -> str:
     """Return the WalT user: environment, configuration file, else the account."""
     named = os.environ.get("WALT_USERNAME") or configured().get("walt.username")
     if named:
@@ -47,7 +47,7 @@ def username():
         raise Failure("this account has no name; set WALT_USERNAME") from None
 
 
-def configured():
+def configured() -> dict[str, str]:
     """Return the values of ~/.walt/config as {"walt.server": …}; empty without file."""
     path = os.path.join(os.path.expanduser("~"), ".walt", "config")
     try:
@@ -59,9 +59,10 @@ def configured():
         raise Failure(f"cannot read {path}: {error}") from None
 
 
-def parse(text):
+def parse(text: str) -> dict[str, str]:
     """Read the two levels of scalars and comments that WalT itself writes."""
-    values, group = {}, ""
+    values: dict[str, str] = {}
+    group = ""
     for line in text.splitlines():
         stripped = line.split(" #", 1)[0].rstrip()
         if not stripped.strip() or stripped.lstrip().startswith("#"):

@@ -6,41 +6,67 @@ import os
 import select
 import sys
 
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    import socket
+    from typing import Any, TextIO
+
 WHEEL = "\\|/-"
 DEFAULT_LABEL = "Server is working"
 
 
-def both_terminals():
+def both_terminals() -> bool:
     """Tell whether a person is at both ends."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def bold(text):
-    """Return a title: bold on a terminal that wants colours."""
-    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+def bold(text: str, stream: TextIO | None = None) -> str:
+    """Return a title: bold when `stream` (stdout) is a terminal that wants colours."""
+    if (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR"):
         return f"\033[1m{text}\033[0m"
     return text
 
 
-def print_block(title, table, footnote=None):
+def print_block(title: str, table: str, footnote: str | None = None) -> None:
     """Print a titled table (spec user-surface §1.3)."""
     print(f"\n{bold(title)}\n\n{table}\n")
     if footnote:
         print(footnote)
 
 
-def confirm(question="Are you sure?"):
+def read_line() -> str | None:
+    """Return one line of standard input, None at its end.
+
+    Read byte by byte: what follows belongs to the program run on a node.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            return line.decode(errors="replace") if line else None
+        line += byte
+    return line[:-1].decode(errors="replace")
+
+
+def ask(question: str) -> str | None:
+    """Print a question and return the answer, None at the end of input."""
+    sys.stderr.flush()
+    sys.stdout.write(question)
+    sys.stdout.flush()
+    answer = read_line()
+    if answer is None:
+        print()
+    return answer
+
+
+def confirm(question: str = "Are you sure?") -> bool:
     """Ask until `y` or `n`; the end of input means no."""
     while True:
-        try:
-            answer = input(f"{question} (y/n): ")
-        except EOFError:
-            print()
-            answer = "n"
+        answer = ask(f"{question} (y/n): ")
         if answer == "y":
             print("OK.")
             return True
-        if answer == "n":
+        if answer is None or answer == "n":
             print("Aborted.")
             return False
 
@@ -48,10 +74,10 @@ def confirm(question="Are you sure?"):
 class Terminal:
     """Makes the busy indicators of a session; nothing without a terminal."""
 
-    def __init__(self, label=DEFAULT_LABEL):
+    def __init__(self, label: str = DEFAULT_LABEL) -> None:
         self._label = label
 
-    def busy(self):
+    def busy(self) -> Busy | None:
         """Return an indicator for one call, None without terminal."""
         return Busy(self._label) if both_terminals() else None
 
@@ -59,25 +85,26 @@ class Terminal:
 class Busy:
     """A line `<label>... <wheel>`, redrawn every 0.1 s, erased before any other output."""
 
-    def __init__(self, label):
+    def __init__(self, label: str) -> None:
         self._default = self._text = label
         self._turn = 0
         self._width = 0
 
-    def label(self, text):
+    def label(self, text: str) -> None:
         """Show another label; empty: the default one."""
         self._text = text or self._default
 
-    def wait(self, sock):
+    def wait(self, sock: socket.socket) -> None:
         """Turn the wheel until the socket has something to read."""
         while not select.select([sock], [], [], 0.1)[0]:
             line = f"{self._text}... {WHEEL[self._turn % 4]}"
+            line = line[:max(10, window()[1] - 1)]  # a wrapped line could not be erased
             self._turn += 1
             sys.stdout.write("\r" + line.ljust(self._width))
             sys.stdout.flush()
             self._width = len(line)
 
-    def erase(self):
+    def erase(self) -> None:
         """Remove the line."""
         if self._width:
             sys.stdout.write("\r" + " " * self._width + "\r")
@@ -88,26 +115,46 @@ class Busy:
 class RawMode:
     """Every key goes to the remote side; the terminal is restored whatever happens."""
 
-    def __enter__(self):
+    def __enter__(self) -> RawMode:
+        import signal
         import termios
         import tty
 
         self._saved = termios.tcgetattr(0)
+        self._handlers = {
+            number: signal.signal(number, _ended) for number in (signal.SIGTERM, signal.SIGHUP)
+        }
         tty.setraw(0)
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: Any) -> None:
+        import signal
         import termios
 
         termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
 
-def window():
+def _ended(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def window() -> tuple[int, int]:
     """Return (rows, columns) of the terminal."""
     try:
         size = os.get_terminal_size(1)
     except OSError:
         return 24, 80
-    return max(1, size.lines), max(1, size.columns)
+    return size.lines or 24, size.columns or 80
 
 
+def forget_output() -> None:
+    """End without a message when the reader of our output went away (Q-06)."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -28,9 +28,9 @@ class Text(amp.Argument):
         try:
             text = inString.decode()
         except UnicodeDecodeError:
-            raise Invalid("a text argument is not valid UTF-8") from None
+            raise Invalid("not valid UTF-8") from None
         if len(text) > self.limit or "\0" in text:
-            raise Invalid(f"a text argument holds a NUL or more than {self.limit} characters")
+            raise Invalid(f"a NUL, or more than {self.limit} characters")
         return text
 
     def toString(self, inObject: str) -> bytes:
@@ -44,7 +44,7 @@ class Json(amp.Argument):
         try:
             return json.loads(inString)
         except (ValueError, RecursionError):
-            raise Invalid("an argument is not valid JSON") from None
+            raise Invalid("not valid JSON") from None
 
     def toString(self, inObject: Any) -> bytes:
         return json.dumps(inObject, separators=(",", ":")).encode()
@@ -59,7 +59,7 @@ class Names(Json):
             not isinstance(value, list) or len(value) > 10_000
             or not all(isinstance(one, str) and len(one) <= 4096 for one in value)
         ):
-            raise Invalid("an argument must be a list of texts")
+            raise Invalid("it must be a list of texts")
         return value
 
 

@@ -16,10 +16,9 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from walt.common import ampbox
-from walt.common.errors import ERRORS, InternalError, LimitExceeded, WaltError
+from walt.common.errors import ERRORS, InternalError, Invalid, LimitExceeded, WaltError
 
 _log = Logger()
-
 
 
 class WaltCommand(amp.Command):
@@ -32,7 +31,27 @@ class WaltCommand(amp.Command):
 
     side = ""
     since = "11.0"
-    errors = {error: code.encode() for code, error in ERRORS.items()}
+    # AMP sends the code of the first class that matches: the base class comes last.
+    errors: dict[type[Exception], bytes] = {
+        error: error.code.encode()
+        for error in sorted(ERRORS.values(), key=lambda error: error is WaltError)
+    }
+
+    @classmethod
+    def parseArguments(cls, box: Any, protocol: Any) -> dict[str, Any]:
+        """Return the values of a call's arguments. Raises Invalid, naming the wrong one."""
+        values: dict[str, Any] = {}
+        strings = dict(box)
+        for name, argument in cls.arguments:
+            try:
+                argument.fromBox(name, strings, values, protocol)
+            except KeyError:
+                raise Invalid(f"argument {name.decode()} is missing") from None
+            except (ValueError, TypeError):
+                raise Invalid(f"argument {name.decode()} has a wrong type") from None
+            except Invalid as error:
+                raise Invalid(f"argument {name.decode()}: {error}") from None
+        return values
 
 
 class ApiProtocol(amp.AMP):
@@ -45,6 +64,7 @@ class ApiProtocol(amp.AMP):
 
     max_box = ampbox.MAX_WHOLE_VALUE
     _box_size = 0
+    _refused = False
 
     def sendBox(self, box: Any) -> None:
         """Write a box, long values split."""
@@ -66,11 +86,14 @@ class ApiProtocol(amp.AMP):
     def _count(self, size: int) -> None:
         self._box_size += size + 2
         if self._box_size > self.max_box and self.transport is not None:
+            self._refused = True
             ITCPTransport(self.transport).abortConnection()
 
     def ampBoxReceived(self, box: Any) -> None:
         """Join the pieces of long values, then dispatch."""
         self._box_size = 0
+        if self._refused:
+            return
         if any(b"+" in key for key in box):
             for key in [key for key in box if key + b"+1" in box]:
                 whole = ampbox.join_value(key, box)

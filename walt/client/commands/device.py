@@ -7,10 +7,14 @@ from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block
 from walt.common.tables import render_table, without_empty_columns
 
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
 COLUMNS = ["name", "ip", "mac", "type", "netsetup"]
 
 
-def show(json):
+def show(json: bool) -> None:
     """Print every device."""
     tables = Session(Terminal()).json("cs.devices.show", "tables")
     if json:
@@ -18,19 +22,15 @@ def show(json):
 
         print_json(tables)
         return
-    _print(
-        "The network has the following devices:", tables["known"],
-        "Use `walt device tree` for a view of the network, and `walt device forget <name>`\n"
-        "to make a device that is gone disappear.",
-    )
+    _print("The network has the following devices:", tables["known"])
     if tables["unknown"]:
         _print(
             "Devices of unknown type:", tables["unknown"],
-            "If one of them is a switch, tell it: `walt device config <name> type=switch`.",
+            "A board stays here until the server has the default image of its model.",
         )
 
 
-def _print(title, rows, footnote):
+def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) -> None:
     print_block(title, render_table(without_empty_columns(COLUMNS, rows), rows), footnote)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from walt.client.grammar import Arg, Command
+from walt.client.grammar import Arg, Command, Switch
 
 PAGES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "doc")
 INTRO = "help-intro"
 
 
-def topics():
+def topics() -> dict[str, str]:
     """Return the title of each topic."""
     found = {}
     for name in sorted(os.listdir(PAGES)):
@@ -21,7 +21,7 @@ def topics():
     return found
 
 
-def show(topic):
+def show(topic: str) -> int:
     """Print one page."""
     if topic not in topics():
         print(f"There is no help topic {topic!r}; use `walt help list`.", file=sys.stderr)
@@ -37,9 +37,14 @@ def show(topic):
     return 0
 
 
-def list_topics():
+def list_topics(json: bool) -> None:
     """Print the topics."""
     found = topics()
+    if json:
+        from walt.client.output import print_json
+
+        print_json(found)
+        return
     width = max(len(name) for name in found)
     print("Use `walt help show <topic>` to read one of these pages:")
     for name, title in found.items():
@@ -51,5 +56,8 @@ COMMANDS = {
         show, "print a page of help", args=[Arg("topic", default=INTRO)],
         usage=["walt help show", "walt help show <topic>"],
     ),
-    "list": Command(list_topics, "print the list of pages"),
+    "list": Command(
+        list_topics, "print the list of pages",
+        switches=[Switch("--json", "print JSON for programs")],
+    ),
 }

@@ -6,8 +6,18 @@ import sys
 
 from walt.client.errors import Failure
 from walt.client.grammar import Arg, Command, Switch
-from walt.client.session import Session, Stream, result_status
+from walt.client.session import Session
 from walt.client.terminal import Terminal, both_terminals, confirm
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from walt.client.stream import Stream
+
+    Record = list[Any]  # timestamp (epoch seconds), issuer, stream, line
+    Formatter = Callable[[list[Record]], str]
 
 DEFAULT_FORMAT = "{timestamp:%H:%M:%S.%f} {issuer}.{stream} -> {line}"
 LARGE = 1000
@@ -15,13 +25,15 @@ HINT = "See `walt help show log-show`."
 
 
 def show(
-    realtime, history, format, issuers, streams, platform, server, json, logline_regexp
-):
+    realtime: bool, history: str, format: str, issuers: str, streams: str | None,
+    platform: bool, server: bool, json: bool, logline_regexp: str | None,
+) -> int:
     """Print stored lines, then live ones."""
     from walt.client.history import parse_range
+    from walt.client.stream import Stream
 
-    history = None if history.lower() == "none" else history
-    if history is None and not realtime:
+    wanted = None if history.lower() == "none" else history
+    if wanted is None and not realtime:
         print(f"Use --history, --realtime, or both. {HINT}")
         return 0
     if not _compiles(streams) or not _compiles(logline_regexp):
@@ -30,20 +42,20 @@ def show(
         issuers, streams = "server", "platform.*"
     elif server:
         issuers, streams = "server", "daemon.*"
-    query = {"issuers": issuers, "streams": streams, "lines": logline_regexp}
-    session = Session(Terminal())
-    if history is not None:
-        query["start"], query["end"] = parse_range(session, history)
+    query: dict[str, Any] = {"issuers": issuers, "streams": streams, "lines": logline_regexp}
+    if wanted is not None:
+        session = Session(Terminal())
+        query["start"], query["end"] = parse_range(session, wanted)
         if logline_regexp is None and both_terminals() and not _confirmed(session, query):
             return 0
-    session.close()
+        session.close()
     stream = Stream(
-        "REQ_DUMP_LOGS", dict(query, history=history is not None, realtime=realtime)
+        "REQ_DUMP_LOGS", dict(query, history=wanted is not None, realtime=realtime)
     )
-    return _print_lines(stream, _json_line if json else _formatter(format))
+    return _print_lines(stream, _json_lines if json else _formatter(format))
 
 
-def _compiles(expression):
+def _compiles(expression: str | None) -> bool:
     if expression is None:
         return True
     import re
@@ -56,7 +68,7 @@ def _compiles(expression):
     return True
 
 
-def _confirmed(session, query):
+def _confirmed(session: Session, query: dict[str, Any]) -> bool:
     count = int(session.call("cs.logs.count", query=query)[b"count"])
     if count <= LARGE:
         return True
@@ -64,9 +76,10 @@ def _confirmed(session, query):
     return confirm()
 
 
-def _print_lines(stream, formatted):
+def _print_lines(stream: Stream, formatted: Formatter) -> int:
     from json import loads
 
+    from walt.client.stream import result_status
     from walt.common import frames
 
     pending, write = b"", sys.stdout.write
@@ -78,10 +91,10 @@ def _print_lines(stream, formatted):
             for kind, payload in received:
                 if kind == frames.DATA:
                     *lines, pending = (pending + payload).split(b"\n")
-                    write("".join([formatted(*loads(line)) + "\n" for line in lines]))
+                    write(formatted(loads(b"[" + b",".join(lines) + b"]")))
                     sys.stdout.flush()
                 elif kind == frames.MESSAGE:
-                    print(payload.decode(errors="replace"), file=sys.stderr)
+                    sys.stderr.write(payload.decode(errors="replace"))
                 elif kind == frames.RESULT:
                     return result_status(payload)
     except KeyboardInterrupt:
@@ -89,20 +102,49 @@ def _print_lines(stream, formatted):
         return 1
 
 
-def _formatter(template):
+def _formatter(template: str) -> Formatter:
+    return _default_lines() if template == DEFAULT_FORMAT else _template_lines(template)
+
+
+def _default_lines() -> Formatter:
+    """Return what prints the default format: 5 times faster than the template.
+
+    Lines of one second share the text of its hour, minute and second.
+    """
     from datetime import datetime
 
-    moment = datetime.fromtimestamp
-    if template == DEFAULT_FORMAT:
-        return lambda timestamp, issuer, stream, line: (
-            f"{moment(timestamp):%H:%M:%S.%f} {issuer}.{stream} -> {line}"
-        )
+    seconds: dict[int, str] = {}
 
-    def formatted(timestamp, issuer, stream, line):
+    def formatted(records: list[Record]) -> str:
+        out = []
+        for timestamp, issuer, stream, line in records:
+            second = int(timestamp // 1)
+            micro = round((timestamp - second) * 1e6)
+            if micro == 1_000_000:
+                second, micro = second + 1, 0
+            clock = seconds.get(second)
+            if clock is None:
+                if len(seconds) > 10_000:
+                    seconds.clear()
+                clock = seconds[second] = f"{datetime.fromtimestamp(second):%H:%M:%S}"
+            out.append(f"{clock}.{micro:06d} {issuer}.{stream} -> {line}\n")
+        return "".join(out)
+
+    return formatted
+
+
+def _template_lines(template: str) -> Formatter:
+    from datetime import datetime
+
+    def formatted(records: list[Record]) -> str:
         try:
-            return template.format(
-                timestamp=moment(timestamp), issuer=issuer, stream=stream, line=line
-            )
+            return "".join([
+                template.format(
+                    timestamp=datetime.fromtimestamp(timestamp), issuer=issuer, stream=stream,
+                    line=line,
+                ) + "\n"
+                for timestamp, issuer, stream, line in records
+            ])
         except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
             raise Failure(
                 f"the log format cannot be applied ({error}); check --format."
@@ -112,10 +154,13 @@ def _formatter(template):
     return formatted
 
 
-def _json_line(timestamp, issuer, stream, line):
+def _json_lines(records: list[Record]) -> str:
     from json import dumps
 
-    return dumps({"timestamp": timestamp, "issuer": issuer, "stream": stream, "line": line})
+    return "".join([
+        dumps({"timestamp": timestamp, "issuer": issuer, "stream": stream, "line": line}) + "\n"
+        for timestamp, issuer, stream, line in records
+    ])
 
 
 ISSUERS = "--issuers"

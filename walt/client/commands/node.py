@@ -10,15 +10,21 @@ from walt.client.session import Session
 from walt.client.terminal import Terminal, confirm, print_block
 from walt.common.tables import render_table
 
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
 OWN = ["name", "type", "model", "image", "ip", "netsetup", "booted"]
 FREE = ["name", "type", "model", "ip", "netsetup", "booted"]
 OTHERS = [
     "name", "type", "model", "image-owner", "clonable-image-link", "ip", "netsetup", "booted",
 ]
+WAITING = "Node bootup notification pending"
+UNREACHABLE = 255  # what ssh answers when there was no shell at all
 OWNERSHIP_HELP = "See `walt help show node-ownership`."
 
 
-def show(all, names_only, json):
+def show(all: bool, names_only: bool, json: bool) -> None:
     """Print the nodes of the caller, or all of them."""
     tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all)
     total = tables.pop("total")
@@ -33,7 +39,7 @@ def show(all, names_only, json):
         _show_tables(tables, all, total)
 
 
-def _show_tables(tables, show_all, total):
+def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
     if tables["own"]:
         print_block("You own the following nodes:", render_table(OWN, tables["own"]))
     if tables["free"]:
@@ -53,12 +59,12 @@ def _show_tables(tables, show_all, total):
     print(OWNERSHIP_HELP)
 
 
-def create(node_name):
+def create(node_name: str) -> None:
     """Create a virtual node."""
     Session(Terminal("Registering virtual node")).call("cs.nodes.create", name=node_name)
 
 
-def remove(node_name):
+def remove(node_name: str) -> int:
     """Remove a virtual node, after the ownership check."""
     session = Session(Terminal())
     if not may_disturb(session, node_name):
@@ -67,7 +73,7 @@ def remove(node_name):
     return 0
 
 
-def boot(node_set, image_name_or_default):
+def boot(node_set: str, image_name_or_default: str) -> int:
     """Associate nodes with an image, then reboot them all."""
     session = Session(Terminal())
     session.call("cs.images.has", image=image_name_or_default, default_allowed=True)
@@ -78,7 +84,7 @@ def boot(node_set, image_name_or_default):
     return _reboot(session, names, False, "image change")
 
 
-def reboot(node_set, hard):
+def reboot(node_set: str, hard: bool) -> int:
     """Reboot nodes."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
@@ -87,17 +93,17 @@ def reboot(node_set, hard):
     return _reboot(session, names, hard, "reboot requested")
 
 
-def _reboot(session, names, hard, cause):
+def _reboot(session: Session, names: str, hard: bool, cause: str) -> int:
     answer = session.call("cs.nodes.reboot", nodes=names, hard_only=hard, cause=cause)
     return 0 if answer[b"ok"] == b"True" else 1
 
 
-def expand(session, node_set):
+def expand(session: Session, node_set: str) -> str:
     """Return the comma list of the names in a set: keywords change meaning with images."""
     return ",".join(session.json("cs.nodes.expand", "names", nodes=node_set))
 
 
-def may_disturb(session, node_set):
+def may_disturb(session: Session, node_set: str) -> bool:
     """Check ownership (mode owned-or-free): others' nodes need a confirmation."""
     import json
 
@@ -117,33 +123,44 @@ def may_disturb(session, node_set):
     return confirm()
 
 
-def wait(node_set, timeout):
-    """Wait until all nodes are booted."""
-    wait_booted(Session(Terminal("Node bootup notification pending")), node_set, timeout)
+def wait(node_set: str, timeout: int) -> int:
+    """Wait until all nodes are booted; 1 when `timeout` seconds (if above 0) are over first."""
+    try:
+        wait_booted(Session(Terminal(WAITING)), node_set, timeout)
+    except TooLate as error:
+        print(error)
+        return 1
+    return 0
 
 
-def wait_booted(session, node_set, timeout=-1):
-    """Return when nodes are booted; Failure when `timeout` seconds are over."""
-    if timeout > 0:
-        import signal
+class TooLate(Failure):
+    """Nodes did not boot within the time given."""
 
-        signal.signal(signal.SIGALRM, _timed_out)
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-    session.call("cs.nodes.wait", nodes=node_set)
-    if timeout > 0:
+
+def wait_booted(session: Session, node_set: str, timeout: float = -1) -> None:
+    """Return when nodes are booted; raise TooLate after `timeout` seconds, if above 0."""
+    if timeout <= 0:
+        session.call("cs.nodes.wait", nodes=node_set)
+        return
+    import signal
+
+    signal.signal(signal.SIGALRM, _too_late)
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        session.call("cs.nodes.wait", nodes=node_set)
+    finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _timed_out(number, frame):
-    print("Timeout: some nodes are not booted yet.")
-    raise Failure("", 1)
+def _too_late(number: int, frame: object) -> None:
+    raise TooLate("Timeout: some nodes are not booted yet.")
 
 
-def run(node_set, cmdargs, term):
+def run(node_set: str, cmdargs: list[str], term: bool) -> int:
     """Run a command on nodes, all at once."""
     from walt.client import remote
 
-    session = Session(Terminal("Node bootup notification pending"))
+    session = Session(Terminal(WAITING))
     names = session.json("cs.nodes.expand", "names", nodes=node_set)
     if not may_disturb(session, ",".join(names)):
         return 1
@@ -154,36 +171,38 @@ def run(node_set, cmdargs, term):
     return remote.several(names, " ".join(cmdargs))
 
 
-def shell(node_name):
+def shell(node_name: str) -> int:
     """Open a shell on one node."""
     from walt.client import remote
 
-    session = Session(Terminal("Node bootup notification pending"))
-    names = session.json("cs.nodes.expand", "names", nodes=node_name)
-    if len(names) != 1:
-        raise Failure("exactly one node is expected here")
-    if not may_disturb(session, names[0]):
+    session = Session(Terminal(WAITING))
+    name = _single(session, node_name)
+    if not may_disturb(session, name):
         return 1
-    wait_booted(session, names[0])
+    wait_booted(session, name)
     session.close()
     print("Caution: changes outside /persist are lost when the node reboots.")
     print("See `walt help show shells`.")
     sys.stdout.flush()
-    return 1 if remote.one(names[0], "", True) == 255 else 0
+    return 1 if remote.one(name, "", True) == UNREACHABLE else 0
 
 
-def console(node_name):
+def console(node_name: str) -> int:
     """Attach to the console of a virtual node."""
     from walt.client import console as attached
 
     session = Session(Terminal())
-    names = session.json("cs.nodes.expand", "names", nodes=node_name)
-    if len(names) != 1:
-        raise Failure("exactly one node is expected here")
-    if not may_disturb(session, names[0]):
+    name = _single(session, node_name)
+    if not may_disturb(session, name):
         return 1
-    attached.attach(session, names[0])
-    return 0
+    return attached.attach(session, name)
+
+
+def _single(session: Session, node_set: str) -> str:
+    names: list[str] = session.json("cs.nodes.expand", "names", nodes=node_set)
+    if len(names) != 1:
+        raise Failure(f"exactly one node is expected here, {node_set!r} has {len(names)}")
+    return names[0]
 
 
 JSON = Switch("--json", "print JSON for programs")

@@ -27,6 +27,9 @@ from walt.server.domain.requester import IRequester
 _log = Logger()
 
 Responder = Callable[..., Any]
+# Peers that are not clients (nodes, anybody on the network) send short calls only.
+MAX_BOX_OF_OTHERS = 64 * 1024
+
 LocatorFactory = Callable[["Session"], Sequence[amp.CommandLocator]]
 
 
@@ -51,6 +54,8 @@ class Session(ApiProtocol):
         self._calls: set[Deferred[Any]] = set()
         self._locators = locators(self)
         self._connected = True
+        if "cs" not in sides:
+            self.max_box = MAX_BOX_OF_OTHERS
 
     # -- calls -----------------------------------------------------------
 

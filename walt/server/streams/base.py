@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common import frames
-from walt.common.errors import Denied, Invalid, WaltError
+from walt.common.errors import Denied, InternalError, Invalid, WaltError
 from walt.common.names import is_user_name
 
 _log = Logger()
@@ -158,6 +158,16 @@ class _Identified(StreamProtocol):
         super().connectionMade()
 
 
+def _parse_parameters(line: bytes) -> dict[str, Any]:
+    try:
+        parameters = json.loads(line)
+    except (ValueError, RecursionError):
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise Invalid("the parameters of a stream request are one JSON object on one line")
+    return parameters
+
+
 class FramedRequest(Request):
     """A client request: one JSON line of parameters, then frames both ways."""
 
@@ -193,9 +203,7 @@ class FramedRequest(Request):
 
     def _open(self, line: bytes) -> None:
         try:
-            parameters = json.loads(line)
-            if not isinstance(parameters, dict):
-                raise ValueError
+            parameters = _parse_parameters(line)
             user = parameters.pop("username", None) or self.username
             if not isinstance(user, str) or not is_user_name(user):
                 raise Invalid("state a valid user name in the parameters")
@@ -203,8 +211,9 @@ class FramedRequest(Request):
             self.opened(parameters)
         except WaltError as error:
             self.fail(error)
-        except (ValueError, RecursionError):
-            self.fail(Invalid("the parameters of a stream request are one line of JSON"))
+        except Exception:
+            _log.failure("stream request failed")
+            self.fail(InternalError("internal error; see the log of the server"))
 
     def opened(self, parameters: dict[str, Any]) -> None:
         """The parameters are there. A WaltError raised is sent to the client."""

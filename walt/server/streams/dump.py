@@ -18,7 +18,8 @@ from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtoco
 
 _log = Logger()
 
-MAX_HELD = 5000  # live lines kept for a reader that is late; above, it is told and dropped
+MAX_HELD = 1 << 20  # characters of live lines kept for a late reader; above, it is dropped
+LINE_COST = 100  # what a held line costs besides its text
 PIECE = 200  # lines in one frame
 
 
@@ -34,6 +35,10 @@ class LogDumps:
         return DumpRequest(self, connection, peer)
 
 
+def _cost(record: LogLine) -> int:
+    return LINE_COST + len(record.line) + len(record.stream)
+
+
 @implementer(IPushProducer)
 class DumpRequest(FramedRequest):
     """Parameters: the query object, `history` and `realtime`; data frames hold JSON lines."""
@@ -42,6 +47,7 @@ class DumpRequest(FramedRequest):
         super().__init__(connection, peer)
         self._owner = owner
         self._held: list[tuple[int, LogLine]] = []
+        self._held_size = 0
         self._live = False
         self._paused: Deferred[None] | None = None
         self._work: Deferred[None] | None = None
@@ -63,9 +69,7 @@ class DumpRequest(FramedRequest):
         if history:
             await self._history(query)
         if not realtime:
-            transport: Any = self.connection.transport
-            transport.unregisterProducer()
-            self.result(status=0)
+            self._end(status=0)
             return
         self._live = True
         self._send_held()
@@ -73,6 +77,7 @@ class DumpRequest(FramedRequest):
     async def _history(self, query: LogQuery) -> None:
         cursor, last = await self._owner.logs.open(query)
         self._held = [(number, record) for number, record in self._held if number > last]
+        self._held_size = sum(_cost(record) for _, record in self._held)
         try:
             while block := await cursor.next_block():
                 self._send(block)
@@ -84,12 +89,17 @@ class DumpRequest(FramedRequest):
     def _on_live(self, record: LogLine) -> None:
         if self._live and self._paused is None:
             self._send([record])
-        elif len(self._held) < MAX_HELD:
-            self._held.append((self._owner.logs.accepted, record))
-        else:
-            self._stop()
-            self.message("your reader is too slow for these live logs; they end here")
-            self.result(status=1, error="reader too slow", code="LIMIT_EXCEEDED")
+            return
+        self._held.append((self._owner.logs.accepted, record))
+        self._held_size += _cost(record)
+        if self._held_size > MAX_HELD:
+            self._too_slow()
+
+    def _too_slow(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+        self.message("your reader is too slow for these live logs; they end here\n")
+        self._end(status=1, error="reader too slow", code="LIMIT_EXCEEDED")
 
     def _send(self, records: list[LogLine]) -> None:
         name = self._owner.issuers.name
@@ -100,18 +110,26 @@ class DumpRequest(FramedRequest):
             ).encode())
 
     def _send_held(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._held_size = self._held, [], 0
         self._send([record for _, record in held])
+
+    def _end(self, **result: Any) -> None:
+        """Stop, then send the result and close: a producer would hold back the close."""
+        self._stop()
+        transport: Any = self.connection.transport
+        if transport is not None:
+            transport.unregisterProducer()
+            self.result(**result)
 
     def _failed(self, failure: Any) -> None:
         if failure.check(CancelledError):
             return
-        self._stop()
         if failure.check(WaltError):
-            self.fail(failure.value)
+            error = failure.value
         else:
             _log.failure("dumping logs", failure)
-            self.fail(InternalError("the server failed to read these logs"))
+            error = InternalError("the server failed to read these logs; see its log")
+        self._end(status=error.exit_status, error=str(error), code=error.code)
 
     # -- IPushProducer ---------------------------------------------------
 
@@ -138,6 +156,8 @@ class DumpRequest(FramedRequest):
             self._work.cancel()
 
     def _stop(self) -> None:
+        self._live = False
+        self._held, self._held_size = [], 0
         if self._subscribed:
             self._subscribed = False
             self._owner.logs.unsubscribe(self._on_live)

@@ -35,17 +35,18 @@ def parse_terminal(value: Any) -> Terminal | None:
     """Check the JSON description of a client's terminal. Raises Invalid."""
     if value is None:
         return None
-    if not isinstance(value, dict) or not _TERM.fullmatch(str(value.get("term"))):
+    term = value.get("term") if isinstance(value, dict) else None
+    if not isinstance(term, str) or not _TERM.fullmatch(term):
         raise Invalid("a terminal needs a type, rows and columns")
-    return Terminal(str(value["term"]), *_size(value))
+    return Terminal(term, *_size(value))
 
 
 def _size(value: dict[str, Any]) -> tuple[int, int]:
     rows, columns = value.get("rows"), value.get("columns")
-    if not all(isinstance(one, int) and 0 < one < 10_000 for one in (rows, columns)):
+    if type(rows) is not int or type(columns) is not int or not (
+        0 < rows < 10_000 and 0 < columns < 10_000
+    ):
         raise Invalid("rows and columns must be whole numbers from 1 to 9999")
-    assert isinstance(rows, int)
-    assert isinstance(columns, int)
     return rows, columns
 
 

@@ -6,7 +6,7 @@ import ast
 import json
 from collections.abc import Iterable
 
-from walt.client.session import Stream
+from walt.client.stream import Stream
 from walt.common import frames
 
 # What the console of a virtual node shows, in order.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from inspect import signature
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
@@ -87,6 +88,10 @@ class LegacyProtocol(Protocol):
             return
 
         async def work() -> Any:
+            try:
+                signature(method).bind(*args, **kwargs)
+            except TypeError as error:
+                raise Invalid(f"{name}: {error}") from None
             return await method(*args, **kwargs)
 
         self._call = Deferred.fromCoroutine(work())
@@ -98,11 +103,13 @@ class LegacyProtocol(Protocol):
         self._next()
 
     def _failed(self, failure: Failure) -> None:
-        if self.transport is None:
-            return
-        if not failure.check(WaltError, TypeError, ValueError):
+        if failure.check(CancelledError):
+            return  # the peer is gone
+        if failure.check(WaltError):
+            self._answer_error(str(failure.value)[:1000])
+        else:
             _log.failure("legacy call failed", failure)
-        self._answer_error(failure.getErrorMessage()[:1000])
+            self._answer_error("internal error; see the log of the server")
 
     def _answer_error(self, text: str) -> None:
         self._write(f"('EXCEPTION', {text!r})\n".encode())
@@ -126,7 +133,7 @@ class LegacyProtocol(Protocol):
             ITCPTransport(self.transport).abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._lines.clear()
         call, self._call = self._call, None
         if call is not None:
-            call.addErrback(lambda _: None)
             call.cancel()

@@ -29,7 +29,7 @@ class Origins:
         ip = plain_address(transport.getPeer().host)
         if ip is not None and ip in self.subnet:
             return "walt-net", str(ip), None
-        return "elsewhere", str(ip), None
+        return "elsewhere", str(ip) if ip is not None else None, None
 
 
 def plain_address(text: str) -> IPv4Address | None:

@@ -1,0 +1,110 @@
+"""Fakes of the ports of devices and logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.ports import IDeviceStore
+from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.ports import ILogCursor, ILogStore
+
+
+@implementer(IDeviceStore)
+class FakeDeviceStore:
+    """Devices in a dict, by MAC."""
+
+    def __init__(self, *devices: Device) -> None:
+        self.devices = {device.mac: device for device in devices}
+        self.booted: dict[str, bool] = {}
+
+    async def load(self) -> list[Device]:
+        return list(self.devices.values())
+
+    async def save(self, devices: Sequence[Device]) -> None:
+        self.devices.update((device.mac, device) for device in devices)
+
+    async def forget(self, macs: Sequence[str]) -> None:
+        for mac in macs:
+            self.devices.pop(mac, None)
+
+    async def load_boot_states(self) -> Mapping[str, bool]:
+        return dict(self.booted)
+
+    async def save_boot_states(self, states: Mapping[str, bool]) -> None:
+        self.booted.update(states)
+
+
+@implementer(ILogCursor)
+class FakeCursor:
+    """Blocks of lines; each waits for `gate`, when there is one."""
+
+    def __init__(self, lines: list[LogLine], block: int) -> None:
+        self._lines = lines
+        self._block = block
+        self.gate: Deferred[None] | None = None
+        self.closed = False
+
+    async def next_block(self) -> list[LogLine]:
+        if self.gate is not None:
+            await self.gate
+        block, self._lines = self._lines[:self._block], self._lines[self._block:]
+        return block
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@implementer(ILogStore)
+class FakeLogStore:
+    """Lines in a list, with the filters of queries."""
+
+    def __init__(self, block: int = 100) -> None:
+        self.block = block
+        self.streams: dict[StreamKey, int] = {}
+        self.modes: dict[StreamKey, StreamMode] = {}
+        self.lines: list[LogLine] = []
+        self.cursors: list[FakeCursor] = []
+        self.gate: Deferred[None] | None = None
+        self.error: Exception | None = None
+
+    async def ensure_streams(
+        self, streams: Mapping[StreamKey, StreamMode]
+    ) -> Mapping[StreamKey, int]:
+        for key, mode in streams.items():
+            self.streams.setdefault(key, len(self.streams))
+            self.modes.setdefault(key, mode)
+        return {key: self.streams[key] for key in streams}
+
+    async def insert(
+        self, ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
+    ) -> None:
+        names = {number: key for key, number in self.streams.items()}
+        for number, moment, line in zip(ids, timestamps, lines, strict=True):
+            self.lines.append(LogLine(moment, *names[number], line))
+
+    async def count(self, query: LogQuery) -> int:
+        return len(self._matching(query))
+
+    async def open(self, query: LogQuery) -> FakeCursor:
+        if self.error is not None:
+            raise self.error
+        cursor = FakeCursor(self._matching(query), self.block)
+        cursor.gate = self.gate
+        self.cursors.append(cursor)
+        return cursor
+
+    def _matching(self, query: LogQuery) -> list[LogLine]:
+        matcher = query.matcher()
+        return sorted(
+            (
+                one for one in self.lines
+                if matcher.matches(one)
+                and (query.start is None or one.timestamp > query.start)
+                and (query.end is None or one.timestamp < query.end)
+            ),
+            key=lambda one: one.timestamp,
+        )

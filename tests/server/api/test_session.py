@@ -1,0 +1,304 @@
+"""One RPC connection: hello first, policy, cancellation, hostile boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+import walt
+from tests.fakes.transports import TcpTransport
+from walt.common import ampbox
+from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncClock
+from walt.rpc.commands.nodes import ShowNodes, WaitNodes
+from walt.rpc.commands.session import PROTOCOL
+from walt.server.api.session import Session
+from walt.server.wire import policy
+
+MAC = "52:54:00:00:00:01"
+
+# One command of each side, with valid arguments.
+CALLS = {
+    "cs": ("cs.nodes.show", {"all": "False"}),
+    "ns": ("ns.clock.sync", {}),
+    "ss": ("ss.devices.register", {"vci": "", "uci": "", "ip": "192.168.1.2", "mac": MAC}),
+    "vs": ("vs.devices.get", {"mac": MAC}),
+}
+# Design D7, cell by cell: which sides each origin may call.
+MAY_CALL = {
+    "unix": {"cs", "ss"}, "certificate": {"cs"}, "walt-net": {"ns", "vs"}, "elsewhere": set(),
+}
+MAY_CALL_OPEN = {
+    "unix": {"cs", "ss"}, "certificate": {"cs"}, "walt-net": {"ns", "vs", "cs"},
+    "elsewhere": {"cs"},
+}
+
+
+class Api(amp.CommandLocator):
+    """Answers one command of each side."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[Any]] = []
+        self.cancelled: list[Deferred[Any]] = []
+
+    @ShowNodes.responder
+    def show(self, all: bool) -> dict[str, Any]:
+        if all:
+            raise RuntimeError("a bug")
+        return {"tables": {}}
+
+    @WaitNodes.responder
+    def wait(self, nodes: str) -> Deferred[Any]:
+        waiting: Deferred[Any] = Deferred(self.cancelled.append)
+        self.waiting.append(waiting)
+        return waiting
+
+    @SyncClock.responder
+    def sync(self) -> dict[str, Any]:
+        return {"time": 1}
+
+    @RegisterDevice.responder
+    def register(self, **values: Any) -> dict[str, Any]:
+        return {}
+
+    @GetVirtualDevice.responder
+    def get(self, mac: str) -> dict[str, Any]:
+        return {"device": None}
+
+
+class Peer:
+    """The other end of a session, writing and reading boxes."""
+
+    def __init__(
+        self, sides: frozenset[str] = frozenset({"cs", "ss"}), account: str | None = "alice"
+    ) -> None:
+        self.api = Api()
+        self.session = Session(
+            lambda session: [self.api], sides, peer="192.168.1.9", account=account
+        )
+        self.transport = TcpTransport()
+        self.session.makeConnection(self.transport)
+        self._decoder = ampbox.Decoder()
+        self._asked = 0
+
+    def send(self, command: str, **arguments: str) -> bytes:
+        """Send one call; return its number."""
+        self._asked += 1
+        box = {b"_ask": b"%d" % self._asked, b"_command": command.encode()}
+        box.update((key.encode(), value.encode()) for key, value in arguments.items())
+        self.session.dataReceived(ampbox.encode(box))
+        return box[b"_ask"]
+
+    def boxes(self) -> list[ampbox.Box]:
+        """Return what was received since the last call."""
+        data = self.transport.value()
+        self.transport.clear()
+        return list(self._decoder.feed(data))
+
+    def ask(self, command: str, **arguments: str) -> ampbox.Box:
+        """Send one call and return its answer."""
+        self.send(command, **arguments)
+        [answer] = self.boxes()
+        return answer
+
+    def hello(self, **changes: str) -> ampbox.Box:
+        """Say hello as the walt command does, but for `changes`."""
+        values = {"program": "walt", "version": walt.__version__, "protocol": str(PROTOCOL)}
+        return self.ask("hello", **{**values, **changes})
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self.session.connectionLost(Failure(ConnectionDone()))
+
+
+class HelloTests(SynchronousTestCase):
+    def test_answer(self) -> None:
+        """Version, protocol, and the account of the unix socket as user."""
+        answer = Peer().hello()
+        self.assertEqual(answer[b"version"], walt.__version__.encode())
+        self.assertEqual(answer[b"protocol"], str(PROTOCOL).encode())
+        self.assertEqual(answer[b"username"], b"alice")
+
+    def test_stated_user(self) -> None:
+        """The user that the client states wins over the account."""
+        peer = Peer()
+        self.assertEqual(peer.hello(username="bob")[b"username"], b"bob")
+        self.assertEqual(peer.session.username, "bob")
+
+    def test_comes_first(self) -> None:
+        """No client command before hello; the connection lives on."""
+        peer = Peer()
+        refusal = peer.ask("cs.nodes.show", all="False")
+        self.assertEqual(refusal[b"_error_code"], b"VERSION_MISMATCH")
+        peer.hello()
+        self.assertEqual(peer.ask("cs.nodes.show", all="False")[b"tables"], b"{}")
+
+    def test_other_version(self) -> None:
+        """A walt command of another version is told how to upgrade; other programs may stay."""
+        answer = Peer().hello(version="10.0")
+        self.assertEqual(answer[b"_error_code"], b"VERSION_MISMATCH")
+        advice = f"pip install walt=={walt.__version__}"
+        self.assertIn(advice.encode(), answer[b"_error_description"])
+        self.assertIn(b"username", Peer().hello(program="script", version="0.1"))
+
+    def test_other_protocol(self) -> None:
+        """Every program needs the same protocol number."""
+        answer = Peer().hello(program="script", protocol="99")
+        self.assertEqual(answer[b"_error_code"], b"VERSION_MISMATCH")
+
+    def test_bad_user_names(self) -> None:
+        """Q-10: what image names allow, and not the platform's own user."""
+        for name in ("waltplatform", "Alice", "-x", "a/b", "a" * 64):
+            self.assertEqual(Peer().hello(username=name)[b"_error_code"], b"INVALID", name)
+
+    def test_nobody(self) -> None:
+        """A client without account must state a user."""
+        self.assertEqual(Peer(account=None).hello()[b"_error_code"], b"INVALID")
+
+
+class PolicyTests(SynchronousTestCase):
+    """Every cell of the table of design D7, through real calls."""
+
+    def check_cells(self, table: dict[str, set[str]], open_to_all: bool) -> None:
+        origins: list[policy.Origin] = ["unix", "certificate", "walt-net", "elsewhere"]
+        for origin in origins:
+            for side, (command, arguments) in CALLS.items():
+                peer = Peer(policy.sides(origin, open_to_all))
+                peer.hello()
+                answer = peer.ask(command, **arguments)
+                code = None if side in table[origin] else b"DENIED"
+                self.assertEqual(answer.get(b"_error_code"), code, (origin, side))
+
+    def test_default(self) -> None:
+        """The default policy."""
+        self.check_cells(MAY_CALL, False)
+
+    def test_open(self) -> None:
+        """security.remote-clients: open."""
+        self.check_cells(MAY_CALL_OPEN, True)
+
+    def test_streams(self) -> None:
+        """Client streams: from the unix socket and with a certificate only, unless open."""
+        self.assertEqual(
+            [policy.trusted(origin, False) for origin in policy.SIDES],
+            [True, True, False, False],
+        )
+        self.assertTrue(all(policy.trusted(origin, True) for origin in policy.SIDES))
+
+    def test_every_origin_has_a_row(self) -> None:
+        """No origin is forgotten in either table."""
+        self.assertEqual(set(policy.SIDES), set(policy.OPEN_SIDES))
+        self.assertEqual(set(policy.SIDES), set(MAY_CALL))
+
+    def test_refusal_tells_why(self) -> None:
+        """Who was refused what, and what is needed."""
+        text = Peer(frozenset()).ask("cs.nodes.show", all="False")[b"_error_description"]
+        for word in (b"cs.nodes.show", b"192.168.1.9", b"certificate"):
+            self.assertIn(word, text)
+
+
+class CallTests(SynchronousTestCase):
+    def test_cancelled_when_the_peer_leaves(self) -> None:
+        """Calls in progress end with the connection, and nothing is logged as a bug."""
+        peer = Peer()
+        peer.hello()
+        peer.send("cs.nodes.wait", nodes="n1")
+        peer.send("cs.nodes.wait", nodes="n2")
+        peer.leave()
+        self.assertEqual(peer.api.cancelled, peer.api.waiting)
+        self.assertEqual(len(peer.api.cancelled), 2)
+
+    def test_finished_calls_are_forgotten(self) -> None:
+        """A call that answered is not cancelled later."""
+        peer = Peer()
+        peer.hello()
+        peer.send("cs.nodes.wait", nodes="n1")
+        peer.api.waiting[0].callback({})
+        self.assertIn(b"_answer", peer.boxes()[0])
+        peer.leave()
+        self.assertEqual(peer.api.cancelled, [])
+
+    def test_answers_in_any_order(self) -> None:
+        """A long call does not hold back a short one."""
+        peer = Peer()
+        peer.hello()
+        first = peer.send("cs.nodes.wait", nodes="n1")
+        second = peer.send("cs.nodes.show", all="False")
+        self.assertEqual([box[b"_answer"] for box in peer.boxes()], [second])
+        peer.api.waiting[0].callback({})
+        self.assertEqual([box[b"_answer"] for box in peer.boxes()], [first])
+
+    def test_bug_is_contained(self) -> None:
+        """An undeclared error: INTERNAL with a reference, details in the log only."""
+        peer = Peer()
+        peer.hello()
+        answer = peer.ask("cs.nodes.show", all="True")
+        self.assertEqual(answer[b"_error_code"], b"INTERNAL")
+        self.assertNotIn(b"a bug", answer[b"_error_description"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertIn(b"tables", peer.ask("cs.nodes.show", all="False"))
+
+    def test_unknown_command(self) -> None:
+        """UNHANDLED; the connection lives on."""
+        peer = Peer()
+        peer.hello()
+        self.assertEqual(peer.ask("cs.nodes.fly")[b"_error_code"], b"UNHANDLED")
+        self.assertIn(b"tables", peer.ask("cs.nodes.show", all="False"))
+
+    def test_wrong_types(self) -> None:
+        """INVALID names the argument, for bad and missing values."""
+        peer = Peer()
+        self.assertEqual(peer.hello(protocol="one")[b"_error_code"], b"INVALID")
+        peer.hello()
+        for arguments in ({"all": "maybe"}, {}):
+            answer = peer.ask("cs.nodes.show", **arguments)
+            self.assertEqual(answer[b"_error_code"], b"INVALID")
+            self.assertIn(b"all", answer[b"_error_description"])
+
+    def test_oversize_box_of_a_node(self) -> None:
+        """Peers that are not clients may send short boxes only."""
+        for sides, aborted in ((policy.SIDES["walt-net"], True), (policy.SIDES["unix"], False)):
+            peer = Peer(sides)
+            data = ampbox.encode(
+                {b"_ask": b"1", b"_command": b"cs.nodes.wait", b"nodes": bytes(200_000)}
+            )
+            peer.session.dataReceived(data)
+            self.assertEqual(peer.transport.aborted, aborted)
+
+    def test_vanishing_in_the_middle(self) -> None:
+        """Half a box, then nothing: no error."""
+        peer = Peer()
+        peer.session.dataReceived(ampbox.encode({b"_command": b"hello"})[:9])
+        peer.leave()
+
+    def test_answer_to_nobody(self) -> None:
+        """An answer after the peer left, a message to a peer that left: dropped."""
+        peer = Peer()
+        peer.hello()
+        peer.leave()
+        peer.session.stdout("too late")
+        peer.session.busy("too late")
+        self.assertEqual(peer.boxes(), [])
+
+
+class RequesterTests(SynchronousTestCase):
+    def test_call_backs(self) -> None:
+        """Texts travel as call-backs that want no answer; long ones whole."""
+        peer = Peer()
+        peer.hello()
+        peer.session.stdout("out")
+        peer.session.stderr("e" * 100_000)
+        peer.session.busy("label" * 1000)
+        boxes = peer.boxes()
+        self.assertEqual(
+            [box[b"_command"] for box in boxes],
+            [b"stdout.write", b"stderr.write", b"set_busy_label"],
+        )
+        self.assertTrue(all(b"_ask" not in box for box in boxes))
+        self.assertEqual(boxes[0][b"text"], b"out\n")
+        self.assertEqual(ampbox.join_value(b"text", boxes[1]), b"e" * 100_000 + b"\n")
+        self.assertEqual(len(boxes[2][b"label"]), 1000)

@@ -1,0 +1,167 @@
+"""A small platform in memory, for the stream requests."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tests.fakes.logs import FakeDeviceStore, FakeLogStore
+from tests.fakes.transports import TcpTransport
+from walt.common import frames
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.domain.nodes.sessions import ISession, ISessions
+from walt.server.domain.nodes.status import BootStatus
+from walt.server.streams.base import Peer, StreamFactory, StreamProtocol
+from walt.server.streams.dump import LogDumps
+from walt.server.streams.ingest import LogIngestion
+from walt.server.streams.node_command import NodeCommands
+from walt.server.streams.notify import BootNotifications
+from walt.server.streams.registry import requests
+
+EPOCH = 1_700_000_000.0
+SERVER = Device("52:54:00:00:00:00", "walt-server", "server", ip="192.168.1.1")
+NODE = Device(
+    "52:54:00:00:00:01", "node-1", "node", ip="192.168.1.2", virtual=True, model="pc-x86-64",
+    image="alice/img:latest",
+)
+SWITCH = Device("52:54:00:00:00:02", "switch-1", "switch", ip="192.168.1.3")
+CLIENT = Peer(None, True, "alice")
+FROM_NODE = Peer(NODE.ip, False)
+
+
+@implementer(ISession)
+class FakeSession:
+    """Remembers what it was asked."""
+
+    def __init__(self, ip: str, command: str, **options: Any) -> None:
+        self.ip = ip
+        self.command = command
+        self.options = options
+        self.events: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        self.events.append(data)
+
+    def end_of_input(self) -> None:
+        self.events.append("end")
+
+    def resize(self, rows: int, columns: int) -> None:
+        self.events.append((rows, columns))
+
+    def pause(self) -> None:
+        self.events.append("pause")
+
+    def resume(self) -> None:
+        self.events.append("resume")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+@implementer(ISessions)
+class FakeSessions:
+    """Makes fake sessions."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeSession] = []
+        self.error: Exception | None = None
+
+    def node_command(self, ip: str, command: str, **options: Any) -> FakeSession:
+        if self.error is not None:
+            raise self.error
+        self.made.append(FakeSession(ip, command, **options))
+        return self.made[-1]
+
+
+class Platform:
+    """Registry, logs, status and the stream port."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(EPOCH)
+        self.device_store = FakeDeviceStore(SERVER, NODE, SWITCH)
+        self.store = FakeLogStore()
+        self.registry = DeviceRegistry(self.device_store, IPv4Network("192.168.1.0/24"))
+        Deferred.fromCoroutine(self.registry.load())
+        self.logs = LogService(self.store, self.clock, self.clock.seconds)
+        self.issuers = LogIssuers(self.registry)
+        self.status = BootStatus(
+            self.registry, self.device_store, PlatformLog(self.logs, lambda: SERVER.mac),
+            self.clock, 180,
+        )
+        self.sessions = FakeSessions()
+        self.requests = requests(
+            ingest=LogIngestion(self.registry, self.logs).request,
+            dump=LogDumps(self.logs, self.issuers).request,
+            node_command=NodeCommands(self.registry, self.sessions).request,
+            notify=BootNotifications(self.registry, self.status).request,
+        )
+
+    def factory(self, peer: Peer) -> StreamFactory:
+        """Return the factory of a listener whose connections all come from `peer`."""
+        return StreamFactory(self.requests, lambda transport: peer, self.clock)
+
+    def connect(self, peer: Peer, data: bytes = b"") -> Connection:
+        """Open a connection and send its first bytes."""
+        return Connection(self, peer, data)
+
+    def stored(self, stream: str) -> list[tuple[float, str]]:
+        """Flush, and return the stored (timestamp, line) of a stream of the node."""
+        Deferred.fromCoroutine(self.logs.flush())
+        return [
+            (one.timestamp, one.line) for one in self.store.lines
+            if one.stream == stream and one.issuer == NODE.mac
+        ]
+
+    def lines(self, stream: str) -> list[str]:
+        """Flush, and return the stored lines of a stream of the node."""
+        return [line for _, line in self.stored(stream)]
+
+
+class Connection:
+    """The peer's end of one stream connection."""
+
+    def __init__(self, platform: Platform, peer: Peer, data: bytes = b"") -> None:
+        self.transport = TcpTransport()
+        self.protocol: Any = platform.factory(peer).buildProtocol(None)
+        assert isinstance(self.protocol, StreamProtocol)
+        self.protocol.makeConnection(self.transport)
+        self._decoder = frames.Decoder()
+        if data:
+            self.send(data)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self.protocol.dataReceived(data)
+
+    def frame(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send a frame."""
+        self.send(frames.encode(kind, payload))
+
+    def raw(self) -> bytes:
+        """Return what was received since the last call."""
+        data: bytes = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def frames(self) -> list[tuple[bytes, bytes]]:
+        """Return the frames received since the last call."""
+        return list(self._decoder.feed(self.raw()))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server closed, properly or not."""
+        return bool(self.transport.disconnecting or self.transport.aborted)
+
+    def leave(self) -> None:
+        """Close the connection from the peer's side."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))

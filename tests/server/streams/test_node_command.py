@@ -1,0 +1,117 @@
+"""REQ_NODE_CMD: parameters, frames, window, ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.server.streams.platform import CLIENT, NODE, Connection, Platform
+from walt.common import frames
+from walt.server.domain.nodes.sessions import Terminal
+
+TERMINAL = {"term": "xterm-256color", "rows": 24, "columns": 80}
+
+
+class NodeCommandTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.platform = Platform()
+
+    def open(self, **parameters: Any) -> Connection:
+        line = json.dumps({"node": "node-1", "command": "ls", **parameters}).encode()
+        return self.platform.connect(CLIENT, b"REQ_NODE_CMD\n" + line + b"\n")
+
+    @property
+    def session(self) -> Any:
+        return self.platform.sessions.made[-1]
+
+    def test_parameters(self) -> None:
+        """Address of the node, command, terminals."""
+        self.open(command="ls -l")
+        self.assertEqual((self.session.ip, self.session.command), (NODE.ip, "ls -l"))
+        self.assertIsNone(self.session.options["terminal"])
+        self.assertFalse(self.session.options["node_terminal"])
+        self.open(terminal=TERMINAL, node_terminal=True)
+        self.assertEqual(self.session.options["terminal"], Terminal("xterm-256color", 24, 80))
+        self.assertTrue(self.session.options["node_terminal"])
+
+    def test_refused(self) -> None:
+        """Wrong parameters never start anything."""
+        for parameters in (
+            {"node": "ghost"}, {"node": 3}, {"node": "switch-1"}, {"node": "walt-server"},
+            {"command": 3}, {"command": "a\0b"}, {"command": "x" * 60_001},
+            {"terminal": "xterm"}, {"terminal": {}}, {"terminal": {**TERMINAL, "rows": 0}},
+            {"terminal": {**TERMINAL, "columns": "80"}},
+            {"terminal": {**TERMINAL, "rows": 10_000}},
+            {"terminal": {**TERMINAL, "rows": True}},
+            {"terminal": {**TERMINAL, "term": "-x"}},
+            {"terminal": {**TERMINAL, "term": "x;reboot"}},
+            {"terminal": {**TERMINAL, "term": None}},
+        ):
+            connection = self.open(**parameters)
+            [(kind, payload)] = connection.frames()
+            self.assertEqual(kind, frames.RESULT)
+            self.assertIn(json.loads(payload)["code"], ("INVALID", "NOT_FOUND"), parameters)
+            self.assertTrue(connection.closed)
+        self.assertEqual(self.platform.sessions.made, [])
+
+    def test_input(self) -> None:
+        """Data, window changes and the end of input reach the program, in order."""
+        connection = self.open(terminal=TERMINAL)
+        connection.send(
+            frames.encode(frames.DATA, b"key")
+            + frames.encode(frames.WINDOW, b'{"rows": 50, "columns": 132}')
+            + frames.encode(frames.END)
+        )
+        self.assertEqual(self.session.events, [b"key", (50, 132), "end"])
+
+    def test_input_with_the_parameters(self) -> None:
+        """Frames in the segment of the parameters are not lost."""
+        self.platform.connect(
+            CLIENT, b'REQ_NODE_CMD\n{"node": "node-1"}\n' + frames.encode(frames.DATA, b"in")
+        )
+        self.assertEqual(self.session.events, [b"in"])
+
+    def test_bad_windows(self) -> None:
+        """A window that makes no sense ends the connection."""
+        for payload in (b"", b"[]", b'{"rows": -1, "columns": 3}', b'{"rows": 1}', b"\xff", b"3"):
+            connection = self.open(terminal=TERMINAL)
+            connection.frame(frames.WINDOW, payload)
+            self.assertTrue(connection.transport.aborted, payload)
+
+    def test_output_and_status(self) -> None:
+        """Output and errors keep apart; the exit status comes last, then the end."""
+        connection = self.open()
+        self.session.options["output"](b"out")
+        self.session.options["errors"](b"err")
+        self.session.options["ended"](3)
+        self.assertEqual(connection.frames(), [
+            (frames.DATA, b"out"), (frames.MESSAGE, b"err"), (frames.RESULT, b'{"status": 3}'),
+        ])
+        self.assertTrue(connection.transport.disconnecting)
+        self.assertIsNone(connection.transport.producer)
+
+    def test_client_loss_kills(self) -> None:
+        """A client that leaves ends its program; a program that ended is not ended twice."""
+        connection = self.open()
+        connection.leave()
+        self.assertEqual(self.session.events, ["close"])
+        connection = self.open()
+        self.session.options["ended"](0)
+        connection.leave()
+        self.assertEqual(self.session.events, [])
+
+    def test_slow_client(self) -> None:
+        """A client that does not read stops the program's output."""
+        connection = self.open()
+        connection.transport.producer.pauseProducing()
+        connection.transport.producer.resumeProducing()
+        self.assertEqual(self.session.events, ["pause", "resume"])
+
+    def test_frames_after_the_end(self) -> None:
+        """Keys typed after the program ended are dropped."""
+        connection = self.open()
+        self.session.options["ended"](0)
+        connection.frame(frames.DATA, b"late")
+        self.assertEqual(self.session.events, [])

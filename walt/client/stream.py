@@ -1,0 +1,108 @@
+"""Client streams: a request, its parameters, then frames both ways (design §8)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+
+from walt.client import settings
+from walt.client.errors import Refused
+from walt.client.session import broken, connect
+from walt.common import frames
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+class Stream:
+    """A stream request in progress."""
+
+    def __init__(self, request: str, parameters: Mapping[str, Any]) -> None:
+        self.socket = connect(settings.stream_target())
+        self._decoder = frames.Decoder()
+        self._outgoing = bytearray()
+        line = json.dumps(dict(parameters, username=settings.username()))
+        self.socket.setblocking(False)
+        self._outgoing += f"{request}\n{line}\n".encode()
+        self.flush()
+
+    @property
+    def late(self) -> bool:
+        """Whether the server has not taken all that was sent."""
+        return bool(self._outgoing)
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send one frame, now or when the socket takes it (`flush`)."""
+        self._outgoing += frames.encode(kind, payload)
+        self.flush()
+
+    def flush(self) -> None:
+        """Give the socket what it takes."""
+        try:
+            while self._outgoing:
+                del self._outgoing[:self.socket.send(self._outgoing)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._outgoing.clear()  # reading tells how it ended
+
+    def received(self) -> list[tuple[bytes, bytes]] | None:
+        """Return the frames of the next bytes, waiting for them; None when the server closed.
+
+        Raises Failure when the link breaks.
+        """
+        while True:
+            select.select([self.socket], [self.socket] if self.late else [], [])
+            self.flush()
+            try:
+                data = self.socket.recv(1 << 16)
+                return list(self._decoder.feed(data)) if data else None
+            except BlockingIOError:
+                continue
+            except (OSError, frames.BadFrame) as error:
+                raise broken(error) from None
+
+    def close(self) -> None:
+        """Close the connection: the remote side ends."""
+        self.socket.close()
+
+
+def result_status(payload: bytes) -> int:
+    """Return the exit status in a RESULT frame; an error in it is raised as Refused."""
+    result = json.loads(payload)
+    if result.get("error"):
+        raise Refused(result["error"], result.get("code", ""))
+    return int(result.get("status", 0))
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write bytes to a descriptor of ours, whole, even if it does not block."""
+    while data:
+        try:
+            data = data[os.write(descriptor, data):]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+
+
+def input_open() -> bool:
+    """Tell whether there is a standard input at all."""
+    try:
+        os.fstat(0)
+    except OSError:
+        return False
+    return True
+
+
+def wake_up_pipe() -> socket.socket:
+    """Return a socket that becomes readable at each signal: handlers themselves do nothing."""
+    import signal
+
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    return ours
