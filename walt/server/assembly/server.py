@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -30,6 +31,7 @@ from walt.server.assembly.readiness import notify
 from walt.server.config.model import ServerConfig
 from walt.server.domain.services.tftp import TftpConfig
 from walt.server.http.site import make_site
+from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.process import Launcher
 from walt.server.wire.peers import Origins
@@ -66,6 +68,8 @@ class WaltServer(Service):
     def startService(self) -> None:
         """Start; a failure ends the process with status 1 and one clear message."""
         super().startService()
+        if turns.VARIABLE in os.environ:
+            turns.record_turns(self._reactor, Path(os.environ.pop(turns.VARIABLE)))
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
