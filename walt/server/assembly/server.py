@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import resource
 import signal
@@ -114,6 +115,9 @@ class WaltServer(Service):
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
         self._open_listeners(core, host_http)
+        # What was imported and built stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         await self._start_nodes(core)
