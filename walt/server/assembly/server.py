@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import resource
 import signal
@@ -10,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
@@ -30,6 +32,7 @@ from walt.server.assembly.readiness import notify
 from walt.server.config.model import ServerConfig
 from walt.server.domain.services.tftp import TftpConfig
 from walt.server.http.site import make_site
+from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.process import Launcher
 from walt.server.wire.peers import Origins
@@ -66,6 +69,8 @@ class WaltServer(Service):
     def startService(self) -> None:
         """Start; a failure ends the process with status 1 and one clear message."""
         super().startService()
+        if turns.VARIABLE in os.environ:
+            turns.record_turns(self._reactor, Path(os.environ.pop(turns.VARIABLE)))
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
@@ -112,6 +117,9 @@ class WaltServer(Service):
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
         self._open_listeners(core, host_http)
+        # What was imported and built stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         await self._start_nodes(core)

@@ -119,9 +119,9 @@ class NetworkServices:
         interface, pieces = self._interface, []
         try:
             if with_devices:
-                pieces.append(self._dhcp.apply(
-                    dhcp_config(interface, self._devices, ping_check=self._ping_check)
-                ))
+                wanted = dhcp_config(interface, self._devices, ping_check=self._ping_check)
+                await deferLater(self._clock, 0, lambda: None)
+                pieces.append(self._dhcp.apply(wanted))
                 await deferLater(self._clock, 0, lambda: None)
                 pieces.append(self._dns.apply(dns_config(
                     interface.ip, interface.network, self._devices, self._forwarders

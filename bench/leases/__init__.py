@@ -1,0 +1,1 @@
+"""A burst of new DHCP clients on a live platform."""

@@ -1,0 +1,1 @@
+"""Registrations, start-up, memory and the time of `walt node show`."""

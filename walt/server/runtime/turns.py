@@ -1,0 +1,98 @@
+"""How long the turns of the reactor are, in CPU time of its thread.
+
+A turn runs what is due and what arrived; while it lasts nothing else is
+answered. CPU time, because waiting for input costs nobody anything and a busy
+machine must not look like slow code. It is watched where the environment
+variable `WALT_TURNS` names a file (tests and benches).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from walt.server.runtime.files import write_atomic
+
+VARIABLE = "WALT_TURNS"
+LIMIT = 0.1  # seconds; no turn may be longer (a rule of this project)
+
+
+class TurnMonitor:
+    """Measure each turn of `reactor` from `start` on.
+
+    `on_long` is called, between two turns, with the CPU seconds of a turn above
+    `limit` and with the stack that was running when it passed the limit.
+    """
+
+    def __init__(
+        self, reactor: Any, on_long: Callable[[float, str], None], limit: float = LIMIT
+    ) -> None:
+        self._reactor = reactor
+        self._on_long = on_long
+        self._limit = limit
+        self._stack = ""
+        self._last = 0.0
+        self._old_handler: Any = None
+        self._run_until_current: Callable[[], None] | None = None
+        self.turns = 0
+        self.longest = 0.0
+
+    def start(self) -> None:
+        """Measure from the next turn on. To be called in the main thread."""
+        self._old_handler = signal.signal(signal.SIGVTALRM, self._sample)
+        self._run_until_current = self._reactor.runUntilCurrent
+        self._reactor.runUntilCurrent = self._turn
+        self._begin()
+
+    def stop(self) -> None:
+        """Measure no more."""
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, self._old_handler)
+        self._reactor.runUntilCurrent = self._run_until_current
+
+    def restart_turn(self) -> None:
+        """Forget what the present turn cost so far."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stack = ""
+        signal.setitimer(signal.ITIMER_VIRTUAL, self._limit)
+        self._last = time.thread_time()
+
+    def _sample(self, number: int, frame: Any) -> None:
+        self._stack = "".join(traceback.format_stack(frame)[-8:])
+
+    def _turn(self) -> None:
+        spent = time.thread_time() - self._last
+        stack = self._stack
+        self.turns += 1
+        self.longest = max(self.longest, spent)
+        if spent > self._limit:
+            self._on_long(spent, stack)
+        self._begin()
+        assert self._run_until_current is not None
+        self._run_until_current()
+
+
+def record_turns(reactor: Any, path: Path) -> TurnMonitor:
+    """Keep the longest turns in a JSON file: `{"turns", "longest", "long": [[s, stack]…]}`.
+
+    Times are CPU seconds. The file is written once a second.
+    """
+    long: list[tuple[float, str]] = []
+    monitor = TurnMonitor(reactor, lambda spent, stack: long.append((spent, stack)))
+
+    def write() -> None:
+        write_atomic(path, json.dumps(
+            {"turns": monitor.turns, "longest": monitor.longest, "long": long[:50]}
+        ))
+        reactor.callLater(1.0, write)
+
+    reactor.callLater(0, write)
+    monitor.start()
+    return monitor
