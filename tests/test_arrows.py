@@ -44,11 +44,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 
 # Between domains calls go one way: to the other's model, ports of events and service.
 DOMAIN_ARROWS: dict[str, tuple[str, ...]] = {
-    "devices": (),
+    "devices": ("network",),
     "network": (),
     "logs": (),
     "images": ("devices",),
-    "nodes": ("devices", "images", "logs"),
+    "nodes": ("devices", "images", "logs", "network"),
     "services": ("devices", "nodes", "images", "network"),
     "switches": ("devices", "logs"),
     "virtual": ("devices", "nodes", "images", "logs"),

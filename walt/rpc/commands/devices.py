@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import IPAddress, Json, Mac, Text
+from walt.rpc.arguments import IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 
 
@@ -26,11 +26,38 @@ class GetDevice(WaltCommand):
 
 
 class ForgetDevice(WaltCommand):
-    """Remove a device and everything known about it."""
+    """Remove a device and everything known about it; CONFLICT when logs would be lost."""
 
     commandName = b"cs.devices.forget"
     side = "cs"
-    arguments = [(b"name", Text(256))]
+    arguments = [(b"name", Text(256)), (b"force", amp.Boolean())]
+
+
+class RenameDevice(WaltCommand):
+    """Give a device another name."""
+
+    commandName = b"cs.devices.rename"
+    side = "cs"
+    arguments = [(b"name", Text(256)), (b"new_name", Text(256))]
+
+
+class GetDeviceConfig(WaltCommand):
+    """Settings of a set of devices, grouped: [{category, names, settings}]."""
+
+    commandName = b"cs.devices.config"
+    side = "cs"
+    arguments = [(b"devices", Text(1 << 20)), (b"nodes_only", amp.Boolean())]
+    response = [(b"groups", Json())]
+
+
+class SetDeviceConfig(WaltCommand):
+    """Apply `name=value` words to a set of devices, all or nothing."""
+
+    commandName = b"cs.devices.set_config"
+    side = "cs"
+    arguments = [
+        (b"devices", Text(1 << 20)), (b"settings", Names()), (b"nodes_only", amp.Boolean()),
+    ]
 
 
 _LEASE: list[tuple[bytes, amp.Argument]] = [

@@ -97,3 +97,19 @@ class ConsoleInput(WaltCommand):
     commandName = b"cs.nodes.console_input"
     side = "cs"
     arguments = [(b"node", Text(256)), (b"data", amp.String())]
+
+
+class AcquireNodes(WaltCommand):
+    """Let nodes boot the caller's own copies of their default images."""
+
+    commandName = b"cs.nodes.acquire"
+    side = "cs"
+    arguments = [(b"nodes", SetText)]
+
+
+class BlinkNode(WaltCommand):
+    """Start or stop the blinking of a node's LED."""
+
+    commandName = b"cs.nodes.blink"
+    side = "cs"
+    arguments = [(b"node", Text(256)), (b"on", amp.Boolean())]

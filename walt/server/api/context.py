@@ -11,6 +11,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.ports import INodePower
 from walt.server.domain.nodes.registration import Registration
@@ -26,6 +27,7 @@ class Context:
 
     registry: DeviceRegistry
     nodes: NodeService
+    configuration: Configuration
     registration: Registration
     status: BootStatus
     power: INodePower

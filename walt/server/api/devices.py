@@ -36,6 +36,38 @@ class DevicesApi(amp.CommandLocator):
             "device": record(device, context.registry, context.status.is_booted, context.server_ip)
         }
 
+    @commands.GetDeviceConfig.responder
+    def config(self, devices: str, nodes_only: bool) -> dict[str, Any]:
+        """Groups of devices with the same settings."""
+        groups = self._context.configuration.show(
+            devices, self._requester, nodes_only=nodes_only
+        )
+        return {"groups": groups}
+
+    @commands.SetDeviceConfig.responder
+    def set_config(
+        self, devices: str, settings: list[str], nodes_only: bool
+    ) -> Deferred[dict[str, Any]]:
+        """Settings of a set, all or nothing."""
+        running = Deferred.fromCoroutine(self._context.configuration.change(
+            devices, settings, self._requester, nodes_only=nodes_only
+        ))
+        return running.addCallback(lambda _: {})
+
+    @commands.RenameDevice.responder
+    def rename(self, name: str, new_name: str) -> Deferred[dict[str, Any]]:
+        """Another name."""
+        running = Deferred.fromCoroutine(self._context.configuration.rename(name, new_name))
+        return running.addCallback(lambda _: {})
+
+    @commands.ForgetDevice.responder
+    def forget(self, name: str, force: bool) -> Deferred[dict[str, Any]]:
+        """A device and all that is known of it."""
+        running = Deferred.fromCoroutine(
+            self._context.configuration.forget(name, force=force)
+        )
+        return running.addCallback(lambda _: {})
+
     @commands.RegisterDevice.responder
     @commands.RegisterVirtualDevice.responder
     def register(

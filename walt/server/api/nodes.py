@@ -86,6 +86,16 @@ class NodesApi(amp.CommandLocator):
         """All booted."""
         return _done(self._context.nodes.wait(nodes, self._requester))
 
+    @commands.AcquireNodes.responder
+    def acquire(self, nodes: str) -> Deferred[dict[str, Any]]:
+        """Nodes to copies of their default images."""
+        return _done(self._context.configuration.acquire(nodes, self._requester))
+
+    @commands.BlinkNode.responder
+    def blink(self, node: str, on: bool) -> Deferred[dict[str, Any]]:
+        """The LED of a node."""
+        return _done(self._context.nodes.blink(node, on, self._requester))
+
     @commands.ConsoleInput.responder
     def console_input(self, node: str, data: bytes) -> dict[str, Any]:
         """Keys for a virtual node."""

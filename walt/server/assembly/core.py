@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from zope.interface import implementer
 
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.nfs import ganesha, kernel
 from walt.server.adapters.nftables.firewall import NftFirewall
@@ -38,6 +41,8 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
@@ -96,6 +101,7 @@ class Core:
     sessions: SshSessions
     boot_files: BootFiles
     context: Context
+    exposed: ExposedPorts
     leases: Leases
     health: Health
 
@@ -107,8 +113,14 @@ def link_plans(config: ServerConfig) -> list[LinkPlan]:
     ]
 
 
-def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
-    """Build every object; nothing is started and nothing outside is touched."""
+def build(
+    reactor: Any, config: ServerConfig, launcher: Launcher,
+    host_network: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Core:
+    """Build every object; nothing is started and nothing outside is touched.
+
+    `host_network` gives a context in which sockets are opened in the host's network.
+    """
     paths = config.paths
     runner = ProcessRunner(reactor, launcher)
     workers = WorkerPool(reactor, launcher, network="host")
@@ -181,8 +193,9 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         reactor, launcher, links, paths.runtime / "vnodes", config.accel
     )
     machines = _Machines()
+    link = NodeLink(reactor)
     rebooter = Rebooter(
-        workflows, status, NodeLink(reactor), power,
+        workflows, status, link, power,
         machines, provisioning, platform,
     )
 
@@ -198,7 +211,14 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
     rebooter.monitor = monitor
     registration = Registration(registry, images, workflows, platform, monitor)
     leases.registration = registration
-    nodes = NodeService(registry, images, status, monitor, rebooter, logs)
+    nodes = NodeService(registry, images, status, monitor, rebooter, logs, link)
+    exposed = ExposedPorts(
+        Forwards(reactor, opening=host_network),
+        lambda line: platform.write("expose", line, error=True),
+    )
+    configuration = Configuration(
+        registry, nodes, monitor, images, exposed, logs, platform
+    )
     virtual = VirtualNodes(
         registry, nodes, status, monitor, images, provisioning, hypervisor,
         FreeAddresses(registry, config.server_ip, random.SystemRandom()), logs, platform,
@@ -210,7 +230,8 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         daemons.append(exporter.child)
     operations = Health(daemons)
     context = Context(
-        registry=registry, nodes=nodes, registration=registration, status=status, power=power,
+        registry=registry, nodes=nodes, configuration=configuration,
+        registration=registration, status=status, power=power,
         images=images, logs=logs, issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
@@ -226,7 +247,8 @@ def build(reactor: Any, config: ServerConfig, launcher: Launcher) -> Core:
         sessions=SshSessions(
             reactor, launcher, paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY
         ),
-        boot_files=BootFiles(paths.state), context=context, leases=leases, health=operations,
+        boot_files=BootFiles(paths.state), context=context, exposed=exposed, leases=leases,
+        health=operations,
     )
 
 

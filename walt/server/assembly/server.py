@@ -96,8 +96,13 @@ class WaltServer(Service):
         _raise_open_files()
         signal.signal(signal.SIGUSR2, self._on_keep_nodes)
         host_http = self._host_http_socket()
-        launcher = Launcher(self._enter_namespace())
-        core = self._core = build(self._reactor, config, launcher)
+        namespace = self._enter_namespace()
+        if namespace is None:
+            core = build(self._reactor, config, Launcher())
+        else:
+            launcher = Launcher(namespace.host_path)
+            core = build(self._reactor, config, launcher, namespace.host)
+        self._core = core
         self._undo("workers", core.workers.stop)
 
         for plan in core.link_plans:
@@ -129,14 +134,14 @@ class WaltServer(Service):
         """Plan what stops something; `for_good`: not when nodes are kept for the next server."""
         self._undos.append((what, undo, for_good))
 
-    def _enter_namespace(self) -> str | None:
+    def _enter_namespace(self) -> NetworkNamespace | None:
         name = self._config.namespace
         if name is None:
             return None
         namespace = NetworkNamespace(name, self._config.paths.runtime / "namespace")
         namespace.create_and_enter()
         self._undo("namespace", namespace.remove)
-        return namespace.host_path
+        return namespace
 
     def _host_http_socket(self) -> socket.socket | None:
         """Open the web pages' port of the host before entering the namespace (D13)."""
@@ -236,6 +241,8 @@ class WaltServer(Service):
         self._undo("boot monitor", monitor.stop)
         core.virtual.start_all()
         self._undo("virtual nodes", core.virtual.stop_all)
+        self._undo("exposed ports", core.exposed.stop)
+        await core.context.configuration.restore_exposed()
         for event in core.dhcpd.lost_leases({one.mac for one in core.registry.all()}):
             core.leases.on_lease(event)
 

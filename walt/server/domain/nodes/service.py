@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from walt.common.errors import Invalid, NotFound
+from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.common.names import default_image, image_fullname, is_image_name, short_image_name
 from walt.common.sentences import enumerate_names, subject, verb
 from walt.server.domain.devices.model import Device
@@ -14,6 +14,7 @@ from walt.server.domain.devices.sets import parse_nodes
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.ports import INodeLink
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -26,7 +27,7 @@ class NodeService:
 
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
-        monitor: BootMonitor, rebooter: Rebooter, logs: LogService,
+        monitor: BootMonitor, rebooter: Rebooter, logs: LogService, link: INodeLink,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -34,6 +35,7 @@ class NodeService:
         self._monitor = monitor
         self._rebooter = rebooter
         self._logs = logs
+        self._link = link
         self._on_forget: list[Forgotten] = []
 
     def on_forget(self, listener: Forgotten) -> None:
@@ -122,6 +124,15 @@ class NodeService:
             requester.busy(f"Waiting for bootup of {still[:1].lower()}{still[1:]}")
 
         await self._status.wait(list(names), progress)
+
+    async def blink(self, name: str, on: bool, requester: IRequester) -> None:
+        """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""
+        nodes = self.parse(name, requester)
+        if len(nodes) != 1 or nodes[0].ip is None:
+            raise Invalid("exactly one node with an address is expected here")
+        reason = await self._link.request(nodes[0].ip, f"BLINK {int(on)}")
+        if reason is not None:
+            raise Unavailable(f"{name}: {reason}")
 
     async def forget(self, device: Device) -> None:
         """Remove a device and everything known about it (its logs too)."""

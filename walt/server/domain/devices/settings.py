@@ -1,0 +1,285 @@
+"""Settings of devices: what applies where, what is accepted (spec server §3.7).
+
+A change is checked as a whole before anything is stored: `plan` returns the new
+devices, or raises Invalid and nothing changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+from typing import Any
+
+from walt.common.errors import Invalid
+from walt.common.sentences import enumerate_names
+from walt.server.domain.devices.model import (
+    NETSETUP_LAN,
+    NETSETUP_NAT,
+    SWITCH_PREFIXES,
+    Device,
+)
+from walt.server.domain.network.expose import parse_expose
+
+_RAM = re.compile(r"[1-9][0-9]{0,6}[MG]")
+_DISK = re.compile(
+    r"[1-9][0-9]{0,5}[GT](\[template=(none|ext4|fat32|hybrid-boot-v|hybrid-boot-p)\])?"
+)
+_NETWORK = re.compile(r"([a-z][a-z-]*)(\[([^\]]*)\])?")
+_LIMIT = re.compile(r"lat=[1-9][0-9]*(ms|us)|bw=[1-9][0-9]*(Mbps|Gbps)")
+
+UNSET = object()
+HELP = "See `walt help show device-config`."
+
+Parser = Callable[[str], Any]
+
+
+def _boolean(text: str) -> bool:
+    word = text.lower()
+    if word not in ("true", "false"):
+        raise Invalid("expected true or false")
+    return word == "true"
+
+
+def _whole(low: int, high: int = 10**9) -> Parser:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise Invalid(f"expected a whole number, at least {low}")
+        return int(text)
+
+    return parse
+
+
+def _netsetup(text: str) -> int:
+    try:
+        return {"LAN": NETSETUP_LAN, "NAT": NETSETUP_NAT}[text.upper()]
+    except KeyError:
+        raise Invalid("expected LAN or NAT") from None
+
+
+def _boot_timeout(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise Invalid("expected `none` or a number of seconds, as in 180")
+    if int(text) < 60:
+        raise Invalid("a boot time-out below 60 seconds would reboot nodes that are booting")
+    return int(text)
+
+
+def _boot_delay(text: str) -> str:
+    if text != "random":
+        _whole(0, 86400)(text)
+    return text
+
+
+def _ram(text: str) -> str:
+    if _RAM.fullmatch(text) is None:
+        raise Invalid("expected an amount of memory, as in 512M or 2G")
+    return text
+
+
+def split_list(text: str) -> list[str]:
+    """Split at commas that are outside brackets."""
+    return re.split(r",(?![^\[]*\])", text)
+
+
+def _disks(text: str) -> str:
+    if text != "none" and not all(_DISK.fullmatch(one) for one in split_list(text)):
+        raise Invalid("expected `none` or disks, as in 8G,1T[template=ext4]")
+    return text
+
+
+def _networks(text: str) -> str:
+    names = []
+    for one in split_list(text):
+        match = _NETWORK.fullmatch(one)
+        if match is None:
+            raise Invalid("expected networks, as in walt-net,home-net[lat=8ms,bw=100Mbps]")
+        limits = match[3].split(",") if match[3] is not None else []
+        kinds = [limit.split("=")[0] for limit in limits]
+        if any(_LIMIT.fullmatch(limit) is None for limit in limits) or len(set(kinds)) < len(kinds):
+            raise Invalid("limits of a network are lat=<n>ms|us and bw=<n>Mbps|Gbps, once each")
+        names.append(match[1])
+    if "walt-net" not in names:
+        raise Invalid("walt-net is mandatory: nodes boot through it")
+    if len(set(names)) < len(names):
+        raise Invalid("a network is given twice")
+    return text
+
+
+def _expose(text: str) -> str:
+    parse_expose(text)
+    return text
+
+
+def _switch_type(text: str) -> str:
+    if text != "switch":
+        raise Invalid("expected `switch`: no other type can be given by hand")
+    return text
+
+
+def _community(text: str) -> str:
+    if not text or len(text) > 255 or not text.isprintable():
+        raise Invalid("expected a printable text")
+    return text
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: the category of devices it applies to, its default, how text is read."""
+
+    name: str
+    category: str
+    default: Any
+    parse: Parser
+    reboot: bool = False
+
+
+SETTINGS: dict[str, Setting] = {one.name: one for one in (
+    Setting("netsetup", "walt-net devices", NETSETUP_LAN, _netsetup, True),
+    Setting("expose", "walt-net devices", "none", _expose),
+    Setting("boot.retries", "nodes", 9, _whole(0, 1000)),
+    Setting("boot.timeout", "nodes", 180, _boot_timeout),
+    Setting("kexec.allow", "nodes", True, _boolean),
+    Setting("mount.persist", "nodes", True, _boolean, True),
+    Setting("ram", "virtual nodes", "512M", _ram, True),
+    Setting("cpu.cores", "virtual nodes", 4, _whole(1, 255), True),
+    Setting("disks", "virtual nodes", "none", _disks, True),
+    Setting("networks", "virtual nodes", "walt-net", _networks, True),
+    Setting("boot.delay", "virtual nodes", "random", _boot_delay, True),
+    Setting("type", "unknown devices", "unknown", _switch_type),
+    Setting("snmp.version", "switches", UNSET, _whole(1, 2)),
+    Setting("snmp.community", "switches", UNSET, _community),
+    Setting("lldp.explore", "switches", False, _boolean),
+    Setting("poe.reboots", "switches", False, _boolean),
+)}
+
+# Most specific last: the main category of a device is the last one it belongs to.
+CATEGORIES: dict[str, tuple[Callable[[Device, IPv4Network], bool], str]] = {
+    "devices": (lambda device, subnet: True, ""),
+    "walt-net devices": (
+        lambda device, subnet: device.type != "server" and device.in_network(subnet),
+        "it is the server, or has no address in walt-net",
+    ),
+    "server": (lambda device, subnet: device.type == "server", "it is not the server"),
+    "nodes": (lambda device, subnet: device.is_node, "it is not a node"),
+    "unknown devices": (
+        lambda device, subnet: device.type == "unknown", "its type is known already"
+    ),
+    "switches": (lambda device, subnet: device.type == "switch", "it is not a switch"),
+    "virtual nodes": (
+        lambda device, subnet: device.is_node and device.virtual, "it is not a virtual node"
+    ),
+}
+
+
+def main_category(device: Device, subnet: IPv4Network) -> str:
+    """Return the most specific category of a device."""
+    return [name for name, (rule, _) in CATEGORIES.items() if rule(device, subnet)][-1]
+
+
+def effective(device: Device, subnet: IPv4Network) -> dict[str, Any]:
+    """Return all settings that apply to a device: defaults, overridden by what was set."""
+    found = {}
+    for setting in SETTINGS.values():
+        if CATEGORIES[setting.category][0](device, subnet):
+            value = device.conf.get(setting.name, setting.default)
+            found[setting.name] = None if value is UNSET else value
+    return found
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a value as `walt device config` prints it."""
+    if name == "netsetup":
+        return "NAT" if value == NETSETUP_NAT else "LAN"
+    if name == "boot.timeout":
+        return "none" if value is None else str(value)
+    if value is None:
+        return "<unspecified>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse_words(words: Sequence[str]) -> dict[str, Any]:
+    """Return the values of `name=value` words. Raises Invalid, naming the wrong one."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        setting = SETTINGS.get(name)
+        if not equals:
+            raise Invalid(f"{word[:80]!r} is not a setting; write name=value. {HELP}")
+        if setting is None:
+            raise Invalid(f"there is no setting named {name[:80]!r}. {HELP}")
+        if name in values:
+            raise Invalid(f"{name} is given twice")
+        try:
+            values[name] = setting.parse(text)
+        except Invalid as error:
+            raise Invalid(f"{name}={text[:80]}: {error}. {HELP}") from None
+    return values
+
+
+def plan(
+    devices: Sequence[Device], values: Mapping[str, Any], subnet: IPv4Network
+) -> list[Device]:
+    """Return the devices with these settings. Raises Invalid; all are checked first."""
+    changed = [_converted(device, values) for device in devices]
+    for name in values:
+        if name == "type":
+            continue
+        rule, reason = CATEGORIES[SETTINGS[name].category]
+        wrong = [device.name for device in changed if not rule(device, subnet)]
+        if wrong:
+            raise Invalid(
+                f"{name} does not apply to {enumerate_names(wrong)}: {reason}. {HELP}"
+            )
+    if values.get("expose", "none") != "none" and len(devices) > 1:
+        raise Invalid("expose applies to one device at a time: server ports are unique")
+    settings = {name: value for name, value in values.items() if name != "type"}
+    result = [replace(device, conf={**device.conf, **settings}) for device in changed]
+    for device in result:
+        _check_dependencies(device)
+    return result
+
+
+def _converted(device: Device, values: Mapping[str, Any]) -> Device:
+    if "type" not in values:
+        return device
+    if device.type != "unknown":
+        raise Invalid(f"the type of {device.name} is known already: {device.type}. {HELP}")
+    model = "netgear" if device.mac.startswith(SWITCH_PREFIXES) else None
+    return replace(device, type="switch", model=model)
+
+
+def _check_dependencies(device: Device) -> None:
+    conf = device.conf
+    if conf.get("lldp.explore") and not ("snmp.version" in conf and "snmp.community" in conf):
+        raise Invalid(
+            f"lldp.explore=true on {device.name} needs snmp.version and snmp.community"
+            " (they may be given in the same command)"
+        )
+    if conf.get("poe.reboots") and not conf.get("lldp.explore"):
+        raise Invalid(
+            f"poe.reboots=true on {device.name} needs lldp.explore=true"
+            " (it may be given in the same command)"
+        )
+
+
+def needs_reboot(values: Mapping[str, Any]) -> bool:
+    """Tell whether one of these settings takes effect at the next boot only."""
+    return any(SETTINGS[name].reboot for name in values)
+
+
+def describe(devices: Sequence[Device], subnet: IPv4Network) -> list[dict[str, Any]]:
+    """Group devices of one category with the same settings, for display (S-075)."""
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    for device in devices:
+        settings = tuple(sorted(
+            (name, shown(name, value)) for name, value in effective(device, subnet).items()
+        ))
+        groups.setdefault((main_category(device, subnet), settings), []).append(device.name)
+    return [
+        {"category": category, "names": sorted(names), "settings": dict(settings)}
+        for (category, settings), names in groups.items()
+    ]

@@ -1,0 +1,150 @@
+"""Settings, names and removal of devices (spec server §3.3, §3.7, §4.13)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from walt.common.errors import Conflict, Invalid
+from walt.common.names import default_image
+from walt.server.domain.devices import settings
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.naming import SERVER_NAME, generated_name
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.sets import parse_devices, parse_nodes
+from walt.server.domain.images.service import ImageService
+from walt.server.domain.logs.model import LogQuery
+from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.network.expose import ExposedPorts, parse_expose
+from walt.server.domain.nodes.monitor import DEFAULT_RETRIES, BootMonitor
+from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.requester import IRequester
+
+
+class Configuration:
+    """What people change about devices; every change is checked as a whole first."""
+
+    def __init__(
+        self, registry: DeviceRegistry, nodes: NodeService, monitor: BootMonitor,
+        images: ImageService, exposed: ExposedPorts, logs: LogService, platform: PlatformLog,
+    ) -> None:
+        self._registry = registry
+        self._nodes = nodes
+        self._monitor = monitor
+        self._images = images
+        self._exposed = exposed
+        self._logs = logs
+        self._platform = platform
+
+    def _parse(self, devices: str, requester: IRequester, nodes_only: bool) -> list[Device]:
+        parse = parse_nodes if nodes_only else parse_devices
+        return parse(self._registry, devices, requester.username)
+
+    def show(
+        self, devices: str, requester: IRequester, *, nodes_only: bool
+    ) -> list[dict[str, Any]]:
+        """Return devices grouped by category and identical settings."""
+        return settings.describe(
+            self._parse(devices, requester, nodes_only), self._registry.subnet
+        )
+
+    async def change(
+        self, devices: str, words: Sequence[str], requester: IRequester, *, nodes_only: bool
+    ) -> None:
+        """Apply `name=value` words to a set. Raises Invalid or Conflict; then nothing changed."""
+        targets = self._parse(devices, requester, nodes_only)
+        values = settings.parse_words(words)
+        changed = settings.plan(targets, values, self._registry.subnet)
+        if "expose" in values:
+            self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
+        changed = [self._renamed_for_clarity(one) for one in changed]
+        await self._registry.put(*changed)
+        for old, new in zip(targets, changed, strict=True):
+            await self._take_effect(old, new, values)
+        if settings.needs_reboot(values):
+            kind = "node(s)" if all(one.is_node for one in changed) else "device(s)"
+            requester.stdout(f"Done. Reboot the {kind} to see the new settings in effect.")
+        else:
+            requester.stdout("Done.")
+
+    def _renamed_for_clarity(self, device: Device) -> Device:
+        if device.type != "switch" or "unknown" not in device.name:
+            return device
+        name = generated_name("switch", device.mac, self._registry.name_taken)
+        self._platform.write("devices", f"renamed {device.name} to {name} for clarity")
+        return replace(device, name=name)
+
+    async def _take_effect(
+        self, old: Device, new: Device, values: dict[str, Any]
+    ) -> None:
+        if "boot.retries" in values:
+            before = int(old.conf.get("boot.retries", DEFAULT_RETRIES))
+            self._monitor.adjust_retries(new, int(values["boot.retries"]) - before)
+        if "expose" in values and new.ip is not None:
+            await self._exposed.apply(new.mac, new.ip, parse_expose(values["expose"]))
+
+    async def restore_exposed(self) -> None:
+        """Open the permanent forwards again (at start); failures are only logged."""
+        for device in self._registry.all():
+            text = device.conf.get("expose", "none")
+            if text != "none" and device.ip is not None:
+                await self._exposed.restore(device.mac, device.name, device.ip, str(text))
+
+    async def rename(self, old_name: str, new_name: str) -> None:
+        """Give a device another name; DHCP, DNS and boot links follow."""
+        device = self._registry.named(old_name)
+        if device.type == "server":
+            raise Invalid(f"the server keeps its name, {SERVER_NAME}")
+        self._registry.check_new_name(new_name)
+        await self._registry.put(replace(device, name=new_name))
+
+    async def forget(self, name: str, *, force: bool) -> None:
+        """Remove a device with everything known about it.
+
+        Raises NotFound, Invalid (virtual nodes, the server), or Conflict when log
+        lines would be lost and `force` is false.
+        """
+        device = self._registry.named(name)
+        if device.type == "server":
+            raise Invalid("the server cannot be forgotten")
+        if device.virtual:
+            raise Invalid(f"{name} is a virtual node; use: walt node remove {name}")
+        if not force:
+            query = LogQuery(issuers=frozenset({device.mac}), exclude_consoles=True)
+            lines = await self._logs.count(query)
+            if lines:
+                raise Conflict(
+                    f"{lines} log lines of {name} would be lost; if that is fine, use:"
+                    f" walt device forget --force {name}"
+                )
+        await self._exposed.forget(device.mac)
+        await self._nodes.forget(device)
+
+    async def acquire(self, nodes: str, requester: IRequester) -> None:
+        """Let free nodes boot the requester's own copies of their default images."""
+        targets = self._nodes.parse(nodes, requester)
+        names = await self._copies(targets, requester)
+        changed = [
+            replace(node, image=self._images.fullname(requester.username, names[node.model or ""]))
+            for node in targets
+        ]
+        await self._registry.put(*changed)
+        for node in changed:
+            requester.stdout(f"Node {node.name} will now boot {names[node.model or '']}.")
+
+    async def _copies(
+        self, targets: Collection[Device], requester: IRequester
+    ) -> dict[str, str]:
+        names = {}
+        for model in sorted({node.model or "" for node in targets}):
+            before = {image.fullname for image in self._images.working_set(requester.username)}
+            names[model] = await self._images.give_default(
+                requester.username, default_image(model)
+            )
+            if self._images.fullname(requester.username, names[model]) not in before:
+                requester.stdout(
+                    f"The default image of {model} nodes was saved as {names[model]} in your"
+                    " images."
+                )
+        return names
