@@ -24,7 +24,9 @@ async def cable(platform: LivePlatform, clients: str) -> None:
         "ip", "-n", platform.namespace, "link", "add", "wtbench", "type", "veth",
         "peer", "name", "eth0", "netns", clients,
     ])
-    await run(["ip", "-n", platform.namespace, "link", "set", "wtbench", "master", "walt-net", "up"])
+    await run([
+        "ip", "-n", platform.namespace, "link", "set", "wtbench", "master", "walt-net", "up",
+    ])
     await run(["ip", "-n", clients, "link", "set", "eth0", "up"])
     await run(["ip", "-n", clients, "address", "add", "192.168.191.254/20",
                "dev", "eth0"])

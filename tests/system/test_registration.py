@@ -58,7 +58,8 @@ class RegistrationTests(TestCase):
         await commit(PC, "", "192.168.181.11", "52:54:00:00:00:02", "Board.lan", "0", "unknown")
         await commit("", "", "192.168.181.12", "6c:b0:ce:00:00:03", "", "0", "unknown")
         await commit("", "", "192.168.181.13", "02:00:00:00:00:04", "", "0", "unknown")
-        await commit("udhcp", "iPXE", "192.168.181.14", "02:00:00:00:00:05", "my_pc", "0", "unknown")
+        await commit("udhcp", "iPXE", "192.168.181.14", "02:00:00:00:00:05", "my_pc", "0",
+                     "unknown")
         await commit("--force-name", "", PC, "192.168.181.15", "52:54:00:00:00:06", "exact", "0",
                      "unknown")
         self.assertEqual(await self.devices(load), {

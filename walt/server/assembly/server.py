@@ -84,7 +84,8 @@ class WaltServer(Service):
         else:
             text = f"unexpected failure: {failure.getErrorMessage()}"
             _log.failure("the server cannot start", failure)
-        print(f"walt-server: {text}", file=sys.stderr)
+        # twistd turns sys.stderr into log lines; this is for the person who starts the server.
+        print(f"walt-server: {text}", file=sys.__stderr__)
         # A SystemExit raised in the reactor is swallowed: end from atexit (design §8).
         atexit.register(_exit_failed)
         if self._reactor.running:
@@ -284,14 +285,16 @@ class WaltServer(Service):
         core.provisioning.mounts.suspend()
         if self._keep_nodes:
             return
+        await core.status.let_go()
         await core.network.links_to_static()
         await core.exporter.withdraw()
         await core.provisioning.mounts.unmount_all()
 
 
 def _exit_failed() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
     os._exit(1)
 
 

@@ -104,6 +104,14 @@ class BootStatus:
                 waiter.remaining.discard(mac)
                 self._advance(waiter)
 
+    async def let_go(self) -> None:
+        """The server stops for good: its nodes lose it and reboot, so none is booted."""
+        states = dict.fromkeys(self._booted, False)
+        self._booted.clear()
+        self._unconfirmed.clear()
+        if states:
+            await self._store.save_boot_states(states)
+
     def _changed(self, mac: str, booted: bool, cause: str | None) -> None:
         spawn(self._store.save_boot_states({mac: booted}), "recording a boot state")
         for listener in self._listeners:

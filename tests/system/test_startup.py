@@ -1,0 +1,311 @@
+"""Starts that must fail clearly, and stops that keep or release the nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.load import Load, descendants
+from walt.server.runtime.process import ProcessResult
+
+PC = "walt.node.pc-x86-64"
+TWISTD = ["-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=",
+          "--logger", "walt.server.assembly.logging.observer", "walt-server", "--config"]
+# A node that has booted: it confirms, and holds its connection.
+BOARD = """
+import socket
+peer = socket.create_connection(("192.168.181.1", 12347))
+peer.sendall(b"REQ_NOTIFY_BOOTUP_STATUS\\n")
+assert peer.recv(10) == b"OK\\n"
+peer.sendall(b"\\n")
+print("up", flush=True)
+peer.recv(10)
+"""
+
+
+class RefusedStartTests(TestCase):
+    """Every problem is told on stderr, the status is 1, and nothing is left."""
+
+    skip = why_not()
+    timeout = 120
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.platform = LivePlatform(reactor)
+        self.addCleanup(self.platform.close)
+
+    async def refused(self, prefix: Sequence[str] = ()) -> str:
+        """Run the server, which must end with status 1; return its stderr."""
+        result: ProcessResult = await self.platform.runner.run(
+            [*prefix, sys.executable, *TWISTD, str(self.platform.config)], check=False,
+            env={"PYTHONPATH": str(ROOT)}, cwd="/", timeout=60,
+        )
+        text = result.stderr.decode()
+        self.assertEqual(result.status, 1, text + result.stdout.decode()[-2000:])
+        self.assertNotIn("Traceback", text)
+        self.assertEqual(self.platform.left_overs(), [])
+        return text
+
+    async def test_configuration(self) -> None:
+        """All errors of the file come at once; no directory is created."""
+        platform = self.platform
+        platform.write_config("services:\n  http:\n    port: 0\n")
+        self.assertIn("not valid YAML", await self.refused())  # a key twice
+        state = platform.base / "new"
+        platform.config.write_text(
+            f"network:\n  walt-net:\n    ip: 192.168.1.0/24\n    vlan: 7\nstate-dir: {state}\n"
+            f"runtime-dir: relative\nvirtual:\n  accel: magic\nlogs:\n  retention: -1\nfoo: 1\n"
+        )
+        text = await self.refused()
+        for expected in (
+            str(platform.config), "network.walt-net.ip: 192.168.1.0 is not a host address",
+            "network.walt-net.vlan: needs raw-device", "runtime-dir: expected an absolute path",
+            "virtual.accel: expected one of auto, kvm, tcg", "logs.retention: expected",
+            "foo: unknown key",
+        ):
+            self.assertIn(expected, text)
+        self.assertFalse(state.exists())
+        platform.config.unlink()
+        self.assertIn("does not exist; create it", await self.refused())
+
+    async def test_state_directory_closed_to_daemons(self) -> None:
+        """A parent directory without the x bit for others is an error of the file."""
+        self.platform.base.chmod(0o700)
+        self.assertIn(f"run: chmod o+x {self.platform.base}", await self.refused())
+
+    async def test_missing_programs(self) -> None:
+        """Every missing package is named in one line to copy."""
+        hidden = ["/usr/sbin/dhcpd", "/usr/bin/dropbearconvert"]
+        script = " && ".join(
+            f"mount --bind /dev/null $(readlink -f {path})" for path in hidden
+        )
+        text = await self.refused(["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"])
+        self.assertIn("run: apt-get install dropbear-bin isc-dhcp-server", text)
+
+    async def test_not_root(self) -> None:
+        """An ordinary user is told that the server needs root."""
+        text = await self.refused(["setpriv", "--reuid", "nobody", "--clear-groups"])
+        self.assertIn("root", text)
+
+    async def test_no_space(self) -> None:
+        """A full disk is told before anything is written there."""
+        state = self.platform.state
+        await self.platform.runner.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0711", "wtest", str(state)]
+        )
+        try:
+            result = await self.platform.runner.run(
+                [sys.executable, *TWISTD, str(self.platform.config)], check=False,
+                env={"PYTHONPATH": str(ROOT)}, cwd="/",
+            )
+            self.assertEqual(result.status, 1)
+            self.assertIn(f"MiB are free in {state}; free at least 256 MiB".encode(), result.stderr)
+            self.assertEqual(list(state.iterdir()), [])
+        finally:
+            await self.platform.runner.run(["umount", str(state)])
+
+    async def test_port_taken(self) -> None:
+        """The port, and how to find who has it; what was started is stopped again."""
+        platform, outer = self.platform, f"wlo{os.getpid()}"
+        text = platform.config.read_text().replace(f"  namespace: {platform.namespace}\n", "")
+        platform.config.write_text(text)
+        run = platform.runner.run
+        await run(["ip", "netns", "add", outer])
+        inside = ["nsenter", f"--net=/run/netns/{outer}", "--"]
+        holder = platform.runner.run(
+            [*inside, "socat", "TCP-LISTEN:12347,fork", "SYSTEM:true"], check=False, timeout=90
+        )
+        holding = quietly(holder)
+        try:
+            await run([*inside, "ip", "link", "set", "lo", "up"])
+            await platform.sleep(0.5)
+            words = await self.refused(inside)
+            self.assertIn("needs port 12347 of this machine", words)
+            self.assertIn("ss -lnp", words)
+            links = await run([*inside, "ip", "-o", "link"])
+            self.assertNotIn(b"walt-net", links.stdout)
+        finally:
+            holding.cancel()
+            await run(["ip", "netns", "del", outer])
+
+
+class RestartTests(TestCase):
+    skip = why_not()
+    timeout = 240
+
+    async def start(self) -> Load:
+        """Return a server that says when it is ready, with the small image."""
+        from twisted.internet import reactor
+
+        self.platform = LivePlatform(reactor)
+        load = Load(self.platform)
+        self.addCleanup(self.platform.close)
+        self.addCleanup(load.database.close)
+        await self.platform.import_image()
+        await load.started()
+        return load
+
+    async def board(self, number: int) -> str:
+        """Join a board that has booted to walt-net; return its MAC."""
+        platform, mac, name = self.platform, f"52:54:00:00:00:{number:02x}", f"wlb{os.getpid()}"
+        ip = f"192.168.181.{number}"
+        await platform.event("commit", "", PC, ip, mac, "", "0", "unknown")
+        run = platform.runner.run
+        await run(["ip", "netns", "add", name])
+        self.addCleanup(run, ["ip", "netns", "del", name], check=False)
+        await self.plug(number)
+        return mac
+
+    async def plug(self, number: int) -> None:
+        """Connect the namespace of the board, and let it notify."""
+        platform, name = self.platform, f"wlb{os.getpid()}"
+        run = platform.runner.run
+        await run(["ip", "-n", name, "link", "del", "eth0"], check=False)
+        await run(["ip", "-n", platform.namespace, "link", "add", f"wtb{number}", "type", "veth",
+                   "peer", "name", "eth0", "netns", name])
+        await run(["ip", "-n", platform.namespace, "link", "set", f"wtb{number}", "master",
+                   "walt-net", "up"])
+        await run(["ip", "-n", name, "link", "set", "eth0", "up"])
+        await run(["ip", "-n", name, "address", "add", f"192.168.181.{number}/24", "dev", "eth0"])
+        connected = quietly(run(
+            ["nsenter", f"--net=/run/netns/{name}", "--", sys.executable, "-c", BOARD],
+            check=False, timeout=200,
+        ))
+        self.addCleanup(connected.cancel)
+
+    async def booted(self) -> list[str]:
+        """Return the column `booted` of all nodes."""
+        tables = json.loads(await self.platform.ok("node", "show", "--all", "--json"))
+        return [row["booted"] for rows in tables.values() for row in rows]
+
+    async def test_restart_keeps_nodes(self) -> None:
+        """SIGUSR2 leaves boot links and states; SIGTERM sends the nodes to the static files."""
+        load = await self.start()
+        mac = await self.board(10)
+        link = self.platform.state / "nodes" / mac / "tftp"
+
+        async def is_up() -> bool:
+            return await self.booted() == ["yes"] and os.path.lexists(link)
+
+        await self.platform.until(is_up, "the board is booted")
+
+        async def recorded() -> bool:
+            return bool(await load.database.query("SELECT 1 FROM bootstates WHERE booted"))
+
+        await self.platform.until(recorded, "the state is recorded")
+        target = os.readlink(link)
+        self.assertNotIn("tftp-static", target)
+        load.database.close()
+        await self.platform.stop(signal.SIGUSR2)
+        self.assertEqual(os.readlink(link), target)
+
+        await load.started()
+        self.assertEqual(await self.booted(), ["yes"])  # until boot.reconnect-grace is over
+        self.assertEqual(os.readlink(link), target)
+        await self.plug(10)
+        self.assertEqual(await self.platform.stop(), 0)
+        self.assertEqual(os.readlink(link), "../../tftp-static")
+        self.assertEqual(self.platform.left_overs(), [])
+
+        await load.started()
+        self.assertEqual(await self.booted(), ["NO"])  # told to reboot by the orderly stop
+
+    async def test_killed_server(self) -> None:
+        """After kill -9 no daemon runs on, and the next server takes everything over."""
+        load = await self.start()
+        mac = await self.board(11)
+        link = self.platform.state / "nodes" / mac / "tftp"
+
+        async def linked() -> bool:
+            return os.path.lexists(link)
+
+        await self.platform.until(linked, "the boot link")
+        children = descendants(self.platform.pid)
+        self.assertGreater(len(children), 3)
+        target = os.readlink(link)
+        load.database.close()
+        await self.platform.stop(signal.SIGKILL)
+
+        async def gone() -> bool:
+            return not [pid for pid in children if alive(pid)]
+
+        await self.platform.until(gone, "the children ended", 20)
+        await load.started()
+        self.assertEqual(os.readlink(link), target)
+        self.assertEqual(await load.recorded(), 1)
+
+        async def all_run() -> bool:
+            return all(row["running"] for row in (await self.platform.services()).values())
+
+        await self.platform.until(all_run, "every daemon runs", 20)
+        load.database.close()
+        self.assertEqual(await self.platform.stop(), 0)
+        self.assertEqual(self.platform.left_overs(), [])
+
+    async def test_killed_again_and_again(self) -> None:
+        """Kills at any moment of the start leave a platform that starts."""
+        load = await self.start()
+        load.database.close()
+        await self.platform.stop(signal.SIGKILL)
+        for moment in (0.3, 0.5, 0.7, 0.9, 1.2):
+            self.platform.spawn()
+            await self.platform.sleep(moment)
+            await self.platform.stop(signal.SIGKILL)
+        await load.started()
+        await self.platform.ok("device", "show")
+        self.assertEqual(await self.platform.stop(), 0)
+        self.assertEqual(self.platform.left_overs(), [])
+
+    async def test_stopped_while_starting(self) -> None:
+        """SIGTERM at any moment of the start leaves nothing."""
+        load = await self.start()
+        await self.platform.stop()
+        for moment in (0.4, 0.6, 0.8, 1.0):
+            self.platform.spawn()
+            await self.platform.sleep(moment)
+            await self.platform.stop()
+            self.assertEqual(self.platform.left_overs(), [], moment)
+        await load.started()
+
+    async def test_readiness_is_not_for_children(self) -> None:
+        """systemd's socket is told READY=1, and the children know nothing of it."""
+        await self.start()
+        for pid in descendants(self.platform.pid):
+            self.assertNotIn(b"NOTIFY_SOCKET", Path(f"/proc/{pid}/environ").read_bytes())
+
+    async def test_second_server(self) -> None:
+        """A second server on the same directories refuses, and disturbs nothing."""
+        await self.start()
+        before = await self.platform.services()
+        result = await self.platform.runner.run(
+            [sys.executable, *TWISTD, str(self.platform.config)], check=False,
+            env={"PYTHONPATH": str(ROOT)}, cwd="/",
+        )
+        self.assertEqual(result.status, 1)
+        self.assertIn(f"used by process {self.platform.pid}".encode(), result.stderr)
+        self.assertEqual(await self.platform.services(), before)
+
+
+def quietly(running: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    """Run what the test cancels at its end."""
+    started: Deferred[Any] = Deferred.fromCoroutine(running)
+    started.addErrback(lambda failure: None)
+    return started
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
