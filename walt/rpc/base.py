@@ -7,7 +7,7 @@ in, for every command, argument, answer and error text.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import ITCPTransport
@@ -32,7 +32,7 @@ class WaltCommand(amp.Command):
     side = ""
     since = "11.0"
     # AMP sends the code of the first class that matches: the base class comes last.
-    errors: dict[type[Exception], bytes] = {
+    errors: ClassVar[dict[type[Exception], bytes]] = {
         error: error.code.encode()
         for error in sorted(ERRORS.values(), key=lambda error: error is WaltError)
     }
