@@ -1,0 +1,476 @@
+"""Commands through the public interface; calls parsed and answers written by the real schema."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import walt
+from tests.client import scripted
+from tests.client.scripted import USER, environment, run
+from walt.client import main, settings
+from walt.client.commands.help import topics
+from walt.common.errors import Conflict, InternalError, Invalid, NotFound, Unavailable
+from walt.rpc.commands import devices, images, logs, nodes
+from walt.rpc.commands import session as calls
+
+NODE: dict[str, Any] = {
+    "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
+    "netsetup": "LAN", "booted": "yes", "image": "img",
+}
+MINE = {"owned": ["n1"], "free": [], "others": [], "not_nodes": []}
+THEIRS = {"owned": [], "free": [], "others": ["n1", "n2"], "not_nodes": []}
+
+
+def tables(**changes: Any) -> tuple[Any, dict[str, Any]]:
+    return nodes.ShowNodes, {
+        "tables": {"own": [], "free": [], "others": [], "total": 0, **changes}
+    }
+
+
+class NodeShowTests(SynchronousTestCase):
+    def test_own(self) -> None:
+        """A titled table, then hints."""
+        outcome = run("node", "show", session=[tables(own=[NODE], total=3)])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": False})])
+        self.assertEqual(outcome.out, """
+You own the following nodes:
+
+name  type     model      image  ip           netsetup  booted
+----  -------  ---------  -----  -----------  --------  ------
+n1    virtual  pc-x86-64  img    192.168.1.2  LAN       yes
+
+Use `walt node show --all` to see every node of the platform.
+See `walt help show node-ownership`.
+""")
+
+    def test_nothing(self) -> None:
+        """No node of the caller, no node at all, no other node."""
+        out = run("node", "show", session=[tables(total=3)]).out
+        self.assertIn("You do not own any node.", out)
+        outcome = run("node", "show", "--all", session=[tables()])
+        self.assertIn("no node yet", outcome.out)
+        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": True})])
+        out = run("node", "show", "--all", session=[tables(own=[NODE], total=1)]).out
+        self.assertIn("no other nodes", out)
+        self.assertTrue(out.endswith("See `walt help show node-ownership`.\n"))
+
+    def test_all(self) -> None:
+        """Three tables in their order, with their columns."""
+        other = {**NODE, "name": "n3", "image-owner": "bob", "clonable-image-link": "walt:bob/i"}
+        out = run("node", "show", "--all", session=[
+            tables(own=[NODE], free=[{**NODE, "name": "n2"}], others=[other], total=3)
+        ]).out
+        titles = [line.split() for line in out.splitlines() if line.startswith("name")]
+        self.assertEqual(titles, [
+            ["name", "type", "model", "image", "ip", "netsetup", "booted"],
+            ["name", "type", "model", "ip", "netsetup", "booted"],
+            ["name", "type", "model", "image-owner", "clonable-image-link", "ip", "netsetup",
+             "booted"],
+        ])
+
+    def test_names_only(self) -> None:
+        """One name a line, nothing else."""
+        own = [{**NODE, "name": name} for name in ("n2", "n1")]
+        out = run("node", "show", "--names-only", session=[tables(own=own)]).out
+        self.assertEqual(out, "n1\nn2\n")
+
+    def test_json(self) -> None:
+        """The rows themselves."""
+        out = run("node", "show", "--json", session=[tables(own=[NODE], total=1)]).out
+        self.assertEqual(json.loads(out), {"own": [NODE], "free": [], "others": []})
+
+    def test_five_thousand_nodes(self) -> None:
+        """A table far above 64 KiB."""
+        rows = [{**NODE, "name": f"node-{number}"} for number in range(5000)]
+        out = run("node", "show", "--names-only", session=[tables(own=rows)]).out
+        self.assertEqual(out.splitlines(), sorted(row["name"] for row in rows))
+
+
+class NodeCommandTests(SynchronousTestCase):
+    def test_boot(self) -> None:
+        """Image checked, set developed before any change, ownership, association, reboot."""
+        outcome = run("node", "boot", "my-nodes", "img", session=[
+            (images.HasImage, {}), (nodes.ExpandNodes, {"names": ["n1", "n2"]}),
+            (nodes.NodeOwnership, MINE), (nodes.SetNodesImage, {}),
+            (nodes.RebootNodes, {"ok": True}),
+        ])
+        self.assertEqual((outcome.status, outcome.out, outcome.err), (0, "", ""))
+        self.assertEqual(outcome.calls, [
+            ("cs.images.has", {"image": "img", "default_allowed": True}),
+            ("cs.nodes.expand", {"nodes": "my-nodes"}),
+            ("cs.nodes.ownership", {"nodes": "n1,n2"}),
+            ("cs.nodes.set_image", {"nodes": "n1,n2", "image": "img"}),
+            ("cs.nodes.reboot", {"nodes": "n1,n2", "hard_only": False, "cause": "image change"}),
+        ])
+
+    def test_deploy_is_boot(self) -> None:
+        """The alias does the same."""
+        commands = main.load("node")
+        self.assertIs(commands["deploy"].run, commands["boot"].run)
+
+    def test_reboot(self) -> None:
+        """The cause of the logs; 1 when a node could not be rebooted (D19)."""
+        for words, hard in ((["n1"], False), (["--hard", "n1"], True)):
+            for ok in (True, False):
+                outcome = run("node", "reboot", *words, session=[
+                    (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.NodeOwnership, MINE),
+                    (nodes.RebootNodes, {"ok": ok}),
+                ])
+                self.assertEqual(outcome.status, 0 if ok else 1)
+                self.assertEqual(outcome.calls[-1], ("cs.nodes.reboot", {
+                    "nodes": "n1", "hard_only": hard, "cause": "reboot requested",
+                }))
+
+    def test_not_a_node(self) -> None:
+        """A set with a switch stops there."""
+        outcome = run("node", "remove", "switch-1", session=[
+            (nodes.NodeOwnership, {**MINE, "owned": [], "not_nodes": ["switch-1"]}),
+        ])
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("switch-1", outcome.err)
+
+    def test_create_and_remove(self) -> None:
+        """One call each, after the ownership check for the second."""
+        outcome = run("node", "create", "n1", session=[(nodes.CreateNode, {})])
+        self.assertEqual(outcome.calls, [("cs.nodes.create", {"name": "n1"})])
+        outcome = run("node", "remove", "n1", session=[
+            (nodes.NodeOwnership, MINE), (nodes.RemoveNode, {}),
+        ])
+        self.assertEqual(outcome.calls[-1], ("cs.nodes.remove", {"name": "n1"}))
+
+    def test_wait(self) -> None:
+        """0 when booted; an invalid set is an error, rc 1 (Q-02)."""
+        outcome = run("node", "wait", "n1", session=[(nodes.WaitNodes, {})])
+        self.assertEqual((outcome.status, outcome.calls), (0, [("cs.nodes.wait", {"nodes": "n1"})]))
+        outcome = run("node", "wait", "ghost", session=[(nodes.WaitNodes, NotFound("no ghost"))])
+        self.assertEqual((outcome.status, outcome.err), (1, "no ghost\n"))
+
+    def test_single_node(self) -> None:
+        """A shell or a console takes exactly one node."""
+        for command in ("shell", "console"):
+            outcome = run("node", command, "my-nodes", session=[
+                (nodes.ExpandNodes, {"names": ["n1", "n2"]}),
+            ])
+            self.assertEqual(outcome.status, 1)
+            self.assertIn("exactly one", outcome.err)
+
+
+class ListingTests(SynchronousTestCase):
+    def test_images(self) -> None:
+        """The working set; with --all the others."""
+        row = {"name": "img", "in-use": True, "created": "2026-01-01 00:00:00",
+               "compatibility": "pc-x86-64", "user": "bob", "clonable-link": "walt:bob/img"}
+        found = {"own": [row], "others": [], "default": [], "hidden": 1, "total": 2}
+        outcome = run("image", "show", session=[(images.ShowImages, {"tables": dict(found)})])
+        self.assertEqual(outcome.calls, [("cs.images.show", {"all": False, "refresh": False})])
+        self.assertIn("name  in-use  created              compatibility\n", outcome.out)
+        self.assertIn("img   True    2026-01-01 00:00:00  pc-x86-64\n", outcome.out)
+        self.assertIn("--all", outcome.out)
+        outcome = run("image", "show", "--all", "--refresh", session=[
+            (images.ShowImages, {"tables": {**found, "others": [row], "default": [row]}}),
+        ])
+        self.assertEqual(outcome.calls, [("cs.images.show", {"all": True, "refresh": True})])
+        self.assertEqual(outcome.out.count("walt:bob/img"), 2)
+        out = run("image", "show", "--names-only", session=[
+            (images.ShowImages, {"tables": {**found, "own": []}}),
+        ]).out
+        self.assertEqual(out, "")
+
+    def test_names_only_conflict(self) -> None:
+        """rc 1, as specified."""
+        outcome = run("image", "show", "--names-only", "--all", sessions=[])
+        self.assertEqual(outcome.status, 1)
+
+    def test_devices(self) -> None:
+        """Columns without any value are dropped; unknown devices apart."""
+        known = [{"name": "walt-server", "ip": "192.168.1.1", "mac": "52:54:00:00:00:01",
+                  "type": "server", "netsetup": None}]
+        outcome = run("device", "show", session=[
+            (devices.ShowDevices, {"tables": {"known": known, "unknown": known}}),
+        ])
+        self.assertNotIn("netsetup", outcome.out)
+        self.assertEqual(outcome.out.count("walt-server"), 2)
+
+    def test_json_everywhere(self) -> None:
+        """Every command that lists prints JSON when asked."""
+        answers: dict[tuple[str, str], list[Any]] = {
+            ("node", "show"): [tables()],
+            ("image", "show"): [(images.ShowImages, {"tables": {
+                "own": [], "others": [], "default": [], "hidden": 0, "total": 0}})],
+            ("device", "show"): [(devices.ShowDevices, {"tables": {"known": [], "unknown": []}})],
+            ("advanced", "services"): [(calls.ShowServices, {"rows": []})],
+            ("advanced", "workflows"): [(calls.ShowWorkflows, {"rows": []})],
+            ("help", "list"): [],
+        }
+        for (category, name), session in answers.items():
+            outcome = run(category, name, "--json", session=session)
+            self.assertEqual(outcome.status, 0)
+            json.loads(outcome.out)
+
+
+class ErrorTests(SynchronousTestCase):
+    def test_refusal(self) -> None:
+        """The server's sentence on stderr, nothing else, rc 1."""
+        for error in (Conflict("taken"), Invalid("bad"), Unavailable("later")):
+            outcome = run("node", "create", "n1", session=[(nodes.CreateNode, error)])
+            self.assertEqual((outcome.status, outcome.out), (1, ""))
+            self.assertEqual(outcome.err, f"{error}\n")
+
+    def test_long_refusal(self) -> None:
+        """A text of 1 MB arrives whole."""
+        error = Invalid("x" * 1_000_000)
+        outcome = run("node", "create", "n1", session=[(nodes.CreateNode, error)])
+        self.assertEqual(outcome.err, f"{error}\n")
+
+    def test_server_bug(self) -> None:
+        """Said to be one."""
+        outcome = run("node", "create", "n1", session=[
+            (nodes.CreateNode, InternalError("internal error (reference 1)")),
+        ])
+        self.assertIn("unexpected server-side issue: internal error (reference 1)", outcome.err)
+
+    def test_connection_lost(self) -> None:
+        """An answer that never comes, or garbage: communication issue, rc 1."""
+        for answers in (b"", b"\xff\xff garbage", b"\0"):
+            with mock.patch.object(scripted, "answer_bytes", lambda script, data=answers: data):
+                # The prepared end is shut so that the client sees the end of the stream.
+                original = scripted._Connections._pair
+
+                def pair(data: bytes, original: Any = original) -> Any:
+                    ours, theirs = original(data)
+                    ours.shutdown(1)
+                    return ours, theirs
+
+                with mock.patch.object(scripted._Connections, "_pair", staticmethod(pair)):
+                    outcome = run("node", "create", "n1")
+            self.assertEqual(outcome.status, 1)
+            self.assertIn("communication issue", outcome.err)
+
+    def test_call_backs(self) -> None:
+        """Texts of the server are relayed as they come, before the answer."""
+        outcome = run("node", "create", "n1", session=[
+            (calls.StdoutWrite, {"text": "to stdout é\n"}),
+            (calls.SetBusyLabel, {"label": "busy"}),
+            (calls.StderrWrite, {"text": "e" * 100_000 + "\n"}), (nodes.CreateNode, {}),
+        ])
+        self.assertEqual((outcome.status, outcome.out), (0, "to stdout é\n"))
+        self.assertEqual(outcome.err, "e" * 100_000 + "\n")
+
+    def test_unreachable(self) -> None:
+        """rc 1, where and what to do."""
+        for words in (["node", "show"], ["node", "run", "n1", "ls"]):
+            err = io.StringIO()
+            with environment(WALT_SERVER="unix:/nonexistent/rpc.sock", WALT_USERNAME=USER), \
+                    contextlib.redirect_stderr(err):
+                status = main.run(words)
+            self.assertEqual(status, 1)
+            self.assertIn("network connection failure", err.getvalue())
+            self.assertIn("/nonexistent/rpc.sock", err.getvalue())
+
+
+class HintTests(SynchronousTestCase):
+    """What a text tells people to type exists."""
+
+    def texts(self, *patterns: str) -> str:
+        root = Path(walt.__file__).parent
+        return "\n".join(
+            path.read_text() for pattern in patterns for path in root.glob(pattern)
+        )
+
+    def test_pages(self) -> None:
+        """Every page named by a command, by the server or by another page exists."""
+        named = set(re.findall(r"walt help show ([a-z][a-z-]+)", self.texts(
+            "client/**/*.py", "server/**/*.py", "rpc/**/*.py", "doc/*.md"
+        )))
+        self.assertGreater(len(named), 5)
+        self.assertEqual(named - set(topics()), set())
+
+    def test_commands(self) -> None:
+        """Every `walt category subcommand` named exists."""
+        found = set(re.findall(r"\bwalt ([a-z]+) ([a-z][a-z-]+)", self.texts(
+            "client/**/*.py", "server/api/*.py", "server/wire/*.py", "server/streams/*.py",
+            "doc/*.md",
+        )))
+        named = {pair for pair in found if pair[0] in main.CATEGORIES}
+        self.assertGreater(len(named), 5)
+        self.assertEqual({pair for pair in named if pair[1] not in main.load(pair[0])}, set())
+
+
+class SettingsTests(SynchronousTestCase):
+    def test_file(self) -> None:
+        """What WalT writes: two levels, comments, quotes."""
+        self.assertEqual(settings.parse(
+            "# comment\nwalt:\n  # more\n  server: 'host.example' # here\n  username: bob\n"
+            "top: value\n\nnonsense\n"
+        ), {"walt.server": "host.example", "walt.username": "bob", "top": "value"})
+
+    def test_targets(self) -> None:
+        """The environment wins; this machine is the default; streams are beside calls."""
+        for named, rpc, streams in (
+            ("", "/run/walt/rpc.sock", "/run/walt/streams.sock"),
+            ("localhost", "/run/walt/rpc.sock", "/run/walt/streams.sock"),
+            ("unix:/x/rpc.sock", "/x/rpc.sock", "/x/streams.sock"),
+            ("host", ("host", 12345), ("host", 12347)),
+        ):
+            with environment(WALT_SERVER=named):
+                self.assertEqual(settings.rpc_target(), rpc)
+                self.assertEqual(settings.stream_target(), streams)
+        with environment(WALT_USERNAME="bob"):
+            self.assertEqual(settings.username(), "bob")
+
+
+class HistoryRangeTests(SynchronousTestCase):
+    def bounds(self, text: str, *session: Any) -> Any:
+        outcome = run(
+            "log", "show", "--history", text, session=session, streams=[[(b"R", b'{"status": 0}')]]
+        )
+        self.assertEqual((outcome.status, outcome.err), (0, ""), text)
+        [(_, parameters, _)] = outcome.streams
+        return parameters["start"], parameters["end"]
+
+    def test_ranges(self) -> None:
+        """Open bounds, relative dates of the server's clock, checkpoints."""
+        time = (calls.GetTime, {"time": 1000.0})
+        self.assertEqual(self.bounds("full"), (None, None))
+        self.assertEqual(self.bounds("FULL"), (None, None))
+        self.assertEqual(self.bounds(":"), (None, None))
+        self.assertEqual(self.bounds("-5m:", time), (700.0, None))
+        self.assertEqual(self.bounds(":-30s", time), (None, 970.0))
+        self.assertEqual(self.bounds("-1m:-10s", time, time), (940.0, 990.0))
+        self.assertEqual(
+            self.bounds("start:", (logs.CheckpointTime, {"time": 5.5})), (5.5, None)
+        )
+
+    def test_mistakes(self) -> None:
+        """rc 1, and a page of help."""
+        time = (calls.GetTime, {"time": 1000.0})
+        for text, session in (
+            ("yesterday", []), ("a:b:c", []), ("-5x:", []), ("-m:", []), ("-5M:", []),
+            ("--5m:", []), ("-1s:-1m", [time, time]),
+            ("ghost:", [(logs.CheckpointTime, NotFound("no checkpoint ghost"))]),
+        ):
+            outcome = run("log", "show", "--history", text, session=session)
+            self.assertEqual((outcome.status, outcome.out), (1, ""), text)
+            self.assertIn("log-history", outcome.err)
+
+
+class LogShowTests(SynchronousTestCase):
+    RECORDS = [
+        [0.5, "n1", "exp", "first"], [59.9999999, "n1", "exp", "né"], [60.25, "n1", "s", ""],
+    ]
+
+    def show(self, *words: str, records: Any = None, extra: Any = ()) -> Any:
+        lines = "".join(json.dumps(one) + "\n" for one in records or self.RECORDS).encode()
+        cut = len(lines) // 2  # frames need not end with a line
+        return run("log", "show", "--realtime", *words, streams=[[
+            (b"D", lines[:cut]), (b"D", lines[cut:]), *extra, (b"R", b'{"status": 0}'),
+        ]], sessions=[], variables={"TZ": "UTC"})
+
+    def test_default_format(self) -> None:
+        """Local time with microseconds, as the format string itself gives."""
+        outcome = self.show()
+        self.assertEqual(outcome.status, 0)
+        self.assertRegex(outcome.out.splitlines()[0], r"^\d\d:\d\d:00\.500000 n1\.exp -> first$")
+        template = "{timestamp:%H:%M:%S.%f} {issuer}.{stream} -> {line} "
+        self.assertEqual(
+            [line.rstrip() for line in self.show("--format", template).out.splitlines()],
+            [line.rstrip() for line in outcome.out.splitlines()],
+        )
+
+    def test_formats(self) -> None:
+        """Templates, JSON; a template that cannot be applied: rc 1 and a page."""
+        self.assertEqual(self.show("--format", "{line}|{issuer}").out, "first|n1\nné|n1\n|n1\n")
+        out = self.show("--json").out
+        self.assertEqual(json.loads(out.splitlines()[0]), {
+            "timestamp": 0.5, "issuer": "n1", "stream": "exp", "line": "first",
+        })
+        for template in ("{nothing}", "{", "{line:d}", "{0}", "{line.x}"):
+            outcome = self.show("--format", template)
+            self.assertEqual(outcome.status, 1, template)
+            self.assertIn("log-format", outcome.err)
+
+    def test_query(self) -> None:
+        """Issuers, aliases, streams, expression, shortcuts."""
+        for words, issuers, streams, lines in (
+            ([], "my-nodes", None, None),
+            (["--nodes", "n1", "--streams", "a.*", "err"], "n1", "a.*", "err"),
+            (["--emitters", "n2"], "n2", None, None),
+            (["--platform"], "server", "platform.*", None),
+            (["--server"], "server", "daemon.*", None),
+        ):
+            [(request, parameters, _)] = self.show(*words).streams
+            self.assertEqual(request, "REQ_DUMP_LOGS")
+            self.assertEqual(parameters, {
+                "issuers": issuers, "streams": streams, "lines": lines, "history": False,
+                "realtime": True, "username": USER,
+            })
+
+    def test_nothing_asked(self) -> None:
+        """Neither history nor realtime, in any case (Q-09): told, rc 0, no server."""
+        for words in ([], ["--history", "none"], ["--history", "NONE"]):
+            outcome = run("log", "show", *words, sessions=[])
+            self.assertEqual(outcome.status, 0)
+            self.assertIn("log-show", outcome.out)
+
+    def test_bad_expression(self) -> None:
+        """Told before any connection, rc 0."""
+        for words in (["("], ["--streams", "["]):
+            outcome = run("log", "show", "--realtime", *words, sessions=[])
+            self.assertEqual((outcome.status, outcome.err), (0, ""))
+            self.assertIn("regular expression", outcome.out)
+
+    def test_ends(self) -> None:
+        """Messages on stderr, an error of the server, the loss of the connection."""
+        outcome = self.show(extra=[(b"M", b"too slow\n")])
+        self.assertEqual(outcome.err, "too slow\n")
+        outcome = run("log", "show", "--realtime", sessions=[], streams=[
+            [(b"R", b'{"status": 1, "error": "bad set", "code": "INVALID"}')],
+        ])
+        self.assertEqual((outcome.status, outcome.err), (1, "bad set\n"))
+
+    def test_many_lines(self) -> None:
+        """Nothing is lost in bulk."""
+        records = [[number / 7, "n1", "exp", f"line {number}"] for number in range(20_000)]
+        lines = self.show(records=records).out.splitlines()
+        self.assertEqual([line.split(" -> ")[1] for line in lines],
+                         [record[3] for record in records])
+
+
+class HelpPageTests(SynchronousTestCase):
+    def test_pages_are_pages(self) -> None:
+        """Each begins with its title, fits a terminal, and has something to say."""
+        for name, title in topics().items():
+            text = run("help", "show", name, sessions=[]).out
+            self.assertTrue(text.startswith(f"# {title}\n\n"), name)
+            self.assertTrue(title, name)
+            self.assertLess(max(len(line) for line in text.splitlines()), 92, name)
+            self.assertTrue(text.endswith("\n"), name)
+
+    def test_show(self) -> None:
+        """Raw Markdown when it is not a terminal; help-intro by default; no server."""
+        outcome = run("help", "show", sessions=[])
+        self.assertEqual(outcome.status, 0)
+        self.assertTrue(outcome.out.startswith("# "))
+        self.assertEqual(outcome.out, run("help", "show", "help-intro", sessions=[]).out)
+
+    def test_unknown(self) -> None:
+        """A hint on stderr, rc 0."""
+        outcome = run("help", "show", "../secret", sessions=[])
+        self.assertEqual((outcome.status, outcome.out), (0, ""))
+        self.assertIn("walt help list", outcome.err)
+
+    def test_list(self) -> None:
+        """An intro line, then `topic -- title`, sorted."""
+        lines = run("help", "list", sessions=[]).out.splitlines()[1:]
+        names = [line.split(" -- ")[0].rstrip() for line in lines]
+        self.assertEqual(names, sorted(names))
+        self.assertIn("help-intro", names)

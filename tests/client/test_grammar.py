@@ -1,0 +1,200 @@
+"""The grammar of the command line, help at three levels (spec user-surface §1.2)."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import walt
+from tests.client.scripted import run
+from walt.client import logo, main
+from walt.client.errors import HelpWanted, UsageError
+from walt.client.grammar import Arg, Command, Switch, subcommand_help
+
+CATEGORIES = ["image", "node", "log", "device", "advanced", "help"]
+
+
+def sample() -> Command:
+    return Command(
+        lambda **values: None, "do something",
+        args=[Arg("first"), Arg("second", default="x"), Arg("rest", variadic=True)],
+        switches=[
+            Switch("--zeta", "a flag", excludes=("--mode",)),
+            Switch("--mode", "how", metavar="MODE", kind=("ANY", "ALL"), default="ANY"),
+            Switch("--count", "how many", metavar="N", kind=int, default=0),
+            Switch("--name", "which", metavar="NAME", aliases=("--nom", "--nombre")),
+        ],
+    )
+
+
+class ParserTests(SynchronousTestCase):
+    def parse(self, *words: str) -> dict[str, object]:
+        return sample().parse(words)
+
+    def wrong(self, *words: str) -> str:
+        return str(self.assertRaises(UsageError, self.parse, *words))
+
+    def test_defaults(self) -> None:
+        """Absent switches have their default, optional arguments too."""
+        self.assertEqual(self.parse("a"), {
+            "first": "a", "second": "x", "rest": [], "zeta": False, "mode": "ANY", "count": 0,
+            "name": None,
+        })
+
+    def test_free_position_and_equals(self) -> None:
+        """Switches anywhere before `--`; `--opt value` and `--opt=value`."""
+        values = self.parse("--count", "3", "a", "--name=b=c", "s", "r1", "--zeta", "r2")
+        self.assertEqual(
+            (values["count"], values["name"], values["rest"]), (3, "b=c", ["r1", "r2"])
+        )
+
+    def test_value_may_start_with_a_dash(self) -> None:
+        """The word after a valued switch is its value, whatever it looks like."""
+        for word in ("-5m:", "--zeta", "-h", "--", "--help"):
+            self.assertEqual(self.parse("--name", word, "a")["name"], word)
+        self.assertEqual(self.parse("--count", "-1", "a")["count"], -1)
+
+    def test_double_dash(self) -> None:
+        """After `--` all words are arguments."""
+        self.assertEqual(self.parse("a", "s", "--", "-l", "--zeta", "--")["rest"],
+                         ["-l", "--zeta", "--"])
+
+    def test_single_dash_is_an_argument(self) -> None:
+        """As for most programs."""
+        self.assertEqual(self.parse("-")["first"], "-")
+
+    def test_aliases(self) -> None:
+        """An alias is the same switch."""
+        self.assertEqual(self.parse("a", "--nom", "x")["name"], "x")
+        self.assertIn("only once", self.wrong("a", "--nom", "x", "--name", "y"))
+
+    def test_words_in_any_case(self) -> None:
+        """Values of a set are accepted in any case."""
+        self.assertEqual(self.parse("a", "--mode", "all")["mode"], "ALL")
+
+    def test_mistakes(self) -> None:
+        """Each names what is wrong."""
+        self.assertIn("--nam", self.wrong("a", "--nam", "x"))  # no abbreviation
+        self.assertIn("-z", self.wrong("a", "-z"))
+        self.assertIn("only once", self.wrong("a", "--zeta", "--zeta"))
+        self.assertIn("takes no value", self.wrong("a", "--zeta=1"))
+        self.assertIn("needs a value", self.wrong("a", "--name"))
+        self.assertIn("whole number", self.wrong("a", "--count", "many"))
+        self.assertIn("ANY, ALL", self.wrong("a", "--mode", "some"))
+        self.assertIn("missing argument first", self.wrong())
+        self.assertIn("exclude each other", self.wrong("a", "--zeta", "--mode", "ALL"))
+
+    def test_too_many(self) -> None:
+        """An argument too many is named."""
+        command = Command(lambda: None, "nothing")
+        self.assertIn("extra", str(self.assertRaises(UsageError, command.parse, ["extra"])))
+
+    def test_help(self) -> None:
+        """-h and --help before `--` only."""
+        self.assertRaises(HelpWanted, self.parse, "-h")
+        self.assertRaises(HelpWanted, self.parse, "a", "--help")
+        self.assertEqual(self.parse("a", "s", "--", "-h")["rest"], ["-h"])
+
+    def test_subcommand_help(self) -> None:
+        """The exact layout: usage, meta-switches, switches in alphabetical order."""
+        self.assertEqual(subcommand_help("category", "name", sample()), """\
+do something
+
+Usage:
+    walt category name [SWITCHES] first [second=x] rest...
+
+Meta-switches:
+    -h, --help    Prints this help message and quits
+
+Switches:
+    --count N:int    how many
+    --mode MODE:{ANY, ALL}    how; the default is ANY
+    --nom, --nombre, --name NAME:str    which
+    --zeta    a flag; excludes --mode""")
+
+
+class HelpTests(SynchronousTestCase):
+    def test_top(self) -> None:
+        """Version, usage, ways to get help, categories in their order."""
+        outcome = run("--help")
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        lines = outcome.out.splitlines()
+        self.assertIn(walt.__version__, lines[0])
+        self.assertIn("    walt CATEGORY SUBCOMMAND [SWITCHES] args...", lines)
+        listed = lines[lines.index("Categories:") + 1:]
+        self.assertEqual([line.split()[0] for line in listed], CATEGORIES)
+        self.assertEqual(outcome.out, run("-h").out)
+
+    def test_category(self) -> None:
+        """Subcommands, in their order."""
+        for category in CATEGORIES:
+            outcome = run(category, "--help")
+            self.assertEqual((outcome.status, outcome.err), (0, ""))
+            lines = outcome.out.splitlines()
+            listed = [line.split()[0] for line in lines[lines.index("Subcommands:") + 1:]]
+            self.assertEqual(listed, list(main.load(category)))
+
+    def test_order_of_subcommands(self) -> None:
+        """The order of the specification, for those that exist."""
+        orders = {
+            "node": "show acquire release boot shell run cp save reboot config create remove "
+                    "rename ping console blink wait expose deploy",
+            "image": "show search clone shell build cp duplicate remove rename publish squash",
+            "log": "show wait add-checkpoint remove-checkpoint list-checkpoints",
+            "device": "show shell tree rescan rename config ping forget expose port-config",
+        }
+        for category, order in orders.items():
+            expected = [name for name in order.split() if name in main.load(category)]
+            known = [name for name in main.load(category) if name in order.split()]
+            self.assertEqual(known, expected, category)
+
+    def test_every_subcommand(self) -> None:
+        """Each has help, with its arguments, without server."""
+        for category in CATEGORIES:
+            for name, command in main.load(category).items():
+                outcome = run(category, name, "-h", sessions=[])
+                self.assertEqual((outcome.status, outcome.err), (0, ""), name)
+                self.assertTrue(outcome.out.startswith(command.help + "\n\nUsage:\n"), name)
+                self.assertIn("Meta-switches:", outcome.out)
+
+    def test_logo(self) -> None:
+        """With 256 colours on a wide terminal only."""
+        text = main.top_help()
+        for term, columns, no_colour, decorated in (
+            ("xterm-256color", 200, "", True), ("xterm-256color", 80, "", False),
+            ("xterm", 200, "", False), ("xterm-256color", 200, "1", False),
+        ):
+            self.patch(logo, "_columns", lambda columns=columns: columns)
+            self.patch(logo.os, "environ", {"TERM": term, "NO_COLOR": no_colour})
+            self.assertEqual(logo.beside(text) != text, decorated, (term, columns))
+
+    def test_logo_size(self) -> None:
+        """32 columns."""
+        self.assertEqual({len(line) for line in logo.DRAWING}, {logo.WIDTH})
+
+
+class StatusTests(SynchronousTestCase):
+    """Mistakes are told on stdout, with the help that applies."""
+
+    def test_one(self) -> None:
+        """Missing or unknown category or subcommand: 1."""
+        for words, help_of in (
+            ([], []), (["fly"], []), (["--version"], []), (["-v"], []),
+            (["node"], ["node"]), (["node", "fly"], ["node"]),
+        ):
+            outcome = run(*words, sessions=[])
+            self.assertEqual((outcome.status, outcome.err), (1, ""), words)
+            self.assertTrue(outcome.out.endswith(run(*help_of, "-h").out), words)
+
+    def test_two(self) -> None:
+        """Mistakes of switches and arguments: 2."""
+        for words in (
+            ["node", "show", "--fly"], ["node", "show", "--all", "--all"], ["node", "boot"],
+            ["node", "show", "extra"], ["node", "wait", "--timeout", "soon", "n1"],
+            ["node", "wait", "n1", "--timeout"], ["node", "run", "n1", "ls", "-l"],
+            ["log", "show", "--platform", "--server"],
+            ["log", "show", "--platform", "--nodes", "n1"],
+            ["log", "show", "--server", "--streams", "x"],
+        ):
+            outcome = run(*words, sessions=[])
+            self.assertEqual((outcome.status, outcome.err), (2, ""), words)
+            self.assertTrue(outcome.out.endswith(run(*words[:2], "-h").out), words)
