@@ -146,3 +146,9 @@ def several(names: list[str], command: str) -> int:
         while to_show and to_show[0].status is not None:
             to_show.pop(0).show()
     return 1 if failed else 0
+
+
+def ping(device: str) -> int:
+    """Ping a device from the server; return the exit status of ping."""
+    stream = Stream("REQ_DEVICE_PING", {"device": device})
+    return relay(stream)

@@ -103,6 +103,7 @@ class Platform:
             ingest=LogIngestion(self.registry, self.logs).request,
             dump=LogDumps(self.logs, self.issuers).request,
             node_command=NodeCommands(self.registry, self.sessions).request,
+            ping=NodeCommands(self.registry, self.sessions).ping,
             notify=BootNotifications(self.registry, self.status).request,
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from walt.client.grammar import Command, Switch
+import sys
+
+from walt.client.errors import Refused
+from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block
 from walt.common.tables import render_table, without_empty_columns
@@ -34,6 +37,58 @@ def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) 
     print_block(title, render_table(without_empty_columns(COLUMNS, rows), rows), footnote)
 
 
-JSON = Switch("--json", "print JSON for programs")
+def rename(old_name: str, new_name: str) -> None:
+    """Give a device another name."""
+    Session(Terminal()).call("cs.devices.rename", name=old_name, new_name=new_name)
 
-COMMANDS = {"show": Command(show, "print the devices of the platform", switches=[JSON])}
+
+def config(device_set: str, configuration: list[str], json: bool) -> int:
+    """Print or change settings of devices."""
+    from walt.client import config as settings
+    from walt.client.commands.node import may_disturb
+
+    session = Session(Terminal())
+    if not configuration:
+        settings.show(session, device_set, False, json)
+        return 0
+    if not may_disturb(session, device_set, others_pass=True):
+        return 1
+    settings.change(session, device_set, configuration, False)
+    return 0
+
+
+def ping(device_name: str) -> int:
+    """Ping a device from the server."""
+    from walt.client import remote
+
+    return remote.ping(device_name)
+
+
+def forget(device_name: str, force: bool) -> int:
+    """Remove a device and everything known about it."""
+    session = Session(Terminal())
+    try:
+        session.call("cs.devices.forget", name=device_name, force=force)
+    except Refused as refused:
+        print(str(refused), file=sys.stderr)
+        return 0 if refused.code == "NOT_FOUND" else 1
+    print("done.")
+    return 0
+
+
+JSON = Switch("--json", "print JSON for programs")
+DEVICE = Arg("device_name")
+
+COMMANDS = {
+    "show": Command(show, "print the devices of the platform", switches=[JSON]),
+    "rename": Command(rename, "rename a device", args=[Arg("old_name"), Arg("new_name")]),
+    "config": Command(
+        config, "print or change settings of devices",
+        args=[Arg("device_set"), Arg("configuration", variadic=True)], switches=[JSON],
+    ),
+    "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
+    "forget": Command(
+        forget, "make a device that is gone disappear", args=[DEVICE],
+        switches=[Switch("--force", "even when log lines are lost")],
+    ),
+}

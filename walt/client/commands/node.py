@@ -103,17 +103,33 @@ def expand(session: Session, node_set: str) -> str:
     return ",".join(session.json("cs.nodes.expand", "names", nodes=node_set))
 
 
-def may_disturb(session: Session, node_set: str) -> bool:
-    """Check ownership (mode owned-or-free): others' nodes need a confirmation."""
+def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> bool:
+    """Check ownership (mode owned-or-free): others' nodes need a confirmation.
+
+    `others_pass`: switches and so on are accepted beside nodes.
+    """
+    answer = session.call("cs.nodes.ownership", nodes=node_set)
+    not_nodes = _names(answer, b"not_nodes")
+    if not_nodes and not others_pass:
+        raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
+    others = _names(answer, b"others")
+    return not others or _confirm_others(others)
+
+
+def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
     import json
 
-    answer = session.call("cs.nodes.ownership", nodes=node_set)
-    others = json.loads(answer[b"others"])
-    not_nodes = json.loads(answer[b"not_nodes"])
-    if not_nodes:
-        raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
-    if not others:
-        return True
+    names: list[str] = json.loads(answer[key])
+    return names
+
+
+def _ownership(session: Session, names: str) -> tuple[list[str], list[str], list[str]]:
+    """Return the names of owned nodes, free ones, and those of others."""
+    answer = session.call("cs.nodes.ownership", nodes=names)
+    return _names(answer, b"owned"), _names(answer, b"free"), _names(answer, b"others")
+
+
+def _confirm_others(others: list[str]) -> bool:
     from walt.common.sentences import subject, verb
 
     print(
@@ -205,6 +221,80 @@ def _single(session: Session, node_set: str) -> str:
     return names[0]
 
 
+def acquire(node_set: str) -> int:
+    """Own free nodes: they boot copies of their default images."""
+    session = Session(Terminal("Rebooting"))
+    names = expand(session, node_set)
+    owned, _, others = _ownership(session, names)
+    if owned:
+        raise Failure(f"already yours: {', '.join(owned)}. {OWNERSHIP_HELP}")
+    if others and not _confirm_others(others):
+        return 1
+    session.call("cs.nodes.acquire", nodes=names)
+    return _reboot(session, names, False, "acquire")
+
+
+def release(node_set: str) -> int:
+    """Give nodes back: they boot their default images and appear free."""
+    session = Session(Terminal("Rebooting"))
+    names = expand(session, node_set)
+    _, free, others = _ownership(session, names)
+    if free or others:
+        raise Failure(f"not yours: {', '.join(sorted(free + others))}. {OWNERSHIP_HELP}")
+    session.call("cs.nodes.set_image", nodes=names, image="default")
+    return _reboot(session, names, False, "release")
+
+
+def config(node_set: str, configuration: list[str], json: bool) -> int:
+    """Print or change settings of nodes."""
+    from walt.client import config as settings
+
+    session = Session(Terminal())
+    if not configuration:
+        settings.show(session, node_set, True, json)
+        return 0
+    if not may_disturb(session, node_set):
+        return 1
+    settings.change(session, node_set, configuration, True)
+    return 0
+
+
+def rename(old_node_name: str, new_node_name: str) -> int:
+    """Give a node another name."""
+    session = Session(Terminal())
+    if not may_disturb(session, _single(session, old_node_name)):
+        return 1
+    session.call("cs.devices.rename", name=old_node_name, new_name=new_node_name)
+    return 0
+
+
+def ping(node_name: str) -> int:
+    """Ping a node from the server."""
+    from walt.client import remote
+
+    return remote.ping(_single(Session(Terminal()), node_name))
+
+
+def blink(node_name: str, duration: str) -> int:
+    """Make the LED of a node blink for some seconds."""
+    import time
+
+    if not (duration.isascii() and duration.isdigit()):
+        raise Failure(f"{duration!r} is not a number of seconds")
+    session = Session(Terminal(WAITING))
+    name = _single(session, node_name)
+    wait_booted(session, name)
+    session.call("cs.nodes.blink", node=name, on=True)
+    print(f"Node {name} blinks for {duration} seconds.")
+    sys.stdout.flush()
+    try:
+        time.sleep(int(duration))
+    finally:
+        session.call("cs.nodes.blink", node=name, on=False)
+    print("Done.")
+    return 0
+
+
 JSON = Switch("--json", "print JSON for programs")
 NODE = Arg("node_name")
 NODES = Arg("node_set")
@@ -219,6 +309,8 @@ COMMANDS = {
             JSON,
         ],
     ),
+    "acquire": Command(acquire, "get free nodes: they boot your default image", args=[NODES]),
+    "release": Command(release, "give nodes back: they become free", args=[NODES]),
     "boot": Command(boot, "have nodes boot an image", args=_BOOT),
     "shell": Command(shell, "open a shell on a node", args=[NODE]),
     "run": Command(
@@ -230,9 +322,20 @@ COMMANDS = {
         reboot, "reboot nodes", args=[NODES],
         switches=[Switch("--hard", "do not ask the operating system of the node first")],
     ),
+    "config": Command(
+        config, "print or change settings of nodes",
+        args=[NODES, Arg("configuration", variadic=True)], switches=[JSON],
+    ),
     "create": Command(create, "create a virtual node", args=[NODE]),
     "remove": Command(remove, "remove a virtual node and all its data", args=[NODE]),
+    "rename": Command(
+        rename, "rename a node", args=[Arg("old_node_name"), Arg("new_node_name")]
+    ),
+    "ping": Command(ping, "ping a node from the server", args=[NODE]),
     "console": Command(console, "attach to the console of a virtual node", args=[NODE]),
+    "blink": Command(
+        blink, "make the LED of a node blink", args=[NODE, Arg("duration", default="60")]
+    ),
     "wait": Command(
         wait, "wait until nodes are booted", args=[NODES],
         switches=[

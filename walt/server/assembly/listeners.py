@@ -71,10 +71,11 @@ def stream_factory(
     open_to_all: bool,
 ) -> StreamFactory:
     """Return the factory of the stream listeners."""
+    commands = NodeCommands(context.registry, sessions)
     table = requests(
         ingest=LogIngestion(context.registry, context.logs).request,
         dump=LogDumps(context.logs, context.issuers).request,
-        node_command=NodeCommands(context.registry, sessions).request,
+        node_command=commands.request, ping=commands.ping,
         notify=BootNotifications(context.registry, context.status).request,
     )
 

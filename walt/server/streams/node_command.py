@@ -1,9 +1,10 @@
-"""REQ_NODE_CMD: `walt node run` and `walt node shell` (S-156, S-157)."""
+"""REQ_NODE_CMD and REQ_DEVICE_PING: programs of the server for a client (S-156, S-157)."""
 
 from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -27,8 +28,12 @@ class NodeCommands:
         self.sessions = sessions
 
     def request(self, connection: StreamProtocol, peer: Peer) -> Request:
-        """Make the request of one connection."""
+        """Make the request of one connection: a command on a node."""
         return NodeCommandRequest(self, connection, peer)
+
+    def ping(self, connection: StreamProtocol, peer: Peer) -> Request:
+        """Make the request of one connection: a ping."""
+        return PingRequest(self, connection, peer)
 
 
 def parse_terminal(value: Any) -> Terminal | None:
@@ -51,8 +56,8 @@ def _size(value: dict[str, Any]) -> tuple[int, int]:
 
 
 @implementer(IPushProducer)
-class NodeCommandRequest(FramedRequest):
-    """Parameters: node, command, node_terminal, terminal {term, rows, columns}."""
+class SessionRequest(FramedRequest):
+    """A program whose input and output belong to the client; subclasses start it."""
 
     def __init__(self, owner: NodeCommands, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
@@ -60,26 +65,20 @@ class NodeCommandRequest(FramedRequest):
         self._session: Any = None
 
     def opened(self, parameters: dict[str, Any]) -> None:
-        name, command = parameters.get("node"), parameters.get("command", "")
-        if not isinstance(name, str) or not isinstance(command, str):
-            raise Invalid("node and command must be texts")
-        if len(command) > MAX_COMMAND or "\0" in command:
-            raise Invalid("this command is too long, or holds a NUL")
-        node = self._owner.registry.named(name)
-        if not node.is_node or node.ip is None:
-            raise Invalid(f"{name} is not a node with an address")
+        self._session = self.start(parameters, self._owner)
         transport: Any = self.connection.transport
-        self._session = self._owner.sessions.node_command(
-            node.ip, command, node_terminal=parameters.get("node_terminal") is True,
-            terminal=parse_terminal(parameters.get("terminal")),
-            output=self.data, errors=self._errors, ended=self._ended,
-        )
         transport.registerProducer(self, True)
 
-    def _errors(self, data: bytes) -> None:
+    @abstractmethod
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+        """Check the parameters and start the program; return its ISession."""
+
+    def errors(self, data: bytes) -> None:
+        """Send what the program wrote on its standard error."""
         self.connection.write(frames.encode(frames.MESSAGE, data))
 
-    def _ended(self, status: int) -> None:
+    def ended(self, status: int) -> None:
+        """The program ended."""
         self._session = None
         transport: Any = self.connection.transport
         if transport is not None:
@@ -116,3 +115,39 @@ class NodeCommandRequest(FramedRequest):
 
     def stopProducing(self) -> None:
         """The connection is gone; `lost` follows."""
+
+
+class NodeCommandRequest(SessionRequest):
+    """Parameters: node, command, node_terminal, terminal {term, rows, columns}."""
+
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+        """Run a command on a node by ssh."""
+        name, command = parameters.get("node"), parameters.get("command", "")
+        if not isinstance(name, str) or not isinstance(command, str):
+            raise Invalid("node and command must be texts")
+        if len(command) > MAX_COMMAND or "\0" in command:
+            raise Invalid("this command is too long, or holds a NUL")
+        node = owner.registry.named(name)
+        if not node.is_node or node.ip is None:
+            raise Invalid(f"{name} is not a node with an address")
+        return owner.sessions.node_command(
+            node.ip, command, node_terminal=parameters.get("node_terminal") is True,
+            terminal=parse_terminal(parameters.get("terminal")),
+            output=self.data, errors=self.errors, ended=self.ended,
+        )
+
+
+class PingRequest(SessionRequest):
+    """Parameters: device."""
+
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+        """Ping a device."""
+        name = parameters.get("device")
+        if not isinstance(name, str):
+            raise Invalid("device must be a text")
+        device = owner.registry.named(name)
+        if device.ip is None:
+            raise Invalid(f"the address of {name} is not known yet")
+        return owner.sessions.ping(
+            device.ip, output=self.data, errors=self.errors, ended=self.ended
+        )

@@ -130,3 +130,14 @@ class SshSessions:
         transport = self._reactor.spawnProcess(child, full[0], full, env, usePTY=True)
         set_size(transport.fd, terminal.rows, terminal.columns)
         return _Session(child, transport, True)
+
+    def ping(
+        self, ip: str, *, output: Callable[[bytes], None], errors: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> ISession:
+        """Ping an address ten times, eleven seconds at most."""
+        full = self._launcher.command(["ping", "-c", "10", "-w", "11", ip])
+        child = _Child(output, errors, ended)
+        return _Session(
+            child, self._reactor.spawnProcess(child, full[0], full, environment()), False
+        )

@@ -53,3 +53,9 @@ class ISessions(Interface):
         and everything it prints goes to `output`; `node_terminal` asks ssh for
         a terminal on the node. `ended` gets the exit status.
         """
+
+    def ping(
+        ip: str, *, output: Callable[[bytes], None], errors: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> ISession:
+        """Ping an address ten times."""

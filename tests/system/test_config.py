@@ -1,0 +1,123 @@
+"""Settings, names, ownership and removal of devices, through the walt command."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+
+PC = "walt.node.pc-x86-64"
+
+
+class ConfigTests(TestCase):
+    skip = why_not()
+    timeout = 180
+
+    async def test_settings_names_and_ownership(self) -> None:
+        """Boards known by DHCP alone are configured, renamed, acquired, forgotten."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        for number in (1, 2):
+            mac = f"02:00:00:00:00:0{number}"
+            ip = f"192.168.181.3{number}"
+            await platform.event("commit", "", PC, ip, mac, "", "0", "unknown")
+        await platform.event(
+            "commit", "", "", "192.168.181.40", "02:00:00:00:00:09", "", "0", "unknown"
+        )
+        names = (await platform.ok("node", "show", "--all", "--names-only")).split()
+        self.assertEqual(names, ["node-000001", "node-000002"])
+
+        shown = await platform.ok("node", "config", "all-nodes")
+        self.assertTrue(shown.startswith(
+            "Nodes node-000001 and node-000002 have the following config applied:\n\n"
+            "boot.retries=9\nboot.timeout=180\nexpose=none\nkexec.allow=true\n"
+        ), shown)
+        refused = await platform.walt(
+            "node", "config", "all-nodes", "boot.retries=3", "ram=1G"
+        )
+        self.assertEqual(refused.status, 1)
+        self.assertIn(b"not a virtual node", refused.stderr)
+        told = await platform.ok(
+            "device", "config", "node-000001", "netsetup=NAT", "boot.retries=3"
+        )
+        self.assertIn("Done. Reboot the node(s)", told)
+        (one, two) = json.loads(await platform.ok("node", "config", "all-nodes", "--json"))
+        self.assertEqual(one["settings"]["boot.retries"], "3")
+        self.assertEqual(one["settings"]["netsetup"], "NAT")
+        self.assertEqual(two["settings"]["boot.retries"], "9")
+        rules = await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}",
+            "nft", "list", "table", "ip", "walt",
+        ])
+        self.assertIn(b"192.168.181.31", rules.stdout)
+
+        converted = await platform.ok(
+            "device", "config", "unknown-000009", "type=switch", "snmp.version=2",
+            "snmp.community=public", "lldp.explore=true",
+        )
+        self.assertIn("Done.", converted)
+        self.assertIn("switch-000009", await platform.ok("device", "show"))
+        missing = await platform.walt("device", "config", "switch-000009", "nothing=1")
+        self.assertIn(b"no setting named 'nothing'", missing.stderr)
+
+        await platform.ok("node", "rename", "node-000002", "board2")
+        taken = await platform.walt("device", "rename", "board2", "node-000001")
+        self.assertEqual((taken.status, taken.stdout), (1, b""))
+        self.assertTrue((platform.state / "nodes" / "board2").is_symlink())
+
+        acquired = await platform.walt("node", "acquire", "board2")
+        self.assertIn(b"Node board2 will now boot pc-x86-64-small.", acquired.stdout)
+        self.assertEqual(acquired.status, 1)  # it cannot be rebooted: no such board answers
+        self.assertIn(b"failed soft-reboot (", acquired.stderr)
+        (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
+        self.assertEqual((row["name"], row["image"]), ("board2", "pc-x86-64-small"))
+        again = await platform.walt("node", "acquire", "board2")
+        self.assertIn(b"already yours", again.stderr)
+        other = await platform.walt("node", "reboot", "board2", user="bob", stdin=b"n\n")
+        self.assertIn(b"belongs to other users", other.stderr)
+        self.assertIn(b"(y/n): ", other.stdout)
+        self.assertEqual(other.status, 1)
+        await platform.walt("node", "release", "board2")
+        self.assertEqual(json.loads(await platform.ok("node", "show", "--json"))["own"], [])
+
+        self.assertEqual((await platform.walt("device", "forget", "ghost")).status, 0)
+        self.assertEqual(await platform.ok("device", "forget", "board2"), "done.\n")
+        self.assertFalse((platform.state / "nodes" / "board2").is_symlink())
+        self.assertEqual((await platform.walt("device", "ping", "ghost")).status, 1)
+        server = await platform.walt("device", "forget", "walt-server")
+        self.assertEqual(server.status, 1)
+
+    async def test_expose(self) -> None:
+        """A port of the server leads to a port of a device, until the setting changes."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.start()
+        # The device is the server's own address in walt-net: its HTTP service answers.
+        await platform.event(
+            "commit", "", "", "192.168.181.50", "02:00:00:00:00:0a", "web", "0", "unknown"
+        )
+        name = "web-00000a"
+        inside = ["nsenter", f"--net=/run/netns/{platform.namespace}", "--"]
+        await platform.runner.run(
+            [*inside, "ip", "address", "add", "192.168.181.50/24", "dev", "walt-net"]
+        )
+        port = 20000 + platform.pid % 10000
+        await platform.ok("device", "config", name, f"expose=80:{port}")
+        page = await platform.runner.run(["curl", "-s", f"http://127.0.0.1:{port}/"])
+        self.assertIn(b"WalT server HTTP service", page.stdout)
+        taken = await platform.walt("device", "config", "walt-server", f"expose=80:{port}")
+        self.assertEqual(taken.status, 1)
+        await platform.ok("device", "config", name, "expose=none")
+        closed = await platform.runner.run(
+            ["curl", "-s", f"http://127.0.0.1:{port}/"], check=False
+        )
+        self.assertEqual(closed.status, 7)
+        await platform.ok("device", "ping", name)

@@ -1,0 +1,44 @@
+"""`walt node config` and `walt device config` (spec user-surface §1.12)."""
+
+from __future__ import annotations
+
+from walt.client.session import Session
+from walt.common.sentences import enumerate_names
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def show(session: Session, devices: str, nodes_only: bool, json: bool) -> None:
+    """Print the settings of a set of devices."""
+    groups = session.json(
+        "cs.devices.config", "groups", devices=devices, nodes_only=nodes_only
+    )
+    if json:
+        from walt.client.output import print_json
+
+        print_json(groups)
+        return
+    print("\n\n\n".join(paragraph(group) for group in groups))
+
+
+def paragraph(group: dict[str, Any]) -> str:
+    """Return the text of one group of devices with the same settings."""
+    names, category = group["names"], group["category"]
+    one = len(names) == 1
+    kind = category if category == "server" else category.removesuffix("s" if one else "")
+    if category == "switches" and one:
+        kind = "switch"
+    subject = f"{kind[:1].upper()}{kind[1:]} {enumerate_names(names)}"
+    if not group["settings"]:
+        return f"{subject} {'has' if one else 'have'} no configuration option."
+    lines = [f"{name}={value}" for name, value in sorted(group["settings"].items())]
+    return "\n".join([
+        f"{subject} {'has' if one else 'have'} the following config applied:", "", *lines
+    ])
+
+
+def change(session: Session, devices: str, words: list[str], nodes_only: bool) -> None:
+    """Apply name=value words; the server tells `Done.`."""
+    session.call("cs.devices.set_config", devices=devices, settings=words, nodes_only=nodes_only)
