@@ -55,6 +55,7 @@ class Configuration:
         """Apply `name=value` words to a set. Raises Invalid or Conflict; then nothing changed."""
         targets = self._parse(devices, requester, nodes_only)
         values = settings.parse_words(words)
+        _check_available(values)
         changed = settings.plan(targets, values, self._registry.subnet)
         if "expose" in values:
             self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
@@ -148,3 +149,13 @@ class Configuration:
                     " images."
                 )
         return names
+
+
+def _check_available(values: dict[str, Any]) -> None:
+    """Refuse what this version would only record: nothing is accepted without effect."""
+    for name in ("disks", "networks"):
+        if name in values and values[name] != settings.SETTINGS[name].default:
+            raise Invalid(
+                f"{name}: virtual machines of this version have the default only,"
+                f" {name}={settings.SETTINGS[name].default}"
+            )
