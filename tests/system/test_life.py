@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
+from typing import Any
 
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import LivePlatform, why_not
+from walt.server.adapters.ssh.sessions import set_size
+
+
+class Typist(ProcessProtocol):
+    """Types a text when the prompt of a shell was seen, and keeps what is shown."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self.seen = bytearray()
+        self.ended: Deferred[int] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.seen += data
+        if self._text and b"# " in self.seen:
+            text, self._text = self._text, b""
+            self.transport.write(text)
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Any) -> None:
+        self.ended.callback(reason.value.exitCode)
 
 
 class NodeLifeTests(TestCase):
@@ -46,6 +72,15 @@ class NodeLifeTests(TestCase):
             "the line of the node",
         )
 
+        await self._shell(platform)
+        await platform.ok("node", "create", "vnode2")
+        await platform.ok("node", "wait", "--timeout", "120", "my-nodes")
+        both = await platform.walt(
+            "node", "run", "my-nodes", "--", "hostname; test $(hostname) = vnode1"
+        )
+        self.assertEqual((both.status, both.stdout), (1, b"vnode1\nvnode2\n"))
+        await platform.ok("node", "remove", "vnode2")
+
         self.assertIn("rebooted ok", await platform.ok("node", "reboot", "vnode1"))
         await platform.ok("node", "wait", "--timeout", "120", "vnode1")
         after = await platform.ok(
@@ -53,7 +88,10 @@ class NodeLifeTests(TestCase):
         )
         self.assertEqual(after, "kept\nabsent\n")
 
-        self.assertIn("rebooted ok", await platform.ok("node", "reboot", "--hard", "vnode1"))
+        console = await self._console_while(
+            platform, platform.ok("node", "reboot", "--hard", "vnode1")
+        )
+        self.assertIn(b"iPXE", console)
         await platform.ok("node", "wait", "--timeout", "120", "vnode1")
         await platform.ok("node", "boot", "vnode1", "default")
         await platform.ok("node", "wait", "--timeout", "120", "vnode1")
@@ -81,6 +119,37 @@ class NodeLifeTests(TestCase):
         self.assertIn("no node yet", await platform.ok("node", "show", "--all"))
         self.assertEqual(await platform.stop(), 0)
         self.assertEqual(platform.left_overs(), [])
+
+    async def _shell(self, platform: LivePlatform) -> None:
+        """Open a shell through a real pseudo-terminal, type, and see the size of the window."""
+        shell = Typist(b"stty size; echo sum=$((40 + 2)); exit\r")
+        platform.reactor.spawnProcess(
+            shell, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "node", "shell", "vnode1"],
+            {**os.environ, **platform.environment(), "TERM": "xterm"}, usePTY=True,
+        )
+        set_size(shell.transport.fd, 33, 99)
+        try:
+            await shell.ended.addTimeout(60, platform.reactor)
+        except TimeoutError:
+            self.fail(f"the shell did not end: {bytes(shell.seen)!r}")
+        self.assertIn(b"33 99", shell.seen)
+        self.assertIn(b"sum=42", shell.seen)
+
+    async def _console_while(self, platform: LivePlatform, work: Any) -> bytes:
+        """Attach to the console by pipes while something happens; return what it showed."""
+        console = Typist(b"")
+        platform.reactor.spawnProcess(
+            console, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "node", "console", "vnode1"],
+            {**os.environ, **platform.environment()},
+        )
+        await platform.sleep(1)
+        await work
+        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        console.transport.closeStdin()  # the end of input disconnects
+        await console.ended.addTimeout(30, platform.reactor)
+        return bytes(console.seen)
 
     def _check_tables(self, text: str) -> None:
         (row,) = json.loads(text)["own"]

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 
 from walt.common.errors import WaltError
 from walt.server.adapters.network.namespace import NetworkNamespace
@@ -26,6 +26,7 @@ from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight
+from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build, server_device
 from walt.server.assembly.listeners import Listeners, open_all
 from walt.server.assembly.readiness import notify
@@ -120,6 +121,7 @@ class WaltServer(Service):
         await core.images.refresh()
 
         self._undo("log lines", core.logs.flush)
+        self._capture_own_lines(core)
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
         self._open_listeners(core, host_http)
@@ -215,6 +217,11 @@ class WaltServer(Service):
         self._undo("updates of services", core.network.stop)
         core.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
         core.network.update(devices=core.registry.all())
+
+    def _capture_own_lines(self, core: Core) -> None:
+        observer = DaemonLog(core.logs, core.facts.server_mac)
+        globalLogPublisher.addObserver(observer)
+        self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 
     def _open_listeners(self, core: Core, host_http: socket.socket | None) -> None:
         config = self._config
