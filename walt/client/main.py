@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import walt
@@ -27,12 +28,21 @@ CATEGORIES = {
 
 def main() -> None:
     """Run the command line of the process and exit with its status."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal cannot show must not end a command.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where a caller closed a standard stream: no socket may take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            lowest_free = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(lowest_free, mode))
 
 
 def run(words: Iterable[str]) -> int:

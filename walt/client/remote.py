@@ -9,7 +9,7 @@ import sys
 
 from walt.client import terminal
 from walt.client.errors import Failure, Refused
-from walt.client.stream import Stream, input_open, result_status, wake_up_pipe, write_all
+from walt.client.stream import Stream, result_status, wake_up_pipe, write_all
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -45,9 +45,7 @@ def relay(stream: Stream, resized: socket.socket | None = None) -> int:
     Nothing is read from our input while the server is late, and its output is
     always read: neither side can block the other.
     """
-    has_input = input_open()
-    if not has_input:
-        stream.send(frames.END)
+    has_input = True
     while True:
         readers: list[socket.socket | int] = [stream.socket]
         if has_input and not stream.late:

@@ -88,15 +88,6 @@ def write_all(descriptor: int, data: bytes) -> None:
             select.select([], [descriptor], [])
 
 
-def input_open() -> bool:
-    """Tell whether there is a standard input at all."""
-    try:
-        os.fstat(0)
-    except OSError:
-        return False
-    return True
-
-
 def wake_up_pipe() -> socket.socket:
     """Return a socket that becomes readable at each signal: handlers themselves do nothing."""
     import signal

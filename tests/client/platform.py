@@ -1,0 +1,182 @@
+"""A server in this process for `walt` processes: real sessions, streams and services on fakes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import struct
+import sys
+import tempfile
+import termios
+from collections.abc import Callable
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as any_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+import walt
+from tests.server.streams.platform import NODE, FakeSession, Platform
+from walt.server.api.context import Context
+from walt.server.api.devices import DevicesApi
+from walt.server.api.logs import LogsApi
+from walt.server.api.nodes import NodesApi
+from walt.server.api.server import ServerApi
+from walt.server.api.session import Session
+from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes.ports import UnlocatedPower
+from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.platform import Operations
+from walt.server.streams.base import Peer
+from walt.server.wire.switch import SwitchFactory
+
+reactor: Any = any_reactor
+ROOT = Path(walt.__file__).parent.parent
+BOBS = Device(
+    "52:54:00:00:00:05", "bobs-node", "node", ip="192.168.1.5", virtual=True, model="pc-x86-64",
+    image="bob/img:latest",
+)
+SECOND = Device(
+    "52:54:00:00:00:06", "node-2", "node", ip="192.168.1.6", virtual=True, model="pc-x86-64",
+    image="alice/img:latest",
+)
+
+
+class FakeVirtual:
+    """Keeps what is typed on consoles."""
+
+    def __init__(self) -> None:
+        self.typed: list[tuple[str, bytes]] = []
+
+    def console_input(self, name: str, data: bytes) -> None:
+        self.typed.append((name, data))
+
+
+class Server:
+    """Listens on `rpc.sock` and `streams.sock` of a directory of its own."""
+
+    def __init__(self, case: TestCase) -> None:
+        self.platform = Platform()
+        self.virtual = FakeVirtual()
+        self.sessions: list[Session] = []
+        self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
+        case.addCleanup(shutil.rmtree, self.directory)
+        for device in (BOBS, SECOND):
+            Deferred.fromCoroutine(self.platform.registry.put(device))
+        for device in (NODE, BOBS, SECOND):
+            self.platform.status.booted(device.mac)
+        self._listen(case, "rpc.sock", SwitchFactory(self._session, self._session, reactor))
+        self._listen(case, "streams.sock", self.platform.factory(Peer(None, True, "alice")))
+
+    def _listen(self, case: TestCase, name: str, factory: Any) -> None:
+        port = reactor.listenUNIX(os.path.join(self.directory, name), factory)
+        case.addCleanup(port.stopListening)
+
+    def _session(self, transport: Any) -> Session:
+        platform = self.platform
+        unused: Any = None
+        context = Context(
+            registry=platform.registry, status=platform.status, logs=platform.logs,
+            nodes=NodeService(
+                platform.registry, unused, platform.status, unused, unused, platform.logs
+            ),
+            registration=unused, power=UnlocatedPower(), images=unused, issuers=platform.issuers,
+            checkpoints=unused, virtual=self.virtual,  # type: ignore[arg-type]
+            operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,
+            now=platform.clock.seconds,
+        )
+        session = Session(
+            lambda one: [
+                NodesApi(context, one), DevicesApi(context, one), LogsApi(context, one),
+                ServerApi(context),
+            ],
+            frozenset({"cs", "ss"}), peer="unix", account="alice",
+        )
+        self.sessions.append(session)
+        return session
+
+    def down(self, device: Device = NODE) -> None:
+        """Have a node not booted."""
+        self.platform.status.down(device.mac, "test")
+
+    async def program(self, number: int = 0) -> FakeSession:
+        """Return a program started on a node, when it is there."""
+        await until(lambda: len(self.platform.sessions.made) > number)
+        return self.platform.sessions.made[number]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return when a condition holds; the test's own time limit bounds the wait."""
+    while not condition():
+        await deferLater(reactor, 0.01)
+
+
+class Walt(ProcessProtocol):
+    """One `walt` process, with pipes or with a pseudo-terminal of 24 rows and 80 columns."""
+
+    def __init__(
+        self, server: Server | None, *words: str, terminal: bool = False,
+        python: tuple[str, ...] = (sys.executable,), shell: str | None = None,
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        self.out = b""
+        self.err = b""
+        self.left: list[Any] = []  # settings of the terminal after the end
+        self.ended: Deferred[int] = Deferred()
+        directory = server.directory if server is not None else "/nonexistent"
+        environment = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent",
+            "WALT_SERVER": f"unix:{directory}/rpc.sock", "WALT_USERNAME": "alice",
+            "TERM": "xterm", "LC_ALL": "C.UTF-8", **(variables or {}),
+        }
+        argv = [*python, "-m", "walt.client.main", *words]
+        if shell is not None:
+            argv = ["sh", "-c", shell, "sh", *argv]
+        self.terminal: tuple[int, int] | None = None
+        if terminal:
+            master, slave = pty.openpty()
+            self.terminal = master, os.dup(slave)  # spawnProcess closes the other
+            self.resize(24, 80)
+        self.transport: Any = reactor.spawnProcess(
+            self, argv[0], argv, environment,
+            usePTY=(master, slave, os.ttyname(slave)) if terminal else False,
+        )
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of the terminal, which tells the process."""
+        assert self.terminal is not None
+        ioctl(self.terminal[0], termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def attributes(self) -> list[Any]:
+        """Return the settings of the terminal (raw mode changes them)."""
+        assert self.terminal is not None
+        return termios.tcgetattr(self.terminal[1])
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def write(self, data: bytes) -> None:
+        """Type, or give input."""
+        self.transport.write(data)
+
+    async def shows(self, text: bytes) -> None:
+        """Return when the output holds a text."""
+        await until(lambda: text in self.out)
+
+    def processExited(self, reason: Failure) -> None:
+        if self.terminal is not None:
+            self.left = self.attributes()
+            os.close(self.terminal[1])  # then all output is read, and the process has ended
+
+    def processEnded(self, reason: Failure) -> None:
+        value: Any = reason.value
+        self.ended.callback(value.exitCode if value.exitCode is not None else -value.signal)
