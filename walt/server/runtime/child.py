@@ -60,12 +60,13 @@ class _Watched(ProcessProtocol):
     ) -> None:
         self._on_line = on_line
         self._on_end = on_end
-        self._partial = b""
+        self._partial: dict[int, bytes] = {}  # by descriptor: their lines do not mix
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        if len(self._partial) > 65536:
-            lines, self._partial = [*lines, self._partial], b""
+        *lines, partial = (self._partial.get(childFD, b"") + data).split(b"\n")
+        if len(partial) > 65536:
+            lines, partial = [*lines, partial], b""
+        self._partial[childFD] = partial
         for line in lines:
             self._on_line(line.decode(errors="replace"))
 

@@ -88,7 +88,7 @@ class _Collector(ProcessProtocol):
     def __init__(self, stdin: bytes, on_line: Callable[[str], None] | None) -> None:
         self._stdin = stdin
         self._on_line = on_line
-        self._partial = b""
+        self._partial = {1: b"", 2: b""}  # by descriptor: their lines do not mix
         self._size = 0
         self.out: list[bytes] = []
         self.err: list[bytes] = []
@@ -112,22 +112,24 @@ class _Collector(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         self._bounded(self.out, data)
-        self._lines(data)
+        self._lines(1, data)
 
     def errReceived(self, data: bytes) -> None:
         self._bounded(self.err, data)
-        self._lines(data)
+        self._lines(2, data)
 
-    def _lines(self, data: bytes) -> None:
+    def _lines(self, descriptor: int, data: bytes) -> None:
         if self._on_line is None:
             return
-        *lines, self._partial = (self._partial + data).replace(b"\r", b"\n").split(b"\n")
+        whole = (self._partial[descriptor] + data).replace(b"\r", b"\n")
+        *lines, self._partial[descriptor] = whole.split(b"\n")
         for line in lines:
             self._on_line(line.decode(errors="replace"))
 
     def processEnded(self, reason: Failure) -> None:
-        if self._partial and self._on_line is not None:
-            self._on_line(self._partial.decode(errors="replace"))
+        for partial in self._partial.values():
+            if partial and self._on_line is not None:
+                self._on_line(partial.decode(errors="replace"))
         if not self.done.called:
             self.done.callback(exit_status(reason))
 

@@ -8,6 +8,7 @@ demand, do one job at a time and end after 30 s without work.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -128,9 +129,10 @@ class WorkerPool:
         argv = self._launcher.command(
             [sys.executable, "-m", self._module], network=self._network
         )
-        self._reactor.spawnProcess(
-            worker, argv[0], argv, environment({"PYTHONUNBUFFERED": "1"})
-        )
+        env = {"PYTHONUNBUFFERED": "1"}
+        if "PYTHONPATH" in os.environ:
+            env["PYTHONPATH"] = os.environ["PYTHONPATH"]  # the code of the server itself
+        self._reactor.spawnProcess(worker, argv[0], argv, environment(env))
         self._workers.add(worker)
         return worker
 
@@ -171,5 +173,3 @@ class WorkerPool:
             waiting = self._waiting.popleft()
             if not waiting.called:
                 waiting.errback(Unavailable("the server is stopping"))
-
-

@@ -21,6 +21,17 @@ Row = tuple[Any, ...]
 _LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
 
+class _Connection(Connection):
+    """A connection whose loss while it is idle is no error: it is closed, and replaced."""
+
+    def doRead(self) -> None:
+        try:
+            super().doRead()
+        except _LOST as error:
+            _log.info("an idle database connection was lost: {error}", error=str(error).strip())
+            self.close()
+
+
 class Transaction:
     """One open transaction."""
 
@@ -104,7 +115,7 @@ class Database:
         """Open a connection, trying again until `patience` is over (Unavailable)."""
         started = self._reactor.seconds()
         while True:
-            connection = Connection(self._reactor)
+            connection = _Connection(self._reactor)
             try:
                 await connection.connect(self._dsn)
                 return connection

@@ -46,6 +46,7 @@ class BootStatus:
         self._unconfirmed: set[str] = set()
         self._waiters: list[_Waiter] = []
         self._listeners: list[Listener] = []
+        self._stopped = False
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(mac, booted, cause)` at each change of state."""
@@ -73,7 +74,7 @@ class BootStatus:
         """A node confirmed the end of its boot."""
         self._unconfirmed.discard(mac)
         device = self._registry.get(mac)
-        if device is None or not device.is_node or mac in self._booted:
+        if device is None or not device.is_node or mac in self._booted or self._stopped:
             return
         self._booted.add(mac)
         self._platform.write("nodes", f"node {device.name} is booted")
@@ -105,7 +106,11 @@ class BootStatus:
                 self._advance(waiter)
 
     async def let_go(self) -> None:
-        """The server stops for good: its nodes lose it and reboot, so none is booted."""
+        """The server stops for good: its nodes lose it and reboot, so none is booted.
+
+        Nothing that nodes say later counts.
+        """
+        self._stopped = True
         states = dict.fromkeys(self._booted, False)
         self._booted.clear()
         self._unconfirmed.clear()

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fakes.processes import FakeProcess, ProcessClock
+from walt.server.runtime.child import (
+    ChildService,
+    ChildSpec,
+    end_left_over,
+    process_start,
+    recorded_process,
+)
+from walt.server.runtime.process import Launcher
+
+
+class ChildServiceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = ProcessClock()
+        self.lines: list[str] = []
+        self.restarts: list[int] = []
+        self.pid_file = Path(self.mktemp())
+        self.child = ChildService(
+            self.clock, Launcher(), ChildSpec("sleepd", ("sleepd", "-f")),
+            on_line=self.lines.append, on_restart=self.restarts.append, pid_file=self.pid_file,
+        )
+
+    @property
+    def process(self) -> FakeProcess:
+        """The present child."""
+        return self.clock.processes[-1]
+
+    def pauses(self) -> list[float]:
+        """Return the pause of each of eight restarts."""
+        found = []
+        for _ in range(8):
+            self.process.end(status=1)
+            (call,) = self.clock.getDelayedCalls()
+            found.append(call.getTime() - self.clock.seconds())
+            self.clock.advance(found[-1])
+        return found
+
+    def test_starts_behind_the_launcher(self) -> None:
+        """The daemon dies with the server, has a session of its own, and a fixed environment."""
+        self.child.startService()
+        self.assertEqual(self.process.argv[-2:], ["sleepd", "-f"])
+        self.assertIn("--pdeathsig", self.process.argv)
+        self.assertEqual(self.process.env["LC_ALL"], "C.UTF-8")
+        self.assertEqual(self.child.pid, 1000)
+        self.assertTrue(self.child.health.running)
+
+    def test_lines(self) -> None:
+        """Output comes line by line, whatever the segments; an endless line is cut."""
+        self.child.startService()
+        for descriptor, data in (
+            (1, b"one\ntw"), (2, b"bad \xff"), (1, b"o\n"), (2, b"\n"), (1, b"x" * 70000),
+        ):
+            self.process.protocol.childDataReceived(descriptor, data)
+        self.assertEqual(self.lines[:3], ["one", "two", "bad \ufffd"])
+        self.assertEqual(len(self.lines[3]), 70000)
+
+    def test_back_off(self) -> None:
+        """Quick deaths are followed by longer and longer pauses, up to a minute."""
+        self.child.startService()
+        self.assertEqual(self.pauses(), [1, 2, 4, 8, 16, 32, 60, 60])
+        self.assertEqual(self.child.health.restarts, 8)
+        self.assertEqual(self.restarts, [1] * 8)
+        self.assertEqual(self.child.health.last_status, 1)
+
+    def test_healthy_life_resets_the_back_off(self) -> None:
+        """After ten seconds of life the next pause is short again."""
+        self.child.startService()
+        self.pauses()
+        self.clock.advance(10)
+        self.process.end(signal=9)
+        (call,) = self.clock.getDelayedCalls()
+        self.assertEqual(call.getTime() - self.clock.seconds(), 1)
+        self.assertEqual(self.child.health.last_status, 137)
+
+    def test_missing_program(self) -> None:
+        """A program that cannot be started is tried again."""
+        self.clock.error = FileNotFoundError(2, "No such file or directory")
+        self.child.startService()
+        self.assertFalse(self.child.health.running)
+        self.clock.advance(1)
+        self.assertTrue(self.child.health.running)
+
+    def test_stop_escalates(self) -> None:
+        """TERM, then KILL after five seconds; the answer comes when the daemon is gone."""
+        self.child.startService()
+        stopped = self.child.stopService()
+        again = self.child.stopService()
+        self.assertEqual(self.process.signals, ["TERM"])
+        self.clock.advance(5)
+        self.assertEqual(self.process.signals, ["TERM", "KILL"])
+        self.assertNoResult(stopped)
+        self.process.end(signal=9)
+        self.successResultOf(stopped)
+        self.successResultOf(again)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.clock.processes), 1)
+
+    def test_stop_during_a_pause(self) -> None:
+        """A daemon that waits for its restart is not started any more."""
+        self.child.startService()
+        self.process.end(status=1)
+        self.successResultOf(self.child.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_restart(self) -> None:
+        """A restart waits for the end, then starts at once, without back-off."""
+        self.child.startService()
+        first = self.process
+        done = self.child.restart()
+        self.assertEqual(first.signals, ["TERM"])
+        self.assertNoResult(done)
+        first.end(signal=15)
+        self.successResultOf(done)
+        self.assertEqual(len(self.clock.processes), 2)
+        self.assertEqual(self.restarts, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_restart_during_a_pause(self) -> None:
+        """A restart does not wait for the end of the pause."""
+        self.child.startService()
+        self.process.end(status=1)
+        self.successResultOf(self.child.restart())
+        self.assertEqual(len(self.clock.processes), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_restart_of_a_stopped_service(self) -> None:
+        """Nothing is started."""
+        self.successResultOf(self.child.restart())
+        self.assertEqual(self.clock.processes, [])
+
+    def test_stop_during_a_restart(self) -> None:
+        """Both answers come, and the daemon stays down."""
+        self.child.startService()
+        restarted, stopped = self.child.restart(), self.child.stopService()
+        self.process.end(signal=15)
+        self.successResultOf(restarted)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.clock.processes), 1)
+
+    def test_signal(self) -> None:
+        """A reload reaches the daemon while it runs."""
+        self.assertFalse(self.child.signal("HUP"))
+        self.child.startService()
+        self.assertTrue(self.child.signal("HUP"))
+        self.assertEqual(self.process.signals, ["HUP"])
+
+    def test_pid_file(self) -> None:
+        """The process is recorded while it runs."""
+        self.child.startService()
+        self.assertTrue(self.pid_file.read_text().startswith("1000 "))
+        self.process.end(status=1)
+        self.assertFalse(self.pid_file.exists())
+
+
+class LeftOverTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.pid_file = Path(self.mktemp())
+
+    def test_the_very_process(self) -> None:
+        """Pid and start time must both be right."""
+        me = os.getpid()
+        self.pid_file.write_text(f"{me} {process_start(me)}\n")
+        self.assertEqual(recorded_process(self.pid_file), me)
+        self.pid_file.write_text(f"{me} {process_start(me) + 1}\n")
+        self.assertIsNone(recorded_process(self.pid_file))
+
+    def test_damaged_files(self) -> None:
+        """A damaged or absent file names nobody, and is removed."""
+        for text in ("", "x y", "1", "1 2 3", "-1 0", "999999999 1"):
+            self.pid_file.write_text(text)
+            self.assertIsNone(end_left_over(self.pid_file, signal.SIGKILL), text)
+            self.assertFalse(self.pid_file.exists())
+        self.assertIsNone(end_left_over(self.pid_file, signal.SIGKILL))
