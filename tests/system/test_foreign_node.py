@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import time
 from typing import Any
 
@@ -114,6 +115,58 @@ class ForeignNodeTests(TestCase):
         await platform.until(lambda: self._booted(platform), "the node booted by TFTP", 180)
         told = await platform.ok("node", "run", NAME, "--", "date +%s")
         self.assertLess(abs(int(told) - time.time()), 60)
+
+    async def _hybrid_disk(self, platform: LivePlatform, persistent: bool) -> str:
+        """Make a disk whose ext4 partition asks for a hybrid boot; return its path."""
+        content = platform.base / "content"
+        (content / "walt_hybrid").mkdir(parents=True)
+        if persistent:
+            (content / "walt_hybrid" / ".persistent").touch()
+        disk = platform.base / "disk.dd"
+        entry = struct.pack("<B3sB3sII", 0, bytes(3), 0x83, bytes(3), 2048, (1 << 21) - 2048)
+        with open(disk, "wb") as stream:
+            stream.truncate(1 << 30)
+            stream.seek(446)
+            stream.write(entry + bytes(48) + b"\x55\xaa")
+        await platform.runner.run([
+            "mke2fs", "-q", "-F", "-t", "ext4", "-E", "offset=1048576", "-d", str(content),
+            str(disk), str((1 << 20) - 1024) + "k",
+        ])
+        return str(disk)
+
+    async def _hybrid_node(self, persistent: bool) -> tuple[LivePlatform, str]:
+        platform = await self._platform()
+        disk = await self._hybrid_disk(platform, persistent)
+        await self._power_on(
+            platform, "-smbios", "type=1,manufacturer=QEMU",
+            "-drive", f"file={disk},format=raw,if=virtio",
+        )
+        await platform.until(lambda: self._booted(platform), "the node booted", 150)
+        mode = await platform.ok(
+            "node", "run", NAME, "--",
+            ". /bin/walt-env; echo $walt_boot_mode; echo 1 > /root/changed; echo 2 > /local/kept",
+        )
+        await platform.ok("node", "run", NAME, "--", "sync")
+        await platform.ok("node", "reboot", NAME)
+        await platform.until(lambda: self._booted(platform), "booted again", 150)
+        after = await platform.ok(
+            "node", "run", NAME, "--", "cat /root/changed /local/kept 2>/dev/null; true"
+        )
+        return platform, mode + after
+
+    async def test_hybrid_volatile(self) -> None:
+        """The image is copied to the local disk; each boot starts from the copy."""
+        _, seen = await self._hybrid_node(False)
+        self.assertEqual(seen, "hybrid-volatile\n")
+
+    async def test_hybrid_persistent(self) -> None:
+        """With .persistent, changes stay on the local disk."""
+        platform, seen = await self._hybrid_node(True)
+        self.assertEqual(seen, "hybrid-persistent\n1\n2\n")
+        lines = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", NAME, "--streams", "walt-init"
+        )
+        self.assertEqual(lines.count("Hybrid-mode: copying image files locally"), 1)
 
     async def test_without_grace_nodes_reboot_when_the_server_goes(self) -> None:
         """boot.reconnect-grace: 0 is the original's behaviour: no server, no run."""
