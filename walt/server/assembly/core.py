@@ -190,7 +190,7 @@ def build(
 
     power = UnlocatedPower()
     hypervisor = QemuHypervisor(
-        reactor, launcher, links, paths.runtime / "vnodes", config.accel
+        reactor, launcher, links, paths.runtime / "vnodes", config.accel, workers, paths.nodes
     )
     machines = _Machines()
     link = NodeLink(reactor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from walt.server.domain.virtual.settings import MachineConfig
@@ -36,8 +37,10 @@ def tap_name(mac: str) -> str:
     return "wt" + hashlib.sha256(mac.encode()).hexdigest()[:10]
 
 
-def command(config: MachineConfig, accel: str, script_file: Path, tap: str) -> list[str]:
-    """Return the argument vector (spec node-protocols §8.5).
+def command(
+    config: MachineConfig, accel: str, script_file: Path, tap: str, disks: Sequence[str] = ()
+) -> list[str]:
+    """Return the argument vector (spec node-protocols §8.5); `disks` are paths of files.
 
     `-no-reboot` turns a reboot of the guest into the end of the machine, so
     that the next start reads boot files and settings again; nodes know from
@@ -53,7 +56,18 @@ def command(config: MachineConfig, accel: str, script_file: Path, tap: str) -> l
         "-netdev", f"tap,id=walt-net,ifname={tap},script=no,downscript=no",
         "-device", f"virtio-net-pci,netdev=walt-net,mac={config.mac},romfile=",
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
+        *_disk_options(disks),
     ]
+
+
+def _disk_options(paths: Sequence[str]) -> list[str]:
+    options = ["-device", "virtio-scsi-pci"] if paths else []
+    for number, path in enumerate(paths):
+        options += [
+            "-drive", f"file={path},format=raw,id=disk{number},if=none",
+            "-device", f"scsi-hd,drive=disk{number},product=QEMU-DISK",
+        ]
+    return options
 
 
 def probe_command(script_file: Path) -> list[str]:

@@ -29,6 +29,7 @@ from walt.server.domain.virtual.ports import IHypervisor, IMachine
 from walt.server.domain.virtual.settings import MachineConfig
 from walt.server.runtime.files import write_atomic
 from walt.server.runtime.process import Launcher, environment, exit_status
+from walt.server.runtime.workers import WorkerPool
 
 _log = Logger()
 
@@ -93,18 +94,20 @@ class QemuHypervisor:
     """Starts QEMU with a tap on walt-net.
 
     `taps` provides ITaps; `directory` holds the scripts given to iPXE; `accel`
-    is the setting `virtual.accel`.
+    is the setting `virtual.accel`; `workers` make the disks below `nodes`.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, taps: Any, directory: Path,
-        accel: Literal["auto", "kvm", "tcg"],
+        accel: Literal["auto", "kvm", "tcg"], workers: WorkerPool, nodes: Path,
     ) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._taps = taps
         self._directory = directory
         self._wanted = accel
+        self._workers = workers
+        self._nodes = nodes
         self._accel: str | None = None
         self._probing: Deferred[None] | None = None
 
@@ -151,10 +154,20 @@ class QemuHypervisor:
         self._directory.mkdir(parents=True, exist_ok=True)
         script_file = self._directory / f"{config.mac.replace(':', '-')}.ipxe"
         write_atomic(script_file, script(config.model))
-        argv = self._launcher.command(command(config, accel, script_file, tap))
+        disks = await self._disks(config)
+        argv = self._launcher.command(command(config, accel, script_file, tap, disks))
         machine = _Machine(output, ended)
         self._reactor.spawnProcess(machine, argv[0], argv, environment())
         return machine
+
+    async def _disks(self, config: MachineConfig) -> list[str]:
+        directory = self._nodes / config.mac / "disks"
+        if not config.disks and not directory.exists():
+            return []
+        paths: list[str] = await self._workers.call("virtual_disks:prepare", {
+            "directory": str(directory), "disks": [vars(disk) for disk in config.disks],
+        })
+        return paths
 
     async def remove(self, mac: str) -> None:
         """Delete a node's tap and script."""

@@ -27,7 +27,7 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.virtual.console import Console
 from walt.server.domain.virtual.ports import IAddresses, IHypervisor
-from walt.server.domain.virtual.settings import RANDOM_DELAY, machine_config
+from walt.server.domain.virtual.settings import RANDOM_DELAY, MachineConfig, machine_config
 from walt.server.runtime.ordered import shielded
 
 _log = Logger()
@@ -61,14 +61,16 @@ class _Vm:
         service = self._service
         while (device := service.registry.get(self._mac)) is not None and not self._stopping:
             try:
-                config = machine_config(
-                    device.name, device.mac, device.model or MODEL, device.conf
-                )
-                delay = config.boot_delay
+                delay = self._config(device).boot_delay
                 if delay is None:
                     delay = random.randint(*RANDOM_DELAY)  # noqa: S311 (spreads boots, no secret)
                 await self._sleep(delay)
                 await service.provisioning.network_settled()
+                # Settings and names may have changed meanwhile.
+                present = service.registry.get(self._mac)
+                if present is None:
+                    return
+                config = self._config(present)
                 ended: Deferred[str] = Deferred()
                 self._machine = await service.hypervisor.start(
                     config, self._console.received, ended.callback
@@ -81,6 +83,10 @@ class _Vm:
             except WaltError as error:
                 _log.error("virtual node {name}: {error}", name=device.name, error=error)
                 await self._sleep(PAUSE_AFTER_FAILURE)
+
+    @staticmethod
+    def _config(device: Device) -> MachineConfig:
+        return machine_config(device.name, device.mac, device.model or MODEL, device.conf)
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:

@@ -10,9 +10,20 @@ from typing import Any
 from walt.common.errors import Invalid
 
 _RAM = re.compile(r"([1-9][0-9]{0,6})([MG])")
+_DISK = re.compile(
+    r"([1-9][0-9]{0,5})([GT])(\[template=(none|ext4|fat32|hybrid-boot-v|hybrid-boot-p)\])?"
+)
 _DEFAULT_RAM = "512M"
 _DEFAULT_CORES = 4
 RANDOM_DELAY = (1, 10)  # seconds
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One disk: `size` in bytes, `template` as in the setting."""
+
+    size: int
+    template: str = "none"
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,7 @@ class MachineConfig:
     ram_mib: int
     cores: int
     boot_delay: int | None
+    disks: tuple[Disk, ...] = ()
 
 
 def parse_ram(text: str) -> int:
@@ -59,6 +71,20 @@ def parse_boot_delay(value: Any) -> int | None:
     return delay
 
 
+def parse_disks(text: str) -> tuple[Disk, ...]:
+    """Return the disks of `none` or `8G,1T[template=ext4]`. Raises Invalid."""
+    if text == "none":
+        return ()
+    disks = []
+    for one in text.split(","):
+        match = _DISK.fullmatch(one)
+        if match is None:
+            raise Invalid(f'"{one[:40]}" is not a disk; write for example 8G or 1T[template=ext4]')
+        size = int(match[1]) * 10**9 * (1000 if match[2] == "T" else 1)
+        disks.append(Disk(size, match[4] or "none"))
+    return tuple(disks)
+
+
 def machine_config(name: str, mac: str, model: str, conf: Mapping[str, Any]) -> MachineConfig:
     """Return the machine of a node from its explicit settings and the defaults."""
     return MachineConfig(
@@ -66,4 +92,5 @@ def machine_config(name: str, mac: str, model: str, conf: Mapping[str, Any]) -> 
         parse_ram(str(conf.get("ram", _DEFAULT_RAM))),
         parse_cores(conf.get("cpu.cores", _DEFAULT_CORES)),
         parse_boot_delay(conf.get("boot.delay", "random")),
+        parse_disks(str(conf.get("disks", "none"))),
     )

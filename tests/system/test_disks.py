@@ -1,0 +1,51 @@
+"""Disks of virtual nodes, set by `walt node config`, seen by the node."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+
+
+class DiskTests(TestCase):
+    skip = why_not()
+    timeout = 240
+
+    async def test_templates_and_hybrid_boot(self) -> None:
+        """Disks appear with their partitions at the next boot, and keep their content."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        await platform.ok("node", "create", "vnode1")
+        await platform.ok("node", "config", "vnode1", "boot.delay=0")
+        told = await platform.ok(
+            "node", "config", "vnode1", "disks=2G[template=hybrid-boot-p],1G[template=fat32],3G"
+        )
+        self.assertIn("Reboot the node(s)", told)
+        await self._reboot(platform)
+        seen = await platform.ok(
+            "node", "run", "vnode1", "--",
+            ". /bin/walt-env; echo $walt_boot_mode; cat /sys/block/sd?/size;"
+            " cat /sys/block/sda/device/model; cat /sys/block/sdb/sdb1/start;"
+            " dd if=/dev/sdb1 bs=1 skip=82 count=5 2>/dev/null; echo; echo x > /root/changed; sync",
+        )
+        self.assertEqual(seen.split(), [
+            "hybrid-persistent", "3906250", "1953125", "5859375", "QEMU-DISK", "2048", "FAT32",
+        ])
+        await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-p]")
+        await self._reboot(platform)
+        after = await platform.ok(
+            "node", "run", "vnode1", "--", "cat /root/changed; ls /sys/block | grep sd"
+        )
+        self.assertEqual(after.split(), ["x", "sda"])
+        refused = await platform.walt("node", "config", "vnode1", "networks=walt-net,home")
+        self.assertEqual(refused.status, 1)
+        await platform.ok("node", "remove", "vnode1")
+        self.assertEqual(list((platform.state / "nodes").glob("52:54:*")), [])
+
+    async def _reboot(self, platform: LivePlatform) -> None:
+        await platform.ok("node", "reboot", "--hard", "vnode1")
+        await platform.ok("node", "wait", "--timeout", "150", "vnode1")
