@@ -182,7 +182,8 @@ class FakePlatform:
             self.registry, self.images, self.workflows, self.platform, self.monitor
         )
         self.nodes = NodeService(
-            self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs
+            self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs,
+            self.link,
         )
 
     async def start(self) -> None:
