@@ -90,6 +90,8 @@ class Cluster:
                 "-c", "listen_addresses=", "-c", "log_min_messages=warning",
                 "-c", "shared_buffers=64MB", "-c", "max_connections=30",
                 "-c", "log_min_error_statement=panic",
+                # A statement whose requester left ends soon.
+                "-c", "client_connection_check_interval=2s",
             ),
             cwd="/", death_signal="QUIT", credentials=as_user(),
             stop_signals=(("INT", 30.0), ("QUIT", 10.0), ("KILL", 5.0)),

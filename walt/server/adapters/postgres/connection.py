@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg2
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection
 
 from walt.common.errors import Unavailable
@@ -32,6 +33,25 @@ class _Connection(Connection):
             self.close()
 
 
+def abandonable(running: Deferred[_T]) -> Deferred[_T]:
+    """Return a Deferred that follows a statement and can be cancelled.
+
+    The statement cannot: who cancels has to close the connection.
+    """
+    follower: Deferred[_T] = Deferred()
+
+    def succeeded(result: _T) -> None:
+        if not follower.called:
+            follower.callback(result)
+
+    def failed(failure: Failure) -> None:
+        if not follower.called:
+            follower.errback(failure)
+
+    running.addCallbacks(succeeded, failed)
+    return follower
+
+
 class Transaction:
     """One open transaction."""
 
@@ -40,12 +60,12 @@ class Transaction:
 
     async def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run a statement and return its rows."""
-        rows: list[Row] = await self._connection.runQuery(sql, tuple(values))
+        rows: list[Row] = await abandonable(self._connection.runQuery(sql, tuple(values)))
         return rows
 
     async def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Run a statement without result."""
-        await self._connection.runOperation(sql, tuple(values) or None)
+        await abandonable(self._connection.runOperation(sql, tuple(values) or None))
 
 
 class Database:
@@ -73,13 +93,19 @@ class Database:
         try:
             connection = await self._take()
             try:
-                await connection.runOperation("BEGIN")
+                await abandonable(connection.runOperation("BEGIN"))
                 try:
                     result = await work(Transaction(connection))
-                except BaseException:
-                    await connection.runOperation("ROLLBACK")
+                except CancelledError:
                     raise
-                await connection.runOperation("COMMIT")
+                except BaseException:
+                    await abandonable(connection.runOperation("ROLLBACK"))
+                    raise
+                await abandonable(connection.runOperation("COMMIT"))
+            except CancelledError:
+                # A statement may be running: the server undoes it when we are gone.
+                connection.close()
+                raise
             except _LOST as error:
                 connection.close()
                 raise Unavailable(f"the database was lost: {str(error).strip()}") from error
@@ -117,8 +143,11 @@ class Database:
         while True:
             connection = _Connection(self._reactor)
             try:
-                await connection.connect(self._dsn)
+                await abandonable(connection.connect(self._dsn))
                 return connection
+            except CancelledError:
+                connection.close()
+                raise
             except psycopg2.Error as error:
                 if self._reactor.seconds() - started >= self._patience:
                     raise Unavailable(

@@ -27,7 +27,10 @@ ON CONFLICT (mac) DO UPDATE SET ip = excluded.ip, name = excluded.name, type = e
 """
 
 # A swap of names would break the unique index row by row: free them first.
-_FREE_NAMES = "UPDATE devices SET name = mac WHERE name = ANY(%s) AND NOT mac = ANY(%s)"
+_FREE_NAMES = """
+UPDATE devices d SET name = d.mac FROM unnest(%s::text[], %s::text[]) AS new (name, mac)
+WHERE d.name = new.name AND d.mac <> new.mac
+"""
 
 _SAVE_NODES = """
 INSERT INTO nodes (mac, image, model) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])

@@ -7,10 +7,11 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import sql
+from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from walt.common.errors import Invalid
-from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.adapters.postgres.connection import Database, Transaction, abandonable
 from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
@@ -142,8 +143,11 @@ class _Cursor:
         """Open the transaction and the cursor."""
         self._connection = await self._database.connect()
         try:
-            await self._connection.runOperation("BEGIN READ ONLY")
-            await self._connection.runOperation(text, tuple(values) or None)
+            await abandonable(self._connection.runOperation("BEGIN READ ONLY"))
+            await abandonable(self._connection.runOperation(text, tuple(values) or None))
+        except CancelledError:
+            await self.close()
+            raise
         except Exception as error:
             await self.close()
             raise Invalid(f"the query was refused: {str(error).strip()}") from None
@@ -152,7 +156,11 @@ class _Cursor:
         """Return the next lines, empty at the end."""
         if self._connection is None:
             return []
-        rows = await self._connection.runQuery("FETCH %s FROM dump", (BLOCK,))
+        try:
+            rows = await abandonable(self._connection.runQuery("FETCH %s FROM dump", (BLOCK,)))
+        except CancelledError:
+            await self.close()
+            raise
         return [LogLine(*row) for row in rows]
 
     async def close(self) -> None:

@@ -99,7 +99,9 @@ def parse_query(value: Any, issuers: frozenset[str] | None) -> LogQuery:
         found = value.get(key)
         if found is None:
             return None
-        if isinstance(found, bool) or not isinstance(found, (int, float)) or abs(found) > 1e11:
+        if isinstance(found, bool) or not isinstance(found, (int, float)) or not (
+            abs(found) <= 1e11  # false for NaN too
+        ):
             raise Invalid(f"{key} must be a number of epoch seconds")
         return float(found)
 

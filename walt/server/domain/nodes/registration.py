@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from walt.common.errors import Unavailable
+from walt.common.errors import WaltError
 from walt.common.names import default_image
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import Guess, choose_name, generated_name, guess_type
@@ -151,7 +151,7 @@ class Registration:
             mac=device.mac, guess=guess,
         )
         running = workflow.run()
-        running.addErrback(lambda failure: failure.trap(Unavailable))
+        running.addErrback(lambda failure: failure.trap(WaltError))
 
         def released(result: Any) -> Any:
             self._in_progress.discard(device.mac)
@@ -175,7 +175,7 @@ class Registration:
         )
         try:
             await self._images.obtain_default(image)
-        except Unavailable as error:
+        except WaltError as error:
             text = str(error)
             log("devices", text[:1].lower() + text[1:], error=True)
             log(

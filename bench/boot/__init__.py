@@ -1,0 +1,1 @@
+"""Boot of the small image through the server and by hand."""

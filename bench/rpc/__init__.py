@@ -1,0 +1,1 @@
+"""Cost of a call on the unix socket."""

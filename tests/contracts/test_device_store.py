@@ -1,0 +1,130 @@
+"""What every device store does: the fake and PostgreSQL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.fakes.devices import FakeDeviceStore
+from tests.system import cluster
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.devices import PostgresDevices
+from walt.server.adapters.postgres.migrate import migrate
+from walt.server.domain.devices.model import Device
+
+NODE = Device(
+    "02:00:00:00:00:01", "node-1", "node", "192.168.1.5", conf={"netsetup": 1, "ram": "1G"},
+    model="pc-x86-64", image="joe/mine:latest",
+)
+SWITCH = Device("02:00:00:00:00:02", "sw-1", "switch", model="netgear")
+UNKNOWN = Device("02:00:00:00:00:03", "unknown-3", "unknown", "192.168.1.7")
+VIRTUAL = replace(NODE, mac="52:54:00:00:00:04", name="vnode", ip="192.168.1.8", virtual=True)
+
+
+class DeviceStoreContract:
+    """To be mixed with a case whose `make` returns a store."""
+
+    make: Any
+    assertEqual: Any
+
+    async def loaded(self, store: Any) -> dict[str, Device]:
+        """Return what the store has, by MAC."""
+        return {one.mac: one for one in await store.load()}
+
+    async def test_what_is_saved_is_loaded(self) -> None:
+        """Every field comes back."""
+        store = await self.make()
+        self.assertEqual(await store.load(), [])
+        devices = [NODE, SWITCH, UNKNOWN, VIRTUAL]
+        await store.save(devices)
+        self.assertEqual(await self.loaded(store), {one.mac: one for one in devices})
+
+    async def test_replaces(self) -> None:
+        """The last value is kept, an unknown device may become a node."""
+        store = await self.make()
+        await store.save([UNKNOWN, NODE])
+        changed = [
+            replace(NODE, image="ann/x:latest", conf={}),
+            replace(UNKNOWN, type="node", model="rpi-b", image="waltplatform/rpi-b-default:latest"),
+        ]
+        await store.save(changed)
+        self.assertEqual(await self.loaded(store), {one.mac: one for one in changed})
+
+    async def test_swapped_names(self) -> None:
+        """Two devices can exchange their names in one go."""
+        store = await self.make()
+        await store.save([NODE, VIRTUAL])
+        swapped = [replace(NODE, name="vnode"), replace(VIRTUAL, name="node-1")]
+        await store.save(swapped)
+        self.assertEqual(await self.loaded(store), {one.mac: one for one in swapped})
+
+    async def test_forget(self) -> None:
+        """Devices go with their state; unknown MACs do not matter."""
+        store = await self.make()
+        await store.save([NODE, SWITCH])
+        await store.save_boot_states({NODE.mac: True})
+        await store.forget([NODE.mac, "02:00:00:00:00:99"])
+        self.assertEqual(await self.loaded(store), {SWITCH.mac: SWITCH})
+        self.assertEqual(await store.load_boot_states(), {})
+
+    async def test_boot_states(self) -> None:
+        """The last state is kept; devices forgotten meanwhile are left out."""
+        store = await self.make()
+        await store.save([NODE, VIRTUAL])
+        await store.save_boot_states({NODE.mac: True, "02:00:00:00:00:99": True})
+        await store.save_boot_states({NODE.mac: False, VIRTUAL.mac: True})
+        self.assertEqual(
+            await store.load_boot_states(), {NODE.mac: False, VIRTUAL.mac: True}
+        )
+
+    async def test_many(self) -> None:
+        """Thousands at once."""
+        store = await self.make()
+        devices = [
+            Device(f"02:00:00:00:{n >> 8:02x}:{n & 255:02x}", f"node-{n}", "node",
+                   f"10.0.{n >> 8}.{n & 255}", model="pc", image="joe/mine:latest")
+            for n in range(3000)
+        ]
+        await store.save(devices)
+        self.assertEqual(len(await store.load()), 3000)
+
+
+class FakeDeviceStoreTests(DeviceStoreContract, TestCase):
+    async def make(self) -> FakeDeviceStore:
+        """Return an empty fake."""
+        return FakeDeviceStore()
+
+
+class PostgresDevicesTests(DeviceStoreContract, TestCase):
+    skip = cluster.why_not()
+
+    async def make(self) -> PostgresDevices:
+        """Return a store over an empty database."""
+        from twisted.internet import reactor
+
+        self.database = Database(reactor, cluster.shared().fresh())
+        self.addCleanup(self.database.close)
+        self.assertEqual(await migrate(self.database), [1, 2])
+        self.assertEqual(await migrate(self.database), [])
+        return PostgresDevices(self.database)
+
+    async def test_hostile_texts(self) -> None:
+        """Texts are values, never SQL."""
+        store = await self.make()
+        hostile = replace(UNKNOWN, name="x'); DROP TABLE devices; --", conf={"a": "%s\\'\""})
+        await store.save([hostile])
+        self.assertEqual(await store.load(), [hostile])
+
+    async def test_logs_go_with_their_device(self) -> None:
+        """Lines and streams of a forgotten device are deleted."""
+        store = await self.make()
+        await store.save([NODE])
+        await self.database.execute(
+            "INSERT INTO logstreams (issuer_mac, name) VALUES (%s, 'exp')", (NODE.mac,)
+        )
+        await self.database.execute("INSERT INTO logs VALUES (1, now(), 'line')")
+        await store.forget([NODE.mac])
+        self.assertEqual(await self.database.query("SELECT count(*) FROM logs"), [(0,)])
+        self.assertEqual(await self.database.query("SELECT count(*) FROM logstreams"), [(0,)])

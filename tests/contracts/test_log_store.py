@@ -1,0 +1,176 @@
+"""What every log store does: the fake and PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.fakes.log_store import FakeLogStore
+from tests.system import cluster
+from walt.common.errors import Invalid
+from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.devices import PostgresDevices
+from walt.server.adapters.postgres.logs import PostgresLogs
+from walt.server.adapters.postgres.migrate import migrate
+from walt.server.domain.devices.model import Device
+from walt.server.domain.logs.model import LogQuery, StreamKey
+
+A, B = "02:00:00:00:00:01", "02:00:00:00:00:02"
+
+
+class LogStoreContract:
+    """To be mixed with a case whose `make` returns a store that knows issuers A and B."""
+
+    make: Any
+    assertEqual: Any
+
+    async def lines(self, store: Any, query: LogQuery) -> list[str]:
+        """Return the matching lines, block by block."""
+        cursor = await store.open(query)
+        found: list[str] = []
+        while block := await cursor.next_block():
+            found += [one.line for one in block]
+        await cursor.close()
+        await cursor.close()
+        self.assertEqual(await store.count(query), len(found))
+        return found
+
+    async def filled(self) -> Any:
+        """Return a store with a few lines."""
+        store = await self.make()
+        ids = await store.ensure_streams({
+            StreamKey(A, "exp"): "line", StreamKey(B, "exp2"): "line",
+            StreamKey(B, "virtualconsole"): "chunk",
+        })
+        self.now = now = float(int(time.time()))
+        rows = [
+            (ids[StreamKey(A, "exp")], now - 50, "one"),
+            (ids[StreamKey(B, "exp2")], now - 40, "two (2)"),
+            (ids[StreamKey(B, "virtualconsole")], now - 30, "b'three'"),
+            (ids[StreamKey(A, "exp")], now - 60, "zéro\\n ' %s"),
+        ]
+        await store.insert(*[list(column) for column in zip(*rows, strict=True)])
+        return store
+
+    async def test_order_and_filters(self) -> None:
+        """By time; issuers, streams, lines, bounds (exclusive), consoles."""
+        store = await self.filled()
+        now = self.now
+        for query, expected in (
+            (LogQuery(), ["zéro\\n ' %s", "one", "two (2)", "b'three'"]),
+            (LogQuery(issuers=frozenset({A})), ["zéro\\n ' %s", "one"]),
+            (LogQuery(issuers=frozenset()), []),
+            (LogQuery(streams="^exp$"), ["zéro\\n ' %s", "one"]),
+            (LogQuery(streams="2|console"), ["two (2)", "b'three'"]),
+            (LogQuery(lines=r"\([0-9]\)$"), ["two (2)"]),
+            (LogQuery(exclude_consoles=True), ["zéro\\n ' %s", "one", "two (2)"]),
+            (LogQuery(start=now - 50, end=now - 30), ["two (2)"]),
+            (LogQuery(lines="'"), ["zéro\\n ' %s", "b'three'"]),
+        ):
+            self.assertEqual(await self.lines(store, query), expected, query)
+
+    async def test_streams_keep_their_id(self) -> None:
+        """Asking again gives the same id."""
+        store = await self.make()
+        key = StreamKey(A, "exp")
+        first = await store.ensure_streams({key: "line"})
+        self.assertEqual(await store.ensure_streams({key: "line"}), first)
+
+    async def test_unknown_issuer(self) -> None:
+        """A device that is not there gets no stream."""
+        store = await self.make()
+        self.assertEqual(await store.ensure_streams({StreamKey("gone", "exp"): "line"}), {})
+
+    async def test_many(self) -> None:
+        """Thousands of lines in one go, in order."""
+        store = await self.make()
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        one = ids[StreamKey(A, "exp")]
+        now = time.time()
+        texts = [f"{number:05}" for number in range(3000)]
+        await store.insert([one] * 3000, [now + n / 1e4 for n in range(3000)], texts)
+        self.assertEqual(await self.lines(store, LogQuery()), texts)
+
+    async def test_old_lines(self) -> None:
+        """A line of long ago is stored and found too."""
+        store = await self.make()
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        await store.insert([ids[StreamKey(A, "exp")]], [1e9], ["old"])
+        self.assertEqual(await self.lines(store, LogQuery(end=1.1e9)), ["old"])
+
+
+class FakeLogStoreTests(LogStoreContract, TestCase):
+    async def make(self) -> FakeLogStore:
+        """Return an empty fake."""
+        store = FakeLogStore()
+        store.unknown.add("gone")
+        return store
+
+
+class PostgresLogsTests(LogStoreContract, TestCase):
+    skip = cluster.why_not()
+
+    async def make(self) -> PostgresLogs:
+        """Return a store over a new database with two devices."""
+        from twisted.internet import reactor
+
+        self.database = Database(reactor, cluster.shared().fresh())
+        self.addCleanup(self.database.close)
+        await migrate(self.database)
+        await PostgresDevices(self.database).save(
+            [Device(A, "aa", "unknown"), Device(B, "bb", "unknown")]
+        )
+        store = PostgresLogs(self.database)
+        await store.prepare()
+        await store.prepare()
+        return store
+
+    async def test_refused_expressions(self) -> None:
+        """What PostgreSQL does not take is Invalid, and the connection stays usable."""
+        store = await self.filled()
+        for bad in ("(", "a{999999}"):
+            for asked in (store.count(LogQuery(lines=bad)), store.open(LogQuery(lines=bad))):
+                try:
+                    await asked
+                except Invalid:
+                    continue
+                raise AssertionError(f"{bad} was accepted")
+        self.assertEqual(await store.count(LogQuery()), 4)
+
+    async def test_retention(self) -> None:
+        """Old partitions are dropped, recent ones stay."""
+        store = await self.filled()
+        await self.database.execute("SELECT ensure_log_partition('2020-01-08')")
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        await store.insert([ids[StreamKey(A, "exp")]] * 2, [1578500000.0, 1e9], ["2020", "2001"])
+        self.assertEqual(await store.count(LogQuery()), 6)
+        await store.drop_older_than(30)
+        self.assertEqual(await store.count(LogQuery()), 4)
+
+    async def test_closed_in_the_middle(self) -> None:
+        """A cursor closed early frees its connection."""
+        store = await self.filled()
+        for _ in range(12):
+            cursor = await store.open(LogQuery())
+            await cursor.close()
+            self.assertEqual(await cursor.next_block(), [])
+
+    async def test_checkpoints(self) -> None:
+        """A checkpoint belongs to its user."""
+        from walt.common.errors import NotFound
+
+        await self.make()
+        await self.database.execute(
+            "INSERT INTO checkpoints VALUES ('joe', to_timestamp(1e9), 'start')"
+        )
+        points = PostgresCheckpoints(self.database)
+        self.assertEqual(await points.time_of("joe", "start"), 1e9)
+        try:
+            await points.time_of("ann", "start")
+        except NotFound as error:
+            self.assertEqual(str(error), 'you have no checkpoint named "start"')
+        else:
+            raise AssertionError("somebody else's checkpoint was found")

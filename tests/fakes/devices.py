@@ -1,0 +1,55 @@
+"""Fakes of the ports of the devices domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.ports import IDeviceStore
+
+
+@implementer(IDeviceStore)
+class FakeDeviceStore:
+    """Devices in a dict; `gate` holds the next writing back, `errors` are raised by them."""
+
+    def __init__(self, *devices: Device) -> None:
+        self.devices = {device.mac: device for device in devices}
+        self.states: dict[str, bool] = {}
+        self.writes: list[list[str]] = []
+        self.gate: Deferred[None] | None = None
+        self.errors: list[Exception] = []
+
+    async def _write(self, macs: Sequence[str]) -> None:
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate
+        if self.errors:
+            raise self.errors.pop(0)
+        self.writes.append(list(macs))
+
+    async def load(self) -> list[Device]:
+        """Return every device."""
+        return list(self.devices.values())
+
+    async def save(self, devices: Sequence[Device]) -> None:
+        """Insert or replace devices."""
+        await self._write([device.mac for device in devices])
+        self.devices.update((device.mac, device) for device in devices)
+
+    async def forget(self, macs: Sequence[str]) -> None:
+        """Delete devices."""
+        await self._write(macs)
+        for mac in macs:
+            self.devices.pop(mac, None)
+            self.states.pop(mac, None)
+
+    async def load_boot_states(self) -> Mapping[str, bool]:
+        """Return the recorded states."""
+        return dict(self.states)
+
+    async def save_boot_states(self, states: Mapping[str, bool]) -> None:
+        """Record states of known devices."""
+        self.states.update((mac, state) for mac, state in states.items() if mac in self.devices)

@@ -1,0 +1,102 @@
+"""Fakes of the ports of the logs domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from walt.common.errors import NotFound
+from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.ports import ICheckpoints, ILogCursor, ILogStore
+
+
+@implementer(ILogStore)
+class FakeLogStore:
+    """Lines in a list.
+
+    Streams of issuers in `unknown` are not created; `gate` holds the next
+    insertion back, `errors` are raised by insertions.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[LogLine] = []
+        self.inserts: list[int] = []
+        self.unknown: set[str] = set()
+        self.gate: Deferred[None] | None = None
+        self.errors: list[Exception] = []
+        self.streams: dict[StreamKey, tuple[int, StreamMode]] = {}
+
+    async def ensure_streams(
+        self, streams: Mapping[StreamKey, StreamMode]
+    ) -> Mapping[StreamKey, int]:
+        """Create missing streams."""
+        for key, mode in streams.items():
+            if key.issuer not in self.unknown:
+                number = self.streams.get(key, (len(self.streams) + 1, mode))[0]
+                self.streams[key] = (number, mode)
+        return {key: self.streams[key][0] for key in streams if key in self.streams}
+
+    async def insert(
+        self, ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
+    ) -> None:
+        """Store lines."""
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate
+        if self.errors:
+            raise self.errors.pop(0)
+        keys = {number: key for key, (number, _) in self.streams.items()}
+        self.inserts.append(len(ids))
+        for one, moment, line in zip(ids, timestamps, lines, strict=True):
+            if one in keys:
+                self.lines.append(LogLine(moment, *keys[one], line))
+
+    def _matching(self, query: LogQuery) -> list[LogLine]:
+        matcher = query.matcher()
+        return sorted(
+            line for line in self.lines
+            if matcher.matches(line)
+            and (query.start is None or line.timestamp > query.start)
+            and (query.end is None or line.timestamp < query.end)
+        )
+
+    async def count(self, query: LogQuery) -> int:
+        """Return how many lines match."""
+        return len(self._matching(query))
+
+    async def open(self, query: LogQuery) -> ILogCursor:
+        """Return a cursor."""
+        return FakeCursor(self._matching(query))
+
+
+@implementer(ILogCursor)
+class FakeCursor:
+    """Lines by blocks of two."""
+
+    def __init__(self, lines: list[LogLine]) -> None:
+        self._lines = lines
+
+    async def next_block(self) -> list[LogLine]:
+        """Return the next lines."""
+        block, self._lines = self._lines[:2], self._lines[2:]
+        return block
+
+    async def close(self) -> None:
+        """Return nothing any more."""
+        self._lines = []
+
+
+@implementer(ICheckpoints)
+class FakeCheckpoints:
+    """Times by (user, name)."""
+
+    def __init__(self, times: dict[tuple[str, str], float] | None = None) -> None:
+        self.times = times or {}
+
+    async def time_of(self, user: str, name: str) -> float:
+        """Return the time of a checkpoint."""
+        if (user, name) not in self.times:
+            raise NotFound(f'you have no checkpoint named "{name}"')
+        return self.times[user, name]

@@ -1,0 +1,110 @@
+"""Transactions, lost servers, limits: on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.system import cluster
+from walt.common.errors import Unavailable
+from walt.server.adapters.postgres.cluster import Cluster, binaries
+from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.adapters.postgres.migrate import scripts
+
+
+class DatabaseTests(TestCase):
+    skip = cluster.why_not()
+    timeout = 60
+
+    def setUp(self) -> Any:
+        from twisted.internet import reactor
+
+        self.reactor = reactor
+        self.cluster = cluster.shared()
+        self.database = Database(reactor, self.cluster.fresh(), patience=10)
+        self.addCleanup(self.database.close)
+        return Deferred.fromCoroutine(self.database.execute("CREATE TABLE t (n integer UNIQUE)"))
+
+    async def numbers(self) -> list[int]:
+        """Return what the table holds."""
+        return [row[0] for row in await self.database.query("SELECT n FROM t ORDER BY n")]
+
+    async def test_rolled_back(self) -> None:
+        """A failure in the middle undoes all, and the connection is used again."""
+
+        async def work(one: Transaction) -> None:
+            await one.execute("INSERT INTO t VALUES (1)")
+            await one.execute("INSERT INTO t VALUES (1)")
+
+        import psycopg2
+
+        await self.assertFailure(
+            Deferred.fromCoroutine(self.database.transaction(work)),
+            psycopg2.errors.UniqueViolation,
+        )
+        self.assertEqual(await self.numbers(), [])
+
+    async def test_many_at_once(self) -> None:
+        """More transactions than connections take turns."""
+        await gatherResults([
+            Deferred.fromCoroutine(self.database.execute("INSERT INTO t VALUES (%s)", (n,)))
+            for n in range(50)
+        ])
+        self.assertEqual(await self.numbers(), list(range(50)))
+        rows = await self.database.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        )
+        self.assertLessEqual(rows[0][0], 4)
+
+    async def test_cancelled(self) -> None:
+        """Cancelling a query undoes its transaction and keeps the pool usable."""
+        for _ in range(6):
+            sleeping = Deferred.fromCoroutine(self.database.execute(
+                "INSERT INTO t SELECT 1 FROM pg_sleep(30)"
+            ))
+            self.reactor.callLater(0.1, sleeping.cancel)  # type: ignore[attr-defined]
+            await self.assertFailure(sleeping, CancelledError)
+        self.assertEqual(await self.numbers(), [])
+
+    async def test_killed_server(self) -> None:
+        """A lost statement is Unavailable; the next one waits for the server to be back."""
+        await self.database.execute("INSERT INTO t VALUES (1)")
+        sleeping = Deferred.fromCoroutine(self.database.query("SELECT pg_sleep(30)"))
+        self.reactor.callLater(0.2, self.cluster.kill)  # type: ignore[attr-defined]
+        await self.assertFailure(sleeping, Unavailable)
+        self.reactor.callLater(0.5, self.cluster.start)  # type: ignore[attr-defined]
+        await self.database.execute("INSERT INTO t VALUES (2)")
+        self.assertEqual(await self.numbers(), [1, 2])
+
+    async def test_nobody_there(self) -> None:
+        """A server that never answers is Unavailable after a while."""
+        nobody = Database(self.reactor, "host=/nonexistent dbname=x", patience=0.3)
+        await self.assertFailure(Deferred.fromCoroutine(nobody.query("SELECT 1")), Unavailable)
+
+
+class ClusterTests(SynchronousTestCase):
+    def test_migrations_are_numbered(self) -> None:
+        """1, 2, 3… in order."""
+        numbers = [number for number, _ in scripts()]
+        self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
+
+    def test_not_installed(self) -> None:
+        """The error names the package."""
+        from pathlib import Path
+
+        error = self.assertRaises(Unavailable, binaries, Path("/nonexistent"))
+        self.assertIn("apt-get install postgresql", str(error))
+
+    def test_private(self) -> None:
+        """No TCP port, another user, data safe on disk, an end that does not wait for clients."""
+        from pathlib import Path
+
+        if cluster.why_not() is not None:
+            return
+        spec = Cluster(Path("/s"), Path("/r"), None).spec()  # type: ignore[arg-type]
+        self.assertIn("listen_addresses=", spec.argv)
+        self.assertNotIn("fsync=off", spec.argv)
+        self.assertIn("postgres", spec.credentials)
+        self.assertEqual(spec.stop_signals[0][0], "INT")

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fakes.log_store import FakeLogStore
+from walt.common.errors import Invalid, Unavailable
+from walt.server.domain.logs.ere import Expression
+from walt.server.domain.logs.model import (
+    TEN_YEARS,
+    LogLine,
+    LogQuery,
+    clean_text,
+    corrected,
+    parse_query,
+)
+from walt.server.domain.logs.service import BATCH, FLUSH_AFTER, MAX_PENDING, LogService
+
+MAC = "02:00:00:00:00:01"
+NOW = 1e9
+
+
+class LogServiceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock, self.store = Clock(), FakeLogStore()
+        self.logs = LogService(self.store, self.clock, lambda: NOW + self.clock.seconds())
+
+    def write(self, count: int = 1, **options: Any) -> None:
+        """Write numbered lines."""
+        first = self.logs.accepted
+        for number in range(first, first + count):
+            self.logs.write(MAC, "exp", str(number), **options)
+
+    def texts(self) -> list[str]:
+        """Return the stored texts in the order of their storage."""
+        return [one.line for one in self.store.lines]
+
+    def test_batches(self) -> None:
+        """Lines of 0.3 s are stored together."""
+        self.write(3)
+        self.clock.advance(FLUSH_AFTER - 0.01)
+        self.assertEqual(self.store.inserts, [])
+        self.write(2)
+        self.clock.advance(0.01)
+        self.assertEqual((self.store.inserts, self.texts()), ([5], ["0", "1", "2", "3", "4"]))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_full_batch(self) -> None:
+        """Many lines do not wait."""
+        self.write(BATCH)
+        self.clock.advance(0)
+        self.assertEqual(self.store.inserts, [BATCH])
+
+    def test_order_under_load(self) -> None:
+        """Lines that come while others are stored keep their order."""
+        self.store.gate = gate = Deferred()
+        self.write(BATCH)
+        self.clock.advance(0)
+        self.write(700)
+        self.clock.advance(1)
+        self.assertEqual(self.texts(), [])
+        gate.callback(None)
+        self.assertEqual(self.texts(), [str(number) for number in range(BATCH + 700)])
+
+    def test_lost_database(self) -> None:
+        """Lines wait for the database, in order, and none is lost."""
+        self.store.errors = [Unavailable("gone"), Unavailable("gone")]
+        self.write(2)
+        self.clock.advance(FLUSH_AFTER)
+        self.write(1)
+        self.assertEqual(self.texts(), [])
+        self.clock.pump([1.0, 1.0])
+        self.assertEqual(self.texts(), ["0", "1", "2"])
+
+    def test_refused_batch(self) -> None:
+        """A batch that the store refuses is logged and does not block the next ones."""
+        self.store.errors = [ValueError("bad")]
+        self.write(2)
+        self.clock.advance(FLUSH_AFTER)
+        self.write(1)
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.texts(), ["2"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_congestion(self) -> None:
+        """Senders are asked to wait above 20,000 lines, and told when lines are welcome."""
+        self.successResultOf(self.logs.drained())
+        self.store.gate = gate = Deferred()
+        self.write(MAX_PENDING)
+        self.clock.advance(0)
+        self.assertTrue(self.logs.congested)
+        drained = self.logs.drained()
+        self.assertNoResult(drained)
+        gate.callback(None)
+        self.successResultOf(drained)
+        self.assertFalse(self.logs.congested)
+        self.assertEqual(len(self.texts()), MAX_PENDING)
+
+    def test_flush(self) -> None:
+        """A flush returns when everything accepted is stored."""
+        self.store.gate = gate = Deferred()
+        self.write(3)
+        flushed = Deferred.fromCoroutine(self.logs.flush())
+        again = Deferred.fromCoroutine(self.logs.flush())
+        self.assertNoResult(flushed)
+        gate.callback(None)
+        self.successResultOf(flushed)
+        self.successResultOf(again)
+        self.assertEqual(len(self.texts()), 3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_unknown_issuer(self) -> None:
+        """Lines of a device forgotten meanwhile are dropped, the others are kept."""
+        self.store.unknown.add("gone")
+        self.logs.write("gone", "exp", "lost")
+        self.write(1)
+        self.clock.advance(1)
+        self.assertEqual(len(self.texts()), 1)
+
+    def test_forgotten_issuer(self) -> None:
+        """A MAC that comes back after it was forgotten gets a new stream."""
+        self.write(1)
+        self.clock.advance(1)
+        self.store.streams.clear()
+        self.logs.forget(MAC)
+        self.write(1)
+        self.clock.advance(1)
+        self.assertEqual(len(self.texts()), 2)
+
+    def test_live(self) -> None:
+        """Subscribers see each matching line at once; a query tells where live lines start."""
+        seen: list[LogLine] = []
+        self.logs.subscribe(LogQuery(lines="[13]$"), seen.append)
+        self.write(4)
+        self.assertEqual([one.line for one in seen], ["1", "3"])
+        cursor, last = self.successResultOf(
+            Deferred.fromCoroutine(self.logs.open(LogQuery()))
+        )
+        self.assertEqual(last, 4)
+        block = self.successResultOf(Deferred.fromCoroutine(cursor.next_block()))
+        self.assertEqual([one.line for one in block], ["0", "1"])
+        self.logs.unsubscribe(seen.append)
+        self.write(4)
+        self.assertEqual(
+            self.successResultOf(Deferred.fromCoroutine(self.logs.count(LogQuery(lines="[13]$")))),
+            2,
+        )
+
+    def test_timestamps(self) -> None:
+        """Impossible times become the time of reception."""
+        for given_time in (None, 0.0, NOW + 10, float("nan"), float("inf")):
+            self.write(1, timestamp=given_time)
+        self.write(1, timestamp=NOW - 5)
+        self.clock.advance(1)
+        self.assertEqual([one.timestamp - NOW for one in self.store.lines], [0, 0, 0, 0, 0, -5])
+
+
+class ModelTests(SynchronousTestCase):
+    def test_corrected(self) -> None:
+        """Ten years back, one second ahead."""
+        for moment, expected in (
+            (NOW - TEN_YEARS, NOW - TEN_YEARS), (NOW - TEN_YEARS - 1, NOW), (NOW + 1, NOW + 1),
+            (NOW + 1.01, NOW),
+        ):
+            self.assertEqual(corrected(moment, NOW), expected)
+
+    @given(st.binary(max_size=200))
+    def test_clean_text(self, raw: bytes) -> None:
+        """Any bytes become a text that a database takes."""
+        text = clean_text(raw)
+        self.assertNotIn("\0", text)
+        text.encode()
+
+    def test_queries(self) -> None:
+        """Wrong values are refused by name."""
+        for value in (
+            None, 3, [], {"streams": 1}, {"lines": "x\0"}, {"lines": "("}, {"streams": "["},
+            {"start": "now"}, {"end": True}, {"start": 1e12}, {"lines": "x" * 20_000},
+            {"end": float("nan")},
+        ):
+            self.assertRaises(Invalid, parse_query, value, None)
+        query = parse_query({"streams": "a|b", "start": 5, "exclude_consoles": True}, None)
+        self.assertEqual((query.streams, query.start, query.exclude_consoles), ("a|b", 5.0, True))
+
+    def test_matcher(self) -> None:
+        """Issuers, streams, lines and consoles."""
+        line = LogLine(NOW, MAC, "virtualconsole", "b'boot'")
+        self.assertTrue(LogQuery().matcher().matches(line))
+        for query in (
+            LogQuery(frozenset({"other"})), LogQuery(streams="^console"), LogQuery(lines="^x"),
+            LogQuery(exclude_consoles=True), LogQuery(frozenset()),
+        ):
+            self.assertFalse(query.matcher().matches(line))
+
+    def test_expressions(self) -> None:
+        """POSIX extended expressions, not Python's."""
+        self.assertTrue(Expression("a{2}").found_in("baab"))
+        self.assertTrue(Expression("[[:digit:]]+$").found_in("x12"))
+        self.assertFalse(Expression("^(a|b)$").found_in("ab"))
+        for bad in ("(", "[", "a\0b", "x" * 2001):
+            self.assertRaises(Invalid, Expression, bad)
+
+    @given(st.text(max_size=30), st.text(max_size=50))
+    def test_any_expression(self, expression: str, text: str) -> None:
+        """Any text is an expression or Invalid, and is searched in any text."""
+        try:
+            Expression(expression).found_in(text)
+        except Invalid:
+            return
