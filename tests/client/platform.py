@@ -11,6 +11,7 @@ import tempfile
 import termios
 from collections.abc import Callable
 from fcntl import ioctl
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ SECOND = Device(
 )
 
 
+def _build(make: Callable[..., Any], **values: Any) -> Any:
+    """Call `make` with these values, and None for what these tests never use."""
+    return make(**{name: values.get(name) for name in signature(make).parameters})
+
+
 class FakeVirtual:
     """Keeps what is typed on consoles."""
 
@@ -80,14 +86,12 @@ class Server:
 
     def _session(self, transport: Any) -> Session:
         platform = self.platform
-        unused: Any = None
-        context = Context(
-            registry=platform.registry, status=platform.status, logs=platform.logs,
-            nodes=NodeService(
-                platform.registry, unused, platform.status, unused, unused, platform.logs
-            ),
-            registration=unused, power=UnlocatedPower(), images=unused, issuers=platform.issuers,
-            checkpoints=unused, virtual=self.virtual,  # type: ignore[arg-type]
+        nodes = _build(
+            NodeService, registry=platform.registry, status=platform.status, logs=platform.logs
+        )
+        context = _build(
+            Context, registry=platform.registry, status=platform.status, logs=platform.logs,
+            nodes=nodes, power=UnlocatedPower(), issuers=platform.issuers, virtual=self.virtual,
             operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,
             now=platform.clock.seconds,
         )

@@ -164,6 +164,95 @@ class NodeCommandTests(SynchronousTestCase):
             self.assertIn("exactly one", outcome.err)
 
 
+class OwnershipTests(SynchronousTestCase):
+    def test_acquire(self) -> None:
+        """Copies of default images, then a reboot with its cause; refused for own nodes."""
+        outcome = run("node", "acquire", "free-nodes", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}),
+            (nodes.NodeOwnership, {**MINE, "owned": [], "free": ["n1"]}),
+            (nodes.AcquireNodes, {}), (nodes.RebootNodes, {"ok": True}),
+        ])
+        self.assertEqual(outcome.status, 0)
+        self.assertEqual(outcome.calls[2:], [
+            ("cs.nodes.acquire", {"nodes": "n1"}),
+            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "acquire"}),
+        ])
+        outcome = run("node", "acquire", "n1", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.NodeOwnership, MINE),
+        ])
+        self.assertEqual(outcome.status, 1)
+        self.assertIn("n1", outcome.err)
+
+    def test_release(self) -> None:
+        """Boots `default`; refused unless all nodes are the caller's."""
+        outcome = run("node", "release", "my-nodes", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.NodeOwnership, MINE),
+            (nodes.SetNodesImage, {}), (nodes.RebootNodes, {"ok": True}),
+        ])
+        self.assertEqual(outcome.status, 0)
+        self.assertEqual(outcome.calls[2:], [
+            ("cs.nodes.set_image", {"nodes": "n1", "image": "default"}),
+            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "release"}),
+        ])
+        outcome = run("node", "release", "n1,n2", session=[
+            (nodes.ExpandNodes, {"names": ["n1", "n2"]}), (nodes.NodeOwnership, THEIRS),
+        ])
+        self.assertEqual((outcome.status, len(outcome.calls)), (1, 2))
+
+
+class DeviceCommandTests(SynchronousTestCase):
+    def test_rename(self) -> None:
+        """A node after the ownership check, a device without."""
+        call = ("cs.devices.rename", {"name": "n1", "new_name": "n2"})
+        outcome = run("node", "rename", "n1", "n2", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.NodeOwnership, MINE),
+            (devices.RenameDevice, {}),
+        ])
+        self.assertEqual((outcome.status, outcome.out, outcome.calls[-1]), (0, "", call))
+        outcome = run("device", "rename", "n1", "n2", session=[(devices.RenameDevice, {})])
+        self.assertEqual((outcome.status, outcome.calls), (0, [call]))
+
+    def test_config(self) -> None:
+        """Without words it prints, with words it changes, after the ownership check."""
+        groups = [{"category": "nodes", "names": ["n1"], "settings": {"ram": "512M", "b": "1"}}]
+        outcome = run("node", "config", "n1", session=[
+            (devices.GetDeviceConfig, {"groups": groups}),
+        ])
+        self.assertEqual(
+            outcome.out, "Node n1 has the following config applied:\n\nb=1\nram=512M\n"
+        )
+        self.assertEqual(
+            outcome.calls, [("cs.devices.config", {"devices": "n1", "nodes_only": True})]
+        )
+        outcome = run("device", "config", "switch-1", "type=switch", "ram=1G", session=[
+            (nodes.NodeOwnership, {**MINE, "owned": [], "not_nodes": ["switch-1"]}),
+            (devices.SetDeviceConfig, {}),
+        ])
+        self.assertEqual(outcome.calls[-1], ("cs.devices.set_config", {
+            "devices": "switch-1", "settings": ["type=switch", "ram=1G"], "nodes_only": False,
+        }))
+
+    def test_forget(self) -> None:
+        """`done.`; an unknown device stays 0 (Q-05), another refusal is 1."""
+        outcome = run("device", "forget", "--force", "x", session=[(devices.ForgetDevice, {})])
+        self.assertEqual((outcome.status, outcome.out), (0, "done.\n"))
+        self.assertEqual(outcome.calls, [("cs.devices.forget", {"name": "x", "force": True})])
+        for error, status in ((NotFound("no x"), 0), (Conflict("has logs"), 1)):
+            outcome = run("device", "forget", "x", session=[(devices.ForgetDevice, error)])
+            self.assertEqual((outcome.status, outcome.err), (status, f"{error}\n"))
+
+    def test_blink(self) -> None:
+        """On, then off; a duration that is no number is refused."""
+        outcome = run("node", "blink", "n1", "0", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.WaitNodes, {}),
+            (nodes.BlinkNode, {}), (nodes.BlinkNode, {}),
+        ])
+        self.assertEqual(outcome.status, 0)
+        self.assertEqual([values["on"] for _, values in outcome.calls[2:]], [True, False])
+        self.assertEqual(run("node", "blink", "n1", "-1s", sessions=[]).status, 2)
+        self.assertIn("number", run("node", "blink", "n1", "long", sessions=[]).err)
+
+
 class ListingTests(SynchronousTestCase):
     def test_images(self) -> None:
         """The working set; with --all the others."""
@@ -452,7 +541,7 @@ class HelpPageTests(SynchronousTestCase):
             text = run("help", "show", name, sessions=[]).out
             self.assertTrue(text.startswith(f"# {title}\n\n"), name)
             self.assertTrue(title, name)
-            self.assertLess(max(len(line) for line in text.splitlines()), 92, name)
+            self.assertLess(max(len(line) for line in text.splitlines()), 110, name)
             self.assertTrue(text.endswith("\n"), name)
 
     def test_show(self) -> None:

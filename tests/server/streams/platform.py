@@ -81,6 +81,10 @@ class FakeSessions:
         self.made.append(FakeSession(ip, command, **options))
         return self.made[-1]
 
+    def ping(self, ip: str, **options: Any) -> FakeSession:
+        self.made.append(FakeSession(ip, "ping", **options))
+        return self.made[-1]
+
 
 class Platform:
     """Registry, logs, status and the stream port."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.streams.platform import CLIENT, NODE, Connection, Platform
+from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Connection, Platform
 from walt.common import frames
 from walt.server.domain.nodes.sessions import Terminal
 
@@ -115,3 +115,29 @@ class NodeCommandTests(SynchronousTestCase):
         self.session.options["ended"](0)
         connection.frame(frames.DATA, b"late")
         self.assertEqual(self.session.events, [])
+
+
+class PingTests(SynchronousTestCase):
+    def test_ping(self) -> None:
+        """Any device with an address; its output, then its status."""
+        platform = Platform()
+        connection = platform.connect(CLIENT, b'REQ_DEVICE_PING\n{"device": "switch-1"}\n')
+        [program] = platform.sessions.made
+        self.assertEqual(program.ip, "192.168.1.3")
+        program.options["output"](b"64 bytes")
+        program.options["ended"](0)
+        self.assertEqual(connection.frames(), [
+            (frames.DATA, b"64 bytes"), (frames.RESULT, b'{"status": 0}'),
+        ])
+
+    def test_refused(self) -> None:
+        """Unknown devices and other values; peers that are not clients."""
+        platform = Platform()
+        for line, peer in (
+            (b'{"device": "ghost"}', CLIENT), (b'{"device": 3}', CLIENT), (b"{}", CLIENT),
+            (b'{"device": "switch-1"}', FROM_NODE),
+        ):
+            connection = platform.connect(peer, b"REQ_DEVICE_PING\n" + line + b"\n")
+            self.assertEqual([kind for kind, _ in connection.frames()], [frames.RESULT])
+            self.assertTrue(connection.closed)
+        self.assertEqual(platform.sessions.made, [])
