@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -173,6 +175,79 @@ class OpeningTests(SynchronousTestCase):
         """Calls sent without waiting for answers are bounded."""
         peer = Peer()
         peer.says(b"10\nNSAPI\n('API_CALL', 'forever', (), {})\n")
-        for _ in range(3):
+        for _ in range(10):
             peer.says(b"('API_CALL', 'sync_clock', (), {})\n" * 100)
         self.assertTrue(peer.transport.aborted)
+
+
+class Evil:
+    """Would run a command when unpickled by a careless server."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self._path,)
+
+
+class PickleTests(SynchronousTestCase):
+    """Mode pickle4, which packages of version 10.0 insist on."""
+
+    def setUp(self) -> None:
+        self.peer = Peer()
+        self.peer.says(b"10\nVSAPI\n")
+
+    def call(self, *message: Any) -> Any:
+        data = self.peer.says(pickle.dumps(message, 4))
+        return pickle.loads(data) if data else None
+
+    def test_device_info(self) -> None:
+        """The example of the specification: mode and call in one segment."""
+        call = pickle.dumps(("API_CALL", "get_device_info", ("m",), {}), 4)
+        received = self.peer.says(b"('SET_MODE', 'pickle4')\n" + call)
+        self.assertEqual(
+            pickle.loads(received), ("RESULT", {"ip": "192.168.1.2", "mac": "m"})
+        )
+
+    def test_segments_and_newlines(self) -> None:
+        """Pickles in single bytes, holding newline bytes, one after the other."""
+        self.peer.says(b"('SET_MODE', 'pickle4')\n")
+        call = pickle.dumps(("API_CALL", "get_device_info", ("a\nb.",), {}), 4)
+        received = [answer for byte in call * 2 if (answer := self.peer.says(bytes([byte])))]
+        self.assertEqual(
+            [pickle.loads(one) for one in received],
+            [("RESULT", {"ip": "192.168.1.2", "mac": "a\nb."})] * 2,
+        )
+
+    def test_errors_and_way_back(self) -> None:
+        """An error is an exception to raise; the mode may change back."""
+        self.peer.says(b"('SET_MODE', 'pickle4')\n")
+        kind, error = self.call("API_CALL", "get_device_info", ("?",), {})
+        self.assertEqual((kind, str(error)), ("RESULT", "no such device"))
+        self.assertIsNone(self.call("SET_MODE", "line-repr-eval"))
+        received = self.peer.says(b"('API_CALL', 'get_device_info', ('?',), {})\n")
+        self.assertEqual(received, b"('EXCEPTION', 'no such device')\n")
+
+    def test_hostile(self) -> None:
+        """Globals, code, endless values and garbage: closed, nothing run."""
+        marker = self.mktemp()
+        nested: Any = []
+        for _ in range(60):
+            nested = [nested, nested]
+        for data in (
+            pickle.dumps(Evil(marker), 4), pickle.dumps(("API_CALL", Evil(marker), (), {}), 4),
+            b"cos\nsystem\n(S'mkdir x'\ntR.", b"\x80\x04.", b"garbage", b"\x80\x04" + b"]" * 30_000,
+            b"\x80\x04\x8e" + b"\xff" * 8 + b".", pickle.dumps(("CLOSE",), 4),
+            pickle.dumps(nested, 4),
+        ):
+            peer = Peer()
+            peer.says(b"10\nVSAPI\n('SET_MODE', 'pickle4')\n")
+            for at in range(0, len(data), 4000):
+                peer.says(data[at:at + 4000])
+            if not (peer.transport.disconnecting or peer.transport.aborted):
+                # An announced size that never comes waits within the bound.
+                self.assertLess(len(data), 20)
+        self.assertFalse(os.path.exists(marker))
+        self.peer.says(b"('SET_MODE', 'pickle4')\n")
+        kind, error = self.call("API_CALL", nested, (nested,), {})
+        self.assertEqual((kind, type(error)), ("RESULT", RuntimeError))

@@ -13,12 +13,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import Invalid, WaltError
+from walt.server.wire import pickled
 from walt.server.wire.literals import MAX_LINE, parse
 
 _log = Logger()
 
 # What packages in images expect: a float of at least 8.0 (spec node-protocols §0.3, trap 15).
 LEGACY_VERSION = b"10.0\n"
+MODES = ("pickle4", "line-repr-eval")
+MAX_BUFFER = MAX_LINE + 4096  # what a peer may send ahead of the answers it waits for
 REQUESTS = (b"10", b"REQ_API_SESSION")
 
 Method = Callable[..., Awaitable[Any]]
@@ -26,7 +29,7 @@ Apis = Mapping[str, Mapping[str, Method]]
 
 
 class LegacyProtocol(Protocol):
-    """`10`, API name, then one literal a line; calls are answered in order.
+    """`10`, API name, then one literal a line (or pickle); calls are answered in order.
 
     `apis` holds the methods of NSAPI and VSAPI this peer may call. A CSAPI
     session gets our version and is closed: its client must be upgraded.
@@ -36,31 +39,61 @@ class LegacyProtocol(Protocol):
         self._apis = apis
         self._version = version
         self._data = b""
-        self._lines: list[bytes] = []
+        self._pickled = False
+        self._closed = False
         self._methods: Mapping[str, Method] | None = None
         self._greeted = False
         self._call: Deferred[Any] | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        *lines, self._data = (self._data + data).split(b"\n")
-        if len(self._data) > MAX_LINE or len(self._lines) > 100:
+        self._data += data
+        if len(self._data) > MAX_BUFFER:
             self._abort()
             return
-        self._lines += lines
         self._advance()
 
     def _advance(self) -> None:
-        while self._lines and self._call is None:
-            line = self._lines.pop(0).strip()
-            if not self._greeted:
-                self._greeted = True
-                if line not in REQUESTS:
-                    self._close()
+        while self._call is None and not self._closed:
+            if self._pickled:
+                if not self._take_pickle():
                     return
-            elif self._methods is None:
-                self._open(line.decode(errors="replace"))
-            elif line:
-                self._message(line)
+                continue
+            line, newline, rest = self._data.partition(b"\n")
+            if not newline:
+                if len(line) > MAX_LINE:
+                    self._abort()
+                return
+            self._data = rest
+            self._line(line.strip())
+
+    def _line(self, line: bytes) -> None:
+        if not self._greeted:
+            self._greeted = True
+            if line not in REQUESTS:
+                self._close()
+        elif self._methods is None:
+            self._open(line.decode(errors="replace"))
+        elif line:
+            try:
+                message = parse(line)
+            except Invalid:
+                self._close()
+            else:
+                self._message(message)
+
+    def _take_pickle(self) -> bool:
+        """Handle the next pickle; False when it is not complete."""
+        try:
+            size = pickled.first_pickle(self._data)
+            if size is None:
+                return False
+            message = pickled.load(self._data[:size])
+        except Invalid:
+            self._close()
+            return False
+        self._data = self._data[size:]
+        self._message(message)
+        return True
 
     def _open(self, api: str) -> None:
         if api == "CSAPI":
@@ -72,19 +105,21 @@ class LegacyProtocol(Protocol):
         else:
             self._close()
 
-    def _message(self, line: bytes) -> None:
-        try:
-            message = parse(line)
-        except Invalid:
+    def _message(self, message: Any) -> None:
+        if not isinstance(message, tuple) or not message:
             self._close()
             return
-        if not (isinstance(message, tuple) and len(message) == 4 and message[0] == "API_CALL"):
+        if len(message) == 2 and message[0] == "SET_MODE" and message[1] in MODES:
+            self._pickled = message[1] == "pickle4"
+            return
+        if len(message) != 4 or message[0] != "API_CALL":
             self._close()  # 'CLOSE', or anything else
             return
         _, name, args, kwargs = message
         method = (self._methods or {}).get(name) if isinstance(name, str) else None
         if method is None or not isinstance(args, tuple) or not isinstance(kwargs, dict):
-            self._answer_error(f"no such method: {name!r}"[:200])
+            # Values of pickles are never shown: a small one may have an endless repr().
+            self._answer_error("no such method, or no arguments")
             return
 
         async def work() -> Any:
@@ -99,7 +134,10 @@ class LegacyProtocol(Protocol):
 
     def _answer(self, value: Any) -> None:
         # Read by words in the nodes' shell scripts: one space after the comma.
-        self._write(f"('RESULT', {value!r})\n".encode())
+        if self._pickled:
+            self._write(pickled.dump(("RESULT", value)))
+        else:
+            self._write(f"('RESULT', {value!r})\n".encode())
         self._next()
 
     def _failed(self, failure: Failure) -> None:
@@ -112,7 +150,10 @@ class LegacyProtocol(Protocol):
             self._answer_error("internal error; see the log of the server")
 
     def _answer_error(self, text: str) -> None:
-        self._write(f"('EXCEPTION', {text!r})\n".encode())
+        if self._pickled:  # the peer raises what it gets
+            self._write(pickled.dump(("RESULT", RuntimeError(text))))
+        else:
+            self._write(f"('EXCEPTION', {text!r})\n".encode())
         self._next()
 
     def _next(self) -> None:
@@ -124,16 +165,17 @@ class LegacyProtocol(Protocol):
             self.transport.write(data)
 
     def _close(self) -> None:
-        self._lines.clear()
+        self._closed = True
         if self.transport is not None:
             self.transport.loseConnection()
 
     def _abort(self) -> None:
+        self._closed = True
         if self.transport is not None:
             ITCPTransport(self.transport).abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self._lines.clear()
+        self._closed = True
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
