@@ -57,6 +57,9 @@ class FakeSession:
     def resize(self, rows: int, columns: int) -> None:
         self.events.append((rows, columns))
 
+    def throttle(self, client: Any) -> None:
+        self.client = client
+
     def pause(self) -> None:
         self.events.append("pause")
 

@@ -68,6 +68,7 @@ class SessionRequest(FramedRequest):
         self._session = self.start(parameters, self._owner)
         transport: Any = self.connection.transport
         transport.registerProducer(self, True)
+        self._session.throttle(transport)
 
     @abstractmethod
     def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:

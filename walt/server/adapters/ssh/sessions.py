@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -37,6 +38,26 @@ class _Child(ProcessProtocol):
         self._ended(exit_status(reason))
 
 
+@implementer(IPushProducer)
+class _Throttle:
+    """Passes pauses on to the client; the end of the program's input does not end it."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def pauseProducing(self) -> None:
+        """The program is late."""
+        self._client.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The program caught up."""
+        self._client.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The program reads no more: what still comes is dropped."""
+        self._client.resumeProducing()
+
+
 @implementer(ISession)
 class _Session:
     def __init__(self, child: _Child, transport: Any, terminal: bool) -> None:
@@ -53,7 +74,15 @@ class _Session:
         if self._terminal:
             self._transport.write(b"\x04")
         else:
+            if 0 in self._transport.pipes:
+                self._transport.pipes[0].unregisterProducer()
             self._transport.closeStdin()
+
+    def throttle(self, client: Any) -> None:
+        """Slow the client down to the pace of the program."""
+        writer = self._transport if self._terminal else self._transport.pipes.get(0)
+        if writer is not None:
+            writer.registerProducer(_Throttle(client), True)
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the size of the pseudo-terminal."""

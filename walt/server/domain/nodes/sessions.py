@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from zope.interface import Interface
 
@@ -28,6 +29,9 @@ class ISession(Interface):
 
     def resize(rows: int, columns: int) -> None:
         """The client's window changed (no effect without terminal)."""
+
+    def throttle(client: Any) -> None:
+        """Pause and resume `client` (IPushProducer) while the program is late in reading."""
 
     def pause() -> None:
         """Stop reading the program's output: the client is late."""
