@@ -14,6 +14,14 @@ from typing import Any
 
 from walt.common.errors import Invalid
 from walt.common.sentences import enumerate_names
+from walt.server.domain.devices.machines import (
+    DEFAULT_CORES,
+    DEFAULT_RAM,
+    parse_boot_delay,
+    parse_cores,
+    parse_disks,
+    parse_ram,
+)
 from walt.server.domain.devices.model import (
     NETSETUP_LAN,
     NETSETUP_NAT,
@@ -22,10 +30,6 @@ from walt.server.domain.devices.model import (
 )
 from walt.server.domain.network.expose import parse_expose
 
-_RAM = re.compile(r"[1-9][0-9]{0,6}[MG]")
-_DISK = re.compile(
-    r"[1-9][0-9]{0,5}[GT](\[template=(none|ext4|fat32|hybrid-boot-v|hybrid-boot-p)\])?"
-)
 _NETWORK = re.compile(r"([a-z][a-z-]*)(\[([^\]]*)\])?")
 _LIMIT = re.compile(r"lat=[1-9][0-9]*(ms|us)|bw=[1-9][0-9]*(Mbps|Gbps)")
 
@@ -68,27 +72,19 @@ def _boot_timeout(text: str) -> int | None:
     return int(text)
 
 
-def _boot_delay(text: str) -> str:
-    if text != "random":
-        _whole(0, 86400)(text)
-    return text
+def _checked(parse: Callable[[str], Any]) -> Parser:
+    """Return a parser that keeps the text, once `parse` accepted it."""
 
+    def kept(text: str) -> str:
+        parse(text)
+        return text
 
-def _ram(text: str) -> str:
-    if _RAM.fullmatch(text) is None:
-        raise Invalid("expected an amount of memory, as in 512M or 2G")
-    return text
+    return kept
 
 
 def split_list(text: str) -> list[str]:
     """Split at commas that are outside brackets."""
     return re.split(r",(?![^\[]*\])", text)
-
-
-def _disks(text: str) -> str:
-    if text != "none" and not all(_DISK.fullmatch(one) for one in split_list(text)):
-        raise Invalid("expected `none` or disks, as in 8G,1T[template=ext4]")
-    return text
 
 
 def _networks(text: str) -> str:
@@ -109,9 +105,9 @@ def _networks(text: str) -> str:
     return text
 
 
-def _expose(text: str) -> str:
-    parse_expose(text)
-    return text
+def _cores(text: str) -> int:
+    _whole(1)(text)
+    return parse_cores(text)
 
 
 def _switch_type(text: str) -> str:
@@ -139,16 +135,16 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {one.name: one for one in (
     Setting("netsetup", "walt-net devices", NETSETUP_LAN, _netsetup, True),
-    Setting("expose", "walt-net devices", "none", _expose),
+    Setting("expose", "walt-net devices", "none", _checked(parse_expose)),
     Setting("boot.retries", "nodes", 9, _whole(0, 1000)),
     Setting("boot.timeout", "nodes", 180, _boot_timeout),
     Setting("kexec.allow", "nodes", True, _boolean),
     Setting("mount.persist", "nodes", True, _boolean, True),
-    Setting("ram", "virtual nodes", "512M", _ram, True),
-    Setting("cpu.cores", "virtual nodes", 4, _whole(1, 255), True),
-    Setting("disks", "virtual nodes", "none", _disks, True),
+    Setting("ram", "virtual nodes", DEFAULT_RAM, _checked(parse_ram), True),
+    Setting("cpu.cores", "virtual nodes", DEFAULT_CORES, _cores, True),
+    Setting("disks", "virtual nodes", "none", _checked(parse_disks), True),
     Setting("networks", "virtual nodes", "walt-net", _networks, True),
-    Setting("boot.delay", "virtual nodes", "random", _boot_delay, True),
+    Setting("boot.delay", "virtual nodes", "random", _checked(parse_boot_delay), True),
     Setting("type", "unknown devices", "unknown", _switch_type),
     Setting("snmp.version", "switches", UNSET, _whole(1, 2)),
     Setting("snmp.community", "switches", UNSET, _community),
