@@ -114,7 +114,7 @@ def install(reactor: Any) -> None:
             loop()
         finally:
             _reactor_running = False
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
     reactor.mainLoop = main_loop
 

@@ -44,15 +44,15 @@ class TurnMonitor:
 
     def start(self) -> None:
         """Measure from the next turn on. To be called in the main thread."""
-        self._old_handler = signal.signal(signal.SIGVTALRM, self._sample)
+        self._old_handler = signal.signal(signal.SIGPROF, self._sample)
         self._run_until_current = self._reactor.runUntilCurrent
         self._reactor.runUntilCurrent = self._turn
         self._begin()
 
     def stop(self) -> None:
         """Measure no more."""
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, self._old_handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, self._old_handler)
         self._reactor.runUntilCurrent = self._run_until_current
 
     def restart_turn(self) -> None:
@@ -65,7 +65,7 @@ class TurnMonitor:
 
     def _begin(self) -> None:
         self._stack = ""
-        signal.setitimer(signal.ITIMER_VIRTUAL, self._limit)
+        signal.setitimer(signal.ITIMER_PROF, self._limit)
         self._last = time.thread_time()
 
     def _sample(self, number: int, frame: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -140,6 +141,7 @@ def persist_directories(plan: ExportPlan) -> list[Path]:
 
 
 # It complains about a D-Bus, a keytab and a UDP port that it does not need here.
+DIRECTORIES_AT_ONCE = 50  # made in one turn of the reactor: 1,000 take 0.4 s
 HARMLESS = (":DBUS :", "krb5", "NFS V4 on UDP")
 
 
@@ -207,8 +209,10 @@ class GaneshaExporter(Service):
         """Export exactly what the plan says; see INfsExporter."""
         if plan == self._plan and self.child.running:
             return
-        for directory in persist_directories(plan):
+        for number, directory in enumerate(persist_directories(plan), 1):
             directory.mkdir(parents=True, exist_ok=True)
+            if number % DIRECTORIES_AT_ONCE == 0:
+                await deferLater(self._reactor, 0, lambda: None)
         changed = write_if_changed(
             self._config, render(plan, self._address, self._recovery), 0o600
         )
