@@ -8,15 +8,13 @@ def render_table(columns: list[str], rows: list[dict]) -> str:
 
     A missing value is blank. The text has no final newline.
     """
-    cells = [[_text(row.get(name)) for name in columns] for row in rows]
+    cells = [[_text(row.get(name)) for row in rows] for name in columns]
     widths = [
-        max([len(name)] + [len(line[at]) for line in cells]) for at, name in enumerate(columns)
+        max([len(name), *map(len, column)]) for name, column in zip(columns, cells)
     ]
-    lines = [columns, ["-" * width for width in widths], *cells]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-        for line in lines
-    )
+    form = "  ".join(f"%-{width}s" for width in widths)
+    lines = [tuple(columns), tuple("-" * width for width in widths), *zip(*cells)]
+    return "\n".join([(form % line).rstrip() for line in lines])
 
 
 def without_empty_columns(columns: list[str], rows: list[dict]) -> list[str]:
@@ -25,4 +23,6 @@ def without_empty_columns(columns: list[str], rows: list[dict]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    return value if type(value) is str else str(value)
