@@ -95,6 +95,8 @@ class Notification(Protocol):
                 self.factory.platform.on_booted(self)
         else:
             self.factory.platform.log_lines.append(line.decode(errors="replace"))
+            if line.endswith(b"Starting up."):
+                self.factory.platform.mark("root mounted")
             if line == b"CLOSE":
                 self.transport.loseConnection()
 

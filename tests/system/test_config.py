@@ -51,11 +51,15 @@ class ConfigTests(TestCase):
         self.assertEqual(one["settings"]["boot.retries"], "3")
         self.assertEqual(one["settings"]["netsetup"], "NAT")
         self.assertEqual(two["settings"]["boot.retries"], "9")
-        rules = await platform.runner.run([
-            "nsenter", f"--net=/run/netns/{platform.namespace}",
-            "nft", "list", "table", "ip", "walt",
-        ])
-        self.assertIn(b"192.168.181.31", rules.stdout)
+
+        async def may_leave() -> bool:
+            rules = await platform.runner.run([
+                "nsenter", f"--net=/run/netns/{platform.namespace}",
+                "nft", "list", "table", "ip", "walt",
+            ])
+            return b"192.168.181.31" in rules.stdout
+
+        await platform.until(may_leave, "the firewall lets the NAT node out", 10)
 
         converted = await platform.ok(
             "device", "config", "unknown-000009", "type=switch", "snmp.version=2",

@@ -7,6 +7,7 @@ import re
 import subprocess
 from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -227,10 +228,16 @@ class BurstTests(DhcpdCase):
     async def test_burst_of_new_devices(self) -> None:
         """Hundreds of new devices a second: all reported, no restart before they calm down."""
         known: dict[str, Device] = {}
+        pending: list[Any] = []
 
         def register(event: LeaseEvent) -> None:
             name = f"unknown-{event.mac.replace(':', '')}"
             known[event.mac] = Device(event.mac, name, "unknown", event.ip)
+            if not pending:  # merged, as NetworkServices does
+                pending.append(self.reactor.callLater(0.05, derive))
+
+        def derive() -> None:
+            pending.clear()
             self.service.apply(dhcp_config(WIDE, [*known.values()], ping_check=False))
 
         self.server.run("ip", "address", "add", str(WIDE), "dev", "walt-net")

@@ -46,11 +46,11 @@ class NamespaceTests(SynchronousTestCase):
         self.assertFalse(self.marker.exists())
 
     def test_mounts_do_not_pile_up(self) -> None:
-        """However often namespaces come and go, /run/netns is mounted once."""
+        """However often namespaces come and go, /run/netns is mounted once at most."""
         for _ in range(3):
             self.ends(self.start("remove"))
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        self.assertEqual(len([m for m in mounts if m.split()[4] == "/run/netns"]), 1)
+        self.assertLessEqual(len([m for m in mounts if m.split()[4] == "/run/netns"]), 1)
 
     def test_left_over_of_a_crash(self) -> None:
         """What a crashed server left is replaced, so that `ip netns` shows one namespace."""

@@ -8,6 +8,7 @@ variable `WALT_TURNS` names a file (tests and benches).
 
 from __future__ import annotations
 
+import atexit
 import json
 import signal
 import time
@@ -47,6 +48,8 @@ class TurnMonitor:
         self._old_handler = signal.signal(signal.SIGPROF, self._sample)
         self._run_until_current = self._reactor.runUntilCurrent
         self._reactor.runUntilCurrent = self._turn
+        # The interpreter forgets handlers before it ends: the signal would kill it.
+        atexit.register(signal.setitimer, signal.ITIMER_PROF, 0)
         self._begin()
 
     def stop(self) -> None:
