@@ -104,7 +104,7 @@ class SessionTests(TestCase):
 
     async def test_lost_client(self) -> None:
         """A session that is closed ends its program."""
-        session = self._start("sleep 60")
+        session = self._start("exec sleep 60")
         session.pause()
         session.resume()
         session.close()
