@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,8 +22,9 @@ NODE, MAC = "192.168.77.20", "02:00:00:00:00:01"
 class BootFilesContract:
     """The cases; `make` returns an IBootFiles with kernel and sub/initrd for NODE."""
 
+    @abstractmethod
     def make(self) -> Any:
-        raise NotImplementedError
+        """Given by each implementation; the class tells what."""
 
     def read(self, files: Any, node: str, path: str) -> bytes:
         found = files.open(node, path)

@@ -6,6 +6,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+from abc import abstractmethod
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -30,8 +31,9 @@ NAME = "ann/image:latest"
 class StoreContract:
     """What every store does; `make` returns one that holds the image NAME."""
 
+    @abstractmethod
     async def make(self) -> IImageStore:
-        raise NotImplementedError
+        """Given by each implementation; the class tells what."""
 
     async def names(self, store: IImageStore) -> dict[str, StoredImage]:
         return {image.fullname: image for image in await store.scan()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ CONFIG = FirewallConfig(IPv4Network("192.168.77.0/24"), ("192.168.77.20",))
 class FirewallContract:
     """`make` returns an IFirewall, `in_force` the addresses it lets out (None: no rules)."""
 
+    @abstractmethod
     def make(self) -> Any:
-        raise NotImplementedError
+        """Given by each implementation; the class tells what."""
 
+    @abstractmethod
     def in_force(self, firewall: Any) -> list[str] | None:
-        raise NotImplementedError
+        """Given by each implementation; the class tells what."""
 
     async def test_life(self) -> None:
         """Applying, applying again, changing and removing, twice."""
@@ -83,11 +86,13 @@ class NftFirewallTests(FirewallContract, TestCase):
 class TapsContract:
     """`make` returns an ITaps, `names` the taps that exist."""
 
+    @abstractmethod
     async def make(self) -> Any:
-        raise NotImplementedError
+        """Given by each implementation; the class tells what."""
 
+    @abstractmethod
     def names(self, taps: Any) -> set[str]:
-        raise NotImplementedError
+        """Given by each implementation; the class tells what."""
 
     async def test_life(self) -> None:
         """Creating and deleting may be repeated."""
