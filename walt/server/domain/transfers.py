@@ -1,0 +1,73 @@
+"""The remote side of file transfers: POSIX sh scripts for nodes and containers.
+
+The rules themselves are in `walt.common.transfers`, which clients use too. An
+archive holds either one file, or the content of one directory (members start
+with `./`); its first member, the directory itself, is left out when the content
+is merged into a directory that exists, whose owner and mode must not change.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from shlex import quote
+
+from walt.common.errors import CommandFailed
+from walt.common.transfers import DIRECTORY, KINDS, Place
+
+MAX_ANSWER = 16
+_EMPTY = "head -c 10240 /dev/zero"  # tar refuses to write an archive without member
+
+
+def probe_script(path: str) -> str:
+    """Return a script that prints the kind of `path`, a space, the kind of its directory.
+
+    Symbolic links are followed. `parse_probe` reads the answer.
+    """
+    parent = posixpath.dirname(path) or "/"
+    return (
+        'kind() { if [ -d "$1" ]; then printf d; elif [ -f "$1" ]; then printf f; '
+        'elif [ -e "$1" ]; then printf o; else printf -- -; fi; }; '
+        f"kind {quote(path)}; printf ' '; kind {quote(parent)}"
+    )
+
+
+def parse_probe(answer: bytes) -> tuple[str, str]:
+    """Return the kinds in the answer of a probe. Raises CommandFailed."""
+    kinds = answer[:MAX_ANSWER].decode(errors="replace").strip().split(" ")
+    if len(kinds) != 2 or not KINDS.issuperset(kinds):
+        raise CommandFailed("the remote side did not tell what this path is")
+    return kinds[0], kinds[1]
+
+
+def send_script(path: str, kind: str, *, merge: bool) -> str:
+    """Return a script that writes the archive of a file or directory on its output.
+
+    `merge`: the content goes into a directory that exists. A source that is a
+    symbolic link is followed, those below it are kept.
+    """
+    if kind != DIRECTORY:
+        directory, name = posixpath.split(path)
+        return f"cd {quote(directory or '/')} && tar -c -h -f - {quote('./' + name)}"
+    if not merge:
+        return f"cd {quote(path)} && tar -c -f - ."
+    return (
+        f"cd {quote(path)} && {{ set --; for one in * .[!.]* ..?*; do "
+        'if [ -e "$one" ] || [ -L "$one" ]; then set -- "$@" "./$one"; fi; done; '
+        f'if [ $# -eq 0 ]; then {_EMPTY}; else tar -c -f - "$@"; fi; }}'
+    )
+
+
+def receive_script(place: Place, kind: str) -> str:
+    """Return a script that reads an archive on its input and puts it at `place`.
+
+    A file replaces another one only when it is complete.
+    """
+    target = quote(place.path)
+    if kind == DIRECTORY:
+        return f"mkdir -p {target} && cd {target} && tar -x -f -"
+    return (
+        f"if [ -d {target} ]; then echo {target}: this is a directory >&2; exit 1; fi; "
+        f"tmp=$(mktemp -d {quote(posixpath.join(place.directory, '.walt-XXXXXX'))}) || exit 1; "
+        f'if (cd "$tmp" && tar -x -f -) && mv -f "$tmp"/* {target}; '
+        'then rm -rf "$tmp"; else rm -rf "$tmp"; exit 1; fi'
+    )
