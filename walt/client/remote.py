@@ -15,6 +15,7 @@ from walt.common import frames
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
 REQUEST = "REQ_NODE_CMD"
 AT_ONCE = 100  # nodes that run a command at the same time
@@ -24,8 +25,17 @@ LOST = "the connection to the server was lost"
 def one(node: str, command: str, with_terminal: bool) -> int:
     """Run a command on one node with our input and output; return its exit status."""
     parameters = {"node": node, "command": command, "node_terminal": with_terminal}
+    return _session(REQUEST, parameters, with_terminal)
+
+
+def device_shell(device: str, user: str) -> int:
+    """Open a shell on a device that is not a node; return the exit status of ssh."""
+    return _session("REQ_DEVICE_SHELL", {"device": device, "user": user}, True)
+
+
+def _session(request: str, parameters: dict[str, Any], with_terminal: bool) -> int:
     if not (with_terminal and terminal.both_terminals()):
-        return relay(Stream(REQUEST, parameters))
+        return relay(Stream(request, parameters))
     import signal
 
     rows, columns = terminal.window()
@@ -34,7 +44,7 @@ def one(node: str, command: str, with_terminal: bool) -> int:
     }
     resized = wake_up_pipe()
     signal.signal(signal.SIGWINCH, lambda number, frame: None)
-    stream = Stream(REQUEST, parameters)
+    stream = Stream(request, parameters)
     with terminal.RawMode():
         return relay(stream, resized)
 

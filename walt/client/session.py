@@ -75,7 +75,7 @@ class Session:
         self._terminal = None
         return self
 
-    def call(self, command: str, **arguments: Any) -> dict[bytes, bytes]:
+    def call(self, command: str, /, **arguments: Any) -> dict[bytes, bytes]:
         """Return the answer of a command as a dict of bytes.
 
         Arguments are texts, numbers, booleans, bytes, or values to send as
@@ -103,7 +103,7 @@ class Session:
             if busy is not None:
                 busy.erase()
 
-    def json(self, command: str, name: str, **arguments: Any) -> Any:
+    def json(self, command: str, name: str, /, **arguments: Any) -> Any:
         """Call a command and return one JSON value of its answer."""
         return json.loads(self.call(command, **arguments)[name.encode()])
 

@@ -35,6 +35,11 @@ class Stream:
         """Whether the server has not taken all that was sent."""
         return bool(self._outgoing)
 
+    @property
+    def pending(self) -> int:
+        """Bytes that the server has not taken yet."""
+        return len(self._outgoing)
+
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send one frame, now or when the socket takes it (`flush`)."""
         self._outgoing += frames.encode(kind, payload)

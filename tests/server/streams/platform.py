@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
+from twisted.internet import reactor as any_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -23,9 +25,16 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.streams.base import Peer, StreamFactory, StreamProtocol
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.ingest import LogIngestion
-from walt.server.streams.node_command import NodeCommands
+from walt.server.streams.node_command import (
+    DeviceShellRequest,
+    NodeCommandRequest,
+    NodeCommands,
+    PingRequest,
+)
 from walt.server.streams.notify import BootNotifications
 from walt.server.streams.registry import requests
+from walt.server.streams.tcp_relay import TcpRequest
+from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 
 EPOCH = 1_700_000_000.0
 SERVER = Device("52:54:00:00:00:00", "walt-server", "server", ip="192.168.1.1")
@@ -88,6 +97,10 @@ class FakeSessions:
         self.made.append(FakeSession(ip, "ping", **options))
         return self.made[-1]
 
+    def device_shell(self, ip: str, user: str, **options: Any) -> FakeSession:
+        self.made.append(FakeSession(ip, user, **options))
+        return self.made[-1]
+
 
 class Platform:
     """Registry, logs, status and the stream port."""
@@ -106,13 +119,18 @@ class Platform:
             self.clock, 180,
         )
         self.sessions = FakeSessions()
-        self.requests = requests(
-            ingest=LogIngestion(self.registry, self.logs).request,
-            dump=LogDumps(self.logs, self.issuers).request,
-            node_command=NodeCommands(self.registry, self.sessions).request,
-            ping=NodeCommands(self.registry, self.sessions).ping,
-            notify=BootNotifications(self.registry, self.status).request,
-        )
+        commands = NodeCommands(self.registry, self.sessions)
+        self.requests = requests({
+            "REQ_NEW_INCOMING_LOGS": LogIngestion(self.registry, self.logs).request,
+            "REQ_DUMP_LOGS": LogDumps(self.logs, self.issuers).request,
+            "REQ_NODE_CMD": partial(NodeCommandRequest, commands),
+            "REQ_DEVICE_PING": partial(PingRequest, commands),
+            "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
+            "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
+            "REQ_TCP_TO_NODE": partial(TcpRequest, self.registry, any_reactor),
+            "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(self.registry, self.status).request,
+            "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
+        })
 
     def factory(self, peer: Peer) -> StreamFactory:
         """Return the factory of a listener whose connections all come from `peer`."""

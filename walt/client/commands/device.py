@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from walt.client.errors import Refused
+from walt.client.errors import Failure, Refused
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block
@@ -76,11 +76,42 @@ def forget(device_name: str, force: bool) -> int:
     return 0
 
 
+def shell(device_name: str, user: str) -> int:
+    """Open a shell on a device that is not a node."""
+    from walt.client import remote
+    from walt.client.terminal import ask
+
+    session = Session(Terminal())
+    device = session.json("cs.devices.get", "device", name=device_name)
+    session.close()
+    if device["type"] == "node":
+        raise Failure(f"{device_name} is a node; use: walt node shell {device_name}")
+    return remote.device_shell(device_name, user or ask("SSH user name: ") or "root")
+
+
+def expose(device_name: str, device_port: str, local_port: str) -> int:
+    """Have a port of this machine lead to a port of a device."""
+    from walt.client.commands.node import may_disturb
+    from walt.client.expose import expose, parse_port
+
+    port, here = parse_port(device_port), parse_port(local_port)
+    session = Session(Terminal())
+    name = session.json("cs.devices.get", "device", name=device_name)["name"]
+    if not may_disturb(session, name, others_pass=True):
+        return 1
+    session.close()
+    return expose(name, port, here)
+
+
 JSON = Switch("--json", "print JSON for programs")
 DEVICE = Arg("device_name")
 
 COMMANDS = {
     "show": Command(show, "print the devices of the platform", switches=[JSON]),
+    "shell": Command(
+        shell, "open a shell on a device that is not a node", args=[DEVICE],
+        switches=[Switch("--user", "account on the device", metavar="USER", default="")],
+    ),
     "rename": Command(rename, "rename a device", args=[Arg("old_name"), Arg("new_name")]),
     "config": Command(
         config, "print or change settings of devices",
@@ -90,5 +121,9 @@ COMMANDS = {
     "forget": Command(
         forget, "make a device that is gone disappear", args=[DEVICE],
         switches=[Switch("--force", "even when log lines are lost")],
+    ),
+    "expose": Command(
+        expose, "have a port of this machine lead to a port of a device",
+        args=[DEVICE, Arg("device_port"), Arg("local_port")],
     ),
 }

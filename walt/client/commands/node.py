@@ -192,7 +192,7 @@ def shell(node_name: str) -> int:
     from walt.client import remote
 
     session = Session(Terminal(WAITING))
-    name = _single(session, node_name)
+    name = single(session, node_name)
     if not may_disturb(session, name):
         return 1
     wait_booted(session, name)
@@ -208,13 +208,13 @@ def console(node_name: str) -> int:
     from walt.client import console as attached
 
     session = Session(Terminal())
-    name = _single(session, node_name)
+    name = single(session, node_name)
     if not may_disturb(session, name):
         return 1
     return attached.attach(session, name)
 
 
-def _single(session: Session, node_set: str) -> str:
+def single(session: Session, node_set: str) -> str:
     names: list[str] = session.json("cs.nodes.expand", "names", nodes=node_set)
     if len(names) != 1:
         raise Failure(f"exactly one node is expected here, {node_set!r} has {len(names)}")
@@ -262,7 +262,7 @@ def config(node_set: str, configuration: list[str], json: bool) -> int:
 def rename(old_node_name: str, new_node_name: str) -> int:
     """Give a node another name."""
     session = Session(Terminal())
-    if not may_disturb(session, _single(session, old_node_name)):
+    if not may_disturb(session, single(session, old_node_name)):
         return 1
     session.call("cs.devices.rename", name=old_node_name, new_name=new_node_name)
     return 0
@@ -272,7 +272,7 @@ def ping(node_name: str) -> int:
     """Ping a node from the server."""
     from walt.client import remote
 
-    return remote.ping(_single(Session(Terminal()), node_name))
+    return remote.ping(single(Session(Terminal()), node_name))
 
 
 def blink(node_name: str, duration: str) -> int:
@@ -282,7 +282,7 @@ def blink(node_name: str, duration: str) -> int:
     if not (duration.isascii() and duration.isdigit()):
         raise Failure(f"{duration!r} is not a number of seconds")
     session = Session(Terminal(WAITING))
-    name = _single(session, node_name)
+    name = single(session, node_name)
     wait_booted(session, name)
     session.call("cs.nodes.blink", node=name, on=True)
     print(f"Node {name} blinks for {duration} seconds.")
@@ -293,6 +293,32 @@ def blink(node_name: str, duration: str) -> int:
         session.call("cs.nodes.blink", node=name, on=False)
     print("Done.")
     return 0
+
+
+def cp(src: str, dst: str) -> int:
+    """Copy files to or from a node."""
+    from walt.client import copies
+
+    return copies.node_cp(src, dst)
+
+
+def save(node_name: str, image_name: str) -> int:
+    """Make an image of what changed on a node."""
+    from walt.client import copies
+
+    return copies.node_save(node_name, image_name)
+
+
+def expose(node_name: str, node_port: str, local_port: str) -> int:
+    """Have a port of this machine lead to a port of a node."""
+    from walt.client.expose import expose, parse_port
+
+    port, here = parse_port(node_port), parse_port(local_port)
+    session = Session(Terminal(WAITING))
+    name = single(session, node_name)
+    wait_booted(session, name)
+    session.close()
+    return expose(name, port, here)
 
 
 JSON = Switch("--json", "print JSON for programs")
@@ -318,6 +344,14 @@ COMMANDS = {
         args=[NODES, Arg("cmdargs", variadic=True)],
         switches=[Switch("--term", "give the command a terminal on the node")],
     ),
+    "cp": Command(
+        cp, "copy files to or from a node, or into the image it boots",
+        args=[Arg("src"), Arg("dst")],
+    ),
+    "save": Command(
+        save, "make an image of what changed on a node since it booted",
+        args=[NODE, Arg("image_name")],
+    ),
     "reboot": Command(
         reboot, "reboot nodes", args=[NODES],
         switches=[Switch("--hard", "do not ask the operating system of the node first")],
@@ -341,6 +375,10 @@ COMMANDS = {
         switches=[
             Switch("--timeout", "give up after this time", metavar="SECONDS", kind=int, default=-1)
         ],
+    ),
+    "expose": Command(
+        expose, "have a port of this machine lead to a port of a node",
+        args=[NODE, Arg("node_port"), Arg("local_port")],
     ),
     "deploy": Command(boot, "same as `walt node boot`", args=_BOOT),
 }

@@ -113,3 +113,20 @@ class BlinkNode(WaltCommand):
     commandName = b"cs.nodes.blink"
     side = "cs"
     arguments = [(b"node", Text(256)), (b"on", amp.Boolean())]
+
+
+class CheckNodeReachable(WaltCommand):
+    """Answer when a node is booted, or answers a ping; UNAVAILABLE otherwise."""
+
+    commandName = b"cs.nodes.check_reachable"
+    side = "cs"
+    arguments = [(b"node", Text(256))]
+
+
+class GetPathKinds(WaltCommand):
+    """What a path of a node is, and its directory: two of `f`, `d`, `o`, `-` (nothing)."""
+
+    commandName = b"cs.nodes.path_kinds"
+    side = "cs"
+    arguments = [(b"node", Text(256)), (b"path", Text(4096))]
+    response = [(b"kinds", Names())]

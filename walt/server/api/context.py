@@ -12,6 +12,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.configuration import Configuration
+from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.ports import INodePower
 from walt.server.domain.nodes.registration import Registration
@@ -32,6 +33,7 @@ class Context:
     status: BootStatus
     power: INodePower
     images: ImageService
+    files: NodeFiles
     logs: LogService
     issuers: LogIssuers
     checkpoints: ICheckpoints

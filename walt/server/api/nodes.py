@@ -102,6 +102,20 @@ class NodesApi(amp.CommandLocator):
         self._context.virtual.console_input(node, data)
         return {}
 
+    @commands.CheckNodeReachable.responder
+    def check_reachable(self, node: str) -> Deferred[dict[str, Any]]:
+        """One node."""
+        return _done(self._context.nodes.check_reachable(node, self._requester))
+
+    @commands.GetPathKinds.responder
+    def path_kinds(self, node: str, path: str) -> Deferred[dict[str, Any]]:
+        """A path and its directory."""
+
+        async def work() -> dict[str, Any]:
+            return {"kinds": list(await self._context.files.kinds(node, path, self._requester))}
+
+        return Deferred.fromCoroutine(work())
+
 
 def _done(coroutine: Any) -> Deferred[dict[str, Any]]:
     """Run a coroutine whose result is that it ended."""

@@ -30,7 +30,9 @@ from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
+from walt.server.adapters.ssh.options import node_options
 from walt.server.adapters.ssh.sessions import SshSessions
+from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
@@ -43,6 +45,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
+from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
@@ -188,6 +191,9 @@ def build(
         reactor, registry, images, mounter, exporter, network, paths.nodes
     )
 
+    ssh_options = node_options(paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
+    shell = SshNodeShell(runner, ssh_options)
+
     power = UnlocatedPower()
     hypervisor = QemuHypervisor(
         reactor, launcher, links, paths.runtime / "vnodes", config.accel, workers, paths.nodes
@@ -232,7 +238,7 @@ def build(
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
         registration=registration, status=status, power=power,
-        images=images, logs=logs, issuers=LogIssuers(registry),
+        images=images, files=NodeFiles(nodes, shell), logs=logs, issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
         server_ip=str(config.server_ip), clock=reactor, now=time.time,
@@ -244,9 +250,7 @@ def build(
         monitor=monitor, registration=registration, nodes=nodes, images=images,
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,
         named=named, tftpd=tftpd, firewall=firewall, hypervisor=hypervisor, virtual=virtual,
-        sessions=SshSessions(
-            reactor, launcher, paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY
-        ),
+        sessions=SshSessions(reactor, launcher, ssh_options),
         boot_files=BootFiles(paths.state), context=context, exposed=exposed, leases=leases,
         health=operations,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ from walt.server.streams.base import Peer, StreamFactory
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.ingest import LogIngestion
 from walt.server.streams.netconsole import Netconsole
-from walt.server.streams.node_command import NodeCommands
+from walt.server.streams.node_command import (
+    DeviceShellRequest,
+    NodeCommandRequest,
+    NodeCommands,
+    PingRequest,
+)
 from walt.server.streams.notify import BootNotifications
 from walt.server.streams.registry import requests
+from walt.server.streams.tcp_relay import TcpRequest
+from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import Origins
@@ -67,23 +75,27 @@ def rpc_factory(
 
 
 def stream_factory(
-    context: Context, sessions: ISessions, origins: Origins, clock: IReactorTime,
-    open_to_all: bool,
+    context: Context, sessions: ISessions, origins: Origins, reactor: Any, open_to_all: bool,
 ) -> StreamFactory:
     """Return the factory of the stream listeners."""
     commands = NodeCommands(context.registry, sessions)
-    table = requests(
-        ingest=LogIngestion(context.registry, context.logs).request,
-        dump=LogDumps(context.logs, context.issuers).request,
-        node_command=commands.request, ping=commands.ping,
-        notify=BootNotifications(context.registry, context.status).request,
-    )
+    table = requests({
+        "REQ_NEW_INCOMING_LOGS": LogIngestion(context.registry, context.logs).request,
+        "REQ_DUMP_LOGS": LogDumps(context.logs, context.issuers).request,
+        "REQ_NODE_CMD": partial(NodeCommandRequest, commands),
+        "REQ_DEVICE_PING": partial(PingRequest, commands),
+        "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
+        "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
+        "REQ_TCP_TO_NODE": partial(TcpRequest, context.registry, reactor),
+        "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(context.registry, context.status).request,
+        "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
+    })
 
     def identify(transport: Any) -> Peer:
         origin, ip, account = origins.of(transport)
         return Peer(ip, trusted(origin, open_to_all), account)
 
-    return StreamFactory(table, identify, clock)
+    return StreamFactory(table, identify, reactor)
 
 
 class Listeners(Service):
@@ -139,11 +151,11 @@ class Listeners(Service):
 def open_all(
     listeners: Listeners, context: Context, sessions: ISessions, origins: Origins,
     site: Any, *, rpc_socket: Path, stream_socket: Path, http_port: int, open_to_all: bool,
-    clock: IReactorTime, host_http: socket.socket | None,
+    reactor: Any, host_http: socket.socket | None,
 ) -> None:
     """Open every socket of the server. Raises Unavailable when a port is taken."""
-    rpc = rpc_factory(context, origins, clock, open_to_all)
-    streams = stream_factory(context, sessions, origins, clock, open_to_all)
+    rpc = rpc_factory(context, origins, reactor, open_to_all)
+    streams = stream_factory(context, sessions, origins, reactor, open_to_all)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(http_port, site)

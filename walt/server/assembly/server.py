@@ -236,7 +236,7 @@ class WaltServer(Service):
             listeners, core.context, core.sessions, Origins(config.subnet),
             make_site(core.boot_files), rpc_socket=config.paths.rpc_socket,
             stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
-            open_to_all=config.remote_clients == "open", clock=self._reactor,
+            open_to_all=config.remote_clients == "open", reactor=self._reactor,
             host_http=host_http,
         )
 

@@ -103,7 +103,7 @@ class _Collector(ProcessProtocol):
         assert self.transport is not None
         if self._stdin:
             self.transport.write(self._stdin)
-        self.transport.closeStdin()
+        self.transport.closeStdin()  # nothing happens when it is a descriptor of the caller
 
     def _bounded(self, store: list[bytes], data: bytes) -> None:
         self._size += len(data)
@@ -146,8 +146,12 @@ class ProcessRunner:
         check: bool = True, network: Network = "walt", cwd: str | None = None,
         env: Mapping[str, str] | None = None, credentials: Sequence[str] = (),
         on_line: Callable[[str], None] | None = None,
+        input_fd: int | None = None, output_fd: int | None = None,
     ) -> ProcessResult:
         """Run one program and return its result.
+
+        `input_fd` and `output_fd` are descriptors of the caller that become its
+        standard input and output: a file, or the end of a pipe to another program.
 
         `timeout` is in seconds; the program is killed when it expires, or when
         the awaiting coroutine is cancelled. `on_line` sees each output line as
@@ -157,7 +161,13 @@ class ProcessRunner:
         """
         collector = _Collector(stdin, on_line)
         full = self.launcher.command(argv, network=network, credentials=credentials)
-        self.reactor.spawnProcess(collector, full[0], full, environment(env), cwd)
+        descriptors: dict[int, Any] = {
+            0: "w" if input_fd is None else input_fd,
+            1: "r" if output_fd is None else output_fd, 2: "r",
+        }
+        self.reactor.spawnProcess(
+            collector, full[0], full, environment(env), cwd, childFDs=descriptors
+        )
         timer = self.reactor.callLater(timeout, collector.kill)
         try:
             status = await collector.done

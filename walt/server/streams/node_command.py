@@ -1,4 +1,4 @@
-"""REQ_NODE_CMD and REQ_DEVICE_PING: programs of the server for a client (S-156, S-157)."""
+"""REQ_NODE_CMD, REQ_DEVICE_PING, REQ_DEVICE_SHELL: programs for a client (S-156, S-157)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,22 @@ from zope.interface import implementer
 
 from walt.common import frames
 from walt.common.errors import Invalid
+from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.sessions import ISessions, Terminal
-from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtocol
+from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
 _TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 MAX_COMMAND = 60_000
 
 
 class NodeCommands:
-    """Makes the requests of one server."""
+    """What the requests of one server share."""
 
     def __init__(self, registry: DeviceRegistry, sessions: ISessions) -> None:
         self.registry = registry
         self.sessions = sessions
-
-    def request(self, connection: StreamProtocol, peer: Peer) -> Request:
-        """Make the request of one connection: a command on a node."""
-        return NodeCommandRequest(self, connection, peer)
-
-    def ping(self, connection: StreamProtocol, peer: Peer) -> Request:
-        """Make the request of one connection: a ping."""
-        return PingRequest(self, connection, peer)
 
 
 def parse_terminal(value: Any) -> Terminal | None:
@@ -53,6 +47,29 @@ def _size(value: dict[str, Any]) -> tuple[int, int]:
     ):
         raise Invalid("rows and columns must be whole numbers from 1 to 9999")
     return rows, columns
+
+
+def _named(parameters: dict[str, Any], key: str, owner: NodeCommands) -> Device:
+    name = parameters.get(key)
+    if not isinstance(name, str):
+        raise Invalid(f"{key} must be a text")
+    return owner.registry.named(name)
+
+
+def node_address(parameters: dict[str, Any], owner: NodeCommands) -> str:
+    """Return the address of the parameter `node`. Raises Invalid or NotFound."""
+    node = _named(parameters, "node", owner)
+    if not node.is_node or node.ip is None:
+        raise Invalid(f"{node.name} is not a node with an address")
+    return node.ip
+
+
+def device_address(parameters: dict[str, Any], owner: NodeCommands) -> str:
+    """Return the address of the parameter `device`. Raises Invalid or NotFound."""
+    device = _named(parameters, "device", owner)
+    if device.ip is None:
+        raise Invalid(f"the address of {device.name} is not known yet")
+    return device.ip
 
 
 @implementer(IPushProducer)
@@ -123,16 +140,14 @@ class NodeCommandRequest(SessionRequest):
 
     def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
         """Run a command on a node by ssh."""
-        name, command = parameters.get("node"), parameters.get("command", "")
-        if not isinstance(name, str) or not isinstance(command, str):
-            raise Invalid("node and command must be texts")
+        command = parameters.get("command", "")
+        if not isinstance(command, str):
+            raise Invalid("command must be a text")
         if len(command) > MAX_COMMAND or "\0" in command:
             raise Invalid("this command is too long, or holds a NUL")
-        node = owner.registry.named(name)
-        if not node.is_node or node.ip is None:
-            raise Invalid(f"{name} is not a node with an address")
         return owner.sessions.node_command(
-            node.ip, command, node_terminal=parameters.get("node_terminal") is True,
+            node_address(parameters, owner), command,
+            node_terminal=parameters.get("node_terminal") is True,
             terminal=parse_terminal(parameters.get("terminal")),
             output=self.data, errors=self.errors, ended=self.ended,
         )
@@ -143,12 +158,22 @@ class PingRequest(SessionRequest):
 
     def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
         """Ping a device."""
-        name = parameters.get("device")
-        if not isinstance(name, str):
-            raise Invalid("device must be a text")
-        device = owner.registry.named(name)
-        if device.ip is None:
-            raise Invalid(f"the address of {name} is not known yet")
         return owner.sessions.ping(
-            device.ip, output=self.data, errors=self.errors, ended=self.ended
+            device_address(parameters, owner),
+            output=self.data, errors=self.errors, ended=self.ended,
+        )
+
+
+class DeviceShellRequest(SessionRequest):
+    """Parameters: device, user, terminal {term, rows, columns}."""
+
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+        """Open a shell on a device that is not a node, by ssh."""
+        user = parameters.get("user")
+        if not isinstance(user, str) or not _ACCOUNT.fullmatch(user):
+            raise Invalid("this is not the name of an account")
+        address = device_address(parameters, owner)
+        return owner.sessions.device_shell(
+            address, user, terminal=parse_terminal(parameters.get("terminal")),
+            output=self.data, errors=self.errors, ended=self.ended,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from walt.server.streams.base import RequestClass
 
 NUMBERS = {
@@ -9,18 +11,14 @@ NUMBERS = {
     "REQ_DUMP_LOGS": 1,
     "REQ_NODE_CMD": 4,
     "REQ_DEVICE_PING": 5,
+    "REQ_TAR_FROM_NODE": 8,
+    "REQ_TAR_TO_NODE": 9,
+    "REQ_TCP_TO_NODE": 11,
     "REQ_NOTIFY_BOOTUP_STATUS": 14,
+    "REQ_DEVICE_SHELL": 15,
 }
 
 
-def requests(
-    *, ingest: RequestClass, dump: RequestClass, node_command: RequestClass,
-    ping: RequestClass, notify: RequestClass,
-) -> dict[str, RequestClass]:
+def requests(by_name: Mapping[str, RequestClass]) -> dict[str, RequestClass]:
     """Return the table of requests: peers send either the number or the name."""
-    by_name = {
-        "REQ_NEW_INCOMING_LOGS": ingest, "REQ_DUMP_LOGS": dump, "REQ_NODE_CMD": node_command,
-        "REQ_DEVICE_PING": ping,
-        "REQ_NOTIFY_BOOTUP_STATUS": notify,
-    }
-    return by_name | {str(NUMBERS[name]): factory for name, factory in by_name.items()}
+    return {**by_name, **{str(NUMBERS[name]): one for name, one in by_name.items()}}

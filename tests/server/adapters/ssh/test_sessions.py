@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -56,7 +55,7 @@ class SessionTests(TestCase):
         self.reactor = reactor
         self.output, self.errors = bytearray(), bytearray()
         self.ended: Deferred[int] = Deferred()
-        sessions = SshSessions(reactor, _Instead(text), Path("/nowhere"), Path("/nowhere"))
+        sessions = SshSessions(reactor, _Instead(text), [])
         return sessions.node_command(
             "192.0.2.1", "", node_terminal=False, terminal=terminal, output=self.output.extend,
             errors=self.errors.extend, ended=self.ended.callback,

@@ -6,8 +6,7 @@ import contextlib
 import fcntl
 import struct
 import termios
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -119,24 +118,12 @@ def set_size(descriptor: int, rows: int, columns: int) -> None:
 
 @implementer(ISessions)
 class SshSessions:
-    """Runs the ssh client with the host key shared by all nodes (N-095)."""
+    """Runs the ssh client, with these options towards nodes."""
 
-    def __init__(self, reactor: Any, launcher: Launcher, known_hosts: Path, key: Path) -> None:
+    def __init__(self, reactor: Any, launcher: Launcher, options: Sequence[str]) -> None:
         self._reactor = reactor
         self._launcher = launcher
-        self._known_hosts = known_hosts
-        self._key = key
-
-    def options(self) -> list[str]:
-        """Return the options common to every connection to a node."""
-        return [
-            "-F", "/dev/null", "-i", str(self._key),
-            "-o", "PreferredAuthentications=publickey",
-            "-o", f"UserKnownHostsFile={self._known_hosts}", "-o", "HostKeyAlias=walt.node",
-            "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
-            "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR",
-            "-o", "IdentitiesOnly=yes",
-        ]
+        self._options = options
 
     def node_command(
         self, ip: str, command: str, *, node_terminal: bool, terminal: Terminal | None,
@@ -144,14 +131,16 @@ class SshSessions:
         ended: Callable[[int], None],
     ) -> ISession:
         """Run a command on a node as root."""
-        argv = ["ssh", *self.options()]
+        argv = ["ssh", *self._options]
         if node_terminal and terminal is not None:
             argv.append("-t")
         argv += [f"root@{ip}"]
         if command:
             argv += ["--", command]
+        return self._session(argv, terminal, _Child(output, errors, ended))
+
+    def _session(self, argv: list[str], terminal: Terminal | None, child: _Child) -> ISession:
         full = self._launcher.command(argv, new_session=terminal is None)
-        child = _Child(output, errors, ended)
         env = environment({"TERM": terminal.term} if terminal is not None else None)
         if terminal is None:
             transport = self._reactor.spawnProcess(child, full[0], full, env)
@@ -170,3 +159,17 @@ class SshSessions:
         return _Session(
             child, self._reactor.spawnProcess(child, full[0], full, environment()), False
         )
+
+    def device_shell(
+        self, ip: str, user: str, *, terminal: Terminal | None,
+        output: Callable[[bytes], None], errors: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> ISession:
+        """Open a shell on an unmanaged device: passwords allowed, host key not remembered."""
+        argv = [
+            "ssh", "-F", "/dev/null", "-o", "UserKnownHostsFile=/dev/null",
+            "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
+            "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR",
+            "-l", user, "--", ip,
+        ]
+        return self._session(argv, terminal, _Child(output, errors, ended))

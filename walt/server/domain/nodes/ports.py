@@ -14,6 +14,19 @@ class INodeLink(Interface):
         """Send one request line; return None for OK, else the reason of the failure."""
 
 
+class INodeShell(Interface):
+    """Scripts run on nodes by ssh, as root."""
+
+    async def run(
+        ip: str, script: str, *, timeout: float, output_fd: int | None = None
+    ) -> bytes:
+        """Run a POSIX shell script; return its output, or write it to `output_fd`.
+
+        `timeout` is in seconds. Raises Unavailable (no connection, too long) or
+        CommandFailed with what the script said on its error output.
+        """
+
+
 class IProvisioning(Interface):
     """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
 

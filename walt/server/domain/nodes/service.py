@@ -127,12 +127,26 @@ class NodeService:
 
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:
         """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""
+        _, ip = self.single(name, requester)
+        reason = await self._link.request(ip, f"BLINK {int(on)}")
+        if reason is not None:
+            raise Unavailable(f"{name}: {reason}")
+
+    async def check_reachable(self, name: str, requester: IRequester) -> None:
+        """Return when a node has booted, or answers. Raises Invalid or Unavailable."""
+        node, ip = self.single(name, requester)
+        if self._status.is_booted(node.mac):
+            return
+        reason = await self._link.request(ip, "PING")
+        if reason is not None:
+            raise Unavailable(f"node {node.name} is unreachable ({reason}); retry later")
+
+    def single(self, name: str, requester: IRequester) -> tuple[Device, str]:
+        """Return one node and its address. Raises Invalid or NotFound."""
         nodes = self.parse(name, requester)
         if len(nodes) != 1 or nodes[0].ip is None:
             raise Invalid("exactly one node with an address is expected here")
-        reason = await self._link.request(nodes[0].ip, f"BLINK {int(on)}")
-        if reason is not None:
-            raise Unavailable(f"{name}: {reason}")
+        return nodes[0], nodes[0].ip
 
     async def forget(self, device: Device) -> None:
         """Remove a device and everything known about it (its logs too)."""

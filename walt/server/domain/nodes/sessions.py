@@ -63,3 +63,9 @@ class ISessions(Interface):
         ended: Callable[[int], None],
     ) -> ISession:
         """Ping an address ten times."""
+
+    def device_shell(
+        ip: str, user: str, *, terminal: Terminal | None, output: Callable[[bytes], None],
+        errors: Callable[[bytes], None], ended: Callable[[int], None],
+    ) -> ISession:
+        """Open a shell on a device that is not a node, by ssh, whatever its host key."""

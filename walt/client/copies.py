@@ -1,0 +1,105 @@
+"""`walt node cp` and `walt node save`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+
+from walt.client.archives import kind_of
+from walt.client.commands.node import UNREACHABLE, WAITING, may_disturb, single, wait_booted
+from walt.client.errors import Failure
+from walt.client.session import Session
+from walt.client.terminal import Terminal, confirm
+from walt.client.transfer import receive, send
+from walt.common.errors import WaltError
+from walt.common.transfers import DOWNLOAD, TO_BOOTED_IMAGE, parse_transfer, resolve
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from walt.common.transfers import Transfer
+
+
+def node_cp(source: str, destination: str) -> int:
+    """Copy files to or from a node, or from a node into the image that it boots."""
+    with errors_shown():
+        transfer = parse_transfer("node", source, destination)
+    session = Session(Terminal(WAITING))
+    name = single(session, transfer.entity)
+    session.call("cs.nodes.check_reachable", node=name)
+    if transfer.direction == TO_BOOTED_IMAGE:
+        return _to_booted_image(session, name, transfer.source.path)
+    if not may_disturb(session, name):
+        return 1
+    wait_booted(session, name)
+    remote = transfer.source if transfer.direction == DOWNLOAD else transfer.target
+    kind, parent = session.json("cs.nodes.path_kinds", "kinds", node=name, path=remote.path)
+    session.close()
+    with errors_shown():
+        if transfer.direction == DOWNLOAD:
+            status = download("REQ_TAR_FROM_NODE", {"node": name}, transfer, kind)
+        else:
+            status = upload("REQ_TAR_TO_NODE", {"node": name}, transfer, kind, parent)
+    if status == UNREACHABLE:
+        raise Failure(f"node {name} is unreachable; retry later")
+    return 1 if status else 0
+
+
+def download(request: str, parameters: dict[str, str], transfer: Transfer, kind: str) -> int:
+    """Fetch a remote source of some kind; return the exit status of the remote side."""
+    source, target = transfer.source.path, transfer.target.path
+    place = resolve(
+        source, kind, target, kind_of(target), kind_of(os.path.dirname(target) or ".")
+    )
+    return receive(request, {**parameters, "path": source}, kind, place)
+
+
+def upload(
+    request: str, parameters: dict[str, str], transfer: Transfer, kind: str, parent: str
+) -> int:
+    """Send a local source; `kind` and `parent` tell about the remote target."""
+    source = transfer.source.path
+    place = resolve(source, kind_of(source), transfer.target.path, kind, parent)
+    return send(request, parameters, source, kind_of(source), place)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Turn errors of the rules of cp into failures of the command."""
+    try:
+        yield
+    except WaltError as error:
+        raise Failure(str(error)) from None
+
+
+def _to_booted_image(session: Session, name: str, path: str) -> int:
+    warning = session.call("cs.nodes.booted_image", node=name)[b"warning"].decode()
+    print(warning, file=sys.stderr)
+    if not confirm():
+        return 1
+    wait_booted(session, name)
+    session.call("cs.nodes.cp_to_booted_image", node=name, path=path)
+    return 0
+
+
+def node_save(node_name: str, image_name: str) -> int:
+    """Make an image of what a node boots and of the files changed since it booted."""
+    session = Session(Terminal("Saving"))
+    name = single(session, node_name)
+    if not may_disturb(session, name):
+        return 0
+    warning = session.call(
+        "cs.nodes.check_save", node=name, image=image_name
+    )[b"warning"].decode()
+    if warning:
+        print(warning, file=sys.stderr)
+        if not confirm():
+            return 1
+    try:
+        session.call("cs.nodes.save", node=name, image=image_name)
+    except Failure as failure:
+        raise Failure(f"{failure}\nThe image was not saved. See `walt help show node-save`.") \
+            from None
+    return 0

@@ -1,0 +1,111 @@
+"""`walt node expose` and `walt device expose`: a port here leads to a port of a device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+
+from walt.client import settings
+from walt.client.errors import Failure, Refused
+from walt.client.stream import result_status
+from walt.common import frames
+
+PIECE = 1 << 16
+
+
+def parse_port(text: str) -> int:
+    """Return the number of a TCP port. Raises Failure."""
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    raise Failure(f"{text!r} is not a port: give a number from 1 to 65535")
+
+
+def expose(device: str, port: int, local_port: int) -> int:
+    """Listen on all interfaces of this machine until ctrl-C; relay every connection."""
+    listening = _listen(local_port)
+    print(
+        f"Listening on port {local_port}; connections go to port {port} of {device}."
+        " Type ctrl-C to stop."
+    )
+    sys.stdout.flush()
+    asyncio.run(_serve(listening, device, port))
+    return 0
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
+            )
+        return socket.create_server(("", port), backlog=128)
+    except OSError as error:
+        raise Failure(f"cannot listen on port {port}: {error.strerror or error}") from None
+
+
+async def _serve(listening: socket.socket, device: str, port: int) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = writer.get_extra_info("peername")
+        print(f"Connection from {address[0].removeprefix('::ffff:')} port {address[1]}.")
+        sys.stdout.flush()
+        try:
+            await _relay(reader, writer, device, port)
+        except Refused as refused:
+            print(str(refused), file=sys.stderr)
+        except (OSError, EOFError, frames.BadFrame) as error:
+            print(f"a connection was lost: {error or 'the server closed it'}", file=sys.stderr)
+        finally:
+            sys.stderr.flush()
+            writer.close()
+
+    server = await asyncio.start_server(accept, sock=listening)
+    async with server:
+        await server.serve_forever()
+
+
+async def _open(device: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    target = settings.stream_target()
+    if isinstance(target, str):
+        reader, writer = await asyncio.open_unix_connection(target)
+    else:
+        reader, writer = await asyncio.open_connection(*target)
+    parameters = {"device": device, "port": port, "username": settings.username()}
+    writer.write(f"REQ_TCP_TO_NODE\n{json.dumps(parameters)}\n".encode())
+    return reader, writer
+
+
+async def _relay(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, device: str, port: int
+) -> None:
+    """Carry one connection, each side at the pace of the other."""
+    from_server, to_server = await _open(device, port)
+    outgoing = asyncio.ensure_future(_outgoing(reader, to_server))
+    try:
+        await _incoming(from_server, writer)
+    finally:
+        outgoing.cancel()
+        to_server.close()
+
+
+async def _outgoing(reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+    while data := await reader.read(PIECE):
+        to_server.write(frames.encode(frames.DATA, data))
+        await to_server.drain()
+    to_server.write(frames.encode(frames.END))
+
+
+async def _incoming(from_server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    decoder = frames.Decoder()
+    while data := await from_server.read(PIECE):
+        for kind, payload in decoder.feed(data):
+            if kind == frames.DATA:
+                writer.write(payload)
+                await writer.drain()
+            elif kind == frames.END and writer.can_write_eof():
+                writer.write_eof()
+            elif kind == frames.RESULT:
+                result_status(payload)
+                return
+    raise EOFError

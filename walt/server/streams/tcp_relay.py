@@ -1,0 +1,145 @@
+"""REQ_TCP_TO_NODE: one TCP connection to a device, for a client (S-164)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walt.common import frames
+from walt.common.errors import Invalid, Unavailable
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
+
+PATIENCE = 10  # seconds to connect
+
+
+@implementer(IHalfCloseableProtocol)
+class _Device(Protocol):
+    """The connection to the device."""
+
+    def __init__(self, request: TcpRequest) -> None:
+        self._request = request
+
+    def connectionMade(self) -> None:
+        self._request.connected(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._request.data(data)
+
+    def readConnectionLost(self) -> None:
+        """The device sends no more."""
+        self._request.device_ended()
+
+    def writeConnectionLost(self) -> None:
+        """The device reads no more: the end of the connection follows."""
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._request.finished()
+
+
+@implementer(IPushProducer)
+class _Pace:
+    """Makes one side wait while the other is late."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def pauseProducing(self) -> None:
+        """The other side is late."""
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The other side caught up."""
+        self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other side is gone: what still comes is dropped."""
+        self._transport.resumeProducing()
+
+
+class TcpRequest(FramedRequest):
+    """Parameters: device, port. Bytes both ways; an end-of-input frame is a half-close."""
+
+    def __init__(
+        self, registry: DeviceRegistry, reactor: Any, connection: StreamProtocol, peer: Peer
+    ) -> None:
+        super().__init__(connection, peer)
+        self._registry = registry
+        self._reactor = reactor
+        self._device: Any = None
+        self._early: list[tuple[bytes, bytes]] = []
+        self._connecting: Deferred[Any] | None = None
+        self._done = False
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        name, port = parameters.get("device"), parameters.get("port")
+        if not isinstance(name, str):
+            raise Invalid("device must be a text")
+        if type(port) is not int or not 0 < port < 65536:
+            raise Invalid("a port is a number from 1 to 65535")
+        device = self._registry.named(name)
+        if device.ip is None:
+            raise Invalid(f"the address of {name} is not known yet")
+        self._client.pauseProducing()  # until there is somebody to send to
+        self._connecting = Deferred.fromCoroutine(self._connect(device.ip, port))
+
+    @property
+    def _client(self) -> Any:
+        return self.connection.transport
+
+    async def _connect(self, ip: str, port: int) -> None:
+        endpoint = TCP4ClientEndpoint(self._reactor, ip, port, timeout=PATIENCE)
+        try:
+            await endpoint.connect(Factory.forProtocol(lambda: _Device(self)))
+        except ConnectError as error:
+            if not self._done:
+                self._done = True
+                reason = error.args[0] if error.args else str(error)
+                self.fail(Unavailable(f"could not connect to {ip} port {port}: {reason}"))
+
+    def connected(self, transport: Any) -> None:
+        """The device answered."""
+        if self._done:
+            transport.abortConnection()
+            return
+        self._device = transport
+        self._client.registerProducer(_Pace(transport), True)
+        transport.registerProducer(_Pace(self._client), True)
+        for kind, payload in self._early:
+            self.frame(kind, payload)
+        self._early.clear()
+        self._client.resumeProducing()
+
+    def frame(self, kind: bytes, payload: bytes) -> None:
+        if self._device is None:
+            if not self._done:
+                self._early.append((kind, payload))
+        elif kind == frames.DATA:
+            self._device.write(payload)
+        elif kind == frames.END:
+            self._device.loseWriteConnection()
+
+    def device_ended(self) -> None:
+        """Nothing more comes from the device."""
+        self.connection.write(frames.encode(frames.END))
+
+    def finished(self) -> None:
+        """The connection to the device is over."""
+        self._device = None
+        if not self._done:
+            self._done = True
+            self._client.unregisterProducer()
+            self.result(status=0)
+
+    def lost(self) -> None:
+        self._done = True
+        device, self._device = self._device, None
+        if device is not None:
+            device.abortConnection()
