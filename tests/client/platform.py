@@ -23,6 +23,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import walt
+from tests.fakes.local_nodes import LocalShell
+from tests.fakes.nodes import FakeNodeLink
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.context import Context
 from walt.server.api.devices import DevicesApi
@@ -31,10 +33,11 @@ from walt.server.api.nodes import NodesApi
 from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import UnlocatedPower
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.platform import Operations
-from walt.server.streams.base import Peer
+from walt.server.streams.base import Peer, StreamFactory
 from walt.server.wire.switch import SwitchFactory
 
 reactor: Any = any_reactor
@@ -71,6 +74,9 @@ class Server:
         self.platform = Platform()
         self.virtual = FakeVirtual()
         self.sessions: list[Session] = []
+        self.streams: list[Any] = []
+        self.link = FakeNodeLink()
+        self.shell = LocalShell(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
         for device in (BOBS, SECOND):
@@ -78,20 +84,27 @@ class Server:
         for device in (NODE, BOBS, SECOND):
             self.platform.status.booted(device.mac)
         self._listen(case, "rpc.sock", SwitchFactory(self._session, self._session, reactor))
-        self._listen(case, "streams.sock", self.platform.factory(Peer(None, True, "alice")))
+        factory = StreamFactory(self.platform.requests, self._identify, self.platform.clock)
+        self._listen(case, "streams.sock", factory)
 
     def _listen(self, case: TestCase, name: str, factory: Any) -> None:
         port = reactor.listenUNIX(os.path.join(self.directory, name), factory)
         case.addCleanup(port.stopListening)
 
+    def _identify(self, transport: Any) -> Peer:
+        self.streams.append(transport)
+        return Peer(None, True, "alice")
+
     def _session(self, transport: Any) -> Session:
         platform = self.platform
         nodes = _build(
-            NodeService, registry=platform.registry, status=platform.status, logs=platform.logs
+            NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
+            link=self.link,
         )
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            nodes=nodes, power=UnlocatedPower(), issuers=platform.issuers, virtual=self.virtual,
+            nodes=nodes, files=NodeFiles(nodes, self.shell), power=UnlocatedPower(),
+            issuers=platform.issuers, virtual=self.virtual,
             operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,
             now=platform.clock.seconds,
         )

@@ -76,6 +76,7 @@ class TcpRequest(FramedRequest):
         self._device: Any = None
         self._early: list[tuple[bytes, bytes]] = []
         self._connecting: Deferred[Any] | None = None
+        self._ended_sides = 0
         self._done = False
 
     def opened(self, parameters: dict[str, Any]) -> None:
@@ -124,11 +125,21 @@ class TcpRequest(FramedRequest):
         elif kind == frames.DATA:
             self._device.write(payload)
         elif kind == frames.END:
+            # With a producer that is paused, the end would never be sent.
+            self._device.unregisterProducer()
+            self._client.resumeProducing()
             self._device.loseWriteConnection()
+            self._end_of_one_side()
 
     def device_ended(self) -> None:
         """Nothing more comes from the device."""
         self.connection.write(frames.encode(frames.END))
+        self._end_of_one_side()
+
+    def _end_of_one_side(self) -> None:
+        self._ended_sides += 1
+        if self._ended_sides == 2:
+            self._device.loseConnection()
 
     def finished(self) -> None:
         """The connection to the device is over."""

@@ -109,6 +109,7 @@ class _Session:
         if self._transport.pid:
             with contextlib.suppress(Exception):
                 self._transport.signalProcess("KILL")
+        self._transport.loseConnection()  # others may hold the ends of its pipes
 
 
 def set_size(descriptor: int, rows: int, columns: int) -> None:

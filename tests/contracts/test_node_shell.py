@@ -1,0 +1,117 @@
+"""What every INodeShell does: the fake that runs scripts here, and ssh to a real server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.local_nodes import LocalShell
+from tests.system.netns import short_dir
+from walt.common.errors import CommandFailed, Unavailable
+from walt.server.adapters.ssh.options import node_options
+from walt.server.adapters.ssh.shell import SshNodeShell
+from walt.server.domain.nodes.ports import INodeShell
+from walt.server.runtime.process import ProcessRunner
+
+ABSENT = "127.0.0.9"
+
+
+class NodeShellContract:
+    """`make` returns an INodeShell to which 127.0.0.1 answers and ABSENT does not."""
+
+    @abstractmethod
+    async def make(self) -> Any:
+        """Given by each implementation; the class tells what."""
+
+    async def test_scripts(self) -> None:
+        """Output, quoting, output to a descriptor, failures with what was said."""
+        case: Any = self
+        shell = await self.make()
+        verifyObject(INodeShell, shell)
+        odd = "it's \"$HOME\" `x`"
+        script = "printf %s 'it'\"'\"'s \"$HOME\" `x`'; exit 0"
+        case.assertEqual(await shell.run("127.0.0.1", script, timeout=20), odd.encode())
+        reading, writing = os.pipe()
+        await shell.run("127.0.0.1", "echo to a pipe", timeout=20, output_fd=writing)
+        os.close(writing)
+        case.assertEqual(os.read(reading, 100), b"to a pipe\n")
+        os.close(reading)
+        for script, text in (("echo why >&2; exit 3", "why"), ("exit 3", "status 3")):
+            failure = await case.assertFailure(self._start(shell, script), CommandFailed)
+            case.assertIn(text, str(failure))
+
+    async def test_no_answer(self) -> None:
+        """An absent node, and a script that does not end."""
+        case: Any = self
+        shell = await self.make()
+        for ip, script in ((ABSENT, "true"), ("127.0.0.1", "exec sleep 30")):
+            await case.assertFailure(self._start(shell, script, ip, 2), Unavailable)
+
+    @staticmethod
+    def _start(shell: Any, script: str, ip: str = "127.0.0.1", timeout: float = 20) -> Any:
+        return Deferred.fromCoroutine(shell.run(ip, script, timeout=timeout))
+
+
+class FakeNodeShellTests(NodeShellContract, TestCase):
+    timeout = 60
+
+    async def make(self) -> Any:
+        shell = LocalShell(reactor)
+        shell.down.add(ABSENT)
+        return shell
+
+
+class SshNodeShellTests(NodeShellContract, TestCase):
+    timeout = 60
+    skip = None if shutil.which("dropbear") else "dropbear is not installed"
+
+    async def make(self) -> Any:
+        """Start dropbear on the loopback, with keys of its own."""
+        base = Path(short_dir(self))
+        runner = ProcessRunner(reactor)
+        for name in ("host", "client"):
+            await runner.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(base / name)]
+            )
+        await runner.run([
+            "dropbearconvert", "openssh", "dropbear", str(base / "host"), str(base / "host.db"),
+        ])
+        (base / "known").write_text("walt.node " + (base / "host.pub").read_text())
+        authorized = base / "authorized"
+        authorized.mkdir(mode=0o700)
+        (authorized / "authorized_keys").write_text((base / "client.pub").read_text())
+        (authorized / "authorized_keys").chmod(0o600)
+        port = 20000 + os.getpid() % 20000
+        argv = [
+            "unshare", "--mount", "sh", "-c",
+            'mkdir -p /root/.ssh && mount -o bind "$1" /root/.ssh && exec dropbear -F -E -s'
+            ' -p "127.0.0.1:$2" -r "$3" -P "$4"',
+            "sh", str(authorized), str(port), str(base / "host.db"), str(base / "pid"),
+        ]
+        server = ProcessProtocol()
+        transport: Any = reactor.spawnProcess(server, argv[0], argv, dict(os.environ))  # type: ignore[attr-defined]
+        self.addCleanup(_end, transport)
+        while not (base / "pid").exists():
+            await deferLater(reactor, 0.05)
+        options = [*node_options(base / "known", base / "client"), "-p", str(port)]
+        return SshNodeShell(runner, options)
+
+
+async def _end(transport: Any) -> None:
+    try:
+        transport.signalProcess("TERM")
+    except ProcessExitedAlready:
+        return
+    while transport.pid:
+        await deferLater(reactor, 0.05)

@@ -1,0 +1,48 @@
+"""Nodes that are this machine: scripts run here, by a shell, without ssh."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import implementer
+
+from walt.common.errors import CommandFailed, Unavailable
+from walt.server.adapters.ssh.sessions import SshSessions
+from walt.server.domain.nodes.ports import INodeShell
+from walt.server.runtime.process import Launcher, ProcessRunner
+
+
+class LocalLauncher(Launcher):
+    """Runs the command given to ssh here; without command, a shell."""
+
+    def command(self, argv: Any, **options: Any) -> list[str]:
+        """Return what to execute in place of an ssh client."""
+        script = argv[argv.index("--") + 1] if "--" in argv else "exec sh -i"
+        return ["/bin/sh", "-c", script]
+
+
+def local_sessions(reactor: Any) -> SshSessions:
+    """Return ISessions whose programs run here."""
+    return SshSessions(reactor, LocalLauncher(), [])
+
+
+@implementer(INodeShell)
+class LocalShell:
+    """Runs scripts here; `down` addresses do not answer."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._runner = ProcessRunner(reactor)
+        self.down: set[str] = set()
+
+    async def run(
+        self, ip: str, script: str, *, timeout: float, output_fd: int | None = None
+    ) -> bytes:
+        """Run a script."""
+        if ip in self.down:
+            raise Unavailable("the node is unreachable; retry later")
+        result = await self._runner.run(
+            ["sh", "-c", script], timeout=timeout, check=False, output_fd=output_fd
+        )
+        if result.status != 0:
+            raise CommandFailed(result.last_words() or f"the node answered status {result.status}")
+        return result.stdout
