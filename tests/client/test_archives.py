@@ -103,7 +103,7 @@ class ArchiveTests(SynchronousTestCase):
         archives.pack(str(top), None, stream, self.told.append)
         self.assertIn("a socket cannot be copied", self.told[0])
         for program in (["tar"], ["busybox", "tar"]):
-            listed = subprocess.run(  # noqa: S603
+            listed = subprocess.run(
                 [*program, "-tv"], input=stream.getvalue(), capture_output=True, check=True,
             ).stdout.decode()
             self.assertIn("long" * 40, listed)

@@ -93,7 +93,7 @@ class FakeContainers:
     def script(self, script: str) -> list[str]:
         return ["sh", "-c", script]
 
-    async def run(self, container: str, script: str) -> bytes:
+    async def run(self, container: str, script: str, *, input_fd: int | None = None) -> bytes:
         if container not in self.running or script.startswith("exit"):
             raise CommandFailed(f"{container}: {script}")
         for start, answer in self.answers.items():

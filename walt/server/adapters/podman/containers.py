@@ -31,7 +31,7 @@ BUSYBOX = "/bin/busybox"
 HELPER = "/run/busybox-walt"
 IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 QUICK = 120.0  # seconds
-COMMIT_PATIENCE = 3600.0
+SCRIPT_PATIENCE = COMMIT_PATIENCE = 3600.0
 # podman asks for more, and fails where limits cannot be raised; it lowers its own
 # limit of processes to 32768.
 LIMITS = {"nofile": (resource.RLIMIT_NOFILE, 1048576), "nproc": (resource.RLIMIT_NPROC, 32768)}
@@ -158,9 +158,15 @@ class PodmanContainers:
         """Return the command that runs a script with the tools of our busybox."""
         return [HELPER, "sh", "-c", script]
 
-    async def run(self, container: str, script: str) -> bytes:
+    async def run(
+        self, container: str, script: str, *, input_fd: int | None = None
+    ) -> bytes:
         """Run a script in a container; see IContainers."""
-        return await self._podman("exec", container, *self.script(script))
+        result = await self._runner.run(
+            self.command(container, self.script(script), terminal=False),
+            timeout=SCRIPT_PATIENCE, network="host", input_fd=input_fd,
+        )
+        return result.stdout
 
     async def freeze(self, container: str) -> None:
         """End every program of a container."""

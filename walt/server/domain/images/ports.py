@@ -110,8 +110,11 @@ class IContainers(Interface):
         The shell and its tools (tar…) do not depend on the image.
         """
 
-    def run(container: str, script: str) -> Awaitable[bytes]:
-        """Run a POSIX sh script in a container; return its output. Raises CommandFailed."""
+    def run(container: str, script: str, *, input_fd: int | None = None) -> Awaitable[bytes]:
+        """Run a POSIX sh script in a container; return its output. Raises CommandFailed.
+
+        `input_fd` is a descriptor of the caller that becomes its standard input.
+        """
 
     def freeze(container: str) -> Awaitable[None]:
         """End every program of a container, its files stay."""

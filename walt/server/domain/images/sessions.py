@@ -63,9 +63,15 @@ class ImageSession:
         """Return the vector of a program that runs a POSIX sh script (tar… included)."""
         return self.command(self._owner.containers.script(script))
 
-    async def run(self, script: str) -> bytes:
-        """Run a short POSIX sh script; return its output. Raises CommandFailed."""
-        output: bytes = await self._owner.containers.run(self._container, script)
+    async def run(self, script: str, *, input_fd: int | None = None) -> bytes:
+        """Run a POSIX sh script; return its output. Raises CommandFailed.
+
+        `input_fd` is a descriptor of the caller (a file, the end of a pipe) that
+        becomes its standard input.
+        """
+        output: bytes = await self._owner.containers.run(
+            self._container, script, input_fd=input_fd
+        )
         return output
 
     async def prepare_shell(self, requester: IRequester) -> list[str]:
