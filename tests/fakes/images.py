@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, NotFound
+from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.model import MODELS_LABEL, ContainerOptions, StoredImage
 from walt.server.domain.images.ports import (
+    IContainers,
     IImageCatalog,
     IImageMounter,
     IImageStore,
+    IImageUsers,
     INfsExporter,
 )
+from walt.server.domain.requester import IRequester
 
 
 @implementer(IImageStore)
@@ -29,6 +34,13 @@ class FakeStore:
 
     async def scan(self) -> list[StoredImage]:
         return list(self.names.values())
+
+    async def read(self, fullname: str) -> StoredImage:
+        if fullname not in self.names:
+            raise NotFound(f"no image named {fullname} in the store")
+        if not self.names[fullname].labels.get(MODELS_LABEL):
+            raise Invalid(f"image {fullname} has no label")
+        return self.names[fullname]
 
     async def tag(self, image_id: str, fullname: str) -> None:
         if image_id not in self.by_id:
@@ -49,6 +61,98 @@ class FakeStore:
 
     async def release(self, image_id: str) -> None:
         self.kept.discard(image_id)
+
+
+@implementer(IContainers)
+class FakeContainers:
+    """Containers whose file system is a dict; scripts are those of the tests.
+
+    `echo X > F` writes, `cat F` reads, `exit N` fails; `answers` gives the output of
+    other scripts by their first word.
+    """
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.running: dict[str, tuple[StoredImage, dict[str, bytes]]] = {}
+        self.files: dict[str, dict[str, bytes]] = {}
+        self.events: list[str] = []
+        self.answers: dict[str, bytes] = {}
+        self.committing: Deferred[None] | None = None
+        self._count = 0
+
+    async def start(self, image: StoredImage, options: ContainerOptions) -> str:
+        self._count += 1
+        name = f"walt-session-{self._count:08x}"
+        self.running[name] = (image, dict(self.files.get(image.image_id, {})))
+        self.events.append(f"start {image.fullname} {options.init}")
+        return name
+
+    def command(self, container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
+        return ["exec", *(["tty"] if terminal else []), container, *argv]
+
+    def script(self, script: str) -> list[str]:
+        return ["sh", "-c", script]
+
+    async def run(self, container: str, script: str, *, input_fd: int | None = None) -> bytes:
+        if container not in self.running or script.startswith("exit"):
+            raise CommandFailed(f"{container}: {script}")
+        for start, answer in self.answers.items():
+            if script.startswith(start):
+                return answer
+        files, output = self.running[container][1], b""
+        for part in script.split("; "):
+            words = part.split()
+            if words[0] == "cat":
+                output += files[words[1]]
+            elif len(words) == 4:
+                files[words[3]] = f"{words[1]}\n".encode()
+            elif words[0] == "echo":
+                output += f"{words[1]}\n".encode()
+        return output
+
+    async def freeze(self, container: str) -> None:
+        self.events.append("freeze")
+
+    async def commit(self, container: str, fullname: str) -> None:
+        if container not in self.running:
+            raise CommandFailed(f"no container {container}")
+        if self.committing is not None:
+            await self.committing
+        base, files = self.running[container]
+        self._count += 1
+        image = replace(
+            base, fullname=fullname, image_id=f"{self._count:064x}", layers=("l/N", *base.layers)
+        )
+        self.files[image.image_id] = dict(files)
+        self.store.by_id[image.image_id] = image
+        self.store.names[fullname] = image
+        self.events.append(f"commit {fullname}")
+
+    async def remove(self, container: str) -> None:
+        if self.running.pop(container, None) is not None:
+            self.events.append("remove")
+
+    async def sweep(self) -> None:
+        self.running.clear()
+
+
+@implementer(IImageUsers)
+class FakeImageUsers:
+    """Nodes in a dict, by image; those followed in `followed`."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, dict[str, str]] = {}
+        self.followed: list[str] = []
+
+    def names(self, fullname: str) -> list[str]:
+        return sorted(self.nodes.get(fullname, {}))
+
+    def models(self, fullname: str) -> set[str]:
+        return set(self.nodes.get(fullname, {}).values())
+
+    async def follow(self, fullname: str, requester: IRequester) -> bool:
+        self.followed.append(fullname)
+        return True
 
 
 @implementer(IImageCatalog)

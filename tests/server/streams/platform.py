@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
@@ -95,6 +96,10 @@ class FakeSessions:
 
     def ping(self, ip: str, **options: Any) -> FakeSession:
         self.made.append(FakeSession(ip, "ping", **options))
+        return self.made[-1]
+
+    def program(self, argv: Sequence[str], **options: Any) -> FakeSession:
+        self.made.append(FakeSession("", " ".join(argv), **options))
         return self.made[-1]
 
     def device_shell(self, ip: str, user: str, **options: Any) -> FakeSession:

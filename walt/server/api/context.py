@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.configuration import Configuration
@@ -33,6 +34,7 @@ class Context:
     status: BootStatus
     power: INodePower
     images: ImageService
+    image_sessions: ImageSessions
     files: NodeFiles
     logs: LogService
     issuers: LogIssuers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,11 @@ from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.nfs import ganesha, kernel
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.nodelink.client import NodeLink
+from walt.server.adapters.podman.containers import (
+    PodmanContainers,
+    choose_engine,
+    has_cgroup2,
+)
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.sources import Registries, Source
@@ -42,10 +48,12 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
+from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
@@ -61,7 +69,7 @@ from walt.server.domain.services.service import NetworkServices
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
 from walt.server.runtime.ordered import spawn
-from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.process import DEFAULT_PATH, Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 from walt.server.runtime.workflow import Workflows
 
@@ -103,6 +111,8 @@ class Core:
     virtual: VirtualNodes
     sessions: SshSessions
     boot_files: BootFiles
+    containers: PodmanContainers
+    image_sessions: ImageSessions
     context: Context
     exposed: ExposedPorts
     leases: Leases
@@ -218,6 +228,13 @@ def build(
     registration = Registration(registry, images, workflows, platform, monitor)
     leases.registration = registration
     nodes = NodeService(registry, images, status, monitor, rebooter, logs, link)
+    engine = choose_engine(
+        config.images.runtime, config.images.ulimits, cgroup2=has_cgroup2(),
+        has_runc=shutil.which("runc", path=DEFAULT_PATH) is not None,
+    )
+    containers = PodmanContainers(runner, storage, engine, paths.runtime / "sessions")
+    image_users = ImageUsers(registry, rebooter, provisioning.update)
+    image_sessions = ImageSessions(images, containers, image_users)
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
@@ -238,7 +255,8 @@ def build(
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
         registration=registration, status=status, power=power,
-        images=images, files=NodeFiles(nodes, shell), logs=logs, issuers=LogIssuers(registry),
+        images=images, image_sessions=image_sessions, files=NodeFiles(nodes, shell), logs=logs,
+        issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
         server_ip=str(config.server_ip), clock=reactor, now=time.time,
@@ -251,7 +269,8 @@ def build(
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,
         named=named, tftpd=tftpd, firewall=firewall, hypervisor=hypervisor, virtual=virtual,
         sessions=SshSessions(reactor, launcher, ssh_options),
-        boot_files=BootFiles(paths.state), context=context, exposed=exposed, leases=leases,
+        boot_files=BootFiles(paths.state), containers=containers, image_sessions=image_sessions,
+        context=context, exposed=exposed, leases=leases,
         health=operations,
     )
 

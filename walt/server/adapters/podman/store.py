@@ -13,7 +13,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, NotFound
+from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.server.adapters.podman.options import Storage
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
 from walt.server.domain.images.ports import IImageStore
@@ -25,6 +25,7 @@ _log = Logger()
 REGISTRY = "docker.io/"  # WalT names are stored as names of that registry
 MOUNTS = "localhost/walt/mounts"  # tags that keep a mounted image
 CACHE_FORMAT = 1
+NOT_KNOWN = "image not known"  # podman's words
 TIMEOUT = 120.0
 
 
@@ -98,6 +99,22 @@ class PodmanStore:
             for fullname in sorted(fullnames)
         ]
 
+    async def read(self, fullname: str) -> StoredImage:
+        """Return one image as it is now; see IImageStore."""
+        async with self._lock:
+            try:
+                answer = await self._podman("image", "inspect", "--", REGISTRY + fullname)
+            except CommandFailed as error:
+                if NOT_KNOWN in str(error):
+                    raise NotFound(f"no image named {fullname} in the store") from None
+                raise
+            (item,) = json.loads(answer)
+            if not (item.get("Labels") or {}).get(MODELS_LABEL):
+                raise Invalid(f"image {fullname} has no label {MODELS_LABEL}: it is not for nodes")
+            metadata = self._metadata(item)
+            self._cache.store({**self._cache.load(), item["Id"]: metadata})
+        return _image(fullname, item["Id"], metadata)
+
     async def _inspect(self, ids: list[str]) -> dict[str, dict[str, Any]]:
         """Return the metadata of images: one command, one each if that one fails."""
         if not ids:
@@ -145,7 +162,7 @@ class PodmanStore:
             try:
                 await self._podman("image", "rm", "--", REGISTRY + fullname)
             except CommandFailed as error:
-                if "image not known" in str(error):
+                if NOT_KNOWN in str(error):
                     raise NotFound(f"no image named {fullname} in the store") from None
                 raise
 

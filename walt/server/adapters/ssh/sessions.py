@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
-from walt.server.runtime.process import Launcher, environment, exit_status
+from walt.server.runtime.process import Launcher, Network, environment, exit_status
 
 
 class _Child(ProcessProtocol):
@@ -140,8 +140,11 @@ class SshSessions:
             argv += ["--", command]
         return self._session(argv, terminal, _Child(output, errors, ended))
 
-    def _session(self, argv: list[str], terminal: Terminal | None, child: _Child) -> ISession:
-        full = self._launcher.command(argv, new_session=terminal is None)
+    def _session(
+        self, argv: Sequence[str], terminal: Terminal | None, child: _Child,
+        network: Network = "walt",
+    ) -> ISession:
+        full = self._launcher.command(argv, network=network, new_session=terminal is None)
         env = environment({"TERM": terminal.term} if terminal is not None else None)
         if terminal is None:
             transport = self._reactor.spawnProcess(child, full[0], full, env)
@@ -160,6 +163,14 @@ class SshSessions:
         return _Session(
             child, self._reactor.spawnProcess(child, full[0], full, environment()), False
         )
+
+    def program(
+        self, argv: Sequence[str], *, terminal: Terminal | None,
+        output: Callable[[bytes], None], errors: Callable[[bytes], None],
+        ended: Callable[[int], None],
+    ) -> ISession:
+        """Run a program of the server, on the host's network."""
+        return self._session(argv, terminal, _Child(output, errors, ended), "host")
 
     def device_shell(
         self, ip: str, user: str, *, terminal: Terminal | None,

@@ -77,6 +77,18 @@ class StoredImage:
         return self.fullname == default_image(model)
 
 
+@dataclass(frozen=True)
+class ContainerOptions:
+    """How a container of an image is started.
+
+    `init` is the program that boots the operating system of the image in it (None:
+    nothing runs but what is asked for); `cpuinfo` replaces /proc/cpuinfo.
+    """
+
+    init: str | None = None
+    cpuinfo: bytes | None = None
+
+
 def parse_models(label: str) -> tuple[str, ...]:
     """Return the valid model names of a comma-separated label, without repetition."""
     names = (word.strip() for word in label.split(","))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from pathlib import Path
 
 from zope.interface import Interface
 
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.model import ContainerOptions, StoredImage
+from walt.server.domain.requester import IRequester
 
 
 class IImageStore(Interface):
@@ -19,6 +20,12 @@ class IImageStore(Interface):
 
         Images without the label `walt.node.models`, and those that cannot be
         inspected, are left out. Raises CommandFailed or Unavailable.
+        """
+
+    def read(fullname: str) -> Awaitable[StoredImage]:
+        """Return one image as it is now, without reading the others.
+
+        Raises NotFound, or Invalid for an image without the label of its models.
         """
 
     def tag(image_id: str, fullname: str) -> Awaitable[None]:
@@ -79,6 +86,67 @@ class INfsExporter(Interface):
 
     def withdraw() -> Awaitable[None]:
         """Export nothing any more: the platform stops for good."""
+
+
+class IContainers(Interface):
+    """Containers of images, in which commands run and whose changes can be kept."""
+
+    def start(image: StoredImage, options: ContainerOptions) -> Awaitable[str]:
+        """Start a container; return its name. Raises CommandFailed or Unavailable.
+
+        The image is kept although it may lose its last name meanwhile.
+        """
+
+    def command(container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
+        """Return the vector of a program that runs `argv` in the container as root.
+
+        It works in /root. `terminal`: it is started in a pseudo-terminal, and
+        gives one to the command.
+        """
+
+    def script(script: str) -> list[str]:
+        """Return the command, for `command`, that runs a POSIX sh script.
+
+        The shell and its tools (tar…) do not depend on the image.
+        """
+
+    def run(container: str, script: str, *, input_fd: int | None = None) -> Awaitable[bytes]:
+        """Run a POSIX sh script in a container; return its output. Raises CommandFailed.
+
+        `input_fd` is a descriptor of the caller that becomes its standard input.
+        """
+
+    def freeze(container: str) -> Awaitable[None]:
+        """End every program of a container, its files stay."""
+
+    def commit(container: str, fullname: str) -> Awaitable[None]:
+        """Make an image of a container, which takes the name from any other image.
+
+        The name leads to the old image or to the new one, whatever happens.
+        Raises CommandFailed.
+        """
+
+    def remove(container: str) -> Awaitable[None]:
+        """Remove a container and what kept its image; nothing happens when it is gone."""
+
+    def sweep() -> Awaitable[None]:
+        """Remove what a killed server left."""
+
+
+class IImageUsers(Interface):
+    """The nodes that boot images."""
+
+    def names(fullname: str) -> list[str]:
+        """Return the names of the nodes that boot an image, sorted."""
+
+    def models(fullname: str) -> set[str]:
+        """Return the models of these nodes."""
+
+    def follow(fullname: str, requester: IRequester) -> Awaitable[bool]:
+        """Have the nodes of an image that changed boot it; tell the requester.
+
+        Returns whether all of them could be rebooted.
+        """
 
 
 class IImageSources(Interface):

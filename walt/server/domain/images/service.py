@@ -75,6 +75,13 @@ class ImageService:
                     _log.warn("image {name} is missing in the store: forgotten", name=name)
                     await self._catalog.remove(name)
 
+    async def renew(self, fullname: str) -> StoredImage:
+        """Read one image again after a change of it, or learn it; NotFound or Invalid."""
+        image: StoredImage = await self._store.read(fullname)
+        await self._catalog.add(fullname)
+        self._images[fullname] = image
+        return image
+
     def get(self, fullname: str) -> StoredImage:
         """Return an image; NotFound when the store has no such name."""
         try:

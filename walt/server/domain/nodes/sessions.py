@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,12 @@ class ISessions(Interface):
         ended: Callable[[int], None],
     ) -> ISession:
         """Ping an address ten times."""
+
+    def program(
+        argv: Sequence[str], *, terminal: Terminal | None, output: Callable[[bytes], None],
+        errors: Callable[[bytes], None], ended: Callable[[int], None],
+    ) -> ISession:
+        """Run a program of the server, on the host's network."""
 
     def device_shell(
         ip: str, user: str, *, terminal: Terminal | None, output: Callable[[bytes], None],

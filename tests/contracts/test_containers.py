@@ -1,0 +1,144 @@
+"""The port IContainers, on the fake and on real podman."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.images import FakeContainers, FakeImageUsers, FakeStore
+from tests.system.storage import TestStorage, engine, why_not, with_busybox
+from walt.common.errors import CommandFailed
+from walt.server.adapters.podman.containers import PodmanContainers, choose_engine
+from walt.server.adapters.podman.store import PodmanStore
+from walt.server.domain.images.model import ContainerOptions, StoredImage
+from walt.server.domain.images.ports import IContainers, IImageStore, IImageUsers
+
+NAME = "ann/image:latest"
+OTHER = "ann/other:latest"
+
+
+class ContainersContract:
+    """`make` returns containers and the store they share, with the image NAME."""
+
+    @abstractmethod
+    async def make(self) -> tuple[IContainers, IImageStore]:
+        """Given by each implementation; the class tells what."""
+
+    async def test_changes_are_committed(self) -> None:
+        """A commit replaces or makes a name; the container can be removed twice."""
+        case: Any = self
+        containers, store = await self.make()
+        verifyObject(IContainers, containers)
+        old = await store.read(NAME)
+        one = await containers.start(old, ContainerOptions())
+        case.assertEqual(await containers.run(one, "echo new > /root/file; echo done"), b"done\n")
+        await containers.freeze(one)
+        await containers.commit(one, NAME)
+        await containers.commit(one, OTHER)
+        await containers.remove(one)
+        await containers.remove(one)
+        new = await store.read(NAME)
+        case.assertNotEqual(new.image_id, old.image_id)
+        case.assertEqual(new.models, old.models)
+        case.assertEqual(len(new.layers), len(old.layers) + 1)
+        two = await containers.start(new, ContainerOptions())
+        case.assertEqual(await containers.run(two, "cat /root/file"), b"new\n")
+        await containers.remove(two)
+        case.assertEqual({image.fullname for image in await store.scan()}, {NAME, OTHER})
+
+    async def test_failures(self) -> None:
+        """Scripts that fail, containers that do not exist."""
+        case: Any = self
+        containers, store = await self.make()
+        one = await containers.start(await store.read(NAME), ContainerOptions())
+        for container, script in ((one, "exit 3"), ("walt-session-00000000", "true")):
+            with case.assertRaises(CommandFailed):
+                await containers.run(container, script)
+        with case.assertRaises(CommandFailed):
+            await containers.commit("walt-session-00000000", OTHER)
+        await containers.sweep()
+        with case.assertRaises(CommandFailed):
+            await containers.run(one, "true")
+        case.assertEqual({image.fullname for image in await store.scan()}, {NAME})
+
+
+class FakeContainersTests(ContainersContract, TestCase):
+    async def make(self) -> tuple[FakeContainers, FakeStore]:
+        store = FakeStore(StoredImage(
+            NAME, "a" * 64, labels={"walt.node.models": "pc-x86-64"}, layers=("l/A",)
+        ))
+        return FakeContainers(store), store
+
+    def test_fakes_provide_their_ports(self) -> None:
+        """The fake of the nodes too."""
+        self.assertTrue(verifyObject(IImageUsers, FakeImageUsers()))
+
+
+class PodmanContainersTests(ContainersContract, TestCase):
+    skip = why_not()
+    timeout = 120
+
+    async def make(self) -> tuple[PodmanContainers, PodmanStore]:
+        from twisted.internet import reactor
+
+        self.place = TestStorage(reactor)
+        self.addCleanup(self.place.close)
+        await self.place.make_image(NAME, with_busybox())
+        place = self.place
+        containers = PodmanContainers(
+            place.runner, place.storage, engine(), place.base / "scratch"
+        )
+        return containers, PodmanStore(place.runner, place.storage, place.base / "cache.json")
+
+    async def test_nothing_is_left(self) -> None:
+        """Neither containers nor tags nor dangling images, after removal or after a kill."""
+        containers, store = await self.make()
+        name = await containers.start(await store.read(NAME), ContainerOptions())
+        await containers.commit(name, NAME)
+        await containers.remove(name)
+        self.assertEqual(await self.place.references(), {f"docker.io/{NAME}"})
+        await containers.start(await store.read(NAME), ContainerOptions())
+        await self.place.podman("tag", NAME, "localhost/walt/sessions:walt-session-0badcafe")
+        another = PodmanContainers(
+            self.place.runner, self.place.storage, engine(), self.place.base / "scratch"
+        )
+        await another.sweep()
+        self.assertEqual(await self.place.podman("ps", "--all", "--quiet"), "")
+        self.assertEqual(await self.place.references(), {f"docker.io/{NAME}"})
+
+    async def test_configuration_and_cpuinfo(self) -> None:
+        """The image keeps its own start command; /proc/cpuinfo can be replaced."""
+        containers, store = await self.make()
+        tree = self.place.base / "tree.tar"
+        await self.place.podman(
+            "import", "--quiet", "--change", "LABEL walt.node.models=pc-x86-64",
+            "--change", 'CMD ["/bin/it", "is \'me\'"]', str(tree), f"docker.io/{OTHER}",
+        )
+        one = await containers.start(
+            await store.read(OTHER), ContainerOptions(cpuinfo=b"model: odd\n")
+        )
+        self.assertEqual(await containers.run(one, "cat /proc/cpuinfo"), b"model: odd\n")
+        self.assertEqual(await containers.run(one, "hostname"), b"image-shell\n")
+        await containers.commit(one, OTHER)
+        await containers.remove(one)
+        config = await self.place.podman(
+            "image", "inspect", "--format", "{{json .Config.Cmd}}", OTHER
+        )
+        self.assertEqual(config.strip(), '["/bin/it","is \'me\'"]')
+        self.assertEqual(list((self.place.base / "scratch").iterdir()), [])
+
+
+class EngineTests(TestCase):
+    def test_choice(self) -> None:
+        """Settings win; runc where control groups are not unified."""
+        for runtime, cgroup2, has_runc, expected in (
+            (None, True, True, None), (None, False, True, "runc"), (None, False, False, None),
+            ("kata", False, True, "kata"),
+        ):
+            made = choose_engine(runtime, ["core=0:0"], cgroup2=cgroup2, has_runc=has_runc)
+            self.assertEqual((made.runtime, made.ulimits), (expected, ("core=0:0",)))
+        automatic = choose_engine(None, (), cgroup2=True, has_runc=False)
+        self.assertTrue(automatic.limit_options()[1].startswith("nofile="))

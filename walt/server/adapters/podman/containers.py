@@ -1,0 +1,208 @@
+"""Containers of images: podman run, exec and commit (spec server §4.5, §5.8)."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common.errors import CommandFailed
+from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.store import REGISTRY
+from walt.server.domain.images.model import ContainerOptions, StoredImage
+from walt.server.domain.images.ports import IContainers
+from walt.server.runtime.process import ProcessRunner
+
+_log = Logger()
+
+PREFIX = "walt-session-"
+TAGS = "localhost/walt/sessions"  # tags that keep the images of containers
+HOST_NAME = "image-shell"
+# A static busybox of the server, so that images of any content and of any
+# architecture can be read and written; podman mounts /run on the fly.
+BUSYBOX = "/bin/busybox"
+HELPER = "/run/busybox-walt"
+IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
+QUICK = 120.0  # seconds
+SCRIPT_PATIENCE = COMMIT_PATIENCE = 3600.0
+# podman asks for more, and fails where limits cannot be raised; it lowers its own
+# limit of processes to 32768.
+LIMITS = {"nofile": (resource.RLIMIT_NOFILE, 1048576), "nproc": (resource.RLIMIT_NPROC, 32768)}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How containers are run: OCI `runtime` (None: podman's default) and `ulimits`."""
+
+    runtime: str | None
+    ulimits: tuple[str, ...]
+
+    def global_options(self) -> list[str]:
+        """Return the options of podman itself."""
+        return ["--runtime", self.runtime] if self.runtime else []
+
+    def limit_options(self) -> list[str]:
+        """Return the options of `run` and `build`."""
+        return [word for limit in self.ulimits for word in ("--ulimit", limit)]
+
+
+def choose_engine(
+    runtime: str | None, ulimits: Sequence[str], *, cgroup2: bool, has_runc: bool,
+) -> Engine:
+    """Return the engine of this machine, settings first.
+
+    crun refuses the hybrid control groups of a machine (or container) without
+    cgroup 2, runc takes them; limits above our own cannot be given.
+    """
+    if runtime is None and not cgroup2 and has_runc:
+        runtime = "runc"
+    return Engine(runtime, tuple(ulimits) or tuple(_own_limits()))
+
+
+def _own_limits() -> list[str]:
+    limits = []
+    for name, (number, wanted) in LIMITS.items():
+        hard = resource.getrlimit(number)[1]
+        value = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        limits.append(f"{name}={value}:{value}")
+    return limits
+
+
+def has_cgroup2() -> bool:
+    """Tell whether this machine has unified control groups only."""
+    return Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+@implementer(IContainers)
+class PodmanContainers:
+    """Containers in the server's storage, named `walt-session-…`.
+
+    `scratch` is a directory for files that containers see.
+    """
+
+    def __init__(
+        self, runner: ProcessRunner, storage: Storage, engine: Engine, scratch: Path
+    ) -> None:
+        self._runner = runner
+        self._storage = storage
+        self._engine = engine
+        self._scratch = scratch
+        self._configs: dict[str, list[str]] = {}
+
+    def _words(self, *words: str) -> list[str]:
+        return self._storage.podman(*self._engine.global_options(), *words)
+
+    async def _podman(self, *words: str, timeout: float = QUICK, check: bool = True) -> bytes:
+        result = await self._runner.run(
+            self._words(*words), timeout=timeout, network="host", check=check
+        )
+        return result.stdout
+
+    async def start(self, image: StoredImage, options: ContainerOptions) -> str:
+        """Start a container of an image; see IContainers."""
+        name = PREFIX + secrets.token_hex(4)
+        self._configs[name] = await self._image_config(image)
+        await self._podman("image", "tag", image.image_id, _tag(name))
+        try:
+            await self._podman(*self._run_words(name, image, options))
+        except BaseException:
+            await self.remove(name)
+            raise
+        return name
+
+    async def _image_config(self, image: StoredImage) -> list[str]:
+        """Return the changes that give an image made of a container its own start command."""
+        (item,) = json.loads(await self._podman("image", "inspect", "--", image.image_id))
+        config = item.get("Config") or {}
+        return [
+            f"ENTRYPOINT {json.dumps(config.get('Entrypoint') or [])}",
+            f"CMD {json.dumps(config.get('Cmd') or [])}",
+            f"WORKDIR {config.get('WorkingDir') or '/'}",
+        ]
+
+    def _run_words(
+        self, name: str, image: StoredImage, options: ContainerOptions
+    ) -> list[str]:
+        words = [
+            "run", "--detach", "--name", name, "--hostname", HOST_NAME, "--network", "host",
+            "--pull", "never", "--log-driver", "none", *self._engine.limit_options(),
+        ]
+        if options.cpuinfo is not None:
+            copy = self._scratch / f"{name}.cpuinfo"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(options.cpuinfo)
+            words += ["--volume", f"{copy}:/proc/cpuinfo:ro"]
+        if options.init is None:
+            words += ["--tmpfs", "/run", "--entrypoint", json.dumps([HELPER, "sh", "-c", IDLE])]
+        else:
+            words += [
+                "--systemd", "always", "--tmpfs", "/run/rpc_pipefs",
+                "--entrypoint", json.dumps([options.init]),
+            ]
+        words += ["--mount", f"type=bind,source={BUSYBOX},destination={HELPER},ro"]
+        return [*words, image.image_id]
+
+    def command(self, container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
+        """Return the vector that runs a command in a container; see IContainers."""
+        flags = ["--interactive", *(["--tty", "--env", "TERM"] if terminal else [])]
+        return self._words("exec", *flags, "--workdir", "/root", container, *argv)
+
+    def script(self, script: str) -> list[str]:
+        """Return the command that runs a script with the tools of our busybox."""
+        return [HELPER, "sh", "-c", script]
+
+    async def run(
+        self, container: str, script: str, *, input_fd: int | None = None
+    ) -> bytes:
+        """Run a script in a container; see IContainers."""
+        result = await self._runner.run(
+            self.command(container, self.script(script), terminal=False),
+            timeout=SCRIPT_PATIENCE, network="host", input_fd=input_fd,
+        )
+        return result.stdout
+
+    async def freeze(self, container: str) -> None:
+        """End every program of a container."""
+        await self._podman("kill", "--signal", "KILL", container, check=False)
+
+    async def commit(self, container: str, fullname: str) -> None:
+        """Make an image of a container; see IContainers."""
+        changes = [
+            word for change in self._configs.get(container, ()) for word in ("--change", change)
+        ]
+        await self._podman(
+            "commit", "--quiet", "--format", "docker", *changes, container, REGISTRY + fullname,
+            timeout=COMMIT_PATIENCE,
+        )
+
+    async def remove(self, container: str) -> None:
+        """Remove a container and what kept its image."""
+        self._configs.pop(container, None)
+        await self._podman("rm", "--force", "--time", "0", "--ignore", container)
+        await self._podman("image", "rm", "--ignore", _tag(container))
+        (self._scratch / f"{container}.cpuinfo").unlink(missing_ok=True)
+
+    async def sweep(self) -> None:
+        """Remove containers and tags that a killed server left."""
+        listed = await self._podman("ps", "--all", "--format", "{{.Names}}")
+        names = set(re.findall(rf"^{PREFIX}[0-9a-f]{{8}}$", listed.decode(), re.MULTILINE))
+        tagged = await self._podman(
+            "image", "ls", "--filter", f"reference={TAGS}", "--format", "{{.Tag}}", check=False
+        )
+        names |= set(re.findall(rf"^{PREFIX}[0-9a-f]{{8}}$", tagged.decode(), re.MULTILINE))
+        for name in sorted(names):
+            try:
+                await self.remove(name)
+            except CommandFailed as error:
+                _log.warn("removing container {name}: {error}", name=name, error=str(error))
+
+
+def _tag(container: str) -> str:
+    return f"{TAGS}:{container}"
