@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
@@ -14,13 +15,16 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes.services import FakeConfigurable, FakeFirewall, FakeTaps
 from tests.system.netns import Namespace, short_dir, why_not
+from walt.common.errors import Conflict, Invalid
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.named.service import NamedService
 from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.limits import Limits
 from walt.server.domain.network.ports import IFirewall, ITaps
 from walt.server.domain.services.boot_tree import BootTree
 from walt.server.domain.services.dhcp import dhcp_config
@@ -84,14 +88,14 @@ class NftFirewallTests(FirewallContract, TestCase):
 
 
 class TapsContract:
-    """`make` returns an ITaps, `names` the taps that exist."""
+    """`make` returns an ITaps, `names` the taps that exist and their networks."""
 
     @abstractmethod
     async def make(self) -> Any:
         """Given by each implementation; the class tells what."""
 
     @abstractmethod
-    def names(self, taps: Any) -> set[str]:
+    def names(self, taps: Any) -> dict[str, str]:
         """Given by each implementation; the class tells what."""
 
     async def test_life(self) -> None:
@@ -100,34 +104,88 @@ class TapsContract:
         taps = await self.make()
         verifyObject(ITaps, taps)
         for _ in range(2):
-            await taps.create_tap("tap-a")
-        await taps.create_tap("tap-b")
-        case.assertEqual(self.names(taps), {"tap-a", "tap-b"})
+            await taps.create_tap("tap-a", "walt-net")
+        await taps.create_tap("tap-b", "home-net")
+        case.assertEqual(self.names(taps), {"tap-a": "walt-net", "tap-b": "home-net"})
         for _ in range(2):
-            await taps.delete_tap("tap-a")
-        case.assertEqual(self.names(taps), {"tap-b"})
+            await taps.delete_taps(["tap-a"])
+        case.assertEqual(self.names(taps), {"tap-b": "home-net"})
+        await taps.delete_taps(["tap-a", "tap-b"])
+        case.assertEqual(self.names(taps), {})
+
+    async def test_names(self) -> None:
+        """Names that the kernel refuses, or that something else has, are refused."""
+        case: Any = self
+        taps = await self.make()
+        for name in ("-all", "x y", "a" * 16, ""):
+            for words in ((name, "walt-net"), ("tap-a", name)):
+                await case.assertFailure(Deferred.fromCoroutine(taps.create_tap(*words)), Invalid)
+        await case.assertFailure(
+            Deferred.fromCoroutine(taps.create_tap("tap-a", "lo")), Conflict
+        )
+        case.assertEqual(self.names(taps), {})
 
 
 class FakeTapsTests(TapsContract, TestCase):
     async def make(self) -> FakeTaps:
         return FakeTaps()
 
-    def names(self, taps: Any) -> set[str]:
-        return set(taps.names)
+    def names(self, taps: Any) -> dict[str, str]:
+        return dict(taps.taps)
 
 
 class RealTapsTests(TapsContract, TestCase):
     skip = why_not("ip", "nsenter", "setpriv")
 
-    async def make(self) -> Links:
+    async def make(self) -> Taps:
         self.ns = Namespace(self)
-        links = Links(reactor, ProcessRunner(reactor, self.ns.launcher), short_dir(self))
+        self.runner = ProcessRunner(reactor, self.ns.launcher)
+        links = Links(reactor, self.runner, short_dir(self))
         await links.up(LinkPlan("walt-net", ip=IPv4Interface("192.168.77.1/24")))
-        return links
+        return Taps(self.runner)
 
-    def names(self, taps: Any) -> set[str]:
+    def names(self, taps: Any) -> dict[str, str]:
+        shown = json.loads(self.ns.run("ip", "-json", "link", "show", "type", "tun"))
+        return {one["ifname"]: one["master"] for one in shown if one}
+
+    def bridges(self) -> set[str]:
+        """Return the names of the bridges."""
+        shown = json.loads(self.ns.run("ip", "-json", "link", "show", "type", "bridge"))
+        return {one["ifname"] for one in shown if one}
+
+    async def test_networks_live_as_long_as_they_have_taps(self) -> None:
+        """A secondary network goes with its last tap; bridges of others stay."""
+        taps = await self.make()
+        self.ns.run("ip", "link", "add", "office", "type", "bridge")
+        await self.assertFailure(Deferred.fromCoroutine(taps.create_tap("t0", "office")), Conflict)
+        await taps.create_tap("t1", "home-net")
+        await taps.create_tap("t2", "home-net")
+        await taps.delete_taps(["t1"])
+        self.assertEqual(self.bridges(), {"walt-net", "office", "home-net"})
+        await taps.delete_taps(["t2"])
+        self.assertEqual(self.bridges(), {"walt-net", "office"})
+
+    async def test_left_overs(self) -> None:
+        """What a killed server left is found again by another one and removed."""
+        taps = await self.make()
+        await taps.create_tap("t1", "home-net")
+        await taps.create_tap("t2", "walt-net")
+        self.ns.run("ip", "tuntap", "add", "dev", "foreign", "mode", "tap")
+        await Taps(self.runner).delete_left_overs()
         shown = self.ns.run("ip", "-brief", "link", "show", "type", "tun")
-        return {line.split()[0] for line in shown.splitlines()}
+        self.assertEqual([line.split()[0] for line in shown.splitlines()], ["foreign"])
+        self.assertEqual(self.bridges(), {"walt-net"})
+
+    async def test_shaping(self) -> None:
+        """The kernel limits a tap, or says that it cannot and is left as it was."""
+        taps = await self.make()
+        await taps.create_tap("t1", "home-net")
+        for limits in (Limits(0, 10**8), Limits(8000, 0), Limits(8000, 10**8)):
+            done = await taps.shape("t1", limits)
+            shown = self.ns.run("tc", "qdisc", "show", "dev", "t1")
+            self.assertEqual(done, "tbf" in shown or "netem" in shown, shown)
+            if done:
+                self.ns.run("tc", "qdisc", "del", "dev", "t1", "root")
 
 
 class ConfigurableTests(TestCase):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from walt.common.errors import Conflict, NotFound
+from walt.common.errors import Conflict, Invalid, NotFound
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.firewall import FirewallConfig, is_interface_name
+from walt.server.domain.network.limits import Limits
 from walt.server.domain.network.ports import IFirewall, IForwarder, ITaps
 from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable
 
@@ -51,18 +53,31 @@ class FakeFirewall:
 
 @implementer(ITaps)
 class FakeTaps:
-    """The names of the taps that exist."""
+    """The network of each tap that exists; `can_shape` is what the kernel can."""
 
-    def __init__(self) -> None:
-        self.names: set[str] = set()
+    def __init__(self, can_shape: bool = False) -> None:
+        self.taps: dict[str, str] = {}
+        self.can_shape = can_shape
+        self.shaped: dict[str, Limits] = {}
 
-    async def create_tap(self, name: str) -> None:
+    async def create_tap(self, name: str, network: str) -> None:
         """Create a tap."""
-        self.names.add(name)
+        if not (is_interface_name(name) and is_interface_name(network)):
+            raise Invalid("cannot name an interface")
+        if network == "lo":
+            raise Conflict("this is something else")
+        self.taps[name] = network
 
-    async def delete_tap(self, name: str) -> None:
-        """Delete a tap."""
-        self.names.discard(name)
+    async def shape(self, name: str, limits: Limits) -> bool:
+        """Note the limits."""
+        if self.can_shape:
+            self.shaped[name] = limits
+        return self.can_shape
+
+    async def delete_taps(self, names: Collection[str]) -> None:
+        """Delete taps."""
+        for name in names:
+            self.taps.pop(name, None)
 
 
 @implementer(IBootFiles)

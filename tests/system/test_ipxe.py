@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
@@ -36,7 +37,7 @@ class PlainIpxeTests(TestCase):
         runner = ProcessRunner(reactor, namespace.launcher)
         links = Links(reactor, runner, state)
         await links.up(LinkPlan("walt-net", ip=INTERFACE))
-        await links.create_tap("tap0")
+        await Taps(runner).create_tap("tap0", "walt-net")
         install_loaders(state)
         (state / "tftp-static" / "start.ipxe").write_text(START)
         await BootTreeStore(reactor, runner, state / "nodes").apply(

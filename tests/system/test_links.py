@@ -124,20 +124,6 @@ class LinksTests(TestCase):
             await self.assertFailure(Deferred.fromCoroutine(self.links.up(plan)), Invalid)
         self.assertEqual(list(self.shown()), ["lo"])
 
-    async def test_taps(self) -> None:
-        """Taps are ports of the bridge; creating and deleting may be repeated."""
-        await self.links.up(VIRTUAL)
-        for _ in range(2):
-            await self.links.create_tap("walt-tap-1")
-        self.assertEqual(self.shown()["walt-tap-1"]["master"], "walt-net")
-        for _ in range(2):
-            await self.links.delete_tap("walt-tap-1")
-        self.assertNotIn("walt-tap-1", self.shown())
-        for name in ("-all", "x y", "a" * 16, ""):
-            await self.assertFailure(
-                Deferred.fromCoroutine(self.links.create_tap(name)), Invalid
-            )
-
     async def test_net_config(self) -> None:
         """`walt-net-config` sets every network up, drops tagged frames, and undoes it all."""
         other = Namespace(self)

@@ -17,6 +17,7 @@ from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.named.service import NamedService
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.nfs import ganesha, kernel
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.nodelink.client import NodeLink
@@ -87,6 +88,7 @@ class Core:
     workers: WorkerPool
     workflows: Workflows
     links: Links
+    taps: Taps
     link_plans: list[LinkPlan]
     cluster: Cluster | None
     database: Database
@@ -139,6 +141,7 @@ def build(
     workers = WorkerPool(reactor, launcher, network="host")
     workflows = Workflows(reactor)
     links = Links(reactor, runner, paths.state)
+    taps = Taps(runner)
 
     cluster = None
     dsn = config.database.dsn or ""
@@ -206,7 +209,7 @@ def build(
 
     power = UnlocatedPower()
     hypervisor = QemuHypervisor(
-        reactor, launcher, links, paths.runtime / "vnodes", config.accel, workers, paths.nodes
+        reactor, launcher, taps, paths.runtime / "vnodes", config.accel, workers, paths.nodes
     )
     machines = _Machines()
     link = NodeLink(reactor)
@@ -263,8 +266,9 @@ def build(
     )
     return Core(
         config=config, launcher=launcher, runner=runner, workers=workers, workflows=workflows,
-        links=links, link_plans=link_plans(config), cluster=cluster, database=database, logs=logs,
-        log_store=log_store, platform=platform, registry=registry, status=status,
+        links=links, taps=taps, link_plans=link_plans(config), cluster=cluster,
+        database=database, logs=logs, log_store=log_store, platform=platform, registry=registry,
+        status=status,
         monitor=monitor, registration=registration, nodes=nodes, images=images,
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,
         named=named, tftpd=tftpd, firewall=firewall, hypervisor=hypervisor, virtual=virtual,

@@ -112,6 +112,8 @@ class WaltServer(Service):
             self._undo(
                 f"network {plan.name}", partial(core.links.down, plan), for_good=True
             )
+        await core.taps.delete_left_overs()
+        self._undo("taps", core.taps.delete_left_overs)
         await self._start_database(core)
         await core.registry.load()
         await self._fix_server_entry(core)

@@ -7,6 +7,7 @@ need the host's network are started through ``nsenter --net``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -70,6 +71,12 @@ class Launcher:
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of children: a fixed PATH and locale, plus `extra`."""
     return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(extra or {})}
+
+
+def own_code() -> dict[str, str]:
+    """Return the variable by which Python children import the code of this server."""
+    path = os.environ.get("PYTHONPATH")
+    return {} if path is None else {"PYTHONPATH": path}
 
 
 def exit_status(reason: Failure) -> int:

@@ -8,7 +8,6 @@ demand, do one job at a time and end after 30 s without work.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from twisted.python.failure import Failure
 
 from walt.common import ampbox
 from walt.common.errors import ERRORS, InternalError, Unavailable
-from walt.server.runtime.process import Launcher, Network, environment
+from walt.server.runtime.process import Launcher, Network, environment, own_code
 
 _log = Logger()
 
@@ -129,10 +128,8 @@ class WorkerPool:
         argv = self._launcher.command(
             [sys.executable, "-m", self._module], network=self._network
         )
-        env = {"PYTHONUNBUFFERED": "1"}
-        if "PYTHONPATH" in os.environ:
-            env["PYTHONPATH"] = os.environ["PYTHONPATH"]  # the code of the server itself
-        self._reactor.spawnProcess(worker, argv[0], argv, environment(env))
+        env = environment({"PYTHONUNBUFFERED": "1", **own_code()})
+        self._reactor.spawnProcess(worker, argv[0], argv, env)
         self._workers.add(worker)
         return worker
 

@@ -51,7 +51,9 @@ class ParseTests(SynchronousTestCase):
             "netsetup=WAN", "boot.retries=-1", "boot.timeout=59", "boot.timeout=x", "ram=0M",
             "ram=512", "cpu.cores=0", "disks=8", "disks=8G[template=x]", "networks=home",
             "networks=walt-net,walt-net", "networks=walt-net[lat=8ms,lat=9ms]",
-            "networks=walt-net[x=1]", "boot.delay=-1", "expose=80", "expose=80:8080,80:8081",
+            "networks=walt-net[x=1]", "networks=walt-net[]", "networks=walt-net[lat=1Gbps]",
+            "networks=walt-net,Home", "networks=walt-net,", "networks=walt-net,abcdefghijklmnop",
+            "boot.delay=-1", "expose=80", "expose=80:8080,80:8081",
             "expose=0:1", "type=node", "snmp.version=3", "snmp.community=", "kexec.allow=1",
             "cpu.cores=٣",
         ):

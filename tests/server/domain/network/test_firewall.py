@@ -11,6 +11,7 @@ from walt.server.domain.network.firewall import (
     render,
 )
 from walt.server.domain.services.nat import nat_addresses
+from walt.server.domain.services.secondary import secondary_networks
 
 SUBNET = IPv4Network("192.168.1.0/24")
 
@@ -35,6 +36,23 @@ class FirewallTests(SynchronousTestCase):
         self.assertNotIn("elements", text)
         self.assertNotIn("8021q", text)
         self.assertNotIn("elements = {  }", text)
+
+    def test_secondary_networks(self) -> None:
+        """Frames pass inside each secondary network, told from the settings of nodes."""
+        def vnode(number: int, networks: str) -> Device:
+            return Device(
+                f"52:54:00:00:00:0{number}", f"v{number}", "node", f"192.168.1.{number}",
+                virtual=True, conf={"networks": networks},
+            )
+
+        names = secondary_networks([
+            vnode(2, "walt-net,office[bw=1Gbps]"), vnode(3, "home,walt-net,office"),
+            vnode(4, "what another version wrote"),
+        ])
+        self.assertEqual(names, ("home", "office"))
+        text = render(FirewallConfig(SUBNET, networks=names))
+        for name in ("walt-net", "home", "office"):
+            self.assertIn(f'iifname "{name}" oifname "{name}" accept\n', text)
 
     def test_interface_names(self) -> None:
         """What could be read as an option, or is too long, names no interface."""

@@ -17,12 +17,10 @@ from typing import Any, Literal
 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Invalid, Unavailable
 from walt.common.names import is_mac
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.domain.network.ports import ITaps
 from walt.server.runtime.files import write_atomic
 from walt.server.runtime.process import ProcessRunner
 
@@ -70,9 +68,29 @@ def new_mac(source: random.Random) -> str:
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
 
 
-@implementer(ITaps)
+async def show_links(runner: ProcessRunner) -> dict[str, dict[str, Any]]:
+    """Return what `ip -json -details address show` tells, by name and alternative name.
+
+    /sys/class/net is no substitute: it goes on showing the host's interfaces.
+    """
+    shown = await runner.run(["ip", "-json", "-details", "address", "show"])
+    found: dict[str, dict[str, Any]] = {}
+    for link in json.loads(shown.stdout or b"[]"):
+        if link:
+            for name in (link["ifname"], *link.get("altnames", ())):
+                found[name] = link
+    return found
+
+
+async def run_batch(runner: ProcessRunner, lines: Sequence[str]) -> None:
+    """Give commands to `ip`; it stops at the first one that fails (CommandFailed)."""
+    if lines:
+        text = "".join(f"{line}\n" for line in lines)
+        await runner.run(["ip", "-batch", "-"], stdin=text.encode())
+
+
 class Links:
-    """Set networks up and down, make taps.
+    """Set networks up and down.
 
     `clock` gives callLater; `state` is where MAC and state files live.
     """
@@ -87,17 +105,8 @@ class Links:
         self._source = source or random.SystemRandom()
 
     async def links(self) -> dict[str, dict[str, Any]]:
-        """Return what `ip -json -details address show` tells, by name and alternative name.
-
-        /sys/class/net is no substitute: it goes on showing the host's interfaces.
-        """
-        shown = await self._runner.run(["ip", "-json", "-details", "address", "show"])
-        found: dict[str, dict[str, Any]] = {}
-        for link in json.loads(shown.stdout or b"[]"):
-            if link:
-                for name in (link["ifname"], *link.get("altnames", ())):
-                    found[name] = link
-        return found
+        """Return the interfaces; see `show_links`."""
+        return await show_links(self._runner)
 
     async def up(self, plan: LinkPlan) -> None:
         """Set one network up.
@@ -155,32 +164,8 @@ class Links:
         await self._batch(batch)
         self._state_file(plan.name).unlink(missing_ok=True)
 
-    async def create_tap(self, name: str) -> None:
-        """Create the tap `name` (an existing one is taken over), on the bridge and up."""
-        self._check_name(name)
-        batch = []
-        if name not in await self.links():
-            batch.append(f"tuntap add dev {name} mode tap")
-        batch.append(f"link set dev {name} master {BRIDGE}")
-        batch.append(f"link set dev {name} up")
-        await self._batch(batch)
-
-    async def delete_tap(self, name: str) -> None:
-        """Delete the tap `name`; an absent one is fine."""
-        self._check_name(name)
-        if name in await self.links():
-            await self._batch([f"link delete dev {name}"])
-
-    @staticmethod
-    def _check_name(name: str) -> None:
-        if not is_interface_name(name):
-            raise Invalid(f"{name!r} cannot name a network interface")
-
     async def _batch(self, lines: Sequence[str]) -> None:
-        """Give commands to `ip`; it stops at the first one that fails."""
-        if lines:
-            text = "".join(f"{line}\n" for line in lines)
-            await self._runner.run(["ip", "-batch", "-"], stdin=text.encode())
+        await run_batch(self._runner, lines)
 
     async def _add_dummy(self, plan: LinkPlan) -> None:
         try:

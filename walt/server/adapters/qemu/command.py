@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ IPXE = Path("/usr/lib/ipxe/ipxe.lkrn")
 _SCRIPT = """#!ipxe
 set user-class walt.node.{model}
 :again
-ifconf --configurator dhcp || goto failed
+ifconf --configurator dhcp net{rank} || goto failed
 isset ${{next-server}} || set next-server ${{dhcp-server}}
 chain http://${{next-server}}/boot/start.ipxe ||
 chain tftp://${{next-server}}/start.ipxe ||
@@ -27,20 +26,21 @@ reboot
 """
 
 
-def script(model: str) -> str:
-    """Return the iPXE script of a node (spec node-protocols §3.5)."""
-    return _SCRIPT.format(model=model)
+def script(model: str, rank: int = 0) -> str:
+    """Return the iPXE script of a node (spec node-protocols §3.5).
 
-
-def tap_name(mac: str) -> str:
-    """Return the name of a node's tap: 15 characters at most, told from its MAC."""
-    return "wt" + hashlib.sha256(mac.encode()).hexdigest()[:10]
+    `rank` tells which of its interfaces is on walt-net.
+    """
+    return _SCRIPT.format(model=model, rank=rank)
 
 
 def command(
-    config: MachineConfig, accel: str, script_file: Path, tap: str, disks: Sequence[str] = ()
+    config: MachineConfig, accel: str, script_file: Path, nics: Sequence[str],
+    disks: Sequence[str] = (),
 ) -> list[str]:
-    """Return the argument vector (spec node-protocols §8.5); `disks` are paths of files.
+    """Return the argument vector (spec node-protocols §8.5).
+
+    `nics` are the options of its network interfaces, `disks` paths of files.
 
     `-no-reboot` turns a reboot of the guest into the end of the machine, so
     that the next start reads boot files and settings again; nodes know from
@@ -53,8 +53,7 @@ def command(
         "-smbios", "type=1,manufacturer=QEMU",
         "-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio",
         "-no-reboot", "-kernel", str(IPXE), "-initrd", str(script_file),
-        "-netdev", f"tap,id=walt-net,ifname={tap},script=no,downscript=no",
-        "-device", f"virtio-net-pci,netdev=walt-net,mac={config.mac},romfile=",
+        *nics,
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         *_disk_options(disks),
     ]

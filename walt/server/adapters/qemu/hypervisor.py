@@ -23,11 +23,13 @@ from walt.server.adapters.qemu.command import (
     command,
     probe_command,
     script,
-    tap_name,
 )
+from walt.server.adapters.qemu.nics import NicMaker
+from walt.server.domain.devices.machines import BOOT_NETWORK
 from walt.server.domain.virtual.ports import IHypervisor, IMachine
 from walt.server.domain.virtual.settings import MachineConfig
 from walt.server.runtime.files import write_atomic
+from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, environment, exit_status
 from walt.server.runtime.workers import WorkerPool
 
@@ -61,7 +63,7 @@ class _Machine(ProcessProtocol):
     """One running machine."""
 
     def __init__(
-        self, output: Callable[[bytes], None], ended: Callable[[str], None]
+        self, output: Callable[[bytes], None], ended: Callable[[str], object]
     ) -> None:
         self._output = output
         self._ended = ended
@@ -91,7 +93,7 @@ class _Machine(ProcessProtocol):
 
 @implementer(IHypervisor)
 class QemuHypervisor:
-    """Starts QEMU with a tap on walt-net.
+    """Starts QEMU with its taps, which live as long as the machine.
 
     `taps` provides ITaps; `directory` holds the scripts given to iPXE; `accel`
     is the setting `virtual.accel`; `workers` make the disks below `nodes`.
@@ -103,7 +105,7 @@ class QemuHypervisor:
     ) -> None:
         self._reactor = reactor
         self._launcher = launcher
-        self._taps = taps
+        self._nics = NicMaker(reactor, launcher, taps, nodes)
         self._directory = directory
         self._wanted = accel
         self._workers = workers
@@ -149,15 +151,29 @@ class QemuHypervisor:
     ) -> IMachine:
         """Start a machine that boots from the network; see IHypervisor."""
         accel = await self.prepare()
-        tap = tap_name(config.mac)
-        await self._taps.create_tap(tap)
         self._directory.mkdir(parents=True, exist_ok=True)
         script_file = self._directory / f"{config.mac.replace(':', '-')}.ipxe"
-        write_atomic(script_file, script(config.model))
+        names = [one.network for one in config.networks]
+        write_atomic(script_file, script(config.model, names.index(BOOT_NETWORK)))
         disks = await self._disks(config)
-        argv = self._launcher.command(command(config, accel, script_file, tap, disks))
-        machine = _Machine(output, ended)
-        self._reactor.spawnProcess(machine, argv[0], argv, environment())
+        nics = await self._nics.make(config)
+        argv = self._launcher.command(command(config, accel, script_file, nics.options, disks))
+
+        async def clean_up(reason: str) -> None:
+            try:
+                await self._nics.remove(config)
+            finally:
+                ended(reason)
+
+        machine = _Machine(
+            output, lambda reason: spawn(clean_up(reason), "removing the taps of a machine")
+        )
+        try:
+            self._reactor.spawnProcess(
+                machine, argv[0], argv, environment(), childFDs=nics.descriptors()
+            )
+        finally:
+            nics.close()
         return machine
 
     async def _disks(self, config: MachineConfig) -> list[str]:
@@ -170,6 +186,5 @@ class QemuHypervisor:
         return paths
 
     async def remove(self, mac: str) -> None:
-        """Delete a node's tap and script."""
+        """Delete a node's script; its taps went with its machine."""
         (self._directory / f"{mac.replace(':', '-')}.ipxe").unlink(missing_ok=True)
-        await self._taps.delete_tap(tap_name(mac))

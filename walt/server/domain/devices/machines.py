@@ -1,4 +1,4 @@
-"""Values that describe a virtual machine: memory, cores, delay, disks (spec server §3.7)."""
+"""Values that describe a virtual machine: memory, cores, disks, networks (spec server §3.7)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from walt.common.errors import Invalid
+from walt.server.domain.network.limits import NO_LIMITS, Limits
 
 _RAM = re.compile(r"([1-9][0-9]{0,6})([MG])")
 _DISK = re.compile(
     r"([1-9][0-9]{0,5})([GT])(\[template=(none|ext4|fat32|hybrid-boot-v|hybrid-boot-p)\])?"
 )
+_NETWORK = re.compile(r"([a-z][a-z-]*)(?:\[([^\]]*)\])?")
+_LIMIT = re.compile(r"(lat|bw)=([1-9][0-9]{0,4})(ms|us|Mbps|Gbps)")
+_UNITS = {"lat": {"us": 1, "ms": 1000}, "bw": {"Mbps": 10**6, "Gbps": 10**9}}
+_OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
+BOOT_NETWORK = "walt-net"
+MAX_NETWORKS = 16
+NETWORK_NAME_LENGTH = 15  # it names a bridge: the kernel takes no longer name
 DEFAULT_RAM = "512M"
 DEFAULT_CORES = 4
 
@@ -22,6 +30,14 @@ class Disk:
 
     size: int
     template: str = "none"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """One interface of a machine: the network it is on, the limits of what it receives."""
+
+    network: str
+    limits: Limits = NO_LIMITS
 
 
 def parse_ram(text: str) -> int:
@@ -68,3 +84,37 @@ def parse_disks(text: str) -> tuple[Disk, ...]:
         size = int(match[1]) * 10**9 * (1000 if match[2] == "T" else 1)
         disks.append(Disk(size, match[4] or "none"))
     return tuple(disks)
+
+
+def parse_networks(text: str) -> tuple[Attachment, ...]:
+    """Return the interfaces of `walt-net,home-net[lat=8ms,bw=100Mbps]`. Raises Invalid."""
+    found: dict[str, Attachment] = {}
+    for one in _OUTSIDE_BRACKETS.split(text):
+        match = _NETWORK.fullmatch(one)
+        if match is None:
+            raise Invalid("expected networks, as in walt-net,home-net[lat=8ms,bw=100Mbps]")
+        name = match[1]
+        if len(name) > NETWORK_NAME_LENGTH:
+            raise Invalid(
+                f"the name of a network has at most {NETWORK_NAME_LENGTH} characters,"
+                f" {name[:40]!r} has {len(name)}"
+            )
+        if name in found:
+            raise Invalid(f"network {name} is given twice")
+        found[name] = Attachment(name, _parse_limits(match[2]))
+    if BOOT_NETWORK not in found:
+        raise Invalid(f"{BOOT_NETWORK} is mandatory: nodes boot through it")
+    if len(found) > MAX_NETWORKS:
+        raise Invalid(f"a machine has at most {MAX_NETWORKS} networks")
+    return tuple(found.values())
+
+
+def _parse_limits(text: str | None) -> Limits:
+    values: dict[str, int] = {}
+    for one in text.split(",") if text is not None else ():
+        match = _LIMIT.fullmatch(one)
+        unit = _UNITS[match[1]].get(match[3]) if match is not None else None
+        if match is None or unit is None or match[1] in values:
+            raise Invalid("limits of a network are lat=<n>ms|us and bw=<n>Mbps|Gbps, once each")
+        values[match[1]] = int(match[2]) * unit
+    return Limits(values.get("lat", 0), values.get("bw", 0))

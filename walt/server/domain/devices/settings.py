@@ -6,7 +6,6 @@ devices, or raises Invalid and nothing changed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
@@ -20,6 +19,7 @@ from walt.server.domain.devices.machines import (
     parse_boot_delay,
     parse_cores,
     parse_disks,
+    parse_networks,
     parse_ram,
 )
 from walt.server.domain.devices.model import (
@@ -29,9 +29,6 @@ from walt.server.domain.devices.model import (
     Device,
 )
 from walt.server.domain.network.expose import parse_expose
-
-_NETWORK = re.compile(r"([a-z][a-z-]*)(\[([^\]]*)\])?")
-_LIMIT = re.compile(r"lat=[1-9][0-9]*(ms|us)|bw=[1-9][0-9]*(Mbps|Gbps)")
 
 UNSET = object()
 HELP = "See `walt help show device-config`."
@@ -82,29 +79,6 @@ def _checked(parse: Callable[[str], Any]) -> Parser:
     return kept
 
 
-def split_list(text: str) -> list[str]:
-    """Split at commas that are outside brackets."""
-    return re.split(r",(?![^\[]*\])", text)
-
-
-def _networks(text: str) -> str:
-    names = []
-    for one in split_list(text):
-        match = _NETWORK.fullmatch(one)
-        if match is None:
-            raise Invalid("expected networks, as in walt-net,home-net[lat=8ms,bw=100Mbps]")
-        limits = match[3].split(",") if match[3] is not None else []
-        kinds = [limit.split("=")[0] for limit in limits]
-        if any(_LIMIT.fullmatch(limit) is None for limit in limits) or len(set(kinds)) < len(kinds):
-            raise Invalid("limits of a network are lat=<n>ms|us and bw=<n>Mbps|Gbps, once each")
-        names.append(match[1])
-    if "walt-net" not in names:
-        raise Invalid("walt-net is mandatory: nodes boot through it")
-    if len(set(names)) < len(names):
-        raise Invalid("a network is given twice")
-    return text
-
-
 def _cores(text: str) -> int:
     _whole(1)(text)
     return parse_cores(text)
@@ -143,7 +117,7 @@ SETTINGS: dict[str, Setting] = {one.name: one for one in (
     Setting("ram", "virtual nodes", DEFAULT_RAM, _checked(parse_ram), True),
     Setting("cpu.cores", "virtual nodes", DEFAULT_CORES, _cores, True),
     Setting("disks", "virtual nodes", "none", _checked(parse_disks), True),
-    Setting("networks", "virtual nodes", "walt-net", _networks, True),
+    Setting("networks", "virtual nodes", "walt-net", _checked(parse_networks), True),
     Setting("boot.delay", "virtual nodes", "random", _checked(parse_boot_delay), True),
     Setting("type", "unknown devices", "unknown", _switch_type),
     Setting("snmp.version", "switches", UNSET, _whole(1, 2)),

@@ -20,13 +20,16 @@ class FirewallConfig:
 
     `nat` holds the addresses allowed to leave `subnet`, sorted; `guarded` the
     interface below the bridge whose 802.1Q frames are dropped (dhcpd reads raw
-    packets and would see tagged ones), None when there is no such interface.
+    packets and would see tagged ones), None when there is no such interface;
+    `networks` the secondary networks of virtual nodes, sorted: frames inside one
+    of them pass (they come here where the kernel filters bridged frames).
     """
 
     subnet: IPv4Network
     nat: tuple[str, ...] = ()
     guarded: str | None = None
     bridge: str = "walt-net"
+    networks: tuple[str, ...] = ()
 
 
 def is_interface_name(text: str) -> bool:
@@ -50,6 +53,10 @@ def render(config: FirewallConfig) -> str:
     """Return one `nft -f` transaction that replaces all our rules at once."""
     elements = f"\n\t\telements = {{ {', '.join(config.nat)} }}" if config.nat else ""
     subnet = str(config.subnet)
+    inside = "".join(
+        f'\t\tiifname "{name}" oifname "{name}" accept\n'
+        for name in (config.bridge, *config.networks)
+    )
     text = f"""{removal()}
 table ip {TABLE} {{
 	set nat-devices {{
@@ -61,8 +68,7 @@ table ip {TABLE} {{
 	}}
 	chain forward {{
 		type filter hook forward priority filter; policy accept;
-		iifname "{config.bridge}" oifname "{config.bridge}" accept
-		ip saddr {subnet} ip daddr != {subnet} goto outgoing
+{inside}		ip saddr {subnet} ip daddr != {subnet} goto outgoing
 		ip daddr {subnet} ct state related,established accept
 	}}
 	chain postrouting {{

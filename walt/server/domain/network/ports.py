@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from zope.interface import Interface
 
 from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.limits import Limits
 
 
 class IFirewall(Interface):
@@ -21,13 +24,24 @@ class IFirewall(Interface):
 
 
 class ITaps(Interface):
-    """Tap devices of virtual nodes, ports of the bridge walt-net."""
+    """Tap devices of virtual machines, and the networks they are ports of.
 
-    async def create_tap(name: str) -> None:
-        """Create the tap `name` (an existing one is taken over), on the bridge and up."""
+    A network other than walt-net is a bridge of ours that exists as long as it
+    has a tap.
+    """
 
-    async def delete_tap(name: str) -> None:
-        """Delete the tap `name`; an absent one is fine."""
+    async def create_tap(name: str, network: str) -> None:
+        """Create the tap `name` (an existing one is taken over) on a network, and up.
+
+        Raises Invalid for a name the kernel refuses, Conflict when something
+        else than a network of ours has that name.
+        """
+
+    async def shape(name: str, limits: Limits) -> bool:
+        """Delay and limit what goes to the tap's machine; false when the kernel cannot."""
+
+    async def delete_taps(names: Collection[str]) -> None:
+        """Delete taps (absent ones are fine), and secondary networks without any tap."""
 
 
 class IForwarder(Interface):

@@ -55,7 +55,6 @@ class Configuration:
         """Apply `name=value` words to a set. Raises Invalid or Conflict; then nothing changed."""
         targets = self._parse(devices, requester, nodes_only)
         values = settings.parse_words(words)
-        _check_available(values)
         changed = settings.plan(targets, values, self._registry.subnet)
         if "expose" in values:
             self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
@@ -149,9 +148,3 @@ class Configuration:
                     " images."
                 )
         return names
-
-
-def _check_available(values: dict[str, Any]) -> None:
-    """Refuse what this version would only record: nothing is accepted without effect."""
-    if values.get("networks", "walt-net") != "walt-net":
-        raise Invalid("networks: virtual machines of this version are on walt-net only")

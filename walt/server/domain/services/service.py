@@ -16,6 +16,7 @@ from walt.server.domain.services.boot_tree import BootTree, boot_tree, probing_p
 from walt.server.domain.services.dhcp import dhcp_config
 from walt.server.domain.services.dns import FALLBACK_FORWARDER, dns_config
 from walt.server.domain.services.nat import nat_addresses
+from walt.server.domain.services.secondary import secondary_networks
 from walt.server.runtime.ordered import spawn
 
 _log = Logger()
@@ -151,7 +152,10 @@ class NetworkServices:
 
     def _firewall_config(self) -> FirewallConfig:
         network = self._interface.network
-        return FirewallConfig(network, nat_addresses(self._devices, network), self._guarded)
+        return FirewallConfig(
+            network, nat_addresses(self._devices, network), self._guarded,
+            networks=secondary_networks(self._devices),
+        )
 
     def _all(self, pieces: list[Deferred[Any]]) -> Deferred[None]:
         for piece in pieces:

@@ -20,7 +20,7 @@ class IMachine(Interface):
 
 
 class IHypervisor(Interface):
-    """Starts virtual machines attached to walt-net. Methods are coroutines."""
+    """Starts virtual machines attached to their networks. Methods are coroutines."""
 
     async def prepare() -> str:
         """Probe the machine once; return the accelerator used: `kvm` or `tcg`."""
@@ -31,12 +31,13 @@ class IHypervisor(Interface):
         """Start a machine that boots from the network.
 
         `output` gets console bytes; `ended` is called once, with the reason,
-        when the machine is gone (a guest reboot ends it too).
+        when the machine is gone (a guest reboot ends it too) and its interfaces
+        on the server are removed.
         Raises Unavailable or CommandFailed when it cannot be started.
         """
 
     async def remove(mac: str) -> None:
-        """Delete what a machine left: its tap, its files."""
+        """Delete what a machine that ended left: its files."""
 
 
 class IAddresses(Interface):

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from walt.server.domain.devices.machines import (
+    BOOT_NETWORK,
     DEFAULT_CORES,
     DEFAULT_RAM,
+    Attachment,
     Disk,
     parse_boot_delay,
     parse_cores,
     parse_disks,
+    parse_networks,
     parse_ram,
 )
 
@@ -30,6 +33,7 @@ class MachineConfig:
     cores: int
     boot_delay: int | None
     disks: tuple[Disk, ...] = ()
+    networks: tuple[Attachment, ...] = (Attachment(BOOT_NETWORK),)
 
 
 def machine_config(name: str, mac: str, model: str, conf: Mapping[str, Any]) -> MachineConfig:
@@ -40,4 +44,5 @@ def machine_config(name: str, mac: str, model: str, conf: Mapping[str, Any]) -> 
         parse_cores(conf.get("cpu.cores", DEFAULT_CORES)),
         parse_boot_delay(conf.get("boot.delay", "random")),
         parse_disks(str(conf.get("disks", "none"))),
+        parse_networks(str(conf.get("networks", BOOT_NETWORK))),
     )
