@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from walt.client.archives import kind_of
 from walt.client.commands.node import UNREACHABLE, WAITING, may_disturb, single, wait_booted
-from walt.client.errors import Failure
+from walt.client.errors import Failure, Refused
 from walt.client.session import Session
 from walt.client.terminal import Terminal, confirm
 from walt.client.transfer import receive, send
@@ -75,13 +75,13 @@ def errors_shown() -> Iterator[None]:
 
 
 def _to_booted_image(session: Session, name: str, path: str) -> int:
-    warning = session.call("cs.nodes.booted_image", node=name)[b"warning"].decode()
+    warning = session.call("cs.nodes.check_booted_image", node=name)[b"warning"].decode()
     print(warning, file=sys.stderr)
     if not confirm():
         return 1
     wait_booted(session, name)
-    session.call("cs.nodes.cp_to_booted_image", node=name, path=path)
-    return 0
+    answer = session.call("cs.nodes.cp_to_booted_image", node=name, path=path)
+    return 0 if answer[b"ok"] == b"True" else 1
 
 
 def node_save(node_name: str, image_name: str) -> int:
@@ -98,8 +98,9 @@ def node_save(node_name: str, image_name: str) -> int:
         if not confirm():
             return 1
     try:
-        session.call("cs.nodes.save", node=name, image=image_name)
-    except Failure as failure:
-        raise Failure(f"{failure}\nThe image was not saved. See `walt help show node-save`.") \
-            from None
-    return 0
+        answer = session.call("cs.nodes.save", node=name, image=image_name)
+    except Refused as refused:
+        raise Failure(
+            f"{refused}\nThe image was not saved. See `walt help show node-save`."
+        ) from None
+    return 0 if answer[b"ok"] == b"True" else 1

@@ -130,3 +130,42 @@ class GetPathKinds(WaltCommand):
     side = "cs"
     arguments = [(b"node", Text(256)), (b"path", Text(4096))]
     response = [(b"kinds", Names())]
+
+
+class CheckSave(WaltCommand):
+    """Check the arguments of `cs.nodes.save`; `warning` is what to confirm before, if any."""
+
+    commandName = b"cs.nodes.check_save"
+    side = "cs"
+    arguments = [(b"node", Text(256)), (b"image", Text(256))]
+    response = [(b"warning", Text(1 << 16))]
+
+
+class SaveNode(WaltCommand):
+    """Make an image of what a node boots and of the files changed since it booted.
+
+    `ok` is false when a node that boots the image could not be rebooted.
+    """
+
+    commandName = b"cs.nodes.save"
+    side = "cs"
+    arguments = [(b"node", Text(256)), (b"image", Text(256))]
+    response = [(b"ok", amp.Boolean())]
+
+
+class CheckBootedImage(WaltCommand):
+    """Check that the caller may change the image a node boots; what to confirm before."""
+
+    commandName = b"cs.nodes.check_booted_image"
+    side = "cs"
+    arguments = [(b"node", Text(256))]
+    response = [(b"warning", Text(1 << 16))]
+
+
+class CopyToBootedImage(WaltCommand):
+    """Copy a path of a node to the same path of the image that it boots, and reboot its nodes."""
+
+    commandName = b"cs.nodes.cp_to_booted_image"
+    side = "cs"
+    arguments = [(b"node", Text(256)), (b"path", Text(4096))]
+    response = [(b"ok", amp.Boolean())]

@@ -12,6 +12,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
@@ -36,6 +37,7 @@ class Context:
     images: ImageService
     image_sessions: ImageSessions
     files: NodeFiles
+    changes: NodeChanges
     logs: LogService
     issuers: LogIssuers
     checkpoints: ICheckpoints

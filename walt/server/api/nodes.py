@@ -116,6 +116,32 @@ class NodesApi(amp.CommandLocator):
 
         return Deferred.fromCoroutine(work())
 
+    @commands.CheckSave.responder
+    def check_save(self, node: str, image: str) -> dict[str, Any]:
+        """What to confirm."""
+        return {"warning": self._context.changes.check_save(node, image, self._requester)}
+
+    @commands.SaveNode.responder
+    def save(self, node: str, image: str) -> Deferred[dict[str, Any]]:
+        """Changes of a node to an image."""
+        return _ok(self._context.changes.save(node, image, self._requester))
+
+    @commands.CheckBootedImage.responder
+    def check_booted_image(self, node: str) -> dict[str, Any]:
+        """What to confirm."""
+        return {"warning": self._context.changes.check_booted_image(node, self._requester)}
+
+    @commands.CopyToBootedImage.responder
+    def cp_to_booted_image(self, node: str, path: str) -> Deferred[dict[str, Any]]:
+        """A path of a node to its image."""
+        return _ok(self._context.changes.copy_to_booted_image(node, path, self._requester))
+
+
+def _ok(coroutine: Any) -> Deferred[dict[str, Any]]:
+    """Run a coroutine whose result tells whether reboots succeeded."""
+    running: Deferred[Any] = Deferred.fromCoroutine(coroutine)
+    return running.addCallback(lambda ok: {"ok": ok})
+
 
 def _done(coroutine: Any) -> Deferred[dict[str, Any]]:
     """Run a coroutine whose result is that it ended."""

@@ -52,6 +52,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.image_users import ImageUsers
@@ -238,6 +239,7 @@ def build(
     containers = PodmanContainers(runner, storage, engine, paths.runtime / "sessions")
     image_users = ImageUsers(registry, rebooter, provisioning.update)
     image_sessions = ImageSessions(images, containers, image_users)
+    files = NodeFiles(nodes, shell)
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
@@ -258,7 +260,8 @@ def build(
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
         registration=registration, status=status, power=power,
-        images=images, image_sessions=image_sessions, files=NodeFiles(nodes, shell), logs=logs,
+        images=images, image_sessions=image_sessions, files=files,
+        changes=NodeChanges(nodes, files, shell, image_sessions), logs=logs,
         issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
