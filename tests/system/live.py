@@ -17,6 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 
 from tests.system.platform import missing_programs
+from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.process import ProcessResult, ProcessRunner
 
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
@@ -97,6 +98,33 @@ class LivePlatform:
                 "--cache-dir", str(CACHE),
             ],
             timeout=600, env={"PYTHONPATH": str(ROOT)},
+        )
+
+    async def add_image(self, name: str, files: dict[str, str]) -> None:
+        """Make an image: the small one, and executable `files` by path."""
+        context = self.base / f"context-{name.replace('/', '-')}"
+        for path, text in files.items():
+            file = context / "tree" / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            file.chmod(0o755)
+        (context / "Containerfile").write_text(
+            "FROM docker.io/waltplatform/pc-x86-64-default:latest\nCOPY tree/ /\n"
+        )
+        storage = Storage.private(self.state, self.runtime)
+        await self.runner.run(storage.podman(
+            "build", "--quiet", "--pull=never", "--isolation", "chroot",
+            "--tag", f"docker.io/{name}:latest", str(context),
+        ), timeout=120)
+
+    async def type(self, node: str, text: str) -> None:
+        """Type on the console of a virtual node."""
+        code = (
+            "import sys; from walt.client.session import Session;"
+            "Session().call('cs.nodes.console_input', node=sys.argv[1], data=sys.argv[2].encode())"
+        )
+        await self.runner.run(
+            [sys.executable, "-c", code, node, text], env=self.environment()
         )
 
     def spawn(self) -> None:

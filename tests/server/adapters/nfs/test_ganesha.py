@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.adapters.nfs.ganesha import ExportIds, exported_nodes, render
+from walt.server.adapters.nfs.ganesha import (
+    ASIDE,
+    ExportIds,
+    exported_nodes,
+    exports_of,
+    render,
+    superseded,
+)
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 
 NET = IPv4Network("192.168.1.0/24")
@@ -23,7 +30,8 @@ NODE = NodeExport("52:54:00:00:00:01", "192.168.1.10", "n1", IMAGE.image_id, Pat
 
 class RenderTests(SynchronousTestCase):
     def render(self, *nodes: NodeExport) -> str:
-        return render(ExportPlan(NET, (IMAGE,), nodes), "192.168.1.1", Path("/s/recovery"))
+        plan = ExportPlan(NET, (IMAGE,), nodes)
+        return render(exports_of(plan), "192.168.1.1", Path("/s/recovery"))
 
     def blocks(self, text: str) -> list[dict[str, str]]:
         return [
@@ -62,6 +70,25 @@ class RenderTests(SynchronousTestCase):
         for block in self.blocks(alone):
             self.assertIn(block, self.blocks(both))
 
+    def test_another_image(self) -> None:
+        """A node with another image gets another export; the former goes aside, same number."""
+        other = ImageExport("cd" * 32, Path("/s/images") / ("cd" * 32) / "fs")
+        before = exports_of(ExportPlan(NET, (IMAGE, other), (NODE,)))
+        moved = NodeExport(NODE.mac, NODE.ip, NODE.name, other.image_id, NODE.persist)
+        now = exports_of(ExportPlan(NET, (IMAGE, other), (moved,)))
+        aside = superseded(before, now, {IMAGE.path, other.path})
+        self.assertEqual({one.path for one in aside}, {IMAGE.path})
+        numbers = {block["Export_Id"] for block in self.blocks(self.render(NODE))}
+        blocks = self.blocks(render(now, "192.168.1.1", Path("/s/recovery"), aside))
+        kept = [block for block in blocks if block["Pseudo"].startswith(f'"{ASIDE}')]
+        self.assertEqual(len(kept), 3)
+        self.assertTrue({block["Export_Id"] for block in kept} <= numbers)
+        self.assertEqual(len({block["Export_Id"] for block in blocks}), len(blocks))
+        # It stays while its image is mounted, and comes back with its image.
+        self.assertEqual(superseded(aside, now, {other.path}), [])
+        self.assertEqual(superseded([*now, *aside], before, {IMAGE.path, other.path})[0].path,
+                         other.path)
+
     def test_server_wide_settings(self) -> None:
         """NFSv4 alone, on the server's address, with records and times of our own."""
         text = self.render()
@@ -75,7 +102,7 @@ class RenderTests(SynchronousTestCase):
         """A path that would end its string is refused."""
         odd = ImageExport("ab" * 32, Path('/s/"; }'))
         with self.assertRaises(ValueError):
-            render(ExportPlan(NET, (odd,), (NODE,)), "192.168.1.1", Path("/s"))
+            render(exports_of(ExportPlan(NET, (odd,), (NODE,))), "192.168.1.1", Path("/s"))
 
     @given(st.sets(st.text(min_size=1, max_size=20), max_size=300))
     def test_ids_are_distinct_16_bit_numbers(self, pseudos: set[str]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from walt.server.runtime.process import Launcher
 _log = Logger()
 
 NODES = "/var/lib/walt/nodes"  # as nodes see it, whatever the state directory is
+ASIDE = "/var/lib/walt/superseded"  # no node asks for it
 MAX_EXPORT_ID = 65535  # a 16-bit number (ganesha-export-config(8)); 0 is its root
 
 
@@ -42,35 +45,68 @@ class ExportIds:
 
     Ganesha tells exports apart by number when it reads its configuration again,
     and NFS file handles carry it: after a restart of the server the same export
-    must have the same number, so it derives from the pseudo path.
+    must have the same number, so it derives from what identifies the export.
     """
 
-    def allocate(self, pseudos: list[str]) -> dict[str, int]:
-        """Return a number for each pseudo path; a clash moves to the next free one."""
+    def allocate(self, keys: list[str]) -> dict[str, int]:
+        """Return a number for each key; a clash moves to the next free one."""
         taken: dict[int, str] = {}
-        for pseudo in sorted(pseudos):
-            digest = hashlib.sha256(pseudo.encode()).digest()
+        for key in sorted(keys):
+            digest = hashlib.sha256(key.encode()).digest()
             number = int.from_bytes(digest[:4], "big") % MAX_EXPORT_ID + 1
             while number in taken:
                 number = number % MAX_EXPORT_ID + 1
-            taken[number] = pseudo
-        return {pseudo: number for number, pseudo in taken.items()}
+            taken[number] = key
+        return {key: number for number, key in taken.items()}
 
 
-def _exports(plan: ExportPlan) -> list[tuple[str, Path, str, bool, str]]:
-    """Return (pseudo path, path, client, writable, file system id) of each export."""
+@dataclass(frozen=True)
+class Export:
+    """One export: `pseudo` is the path that the client at address `client` mounts."""
+
+    pseudo: str
+    path: Path
+    client: str
+    writable: bool
+    fsid: str
+
+    @property
+    def key(self) -> str:
+        """What identifies it: ganesha cannot give another tree to an export that exists."""
+        return f"{self.pseudo} {self.path}"
+
+
+def exports_of(plan: ExportPlan) -> list[Export]:
+    """Return the exports of a plan."""
     found = []
     for node in sorted(plan.nodes):
         image = plan.image_path(node.image_id)
         for alias in (node.ip, node.mac, node.name):
             if image is not None:
                 fsid = _filesystem_id(node.image_id or "")
-                found.append((f"{NODES}/{alias}/fs", image, node.ip, False, fsid))
+                found.append(Export(f"{NODES}/{alias}/fs", image, node.ip, False, fsid))
         if node.persist is not None:
             fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
             for alias in (node.name, node.ip, node.mac):
-                found.append((f"{NODES}/{alias}/persist", node.persist, node.ip, True, fsid))
+                found.append(Export(f"{NODES}/{alias}/persist", node.persist, node.ip, True, fsid))
     return found
+
+
+def superseded(
+    before: Iterable[Export], now: Iterable[Export], mounted: Collection[Path]
+) -> list[Export]:
+    """Return the image exports to keep for nodes that still run on them.
+
+    Those are exports of `before` whose path leads elsewhere in `now`, as long as
+    their image is `mounted`: a node that was given another image needs the
+    former one until it has rebooted.
+    """
+    trees = {one.pseudo: one.path for one in now}
+    return [
+        one for one in before
+        if not one.writable and one.path in mounted
+        and trees.get(one.pseudo, one.path) != one.path
+    ]
 
 
 def _filesystem_id(seed: str) -> str:
@@ -80,12 +116,15 @@ def _filesystem_id(seed: str) -> str:
     return f"{major}.{minor}"
 
 
-def render(plan: ExportPlan, address: str, recovery: Path) -> str:
+def render(
+    exports: Sequence[Export], address: str, recovery: Path, aside: Sequence[Export] = ()
+) -> str:
     """Return the text of ganesha's configuration.
 
     `address` is the server's in walt-net, `recovery` the directory of its client
     records: in the state directory, since servers must not share one, and short
-    times, since nobody should wait 90 s after a crash.
+    times, since nobody should wait 90 s after a crash. Exports `aside` exist
+    under another path: handles of their clients stay valid.
     """
     parts = [
         "NFS_CORE_PARAM {",
@@ -116,19 +155,21 @@ def render(plan: ExportPlan, address: str, recovery: Path) -> str:
         "  Default_Log_Level = EVENT;",
         "}",
     ]
-    exports = _exports(plan)
-    ids = ExportIds().allocate([pseudo for pseudo, *_ in exports])
-    for pseudo, path, client, writable, fsid in exports:
+    ids = ExportIds().allocate([one.key for one in (*exports, *aside)])
+    kept = set(aside)
+    for one in (*aside, *exports):
+        number = ids[one.key]
+        pseudo = f"{ASIDE}/{number}" if one in kept else one.pseudo
         parts += [
             "EXPORT {",
-            f"  Export_Id = {ids[pseudo]};",
-            f"  Path = {_quoted(path)};",
+            f"  Export_Id = {number};",
+            f"  Path = {_quoted(one.path)};",
             f"  Pseudo = {_quoted(pseudo)};",
-            f"  Filesystem_Id = {fsid};",
+            f"  Filesystem_Id = {one.fsid};",
             "  FSAL { Name = VFS; }",
             "  CLIENT {",
-            f"    Clients = {client};",
-            f"    Access_Type = {'RW' if writable else 'RO'};",
+            f"    Clients = {one.client};",
+            f"    Access_Type = {'RW' if one.writable else 'RO'};",
             "  }",
             "}",
         ]
@@ -169,6 +210,8 @@ class GaneshaExporter(Service):
         self._pid_file = runtime / "ganesha.pid"
         self._own_pid_file = runtime / "ganesha.own.pid"
         self._plan: ExportPlan | None = None
+        self._exports: list[Export] = []
+        self._aside: list[Export] = []
         self._ready: list[Deferred[None]] = []
         self._serving: int | None = None  # pid of the daemon that finished starting
         self._reload_later = False
@@ -203,6 +246,7 @@ class GaneshaExporter(Service):
     async def withdraw(self) -> None:
         """Export nothing any more."""
         self._plan = None
+        self._exports, self._aside = [], []
         await self._end()
 
     async def apply(self, plan: ExportPlan) -> None:
@@ -213,21 +257,38 @@ class GaneshaExporter(Service):
             directory.mkdir(parents=True, exist_ok=True)
             if number % DIRECTORIES_AT_ONCE == 0:
                 await deferLater(self._reactor, 0, lambda: None)
-        changed = write_if_changed(
-            self._config, render(plan, self._address, self._recovery), 0o600
-        )
         self._plan = plan
+        wanted = exports_of(plan)
+        aside = superseded(
+            (*self._exports, *self._aside), wanted, {image.path for image in plan.images}
+        )
+        moved = {one.pseudo for one in wanted}
+        trees = {one.key for one in wanted}
+        present = [one for one in self._exports if one.pseudo not in moved or one.key in trees]
+        self._exports, self._aside = wanted, aside
         if not self.child.running:
-            if _exports(plan):
+            self._write(wanted, aside)
+            if wanted:
                 self.child.startService()
                 await self._until_ready()
-        elif changed:
-            if self._serving is not None and self._serving == self.child.pid:
-                self.child.signal("HUP")
-            else:
-                # A signal during its start would be lost.
-                self._reload_later = True
-            await self._until_ready()
+            return
+        # One path, one export: what had the path goes aside before another takes it.
+        await self._reload(present, aside)
+        await self._reload(wanted, aside)
+
+    def _write(self, exports: Sequence[Export], aside: Sequence[Export]) -> bool:
+        text = render(exports, self._address, self._recovery, aside)
+        return write_if_changed(self._config, text, 0o600)
+
+    async def _reload(self, exports: Sequence[Export], aside: Sequence[Export]) -> None:
+        if not self._write(exports, aside):
+            return
+        if self._serving is not None and self._serving == self.child.pid:
+            self.child.signal("HUP")
+        else:
+            # A signal during its start would be lost.
+            self._reload_later = True
+        await self._until_ready()
 
     def _until_ready(self) -> Deferred[None]:
         ready: Deferred[None] = Deferred()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from walt.server.domain.devices.machines import DEFAULT_CORES
 from walt.server.domain.virtual.settings import MachineConfig
 
+EMULATED_CORES = 1  # unless more are asked for: each costs, and none is faster than one
 PROGRAM = "qemu-system-x86_64"
 IPXE = Path("/usr/lib/ipxe/ipxe.lkrn")
 
@@ -49,7 +51,7 @@ def command(
     return [
         PROGRAM, "-name", config.name, "-nodefaults", "-machine", f"pc,graphics=off,accel={accel}",
         "-cpu", "host" if accel == "kvm" else "max", "-m", str(config.ram_mib),
-        "-smp", str(config.cores if accel == "kvm" else 1),
+        "-smp", str(config.cores or (DEFAULT_CORES if accel == "kvm" else EMULATED_CORES)),
         "-smbios", "type=1,manufacturer=QEMU",
         "-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio",
         "-no-reboot", "-kernel", str(IPXE), "-initrd", str(script_file),

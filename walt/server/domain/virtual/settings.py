@@ -8,7 +8,6 @@ from typing import Any
 
 from walt.server.domain.devices.machines import (
     BOOT_NETWORK,
-    DEFAULT_CORES,
     DEFAULT_RAM,
     Attachment,
     Disk,
@@ -24,13 +23,17 @@ RANDOM_DELAY = (1, 10)  # seconds
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """What a machine is started with: memory in MiB, boot delay in seconds (None: random)."""
+    """What a machine is started with.
+
+    `ram_mib` is memory in MiB; `cores` None leaves the number to the hypervisor;
+    `boot_delay` is in seconds, None: random.
+    """
 
     name: str
     mac: str
     model: str
     ram_mib: int
-    cores: int
+    cores: int | None
     boot_delay: int | None
     disks: tuple[Disk, ...] = ()
     networks: tuple[Attachment, ...] = (Attachment(BOOT_NETWORK),)
@@ -41,7 +44,7 @@ def machine_config(name: str, mac: str, model: str, conf: Mapping[str, Any]) -> 
     return MachineConfig(
         name, mac, model,
         parse_ram(str(conf.get("ram", DEFAULT_RAM))),
-        parse_cores(conf.get("cpu.cores", DEFAULT_CORES)),
+        parse_cores(conf["cpu.cores"]) if "cpu.cores" in conf else None,
         parse_boot_delay(conf.get("boot.delay", "random")),
         parse_disks(str(conf.get("disks", "none"))),
         parse_networks(str(conf.get("networks", BOOT_NETWORK))),

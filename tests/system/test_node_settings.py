@@ -1,0 +1,235 @@
+"""What settings and images do to booted nodes: three QEMU nodes on one platform."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+
+OUTSIDE = "10.99.0"  # a network beyond walt-net
+HOOKED = {
+    "/etc/walt/image.spec": "templates: [/etc/told, /etc/missing]\n",
+    "/etc/told": "%(server_ip)s %(walt_image_size_kib)s 100%%\n",
+    "/etc/hostname": "builder\n",
+    "/etc/resolv.conf": "nameserver 10.0.0.1\n",
+    "/bin/on-bootup": "#!/bin/sh\n: > /run/nologin\necho ran >> /run/hook\n",
+    "/bin/blink": '#!/bin/sh\necho "$1" >> /run/blink\n',
+    "/root/.ssh/authorized_keys": "ssh-rsa AAAA somebody\n",
+}
+BROKEN = {
+    "/bin/walt-preinit": "#!/bin/sh\nexit 7\n",
+    "/etc/walt/image.spec": "templates: [\n",
+}
+
+
+class NodeSettingsTests(TestCase):
+    skip = why_not()
+    timeout = 400
+
+    async def test_booted_nodes(self) -> None:
+        """Settings are seen inside; hooks run; NAT passes; what fails is noticed and told."""
+        from twisted.internet import reactor
+
+        platform = self.platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        platform.write_config("boot:\n  reconnect-grace: 0\n")
+        await platform.import_image()
+        await platform.add_image("alice/hooked", HOOKED)
+        await platform.add_image("alice/broken", BROKEN)
+        await platform.start()
+        await self.make_nodes()
+        frozen = await self.freeze("v3")
+        await platform.ok("node", "wait", "--timeout", "150", "v1,v2")
+        await self.check_settings()
+        await self.check_hooks()
+        await self.check_preparation()
+        await self.check_traffic()
+        await self.check_rescue_shell()
+        await self.check_watchdog_and_timeout(frozen)
+
+    async def make_nodes(self) -> None:
+        """v1: hooks, memory, cores, no /persist. v2: NAT. v3: will not boot."""
+        platform = self.platform
+        for name in ("v3", "v1", "v2"):
+            await platform.ok("node", "create", name)
+            await platform.ok("node", "config", name, "boot.delay=0")
+        await platform.ok("node", "config", "v3", "boot.timeout=60", "boot.retries=1")
+        await platform.ok(
+            "node", "config", "v1", "ram=300M", "cpu.cores=2", "mount.persist=false"
+        )
+        told = await platform.ok("node", "config", "v2", "netsetup=NAT")
+        self.assertIn("Reboot the node(s)", told)
+        await platform.ok("node", "reboot", "--hard", "v2")
+        await platform.ok("node", "boot", "v1", "hooked")
+
+    async def freeze(self, name: str) -> int:
+        """Stop the processor of a machine that is booting; return its process."""
+
+        async def machine() -> int:
+            found = await self.platform.runner.run(
+                ["pgrep", "-f", f"^qemu-system.* -name {name} .*{self.platform.runtime}"],
+                check=False,
+            )
+            return int(found.stdout or 0)
+
+        pid = int(await self.platform.until(machine, f"the machine of {name} runs", 30))
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+    async def run_on(self, node: str, command: str) -> str:
+        """Run a command on a node and return its output."""
+        return await self.platform.ok("node", "run", node, "--", command)
+
+    async def check_settings(self) -> None:
+        """Memory, cores and /persist are those of the settings."""
+        total, cores, persist = (await self.run_on(
+            "v1", "awk '/MemTotal/ {print $2}' /proc/meminfo; nproc; mount | grep -c ' /persist '"
+            " || true",
+        )).split()
+        self.assertTrue(200_000 < int(total) < 300 * 1024, total)
+        self.assertEqual((cores, persist), ("2", "0"))
+        self.assertEqual(await self.run_on("v2", "mount | grep -c ' /persist '"), "1\n")
+        console = await self.log("virtualconsole", "v1")
+        self.assertIn("no /persist directory for this node", console)
+
+    async def check_hooks(self) -> None:
+        """on-bootup ran once, before the notification; blink was told 1, then 0."""
+        self.assertEqual(
+            await self.run_on("v1", "cat /run/hook; ls /run/nologin 2>/dev/null; true"), "ran\n"
+        )
+        told = await self.platform.ok("node", "blink", "v1", "1")
+        self.assertIn("blinks for 1 seconds", told)
+        self.assertEqual(await self.run_on("v1", "cat /run/blink"), "1\n0\n")
+        refused = await self.platform.walt("node", "blink", "v2", "1")
+        self.assertEqual(refused.status, 1)
+        self.assertIn(b"/bin/blink unavailable", refused.stderr)
+
+    async def check_preparation(self) -> None:
+        """Files of the image were adapted to the platform."""
+        seen = await self.run_on(
+            "v1", "cat /etc/told; ls /etc/hostname 2>/dev/null; hostname; cat /etc/resolv.conf"
+            " /etc/resolv.conf.saved; wc -l < /root/.ssh/authorized_keys; grep -c localhost"
+            " /etc/hosts; ls -l /etc/dropbear/dropbear_ecdsa_host_key | cut -c1-10",
+        )
+        words = seen.split()
+        self.assertEqual(words[0], "192.168.181.1")
+        self.assertGreater(int(words[1]), 1000)
+        self.assertEqual(
+            " ".join(words[2:]),
+            "100% v1 domain walt search walt. nameserver 192.168.181.1 nameserver 10.0.0.1 2 2"
+            " -rw-------",
+        )
+        self.assertIn("template /etc/missing", await self.server_log())
+
+    async def check_traffic(self) -> None:
+        """Through NAT a node reaches a host outside, which sees the server; LAN does not."""
+        platform = self.platform
+        outside = f"{platform.namespace}o"
+        ip = ["ip", "-n", platform.namespace]
+        for words in (
+            ["ip", "netns", "add", outside],
+            [*ip, "link", "add", "out0", "type", "veth", "peer", "name", "out1", "netns", outside],
+            [*ip, "address", "add", f"{OUTSIDE}.1/24", "dev", "out0"],
+            [*ip, "link", "set", "out0", "up"],
+            ["ip", "-n", outside, "address", "add", f"{OUTSIDE}.2/24", "dev", "out1"],
+            ["ip", "-n", outside, "link", "set", "out1", "up"],
+        ):
+            await platform.runner.run(words)
+        self.addCleanup(platform.runner.run, ["ip", "netns", "del", outside], check=False)
+        argv = [
+            "nsenter", f"--net=/run/netns/{outside}", "--", "socat",
+            "TCP-LISTEN:8000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR",
+        ]
+        serving = platform.runner.run(argv, check=False, timeout=300)
+        from twisted.internet.defer import Deferred
+
+        self.server = Deferred.fromCoroutine(serving)
+        self.addCleanup(self.server.cancel)
+        self.server.addErrback(lambda _: None)
+        ask = f"busybox nc -w 5 {OUTSIDE}.2 8000 </dev/null"
+        await platform.until(lambda: self.answers("v2", ask), "traffic through NAT", 20)
+        self.assertEqual(await self.run_on("v2", ask), f"{OUTSIDE}.1\n")
+        away = await platform.walt("node", "run", "v1", "--", ask)
+        self.assertNotEqual(away.status, 0)
+        forced = await platform.walt(
+            "node", "run", "v1", "--", f"route add default gw 192.168.181.1; {ask}"
+        )
+        self.assertEqual((forced.status != 0, forced.stdout), (True, b""))
+        # LAN closes the way at once, for new connections.
+        await platform.ok("node", "config", "v2", "netsetup=LAN")
+
+        async def closed() -> bool:
+            return not await self.answers("v2", ask)
+
+        await platform.until(closed, "LAN closes the way", 20)
+
+    async def answers(self, node: str, ask: str) -> bool:
+        """Tell whether the host outside answered."""
+        ran = await self.platform.walt("node", "run", node, "--", ask)
+        return ran.stdout.startswith(OUTSIDE.encode())
+
+    async def check_rescue_shell(self) -> None:
+        """A boot that fails offers a shell on the console; leaving it reboots the node."""
+        platform = self.platform
+        await platform.ok("node", "boot", "v1", "broken")
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        # It could still read its former image, to reboot by itself.
+        self.assertIn("node v1 is down (cause: image change, method: soft-reboot)", events)
+        await self.on_console("v1", "Press <ENTER> within 5 seconds")
+        await platform.type("v1", "\n")
+        await platform.sleep(1)
+        await platform.type("v1", "echo rescue-$((6*7))\n")
+        await self.on_console("v1", "rescue-42")
+        self.assertIn("image spec: ", await self.server_log())
+        await platform.type("v1", "exit\n")
+
+        async def rebooted() -> bool:
+            return "virtual node v1: its machine ended" in (await self.server_log()).split(
+                "image spec: "
+            )[-1]
+
+        await platform.until(rebooted, "leaving the shell reboots", 30)
+        # Nothing answers on 12346 there: the machine is ended instead.
+        told = await platform.ok("node", "boot", "v1", "hooked")
+        self.assertIn("v1: rebooted ok.", told)
+
+    async def check_watchdog_and_timeout(self, frozen: int) -> None:
+        """A node that loses its root reboots; one that does not boot is rebooted hard."""
+        platform = self.platform
+        before = (await self.server_log()).count("virtual node v2: its machine ended")
+        nfs = int((await platform.services())["ganesha"]["pid"])
+        os.kill(nfs, signal.SIGSTOP)
+        try:
+            async def rebooted() -> bool:
+                log = await self.server_log()
+                return log.count("virtual node v2: its machine ended") > before
+
+            await platform.until(rebooted, "the watchdog reboots v2", 150)
+        finally:
+            os.kill(nfs, signal.SIGCONT)
+        await platform.ok("node", "wait", "--timeout", "150", "v1,v2,v3")
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        self.assertIn("v3: boot timeout reached, trying hard-reboot (last try).", events)
+        self.assertNotIn("v1: boot timeout reached", events)
+        self.assertFalse(os.path.exists(f"/proc/{frozen}"))
+
+    async def server_log(self) -> str:
+        """Return the output of the server."""
+        return self.platform.log.read_text(errors="replace")
+
+    async def log(self, stream: str, node: str) -> str:
+        """Return the lines of a stream of a node."""
+        return await self.platform.ok(
+            "log", "show", "--history", "full", "--issuers", node, "--streams", stream
+        )
+
+    async def on_console(self, node: str, text: str) -> None:
+        """Wait until a text was on the console of a node."""
+
+        async def shown() -> bool:
+            return text in await self.log("virtualconsole", node)
+
+        await self.platform.until(shown, f"{text!r} on the console of {node}", 60)
