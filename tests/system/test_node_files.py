@@ -195,18 +195,18 @@ class NodeFilesTests(TestCase):
 
     async def _booted_image(self) -> None:
         """A file goes into the image; its nodes, and only these, reboot with it."""
-        await self.run_on("vnode2", "mkdir -p /opt/exp; echo in-the-image > /opt/exp/conf")
+        await self.run_on("vnode2", "mkdir -p /etc/exp; echo in-the-image > /etc/exp/conf")
         refused = await self.platform.walt(
-            "node", "cp", "vnode2:/opt/exp", "booted-image", user="bob", stdin=b"y\n"
+            "node", "cp", "vnode2:/etc/exp", "booted-image", user="bob", stdin=b"y\n"
         )
         self.assertEqual(refused.status, 1)
         self.assertIn(b"is not yours", refused.stderr)
         done = await self.platform.ok(
-            "node", "cp", "vnode2:/opt/exp", "booted-image", stdin=b"y\n"
+            "node", "cp", "vnode2:/etc/exp", "booted-image", stdin=b"y\n"
         )
         self.assertIn("Node vnode2 will reboot", done)
         await self.wait("vnode2")
-        self.assertEqual(await self.run_on("vnode2", "cat /opt/exp/conf"), "in-the-image\n")
+        self.assertEqual(await self.run_on("vnode2", "cat /etc/exp/conf"), "in-the-image\n")
         self.assertEqual(await self.run_on("vnode1", "ls /root/new"), "/root/new\n")
 
     async def _node_hangs(self) -> None:
