@@ -1,0 +1,74 @@
+"""Run every test with trial, in two lanes: run_lanes.py TRIAL
+
+The fast tests are one run, each module of contracts and system tests is
+another; a lane takes the next run when it is done with one. The output of a
+run is printed whole, at its end; the last line counts everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+
+LANES = 2
+SLOW = ("contracts", "system")
+# The longest modules come first, so that no lane ends with one of them.
+LONGEST = (
+    "test_life", "test_node_files", "test_foreign_node", "test_node_settings", "test_images",
+    "test_faults", "test_startup",
+)
+COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
+
+
+def runs() -> list[list[str]]:
+    """Return the names given to each trial, in order."""
+    tests = Path("tests")
+    fast = sorted({
+        "tests." + path.relative_to(tests).parts[0].removesuffix(".py")
+        for path in tests.rglob("test_*.py") if path.relative_to(tests).parts[0] not in SLOW
+    })
+    slow = [path for name in SLOW for path in sorted((tests / name).glob("test_*.py"))]
+    slow.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
+    return [fast, *([".".join(path.with_suffix("").parts)] for path in slow)]
+
+
+async def lane(number: int, trial: str, waiting: list[list[str]], counts: dict[str, int]) -> bool:
+    """Run what is waiting, one after the other; return whether all succeeded."""
+    ok = True
+    while waiting:
+        names = waiting.pop(0)
+        start = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            trial, f"--temp-directory=/tmp/_trial-walt-{number}", *names,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        text = output.decode(errors="replace")
+        print(f"{text.rstrip()}\n({', '.join(names)}: {time.monotonic() - start:.0f} s)\n")
+        sys.stdout.flush()
+        found = COUNTS.findall("\n".join(text.splitlines()[-5:]))
+        for name, count in found:
+            counts[name] = counts.get(name, 0) + int(count)
+        if process.returncode != 0:
+            ok = False
+            if not any(name in ("failures", "errors") for name, _ in found):
+                counts["errors"] = counts.get("errors", 0) + 1
+    return ok
+
+
+async def main(trial: str) -> int:
+    """Run all lanes and print the sum."""
+    waiting, counts = runs(), dict[str, int]()
+    results = await asyncio.gather(
+        *(lane(number, trial, waiting, counts) for number in range(LANES))
+    )
+    failed = counts.get("failures", 0) + counts.get("errors", 0)
+    print(f"{counts.get('successes', 0)} passed, {failed} failed, {counts.get('skips', 0)} skipped")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1])))
