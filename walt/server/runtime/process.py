@@ -7,6 +7,7 @@ need the host's network are started through ``nsenter --net``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +22,11 @@ from walt.common.errors import CommandFailed, Unavailable
 Network = Literal["walt", "host"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# From /etc/walt/server.env (spec server §8.3).
+PROXIES = tuple(
+    form(name) for name in ("http_proxy", "https_proxy", "no_proxy")
+    for form in (str.lower, str.upper)
+)
 MAX_OUTPUT = 64 * 1024 * 1024
 
 
@@ -68,8 +74,9 @@ class Launcher:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of children: a fixed PATH and locale, plus `extra`."""
-    return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(extra or {})}
+    """Return the environment of children: a fixed PATH and locale, proxies, plus `extra`."""
+    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
+    return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **proxies, **(extra or {})}
 
 
 def exit_status(reason: Failure) -> int:
