@@ -31,6 +31,7 @@ class FakeStore:
         self.names = {image.fullname: image for image in images}
         self.by_id = {image.image_id: image for image in images}
         self.kept: set[str] = set()
+        self.temporaries: dict[str, StoredImage] = {}
 
     async def scan(self) -> list[StoredImage]:
         return list(self.names.values())
@@ -53,6 +54,31 @@ class FakeStore:
         image = self.names.pop(fullname)
         if image.image_id not in {one.image_id for one in self.names.values()} | self.kept:
             del self.by_id[image.image_id]
+
+    def temporary(self) -> str:
+        self.made = getattr(self, "made", 0) + 1
+        return f"temporary:{self.made}"
+
+    async def examine(self, reference: str, fullname: str) -> StoredImage:
+        if reference not in self.temporaries:
+            raise NotFound(f"no image {reference}")
+        image = self.temporaries[reference]
+        if not image.labels.get(MODELS_LABEL):
+            raise Invalid(f"image {fullname} has no label")
+        return replace(image, fullname=fullname)
+
+    async def promote(self, reference: str, fullname: str) -> None:
+        image = self.temporaries.pop(reference)
+        if fullname in self.names:
+            await self.untag(fullname)
+        self.by_id[image.image_id] = image
+        self.names[fullname] = replace(image, fullname=fullname)
+
+    async def discard(self, reference: str) -> None:
+        self.temporaries.pop(reference, None)
+
+    async def sweep(self) -> None:
+        self.temporaries.clear()
 
     async def keep(self, image_id: str) -> None:
         if image_id not in self.by_id:

@@ -33,6 +33,11 @@ def device_shell(device: str, user: str) -> int:
     return _session("REQ_DEVICE_SHELL", {"device": device, "user": user}, True)
 
 
+def image_shell(session: str) -> int:
+    """Use the shell of an image session; return its exit status."""
+    return _session("REQ_DOCKER_PROMPT", {"session": session}, True)
+
+
 def _session(request: str, parameters: dict[str, Any], with_terminal: bool) -> int:
     if not (with_terminal and terminal.both_terminals()):
         return relay(Stream(request, parameters))
@@ -94,6 +99,15 @@ def _output(stream: Stream) -> int | None:
         elif kind == frames.RESULT:
             return result_status(payload)
     return None
+
+
+def output_only(stream: Stream) -> int:
+    """Print what the remote side prints until it ends; return the exit status."""
+    while True:
+        stream.flush()
+        status = _output(stream)
+        if status is not None:
+            return status
 
 
 class _Run:

@@ -140,7 +140,7 @@ class Session:
 
 def _called_back(box: ampbox.Box, busy: Busy | None) -> None:
     command = box[b"_command"]
-    if busy is not None and command != b"set_busy_label":
+    if busy is not None and command not in (b"set_busy_label", b"progress.show"):
         busy.erase()
     if command == b"stdout.write":
         sys.stdout.write(box[b"text"].decode(errors="replace"))
@@ -149,8 +149,19 @@ def _called_back(box: ampbox.Box, busy: Busy | None) -> None:
         sys.stdout.flush()
         sys.stderr.write(box[b"text"].decode(errors="replace"))
         sys.stderr.flush()
+    elif command == b"progress.show":
+        _progress(box[b"text"].decode(errors="replace"), busy)
     elif command == b"set_busy_label" and busy is not None:
         busy.label(box[b"label"].decode(errors="replace"))
+
+
+def _progress(text: str, busy: Busy | None) -> None:
+    if busy is not None:
+        busy.label(text)
+    else:
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def _error(box: ampbox.Box) -> Refused:

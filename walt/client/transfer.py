@@ -57,6 +57,22 @@ def send(request: str, parameters: Mapping[str, Any], source: str, kind: str, pl
     return writer.status or 0
 
 
+def send_directory(stream: Stream, directory: str) -> int | None:
+    """Send the content of a local directory and the end of input.
+
+    Return the exit status when the remote side ended meanwhile, else None.
+    """
+    writer = _Writer(stream)
+    try:
+        archives.pack(directory, None, writer, _warn)
+        stream.send(frames.END)
+    except _Ended:
+        pass
+    finally:
+        writer.progress.end(writer.status is None)
+    return writer.status
+
+
 def _warn(text: str) -> None:
     print(text, file=sys.stderr)
 

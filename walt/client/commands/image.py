@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from walt.client.errors import Failure
-from walt.client.grammar import Command, Switch
+from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
+from walt.client.terminal import Terminal, confirm, print_block
 from walt.common.tables import render_table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -51,6 +53,67 @@ def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
         print("This platform has no image yet.")
 
 
+def shell(image_name: str) -> int:
+    """Open a shell in an image, then ask for the name to save it under."""
+    from walt.client import images
+
+    return images.shell(image_name)
+
+
+def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
+    """Build an image of a Dockerfile."""
+    from walt.client import images
+
+    if not from_url and not from_dir:
+        print("Tell where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.")
+        return 0
+    if sub_dir and not from_url:
+        print("--sub-dir goes with --from-url only.")
+        return 0
+    return images.build(image_name, from_url, from_dir, sub_dir.strip("/"))
+
+
+def cp(src: str, dst: str) -> int:
+    """Copy files to or from an image."""
+    from walt.client import images
+
+    return images.cp(src, dst)
+
+
+def duplicate(image_name: str, new_image_name: str) -> None:
+    """Give an image a second name."""
+    Session(Terminal()).call("cs.images.duplicate", image=image_name, new_name=new_image_name)
+
+
+def rename(image_name: str, new_image_name: str) -> None:
+    """Give an image another name."""
+    Session(Terminal()).call("cs.images.rename", image=image_name, new_name=new_image_name)
+
+
+def remove(image_name: str) -> None:
+    """Remove an image that no node uses."""
+    Session(Terminal()).call("cs.images.remove", image=image_name)
+
+
+def squash(image_name: str) -> int:
+    """Merge all layers of an image."""
+    session = Session(Terminal("Squashing"))
+    warning = session.call("cs.images.warning", image=image_name)[b"warning"].decode()
+    if "reboot" in warning and not confirm_change(warning):
+        return 1
+    ok = session.call("cs.images.squash", image=image_name)[b"ok"]
+    return 0 if ok == b"True" else 1
+
+
+def confirm_change(warning: str) -> bool:
+    """Show a warning of the server and ask whether to go on."""
+    print(warning, file=sys.stderr)
+    return confirm()
+
+
+IMAGE = Arg("image_name")
+NEW = Arg("new_image_name")
+
 COMMANDS = {
     "show": Command(
         show, "print your images",
@@ -61,4 +124,18 @@ COMMANDS = {
             Switch("--json", "print JSON for programs"),
         ],
     ),
+    "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
+    "build": Command(
+        build, "build an image of a Dockerfile", args=[IMAGE],
+        switches=[
+            Switch("--from-url", "clone this git repository", metavar="GIT_URL", default=""),
+            Switch("--from-dir", "send this directory", metavar="DIRECTORY", default=""),
+            Switch("--sub-dir", "where it is in the repository", metavar="PATH", default=""),
+        ],
+    ),
+    "cp": Command(cp, "copy files to or from an image", args=[Arg("src"), Arg("dst")]),
+    "duplicate": Command(duplicate, "give an image a second name", args=[IMAGE, NEW]),
+    "remove": Command(remove, "remove an image", args=[IMAGE]),
+    "rename": Command(rename, "rename an image", args=[IMAGE, NEW]),
+    "squash": Command(squash, "merge all layers of an image into one", args=[IMAGE]),
 }

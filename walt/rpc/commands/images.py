@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import Json, Text
+from walt.rpc.arguments import Json, Names, Text
 from walt.rpc.base import WaltCommand
 
 
@@ -23,3 +23,95 @@ class HasImage(WaltCommand):
     commandName = b"cs.images.has"
     side = "cs"
     arguments = [(b"image", Text(256)), (b"default_allowed", amp.Boolean())]
+
+
+class ImageWarning(WaltCommand):
+    """What replacing an image would do, in a sentence; empty when the name is free."""
+
+    commandName = b"cs.images.warning"
+    side = "cs"
+    arguments = [(b"image", Text(256))]
+    response = [(b"warning", Text(1 << 20))]
+
+
+class DuplicateImage(WaltCommand):
+    """Give an image a second name."""
+
+    commandName = b"cs.images.duplicate"
+    side = "cs"
+    arguments = [(b"image", Text(256)), (b"new_name", Text(256))]
+
+
+class RenameImage(WaltCommand):
+    """Change the name of an image that no node uses."""
+
+    commandName = b"cs.images.rename"
+    side = "cs"
+    arguments = [(b"image", Text(256)), (b"new_name", Text(256))]
+
+
+class RemoveImage(WaltCommand):
+    """Remove an image that no node uses."""
+
+    commandName = b"cs.images.remove"
+    side = "cs"
+    arguments = [(b"image", Text(256))]
+
+
+class SquashImage(WaltCommand):
+    """Merge the layers of an image; `ok` is false when nodes could not be rebooted."""
+
+    commandName = b"cs.images.squash"
+    side = "cs"
+    arguments = [(b"image", Text(256))]
+    response = [(b"ok", amp.Boolean())]
+
+
+class OpenImageSession(WaltCommand):
+    """Open a container of an image, for a `shell` or a `transfer`.
+
+    It lives until this connection ends, or cs.images.close.
+    """
+
+    commandName = b"cs.images.open"
+    side = "cs"
+    arguments = [(b"image", Text(256)), (b"task", Text(20))]
+    response = [(b"session", Text(64))]
+
+
+class GetImagePathKinds(WaltCommand):
+    """What a path of an image is, and its directory: two of `f`, `d`, `o`, `-` (nothing)."""
+
+    commandName = b"cs.images.path_kinds"
+    side = "cs"
+    arguments = [(b"session", Text(64)), (b"path", Text(4096))]
+    response = [(b"kinds", Names())]
+
+
+class SaveImageSession(WaltCommand):
+    """Make the changes of a session an image; `ok` is false when nodes could not be rebooted.
+
+    It may replace an image: cs.images.warning tells before.
+    """
+
+    commandName = b"cs.images.save"
+    side = "cs"
+    arguments = [(b"session", Text(64)), (b"image", Text(256))]
+    response = [(b"ok", amp.Boolean())]
+
+
+class CloseImageSession(WaltCommand):
+    """End a session; what was not saved is lost."""
+
+    commandName = b"cs.images.close"
+    side = "cs"
+    arguments = [(b"session", Text(64))]
+
+
+class ChangeImagesOwner(WaltCommand):
+    """Move all images of another user to the caller's working set; return their names."""
+
+    commandName = b"cs.images.change_owner"
+    side = "cs"
+    arguments = [(b"user", Text(63))]
+    response = [(b"names", Names())]

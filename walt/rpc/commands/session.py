@@ -69,6 +69,15 @@ class SetBusyLabel(WaltCommand):
     requiresAnswer = False
 
 
+class ShowProgress(WaltCommand):
+    """How a long task goes: the last text on a terminal, plain lines elsewhere."""
+
+    commandName = b"progress.show"
+    side = "client"
+    arguments = [(b"text", Text(1000))]
+    requiresAnswer = False
+
+
 class ShowWorkflows(WaltCommand):
     """Running workflows: name, step, ages in seconds, remaining steps."""
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.builds import ImageBuilds
+from walt.server.domain.images.changes import ImageChanges
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.ports import ICheckpoints
@@ -36,6 +38,8 @@ class Context:
     power: INodePower
     images: ImageService
     image_sessions: ImageSessions
+    image_changes: ImageChanges
+    image_builds: ImageBuilds
     files: NodeFiles
     changes: NodeChanges
     logs: LogService

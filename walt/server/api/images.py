@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
+from walt.common.errors import Invalid
 from walt.rpc.commands import images as commands
 from walt.server.api.context import Context
+from walt.server.domain.images.sessions import ImageSession
 from walt.server.domain.requester import IRequester
+from walt.server.domain.transfers import checked_remote_path, parse_probe, probe_script
 
 
 class ImagesApi(amp.CommandLocator):
@@ -34,3 +38,85 @@ class ImagesApi(amp.CommandLocator):
             self._context.images.check(image, self._requester, default_allowed=default_allowed)
         )
         return running.addCallback(lambda _: {})
+
+    @commands.ImageWarning.responder
+    def warning(self, image: str) -> dict[str, Any]:
+        """A sentence."""
+        return {"warning": self._context.image_changes.warning(self._requester.username, image)}
+
+    @commands.DuplicateImage.responder
+    def duplicate(self, image: str, new_name: str) -> Deferred[dict[str, Any]]:
+        """A second name."""
+        return _done(self._context.images.duplicate(self._requester.username, image, new_name))
+
+    @commands.RenameImage.responder
+    def rename(self, image: str, new_name: str) -> Deferred[dict[str, Any]]:
+        """Another name."""
+        return _done(self._context.images.rename(self._requester.username, image, new_name))
+
+    @commands.RemoveImage.responder
+    def remove(self, image: str) -> Deferred[dict[str, Any]]:
+        """No name any more."""
+        return _done(self._context.images.remove(self._requester.username, image))
+
+    @commands.SquashImage.responder
+    def squash(self, image: str) -> Deferred[dict[str, Any]]:
+        """One layer."""
+        return _ok(
+            self._context.image_changes.squash(self._requester.username, image, self._requester)
+        )
+
+    @commands.ChangeImagesOwner.responder
+    def change_owner(self, user: str) -> Deferred[dict[str, Any]]:
+        """Images of somebody who left."""
+        running = Deferred.fromCoroutine(
+            self._context.images.change_owner(self._requester.username, user)
+        )
+        return running.addCallback(lambda names: {"names": names})
+
+    @commands.OpenImageSession.responder
+    def open(self, image: str, task: str) -> Deferred[dict[str, Any]]:
+        """A container, until this connection ends."""
+
+        async def work() -> dict[str, Any]:
+            if task not in ("shell", "transfer"):
+                raise Invalid("a session is for a shell or for a transfer")
+            found = await self._context.images.find(self._requester.username, image)
+            session = await self._context.image_sessions.open(found.fullname, task)
+            self._requester.at_end(session.close)
+            if task == "shell":
+                await session.prepare_shell(self._requester)
+            return {"session": session.name}
+
+        return Deferred.fromCoroutine(work())
+
+    def _session(self, name: str) -> ImageSession:
+        return self._context.image_sessions.named(name)
+
+    @commands.GetImagePathKinds.responder
+    def path_kinds(self, session: str, path: str) -> Deferred[dict[str, Any]]:
+        """Of a path and of its directory."""
+        script = probe_script(checked_remote_path(path))
+        running = Deferred.fromCoroutine(self._session(session).run(script))
+        return running.addCallback(lambda answer: {"kinds": list(parse_probe(answer))})
+
+    @commands.SaveImageSession.responder
+    def save(self, session: str, image: str) -> Deferred[dict[str, Any]]:
+        """Under a name of the caller."""
+        fullname = self._context.images.fullname(self._requester.username, image)
+        return _ok(self._session(session).save(fullname, self._requester))
+
+    @commands.CloseImageSession.responder
+    def close(self, session: str) -> Deferred[dict[str, Any]]:
+        """Its container goes."""
+        return self._session(session).close().addCallback(lambda _: {})
+
+
+def _done(coroutine: Coroutine[Any, Any, Any]) -> Deferred[dict[str, Any]]:
+    """Run a coroutine whose result is that it ended."""
+    return Deferred.fromCoroutine(coroutine).addCallback(lambda _: {})
+
+
+def _ok(coroutine: Coroutine[Any, Any, bool]) -> Deferred[dict[str, Any]]:
+    """Run a coroutine that tells whether all went well."""
+    return Deferred.fromCoroutine(coroutine).addCallback(lambda ok: {"ok": ok})

@@ -19,6 +19,7 @@ from walt.rpc.commands.session import (
     PROTOCOL,
     Hello,
     SetBusyLabel,
+    ShowProgress,
     StderrWrite,
     StdoutWrite,
 )
@@ -54,6 +55,7 @@ class Session(ApiProtocol):
         self._calls: set[Deferred[Any]] = set()
         self._locators = locators(self)
         self._connected = True
+        self._at_end: list[Callable[[], object]] = []
         if "cs" not in sides:
             self.max_box = MAX_BOX_OF_OTHERS
 
@@ -103,6 +105,9 @@ class Session(ApiProtocol):
         self._connected = False
         super().connectionLost(reason)
         calls, self._calls = self._calls, set()
+        for action in self._at_end:
+            action()
+        self._at_end.clear()
         for running in calls:
             running.addErrback(lambda failure: failure.trap(CancelledError, amp.RemoteAmpError))
             running.cancel()
@@ -147,6 +152,17 @@ class Session(ApiProtocol):
     def busy(self, label: str) -> None:
         """Change the client's busy label."""
         self._tell(SetBusyLabel, label=label[:1000])
+
+    def progress(self, text: str) -> None:
+        """Tell how a long task goes."""
+        self._tell(ShowProgress, text=text[:1000])
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Call `action` when this connection is lost, at once if it is."""
+        if self._connected:
+            self._at_end.append(action)
+        else:
+            action()
 
     def _tell(self, command: type[amp.Command], **values: str) -> None:
         if self._connected:

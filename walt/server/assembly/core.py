@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,11 +20,6 @@ from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.nfs import ganesha, kernel
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.nodelink.client import NodeLink
-from walt.server.adapters.podman.containers import (
-    PodmanContainers,
-    choose_engine,
-    has_cgroup2,
-)
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.sources import Registries, Source
@@ -44,12 +38,12 @@ from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.api.context import Context
+from walt.server.assembly.images import ImageLife, image_life
 from walt.server.config.model import WALT_NET, ServerConfig
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.service import ImageService
-from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.changes import NodeChanges
@@ -71,7 +65,7 @@ from walt.server.domain.services.service import NetworkServices
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
 from walt.server.runtime.ordered import spawn
-from walt.server.runtime.process import DEFAULT_PATH, Launcher, ProcessRunner
+from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 from walt.server.runtime.workflow import Workflows
 
@@ -114,8 +108,7 @@ class Core:
     virtual: VirtualNodes
     sessions: SshSessions
     boot_files: BootFiles
-    containers: PodmanContainers
-    image_sessions: ImageSessions
+    image_life: ImageLife
     context: Context
     exposed: ExposedPorts
     leases: Leases
@@ -232,13 +225,10 @@ def build(
     registration = Registration(registry, images, workflows, platform, monitor)
     leases.registration = registration
     nodes = NodeService(registry, images, status, monitor, rebooter, logs, link)
-    engine = choose_engine(
-        config.images.runtime, config.images.ulimits, cgroup2=has_cgroup2(),
-        has_runc=shutil.which("runc", path=DEFAULT_PATH) is not None,
+    life = image_life(
+        config, runner, workers, store, images,
+        ImageUsers(registry, rebooter, provisioning.update),
     )
-    containers = PodmanContainers(runner, storage, engine, paths.runtime / "sessions")
-    image_users = ImageUsers(registry, rebooter, provisioning.update)
-    image_sessions = ImageSessions(images, containers, image_users)
     files = NodeFiles(nodes, shell)
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
@@ -260,8 +250,9 @@ def build(
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
         registration=registration, status=status, power=power,
-        images=images, image_sessions=image_sessions, files=files,
-        changes=NodeChanges(nodes, files, shell, image_sessions), logs=logs,
+        images=images, image_sessions=life.sessions, image_changes=life.changes,
+        image_builds=life.builds, files=files,
+        changes=NodeChanges(nodes, files, shell, life.sessions), logs=logs,
         issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
@@ -276,7 +267,7 @@ def build(
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,
         named=named, tftpd=tftpd, firewall=firewall, hypervisor=hypervisor, virtual=virtual,
         sessions=SshSessions(reactor, launcher, ssh_options),
-        boot_files=BootFiles(paths.state), containers=containers, image_sessions=image_sessions,
+        boot_files=BootFiles(paths.state), image_life=life,
         context=context, exposed=exposed, leases=leases,
         health=operations,
     )

@@ -28,6 +28,13 @@ from walt.server.assembly.preflight import check_port
 from walt.server.domain.nodes.sessions import ISessions
 from walt.server.streams.base import Peer, StreamFactory
 from walt.server.streams.dump import LogDumps
+from walt.server.streams.image_build import BuildRequest
+from walt.server.streams.image_shell import (
+    ImageCommands,
+    ImageShellRequest,
+    TarFromImageRequest,
+    TarToImageRequest,
+)
 from walt.server.streams.ingest import LogIngestion
 from walt.server.streams.netconsole import Netconsole
 from walt.server.streams.node_command import (
@@ -79,6 +86,7 @@ def stream_factory(
 ) -> StreamFactory:
     """Return the factory of the stream listeners."""
     commands = NodeCommands(context.registry, sessions)
+    in_images = ImageCommands(context.image_sessions, sessions)
     table = requests({
         "REQ_NEW_INCOMING_LOGS": LogIngestion(context.registry, context.logs).request,
         "REQ_DUMP_LOGS": LogDumps(context.logs, context.issuers).request,
@@ -89,6 +97,10 @@ def stream_factory(
         "REQ_TCP_TO_NODE": partial(TcpRequest, context.registry, reactor),
         "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(context.registry, context.status).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
+        "REQ_DOCKER_PROMPT": partial(ImageShellRequest, in_images),
+        "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),
+        "REQ_TAR_TO_IMAGE": partial(TarToImageRequest, in_images),
+        "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, context.image_builds, sessions),
     })
 
     def identify(transport: Any) -> Peer:

@@ -120,14 +120,14 @@ class WaltServer(Service):
         await self._prepare_keys(core)
         install_loaders(config.paths.state)
         await core.status.load()
-        await core.containers.sweep()
+        await core.image_life.sweep()
         await core.images.refresh()
 
         self._undo("log lines", core.logs.flush)
         self._capture_own_lines(core)
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
-        self._undo("image sessions", core.image_sessions.stop)
+        self._undo("image sessions", core.image_life.sessions.stop)
         self._open_listeners(core, host_http)
         # What was imported and built stays: the collector need not look at it again.
         gc.collect()

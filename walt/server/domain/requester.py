@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zope.interface import Attribute, Interface, implementer
 
 
@@ -19,6 +21,12 @@ class IRequester(Interface):
     def busy(label: str) -> None:
         """Change what a busy indicator shows; empty: the default."""
 
+    def progress(text: str) -> None:
+        """Tell how a long task goes: a terminal shows the last text, others all of them."""
+
+    def at_end(action: Callable[[], object]) -> None:
+        """Call `action` once the requester is gone."""
+
 
 @implementer(IRequester)
 class NobodyWaits:
@@ -34,3 +42,9 @@ class NobodyWaits:
 
     def busy(self, label: str) -> None:
         """Drop the label: nobody sees it."""
+
+    def progress(self, text: str) -> None:
+        """Drop the text: nobody sees it."""
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Forget it: the server itself does not leave."""

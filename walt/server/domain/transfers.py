@@ -11,11 +11,18 @@ from __future__ import annotations
 import posixpath
 from shlex import quote
 
-from walt.common.errors import CommandFailed
-from walt.common.transfers import DIRECTORY, KINDS, Place
+from walt.common.errors import CommandFailed, Invalid
+from walt.common.transfers import DIRECTORY, KINDS, MAX_PATH, Place
 
 MAX_ANSWER = 16
 _EMPTY = "head -c 10240 /dev/zero"  # tar refuses to write an archive without member
+
+
+def checked_remote_path(path: str) -> str:
+    """Return an absolute path; Invalid for any other text."""
+    if not path.startswith("/") or "\0" in path or len(path) > MAX_PATH:
+        raise Invalid("a remote path is absolute, has no NUL and at most 4096 characters")
+    return path
 
 
 def probe_script(path: str) -> str:

@@ -76,7 +76,7 @@ def device_address(parameters: dict[str, Any], owner: NodeCommands) -> str:
 class SessionRequest(FramedRequest):
     """A program whose input and output belong to the client; subclasses start it."""
 
-    def __init__(self, owner: NodeCommands, connection: StreamProtocol, peer: Peer) -> None:
+    def __init__(self, owner: Any, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
         self._owner = owner
         self._session: Any = None
@@ -88,7 +88,7 @@ class SessionRequest(FramedRequest):
         self._session.throttle(transport)
 
     @abstractmethod
-    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: Any) -> Any:
         """Check the parameters and start the program; return its ISession."""
 
     def errors(self, data: bytes) -> None:

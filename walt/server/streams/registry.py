@@ -9,13 +9,17 @@ from walt.server.streams.base import RequestClass
 NUMBERS = {
     "REQ_NEW_INCOMING_LOGS": 0,
     "REQ_DUMP_LOGS": 1,
+    "REQ_DOCKER_PROMPT": 3,
     "REQ_NODE_CMD": 4,
     "REQ_DEVICE_PING": 5,
+    "REQ_TAR_FROM_IMAGE": 6,
+    "REQ_TAR_TO_IMAGE": 7,
     "REQ_TAR_FROM_NODE": 8,
     "REQ_TAR_TO_NODE": 9,
     "REQ_TCP_TO_NODE": 11,
     "REQ_NOTIFY_BOOTUP_STATUS": 14,
     "REQ_DEVICE_SHELL": 15,
+    "REQ_TAR_FOR_IMAGE_BUILD": 16,
 }
 
 

@@ -114,10 +114,12 @@ class SessionTests(SynchronousTestCase):
     def test_shells(self) -> None:
         """bash when there is one; the whole system when the image can."""
         session = self.open()
-        self.assertEqual(self.now(session.prepare_shell(self.requester)), ["/bin/sh"])
+        self.now(session.prepare_shell(self.requester))
+        self.assertEqual(session.shell, ["/bin/sh"])
         self.containers.answers["[ -x /bin/bash"] = b"bash\nsystem\ncpuinfo\n"
         self.containers.answers["head"] = b"cpu"
-        self.assertEqual(self.now(session.prepare_shell(self.requester)), ["/bin/bash"])
+        self.now(session.prepare_shell(self.requester))
+        self.assertEqual(session.shell, ["/bin/bash"])
         self.assertIn("operating system", self.requester.lines[-1])
         self.assertEqual(
             self.containers.events[-2:],

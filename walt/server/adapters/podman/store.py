@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ _log = Logger()
 
 REGISTRY = "docker.io/"  # WalT names are stored as names of that registry
 MOUNTS = "localhost/walt/mounts"  # tags that keep a mounted image
+TEMPORARY = "localhost/walt/temporary"  # images before they have their name
+BACKUPS = "localhost/walt/backups"  # tags that keep an image while its name is taken away
 CACHE_FORMAT = 1
 NOT_KNOWN = "image not known"  # podman's words
 TIMEOUT = 120.0
@@ -102,17 +105,20 @@ class PodmanStore:
     async def read(self, fullname: str) -> StoredImage:
         """Return one image as it is now; see IImageStore."""
         async with self._lock:
-            try:
-                answer = await self._podman("image", "inspect", "--", REGISTRY + fullname)
-            except CommandFailed as error:
-                if NOT_KNOWN in str(error):
-                    raise NotFound(f"no image named {fullname} in the store") from None
-                raise
-            (item,) = json.loads(answer)
-            if not (item.get("Labels") or {}).get(MODELS_LABEL):
-                raise Invalid(f"image {fullname} has no label {MODELS_LABEL}: it is not for nodes")
-            metadata = self._metadata(item)
-            self._cache.store({**self._cache.load(), item["Id"]: metadata})
+            return await self._read(REGISTRY + fullname, fullname)
+
+    async def _read(self, reference: str, fullname: str) -> StoredImage:
+        try:
+            answer = await self._podman("image", "inspect", "--", reference)
+        except CommandFailed as error:
+            if NOT_KNOWN in str(error):
+                raise NotFound(f"no image named {fullname} in the store") from None
+            raise
+        (item,) = json.loads(answer)
+        if not (item.get("Labels") or {}).get(MODELS_LABEL):
+            raise Invalid(f"image {fullname} has no label {MODELS_LABEL}: it is not for nodes")
+        metadata = self._metadata(item)
+        self._cache.store({**self._cache.load(), item["Id"]: metadata})
         return _image(fullname, item["Id"], metadata)
 
     async def _inspect(self, ids: list[str]) -> dict[str, dict[str, Any]]:
@@ -165,6 +171,45 @@ class PodmanStore:
                 if NOT_KNOWN in str(error):
                     raise NotFound(f"no image named {fullname} in the store") from None
                 raise
+
+    def temporary(self) -> str:
+        """Return a new reference; see IImageStore."""
+        return f"{TEMPORARY}:{secrets.token_hex(8)}"
+
+    async def examine(self, reference: str, fullname: str) -> StoredImage:
+        """Return the image of a temporary reference; see IImageStore."""
+        async with self._lock:
+            return await self._read(reference, fullname)
+
+    async def promote(self, reference: str, fullname: str) -> None:
+        """Name the image of a temporary reference; see IImageStore."""
+        name, backup = REGISTRY + fullname, f"{BACKUPS}:{secrets.token_hex(8)}"
+        async with self._lock:
+            exists = await self._runner.run(
+                self.storage.podman("image", "exists", name), timeout=TIMEOUT, network="host",
+                check=False,
+            )
+            if exists.status == 0:
+                await self._podman("image", "tag", name, backup)
+            try:
+                await self._podman("image", "tag", reference, name)
+            finally:
+                await self._podman("image", "rm", "--ignore", "--", reference, backup)
+
+    async def discard(self, reference: str) -> None:
+        """Remove a temporary reference."""
+        async with self._lock:
+            await self._podman("image", "rm", "--ignore", "--", reference)
+
+    async def sweep(self) -> None:
+        """Remove temporary references that a killed server left."""
+        async with self._lock:
+            listed = await self._podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+            left = [
+                one for one in listed.decode().split() if one.startswith((TEMPORARY, BACKUPS))
+            ]
+            if left:
+                await self._podman("image", "rm", "--ignore", "--", *left)
 
     async def keep(self, image_id: str) -> None:
         """Keep an image although it may lose its last name."""

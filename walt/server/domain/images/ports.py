@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
 from zope.interface import Interface
@@ -33,6 +33,27 @@ class IImageStore(Interface):
 
     def untag(fullname: str) -> Awaitable[None]:
         """Remove a name; the image goes when it was its last one."""
+
+    def temporary() -> str:
+        """Return a new reference under which an image can be made before it is named."""
+
+    def examine(reference: str, fullname: str) -> Awaitable[StoredImage]:
+        """Return the image of a temporary reference as `fullname` would be it.
+
+        Raises NotFound, or Invalid for an image without the label of its models.
+        """
+
+    def promote(reference: str, fullname: str) -> Awaitable[None]:
+        """Name the image of a temporary reference, taking the name from any other image.
+
+        The image that had the name goes, unless it has others.
+        """
+
+    def discard(reference: str) -> Awaitable[None]:
+        """Remove a temporary reference; nothing happens when it is gone."""
+
+    def sweep() -> Awaitable[None]:
+        """Remove temporary references that a killed server left."""
 
     def keep(image_id: str) -> Awaitable[None]:
         """Keep an image although it may lose its last name."""
@@ -131,6 +152,40 @@ class IContainers(Interface):
 
     def sweep() -> Awaitable[None]:
         """Remove what a killed server left."""
+
+
+class IImageBuilder(Interface):
+    """Makes images of recipes and of other images."""
+
+    def open() -> Path:
+        """Make a directory for one build."""
+
+    def fetch_command(place: Path, url: str) -> list[str]:
+        """Return the program (on the host's network) that gets a git repository."""
+
+    def unpack(place: Path, archive: Path) -> Awaitable[None]:
+        """Unpack an archive sent by a client as the content of a build.
+
+        Raises Invalid or LimitExceeded for what it must not hold.
+        """
+
+    def command(place: Path, subdir: str, user: str, reference: str) -> list[str]:
+        """Return the program that builds what was fetched or unpacked.
+
+        `subdir` is relative (empty: everything); `reference` the name it gets.
+        Raises NotFound (no such directory, no recipe) or Invalid.
+        """
+
+    def squash(
+        image: StoredImage, reference: str, progress: Callable[[str], None]
+    ) -> Awaitable[None]:
+        """Make a copy of an image, named `reference`, with a single layer."""
+
+    def close(place: Path) -> Awaitable[None]:
+        """Remove what a build left, its program being over."""
+
+    def sweep() -> Awaitable[None]:
+        """Remove what the builds of a killed server left."""
 
 
 class IImageUsers(Interface):

@@ -6,6 +6,7 @@ ends unsaved leaves nothing, one that is being saved is saved whole.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from walt.common.errors import Conflict, WaltError
+from walt.common.errors import Conflict, NotFound, WaltError
 from walt.common.names import short_image_name
 from walt.server.domain.images.model import MAX_LAYERS, ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers, IImageUsers
@@ -39,6 +40,8 @@ class ImageSession:
         self, owner: ImageSessions, image: StoredImage, container: str, held: ExitStack
     ) -> None:
         self.image = image
+        self.name = secrets.token_hex(16)
+        self.shell: list[str] = ["/bin/sh"]
         self._owner = owner
         self._container = container
         self._held = held
@@ -74,8 +77,8 @@ class ImageSession:
         )
         return output
 
-    async def prepare_shell(self, requester: IRequester) -> list[str]:
-        """Return the shell command of this image, for `command`; tell what kind of shell.
+    async def prepare_shell(self, requester: IRequester) -> None:
+        """Find out which shell this image has (`shell`); tell the requester what kind it is.
 
         An image with the programs walt-image-shell-start and -shutdown runs its
         whole operating system meanwhile.
@@ -93,7 +96,8 @@ class ImageSession:
             requester.stdout("The operating system of this image is running in this session.")
         else:
             requester.stdout("This is a shell in a container: no service of the image is running.")
-        return ["/bin/bash" if "bash" in found else "/bin/sh"]
+        if "bash" in found:
+            self.shell = ["/bin/bash"]
 
     async def _restart(self, options: ContainerOptions) -> None:
         old = self._container
@@ -156,7 +160,7 @@ class ImageSession:
             await self._owner.containers.remove(self._container)
         finally:
             self._held.close()
-            self._owner.open_sessions.discard(self)
+            self._owner.forget(self)
 
 
 class ImageSessions:
@@ -168,7 +172,7 @@ class ImageSessions:
         self.images = images
         self.containers = containers
         self.users = users
-        self.open_sessions: set[ImageSession] = set()
+        self._open: dict[str, ImageSession] = {}
 
     async def open(self, fullname: str, label: str) -> ImageSession:
         """Open a session on an image; `label` says what for (shell, transfer…).
@@ -182,12 +186,23 @@ class ImageSessions:
             check_layers(image)
             container = await self.containers.start(image, ContainerOptions())
             session = ImageSession(self, image, container, held.pop_all())
-        self.open_sessions.add(session)
+        self._open[session.name] = session
         return session
+
+    def named(self, name: str) -> ImageSession:
+        """Return an open session; NotFound."""
+        try:
+            return self._open[name]
+        except KeyError:
+            raise NotFound("this image session has ended") from None
+
+    def forget(self, session: ImageSession) -> None:
+        """A session has ended."""
+        self._open.pop(session.name, None)
 
     async def stop(self) -> None:
         """Close every session: the server stops."""
-        for session in list(self.open_sessions):
+        for session in list(self._open.values()):
             await session.close()
 
 

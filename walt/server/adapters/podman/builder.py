@@ -1,0 +1,190 @@
+"""Builds: git, podman build and buildah, contained (spec server §4.6, §5.10)."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from zope.interface import implementer
+
+from walt.common.errors import Invalid, NotFound
+from walt.server.adapters.podman.containers import Engine
+from walt.server.adapters.podman.options import Storage
+from walt.server.domain.images import recipes
+from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.ports import IImageBuilder
+from walt.server.runtime.process import ProcessRunner
+from walt.server.runtime.workers import WorkerPool
+
+PATIENCE = 4 * 3600.0  # seconds
+QUICK = 120.0
+# `ext::` would be any command, `file::` any repository of the server's disk.
+PROTOCOLS = "git:http:https:ssh"
+_URL = re.compile(r"(?:(?:git|https?|ssh)://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[^\s\x00-\x1f]+")
+MAX_URL = 2000
+# Names that podman and buildah give to the containers of builds.
+_WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
+
+
+def choose_isolation(wanted: str, *, cgroup2: bool) -> str:
+    """Return how RUN instructions are isolated: `oci` or `chroot`.
+
+    OCI runtimes need control groups of their own, which a machine without
+    cgroup 2 (often itself a container) may not give.
+    """
+    if wanted == "auto":
+        return "oci" if cgroup2 else "chroot"
+    return wanted
+
+
+def contained(argv: Sequence[str]) -> list[str]:
+    """Return a vector whose program ends with all its descendants when it is killed.
+
+    Its processes live in a process-id namespace of their own (unshare(1)), and
+    their mounts vanish with them.
+    """
+    return ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--", *argv]
+
+
+@implementer(IImageBuilder)
+class PodmanBuilder:
+    """Builds below `places`; `private`: the storage is the server's own."""
+
+    def __init__(
+        self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, engine: Engine,
+        isolation: str, places: Path,
+    ) -> None:
+        self._runner = runner
+        self._workers = workers
+        self._storage = storage
+        self._engine = engine
+        self._isolation = isolation
+        self._places = places
+        self._open: set[Path] = set()
+
+    def open(self) -> Path:
+        """Make a directory for one build."""
+        place = self._places / secrets.token_hex(8)
+        (place / "tmp").mkdir(parents=True, mode=0o700)
+        self._places.chmod(0o700)
+        self._open.add(place)
+        return place
+
+    def fetch_command(self, place: Path, url: str) -> list[str]:
+        """Return the git command; see IImageBuilder. Raises Invalid."""
+        if len(url) > MAX_URL or not _URL.fullmatch(url):
+            raise Invalid(
+                f"{url[:200]!r} is not the address of a git repository"
+                " (https://…, http://…, git://…, ssh://… or user@host:path)"
+            )
+        return contained([
+            "env", "GIT_TERMINAL_PROMPT=0", f"GIT_ALLOW_PROTOCOL={PROTOCOLS}",
+            "GIT_SSH_COMMAND=ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM=1",
+            "git", "clone", "--quiet", "--depth", "1", "--single-branch", "--no-tags", "--",
+            url, str(place / "content"),
+        ])
+
+    async def unpack(self, place: Path, archive: Path) -> None:
+        """Unpack an archive; see IImageBuilder."""
+        await self._workers.call(
+            "build_context:unpack",
+            {"archive": str(archive), "directory": str(place / "content")},
+        )
+        archive.unlink()
+
+    def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+        """Return the build command; see IImageBuilder."""
+        context = _inside(place / "content", subdir)
+        recipe = place / "recipe"
+        recipe.write_text(recipes.rewrite(_read_recipe(context), user))
+        return contained([
+            "env", f"TMPDIR={place / 'tmp'}",
+            *self._storage.podman(
+                *self._engine.global_options(), "build", "--format", "docker",
+                "--isolation", self._isolation, "--layers=false", "--force-rm",
+                *self._engine.limit_options(), "--network", "host",
+                "--file", str(recipe), "--tag", reference, "--", str(context),
+            ),
+        ])
+
+    async def squash(
+        self, image: StoredImage, reference: str, progress: Callable[[str], None]
+    ) -> None:
+        """Make a copy with a single layer; see IImageBuilder."""
+        name = f"walt-squash-{secrets.token_hex(4)}-working-container"
+        place = self.open()
+        env = {"TMPDIR": str(place / "tmp")}
+        progress("Reading its layers")
+        try:
+            await self._run(
+                ["buildah", *self._storage.options(), "from", "--pull-never", "--name", name,
+                 image.image_id], env,
+            )
+            progress("Writing one layer")
+            await self._run(
+                ["buildah", *self._storage.options(), "commit", "--quiet", "--rm", "--squash",
+                 "--format", "docker", name, reference], env,
+            )
+        finally:
+            await self.close(place)
+
+    async def _run(self, argv: list[str], env: dict[str, str]) -> None:
+        await self._runner.run(argv, timeout=PATIENCE, network="host", env=env)
+
+    async def close(self, place: Path) -> None:
+        """Remove what a build left; see IImageBuilder."""
+        self._open.discard(place)
+        await self._workers.call("build_context:remove", {"directory": str(place)})
+        if not self._open:
+            await self._remove_containers()
+
+    async def _remove_containers(self) -> None:
+        """Remove the containers of builds that were killed: no build is running."""
+        if self._storage.root is None:
+            return  # those in the system's storage may be a person's
+        listed = await self._runner.run(
+            self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
+            timeout=QUICK, network="host",
+        )
+        names = _WORKING.findall(listed.stdout.decode())
+        if names:
+            await self._runner.run(
+                self._storage.podman("rm", "--force", "--ignore", *names), timeout=QUICK,
+                network="host", check=False,
+            )
+
+    async def sweep(self) -> None:
+        """Remove what the builds of a killed server left."""
+        if self._places.exists() and any(self._places.iterdir()):
+            await self._workers.call("build_context:remove", {"directory": str(self._places)})
+            await self._remove_containers()
+
+
+def _inside(root: Path, subdir: str) -> Path:
+    """Return a directory below `root`, reached without leaving it."""
+    wanted = root / subdir.strip("/")
+    if "\0" in subdir or ".." in subdir.split("/"):
+        raise Invalid("a sub-directory is relative, without `..`")
+    resolved = Path(os.path.realpath(wanted))
+    if not resolved.is_dir() or not resolved.is_relative_to(os.path.realpath(root)):
+        raise NotFound(f"there is no directory {subdir!r} in this repository")
+    return resolved
+
+
+def _read_recipe(context: Path) -> str:
+    for name in recipes.NAMES:
+        path = context / name
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue
+        with open(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > recipes.MAX_SIZE:
+                raise Invalid(f"{name} is not a regular file, or is larger than 1 MiB")
+            return stream.read().decode(errors="replace")
+    raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")

@@ -1,0 +1,186 @@
+"""REQ_TAR_FOR_IMAGE_BUILD: a build whose output the client sees live (spec server §4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common import frames
+from walt.common.errors import CommandFailed, InternalError, Invalid, LimitExceeded, WaltError
+from walt.server.domain.images.builds import ImageBuild, ImageBuilds, build_failure
+from walt.server.domain.nodes.sessions import ISessions
+from walt.server.domain.requester import IRequester
+from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
+
+_log = Logger()
+
+MAX_ARCHIVE = 32 << 30  # bytes
+
+
+@implementer(IRequester)
+class _Told:
+    """The requester of a stream: its lines are data, its errors messages."""
+
+    def __init__(self, request: BuildRequest) -> None:
+        self._request = request
+        self.username = request.username
+
+    def stdout(self, text: str) -> None:
+        """Show a line."""
+        self._request.data(f"{text}\n".encode())
+
+    def stderr(self, text: str) -> None:
+        """Show an error."""
+        self._request.message(f"{text}\n")
+
+    def busy(self, label: str) -> None:
+        """Show nothing: the output of the build has the screen."""
+
+    def progress(self, text: str) -> None:
+        """Show nothing: the output of the build tells."""
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Forget it: the request itself ends with the connection."""
+
+
+@implementer(IPushProducer)
+class BuildRequest(FramedRequest):
+    """Parameters: image, and either url (with subdir) or nothing: the client sends an archive."""
+
+    def __init__(
+        self, builds: ImageBuilds, programs: ISessions, connection: StreamProtocol, peer: Peer
+    ) -> None:
+        super().__init__(connection, peer)
+        self._builds = builds
+        self._programs = programs
+        self._archive: BinaryIO | None = None
+        self._size = 0
+        self._uploaded: Deferred[None] = Deferred()
+        self._program: Any = None
+        self._work: Deferred[Any] | None = None
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        image, url = parameters.get("image"), parameters.get("url")
+        subdir = parameters.get("subdir") or ""
+        if not isinstance(image, str) or not isinstance(subdir, str):
+            raise Invalid("image and subdir must be texts")
+        if url is not None and not isinstance(url, str):
+            raise Invalid("url must be a text")
+        build = self._builds.open(self.username, image)
+        if url is None:
+            self._archive = open(build.archive, "xb")  # noqa: SIM115 (closed by END or lost)
+        transport: Any = self.connection.transport
+        transport.registerProducer(self, True)
+        self._work = Deferred.fromCoroutine(self._run(build, url, subdir))
+
+    async def _run(self, build: ImageBuild, url: str | None, subdir: str) -> None:
+        values: dict[str, Any]
+        try:
+            try:
+                ok = await self._build(build, url, subdir)
+                values = {"status": 0 if ok else 1}
+            finally:
+                self._close_archive()
+                await build.close()
+        except CancelledError:
+            return
+        except WaltError as error:
+            values = {"status": 1, "error": build_failure(error), "code": error.code}
+        except Exception:
+            _log.failure("building {image}", image=build.fullname)
+            failure = InternalError("internal error; see the log of the server")
+            values = {"status": 1, "error": str(failure), "code": failure.code}
+        transport: Any = self.connection.transport
+        if transport is not None:
+            transport.unregisterProducer()
+            self.result(**values)
+
+    async def _build(self, build: ImageBuild, url: str | None, subdir: str) -> bool:
+        if url is not None:
+            await self._execute(build.fetch_command(url), "the repository cannot be fetched")
+        else:
+            await self._uploaded
+            await build.unpack()
+        await self._execute(build.command(subdir), "the build failed")
+        return await build.finish(_Told(self))
+
+    async def _execute(self, argv: list[str], failure: str) -> None:
+        """Run a program whose output goes to the client; a client who leaves ends it."""
+        ended: Deferred[None] = Deferred()
+        result: Deferred[int] = Deferred(lambda _: self._program.close())
+
+        def over(status: int) -> None:
+            self._program = None
+            if not result.called:
+                result.callback(status)
+            ended.callback(None)
+
+        self._program = self._programs.program(
+            argv, terminal=None, output=self.data, errors=self._errors, ended=over
+        )
+        self._program.end_of_input()
+        try:
+            status = await result
+        finally:
+            await ended
+        if status != 0:
+            raise CommandFailed(f"{failure} (status {status})")
+
+    def _errors(self, data: bytes) -> None:
+        self.connection.write(frames.encode(frames.MESSAGE, data))
+
+    def frame(self, kind: bytes, payload: bytes) -> None:
+        if self._archive is None:
+            return
+        if kind == frames.DATA:
+            self._size += len(payload)
+            try:
+                if self._size > MAX_ARCHIVE:
+                    raise LimitExceeded(f"an archive has at most {MAX_ARCHIVE >> 30} GiB")
+                self._archive.write(payload)
+            except OSError as error:
+                self._refuse(LimitExceeded(f"the server cannot keep this: {error.strerror}"))
+            except LimitExceeded as error:
+                self._refuse(error)
+        elif kind == frames.END:
+            try:
+                self._archive.close()
+            except OSError as error:
+                self._refuse(LimitExceeded(f"the server cannot keep this: {error.strerror}"))
+                return
+            self._archive = None
+            self._uploaded.callback(None)
+
+    def _refuse(self, error: WaltError) -> None:
+        self._close_archive()
+        self._uploaded.errback(error)
+
+    def _close_archive(self) -> None:
+        archive, self._archive = self._archive, None
+        if archive is not None:
+            try:
+                archive.close()
+            except OSError as error:
+                _log.info("closing an archive: {error}", error=error.strerror)
+
+    def lost(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+
+    def pauseProducing(self) -> None:
+        """The client is late."""
+        if self._program is not None:
+            self._program.pause()
+
+    def resumeProducing(self) -> None:
+        """The client caught up."""
+        if self._program is not None:
+            self._program.resume()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; `lost` follows."""
