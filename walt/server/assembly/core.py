@@ -52,6 +52,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.image_users import ImageUsers
@@ -257,6 +258,7 @@ def build(
     operations = Health(daemons)
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
+        completion=Completion(registry, images),
         registration=registration, status=status, power=power,
         images=images, image_sessions=image_sessions, files=NodeFiles(nodes, shell), logs=logs,
         issuers=LogIssuers(registry),
