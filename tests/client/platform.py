@@ -111,7 +111,7 @@ class Server:
         session = Session(
             lambda one: [
                 NodesApi(context, one), DevicesApi(context, one), LogsApi(context, one),
-                ServerApi(context),
+                ServerApi(context, one),
             ],
             frozenset({"cs", "ss"}), peer="unix", account="alice",
         )

@@ -7,6 +7,7 @@ import json
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import LivePlatform, why_not
+from tests.system.load import Load, Refused
 
 PC = "walt.node.pc-x86-64"
 
@@ -61,6 +62,7 @@ class ConfigTests(TestCase):
 
         await platform.until(may_leave, "the firewall lets the NAT node out", 10)
 
+        await self._check_completion(platform)
         converted = await platform.ok(
             "device", "config", "unknown-000009", "type=switch", "snmp.version=2",
             "snmp.community=public", "lldp.explore=true",
@@ -96,6 +98,27 @@ class ConfigTests(TestCase):
         self.assertEqual((await platform.walt("device", "ping", "ghost")).status, 1)
         server = await platform.walt("device", "forget", "walt-server")
         self.assertEqual(server.status, 1)
+
+    async def _check_completion(self, platform: LivePlatform) -> None:
+        """AMP clients get the candidates of the shell completion."""
+        client = await Load(platform).connect()
+        await client.call("hello", program="test", version="1", protocol="1", username="alice")
+        for kind, words, partial, expected in (
+            ("NODE", [], "node-", ["node-000001", "node-000002"]),
+            ("SET_OF_NODES", [], "node-000001,fr",
+             ["node-000001,free-nodes", "node-000001,free-nodes,"]),
+            ("DEVICE", [], "unk", ["unknown-000009"]),
+            ("NODE_CONFIG_PARAM", ["walt", "node", "config", "all-nodes"], "kex",
+             ["kexec.allow=a", "kexec.allow=b"]),
+            ("NO_SUCH_TYPE", [], "x", []),
+        ):
+            answer = await client.call(
+                "cs.server.complete", kind=kind, words=json.dumps(words), partial=partial
+            )
+            self.assertEqual(json.loads(answer[b"candidates"]), expected)
+        with self.assertRaises(Refused):
+            await client.call("cs.server.complete", kind="NODE", words="1", partial="")
+        Load.close(client)
 
     async def test_expose(self) -> None:
         """A port of the server leads to a port of a device, until the setting changes."""

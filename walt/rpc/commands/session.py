@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import Json, Text
+from walt.rpc.arguments import Json, Names, Text
 from walt.rpc.base import WaltCommand
 
 PROTOCOL = 1  # grows when a command changes its meaning
@@ -40,6 +40,20 @@ class GetTime(WaltCommand):
     commandName = b"cs.server.time"
     side = "cs"
     response = [(b"time", amp.Float())]
+
+
+class CompleteWord(WaltCommand):
+    """Candidates for the word being typed, for shell completion (spec server §7.5).
+
+    `kind` is the type of the argument, as in `NODE` or `SET_OF_NODES`, `words`
+    what was typed before it, `partial` its beginning. Nothing to propose is no
+    error.
+    """
+
+    commandName = b"cs.server.complete"
+    side = "cs"
+    arguments = [(b"kind", Text(64)), (b"words", Names()), (b"partial", Text(4096))]
+    response = [(b"candidates", Names())]
 
 
 class StdoutWrite(WaltCommand):

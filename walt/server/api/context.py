@@ -15,6 +15,7 @@ from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.changes import NodeChanges
+from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
@@ -33,6 +34,7 @@ class Context:
     registry: DeviceRegistry
     nodes: NodeService
     configuration: Configuration
+    completion: Completion
     registration: Registration
     status: BootStatus
     power: INodePower

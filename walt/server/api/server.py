@@ -8,18 +8,28 @@ from twisted.protocols import amp
 
 from walt.rpc.commands import session as commands
 from walt.server.api.context import Context
+from walt.server.domain.requester import IRequester
+
+MAX_CANDIDATES = 10_000  # what the type Names holds
 
 
 class ServerApi(amp.CommandLocator):
-    """Time, daemons and workflows."""
+    """Time, completion, daemons and workflows."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, requester: IRequester) -> None:
         self._context = context
+        self._requester = requester
 
     @commands.GetTime.responder
     def time(self) -> dict[str, Any]:
         """Epoch seconds."""
         return {"time": self._context.now()}
+
+    @commands.CompleteWord.responder
+    def complete(self, kind: str, words: list[str], partial: str) -> dict[str, Any]:
+        """What the word being typed may become."""
+        found = self._context.completion.complete(kind, words, partial, self._requester.username)
+        return {"candidates": found[:MAX_CANDIDATES]}
 
     @commands.ShowWorkflows.responder
     def workflows(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.changes import NodeChanges
+from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.image_users import ImageUsers
@@ -249,6 +250,7 @@ def build(
     operations = Health(daemons)
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
+        completion=Completion(registry, images),
         registration=registration, status=status, power=power,
         images=images, image_sessions=life.sessions, image_changes=life.changes,
         image_builds=life.builds, files=files,

@@ -67,7 +67,7 @@ def rpc_factory(
     def locators(session: Session) -> list[CommandLocator]:
         return [
             NodesApi(context, session), DevicesApi(context, session),
-            ImagesApi(context, session), LogsApi(context, session), ServerApi(context),
+            ImagesApi(context, session), LogsApi(context, session), ServerApi(context, session),
         ]
 
     def amp(transport: Any) -> Session:
