@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
+from typing import Any
 
+from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import LivePlatform, why_not
 from tests.system.load import Load, Refused
+from tests.system.test_life import Typist
+from walt.server.adapters.ssh.sessions import set_size
 
 PC = "walt.node.pc-x86-64"
 
@@ -148,3 +155,42 @@ class ConfigTests(TestCase):
         )
         self.assertEqual(closed.status, 7)
         await platform.ok("device", "ping", name)
+        await self._device_shell(platform, name)
+
+    async def _device_shell(self, platform: LivePlatform, name: str) -> None:
+        """A shell on a device that runs a real ssh server, through a real pseudo-terminal."""
+        keys = platform.base / "authorized"
+        keys.mkdir(mode=0o700)
+        shutil.copy("/root/.ssh/id_rsa.pub", keys / "authorized_keys")
+        host_key = platform.base / "host.key"
+        await platform.runner.run(["dropbearkey", "-t", "ed25519", "-f", str(host_key)])
+        server = ProcessProtocol()
+        argv = [
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "unshare", "--mount", "sh", "-c",
+            'mount -o bind "$1" /root/.ssh && exec dropbear -F -E -s -p 192.168.181.50:22 -r "$2"'
+            ' -P "$3"',
+            "sh", str(keys), str(host_key), str(platform.base / "dropbear.pid"),
+        ]
+        transport = platform.reactor.spawnProcess(server, argv[0], argv, dict(os.environ))
+        self.addCleanup(_end, platform, transport)
+
+        async def listening() -> bool:
+            return (platform.base / "dropbear.pid").exists()
+
+        await platform.until(listening, "the ssh server of the device", 10)
+        shell = Typist(b"stty size; echo sum=$((40 + 2)); exit 3\r")
+        platform.reactor.spawnProcess(
+            shell, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "device", "shell", "--user", "root", name],
+            {**os.environ, **platform.environment(), "TERM": "xterm"}, usePTY=True,
+        )
+        set_size(shell.transport.fd, 33, 99)
+        self.assertEqual(await shell.ended.addTimeout(30, platform.reactor), 3, shell.seen)
+        self.assertIn(b"33 99", shell.seen)
+        self.assertIn(b"sum=42", shell.seen)
+
+
+async def _end(platform: LivePlatform, transport: Any) -> None:
+    transport.signalProcess("TERM")
+    while transport.pid:
+        await platform.sleep(0.05)

@@ -147,6 +147,11 @@ class ForeignNodeTests(TestCase):
             ". /bin/walt-env; echo $walt_boot_mode; echo 1 > /root/changed; echo 2 > /local/kept",
         )
         await platform.ok("node", "run", NAME, "--", "sync")
+        await platform.ok("node", "save", NAME, "saved")
+        for path, content in (("/root/changed", b"1\n"), ("/local/kept", b"2\n")):
+            here = platform.base / "saved"
+            await platform.ok("image", "cp", f"saved:{path}", str(here))
+            self.assertEqual(here.read_bytes(), content)
         await platform.ok("node", "reboot", NAME)
         await platform.until(lambda: self._booted(platform), "booted again", 150)
         after = await platform.ok(

@@ -121,6 +121,7 @@ class NodeFilesTests(TestCase):
         full = await self.platform.walt("node", "cp", str(tree), "vnode1:/mnt")
         self.assertEqual(full.status, 1)
         self.assertIn(b"tar: ", full.stderr)
+        self.assertIn("10 received", await self.platform.ok("node", "ping", "vnode1"))
         missing = await self.platform.walt("node", "cp", "vnode1:ghost", str(self.here))
         self.assertEqual(missing.status, 1)
         self.assertIn(b"/root/ghost", missing.stderr)

@@ -1,4 +1,4 @@
-"""REQ_TCP_TO_NODE: one TCP connection to a device, for a client (S-164)."""
+"""REQ_TCP_TO_NODE: one TCP connection to a device, for a client (S-158)."""
 
 from __future__ import annotations
 

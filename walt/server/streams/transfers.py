@@ -1,4 +1,4 @@
-"""REQ_TAR_FROM_NODE and REQ_TAR_TO_NODE: archives of files of nodes (S-161)."""
+"""REQ_TAR_FROM_NODE and REQ_TAR_TO_NODE: archives of files of nodes (S-157)."""
 
 from __future__ import annotations
 
