@@ -15,6 +15,11 @@ from walt.common.errors import CommandFailed, Invalid
 from walt.common.transfers import DIRECTORY, KINDS, MAX_PATH, Place
 
 MAX_ANSWER = 16
+# A name with a newline is listed as two, which are no files: they are not flushed.
+_FLUSH = (
+    'for one; do if [ -f "$one" ] && [ ! -h "$one" ]; then set -- "$@" "$one"; fi; shift; done; '
+    '[ $# -eq 0 ] || sync "$@"'
+)
 _EMPTY = "head -c 10240 /dev/zero"  # tar refuses to write an archive without member
 
 
@@ -67,14 +72,20 @@ def send_script(path: str, kind: str, *, merge: bool) -> str:
 def receive_script(place: Place, kind: str) -> str:
     """Return a script that reads an archive on its input and puts it at `place`.
 
-    A file replaces another one only when it is complete.
+    A file replaces another one only when it is complete. Every file is flushed:
+    the tar of busybox does not see that an NFS server has no space left.
     """
     target = quote(place.path)
     if kind == DIRECTORY:
-        return f"mkdir -p {target} && cd {target} && tar -x -f -"
+        return (
+            "list=$(mktemp) || exit 1; "
+            f'mkdir -p {target} && cd {target} && tar -x -v -f - > "$list" && '
+            f"tr '\\n' '\\0' < \"$list\" | xargs -0 -r sh -c {quote(_FLUSH)} sh; "
+            'status=$?; rm -f "$list"; exit $status'
+        )
     return (
         f"if [ -d {target} ]; then echo {target}: this is a directory >&2; exit 1; fi; "
         f"tmp=$(mktemp -d {quote(posixpath.join(place.directory, '.walt-XXXXXX'))}) || exit 1; "
-        f'if (cd "$tmp" && tar -x -f -) && mv -f "$tmp"/* {target}; '
+        f'if (cd "$tmp" && tar -x -f - && sync ./*) && mv -f "$tmp"/* {target}; '
         'then rm -rf "$tmp"; else rm -rf "$tmp"; exit 1; fi'
     )

@@ -1,0 +1,72 @@
+"""The disk of the server fills while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+
+
+class DiskFullTests(TestCase):
+    skip = why_not()
+    timeout = 300
+
+    async def test_full_and_freed(self) -> None:
+        """What needs space fails with a reason and changes nothing; all works again with space."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        platform.state.mkdir(mode=0o711, exist_ok=True)
+        await platform.runner.run(
+            ["mount", "-t", "tmpfs", "-o", "size=600m,mode=711", "none", str(platform.state)]
+        )
+        await platform.import_image()
+        await platform.start()
+        await platform.ok("node", "create", "vnode1")
+        await platform.ok("node", "wait", "--timeout", "150", "vnode1")
+        await platform.ok("node", "run", "vnode1", "--", "echo kept > /persist/kept")
+        data = platform.base / "data"
+        data.write_bytes(os.urandom(2 << 20))
+        # Half a megabyte is left.
+        space = os.statvfs(platform.state)
+        filler = platform.state / "filler"
+        size = space.f_bavail * space.f_bsize - (512 << 10)
+        await platform.runner.run(["fallocate", "-l", str(size), str(filler)])
+
+        copied = await platform.walt("node", "cp", str(data), "vnode1:/persist/data")
+        self.assertEqual(copied.status, 1)
+        self.assertIn(b"No space left", copied.stderr)
+        listed = await platform.ok("node", "run", "vnode1", "--", "ls /persist")
+        self.assertEqual(listed, "kept\n")
+        await platform.ok(
+            "node", "run", "vnode1", "--", "head -c 2000000 /dev/urandom > /root/random"
+        )
+        saved = await platform.walt("node", "save", "vnode1", "half")
+        self.assertEqual(saved.status, 1)
+        self.assertIn(b"No space left", saved.stderr)
+        self.assertIn(b"The image was not saved", saved.stderr)
+        images = (await platform.ok("image", "show", "--names-only")).split()
+        self.assertEqual(images, ["pc-x86-64-small"])
+        (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
+        self.assertEqual(row["booted"], "yes")
+
+        filler.unlink()
+        await platform.ok("node", "cp", str(data), "vnode1:/persist/data")
+        await platform.ok("node", "save", "vnode1", "whole")
+        self.assertEqual(
+            sorted((await platform.ok("image", "show", "--names-only")).split()),
+            ["pc-x86-64-small", "whole"],
+        )
+        await platform.ok("node", "run", "vnode1", "--", "echo logged | walt-log-cat after")
+
+        async def logged() -> bool:
+            return "after -> logged" in await platform.ok(
+                "log", "show", "--history", "full", "--issuers", "vnode1"
+            )
+
+        await platform.until(logged, "the line is stored", 20)
+        self.assertEqual(await platform.stop(), 0)
