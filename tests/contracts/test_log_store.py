@@ -16,9 +16,17 @@ from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.domain.devices.model import Device
-from walt.server.domain.logs.model import LogQuery, StreamKey
+from walt.server.domain.logs.model import LogBlock, LogQuery, StreamKey
 
 A, B = "02:00:00:00:00:01", "02:00:00:00:00:02"
+
+
+def block(
+    number: int, moment: float, text: str, stamps: list[float] | None = None
+) -> tuple[int, LogBlock]:
+    """Return a block of a stream."""
+    key = StreamKey(A, "exp")
+    return number, LogBlock(key, "line", moment, stamps, text, text.count("\n") + 1)
 
 
 class LogStoreContract:
@@ -52,7 +60,7 @@ class LogStoreContract:
             (ids[StreamKey(B, "virtualconsole")], now - 30, "b'three'"),
             (ids[StreamKey(A, "exp")], now - 60, "zéro\\n ' %s"),
         ]
-        await store.insert(*[list(column) for column in zip(*rows, strict=True)])
+        await store.insert(1, [block(*row) for row in rows])
         return store
 
     async def test_order_and_filters(self) -> None:
@@ -91,14 +99,39 @@ class LogStoreContract:
         one = ids[StreamKey(A, "exp")]
         now = time.time()
         texts = [f"{number:05}" for number in range(3000)]
-        await store.insert([one] * 3000, [now + n / 1e4 for n in range(3000)], texts)
+        stamps = [now + n / 1e4 for n in range(3000)]
+        await store.insert(1, [block(one, now, "\n".join(texts), stamps)])
         self.assertEqual(await self.lines(store, LogQuery()), texts)
+
+    async def test_blocks(self) -> None:
+        """Blocks with one time for all lines, with one each; empty lines; texts kept exactly."""
+        store = await self.make()
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        one = ids[StreamKey(A, "exp")]
+        now = float(int(time.time()))
+        odd = "\\x00 {\"a\"} NULL é \\ ' %s \r \u2028 "
+        await store.insert(1, [
+            block(one, now - 9, f"\n\n{odd}"),
+            block(one, now, "\nlast", [now - 5, now - 4]),
+            block(one, now - 3, ""),
+        ])
+        self.assertEqual(await self.lines(store, LogQuery()), ["", "", odd, "", "last", ""])
+        self.assertEqual(await self.lines(store, LogQuery(start=now - 4.5)), ["last", ""])
+
+    async def test_a_batch_is_stored_once(self) -> None:
+        """The same batch again, whose answer was lost, changes nothing; the next one is stored."""
+        store = await self.make()
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        one = ids[StreamKey(A, "exp")]
+        for batch, text in ((1, "one"), (1, "one"), (2, "two"), (1, "one"), (2, "two")):
+            await store.insert(batch, [block(one, time.time() - 1, text)])
+        self.assertEqual(await self.lines(store, LogQuery()), ["one", "two"])
 
     async def test_old_lines(self) -> None:
         """A line of long ago is stored and found too."""
         store = await self.make()
         ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
-        await store.insert([ids[StreamKey(A, "exp")]], [1e9], ["old"])
+        await store.insert(1, [block(ids[StreamKey(A, "exp")], 1e9, "old")])
         self.assertEqual(await self.lines(store, LogQuery(end=1.1e9)), ["old"])
 
 
@@ -145,7 +178,8 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         store = await self.filled()
         await self.database.execute("SELECT ensure_log_partition('2020-01-08')")
         ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
-        await store.insert([ids[StreamKey(A, "exp")]] * 2, [1578500000.0, 1e9], ["2020", "2001"])
+        one = ids[StreamKey(A, "exp")]
+        await store.insert(2, [block(one, 1578500000.0, "2020"), block(one, 1e9, "2001")])
         self.assertEqual(await store.count(LogQuery()), 6)
         await store.drop_older_than(30)
         self.assertEqual(await store.count(LogQuery()), 4)

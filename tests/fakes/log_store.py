@@ -8,8 +8,17 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import NotFound
-from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
 from walt.server.domain.logs.ports import ICheckpoints, ILogCursor, ILogStore
+
+
+def lines_of(key: StreamKey, block: LogBlock) -> list[LogLine]:
+    """Return the lines of a block."""
+    stamps = block.stamps or [block.moment] * block.line_count
+    return [
+        LogLine(stamp, *key, line)
+        for stamp, line in zip(stamps, block.text.split("\n"), strict=True)
+    ]
 
 
 @implementer(ILogStore)
@@ -27,6 +36,7 @@ class FakeLogStore:
         self.gate: Deferred[None] | None = None
         self.errors: list[Exception] = []
         self.streams: dict[StreamKey, tuple[int, StreamMode]] = {}
+        self.last_batch = 0
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]
@@ -38,20 +48,21 @@ class FakeLogStore:
                 self.streams[key] = (number, mode)
         return {key: self.streams[key][0] for key in streams if key in self.streams}
 
-    async def insert(
-        self, ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
-    ) -> None:
+    async def insert(self, batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         """Store lines."""
         gate, self.gate = self.gate, None
         if gate is not None:
             await gate
         if self.errors:
             raise self.errors.pop(0)
+        if batch <= self.last_batch:
+            return
+        self.last_batch = batch
         keys = {number: key for key, (number, _) in self.streams.items()}
-        self.inserts.append(len(ids))
-        for one, moment, line in zip(ids, timestamps, lines, strict=True):
+        self.inserts.append(sum(block.line_count for _, block in blocks))
+        for one, block in blocks:
             if one in keys:
-                self.lines.append(LogLine(moment, *keys[one], line))
+                self.lines += lines_of(keys[one], block)
 
     def _matching(self, query: LogQuery) -> list[LogLine]:
         matcher = query.matcher()

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from tests.fakes.log_store import lines_of
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
-from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 
@@ -79,12 +80,10 @@ class FakeLogStore:
             self.modes.setdefault(key, mode)
         return {key: self.streams[key] for key in streams}
 
-    async def insert(
-        self, ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
-    ) -> None:
+    async def insert(self, batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         names = {number: key for key, number in self.streams.items()}
-        for number, moment, line in zip(ids, timestamps, lines, strict=True):
-            self.lines.append(LogLine(moment, *names[number], line))
+        for number, block in blocks:
+            self.lines += lines_of(names[number], block)
 
     async def count(self, query: LogQuery) -> int:
         return len(self._matching(query))

@@ -11,6 +11,7 @@ from walt.server.streams.base import Peer, Request, StreamProtocol
 
 NO_TIMESTAMPS = b"NO_TIMESTAMPS"
 MAX_HEADER = 4096
+MAX_STREAM_NAME = 1000
 MAX_LINE = 16 * 1024 * 1024
 
 
@@ -27,15 +28,22 @@ class LogIngestion:
 
 
 class IngestRequest(Request):
-    """Stream name, mode, lines; `CLOSE` as last line ends properly."""
+    """Stream name, mode, lines; `CLOSE` as last line ends properly.
+
+    Lines are handed over by blocks, as they arrive. After a CLOSE the
+    connection is closed once everything received is in the database: that is
+    the receipt of the sender.
+    """
 
     def __init__(self, owner: LogIngestion, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
         self._owner = owner
-        self._pending = b""
+        self._partial: list[bytes] = []  # pieces of a line without its end
+        self._partial_size = 0
         self._stream: str | None = None
         self._server_time: bool | None = None
-        self._held: bytes | None = None  # a CLOSE counts only if nothing follows
+        self._held = False  # a CLOSE counts only if nothing follows
+        self._closing = False
         self._issuer = ""
 
     def started(self) -> None:
@@ -46,45 +54,64 @@ class IngestRequest(Request):
             self._issuer = device.mac
 
     def received(self, data: bytes) -> None:
-        if not self._issuer:
+        if not self._issuer or self._closing:
             return
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        if self._server_time is None:
-            lines = self._header(lines)
-        if len(self._pending) > (MAX_HEADER if self._server_time is None else MAX_LINE):
-            self.connection.abort()
-            return
-        for line in lines:
-            if self._held is not None:
-                self._write(self._held)
-                self._held = None
-            if line == b"CLOSE":
-                self._held = line
-            else:
-                self._write(line)
-        if self._held is not None and not self._pending:
-            self.connection.close()
+        whole, newline, rest = data.rpartition(b"\n")
+        if newline:
+            self._partial.append(whole)
+            block = b"".join(self._partial)
+            self._partial, self._partial_size = [], 0
+            self._complete(block)
+        if rest:
+            self._partial.append(rest)
+            self._partial_size += len(rest)
+            limit = MAX_HEADER if self._server_time is None else MAX_LINE
+            if self._partial_size > limit:
+                self.connection.abort()
+                return
+        self._decide()
+
+    def _complete(self, block: bytes) -> None:
+        """Handle lines that are complete, without the last newline."""
+        while self._server_time is None:
+            line, newline, block = block.partition(b"\n")
+            self._header(line)
+            if not newline:
+                return
+        if self._held:
+            block = b"CLOSE\n" + block
+            self._held = False
+        if block == b"CLOSE":
+            self._held = True
+        elif block.endswith(b"\nCLOSE"):
+            self._held = True
+            self._write(block[:-len(b"\nCLOSE")])
+        else:
+            self._write(block)
+
+    def _decide(self) -> None:
+        if self._held and not self._partial:
+            self._closing = True
+            self._owner.logs.stored().addCallback(lambda _: self.connection.close())
         elif self._owner.logs.congested:
             self._wait()
 
-    def _header(self, lines: list[bytes]) -> list[bytes]:
-        if lines and self._stream is None:
-            self._stream = clean_text(lines.pop(0))[:1000]
-        if lines and self._stream is not None:
-            self._server_time = lines.pop(0).strip() == NO_TIMESTAMPS
-            self.connection.header_complete()
-        return lines
+    def _header(self, line: bytes) -> None:
+        if len(line) > MAX_HEADER:
+            self._closing = True
+            self.connection.abort()
+        if self._stream is None:
+            self._stream = clean_text(line)[:MAX_STREAM_NAME]
+            return
+        self._server_time = line.strip() == NO_TIMESTAMPS
+        self.connection.header_complete()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, block: bytes) -> None:
         assert self._stream is not None
-        timestamp = None
+        text, stamps = clean_text(block), None
         if not self._server_time:
-            stamp, _space, rest = line.partition(b" ")
-            try:
-                timestamp, line = float(stamp), rest
-            except ValueError:
-                pass  # not a timestamp: the line is kept whole, at reception time
-        self._owner.logs.write(self._issuer, self._stream, clean_text(line), timestamp=timestamp)
+            text, stamps = stamped(text, self._owner.logs.now())
+        self._owner.logs.write_lines(self._issuer, self._stream, text, stamps=stamps)
 
     def _wait(self) -> None:
         transport: Any = self.connection.transport
@@ -92,13 +119,29 @@ class IngestRequest(Request):
         self._owner.logs.drained().addCallback(lambda _: transport.resumeProducing())
 
     def lost(self) -> None:
-        if not self._issuer or self._server_time is None:
+        if not self._issuer or self._server_time is None or self._closing:
             return
-        if self._held is not None and not self._pending:
-            return
-        if self._held is not None:
-            self._write(self._held)
-        if self._pending:
-            self._write(self._pending)
+        rest = [b"CLOSE"] if self._held else []
+        if self._partial:
+            rest.append(b"".join(self._partial))
+        if rest:
+            self._write(b"\n".join(rest))
         assert self._stream is not None
         self._owner.logs.write(self._issuer, self._stream, "<disconnected!>")
+
+
+def stamped(text: str, now: float) -> tuple[str, list[float]]:
+    """Take the epoch seconds off the start of each line; return the lines and the times.
+
+    A line that does not start with a number is kept whole, with the time `now`.
+    """
+    lines, stamps = [], []
+    for line in text.split("\n"):
+        stamp, _, rest = line.partition(" ")
+        try:
+            stamps.append(float(stamp))
+            lines.append(rest)
+        except ValueError:
+            stamps.append(now)
+            lines.append(line)
+    return "\n".join(lines), stamps

@@ -78,17 +78,63 @@ class LogServiceTests(SynchronousTestCase):
         self.assertEqual(self.texts(), ["0", "1", "2"])
 
     def test_refused_batch(self) -> None:
-        """A batch that the store refuses is logged and does not block the next ones."""
-        self.store.errors = [ValueError("bad")]
-        self.write(2)
+        """What the store refuses is logged, and takes nothing else with it."""
+        self.store.errors = [ValueError("bad"), ValueError("this one")]
+        self.write(3)
         self.clock.advance(FLUSH_AFTER)
         self.write(1)
         self.clock.advance(FLUSH_AFTER)
-        self.assertEqual(self.texts(), ["2"])
+        self.assertEqual(self.texts(), ["1", "2", "3"])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
+    def test_blocks(self) -> None:
+        """Lines that come together are one block: live readers see lines."""
+        seen: list[LogLine] = []
+        self.logs.subscribe(LogQuery(lines="o"), seen.append)
+        self.logs.write_lines(MAC, "exp", "one\ntwo\n\nthree", stamps=[NOW - 3, 5.0, NOW, NOW])
+        self.logs.write_lines(MAC, "exp", "four\nfive")
+        self.assertEqual(self.logs.accepted, 6)
+        self.assertEqual(
+            [(one.timestamp - NOW, one.line) for one in seen],
+            [(-3, "one"), (0, "two"), (0, "four")],
+        )
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.texts(), ["one", "two", "", "three", "four", "five"])
+        self.assertEqual(self.store.inserts, [6])
+
+    def test_stored(self) -> None:
+        """It fires when what was accepted before is stored, though more lines come."""
+        self.successResultOf(self.logs.stored())
+        self.store.gate = gate = Deferred()
+        self.write(2)
+        stored = self.logs.stored()
+        self.store.errors = [Unavailable("gone")]
+        self.write(BATCH)
+        self.assertNoResult(stored)
+        gate.callback(None)
+        self.assertNoResult(stored)
+        self.clock.advance(1)
+        self.successResultOf(stored)
+        self.assertEqual(self.texts()[:2], ["0", "1"])
+
+    def test_answer_lost(self) -> None:
+        """A batch that was stored although the database was lost is not stored twice."""
+        insert, lost = self.store.insert, [True]
+
+        async def answer_lost(batch: int, blocks: Any) -> None:
+            await insert(batch, blocks)
+            if lost and lost.pop():
+                raise Unavailable("the answer was lost")
+
+        self.store.insert = answer_lost  # type: ignore[method-assign]
+        self.write(2)
+        self.clock.advance(FLUSH_AFTER)
+        self.write(1)
+        self.clock.pump([1.0, 1.0])
+        self.assertEqual(self.texts(), ["0", "1", "2"])
+
     def test_congestion(self) -> None:
-        """Senders are asked to wait above 20,000 lines, and told when lines are welcome."""
+        """Senders are asked to wait above a limit, and told when lines are welcome."""
         self.successResultOf(self.logs.drained())
         self.store.gate = gate = Deferred()
         self.write(MAX_PENDING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,21 @@ class StreamKey(NamedTuple):
 
     issuer: str
     name: str
+
+
+class LogBlock(NamedTuple):
+    """Lines of one stream that arrived together.
+
+    `text` holds them, separated by newlines. `stamps` are their epoch seconds;
+    None: they all have `moment`, the time of their reception.
+    """
+
+    key: StreamKey
+    mode: StreamMode
+    moment: float
+    stamps: Sequence[float] | None
+    text: str
+    line_count: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,12 @@ def corrected(timestamp: float, now: float) -> float:
     if now - TEN_YEARS <= timestamp <= now + 1.0:  # false for NaN too
         return timestamp
     return now
+
+
+def all_corrected(timestamps: Sequence[float], now: float) -> Sequence[float]:
+    """Return timestamps as `corrected` does with each of them."""
+    first, last = now - TEN_YEARS, now + 1.0
+    return [one if first <= one <= last else now for one in timestamps]
 
 
 def clean_text(raw: bytes) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
-from walt.server.domain.logs.model import LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
 
 
 class ILogStore(Interface):
@@ -18,10 +18,12 @@ class ILogStore(Interface):
         Streams of devices that were just forgotten are absent from the answer.
         """
 
-    async def insert(
-        ids: Sequence[int], timestamps: Sequence[float], lines: Sequence[str]
-    ) -> None:
-        """Store lines (parallel sequences); those of vanished streams are dropped."""
+    async def insert(batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
+        """Store blocks, each with the id of its stream; those of vanished streams are dropped.
+
+        All or nothing. `batch` numbers increase; a batch that was stored
+        already (the answer was lost with the connection) is not stored again.
+        """
 
     async def count(query: LogQuery) -> int:
         """Return how many stored lines match."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -11,22 +13,24 @@ from twisted.logger import Logger
 
 from walt.common.errors import Unavailable
 from walt.server.domain.logs.model import (
+    LogBlock,
     LogLine,
     LogMatcher,
     LogQuery,
     StreamKey,
     StreamMode,
-    corrected,
+    all_corrected,
 )
 from walt.server.domain.logs.ports import ILogStore
 from walt.server.runtime.ordered import spawn
 
 _log = Logger()
 
-BATCH = 512
+BATCH = 512  # lines; when so many are pending, they are stored at once
 FLUSH_AFTER = 0.3  # seconds
-LARGEST_INSERT = 5000
-MAX_PENDING = 20_000  # lines; above, senders are asked to wait
+LARGEST_INSERT = 10_000  # lines
+MAX_PENDING = 50_000  # lines; above, senders are asked to wait
+MAX_PENDING_SIZE = 16 << 20  # characters, the same
 
 Subscriber = Callable[[LogLine], None]
 
@@ -34,21 +38,25 @@ Subscriber = Callable[[LogLine], None]
 class LogService:
     """The one place where lines enter and leave.
 
-    `clock` gives the time of reception, in epoch seconds.
+    `now` gives the time of reception, in epoch seconds.
     """
 
     def __init__(self, store: ILogStore, clock: IReactorTime, now: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self.now = now
-        self._pending: list[tuple[StreamKey, StreamMode, float, str]] = []
+        self._pending: deque[LogBlock] = deque()
+        self._pending_lines = self._pending_size = 0
         self._ids: dict[StreamKey, int] = {}
         self._subscribers: dict[Subscriber, LogMatcher] = {}
         self._timer: Any = None
         self.accepted = 0  # number of the last line accepted
+        self._batch = 0  # number of the last batch stored
+        self._current: list[LogBlock] = []  # the batch being stored, or sent again
+        self._alone = 0  # how many of the next blocks are stored one by one
         self._storing = DeferredLock()
         self._flushing = False
-        self._flushed: list[Deferred[None]] = []
+        self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._drained: list[Deferred[None]] = []
 
     # -- in --------------------------------------------------------------
@@ -57,25 +65,51 @@ class LogService:
         self, issuer: str, stream: str, line: str, *, timestamp: float | None = None,
         mode: StreamMode = "line",
     ) -> None:
-        """Accept one line of the device with MAC `issuer`; it is stored a little later."""
+        """Accept one line of the device with MAC `issuer`; it is stored a little later.
+
+        Newlines in it make several lines.
+        """
+        stamps = None if timestamp is None else [timestamp] * (line.count("\n") + 1)
+        self.write_lines(issuer, stream, line, stamps=stamps, mode=mode)
+
+    def write_lines(
+        self, issuer: str, stream: str, text: str, *, stamps: Sequence[float] | None = None,
+        mode: StreamMode = "line",
+    ) -> None:
+        """Accept lines separated by newlines, with their own times or the time of reception.
+
+        Nothing is done line by line, unless somebody reads live lines.
+        """
         now = self.now()
-        moment = now if timestamp is None else corrected(timestamp, now)
-        self.accepted += 1
-        self._pending.append((StreamKey(issuer, stream), mode, moment, line))
+        if stamps is not None:
+            stamps = all_corrected(stamps, now)
+        block = LogBlock(StreamKey(issuer, stream), mode, now, stamps, text, text.count("\n") + 1)
+        self._pending.append(block)
+        self._pending_lines += block.line_count
+        self._pending_size += len(text)
         if self._subscribers:
-            record = LogLine(moment, issuer, stream, line)
-            for subscriber, matcher in list(self._subscribers.items()):
-                if matcher.matches(record):
-                    subscriber(record)
-        if len(self._pending) >= BATCH:
+            self._publish(block)
+        else:
+            self.accepted += block.line_count
+        if self._pending_lines >= BATCH:
             self._flush_soon(0)
         elif self._timer is None:
             self._flush_soon(FLUSH_AFTER)
 
+    def _publish(self, block: LogBlock) -> None:
+        (issuer, stream), _, moment, stamps, text, count = block
+        times = stamps if stamps is not None else repeat(moment, count)
+        for stamp, line in zip(times, text.split("\n"), strict=False):
+            self.accepted += 1
+            record = LogLine(stamp, issuer, stream, line)
+            for subscriber, matcher in list(self._subscribers.items()):
+                if matcher.matches(record):
+                    subscriber(record)
+
     @property
     def congested(self) -> bool:
         """Whether senders should wait (`drained`) before giving more lines."""
-        return len(self._pending) >= MAX_PENDING
+        return self._pending_lines >= MAX_PENDING or self._pending_size >= MAX_PENDING_SIZE
 
     def drained(self) -> Deferred[None]:
         """Return a Deferred that fires when lines are welcome again."""
@@ -113,54 +147,84 @@ class LogService:
                     _log.warn("log lines wait for the database: {error}", error=error)
                     await self._pause(1.0)
                     continue
-                if not self.congested:
-                    waiting, self._drained = self._drained, []
-                    for one in waiting:
-                        one.callback(None)
+                self._tell_waiters()
         finally:
             self._flushing = False
-            flushed, self._flushed = self._flushed, []
-            for one in flushed:
+
+    def _tell_waiters(self) -> None:
+        stored = self.accepted - self._pending_lines
+        while self._waiting and self._waiting[0][0] <= stored:
+            self._waiting.popleft()[1].callback(None)
+        if not self.congested:
+            waiting, self._drained = self._drained, []
+            for one in waiting:
                 one.callback(None)
 
     async def _store_oldest(self) -> None:
-        batch = self._pending[:LARGEST_INSERT]
+        # What is sent again after a lost connection must be the same, under the same number.
+        if not self._current:
+            self._current = self._oldest()
         try:
-            await self._store_batch(batch)
+            await self._store_batch(self._current)
         except Unavailable:
             raise
         except Exception:
-            _log.failure("{count} log lines cannot be stored", count=len(batch))
-        del self._pending[:len(batch)]
+            if len(self._current) > 1:
+                # One block that the store refuses must not take the others with it.
+                self._alone, self._current = len(self._current), []
+                return
+            refused = self._current[0]
+            _log.failure("{count} log lines cannot be stored", count=refused.line_count)
+        for block in self._current:
+            self._pending.popleft()
+            self._pending_lines -= block.line_count
+            self._pending_size -= len(block.text)
+        self._current = []
 
-    async def _store_batch(
-        self, batch: list[tuple[StreamKey, StreamMode, float, str]]
-    ) -> None:
-        missing = {key: mode for key, mode, _, _ in batch if key not in self._ids}
+    def _oldest(self) -> list[LogBlock]:
+        if self._alone:
+            self._alone -= 1
+            return [self._pending[0]]
+        batch: list[LogBlock] = []
+        lines = 0
+        for block in self._pending:
+            batch.append(block)
+            lines += block.line_count
+            if lines >= LARGEST_INSERT:
+                break
+        return batch
+
+    async def _store_batch(self, batch: list[LogBlock]) -> None:
+        missing = {block.key: block.mode for block in batch if block.key not in self._ids}
         if missing:
             self._ids.update(await self._store.ensure_streams(missing))
-        known = [
-            (self._ids[key], moment, line)
-            for key, _, moment, line in batch if key in self._ids
-        ]
-        if known:
-            ids, moments, lines = zip(*known, strict=True)
-            await self._store.insert(ids, moments, lines)
+        known = [(self._ids[block.key], block) for block in batch if block.key in self._ids]
+        if not known:
+            return
+        number = self._batch + 1
+        await self._store.insert(number, known)
+        self._batch = number
 
     def _pause(self, seconds: float) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
         self._clock.callLater(seconds, waiting.callback, None)
         return waiting
 
+    def stored(self) -> Deferred[None]:
+        """Store every line accepted so far; fires when they are in the database."""
+        waiting: Deferred[None] = Deferred()
+        if not self._pending:
+            waiting.callback(None)
+            return waiting
+        self._waiting.append((self.accepted, waiting))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tick()
+        return waiting
+
     async def flush(self) -> None:
         """Store every line accepted so far (before a query, at stop)."""
-        while self._pending:
-            if self._timer is not None:
-                self._timer.cancel()
-            flushed: Deferred[None] = Deferred()
-            self._flushed.append(flushed)
-            self._tick()
-            await flushed
+        await self.stored()
 
     # -- out -------------------------------------------------------------
 
@@ -177,7 +241,7 @@ class LogService:
         await self.flush()
         async with self._storing:
             cursor = await self._store.open(query)
-            return cursor, self.accepted - len(self._pending)
+            return cursor, self.accepted - self._pending_lines
 
     def subscribe(self, query: LogQuery, subscriber: Subscriber) -> None:
         """Call `subscriber` with each live line that matches."""
