@@ -47,17 +47,21 @@ def node(number: int, image: str = DEFAULT, **options: Any) -> Device:
 
 @implementer(INodeLink)
 class FakeNodeLink:
-    """Nodes that accept every request, but for the reasons in `refusals` (by address)."""
+    """Nodes that accept every request, but for the reasons in `refusals` (by address).
+
+    `gate` holds every answer back, `slow` those of some addresses.
+    """
 
     def __init__(self) -> None:
         self.refusals: dict[str, str] = {}
         self.requests: list[tuple[str, str]] = []
         self.gate: Deferred[None] = succeed(None)
+        self.slow: dict[str, Deferred[None]] = {}
 
     async def request(self, ip: str, line: str) -> str | None:
         """Note a request and answer it."""
         self.requests.append((ip, line))
-        await self.gate
+        await self.slow.get(ip, self.gate)
         return self.refusals.get(ip)
 
 

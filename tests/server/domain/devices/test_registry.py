@@ -12,9 +12,21 @@ from tests.fakes.devices import FakeDeviceStore
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.naming import choose_name, generated_name, guess_type, lease_name
+from walt.server.domain.devices.naming import (
+    RESERVED_NAMES,
+    choose_name,
+    generated_name,
+    guess_type,
+    lease_name,
+)
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.devices.sets import ownership, parse_devices, parse_nodes, restricted
+from walt.server.domain.devices.sets import (
+    KEYWORDS,
+    ownership,
+    parse_devices,
+    parse_nodes,
+    restricted,
+)
 
 SUBNET = IPv4Network("192.168.1.0/24")
 DEFAULT = "waltplatform/pc-x86-64-default:latest"
@@ -181,6 +193,12 @@ class NamingTests(SynchronousTestCase):
 
 
 class SetsTests(SynchronousTestCase):
+    def test_keywords_are_no_names(self) -> None:
+        """A device with the name of a keyword could not be reached by its name."""
+        self.assertEqual(set(KEYWORDS), RESERVED_NAMES)
+        for name in KEYWORDS:
+            self.assertRaises(Conflict, self.registry.check_new_name, name)
+
     def setUp(self) -> None:
         self.registry = DeviceRegistry(FakeDeviceStore(), SUBNET)
         self.successResultOf(done(self.registry.put(

@@ -238,6 +238,21 @@ class RebootTests(BootTests):
         self.assertEqual(requester.err, ["Node node-2: failed poe-reboot (SNMP issue)"])
         self.assertFalse(self.status.is_booted(self.devices[0].mac))
 
+    def test_a_slow_node_delays_no_other(self) -> None:
+        """Nodes that answered at once may be up again before the slowest one answers."""
+        slow, _, fast = self.devices
+        self.status.booted(slow.mac)
+        self.status.booted(fast.mac)
+        assert slow.ip is not None
+        self.fake.link.slow[slow.ip] = Deferred()
+        running = self.reboot(slow, fast)
+        self.assertFalse(self.status.is_booted(fast.mac))
+        self.status.booted(fast.mac)
+        self.fake.link.slow[slow.ip].callback(None)
+        self.assertTrue(self.successResultOf(running))
+        self.assertTrue(self.status.is_booted(fast.mac))
+        self.assertFalse(self.status.is_booted(slow.mac))
+
     def test_requester_leaves(self) -> None:
         """Texts stop with the client, the reboot does not."""
         self.fake.link.gate = Deferred()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet import error
@@ -65,6 +66,8 @@ def reason_of(failure: BaseException) -> str:
         return "Connection refused"
     if isinstance(failure, (error.ConnectionLost, error.ConnectionAborted)):
         return "Broken connection"
+    if isinstance(failure, error.ConnectError) and failure.osError is not None:
+        return os.strerror(failure.osError)
     return str(failure) or "Broken connection"
 
 

@@ -10,6 +10,11 @@ from walt.server.domain.devices.model import SWITCH_PREFIXES, DeviceType
 
 _CLASS_PREFIX = "walt.node."
 SERVER_NAME = "walt-server"
+# Words that mean something else where a device is named: sets of devices (`sets.KEYWORDS`).
+RESERVED_NAMES = frozenset({
+    "server", "my-nodes", "free-nodes", "all-nodes", "all-switches", "explorable-switches",
+    "all-devices",
+})
 
 
 @dataclass(frozen=True)

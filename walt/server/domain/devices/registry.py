@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.naming import SERVER_NAME
+from walt.server.domain.devices.naming import RESERVED_NAMES, SERVER_NAME
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.runtime.ordered import spawn
 
@@ -75,8 +75,8 @@ class DeviceRegistry:
         return device
 
     def name_taken(self, name: str) -> bool:
-        """Tell whether a device has this name (`server` is the server's in DNS)."""
-        return name in self._by_name or name == "server"
+        """Tell whether a device has this name, or it is the keyword of a set."""
+        return name in self._by_name or name in RESERVED_NAMES
 
     def check_new_name(self, name: str) -> None:
         """Raise Invalid or Conflict unless `name` may be given to a device."""
@@ -86,6 +86,8 @@ class DeviceRegistry:
                 " with letters, digits or dashes, and have 2 to 63 characters"
             )
         if self.name_taken(name):
+            if name in RESERVED_NAMES:
+                raise Conflict(f'"{name}" is a keyword of sets; choose another name')
             raise Conflict(f'a device is already named "{name}"; choose another name')
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 
 from walt.common.sentences import subject
@@ -95,18 +95,19 @@ class Rebooter:
         if hard_only:
             return
         turns = DeferredSemaphore(PARALLEL_REQUESTS)
-        asked = [
-            (node, node.ip) for node in nodes.values()
-            if node.ip and self._power.is_off(node.mac) is None
-        ]
-        answers = await gatherResults([
-            turns.run(self._link.request, ip, "REBOOT") for _, ip in asked
-        ])
-        for (node, _), error in zip(asked, answers, strict=True):
-            if error is None:
-                self._done(node, todo, outcome, cause, "soft-reboot")
-            else:
+
+        async def ask(node: Device, ip: str) -> None:
+            error = await self._link.request(ip, "REBOOT")
+            if error is not None:
                 outcome.soft_errors[node.mac] = error
+                return
+            # Now, not when all have answered: it may be up again before the slowest one.
+            self._done(node, todo, outcome, cause, "soft-reboot")
+
+        await gatherResults([
+            turns.run(lambda node, ip: Deferred.fromCoroutine(ask(node, ip)), node, node.ip)
+            for node in nodes.values() if node.ip and self._power.is_off(node.mac) is None
+        ])
 
     def wf_reboot_virtual(
         self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,

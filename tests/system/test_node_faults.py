@@ -1,0 +1,179 @@
+"""Bad input, several users at once, nodes that go away: through the walt command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import LivePlatform, why_not
+from walt.server.runtime.process import ProcessResult
+
+PC = "walt.node.pc-x86-64"
+ODD_NAMES = (
+    "it's", 'quo"te', "two words", "-x", "--all", "new\nline", "a" * 4096, "", "é", "a/b", "..",
+    "$(id)", "node;1", "5x", "x", "all-nodes", "server", "walt-server",
+)
+
+
+class NodeFaultsTests(TestCase):
+    skip = why_not()
+    timeout = 300
+
+    async def test_faults(self) -> None:
+        """Nothing half-done: each command fails whole, with its reason, or works."""
+        from twisted.internet import reactor
+
+        platform = self.platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        for number in (1, 2, 3):
+            await platform.event(
+                "commit", "", PC, f"192.168.181.3{number}", f"02:00:00:00:00:0{number}", "", "0",
+                f"board{number}",
+            )
+        self.names = json.loads(await platform.ok("node", "show", "--all", "--json"))["free"]
+        self.boards = sorted(row["name"] for row in self.names)
+        await self.check_odd_names()
+        await self.check_wrong_member()
+        await self.check_settings_together()
+        await self.check_two_users()
+        await self.check_removal_during_boot()
+        await self.check_steps_of_a_reboot()
+
+    async def refused(self, *words: str, user: str = "alice") -> str:
+        """Run a command that must fail without output; return what it said."""
+        result = await self.platform.walt(*words, user=user)
+        self.assertIn(result.status, (1, 2), words)
+        text = (result.stderr or result.stdout).decode()
+        self.assertNotIn("Traceback", text)
+        self.assertNotIn("internal error", text)
+        self.assertLess(len(text), 3000)
+        return text
+
+    async def devices(self) -> list[str]:
+        """Return the names of all devices."""
+        tables = json.loads(await self.platform.ok("device", "show", "--json"))
+        return sorted(row["name"] for rows in tables.values() for row in rows)
+
+    async def check_odd_names(self) -> None:
+        """Names that no device may have are refused, wherever they are given."""
+        before = await self.devices()
+        for name in ODD_NAMES:
+            await self.refused("node", "create", "--", name)
+            await self.refused("node", "rename", "--", self.boards[0], name)
+        for name in ODD_NAMES[:7]:
+            await self.refused("node", "reboot", "--", name)
+            await self.refused("node", "config", "--", name, "boot.retries=1")
+        self.assertEqual(await self.devices(), before)
+
+    async def check_wrong_member(self) -> None:
+        """A set with one unknown member, or one that is no node, does nothing to the others."""
+        for bad in ("ghost", "walt-server"):
+            members = f"{self.boards[0]},{bad},{self.boards[1]}"
+            for words in (
+                ("node", "reboot", members), ("node", "acquire", members),
+                ("node", "boot", members, "default"), ("node", "config", members, "ram=1G"),
+                ("node", "config", members, "boot.retries=1"), ("node", "wait", members),
+                ("node", "run", members, "--", "true"),
+            ):
+                self.assertIn(bad, await self.refused(*words))
+        (group,) = json.loads(await self.platform.ok("node", "config", "all-nodes", "--json"))
+        self.assertEqual(group["settings"]["boot.retries"], "9")
+        self.assertEqual(
+            json.loads(await self.platform.ok("node", "show", "--json"))["own"], []
+        )
+
+    async def check_settings_together(self) -> None:
+        """One wrong setting among good ones, and none is changed."""
+        for wrong in ("boot.timeout=59", "nothing=1", "ram=1G", "netsetup=WAN", "boot.retries"):
+            await self.refused("node", "config", "all-nodes", "boot.retries=2", wrong)
+        (group,) = json.loads(await self.platform.ok("node", "config", "all-nodes", "--json"))
+        self.assertEqual(group["settings"]["boot.retries"], "9")
+
+    async def both(self, *words: str) -> list[ProcessResult]:
+        """Run the same command as two users at once, both confirming."""
+        runs = [
+            Deferred.fromCoroutine(self.platform.walt(*words, user=user, stdin=b"y\n"))
+            for user in ("alice", "bob")
+        ]
+        results: list[ProcessResult] = await gatherResults(runs)
+        for result in results:
+            self.assertNotIn(b"Traceback", result.stderr)
+            self.assertNotIn(b"internal error", result.stderr)
+        return results
+
+    async def check_two_users(self) -> None:
+        """The same node, the same moment: one wins, the other is told; nothing breaks."""
+        platform = self.platform
+        results = await self.both("node", "rename", self.boards[2], "renamed")
+        self.assertEqual(sorted(one.status for one in results), [0, 1])
+        self.assertIn("renamed", await self.devices())
+        results = await self.both("device", "forget", "--force", "renamed")
+        # Forgetting what is unknown is no failure.
+        self.assertEqual([one.status for one in results], [0, 0])
+        self.assertNotIn("renamed", await self.devices())
+        results = await self.both("node", "create", "vm")
+        self.assertEqual(sorted(one.status for one in results), [0, 1])
+        await platform.ok("node", "wait", "--timeout", "120", "vm")
+        results = await self.both("node", "reboot", "vm")
+        self.assertIn(0, [one.status for one in results])
+        await platform.ok("node", "wait", "--timeout", "120", "vm")
+
+    async def check_removal_during_boot(self) -> None:
+        """A node may be renamed while it reboots, and removed while it boots."""
+        platform = self.platform
+        owner = "alice" if "vm" in await platform.ok("node", "show", user="alice") else "bob"
+        running = Deferred.fromCoroutine(platform.walt("node", "reboot", "vm", user=owner))
+        await platform.ok("node", "rename", "vm", "vm2", user=owner)
+        self.assertEqual((await running).status, 0)
+        await platform.ok("node", "wait", "--timeout", "120", "vm2", user=owner)
+        self.assertEqual(await platform.ok("node", "run", "vm2", "--", "hostname", user=owner),
+                         "vm2\n")
+        await platform.ok("node", "reboot", "--hard", "vm2", user=owner)
+        waiting = Deferred.fromCoroutine(platform.walt("node", "wait", "vm2", user=owner))
+        await platform.sleep(1)
+        results = await self.both("node", "remove", "vm2")
+        self.assertIn(0, [one.status for one in results])
+        self.assertNotIn("vm2", await self.devices())
+        await waiting  # nobody waits for ever
+        machines = await platform.runner.run(
+            ["pgrep", "-f", f"{platform.runtime}/vnodes/"], check=False
+        )
+        self.assertEqual(machines.stdout, b"")
+        left = list((platform.state / "nodes").glob("52:54:*"))
+        self.assertEqual(left, [])
+
+    async def check_steps_of_a_reboot(self) -> None:
+        """Refusing, hanging and vanishing: the reason is told, and a machine is ended."""
+        platform = self.platform
+        await platform.ok("node", "create", "vm")
+        await platform.ok("node", "config", "vm", "boot.delay=0")
+        # Not booted yet: nothing listens there.
+        told = await platform.ok("node", "reboot", "vm")
+        self.assertIn("vm: rebooted ok.", told)
+        await platform.ok("node", "wait", "--timeout", "120", "vm")
+        # It hangs: its processor stands still.
+        pid = int((await platform.runner.run(
+            ["pgrep", "-f", f"^qemu-system.* -name vm .*{platform.runtime}"]
+        )).stdout)
+        os.kill(pid, signal.SIGSTOP)
+        told = await platform.ok("node", "reboot", "vm", timeout=60)
+        self.assertIn("vm: rebooted ok.", told)
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        self.assertIn("node vm is down (cause: reboot requested, method: vnode hard-reboot)",
+                      events)
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+        # It vanishes while it is asked, and boards answer nothing at all.
+        running = Deferred.fromCoroutine(platform.walt("node", "reboot", f"vm,{self.boards[0]}"))
+        await platform.sleep(0.3)
+        await platform.ok("node", "remove", "vm")
+        result = await running
+        self.assertEqual(result.status, 1)
+        self.assertIn(f"Node {self.boards[0]}: failed soft-reboot (".encode(), result.stderr)
+        self.assertNotIn(b"Traceback", result.stderr)
+        self.assertEqual(await platform.ok("advanced", "workflows", "--json"), "[]\n")
