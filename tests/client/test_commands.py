@@ -458,7 +458,7 @@ class LogShowTests(SynchronousTestCase):
     ]
 
     def show(self, *words: str, records: Any = None, extra: Any = ()) -> Any:
-        lines = "".join(json.dumps(one) + "\n" for one in records or self.RECORDS).encode()
+        lines = "".join(json.dumps([one]) + "\n" for one in records or self.RECORDS).encode()
         cut = len(lines) // 2  # frames need not end with a line
         return run("log", "show", "--realtime", *words, streams=[[
             (b"D", lines[:cut]), (b"D", lines[cut:]), *extra, (b"R", b'{"status": 0}'),

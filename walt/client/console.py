@@ -80,11 +80,12 @@ class Screen:
     def shown(self, payload: bytes) -> bytes:
         """Return the console's bytes held by the lines that `payload` completes."""
         *lines, self._pending = (self._pending + payload).split(b"\n")
-        return b"".join(_console_bytes(line) for line in lines)
+        return b"".join(
+            _console_bytes(text) for line in lines for _, _, _, text in json.loads(line)
+        )
 
 
-def _console_bytes(line: bytes) -> bytes:
-    text = json.loads(line)[3]
+def _console_bytes(text: str) -> bytes:
     try:
         chunk = ast.literal_eval(text)
     except (ValueError, SyntaxError):

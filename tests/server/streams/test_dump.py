@@ -40,7 +40,7 @@ class Reader:
         for kind, payload in self.connection.frames():
             if kind == frames.DATA:
                 *lines, self._pending = (self._pending + payload).split(b"\n")
-                self.records += [json.loads(line) for line in lines]
+                self.records += [one for line in lines for one in json.loads(line)]
             elif kind == frames.RESULT:
                 self.result = json.loads(payload)
             else:

@@ -91,7 +91,8 @@ def _print_lines(stream: Stream, formatted: Formatter) -> int:
             for kind, payload in received:
                 if kind == frames.DATA:
                     *lines, pending = (pending + payload).split(b"\n")
-                    write(formatted(loads(b"[" + b",".join(lines) + b"]")))
+                    for line in lines:
+                        write(formatted(loads(line)))
                     sys.stdout.flush()
                 elif kind == frames.MESSAGE:
                     sys.stderr.write(payload.decode(errors="replace"))

@@ -20,7 +20,7 @@ _log = Logger()
 
 MAX_HELD = 1 << 20  # characters of live lines kept for a late reader; above, it is dropped
 LINE_COST = 100  # what a held line costs besides its text
-PIECE = 200  # lines in one frame
+PIECE = 1000  # lines in one frame
 
 
 class LogDumps:
@@ -41,7 +41,9 @@ def _cost(record: LogLine) -> int:
 
 @implementer(IPushProducer)
 class DumpRequest(FramedRequest):
-    """Parameters: the query object, `history` and `realtime`; data frames hold JSON lines."""
+    """Parameters: the query object, `history` and `realtime`; data frames hold lines, each a JSON
+    array of records [timestamp, issuer, stream, line].
+    """
 
     def __init__(self, owner: LogDumps, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
@@ -102,12 +104,13 @@ class DumpRequest(FramedRequest):
         self._end(status=1, error="reader too slow", code="LIMIT_EXCEEDED")
 
     def _send(self, records: list[LogLine]) -> None:
-        name = self._owner.issuers.name
+        names = {mac: self._owner.issuers.name(mac) for mac in {one.issuer for one in records}}
         for start in range(0, len(records), PIECE):
-            self.data("".join(
-                json.dumps([one.timestamp, name(one.issuer), one.stream, one.line]) + "\n"
-                for one in records[start:start + PIECE]
-            ).encode())
+            piece = [
+                (timestamp, names[issuer], stream, line)
+                for timestamp, issuer, stream, line in records[start:start + PIECE]
+            ]
+            self.data(json.dumps(piece).encode() + b"\n")
 
     def _send_held(self) -> None:
         held, self._held, self._held_size = self._held, [], 0

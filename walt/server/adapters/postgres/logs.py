@@ -16,7 +16,7 @@ from walt.server.adapters.postgres.connection import Database, Transaction, aban
 from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
-BLOCK = 500
+BLOCK = 2000
 
 # Lines travel in blocks that PostgreSQL itself cuts: nothing is done line by line here,
 # which is twice as fast as one array element a line, and as fast as COPY. The first part
@@ -183,7 +183,7 @@ class _Cursor:
         except CancelledError:
             await self.close()
             raise
-        return [LogLine(*row) for row in rows]
+        return list(map(LogLine._make, rows))
 
     async def close(self) -> None:
         """Close the connection, and with it the cursor."""

@@ -1,0 +1,1 @@
+"""Log ingestion and retrieval."""

@@ -1,0 +1,165 @@
+"""Run with `python -m bench.logs`, as root: log lines in and out, against COPY in the same run."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from tests.system.live import ROOT, LivePlatform
+from tests.system.load import Load, figure, run_bench
+
+LINES = 1_000_000
+SENDERS = 50
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def postgres_cpu(directory: str) -> float:
+    """Return the CPU seconds of the PostgreSQL processes whose socket is in a directory."""
+    total = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            parent = (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            above = Path(f"/proc/{parent}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if directory.encode() in command or (
+            command.startswith(b"postgres:") and directory.encode() in above
+        ):
+            total += cpu(int(process.name))
+    return total
+
+
+def copy_rate(dsn: str) -> float:
+    """Return the lines a second of COPY into a table of the same shape, indexes included."""
+    with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE copied (LIKE logs) PARTITION BY RANGE (timestamp)")
+        cursor.execute("CREATE INDEX ON copied (timestamp)")
+        cursor.execute("CREATE INDEX ON copied (stream_id, timestamp)")
+        cursor.execute(
+            "CREATE TABLE copied_now PARTITION OF copied FOR VALUES FROM (now() - interval '1 day')"
+            " TO (now() + interval '7 days')"
+        )
+        connection.commit()
+        spent = 0.0
+        for first in range(0, LINES, 100_000):
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            data = io.StringIO("".join([
+                f"{number % SENDERS}\t{stamp}.{number % 1000:03d}\t"
+                + f"{number:08d} ".ljust(99, "x") + "\n"
+                for number in range(first, first + 100_000)
+            ]))
+            start = time.perf_counter()
+            cursor.copy_expert("COPY copied FROM STDIN", data)
+            connection.commit()
+            spent += time.perf_counter() - start
+        cursor.execute("DROP TABLE copied")
+    connection.close()
+    return LINES / spent
+
+
+class Bench:
+    """One live server with devices that send lines."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.platform = LivePlatform(reactor)
+        self.load = Load(self.platform)
+        self.dsn = f"host={self.platform.runtime}/postgres dbname=walt user=root"
+        self.inside = ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--"]
+        self.addresses = [f"{self.platform.net}.{100 + number}" for number in range(SENDERS)]
+
+    async def start(self) -> None:
+        """Start the server, and give its namespace the addresses of the senders."""
+        await self.platform.import_image()
+        await self.platform.start()
+        for number, address in enumerate(self.addresses):
+            await self.platform.event(
+                "commit", "", "walt.node.pc-x86-64", address, f"02:00:00:00:01:{number:02x}", "",
+                "0", "unknown",
+            )
+        batch = "".join(f"address add {one}/24 dev walt-net\n" for one in self.addresses)
+        await self.platform.runner.run([*self.inside, "ip", "-batch", "-"], stdin=batch.encode())
+
+    async def send(self, mode: str, senders: int) -> float:
+        """Send the lines; return lines a second until all are in the table, whole and once."""
+        await self.load.database.execute("TRUNCATE logs")
+        result = await self.platform.runner.run(
+            [*self.inside, sys.executable, "-m", "bench.logs.sender", f"{self.platform.net}.1",
+             mode, str(LINES), *self.addresses[:senders]],
+            env={"PYTHONPATH": str(ROOT)}, timeout=300,
+        )
+        start, end = (float(one) for one in result.stdout.split())
+        rows = await self.load.database.query(
+            "SELECT count(*), count(DISTINCT line), min(length(line)), max(length(line))"
+            " FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE s.name = 'bench'"
+        )
+        expected = LINES // senders * senders
+        assert rows[0] == (expected, expected, 99, 99), rows
+        return expected / (end - start)
+
+    async def ingest(self) -> None:
+        """Print the rates of ingestion, and where CPU goes."""
+        copied = copy_rate(self.dsn)
+        figure("COPY by psycopg2, same shape and indexes", copied, "lines/s")
+        for mode in ("NO_TIMESTAMPS", "TIMESTAMPS_INSIDE"):
+            for senders in (1, 10, SENDERS):
+                server, database = cpu(self.platform.pid), postgres_cpu(str(self.platform.base))
+                rate = await self.send(mode, senders)
+                figure(f"{senders} senders, {mode}", rate, "lines/s")
+                figure("  ratio to COPY (at least 0.45)", rate / copied, "")
+                million = LINES / 1e6
+                figure("  CPU of the server, per million lines",
+                       (cpu(self.platform.pid) - server) / million, "s")
+                figure("  CPU of PostgreSQL, per million lines",
+                       (postgres_cpu(str(self.platform.base)) - database) / million, "s")
+        figure("memory of the server (PSS)", self.load.memory(), "MiB", 200)
+
+    async def retrieve(self) -> None:
+        """Print the rates of retrieval of the lines just stored."""
+        out = f"{self.platform.base}/out"
+        environment = {**os.environ, **self.platform.environment()}
+        for words in ((), ("--json",)):
+            argv = [sys.executable, "-m", "walt.client.main", "log", "show", "--history", "full",
+                    "--issuers", "all-nodes", "--streams", "^bench$", *words]
+            before = cpu(self.platform.pid)
+            start = time.perf_counter()
+            await self.platform.runner.run(
+                ["sh", "-c", 'out="$1"; shift; exec "$@" > "$out"', "sh", out, *argv],
+                env=environment, timeout=300,
+            )
+            spent = time.perf_counter() - start
+            with open(out, "rb") as stream:
+                count = sum(1 for _ in stream)
+            assert count == LINES, count
+            figure(f"walt log show --history full {' '.join(words)}: to a file", LINES / spent,
+                   "lines/s")
+            figure("  CPU of the server, per million lines", cpu(self.platform.pid) - before, "s")
+        figure("memory of the server (PSS)", self.load.memory(), "MiB", 200)
+
+
+async def main(reactor: Any) -> None:
+    """Print the figures."""
+    bench = Bench(reactor)
+    try:
+        await bench.start()
+        await bench.ingest()
+        await bench.retrieve()
+    finally:
+        bench.load.database.close()
+        await bench.platform.close()
+
+
+if __name__ == "__main__":
+    run_bench(main)
