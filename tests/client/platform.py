@@ -24,6 +24,7 @@ from twisted.trial.unittest import TestCase
 
 import walt
 from tests.fakes.local_nodes import LocalShell
+from tests.fakes.log_store import FakeCheckpoints
 from tests.fakes.nodes import FakeNodeLink
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.context import Context
@@ -76,6 +77,7 @@ class Server:
         self.sessions: list[Session] = []
         self.streams: list[Any] = []
         self.link = FakeNodeLink()
+        self.checkpoints = FakeCheckpoints()
         self.shell = LocalShell(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
@@ -105,6 +107,7 @@ class Server:
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
             nodes=nodes, files=NodeFiles(nodes, self.shell), power=UnlocatedPower(),
             issuers=platform.issuers, virtual=self.virtual,
+            checkpoints=self.checkpoints,
             operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,
             now=platform.clock.seconds,
         )

@@ -10,7 +10,6 @@ from twisted.trial.unittest import TestCase
 from tests.fakes.log_store import FakeLogStore
 from tests.system import cluster
 from walt.common.errors import Invalid
-from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
@@ -191,20 +190,3 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             cursor = await store.open(LogQuery())
             await cursor.close()
             self.assertEqual(await cursor.next_block(), [])
-
-    async def test_checkpoints(self) -> None:
-        """A checkpoint belongs to its user."""
-        from walt.common.errors import NotFound
-
-        await self.make()
-        await self.database.execute(
-            "INSERT INTO checkpoints VALUES ('joe', to_timestamp(1e9), 'start')"
-        )
-        points = PostgresCheckpoints(self.database)
-        self.assertEqual(await points.time_of("joe", "start"), 1e9)
-        try:
-            await points.time_of("ann", "start")
-        except NotFound as error:
-            self.assertEqual(str(error), 'you have no checkpoint named "start"')
-        else:
-            raise AssertionError("somebody else's checkpoint was found")

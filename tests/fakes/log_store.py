@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from walt.common.errors import NotFound
+from walt.common.errors import Conflict, NotFound
 from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
 from walt.server.domain.logs.ports import ICheckpoints, ILogCursor, ILogStore
 
@@ -111,3 +111,20 @@ class FakeCheckpoints:
         if (user, name) not in self.times:
             raise NotFound(f'you have no checkpoint named "{name}"')
         return self.times[user, name]
+
+    async def add(self, user: str, name: str, moment: float) -> None:
+        """Name a time."""
+        if (user, name) in self.times:
+            raise Conflict(f'you have a checkpoint named "{name}" already')
+        self.times[user, name] = moment
+
+    async def remove(self, user: str, name: str) -> None:
+        """Forget a time."""
+        await self.time_of(user, name)
+        del self.times[user, name]
+
+    async def all_of(self, user: str) -> list[tuple[float, str]]:
+        """Return the times of a user."""
+        return sorted(
+            (moment, name) for (owner, name), moment in self.times.items() if owner == user
+        )

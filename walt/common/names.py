@@ -43,6 +43,11 @@ def is_image_name(text: str) -> bool:
     )
 
 
+def is_checkpoint_name(text: str) -> bool:
+    """Tell whether `text` may name a moment of the logs."""
+    return len(text) <= MAX_NAME and CHECKPOINT_NAME.fullmatch(text) is not None
+
+
 def image_fullname(user: str, name: str) -> str:
     """Return `user/name:tag`, with the implied tag `latest`."""
     return f"{user}/{name}" if ":" in name else f"{user}/{name}:latest"

@@ -11,10 +11,8 @@ from walt.client.terminal import Terminal, both_terminals, confirm
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
-
-    from walt.client.stream import Stream
 
     Record = list[Any]  # timestamp (epoch seconds), issuer, stream, line
     Formatter = Callable[[list[Record]], str]
@@ -30,29 +28,72 @@ def show(
 ) -> int:
     """Print stored lines, then live ones."""
     from walt.client.history import parse_range
-    from walt.client.stream import Stream
 
     wanted = None if history.lower() == "none" else history
     if wanted is None and not realtime:
         print(f"Use --history, --realtime, or both. {HINT}")
         return 0
-    if not _compiles(streams) or not _compiles(logline_regexp):
+    query = _query(issuers, streams, platform, server, logline_regexp)
+    if query is None:
         return 0
-    if platform:
-        issuers, streams = "server", "platform.*"
-    elif server:
-        issuers, streams = "server", "daemon.*"
-    query: dict[str, Any] = {"issuers": issuers, "streams": streams, "lines": logline_regexp}
     if wanted is not None:
         session = Session(Terminal())
         query["start"], query["end"] = parse_range(session, wanted)
         if logline_regexp is None and both_terminals() and not _confirmed(session, query):
             return 0
         session.close()
-    stream = Stream(
-        "REQ_DUMP_LOGS", dict(query, history=wanted is not None, realtime=realtime)
-    )
-    return _print_lines(stream, _json_lines if json else _formatter(format))
+    formatted = _json_lines if json else _formatter(format)
+    try:
+        for records in received(dict(query, history=wanted is not None, realtime=realtime)):
+            sys.stdout.write(formatted(records))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print()
+        return 1
+    return 0
+
+
+def wait(
+    mode: str, time_margin: int, timeout: int, format: str, issuers: str, streams: str | None,
+    platform: bool, server: bool, logline_regexp: str,
+) -> int:
+    """Print matching lines until one has come, or one from each issuer."""
+    query = _query(issuers, streams, platform, server, logline_regexp)
+    if query is None:
+        return 0
+    from walt.client.commands.node import TooLate, limited
+
+    session = Session()
+    missing = set(session.json("cs.logs.issuers", "names", issuers=query["issuers"]))
+    if time_margin > 0:
+        query["start"] = float(session.call("cs.server.time")[b"time"]) - time_margin
+    session.close()
+    formatted = _formatter(format)
+    try:
+        with limited(timeout, "Timeout: the expected log lines did not come."):
+            for records in received(dict(query, history=time_margin > 0, realtime=True)):
+                for record in records:
+                    sys.stdout.write(formatted([record]))
+                    sys.stdout.flush()
+                    missing.discard(record[1])
+                    if mode == "ANY" or not missing:
+                        return 0
+    except TooLate as error:
+        print(error)
+    return 1
+
+
+def _query(
+    issuers: str, streams: str | None, platform: bool, server: bool, expression: str | None
+) -> dict[str, Any] | None:
+    """Return the query of the switches; None (told) for an expression that is not one."""
+    if not _compiles(streams) or not _compiles(expression):
+        return None
+    if platform:
+        issuers, streams = "server", "platform.*"
+    elif server:
+        issuers, streams = "server", "daemon.*"
+    return {"issuers": issuers, "streams": streams, "lines": expression}
 
 
 def _compiles(expression: str | None) -> bool:
@@ -76,31 +117,29 @@ def _confirmed(session: Session, query: dict[str, Any]) -> bool:
     return confirm()
 
 
-def _print_lines(stream: Stream, formatted: Formatter) -> int:
+def received(query: dict[str, Any]) -> Iterator[list[Record]]:
+    """Yield the records of a query as they come, by groups, until the server ends it."""
     from json import loads
 
-    from walt.client.stream import result_status
+    from walt.client.stream import Stream, result_status
     from walt.common import frames
 
-    pending, write = b"", sys.stdout.write
-    try:
-        while True:
-            received = stream.received()
-            if received is None:
-                raise Failure("communication issue: the server closed the connection")
-            for kind, payload in received:
-                if kind == frames.DATA:
-                    *lines, pending = (pending + payload).split(b"\n")
-                    for line in lines:
-                        write(formatted(loads(line)))
-                    sys.stdout.flush()
-                elif kind == frames.MESSAGE:
-                    sys.stderr.write(payload.decode(errors="replace"))
-                elif kind == frames.RESULT:
-                    return result_status(payload)
-    except KeyboardInterrupt:
-        print()
-        return 1
+    stream = Stream("REQ_DUMP_LOGS", query)
+    pending = b""
+    while True:
+        found = stream.received()
+        if found is None:
+            raise Failure("communication issue: the server closed the connection")
+        for kind, payload in found:
+            if kind == frames.DATA:
+                *lines, pending = (pending + payload).split(b"\n")
+                for line in lines:
+                    yield loads(line)
+            elif kind == frames.MESSAGE:
+                sys.stderr.write(payload.decode(errors="replace"))
+            elif kind == frames.RESULT:
+                result_status(payload)
+                return
 
 
 def _formatter(template: str) -> Formatter:
@@ -164,11 +203,47 @@ def _json_lines(records: list[Record]) -> str:
     ])
 
 
+def export(
+    format: str, history: str, issuers: str, streams: str | None, platform: bool, server: bool,
+    file: str, logline_regexp: str | None,
+) -> int:
+    """Write stored lines to a file."""
+    from walt.client import log_export
+
+    query = _query(issuers, streams, platform, server, logline_regexp)
+    if query is None:
+        return 0
+    return log_export.export(query, history, format, file)
+
+
+def add_checkpoint(date: str | None, checkpoint_name: str) -> int:
+    """Name a moment."""
+    from walt.client import checkpoints
+
+    return checkpoints.add(checkpoint_name, date)
+
+
+def remove_checkpoint(checkpoint_name: str) -> int:
+    """Forget a moment."""
+    from walt.client import checkpoints
+
+    return checkpoints.remove(checkpoint_name)
+
+
+def list_checkpoints() -> int:
+    """Print the named moments."""
+    from walt.client import checkpoints
+
+    return checkpoints.show()
+
+
 ISSUERS = "--issuers"
 SHORTCUTS = (ISSUERS, "--streams")
 
-COMMON = [
-    Switch("--format", "how lines are printed", metavar="LOG_FORMAT", default=DEFAULT_FORMAT),
+FORMAT = Switch(
+    "--format", "how lines are printed", metavar="LOG_FORMAT", default=DEFAULT_FORMAT
+)
+SELECTION = [
     Switch(
         ISSUERS, "which nodes (or the server) the lines come from", metavar="SET_OF_ISSUERS",
         aliases=("--emitters", "--nodes"), default="my-nodes",
@@ -184,6 +259,8 @@ COMMON = [
     ),
 ]
 
+CHECKPOINT = Arg("checkpoint_name")
+
 COMMANDS = {
     "show": Command(
         show, "print log lines",
@@ -194,8 +271,52 @@ COMMANDS = {
                 "--history", "print stored lines: full, none, or [start]:[end]",
                 metavar="HISTORY_RANGE", default="none",
             ),
-            *COMMON,
+            FORMAT, *SELECTION,
             Switch("--json", "print one JSON object a line"),
         ],
+    ),    "wait": Command(
+        wait, "wait for log lines", args=[Arg("logline_regexp")],
+        switches=[
+            Switch(
+                "--mode", "ANY: one line ends the wait; ALL: one line of each issuer",
+                metavar="LOG_WAIT_MODE", kind=("ANY", "ALL"), default="ANY",
+            ),
+            Switch(
+                "--time-margin", "consider the last seconds, too", metavar="SECONDS", kind=int,
+                default=0,
+            ),
+            Switch(
+                "--timeout", "give up after this time", metavar="SECONDS", kind=int, default=-1
+            ),
+            FORMAT, *SELECTION,
+        ],
     ),
+    "export": Command(
+        export, "write stored log lines to a file",
+        args=[Arg("file"), Arg("logline_regexp", optional=True)],
+        switches=[
+            Switch(
+                "--format", "format of the file", metavar="FORMAT",
+                kind=("JSONL", "CSV", "PARQUET"), default="JSONL",
+            ),
+            Switch(
+                "--history", "which lines: full, or [start]:[end]", metavar="HISTORY_RANGE",
+                default="full",
+            ),
+            *SELECTION,
+        ],
+    ),
+    "add-checkpoint": Command(
+        add_checkpoint, "name a moment, for history ranges", args=[CHECKPOINT],
+        switches=[
+            Switch(
+                "--date", "another moment than now: 'YYYY-MM-DD hh:mm:ss', or relative: -1h",
+                metavar="LOG_CHECKPOINT_DATE",
+            ),
+        ],
+    ),
+    "remove-checkpoint": Command(
+        remove_checkpoint, "forget a named moment", args=[CHECKPOINT]
+    ),
+    "list-checkpoints": Command(list_checkpoints, "print your named moments"),
 }

@@ -155,21 +155,32 @@ class TooLate(Failure):
 
 def wait_booted(session: Session, node_set: str, timeout: float = -1) -> None:
     """Return when nodes are booted; raise TooLate after `timeout` seconds, if above 0."""
-    if timeout <= 0:
+    with limited(timeout, "Timeout: some nodes are not booted yet."):
         session.call("cs.nodes.wait", nodes=node_set)
-        return
-    import signal
-
-    signal.signal(signal.SIGALRM, _too_late)
-    signal.setitimer(signal.ITIMER_REAL, timeout)
-    try:
-        session.call("cs.nodes.wait", nodes=node_set)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _too_late(number: int, frame: object) -> None:
-    raise TooLate("Timeout: some nodes are not booted yet.")
+class limited:
+    """A context that raises TooLate with a text after some seconds; never if not above 0."""
+
+    def __init__(self, timeout: float, text: str) -> None:
+        self._timeout = max(0.0, timeout)
+        self._text = text
+
+    def __enter__(self) -> None:
+        if self._timeout:
+            import signal
+
+            signal.signal(signal.SIGALRM, self._too_late)
+            signal.setitimer(signal.ITIMER_REAL, self._timeout)
+
+    def __exit__(self, *exc: Any) -> None:
+        if self._timeout:
+            import signal
+
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _too_late(self, number: int, frame: object) -> None:
+        raise TooLate(self._text)
 
 
 def run(node_set: str, cmdargs: list[str], term: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import Json, Text
+from walt.rpc.arguments import Json, Names, Text
 from walt.rpc.base import WaltCommand
 
 
@@ -15,6 +15,40 @@ class CountLogs(WaltCommand):
     side = "cs"
     arguments = [(b"query", Json())]
     response = [(b"count", amp.Integer())]
+
+
+class LogIssuers(WaltCommand):
+    """Develop a set of nodes and the server into sorted names."""
+
+    commandName = b"cs.logs.issuers"
+    side = "cs"
+    arguments = [(b"issuers", Text(1 << 20))]
+    response = [(b"names", Names())]
+
+
+class AddCheckpoint(WaltCommand):
+    """Name a moment of the caller (epoch seconds; now without it); the moment is answered."""
+
+    commandName = b"cs.logs.add_checkpoint"
+    side = "cs"
+    arguments = [(b"name", Text(256)), (b"time", amp.Float(optional=True))]
+    response = [(b"time", amp.Float())]
+
+
+class RemoveCheckpoint(WaltCommand):
+    """Forget a checkpoint of the caller."""
+
+    commandName = b"cs.logs.remove_checkpoint"
+    side = "cs"
+    arguments = [(b"name", Text(256))]
+
+
+class ListCheckpoints(WaltCommand):
+    """The checkpoints of the caller by time: [[epoch seconds, name]]."""
+
+    commandName = b"cs.logs.list_checkpoints"
+    side = "cs"
+    response = [(b"checkpoints", Json())]
 
 
 class CheckpointTime(WaltCommand):

@@ -7,9 +7,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
+from walt.common.errors import Invalid
+from walt.common.names import is_checkpoint_name
 from walt.rpc.commands import logs as commands
 from walt.server.api.context import Context
 from walt.server.domain.requester import IRequester
+
+MAX_TIME = 253_402_300_799.0  # the end of year 9999
 
 
 class LogsApi(amp.CommandLocator):
@@ -34,3 +38,42 @@ class LogsApi(amp.CommandLocator):
             self._context.checkpoints.time_of(self._requester.username, name)
         )
         return running.addCallback(lambda moment: {"time": moment})
+
+    @commands.LogIssuers.responder
+    def issuers(self, issuers: str) -> dict[str, Any]:
+        """Names of a set of issuers."""
+        context = self._context
+        wanted = context.issuers.query({"issuers": issuers}, self._requester.username)
+        return {"names": sorted(context.issuers.name(mac) for mac in wanted.issuers or ())}
+
+    @commands.AddCheckpoint.responder
+    def add_checkpoint(self, name: str, time: float | None = None) -> Deferred[dict[str, Any]]:
+        """Name a moment."""
+        if not is_checkpoint_name(name):
+            raise Invalid(
+                f'"{name[:80]}" cannot name a checkpoint: use letters, digits and dashes,'
+                " at least two characters, the first one no dash"
+            )
+        moment = self._context.now() if time is None else time
+        if not 0 <= moment <= MAX_TIME:
+            raise Invalid("a checkpoint is a moment from 1970 to 9999")
+        running = Deferred.fromCoroutine(
+            self._context.checkpoints.add(self._requester.username, name, moment)
+        )
+        return running.addCallback(lambda _: {"time": moment})
+
+    @commands.RemoveCheckpoint.responder
+    def remove_checkpoint(self, name: str) -> Deferred[dict[str, Any]]:
+        """Forget a moment."""
+        running = Deferred.fromCoroutine(
+            self._context.checkpoints.remove(self._requester.username, name)
+        )
+        return running.addCallback(lambda _: {})
+
+    @commands.ListCheckpoints.responder
+    def list_checkpoints(self) -> Deferred[dict[str, Any]]:
+        """The moments of the caller."""
+        running = Deferred.fromCoroutine(
+            self._context.checkpoints.all_of(self._requester.username)
+        )
+        return running.addCallback(lambda found: {"checkpoints": found})

@@ -1,21 +1,29 @@
-"""POSIX extended regular expressions, through the C library (regcomp(3)).
+"""POSIX extended regular expressions, in time proportional to the text.
 
-PostgreSQL reads the same expressions in stored lines with its `(?e)` prefix;
-Python's `re` has another syntax and another meaning.
+RE2 reads them as POSIX does and never backtracks, so that no expression can
+hold the server up. PostgreSQL reads the same expressions in stored lines with
+its `(?e)` prefix; what RE2 refuses (back-references, `\\d`, repetitions that
+multiply) is refused before it gets there. Python's `re` has another syntax,
+another meaning, and no bound.
 """
 
 from __future__ import annotations
 
-import ctypes
+import re2
 
 from walt.common.errors import Invalid
 
-_REG_EXTENDED = 1
-_REG_NOSUB = 8
-_REGEX_T_SIZE = 64  # sizeof(regex_t) with glibc and musl on 64-bit machines
 MAX_LENGTH = 2000
+MAX_MEMORY = 1 << 20  # bytes of one compiled expression
 
-_libc = ctypes.CDLL(None)
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.posix_syntax = True
+    options.never_capture = True
+    options.log_errors = False
+    options.max_mem = MAX_MEMORY
+    return options
 
 
 class Expression:
@@ -26,20 +34,18 @@ class Expression:
             raise Invalid(f"a regular expression may not have more than {MAX_LENGTH} characters")
         if "\0" in text:
             raise Invalid("a regular expression may not hold a NUL")
-        self._buffer = ctypes.create_string_buffer(_REGEX_T_SIZE * 2)
-        code = _libc.regcomp(self._buffer, text.encode(), _REG_EXTENDED | _REG_NOSUB)
-        if code != 0:
-            message = ctypes.create_string_buffer(200)
-            _libc.regerror(code, self._buffer, message, len(message))
-            reason = message.value.decode(errors="replace")
-            raise Invalid(f'"{text[:200]}" is not a valid extended regular expression: {reason}')
-        self._compiled = True
+        try:
+            self._compiled = re2.compile(_encodable(text), _options())
+        except re2.error as error:
+            reason = error.args[0].decode(errors="replace") if error.args else "refused"
+            raise Invalid(
+                f'"{text[:200]}" is not a valid extended regular expression: {reason}'
+            ) from None
 
     def found_in(self, text: str) -> bool:
         """Tell whether the expression matches somewhere in `text`."""
-        raw = text.replace("\0", " ").encode(errors="replace")
-        return bool(_libc.regexec(self._buffer, raw, 0, None, 0) == 0)
+        return self._compiled.search(_encodable(text)) is not None
 
-    def __del__(self) -> None:
-        if getattr(self, "_compiled", False):
-            _libc.regfree(self._buffer)
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="replace").decode()

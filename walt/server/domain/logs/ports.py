@@ -47,3 +47,12 @@ class ICheckpoints(Interface):
 
     async def time_of(user: str, name: str) -> float:
         """Return the epoch time of a checkpoint. Raises NotFound."""
+
+    async def add(user: str, name: str, moment: float) -> None:
+        """Name an epoch time. Raises Conflict when the user has this name already."""
+
+    async def remove(user: str, name: str) -> None:
+        """Forget a checkpoint. Raises NotFound."""
+
+    async def all_of(user: str) -> list[tuple[float, str]]:
+        """Return (epoch time, name) of the checkpoints of a user, by time."""

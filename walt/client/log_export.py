@@ -1,0 +1,155 @@
+"""`walt log export`: stored lines in a file that other programs read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+from walt.client.commands.log import received
+from walt.client.errors import Failure
+from walt.client.history import parse_range
+from walt.client.session import Session
+from walt.client.terminal import WHEEL, Terminal, both_terminals
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from walt.client.commands.log import Record
+
+COLUMNS = ("timestamp", "issuer", "stream", "line")
+GROUP = 100_000  # lines in one row group of Parquet
+
+
+def export(query: dict[str, Any], history: str, format: str, path: str) -> int:
+    """Write the lines of a range; the file appears when it is whole."""
+    if history.lower() == "none":
+        raise Failure("there is nothing to export from the history range 'none'")
+    session = Session(Terminal())
+    query["start"], query["end"] = parse_range(session, history)
+    session.close()
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=".walt-", dir=os.path.dirname(os.path.abspath(path))
+        )
+        os.close(descriptor)
+        count = _write(WRITERS[format](temporary), query)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+    print(f"{count} log lines were written to {path}.")
+    return 0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write(writer: _Writer, query: dict[str, Any]) -> int:
+    count = turn = 0
+    shown = both_terminals()
+    try:
+        for records in received(dict(query, history=True, realtime=False)):
+            writer.write(records)
+            count += len(records)
+            turn += 1
+            if shown and turn % 50 == 0:
+                sys.stdout.write(f"\rExporting... {WHEEL[turn // 50 % 4]} {count} lines")
+                sys.stdout.flush()
+    finally:
+        if shown and turn >= 50:
+            sys.stdout.write("\r" + " " * 50 + "\r")
+        writer.close()
+    return count
+
+
+class _Writer:
+    """Writes groups of records."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
+
+    def write(self, records: list[Record]) -> None:
+        """Write some records."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Write what is left, and close."""
+        self._file.close()
+
+
+class _JsonLines(_Writer):
+    """One JSON object a line."""
+
+    def write(self, records: list[Record]) -> None:
+        """Write some records."""
+        from json import dumps
+
+        self._file.write("".join([dumps(dict(zip(COLUMNS, one))) + "\n" for one in records]))
+
+
+class _Csv(_Writer):
+    """Comma-separated values with a first line of names (RFC 4180)."""
+
+    def __init__(self, path: str) -> None:
+        import csv
+
+        super().__init__(path)
+        self._csv = csv.writer(self._file)
+        self._csv.writerow(COLUMNS)
+
+    def write(self, records: list[Record]) -> None:
+        """Write some records."""
+        self._csv.writerows(records)
+
+
+class _Parquet(_Writer):
+    """Apache Parquet, through pyarrow."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise Failure(
+                "Parquet needs the library pyarrow; run: pip install pyarrow,"
+                " or use --format csv or jsonl"
+            ) from None
+        self._arrow = pyarrow
+        self._schema = pyarrow.schema([
+            ("timestamp", pyarrow.timestamp("us", tz="UTC")), ("issuer", pyarrow.string()),
+            ("stream", pyarrow.string()), ("line", pyarrow.string()),
+        ])
+        self._out = parquet.ParquetWriter(path, self._schema)
+        self._held: list[Record] = []
+
+    def write(self, records: list[Record]) -> None:
+        """Keep records until a group is whole."""
+        self._held += records
+        if len(self._held) >= GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        stamps, issuers, streams, lines = zip(*self._held) if self._held else ((),) * 4
+        columns = [[round(stamp * 1e6) for stamp in stamps], issuers, streams, lines]
+        self._out.write_table(self._arrow.Table.from_arrays([
+            self._arrow.array(column, field.type)
+            for column, field in zip(columns, self._schema)
+        ], schema=self._schema))
+        self._held = []
+
+    def close(self) -> None:
+        """Write the last group."""
+        self._flush()
+        self._out.close()
+
+
+WRITERS = {"JSONL": _JsonLines, "CSV": _Csv, "PARQUET": _Parquet}
