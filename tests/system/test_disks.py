@@ -18,6 +18,7 @@ class DiskTests(TestCase):
         platform = LivePlatform(reactor)
         self.addCleanup(platform.close)
         await platform.import_image()
+        await platform.add_image("alice/other", {"/etc/other": "other\n"})
         await platform.start()
         await platform.ok("node", "create", "vnode1")
         await platform.ok("node", "config", "vnode1", "boot.delay=0")
@@ -46,8 +47,31 @@ class DiskTests(TestCase):
             "node", "run", "vnode1", "--", "cat /root/changed; ls /sys/block | grep sd"
         )
         self.assertEqual(after.split(), ["x", "sda"])
+        await self._check_space(platform)
         await platform.ok("node", "remove", "vnode1")
-        self.assertEqual(list((platform.state / "nodes").glob("52:54:*")), [])
+
+        async def forgotten() -> bool:
+            return not list((platform.state / "nodes").glob("52:54:*"))
+
+        await platform.until(forgotten, "the directory of the node is gone", 10)
+
+    async def _check_space(self, platform: LivePlatform) -> None:
+        """An image that finds no room on the disk takes that of the oldest copy, no more."""
+        copies = "/run/walt/rootfs/mnt/hm_part/walt_hybrid"
+        await platform.ok(
+            "node", "run", "vnode1", "--",
+            f"cd {copies} && mkdir oldest newer && free=$(df -k . | tail -n 1 |"
+            " awk '{print $(NF-2)}') && fallocate -l $((free - 20000))k oldest/big && sync &&"
+            " touch -d '2020-01-01 00:00' oldest && touch -d '2021-01-01 00:00' newer",
+        )
+        await platform.ok("node", "boot", "vnode1", "other")
+        await platform.ok("node", "wait", "--timeout", "150", "vnode1")
+        seen = await platform.ok(
+            "node", "run", "vnode1", "--",
+            f". /bin/walt-env; echo $walt_boot_mode; cat /etc/other; ls {copies} | cut -c1-6 |"
+            f" grep -E 'oldest|newer'; ls -d {copies}/*/image | wc -l",
+        )
+        self.assertEqual(seen.split(), ["hybrid-persistent", "other", "newer", "2"])
 
     async def _reboot(self, platform: LivePlatform) -> None:
         await platform.ok("node", "reboot", "--hard", "vnode1")

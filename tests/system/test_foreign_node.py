@@ -115,6 +115,26 @@ class ForeignNodeTests(TestCase):
         await platform.until(lambda: self._booted(platform), "the node booted by TFTP", 180)
         told = await platform.ok("node", "run", NAME, "--", "date +%s")
         self.assertLess(abs(int(told) - time.time()), 60)
+        await self._check_reboot_hook(platform)
+
+    async def _check_reboot_hook(self, platform: LivePlatform) -> None:
+        """A physical node reboots by the hook of its image, which must be executable."""
+        hook = "/bin/walt-network-reboot"
+        await platform.ok(
+            "node", "run", NAME, "--",
+            f"printf '#!/bin/sh\\necho hook >> /persist/hook; sync; reboot -f\\n' > {hook}",
+        )
+        refused = await platform.walt("node", "reboot", NAME)
+        self.assertEqual(refused.status, 1)
+        self.assertIn(
+            f"failed soft-reboot ({hook} is not executable on image) and".encode(),
+            refused.stderr,
+        )
+        await platform.ok("node", "run", NAME, "--", f"chmod +x {hook}")
+        await platform.ok("node", "reboot", NAME)
+        await platform.until(lambda: self._booted(platform), "booted again", 180)
+        after = await platform.ok("node", "run", NAME, "--", f"cat /persist/hook; ls {hook}; true")
+        self.assertEqual(after, "hook\n")
 
     async def _hybrid_disk(self, platform: LivePlatform, persistent: bool) -> str:
         """Make a disk whose ext4 partition asks for a hybrid boot; return its path."""

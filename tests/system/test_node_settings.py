@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import ROOT, LivePlatform, why_not
 
 OUTSIDE = "10.99.0"  # a network beyond walt-net
 HOOKED = {
@@ -46,6 +48,7 @@ class NodeSettingsTests(TestCase):
         await self.check_settings()
         await self.check_hooks()
         await self.check_preparation()
+        await self.check_old_boot_client()
         await self.check_traffic()
         await self.check_rescue_shell()
         await self.check_watchdog_and_timeout(frozen)
@@ -123,6 +126,29 @@ class NodeSettingsTests(TestCase):
             " -rw-------",
         )
         self.assertIn("template /etc/missing", await self.server_log())
+
+    async def check_old_boot_client(self) -> None:
+        """The kexec tool of old images gets boot files by MAC or address, with pickles."""
+        code = (
+            "import pickle, socket, sys\n"
+            "for given in ({'node_ip': sys.argv[1], 'path': '/start.ipxe'},\n"
+            "              {'node_ip': sys.argv[1], 'path': '/../../x'}, {'path': '/x'}):\n"
+            "    s = socket.create_connection((sys.argv[2], 12347)); f = s.makefile('rwb')\n"
+            "    f.write(b'12\\n'); f.flush(); assert f.readline() == b'READY\\n'\n"
+            "    f.write(pickle.dumps(given, 4)); f.flush(); answer = f.read()\n"
+            "    print(answer[:2], answer.count(b'\\n') > 5, answer[-25:])\n"
+        )
+        tables = json.loads(await self.platform.ok("node", "show", "--json"))
+        (address,) = [row["ip"] for row in tables["own"] if row["name"] == "v1"]
+        seen = await self.platform.runner.run([
+            "nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", sys.executable, "-c",
+            code, address, "192.168.181.1",
+        ])
+        script = (ROOT / "walt" / "images" / "start.ipxe").read_bytes()
+        self.assertEqual(seen.stdout.decode().splitlines(), [
+            f"b'OK' True {script[-25:]!r}", "b'NO' False b'NO SUCH FILE\\n'",
+            "b'NO' False b'NO MAC OR IP SPECIFIED\\n'",
+        ])
 
     async def check_traffic(self) -> None:
         """Through NAT a node reaches a host outside, which sees the server; LAN does not."""

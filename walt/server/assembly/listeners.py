@@ -47,6 +47,7 @@ from walt.server.streams.notify import BootNotifications
 from walt.server.streams.registry import requests
 from walt.server.streams.tcp_relay import TcpRequest
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
+from walt.server.wire.fake_tftp import FakeTftpRequest
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import Origins
@@ -83,8 +84,9 @@ def rpc_factory(
 
 def stream_factory(
     context: Context, sessions: ISessions, origins: Origins, reactor: Any, open_to_all: bool,
+    boot_files: Any,
 ) -> StreamFactory:
-    """Return the factory of the stream listeners."""
+    """Return the factory of the stream listeners; `boot_files` provides IBootFiles."""
     commands = NodeCommands(context.registry, sessions)
     in_images = ImageCommands(context.image_sessions, sessions)
     table = requests({
@@ -95,6 +97,7 @@ def stream_factory(
         "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
         "REQ_TCP_TO_NODE": partial(TcpRequest, context.registry, reactor),
+        "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, boot_files),
         "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(context.registry, context.status).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         "REQ_DOCKER_PROMPT": partial(ImageShellRequest, in_images),
@@ -163,11 +166,11 @@ class Listeners(Service):
 def open_all(
     listeners: Listeners, context: Context, sessions: ISessions, origins: Origins,
     site: Any, *, rpc_socket: Path, stream_socket: Path, http_port: int, open_to_all: bool,
-    reactor: Any, host_http: socket.socket | None,
+    reactor: Any, host_http: socket.socket | None, boot_files: Any,
 ) -> None:
     """Open every socket of the server. Raises Unavailable when a port is taken."""
     rpc = rpc_factory(context, origins, reactor, open_to_all)
-    streams = stream_factory(context, sessions, origins, reactor, open_to_all)
+    streams = stream_factory(context, sessions, origins, reactor, open_to_all, boot_files)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(http_port, site)

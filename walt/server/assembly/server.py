@@ -241,7 +241,7 @@ class WaltServer(Service):
             make_site(core.boot_files), rpc_socket=config.paths.rpc_socket,
             stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
             open_to_all=config.remote_clients == "open", reactor=self._reactor,
-            host_http=host_http,
+            host_http=host_http, boot_files=core.boot_files,
         )
 
     async def _start_nodes(self, core: Core) -> None:

@@ -1,0 +1,69 @@
+"""Boot files through stream request 12."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fakes.services import FakeBootFiles
+from tests.fakes.transports import TcpTransport
+from walt.server.streams.base import Peer, StreamProtocol
+from walt.server.wire.fake_tftp import FakeTftpRequest
+
+MAC, IP = "52:54:00:00:00:01", "192.168.1.2"
+
+
+class _Transport(TcpTransport):
+    """Asks for the whole file at once."""
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Ask for everything at once."""
+        self.producer = producer
+        while self.producer is not None:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """The file was sent."""
+        self.producer = None
+
+
+class FakeTftpTests(SynchronousTestCase):
+    def ask(self, *pieces: bytes) -> _Transport:
+        """Send a request in pieces; return the transport."""
+        files = FakeBootFiles({(MAC, "start.ipxe"): b"#!ipxe\n", (IP, "empty"): b""})
+        protocol = StreamProtocol(
+            {"12": lambda connection, peer: FakeTftpRequest(files, connection, peer)},
+            Peer(IP, False), Clock(),
+        )
+        transport = _Transport()
+        protocol.makeConnection(transport)
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        return transport
+
+    def test_answers(self) -> None:
+        """A file by MAC or address, or what is wrong."""
+        for given, answer in (
+            ({"node_mac": MAC, "path": "/start.ipxe"}, b"OK\n7\n#!ipxe\n"),
+            ({"node_ip": IP, "path": "/empty"}, b"OK\n0\n"),
+            ({"node_ip": IP, "path": "/ghost"}, b"NO SUCH FILE\n"),
+            ({"node_ip": IP}, b"NO SUCH FILE\n"),
+            ({"path": "/start.ipxe"}, b"NO MAC OR IP SPECIFIED\n"),
+            ("text", b"NO MAC OR IP SPECIFIED\n"),
+        ):
+            for protocol in (2, 3, 4, 5):
+                data = b"12\n" + pickle.dumps(given, protocol)
+                for pieces in ([data], [data[:7], data[7:]]):
+                    transport = self.ask(*pieces)
+                    self.assertEqual(transport.value(), b"READY\n" + answer)
+                    self.assertTrue(transport.disconnecting)
+
+    def test_hostile(self) -> None:
+        """What is no pickle, or wants to call something, ends the connection."""
+        for data in (b"hello", pickle.dumps(print, 4), b"\x80" + b"A" * 20_000):
+            transport = self.ask(b"12\n", data)
+            self.assertTrue(transport.aborted, data[:20])
+            self.assertEqual(transport.value(), b"READY\n")

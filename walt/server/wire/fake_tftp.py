@@ -1,0 +1,76 @@
+"""Stream request 12: boot files for the kexec tool and for remote virtual nodes of WalT 10.
+
+`READY`, a pickled dictionary with `node_mac` or `node_ip` and `path`, then `OK`, the
+size and the bytes, or one line that says what is wrong (spec node-protocols §6.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.protocols.basic import FileSender
+from twisted.python.failure import Failure
+
+from walt.common.errors import Invalid, NotFound
+from walt.server.streams.base import Peer, Request, StreamProtocol
+from walt.server.wire import pickled
+
+_log = Logger()
+
+
+class FakeTftpRequest(Request):
+    """One file; `files` provides IBootFiles."""
+
+    def __init__(self, files: Any, connection: StreamProtocol, peer: Peer) -> None:
+        super().__init__(connection, peer)
+        self._files = files
+        self._data = b""
+        self._done = False
+
+    def started(self) -> None:
+        self.connection.write(b"READY\n")
+
+    def received(self, data: bytes) -> None:
+        if self._done:
+            return
+        self._data += data
+        try:
+            size = pickled.first_pickle(self._data)
+            if size is None:
+                return
+            parameters = pickled.load(self._data[:size])
+        except Invalid:
+            self._done = True
+            self.connection.abort()
+            return
+        self._done = True
+        self.connection.header_complete()
+        self._answer(parameters if isinstance(parameters, dict) else {})
+
+    def _answer(self, parameters: dict[Any, Any]) -> None:
+        node = parameters.get("node_mac") or parameters.get("node_ip")
+        if not isinstance(node, str):
+            self._say(b"NO MAC OR IP SPECIFIED\n")
+            return
+        try:
+            found = self._files.open(node, str(parameters.get("path", "")))
+        except NotFound:
+            self._say(b"NO SUCH FILE\n")
+            return
+        self.connection.write(b"OK\n%d\n" % found.size)
+        sending = FileSender().beginFileTransfer(found.stream, self.connection.transport)
+
+        def sent(_: object) -> None:
+            found.stream.close()
+            self.connection.close()
+
+        def cut(failure: Failure) -> None:
+            found.stream.close()
+            _log.debug("a node left before the end of its boot file: {why}", why=failure.value)
+
+        sending.addCallbacks(sent, cut)
+
+    def _say(self, line: bytes) -> None:
+        self.connection.write(line)
+        self.connection.close()
