@@ -199,7 +199,8 @@ class ExportTests(LogCase):
         path.write_text("old")
         for words in (
             ("/nonexistent/out",), ("--history", "none", str(path)),
-            ("--issuers", "ghost", str(path)), ("--history", "bad", str(path)), ("--format", "xml", str(path)),
+            ("--issuers", "ghost", str(path)), ("--history", "bad", str(path)),
+            ("--format", "xml", str(path)),
         ):
             status, _, _ = await self.export(*words)
             self.assertNotEqual(status, 0, words)
