@@ -1,0 +1,240 @@
+"""Log lines through a live server and its database: none lost, none doubled, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import ProcessProtocol
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.load import Load
+
+ADDRESSES = [f"192.168.181.{number}" for number in range(101, 106)]
+SEND = """
+import socket, sys, time
+server, address, count, rate, close = sys.argv[1:6]
+one = socket.create_connection((server, 12347), source_address=(address, 0))
+one.sendall(b"0\\nexp\\nTIMESTAMPS_INSIDE\\n")
+for first in range(0, int(count), 100):
+    one.sendall("".join(
+        "%.6f %s %d\\n" % (time.time(), address, number) for number in range(first, first + 100)
+    ).encode())
+    if float(rate):
+        time.sleep(100 / float(rate))
+if close == "close":
+    one.sendall(b"CLOSE\\n")
+    assert one.recv(1) == b""
+    print("closed")
+else:
+    print("sent", flush=True)
+    sys.stdin.read()
+"""
+
+
+class Sender(ProcessProtocol):
+    """A node that sends lines."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.err = b""
+        self.ended: Deferred[int | None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def processEnded(self, reason: Any) -> None:
+        self.ended.callback(reason.value.exitCode)
+
+
+class LogFaultTests(TestCase):
+    skip = why_not()
+    timeout = 300
+
+    async def start(self) -> LivePlatform:
+        """Start a server that knows the devices at ADDRESSES, which are in its namespace."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        self.load = Load(platform)
+        self.addCleanup(self.load.database.close)
+        self.platform = platform
+        await platform.import_image()
+        await self.restart()
+        for number, address in enumerate(ADDRESSES):
+            await platform.event(
+                "commit", "", "walt.node.pc-x86-64", address, f"02:00:00:00:02:{number:02x}",
+                f"sender{number}", "0", "unknown",
+            )
+        return platform
+
+    async def restart(self) -> None:
+        await self.platform.start()
+        batch = "".join(f"address replace {one}/24 dev walt-net\n" for one in ADDRESSES)
+        await self.platform.runner.run([*self.inside(), "ip", "-batch", "-"], stdin=batch.encode())
+
+    def inside(self) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--"]
+
+    def sender(self, address: str, count: int, rate: float = 0, close: bool = True) -> Any:
+        """Start a node that sends `count` lines, `rate` a second (0: as fast as it can)."""
+        sender: Any = Sender()
+        argv = [*self.inside(), sys.executable, "-c", SEND, f"{self.platform.net}.1", address,
+                str(count), str(rate), "close" if close else "stay"]
+        self.platform.reactor.spawnProcess(sender, argv[0], argv, {"PATH": os.environ["PATH"]})
+        return sender
+
+    async def numbers(self, address: str) -> list[int]:
+        """Return the numbers of the stored lines of a sender, sorted."""
+        rows = await self.load.database.query(
+            "SELECT line FROM logs WHERE line LIKE %s", (f"{address} %",)
+        )
+        return sorted(int(line.split()[1]) for (line,) in rows)
+
+    async def until(self, condition: Any, what: str) -> None:
+        async def check() -> bool:
+            return bool(condition())
+
+        await self.platform.until(check, what, 60)
+
+    async def test_database_killed(self) -> None:
+        """Senders wait; what a clean CLOSE acknowledged is there, once."""
+        platform = await self.start()
+        senders = [self.sender(address, 40_000, 20_000) for address in ADDRESSES]
+        for _ in range(3):
+            await platform.sleep(0.5)
+            await self.until(lambda: self._database() is not None, "the database runs")
+            os.kill(self._database() or 0, signal.SIGKILL)
+        await gatherResults([one.ended for one in senders])
+        for sender, address in zip(senders, ADDRESSES, strict=True):
+            self.assertEqual((sender.out, sender.err), (b"closed\n", b""))
+            self.assertEqual(await self.numbers(address), list(range(40_000)), address)
+
+        # Orderly stop right after the last line: what was read is stored.
+        lasting = self.sender(ADDRESSES[0], 50_000, close=False)
+        await self.until(lambda: b"sent" in lasting.out, "all is sent")
+        await self._read(platform)
+        self.assertEqual(await platform.stop(), 0)
+        lasting.transport.closeStdin()
+        await lasting.ended
+        await self.restart()
+        stored = await self.numbers(ADDRESSES[0])
+        self.assertEqual(len(stored), 90_000)
+        self.assertEqual(sorted(set(stored)), list(range(50_000)))
+
+        # A killed server loses the last moments at most.
+        killed = self.sender(ADDRESSES[1], 1_000_000, 2000, close=False)
+        await platform.sleep(3)
+        self.assertEqual(await platform.stop(signal.SIGKILL), -1)
+        killed.transport.signalProcess("KILL")
+        await killed.ended
+        await self.restart()
+        more = (await self.numbers(ADDRESSES[1]))[40_000:]
+        self.assertEqual(len(set(more)), len(more))
+        self.assertGreater(len(more), 1000)
+
+    def _database(self) -> int | None:
+        """Return the process of PostgreSQL, None while there is none."""
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"/postgres") and any(
+                str(self.platform.base).encode() in word for word in words
+            ):
+                return int(process.name)
+        return None
+
+    async def _read(self, platform: LivePlatform) -> None:
+        """Wait until the server has read every byte that its sockets received."""
+
+        async def empty() -> bool:
+            found = await platform.runner.run([*self.inside(), "ss", "-Htn", "sport", "=", "12347"])
+            return all(line.split()[1] == b"0" for line in found.stdout.splitlines())
+
+        await platform.until(empty, "the server read all", 30)
+
+    async def test_odd_senders_and_readers(self) -> None:
+        """Huge and binary lines, idle connections, a reader that stops reading."""
+        platform = await self.start()
+        script = (
+            "import socket,sys\n"
+            "one = socket.create_connection((sys.argv[1], 12347),"
+            " source_address=(sys.argv[2], 0))\n"
+            "one.sendall(b'0\\nodd\\nNO_TIMESTAMPS\\n' + b'x' * 10_000_000 + b'\\n'"
+            " + bytes(b for b in range(256) if b != 10) + b'\\nCLOSE\\n')\n"
+            "assert one.recv(1) == b''\n"
+        )
+        await platform.runner.run(
+            [*self.inside(), sys.executable, "-c", script, f"{platform.net}.1", ADDRESSES[0]]
+        )
+        shown = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "all-nodes", "--streams", "odd",
+            "--json",
+        )
+        huge, binary = (json.loads(line)["line"] for line in shown.splitlines())
+        self.assertEqual(huge, "x" * 10_000_000)
+        self.assertTrue(binary.startswith("\\x00\x01\x02"))
+        self.assertTrue(binary.endswith("\\xfe\\xff"))
+
+        idle = (
+            "import socket,sys,resource\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))\n"
+            "all = []\n"
+            "for number in range(2000):\n"
+            "    one = socket.create_connection((sys.argv[1], 12347),"
+            " source_address=(sys.argv[2 + number % 4], 0))\n"
+            "    one.sendall(b'0\\nidle%d\\nNO_TIMESTAMPS\\n' % number)\n"
+            "    all.append(one)\n"
+            "print('open', flush=True)\n"
+            "sys.stdin.read()\n"
+        )
+        crowd: Any = Sender()
+        argv = [*self.inside(), sys.executable, "-c", idle, f"{platform.net}.1", *ADDRESSES[:4]]
+        platform.reactor.spawnProcess(crowd, argv[0], argv, {"PATH": os.environ["PATH"]})
+        await self.until(lambda: b"open" in crowd.out, "2,000 connections are open")
+        before = self.load.memory()
+        reader: Any = Sender()
+        platform.reactor.spawnProcess(
+            reader, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "log", "show", "--realtime", "--issuers",
+             "all-nodes", "--streams", "^exp$"],
+            {**os.environ, **platform.environment(), "PYTHONPATH": str(ROOT)},
+        )
+        await platform.sleep(1)
+        os.kill(reader.transport.pid, signal.SIGSTOP)
+        sender = self.sender(ADDRESSES[4], 200_000)
+        await sender.ended
+        self.assertEqual(sender.out, b"closed\n")
+        self.assertEqual(await self.numbers(ADDRESSES[4]), list(range(200_000)))
+        self.assertLess(self.load.memory() - before, 64)
+        os.kill(reader.transport.pid, signal.SIGCONT)
+        self.assertEqual(await reader.ended, 1)
+        self.assertIn(b"too slow", reader.err)
+        self.assertGreater(reader.out.count(b"\n"), 100)
+        crowd.transport.closeStdin()
+        await crowd.ended
+        rows = await self.load.database.query(
+            "SELECT count(*) FROM logs WHERE line = '<disconnected!>'"
+        )
+        self.assertEqual(rows[0][0], 0)
+        await self.until(lambda: Path(f"/proc/{platform.pid}").exists(), "the server runs")
+
+        async def told() -> bool:
+            rows = await self.load.database.query(
+                "SELECT count(*) FROM logs WHERE line = '<disconnected!>'"
+            )
+            return bool(rows[0][0] == 2000)
+
+        await platform.until(told, "each of the 2,000 streams ended abruptly", 60)
