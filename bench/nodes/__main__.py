@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from bench.shells import start_shells, stop_shells
 from bench.simulator import Fleet, SimulatedNode
 from tests.system.live import LivePlatform
 from tests.system.load import (
@@ -82,23 +83,8 @@ async def all_booted(platform: LivePlatform, names: list[str]) -> None:
 
 async def run(platform: LivePlatform, fleet: Fleet, names: dict[str, str]) -> None:
     """Run a command on nodes that have an ssh server."""
-    home = platform.base / "home"
-    home.mkdir()
-    key = Path("/root/.ssh/id_rsa.pub").read_text()
-    (home / "authorized_keys").write_text(key)
-    (home / "authorized_keys").chmod(0o600)
-    host_key = platform.state / "keys" / "dropbear_ecdsa_host_key"
     chosen = fleet.nodes[2:2 + SHELLS]
-    # One daemon a node: each takes 5 connections of one address before they log in.
-    # /root/.ssh is another directory for it alone.
-    pid_files = [platform.base / f"dropbear{node.number}.pid" for node in chosen]
-    for node, pid_file in zip(chosen, pid_files, strict=True):
-        start = 'mount --bind "$1" /root/.ssh && shift && exec dropbear "$@" >/dev/null 2>&1'
-        await platform.runner.run([
-            "nsenter", f"--net=/run/netns/{fleet.namespace}", "--", "unshare", "--mount",
-            "sh", "-c", start, "sh", str(home), "-s", "-r", str(host_key),
-            "-P", str(pid_file), "-p", f"{node.ip}:22",
-        ])
+    shells = await start_shells(platform, fleet, chosen)
     try:
         nodes = ",".join(names[node.mac] for node in chosen)
         command = f"sleep {COMMAND_TIME}; echo $SSH_CONNECTION"
@@ -107,8 +93,7 @@ async def run(platform: LivePlatform, fleet: Fleet, names: dict[str, str]) -> No
         several = await timed(platform, nodes, command)
         figure(f"walt node run, {SHELLS} nodes", several, "s", 1.5 * one)
     finally:
-        for pid_file in pid_files:
-            await platform.runner.run(["kill", pid_file.read_text().strip()], check=False)
+        await stop_shells(platform, shells)
 
 
 async def timed(platform: LivePlatform, nodes: str, command: str) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Warn = Callable[[str], None]
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 
 
 def kind_of(path: str) -> str:

@@ -64,7 +64,7 @@ class Stream:
             select.select([self.socket], [self.socket] if self.late else [], [])
             self.flush()
             try:
-                data = self.socket.recv(1 << 16)
+                data = self.socket.recv(1 << 18)
                 return list(self._decoder.feed(data)) if data else None
             except BlockingIOError:
                 continue

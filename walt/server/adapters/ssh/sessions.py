@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import struct
 import termios
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from twisted.internet import main
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -16,6 +19,9 @@ from zope.interface import implementer
 
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
 from walt.server.runtime.process import Launcher, Network, environment, exit_status
+
+PIPE_SIZE = 1 << 20
+READ_SIZE = 1 << 18
 
 
 class _Child(ProcessProtocol):
@@ -112,6 +118,29 @@ class _Session:
         self._transport.loseConnection()  # others may hold the ends of its pipes
 
 
+def _widen(transport: Any) -> None:
+    """Make the pipes of a program wide: Twisted reads 8 KiB at a time, archives want more."""
+    for number, pipe in transport.pipes.items():
+        with contextlib.suppress(OSError):  # the user's limit of pipe memory is reached
+            fcntl.fcntl(pipe.fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+        if number != 0:
+            pipe.doRead = partial(_read, pipe)
+
+
+def _read(pipe: Any) -> Exception | None:
+    """Read as ProcessReader.doRead does."""
+    try:
+        data = os.read(pipe.fd, READ_SIZE)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return main.CONNECTION_LOST
+    if not data:
+        return main.CONNECTION_DONE
+    pipe.dataReceived(data)
+    return None
+
+
 def set_size(descriptor: int, rows: int, columns: int) -> None:
     """Set the window size of a terminal (tty_ioctl(4))."""
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -148,6 +177,7 @@ class SshSessions:
         env = environment({"TERM": terminal.term} if terminal is not None else None)
         if terminal is None:
             transport = self._reactor.spawnProcess(child, full[0], full, env)
+            _widen(transport)
             return _Session(child, transport, False)
         transport = self._reactor.spawnProcess(child, full[0], full, env, usePTY=True)
         set_size(transport.fd, terminal.rows, terminal.columns)
