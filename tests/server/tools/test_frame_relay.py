@@ -81,6 +81,11 @@ class RelayTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertIn(b"kept", self.received())
 
+    def test_a_tap_that_is_gone(self) -> None:
+        """A machine that ended before its relay was up: nothing is opened."""
+        frame_relay.run("wt-is-not-there", Limits(10_300), self.clock)
+        self.assertFalse(self.clock.stopped)
+
     def test_end_of_the_machine(self) -> None:
         """The relay ends with it."""
         self.relay.connectionLost()

@@ -134,9 +134,14 @@ def main() -> None:
 
 
 def run(tap: str, limits: Limits, reactor: Any = None) -> None:
-    """Run the reactor with one relay in it."""
+    """Run the reactor with one relay in it, until the machine ends."""
     if reactor is None:
         from twisted.internet import reactor
+    try:
+        # Opening a tap that is gone would make a new one.
+        socket.if_nametoindex(tap)
+    except OSError:
+        return  # the machine has ended meanwhile
     relay = Relay(tap, limits, reactor)
     os.set_blocking(MACHINE, False)
     reactor.adoptStreamConnection(

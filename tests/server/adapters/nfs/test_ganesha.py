@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.server.adapters.nfs import ganesha
 from walt.server.adapters.nfs.ganesha import (
     ASIDE,
     ExportIds,
@@ -111,6 +112,20 @@ class RenderTests(SynchronousTestCase):
         self.assertEqual(set(ids), pseudos)
         self.assertEqual(len(set(ids.values())), len(pseudos))
         self.assertTrue(all(1 <= one <= 65535 for one in ids.values()))
+
+
+    @given(st.lists(st.sets(st.integers(0, 400), max_size=300), min_size=2, max_size=4))
+    def test_numbers_never_change_hands(self, steps: list[set[int]]) -> None:
+        """From one configuration to the next, a number stays with its export."""
+        self.patch(ganesha, "MAX_EXPORT_ID", 1000)
+        ids, before = ExportIds(), dict[str, int]()
+        for step in steps:
+            now = ids.allocate(str(one) for one in step)
+            self.assertEqual(len(set(now.values())), len(step))
+            owners = {number: key for key, number in before.items()}
+            for key, number in now.items():
+                self.assertEqual(owners.get(number, key), key)
+            before = now
 
 
 class PlanTests(SynchronousTestCase):

@@ -48,16 +48,28 @@ class ExportIds:
     must have the same number, so it derives from what identifies the export.
     """
 
-    def allocate(self, keys: list[str]) -> dict[str, int]:
-        """Return a number for each key; a clash moves to the next free one."""
-        taken: dict[int, str] = {}
-        for key in sorted(keys):
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def allocate(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return a number for each key; a clash moves to the next free one.
+
+        Keys of the call before keep their numbers, and numbers that have just
+        become free are not given again at once: ganesha would take another
+        export for a change of the former one, and refuse it.
+        """
+        wanted = set(keys)
+        found = {key: number for key, number in self._numbers.items() if key in wanted}
+        taken = set(self._numbers.values())
+        for key in sorted(wanted - found.keys()):
             digest = hashlib.sha256(key.encode()).digest()
             number = int.from_bytes(digest[:4], "big") % MAX_EXPORT_ID + 1
             while number in taken:
                 number = number % MAX_EXPORT_ID + 1
-            taken[number] = key
-        return {key: number for number, key in taken.items()}
+            taken.add(number)
+            found[key] = number
+        self._numbers = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -117,14 +129,16 @@ def _filesystem_id(seed: str) -> str:
 
 
 def render(
-    exports: Sequence[Export], address: str, recovery: Path, aside: Sequence[Export] = ()
+    exports: Sequence[Export], address: str, recovery: Path, aside: Sequence[Export] = (),
+    numbers: ExportIds | None = None,
 ) -> str:
     """Return the text of ganesha's configuration.
 
     `address` is the server's in walt-net, `recovery` the directory of its client
     records: in the state directory, since servers must not share one, and short
     times, since nobody should wait 90 s after a crash. Exports `aside` exist
-    under another path: handles of their clients stay valid.
+    under another path: handles of their clients stay valid. `numbers` are those
+    of the configuration that ganesha has read before.
     """
     parts = [
         "NFS_CORE_PARAM {",
@@ -155,7 +169,7 @@ def render(
         "  Default_Log_Level = EVENT;",
         "}",
     ]
-    ids = ExportIds().allocate([one.key for one in (*exports, *aside)])
+    ids = (numbers or ExportIds()).allocate(one.key for one in (*exports, *aside))
     kept = set(aside)
     for one in (*aside, *exports):
         number = ids[one.key]
@@ -212,6 +226,7 @@ class GaneshaExporter(Service):
         self._plan: ExportPlan | None = None
         self._exports: list[Export] = []
         self._aside: list[Export] = []
+        self._ids = ExportIds()
         self._ready: list[Deferred[None]] = []
         self._serving: int | None = None  # pid of the daemon that finished starting
         self._reload_later = False
@@ -277,7 +292,7 @@ class GaneshaExporter(Service):
         await self._reload(wanted, aside)
 
     def _write(self, exports: Sequence[Export], aside: Sequence[Export]) -> bool:
-        text = render(exports, self._address, self._recovery, aside)
+        text = render(exports, self._address, self._recovery, aside, self._ids)
         return write_if_changed(self._config, text, 0o600)
 
     async def _reload(self, exports: Sequence[Export], aside: Sequence[Export]) -> None:

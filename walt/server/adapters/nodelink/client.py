@@ -66,7 +66,7 @@ def reason_of(failure: BaseException) -> str:
         return "Connection refused"
     if isinstance(failure, (error.ConnectionLost, error.ConnectionAborted)):
         return "Broken connection"
-    if isinstance(failure, error.ConnectError) and failure.osError is not None:
+    if isinstance(failure, error.ConnectError) and isinstance(failure.osError, int):
         return os.strerror(failure.osError)
     return str(failure) or "Broken connection"
 
