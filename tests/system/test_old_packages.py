@@ -1,0 +1,175 @@
+"""Software inside existing images: packages walt-node of earlier releases, unmodified."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import CACHE, LivePlatform, why_not
+from walt.server.adapters.podman.prepare import INTERNAL_SCRIPTS, PUBLIC_SCRIPTS
+
+RELEASES = ("8.2", "9.0", "10.0")
+IP = "192.168.181.60"
+MAC = "02:00:00:00:03:01"
+
+# The daemon of logs, and what people call, in a mount namespace where our own node tools
+# are in /bin and the directory of the FIFO is empty.
+NODE = """
+set -e
+mount -t tmpfs none /var/lib
+mkdir /var/lib/walt
+mount -t overlay -o "lowerdir=$1:/usr/bin" none /usr/bin
+export PYTHONPATH="$2"
+"$3" -c "from walt.node.logs.daemon import run; run()" &
+daemon=$!
+while [ ! -p /var/lib/walt/logs.fifo ]; do sleep 0.1; done
+walt-log-echo "$4" "first line"
+walt-log-echo --ts 1700000000.5 "$4" "stamped line"
+for number in $(seq 50); do echo "line $number"; done | walt-log-cat "$4-many"
+script -qec "bash $2/bin/walt-log-monitor echo monitored" /dev/null > /dev/null
+"$3" - <<'END'
+from walt.common.apilink import ServerAPILink
+import time
+with ServerAPILink("192.168.181.1", "VSAPI") as server:
+    info = server.get_device_info("02:00:00:00:03:01")
+    assert info["ip"] == "192.168.181.60", info
+    assert info["conf"].get("kexec.allow", True) is True, info
+    assert info["netmask"] == "255.255.255.0", info
+with ServerAPILink("192.168.181.1", "NSAPI") as server:
+    seconds = server.sync_clock()
+    assert abs(time.time() - seconds) < 0.5, seconds
+print("calls answered")
+END
+sleep 1
+kill $daemon
+wait $daemon || true
+"""
+
+
+class OldPackagesTests(TestCase):
+    skip = why_not()
+    timeout = 300
+
+    async def test_lines_and_calls(self) -> None:
+        """The logs daemon, the monitor, the tools and the calls of three releases."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        await platform.event(
+            "commit", "", "walt.node.pc-x86-64", IP, MAC, "", "0", "unknown"
+        )
+        self.namespace = f"wo{os.getpid()}"
+        await self._cable(platform)
+        tools = self._tools(platform)
+        places = [await self._install(platform, release) for release in RELEASES]
+        for number, (release, place) in enumerate(zip(RELEASES, places, strict=True), 1):
+            await self._node(platform, release, tools, place)
+            self.assertEqual(await self._monitored(platform), number, release)
+
+    async def _cable(self, platform: LivePlatform) -> None:
+        """Make a namespace for the node, plugged into the platform's bridge."""
+        run = platform.runner.run
+        await run(["ip", "netns", "add", self.namespace])
+        self.addCleanup(run, ["ip", "netns", "del", self.namespace])
+        await run([
+            "ip", "-n", platform.namespace, "link", "add", "oldport", "type", "veth",
+            "peer", "name", "eth0", "netns", self.namespace,
+        ])
+        await run(
+            ["ip", "-n", platform.namespace, "link", "set", "oldport", "master", "walt-net", "up"]
+        )
+        for words in (["link", "set", "lo", "up"], ["link", "set", "eth0", "up"],
+                      ["address", "add", f"{IP}/24", "dev", "eth0"]):
+            await run(["ip", "-n", self.namespace, *words])
+
+    async def _node(
+        self, platform: LivePlatform, release: str, tools: Path, place: Path
+    ) -> None:
+        stream = f"release-{release}"
+        ran = await platform.runner.run(
+            ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "--mount", "--pid",
+             "--fork", "--kill-child", "--mount-proc", "timeout", "60", "sh", "-c", NODE, "sh",
+             str(tools), str(place), sys.executable, stream],
+            timeout=120, check=False, env={"TERM": "xterm"},
+        )
+        said = ran.stdout.decode(errors="replace") + ran.stderr.decode(errors="replace")
+        self.assertIn("calls answered", said, release)
+
+        async def lines() -> dict[str, list[Any]]:
+            text = await platform.ok(
+                "log", "show", "--history", "full", "--issuers", "all-nodes", "--json"
+            )
+            found: dict[str, list[Any]] = {}
+            for one in map(json.loads, text.splitlines()):
+                found.setdefault(one["stream"], []).append((one["line"], one["timestamp"]))
+            return found
+
+        async def complete() -> bool:
+            return len((await lines()).get(f"{stream}-many", [])) == 50
+
+        await platform.until(complete, f"the lines of {release}", 30)
+        found = await lines()
+        lines_sent = {line for line, _ in found[stream]} - {"<disconnected!>"}  # it was killed
+        self.assertEqual(lines_sent, {"first line", "stamped line"})
+        self.assertIn(("stamped line", 1700000000.5), found[stream])
+        self.assertEqual(
+            {line for line, _ in found[f"{stream}-many"]}, {f"line {one}" for one in range(1, 51)}
+        )
+
+    async def _monitored(self, platform: LivePlatform) -> int:
+        """Return how many commands walt-log-monitor ran, told by their lines."""
+        text = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "all-nodes", "--streams",
+            "[.]monitor$", "--format", "{line}",
+        )
+        lines = [line.strip() for line in text.splitlines()]
+        self.assertEqual(lines.count("START"), lines.count("END"))
+        return lines.count("monitored")
+
+    def _tools(self, platform: LivePlatform) -> Path:
+        """Put our node tools into a directory, as the server puts them into images."""
+        tools = platform.base / "tools"
+        (tools / "_walt_internal_").mkdir(parents=True)
+        source = Path(str(resources.files("walt.node")))
+        values = {
+            "server_ip": "192.168.181.1", "walt_server_rpc_port": "12345",
+            "walt_server_logs_port": "12347", "walt_server_notify_bootup_port": "12347",
+            "walt_node_net_service_port": "12346", "walt_image_id": "none",
+            "walt_image_size_kib": "0", "walt_reconnect_grace": "180",
+        }
+        for directory, names in ((tools, PUBLIC_SCRIPTS),
+                                 (tools / "_walt_internal_", INTERNAL_SCRIPTS)):
+            for name in names:
+                text = (source / name).read_text()
+                (directory / name).write_text(text % values if name == "walt-env" else text)
+                (directory / name).chmod(0o755)
+        return tools
+
+    async def _install(self, platform: LivePlatform, release: str) -> Path:
+        """Install a release into a directory of its own; the packages are kept in the cache."""
+        wheels = CACHE / "packages" / release
+        place = platform.base / f"walt-node-{release}"
+        pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+        if not wheels.is_dir():
+            fresh = platform.base / f"wheels-{release}"
+            await platform.runner.run(
+                [*pip, "download", "-d", str(fresh), f"walt-node=={release}"],
+                timeout=120, network="host", env=dict(os.environ),
+            )
+            wheels.parent.mkdir(parents=True, exist_ok=True)
+            await platform.runner.run(["cp", "-r", str(fresh), str(wheels)])
+        await platform.runner.run(
+            [*pip, "install", "--no-index", "--find-links", str(wheels), "--target", str(place),
+             f"walt-node=={release}"],
+            timeout=120,
+        )
+        return place
