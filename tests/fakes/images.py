@@ -67,6 +67,11 @@ class FakeStore:
             raise Invalid(f"image {fullname} has no label")
         return replace(image, fullname=fullname)
 
+    async def tag_temporary(self, image_id: str, reference: str) -> None:
+        if image_id not in self.by_id:
+            raise CommandFailed(f"no image {image_id}")
+        self.temporaries[reference] = self.by_id[image_id]
+
     async def promote(self, reference: str, fullname: str) -> None:
         image = self.temporaries.pop(reference)
         if fullname in self.names:

@@ -53,6 +53,10 @@ class ImageService:
         self._tasks: dict[str, str] = {}
         self._lock = DeferredLock()
 
+    def download_with(self, download: Callable[[str], Awaitable[None]]) -> None:
+        """Obtain missing default images with `download`."""
+        self._download = download
+
     def all(self) -> list[StoredImage]:
         """Return every image known, by name."""
         return [self._images[name] for name in sorted(self._images)]
