@@ -200,6 +200,7 @@ def build(
     ssh_options = node_options(paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
     shell = SshNodeShell(runner, ssh_options)
 
+    status.image_content = lambda node: images.content(node.image)
     power = UnlocatedPower()
     hypervisor = QemuHypervisor(
         reactor, launcher, taps, paths.runtime / "vnodes", config.accel, workers, paths.nodes

@@ -247,8 +247,13 @@ def _image(fullname: str, image_id: str, meta: Mapping[str, Any]) -> StoredImage
     )
 
 
-def epoch(text: str) -> float:
-    """Return epoch seconds of podman's date (RFC 3339 with nanoseconds), 0 if unreadable."""
+def epoch(text: Any) -> float:
+    """Return epoch seconds of podman's date (RFC 3339 with nanoseconds), 0 if unreadable.
+
+    Images made by other tools may have none.
+    """
+    if not isinstance(text, str):
+        return 0.0
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)$", text)
     if match is None:
         return 0.0

@@ -124,7 +124,7 @@ class IContainers(Interface):
     def command(container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
         """Return the vector of a program that runs `argv` in the container as root.
 
-        It works in /root. `terminal`: it is started in a pseudo-terminal, and
+        It works in the root directory. `terminal`: it is started in a pseudo-terminal, and
         gives one to the command.
         """
 

@@ -101,6 +101,13 @@ class ImageService:
         """Return the node models an image boots on; NotFound."""
         return self.get(fullname).models
 
+    def content(self, fullname: str | None) -> str:
+        """Return a text that names exactly what an image is now, empty if there is none."""
+        image = self._images.get(fullname or "")
+        if image is None:
+            return ""
+        return f"image={image.fullname} digest={image.digest} id={image.image_id}"
+
     async def obtain_default(self, fullname: str) -> None:
         """Make sure that a default image is in the store; Unavailable with the reason."""
         if fullname not in self._images:
@@ -162,6 +169,7 @@ class ImageService:
             if image.user == requester.username:
                 row["in-use"] = image.fullname in used
                 row["compatibility"] = image.models_text
+                row["digest"] = image.digest
                 own.append(row)
                 continue
             row["clonable-link"] = f"walt:{image.user}/{row['name']}"

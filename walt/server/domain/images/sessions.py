@@ -41,7 +41,7 @@ class ImageSession:
     ) -> None:
         self.image = image
         self.name = secrets.token_hex(16)
-        self.shell: list[str] = ["/bin/sh"]
+        self.shell = _shell("/bin/sh")
         self._owner = owner
         self._container = container
         self._held = held
@@ -97,7 +97,7 @@ class ImageSession:
         else:
             requester.stdout("This is a shell in a container: no service of the image is running.")
         if "bash" in found:
-            self.shell = ["/bin/bash"]
+            self.shell = _shell("/bin/bash")
 
     async def _restart(self, options: ContainerOptions) -> None:
         old = self._container
@@ -161,6 +161,11 @@ class ImageSession:
         finally:
             self._held.close()
             self._owner.forget(self)
+
+
+def _shell(program: str) -> list[str]:
+    """Return the vector of a shell that starts in /root, if the image has one."""
+    return ["/bin/sh", "-c", f"cd /root 2>/dev/null; exec {program}"]
 
 
 class ImageSessions:
