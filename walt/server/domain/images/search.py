@@ -18,7 +18,7 @@ from walt.server.domain.images.ports import IRegistry
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.requester import IRequester
 
-LIMIT = 30.0  # seconds for one source
+LIMIT = 12.0  # seconds for one source
 _KINDS = {"hub": "docker hub", "daemon": "docker daemon", "registry": "custom registry"}
 
 
