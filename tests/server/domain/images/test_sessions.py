@@ -75,7 +75,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(self.users.followed, [NAME])
         self.assertEqual(self.requester.lines, ["Image image was updated."])
         self.assertEqual(
-            self.containers.events, [f"start {NAME} None", "freeze", f"commit {NAME}", "remove"]
+            self.containers.events, [f"start {NAME} None", f"commit {NAME}", "remove"]
         )
         self.failureResultOf(
             Deferred.fromCoroutine(session.save(NAME, self.requester)), Conflict

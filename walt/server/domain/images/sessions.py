@@ -49,6 +49,7 @@ class ImageSession:
         self._saving: Deferred[Any] | None = None
         self._closing: Deferred[Any] | None = None
         self._shutdown: str | None = None
+        self._programs = False  # whether something may still run when its command ended
 
     @property
     def fullname(self) -> str:
@@ -83,6 +84,7 @@ class ImageSession:
         An image with the programs walt-image-shell-start and -shutdown runs its
         whole operating system meanwhile.
         """
+        self._programs = True
         found = (await self.run(_EXPLORE)).decode(errors="replace").split()
         cpuinfo = None
         if "cpuinfo" in found:
@@ -137,7 +139,8 @@ class ImageSession:
             if fullname != self.fullname:
                 held.enter_context(owner.images.task(fullname, "save"))
             replaced = owner.images.has(fullname)
-            await shielded(self.freeze())
+            if self._programs:
+                await shielded(self.freeze())
             await owner.containers.commit(self._container, fullname)
             await owner.images.renew(fullname)
         short = short_image_name(fullname)
