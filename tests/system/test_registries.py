@@ -188,3 +188,65 @@ class RegistriesTests(TestCase):
                 path.write_bytes(data)
             self.assertEqual(await platform.own("carol"), ["own"])
         await platform.ok("image", "clone", "lab:alice/tiny", user="carol")
+
+    async def test_hub_and_defaults(self) -> None:
+        """The index of an account, and newer default images."""
+        from twisted.internet import reactor
+
+        platform = HomePlatform(reactor)
+        self.addCleanup(platform.close)
+        lab = TestRegistry(reactor, platform.base)
+        hub = TestRegistry(reactor, platform.base, accounts=True)
+        for one in (lab, hub):
+            self.addCleanup(one.stop)
+            await one.start()
+        default = "waltplatform/pc-x86-64-default:latest"
+        for name in (default, "alice/tiny:latest", "alice/other:latest"):
+            await platform.import_tiny(name)
+        platform.write_config(
+            "registries:\n" + hub.settings("hub", api="docker-hub", auth="basic")
+            + lab.settings("lab")
+        )
+        await platform.start()
+        await self.defaults(platform, lab, default)
+
+        account = b"walter\nsecret\n"
+        published = await platform.ok(
+            "image", "publish", "--registry", "hub", "tiny", stdin=account
+        )
+        self.assertIn("walt image clone hub:walter/tiny\n", published)
+        await platform.runner.run(platform.podman(
+            "push", "--tls-verify=false", "--creds", "walter:secret", "alice/other",
+            f"{hub.host}/walter/other:latest",
+        ))
+        clone = ("image", "clone", "hub:walter/other", "copy")
+        await self.refused(platform, "not in the index", *clone)
+        rebuilt = await platform.ok("advanced", "update-hub-meta")
+        self.assertEqual(rebuilt.splitlines(), [
+            "walter/other:latest", "walter/tiny:latest",
+            "2 images can be found on the Docker Hub.",
+        ])
+        await platform.ok(*clone)
+        found = json.loads(await platform.ok("image", "search", "hub:", "--json"))
+        self.assertEqual(
+            [(row["location"], row["clonable-link"]) for row in found],
+            [("docker hub", "hub:walter/other"), ("docker hub", "hub:walter/tiny")],
+        )
+        self.assertNotIn("secret", platform.log.read_text(errors="replace"))
+
+    async def defaults(self, platform: HomePlatform, lab: TestRegistry, default: str) -> None:
+        """A newer version on a registry replaces ours; then there is none."""
+        none = "There are no updates of default images.\n"
+        first = await platform.walt("advanced", "update-default-images")
+        self.assertIn(none, first.stdout.decode())
+        await platform.sleep(1.1)  # dates of images have a resolution of a second
+        await platform.import_tiny("localhost/newer:latest")
+        await platform.runner.run(platform.podman(
+            "push", "--tls-verify=false", "docker.io/localhost/newer:latest",
+            f"{lab.host}/{default}",
+        ))
+        await platform.runner.run(platform.podman("rmi", "docker.io/localhost/newer:latest"))
+        told = await platform.walt("advanced", "update-default-images")
+        self.assertIn(b"Updating pc-x86-64-default from lab.", told.stdout)
+        again = await platform.walt("advanced", "update-default-images")
+        self.assertIn(none, again.stdout.decode())
