@@ -44,7 +44,10 @@ def free_port() -> int:
 class TestRegistry:
     """One docker-registry on a port of the loopback address, in its own directory."""
 
-    def __init__(self, reactor: Any, base: Path, *, accounts: bool = False) -> None:
+    def __init__(
+        self, reactor: Any, base: Path, *, accounts: bool = False,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self.reactor = reactor
         self.port = free_port()
         self.root = base / f"registry-{self.port}"
@@ -53,6 +56,9 @@ class TestRegistry:
         if accounts:
             (self.root / "accounts").write_text(ACCOUNT)
             text += f"auth:\n  htpasswd:\n    realm: test\n    path: {self.root / 'accounts'}\n"
+        if certificate is not None:
+            lines = f"  tls:\n    certificate: {certificate[0]}\n    key: {certificate[1]}\n"
+            text = text.replace(f"{self.port}\n", f"{self.port}\n{lines}", 1)
         config = self.root / "config.yml"
         config.write_text(text)
         self.child = ChildService(reactor, Launcher(), ChildSpec(

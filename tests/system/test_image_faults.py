@@ -18,7 +18,7 @@ from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import why_not
 from tests.system.registry import TestRegistry
-from tests.system.test_images import commands
+from tests.system.test_images import commands, processes
 from tests.system.test_registries import HomePlatform
 
 
@@ -105,6 +105,35 @@ class ImageFaultTests(TestCase):
         await platform.start()
         await self.clean(platform)
 
+    async def helper_killed(
+        self, platform: HomePlatform, words: tuple[str, ...], program: str
+    ) -> None:
+        """Kill the program that copies or commits: the command fails and leaves nothing."""
+        client = Dialogue()
+        env = {**os.environ, **platform.environment()}
+        argv = [sys.executable, "-m", "walt.client.main", *words]
+        platform.reactor.spawnProcess(client, argv[0], argv, env)
+        limit = platform.reactor.seconds() + 30
+        found: list[int] = []
+        while not found:
+            self.assertLess(platform.reactor.seconds(), limit, f"{words} {bytes(client.seen)!r}")
+            await platform.sleep(0.01)
+            found = [
+                pid for pid, one in processes().items() if str(platform.base) in one
+                and one.startswith(program) and (" copy " in one or " commit " in one)
+            ]
+        os.kill(found[0], signal.SIGKILL)
+        self.assertEqual(await client.ended, 1, bytes(client.seen))
+
+        async def clean() -> bool:
+            listed = await platform.runner.run(
+                platform.podman("ps", "--all", "--external", "--quiet")
+            )
+            return listed.stdout == b""
+
+        await platform.until(clean, "no container is left", 10)
+        await self.clean(platform)
+
     async def test_killed_server(self) -> None:
         """During a commit, a squash, a build, a clone: the old image or the new one, whole."""
         from twisted.internet import reactor
@@ -147,6 +176,12 @@ class ImageFaultTests(TestCase):
             lambda one: one.startswith("skopeo") and " copy " in one,
         )
         await platform.ok("image", "clone", "--force", "lab:alice/tiny")
+        for words, program in (
+            (("image", "clone", "--force", "lab:alice/tiny"), "skopeo"),
+            (("image", "squash", "tiny"), "buildah"),
+            (("image", "cp", str(content), "tiny:/etc/other"), "podman"),
+        ):
+            await self.helper_killed(platform, words, program)
         self.assertEqual(await self.content(platform, "tiny"), new)
 
     async def refused(self, platform: HomePlatform, *words: str) -> str:

@@ -76,6 +76,7 @@ class ImagesTests(TestCase):
         await self.copies(platform)
         await self.builds(platform)
         await self.squashed(platform)
+        await self.full_system(platform)
         await self.repositories(platform)
         await self.held(platform)
         await self.left_alone(platform)
@@ -183,6 +184,36 @@ class ImagesTests(TestCase):
         podman = Storage.private(platform.state, platform.runtime).podman
         shown = await platform.runner.run(podman("image", "inspect", "alice/made"))
         self.assertEqual(len(json.loads(shown.stdout)[0]["RootFS"]["Layers"]), 1)
+
+    async def full_system(self, platform: LivePlatform) -> None:
+        """An image with start and shutdown programs runs its operating system meanwhile."""
+        context = platform.base / "system"
+        context.mkdir()
+        (context / "start").write_text(
+            "#!/bin/sh\nbusybox touch /root/started\nexec busybox sleep 98763\n"
+        )
+        (context / "stop").write_text("#!/bin/sh\nbusybox touch /root/stopped\n")
+        (context / "cpuinfo").write_text("model: odd\n")
+        (context / "Dockerfile").write_text(
+            "FROM tiny\nCOPY start /bin/walt-image-shell-start\n"
+            "COPY stop /bin/walt-image-shell-shutdown\nCOPY cpuinfo /etc/cpuinfo\n"
+            "RUN busybox chmod 755 /bin/walt-image-shell-start /bin/walt-image-shell-shutdown\n"
+        )
+        await platform.ok("image", "build", "--from-dir", str(context), "system")
+        shell = Dialogue(
+            (b"# ", b"busybox cat /proc/cpuinfo; exit\n"),
+            (b"New image name: ", b"system\n"), (b"(y/n): ", b"y\n"),
+        )
+        env = {**os.environ, **platform.environment(), "TERM": "dumb"}
+        argv = [sys.executable, "-m", "walt.client.main", "image", "shell", "system"]
+        platform.reactor.spawnProcess(shell, argv[0], argv, env, usePTY=True)
+        status = await shell.ended.addTimeout(30, platform.reactor)
+        self.assertEqual(status, 0, shell.seen)
+        self.assertIn(b"operating system of this image is running", shell.seen)
+        self.assertIn(b"model: odd", shell.seen)
+        for name in ("started", "stopped"):
+            await platform.ok("image", "cp", f"system:{name}", str(platform.base))
+        await platform.ok("image", "remove", "system")
 
     async def repositories(self, platform: LivePlatform) -> None:
         """A build of a git repository, of one of its directories; bad addresses."""
@@ -323,15 +354,21 @@ class ImagesTests(TestCase):
         self.assertEqual(moved, "Image hers is now yours.\n")
 
 
-def commands() -> list[str]:
+def processes() -> dict[int, str]:
     """Return the command lines of all processes."""
-    found = []
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
+        found[int(process.name)] = line
     return found
+
+
+def commands() -> list[str]:
+    """Return the command lines of all processes."""
+    return list(processes().values())
 
 
 def docker_archive(name: str, count: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,41 @@ class RegistriesTests(TestCase):
         self.assertIn(b"Updating pc-x86-64-default from lab.", told.stdout)
         again = await platform.walt("advanced", "update-default-images")
         self.assertIn(none, again.stdout.decode())
+
+    async def test_private_authority(self) -> None:
+        """TLS: refused until the authority is known, or when told not to look."""
+        from twisted.internet import reactor
+
+        platform = HomePlatform(reactor)
+        self.addCleanup(platform.close)
+        certificate, key = platform.base / "cert.pem", platform.base / "key.pem"
+        await platform.runner.run([
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-nodes", "-days", "2", "-subj", "/CN=registry", "-addext",
+            "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate),
+        ])
+        secure = TestRegistry(reactor, platform.base, certificate=(certificate, key))
+        self.addCleanup(secure.stop)
+        await secure.start()
+        await platform.import_tiny("alice/tiny:latest")
+        platform.write_config(
+            "registries:\n" + secure.settings("secure", protocol="https")
+            + secure.settings("trusting", protocol="https-no-verify")
+        )
+        await platform.start()
+        publish = ("image", "publish", "--registry")
+        await self.refused(platform, "certificate", *publish, "secure", "tiny")
+        searched = await platform.walt("image", "search")
+        self.assertIn(b"secure was passed over", searched.stderr)
+        await platform.ok(*publish, "trusting", "tiny")
+
+        authorities = Path("/etc/containers/certs.d") / secure.host
+        authorities.mkdir(parents=True)
+        self.addCleanup(shutil.rmtree, authorities)
+        shutil.copy(certificate, authorities / "ca.crt")
+        await platform.ok(*publish, "secure", "tiny")
+        found = json.loads(await platform.ok("image", "search", "--json"))
+        self.assertEqual(
+            [row["clonable-link"] for row in found], ["secure:alice/tiny", "trusting:alice/tiny"]
+        )
+        await platform.ok("image", "clone", "secure:alice/tiny", user="bob")

@@ -58,7 +58,7 @@ class Searcher:
         await DeferredList([
             self._one(place, requester, given).addCallback(found) for place in self._places.all()
         ], consumeErrors=True)
-        return sorted(rows, key=lambda row: (row["location"], row["user"], row["name"]))
+        return sorted(rows, key=lambda row: (row["location"], row["link"]))
 
     def _one(
         self, place: IRegistry, requester: IRequester, given: Given
