@@ -1,7 +1,7 @@
 # Debian packages: what for is told in docs/dependencies.md.
 BASE_PACKAGES = python3 python3-venv ca-certificates
 SERVER_PACKAGES = \
-	bind9 dropbear-bin iproute2 ipxe isc-dhcp-server nftables openssh-client podman \
-	postgresql procps qemu-system-x86 runc tftpd-hpa util-linux \
+	bind9 buildah dropbear-bin git iproute2 ipxe isc-dhcp-server nftables openssh-client podman \
+	postgresql procps qemu-system-x86 runc skopeo tftpd-hpa util-linux \
 	nfs-ganesha nfs-ganesha-vfs mmdebstrap busybox-static kmod e2fsprogs dosfstools iputils-ping
 TEST_PACKAGES = docker-registry bind9-dnsutils kea-admin tftp-hpa busybox-static openssl curl

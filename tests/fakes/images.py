@@ -9,9 +9,16 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, Invalid, NotFound
+from walt.common.errors import CommandFailed, Denied, Invalid, NotFound
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.model import MODELS_LABEL, ContainerOptions, StoredImage
+from walt.server.domain.images.model import (
+    MODELS_LABEL,
+    ContainerOptions,
+    Credentials,
+    RegistryInfo,
+    RemoteImage,
+    StoredImage,
+)
 from walt.server.domain.images.ports import (
     IContainers,
     IImageCatalog,
@@ -19,6 +26,7 @@ from walt.server.domain.images.ports import (
     IImageStore,
     IImageUsers,
     INfsExporter,
+    IRegistry,
 )
 from walt.server.domain.requester import IRequester
 
@@ -66,6 +74,11 @@ class FakeStore:
         if not image.labels.get(MODELS_LABEL):
             raise Invalid(f"image {fullname} has no label")
         return replace(image, fullname=fullname)
+
+    async def tag_temporary(self, image_id: str, reference: str) -> None:
+        if image_id not in self.by_id:
+            raise CommandFailed(f"no image {image_id}")
+        self.temporaries[reference] = self.by_id[image_id]
 
     async def promote(self, reference: str, fullname: str) -> None:
         image = self.temporaries.pop(reference)
@@ -243,3 +256,75 @@ class FakeExporter:
 
     async def withdraw(self) -> None:
         self.plans.clear()
+
+
+@implementer(IRegistry)
+class FakeRegistry:
+    """A registry in a dict; `account` is the one it knows, None for no accounts."""
+
+    def __init__(
+        self, store: FakeStore, label: str = "lab", account: Credentials | None = None
+    ) -> None:
+        self.info = RegistryInfo(label, f"registry {label}", authenticated=account is not None)
+        self._store = store
+        self._account = account
+        self.images: dict[str, StoredImage] = {}
+        self.error: Exception | None = None
+
+    def _check(self, credentials: Credentials | None) -> None:
+        if self.error is not None:
+            raise self.error
+        if self._account is not None and credentials != self._account:
+            raise Denied("it refuses access")
+
+    def _get(self, fullname: str) -> StoredImage:
+        if fullname not in self.images:
+            raise NotFound("manifest unknown")
+        return self.images[fullname]
+
+    async def inspect(self, fullname: str, credentials: Credentials | None) -> RemoteImage:
+        self._check(credentials)
+        image = self._get(fullname)
+        return RemoteImage(fullname, image.labels, image.created_ts)
+
+    async def search(self, credentials: Credentials | None, limit: float) -> list[RemoteImage]:
+        self._check(credentials)
+        return [
+            RemoteImage(name, image.labels, image.created_ts)
+            for name, image in self.images.items() if image.labels.get(MODELS_LABEL)
+        ]
+
+    async def search_user(
+        self, user: str, credentials: Credentials | None, limit: float
+    ) -> list[RemoteImage]:
+        found = await self.search(credentials, limit)
+        return [one for one in found if one.fullname.startswith(f"{user}/")]
+
+    async def pull(
+        self, fullname: str, reference: str, credentials: Credentials | None,
+        requester: IRequester,
+    ) -> None:
+        self._check(credentials)
+        image = self._get(fullname)
+        self._store.by_id[image.image_id] = image
+        self._store.temporaries[reference] = image
+
+    async def push(
+        self, fullname: str, remote: str, credentials: Credentials | None,
+        requester: IRequester,
+    ) -> None:
+        self._check(credentials)
+        self.images[remote] = self._store.names[fullname]
+
+    async def push_index(
+        self, remote: str, label: str, value: str, credentials: Credentials | None,
+        requester: IRequester,
+    ) -> None:
+        self._check(credentials)
+        self.images[remote] = StoredImage(remote, "9" * 64, labels={label: value})
+
+    async def stored_credentials(self) -> Credentials | None:
+        return None
+
+    async def login(self, credentials: Credentials) -> None:
+        self._check(credentials)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import succeed
 from twisted.trial.unittest import TestCase
 
+from tests.system import registry
+from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, why_not
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
+from walt.server.runtime.child import ChildService, ChildSpec
+from walt.server.runtime.process import Launcher
 
 PC = "walt.node.pc-x86-64"
 
@@ -62,14 +69,24 @@ class ImagesTests(TestCase):
         self.addCleanup(platform.close)
         await self.import_tiny(platform, "alice/tiny:latest")
         await self.import_tiny(platform, "bob/his:latest")
+        await self.import_tiny(platform, "waltplatform/pc-x86-64-default:latest")
         await platform.start()
         await self.names(platform)
         await self.shells(platform)
         await self.copies(platform)
         await self.builds(platform)
         await self.squashed(platform)
+        await self.full_system(platform)
+        await self.repositories(platform)
+        await self.held(platform)
+        await self.left_alone(platform)
+        await self.many_layers(platform)
+        await self.used(platform)
         self.assertEqual(
-            {one for one in await self.references(platform) if "/walt/" in one or "<" in one},
+            {
+                one for one in await self.references(platform)
+                if "<" in one or ("/walt/" in one and "/walt/mounts:" not in one)
+            },
             set(),
         )
         self.assertEqual(await self.containers(platform), "")
@@ -167,3 +184,206 @@ class ImagesTests(TestCase):
         podman = Storage.private(platform.state, platform.runtime).podman
         shown = await platform.runner.run(podman("image", "inspect", "alice/made"))
         self.assertEqual(len(json.loads(shown.stdout)[0]["RootFS"]["Layers"]), 1)
+
+    async def full_system(self, platform: LivePlatform) -> None:
+        """An image with start and shutdown programs runs its operating system meanwhile."""
+        context = platform.base / "system"
+        context.mkdir()
+        (context / "start").write_text(
+            "#!/bin/sh\nbusybox touch /root/started\nexec busybox sleep 98763\n"
+        )
+        (context / "stop").write_text("#!/bin/sh\nbusybox touch /root/stopped\n")
+        (context / "cpuinfo").write_text("model: odd\n")
+        (context / "Dockerfile").write_text(
+            "FROM tiny\nCOPY start /bin/walt-image-shell-start\n"
+            "COPY stop /bin/walt-image-shell-shutdown\nCOPY cpuinfo /etc/cpuinfo\n"
+            "RUN busybox chmod 755 /bin/walt-image-shell-start /bin/walt-image-shell-shutdown\n"
+        )
+        await platform.ok("image", "build", "--from-dir", str(context), "system")
+        shell = Dialogue(
+            (b"# ", b"busybox cat /proc/cpuinfo; exit\n"),
+            (b"New image name: ", b"system\n"), (b"(y/n): ", b"y\n"),
+        )
+        env = {**os.environ, **platform.environment(), "TERM": "dumb"}
+        argv = [sys.executable, "-m", "walt.client.main", "image", "shell", "system"]
+        platform.reactor.spawnProcess(shell, argv[0], argv, env, usePTY=True)
+        status = await shell.ended.addTimeout(30, platform.reactor)
+        self.assertEqual(status, 0, shell.seen)
+        self.assertIn(b"operating system of this image is running", shell.seen)
+        self.assertIn(b"model: odd", shell.seen)
+        for name in ("started", "stopped"):
+            await platform.ok("image", "cp", f"system:{name}", str(platform.base))
+        await platform.ok("image", "remove", "system")
+
+    async def repositories(self, platform: LivePlatform) -> None:
+        """A build of a git repository, of one of its directories; bad addresses."""
+        top = platform.base / "repositories" / "project"
+        (top / "deep").mkdir(parents=True)
+        (top / "deep" / "ContainerFile").write_text("FROM tiny\nRUN echo url > /root/url\n")
+        git = ["git", "-C", str(top), "-c", "user.name=t", "-c", "user.email=t@t"]
+        await platform.runner.run(["git", "init", "--quiet", str(top)])
+        await platform.runner.run([*git, "add", "."])
+        await platform.runner.run([*git, "commit", "--quiet", "-m", "first"])
+        port = registry.free_port()
+        daemon = ChildService(platform.reactor, Launcher(), ChildSpec("git", (
+            "/usr/lib/git-core/git-daemon", "--reuseaddr", "--export-all",
+            "--listen=127.0.0.1", f"--port={port}", f"--base-path={top.parent}", str(top.parent),
+        )))
+        daemon.startService()
+        self.addCleanup(daemon.stopService)
+        await platform.sleep(0.3)
+        url = f"git://127.0.0.1:{port}/project"
+        build = ("image", "build", "--from-url")
+        told = await platform.ok(*build, url, "--sub-dir", "/deep/", "from-url")
+        self.assertIn("Image from-url was built.", told)
+        for text, words in (
+            ("no Dockerfile", (url, "x")), ("no directory", (url, "--sub-dir", "none", "x")),
+            ("without `..`", (url, "--sub-dir", "../..", "x")),
+            ("not the address", ("ext::sh -c true", "x")), ("not the address", (str(top), "x")),
+            ("cannot be fetched", (f"{url}-missing", "x")),
+        ):
+            await self.refused(platform, 1, text, *build, *words)
+        missing = await platform.walt("image", "build", "x")
+        self.assertEqual((missing.status, b"--from-dir" in missing.stdout), (0, True))
+        await daemon.stopService()
+
+    async def held(self, platform: LivePlatform) -> None:
+        """What one person changes, another cannot; the message says which task."""
+        shell = Dialogue()
+        env = {**os.environ, **platform.environment()}
+        argv = [sys.executable, "-m", "walt.client.main", "image", "shell", "tiny"]
+        transport = platform.reactor.spawnProcess(shell, argv[0], argv, env)
+        await platform.until(lambda: succeed(b"container" in shell.seen), "the shell is open", 20)
+        for words in (
+            ("shell", "tiny"), ("cp", "tiny:/etc/hostname", "/tmp"), ("squash", "tiny"),
+            ("remove", "tiny"), ("rename", "tiny", "other"),
+        ):
+            await self.refused(platform, 1, "(shell)", "image", *words)
+        await platform.ok("image", "duplicate", "tiny", "spare")
+        await platform.ok("image", "remove", "spare")
+        transport.signalProcess("KILL")
+
+        async def free() -> bool:
+            done = await platform.walt("image", "cp", "tiny:/etc/hostname", str(platform.base))
+            return done.status == 0
+
+        await platform.until(free, "the image is free again", 20)
+
+    async def left_alone(self, platform: LivePlatform) -> None:
+        """A build that never ends, whose client is killed: nothing of it remains."""
+        context = platform.base / "endless"
+        context.mkdir()
+        (context / "Dockerfile").write_text("FROM tiny\nRUN busybox sleep 98765\n")
+        client = Dialogue()
+        env = {**os.environ, **platform.environment()}
+        words = ("image", "build", "--from-dir", str(context), "endless")
+        argv = [sys.executable, "-m", "walt.client.main", *words]
+        transport = platform.reactor.spawnProcess(client, argv[0], argv, env)
+
+        async def sleeping() -> bool:
+            return any("98765" in one and "unshare" not in one for one in commands())
+
+        await platform.until(sleeping, "the build sleeps", 30)
+        await self.refused(
+            platform, 1, "(build)", "image", "build", "--from-dir", str(context), "endless"
+        )
+        transport.signalProcess("KILL")
+
+        async def gone() -> bool:
+            return not any("98765" in one for one in commands()) and not (
+                await self.containers(platform)
+            )
+
+        await platform.until(gone, "nothing of the build is left", 30)
+        self.assertEqual(list((platform.state / "builds").iterdir()), [])
+
+    async def many_layers(self, platform: LivePlatform) -> None:
+        """With 128 layers an image is not changed any more, until it is squashed."""
+        layers = platform.base / "layers.tar"
+        layers.write_bytes(docker_archive("docker.io/alice/full:latest", 128))
+        podman = Storage.private(platform.state, platform.runtime).podman
+        await platform.runner.run(podman("load", "--quiet", "--input", str(layers)), timeout=120)
+        await platform.ok("image", "show", "--refresh")
+        for words in (("shell", "full"), ("cp", "full:/etc", "/tmp")):
+            await self.refused(platform, 1, "walt image squash full", "image", *words)
+        await platform.ok("image", "squash", "full")
+        await platform.ok("image", "cp", "full:/layer-127", str(platform.base))
+        await platform.ok("image", "remove", "full")
+
+    async def used(self, platform: LivePlatform) -> None:
+        """What a node boots is neither removed nor replaced by what it cannot boot."""
+        await platform.event(
+            "commit", "", PC, "192.168.181.31", "02:00:00:00:00:01", "", "0", "unknown"
+        )
+        booted = await platform.walt("node", "boot", "node-000001", "tiny")
+        self.assertIn(b"will now boot tiny", booted.stdout)
+        rows = {row["name"]: row for row in json.loads(
+            await platform.ok("image", "show", "--json"))["own"]}
+        self.assertTrue(rows["tiny"]["in-use"])
+        self.assertTrue(rows["tiny"]["digest"].startswith("sha256:"))
+        await self.refused(platform, 1, "in use", "image", "remove", "tiny")
+        await self.refused(platform, 1, "in use", "image", "rename", "tiny", "other")
+        await platform.ok("image", "duplicate", "tiny", "same")
+        context = platform.base / "context"
+        (context / "Dockerfile").write_text("FROM made\nLABEL walt.node.models=rpi-b\n")
+        await platform.ok("image", "build", "--from-dir", str(context), "for-rpi")
+        refused = await platform.walt("node", "boot", "node-000001", "for-rpi")
+        self.assertIn(b"cannot boot nodes of type pc-x86-64", refused.stderr)
+        await self.refused(
+            platform, 1, "not for them", "image", "build", "--from-dir", str(context), "tiny",
+            stdin=b"y\n",
+        )
+        await platform.ok("image", "clone", "walt:alice/for-rpi", user="bob")
+        await self.refused(
+            platform, 1, "not for them", "image", "clone", "--force", "walt:bob/for-rpi", "tiny",
+        )
+        warned = await platform.walt("image", "squash", "tiny", stdin=b"n\n")
+        self.assertEqual(warned.status, 1)
+        self.assertIn(b"Node node-000001 uses it and will reboot", warned.stderr)
+        await self.refused(
+            platform, 1, "in use", "advanced", "fix-image-owner", "--yes-i-know-do-it-please",
+            "alice", user="dave",
+        )
+        await platform.walt("node", "release", "node-000001")
+        explained = await platform.ok("advanced", "fix-image-owner", "carol", user="bob")
+        self.assertIn("--yes-i-know-do-it-please carol", explained)
+        await platform.ok("image", "clone", "walt:alice/tiny", "hers", user="carol")
+        moved = await platform.ok(
+            "advanced", "fix-image-owner", "--yes-i-know-do-it-please", "carol", user="bob"
+        )
+        self.assertEqual(moved, "Image hers is now yours.\n")
+
+
+def processes() -> dict[int, str]:
+    """Return the command lines of all processes."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        found[int(process.name)] = line
+    return found
+
+
+def commands() -> list[str]:
+    """Return the command lines of all processes."""
+    return list(processes().values())
+
+
+def docker_archive(name: str, count: int) -> bytes:
+    """Return what `docker save` would write of an image with many layers."""
+    layers = [archive({f"layer-{number}": b"x"}) for number in range(count)]
+    config = {
+        "architecture": "amd64", "os": "linux",
+        "config": {"Labels": {"walt.node.models": "pc-x86-64"}},
+        "rootfs": {"type": "layers", "diff_ids": [
+            f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers
+        ]},
+    }
+    files = {f"{number}.tar": one for number, one in enumerate(layers)}
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": list(files)}]
+    return archive({
+        **files, "config.json": json.dumps(config).encode(),
+        "manifest.json": json.dumps(manifest).encode(),
+    })

@@ -60,9 +60,12 @@ def configured() -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Read the two levels of scalars and comments that WalT itself writes."""
+    """Read the scalars and comments, in groups, that WalT itself writes.
+
+    Keys are those of the groups and of the line, joined by dots.
+    """
     values: dict[str, str] = {}
-    group = ""
+    groups: list[tuple[int, str]] = []
     for line in text.splitlines():
         stripped = line.split(" #", 1)[0].rstrip()
         if not stripped.strip() or stripped.lstrip().startswith("#"):
@@ -70,10 +73,12 @@ def parse(text: str) -> dict[str, str]:
         key, colon, value = stripped.strip().partition(":")
         if not colon:
             continue
-        if line[:1] not in " \t":
-            group = key.strip()
-            if value.strip():
-                values[group] = value.strip().strip("'\"")
+        depth = len(stripped) - len(stripped.lstrip())
+        while groups and groups[-1][0] >= depth:
+            groups.pop()
+        name = ".".join([*(group for _, group in groups), key.strip()])
+        if value.strip():
+            values[name] = value.strip().strip("'\"")
         else:
-            values[f"{group}.{key.strip()}"] = value.strip().strip("'\"")
+            groups.append((depth, key.strip()))
     return values

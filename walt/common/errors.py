@@ -44,6 +44,12 @@ class Denied(WaltError):
     code = "DENIED"
 
 
+class CredentialsNeeded(WaltError):
+    """A registry wants a user name and a password; the text names its label."""
+
+    code = "CREDENTIALS_NEEDED"
+
+
 class VersionMismatch(WaltError):
     """Client and server speak different versions; the text tells how to upgrade."""
 
@@ -83,7 +89,7 @@ class ConfigurationError(WaltError):
 ERRORS: dict[str, type[WaltError]] = {
     cls.code: cls
     for cls in (
-        WaltError, NotFound, Invalid, Busy, Conflict, Denied, VersionMismatch,
+        WaltError, NotFound, Invalid, Busy, Conflict, Denied, CredentialsNeeded, VersionMismatch,
         Unavailable, CommandFailed, LimitExceeded, InternalError, ConfigurationError,
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from walt.client.grammar import Command, Switch
+from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block
 from walt.common.tables import render_table
@@ -38,7 +38,53 @@ def _show(title: str, rows: list[dict[str, Any]], columns: list[str], json: bool
         print_block(title, render_table(columns, rows))
 
 
+def fix_image_owner(other_user: str, yes_i_know_do_it_please: bool) -> None:
+    """Take over all images of a user who left."""
+    if not yes_i_know_do_it_please:
+        print(
+            f"This makes all images of {other_user} yours: it is meant for maintenance, when a"
+            " user left or changed name.\nTo go on, type:\n"
+            f"walt advanced fix-image-owner --yes-i-know-do-it-please {other_user}"
+        )
+        return
+    from walt.common.names import short_image_name
+
+    names = Session(Terminal()).json("cs.images.change_owner", "names", user=other_user)
+    for name in names:
+        print(f"Image {short_image_name(name)} is now yours.")
+
+
+def update_default_images() -> int:
+    """Look for newer default images."""
+    from walt.client import registries
+
+    return registries.update_default_images()
+
+
+def update_hub_meta(waltplatform_user: bool) -> int:
+    """Make the index of an account of the Docker Hub anew."""
+    from walt.client import registries
+
+    return registries.update_hub_meta(waltplatform_user)
+
+
+_HUB = [Switch("--waltplatform-user", "of the account of default images")]
+
 COMMANDS = {
+    "fix-image-owner": Command(
+        fix_image_owner, "take over all images of a user",
+        args=[Arg("other_user")],
+        switches=[Switch("--yes-i-know-do-it-please", "really do it")],
+    ),
+    "rescan-hub-account": Command(
+        update_hub_meta, "same as `walt advanced update-hub-meta`", switches=_HUB
+    ),
     "services": Command(services, "print the daemons of the server", switches=[JSON]),
+    "update-default-images": Command(
+        update_default_images, "download newer versions of the default images"
+    ),
+    "update-hub-meta": Command(
+        update_hub_meta, "have your images on the Docker Hub found by others", switches=_HUB
+    ),
     "workflows": Command(workflows, "print what the server is doing", switches=[JSON]),
 }

@@ -111,6 +111,27 @@ def confirm_change(warning: str) -> bool:
     return confirm()
 
 
+def clone(clonable_image_link: str, image_name: str, force: bool) -> int:
+    """Get an image from somewhere else."""
+    from walt.client import registries
+
+    return registries.clone(clonable_image_link, image_name or "", force)
+
+
+def publish(image_name: str, registry: str) -> int:
+    """Put an image on a registry."""
+    from walt.client import registries
+
+    return registries.publish(registry, image_name)
+
+
+def search(keyword: str, json: bool) -> int:
+    """Search images everywhere."""
+    from walt.client import registries
+
+    return registries.search(keyword or "", json)
+
+
 IMAGE = Arg("image_name")
 NEW = Arg("new_image_name")
 
@@ -123,6 +144,16 @@ COMMANDS = {
             Switch("--refresh", "have the server read its image store again first"),
             Switch("--json", "print JSON for programs"),
         ],
+    ),
+    "search": Command(
+        search, "search images of other users and of registries",
+        args=[Arg("keyword", optional=True)],
+        switches=[Switch("--json", "print JSON for programs")],
+    ),
+    "clone": Command(
+        clone, "get an image from another user or from a registry",
+        args=[Arg("clonable_image_link"), Arg("image_name", optional=True)],
+        switches=[Switch("--force", "replace an image of that name")],
     ),
     "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
     "build": Command(
@@ -137,5 +168,11 @@ COMMANDS = {
     "duplicate": Command(duplicate, "give an image a second name", args=[IMAGE, NEW]),
     "remove": Command(remove, "remove an image", args=[IMAGE]),
     "rename": Command(rename, "rename an image", args=[IMAGE, NEW]),
+    "publish": Command(
+        publish, "put an image on a registry", args=[IMAGE],
+        switches=[
+            Switch("--registry", "which registry", metavar="REGISTRY", default="auto")
+        ],
+    ),
     "squash": Command(squash, "merge all layers of an image into one", args=[IMAGE]),
 }

@@ -115,3 +115,71 @@ class ChangeImagesOwner(WaltCommand):
     side = "cs"
     arguments = [(b"user", Text(63))]
     response = [(b"names", Names())]
+
+
+class ListRegistries(WaltCommand):
+    """Registries of the server: label, description, publishing and reading need credentials."""
+
+    commandName = b"cs.registries.list"
+    side = "cs"
+    response = [(b"rows", Json())]
+
+
+class RegistryLogin(WaltCommand):
+    """Try credentials ({label: {username, password}}) on a registry; DENIED if refused."""
+
+    commandName = b"cs.registries.login"
+    side = "cs"
+    arguments = [(b"label", Text(100)), (b"credentials", Json())]
+
+
+class CloneImage(WaltCommand):
+    """Copy an image from somewhere else into the caller's working set.
+
+    An empty `name` is derived from the link. CONFLICT when it exists and `force` is
+    false: the text ends with `hint`. CREDENTIALS_NEEDED: call again with some.
+    """
+
+    commandName = b"cs.images.clone"
+    side = "cs"
+    arguments = [
+        (b"link", Text(1000)), (b"name", Text(256)), (b"force", amp.Boolean()),
+        (b"hint", Text(4096)), (b"credentials", Json()),
+    ]
+    response = [(b"ok", amp.Boolean())]
+
+
+class PublishImage(WaltCommand):
+    """Copy an image of the caller to a registry; return its clonable link."""
+
+    commandName = b"cs.images.publish"
+    side = "cs"
+    arguments = [(b"registry", Text(100)), (b"image", Text(256)), (b"credentials", Json())]
+    response = [(b"link", Text(2000))]
+
+
+class SearchImages(WaltCommand):
+    """Images of other users and of every registry, whose link holds the keyword."""
+
+    commandName = b"cs.images.search"
+    side = "cs"
+    arguments = [(b"keyword", Text(256)), (b"credentials", Json())]
+    response = [(b"rows", Json())]
+
+
+class UpdateDefaultImages(WaltCommand):
+    """Download newer versions of the default images; `ok` is false when something failed."""
+
+    commandName = b"cs.images.update_defaults"
+    side = "cs"
+    arguments = [(b"credentials", Json())]
+    response = [(b"ok", amp.Boolean())]
+
+
+class UpdateHubIndex(WaltCommand):
+    """Make the index image of an account of the Docker Hub anew; return what it lists."""
+
+    commandName = b"cs.images.update_hub_index"
+    side = "cs"
+    arguments = [(b"platform_user", amp.Boolean()), (b"credentials", Json())]
+    response = [(b"names", Names())]

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.images.builds import ImageBuilds
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.service import ImageService
-from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.changes import NodeChanges
@@ -39,9 +37,7 @@ class Context:
     status: BootStatus
     power: INodePower
     images: ImageService
-    image_sessions: ImageSessions
-    image_changes: ImageChanges
-    image_builds: ImageBuilds
+    image_operations: ImageOperations
     files: NodeFiles
     changes: NodeChanges
     logs: LogService

@@ -21,6 +21,7 @@ class ImagesApi(amp.CommandLocator):
 
     def __init__(self, context: Context, requester: IRequester) -> None:
         self._context = context
+        self._operations = context.image_operations
         self._requester = requester
 
     @commands.ShowImages.responder
@@ -42,7 +43,7 @@ class ImagesApi(amp.CommandLocator):
     @commands.ImageWarning.responder
     def warning(self, image: str) -> dict[str, Any]:
         """A sentence."""
-        return {"warning": self._context.image_changes.warning(self._requester.username, image)}
+        return {"warning": self._operations.changes.warning(self._requester.username, image)}
 
     @commands.DuplicateImage.responder
     def duplicate(self, image: str, new_name: str) -> Deferred[dict[str, Any]]:
@@ -63,7 +64,7 @@ class ImagesApi(amp.CommandLocator):
     def squash(self, image: str) -> Deferred[dict[str, Any]]:
         """One layer."""
         return _ok(
-            self._context.image_changes.squash(self._requester.username, image, self._requester)
+            self._operations.changes.squash(self._requester.username, image, self._requester)
         )
 
     @commands.ChangeImagesOwner.responder
@@ -82,7 +83,7 @@ class ImagesApi(amp.CommandLocator):
             if task not in ("shell", "transfer"):
                 raise Invalid("a session is for a shell or for a transfer")
             found = await self._context.images.find(self._requester.username, image)
-            session = await self._context.image_sessions.open(found.fullname, task)
+            session = await self._operations.sessions.open(found.fullname, task)
             self._requester.at_end(session.close)
             if task == "shell":
                 await session.prepare_shell(self._requester)
@@ -91,7 +92,7 @@ class ImagesApi(amp.CommandLocator):
         return Deferred.fromCoroutine(work())
 
     def _session(self, name: str) -> ImageSession:
-        return self._context.image_sessions.named(name)
+        return self._operations.sessions.named(name)
 
     @commands.GetImagePathKinds.responder
     def path_kinds(self, session: str, path: str) -> Deferred[dict[str, Any]]:

@@ -22,7 +22,6 @@ from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.nodelink.client import NodeLink
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
-from walt.server.adapters.podman.sources import Registries, Source
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.adapters.postgres.cluster import Cluster
@@ -168,7 +167,6 @@ def build(
         store, PostgresImages(database),
         in_use=lambda: {node.image for node in registry.nodes() if node.image},
         node_models=lambda: {node.model for node in registry.nodes() if node.model},
-        download=Registries(runner, storage, sources(config)).pull,
     )
 
     leases = Leases()
@@ -202,6 +200,7 @@ def build(
     ssh_options = node_options(paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
     shell = SshNodeShell(runner, ssh_options)
 
+    status.image_content = lambda node: images.content(node.image)
     power = UnlocatedPower()
     hypervisor = QemuHypervisor(
         reactor, launcher, taps, paths.runtime / "vnodes", config.accel, workers, paths.nodes
@@ -227,7 +226,7 @@ def build(
     leases.registration = registration
     nodes = NodeService(registry, images, status, monitor, rebooter, logs, link)
     life = image_life(
-        config, runner, workers, store, images,
+        reactor, config, launcher, runner, workers, store, images,
         ImageUsers(registry, rebooter, provisioning.update),
     )
     files = NodeFiles(nodes, shell)
@@ -252,9 +251,8 @@ def build(
         registry=registry, nodes=nodes, configuration=configuration,
         completion=Completion(registry, images),
         registration=registration, status=status, power=power,
-        images=images, image_sessions=life.sessions, image_changes=life.changes,
-        image_builds=life.builds, files=files,
-        changes=NodeChanges(nodes, files, shell, life.sessions), logs=logs,
+        images=images, image_operations=life.operations, files=files,
+        changes=NodeChanges(nodes, files, shell, life.operations.sessions), logs=logs,
         issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
@@ -273,18 +271,6 @@ def build(
         context=context, exposed=exposed, leases=leases,
         health=operations,
     )
-
-
-def sources(config: ServerConfig) -> list[Source]:
-    """Return where default images are downloaded from."""
-    found = []
-    for one in config.registries:
-        if one.api == "docker-hub":
-            found.append(Source(one.label, "docker.io"))
-            continue
-        place = f"{one.host}:{one.port}" + (f"/{one.repository}" if one.repository else "")
-        found.append(Source(one.label, place, one.protocol == "https", one.auth == "none"))
-    return found
 
 
 class Health:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from typing import Any
 
+import walt
 from walt.server.adapters.podman.builder import PodmanBuilder, choose_isolation
 from walt.server.adapters.podman.containers import (
     PodmanContainers,
     choose_engine,
     has_cgroup2,
 )
+from walt.server.adapters.podman.daemon import DockerDaemon
+from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.config.model import ServerConfig
 from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.clone import Cloner
+from walt.server.domain.images.defaults import DefaultImages
+from walt.server.domain.images.model import RegistryInfo
+from walt.server.domain.images.operations import ImageOperations
+from walt.server.domain.images.places import Places
 from walt.server.domain.images.ports import IImageUsers
+from walt.server.domain.images.publish import Publisher
+from walt.server.domain.images.search import Searcher
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import ImageSessions
-from walt.server.runtime.process import DEFAULT_PATH, ProcessRunner
+from walt.server.runtime.process import DEFAULT_PATH, Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
 
@@ -29,9 +41,7 @@ class ImageLife:
     store: PodmanStore
     containers: PodmanContainers
     builder: PodmanBuilder
-    sessions: ImageSessions
-    changes: ImageChanges
-    builds: ImageBuilds
+    operations: ImageOperations
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""
@@ -41,8 +51,8 @@ class ImageLife:
 
 
 def image_life(
-    config: ServerConfig, runner: ProcessRunner, workers: WorkerPool, store: PodmanStore,
-    images: ImageService, users: IImageUsers,
+    reactor: Any, config: ServerConfig, launcher: Launcher, runner: ProcessRunner,
+    workers: WorkerPool, store: PodmanStore, images: ImageService, users: IImageUsers,
 ) -> ImageLife:
     """Build and join these objects."""
     cgroup2 = has_cgroup2()
@@ -59,7 +69,39 @@ def image_life(
         config.paths.state / "builds",
     )
     changes = ImageChanges(images, store, users, builder)
-    return ImageLife(
-        store, containers, builder, ImageSessions(images, containers, users), changes,
-        ImageBuilds(changes, builder),
+    places = Places(_places(reactor, runner, launcher, store.storage, config))
+    defaults = DefaultImages(changes, places)
+    images.download_with(defaults.download)
+    major = int(walt.__version__.split(".")[0])
+    operations = ImageOperations(
+        sessions=ImageSessions(images, containers, users), changes=changes,
+        builds=ImageBuilds(changes, builder), places=places,
+        cloner=Cloner(changes, places, major), publisher=Publisher(images, places),
+        searcher=Searcher(images, places, reactor, major), defaults=defaults,
     )
+    return ImageLife(store, containers, builder, operations)
+
+
+def _places(
+    reactor: Any, runner: ProcessRunner, launcher: Launcher, storage: Storage,
+    config: ServerConfig,
+) -> list[Any]:
+    """Return the registries of the configuration, then the docker daemon if there is one."""
+    # Slow registries must not take the workers that mount images.
+    workers = WorkerPool(reactor, launcher, size=4, network="host")
+    scratch = config.paths.runtime / "registries"
+    found: list[Any] = [
+        SkopeoRegistry(
+            reactor, runner, workers, storage,
+            RegistryInfo(
+                one.label, one.description, "hub" if one.api == "docker-hub" else "registry",
+                one.auth == "basic",
+                one.repository if one.api == "jfrog-artifactory" else None,
+            ),
+            Location(one.host, one.port, one.protocol), scratch,
+        )
+        for one in config.registries
+    ]
+    if shutil.which("docker", path=DEFAULT_PATH) is not None:
+        found.append(DockerDaemon(runner, storage))
+    return found

@@ -22,6 +22,7 @@ from walt.server.api.devices import DevicesApi
 from walt.server.api.images import ImagesApi
 from walt.server.api.logs import LogsApi
 from walt.server.api.nodes import NodesApi
+from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.assembly.preflight import check_port
@@ -68,7 +69,8 @@ def rpc_factory(
     def locators(session: Session) -> list[CommandLocator]:
         return [
             NodesApi(context, session), DevicesApi(context, session),
-            ImagesApi(context, session), LogsApi(context, session), ServerApi(context, session),
+            ImagesApi(context, session), RegistriesApi(context, session),
+            LogsApi(context, session), ServerApi(context, session),
         ]
 
     def amp(transport: Any) -> Session:
@@ -88,7 +90,7 @@ def stream_factory(
 ) -> StreamFactory:
     """Return the factory of the stream listeners; `boot_files` provides IBootFiles."""
     commands = NodeCommands(context.registry, sessions)
-    in_images = ImageCommands(context.image_sessions, sessions)
+    in_images = ImageCommands(context.image_operations.sessions, sessions)
     table = requests({
         "REQ_NEW_INCOMING_LOGS": LogIngestion(context.registry, context.logs).request,
         "REQ_DUMP_LOGS": LogDumps(context.logs, context.issuers).request,
@@ -103,7 +105,7 @@ def stream_factory(
         "REQ_DOCKER_PROMPT": partial(ImageShellRequest, in_images),
         "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),
         "REQ_TAR_TO_IMAGE": partial(TarToImageRequest, in_images),
-        "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, context.image_builds, sessions),
+        "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, context.image_operations.builds, sessions),
     })
 
     def identify(transport: Any) -> Peer:

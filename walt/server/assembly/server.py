@@ -127,7 +127,7 @@ class WaltServer(Service):
         self._capture_own_lines(core)
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
-        self._undo("image sessions", core.image_life.sessions.stop)
+        self._undo("image sessions", core.image_life.operations.sessions.stop)
         self._open_listeners(core, host_http)
         # What was imported and built stays: the collector need not look at it again.
         gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -31,9 +32,10 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
             for member in archive:
                 tree.add(archive, member)
     except (tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LimitExceeded(f"cannot unpack the archive: {error.strerror}") from None
-        raise Invalid(f"the archive received is damaged: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Invalid(f"the archive received is damaged: {reason}") from None
     return {"members": tree.members, "bytes": tree.size}
 
 

@@ -91,7 +91,7 @@ class ServiceTests(SynchronousTestCase):
         rows = self.run_now(service.tables(Asking(), show_all=False, refresh=False))
         self.assertEqual(rows["own"], [{
             "name": "a", "in-use": True, "created": rows["own"][0]["created"],
-            "compatibility": "pc-x86-64",
+            "compatibility": "pc-x86-64", "digest": "",
         }])
         self.assertEqual((rows["others"], rows["default"], rows["hidden"]), ([], [], 2))
         rows = self.run_now(service.tables(Asking(), show_all=True, refresh=True))

@@ -152,7 +152,7 @@ class PodmanContainers:
     def command(self, container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
         """Return the vector that runs a command in a container; see IContainers."""
         flags = ["--interactive", *(["--tty", "--env", "TERM"] if terminal else [])]
-        return self._words("exec", *flags, "--workdir", "/root", container, *argv)
+        return self._words("exec", *flags, "--workdir", "/", container, *argv)
 
     def script(self, script: str) -> list[str]:
         """Return the command that runs a script with the tools of our busybox."""

@@ -140,7 +140,7 @@ class PodmanStore:
     def _metadata(self, item: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "digest": item.get("Digest", ""),
-            "created_ts": _epoch(item.get("Created", "")),
+            "created_ts": epoch(item.get("Created", "")),
             "size_kib": int(item.get("Size") or 0) // 1024,
             "labels": dict(item.get("Labels") or {}),
             "layers": self._layers(item.get("GraphDriver", {}).get("Data") or {}),
@@ -180,6 +180,11 @@ class PodmanStore:
         """Return the image of a temporary reference; see IImageStore."""
         async with self._lock:
             return await self._read(reference, fullname)
+
+    async def tag_temporary(self, image_id: str, reference: str) -> None:
+        """Give an image a temporary reference."""
+        async with self._lock:
+            await self._podman("image", "tag", image_id, reference)
 
     async def promote(self, reference: str, fullname: str) -> None:
         """Name the image of a temporary reference; see IImageStore."""
@@ -242,8 +247,13 @@ def _image(fullname: str, image_id: str, meta: Mapping[str, Any]) -> StoredImage
     )
 
 
-def _epoch(text: str) -> float:
-    """Return epoch seconds of podman's date (RFC 3339 with nanoseconds), 0 if unreadable."""
+def epoch(text: Any) -> float:
+    """Return epoch seconds of podman's date (RFC 3339 with nanoseconds), 0 if unreadable.
+
+    Images made by other tools may have none.
+    """
+    if not isinstance(text, str):
+        return 0.0
     match = re.match(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,6})?\d*(Z|[+-]\d\d:\d\d)$", text)
     if match is None:
         return 0.0

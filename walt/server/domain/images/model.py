@@ -89,6 +89,44 @@ class ContainerOptions:
     cpuinfo: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """A user name and a password (or token) for a registry; never shown."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """An image of a registry: full name there, labels, creation in epoch seconds."""
+
+    fullname: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_ts: float = 0.0
+
+
+@dataclass(frozen=True)
+class RegistryInfo:
+    """A place images can be cloned from.
+
+    `kind` is hub, registry or daemon; `authenticated`: it has user accounts;
+    `repository` replaces the user part of names (JFrog); `reading`: credentials are
+    needed to read, too.
+    """
+
+    label: str
+    description: str
+    kind: str = "registry"
+    authenticated: bool = False
+    repository: str | None = None
+
+    @property
+    def reading(self) -> bool:
+        """Whether reading needs credentials; the Hub is read anonymously."""
+        return self.authenticated and self.kind != "hub"
+
+
 def parse_models(label: str) -> tuple[str, ...]:
     """Return the valid model names of a comma-separated label, without repetition."""
     names = (word.strip() for word in label.split(","))

@@ -7,10 +7,10 @@ after mounts and before unmounts.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.logger import Logger
 
 from walt.common.errors import WaltError
@@ -21,6 +21,7 @@ from walt.server.runtime.ordered import spawn
 _log = Logger()
 
 GRACE = 60.0  # seconds between the last use of an image and its unmounting
+PARALLEL = 4  # mounts at the same time
 RECHECK = 10.0  # seconds after the earliest deadline
 
 Wanted = Callable[[], Awaitable[Mapping[str, StoredImage]]]
@@ -97,8 +98,9 @@ class MountManager:
             # prepared again: this server may be newer.
             left = set(await self._mounter.mounted())
             wanted = await self._wanted()
-            for image_id in left & wanted.keys():
-                await self._mounter.mount(wanted[image_id])
+            failures = await self._mount_all([wanted[one] for one in sorted(left & wanted.keys())])
+            if failures:
+                raise next(iter(failures.values()))
             self._mounted = left
             if left:
                 await self._export(self.mounted)
@@ -115,24 +117,37 @@ class MountManager:
         wanted = await self._wanted()
         new = sorted(wanted.keys() - self._mounted)
         old = self._expired(wanted)
-        for image_id in new:
-            await self._mounter.mount(wanted[image_id])
-            self._mounted.add(image_id)
+        failures = await self._mount_all([wanted[image_id] for image_id in new])
+        self._mounted.update(set(new) - failures.keys())
         if new or old:
             await self._export(frozenset(self._mounted - old))
-        failures: list[WaltError] = []
         for image_id in sorted(old):
             try:
                 await self._mounter.unmount(image_id)
             except WaltError as error:
-                failures.append(error)
+                failures[image_id] = error
                 self._deadlines[image_id] = self._clock.seconds() + GRACE
             else:
                 self._mounted.discard(image_id)
                 self._deadlines.pop(image_id, None)
         if failures:
-            raise failures[0]
+            raise next(iter(failures.values()))
         return bool(new or old)
+
+    async def _mount_all(self, images: Sequence[StoredImage]) -> dict[str, Exception]:
+        """Mount images, some at a time; return the failures by id."""
+        turns = DeferredSemaphore(PARALLEL)
+        failures: dict[str, Exception] = {}
+
+        async def mount(image: StoredImage) -> None:
+            async with turns:
+                try:
+                    await self._mounter.mount(image)
+                except Exception as error:
+                    failures[image.image_id] = error
+
+        await gatherResults([Deferred.fromCoroutine(mount(image)) for image in images])
+        return failures
 
     def _expired(self, wanted: Mapping[str, StoredImage]) -> set[str]:
         """Return what has been unused for the grace time; note what became unused."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.model import ContainerOptions, StoredImage
+from walt.server.domain.images.model import ContainerOptions, Credentials, RemoteImage, StoredImage
 from walt.server.domain.requester import IRequester
 
 
@@ -42,6 +42,9 @@ class IImageStore(Interface):
 
         Raises NotFound, or Invalid for an image without the label of its models.
         """
+
+    def tag_temporary(image_id: str, reference: str) -> Awaitable[None]:
+        """Give an image a temporary reference."""
 
     def promote(reference: str, fullname: str) -> Awaitable[None]:
         """Name the image of a temporary reference, taking the name from any other image.
@@ -121,7 +124,7 @@ class IContainers(Interface):
     def command(container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
         """Return the vector of a program that runs `argv` in the container as root.
 
-        It works in /root. `terminal`: it is started in a pseudo-terminal, and
+        It works in the root directory. `terminal`: it is started in a pseudo-terminal, and
         gives one to the command.
         """
 
@@ -204,12 +207,49 @@ class IImageUsers(Interface):
         """
 
 
-class IImageSources(Interface):
-    """Registries from which default images are downloaded."""
+class IRegistry(Interface):
+    """One place outside the server that holds images. `credentials` may be None.
 
-    def pull(fullname: str) -> Awaitable[None]:
-        """Download an image anonymously, trying the sources in order.
+    Everything raises Unavailable (with its reason) when the place cannot be
+    reached or fails, Denied when it refuses the credentials.
+    """
 
-        It is in the store under its WalT name afterwards. Raises Unavailable
-        with the reason of each source.
+    info = Attribute("its RegistryInfo")
+
+    def inspect(fullname: str, credentials: Credentials | None) -> Awaitable[RemoteImage]:
+        """Return what an image is; NotFound."""
+
+    def search(credentials: Credentials | None, limit: float) -> Awaitable[list[RemoteImage]]:
+        """Return the images with a label of models, found within `limit` seconds."""
+
+    def search_user(
+        user: str, credentials: Credentials | None, limit: float
+    ) -> Awaitable[list[RemoteImage]]:
+        """Return the images of one account."""
+
+    def pull(
+        fullname: str, reference: str, credentials: Credentials | None,
+        requester: IRequester,
+    ) -> Awaitable[None]:
+        """Copy an image into the store, under a temporary reference; NotFound.
+
+        An image that is damaged on its way is refused (CommandFailed).
         """
+
+    def push(
+        fullname: str, remote: str, credentials: Credentials | None,
+        requester: IRequester,
+    ) -> Awaitable[None]:
+        """Copy an image of the store there, under the name `remote`."""
+
+    def push_index(
+        remote: str, label: str, value: str, credentials: Credentials | None,
+        requester: IRequester,
+    ) -> Awaitable[None]:
+        """Put there an image without content that carries a label."""
+
+    def stored_credentials() -> Awaitable[Credentials | None]:
+        """Return the credentials that the server's root has for it (containers-auth.json)."""
+
+    def login(credentials: Credentials) -> Awaitable[None]:
+        """Return when the credentials are accepted."""

@@ -53,6 +53,10 @@ class ImageService:
         self._tasks: dict[str, str] = {}
         self._lock = DeferredLock()
 
+    def download_with(self, download: Callable[[str], Awaitable[None]]) -> None:
+        """Obtain missing default images with `download`."""
+        self._download = download
+
     def all(self) -> list[StoredImage]:
         """Return every image known, by name."""
         return [self._images[name] for name in sorted(self._images)]
@@ -96,6 +100,13 @@ class ImageService:
     def models(self, fullname: str) -> tuple[str, ...]:
         """Return the node models an image boots on; NotFound."""
         return self.get(fullname).models
+
+    def content(self, fullname: str | None) -> str:
+        """Return a text that names exactly what an image is now, empty if there is none."""
+        image = self._images.get(fullname or "")
+        if image is None:
+            return ""
+        return f"image={image.fullname} digest={image.digest} id={image.image_id}"
 
     async def obtain_default(self, fullname: str) -> None:
         """Make sure that a default image is in the store; Unavailable with the reason."""
@@ -158,6 +169,7 @@ class ImageService:
             if image.user == requester.username:
                 row["in-use"] = image.fullname in used
                 row["compatibility"] = image.models_text
+                row["digest"] = image.digest
                 own.append(row)
                 continue
             row["clonable-link"] = f"walt:{image.user}/{row['name']}"

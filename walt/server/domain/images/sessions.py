@@ -41,7 +41,7 @@ class ImageSession:
     ) -> None:
         self.image = image
         self.name = secrets.token_hex(16)
-        self.shell: list[str] = ["/bin/sh"]
+        self.shell = _shell("/bin/sh")
         self._owner = owner
         self._container = container
         self._held = held
@@ -49,6 +49,7 @@ class ImageSession:
         self._saving: Deferred[Any] | None = None
         self._closing: Deferred[Any] | None = None
         self._shutdown: str | None = None
+        self._programs = False  # whether something may still run when its command ended
 
     @property
     def fullname(self) -> str:
@@ -83,6 +84,7 @@ class ImageSession:
         An image with the programs walt-image-shell-start and -shutdown runs its
         whole operating system meanwhile.
         """
+        self._programs = True
         found = (await self.run(_EXPLORE)).decode(errors="replace").split()
         cpuinfo = None
         if "cpuinfo" in found:
@@ -97,7 +99,7 @@ class ImageSession:
         else:
             requester.stdout("This is a shell in a container: no service of the image is running.")
         if "bash" in found:
-            self.shell = ["/bin/bash"]
+            self.shell = _shell("/bin/bash")
 
     async def _restart(self, options: ContainerOptions) -> None:
         old = self._container
@@ -137,7 +139,8 @@ class ImageSession:
             if fullname != self.fullname:
                 held.enter_context(owner.images.task(fullname, "save"))
             replaced = owner.images.has(fullname)
-            await shielded(self.freeze())
+            if self._programs:
+                await shielded(self.freeze())
             await owner.containers.commit(self._container, fullname)
             await owner.images.renew(fullname)
         short = short_image_name(fullname)
@@ -161,6 +164,11 @@ class ImageSession:
         finally:
             self._held.close()
             self._owner.forget(self)
+
+
+def _shell(program: str) -> list[str]:
+    """Return the vector of a shell that starts in /root, if the image has one."""
+    return ["/bin/sh", "-c", f"cd /root 2>/dev/null; exec {program}"]
 
 
 class ImageSessions:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
@@ -47,6 +48,7 @@ class BootStatus:
         self._waiters: list[_Waiter] = []
         self._listeners: list[Listener] = []
         self._stopped = False
+        self.image_content: Callable[[Device], str] = lambda device: ""
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(mac, booted, cause)` at each change of state."""
@@ -78,6 +80,10 @@ class BootStatus:
             return
         self._booted.add(mac)
         self._platform.write("nodes", f"node {device.name} is booted")
+        content = self.image_content(device)
+        if content:
+            # An image may change under its name: this tells later what the node ran.
+            self._platform.write("images", f"node {device.name} booted {content}")
         self._changed(mac, True, None)
         for waiter in list(self._waiters):
             if mac in waiter.remaining:

@@ -1,0 +1,1 @@
+"""Images: listing 300, saving, mounting 50, cloning."""

@@ -1,0 +1,115 @@
+"""The port IRegistry, on the fake and on a real docker-registry with skopeo."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.images import FakeRegistry, FakeStore
+from tests.system import registry, storage
+from tests.system.registry import TestRegistry
+from tests.system.storage import TestStorage
+from walt.common.errors import Denied, NotFound, Unavailable
+from walt.server.adapters.podman.registry import Location, SkopeoRegistry
+from walt.server.adapters.podman.store import PodmanStore
+from walt.server.domain.images.model import Credentials, RegistryInfo, StoredImage
+from walt.server.domain.images.ports import IImageStore, IRegistry
+from walt.server.domain.requester import NobodyWaits
+from walt.server.runtime.process import Launcher
+from walt.server.runtime.workers import WorkerPool
+
+NAME = "ann/image:latest"
+ACCOUNT = Credentials("walter", "secret")
+WRONG = Credentials("walter", "wrong")
+
+
+class RegistryContract:
+    """`make` returns an empty registry with accounts, and a store with the image NAME."""
+
+    @abstractmethod
+    async def make(self) -> tuple[IRegistry, IImageStore]:
+        """Given by each implementation; the class tells what."""
+
+    @abstractmethod
+    async def end(self) -> None:
+        """Make the registry unreachable."""
+
+    async def test_life(self) -> None:
+        """Pushed, found, pulled back; wrong accounts and absent images are told apart."""
+        case: Any = self
+        place, store = await self.make()
+        verifyObject(IRegistry, place)
+        nobody = NobodyWaits()
+        await place.login(ACCOUNT)
+        for refused in (
+            place.login(WRONG), place.inspect("walter/image:latest", WRONG),
+            place.inspect("walter/image:latest", None), place.search(None, 10.0),
+            place.push(NAME, "walter/image:latest", WRONG, nobody),
+        ):
+            with case.assertRaises(Denied):
+                await refused
+        with case.assertRaises(NotFound):
+            await place.inspect("walter/image:latest", ACCOUNT)
+        await place.push(NAME, "walter/image:latest", ACCOUNT, nobody)
+        image = await place.inspect("walter/image:latest", ACCOUNT)
+        case.assertEqual(image.labels["walt.node.models"], "pc-x86-64")
+        await place.push_index("walter/walt_metadata:latest", "metadata", "e30=", ACCOUNT, nobody)
+        index = await place.inspect("walter/walt_metadata:latest", ACCOUNT)
+        case.assertEqual(index.labels["metadata"], "e30=")
+        found = {
+            one.fullname for one in await place.search_user("walter", ACCOUNT, 10.0)
+            if "walt.node.models" in one.labels
+        }
+        case.assertEqual(found, {"walter/image:latest"})
+        reference = store.temporary()
+        await place.pull("walter/image:latest", reference, ACCOUNT, nobody)
+        pulled = await store.examine(reference, "bob/copy:latest")
+        case.assertEqual(pulled.models, ("pc-x86-64",))
+        await store.promote(reference, "bob/copy:latest")
+        with case.assertRaises(NotFound):
+            await place.pull("walter/none:latest", store.temporary(), ACCOUNT, nobody)
+        case.assertEqual({one.fullname for one in await store.scan()}, {NAME, "bob/copy:latest"})
+        await self.end()
+        for failing in (place.inspect("a/b:c", ACCOUNT), place.login(ACCOUNT)):
+            with case.assertRaises(Unavailable):
+                await failing
+
+
+class FakeRegistryTests(RegistryContract, TestCase):
+    async def make(self) -> tuple[FakeRegistry, FakeStore]:
+        store = FakeStore(StoredImage(NAME, "a" * 64, labels={"walt.node.models": "pc-x86-64"}))
+        self.registry = FakeRegistry(store, account=ACCOUNT)
+        return self.registry, store
+
+    async def end(self) -> None:
+        self.registry.error = Unavailable("it is gone")
+
+
+class SkopeoRegistryTests(RegistryContract, TestCase):
+    skip = storage.why_not() or registry.why_not()
+    timeout = 120
+
+    async def make(self) -> tuple[SkopeoRegistry, PodmanStore]:
+        from twisted.internet import reactor
+
+        place = TestStorage(reactor)
+        self.addCleanup(place.close)
+        self.real = TestRegistry(reactor, place.base, accounts=True)
+        self.addCleanup(self.end)
+        await self.real.start()
+        await place.make_image(NAME)
+        workers = WorkerPool(reactor, Launcher(), network="host")
+        self.addCleanup(workers.stop)
+        info = RegistryInfo("lab", "", authenticated=True)
+        made = SkopeoRegistry(
+            reactor, place.runner, workers, place.storage, info,
+            Location("127.0.0.1", self.real.port, "http"), place.base / "scratch",
+        )
+        self.assertIsNone(await made.stored_credentials())
+        return made, PodmanStore(place.runner, place.storage, place.base / "cache.json")
+
+    async def end(self) -> None:
+        await self.real.stop()

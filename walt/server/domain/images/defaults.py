@@ -1,0 +1,101 @@
+"""Default images: first download, updates (spec server §4.14, §5.3)."""
+
+from __future__ import annotations
+
+from walt.common.errors import Unavailable, WaltError
+from walt.common.names import PLATFORM_USER, short_image_name
+from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.model import RemoteImage, StoredImage
+from walt.server.domain.images.places import Given, Places
+from walt.server.domain.images.ports import IRegistry
+from walt.server.domain.requester import IRequester, NobodyWaits
+
+SUFFIX = "-default:latest"
+
+
+def _remote_name(place: IRegistry, fullname: str) -> str:
+    repository = place.info.repository
+    return f"{repository}/{fullname.split('/', 1)[1]}" if repository else fullname
+
+
+class DefaultImages:
+    """Gets default images from wherever they are."""
+
+    def __init__(self, changes: ImageChanges, places: Places) -> None:
+        self._changes = changes
+        self._places = places
+
+    async def download(self, fullname: str) -> None:
+        """Get a default image anonymously, from the first place that has it.
+
+        Raises Unavailable with the reason of each place.
+        """
+        reasons = []
+        for place in self._places.all():
+            if place.info.reading:
+                reasons.append(f"{place.info.label}: refuses anonymous downloads")
+                continue
+            try:
+                await self._pull(place, fullname, NobodyWaits(), {})
+                return
+            except WaltError as error:
+                reasons.append(f"{place.info.label}: {error}")
+        raise Unavailable(
+            f"Could not download {fullname}: " + ("; ".join(reasons) or "no registry configured")
+        )
+
+    async def _pull(
+        self, place: IRegistry, fullname: str, requester: IRequester, given: Given
+    ) -> bool:
+        reference = self._changes.store.temporary()
+        with self._changes.images.task(fullname, "download"):
+            try:
+                await place.pull(
+                    _remote_name(place, fullname), reference, given.get(place.info.label),
+                    requester,
+                )
+                return await self._changes.put(reference, fullname, requester)
+            finally:
+                await self._changes.store.discard(reference)
+
+    async def update(self, requester: IRequester, given: Given) -> bool:
+        """Download newer versions of the default images of the store; nodes follow.
+
+        Returns whether all went well: reasons are told.
+        """
+        ok, updated = True, False
+        for image in self._changes.images.working_set(PLATFORM_USER):
+            if not image.fullname.endswith(SUFFIX):
+                continue
+            short = short_image_name(image.fullname)
+            place = await self._newest(image, requester, given)
+            if place is None:
+                continue
+            updated = True
+            requester.stdout(f"Updating {short} from {place.info.label}.")
+            try:
+                ok = await self._pull(place, image.fullname, requester, given) and ok
+            except WaltError as error:
+                ok = False
+                requester.stderr(f"{short} was not updated: {error}")
+        if not updated:
+            requester.stdout("There are no updates of default images.")
+        return ok
+
+    async def _newest(
+        self, image: StoredImage, requester: IRequester, given: Given
+    ) -> IRegistry | None:
+        """Return the place that has the newest version, None when ours is."""
+        newest, found = image.created_ts, None
+        for place in self._places.all():
+            try:
+                remote: RemoteImage = await place.inspect(
+                    _remote_name(place, image.fullname), given.get(place.info.label)
+                )
+            except WaltError as error:
+                if error.code != "NOT_FOUND":
+                    requester.stderr(f"{place.info.label} was passed over: {error}.")
+                continue
+            if remote.created_ts > newest:
+                newest, found = remote.created_ts, place
+        return found

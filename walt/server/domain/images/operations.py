@@ -1,0 +1,28 @@
+"""What people do with images, in one place for the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from walt.server.domain.images.builds import ImageBuilds
+from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.clone import Cloner
+from walt.server.domain.images.defaults import DefaultImages
+from walt.server.domain.images.places import Places
+from walt.server.domain.images.publish import Publisher
+from walt.server.domain.images.search import Searcher
+from walt.server.domain.images.sessions import ImageSessions
+
+
+@dataclass(frozen=True)
+class ImageOperations:
+    """The services of the images domain, beside names and metadata."""
+
+    sessions: ImageSessions
+    changes: ImageChanges
+    builds: ImageBuilds
+    places: Places
+    cloner: Cloner
+    publisher: Publisher
+    searcher: Searcher
+    defaults: DefaultImages
