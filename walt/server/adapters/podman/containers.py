@@ -191,6 +191,9 @@ class PodmanContainers:
 
     async def sweep(self) -> None:
         """Remove containers and tags that a killed server left."""
+        storage = self._storage
+        if not storage.may_hold("images", TAGS) and not storage.may_hold("containers", PREFIX):
+            return
         listed = await self._podman("ps", "--all", "--format", "{{.Names}}")
         names = set(re.findall(rf"^{PREFIX}[0-9a-f]{{8}}$", listed.decode(), re.MULTILINE))
         tagged = await self._podman(

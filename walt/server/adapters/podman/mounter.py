@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -46,6 +48,7 @@ class OverlayMounter:
         self._keys = keys
         self._facts = facts
         self._server_spec = server_spec
+        self._locks: defaultdict[str, DeferredLock] = defaultdict(DeferredLock)
 
     def path(self, image_id: str) -> Path:
         """Return where the tree of an image is mounted."""
@@ -53,25 +56,26 @@ class OverlayMounter:
 
     async def mount(self, image: StoredImage) -> Path:
         """Mount and prepare an image; see IImageMounter."""
-        await self._store.keep(image.image_id)
-        result = await self._workers.call(
-            "image_tree:mount",
-            {
-                "storage": str(self._storage.graph_root / "overlay"),
-                "layers": list(image.layers),
-                "place": str(self._images / image.image_id),
-                "values": {
-                    **self._facts.template_values(),
-                    "walt_image_id": image.image_id,
-                    "walt_image_size_kib": str(image.size_kib),
+        async with self._locks[image.image_id]:
+            await self._store.keep(image.image_id)
+            result = await self._workers.call(
+                "image_tree:mount",
+                {
+                    "storage": str(self._storage.graph_root / "overlay"),
+                    "layers": list(image.layers),
+                    "place": str(self._images / image.image_id),
+                    "values": {
+                        **self._facts.template_values(),
+                        "walt_image_id": image.image_id,
+                        "walt_image_size_kib": str(image.size_kib),
+                    },
+                    "keys": str(self._keys),
+                    "authorized_key": self._facts.authorized_key(),
+                    "server_spec": str(self._server_spec) if self._server_spec else None,
                 },
-                "keys": str(self._keys),
-                "authorized_key": self._facts.authorized_key(),
-                "server_spec": str(self._server_spec) if self._server_spec else None,
-            },
-            on_progress=lambda text: _log.info("{image}: {text}", image=image.fullname,
-                                               text=text),
-        )
+                on_progress=lambda text: _log.info("{image}: {text}", image=image.fullname,
+                                                   text=text),
+            )
         for warning in result["warnings"]:
             _log.warn(
                 "preparing {image}: {warning}; nodes may have problems booting it",
@@ -81,8 +85,11 @@ class OverlayMounter:
 
     async def unmount(self, image_id: str) -> None:
         """Unmount an image and let podman forget it if it has no name; see IImageMounter."""
-        await self._workers.call("image_tree:unmount", {"place": str(self._images / image_id)})
-        await self._store.release(image_id)
+        async with self._locks[image_id]:
+            await self._workers.call(
+                "image_tree:unmount", {"place": str(self._images / image_id)}
+            )
+            await self._store.release(image_id)
 
     async def mounted(self) -> set[str]:
         """Return the ids of the images mounted now."""

@@ -35,6 +35,18 @@ class Storage:
             "--storage-driver", "overlay",
         )
 
+    def may_hold(self, kind: str, text: str) -> bool:
+        """Tell whether the list of `images` or `containers` holds a text.
+
+        Read without podman, which leaves a mount behind when it is killed: a server
+        that finds nothing at its start need not run it.
+        """
+        try:
+            listed = self.graph_root / f"overlay-{kind}" / f"{kind}.json"
+            return text in listed.read_text(errors="replace")
+        except OSError:
+            return False
+
     def podman(self, *words: str) -> list[str]:
         """Return the argument vector of a podman command on this storage."""
         return ["podman", *self.options(), *words]

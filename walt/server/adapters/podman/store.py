@@ -208,6 +208,8 @@ class PodmanStore:
 
     async def sweep(self) -> None:
         """Remove temporary references that a killed server left."""
+        if not any(self.storage.may_hold("images", name) for name in (TEMPORARY, BACKUPS)):
+            return
         async with self._lock:
             listed = await self._podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
             left = [
