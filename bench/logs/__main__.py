@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
 
 from tests.system.live import ROOT, LivePlatform
 from tests.system.load import Load, figure, run_bench
 
 LINES = 1_000_000
 SENDERS = 50
+RATE = 20_000  # lines a second
+PERIOD = 5  # seconds
+MANY = 10_000_000
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,6 +73,23 @@ def copy_rate(dsn: str) -> float:
         cursor.execute("DROP TABLE copied")
     connection.close()
     return LINES / spent
+
+
+class Reader(ProcessProtocol):
+    """A live reader that notes the ages of the lines it is shown."""
+
+    def __init__(self) -> None:
+        self.ages: list[float] = []
+        self.ended: Deferred[None] = Deferred()
+        self._partial = b""
+
+    def outReceived(self, data: bytes) -> None:
+        now = time.time()
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        self.ages += [now - float(line.split()[0]) for line in lines if line]
+
+    def processEnded(self, reason: Any) -> None:
+        self.ended.callback(None)
 
 
 class Bench:
@@ -126,6 +148,56 @@ class Bench:
                        (postgres_cpu(str(self.platform.base)) - database) / million, "s")
         figure("memory of the server (PSS)", self.load.memory(), "MiB", 200)
 
+    async def latency(self) -> None:
+        """Print how long a line takes from its sender to a live reader, at 20,000 lines/s."""
+        reader: Any = Reader()
+        argv = [
+            sys.executable, "-m", "walt.client.main", "log", "show", "--realtime", "--issuers",
+            "all-nodes", "--streams", "^bench$", "--format", "{line}",
+        ]
+        self.platform.reactor.spawnProcess(
+            reader, argv[0], argv,
+            {**os.environ, **self.platform.environment(), "PYTHONPATH": str(ROOT)},
+        )
+        await self.platform.sleep(1)
+        await self.platform.runner.run(
+            [*self.inside, sys.executable, "-m", "bench.logs.paced", f"{self.platform.net}.1",
+             str(RATE), str(PERIOD), *self.addresses[:10]],
+            env={"PYTHONPATH": str(ROOT)}, timeout=60,
+        )
+        await self.platform.sleep(1)
+        reader.transport.signalProcess("INT")
+        await reader.ended
+        ages = sorted(reader.ages)
+        assert len(ages) == RATE * PERIOD, len(ages)
+        figure(f"line sent to shown, {RATE} lines/s: median", ages[len(ages) // 2] * 1000, "ms", 50)
+        figure("  99 %", ages[len(ages) * 99 // 100] * 1000, "ms", 250)
+
+    async def window(self) -> None:
+        """Print when the first line of 10 s among ten million is there."""
+        await self.load.database.execute("TRUNCATE logs")
+        with psycopg2.connect(self.dsn) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO logs SELECT (SELECT min(id) FROM logstreams WHERE name = 'bench'),"
+                " now() - n * interval '100 microseconds', 'line ' || n || repeat('x', 85)"
+                " FROM generate_series(1, %s) n", (MANY,),
+            )
+        connection.close()
+        argv = [
+            sys.executable, "-m", "walt.client.main", "log", "show", "--history", "-510s:-500s",
+            "--issuers", "all-nodes", "--streams", "^bench$",
+        ]
+        spent = []
+        for _ in range(5):
+            start = time.perf_counter()
+            result = await self.platform.runner.run(
+                ["sh", "-c", '"$@" | head -n 1', "sh", *argv],
+                env={**os.environ, **self.platform.environment()},
+            )
+            spent.append(time.perf_counter() - start)
+            assert b"line" in result.stdout
+        figure(f"first line of a window of 10 s among {MANY}", sorted(spent)[2] * 1000, "ms", 200)
+
     async def retrieve(self) -> None:
         """Print the rates of retrieval of the lines just stored."""
         out = f"{self.platform.base}/out"
@@ -156,6 +228,8 @@ async def main(reactor: Any) -> None:
         await bench.start()
         await bench.ingest()
         await bench.retrieve()
+        await bench.latency()
+        await bench.window()
     finally:
         bench.load.database.close()
         await bench.platform.close()

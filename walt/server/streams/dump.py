@@ -35,8 +35,8 @@ class LogDumps:
         return DumpRequest(self, connection, peer)
 
 
-def _cost(record: LogLine) -> int:
-    return LINE_COST + len(record.line) + len(record.stream)
+def _cost(records: list[LogLine]) -> int:
+    return sum(LINE_COST + len(one.line) + len(one.stream) for one in records)
 
 
 @implementer(IPushProducer)
@@ -48,7 +48,7 @@ class DumpRequest(FramedRequest):
     def __init__(self, owner: LogDumps, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
         self._owner = owner
-        self._held: list[tuple[int, LogLine]] = []
+        self._held: list[tuple[int, list[LogLine]]] = []
         self._held_size = 0
         self._live = False
         self._paused: Deferred[None] | None = None
@@ -78,8 +78,8 @@ class DumpRequest(FramedRequest):
 
     async def _history(self, query: LogQuery) -> None:
         cursor, last = await self._owner.logs.open(query)
-        self._held = [(number, record) for number, record in self._held if number > last]
-        self._held_size = sum(_cost(record) for _, record in self._held)
+        self._held = [(number, records) for number, records in self._held if number > last]
+        self._held_size = sum(_cost(records) for _, records in self._held)
         try:
             while block := await cursor.next_block():
                 self._send(block)
@@ -88,12 +88,13 @@ class DumpRequest(FramedRequest):
         finally:
             await cursor.close()
 
-    def _on_live(self, record: LogLine) -> None:
+    def _on_live(self, records: list[LogLine]) -> None:
         if self._live and self._paused is None:
-            self._send([record])
+            self._send(records)
             return
-        self._held.append((self._owner.logs.accepted, record))
-        self._held_size += _cost(record)
+        # Lines that came together are stored together: their last number tells for all.
+        self._held.append((self._owner.logs.accepted, records))
+        self._held_size += _cost(records)
         if self._held_size > MAX_HELD:
             self._too_slow()
 
@@ -114,7 +115,7 @@ class DumpRequest(FramedRequest):
 
     def _send_held(self) -> None:
         held, self._held, self._held_size = self._held, [], 0
-        self._send([record for _, record in held])
+        self._send([record for _, records in held for record in records])
 
     def _end(self, **result: Any) -> None:
         """Stop, then send the result and close: a producer would hold back the close."""

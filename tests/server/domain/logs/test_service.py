@@ -90,7 +90,7 @@ class LogServiceTests(SynchronousTestCase):
     def test_blocks(self) -> None:
         """Lines that come together are one block: live readers see lines."""
         seen: list[LogLine] = []
-        self.logs.subscribe(LogQuery(lines="o"), seen.append)
+        self.logs.subscribe(LogQuery(lines="o"), seen.extend)
         self.logs.write_lines(MAC, "exp", "one\ntwo\n\nthree", stamps=[NOW - 3, 5.0, NOW, NOW])
         self.logs.write_lines(MAC, "exp", "four\nfive")
         self.assertEqual(self.logs.accepted, 6)
@@ -181,7 +181,7 @@ class LogServiceTests(SynchronousTestCase):
     def test_live(self) -> None:
         """Subscribers see each matching line at once; a query tells where live lines start."""
         seen: list[LogLine] = []
-        self.logs.subscribe(LogQuery(lines="[13]$"), seen.append)
+        self.logs.subscribe(LogQuery(lines="[13]$"), seen.extend)
         self.write(4)
         self.assertEqual([one.line for one in seen], ["1", "3"])
         cursor, last = self.successResultOf(
@@ -190,7 +190,7 @@ class LogServiceTests(SynchronousTestCase):
         self.assertEqual(last, 4)
         block = self.successResultOf(Deferred.fromCoroutine(cursor.next_block()))
         self.assertEqual([one.line for one in block], ["0", "1"])
-        self.logs.unsubscribe(seen.append)
+        self.logs.unsubscribe(seen.extend)
         self.write(4)
         self.assertEqual(
             self.successResultOf(Deferred.fromCoroutine(self.logs.count(LogQuery(lines="[13]$")))),

@@ -75,14 +75,20 @@ class LogMatcher:
 
     def matches(self, record: LogLine) -> bool:
         """Tell whether one live record is wanted; bounds do not apply to live lines."""
+        return self.wants(record.issuer, record.stream) and self.found_in(record.line)
+
+    def wants(self, issuer: str, stream: str) -> bool:
+        """Tell whether lines of a stream are wanted."""
         query = self._query
-        if query.issuers is not None and record.issuer not in query.issuers:
+        if query.issuers is not None and issuer not in query.issuers:
             return False
-        if query.exclude_consoles and record.stream.endswith("console"):
+        if query.exclude_consoles and stream.endswith("console"):
             return False
-        if self._streams is not None and not self._streams.found_in(record.stream):
-            return False
-        return self._lines is None or self._lines.found_in(record.line)
+        return self._streams is None or self._streams.found_in(stream)
+
+    def found_in(self, line: str) -> bool:
+        """Tell whether the text of a line is wanted."""
+        return self._lines is None or self._lines.found_in(line)
 
 
 def corrected(timestamp: float, now: float) -> float:

@@ -32,7 +32,7 @@ LARGEST_INSERT = 10_000  # lines
 MAX_PENDING = 50_000  # lines; above, senders are asked to wait
 MAX_PENDING_SIZE = 16 << 20  # characters, the same
 
-Subscriber = Callable[[LogLine], None]
+Subscriber = Callable[[list[LogLine]], None]
 
 
 class LogService:
@@ -87,10 +87,9 @@ class LogService:
         self._pending.append(block)
         self._pending_lines += block.line_count
         self._pending_size += len(text)
+        self.accepted += block.line_count
         if self._subscribers:
             self._publish(block)
-        else:
-            self.accepted += block.line_count
         if self._pending_lines >= BATCH:
             self._flush_soon(0)
         elif self._timer is None:
@@ -98,13 +97,21 @@ class LogService:
 
     def _publish(self, block: LogBlock) -> None:
         (issuer, stream), _, moment, stamps, text, count = block
+        readers = [
+            (subscriber, matcher) for subscriber, matcher in self._subscribers.items()
+            if matcher.wants(issuer, stream)
+        ]
+        if not readers:
+            return
         times = stamps if stamps is not None else repeat(moment, count)
-        for stamp, line in zip(times, text.split("\n"), strict=False):
-            self.accepted += 1
-            record = LogLine(stamp, issuer, stream, line)
-            for subscriber, matcher in list(self._subscribers.items()):
-                if matcher.matches(record):
-                    subscriber(record)
+        records = [
+            LogLine(stamp, issuer, stream, line)
+            for stamp, line in zip(times, text.split("\n"), strict=False)
+        ]
+        for subscriber, matcher in readers:
+            wanted = [record for record in records if matcher.found_in(record.line)]
+            if wanted:
+                subscriber(wanted)
 
     @property
     def congested(self) -> bool:
@@ -244,7 +251,7 @@ class LogService:
             return cursor, self.accepted - self._pending_lines
 
     def subscribe(self, query: LogQuery, subscriber: Subscriber) -> None:
-        """Call `subscriber` with each live line that matches."""
+        """Call `subscriber` with the live lines that match, as they come, by groups."""
         self._subscribers[subscriber] = query.matcher()
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
