@@ -156,6 +156,13 @@ class ConfigTests(TestCase):
         self.assertEqual(closed.status, 7)
         await platform.ok("device", "ping", name)
         await self._device_shell(platform, name)
+        await platform.ok("device", "config", name, f"expose=80:{port}")
+        await platform.runner.run(["curl", "-s", f"http://127.0.0.1:{port}/"])
+        await platform.ok("device", "forget", "--force", name)
+        closed = await platform.runner.run(
+            ["curl", "-s", f"http://127.0.0.1:{port}/"], check=False
+        )
+        self.assertEqual(closed.status, 7)
 
     async def _device_shell(self, platform: LivePlatform, name: str) -> None:
         """A shell on a device that runs a real ssh server, through a real pseudo-terminal."""
