@@ -106,7 +106,7 @@ class PostgresDevicesTests(DeviceStoreContract, TestCase):
 
         self.database = Database(reactor, cluster.shared().fresh())
         self.addCleanup(self.database.close)
-        self.assertEqual(await migrate(self.database), [1, 2])
+        self.assertEqual(await migrate(self.database), [1, 2, 3])
         self.assertEqual(await migrate(self.database), [])
         return PostgresDevices(self.database)
 
