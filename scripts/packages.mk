@@ -3,5 +3,7 @@ BASE_PACKAGES = python3 python3-venv ca-certificates
 SERVER_PACKAGES = \
 	bind9 buildah dropbear-bin git iproute2 ipxe isc-dhcp-server nftables openssh-client podman \
 	postgresql procps qemu-system-x86 runc skopeo tftpd-hpa util-linux \
-	nfs-ganesha nfs-ganesha-vfs mmdebstrap busybox-static kmod e2fsprogs dosfstools iputils-ping
-TEST_PACKAGES = docker-registry bind9-dnsutils kea-admin tftp-hpa busybox-static openssl curl
+	nfs-ganesha nfs-ganesha-vfs nbdkit nbdkit-plugin-python \
+	mmdebstrap busybox-static kmod e2fsprogs dosfstools iputils-ping
+TEST_PACKAGES = nbd-client docker-registry bind9-dnsutils kea-admin tftp-hpa busybox-static openssl \
+	curl

@@ -25,7 +25,7 @@ from twisted.trial.unittest import TestCase
 import walt
 from tests.fakes.local_nodes import LocalShell
 from tests.fakes.log_store import FakeCheckpoints
-from tests.fakes.nodes import FakeNodeLink
+from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.context import Context
 from walt.server.api.devices import DevicesApi
@@ -34,10 +34,13 @@ from walt.server.api.nodes import NodesApi
 from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
+from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import UnlocatedPower
+from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.platform import Operations
+from walt.server.runtime.workflow import Workflows
 from walt.server.streams.base import Peer, StreamFactory
 from walt.server.wire.switch import SwitchFactory
 
@@ -77,6 +80,10 @@ class Server:
         self.sessions: list[Session] = []
         self.streams: list[Any] = []
         self.link = FakeNodeLink()
+        self.rebooter = Rebooter(
+            Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
+            FakeMachines(), FakeProvisioning(), PlatformLog(self.platform.logs, lambda: None),
+        )
         self.checkpoints = FakeCheckpoints()
         self.shell = LocalShell(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
@@ -101,7 +108,7 @@ class Server:
         platform = self.platform
         nodes = _build(
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
-            link=self.link,
+            link=self.link, rebooter=self.rebooter,
         )
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,

@@ -25,6 +25,7 @@ NODE: dict[str, Any] = {
     "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
     "netsetup": "LAN", "booted": "yes", "image": "img",
 }
+ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
 MINE = {"owned": ["n1"], "free": [], "others": [], "not_nodes": []}
 THEIRS = {"owned": [], "free": [], "others": ["n1", "n2"], "not_nodes": []}
 
@@ -109,7 +110,9 @@ class NodeCommandTests(SynchronousTestCase):
             ("cs.nodes.expand", {"nodes": "my-nodes"}),
             ("cs.nodes.ownership", {"nodes": "n1,n2"}),
             ("cs.nodes.set_image", {"nodes": "n1,n2", "image": "img"}),
-            ("cs.nodes.reboot", {"nodes": "n1,n2", "hard_only": False, "cause": "image change"}),
+            ("cs.nodes.reboot", {
+                "nodes": "n1,n2", "hard_only": False, "cause": "image change", **ALONE,
+            }),
         ])
 
     def test_deploy_is_boot(self) -> None:
@@ -127,7 +130,7 @@ class NodeCommandTests(SynchronousTestCase):
                 ])
                 self.assertEqual(outcome.status, 0 if ok else 1)
                 self.assertEqual(outcome.calls[-1], ("cs.nodes.reboot", {
-                    "nodes": "n1", "hard_only": hard, "cause": "reboot requested",
+                    "nodes": "n1", "hard_only": hard, "cause": "reboot requested", **ALONE,
                 }))
 
     def test_not_a_node(self) -> None:
@@ -175,7 +178,7 @@ class OwnershipTests(SynchronousTestCase):
         self.assertEqual(outcome.status, 0)
         self.assertEqual(outcome.calls[2:], [
             ("cs.nodes.acquire", {"nodes": "n1"}),
-            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "acquire"}),
+            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "acquire", **ALONE}),
         ])
         outcome = run("node", "acquire", "n1", session=[
             (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.NodeOwnership, MINE),
@@ -192,7 +195,7 @@ class OwnershipTests(SynchronousTestCase):
         self.assertEqual(outcome.status, 0)
         self.assertEqual(outcome.calls[2:], [
             ("cs.nodes.set_image", {"nodes": "n1", "image": "default"}),
-            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "release"}),
+            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "release", **ALONE}),
         ])
         outcome = run("node", "release", "n1,n2", session=[
             (nodes.ExpandNodes, {"names": ["n1", "n2"]}), (nodes.NodeOwnership, THEIRS),

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -100,13 +101,13 @@ class LivePlatform:
             timeout=600, env={"PYTHONPATH": str(ROOT)},
         )
 
-    async def add_image(self, name: str, files: dict[str, str]) -> None:
-        """Make an image: the small one, and executable `files` by path."""
+    async def add_image(self, name: str, files: Mapping[str, str | Path]) -> None:
+        """Make an image: the small one, and executable `files` by path (texts, or files here)."""
         context = self.base / f"context-{name.replace('/', '-')}"
         for path, text in files.items():
             file = context / "tree" / path.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_bytes(text.encode() if isinstance(text, str) else text.read_bytes())
             file.chmod(0o755)
         (context / "Containerfile").write_text(
             "FROM docker.io/waltplatform/pc-x86-64-default:latest\nCOPY tree/ /\n"

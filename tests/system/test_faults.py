@@ -86,7 +86,7 @@ class FaultTests(TestCase):
         """Each daemon is back within seconds, with the present configuration."""
         load = await self.start()
         await load.register(range(1, 4))
-        for name in ("dhcpd", "named", "tftpd", "ganesha"):
+        for name in ("dhcpd", "named", "tftpd", "nbdkit", "ganesha"):
             victim = await self.pid(name)
             os.kill(victim, signal.SIGKILL)
 
@@ -96,7 +96,7 @@ class FaultTests(TestCase):
 
             await self.platform.until(back, f"{name} is back", 30)
         log = self.platform.log.read_text(errors="replace")
-        for name in ("dhcpd", "named", "tftpd", "ganesha"):
+        for name in ("dhcpd", "named", "tftpd", "nbdkit", "ganesha"):
             self.assertRegex(log, rf"{name} ended unexpectedly \(status 137\), restarting it in")
         self.assertEqual(load.hosts(), {mac_of(number) for number in (1, 2, 3)})
 

@@ -23,6 +23,25 @@ MAC = "52:54:00:ab:cd:01"
 NAME = "node-abcd01"
 
 
+# What the kexec tool of images does before it touches a kernel (spec node-protocols §5.2).
+KEXEC_TOOL = b"""#!/bin/sh
+. /bin/walt-env
+for file in /sys/class/net/*/address; do
+    case "$file" in */lo/*) ;; *) read -r mac < "$file" ;; esac
+done
+told=$({
+    printf 'REQ_API_SESSION\\nVSAPI\\n'
+    printf "('API_CALL', 'get_device_info', ('%s',), {})\\n" "$mac"
+    sleep 2
+} | busybox nc "$walt_server_ip" "$walt_server_rpc_port")
+case "$told" in
+    *"'kexec.allow': False"*) echo not allowed >> /persist/hook; sync; exit 1 ;;
+    *"'netmask': "*) kexec -l /boot/kernel && kexec -e ;;
+    *) echo "odd: $told" >> /persist/hook; exit 1 ;;
+esac
+"""
+
+
 class ForeignNodeTests(TestCase):
     skip = why_not()
     timeout = 500
@@ -122,7 +141,7 @@ class ForeignNodeTests(TestCase):
         hook = "/bin/walt-network-reboot"
         await platform.ok(
             "node", "run", NAME, "--",
-            f"printf '#!/bin/sh\\necho hook >> /persist/hook; sync; reboot -f\\n' > {hook}",
+            f"cat > {hook}", stdin=KEXEC_TOOL,
         )
         refused = await platform.walt("node", "reboot", NAME)
         self.assertEqual(refused.status, 1)
@@ -130,11 +149,25 @@ class ForeignNodeTests(TestCase):
             f"failed soft-reboot ({hook} is not executable on image) and".encode(),
             refused.stderr,
         )
+        await platform.ok("node", "config", NAME, "kexec.allow=false")
         await platform.ok("node", "run", NAME, "--", f"chmod +x {hook}")
         await platform.ok("node", "reboot", NAME)
         await platform.until(lambda: self._booted(platform), "booted again", 180)
         after = await platform.ok("node", "run", NAME, "--", f"cat /persist/hook; ls {hook}; true")
-        self.assertEqual(after, "hook\n")
+        self.assertEqual(after, "not allowed\n")  # and a plain reboot
+        await platform.ok("node", "config", NAME, "kexec.allow=true")
+        await platform.ok(
+            "node", "run", NAME, "--",
+            f"cat > {hook}; chmod +x {hook}; printf '#!/bin/sh\\necho kexec $1 >> /persist/hook;"
+            " sync\\n' > /sbin/kexec; chmod +x /sbin/kexec", stdin=KEXEC_TOOL,
+        )
+        await platform.ok("node", "reboot", NAME)
+
+        async def done() -> bool:
+            (told,) = platform.state.glob("nodes/*/persist_dir*/**/hook")
+            return told.read_text() == "not allowed\nkexec -l\nkexec -e\n"
+
+        await platform.until(done, "the kernel is loaded and run by kexec", 60)
 
     async def _hybrid_disk(self, platform: LivePlatform, persistent: bool) -> str:
         """Make a disk whose ext4 partition asks for a hybrid boot; return its path."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
@@ -39,13 +41,14 @@ class NodeSettingsTests(TestCase):
         self.addCleanup(platform.close)
         platform.write_config("boot:\n  reconnect-grace: 0\n")
         await platform.import_image()
-        await platform.add_image("alice/hooked", HOOKED)
+        await platform.add_image("alice/hooked", {**HOOKED, **await self.nbd_client()})
         await platform.add_image("alice/broken", BROKEN)
         await platform.start()
         await self.make_nodes()
         frozen = await self.freeze("v3")
         await platform.ok("node", "wait", "--timeout", "150", "v1,v2")
         await self.check_settings()
+        await self.check_swap()
         await self.check_hooks()
         await self.check_preparation()
         await self.check_old_boot_client()
@@ -97,6 +100,31 @@ class NodeSettingsTests(TestCase):
         self.assertEqual(await self.run_on("v2", "mount | grep -c ' /persist '"), "1\n")
         console = await self.log("virtualconsole", "v1")
         self.assertIn("no /persist directory for this node", console)
+
+    async def nbd_client(self) -> dict[str, str | Path]:
+        """Return nbd-client of this machine for an image without any library."""
+        program = shutil.which("nbd-client")
+        assert program is not None
+        linked = (await self.platform.runner.run(["ldd", program])).stdout.decode().split()
+        files = {Path(word).name: Path(word) for word in linked if word.startswith("/")}
+        (loader,) = [name for name in files if name.startswith("ld-")]
+        return {
+            "/usr/sbin/nbd-client": f"#!/bin/sh\nexec /opt/nbd/{loader} --library-path /opt/nbd"
+            ' /opt/nbd/nbd-client "$@"\n',
+            "/opt/nbd/nbd-client": Path(program),
+            **{f"/opt/nbd/{name}": path for name, path in files.items()},
+        }
+
+    async def check_swap(self) -> None:
+        """v1 has the client of the swap service: it gets 16 GiB, and really swaps there."""
+        size, used, same = (await self.run_on(
+            "v1", "dd if=/dev/urandom of=/run/walt/rootfs/tmp/large bs=1M count=300 2>/dev/null;"
+            " awk '/nbd0/ {print $3, $4}' /proc/swaps;"
+            " wc -c < /run/walt/rootfs/tmp/large; rm /run/walt/rootfs/tmp/large",
+        )).split()
+        self.assertEqual((int(size) >> 20, same), (15, str(300 << 20)))
+        self.assertGreater(int(used), 10_000)
+        self.assertEqual(await self.run_on("v2", "grep -c nbd /proc/swaps || true"), "0\n")
 
     async def check_hooks(self) -> None:
         """on-bootup ran once, before the notification; blink was told 1, then 0."""

@@ -63,6 +63,19 @@ class Names(Json):
         return value
 
 
+class Texts(Json):
+    """A JSON object whose values are texts, at most 10,000 of them."""
+
+    def fromString(self, inString: bytes) -> dict[str, str]:
+        value = super().fromString(inString)
+        if (
+            not isinstance(value, dict) or len(value) > 10_000
+            or not all(isinstance(one, str) and len(one) <= 4096 for one in value.values())
+        ):
+            raise Invalid("it must be an object whose values are texts")
+        return value
+
+
 class Mac(Text):
     """A MAC address, lower case, colon separated."""
 

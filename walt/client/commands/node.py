@@ -94,8 +94,9 @@ def reboot(node_set: str, hard: bool) -> int:
 
 
 def _reboot(session: Session, names: str, hard: bool, cause: str) -> int:
-    answer = session.call("cs.nodes.reboot", nodes=names, hard_only=hard, cause=cause)
-    return 0 if answer[b"ok"] == b"True" else 1
+    from walt.client import hooks
+
+    return 0 if hooks.reboot(session, names, hard, cause) else 1
 
 
 def expand(session: Session, node_set: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import Json, Names, Text
+from walt.rpc.arguments import Json, Names, Text, Texts
 from walt.rpc.base import WaltCommand
 
 SetText = Text(1 << 20)
@@ -73,12 +73,35 @@ class SetNodesImage(WaltCommand):
 
 
 class RebootNodes(WaltCommand):
-    """Reboot a set of nodes; `ok` is false when one could not be rebooted."""
+    """Reboot a set of nodes; `ok` is false when one could not be rebooted.
+
+    With `client_reboots`, physical nodes that do not answer are left to the
+    caller: `left` has their `name`, `mac`, and `reason` (null with `hard_only`).
+    It reboots them by its own means and says so by `cs.nodes.hard_rebooted`.
+    """
 
     commandName = b"cs.nodes.reboot"
     side = "cs"
     arguments = [
         (b"nodes", SetText), (b"hard_only", amp.Boolean()), (b"cause", Text(100)),
+        (b"client_reboots", amp.Boolean(optional=True)),
+    ]
+    response = [(b"ok", amp.Boolean()), (b"left", Json(optional=True))]
+
+
+class HardRebooted(WaltCommand):
+    """Tell what became of nodes that `cs.nodes.reboot` left to the caller.
+
+    `rebooted` has the MACs of those which restarted, `errors` why others did
+    not, by MAC; `reasons` are those of `cs.nodes.reboot`; `method` is the name
+    of the caller's means, for logs and reports. `ok` is false on any error.
+    """
+
+    commandName = b"cs.nodes.hard_rebooted"
+    side = "cs"
+    arguments = [
+        (b"method", Text(60)), (b"cause", Text(100)), (b"rebooted", Names()),
+        (b"errors", Texts()), (b"reasons", Texts()),
     ]
     response = [(b"ok", amp.Boolean())]
 

@@ -10,6 +10,7 @@ from twisted.protocols import amp
 from walt.rpc.commands import nodes as commands
 from walt.server.api.context import Context
 from walt.server.domain.devices.sets import ownership, parse_devices
+from walt.server.domain.nodes.reboot import Outcome
 from walt.server.domain.nodes.views import node_tables, record
 from walt.server.domain.requester import IRequester
 
@@ -70,16 +71,30 @@ class NodesApi(amp.CommandLocator):
         return _done(self._context.nodes.set_image(nodes, image, self._requester))
 
     @commands.RebootNodes.responder
-    def reboot(self, nodes: str, hard_only: bool, cause: str) -> Deferred[dict[str, Any]]:
+    def reboot(
+        self, nodes: str, hard_only: bool, cause: str, client_reboots: bool | None = None
+    ) -> Deferred[dict[str, Any]]:
         """Softly or by power."""
 
         async def work() -> dict[str, Any]:
-            ok = await self._context.nodes.reboot(
-                nodes, self._requester, hard_only=hard_only, cause=cause
+            outcome = await self._context.nodes.reboot(
+                nodes, self._requester, hard_only=hard_only, cause=cause,
+                client_reboots=bool(client_reboots),
             )
-            return {"ok": ok}
+            return {"ok": outcome.ok, "left": outcome.left_rows() if client_reboots else None}
 
         return Deferred.fromCoroutine(work())
+
+    @commands.HardRebooted.responder
+    def hard_rebooted(
+        self, method: str, cause: str, rebooted: list[str], errors: dict[str, str],
+        reasons: dict[str, str],
+    ) -> dict[str, Any]:
+        """What the client did by its own means."""
+        ok = self._context.nodes.rebooted_by_client(
+            Outcome(set(rebooted), reasons, errors), self._requester, method=method, cause=cause
+        )
+        return {"ok": ok}
 
     @commands.WaitNodes.responder
     def wait(self, nodes: str) -> Deferred[dict[str, Any]]:

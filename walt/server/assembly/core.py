@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.nbdkit.service import SwapService
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.network.taps import Taps
@@ -103,6 +104,7 @@ class Core:
     dhcpd: DhcpdService
     named: NamedService
     tftpd: TftpdService
+    swap: SwapService
     firewall: NftFirewall
     hypervisor: QemuHypervisor
     virtual: VirtualNodes
@@ -183,6 +185,10 @@ def build(
         reactor, launcher, directory=paths.service("tftpd"),
         runtime=paths.service_runtime("tftpd"),
     )
+    swap = SwapService(
+        reactor, launcher, directory=paths.service("nbdkit"),
+        runtime=paths.service_runtime("nbdkit"),
+    )
     firewall = NftFirewall(runner)
     walt_net = config.networks[WALT_NET]
     network = NetworkServices(
@@ -243,7 +249,7 @@ def build(
         reactor, images.give_default,
     )
     machines.virtual = virtual
-    daemons: list[Any] = [dhcpd, named, tftpd]
+    daemons: list[Any] = [dhcpd, named, tftpd, swap]
     if isinstance(exporter, ganesha.GaneshaExporter):
         daemons.append(exporter.child)
     operations = Health(daemons)
@@ -265,7 +271,8 @@ def build(
         status=status,
         monitor=monitor, registration=registration, nodes=nodes, images=images,
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,
-        named=named, tftpd=tftpd, firewall=firewall, hypervisor=hypervisor, virtual=virtual,
+        named=named, tftpd=tftpd, swap=swap, firewall=firewall, hypervisor=hypervisor,
+        virtual=virtual,
         sessions=SshSessions(reactor, launcher, ssh_options),
         boot_files=BootFiles(paths.state), image_life=life,
         context=context, exposed=exposed, leases=leases,

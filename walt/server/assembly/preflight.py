@@ -16,6 +16,7 @@ PROGRAMS = {
     "dhcpd": "isc-dhcp-server",
     "in.tftpd": "tftpd-hpa",
     "named": "bind9",
+    "nbdkit": "nbdkit-plugin-python",
     "podman": "podman",
     "ip": "iproute2",
     "nft": "nftables",

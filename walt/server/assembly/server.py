@@ -31,6 +31,7 @@ from walt.server.assembly.core import Core, build, server_device
 from walt.server.assembly.listeners import Listeners, open_all
 from walt.server.assembly.readiness import notify
 from walt.server.config.model import ServerConfig
+from walt.server.domain.services.swap import SwapConfig
 from walt.server.domain.services.tftp import TftpConfig
 from walt.server.http.site import make_site
 from walt.server.runtime import turns
@@ -212,7 +213,7 @@ class WaltServer(Service):
 
     async def _start_services(self, core: Core) -> None:
         self._undo("firewall", core.firewall.remove, for_good=True)
-        for service in (core.dhcpd, core.named, core.tftpd):
+        for service in (core.dhcpd, core.named, core.tftpd, core.swap):
             service.startService()
             self._undo(service.name or "", service.stopService)
         if hasattr(core.exporter, "startService"):
@@ -220,6 +221,7 @@ class WaltServer(Service):
             self._undo("nfs", core.exporter.stopService)
         self._undo("updates of services", core.network.stop)
         core.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
+        core.swap.apply(SwapConfig(self._config.server_ip))
         core.network.update(devices=core.registry.all())
 
     def _capture_own_lines(self, core: Core) -> None:

@@ -30,9 +30,15 @@ class BootTests(SynchronousTestCase):
 
     def reboot(self, *nodes: Any, requester: Any = None, hard: bool = False) -> Deferred[bool]:
         """Start a reboot."""
-        return Deferred.fromCoroutine(self.fake.rebooter.reboot(
-            nodes or self.devices, requester=requester, hard_only=hard, cause="reboot requested"
-        ))
+
+        async def work() -> bool:
+            outcome = await self.fake.rebooter.reboot(
+                nodes or self.devices, requester=requester, hard_only=hard,
+                cause="reboot requested",
+            )
+            return outcome.ok
+
+        return Deferred.fromCoroutine(work())
 
 
 class StatusTests(BootTests):

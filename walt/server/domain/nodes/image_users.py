@@ -44,6 +44,7 @@ class ImageUsers:
             return True
         self._update()
         requester.stdout(f"{subject(node.name for node in nodes)} will reboot.")
-        return await self._rebooter.reboot(
+        outcome = await self._rebooter.reboot(
             nodes, requester=requester, hard_only=False, cause="image change"
         )
+        return outcome.ok

@@ -25,16 +25,24 @@ PARALLEL_REQUESTS = 200
 
 @dataclass
 class Outcome:
-    """What became of each node, by MAC."""
+    """What became of each node, by MAC; `left` are those that the client reboots itself."""
 
     rebooted: set[str] = field(default_factory=set)
     soft_errors: dict[str, str] = field(default_factory=dict)
     hard_errors: dict[str, str] = field(default_factory=dict)
+    left: dict[str, Device] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether every node was rebooted."""
         return not self.hard_errors
+
+    def left_rows(self) -> list[dict[str, str | None]]:
+        """Return name, MAC and reason of the nodes left to the client."""
+        return [
+            {"name": node.name, "mac": mac, "reason": self.soft_errors.get(mac)}
+            for mac, node in self.left.items()
+        ]
 
 
 class Rebooter:
@@ -51,15 +59,16 @@ class Rebooter:
         self._machines = machines
         self._provisioning = provisioning
         self._platform = platform
+        self._left: dict[str, int] = {}  # boots so far of nodes left to a client, by MAC
         self.monitor: BootMonitor | None = None
 
     async def reboot(
         self, nodes: Collection[Device], *, requester: IRequester | None, hard_only: bool,
-        cause: str, reset_retries: bool = True,
-    ) -> bool:
+        cause: str, reset_retries: bool = True, client_reboots: bool = False,
+    ) -> Outcome:
         """Reboot nodes and report to the requester, or to `platform.nodes`.
 
-        Returns whether all of them could be rebooted.
+        With `client_reboots`, the power of nodes is left alone: see `Outcome.left`.
         """
         outcome = Outcome()
         workflow = self._workflows.create(
@@ -70,10 +79,25 @@ class Rebooter:
             ],
             nodes={node.mac: node for node in nodes}, todo={node.mac for node in nodes},
             outcome=outcome, requester=requester, hard_only=hard_only, cause=cause,
-            reset_retries=reset_retries,
+            reset_retries=reset_retries, client_reboots=client_reboots,
         )
         # Texts stop with the requester, the reboots do not (spec server §4).
         await shielded(workflow.run())
+        return outcome
+
+    def rebooted_by_client(
+        self, nodes: dict[str, Device], outcome: Outcome, requester: IRequester, method: str,
+        cause: str,
+    ) -> bool:
+        """Note what a client did to nodes left to it; report; return whether all restarted."""
+        for mac in outcome.rebooted:
+            boots = self._status.boots(mac)
+            if self._left.pop(mac, boots) < boots:
+                continue  # up again before the client told us
+            self._status.down(mac, f"cause: {cause}, method: {method}", cause)
+            if self.monitor is not None:
+                self.monitor.started(nodes[mac])
+        tell(report(nodes, outcome, False, method), requester)
         return outcome.ok
 
     @step(limit=120)
@@ -121,9 +145,14 @@ class Rebooter:
     @step(limit=120)
     async def wf_power_cycle(
         self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
-        cause: str, **env: Any
+        cause: str, client_reboots: bool, **env: Any
     ) -> None:
         """Cut the power of the remaining nodes for two seconds."""
+        if client_reboots:
+            # Those that the server itself switched off are no business of the client.
+            outcome.left = {mac: nodes[mac] for mac in todo if self._power.is_off(mac) is None}
+            self._left.update({mac: self._status.boots(mac) for mac in outcome.left})
+            todo = todo - outcome.left.keys()
         if not todo:
             return
         to_cut = {mac for mac in todo if self._power.is_off(mac) is None}
@@ -145,13 +174,11 @@ class Rebooter:
     ) -> None:
         """One line for what was rebooted, one for each distinct failure."""
         lines = report(nodes, outcome, hard_only)
+        if requester is not None:
+            tell(lines, requester)
+            return
         for text, is_error in lines:
-            if requester is None:
-                self._platform.write("nodes", text, error=is_error)
-            elif is_error:
-                requester.stderr(text)
-            else:
-                requester.stdout(text)
+            self._platform.write("nodes", text, error=is_error)
 
     def _done(
         self, node: Device, todo: set[str], outcome: Outcome, cause: str, method: str
@@ -163,10 +190,22 @@ class Rebooter:
             self.monitor.started(node)
 
 
+def tell(lines: Iterable[tuple[str, bool]], requester: IRequester) -> None:
+    """Write lines of a report to the requester, errors to its error output."""
+    for text, is_error in lines:
+        if is_error:
+            requester.stderr(text)
+        else:
+            requester.stdout(text)
+
+
 def report(
-    nodes: dict[str, Device], outcome: Outcome, hard_only: bool
+    nodes: dict[str, Device], outcome: Outcome, hard_only: bool, method: str = "poe-reboot"
 ) -> Iterable[tuple[str, bool]]:
-    """Return the lines of the report, each with whether it is an error."""
+    """Return the lines of the report, each with whether it is an error.
+
+    `method` is the name of the hard reboot.
+    """
     lines: list[tuple[str, bool]] = []
     if outcome.rebooted:
         names = [nodes[mac].name for mac in outcome.rebooted]
@@ -174,9 +213,9 @@ def report(
     failures: dict[str, list[str]] = {}
     for mac, hard in outcome.hard_errors.items():
         soft = outcome.soft_errors.get(mac)
-        text = f"failed poe-reboot ({hard})"
+        text = f"failed {method} ({hard})"
         if soft is not None and not hard_only:
-            text = f"failed soft-reboot ({soft.lower()}) and poe-reboot ({hard})"
+            text = f"failed soft-reboot ({soft.lower()}) and {method} ({hard})"
         failures.setdefault(text, []).append(nodes[mac].name)
     for text, names in sorted(failures.items()):
         lines.append((f"{subject(names)}: {text}", True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -15,11 +16,12 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import INodeLink
-from walt.server.domain.nodes.reboot import Rebooter
+from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
 Forgotten = Callable[[Device], None]
+_METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
 
 class NodeService:
@@ -107,12 +109,35 @@ class NodeService:
                 requester.stdout(f"{subject(names)} will now boot {short_image_name(image)}.")
 
     async def reboot(
-        self, nodes: str, requester: IRequester, *, hard_only: bool, cause: str
-    ) -> bool:
-        """Reboot a set of nodes; return whether all could be rebooted."""
+        self, nodes: str, requester: IRequester, *, hard_only: bool, cause: str,
+        client_reboots: bool = False,
+    ) -> Outcome:
+        """Reboot a set of nodes; return what became of them.
+
+        With `client_reboots`, physical nodes that do not answer are left to the client.
+        """
         return await self._rebooter.reboot(
-            self.parse(nodes, requester), requester=requester, hard_only=hard_only, cause=cause
+            self.parse(nodes, requester), requester=requester, hard_only=hard_only, cause=cause,
+            client_reboots=client_reboots,
         )
+
+    def rebooted_by_client(
+        self, outcome: Outcome, requester: IRequester, *, method: str, cause: str
+    ) -> bool:
+        """Take note of the nodes that a client rebooted by its own means.
+
+        Returns whether it could reboot all of them. Raises Invalid (not the
+        MAC of a node, `method` not a plain text of one line).
+        """
+        if not _METHOD.fullmatch(method):
+            raise Invalid("the name of the method must be letters, digits, spaces, `-` and `_`")
+        nodes: dict[str, Device] = {}
+        for mac in outcome.rebooted | outcome.hard_errors.keys():
+            device = self._registry.get(mac)
+            if device is None or not device.is_node:
+                raise Invalid(f"{mac[:40]!r} is not the MAC of a node")
+            nodes[mac] = device
+        return self._rebooter.rebooted_by_client(nodes, outcome, requester, method, cause)
 
     async def wait(self, nodes: str, requester: IRequester) -> None:
         """Return when every node of the set has booted."""

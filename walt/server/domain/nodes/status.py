@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 
 from twisted.internet.defer import Deferred
@@ -45,6 +46,7 @@ class BootStatus:
         self._grace = grace
         self._booted: set[str] = set()
         self._unconfirmed: set[str] = set()
+        self._boots: Counter[str] = Counter()
         self._waiters: list[_Waiter] = []
         self._listeners: list[Listener] = []
         self._stopped = False
@@ -72,9 +74,14 @@ class BootStatus:
         """Tell whether a node is booted."""
         return mac in self._booted
 
+    def boots(self, mac: str) -> int:
+        """Return how many ends of a boot this node confirmed to this server."""
+        return self._boots[mac]
+
     def booted(self, mac: str) -> None:
         """A node confirmed the end of its boot."""
         self._unconfirmed.discard(mac)
+        self._boots[mac] += 1
         device = self._registry.get(mac)
         if device is None or not device.is_node or mac in self._booted or self._stopped:
             return
@@ -104,6 +111,7 @@ class BootStatus:
 
     def forget(self, mac: str) -> None:
         """A device was removed: nobody waits for it any more."""
+        self._boots.pop(mac, None)
         self._booted.discard(mac)
         self._unconfirmed.discard(mac)
         for waiter in list(self._waiters):

@@ -1,0 +1,86 @@
+"""What plugins of the client offer: Python entry points of group `walt.client.hooks`.
+
+`hard-reboot` names a callable that gets a list of MACs and returns the list of
+those that it power-cycled, and a dict of texts: why it could not, by MAC. Its
+attribute `method`, when it has one, is its name in logs and reports.
+"""
+
+from __future__ import annotations
+
+from walt.client.errors import Failure
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from walt.client.session import Session
+
+    HardReboot = Callable[[list[str]], tuple[list[str], dict[str, str]]]
+
+GROUP = "walt.client.hooks"
+HARD_REBOOT = "hard-reboot"
+DEFAULT_METHOD = "client hard-reboot"
+
+
+def hook(name: str) -> Any:
+    """Return what a plugin offers under this name, None when there is none.
+
+    Raises Failure when it cannot be loaded, or several plugins offer it.
+    """
+    from importlib import metadata
+
+    found = {
+        entry.value: entry
+        for distribution in metadata.distributions() for entry in distribution.entry_points
+        if entry.group == GROUP and entry.name == name
+    }
+    if not found:
+        return None
+    if len(found) > 1:
+        raise Failure(f"several plugins offer {name}: {', '.join(sorted(found))}; keep one")
+    ((value, entry),) = found.items()
+    try:
+        return entry.load()
+    except Exception as error:
+        raise Failure(
+            f"the plugin {value} cannot be loaded: {error}; repair or remove it"
+        ) from None
+
+
+def reboot(session: Session, names: str, hard_only: bool, cause: str) -> bool:
+    """Reboot nodes; those that the server leaves to us, by the hook. Tell whether all restarted."""
+    hard_reboot: HardReboot | None = hook(HARD_REBOOT)
+    if hard_reboot is None:
+        answer = session.call("cs.nodes.reboot", nodes=names, hard_only=hard_only, cause=cause)
+        return answer[b"ok"] == b"True"
+    import json
+
+    answer = session.call(
+        "cs.nodes.reboot", nodes=names, hard_only=hard_only, cause=cause, client_reboots=True
+    )
+    ok = answer[b"ok"] == b"True"
+    left = {row["mac"]: row["reason"] for row in json.loads(answer[b"left"])}
+    if not left:
+        return ok
+    rebooted, errors = _run(hard_reboot, list(left))
+    answer = session.call(
+        "cs.nodes.hard_rebooted", method=str(getattr(hard_reboot, "method", DEFAULT_METHOD)),
+        cause=cause, rebooted=rebooted, errors=errors,
+        reasons={mac: reason for mac, reason in left.items() if reason is not None},
+    )
+    return ok and answer[b"ok"] == b"True"
+
+
+def _run(hard_reboot: HardReboot, macs: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Call the hook; a node that it says nothing about was not rebooted."""
+    try:
+        done, failures = hard_reboot(macs)
+        errors = {mac: str(failures[mac])[:1000] for mac in macs if mac in failures}
+        rebooted = [mac for mac in macs if mac in done and mac not in errors]
+    except Exception as error:
+        return [], dict.fromkeys(macs, f"{type(error).__name__}: {error}"[:1000])
+    for mac in macs:
+        if mac not in rebooted:
+            errors.setdefault(mac, "the plugin said nothing about it")
+    return rebooted, errors

@@ -1,0 +1,1 @@
+"""Swap areas for nodes, served by nbdkit as a child."""
