@@ -164,7 +164,7 @@ class ForeignNodeTests(TestCase):
         await platform.ok("node", "reboot", NAME)
 
         async def done() -> bool:
-            (told,) = platform.state.glob("nodes/*/persist_dir*/**/hook")
+            (told,) = platform.state.glob(f"nodes/{MAC}/persist_dir*/**/hook")
             return told.read_text() == "not allowed\nkexec -l\nkexec -e\n"
 
         await platform.until(done, "the kernel is loaded and run by kexec", 60)
