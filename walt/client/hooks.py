@@ -7,6 +7,9 @@ attribute `method`, when it has one, is its name in logs and reports.
 
 from __future__ import annotations
 
+import os
+import sys
+
 from walt.client.errors import Failure
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -28,6 +31,8 @@ def hook(name: str) -> Any:
 
     Raises Failure when it cannot be loaded, or several plugins offer it.
     """
+    if not _any_plugin():
+        return None
     from importlib import metadata
 
     found = {
@@ -46,6 +51,25 @@ def hook(name: str) -> Any:
         raise Failure(
             f"the plugin {value} cannot be loaded: {error}; repair or remove it"
         ) from None
+
+
+def _any_plugin() -> bool:
+    """Tell whether an installed package has our group: importing its reader costs 50 ms."""
+    for place in sys.path:
+        try:
+            packages = os.listdir(place or ".")
+        except OSError:
+            continue
+        for name in packages:
+            if not name.endswith((".dist-info", ".egg-info")):
+                continue
+            try:
+                with open(os.path.join(place, name, "entry_points.txt"), "rb") as stream:
+                    if GROUP.encode() in stream.read():
+                        return True
+            except OSError:
+                continue
+    return False
 
 
 def reboot(session: Session, names: str, hard_only: bool, cause: str) -> bool:
