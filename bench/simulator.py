@@ -26,13 +26,17 @@ INTERFACE = "sim"
 
 @dataclass
 class SimulatedNode:
-    """One node; `reply` is what it answers to REBOOT (None: it hangs), after `delay` seconds."""
+    """One node; `reply` is what it answers to REBOOT (None: it hangs), after `delay` seconds.
+
+    With `cut` it closes the connection in the middle of its reply.
+    """
 
     number: int
     ip: str = ""
     name: str = ""
     reply: str | None = "OK"
     delay: float = 0.0
+    cut: bool = False
     boot_time: float = 5.0
     requests: list[str] = field(default_factory=list)
     down: bool = False
@@ -63,8 +67,11 @@ class _Service(Protocol):
 
     def _answer(self, request: str) -> None:
         assert self.transport is not None
-        self.transport.write(f"{self._node.reply}\n".encode())
+        reply = f"{self._node.reply}\n".encode()
+        self.transport.write(reply[:1] if self._node.cut else reply)
         self.transport.loseConnection()
+        if self._node.cut:
+            return
         if request == "REBOOT" and self._node.reply == "OK":
             self._fleet.restart(self._node)
 

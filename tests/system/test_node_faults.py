@@ -9,6 +9,7 @@ import signal
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from bench.simulator import Fleet
 from tests.system.live import LivePlatform, why_not
 from walt.server.runtime.process import ProcessResult
 
@@ -59,6 +60,20 @@ class NodeFaultsTests(TestCase):
         """Return the names of all devices."""
         tables = json.loads(await self.platform.ok("device", "show", "--json"))
         return sorted(row["name"] for rows in tables.values() for row in rows)
+
+    async def rows(self) -> dict[str, dict[str, str]]:
+        """Return the rows of all nodes by name."""
+        tables = json.loads(await self.platform.ok("node", "show", "--all", "--json"))
+        return {row["name"]: row for rows in tables.values() for row in rows}
+
+    async def named(self, fleet: Fleet) -> list[str]:
+        """Return the names of simulated nodes, in their order, once all are booted."""
+        names = {
+            row["ip"]: name for name, row in (await self.rows()).items()
+            if row["booted"] == "yes"
+        }
+        found = [names[one.ip] for one in fleet.nodes if one.ip in names]
+        return found if len(found) == len(fleet.nodes) else []
 
     async def check_odd_names(self) -> None:
         """Names that no device may have are refused, wherever they are given."""
@@ -169,11 +184,38 @@ class NodeFaultsTests(TestCase):
                       events)
         self.assertFalse(os.path.exists(f"/proc/{pid}"))
         # It vanishes while it is asked, and boards answer nothing at all.
-        running = Deferred.fromCoroutine(platform.walt("node", "reboot", f"vm,{self.boards[0]}"))
+        # Meanwhile others accept and stay away, hang, close in the middle, or refuse.
+        fleet = Fleet(platform, 4)
+        await fleet.start()
+        self.addCleanup(fleet.stop)
+        sims = await platform.until(lambda: self.named(fleet), "the simulated nodes booted", 40)
+        silent, hanging, cutting, refusing = fleet.nodes
+        silent.boot_time = 3600
+        hanging.reply, cutting.cut, refusing.reply = None, True, "KO not now"
+        running = Deferred.fromCoroutine(
+            platform.walt("node", "reboot", ",".join(["vm", self.boards[0], *sims]))
+        )
         await platform.sleep(0.3)
         await platform.ok("node", "remove", "vm")
         result = await running
         self.assertEqual(result.status, 1)
+        self.assertIn(f"{sims[0]}: rebooted ok.".encode(), result.stdout)
+        reasons = ("timed out", "did not respond properly", "not now")
+        for name, reason in zip(sims[1:], reasons, strict=True):
+            (line,) = [one for one in result.stderr.decode().splitlines() if name in one]
+            self.assertRegex(line, rf"failed soft-reboot \(.*{reason}.*\) and poe-reboot")
+        booted = {name: one["booted"] for name, one in (await self.rows()).items()}
+        self.assertEqual([booted[name] for name in sims], ["NO", "yes", "yes", "yes"])
+        late = await platform.walt("node", "wait", "--timeout", "1", sims[0])
+        self.assertEqual((late.status, late.stdout.count(b"Timeout")), (1, 1))
+        # One that answers nothing more and vanishes for good: its loss is noticed.
+        hanging.down = True
+        hanging.notification.transport.abortConnection()
+
+        async def noticed() -> bool:
+            return (await self.rows())[sims[1]]["booted"] == "NO"
+
+        await platform.until(noticed, "the loss of a node is noticed", 10)
         self.assertIn(f"Node {self.boards[0]}: failed soft-reboot (".encode(), result.stderr)
         self.assertNotIn(b"Traceback", result.stderr)
         self.assertEqual(await platform.ok("advanced", "workflows", "--json"), "[]\n")
