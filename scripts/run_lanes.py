@@ -17,8 +17,9 @@ LANES = 2
 SLOW = ("contracts", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_life", "test_node_files", "test_foreign_node", "test_node_settings", "test_images",
-    "test_faults", "test_startup",
+    "test_life", "test_foreign_node", "test_node_settings", "test_node_files", "test_node_faults",
+    "test_image_journey", "test_node_boot", "test_image_faults", "test_disks", "test_images",
+    "test_faults", "test_startup", "test_networks",
 )
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 

@@ -144,6 +144,13 @@ class NodeFaultsTests(TestCase):
         platform = self.platform
         owner = "alice" if "vm" in await platform.ok("node", "show", user="alice") else "bob"
         running = Deferred.fromCoroutine(platform.walt("node", "reboot", "vm", user=owner))
+
+        async def began() -> bool:
+            return running.called or (
+                await platform.ok("advanced", "workflows", "--json")
+            ).strip() != "[]"
+
+        await platform.until(began, "the reboot began", 30)
         await platform.ok("node", "rename", "vm", "vm2", user=owner)
         self.assertEqual((await running).status, 0)
         await platform.ok("node", "wait", "--timeout", "120", "vm2", user=owner)
