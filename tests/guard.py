@@ -91,6 +91,20 @@ def _forgive_collections(monitor: TurnMonitor) -> None:
     gc.callbacks.append(collecting)
 
 
+def _forgive_forks(reactor: Any, monitor: TurnMonitor) -> None:
+    """A fork copies the page tables of the whole test run: not counted."""
+    spawn = reactor.spawnProcess
+
+    def spawn_process(*words: Any, **options: Any) -> Any:
+        begun = time.thread_time()
+        try:
+            return spawn(*words, **options)
+        finally:
+            monitor.forgive(time.thread_time() - begun)
+
+    reactor.spawnProcess = spawn_process
+
+
 def install(reactor: Any) -> None:
     """Watch this process from now on."""
     time.sleep = guarded(time.sleep, "time.sleep")
@@ -104,6 +118,7 @@ def install(reactor: Any) -> None:
     monitor = TurnMonitor(reactor, _long)
     monitor.start()
     _forgive_collections(monitor)
+    _forgive_forks(reactor, monitor)
     loop = reactor.mainLoop
 
     def main_loop() -> None:
