@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +14,7 @@ from walt.server.runtime.child import (
     end_left_over,
     process_start,
     recorded_process,
+    with_parent,
 )
 from walt.server.runtime.process import Launcher
 
@@ -158,6 +160,18 @@ class ChildServiceTests(SynchronousTestCase):
         self.assertTrue(self.pid_file.read_text().startswith("1000 "))
         self.process.end(status=1)
         self.assertFalse(self.pid_file.exists())
+
+
+class ParentTests(SynchronousTestCase):
+    def test_parent(self) -> None:
+        """A program runs below its server alone: one that died meanwhile leaves no orphan."""
+        argv = with_parent(["echo", "runs", "-n $HOME"])
+        below = subprocess.run(argv, capture_output=True, check=False)
+        self.assertEqual((below.returncode, below.stdout), (0, b"runs -n $HOME\n"))
+        orphan = subprocess.run(
+            ["sh", "-c", '"$@"; exit $?', "sh", *argv], capture_output=True, check=False
+        )
+        self.assertEqual((orphan.returncode, orphan.stdout), (1, b""))
 
 
 class LeftOverTests(SynchronousTestCase):

@@ -133,7 +133,7 @@ class ChildService(Service):
         self._born = self._reactor.seconds()
         spec = self.spec
         argv = self._launcher.command(
-            spec.argv, network=spec.network, death_signal=spec.death_signal,
+            with_parent(spec.argv), network=spec.network, death_signal=spec.death_signal,
             credentials=spec.credentials,
         )
         child = _Watched(self._on_line, self._ended)
@@ -241,6 +241,15 @@ def process_start(pid: int) -> int:
             return int(stat.read().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def with_parent(argv: Sequence[str]) -> list[str]:
+    """Return a vector that runs a program only while this process is its parent.
+
+    A server killed before its new child has set its death signal would leave an
+    orphan: nothing signals it any more.
+    """
+    return ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid()), *argv]
 
 
 def recorded_process(pid_file: Path) -> int | None:
