@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +208,21 @@ class ExportTests(LogCase):
             self.assertNotEqual(status, 0, words)
         self.assertEqual(path.read_text(), "old")
         self.assertEqual(os.listdir(self.directory), ["out"])
+
+
+class TimelineTests(LogCase):
+    async def test_boot(self) -> None:
+        """What `make run` shows: the stages of the last boot, from the log of the node."""
+        now = self.server.platform.clock.seconds()
+        for age, chunk in ((9, b"SeaBIOS (version"), (8, b"iPXE initialising devices")):
+            self.logs.write(
+                NODE.mac, "virtualconsole", repr(chunk), timestamp=now - age, mode="chunk"
+            )
+        self.logs.write(NODE.mac, "walt-init", "Starting up.", timestamp=now - 4)
+        code = "from walt.server.tools.timeline import boot_timeline as b; print(b('node-1'))"
+        walt = Walt(self.server, shell=f'exec "{sys.executable}" -c "{code}"')
+        self.assertEqual(await walt.ended, 0, walt.err)
+        self.assertEqual(
+            [(round(when), name) for when, name in ast.literal_eval(walt.out.decode())],
+            [(0, "power-on"), (1, "iPXE starts"), (5, "root mounted, walt-init starts")],
+        )

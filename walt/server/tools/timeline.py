@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterable
 
-from walt.client.stream import Stream
-from walt.common import frames
+from walt.client.commands.log import received
 
 # What the console of a virtual node shows, in order.
 CONSOLE_MARKS = (
@@ -21,17 +19,10 @@ Event = tuple[float, str]
 
 
 def _records(issuers: str) -> list[tuple[float, str, str, str]]:
-    stream = Stream("REQ_DUMP_LOGS", {"history": True, "issuers": issuers})
-    pending, records = b"", []
-    while (received := stream.received()) is not None:
-        for kind, payload in received:
-            if kind == frames.DATA:
-                *lines, pending = (pending + payload).split(b"\n")
-                records += [tuple(json.loads(line)) for line in lines]
-            elif kind == frames.RESULT:
-                stream.close()
-                return records
-    return records
+    return [
+        tuple(record) for records in received({"history": True, "issuers": issuers})
+        for record in records
+    ]
 
 
 def events_of(node: str, records: Iterable[tuple[float, str, str, str]]) -> list[Event]:
