@@ -224,5 +224,8 @@ class TimelineTests(LogCase):
         self.assertEqual(await walt.ended, 0, walt.err)
         self.assertEqual(
             [(round(when), name) for when, name in ast.literal_eval(walt.out.decode())],
-            [(0, "power-on"), (1, "iPXE starts"), (5, "root mounted, walt-init starts")],
+            [
+                (0, "power-on"), (1, "iPXE starts"), (5, "root mounted, walt-init starts"),
+                (9, "booted (notified)"),
+            ],
         )
