@@ -49,6 +49,24 @@ class _Server(ProcessProtocol):
         self.ended.callback(self.status)
 
 
+class Program(ProcessProtocol):
+    """A process that a test watches, kills, or gives input to."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.err = b""
+        self.ended: Deferred[int | None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def processEnded(self, reason: Any) -> None:
+        self.ended.callback(reason.value.exitCode)
+
+
 class LivePlatform:
     """Start, use through the public commands, kill, restart and stop a server."""
 

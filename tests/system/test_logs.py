@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.live import ROOT, LivePlatform, Program, why_not
 from tests.system.load import Load
 
 ADDRESSES = [f"192.168.181.{number}" for number in range(101, 106)]
@@ -36,24 +35,6 @@ else:
     print("sent", flush=True)
     sys.stdin.read()
 """
-
-
-class Sender(ProcessProtocol):
-    """A node that sends lines."""
-
-    def __init__(self) -> None:
-        self.out = b""
-        self.err = b""
-        self.ended: Deferred[int | None] = Deferred()
-
-    def outReceived(self, data: bytes) -> None:
-        self.out += data
-
-    def errReceived(self, data: bytes) -> None:
-        self.err += data
-
-    def processEnded(self, reason: Any) -> None:
-        self.ended.callback(reason.value.exitCode)
 
 
 class LogFaultTests(TestCase):
@@ -88,7 +69,7 @@ class LogFaultTests(TestCase):
 
     def sender(self, address: str, count: int, rate: float = 0, close: bool = True) -> Any:
         """Start a node that sends `count` lines, `rate` a second (0: as fast as it can)."""
-        sender: Any = Sender()
+        sender: Any = Program()
         argv = [*self.inside(), sys.executable, "-c", SEND, f"{self.platform.net}.1", address,
                 str(count), str(rate), "close" if close else "stay"]
         self.platform.reactor.spawnProcess(sender, argv[0], argv, {"PATH": os.environ["PATH"]})
@@ -200,12 +181,12 @@ class LogFaultTests(TestCase):
             "print('open', flush=True)\n"
             "sys.stdin.read()\n"
         )
-        crowd: Any = Sender()
+        crowd: Any = Program()
         argv = [*self.inside(), sys.executable, "-c", idle, f"{platform.net}.1", *ADDRESSES[:4]]
         platform.reactor.spawnProcess(crowd, argv[0], argv, {"PATH": os.environ["PATH"]})
         await self.until(lambda: b"open" in crowd.out, "2,000 connections are open")
         before = self.load.memory()
-        reader: Any = Sender()
+        reader: Any = Program()
         platform.reactor.spawnProcess(
             reader, sys.executable,
             [sys.executable, "-m", "walt.client.main", "log", "show", "--realtime", "--issuers",

@@ -10,31 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import LivePlatform, Program, why_not
 
 Started = Any
 UNREACHABLE = 255
-
-
-class Program(ProcessProtocol):
-    """A `walt` process that a test watches, kills, or gives input to."""
-
-    def __init__(self) -> None:
-        self.out = b""
-        self.err = b""
-        self.ended: Deferred[int | None] = Deferred()
-
-    def outReceived(self, data: bytes) -> None:
-        self.out += data
-
-    def errReceived(self, data: bytes) -> None:
-        self.err += data
-
-    def processEnded(self, reason: Any) -> None:
-        self.ended.callback(reason.value.exitCode)
 
 
 def free_port() -> int:

@@ -53,7 +53,7 @@ def _umask() -> int:
     return mask
 
 
-def _write(writer: _Writer, query: dict[str, Any]) -> int:
+def _write(writer: _JsonLines | _Csv | _Parquet, query: dict[str, Any]) -> int:
     count = turn = 0
     shown = both_terminals()
     try:
@@ -71,22 +71,18 @@ def _write(writer: _Writer, query: dict[str, Any]) -> int:
     return count
 
 
-class _Writer:
-    """Writes groups of records."""
+class _TextFile:
+    """What formats made of text share."""
 
     def __init__(self, path: str) -> None:
         self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
 
-    def write(self, records: list[Record]) -> None:
-        """Write some records."""
-        raise NotImplementedError
-
     def close(self) -> None:
-        """Write what is left, and close."""
+        """Close the file."""
         self._file.close()
 
 
-class _JsonLines(_Writer):
+class _JsonLines(_TextFile):
     """One JSON object a line."""
 
     def write(self, records: list[Record]) -> None:
@@ -96,7 +92,7 @@ class _JsonLines(_Writer):
         self._file.write("".join([dumps(dict(zip(COLUMNS, one))) + "\n" for one in records]))
 
 
-class _Csv(_Writer):
+class _Csv(_TextFile):
     """Comma-separated values with a first line of names (RFC 4180)."""
 
     def __init__(self, path: str) -> None:
@@ -111,7 +107,7 @@ class _Csv(_Writer):
         self._csv.writerows(records)
 
 
-class _Parquet(_Writer):
+class _Parquet:
     """Apache Parquet, through pyarrow."""
 
     def __init__(self, path: str) -> None:
@@ -152,4 +148,4 @@ class _Parquet(_Writer):
         self._out.close()
 
 
-WRITERS = {"JSONL": _JsonLines, "CSV": _Csv, "PARQUET": _Parquet}
+WRITERS: dict[str, Any] = {"JSONL": _JsonLines, "CSV": _Csv, "PARQUET": _Parquet}
