@@ -26,6 +26,7 @@ import walt
 from tests.fakes.local_nodes import LocalShell
 from tests.fakes.log_store import FakeCheckpoints
 from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning
+from tests.fakes.transports import serve
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.context import Context
 from walt.server.api.devices import DevicesApi
@@ -41,8 +42,7 @@ from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.platform import Operations
 from walt.server.runtime.workflow import Workflows
-from walt.server.streams.base import Peer, StreamFactory
-from walt.server.wire.switch import SwitchFactory
+from walt.server.streams.base import Peer, StreamProtocol
 
 reactor: Any = any_reactor
 ROOT = Path(walt.__file__).parent.parent
@@ -78,7 +78,7 @@ class Server:
         self.platform = Platform()
         self.virtual = FakeVirtual()
         self.sessions: list[Session] = []
-        self.streams: list[Any] = []
+        self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
@@ -92,19 +92,18 @@ class Server:
             Deferred.fromCoroutine(self.platform.registry.put(device))
         for device in (NODE, BOBS, SECOND):
             self.platform.status.booted(device.mac)
-        self._listen(case, "rpc.sock", SwitchFactory(self._session, self._session, reactor))
-        factory = StreamFactory(self.platform.requests, self._identify, self.platform.clock)
-        self._listen(case, "streams.sock", factory)
+        self._listen(case, "rpc.sock", serve(self._session))
+        self._listen(case, "streams.sock", serve(self._stream))
 
     def _listen(self, case: TestCase, name: str, factory: Any) -> None:
         port = reactor.listenUNIX(os.path.join(self.directory, name), factory)
         case.addCleanup(port.stopListening)
 
-    def _identify(self, transport: Any) -> Peer:
-        self.streams.append(transport)
-        return Peer(None, True, "alice")
+    def _stream(self) -> StreamProtocol:
+        self.streams.append(self.platform.protocol(Peer(None, True, "alice")))
+        return self.streams[-1]
 
-    def _session(self, transport: Any) -> Session:
+    def _session(self) -> Session:
         platform = self.platform
         nodes = _build(
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,

@@ -17,6 +17,7 @@ from tests.client import scripted
 from tests.client.scripted import USER, environment, run
 from walt.client import main, settings
 from walt.client.commands.help import topics
+from walt.client.errors import Failure
 from walt.common.errors import Conflict, InternalError, Invalid, NotFound, Unavailable
 from walt.rpc.commands import devices, images, logs, nodes
 from walt.rpc.commands import session as calls
@@ -411,11 +412,17 @@ class SettingsTests(SynchronousTestCase):
             ("", "/run/walt/rpc.sock", "/run/walt/streams.sock"),
             ("localhost", "/run/walt/rpc.sock", "/run/walt/streams.sock"),
             ("unix:/x/rpc.sock", "/x/rpc.sock", "/x/streams.sock"),
-            ("host", ("host", 12345), ("host", 12347)),
         ):
             with environment(WALT_SERVER=named):
-                self.assertEqual(settings.rpc_target(), rpc)
-                self.assertEqual(settings.stream_target(), streams)
+                self.assertEqual(settings.rpc_target().path, rpc)
+                self.assertEqual(settings.stream_target().path, streams)
+        with environment(WALT_SERVER="tcp:host"):
+            calls, streams = settings.rpc_target(), settings.stream_target()
+            self.assertEqual((calls.host, calls.port, calls.encrypted), ("host", 12345, False))
+            self.assertEqual((streams.path, streams.port), (None, 12347))
+        with environment(WALT_SERVER="host", HOME=self.mktemp(), WALT_USERNAME="bob"):
+            refused = self.assertRaises(Failure, settings.rpc_target)
+            self.assertIn("walt advanced add-user bob", str(refused))
         with environment(WALT_USERNAME="bob"):
             self.assertEqual(settings.username(), "bob")
 

@@ -206,8 +206,8 @@ class CopyTests(TestCase):
         os.truncate(source, 1 << 40)
         walt = Walt(self.server, "node", "cp", f"node-1:{source}", str(self.here / "x"))
         await until(lambda: os.listdir(self.here))
-        for transport in self.server.streams:
-            transport.abortConnection()
+        for stream in self.server.streams:
+            stream.abort()
         self.assertEqual(await walt.ended, 1)
         self.assertIn(b"the connection to the server was lost", walt.err)
         self.assertEqual(os.listdir(self.here), [])

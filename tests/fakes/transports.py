@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from zope.interface import directlyProvides
 
@@ -19,3 +22,11 @@ class TcpTransport(StringTransport):
     def abortConnection(self) -> None:
         self.aborted = True
         super().abortConnection()
+
+
+def serve(make: Callable[[], Protocol]) -> Factory:
+    """Return a factory whose protocols `make` makes."""
+    factory = Factory()
+    factory.noisy = False
+    factory.buildProtocol = lambda addr: make()  # type: ignore[method-assign]
+    return factory

@@ -14,7 +14,7 @@ from walt.rpc.arguments import IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 from walt.rpc.commands.session import Hello
 
-SIDES = {"cs", "ns", "ss", "vs", "client", "any"}
+SIDES = {"cs", "ns", "ss", "vs", "enrol", "client", "any"}
 
 
 def every_command() -> list[type[WaltCommand]]:

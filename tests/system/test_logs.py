@@ -204,12 +204,12 @@ class LogFaultTests(TestCase):
         self.assertEqual(await reader.ended, 1)
         self.assertIn(b"too slow", reader.err)
         self.assertGreater(reader.out.count(b"\n"), 100)
-        crowd.transport.closeStdin()
-        await crowd.ended
         rows = await self.load.database.query(
             "SELECT count(*) FROM logs WHERE line = '<disconnected!>'"
         )
         self.assertEqual(rows[0][0], 0)
+        crowd.transport.closeStdin()
+        await crowd.ended
         await self.until(lambda: Path(f"/proc/{platform.pid}").exists(), "the server runs")
 
         async def told() -> bool:

@@ -67,10 +67,16 @@ async def _serve(listening: socket.socket, device: str, port: int) -> None:
 
 async def _open(device: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     target = settings.stream_target()
-    if isinstance(target, str):
-        reader, writer = await asyncio.open_unix_connection(target)
+    if target.path is not None:
+        reader, writer = await asyncio.open_unix_connection(target.path)
+    elif target.encrypted:
+        from walt.client import enrolment
+
+        reader, writer = await asyncio.open_connection(
+            target.host, target.port, ssl=enrolment.context(target.host)
+        )
     else:
-        reader, writer = await asyncio.open_connection(*target)
+        reader, writer = await asyncio.open_connection(target.host, target.port)
     parameters = {"device": device, "port": port, "username": settings.username()}
     writer.write(f"REQ_TCP_TO_NODE\n{json.dumps(parameters)}\n".encode())
     return reader, writer

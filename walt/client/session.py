@@ -16,32 +16,57 @@ if TYPE_CHECKING:
     from typing import Any
 
     from walt.client.terminal import Busy, Terminal
+    from walt.client.tls import TlsSocket
+
+    Link = socket.socket | TlsSocket
 
 PROTOCOL = 1
 CONNECT_PATIENCE = 10.0
 
 
-def connect(target: str | tuple[str, int]) -> socket.socket:
-    """Open a socket to a path or a (host, port); Failure says what to do."""
+def connect(target: settings.Target) -> Link:
+    """Open a connection to a server; Failure says what to do."""
+    if target.path is not None:
+        return _open_unix(target.path)
+    raw = open_tcp((target.host, target.port))
+    if not target.encrypted:
+        return raw
+    from walt.client import enrolment, tls
+
+    return tls.wrap(raw, enrolment.context(target.host), target.host)
+
+
+def _open_unix(path: str) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    one.settimeout(CONNECT_PATIENCE)
     try:
-        if isinstance(target, str):
-            one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            one.settimeout(CONNECT_PATIENCE)
-            one.connect(target)
-        else:
-            one = socket.create_connection(target, CONNECT_PATIENCE)
+        one.connect(path)
     except PermissionError:
         raise Failure(
-            f"you may not use {target}: ask to be added to the group walt of this machine"
+            f"you may not use {path}: ask to be added to the group walt of this machine"
         ) from None
     except OSError as error:
-        where = target if isinstance(target, str) else "%s port %d" % target
-        raise Failure(
-            f"network connection failure: no WalT server answers at {where}"
-            f" ({error.strerror or error}). Is it started? WALT_SERVER tells which server to use."
-        ) from None
+        raise _no_server(path, error) from None
     one.settimeout(None)
     return one
+
+
+def open_tcp(address: tuple[str, int]) -> socket.socket:
+    """Open a plain connection to a (host, port). Raises Failure."""
+    try:
+        one = socket.create_connection(address, CONNECT_PATIENCE)
+    except OSError as error:
+        raise _no_server("%s port %d" % address, error) from None
+    one.settimeout(None)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return one
+
+
+def _no_server(where: str, error: OSError) -> Failure:
+    return Failure(
+        f"network connection failure: no WalT server answers at {where}"
+        f" ({error.strerror or error}). Is it started? WALT_SERVER tells which server to use."
+    )
 
 
 def broken(error: object) -> Failure:
@@ -49,31 +74,22 @@ def broken(error: object) -> Failure:
     return Failure(f"communication issue with the server: {error}")
 
 
-class Session:
+class Connection:
     """A connection to the server; `call` sends one command and returns its answer.
 
     `terminal` makes the busy indicators; without it nothing is shown meanwhile.
     """
 
-    def __init__(self, terminal: Terminal | None = None) -> None:
-        self._socket = connect(settings.rpc_target())
+    def __init__(self, link: Link, terminal: Terminal | None = None) -> None:
+        self._socket = link
         self._decoder = ampbox.Decoder()
         self._boxes: list[ampbox.Box] = []
         self._asked = 0
         self._terminal = terminal
-        self.call(
-            "hello", program="walt", version=walt.__version__, protocol=PROTOCOL,
-            username=settings.username(),
-        )
 
     def close(self) -> None:
         """Close the connection: what the server does for us is cancelled."""
         self._socket.close()
-
-    def without_indicator(self) -> Session:
-        """Show no busy indicator any more: something else owns the screen."""
-        self._terminal = None
-        return self
 
     def call(self, command: str, /, **arguments: Any) -> dict[bytes, bytes]:
         """Return the answer of a command as a dict of bytes.
@@ -136,6 +152,29 @@ class Session:
         for key in [key for key in box if key + b"+1" in box]:
             box[key] = ampbox.join_value(key, box)
         return box
+
+
+class Session(Connection):
+    """A connection to the server of this user, which said hello."""
+
+    def __init__(self, terminal: Terminal | None = None) -> None:
+        target = settings.rpc_target()
+        if target.path is None and target.encrypted:
+            from walt.client import enrolment
+
+            warning = enrolment.warning(target.host)
+            if warning is not None:
+                print(f"WARNING: {warning}", file=sys.stderr)
+        super().__init__(connect(target), terminal)
+        self.call(
+            "hello", program="walt", version=walt.__version__, protocol=PROTOCOL,
+            username=settings.username(),
+        )
+
+    def without_indicator(self) -> Session:
+        """Show no busy indicator any more: something else owns the screen."""
+        self._terminal = None
+        return self
 
 
 def _called_back(box: ampbox.Box, busy: Busy | None) -> None:

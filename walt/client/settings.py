@@ -10,33 +10,60 @@ from walt.common.ports import RPC, STREAMS
 LOCAL_SOCKET = "/run/walt/rpc.sock"
 
 
-def server_address() -> tuple[str, str]:
-    """Return ("unix", path) or ("tcp", host), from the environment, the file, or this machine."""
+class Target:
+    """What to connect to: the `path` of a socket, or a `host` and a `port`, `encrypted` or not."""
+
+    def __init__(
+        self, path: str | None = None, host: str = "", port: int = 0, encrypted: bool = True
+    ) -> None:
+        self.path = path
+        self.host = host
+        self.port = port
+        self.encrypted = encrypted
+
+
+def server() -> str:
+    """Return which server to use: `unix:PATH`, a host, or `tcp:HOST` for one without TLS."""
     named = os.environ.get("WALT_SERVER") or configured().get("walt.server")
     if not named or named in ("localhost", "127.0.0.1"):
-        return "unix", LOCAL_SOCKET
+        return f"unix:{LOCAL_SOCKET}"
+    return named
+
+
+def rpc_target() -> Target:
+    """Return what to connect to for calls."""
+    return _target(server(), "rpc.sock", RPC)
+
+
+def stream_target() -> Target:
+    """Return what to connect to for streams: a socket beside the RPC's, or another port."""
+    return _target(server(), "streams.sock", STREAMS)
+
+
+def _target(named: str, socket_name: str, port: int) -> Target:
     if named.startswith("unix:"):
-        return "unix", named[len("unix:"):]
-    return "tcp", named
+        return Target(os.path.join(os.path.dirname(named[len("unix:"):]), socket_name))
+    if named.startswith("tcp:"):
+        return Target(None, named[len("tcp:"):], port, encrypted=False)
+    from walt.client import enrolment
+
+    if not enrolment.enrolled(named):
+        raise Failure(
+            f"this account is not enrolled at {named}. Somebody on the server can run"
+            f" `walt advanced add-user {username()}`; type here the command that it prints.\n"
+            f"(A server open to everybody is reached as tcp:{named}.)"
+        )
+    return Target(None, named, port)
 
 
-def rpc_target() -> str | tuple[str, int]:
-    """Return what to connect to for calls: a path, or (host, port)."""
-    kind, where = server_address()
-    return where if kind == "unix" else (where, RPC)
-
-
-def stream_target() -> str | tuple[str, int]:
-    """Return what to connect to for streams: a path beside the RPC's, or (host, port)."""
-    kind, where = server_address()
-    if kind == "unix":
-        return os.path.join(os.path.dirname(where), "streams.sock")
-    return (where, STREAMS)
+def account() -> str | None:
+    """Return the WalT user that the environment or the configuration file states."""
+    return os.environ.get("WALT_USERNAME") or configured().get("walt.username")
 
 
 def username() -> str:
-    """Return the WalT user: environment, configuration file, else the account."""
-    named = os.environ.get("WALT_USERNAME") or configured().get("walt.username")
+    """Return the WalT user: environment, configuration file, certificate, else the account."""
+    named = account() or _enrolled_as()
     if named:
         return named
     import pwd
@@ -45,6 +72,15 @@ def username() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         raise Failure("this account has no name; set WALT_USERNAME") from None
+
+
+def _enrolled_as() -> str | None:
+    named = server()
+    if named.startswith(("unix:", "tcp:")):
+        return None
+    from walt.client import enrolment
+
+    return enrolment.user(named)
 
 
 def configured() -> dict[str, str]:

@@ -22,7 +22,7 @@ class Stream:
     """A stream request in progress."""
 
     def __init__(self, request: str, parameters: Mapping[str, Any]) -> None:
-        self.socket = connect(settings.stream_target())
+        self.socket: Any = connect(settings.stream_target())  # of the system, or TLS
         self._decoder = frames.Decoder()
         self._outgoing = bytearray()
         line = json.dumps(dict(parameters, username=settings.username()))
@@ -33,7 +33,7 @@ class Stream:
     @property
     def late(self) -> bool:
         """Whether the server has not taken all that was sent."""
-        return bool(self._outgoing)
+        return bool(self._outgoing) or getattr(self.socket, "late", False)
 
     @property
     def pending(self) -> int:
@@ -50,6 +50,8 @@ class Stream:
         try:
             while self._outgoing:
                 del self._outgoing[:self.socket.send(self._outgoing)]
+            if getattr(self.socket, "late", False):
+                self.socket.flush()
         except BlockingIOError:
             pass
         except OSError:

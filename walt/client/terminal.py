@@ -8,7 +8,6 @@ import sys
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    import socket
     from typing import Any, TextIO
 
 WHEEL = "\\|/-"
@@ -94,7 +93,7 @@ class Busy:
         """Show another label; empty: the default one."""
         self._text = text or self._default
 
-    def wait(self, sock: socket.socket) -> None:
+    def wait(self, sock: Any) -> None:
         """Turn the wheel until the socket has something to read."""
         while not select.select([sock], [], [], 0.1)[0]:
             line = f"{self._text}... {WHEEL[self._turn % 4]}"

@@ -62,34 +62,52 @@ def encode(box: Box) -> bytes:
 
 
 class Decoder:
-    """Turn a stream of bytes into boxes, whatever the segments."""
+    """Turn a stream of bytes into boxes, whatever the segments.
 
-    def __init__(self) -> None:
-        self._data = bytearray()
-        self._at = 0
+    `limit` bounds the bytes of one box, joined values included.
+    """
+
+    def __init__(self, limit: int = MAX_WHOLE_VALUE + MAX_VALUE) -> None:
+        self.limit = limit
+        self._rest = bytearray()
+        self._needed = 0
         self._box: Box = {}
-        self._key: bytes | None = None
+        self._size = 0
 
     def feed(self, data: bytes) -> Iterator[Box]:
-        """Add received bytes and yield every complete box."""
-        self._data += data
-        while len(self._data) - self._at >= 2:
-            size = int.from_bytes(self._data[self._at:self._at + 2], "big")
-            if self._key is None and size > MAX_KEY:
-                raise BadBox("key of %d bytes" % size)
-            if self._key is None and size == 0:
-                self._at += 2
-                box, self._box = self._box, {}
+        """Add received bytes and yield every complete box. Raises BadBox."""
+        if self._rest:
+            self._rest += data
+            # Without this, a value that comes byte by byte would be copied for each of them.
+            if len(self._rest) < self._needed:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        at, end = 0, len(data)
+        while True:
+            value_at = at + 2
+            self._needed = 2
+            if end < value_at:
+                break
+            size = data[at] << 8 | data[at + 1]
+            if size == 0:
+                at = value_at
+                box, self._box, self._size = self._box, {}, 0
                 yield box
                 continue
-            if len(self._data) - self._at < 2 + size:
+            if size > MAX_KEY:
+                raise BadBox("key of %d bytes" % size)
+            value_at += size + 2
+            self._needed = value_at - at
+            if end < value_at:
                 break
-            text = bytes(self._data[self._at + 2:self._at + 2 + size])
-            self._at += 2 + size
-            if self._key is None:
-                self._key = text
-            else:
-                self._box[self._key] = text
-                self._key = None
-        del self._data[:self._at]
-        self._at = 0
+            stop = value_at + (data[value_at - 2] << 8 | data[value_at - 1])
+            self._needed = stop - at
+            if self._size + self._needed > self.limit:
+                raise BadBox("box above the limit of %d bytes" % self.limit)
+            if end < stop:
+                break
+            self._box[data[at + 2:value_at - 2]] = data[value_at:stop]
+            self._size += stop - at
+            at = stop
+        self._rest += data[at:]

@@ -44,6 +44,14 @@ class Denied(WaltError):
     code = "DENIED"
 
 
+def not_yours(holder: str | None, user: str) -> Denied:
+    """Return what is raised when the holder of a certificate states another user."""
+    return Denied(
+        f"this certificate is for {holder}: you cannot act as {user} with it (unset"
+        " WALT_USERNAME, or remove walt.username from ~/.walt/config)"
+    )
+
+
 class CredentialsNeeded(WaltError):
     """A registry wants a user name and a password; the text names its label."""
 

@@ -7,10 +7,12 @@ in, for every command, argument, answer and error text.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -19,6 +21,8 @@ from walt.common import ampbox
 from walt.common.errors import ERRORS, InternalError, Invalid, LimitExceeded, WaltError
 
 _log = Logger()
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class WaltCommand(amp.Command):
@@ -38,6 +42,12 @@ class WaltCommand(amp.Command):
     }
 
     @classmethod
+    def responder(cls, methodfunc: _Method) -> _Method:
+        """Mark the method that answers this command."""
+        methodfunc.answers = cls  # type: ignore[attr-defined]
+        return methodfunc
+
+    @classmethod
     def parseArguments(cls, box: Any, protocol: Any) -> dict[str, Any]:
         """Return the values of a call's arguments. Raises Invalid, naming the wrong one."""
         values: dict[str, Any] = {}
@@ -54,6 +64,23 @@ class WaltCommand(amp.Command):
         return values
 
 
+@functools.cache
+def responders(locator: type) -> Mapping[bytes, tuple[type[WaltCommand], str]]:
+    """Return the commands that a class answers: wire name to (command, name of the method)."""
+    found = {}
+    for name in dir(locator):
+        command = getattr(getattr(locator, name, None), "answers", None)
+        if command is not None:
+            found[command.commandName] = (command, name)
+    return found
+
+
+def abort(transport: Any) -> None:
+    """Close a connection at once, if it is there."""
+    if transport is not None:
+        transport.abortConnection()
+
+
 class ApiProtocol(amp.AMP):
     """An AMP connection that carries long values and contains errors.
 
@@ -63,72 +90,109 @@ class ApiProtocol(amp.AMP):
     """
 
     max_box = ampbox.MAX_WHOLE_VALUE
-    _box_size = 0
-    _refused = False
+    _decoder: ampbox.Decoder | None = None
 
     def sendBox(self, box: Any) -> None:
         """Write a box, long values split."""
         if self.transport is not None:
             self.transport.write(ampbox.encode(box))
 
-    def lengthLimitExceeded(self, length: int) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def proto_key(self, string: bytes) -> str:
-        self._count(len(string))
-        return super().proto_key(string)
-
-    def proto_value(self, string: bytes) -> str:
-        self._count(len(string))
-        return super().proto_value(string)
-
-    def _count(self, size: int) -> None:
-        self._box_size += size + 2
-        if self._box_size > self.max_box and self.transport is not None:
-            self._refused = True
-            ITCPTransport(self.transport).abortConnection()
+    def dataReceived(self, data: bytes) -> None:
+        """Serve every complete box. What is no box, or too long, ends the connection."""
+        if self._decoder is None:
+            self._decoder = ampbox.Decoder(self.max_box)
+        try:
+            for box in self._decoder.feed(data):
+                self.ampBoxReceived(box)
+        except (ampbox.BadBox, amp.NoEmptyBoxes) as error:
+            _log.info("a peer of the RPC sent what is no call: {error}", error=str(error)[:200])
+            abort(self.transport)
 
     def ampBoxReceived(self, box: Any) -> None:
-        """Join the pieces of long values, then dispatch."""
-        self._box_size = 0
-        if self._refused:
-            return
-        if any(b"+" in key for key in box):
-            for key in [key for key in box if key + b"+1" in box]:
-                whole = ampbox.join_value(key, box)
-                assert whole is not None
-                box[key] = whole
-        super().ampBoxReceived(box)
+        """Join the pieces of long values, then serve a call or take an answer."""
+        for key in [key for key in box if b"+" in key and key.endswith(b"+1")]:
+            name = key[:-2]
+            whole = ampbox.join_value(name, box)
+            if whole is not None:
+                box[name] = whole
+        if amp.ANSWER in box or amp.ERROR in box:
+            try:
+                super().ampBoxReceived(box)
+            except KeyError:
+                raise ampbox.BadBox("an answer to nothing") from None
+        elif amp.COMMAND in box:
+            self._serve(box)
+        else:
+            raise ampbox.BadBox("neither a call nor an answer")
 
-    def dispatchCommand(self, box: Any) -> Deferred[Any]:
-        """Run a responder; undeclared errors become INTERNAL ones."""
-        command = box.get(amp.COMMAND, b"")
+    def find(self, name: bytes) -> tuple[type[WaltCommand], Callable[..., Any]] | None:
+        """Return a command and what answers it, None if there is none; a WaltError refuses."""
+        found = responders(type(self)).get(name)
+        return (found[0], getattr(self, found[1])) if found is not None else None
+
+    def running(self, call: Deferred[Any]) -> None:
+        """A call takes time. Subclasses may remember it."""
+
+    def served(self, name: bytes, seconds: float, code: str) -> None:
+        """A call is over; `code` is empty when it succeeded. Subclasses may count it."""
+
+    def _serve(self, box: Any) -> None:
+        name, ask, begun = box[amp.COMMAND], box.get(amp.ASK), time.perf_counter()
         try:
-            answer = super().dispatchCommand(box)
+            found = self.find(name)
+            if found is None:
+                self._refuse(
+                    ask, amp.UNHANDLED_ERROR_CODE, f"Unhandled Command: {name[:100]!r}"
+                )
+                return
+            command, method = found
+            result = method(**command.parseArguments(box, self))
+            if isinstance(result, dict):
+                self._answer(ask, command, result)
+                self.served(name, time.perf_counter() - begun, "")
+                return
+            call = maybeDeferred(lambda: result)
         except Exception:
-            answer = fail(Failure())
-        answer.addErrback(self._contain, command)
-        return answer
+            self._failed(Failure(), name, ask, begun)
+            return
 
-    def _contain(self, failure: Failure, command: bytes) -> Failure:
-        if failure.check(amp.RemoteAmpError):
-            return failure
+        def succeeded(result: dict[str, Any]) -> None:
+            self._answer(ask, command, result)
+            self.served(name, time.perf_counter() - begun, "")
+
+        call.addCallback(succeeded).addErrback(self._failed, name, ask, begun)
+        if not call.called:
+            self.running(call)
+
+    def _answer(self, ask: bytes | None, command: type[WaltCommand], result: Any) -> None:
+        answer = command.makeResponse(result, self)
+        if ask is not None:
+            answer[amp.ANSWER] = ask
+            self.sendBox(answer)
+
+    def _refuse(self, ask: bytes | None, code: bytes, text: str) -> None:
+        if ask is not None:
+            self.sendBox({
+                amp.ERROR: ask, amp.ERROR_CODE: code,
+                amp.ERROR_DESCRIPTION: text.encode(errors="replace"),
+            })
+
+    def _failed(self, failure: Failure, name: bytes, ask: bytes | None, begun: float) -> None:
         if failure.check(CancelledError):
-            # The peer is gone: nobody reads this answer.
-            raise amp.RemoteAmpError(b"CANCELLED", "the call was cancelled", False)
+            return  # the peer is gone: nobody reads this answer
         if failure.check(WaltError):
             error: WaltError = failure.value  # type: ignore[assignment]
         else:
             reference = f"{id(failure):x}"[-6:]
             _log.failure(
                 "undeclared error in {command} (reference {reference})", failure,
-                command=command.decode(errors="replace"), reference=reference,
+                command=name.decode(errors="replace")[:100], reference=reference,
             )
             error = InternalError(
                 f"internal error (reference {reference}); the server's log has the details"
             )
-        raise amp.RemoteAmpError(error.code.encode(), str(error), False)
+        self._refuse(ask, error.code.encode(), str(error))
+        self.served(name, time.perf_counter() - begun, error.code)
 
 
 def bounded(count: int, limit: int, what: str) -> None:

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import walt
 from tests.fakes.transports import TcpTransport
 from walt.common import ampbox
+from walt.rpc.commands.access import EnrolAuthority
 from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncClock
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
@@ -27,14 +28,16 @@ CALLS = {
     "ns": ("ns.clock.sync", {}),
     "ss": ("ss.devices.register", {"vci": "", "uci": "", "ip": "192.168.1.2", "mac": MAC}),
     "vs": ("vs.devices.get", {"mac": MAC}),
+    "enrol": ("enrol.authority", {}),
 }
 # Design D7, cell by cell: which sides each origin may call.
 MAY_CALL = {
-    "unix": {"cs", "ss"}, "certificate": {"cs"}, "walt-net": {"ns", "vs"}, "elsewhere": set(),
+    "unix": {"cs", "ss"}, "certificate": {"cs"}, "revoked": set(), "encrypted": {"enrol"},
+    "walt-net": {"ns", "vs"}, "elsewhere": set(),
 }
 MAY_CALL_OPEN = {
-    "unix": {"cs", "ss"}, "certificate": {"cs"}, "walt-net": {"ns", "vs", "cs"},
-    "elsewhere": {"cs"},
+    "unix": {"cs", "ss"}, "certificate": {"cs"}, "revoked": set(), "encrypted": {"enrol", "cs"},
+    "walt-net": {"ns", "vs", "cs"}, "elsewhere": {"cs"},
 }
 
 
@@ -57,6 +60,10 @@ class Api(amp.CommandLocator):
         self.waiting.append(waiting)
         return waiting
 
+    @EnrolAuthority.responder
+    def authority(self) -> dict[str, Any]:
+        return {"authority": ""}
+
     @SyncClock.responder
     def sync(self) -> dict[str, Any]:
         return {"time": 1}
@@ -74,11 +81,13 @@ class Peer:
     """The other end of a session, writing and reading boxes."""
 
     def __init__(
-        self, sides: frozenset[str] = frozenset({"cs", "ss"}), account: str | None = "alice"
+        self, sides: frozenset[str] = frozenset({"cs", "ss"}), account: str | None = "alice",
+        bound: bool = False,
     ) -> None:
         self.api = Api()
         self.session = Session(
-            lambda session: [self.api], sides, peer="192.168.1.9", account=account
+            lambda session: [self.api], sides, peer="192.168.1.9", account=account,
+            bound=bound,
         )
         self.transport = TcpTransport()
         self.session.makeConnection(self.transport)
@@ -155,6 +164,17 @@ class HelloTests(SynchronousTestCase):
         for name in ("waltplatform", "Alice", "-x", "a/b", "a" * 64):
             self.assertEqual(Peer().hello(username=name)[b"_error_code"], b"INVALID", name)
 
+    def test_certificate_of_a_user(self) -> None:
+        """It acts for its user only; the certificate of a machine for the user stated."""
+        bound = Peer(frozenset({"cs"}), bound=True)
+        refused = bound.hello(username="bob")
+        self.assertEqual(refused[b"_error_code"], b"DENIED")
+        self.assertIn(b"this certificate is for alice", refused[b"_error_description"])
+        self.assertEqual(bound.hello(username="alice")[b"username"], b"alice")
+        self.assertEqual(bound.hello()[b"username"], b"alice")
+        machine = Peer(frozenset({"cs"}), account=None)
+        self.assertEqual(machine.hello(username="bob")[b"username"], b"bob")
+
     def test_nobody(self) -> None:
         """A client without account must state a user."""
         self.assertEqual(Peer(account=None).hello()[b"_error_code"], b"INVALID")
@@ -164,8 +184,7 @@ class PolicyTests(SynchronousTestCase):
     """Every cell of the table of design D7, through real calls."""
 
     def check_cells(self, table: dict[str, set[str]], open_to_all: bool) -> None:
-        origins: list[policy.Origin] = ["unix", "certificate", "walt-net", "elsewhere"]
-        for origin in origins:
+        for origin in policy.SIDES:
             for side, (command, arguments) in CALLS.items():
                 peer = Peer(policy.sides(origin, open_to_all))
                 peer.hello()
@@ -184,10 +203,12 @@ class PolicyTests(SynchronousTestCase):
     def test_streams(self) -> None:
         """Client streams: from the unix socket and with a certificate only, unless open."""
         self.assertEqual(
-            [policy.trusted(origin, False) for origin in policy.SIDES],
-            [True, True, False, False],
+            {origin for origin in policy.SIDES if policy.trusted(origin, False)},
+            {"unix", "certificate"},
         )
-        self.assertTrue(all(policy.trusted(origin, True) for origin in policy.SIDES))
+        self.assertEqual(
+            {origin for origin in policy.SIDES if not policy.trusted(origin, True)}, {"revoked"}
+        )
 
     def test_every_origin_has_a_row(self) -> None:
         """No origin is forgotten in either table."""

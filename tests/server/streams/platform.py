@@ -23,7 +23,7 @@ from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.sessions import ISession, ISessions
 from walt.server.domain.nodes.status import BootStatus
-from walt.server.streams.base import Peer, StreamFactory, StreamProtocol
+from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.ingest import LogIngestion
 from walt.server.streams.node_command import (
@@ -137,9 +137,9 @@ class Platform:
             "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         })
 
-    def factory(self, peer: Peer) -> StreamFactory:
-        """Return the factory of a listener whose connections all come from `peer`."""
-        return StreamFactory(self.requests, lambda transport: peer, self.clock)
+    def protocol(self, peer: Peer) -> StreamProtocol:
+        """Return what serves a connection that comes from `peer`."""
+        return StreamProtocol(self.requests, peer, self.clock)
 
     def connect(self, peer: Peer, data: bytes = b"") -> Connection:
         """Open a connection and send its first bytes."""
@@ -163,8 +163,7 @@ class Connection:
 
     def __init__(self, platform: Platform, peer: Peer, data: bytes = b"") -> None:
         self.transport = TcpTransport()
-        self.protocol: Any = platform.factory(peer).buildProtocol(None)
-        assert isinstance(self.protocol, StreamProtocol)
+        self.protocol: Any = platform.protocol(peer)
         self.protocol.makeConnection(self.transport)
         self._decoder = frames.Decoder()
         if data:

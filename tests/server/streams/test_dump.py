@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.fakes.transports import serve
 from tests.server.streams.platform import CLIENT, EPOCH, NODE, SERVER, Connection, Platform
 from walt.common import frames
 from walt.common.errors import Unavailable
@@ -203,7 +204,7 @@ class SlowReaderTests(TestCase):
         self.addCleanup(shutil.rmtree, directory)
         self.path = os.path.join(directory, "s")
         port = reactor.listenUNIX(  # type: ignore[attr-defined]
-            self.path, self.platform.factory(CLIENT)
+            self.path, serve(lambda: self.platform.protocol(CLIENT))
         )
         self.addCleanup(port.stopListening)
 

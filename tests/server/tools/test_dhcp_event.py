@@ -10,12 +10,12 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.utils import getProcessOutputAndValue
-from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.system.netns import short_dir
 from walt.common import ampbox
 from walt.common.leases import Registration, proposed_name
+from walt.rpc.base import ApiProtocol
 from walt.rpc.commands.devices import RegisterDevice
 from walt.server.tools.dhcp_event import parse, request
 
@@ -82,7 +82,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(b"name" in box, bool(name))
 
 
-class Server(amp.AMP):
+class Server(ApiProtocol):
     """Answers registrations as the server does."""
 
     seen: list[dict] = []

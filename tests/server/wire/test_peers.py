@@ -8,26 +8,20 @@ import socket
 from ipaddress import IPv4Network
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.names import is_user_name
-from walt.server.wire.peers import Origins, account_of, plain_address
+from walt.server.wire.peers import Identity, Origins, account_of, plain_address
 
-ORIGINS = Origins(IPv4Network("192.168.1.0/24"))
+ORIGINS = Origins(IPv4Network("192.168.1.0/24"), None)  # type: ignore[arg-type]
 
 
 class TcpPeer:
     """The transport of a TCP connection."""
 
-    class Handle:
-        family = socket.AF_INET
-
     def __init__(self, host: str) -> None:
         self._host = host
-
-    def getHandle(self) -> Any:
-        return self.Handle()
 
     def getPeer(self) -> Any:
         if ":" in self._host:
@@ -39,11 +33,11 @@ class OriginTests(SynchronousTestCase):
     def test_tcp(self) -> None:
         """Inside walt-net or not; IPv6-mapped addresses are IPv4 ones."""
         for host, expected in (
-            ("192.168.1.7", ("walt-net", "192.168.1.7", None)),
-            ("::ffff:192.168.1.7", ("walt-net", "192.168.1.7", None)),
-            ("192.168.2.7", ("elsewhere", "192.168.2.7", None)),
-            ("127.0.0.1", ("elsewhere", "127.0.0.1", None)),
-            ("::1", ("elsewhere", None, None)),
+            ("192.168.1.7", Identity("walt-net", "192.168.1.7")),
+            ("::ffff:192.168.1.7", Identity("walt-net", "192.168.1.7")),
+            ("192.168.2.7", Identity("elsewhere", "192.168.2.7")),
+            ("127.0.0.1", Identity("elsewhere", "127.0.0.1")),
+            ("::1", Identity("elsewhere", None)),
         ):
             self.assertEqual(ORIGINS.of(TcpPeer(host)), expected, host)
 
@@ -54,12 +48,15 @@ class OriginTests(SynchronousTestCase):
         self.addCleanup(two.close)
 
         class UnixPeer:
+            def getPeer(self) -> Any:
+                return UNIXAddress(None)
+
             def getHandle(self) -> socket.socket:
                 return one
 
         account = pwd.getpwuid(os.getuid()).pw_name
         expected = account if is_user_name(account) else None
-        self.assertEqual(ORIGINS.of(UnixPeer()), ("unix", None, expected))
+        self.assertEqual(ORIGINS.of(UnixPeer()), Identity("unix", account=expected))
         self.assertEqual(account_of(two), expected)
 
     def test_account_without_name(self) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+from typing import Any
+
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
@@ -9,7 +13,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.transports import TcpTransport
-from walt.server.wire.switch import PATIENCE, Switch, SwitchFactory
+from walt.server.adapters.tls.contexts import ServerTls
+from walt.server.wire import connections
+from walt.server.wire.connections import Connections
+from walt.server.wire.peers import Identity, Origins
+from walt.server.wire.switch import PATIENCE, SwitchFactory, Wire, rpc_wires
 
 
 class Recorder(Protocol):
@@ -27,20 +35,36 @@ class Recorder(Protocol):
         self.lost = True
 
 
+class Transport(TcpTransport):
+    """A TCP connection from `peer`."""
+
+    peer = "192.168.1.7"
+    bufferSize = 0
+
+    def getPeer(self) -> Any:
+        return IPv4Address("TCP", self.peer, 1)
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
+
 class SwitchTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.chosen: list[Recorder] = []
-        self.transport = TcpTransport()
-        self.switch = SwitchFactory(self.maker("amp"), self.maker("legacy"), self.clock)
-        protocol = self.switch.buildProtocol(None)
-        assert isinstance(protocol, Switch)
-        self.protocol = protocol
+        self.transport = Transport()
+        self.connections = Connections()
+        self.switch = SwitchFactory(
+            rpc_wires(self.maker("amp"), self.maker("legacy")),
+            Origins(IPv4Network("192.168.1.0/24"), None),  # type: ignore[arg-type]
+            self.connections, ServerTls(), self.clock, 16384,
+        )
+        self.protocol = self.switch.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
 
-    def maker(self, name: str):  # type: ignore[no-untyped-def]
-        def make(transport: object) -> Recorder:
-            self.assertIs(transport, self.transport)
+    def maker(self, name: str) -> Wire:
+        def make(identity: Identity) -> Recorder:
+            self.assertEqual(identity, Identity("walt-net", "192.168.1.7"))
             self.chosen.append(Recorder(name))
             return self.chosen[-1]
 
@@ -61,7 +85,7 @@ class SwitchTests(SynchronousTestCase):
 
     def test_anything_else(self) -> None:
         """Other first bytes end the connection."""
-        for first in (b"\x01", b"\x16", b" ", b"\n", b"\xff", b"(", b"\xe9"):
+        for first in (b"\x01", b" ", b"\n", b"\xff", b"(", b"\xe9"):
             self.setUp()
             self.protocol.dataReceived(first + b"x")
             self.assertTrue(self.transport.aborted, first)
@@ -85,3 +109,28 @@ class SwitchTests(SynchronousTestCase):
         self.protocol.dataReceived(b"1")
         self.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertTrue(self.chosen[0].lost)
+
+    def test_too_many(self) -> None:
+        """An address has a limit, the whole server too; what ends makes place."""
+        self.patch(connections, "MAX_OF_NODE", 2)
+        self.patch(connections, "MAX_CONNECTIONS", 3)
+        one, two, three = (self.another("192.168.1.7") for _ in range(3))
+        self.assertFalse(one.transport.aborted)  # type: ignore[union-attr]
+        self.assertTrue(two.transport.aborted)  # type: ignore[union-attr]
+        two.dataReceived(b"10\n")
+        self.assertEqual(self.chosen, [])
+        self.assertEqual((self.connections.open, self.connections.refused), (2, 2))
+        for protocol in (two, three):
+            protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertFalse(self.another("192.168.1.8").transport.aborted)  # type: ignore[union-attr]
+        self.assertTrue(self.another("192.168.1.9").transport.aborted)  # type: ignore[union-attr]
+        one.connectionLost(Failure(ConnectionDone()))
+        self.assertFalse(self.another("192.168.1.9").transport.aborted)  # type: ignore[union-attr]
+
+    def another(self, peer: str) -> Protocol:
+        """Return what serves one more connection."""
+        protocol = self.switch.buildProtocol(None)
+        transport = Transport()
+        transport.peer = peer
+        protocol.makeConnection(transport)
+        return protocol

@@ -68,18 +68,85 @@ def update_hub_meta(waltplatform_user: bool) -> int:
     return registries.update_hub_meta(waltplatform_user)
 
 
+def add_user(name: str) -> None:
+    """Let a user come from other machines."""
+    from walt.client import access
+
+    access.invite(name, "user")
+
+
+def add_machine(name: str) -> None:
+    """Let the users of another machine come in."""
+    from walt.client import access
+
+    access.invite(name, "machine")
+
+
+def enrol(server: str, token: str) -> None:
+    """Get a certificate for a server of another machine."""
+    from walt.client import access
+
+    access.enrol(server, token)
+
+
+def renew() -> None:
+    """Get a fresh certificate."""
+    from walt.client import access
+
+    access.renew()
+
+
+def show_certificates(json: bool) -> None:
+    """Print the certificates ever made."""
+    from walt.client import access
+
+    access.show(json)
+
+
+def revoke(name: str) -> None:
+    """End the certificates of a user or a machine."""
+    from walt.client import access
+
+    access.revoke(name)
+
+
+def rotate_authority() -> None:
+    """Make a new certificate authority."""
+    from walt.client import access
+
+    access.rotate()
+
+
 _HUB = [Switch("--waltplatform-user", "of the account of default images")]
 
 COMMANDS = {
+    "add-machine": Command(
+        add_machine, "let the users of another machine use this server", args=[Arg("name")]
+    ),
+    "add-user": Command(
+        add_user, "let a user of another machine use this server", args=[Arg("name")]
+    ),
+    "enrol": Command(
+        enrol, "get a certificate for a server, with the token of `add-user`",
+        args=[Arg("server"), Arg("token")],
+    ),
     "fix-image-owner": Command(
         fix_image_owner, "take over all images of a user",
         args=[Arg("other_user")],
         switches=[Switch("--yes-i-know-do-it-please", "really do it")],
     ),
+    "renew": Command(renew, "get a fresh certificate before the present one expires"),
     "rescan-hub-account": Command(
         update_hub_meta, "same as `walt advanced update-hub-meta`", switches=_HUB
     ),
+    "revoke": Command(
+        revoke, "end the certificates of a user or a machine", args=[Arg("name")]
+    ),
+    "rotate-authority": Command(rotate_authority, "make a new certificate authority"),
     "services": Command(services, "print the daemons of the server", switches=[JSON]),
+    "show-certificates": Command(
+        show_certificates, "print the certificates of users and machines", switches=[JSON]
+    ),
     "update-default-images": Command(
         update_default_images, "download newer versions of the default images"
     ),

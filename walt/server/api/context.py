@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
+from walt.server.domain.access.service import Access
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.service import ImageService
@@ -27,7 +28,10 @@ from walt.server.domain.virtual.service import VirtualNodes
 
 @dataclass(frozen=True)
 class Context:
-    """Everything the API reaches; `now` returns epoch seconds."""
+    """Everything the API reaches; `now` returns epoch seconds.
+
+    `host` is the name under which other machines reach this server.
+    """
 
     registry: DeviceRegistry
     nodes: NodeService
@@ -45,6 +49,8 @@ class Context:
     checkpoints: ICheckpoints
     virtual: VirtualNodes
     operations: Operations
+    access: Access
+    host: str
     server_ip: str
     clock: IReactorTime
     now: Callable[[], float]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import walt
-from walt.common.errors import Denied, Invalid, VersionMismatch
+from walt.common.errors import Denied, Invalid, VersionMismatch, not_yours
 from walt.common.names import PLATFORM_USER, is_user_name
-from walt.rpc.base import ApiProtocol
+from walt.rpc.base import ApiProtocol, WaltCommand, responders
 from walt.rpc.commands.session import (
     PROTOCOL,
     Hello,
@@ -27,9 +27,9 @@ from walt.server.domain.requester import IRequester
 
 _log = Logger()
 
-Responder = Callable[..., Any]
 # Peers that are not clients (nodes, anybody on the network) send short calls only.
 MAX_BOX_OF_OTHERS = 64 * 1024
+MAX_CALLS = 500  # of one peer in progress; the next ones wait
 
 LocatorFactory = Callable[["Session"], Sequence[amp.CommandLocator]]
 
@@ -39,20 +39,23 @@ class Session(ApiProtocol):
     """An AMP connection to the server, and the requester of its calls.
 
     `sides` are the sides of the schema that this peer may call (design D7);
-    `account` is the user that the unix socket's credentials name, if any.
+    `account` is the user that the connection proves, if any: the credentials
+    of a unix socket, or a certificate, which is `bound` to its user.
     Calls in progress are cancelled when the peer leaves.
     """
 
     def __init__(
         self, locators: LocatorFactory, sides: frozenset[str], *, peer: str,
-        account: str | None = None,
+        account: str | None = None, bound: bool = False,
     ) -> None:
         super().__init__()
         self.sides = sides
         self.peer = peer
         self.username = account or ""
+        self._bound = bound
         self._greeted = False
         self._calls: set[Deferred[Any]] = set()
+        self._found: dict[bytes, tuple[type[WaltCommand], Callable[..., Any]]] = {}
         self._locators = locators(self)
         self._connected = True
         self._at_end: list[Callable[[], object]] = []
@@ -61,44 +64,53 @@ class Session(ApiProtocol):
 
     # -- calls -----------------------------------------------------------
 
-    def locateResponder(self, name: bytes) -> Responder | None:
-        """Return what answers a command, None if there is no such command."""
-        if name == Hello.commandName:
-            return super().locateResponder(name)
-        for locator in self._locators:
-            responder = locator.locateResponder(name)
-            if responder is not None:
-                return self._permitted(name, responder)
+    def find(self, name: bytes) -> tuple[type[WaltCommand], Callable[..., Any]] | None:
+        """Return what answers a command. Raises Denied, VersionMismatch."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._locate(name)
+            if found is None:
+                return None
+            self._check(name)
+            self._found[name] = found
+        return found
+
+    def _locate(self, name: bytes) -> tuple[type[WaltCommand], Callable[..., Any]] | None:
+        for locator in (self, *self._locators):
+            known = responders(type(locator)).get(name)
+            if known is not None:
+                return known[0], getattr(locator, known[1])
         return None
 
-    def _permitted(self, name: bytes, responder: Responder) -> Responder:
-        side = name.split(b".", 1)[0].decode()
+    def _check(self, name: bytes) -> None:
+        side = name.split(b".", 1)[0].decode(errors="replace")
+        if name == Hello.commandName:
+            return
         if side not in self.sides:
-            return lambda box: self._deny(name)
+            raise Denied(
+                f"{name.decode(errors='replace')} may not be called from {self.peer};"
+                " clients of other machines need a certificate of this platform"
+            )
         if side == "cs" and not self._greeted:
-            return lambda box: self._not_greeted()
-        return responder
+            raise VersionMismatch(
+                "say hello first: this server wants to know the client's version"
+            )
 
-    def _deny(self, name: bytes) -> None:
-        raise Denied(
-            f"{name.decode(errors='replace')} may not be called from {self.peer};"
-            " clients of other machines need a certificate of this platform"
-        )
+    def running(self, call: Deferred[Any]) -> None:
+        """Remember a call, so that it ends with the connection."""
+        self._calls.add(call)
+        call.addBoth(self._finished, call)
+        if len(self._calls) == MAX_CALLS:
+            self._transport().pauseProducing()  # the peer waits until some of its calls are over
 
-    def _not_greeted(self) -> None:
-        raise VersionMismatch("say hello first: this server wants to know the client's version")
-
-    def dispatchCommand(self, box: Any) -> Deferred[Any]:
-        """Run a responder; remember it, so that it ends with the connection."""
-        running = super().dispatchCommand(box)
-        if not running.called:
-            self._calls.add(running)
-            running.addBoth(self._finished, running)
-        return running
-
-    def _finished(self, result: Any, running: Deferred[Any]) -> Any:
-        self._calls.discard(running)
+    def _finished(self, result: Any, call: Deferred[Any]) -> Any:
+        if len(self._calls) == MAX_CALLS and self._connected:
+            self._transport().resumeProducing()
+        self._calls.discard(call)
         return result
+
+    def _transport(self) -> Any:
+        return self.transport
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Cancel what this peer was waiting for."""
@@ -108,9 +120,8 @@ class Session(ApiProtocol):
         for action in self._at_end:
             action()
         self._at_end.clear()
-        for running in calls:
-            running.addErrback(lambda failure: failure.trap(CancelledError, amp.RemoteAmpError))
-            running.cancel()
+        for call in calls:
+            call.cancel()
 
     @Hello.responder
     def hello(
@@ -133,6 +144,8 @@ class Session(ApiProtocol):
                 f'"{user[:80]}" cannot be a user name: use lower-case letters, digits and'
                 f" dashes; {PLATFORM_USER} is reserved"
             )
+        if self._bound and user != self.username:
+            raise not_yours(self.username, user)
         if not user and "cs" in self.sides:
             raise Invalid("state a user name in hello")
         self.username = user

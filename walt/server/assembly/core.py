@@ -38,6 +38,7 @@ from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.api.context import Context
+from walt.server.assembly.access import Certificates
 from walt.server.assembly.images import ImageLife, image_life
 from walt.server.config.model import WALT_NET, ServerConfig
 from walt.server.domain.devices.model import Device
@@ -115,6 +116,7 @@ class Core:
     exposed: ExposedPorts
     leases: Leases
     health: Health
+    certificates: Certificates
 
 
 def link_plans(config: ServerConfig) -> list[LinkPlan]:
@@ -253,6 +255,7 @@ def build(
     if isinstance(exporter, ganesha.GaneshaExporter):
         daemons.append(exporter.child)
     operations = Health(daemons)
+    certificates = Certificates(config, database, platform)
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
         completion=Completion(registry, images),
@@ -262,6 +265,7 @@ def build(
         issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
+        access=certificates.access, host=certificates.names[0],
         server_ip=str(config.server_ip), clock=reactor, now=time.time,
     )
     return Core(
@@ -276,7 +280,7 @@ def build(
         sessions=SshSessions(reactor, launcher, ssh_options),
         boot_files=BootFiles(paths.state), image_life=life,
         context=context, exposed=exposed, leases=leases,
-        health=operations,
+        health=operations, certificates=certificates,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import socket
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from twisted.protocols.amp import CommandLocator
 
 import walt
 from walt.common import ports
+from walt.server.adapters.tls.contexts import ServerTls
+from walt.server.api.access import AccessApi
 from walt.server.api.context import Context
 from walt.server.api.devices import DevicesApi
 from walt.server.api.images import ImagesApi
@@ -27,7 +30,7 @@ from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.assembly.preflight import check_port
 from walt.server.domain.nodes.sessions import ISessions
-from walt.server.streams.base import Peer, StreamFactory
+from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.image_build import BuildRequest
 from walt.server.streams.image_shell import (
@@ -48,46 +51,67 @@ from walt.server.streams.notify import BootNotifications
 from walt.server.streams.registry import requests
 from walt.server.streams.tcp_relay import TcpRequest
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
+from walt.server.wire.connections import Connections
 from walt.server.wire.fake_tftp import FakeTftpRequest
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.old_nodes import OldNodes
-from walt.server.wire.peers import Origins
+from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.policy import sides, trusted
-from walt.server.wire.switch import SwitchFactory
+from walt.server.wire.switch import Choose, SwitchFactory, rpc_wires, stream_wires
 
 _log = Logger()
 
 GROUP = "walt"  # whose members may use the unix sockets
+# A pipeline of calls is taken by pieces of about 100, which cost 40 ms: all get their turn.
+CALLS_AT_ONCE = 16384
+BYTES_AT_ONCE = 65536
 
 
-def rpc_factory(
-    context: Context, origins: Origins, clock: IReactorTime, open_to_all: bool
-) -> SwitchFactory:
-    """Return the factory of the RPC listeners, with the policy of design D7."""
+@dataclass(frozen=True)
+class Doors:
+    """What every listener needs to know of its peers (design D7)."""
+
+    origins: Origins
+    connections: Connections
+    tls: ServerTls
+    clock: IReactorTime
+    open_to_all: bool
+
+    def factory(self, choose: Choose, read_at_once: int) -> SwitchFactory:
+        """Return the factory of a listener."""
+        return SwitchFactory(
+            choose, self.origins, self.connections, self.tls, self.clock, read_at_once
+        )
+
+
+def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
+    """Return the factory of the RPC listeners."""
     old_nodes = OldNodes(context)
 
-    def locators(session: Session) -> list[CommandLocator]:
-        return [
-            NodesApi(context, session), DevicesApi(context, session),
-            ImagesApi(context, session), RegistriesApi(context, session),
-            LogsApi(context, session), ServerApi(context, session),
-        ]
+    def amp(identity: Identity) -> Session:
+        def locators(session: Session) -> list[CommandLocator]:
+            return [
+                NodesApi(context, session), DevicesApi(context, session),
+                ImagesApi(context, session), RegistriesApi(context, session),
+                LogsApi(context, session), ServerApi(context, session),
+                AccessApi(context, identity.serial),
+            ]
 
-    def amp(transport: Any) -> Session:
-        origin, ip, account = origins.of(transport)
-        return Session(locators, sides(origin, open_to_all), peer=ip or origin, account=account)
+        return Session(
+            locators, sides(identity.origin, doors.open_to_all),
+            peer=identity.ip or identity.origin, account=identity.account, bound=identity.bound,
+        )
 
-    def legacy(transport: Any) -> LegacyProtocol:
-        origin, _, _ = origins.of(transport)
-        return LegacyProtocol(old_nodes.apis(sides(origin, open_to_all)), walt.__version__)
+    def legacy(identity: Identity) -> LegacyProtocol:
+        allowed = sides(identity.origin, doors.open_to_all)
+        return LegacyProtocol(old_nodes.apis(allowed), walt.__version__)
 
-    return SwitchFactory(amp, legacy, clock)
+    return doors.factory(rpc_wires(amp, legacy), CALLS_AT_ONCE)
 
 
 def stream_factory(
-    context: Context, sessions: ISessions, origins: Origins, reactor: Any, open_to_all: bool,
-    boot_files: Any,
-) -> StreamFactory:
+    context: Context, sessions: ISessions, doors: Doors, reactor: Any, boot_files: Any,
+) -> SwitchFactory:
     """Return the factory of the stream listeners; `boot_files` provides IBootFiles."""
     commands = NodeCommands(context.registry, sessions)
     in_images = ImageCommands(context.image_operations.sessions, sessions)
@@ -108,11 +132,14 @@ def stream_factory(
         "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, context.image_operations.builds, sessions),
     })
 
-    def identify(transport: Any) -> Peer:
-        origin, ip, account = origins.of(transport)
-        return Peer(ip, trusted(origin, open_to_all), account)
+    def stream(identity: Identity) -> StreamProtocol:
+        peer = Peer(
+            identity.ip, trusted(identity.origin, doors.open_to_all), identity.account,
+            identity.bound,
+        )
+        return StreamProtocol(table, peer, reactor)
 
-    return StreamFactory(table, identify, reactor)
+    return doors.factory(stream_wires(stream), BYTES_AT_ONCE)
 
 
 class Listeners(Service):
@@ -166,13 +193,13 @@ class Listeners(Service):
 
 
 def open_all(
-    listeners: Listeners, context: Context, sessions: ISessions, origins: Origins,
-    site: Any, *, rpc_socket: Path, stream_socket: Path, http_port: int, open_to_all: bool,
+    listeners: Listeners, context: Context, sessions: ISessions, doors: Doors,
+    site: Any, *, rpc_socket: Path, stream_socket: Path, http_port: int,
     reactor: Any, host_http: socket.socket | None, boot_files: Any,
 ) -> None:
     """Open every socket of the server. Raises Unavailable when a port is taken."""
-    rpc = rpc_factory(context, origins, reactor, open_to_all)
-    streams = stream_factory(context, sessions, origins, reactor, open_to_all, boot_files)
+    rpc = rpc_factory(context, doors)
+    streams = stream_factory(context, sessions, doors, reactor, boot_files)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(http_port, site)

@@ -28,7 +28,7 @@ from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight
 from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build, server_device
-from walt.server.assembly.listeners import Listeners, open_all
+from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.readiness import notify
 from walt.server.config.model import ServerConfig
 from walt.server.domain.services.swap import SwapConfig
@@ -37,6 +37,7 @@ from walt.server.http.site import make_site
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.process import Launcher
+from walt.server.wire.connections import Connections
 from walt.server.wire.peers import Origins
 
 _log = Logger()
@@ -129,6 +130,8 @@ class WaltServer(Service):
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
         self._undo("image sessions", core.image_life.operations.sessions.stop)
+        checking = await core.certificates.start(self._reactor)
+        self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http)
         # What was imported and built stays: the collector need not look at it again.
         gc.collect()
@@ -236,14 +239,20 @@ class WaltServer(Service):
                 "security.remote-clients is `open`: whoever reaches ports 12345 and 12347 may"
                 " do anything on this platform"
             )
+        connections = Connections()
+        certificates = core.certificates
+        certificates.access.revoked = connections.end
+        doors = Doors(
+            Origins(config.subnet, certificates.access), connections, certificates.tls,
+            self._reactor, config.remote_clients == "open",
+        )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
         open_all(
-            listeners, core.context, core.sessions, Origins(config.subnet),
-            make_site(core.boot_files), rpc_socket=config.paths.rpc_socket,
+            listeners, core.context, core.sessions, doors, make_site(core.boot_files),
+            rpc_socket=config.paths.rpc_socket,
             stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
-            open_to_all=config.remote_clients == "open", reactor=self._reactor,
-            host_http=host_http, boot_files=core.boot_files,
+            reactor=self._reactor, host_http=host_http, boot_files=core.boot_files,
         )
 
     async def _start_nodes(self, core: Core) -> None:
@@ -295,7 +304,7 @@ class WaltServer(Service):
         _log.info("the WalT server has stopped")
 
     async def _stop_nodes(self, core: Core) -> None:
-        core.provisioning.mounts.suspend()
+        await core.provisioning.mounts.suspend()
         if self._keep_nodes:
             return
         await core.status.let_go()

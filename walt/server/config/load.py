@@ -288,6 +288,18 @@ def _images(section: _Section) -> Images:
     return found
 
 
+def _names(section: _Section) -> tuple[str, ...]:
+    names = section.raw("names")
+    if names is None:
+        return ()
+    if not isinstance(names, list) or not all(
+        isinstance(one, str) and _HOST.fullmatch(one) for one in names
+    ):
+        section.error("names", "expected a list of host names and addresses of this server")
+        return ()
+    return tuple(names)
+
+
 def parse(text: str) -> ServerConfig:
     """Return the configuration in `text` (YAML, or JSON with # comments).
 
@@ -310,6 +322,7 @@ def parse(text: str) -> ServerConfig:
         services=_services(root.section("services")), images=_images(root.section("images")),
         accel=virtual.choice("accel", "auto", "auto", "kvm", "tcg"),
         remote_clients=security.choice("remote-clients", "tls", "tls", "open"),
+        names=_names(security),
         log_retention_days=logs.integer("retention", None, 1, 36500),
         reconnect_grace=boot.integer("reconnect-grace", 180, 0, 86400),
     )

@@ -131,6 +131,7 @@ class ServerConfig:
     images: Images = Images()
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     remote_clients: Literal["tls", "open"] = "tls"
+    names: tuple[str, ...] = ()  # under which other machines reach the server
     log_retention_days: int | None = None
     reconnect_grace: int = 180
     features: tuple[str, ...] = field(default=("ptp",))

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common import frames
-from walt.common.errors import Denied, InternalError, Invalid, WaltError
+from walt.common.errors import Denied, InternalError, Invalid, WaltError, not_yours
 from walt.common.names import is_user_name
+from walt.rpc.base import abort
 
 _log = Logger()
 
@@ -30,13 +31,14 @@ HEADER_PATIENCE = 30.0  # seconds to say what one wants
 class Peer:
     """Who is at the other end: an address of walt-net (or None), and what it may ask.
 
-    `trusted` peers may make client requests; `account` is the user named by
-    the credentials of a unix socket.
+    `trusted` peers may make client requests; `account` is the user that the
+    connection proves; with `bound` the peer may not state another.
     """
 
     ip: str | None
     trusted: bool
     account: str | None = None
+    bound: bool = False
 
 
 class Request:
@@ -116,46 +118,13 @@ class StreamProtocol(Protocol):
 
     def abort(self) -> None:
         """Close at once."""
-        if self.transport is not None:
-            ITCPTransport(self.transport).abortConnection()
+        abort(self.transport)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.header_complete()
         request, self._request = self._request, None
         if request is not None:
             request.lost()
-
-
-class StreamFactory(Factory):
-    """Makes the protocols of one listener; `identify` tells who a transport belongs to."""
-
-    noisy = False
-
-    def __init__(
-        self, requests: Mapping[str, RequestClass], identify: Callable[[Any], Peer],
-        clock: IReactorTime,
-    ) -> None:
-        self._requests = requests
-        self._identify = identify
-        self._clock = clock
-
-    def buildProtocol(self, addr: Any) -> Protocol:
-        return _Identified(self._requests, self._identify, self._clock)
-
-
-class _Identified(StreamProtocol):
-    """Identifies its peer when the transport is there."""
-
-    def __init__(
-        self, requests: Mapping[str, RequestClass], identify: Callable[[Any], Peer],
-        clock: IReactorTime,
-    ) -> None:
-        super().__init__(requests, Peer(None, False), clock)
-        self._identify = identify
-
-    def connectionMade(self) -> None:
-        self._peer = self._identify(self.transport)
-        super().connectionMade()
 
 
 def _parse_parameters(line: bytes) -> dict[str, Any]:
@@ -207,6 +176,8 @@ class FramedRequest(Request):
             user = parameters.pop("username", None) or self.username
             if not isinstance(user, str) or not is_user_name(user):
                 raise Invalid("state a valid user name in the parameters")
+            if self.peer.bound and user != self.peer.account:
+                raise not_yours(self.peer.account, user)
             self.username = user
             self.opened(parameters)
         except WaltError as error:

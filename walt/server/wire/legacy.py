@@ -7,12 +7,12 @@ from inspect import signature
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import Invalid, WaltError
+from walt.rpc.base import abort
 from walt.server.wire import pickled
 from walt.server.wire.literals import MAX_LINE, parse
 
@@ -171,8 +171,7 @@ class LegacyProtocol(Protocol):
 
     def _abort(self) -> None:
         self._closed = True
-        if self.transport is not None:
-            ITCPTransport(self.transport).abortConnection()
+        abort(self.transport)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._closed = True

@@ -9,10 +9,30 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Any
 
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
 from walt.common.names import is_user_name
+from walt.server.domain.access.service import Access
 from walt.server.wire.policy import Origin
 
 _CREDENTIALS = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is at the other end.
+
+    `ip` is an IPv4 address; `account` the user that the connection proves:
+    the account at the end of a unix socket, which may state another, or the
+    user of a certificate, which may not (`bound`). `serial` is that of the
+    certificate.
+    """
+
+    origin: Origin
+    ip: str | None = None
+    account: str | None = None
+    bound: bool = False
+    serial: str | None = None
 
 
 @dataclass(frozen=True)
@@ -20,16 +40,31 @@ class Origins:
     """Classifies the peers of one platform."""
 
     subnet: IPv4Network
+    access: Access
 
-    def of(self, transport: Any) -> tuple[Origin, str | None, str | None]:
-        """Return (origin, address or None, account or None) of a transport."""
-        handle = transport.getHandle()
-        if handle.family == socket.AF_UNIX:
-            return "unix", None, account_of(handle)
-        ip = plain_address(transport.getPeer().host)
-        if ip is not None and ip in self.subnet:
-            return "walt-net", str(ip), None
-        return "elsewhere", str(ip) if ip is not None else None, None
+    def of(self, transport: Any) -> Identity:
+        """Return who is at the other end of a transport."""
+        address = getattr(transport.getPeer(), "host", None)
+        if address is None:
+            return Identity("unix", account=account_of(transport.getHandle()))
+        plain = plain_address(address)
+        ip = str(plain) if plain is not None else None
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            return self._of_certificate(transport.getPeerCertificate(), ip)
+        if plain is not None and plain in self.subnet:
+            return Identity("walt-net", ip)
+        return Identity("elsewhere", ip)
+
+    def _of_certificate(self, certificate: Any, ip: str | None) -> Identity:
+        if certificate is None:
+            return Identity("encrypted", ip)
+        serial = f"{certificate.get_serial_number():x}"
+        holder = self.access.holder_of(serial)
+        if holder is None:
+            return Identity("revoked", ip, serial=serial)
+        if holder.kind == "user":
+            return Identity("certificate", ip, holder.name, bound=True, serial=serial)
+        return Identity("certificate", ip, serial=serial)
 
 
 def plain_address(text: str) -> IPv4Address | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-Origin = Literal["unix", "certificate", "walt-net", "elsewhere"]
+# `encrypted` is TLS without a certificate: somebody who is about to enrol.
+Origin = Literal["unix", "certificate", "revoked", "encrypted", "walt-net", "elsewhere"]
 
 SIDES: dict[Origin, frozenset[str]] = {
     "unix": frozenset({"cs", "ss"}),
     "certificate": frozenset({"cs"}),
+    "revoked": frozenset(),
+    "encrypted": frozenset({"enrol"}),
     "walt-net": frozenset({"ns", "vs"}),
     "elsewhere": frozenset(),
 }
@@ -18,11 +21,12 @@ TRUSTED: frozenset[Origin] = frozenset({"unix", "certificate"})
 
 # `security.remote-clients: open` restores the original's behaviour (design D7).
 OPEN_SIDES: dict[Origin, frozenset[str]] = {
-    "unix": frozenset({"cs", "ss"}),
-    "certificate": frozenset({"cs"}),
+    **SIDES,
+    "encrypted": frozenset({"enrol", "cs"}),
     "walt-net": frozenset({"ns", "vs", "cs"}),
     "elsewhere": frozenset({"cs"}),
 }
+OPEN_TRUSTED = TRUSTED | {"encrypted", "walt-net", "elsewhere"}
 
 
 def sides(origin: Origin, open_to_all: bool) -> frozenset[str]:
@@ -32,4 +36,4 @@ def sides(origin: Origin, open_to_all: bool) -> frozenset[str]:
 
 def trusted(origin: Origin, open_to_all: bool) -> bool:
     """Tell whether a peer may make client stream requests."""
-    return open_to_all or origin in TRUSTED
+    return origin in (OPEN_TRUSTED if open_to_all else TRUSTED)

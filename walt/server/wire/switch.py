@@ -1,81 +1,148 @@
-"""One RPC port, several wires, told apart by their first byte (design D6)."""
+"""One port, several wires, told apart by their first byte (design D6).
+
+The RPC port speaks TLS, plain AMP or the legacy lines; the stream port TLS or
+request lines. What is inside TLS is told apart in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-_log = Logger()
+from walt.server.wire.connections import Connections
+from walt.server.wire.peers import Identity, Origins, plain_address
 
 AMP_BYTE = 0x00
-TLS_BYTE = 0x16
-PATIENCE = 30.0  # seconds to send a first byte
-# A pipeline of calls is taken by pieces of about 100, which cost 40 ms: all get their turn.
-READ_AT_ONCE = 16384
+TLS_BYTE = 0x16  # a handshake record (RFC 8446 §5.1)
+PATIENCE = 30.0  # seconds to send a first byte; inside TLS, the handshake included
 
-WireFactory = Callable[[Any], Protocol]
+Wire = Callable[[Identity], Protocol]
+Choose = Callable[[int], "Wire | None"]
 
 
 class Switch(Protocol):
     """Waits for the first byte, then becomes the protocol it announces."""
 
-    def __init__(self, amp: WireFactory, legacy: WireFactory, clock: IReactorTime) -> None:
-        self._amp = amp
-        self._legacy = legacy
-        self._clock = clock
+    def __init__(self, factory: SwitchFactory, inside_tls: bool) -> None:
+        self._factory = factory
+        self._inside_tls = inside_tls
         self._timer: Any = None
         self._chosen: Protocol | None = None
+        self._serial: str | None = None
+        self._address: str | None = None
+        self._counted = False
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        transport.bufferSize = READ_AT_ONCE
-        self._timer = self._clock.callLater(PATIENCE, self._abort)
+        if not self._inside_tls:
+            if not self._admitted(transport):
+                transport.abortConnection()
+                return
+            transport.bufferSize = self._factory.read_at_once
+        self._timer = self._factory.clock.callLater(PATIENCE, transport.abortConnection)
+
+    def _admitted(self, transport: Any) -> bool:
+        self._address = getattr(transport.getPeer(), "host", None)
+        self._counted = self._factory.admit(self._address)
+        if self._counted and self._address is not None:
+            # A peer that vanished is found, however long its connection was silent.
+            transport.setTcpKeepAlive(True)
+        return self._counted
 
     def dataReceived(self, data: bytes) -> None:
         if self._chosen is None:
+            if self._timer is None:
+                return  # refused
             self._timer.cancel()
             chosen = self._choose(data[0])
+            transport: Any = self.transport
             if chosen is None:
-                self._abort()
+                transport.abortConnection()
                 return
             self._chosen = chosen
-            chosen.makeConnection(self.transport)
+            chosen.makeConnection(transport)
         self._chosen.dataReceived(data)
 
     def _choose(self, first: int) -> Protocol | None:
-        if first == AMP_BYTE:
-            return self._amp(self.transport)
-        if chr(first).isascii() and chr(first).isalnum():
-            return self._legacy(self.transport)
-        if first == TLS_BYTE:
-            _log.warn("TLS is not available on this port yet; use the unix socket")
-        return None
-
-    def _abort(self) -> None:
-        if self.transport is not None:
-            ITCPTransport(self.transport).abortConnection()
+        factory = self._factory
+        if first == TLS_BYTE and not self._inside_tls:
+            return factory.tls.buildProtocol(None)
+        wire = factory.choose(first)
+        if wire is None:
+            return None
+        identity = factory.origins.of(self.transport)
+        self._serial = identity.serial
+        factory.connections.hold(self._serial, self.transport)
+        return wire(identity)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        if self._counted:
+            self._factory.connections.release(self._address)
+        self._factory.connections.let_go(self._serial, self.transport)
         if self._chosen is not None:
             self._chosen.connectionLost(reason)
 
 
 class SwitchFactory(Factory):
-    """Makes the protocols of the RPC listeners."""
+    """Makes the protocols of a listener; `choose` gives the wire that a first byte announces.
+
+    At most `read_at_once` bytes of a peer are handled in a turn of the reactor.
+    """
 
     noisy = False
 
-    def __init__(self, amp: WireFactory, legacy: WireFactory, clock: IReactorTime) -> None:
-        self._amp = amp
-        self._legacy = legacy
-        self._clock = clock
+    def __init__(
+        self, choose: Choose, origins: Origins, connections: Connections,
+        tls: IOpenSSLServerConnectionCreator, clock: IReactorTime, read_at_once: int,
+    ) -> None:
+        self.choose = choose
+        self.read_at_once = read_at_once
+        self.origins = origins
+        self.connections = connections
+        self.clock = clock
+        inside = Factory()
+        inside.noisy = False
+        inside.buildProtocol = lambda addr: Switch(self, True)  # type: ignore[method-assign]
+        self.tls: Any = TLSMemoryBIOFactory(tls, False, inside)
+        self.tls.noisy = False
+
+    def admit(self, address: str | None) -> bool:
+        """Tell whether one more connection from an address may be served."""
+        plain = plain_address(address) if address is not None else None
+        subnet: IPv4Network = self.origins.subnet
+        return self.connections.admit(address, inside=plain is not None and plain in subnet)
 
     def buildProtocol(self, addr: Any) -> Protocol:
-        return Switch(self._amp, self._legacy, self._clock)
+        return Switch(self, False)
+
+
+def rpc_wires(amp: Wire, legacy: Wire) -> Choose:
+    """Return how the RPC port chooses."""
+
+    def choose(first: int) -> Wire | None:
+        if first == AMP_BYTE:
+            return amp
+        return legacy if _is_word(first) else None
+
+    return choose
+
+
+def stream_wires(stream: Wire) -> Choose:
+    """Return how the stream port chooses."""
+
+    def choose(first: int) -> Wire | None:
+        return stream if _is_word(first) else None
+
+    return choose
+
+
+def _is_word(first: int) -> bool:
+    return chr(first).isascii() and chr(first).isalnum()

@@ -124,8 +124,20 @@ class MountManagerTests(SynchronousTestCase):
     def test_suspended_manager_changes_nothing(self) -> None:
         """While the server stops, requests succeed without effect."""
         self.use = [image("a")]
-        self.manager.suspend()
+        self.successResultOf(Deferred.fromCoroutine(self.manager.suspend()))
         self.assertEqual(self.update(), [])
+
+    def test_stop_during_an_update(self) -> None:
+        """The stop waits for the update, which mounts and exports nothing more."""
+        self.gate = Deferred()
+        self.use = [image("a")]
+        update = self.manager.update()
+        stopping = Deferred.fromCoroutine(self.manager.unmount_all())
+        self.assertNoResult(stopping)
+        self.gate.callback(None)
+        self.successResultOf(update)
+        self.successResultOf(stopping)
+        self.assertEqual(self.events, [])
 
     def test_unmount_all(self) -> None:
         """An orderly stop unmounts everything and survives failures."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
 from twisted.logger import Logger
 
 from walt.common.errors import WaltError
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageMounter
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.ordered import shielded, spawn
 
 _log = Logger()
 
@@ -52,6 +52,7 @@ class MountManager:
         self._running = False
         self._recheck: Any = None
         self._stopping = False
+        self._work: Deferred[None] = succeed(None)
 
     @property
     def mounted(self) -> frozenset[str]:
@@ -72,7 +73,7 @@ class MountManager:
         self._waiting.append(done)
         if not self._running:
             self._running = True
-            spawn(self._run(), "mount update")
+            self._work = spawn(self._run(), "mount update")
         return done
 
     async def _run(self) -> None:
@@ -102,7 +103,7 @@ class MountManager:
             if failures:
                 raise next(iter(failures.values()))
             self._mounted = left
-            if left:
+            if left and not self._stopping:
                 await self._export(self.mounted)
         while await self._pass():
             pass
@@ -118,6 +119,8 @@ class MountManager:
         new = sorted(wanted.keys() - self._mounted)
         old = self._expired(wanted)
         failures = await self._mount_all([wanted[image_id] for image_id in new])
+        if self._stopping:
+            return False
         self._mounted.update(set(new) - failures.keys())
         if new or old:
             await self._export(frozenset(self._mounted - old))
@@ -141,6 +144,8 @@ class MountManager:
 
         async def mount(image: StoredImage) -> None:
             async with turns:
+                if self._stopping:
+                    return
                 try:
                     await self._mounter.mount(image)
                 except Exception as error:
@@ -171,15 +176,19 @@ class MountManager:
         # The failure is logged by the update itself.
         self.update().addErrback(lambda failure: None)
 
-    def suspend(self) -> None:
-        """Change nothing any more: the server stops, mounts and nodes stay as they are."""
+    async def suspend(self) -> None:
+        """Change nothing any more: the server stops, mounts and nodes stay as they are.
+
+        What an update was mounting at this moment is waited for.
+        """
         self._stopping = True
         if self._recheck is not None and self._recheck.active():
             self._recheck.cancel()
+        await shielded(self._work)
 
     async def unmount_all(self) -> None:
         """Unmount every image: an orderly stop for good, exports being withdrawn before."""
-        self.suspend()
+        await self.suspend()
         for image_id in sorted(await self._mounter.mounted()):
             try:
                 await self._mounter.unmount(image_id)

@@ -1,0 +1,76 @@
+"""Enrolment, renewal and revocation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.protocols import amp
+
+from walt.common.errors import Denied
+from walt.rpc.commands import access as commands
+from walt.server.api.context import Context
+from walt.server.domain.access.model import Issued
+
+
+class AccessApi(amp.CommandLocator):
+    """Certificates; `serial` is that of the caller's, if it has one."""
+
+    def __init__(self, context: Context, serial: str | None) -> None:
+        self._access = context.access
+        self._host = context.host
+        self._serial = serial
+        self._tried = False
+
+    @commands.EnrolAuthority.responder
+    def authority(self) -> dict[str, Any]:
+        """What the token's second part is the digest of."""
+        return {"authority": self._access.authority()}
+
+    @commands.EnrolSign.responder
+    async def enrol(self, code: str, request: str) -> dict[str, Any]:
+        """One try for each connection."""
+        if self._tried:
+            raise Denied("one enrolment for each connection: connect again")
+        self._tried = True
+        return _answer(await self._access.enrol(code, request))
+
+    @commands.RenewCertificate.responder
+    async def renew(self, request: str) -> dict[str, Any]:
+        """A fresh certificate for the same holder."""
+        return _answer(await self._access.renew(self._serial or "", request))
+
+    @commands.Invite.responder
+    def invite(self, name: str, kind: str) -> dict[str, Any]:
+        """A new token."""
+        invitation = self._access.invite(name, kind)
+        return {"token": invitation.token, "host": self._host, "expires": invitation.expires}
+
+    @commands.ShowCertificates.responder
+    def show(self) -> dict[str, Any]:
+        """All of them."""
+        return {"rows": [
+            {
+                "serial": one.serial, "name": one.holder.name, "kind": one.holder.kind,
+                "issued": one.issued, "expires": one.expires, "revoked": one.revoked,
+            }
+            for one in self._access.all()
+        ]}
+
+    @commands.RevokeCertificates.responder
+    async def revoke(self, name: str) -> dict[str, Any]:
+        """End them, and their connections."""
+        return {"count": await self._access.revoke(name)}
+
+    @commands.RotateAuthority.responder
+    def rotate(self) -> dict[str, Any]:
+        """A new authority."""
+        self._access.rotate()
+        return {}
+
+
+def _answer(issued: Issued) -> dict[str, Any]:
+    one = issued.certificate
+    return {
+        "certificate": issued.pem, "authority": issued.authority, "name": one.holder.name,
+        "kind": one.holder.kind, "expires": one.expires,
+    }

@@ -1,0 +1,63 @@
+"""Joins the certificate authority, the rules of access and the TLS settings."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from walt.common.errors import Unavailable
+from walt.server.adapters.postgres.certificates import PostgresCertificates
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.tls.authority import Authority
+from walt.server.adapters.tls.contexts import ServerTls
+from walt.server.config.model import ServerConfig
+from walt.server.domain.access.codes import EnrolmentCodes
+from walt.server.domain.access.service import Access
+from walt.server.domain.logs.service import PlatformLog
+
+_log = Logger()
+
+CHECK_EVERY = 6 * 3600.0  # seconds between looks at the age of the server's certificate
+
+
+class Certificates:
+    """Keeps the server's certificate fresh; `access` holds those of clients."""
+
+    def __init__(self, config: ServerConfig, database: Database, platform: PlatformLog) -> None:
+        self.names = [
+            *config.names, os.uname().nodename, "walt-server", "localhost", "127.0.0.1",
+            str(config.server_ip),
+        ]
+        self.tls = ServerTls()
+        self._authority = Authority(config.paths.state / "tls", self.names)
+        self.access = Access(
+            self._authority, PostgresCertificates(database),
+            EnrolmentCodes(time.time, os.urandom), time.time,
+            lambda text: platform.write("access", text),
+        )
+        self.access.rotated = self._reload
+
+    async def start(self, reactor: Any) -> LoopingCall:
+        """Make and read what is needed; the call returned keeps it so. Raises Unavailable."""
+        self._authority.prepare(time.time())
+        self._reload()
+        await self.access.load()
+        checking = LoopingCall(self._check)
+        checking.clock = reactor
+        checking.start(CHECK_EVERY, now=False)
+        return checking
+
+    def _check(self) -> None:
+        try:
+            if self._authority.prepare(time.time()):
+                self._reload()
+                _log.info("the server's TLS certificate was made anew")
+        except Unavailable as error:
+            _log.error("{error}", error=str(error))
+
+    def _reload(self) -> None:
+        self.tls.reload(*self._authority.server_files, self._authority.trusted())

@@ -1,0 +1,1 @@
+"""Who may come in from other machines: enrolment, renewal and revocation of certificates."""

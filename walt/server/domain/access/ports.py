@@ -1,0 +1,41 @@
+"""What the access rules need of the outside world."""
+
+from __future__ import annotations
+
+from zope.interface import Interface
+
+from walt.server.domain.access.model import Certificate, Holder, Issued
+
+
+class IAuthority(Interface):
+    """The platform's own certificate authority."""
+
+    def fingerprint() -> str:
+        """Return the SHA-256 of the authority's certificate, in lower-case hexadecimal."""
+
+    def authority() -> str:
+        """Return the authority's certificate in PEM."""
+
+    def issue(holder: Holder, request: str, now: float, lifetime: float) -> Issued:
+        """Sign the key of a certificate request (PKCS #10 in PEM, RFC 2986).
+
+        Of the request only the key counts; `lifetime` is in seconds. Raises
+        Invalid when the request cannot be read, is not signed by its own key, or
+        the key is weak.
+        """
+
+    def rotate(now: float) -> None:
+        """Make a new authority; what the old one signed stays valid until it expires."""
+
+
+class ICertificateStore(Interface):
+    """The certificates ever made."""
+
+    async def load() -> list[Certificate]:
+        """Return all of them."""
+
+    async def add(certificate: Certificate) -> None:
+        """Remember a new one."""
+
+    async def revoke(serials: list[str], moment: float) -> None:
+        """Remember that certificates are worth nothing from `moment` on (epoch seconds)."""

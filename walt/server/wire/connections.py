@@ -1,0 +1,63 @@
+"""The connections of the TCP listeners: how many, from whom, and ending those of one holder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+# See docs/limits.md. A node keeps one connection for its state, and one for each log stream.
+MAX_CONNECTIONS = 12_000
+MAX_OF_NODE = 2_500  # from one address of walt-net
+MAX_OF_OTHER = 500  # from one address elsewhere
+
+
+class Connections:
+    """Counts the connections of all listeners, by the address they come from."""
+
+    def __init__(self) -> None:
+        self._count: Counter[str] = Counter()
+        self._holders: dict[str, set[Any]] = {}
+        self.open = 0
+        self.refused = 0
+
+    def admit(self, address: str | None, *, inside: bool) -> bool:
+        """Count one more, from an address (`inside`: of walt-net) or a unix socket (None).
+
+        False when there are too many: it must be closed at once, and is not counted.
+        """
+        limit = MAX_OF_NODE if inside else MAX_OF_OTHER
+        if self.open >= MAX_CONNECTIONS or (
+            address is not None and self._count[address] >= limit
+        ):
+            self.refused += 1
+            return False
+        self.open += 1
+        if address is not None:
+            self._count[address] += 1
+        return True
+
+    def release(self, address: str | None) -> None:
+        """Count one less."""
+        self.open -= 1
+        if address is not None:
+            self._count[address] -= 1
+            if self._count[address] <= 0:
+                del self._count[address]
+
+    def hold(self, serial: str | None, connection: Any) -> None:
+        """Remember that a connection (with `abortConnection`) was opened with a certificate."""
+        if serial is not None:
+            self._holders.setdefault(serial, set()).add(connection)
+
+    def let_go(self, serial: str | None, connection: Any) -> None:
+        """The connection is gone."""
+        if serial is not None:
+            holders = self._holders.get(serial, set())
+            holders.discard(connection)
+            if not holders:
+                self._holders.pop(serial, None)
+
+    def end(self, serial: str) -> None:
+        """Close every connection opened with a certificate."""
+        for connection in list(self._holders.get(serial, ())):
+            connection.abortConnection()
