@@ -87,7 +87,7 @@ class Peer:
         self.api = Api()
         self.session = Session(
             lambda session: [self.api], sides, peer="192.168.1.9", account=account,
-            bound=bound,
+            bound=bound, refusal=policy.refusal("elsewhere"),
         )
         self.transport = TcpTransport()
         self.session.makeConnection(self.transport)
@@ -218,8 +218,10 @@ class PolicyTests(SynchronousTestCase):
     def test_refusal_tells_why(self) -> None:
         """Who was refused what, and what is needed."""
         text = Peer(frozenset()).ask("cs.nodes.show", all="False")[b"_error_description"]
-        for word in (b"cs.nodes.show", b"192.168.1.9", b"certificate"):
+        for word in (b"cs.nodes.show", b"192.168.1.9", policy.refusal("elsewhere").encode()):
             self.assertIn(word, text)
+        self.assertIn("certificate", policy.refusal("elsewhere"))
+        self.assertIn("revoked", policy.refusal("revoked"))
 
 
 class CallTests(SynchronousTestCase):

@@ -40,19 +40,21 @@ class Session(ApiProtocol):
 
     `sides` are the sides of the schema that this peer may call (design D7);
     `account` is the user that the connection proves, if any: the credentials
-    of a unix socket, or a certificate, which is `bound` to its user.
+    of a unix socket, or a certificate, which is `bound` to its user. `refusal`
+    tells this peer why it may not call something.
     Calls in progress are cancelled when the peer leaves.
     """
 
     def __init__(
         self, locators: LocatorFactory, sides: frozenset[str], *, peer: str,
-        account: str | None = None, bound: bool = False,
+        account: str | None = None, bound: bool = False, refusal: str = "",
     ) -> None:
         super().__init__()
         self.sides = sides
         self.peer = peer
         self.username = account or ""
         self._bound = bound
+        self._refusal = refusal
         self._greeted = False
         self._calls: set[Deferred[Any]] = set()
         self._found: dict[bytes, tuple[type[WaltCommand], Callable[..., Any]]] = {}
@@ -89,7 +91,7 @@ class Session(ApiProtocol):
         if side not in self.sides:
             raise Denied(
                 f"{name.decode(errors='replace')} may not be called from {self.peer};"
-                " clients of other machines need a certificate of this platform"
+                f" {self._refusal}"
             )
         if side == "cs" and not self._greeted:
             raise VersionMismatch(

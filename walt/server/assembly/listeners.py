@@ -56,7 +56,7 @@ from walt.server.wire.fake_tftp import FakeTftpRequest
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import Identity, Origins
-from walt.server.wire.policy import sides, trusted
+from walt.server.wire.policy import refusal, sides, trusted
 from walt.server.wire.switch import Choose, SwitchFactory, rpc_wires, stream_wires
 
 _log = Logger()
@@ -100,6 +100,7 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
         return Session(
             locators, sides(identity.origin, doors.open_to_all),
             peer=identity.ip or identity.origin, account=identity.account, bound=identity.bound,
+            refusal=refusal(identity.origin),
         )
 
     def legacy(identity: Identity) -> LegacyProtocol:

@@ -29,6 +29,15 @@ OPEN_SIDES: dict[Origin, frozenset[str]] = {
 OPEN_TRUSTED = TRUSTED | {"encrypted", "walt-net", "elsewhere"}
 
 
+def refusal(origin: Origin) -> str:
+    """Return what to tell a peer that calls what it may not."""
+    if origin == "revoked":
+        return "the certificate was revoked or has expired: enrol again"
+    if origin == "unix":
+        return "it is for nodes"
+    return "clients of other machines need a certificate of this platform"
+
+
 def sides(origin: Origin, open_to_all: bool) -> frozenset[str]:
     """Return the sides of the schema that a peer may call."""
     return (OPEN_SIDES if open_to_all else SIDES)[origin]

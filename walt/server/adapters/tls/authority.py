@@ -222,7 +222,7 @@ def _authority_certificate(key: ec.EllipticCurvePrivateKey, now: float) -> x509.
     return _certificate(
         subject, subject, key.public_key(), now - SLACK, now + AUTHORITY_LIFETIME
     ).add_extension(
-        x509.BasicConstraints(True, 0), True
+        x509.BasicConstraints(True, None), True
     ).add_extension(
         x509.KeyUsage(
             key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False,

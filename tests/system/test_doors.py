@@ -1,0 +1,218 @@
+"""Who comes in: certificates, plain connections, foreigners, in a real namespace."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.load import Load
+from walt.server.runtime.process import ProcessResult
+
+# Says one call in plain AMP from an address, prints the code and the text of the answer.
+PLAIN = """
+import socket, sys
+from walt.common import ampbox
+server, source, command = sys.argv[1:4]
+one = socket.create_connection((server, 12345), 5, (source, 0))
+decoder = ampbox.Decoder()
+def ask(box):
+    one.sendall(ampbox.encode({b"_ask": b"1", **box}))
+    while True:
+        data = one.recv(65536)
+        if not data:
+            return {}
+        for answer in decoder.feed(data):
+            return answer
+ask({b"_command": b"hello", b"program": b"test", b"version": b"1", b"protocol": b"1",
+     b"username": b"eve"})
+answer = ask({b"_command": command.encode(), b"all": b"True"})
+print(answer.get(b"_error_code", b"OK").decode(), answer.get(b"_error_description", b"").decode())
+"""
+# What a server says to a peer that offers TLS 1.2 at most.
+OLD_TLS = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.maximum_version = ssl.TLSVersion.TLSv1_2
+try:
+    context.wrap_socket(socket.create_connection((sys.argv[1], int(sys.argv[2])), 5))
+except (ssl.SSLError, ConnectionError) as error:
+    print("refused", error)
+"""
+
+
+class DoorsTests(TestCase):
+    skip = why_not()
+    timeout = 180
+
+    async def start(self) -> None:
+        """Start a server with one virtual client machine: a home directory."""
+        from twisted.internet import reactor
+
+        self.platform = LivePlatform(reactor)
+        self.load = Load(self.platform)
+        self.addCleanup(self.platform.close)
+        self.addCleanup(self.load.database.close)
+        await self.platform.start()
+        self.server = f"{self.platform.net}.1"
+
+    async def inside(
+        self, *argv: str, home: str = "one", **environment: str
+    ) -> ProcessResult:
+        """Run a program in the namespace, as the account of some machine."""
+        directory = self.platform.base / f"home-{home}"
+        directory.mkdir(exist_ok=True)
+        return await self.platform.runner.run(
+            ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--",
+             sys.executable, *argv],
+            check=False, timeout=60,
+            env={"PYTHONPATH": str(ROOT), "HOME": str(directory), **environment},
+        )
+
+    async def walt(
+        self, *words: str, home: str = "one", **environment: str
+    ) -> tuple[int, str, str]:
+        """Run the walt command of another machine; return status, output and errors."""
+        result = await self.inside(
+            "-m", "walt.client.main", *words, home=home,
+            **{"WALT_SERVER": self.server, **environment},
+        )
+        return result.status, result.stdout.decode(), result.stderr.decode()
+
+    async def token(self, name: str, kind: str = "user") -> str:
+        """Invite somebody; return the token."""
+        text = await self.platform.ok("advanced", f"add-{kind}", name)
+        found = re.search(r"walt advanced enrol \S+ (\S+)\n", text)
+        assert found is not None, text
+        return found[1]
+
+    async def plain(self, source: str, command: str) -> str:
+        """Call a command without TLS."""
+        server = "127.0.0.1" if source.startswith("127.") else self.server
+        result = await self.inside("-c", PLAIN, server, source, command)
+        return result.stdout.decode()
+
+    async def test_plain(self) -> None:
+        """Without a certificate: nothing from elsewhere, the calls of nodes from walt-net."""
+        await self.start()
+        for source in ("127.0.0.1", self.server):
+            text = await self.plain(source, "cs.nodes.show")
+            self.assertRegex(text, "^DENIED .* need a certificate of this platform")
+            self.assertRegex(await self.plain(source, "enrol.authority"), "^DENIED ")
+            self.assertRegex(await self.plain(source, "ss.access.show"), "^DENIED ")
+        self.assertRegex(await self.plain(self.server, "ns.clock.sync"), "^OK")
+        self.assertRegex(await self.plain("127.0.0.1", "ns.clock.sync"), "^DENIED ")
+        for port in ("12345", "12347"):
+            result = await self.inside("-c", OLD_TLS, self.server, port)
+            self.assertIn(b"refused", result.stdout)
+        status, _, error = await self.walt("node", "show", WALT_USERNAME="ann")
+        self.assertEqual(status, 1)
+        self.assertIn("walt advanced add-user ann", error)
+
+    async def test_enrolment(self) -> None:
+        """A user enrols once, works over TLS as that user only, and is revoked."""
+        await self.start()
+        token = await self.token("ann")
+        wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
+        status, _, error = await self.walt("advanced", "enrol", self.server, wrong)
+        self.assertEqual((status, "nothing was sent" in error), (1, True), error)
+        status, out, error = await self.walt("advanced", "enrol", self.server, token)
+        self.assertEqual(status, 0, error)
+        self.assertIn(f"You may use the server at {self.server} as ann", out)
+        files = self.platform.base / "home-one/.walt/servers" / self.server
+        self.assertEqual({path.stat().st_mode & 0o777 for path in files.iterdir()}, {0o600})
+        status, _, error = await self.walt("advanced", "enrol", self.server, token, home="two")
+        self.assertEqual((status, "used" in error), (1, True), error)
+
+        status, out, error = await self.walt("device", "show", "--json")
+        self.assertEqual(status, 0, error)
+        self.assertIn("walt-server", out)
+        # Streams are encrypted too.
+        status, out, error = await self.walt("device", "ping", "walt-server")
+        self.assertEqual((status, "0% packet loss" in out), (0, True), error + out)
+        status, out, error = await self.walt("log", "show", "--platform", "--history", "full")
+        self.assertEqual((status, "user ann enrolled" in out), (0, True), error + out)
+        status, _, error = await self.walt("device", "show", WALT_USERNAME="bob")
+        self.assertEqual((status, "this certificate is for ann" in error), (1, True), error)
+        # Administration stays on the server.
+        status, _, error = await self.walt("advanced", "add-user", "eve")
+        self.assertEqual((status, "ss.access.invite may not be called" in error), (1, True), error)
+
+        example = await self.inside(str(ROOT / "docs/examples/nodes.py"), self.server)
+        self.assertEqual((example.status, example.stdout), (0, b"0 nodes\n"), example.stderr)
+
+        await self.platform.ok("advanced", "revoke", "ann")
+        status, _, error = await self.walt("device", "show")
+        self.assertEqual((status, "revoked" in error), (1, True), error)
+        [row] = json.loads(await self.platform.ok("advanced", "show-certificates", "--json"))
+        self.assertEqual((row["name"], row["kind"], bool(row["revoked"])), ("ann", "user", True))
+        example = await self.inside(str(ROOT / "docs/examples/nodes.py"), self.server)
+        self.assertEqual(example.status, 1)
+        self.assertIn(b"revoked", example.stderr)
+
+    async def test_machines_and_rotation(self) -> None:
+        """A shared machine states its users; a new authority disturbs nobody."""
+        await self.start()
+        token = await self.token("lab", "machine")
+        status, out, error = await self.walt("advanced", "enrol", self.server, token)
+        self.assertEqual((status, "for any user" in out), (0, True), error)
+        for user in ("ann", "bob"):
+            status, _, error = await self.walt("device", "show", WALT_USERNAME=user)
+            self.assertEqual(status, 0, error)
+        await self.platform.ok("advanced", "rotate-authority")
+        status, _, error = await self.walt("device", "show", WALT_USERNAME="ann")
+        self.assertEqual(status, 0, error)
+        token = await self.token("joe")
+        status, _, error = await self.walt("advanced", "enrol", self.server, token, home="two")
+        self.assertEqual(status, 0, error)
+        status, out, error = await self.walt("advanced", "renew", WALT_USERNAME="ann")
+        self.assertEqual((status, "is renewed" in out), (0, True), error)
+        for home in ("one", "two"):
+            status, _, error = await self.walt("device", "show", home=home)
+            self.assertEqual(status, 0, error)
+        # The server keeps its authority over a restart.
+        self.load.database.close()
+        await self.platform.stop()
+        await self.platform.start()
+        status, _, error = await self.walt("device", "show")
+        self.assertEqual(status, 0, error)
+        await self.foreigners()
+
+    async def foreigners(self) -> None:
+        """The certificate of another platform, and a server that is another one."""
+        files = self.platform.base / "home-one/.walt/servers" / self.server
+        other = self.platform.base / "home-other/.walt/servers" / self.server
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from tests.contracts.test_access import ANN, NOW, request\n"
+            "import time\n"
+            "from cryptography.hazmat.primitives import serialization as s\n"
+            "from cryptography.hazmat.primitives.asymmetric import ec\n"
+            "from walt.server.adapters.tls.authority import Authority\n"
+            "place, files = Path(sys.argv[1]), Path(sys.argv[2])\n"
+            "authority = Authority(place / 'ca', ['x.example'])\n"
+            "authority.prepare(time.time())\n"
+            "key = ec.generate_private_key(ec.SECP256R1())\n"
+            "issued = authority.issue(ANN, request(key), time.time(), 1e6)\n"
+            "files.mkdir(parents=True)\n"
+            "(files / 'key.pem').write_bytes(key.private_bytes(s.Encoding.PEM,"
+            " s.PrivateFormat.PKCS8, s.NoEncryption()))\n"
+            "(files / 'certificate.pem').write_text(issued.pem)\n"
+            "(files / 'foreign.pem').write_text(issued.authority)\n"
+        )
+        result = await self.inside("-c", script, str(self.platform.base), str(other))
+        self.assertEqual(result.status, 0, result.stderr)
+        (other / "authority.pem").write_bytes((files / "authority.pem").read_bytes())
+        status, _, error = await self.walt("device", "show", home="other")
+        self.assertEqual((status, "refused the certificate" in error), (1, True), error)
+        (other / "authority.pem").write_bytes((other / "foreign.pem").read_bytes())
+        status, _, error = await self.walt("device", "show", home="other")
+        self.assertEqual(
+            (status, "the server's certificate is not the one expected" in error), (1, True), error
+        )
+        self.assertNotIn("Traceback", Path(self.platform.log).read_text())
