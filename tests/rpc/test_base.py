@@ -101,6 +101,25 @@ class ApiProtocolTests(SynchronousTestCase):
             self.assertGreaterEqual(len(self.flushLoggedErrors()), 1)
             self.usable()
 
+    def test_one_method_for_two_commands(self) -> None:
+        """A method may answer several commands."""
+
+        class Other(Echo):
+            """The same, by another name."""
+
+            commandName = b"vs.test.echo"
+
+        class Both(ApiProtocol):
+            @Echo.responder
+            @Other.responder
+            def echo(self, value: Any, text: str) -> dict[str, Any]:
+                return {"value": value, "text": text}
+
+        self.client, self.server, self.pump = connectedServerAndClient(Both, ApiProtocol)
+        for command in (Echo, Other):
+            answer = self.successResultOf(self.ask(command, value=1, text="t"))
+            self.assertEqual(answer, {"value": 1, "text": "t"})
+
     def test_unknown_command(self) -> None:
         """UNHANDLED, and the connection stays usable."""
 

@@ -43,25 +43,35 @@ class WaltCommand(amp.Command):
 
     @classmethod
     def responder(cls, methodfunc: _Method) -> _Method:
-        """Mark the method that answers this command."""
-        methodfunc.answers = cls  # type: ignore[attr-defined]
+        """Mark a method that answers this command; one method may answer several."""
+        others = getattr(methodfunc, "answers", ())
+        methodfunc.answers = (*others, cls)  # type: ignore[attr-defined]
         return methodfunc
 
     @classmethod
     def parseArguments(cls, box: Any, protocol: Any) -> dict[str, Any]:
         """Return the values of a call's arguments. Raises Invalid, naming the wrong one."""
         values: dict[str, Any] = {}
-        strings = dict(box)
-        for name, argument in cls.arguments:
+        for wire_name, name, argument in python_names(cls):
+            raw = box.get(wire_name)
             try:
-                argument.fromBox(name, strings, values, protocol)
-            except KeyError:
-                raise Invalid(f"argument {name.decode()} is missing") from None
+                if raw is not None:
+                    values[name] = argument.fromStringProto(raw, protocol)
+                elif argument.optional:
+                    values[name] = None
+                else:
+                    raise Invalid("it is missing")
             except (ValueError, TypeError):
-                raise Invalid(f"argument {name.decode()} has a wrong type") from None
+                raise Invalid(f"argument {name} has a wrong type") from None
             except Invalid as error:
-                raise Invalid(f"argument {name.decode()}: {error}") from None
+                raise Invalid(f"argument {name}: {error}") from None
         return values
+
+
+@functools.cache
+def python_names(command: type[WaltCommand]) -> list[tuple[bytes, str, amp.Argument]]:
+    """Return the arguments of a command: name on the wire, in Python, and type."""
+    return [(name, name.decode(), argument) for name, argument in command.arguments]
 
 
 @functools.cache
@@ -69,8 +79,7 @@ def responders(locator: type) -> Mapping[bytes, tuple[type[WaltCommand], str]]:
     """Return the commands that a class answers: wire name to (command, name of the method)."""
     found = {}
     for name in dir(locator):
-        command = getattr(getattr(locator, name, None), "answers", None)
-        if command is not None:
+        for command in getattr(getattr(locator, name, None), "answers", ()):
             found[command.commandName] = (command, name)
     return found
 
