@@ -162,8 +162,14 @@ class NodeFilesTests(TestCase):
             return await self._containers() == b""
 
         await self.platform.until(container_gone, "no container is left")
+        lost = await self._vanishing_node()
         saved = await self.platform.ok("node", "save", "vnode1", "saved")
         self.assertIn("saved", saved)
+        self.assertEqual(await lost.ended, 1)
+        self.assertIn(b"unreachable", lost.err)
+        self.assertIn(b"The image was not saved", lost.err)
+        await self.platform.until(container_gone, "no container is left")
+        self.assertEqual(self._ssh(), [])
         self.assertEqual(await self._images(), ["pc-x86-64-small", "saved"])
         await self.platform.ok("node", "boot", "vnode2", "saved")
         await self.wait("vnode2")
@@ -174,6 +180,25 @@ class NodeFilesTests(TestCase):
         declined = await self.platform.walt("node", "save", "vnode1", "saved", stdin=b"n\n")
         self.assertEqual(declined.status, 1)
         self.assertIn(b"overwrite image saved and reboot 1 node(s)", declined.stderr)
+
+    async def _vanishing_node(self) -> Started:
+        """Start a save, and kill the machine of the node while its files are coming."""
+        lost = self.spawn("node", "save", "vnode2", "lost")
+        layers = self.platform.state / "containers" / "storage" / "overlay"
+        await self.until(
+            lambda: any(one.stat().st_size > 1 << 20 for one in layers.glob("*/diff/root/zero")),
+            "files are coming",
+        )
+        for pid in await self._machine("vnode2"):
+            os.kill(pid, signal.SIGKILL)
+        return lost
+
+    async def _machine(self, node: str) -> list[int]:
+        """Return the processes of the machine of a virtual node."""
+        found = await self.platform.runner.run(
+            ["pgrep", "-f", f"{self.platform.runtime}/vnodes/.*{node}|name {node}"], check=False
+        )
+        return [int(one) for one in found.stdout.split()]
 
     async def _booted_image(self) -> None:
         """A file goes into the image; its nodes, and only these, reboot with it."""
@@ -201,10 +226,7 @@ class NodeFilesTests(TestCase):
             "to": self.spawn("node", "cp", str(self.here / "zero"), "vnode1:sent"),
         }
         await self.until(lambda: len(self._ssh()) == len(busy), "every ssh runs")
-        machines = await self.platform.runner.run(
-            ["pgrep", "-f", f"{self.platform.runtime}/vnodes/.*vnode1|name vnode1"], check=False
-        )
-        frozen = [int(one) for one in machines.stdout.split()]
+        frozen = await self._machine("vnode1")
         self.assertTrue(frozen)
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
