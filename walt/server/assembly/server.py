@@ -36,6 +36,7 @@ from walt.server.domain.services.tftp import TftpConfig
 from walt.server.http.site import make_site
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
+from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher
 from walt.server.wire.peers import Origins
 
@@ -122,7 +123,8 @@ class WaltServer(Service):
         install_loaders(config.paths.state)
         await core.status.load()
         await core.image_life.sweep()
-        await core.images.refresh()
+        migration = core.image_life.operations.migration
+        missing = await core.images.refresh(forget=not migration.possible)
 
         self._undo("log lines", core.logs.flush)
         self._capture_own_lines(core)
@@ -136,6 +138,8 @@ class WaltServer(Service):
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         await self._start_nodes(core)
+        if missing and migration.possible:
+            spawn(migration.run(missing), "migrating images of the docker daemon")
         self.ready.callback(None)
 
     def _undo(self, what: str, undo: Undo, *, for_good: bool = False) -> None:

@@ -283,6 +283,7 @@ def _images(section: _Section) -> Images:
         section.text("runtime", None, _WORD),
         section.choice("build-isolation", "auto", "auto", "oci", "chroot"),
         tuple(limits or ()),
+        _path(section, "docker-socket", Images.docker_socket),
     )
     section.close()
     return found

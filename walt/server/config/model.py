@@ -115,6 +115,7 @@ class Images:
     runtime: str | None = None
     build_isolation: Literal["auto", "oci", "chroot"] = "auto"
     ulimits: tuple[str, ...] = ()
+    docker_socket: Path = Path("/var/run/docker.sock")
 
 
 @dataclass(frozen=True)

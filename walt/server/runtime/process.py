@@ -159,6 +159,7 @@ class ProcessRunner:
         check: bool = True, network: Network = "walt", cwd: str | None = None,
         env: Mapping[str, str] | None = None, credentials: Sequence[str] = (),
         on_line: Callable[[str], None] | None = None,
+        on_start: Callable[[int], None] | None = None,
         input_fd: int | None = None, output_fd: int | None = None,
     ) -> ProcessResult:
         """Run one program and return its result.
@@ -168,9 +169,9 @@ class ProcessRunner:
 
         `timeout` is in seconds; the program is killed when it expires, or when
         the awaiting coroutine is cancelled. `on_line` sees each output line as
-        it arrives. Raises CommandFailed for a status other than 0 (unless
-        `check` is false) and Unavailable for a program that is missing or does
-        not end in time.
+        it arrives, `on_start` the process id. Raises CommandFailed for a status
+        other than 0 (unless `check` is false) and Unavailable for a program that
+        is missing or does not end in time.
         """
         collector = _Collector(stdin, on_line)
         full = self.launcher.command(argv, network=network, credentials=credentials)
@@ -178,9 +179,11 @@ class ProcessRunner:
             0: "w" if input_fd is None else input_fd,
             1: "r" if output_fd is None else output_fd, 2: "r",
         }
-        self.reactor.spawnProcess(
+        started = self.reactor.spawnProcess(
             collector, full[0], full, environment(env), cwd, childFDs=descriptors
         )
+        if on_start is not None:
+            on_start(started.pid)
         timer = self.reactor.callLater(timeout, collector.kill)
         try:
             status = await collector.done
