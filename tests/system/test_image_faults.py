@@ -17,8 +17,8 @@ from twisted.web.server import NOT_DONE_YET
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import why_not
+from tests.system.processes import commands, processes
 from tests.system.registry import PlainSite, TestRegistry
-from tests.system.test_images import commands, processes
 from tests.system.test_registries import HomePlatform
 
 

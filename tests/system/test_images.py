@@ -15,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, why_not
+from tests.system.processes import commands
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.child import ChildService, ChildSpec
@@ -352,23 +353,6 @@ class ImagesTests(TestCase):
             "advanced", "fix-image-owner", "--yes-i-know-do-it-please", "carol", user="bob"
         )
         self.assertEqual(moved, "Image hers is now yours.\n")
-
-
-def processes() -> dict[int, str]:
-    """Return the command lines of all processes."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        found[int(process.name)] = line
-    return found
-
-
-def commands() -> list[str]:
-    """Return the command lines of all processes."""
-    return list(processes().values())
 
 
 def docker_archive(name: str, count: int) -> bytes:

@@ -22,11 +22,12 @@ from walt.common.errors import CommandFailed, Unavailable
 Network = Literal["walt", "host"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# From /etc/walt/server.env (spec server §8.3).
-PROXIES = tuple(
+# From /etc/walt/server.env (spec server §8.3): proxies, and where credentials for
+# registries are (containers-auth.json(5), docker login).
+PASSED_ON = (*(
     form(name) for name in ("http_proxy", "https_proxy", "no_proxy")
     for form in (str.lower, str.upper)
-)
+), "REGISTRY_AUTH_FILE", "DOCKER_CONFIG")
 MAX_OUTPUT = 64 * 1024 * 1024
 
 
@@ -74,9 +75,9 @@ class Launcher:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of children: a fixed PATH and locale, proxies, plus `extra`."""
-    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
-    return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **proxies, **(extra or {})}
+    """Return the environment of children: a fixed PATH and locale, few more, plus `extra`."""
+    site = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **site, **(extra or {})}
 
 
 def own_code() -> dict[str, str]:

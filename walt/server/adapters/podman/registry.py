@@ -138,12 +138,11 @@ class SkopeoRegistry:
     def _remote(self, fullname: str) -> str:
         return f"docker://{self._location.skopeo}/{fullname}"
 
-    def _options(self, side: str, auth: str | None) -> list[str]:
+    def _options(self, side: str, auth: str) -> list[str]:
         """Return options of skopeo; `side` is `src-`, `dest-` or empty."""
         verify = "true" if self._location.verify else "false"
         return [
-            "--retry-times", RETRIES, f"--{side}tls-verify={verify}",
-            *([] if auth is None else [f"--{side}authfile", auth]),
+            "--retry-times", RETRIES, f"--{side}tls-verify={verify}", f"--{side}authfile", auth,
         ]
 
     async def inspect(self, fullname: str, credentials: Credentials | None) -> RemoteImage:
@@ -204,19 +203,19 @@ class SkopeoRegistry:
         await self._runner.run(argv, timeout=QUICK, network="host")
 
     @asynccontextmanager
-    async def _work(
-        self, credentials: Credentials | None
-    ) -> AsyncIterator[tuple[str | None, Path]]:
+    async def _work(self, credentials: Credentials | None) -> AsyncIterator[tuple[str, Path]]:
         """Give a file of credentials (None: root's own) and a directory; remove both."""
+        if credentials is None:
+            credentials = await self.stored_credentials()
         async with self._skopeo.directory() as place:
-            auth = None
-            if credentials is not None:
-                auth = str(place / "auth.json")
-                _write_private(auth, json.dumps(_auth_file(self._location.skopeo, credentials)))
+            auth = str(place / "auth.json")
+            _write_private(auth, json.dumps(_auth_file(self._location.skopeo, credentials)))
             yield auth, place
 
 
-def _auth_file(host: str, credentials: Credentials) -> dict[str, Any]:
+def _auth_file(host: str, credentials: Credentials | None) -> dict[str, Any]:
+    if credentials is None:
+        return {"auths": {}}
     pair = f"{credentials.username}:{credentials.password}".encode()
     return {"auths": {host: {"auth": base64.b64encode(pair).decode()}}}
 
