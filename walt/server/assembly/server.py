@@ -54,6 +54,7 @@ class WaltServer(Service):
 
     SIGTERM and SIGINT stop for good: nodes are sent to the static boot files.
     SIGUSR2 stops and keeps the nodes: they wait for the next server (design §8).
+    SIGHUP does nothing but tell that server.spec is read at each mount (spec §1.8).
     """
 
     name = "walt-server"
@@ -99,6 +100,7 @@ class WaltServer(Service):
         preflight.check(config)
         _raise_open_files()
         signal.signal(signal.SIGUSR2, self._on_keep_nodes)
+        signal.signal(signal.SIGHUP, self._on_reload)
         host_http = self._host_http_socket()
         namespace = self._enter_namespace()
         if namespace is None:
@@ -268,6 +270,12 @@ class WaltServer(Service):
 
     def _on_keep_nodes(self, number: int, frame: Any) -> None:
         self._reactor.callFromThread(self._stop_and_keep_nodes)
+
+    def _on_reload(self, number: int, frame: Any) -> None:
+        # Nothing of it is kept in memory.
+        self._reactor.callFromThread(
+            _log.info, "{spec} counts for what is mounted from now on", spec=self._config.spec
+        )
 
     def _stop_and_keep_nodes(self) -> None:
         _log.info("stopping, and keeping the nodes for the next server")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Literal
@@ -120,7 +120,7 @@ class Images:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """All of server.conf, validated."""
+    """All of server.conf, validated; `spec` is the file server.spec beside it."""
 
     paths: Paths
     networks: Mapping[str, NetworkConfig]
@@ -134,7 +134,7 @@ class ServerConfig:
     remote_clients: Literal["tls", "open"] = "tls"
     log_retention_days: int | None = None
     reconnect_grace: int = 180
-    features: tuple[str, ...] = field(default=("ptp",))
+    spec: Path = Path("/etc/walt/server.spec")
 
     @property
     def walt_interface(self) -> IPv4Interface:
