@@ -5,5 +5,5 @@ SERVER_PACKAGES = \
 	postgresql procps qemu-system-x86 runc skopeo tftpd-hpa util-linux \
 	nfs-ganesha nfs-ganesha-vfs nbdkit nbdkit-plugin-python mmdebstrap busybox-static kmod \
 	e2fsprogs dosfstools iputils-ping
-TEST_PACKAGES = nbd-client docker-registry bind9-dnsutils kea-admin tftp-hpa busybox-static \
-	openssl curl
+TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
+	busybox-static openssl curl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -10,10 +11,11 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeRegistry, FakeStore
 from tests.system import registry, storage
-from tests.system.registry import TestRegistry
+from tests.system.registry import TestJfrog, TestRegistry
 from tests.system.storage import TestStorage
 from walt.common.errors import Denied, NotFound, Unavailable
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
+from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.domain.images.model import Credentials, RegistryInfo, StoredImage
 from walt.server.domain.images.ports import IImageStore, IRegistry
@@ -91,25 +93,55 @@ class FakeRegistryTests(RegistryContract, TestCase):
 class SkopeoRegistryTests(RegistryContract, TestCase):
     skip = storage.why_not() or registry.why_not()
     timeout = 120
+    info = RegistryInfo("lab", "", authenticated=True)
+
+    def registry(self, base: Path) -> TestRegistry:
+        """Return a registry that is not started yet."""
+        from twisted.internet import reactor
+
+        return TestRegistry(reactor, base, accounts=True)
+
+    @property
+    def port(self) -> int:
+        """Where it is reached."""
+        return self.real.port
 
     async def make(self) -> tuple[SkopeoRegistry, PodmanStore]:
         from twisted.internet import reactor
 
         place = TestStorage(reactor)
         self.addCleanup(place.close)
-        self.real = TestRegistry(reactor, place.base, accounts=True)
+        self.real = self.registry(place.base)
         self.addCleanup(self.end)
         await self.real.start()
         await place.make_image(NAME)
         workers = WorkerPool(reactor, Launcher(), network="host")
         self.addCleanup(workers.stop)
-        info = RegistryInfo("lab", "", authenticated=True)
         made = SkopeoRegistry(
-            reactor, place.runner, workers, place.storage, info,
-            Location("127.0.0.1", self.real.port, "http"), place.base / "scratch",
+            place.runner, workers, place.storage,
+            Skopeo(reactor, place.runner, place.storage, place.base / "scratch"), self.info,
+            Location("127.0.0.1", self.port, "http"),
         )
         self.assertIsNone(await made.stored_credentials())
         return made, PodmanStore(place.runner, place.storage, place.base / "cache.json")
 
     async def end(self) -> None:
         await self.real.stop()
+
+
+class JfrogTests(SkopeoRegistryTests):
+    """A front that behaves as JFrog Artifactory, and a real registry behind it."""
+
+    info = RegistryInfo("frog", "", authenticated=True, repository="walter")
+
+    def registry(self, base: Path) -> TestRegistry:
+        """Return a registry that is not started yet."""
+        from twisted.internet import reactor
+
+        return TestJfrog(reactor, base, "walter", accounts=True)
+
+    @property
+    def port(self) -> int:
+        """Where it is reached."""
+        assert isinstance(self.real, TestJfrog)
+        return self.real.front_port

@@ -85,6 +85,7 @@ class LivePlatform:
         self.config = self.base / "server.conf"
         self.net, self.prefix = net, prefix
         self.own_namespace = own_namespace
+        self.server_environment: dict[str, str] = {}
         self.write_config()
         self.log = self.base / "server.log"
         self.server: _Server | None = None
@@ -158,7 +159,11 @@ class LivePlatform:
             argv = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *argv]
         transport = self.reactor.spawnProcess(
             self.server, argv[0], argv,
-            {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}, str(self.base),
+            {
+                **os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
+                **self.server_environment,
+            },
+            str(self.base),
         )
         self.pid = transport.pid
 

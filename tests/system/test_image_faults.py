@@ -12,13 +12,13 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET
 
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import why_not
-from tests.system.registry import TestRegistry
-from tests.system.test_images import commands, processes
+from tests.system.processes import commands, processes
+from tests.system.registry import PlainSite, TestRegistry
 from tests.system.test_registries import HomePlatform
 
 
@@ -263,7 +263,7 @@ class ImageFaultTests(TestCase):
         text = "registries:\n" + lab.settings("lab")
         for mode in ("error", "slow", "expired"):
             port = reactor.listenTCP(  # type: ignore[attr-defined]
-                0, Site(Misbehaving(mode)), interface="127.0.0.1"
+                0, PlainSite(Misbehaving(mode)), interface="127.0.0.1"
             )
             self.addCleanup(port.stopListening)
             lab.port, saved = port.getHost().port, lab.port

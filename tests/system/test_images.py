@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.system import registry
 from tests.system.dialogue import Dialogue
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.processes import commands
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.child import ChildService, ChildSpec
@@ -82,6 +85,8 @@ class ImagesTests(TestCase):
         await self.left_alone(platform)
         await self.many_layers(platform)
         await self.used(platform)
+        await self.features(platform)
+        await self.tools(platform)
         self.assertEqual(
             {
                 one for one in await self.references(platform)
@@ -353,22 +358,84 @@ class ImagesTests(TestCase):
         )
         self.assertEqual(moved, "Image hers is now yours.\n")
 
+    async def features(self, platform: LivePlatform) -> None:
+        """What image.spec and server.spec agree on is done in the tree that a node boots."""
+        (platform.base / "server.spec").write_text("features: [ptp, broken]\n")
+        files = platform.base / "features" / "files"
+        (files / "walt").mkdir(parents=True)
+        (files / "walt" / "image.spec").write_text(
+            "features:\n  ptp: busybox touch /etc/ptp-on; echo ptp is on\n"
+            "  nbfs2: busybox touch /etc/other-on\n  broken: exit 3\n"
+        )
+        (files / "ptpd.conf").write_text(
+            "ptpengine:interface = eth0\nptpengine:log_delayreq_interval = 0\n"
+        )
+        (files.parent / "Dockerfile").write_text("FROM tiny\nCOPY files/ /etc/\n")
+        await platform.ok("image", "build", "--from-dir", str(files.parent), "featured")
+        platform.signal(signal.SIGHUP)
+        await platform.walt("node", "boot", "node-000001", "featured")
+        etc = (await platform.until(
+            lambda: succeed(list(platform.state.glob("images/*/fs/etc/ptp-on"))), "mounted", 20
+        ))[0].parent
+        await platform.until(
+            lambda: succeed("feature broken: status 3" in platform.log.read_text()), "told", 20
+        )
+        self.assertIn(": ptp: ptp is on", platform.log.read_text())
+        self.assertIn("server.spec counts for what is mounted", platform.log.read_text())
+        self.assertFalse((etc / "other-on").exists())
+        self.assertEqual((etc / "walt/server.spec").read_text(), "features: [ptp, broken]\n")
+        self.assertEqual(
+            (etc / "ptpd.conf").read_text().splitlines()[1:],
+            ["ptpengine:log_delayreq_interval = 3", "ptpengine:ip_mode = hybrid"],
+        )
 
-def processes() -> dict[int, str]:
-    """Return the command lines of all processes."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        found[int(process.name)] = line
-    return found
+    async def tools(self, platform: LivePlatform) -> None:
+        """walt-image-check, -mount, -umount beside a running server."""
+
+        async def run(status: int, name: str, *words: str) -> str:
+            done = await platform.runner.run(
+                [*tool(name), "--config", str(platform.config), *words], check=False,
+                env={"PYTHONPATH": str(ROOT)},
+            )
+            self.assertEqual(done.status, status, f"{name} {words} {done}")
+            return (done.stderr or done.stdout).decode()
+
+        podman = Storage.private(platform.state, platform.runtime).podman
+        await platform.runner.run(
+            podman("import", "-q", str(platform.base / "tiny.tar"), "docker.io/alice/plain")
+        )
+        shown = await platform.runner.run(podman("image", "inspect", "alice/made"))
+        made = json.loads(shown.stdout)[0]["Id"]
+        for name in ("alice/made", "docker.io/alice/made:latest", made, made[:12]):
+            self.assertEqual(await run(0, "walt-image-check", name), "OK\n")
+        self.assertIn("no label walt.node.models", await run(1, "walt-image-check", "alice/plain"))
+        self.assertIn("no image named", await run(1, "walt-image-check", "alice/none"))
+        await run(1, "walt-image-check", "a b")
+        await run(2, "walt-image-check")
+        for words in ((made[:12],), (made, "1000")):
+            tree = Path((await run(0, "walt-image-mount", *words)).strip())
+            self.assertEqual(tree, platform.state / "images" / made / "fs")
+            self.assertTrue(tree.is_mount())
+            self.assertTrue((tree / "bin/walt-init").exists())
+        await run(0, "walt-image-umount", made[:12])
+        self.assertFalse(tree.exists())
+        self.assertIn("not the id of a mounted image", await run(1, "walt-image-umount", made))
+        (used,) = platform.state.glob("images/*/fs/etc/ptp-on")
+        self.assertIn("cannot unmount", await run(1, "walt-image-umount", used.parts[-4]))
+        await platform.runner.run(podman("rmi", "alice/plain"))
 
 
-def commands() -> list[str]:
-    """Return the command lines of all processes."""
-    return list(processes().values())
+def tool(name: str) -> list[str]:
+    """Return the command that runs an executable of setup.cfg."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    scripts = parser["options.entry_points"]["console_scripts"].splitlines()
+    (target,) = [one.split(" = ")[1] for one in scripts if one.startswith(f"{name} = ")]
+    module, function = target.split(":")
+    return [
+        sys.executable, "-c",
+        f"import sys; from {module} import {function}; sys.exit({function}())",
+    ]
 
 
 def docker_archive(name: str, count: int) -> bytes:

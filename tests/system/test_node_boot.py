@@ -89,6 +89,7 @@ class NodeBootTests(TestCase):
         mounter = OverlayMounter(
             pool, store, storage, images=platform.state / "images", keys=keys,
             facts=Facts(SERVER_IP, "52:54:00:00:00:01", key, grace),
+            server_spec=platform.base / "server.spec",
         )
         self.addCleanup(mounter.unmount, image.image_id)
         return await mounter.mount(image), image.image_id

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from bench.simulator import Fleet
-from tests.system.live import LivePlatform, why_not
+from bench.simulator import Fleet, SimulatedNode
+from tests.system.live import LivePlatform, Program, why_not
 from walt.server.runtime.process import ProcessResult
 
 PC = "walt.node.pc-x86-64"
@@ -197,6 +198,7 @@ class NodeFaultsTests(TestCase):
         self.addCleanup(fleet.stop)
         sims = await platform.until(lambda: self.named(fleet), "the simulated nodes booted", 40)
         silent, hanging, cutting, refusing = fleet.nodes
+        await self.check_client_killed(sims[1], hanging)
         silent.boot_time = 3600
         hanging.reply, cutting.cut, refusing.reply = None, True, "KO not now"
         running = Deferred.fromCoroutine(
@@ -226,3 +228,32 @@ class NodeFaultsTests(TestCase):
         self.assertIn(f"Node {self.boards[0]}: failed soft-reboot (".encode(), result.stderr)
         self.assertNotIn(b"Traceback", result.stderr)
         self.assertEqual(await platform.ok("advanced", "workflows", "--json"), "[]\n")
+
+    async def check_client_killed(self, name: str, node: SimulatedNode) -> None:
+        """A client killed in the middle of a reboot: it ends by itself, the node comes back."""
+        platform = self.platform
+        node.delay, node.boot_time = 1.5, 1.0
+        client = Program()
+        transport = platform.reactor.spawnProcess(
+            client, sys.executable, [sys.executable, "-m", "walt.client.main", "node", "reboot",
+                                     name],
+            {**os.environ, **platform.environment()},
+        )
+
+        async def asked() -> bool:
+            return node.requests == ["REBOOT"]
+
+        await platform.until(asked, "the node is asked to reboot", 20)
+        self.assertIn("reboot", await platform.ok("advanced", "workflows"))
+        transport.signalProcess("KILL")
+        await client.ended
+
+        async def over() -> bool:
+            return await platform.ok("advanced", "workflows", "--json") == "[]\n"
+
+        await platform.until(over, "the reboot is over", 20)
+        await platform.ok("node", "wait", "--timeout", "30", name)
+        node.delay = 0.0
+        told = await platform.ok("node", "reboot", name)
+        self.assertIn(f"{name}: rebooted ok.", told)
+        await platform.ok("node", "wait", "--timeout", "30", name)

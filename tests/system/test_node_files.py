@@ -175,6 +175,26 @@ class NodeFilesTests(TestCase):
         self.assertEqual(declined.status, 1)
         self.assertIn(b"overwrite image saved and reboot 1 node(s)", declined.stderr)
 
+    async def _vanishing_node(self) -> Started:
+        """Start a save, and kill the machine of the node while its files are coming."""
+        await self.run_on("vnode2", "truncate -s 7G zero")
+        lost = self.spawn("node", "save", "vnode2", "lost")
+        layers = self.platform.state / "containers" / "storage" / "overlay"
+        await self.until(
+            lambda: any(one.stat().st_size > 1 << 20 for one in layers.glob("*/diff/root/zero")),
+            "files are coming",
+        )
+        for pid in await self._machine("vnode2"):
+            os.kill(pid, signal.SIGKILL)
+        return lost
+
+    async def _machine(self, node: str) -> list[int]:
+        """Return the processes of the machine of a virtual node."""
+        found = await self.platform.runner.run(
+            ["pgrep", "-f", f"{self.platform.runtime}/vnodes/.*{node}|name {node}"], check=False
+        )
+        return [int(one) for one in found.stdout.split()]
+
     async def _booted_image(self) -> None:
         """A file goes into the image; its nodes, and only these, reboot with it."""
         await self.run_on("vnode2", "mkdir -p /etc/exp; echo in-the-image > /etc/exp/conf")
@@ -192,7 +212,11 @@ class NodeFilesTests(TestCase):
         self.assertEqual(await self.run_on("vnode1", "ls /root/new"), "/root/new\n")
 
     async def _node_hangs(self) -> None:
-        """A frozen node: every command on it ends by itself, with a status and a reason."""
+        """A frozen node: every command on it ends by itself, with a status and a reason.
+
+        Another one vanishes meanwhile, in the middle of a save.
+        """
+        lost = await self._vanishing_node()
         await self.run_on("vnode1", "truncate -s 7G zero; mkfifo fifo")
         busy = {
             "run": self.spawn("node", "run", "vnode1", "--", "cat fifo"),
@@ -200,11 +224,9 @@ class NodeFilesTests(TestCase):
             "from": self.spawn("node", "cp", "vnode1:zero", str(self.here / "received")),
             "to": self.spawn("node", "cp", str(self.here / "zero"), "vnode1:sent"),
         }
-        await self.until(lambda: len(self._ssh()) == len(busy), "every ssh runs")
-        machines = await self.platform.runner.run(
-            ["pgrep", "-f", f"{self.platform.runtime}/vnodes/.*vnode1|name vnode1"], check=False
-        )
-        frozen = [int(one) for one in machines.stdout.split()]
+        await self.until(lambda: len(self._ssh("-dump-diff-tar")) == len(busy),
+                         "every ssh runs")
+        frozen = await self._machine("vnode1")
         self.assertTrue(frozen)
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
@@ -219,10 +241,13 @@ class NodeFilesTests(TestCase):
             self.assertIn(b"unreachable", busy[name].err)
         self.assertEqual(await late["save"].ended, 1)
         self.assertIn(b"The image was not saved", late["save"].err)
+        self.assertEqual(await lost.ended, 1)
+        for text in (b"unreachable", b"The image was not saved"):
+            self.assertIn(text, lost.err)
         # The soft reboot timed out: the machine was stopped and started again.
         self.assertEqual(await late["reboot"].ended, 0, late["reboot"].err)
-        self.assertNotIn("half", await self._images())
-        self.assertEqual(self._ssh(), [])
+        self.assertFalse({"half", "lost"} & set(await self._images()))
+        self.assertEqual((self._ssh(), await self._containers()), ([], b""))
         await self.wait("vnode1")
 
     async def _images(self) -> list[str]:
@@ -235,8 +260,8 @@ class NodeFilesTests(TestCase):
         )
         return found.stdout
 
-    def _ssh(self) -> list[str]:
-        """Return the command lines of the ssh clients of this server."""
+    def _ssh(self, without: str = "\n") -> list[str]:
+        """Return the command lines of the ssh clients of this server, but for some."""
         mine = str(self.platform.state)
         found = []
         for process in Path("/proc").glob("[0-9]*"):
@@ -246,4 +271,4 @@ class NodeFilesTests(TestCase):
                 continue
             if words[0] == "ssh" and any(mine in word for word in words):
                 found.append(" ".join(words))
-        return found
+        return [one for one in found if without not in one]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.system import registry
 from tests.system.live import LivePlatform, why_not
-from tests.system.registry import TestRegistry
+from tests.system.processes import commands
+from tests.system.registry import TestJfrog, TestRegistry
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
 
@@ -74,7 +78,8 @@ class RegistriesTests(TestCase):
         self.addCleanup(platform.close)
         lab = TestRegistry(reactor, platform.base)
         private = TestRegistry(reactor, platform.base, accounts=True)
-        for one in (lab, private):
+        frog = TestJfrog(reactor, platform.base, "team", accounts=True)
+        for one in (lab, private, frog):
             self.addCleanup(one.stop)
             await one.start()
         down = registry.free_port()
@@ -83,14 +88,18 @@ class RegistriesTests(TestCase):
         await platform.import_tiny("bob/his:latest")
         platform.write_config(
             "registries:\n" + lab.settings("lab", description="of the lab")
-            + private.settings("private", auth="basic")
+            + private.settings("private", auth="basic") + frog.settings("frog", auth="basic")
             + f"- label: down\n  api: docker-registry-v2\n  host: 127.0.0.1\n  port: {down}\n"
             "  protocol: http\n  auth: none\n"
         )
+        auth = platform.base / "auth.json"
+        platform.server_environment["REGISTRY_AUTH_FILE"] = str(auth)
         await platform.start()
         await self.publish_and_clone(platform)
         await self.credentials(platform)
         await self.searched(platform)
+        await self.jfrog(platform, frog)
+        await self.stored_credentials(platform, auth, private)
         await self.damaged(platform, lab)
         left = {one for one in await platform.references() if "/walt/" in one or "<" in one}
         self.assertEqual(left, set())
@@ -164,6 +173,68 @@ class RegistriesTests(TestCase):
         self.assertIn("alice  tiny        custom registry  pc-x86-64      lab:alice/tiny", table)
         nothing = await platform.walt("image", "search", "nothing-like-this")
         self.assertIn(b"No image was found", nothing.stderr)
+
+    async def jfrog(self, platform: HomePlatform, frog: TestJfrog) -> None:
+        """The repository takes the place of the user."""
+        account = b"walter\nsecret\n"
+        await self.refused(platform, "no credentials", "image", "publish", "--registry", "frog",
+                           "tiny")
+        told = await platform.ok("image", "publish", "--registry", "frog", "tiny", stdin=account)
+        self.assertIn("walt image clone frog:team/tiny\n", told)
+        found = json.loads(await platform.ok("image", "search", "--json", "frog:"))
+        self.assertEqual([row["clonable-link"] for row in found], ["frog:team/tiny"])
+        self.assertGreater(frog.front.catalogues, 0)
+        await platform.ok("image", "clone", "frog:team/tiny", "leap")
+        await self.refused(platform, "no such image", "image", "clone", "frog:walter/tiny", "x")
+        await platform.ok("image", "remove", "leap")
+
+    async def stored_credentials(
+        self, platform: HomePlatform, auth: Path, private: TestRegistry
+    ) -> None:
+        """Those of the server's root serve people without any; no secret is ever seen."""
+        clone = ("image", "clone", "--force", "private:walter/tiny", "copy")
+        await self.refused(platform, "no credentials", *clone, user="carol")
+        helper = Path(f"/usr/local/bin/docker-credential-wt{os.getpid()}")
+        self.addCleanup(helper.unlink, missing_ok=True)
+        helper.write_text(
+            f"#!/bin/sh\n[ \"$1 $(cat)\" = 'get {private.host}' ] || exit 1\n"
+            'echo \'{"Username": "walter", "Secret": "secret"}\'\n'
+        )
+        helper.chmod(0o755)
+        pair = base64.b64encode(b"walter:secret").decode()
+        name = helper.name.removeprefix("docker-credential-")
+        for content in (
+            {"auths": {f"https://{private.host}/v2/": {"auth": pair}}},
+            {"auths": {private.host: {}}, "credHelpers": {private.host: name}},
+            {"auths": {private.host: {}}, "credsStore": name},
+        ):
+            auth.write_text(json.dumps(content))
+            auth.chmod(0o600)
+            cloning = Deferred.fromCoroutine(platform.ok(*clone, user="carol"))
+            seen = 0
+            while not cloning.called:
+                words = {word for line in commands() for word in line.split()}
+                for secret in ("secret", "walter:secret", pair):
+                    self.assertNotIn(secret, words)
+                for file in (platform.runtime / "registries").glob("*/auth.json"):
+                    seen += 1
+                    self.assertEqual(
+                        (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777),
+                        (0o600, 0o700),
+                    )
+                await platform.sleep(0.01)
+            await cloning
+            self.assertGreater(seen, 0)
+            told = await platform.ok(
+                "image", "publish", "--registry", "private", "copy", user="carol"
+            )
+            self.assertIn("private:walter/copy", told)
+        for broken in ("{", "[]", '{"auths": {"' + private.host + '": {"auth": "!"}}}',
+                       '{"credsStore": "../../bin/sh"}', '{"credsStore": "no-such-helper"}'):
+            auth.write_text(broken)
+            await self.refused(platform, "no credentials", *clone, user="carol")
+        auth.unlink()
+        await platform.ok("image", "remove", "copy", user="carol")
 
     async def damaged(self, platform: HomePlatform, lab: TestRegistry) -> None:
         """A layer that is cut, or is not what its digest says, is never an image."""

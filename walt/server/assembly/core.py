@@ -165,7 +165,8 @@ def build(
     store = PodmanStore(runner, storage, paths.cache / "images.metadata")
     facts = Facts(str(config.server_ip), "", "", config.reconnect_grace)
     mounter = OverlayMounter(
-        workers, store, storage, images=paths.images, keys=paths.keys, facts=facts
+        workers, store, storage, images=paths.images, keys=paths.keys, facts=facts,
+        server_spec=config.spec,
     )
     images = ImageService(
         store, PostgresImages(database),

@@ -16,16 +16,18 @@ from walt.server.adapters.podman.containers import (
 from walt.server.adapters.podman.daemon import DockerDaemon
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
+from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.config.model import ServerConfig
 from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.changes import ImageChanges
 from walt.server.domain.images.clone import Cloner
 from walt.server.domain.images.defaults import DefaultImages
+from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import RegistryInfo
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.ports import IImageUsers
+from walt.server.domain.images.ports import IImageUsers, IRegistry
 from walt.server.domain.images.publish import Publisher
 from walt.server.domain.images.search import Searcher
 from walt.server.domain.images.service import ImageService
@@ -78,6 +80,7 @@ def image_life(
         builds=ImageBuilds(changes, builder), places=places,
         cloner=Cloner(changes, places, major), publisher=Publisher(images, places),
         searcher=Searcher(images, places, reactor, major), defaults=defaults,
+        migration=Migration(changes, places),
     )
     return ImageLife(store, containers, builder, operations)
 
@@ -85,23 +88,23 @@ def image_life(
 def _places(
     reactor: Any, runner: ProcessRunner, launcher: Launcher, storage: Storage,
     config: ServerConfig,
-) -> list[Any]:
+) -> list[IRegistry]:
     """Return the registries of the configuration, then the docker daemon if there is one."""
     # Slow registries must not take the workers that mount images.
     workers = WorkerPool(reactor, launcher, size=4, network="host")
-    scratch = config.paths.runtime / "registries"
-    found: list[Any] = [
+    skopeo = Skopeo(reactor, runner, storage, config.paths.runtime / "registries")
+    found: list[IRegistry] = [
         SkopeoRegistry(
-            reactor, runner, workers, storage,
+            runner, workers, storage, skopeo,
             RegistryInfo(
                 one.label, one.description, "hub" if one.api == "docker-hub" else "registry",
                 one.auth == "basic",
                 one.repository if one.api == "jfrog-artifactory" else None,
             ),
-            Location(one.host, one.port, one.protocol), scratch,
+            Location(one.host, one.port, one.protocol),
         )
         for one in config.registries
     ]
-    if shutil.which("docker", path=DEFAULT_PATH) is not None:
-        found.append(DockerDaemon(runner, storage))
+    if config.images.docker_socket.is_socket():
+        found.append(DockerDaemon(workers, skopeo, config.images.docker_socket))
     return found

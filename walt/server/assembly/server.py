@@ -36,6 +36,7 @@ from walt.server.domain.services.tftp import TftpConfig
 from walt.server.http.site import make_site
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
+from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher
 from walt.server.wire.connections import Connections
 from walt.server.wire.peers import Origins
@@ -54,6 +55,7 @@ class WaltServer(Service):
 
     SIGTERM and SIGINT stop for good: nodes are sent to the static boot files.
     SIGUSR2 stops and keeps the nodes: they wait for the next server (design §8).
+    SIGHUP does nothing but tell that server.spec is read at each mount (spec §1.8).
     """
 
     name = "walt-server"
@@ -99,6 +101,7 @@ class WaltServer(Service):
         preflight.check(config)
         _raise_open_files()
         signal.signal(signal.SIGUSR2, self._on_keep_nodes)
+        signal.signal(signal.SIGHUP, self._on_reload)
         host_http = self._host_http_socket()
         namespace = self._enter_namespace()
         if namespace is None:
@@ -123,7 +126,8 @@ class WaltServer(Service):
         install_loaders(config.paths.state)
         await core.status.load()
         await core.image_life.sweep()
-        await core.images.refresh()
+        migration = core.image_life.operations.migration
+        missing = await core.images.refresh(forget=not migration.possible)
 
         self._undo("log lines", core.logs.flush)
         self._capture_own_lines(core)
@@ -139,6 +143,8 @@ class WaltServer(Service):
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         await self._start_nodes(core)
+        if missing and migration.possible:
+            spawn(migration.run(missing), "migrating images of the docker daemon")
         self.ready.callback(None)
 
     def _undo(self, what: str, undo: Undo, *, for_good: bool = False) -> None:
@@ -273,6 +279,12 @@ class WaltServer(Service):
 
     def _on_keep_nodes(self, number: int, frame: Any) -> None:
         self._reactor.callFromThread(self._stop_and_keep_nodes)
+
+    def _on_reload(self, number: int, frame: Any) -> None:
+        # Nothing of it is kept in memory.
+        self._reactor.callFromThread(
+            _log.info, "{spec} counts for what is mounted from now on", spec=self._config.spec
+        )
 
     def _stop_and_keep_nodes(self) -> None:
         _log.info("stopping, and keeping the nodes for the next server")

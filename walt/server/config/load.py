@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,7 @@ def _images(section: _Section) -> Images:
         section.text("runtime", None, _WORD),
         section.choice("build-isolation", "auto", "auto", "oci", "chroot"),
         tuple(limits or ()),
+        _path(section, "docker-socket", Images.docker_socket),
     )
     section.close()
     return found
@@ -344,7 +346,7 @@ def load(path: Path = DEFAULT_FILE) -> ServerConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from None
     try:
-        return parse(text)
+        return replace(parse(text), spec=path.with_name("server.spec"))
     except ConfigurationError as error:
         lines = "\n".join(f"  {line}" for line in str(error).splitlines())
         raise ConfigurationError(f"errors in {path}:\n{lines}") from None

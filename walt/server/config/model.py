@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Literal
@@ -115,11 +115,12 @@ class Images:
     runtime: str | None = None
     build_isolation: Literal["auto", "oci", "chroot"] = "auto"
     ulimits: tuple[str, ...] = ()
+    docker_socket: Path = Path("/var/run/docker.sock")
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """All of server.conf, validated."""
+    """All of server.conf, validated; `spec` is the file server.spec beside it."""
 
     paths: Paths
     networks: Mapping[str, NetworkConfig]
@@ -134,7 +135,7 @@ class ServerConfig:
     names: tuple[str, ...] = ()  # under which other machines reach the server
     log_retention_days: int | None = None
     reconnect_grace: int = 180
-    features: tuple[str, ...] = field(default=("ptp",))
+    spec: Path = Path("/etc/walt/server.spec")
 
     @property
     def walt_interface(self) -> IPv4Interface:

@@ -22,11 +22,12 @@ from walt.common.errors import CommandFailed, Unavailable
 Network = Literal["walt", "host"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# From /etc/walt/server.env (spec server §8.3).
-PROXIES = tuple(
+# From /etc/walt/server.env (spec server §8.3): proxies, and where credentials for
+# registries are (containers-auth.json(5), docker login).
+PASSED_ON = (*(
     form(name) for name in ("http_proxy", "https_proxy", "no_proxy")
     for form in (str.lower, str.upper)
-)
+), "REGISTRY_AUTH_FILE", "DOCKER_CONFIG")
 MAX_OUTPUT = 64 * 1024 * 1024
 
 
@@ -74,9 +75,9 @@ class Launcher:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of children: a fixed PATH and locale, proxies, plus `extra`."""
-    proxies = {name: os.environ[name] for name in PROXIES if name in os.environ}
-    return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **proxies, **(extra or {})}
+    """Return the environment of children: a fixed PATH and locale, few more, plus `extra`."""
+    site = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {"PATH": DEFAULT_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **site, **(extra or {})}
 
 
 def own_code() -> dict[str, str]:
@@ -159,6 +160,7 @@ class ProcessRunner:
         check: bool = True, network: Network = "walt", cwd: str | None = None,
         env: Mapping[str, str] | None = None, credentials: Sequence[str] = (),
         on_line: Callable[[str], None] | None = None,
+        on_start: Callable[[int], None] | None = None,
         input_fd: int | None = None, output_fd: int | None = None,
     ) -> ProcessResult:
         """Run one program and return its result.
@@ -168,9 +170,9 @@ class ProcessRunner:
 
         `timeout` is in seconds; the program is killed when it expires, or when
         the awaiting coroutine is cancelled. `on_line` sees each output line as
-        it arrives. Raises CommandFailed for a status other than 0 (unless
-        `check` is false) and Unavailable for a program that is missing or does
-        not end in time.
+        it arrives, `on_start` the process id. Raises CommandFailed for a status
+        other than 0 (unless `check` is false) and Unavailable for a program that
+        is missing or does not end in time.
         """
         collector = _Collector(stdin, on_line)
         full = self.launcher.command(argv, network=network, credentials=credentials)
@@ -178,9 +180,11 @@ class ProcessRunner:
             0: "w" if input_fd is None else input_fd,
             1: "r" if output_fd is None else output_fd, 2: "r",
         }
-        self.reactor.spawnProcess(
+        started = self.reactor.spawnProcess(
             collector, full[0], full, environment(env), cwd, childFDs=descriptors
         )
+        if on_start is not None:
+            on_start(started.pid)
         timer = self.reactor.callLater(timeout, collector.kill)
         try:
             status = await collector.done

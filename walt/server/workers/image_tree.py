@@ -21,10 +21,9 @@ def mount(arguments: dict[str, Any], progress: Say) -> dict[str, Any]:
     """
     place = Path(arguments["place"])
     mounted = overlay.mount_image(Path(arguments["storage"]), arguments["layers"], place)
-    spec = arguments.get("server_spec")
     todo = Preparation(
         arguments["values"], Path(arguments["keys"]), arguments["authorized_key"],
-        Path(spec) if spec else None,
+        Path(arguments["server_spec"]),
     )
     return {"mounted": mounted, "warnings": prepare(place / "fs", todo, progress)}
 

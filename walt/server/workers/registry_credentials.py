@@ -1,28 +1,41 @@
-"""Credentials that root stored with the usual tools (containers-auth.json(5))."""
+"""Credentials that root stored with the usual tools (containers-auth.json(5), docker login)."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-FILES = (
-    "/run/containers/0/auth.json", "/root/.config/containers/auth.json",
-    "/root/.docker/config.json",
-)
+FILES = ("/run/containers/0/auth.json", "/root/.config/containers/auth.json")
+DOCKER = "/root/.docker"
 HELPER_PATIENCE = 10.0
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# What tools call the Docker Hub, the name that docker login writes first.
+_HUB = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+
+
+def files() -> list[Path]:
+    """Return the files that are read, in their order.
+
+    REGISTRY_AUTH_FILE names the only one; DOCKER_CONFIG is docker's directory.
+    """
+    only = os.environ.get("REGISTRY_AUTH_FILE")
+    if only:
+        return [Path(only)]
+    docker = os.environ.get("DOCKER_CONFIG") or DOCKER
+    return [*map(Path, FILES), Path(docker) / "config.json"]
 
 
 def find(host: str) -> tuple[str, str] | None:
     """Return user name and password for a registry (`host[:port]`), None without any."""
-    for file in FILES:
+    for file in files():
         try:
-            content = json.loads(Path(file).read_text())
-        except (OSError, ValueError):
+            content = json.loads(file.read_text())
+        except (OSError, ValueError, RecursionError):
             continue
         found = _in(content, host) if isinstance(content, dict) else None
         if found is not None:
@@ -31,19 +44,48 @@ def find(host: str) -> tuple[str, str] | None:
 
 
 def _in(content: dict[str, Any], host: str) -> tuple[str, str] | None:
-    for key, entry in (content.get("auths") or {}).items():
-        if key.split("://")[-1].split("/")[0] == host and isinstance(entry, dict):
-            try:
-                user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
-                return user, password
-            except (KeyError, ValueError):
-                break
-    helper = (content.get("credHelpers") or {}).get(host) or content.get("credsStore")
-    return _ask(str(helper), host) if helper else None
+    helpers = _mapping(content.get("credHelpers"))
+    for name in _names(host):
+        if name in helpers:
+            return _ask(helpers[name], name)
+    entries = _mapping(content.get("auths"))
+    # An entry for the registry itself comes before those for a part of it.
+    for depth in (0, 1):
+        for key, entry in entries.items():
+            found = _pair(entry) if _is_for(key, host, depth) else None
+            if found is not None:
+                return found
+    for name in _names(host) if "credsStore" in content else ():
+        found = _ask(content["credsStore"], name)
+        if found is not None:
+            return found
+    return None
 
 
-def _ask(helper: str, host: str) -> tuple[str, str] | None:
-    if not _HELPER.fullmatch(helper):
+def _names(host: str) -> tuple[str, ...]:
+    return _HUB if host in _HUB else (host,)
+
+
+def _is_for(key: str, host: str, depth: int) -> bool:
+    place = re.sub(r"/v[12]/?$", "", key.split("://")[-1]).rstrip("/")
+    return place.split("/")[0] in _names(host) and ("/" in place) == bool(depth)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _pair(entry: Any) -> tuple[str, str] | None:
+    try:
+        user, colon, password = base64.b64decode(entry["auth"]).decode().partition(":")
+    except (KeyError, ValueError, TypeError):
+        return None
+    return (user, password) if user and colon else None
+
+
+def _ask(helper: Any, host: str) -> tuple[str, str] | None:
+    """Ask a credential helper (docker-credential-helpers, command `get`)."""
+    if not isinstance(helper, str) or not _HELPER.fullmatch(helper):
         return None
     try:
         answer = subprocess.run(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable
-from walt.server.adapters.podman.options import Storage
-from walt.server.adapters.podman.registry import failure
+from walt.common.errors import Invalid
+from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import epoch
 from walt.server.domain.images.model import (
     MODELS_LABEL,
@@ -18,45 +17,36 @@ from walt.server.domain.images.model import (
 )
 from walt.server.domain.images.ports import IRegistry
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.process import ProcessRunner
-
-PATIENCE = 3600.0
-QUICK = 30.0
+from walt.server.runtime.workers import WorkerPool
 
 
 @implementer(IRegistry)
 class DockerDaemon:
-    """Read with the docker command, copied with skopeo; nothing is written there."""
+    """Read through its socket, copied with skopeo; nothing is written there."""
 
     info = RegistryInfo("docker", "docker daemon of the server", "daemon")
 
-    def __init__(self, runner: ProcessRunner, storage: Storage) -> None:
-        self._runner = runner
-        self._storage = storage
-
-    async def _docker(self, *words: str) -> str:
-        try:
-            result = await self._runner.run(["docker", *words], timeout=QUICK, network="host")
-        except CommandFailed as error:
-            if "No such" in str(error):
-                raise NotFound("the docker daemon has no such image") from None
-            raise Unavailable(str(error).splitlines()[-1][:300]) from None
-        return result.stdout.decode()
+    def __init__(self, workers: WorkerPool, skopeo: Skopeo, socket: Path) -> None:
+        self._workers = workers
+        self._skopeo = skopeo
+        self._socket = str(socket)
 
     async def inspect(self, fullname: str, credentials: Credentials | None) -> RemoteImage:
         """Return what an image is; see IRegistry."""
-        (item,) = json.loads(await self._docker("image", "inspect", "--", fullname))
-        labels = (item.get("Config") or {}).get("Labels") or {}
-        return RemoteImage(fullname, labels, epoch(item.get("Created") or ""))
+        item = await self._workers.call(
+            "docker_api:image", {"socket": self._socket, "fullname": fullname}
+        )
+        return RemoteImage(fullname, item["labels"], epoch(item["created"]))
 
     async def search(self, credentials: Credentials | None, limit: float) -> list[RemoteImage]:
         """Return the images for nodes; see IRegistry."""
-        listed = await self._docker(
-            "image", "ls", "--filter", f"label={MODELS_LABEL}", "--format",
-            "{{.Repository}}:{{.Tag}}",
+        found = await self._workers.call(
+            "docker_api:names", {"socket": self._socket, "label": MODELS_LABEL}
         )
-        names = [one for one in listed.split() if one.count("/") == 1 and "<none>" not in one]
-        return [await self.inspect(name, None) for name in names]
+        return [
+            RemoteImage(name, item["labels"], float(item["created"]))
+            for name, item in found.items()
+        ]
 
     async def search_user(
         self, user: str, credentials: Credentials | None, limit: float
@@ -72,17 +62,11 @@ class DockerDaemon:
         requester: IRequester,
     ) -> None:
         """Copy an image into the store; see IRegistry."""
-        storage = self._storage
-        place = "" if storage.root is None else f"[overlay@{storage.root}+{storage.runroot}]"
-        requester.progress(f"Copying {fullname} from the docker daemon")
-        try:
-            await self._runner.run(
-                ["skopeo", "--insecure-policy", "copy", f"docker-daemon:{fullname}",
-                 f"containers-storage:{place}{reference}"],
-                timeout=PATIENCE, network="host",
+        async with self._skopeo.directory() as place:
+            await self._skopeo.fetch(
+                ["--src-daemon-host", f"unix://{self._socket}", f"docker-daemon:{fullname}"],
+                reference, place, f"Copying {fullname} from the docker daemon", requester,
             )
-        except CommandFailed as error:
-            raise failure(error) from None
 
     async def push(
         self, fullname: str, remote: str, credentials: Credentials | None,

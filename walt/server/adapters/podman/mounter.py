@@ -39,7 +39,7 @@ class OverlayMounter:
 
     def __init__(
         self, workers: WorkerPool, store: IImageStore, storage: Storage, *, images: Path,
-        keys: Path, facts: PlatformFacts, server_spec: Path | None = None,
+        keys: Path, facts: PlatformFacts, server_spec: Path,
     ) -> None:
         self._workers = workers
         self._store = store
@@ -71,7 +71,7 @@ class OverlayMounter:
                     },
                     "keys": str(self._keys),
                     "authorized_key": self._facts.authorized_key(),
-                    "server_spec": str(self._server_spec) if self._server_spec else None,
+                    "server_spec": str(self._server_spec),
                 },
                 on_progress=lambda text: _log.info("{image}: {text}", image=image.fullname,
                                                    text=text),

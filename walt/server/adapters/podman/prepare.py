@@ -33,6 +33,7 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 FEATURE_TIMEOUT = 120.0
+DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
 
 Say = Callable[[str], None]
@@ -43,13 +44,13 @@ class Preparation:
     """What goes into the tree: template values, keys, server.spec.
 
     `keys` is the directory of the nodes' common host keys, `authorized_key` a
-    public key in one line, `server_spec` the path of the server's file.
+    public key in one line, `server_spec` the path of the server's file, if it exists.
     """
 
     values: Mapping[str, str]
     keys: Path
     authorized_key: str
-    server_spec: Path | None = None
+    server_spec: Path
 
 
 def expand(text: bytes, values: Mapping[str, str]) -> bytes:
@@ -209,11 +210,12 @@ def load_spec(data: bytes) -> dict[str, Any]:
 
 
 def _image_spec(root: ImageRoot, path: Path, todo: Preparation, say: Say) -> list[str]:
-    server: dict[str, Any] = {}
-    if todo.server_spec is not None and todo.server_spec.is_file():
+    try:
         text = todo.server_spec.read_bytes()
-        server = load_spec(text)
-        root.write("/etc/walt/server.spec", text)
+    except FileNotFoundError:
+        text = DEFAULT_SPEC
+    root.write("/etc/walt/server.spec", text)
+    server = load_spec(text)
     if root.kind("/etc/walt/image.spec") is None:
         return []
     spec = load_spec(root.read(root.real("/etc/walt/image.spec")))

@@ -6,20 +6,18 @@ import base64
 import contextlib
 import json
 import os
-import re
 import secrets
-import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, Denied, NotFound, Unavailable, WaltError
+from walt.common.errors import NotFound
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import REGISTRY, epoch
 from walt.server.domain.images import hub
 from walt.server.domain.images.model import Credentials, RegistryInfo, RemoteImage
@@ -28,15 +26,10 @@ from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
-PATIENCE = 4 * 3600.0  # seconds for an image: it is large and links may be slow
-INSPECT_PATIENCE = 60.0
+QUICK = 60.0  # seconds
 RETRIES = "2"
 AUTHORITIES = Path("/etc/containers/certs.d")
 HUB_SKOPEO, HUB_HTTP = "docker.io", "registry-1.docker.io"
-_PREFIX = re.compile(r'^time="[^"]*" level=\w+ msg="?|"$')
-_ABSENT = ("manifest unknown", "name unknown", "not found", "no such", "reference does not exist")
-_DENIED = ("unauthorized", "authentication required", "invalid username/password", "denied",
-           "401", "403")
 
 
 @dataclass(frozen=True)
@@ -64,33 +57,20 @@ class Location:
         return self.protocol == "https"
 
 
-def failure(error: CommandFailed) -> WaltError:
-    """Return what a failure of skopeo means, without its decoration."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    text = _PREFIX.sub("", lines[-1].partition("): ")[2] or lines[-1])[:400]
-    lower = text.lower()
-    if any(word in lower for word in _DENIED):
-        return Denied(text)
-    if any(word in lower for word in _ABSENT):
-        return NotFound(text)
-    return Unavailable(text)
-
-
 @implementer(IRegistry)
 class SkopeoRegistry:
-    """A registry that speaks the distribution protocol. `scratch`: for short-lived files."""
+    """A registry that speaks the distribution protocol."""
 
     def __init__(
-        self, reactor: Any, runner: ProcessRunner, workers: WorkerPool, storage: Storage,
-        info: RegistryInfo, location: Location, scratch: Path,
+        self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, skopeo: Skopeo,
+        info: RegistryInfo, location: Location,
     ) -> None:
-        self._reactor = reactor
         self._runner = runner
+        self._skopeo = skopeo
         self._workers = workers
         self._storage = storage
         self.info = info
         self._location = location
-        self._scratch = scratch
 
     # -- questions over HTTP ---------------------------------------------
 
@@ -158,19 +138,18 @@ class SkopeoRegistry:
     def _remote(self, fullname: str) -> str:
         return f"docker://{self._location.skopeo}/{fullname}"
 
-    def _local(self, reference: str) -> str:
-        storage = self._storage
-        place = "" if storage.root is None else f"[overlay@{storage.root}+{storage.runroot}]"
-        return f"containers-storage:{place}{reference}"
+    def _options(self, side: str, auth: str) -> list[str]:
+        """Return options of skopeo; `side` is `src-`, `dest-` or empty."""
+        verify = "true" if self._location.verify else "false"
+        return [
+            "--retry-times", RETRIES, f"--{side}tls-verify={verify}", f"--{side}authfile", auth,
+        ]
 
     async def inspect(self, fullname: str, credentials: Credentials | None) -> RemoteImage:
         """Return what an image is; see IRegistry."""
-        async with self._work(credentials) as (auth, env):
-            output = await self._skopeo(
-                ["inspect", "--no-tags", "--retry-times", RETRIES,
-                 f"--tls-verify={_flag(self._location.verify)}", *_option("--authfile", auth),
-                 self._remote(fullname)],
-                env, INSPECT_PATIENCE,
+        async with self._work(credentials) as (auth, place):
+            output = await self._skopeo.inspect(
+                ["--no-tags", *self._options("", auth), self._remote(fullname)], place
             )
         item = json.loads(output)
         return RemoteImage(fullname, item.get("Labels") or {}, epoch(item.get("Created") or ""))
@@ -180,15 +159,11 @@ class SkopeoRegistry:
         requester: IRequester,
     ) -> None:
         """Copy an image into the store; see IRegistry."""
-        async with self._work(credentials) as (auth, env):
-            with self._bytes_shown(env["TMPDIR"], f"Downloading {fullname}", requester):
-                await self._skopeo(
-                    ["copy", "--retry-times", RETRIES,
-                     f"--src-tls-verify={_flag(self._location.verify)}",
-                     *_option("--src-authfile", auth),
-                     self._remote(fullname), self._local(reference)],
-                    env, PATIENCE, _layers(f"Downloading {fullname}", requester),
-                )
+        async with self._work(credentials) as (auth, place):
+            await self._skopeo.fetch(
+                [*self._options("src-", auth), self._remote(fullname)], reference, place,
+                f"Downloading {fullname}", requester,
+            )
 
     async def push(
         self, fullname: str, remote: str, credentials: Credentials | None,
@@ -201,13 +176,10 @@ class SkopeoRegistry:
         self, reference: str, remote: str, credentials: Credentials | None,
         requester: IRequester,
     ) -> None:
-        async with self._work(credentials) as (auth, env):
-            await self._skopeo(
-                ["copy", "--retry-times", RETRIES,
-                 f"--dest-tls-verify={_flag(self._location.verify)}",
-                 *_option("--dest-authfile", auth),
-                 self._local(reference), self._remote(remote)],
-                env, PATIENCE, _layers(f"Uploading {remote}", requester),
+        async with self._work(credentials) as (auth, place):
+            await self._skopeo.send(
+                self._options("dest-", auth), reference, self._remote(remote), place,
+                f"Uploading {remote}", requester,
             )
 
     async def push_index(
@@ -228,78 +200,22 @@ class SkopeoRegistry:
             await self._run([*self._storage.podman("image", "rm", "--ignore", "--", reference)])
 
     async def _run(self, argv: list[str]) -> None:
-        await self._runner.run(argv, timeout=INSPECT_PATIENCE, network="host")
-
-    async def _skopeo(
-        self, words: list[str], env: dict[str, str], timeout: float,
-        on_line: Callable[[str], None] | None = None,
-    ) -> bytes:
-        try:
-            result = await self._runner.run(
-                ["skopeo", "--insecure-policy", *words], timeout=timeout, network="host",
-                env=env, on_line=on_line,
-            )
-        except CommandFailed as error:
-            raise failure(error) from None
-        return result.stdout
+        await self._runner.run(argv, timeout=QUICK, network="host")
 
     @asynccontextmanager
-    async def _work(
-        self, credentials: Credentials | None
-    ) -> AsyncIterator[tuple[str | None, dict[str, str]]]:
-        """Give a file of credentials (None: root's own) and an environment; remove both."""
-        place = self._scratch / secrets.token_hex(8)
-        place.mkdir(parents=True, mode=0o700)
-        try:
-            auth = None
-            if credentials is not None:
-                auth = str(place / "auth.json")
-                _write_private(auth, json.dumps(_auth_file(self._location.skopeo, credentials)))
-            yield auth, {"TMPDIR": str(place)}
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _bytes_shown(self, place: str, what: str, requester: IRequester) -> Any:
-        """Show how much was downloaded, each second: skopeo keeps it in its own directory."""
-
-        def show() -> None:
-            requester.busy(f"{what}: {_size(place) / 1e6:.1f} MB")
-
-        loop = LoopingCall(show)
-        loop.clock = self._reactor
-        loop.start(1.0, now=False)
-        try:
-            yield
-        finally:
-            loop.stop()
-            requester.busy("")
+    async def _work(self, credentials: Credentials | None) -> AsyncIterator[tuple[str, Path]]:
+        """Give a file of credentials (None: root's own) and a directory; remove both."""
+        if credentials is None:
+            credentials = await self.stored_credentials()
+        async with self._skopeo.directory() as place:
+            auth = str(place / "auth.json")
+            _write_private(auth, json.dumps(_auth_file(self._location.skopeo, credentials)))
+            yield auth, place
 
 
-def _layers(what: str, requester: IRequester) -> Callable[[str], None]:
-    seen: set[str] = set()
-
-    def on_line(line: str) -> None:
-        words = line.split()
-        if words[:2] == ["Copying", "blob"] and len(words) > 2 and words[2] not in seen:
-            seen.add(words[2])
-            requester.progress(f"{what}: layer {len(seen)}")
-        elif words[:2] == ["Writing", "manifest"]:
-            requester.progress(f"{what}: finishing")
-
-    return on_line
-
-
-def _size(place: str) -> int:
-    total = 0
-    for directory, _, names in os.walk(place):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(directory, name)).st_size
-    return total
-
-
-def _auth_file(host: str, credentials: Credentials) -> dict[str, Any]:
+def _auth_file(host: str, credentials: Credentials | None) -> dict[str, Any]:
+    if credentials is None:
+        return {"auths": {}}
     pair = f"{credentials.username}:{credentials.password}".encode()
     return {"auths": {host: {"auth": base64.b64encode(pair).decode()}}}
 
@@ -308,11 +224,3 @@ def _write_private(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
-
-
-def _option(name: str, value: str | None) -> list[str]:
-    return [] if value is None else [name, value]
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"

@@ -8,6 +8,7 @@ from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.changes import ImageChanges
 from walt.server.domain.images.clone import Cloner
 from walt.server.domain.images.defaults import DefaultImages
+from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.places import Places
 from walt.server.domain.images.publish import Publisher
 from walt.server.domain.images.search import Searcher
@@ -26,3 +27,4 @@ class ImageOperations:
     publisher: Publisher
     searcher: Searcher
     defaults: DefaultImages
+    migration: Migration

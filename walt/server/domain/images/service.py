@@ -61,10 +61,11 @@ class ImageService:
         """Return every image known, by name."""
         return [self._images[name] for name in sorted(self._images)]
 
-    async def refresh(self) -> None:
-        """Read the store again and make the catalog equal to it.
+    async def refresh(self, *, forget: bool = True) -> list[str]:
+        """Read the store again and make the catalog equal to it; return what it lacks.
 
-        A recorded name whose image is gone is forgotten, unless nodes use it.
+        A recorded name whose image is gone is forgotten, unless nodes use it, or
+        without `forget`.
         """
         async with self._lock:
             images = {image.fullname: image for image in await self._store.scan()}
@@ -72,12 +73,14 @@ class ImageService:
             recorded = await self._catalog.fullnames()
             for name in sorted(images.keys() - recorded):
                 await self._catalog.add(name)
-            for name in sorted(recorded - images.keys()):
+            missing = sorted(recorded - images.keys())
+            for name in missing if forget else ():
                 if name in self._in_use():
                     _log.warn("image {name} is used by nodes but missing in the store", name=name)
                 else:
                     _log.warn("image {name} is missing in the store: forgotten", name=name)
                     await self._catalog.remove(name)
+            return missing
 
     async def renew(self, fullname: str) -> StoredImage:
         """Read one image again after a change of it, or learn it; NotFound or Invalid."""
