@@ -78,8 +78,9 @@ def rpc_factory(
         return Session(locators, sides(origin, open_to_all), peer=ip or origin, account=account)
 
     def legacy(transport: Any) -> LegacyProtocol:
-        origin, _, _ = origins.of(transport)
-        return LegacyProtocol(old_nodes.apis(sides(origin, open_to_all)), walt.__version__)
+        origin, ip, _ = origins.of(transport)
+        apis = old_nodes.apis(sides(origin, open_to_all), ip)
+        return LegacyProtocol(apis, walt.__version__)
 
     return SwitchFactory(amp, legacy, clock)
 
@@ -176,7 +177,7 @@ def open_all(
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(http_port, site)
-    listeners.udp(ports.NETCONSOLE, Netconsole(context.registry, context.logs))
+    listeners.udp(ports.NETCONSOLE, Netconsole(context.registry, context.logs, reactor))
     listeners.unix(stream_socket, streams)
     listeners.unix(rpc_socket, rpc)
     if host_http is not None:

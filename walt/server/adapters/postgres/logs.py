@@ -17,6 +17,9 @@ from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 BLOCK = 2000
+LAST_BATCHES = 2.0  # seconds after which no batch can bring lines of a forgotten device
+# Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
+_SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 
 # Lines travel in blocks that PostgreSQL itself cuts: nothing is done line by line here,
 # which is twice as fast as one array element a line, and as fast as COPY. The first part
@@ -32,9 +35,20 @@ SELECT new.id, to_timestamp(coalesce(one.stamp::double precision, new.moment)),
        coalesce(one.line, '')  -- an empty text has no parts, and is one empty line
 FROM news CROSS JOIN
      unnest(%s::integer[], %s::double precision[], %s::text[], %s::text[])
-         AS new (id, moment, stamps, lines) LEFT JOIN LATERAL
+         AS new (id, moment, stamps, lines) JOIN logstreams s ON s.id = new.id LEFT JOIN LATERAL
      ROWS FROM (string_to_table(new.stamps, E'\\n'), string_to_table(new.lines, E'\\n'))
          AS one (stamp, line) ON true
+"""
+
+# Lines of one time stay together: a block of lines that came at once.
+_REMOVE = """
+DELETE FROM logs WHERE stream_id = %s AND timestamp <= coalesce(
+    (SELECT timestamp FROM logs WHERE stream_id = %s ORDER BY timestamp OFFSET %s LIMIT 1),
+    'infinity')
+"""
+_REMOVED = """
+DELETE FROM logremovals r WHERE stream_id = %s AND since < now() - %s * interval '1 second'
+AND NOT EXISTS (SELECT FROM logs l WHERE l.stream_id = r.stream_id)
 """
 
 _STREAMS = """
@@ -79,16 +93,26 @@ class PostgresLogs:
         self._writer = str(uuid.uuid4())
 
     async def prepare(self) -> None:
-        """Create the partitions of this week and of the next one; forget older writers."""
+        """Forget older writers: none of them sends a batch again."""
         await self._database.execute("DELETE FROM logbatches")
-        await self._database.execute(
-            "SELECT ensure_log_partition(now()), ensure_log_partition(now() + interval '7 days')"
-        )
 
-    async def drop_older_than(self, days: int) -> None:
-        """Drop the weekly partitions that ended more than `days` ago."""
+    async def make_partitions(self) -> None:
+        """Create the partitions of this week and of the next one. Raises Busy."""
 
         async def work(one: Transaction) -> None:
+            await one.execute(_SHORT_WAIT)
+            await one.execute(
+                "SELECT ensure_log_partition(now()),"
+                " ensure_log_partition(now() + interval '7 days')"
+            )
+
+        await self._database.transaction(work)
+
+    async def drop_older_than(self, days: int) -> None:
+        """Drop the weekly partitions that ended more than `days` ago. Raises Busy."""
+
+        async def work(one: Transaction) -> None:
+            await one.execute(_SHORT_WAIT)
             rows = await one.query(
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'logs'::regclass AND c.relname ~ '^logs_[0-9]{8}$'"
@@ -103,6 +127,20 @@ class PostgresLogs:
             )
 
         await self._database.transaction(work)
+
+    async def remove_forgotten(self, count: int) -> bool:
+        """Delete about `count` lines of forgotten devices; tell whether more may be left."""
+        rows = await self._database.query("SELECT stream_id FROM logremovals ORDER BY since")
+        for (stream,) in rows:
+            deleted = await self._database.query(
+                f"WITH gone AS ({_REMOVE} RETURNING 1) SELECT count(*) FROM gone",  # noqa: S608
+                (stream, stream, count),
+            )
+            if deleted[0][0]:
+                return True
+            # A batch under way when the device was forgotten may have added some.
+            await self._database.execute(_REMOVED, (stream, LAST_BATCHES))
+        return bool(rows)
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]

@@ -25,6 +25,15 @@ class ILogStore(Interface):
         already (the answer was lost with the connection) is not stored again.
         """
 
+    async def remove_forgotten(count: int) -> bool:
+        """Delete about `count` lines of forgotten devices; tell whether more may be left."""
+
+    async def make_partitions() -> None:
+        """Make room for the lines of this week and of the next one. Raises Busy."""
+
+    async def drop_older_than(days: int) -> None:
+        """Delete what is more than `days` old, a week at a time. Raises Busy."""
+
     async def count(query: LogQuery) -> int:
         """Return how many stored lines match."""
 
