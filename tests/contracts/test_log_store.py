@@ -41,7 +41,7 @@ class LogStoreContract:
         cursor = await store.open(query)
         found: list[str] = []
         while block := await cursor.next_block():
-            found += [one.line for one in block]
+            found += [one[3] for one in block]
         await cursor.close()
         await cursor.close()
         self.assertEqual(await store.count(query), len(found))

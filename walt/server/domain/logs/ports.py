@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
-from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import LogBlock, LogQuery, Record, StreamKey, StreamMode
 
 
 class ILogStore(Interface):
@@ -44,7 +44,7 @@ class ILogStore(Interface):
 class ILogCursor(Interface):
     """Matching lines, block by block."""
 
-    async def next_block() -> list[LogLine]:
+    async def next_block() -> list[Record]:
         """Return the next lines, empty at the end."""
 
     async def close() -> None:
