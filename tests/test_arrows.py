@@ -16,7 +16,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.rpc": ("walt", "walt.common", "walt.rpc"),
     "walt.client": ("walt", "walt.common", "walt.client", "walt.doc"),
     "walt.doc": ("walt",),
-    "walt.node": (),
+    "walt.node": ("walt.node",),
     "walt.server.config": ("walt", "walt.common", "walt.server.config"),
     "walt.server.runtime": ("walt.common", "walt.server.runtime"),
     "walt.server.trackexec": (),

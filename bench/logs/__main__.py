@@ -1,4 +1,6 @@
-"""Run with `python -m bench.logs`, as root: log lines in and out, against COPY in the same run."""
+"""Run with `python -m bench.logs [PART...]`, as root: log lines in and out, against COPY in the
+same run. Parts: ingest (the others need it), retrieve, latency, disturbed, window.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import ProcessProtocol
 
+from bench.logs.disturbed import Disturbed
+from bench.logs.reader import Reader
 from tests.system.live import ROOT, LivePlatform
 from tests.system.load import Load, figure, run_bench
 
@@ -73,23 +75,6 @@ def copy_rate(dsn: str) -> float:
         cursor.execute("DROP TABLE copied")
     connection.close()
     return LINES / spent
-
-
-class Reader(ProcessProtocol):
-    """A live reader that notes the ages of the lines it is shown."""
-
-    def __init__(self) -> None:
-        self.ages: list[float] = []
-        self.ended: Deferred[None] = Deferred()
-        self._partial = b""
-
-    def outReceived(self, data: bytes) -> None:
-        now = time.time()
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        self.ages += [now - float(line.split()[0]) for line in lines if line]
-
-    def processEnded(self, reason: Any) -> None:
-        self.ended.callback(None)
 
 
 class Bench:
@@ -198,6 +183,12 @@ class Bench:
             assert b"line" in result.stdout
         figure(f"first line of a window of 10 s among {MANY}", sorted(spent)[2] * 1000, "ms", 200)
 
+    async def disturbed(self) -> None:
+        """Print what other things do to ingestion."""
+        one = Disturbed(self.platform, self.load, self.dsn, self.inside, self.addresses)
+        await one.flood()
+        await one.forget()
+
     async def retrieve(self) -> None:
         """Print the rates of retrieval of the lines just stored."""
         out = f"{self.platform.base}/out"
@@ -226,10 +217,9 @@ async def main(reactor: Any) -> None:
     bench = Bench(reactor)
     try:
         await bench.start()
-        await bench.ingest()
-        await bench.retrieve()
-        await bench.latency()
-        await bench.window()
+        wanted = sys.argv[1:] or ["ingest", "retrieve", "latency", "disturbed", "window"]
+        for name in wanted:
+            await getattr(bench, name)()
     finally:
         bench.load.database.close()
         await bench.platform.close()

@@ -19,6 +19,7 @@ from walt.client import main, settings
 from walt.client.commands.help import topics
 from walt.client.errors import Failure
 from walt.common.errors import Conflict, InternalError, Invalid, NotFound, Unavailable
+from walt.common.records import encode
 from walt.rpc.commands import devices, images, logs, nodes
 from walt.rpc.commands import session as calls
 
@@ -468,7 +469,10 @@ class LogShowTests(SynchronousTestCase):
     ]
 
     def show(self, *words: str, records: Any = None, extra: Any = ()) -> Any:
-        lines = "".join(json.dumps([one]) + "\n" for one in records or self.RECORDS).encode()
+        lines = b"".join(
+            encode([(stamp, issuer, stream, line)], {issuer: issuer})
+            for stamp, issuer, stream, line in records or self.RECORDS
+        )
         cut = len(lines) // 2  # frames need not end with a line
         return run("log", "show", "--realtime", *words, streams=[[
             (b"D", lines[:cut]), (b"D", lines[cut:]), *extra, (b"R", b'{"status": 0}'),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.log_store import FakeLogStore
 from tests.system import cluster
-from walt.common.errors import Invalid
+from walt.common.errors import Busy, Invalid
+from walt.server.adapters.postgres import logs
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
@@ -39,7 +41,7 @@ class LogStoreContract:
         cursor = await store.open(query)
         found: list[str] = []
         while block := await cursor.next_block():
-            found += [one.line for one in block]
+            found += [one[3] for one in block]
         await cursor.close()
         await cursor.close()
         self.assertEqual(await store.count(query), len(found))
@@ -156,8 +158,9 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             [Device(A, "aa", "unknown"), Device(B, "bb", "unknown")]
         )
         store = PostgresLogs(self.database)
-        await store.prepare()
-        await store.prepare()
+        for _ in range(2):
+            await store.prepare()
+            await store.make_partitions()
         return store
 
     async def test_refused_expressions(self) -> None:
@@ -182,6 +185,48 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         self.assertEqual(await store.count(LogQuery()), 6)
         await store.drop_older_than(30)
         self.assertEqual(await store.count(LogQuery()), 4)
+
+    async def test_forgotten_device(self) -> None:
+        """Its lines vanish at once, and are deleted little by little; a late batch brings none."""
+        store = await self.filled()
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line", StreamKey(B, "b"): "line"})
+        one = ids[StreamKey(A, "exp")]
+        text = "\n".join(map(str, range(1000)))
+        for batch in range(2, 12):
+            stamps = [self.now - 100 + batch * 5 + number / 1000 for number in range(1000)]
+            await store.insert(batch, [block(one, self.now, text, stamps)])
+        await PostgresDevices(self.database).forget([A])
+        self.assertEqual(await self.lines(store, LogQuery()), ["two (2)", "b'three'"])
+        kept = block(ids[StreamKey(B, "b")], self.now, "kept")
+        await store.insert(12, [block(one, self.now, "late"), kept])
+        counts = []
+        self.patch(logs, "LAST_BATCHES", 0.0)
+        while await store.remove_forgotten(3000):
+            counts.append((await self.database.query("SELECT count(*) FROM logs"))[0][0])
+        self.assertEqual(counts, [10_005 - 3001, 10_005 - 6002, 10_005 - 9003, 3, 3])
+        self.assertEqual(await self.database.query("SELECT * FROM logremovals"), [])
+
+    async def test_clock_that_had_jumped(self) -> None:
+        """Lines of a week without partition are kept; they move when it is made."""
+        store = await self.filled()
+        one = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
+        month = self.now + 40 * 86400
+        await store.insert(2, [block(one, month, "from the future"), block(one, 1e9, "old")])
+        for day in (month, 1e9, month + 7 * 86400):
+            await self.database.execute("SELECT ensure_log_partition(to_timestamp(%s))", (day,))
+        self.assertEqual(await self.database.query("SELECT count(*) FROM logs_default"), [(0,)])
+        found = await self.lines(store, LogQuery(issuers=frozenset({A})))
+        self.assertEqual(found, ["old", "zéro\\n ' %s", "one", "from the future"])
+
+    async def test_upkeep_waits_for_nobody(self) -> None:
+        """While a reader holds the tables, upkeep gives up at once; lines go on coming in."""
+        store = await self.filled()
+        await self.database.execute("SELECT ensure_log_partition('2020-01-08')")
+        reader = await store.open(LogQuery())
+        await reader.next_block()
+        await self.assertFailure(Deferred.fromCoroutine(store.drop_older_than(30)), Busy)
+        await reader.close()
+        await store.drop_older_than(30)
 
     async def test_closed_in_the_middle(self) -> None:
         """A cursor closed early frees its connection."""

@@ -37,6 +37,9 @@ class FakeLogStore:
         self.errors: list[Exception] = []
         self.streams: dict[StreamKey, tuple[int, StreamMode]] = {}
         self.last_batch = 0
+        self.removals = 0
+        self.upkeep: list[str] = []
+        self.upkeep_errors: list[Exception] = []
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]
@@ -72,6 +75,23 @@ class FakeLogStore:
             and (query.start is None or line.timestamp > query.start)
             and (query.end is None or line.timestamp < query.end)
         )
+
+    async def remove_forgotten(self, count: int) -> bool:
+        """Delete some lines of unknown issuers."""
+        self.removals += 1
+        gone = [one for one in self.lines if one.issuer in self.unknown][:count]
+        self.lines = [one for one in self.lines if one not in gone]
+        return bool(gone)
+
+    async def make_partitions(self) -> None:
+        """There are none; what `upkeep_errors` holds is raised."""
+        self.upkeep.append("partitions")
+        if self.upkeep_errors:
+            raise self.upkeep_errors.pop(0)
+
+    async def drop_older_than(self, days: int) -> None:
+        """Note it."""
+        self.upkeep.append(f"drop {days}")
 
     async def count(self, query: LogQuery) -> int:
         """Return how many lines match."""

@@ -85,6 +85,16 @@ class FakeLogStore:
         for number, block in blocks:
             self.lines += lines_of(names[number], block)
 
+    async def remove_forgotten(self, count: int) -> bool:
+        """Nothing is left of forgotten devices."""
+        return False
+
+    async def make_partitions(self) -> None:
+        """There are none."""
+
+    async def drop_older_than(self, days: int) -> None:
+        """Keep all."""
+
     async def count(self, query: LogQuery) -> int:
         return len(self._matching(query))
 

@@ -106,6 +106,7 @@ class LegacyCall(Protocol):
 
     answers = {
         "sync_clock": b"('RESULT', 1700000001)\n",
+        "netconsole": b"('RESULT', False)\n",
         "report_lldp_neighbor": b"('RESULT', None)\n",
         "broken": b"('EXCEPTION', 'no such thing')\n",
     }

@@ -64,7 +64,8 @@ class NodeSettingsTests(TestCase):
             await platform.ok("node", "config", name, "boot.delay=0")
         await platform.ok("node", "config", "v3", "boot.timeout=60", "boot.retries=1")
         await platform.ok(
-            "node", "config", "v1", "ram=300M", "cpu.cores=2", "mount.persist=false"
+            "node", "config", "v1", "ram=300M", "cpu.cores=2", "mount.persist=false",
+            "netconsole=true",
         )
         told = await platform.ok("node", "config", "v2", "netsetup=NAT")
         self.assertIn("Reboot the node(s)", told)
@@ -98,6 +99,14 @@ class NodeSettingsTests(TestCase):
         self.assertTrue(200_000 < int(total) < 300 * 1024, total)
         self.assertEqual((cores, persist), ("2", "0"))
         self.assertEqual(await self.run_on("v2", "mount | grep -c ' /persist '"), "1\n")
+        await self.run_on("v1", "echo '<2>said by the kernel' > /dev/kmsg")
+        await self.run_on("v2", "echo '<2>said by the kernel' > /dev/kmsg")
+
+        async def said() -> bool:
+            return "said by the kernel" in await self.log("netconsole", "v1")
+
+        await self.platform.until(said, "a message of the kernel of v1", 20)
+        self.assertEqual(await self.log("netconsole", "v2"), "")
         console = await self.log("virtualconsole", "v1")
         self.assertIn("no /persist directory for this node", console)
 

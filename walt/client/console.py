@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import select
 
@@ -11,6 +10,7 @@ from walt.client import terminal
 from walt.client.errors import Failure
 from walt.client.stream import Stream, result_status, write_all
 from walt.common import frames
+from walt.common.records import decode
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Screen:
         """Return the console's bytes held by the lines that `payload` completes."""
         *lines, self._pending = (self._pending + payload).split(b"\n")
         return b"".join(
-            _console_bytes(text) for line in lines for _, _, _, text in json.loads(line)
+            _console_bytes(text) for line in lines for _, _, _, text in decode(line)
         )
 
 

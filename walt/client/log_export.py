@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 
-from walt.client.commands.log import received
+from walt.client.commands.log import json_lines, received
 from walt.client.errors import Failure
 from walt.client.history import parse_range
 from walt.client.session import Session
@@ -87,9 +87,7 @@ class _JsonLines(_TextFile):
 
     def write(self, records: list[Record]) -> None:
         """Write some records."""
-        from json import dumps
-
-        self._file.write("".join([dumps(dict(zip(COLUMNS, one))) + "\n" for one in records]))
+        self._file.write(json_lines(records))
 
 
 class _Csv(_TextFile):

@@ -18,6 +18,7 @@ from tests.fakes.transports import serve
 from tests.server.streams.platform import CLIENT, EPOCH, NODE, SERVER, Connection, Platform
 from walt.common import frames
 from walt.common.errors import Unavailable
+from walt.common.records import decode
 from walt.server.streams import dump
 
 
@@ -41,7 +42,7 @@ class Reader:
         for kind, payload in self.connection.frames():
             if kind == frames.DATA:
                 *lines, self._pending = (self._pending + payload).split(b"\n")
-                self.records += [one for line in lines for one in json.loads(line)]
+                self.records += [list(one) for line in lines for one in decode(line)]
             elif kind == frames.RESULT:
                 self.result = json.loads(payload)
             else:

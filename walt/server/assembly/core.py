@@ -46,6 +46,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.logs.upkeep import LogUpkeep
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
@@ -91,6 +92,7 @@ class Core:
     database: Database
     logs: LogService
     log_store: PostgresLogs
+    log_upkeep: LogUpkeep
     platform: PlatformLog
     registry: DeviceRegistry
     status: BootStatus
@@ -151,7 +153,8 @@ def build(
     registry = DeviceRegistry(device_store, config.subnet)
 
     log_store = PostgresLogs(database)
-    logs = LogService(log_store, reactor, time.time)
+    upkeep = LogUpkeep(log_store, reactor, config.log_retention_days)
+    logs = LogService(log_store, reactor, time.time, upkeep.remove_soon)
 
     def server_mac() -> str | None:
         return registry.server.mac if registry.server is not None else None
@@ -272,7 +275,8 @@ def build(
     return Core(
         config=config, launcher=launcher, runner=runner, workers=workers, workflows=workflows,
         links=links, taps=taps, link_plans=link_plans(config), cluster=cluster,
-        database=database, logs=logs, log_store=log_store, platform=platform, registry=registry,
+        database=database, logs=logs, log_store=log_store, log_upkeep=upkeep,
+        platform=platform, registry=registry,
         status=status,
         monitor=monitor, registration=registration, nodes=nodes, images=images,
         facts=facts, exporter=exporter, network=network, provisioning=provisioning, dhcpd=dhcpd,

@@ -105,7 +105,7 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
 
     def legacy(identity: Identity) -> LegacyProtocol:
         allowed = sides(identity.origin, doors.open_to_all)
-        return LegacyProtocol(old_nodes.apis(allowed), walt.__version__)
+        return LegacyProtocol(old_nodes.apis(allowed, identity.ip), walt.__version__)
 
     return doors.factory(rpc_wires(amp, legacy), CALLS_AT_ONCE)
 
@@ -204,7 +204,7 @@ def open_all(
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(http_port, site)
-    listeners.udp(ports.NETCONSOLE, Netconsole(context.registry, context.logs))
+    listeners.udp(ports.NETCONSOLE, Netconsole(context.registry, context.logs, reactor))
     listeners.unix(stream_socket, streams)
     listeners.unix(rpc_socket, rpc)
     if host_http is not None:

@@ -196,8 +196,8 @@ class WaltServer(Service):
         self._undo("database connections", core.database.close)
         await migrate(core.database)
         await core.log_store.prepare()
-        if self._config.log_retention_days is not None:
-            await core.log_store.drop_older_than(self._config.log_retention_days)
+        await core.log_upkeep.start()
+        self._undo("upkeep of the logs", core.log_upkeep.stop)
 
     async def _fix_server_entry(self, core: Core) -> None:
         links = await core.links.links()

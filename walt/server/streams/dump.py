@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common import records
 from walt.common.errors import InternalError, WaltError
-from walt.server.domain.logs.model import LogLine, LogQuery
+from walt.server.domain.logs.model import LogLine, LogQuery, Record
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtocol
@@ -35,14 +36,14 @@ class LogDumps:
         return DumpRequest(self, connection, peer)
 
 
-def _cost(records: list[LogLine]) -> int:
-    return sum(LINE_COST + len(one.line) + len(one.stream) for one in records)
+def _cost(lines: list[LogLine]) -> int:
+    return sum(LINE_COST + len(one.line) + len(one.stream) for one in lines)
 
 
 @implementer(IPushProducer)
 class DumpRequest(FramedRequest):
-    """Parameters: the query object, `history` and `realtime`; data frames hold lines, each a JSON
-    array of records [timestamp, issuer, stream, line].
+    """Parameters: the query object, `history` and `realtime`; data frames hold records, as
+    `walt.common.records` writes them.
     """
 
     def __init__(self, owner: LogDumps, connection: StreamProtocol, peer: Peer) -> None:
@@ -78,8 +79,8 @@ class DumpRequest(FramedRequest):
 
     async def _history(self, query: LogQuery) -> None:
         cursor, last = await self._owner.logs.open(query)
-        self._held = [(number, records) for number, records in self._held if number > last]
-        self._held_size = sum(_cost(records) for _, records in self._held)
+        self._held = [(number, lines) for number, lines in self._held if number > last]
+        self._held_size = sum(_cost(lines) for _, lines in self._held)
         try:
             while block := await cursor.next_block():
                 self._send(block)
@@ -88,13 +89,13 @@ class DumpRequest(FramedRequest):
         finally:
             await cursor.close()
 
-    def _on_live(self, records: list[LogLine]) -> None:
+    def _on_live(self, lines: list[LogLine]) -> None:
         if self._live and self._paused is None:
-            self._send(records)
+            self._send(lines)
             return
         # Lines that came together are stored together: their last number tells for all.
-        self._held.append((self._owner.logs.accepted, records))
-        self._held_size += _cost(records)
+        self._held.append((self._owner.logs.accepted, lines))
+        self._held_size += _cost(lines)
         if self._held_size > MAX_HELD:
             self._too_slow()
 
@@ -104,18 +105,14 @@ class DumpRequest(FramedRequest):
         self.message("your reader is too slow for these live logs; they end here\n")
         self._end(status=1, error="reader too slow", code="LIMIT_EXCEEDED")
 
-    def _send(self, records: list[LogLine]) -> None:
-        names = {mac: self._owner.issuers.name(mac) for mac in {one.issuer for one in records}}
-        for start in range(0, len(records), PIECE):
-            piece = [
-                (timestamp, names[issuer], stream, line)
-                for timestamp, issuer, stream, line in records[start:start + PIECE]
-            ]
-            self.data(json.dumps(piece).encode() + b"\n")
+    def _send(self, lines: Sequence[Record]) -> None:
+        names = {mac: self._owner.issuers.name(mac) for mac in {one[1] for one in lines}}
+        for start in range(0, len(lines), PIECE):
+            self.data(records.encode(lines[start:start + PIECE], names))
 
     def _send_held(self) -> None:
         held, self._held, self._held_size = self._held, [], 0
-        self._send([record for _, records in held for record in records])
+        self._send([line for _, lines in held for line in lines])
 
     def _end(self, **result: Any) -> None:
         """Stop, then send the result and close: a producer would hold back the close."""

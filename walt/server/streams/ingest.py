@@ -93,7 +93,7 @@ class IngestRequest(Request):
         if self._held and not self._partial:
             self._closing = True
             self._owner.logs.stored().addCallback(lambda _: self.connection.close())
-        elif self._owner.logs.congested:
+        elif self._owner.logs.must_wait(self._issuer):
             self._wait()
 
     def _header(self, line: bytes) -> None:
@@ -116,7 +116,7 @@ class IngestRequest(Request):
     def _wait(self) -> None:
         transport: Any = self.connection.transport
         transport.pauseProducing()
-        self._owner.logs.drained().addCallback(lambda _: transport.resumeProducing())
+        self._owner.logs.welcome(self._issuer).addCallback(lambda _: transport.resumeProducing())
 
     def lost(self) -> None:
         if not self._issuer or self._server_time is None or self._closing:

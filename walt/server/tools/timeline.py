@@ -20,7 +20,7 @@ Event = tuple[float, str]
 
 def _records(issuers: str) -> list[tuple[float, str, str, str]]:
     return [
-        tuple(record) for records in received({"history": True, "issuers": issuers})
+        record for records in received({"history": True, "issuers": issuers})
         for record in records
     ]
 

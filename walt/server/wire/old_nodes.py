@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from walt.common.errors import Invalid
@@ -37,11 +38,13 @@ class OldNodes:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def apis(self, sides: frozenset[str]) -> Apis:
-        """Return the APIs that a peer with these sides may open."""
+    def apis(self, sides: frozenset[str], ip: str | None = None) -> Apis:
+        """Return the APIs that a peer with these sides may open; `ip` is its address."""
         found: dict[str, Any] = {}
         if "ns" in sides:
-            found["NSAPI"] = {"sync_clock": self.sync_clock}
+            found["NSAPI"] = {
+                "sync_clock": self.sync_clock, "netconsole": partial(self.netconsole, ip),
+            }
         if "vs" in sides:
             found["VSAPI"] = {
                 "register_device": self.register_device, "get_device_info": self.get_device_info,
@@ -51,6 +54,11 @@ class OldNodes:
     async def sync_clock(self) -> int:
         """Answer at the next whole second."""
         return await next_whole_second(self._context.clock, self._context.now)
+
+    async def netconsole(self, ip: str | None) -> bool:
+        """Tell a node whether its kernel should send its messages (setting `netconsole`)."""
+        node = self._context.registry.by_ip(ip) if ip is not None else None
+        return node is not None and node.conf.get("netconsole", False) is True
 
     async def register_device(
         self, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None

@@ -19,7 +19,13 @@ from walt.server.domain.logs.model import (
     corrected,
     parse_query,
 )
-from walt.server.domain.logs.service import BATCH, FLUSH_AFTER, MAX_PENDING, LogService
+from walt.server.domain.logs.service import (
+    BATCH,
+    FLUSH_AFTER,
+    MAX_PENDING,
+    MAX_PENDING_SIZE,
+    LogService,
+)
 
 MAC = "02:00:00:00:00:01"
 NOW = 1e9
@@ -134,18 +140,63 @@ class LogServiceTests(SynchronousTestCase):
         self.assertEqual(self.texts(), ["0", "1", "2"])
 
     def test_congestion(self) -> None:
-        """Senders are asked to wait above a limit, and told when lines are welcome."""
-        self.successResultOf(self.logs.drained())
+        """A sender is asked to wait above a limit, and told when its lines are welcome."""
+        self.successResultOf(self.logs.welcome(MAC))
         self.store.gate = gate = Deferred()
         self.write(MAX_PENDING)
         self.clock.advance(0)
-        self.assertTrue(self.logs.congested)
-        drained = self.logs.drained()
-        self.assertNoResult(drained)
+        self.assertTrue(self.logs.must_wait(MAC))
+        welcome = self.logs.welcome(MAC)
+        self.assertNoResult(welcome)
         gate.callback(None)
-        self.successResultOf(drained)
-        self.assertFalse(self.logs.congested)
+        self.successResultOf(welcome)
+        self.assertFalse(self.logs.must_wait(MAC))
         self.assertEqual(len(self.texts()), MAX_PENDING)
+
+    def test_fair_shares(self) -> None:
+        """Devices that flood wait for their own lines; another one does not wait for them."""
+        other, third = "02:00:00:00:00:02", "02:00:00:00:00:03"
+        self.store.gate = gate = Deferred()
+        self.logs.write_lines(MAC, "exp", "\n" * (MAX_PENDING // 2))
+        self.clock.advance(0)
+        waiting = self.logs.welcome(MAC)
+        self.assertTrue(self.logs.must_wait(MAC))
+        self.assertFalse(self.logs.must_wait(other))
+        self.logs.write_lines(third, "exp", "\n" * (MAX_PENDING // 2))
+        for _ in range(100):
+            self.logs.write(other, "exp", "line")
+            self.assertFalse(self.logs.must_wait(other))
+        self.logs.write_lines(other, "exp", "\n" * 1000)
+        self.assertTrue(self.logs.must_wait(other))  # too much in all: a little is allowed
+        self.assertNoResult(waiting)
+        gate.callback(None)
+        self.successResultOf(waiting)
+        for mac in (MAC, other, third):
+            self.successResultOf(self.logs.welcome(mac))
+            self.assertFalse(self.logs.must_wait(mac))
+
+    def test_large_lines_count_by_size(self) -> None:
+        """Few lines may be too much."""
+        self.store.gate = Deferred()
+        self.write()
+        self.clock.advance(FLUSH_AFTER)
+        self.logs.write(MAC, "exp", "x" * (MAX_PENDING_SIZE // 2))
+        self.assertTrue(self.logs.must_wait(MAC))
+
+    def test_clock_jumps(self) -> None:
+        """The time of reception follows the clock; lines keep their order of arrival."""
+        moments = [NOW, NOW + 1e6, NOW - 1e6, NOW]
+        self.logs.now = lambda: moments[0]
+        for _ in range(4):
+            self.write(1, timestamp=NOW - 5)  # of a node whose clock did not jump
+            self.write(1)
+            moments.append(moments.pop(0))
+        Deferred.fromCoroutine(self.logs.flush())
+        self.assertEqual(self.texts(), [str(number) for number in range(8)])
+        stamps = [one.timestamp for one in self.store.lines]
+        self.assertEqual(stamps[1::2], moments)
+        # From the past, that node's lines are too far in the future: time of reception.
+        self.assertEqual(stamps[::2], [NOW - 5, NOW - 5, NOW - 1e6, NOW - 5])
 
     def test_flush(self) -> None:
         """A flush returns when everything accepted is stored."""

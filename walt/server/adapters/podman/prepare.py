@@ -22,9 +22,9 @@ PUBLIC_SCRIPTS = (
 )
 INTERNAL_SCRIPTS = (
     "walt-rpc", "walt-timeout", "walt-clock-sync", "walt-notify-bootup", "walt-fs-watchdog",
-    "walt-net-service", "walt-net-service-handler", "walt-tar-send", "walt-boot-modes",
-    "walt-init-rootfs", "walt-init-rootfs-main", "walt-init-finalfs", "walt-init-nbd",
-    "walt-script-common", "walt-log-script", "walt-dump-diff-tar",
+    "walt-netconsole", "walt-net-service", "walt-net-service-handler", "walt-tar-send",
+    "walt-boot-modes", "walt-init-rootfs", "walt-init-rootfs-main", "walt-init-finalfs",
+    "walt-init-nbd", "walt-script-common", "walt-log-script", "walt-dump-diff-tar",
 )
 TEMPLATES = ("walt-env",)
 HOSTS = b"""127.0.0.1\tlocalhost

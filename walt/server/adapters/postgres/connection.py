@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection
 
-from walt.common.errors import Unavailable
+from walt.common.errors import Busy, Unavailable
 
 _log = Logger()
 
@@ -86,8 +86,8 @@ class Database:
     async def transaction(self, work: Callable[[Transaction], Awaitable[_T]]) -> _T:
         """Run `work` in one transaction, committed at its end, undone if it raises.
 
-        Raises Unavailable when the database cannot be reached, and whatever
-        `work` raises.
+        Raises Unavailable when the database cannot be reached, Busy when a lock
+        was not to be had in the time that `work` set, and whatever `work` raises.
         """
         await self._turns.acquire()
         try:
@@ -106,6 +106,9 @@ class Database:
                 # A statement may be running: the server undoes it when we are gone.
                 connection.close()
                 raise
+            except psycopg2.errors.LockNotAvailable:
+                self._put_back(connection)
+                raise Busy("the tables are in use for longer; try again later") from None
             except _LOST as error:
                 connection.close()
                 raise Unavailable(f"the database was lost: {str(error).strip()}") from error

@@ -50,8 +50,9 @@ FROM vpnnodes v JOIN devices d USING (mac)
 WHERE a.vpnmac = v.vpnmac AND d.mac = ANY(%s)
 """
 
+# Their lines are not seen any more once the streams are gone; they are deleted later.
 _FORGET_LOGS = """
-DELETE FROM logs WHERE stream_id IN (SELECT id FROM logstreams WHERE issuer_mac = ANY(%s))
+INSERT INTO logremovals (stream_id) SELECT id FROM logstreams WHERE issuer_mac = ANY(%s)
 """
 
 

@@ -8,15 +8,27 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import sql
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
-from walt.common.errors import Invalid
+from walt.common.errors import Invalid, Unavailable
 from walt.server.adapters.postgres.connection import Database, Transaction, abandonable
-from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import (
+    LogBlock,
+    LogQuery,
+    Record,
+    StreamKey,
+    StreamMode,
+)
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
-BLOCK = 2000
+FIRST_BLOCK, BLOCK = 200, 2000  # lines read at once, the first time and later
+BLOCK_SIZE = 256 << 10  # characters, about: fewer lines are read when they are long
+LAST_BATCHES = 2.0  # seconds after which no batch can bring lines of a forgotten device
+# Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
+# A query goes on only as long as somebody wants its result.
+_LEAVING = "SET client_connection_check_interval = '1s'"
+_SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 
 # Lines travel in blocks that PostgreSQL itself cuts: nothing is done line by line here,
 # which is twice as fast as one array element a line, and as fast as COPY. The first part
@@ -32,9 +44,20 @@ SELECT new.id, to_timestamp(coalesce(one.stamp::double precision, new.moment)),
        coalesce(one.line, '')  -- an empty text has no parts, and is one empty line
 FROM news CROSS JOIN
      unnest(%s::integer[], %s::double precision[], %s::text[], %s::text[])
-         AS new (id, moment, stamps, lines) LEFT JOIN LATERAL
+         AS new (id, moment, stamps, lines) JOIN logstreams s ON s.id = new.id LEFT JOIN LATERAL
      ROWS FROM (string_to_table(new.stamps, E'\\n'), string_to_table(new.lines, E'\\n'))
          AS one (stamp, line) ON true
+"""
+
+# Lines of one time stay together: a block of lines that came at once.
+_REMOVE = """
+DELETE FROM logs WHERE stream_id = %s AND timestamp <= coalesce(
+    (SELECT timestamp FROM logs WHERE stream_id = %s ORDER BY timestamp OFFSET %s LIMIT 1),
+    'infinity')
+"""
+_REMOVED = """
+DELETE FROM logremovals r WHERE stream_id = %s AND since < now() - %s * interval '1 second'
+AND NOT EXISTS (SELECT FROM logs l WHERE l.stream_id = r.stream_id)
 """
 
 _STREAMS = """
@@ -79,16 +102,26 @@ class PostgresLogs:
         self._writer = str(uuid.uuid4())
 
     async def prepare(self) -> None:
-        """Create the partitions of this week and of the next one; forget older writers."""
+        """Forget older writers: none of them sends a batch again."""
         await self._database.execute("DELETE FROM logbatches")
-        await self._database.execute(
-            "SELECT ensure_log_partition(now()), ensure_log_partition(now() + interval '7 days')"
-        )
 
-    async def drop_older_than(self, days: int) -> None:
-        """Drop the weekly partitions that ended more than `days` ago."""
+    async def make_partitions(self) -> None:
+        """Create the partitions of this week and of the next one. Raises Busy."""
 
         async def work(one: Transaction) -> None:
+            await one.execute(_SHORT_WAIT)
+            await one.execute(
+                "SELECT ensure_log_partition(now()),"
+                " ensure_log_partition(now() + interval '7 days')"
+            )
+
+        await self._database.transaction(work)
+
+    async def drop_older_than(self, days: int) -> None:
+        """Drop the weekly partitions that ended more than `days` ago. Raises Busy."""
+
+        async def work(one: Transaction) -> None:
+            await one.execute(_SHORT_WAIT)
             rows = await one.query(
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'logs'::regclass AND c.relname ~ '^logs_[0-9]{8}$'"
@@ -103,6 +136,20 @@ class PostgresLogs:
             )
 
         await self._database.transaction(work)
+
+    async def remove_forgotten(self, count: int) -> bool:
+        """Delete about `count` lines of forgotten devices; tell whether more may be left."""
+        rows = await self._database.query("SELECT stream_id FROM logremovals ORDER BY since")
+        for (stream,) in rows:
+            deleted = await self._database.query(
+                f"WITH gone AS ({_REMOVE} RETURNING 1) SELECT count(*) FROM gone",  # noqa: S608
+                (stream, stream, count),
+            )
+            if deleted[0][0]:
+                return True
+            # A batch under way when the device was forgotten may have added some.
+            await self._database.execute(_REMOVED, (stream, LAST_BATCHES))
+        return bool(rows)
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]
@@ -144,7 +191,7 @@ class PostgresLogs:
         where, values = _where(query)
         text = sql.SQL(
             "DECLARE dump NO SCROLL CURSOR FOR"
-            " SELECT extract(epoch FROM l.timestamp)::double precision, s.issuer_mac, s.name,"
+            " SELECT date_part('epoch', l.timestamp), s.issuer_mac, s.name,"
             " l.line"
             " FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE "
         ) + where + sql.SQL(" ORDER BY l.timestamp")
@@ -155,17 +202,23 @@ class PostgresLogs:
 
 @implementer(ILogCursor)
 class _Cursor:
-    """A server-side cursor on a connection of its own, in one transaction."""
+    """A server-side cursor on a connection of its own, in one transaction.
+
+    While a block is read, the next one is on its way: both processors work.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Any = None
+        self._coming: Deferred[list[Record]] | None = None
+        self._count = FIRST_BLOCK
 
     async def start(self, text: sql.Composable, values: list[Any]) -> None:
         """Open the transaction and the cursor."""
         self._connection = await self._database.connect()
         try:
-            await abandonable(self._connection.runOperation("BEGIN READ ONLY"))
+            for statement in (_LEAVING, "BEGIN READ ONLY"):
+                await abandonable(self._connection.runOperation(statement))
             await abandonable(self._connection.runOperation(text, tuple(values) or None))
         except CancelledError:
             await self.close()
@@ -173,20 +226,39 @@ class _Cursor:
         except Exception as error:
             await self.close()
             raise Invalid(f"the query was refused: {str(error).strip()}") from None
+        self._ask()
 
-    async def next_block(self) -> list[LogLine]:
+    def _ask(self) -> None:
+        self._coming = abandonable(
+            self._connection.runQuery("FETCH %s FROM dump", (self._count,))
+        )
+
+    async def next_block(self) -> list[Record]:
         """Return the next lines, empty at the end."""
-        if self._connection is None:
+        coming, self._coming = self._coming, None
+        if coming is None:
             return []
         try:
-            rows = await abandonable(self._connection.runQuery("FETCH %s FROM dump", (BLOCK,)))
+            rows = await coming
         except CancelledError:
             await self.close()
             raise
-        return list(map(LogLine._make, rows))
+        except psycopg2.Error as error:
+            await self.close()
+            raise Unavailable(f"the database was lost: {str(error).strip()}") from error
+        if rows and self._connection is not None:
+            # Few lines at a time when they are long: a reader costs little memory.
+            size = sum([len(row[3]) for row in rows]) // len(rows) + 1
+            self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
+            self._ask()
+        return rows
 
     async def close(self) -> None:
         """Close the connection, and with it the cursor."""
         connection, self._connection = self._connection, None
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            coming.addErrback(lambda failure: None)
+            coming.cancel()
         if connection is not None:
             connection.close()

@@ -114,6 +114,7 @@ SETTINGS: dict[str, Setting] = {one.name: one for one in (
     Setting("boot.timeout", "nodes", 180, _boot_timeout),
     Setting("kexec.allow", "nodes", True, _boolean),
     Setting("mount.persist", "nodes", True, _boolean, True),
+    Setting("netconsole", "nodes", False, _boolean, True),
     Setting("ram", "virtual nodes", DEFAULT_RAM, _checked(parse_ram), True),
     Setting("cpu.cores", "virtual nodes", DEFAULT_CORES, _cores, True),
     Setting("disks", "virtual nodes", "none", _checked(parse_disks), True),

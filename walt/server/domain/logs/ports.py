@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
-from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import LogBlock, LogQuery, Record, StreamKey, StreamMode
 
 
 class ILogStore(Interface):
@@ -25,6 +25,15 @@ class ILogStore(Interface):
         already (the answer was lost with the connection) is not stored again.
         """
 
+    async def remove_forgotten(count: int) -> bool:
+        """Delete about `count` lines of forgotten devices; tell whether more may be left."""
+
+    async def make_partitions() -> None:
+        """Make room for the lines of this week and of the next one. Raises Busy."""
+
+    async def drop_older_than(days: int) -> None:
+        """Delete what is more than `days` old, a week at a time. Raises Busy."""
+
     async def count(query: LogQuery) -> int:
         """Return how many stored lines match."""
 
@@ -35,7 +44,7 @@ class ILogStore(Interface):
 class ILogCursor(Interface):
     """Matching lines, block by block."""
 
-    async def next_block() -> list[LogLine]:
+    async def next_block() -> list[Record]:
         """Return the next lines, empty at the end."""
 
     async def close() -> None:

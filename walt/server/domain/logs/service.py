@@ -31,20 +31,35 @@ FLUSH_AFTER = 0.3  # seconds
 LARGEST_INSERT = 10_000  # lines
 MAX_PENDING = 50_000  # lines; above, senders are asked to wait
 MAX_PENDING_SIZE = 16 << 20  # characters, the same
+# What one issuer may have pending, whatever the others do: half of all, or, while there is
+# too much already, so little that waiting for it is not noticed.
+LARGEST_SHARE = 0.5
+SMALLEST_SHARE = 0.01
 
 Subscriber = Callable[[list[LogLine]], None]
+
+
+class _Share:
+    """What one issuer has pending: lines and characters."""
+
+    lines = size = 0
 
 
 class LogService:
     """The one place where lines enter and leave.
 
-    `now` gives the time of reception, in epoch seconds.
+    `now` gives the time of reception, in epoch seconds; `on_forget` is called when a device
+    was forgotten: its lines are to be deleted.
     """
 
-    def __init__(self, store: ILogStore, clock: IReactorTime, now: Callable[[], float]) -> None:
+    def __init__(
+        self, store: ILogStore, clock: IReactorTime, now: Callable[[], float],
+        on_forget: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self.now = now
+        self._on_forget = on_forget
         self._pending: deque[LogBlock] = deque()
         self._pending_lines = self._pending_size = 0
         self._ids: dict[StreamKey, int] = {}
@@ -57,7 +72,8 @@ class LogService:
         self._storing = DeferredLock()
         self._flushing = False
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
-        self._drained: list[Deferred[None]] = []
+        self._drained: list[tuple[str, Deferred[None]]] = []
+        self._shares: dict[str, _Share] = {}
 
     # -- in --------------------------------------------------------------
 
@@ -85,8 +101,7 @@ class LogService:
             stamps = all_corrected(stamps, now)
         block = LogBlock(StreamKey(issuer, stream), mode, now, stamps, text, text.count("\n") + 1)
         self._pending.append(block)
-        self._pending_lines += block.line_count
-        self._pending_size += len(text)
+        self._count(block, 1)
         self.accepted += block.line_count
         if self._subscribers:
             self._publish(block)
@@ -113,16 +128,34 @@ class LogService:
             if wanted:
                 subscriber(wanted)
 
-    @property
-    def congested(self) -> bool:
-        """Whether senders should wait (`drained`) before giving more lines."""
-        return self._pending_lines >= MAX_PENDING or self._pending_size >= MAX_PENDING_SIZE
+    def _count(self, block: LogBlock, sign: int) -> None:
+        """Keep account of a block that came or was stored."""
+        lines, size = sign * block.line_count, sign * len(block.text)
+        self._pending_lines += lines
+        self._pending_size += size
+        share = self._shares.setdefault(block.key.issuer, _Share())
+        share.lines += lines
+        share.size += size
+        if not share.lines:
+            del self._shares[block.key.issuer]
 
-    def drained(self) -> Deferred[None]:
-        """Return a Deferred that fires when lines are welcome again."""
+    def must_wait(self, issuer: str) -> bool:
+        """Whether a sender should wait (`welcome`) before giving more lines of a device.
+
+        One that floods waits for its own lines; one that sends little hardly ever waits.
+        """
+        share = self._shares.get(issuer)
+        if share is None:
+            return False
+        full = self._pending_lines >= MAX_PENDING or self._pending_size >= MAX_PENDING_SIZE
+        part = SMALLEST_SHARE if full else LARGEST_SHARE
+        return share.lines >= part * MAX_PENDING or share.size >= part * MAX_PENDING_SIZE
+
+    def welcome(self, issuer: str) -> Deferred[None]:
+        """Return a Deferred that fires when lines of a device are welcome again."""
         waiting: Deferred[None] = Deferred()
-        if self.congested:
-            self._drained.append(waiting)
+        if self.must_wait(issuer):
+            self._drained.append((issuer, waiting))
         else:
             waiting.callback(None)
         return waiting
@@ -130,6 +163,7 @@ class LogService:
     def forget(self, issuer: str) -> None:
         """Drop what is remembered of a device's streams (it was forgotten)."""
         self._ids = {key: one for key, one in self._ids.items() if key.issuer != issuer}
+        self._on_forget()
 
     def _flush_soon(self, delay: float) -> None:
         if self._timer is not None:
@@ -162,9 +196,11 @@ class LogService:
         stored = self.accepted - self._pending_lines
         while self._waiting and self._waiting[0][0] <= stored:
             self._waiting.popleft()[1].callback(None)
-        if not self.congested:
-            waiting, self._drained = self._drained, []
-            for one in waiting:
+        waiting, self._drained = self._drained, []
+        for issuer, one in waiting:
+            if self.must_wait(issuer):
+                self._drained.append((issuer, one))
+            else:
                 one.callback(None)
 
     async def _store_oldest(self) -> None:
@@ -184,8 +220,7 @@ class LogService:
             _log.failure("{count} log lines cannot be stored", count=refused.line_count)
         for block in self._current:
             self._pending.popleft()
-            self._pending_lines -= block.line_count
-            self._pending_size -= len(block.text)
+            self._count(block, -1)
         self._current = []
 
     def _oldest(self) -> list[LogBlock]:
