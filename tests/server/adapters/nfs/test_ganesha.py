@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -175,12 +176,19 @@ class KernelTests(SynchronousTestCase):
         options = "sync,no_root_squash,no_subtree_check)"
         lines = (self.base / "exports.d/walt.exports").read_text().splitlines()[1:]
         self.assertEqual(lines, [
-            f"/var/lib/walt/nodes 192.168.1.0/24(ro,{options}",
-            f"{IMAGE.path} 192.168.1.0/24(fsid={'ab' * 16},ro,{options}",
+            "/var/lib/walt/nodes 192.168.1.0/24(ro,sync,root_squash,no_subtree_check)",
+            f"{IMAGE.path} {NODE.ip}(fsid={'ab' * 16},ro,{options}",
         ])
         lines = (self.base / "exports.d/walt-persist.exports").read_text().splitlines()[1:]
-        self.assertEqual(lines, [f"{self.base}/p\\040ann 192.168.1.0/24(rw,{options}"])
+        self.assertEqual(lines, [f"{self.base}/p\\040ann {NODE.ip}(rw,{options}"])
         self.assertTrue((self.base / "p ann").is_dir())
+        # Given another image, a node may read the former one until it is unmounted.
+        self.apply(ExportPlan(NET, (IMAGE,), (replace(node, image_id="cd" * 32),)))
+        text = (self.base / "exports.d/walt.exports").read_text()
+        self.assertIn(f"{IMAGE.path} {NODE.ip}(", text)
+        self.apply(ExportPlan(NET, (), ()))
+        self.apply(ExportPlan(NET, (IMAGE,), ()))
+        self.assertNotIn(NODE.ip, (self.base / "exports.d/walt.exports").read_text())
 
     def test_withdraw(self) -> None:
         """At a stop for good nothing stays exported."""

@@ -23,24 +23,52 @@ PERSIST_EXPORTS = "walt-persist.exports"
 HEADER = "# Written by the WalT server; changes are lost.\n"
 
 
-def render_images(plan: ExportPlan, nodes: Path) -> str:
-    """Return the export lines of images; `nodes` is the tree of node directories."""
+Readers = dict[Path, set[str]]
+
+
+def render_images(plan: ExportPlan, nodes: Path, readers: Readers) -> str:
+    """Return the export lines of images, each to the addresses of its `readers`.
+
+    `nodes` is the tree of node directories: nodes follow its links, whose names
+    are no secret, so that it is exported to all of them.
+    """
     text = HEADER
     options = "ro,sync,no_root_squash,no_subtree_check"
     if plan.images:
-        text += f"{_escaped(nodes)} {plan.subnet}({options})\n"
+        names = "ro,sync,root_squash,no_subtree_check"
+        text += f"{_escaped(nodes)} {plan.subnet}({names})\n"
     for image in sorted(plan.images):
-        text += f"{_escaped(image.path)} {plan.subnet}(fsid={image.fsid},{options})\n"
+        clients = " ".join(
+            f"{ip}(fsid={image.fsid},{options})" for ip in sorted(readers.get(image.path, ()))
+        )
+        if clients:
+            text += f"{_escaped(image.path)} {clients}\n"
     return text
 
 
 def render_persist(plan: ExportPlan) -> str:
-    """Return the export lines of the nodes' read-write directories."""
-    directories = sorted({node.persist for node in plan.nodes if node.persist is not None})
+    """Return the export lines of the nodes' read-write directories, each to its node."""
     options = "rw,sync,no_root_squash,no_subtree_check"
     return HEADER + "".join(
-        f"{_escaped(directory)} {plan.subnet}({options})\n" for directory in directories
+        f"{_escaped(persist)} {ip}({options})\n"
+        for persist, ip in sorted(
+            (node.persist, node.ip) for node in plan.nodes if node.persist is not None
+        )
     )
+
+
+def readers_of(plan: ExportPlan, before: Readers) -> Readers:
+    """Return which addresses may read each mounted image.
+
+    A node that was given another image reads the former one until it has
+    rebooted: who was a reader stays one while the image is mounted.
+    """
+    found = {image.path: set(before.get(image.path, ())) for image in plan.images}
+    for node in plan.nodes:
+        path = plan.image_path(node.image_id)
+        if path is not None:
+            found[path].add(node.ip)
+    return found
 
 
 def _escaped(path: Path) -> str:
@@ -74,13 +102,15 @@ class KernelExporter(Service):
         self._runner = runner
         self._nodes = nodes
         self._directory = directory
+        self._readers: Readers = {}
 
     async def apply(self, plan: ExportPlan) -> None:
         """Export exactly what the plan says; see INfsExporter."""
         for node in plan.nodes:
             if node.persist is not None:
                 node.persist.mkdir(parents=True, exist_ok=True)
-        await self._write(render_images(plan, self._nodes), render_persist(plan))
+        self._readers = readers_of(plan, self._readers)
+        await self._write(render_images(plan, self._nodes, self._readers), render_persist(plan))
 
     async def _write(self, images: str, persist: str) -> None:
         changed = [
