@@ -1,0 +1,160 @@
+"""What may arrive from the network, handed to the real code: nothing may escape.
+
+A target takes any bytes. An exception, a logged failure, or memory kept for a
+peer that is gone is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+
+from tests.fakes.transports import TcpTransport
+from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
+from walt.common import ampbox, frames
+from walt.common.errors import Invalid
+from walt.rpc.commands.devices import RegisterDevice
+from walt.server.api.session import Session
+from walt.server.domain.services.lease_events import LeaseAssembler
+from walt.server.streams.base import Peer
+from walt.server.streams.netconsole import Netconsole
+from walt.server.wire.legacy import LegacyProtocol
+from walt.server.wire.literals import parse
+from walt.server.wire.pickled import first_pickle, load
+
+_failures: list[Any] = []
+
+
+def _watch(event: Any) -> None:
+    if "log_failure" in event:
+        _failures.append(event["log_failure"])
+
+
+def _checked(protocol: Protocol, data: bytes) -> None:
+    """Send bytes in two segments, then leave."""
+    transport = TcpTransport()
+    protocol.makeConnection(transport)
+    half = len(data) // 2
+    for piece in (data[:half], data[half:]):
+        if piece and not (transport.aborted or transport.disconnecting):
+            protocol.dataReceived(piece)
+    protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class _Api:
+    """Answers as NSAPI and VSAPI do, and as the API of AMP."""
+
+    async def sync_clock(self) -> int:
+        return 1
+
+    async def register_device(
+        self, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None
+    ) -> None:
+        if not isinstance(mac, str):
+            raise Invalid("expected a MAC address")
+
+    @RegisterDevice.responder
+    async def register(self, **values: Any) -> dict[str, Any]:
+        return {}
+
+
+def legacy(data: bytes) -> None:
+    """Line and pickle mode, after a proper greeting and without one."""
+    api = _Api()
+    apis: Any = {
+        "NSAPI": {"sync_clock": api.sync_clock},
+        "VSAPI": {"register_device": api.register_device},
+    }
+    for greeting in (b"", b"10\nVSAPI\n", b"10\nVSAPI\n('SET_MODE', 'pickle4')\n"):
+        _checked(LegacyProtocol(apis, "11.0"), greeting + data)
+
+
+def values(data: bytes) -> None:
+    """One literal, one pickle."""
+    for decode in (parse, _unpickle):
+        try:
+            decode(data)
+        except Invalid:
+            pass
+
+
+def _unpickle(data: bytes) -> None:
+    size = first_pickle(data)
+    if size is not None:
+        load(data[:size])
+
+
+def amp(data: bytes) -> None:
+    """Boxes for a session of the server's machine."""
+    api: Any = _Api()
+    _checked(
+        Session(lambda one: [api], frozenset({"cs", "ss"}), peer="fuzz", account="ann"), data
+    )
+
+
+def boxes(data: bytes) -> None:
+    """The codecs of the client: boxes and frames of a hostile server."""
+    try:
+        list(ampbox.Decoder(100_000).feed(data))
+    except ampbox.BadBox:
+        pass
+    try:
+        list(frames.Decoder().feed(data))
+    except frames.BadFrame:
+        pass
+
+
+def streams(data: bytes) -> None:
+    """Requests of a node, of a client and of a stranger."""
+    for peer in (FROM_NODE, CLIENT, Peer("10.9.9.9", False)):
+        _checked(Platform().protocol(peer), data)
+
+
+def ingestion(data: bytes) -> None:
+    """Log lines, in both time modes."""
+    for head in (b"0\nname\nNO_TIMESTAMPS\n", b"REQ_NEW_INCOMING_LOGS\nname\nTIMESTAMPS\n"):
+        platform = Platform()
+        _checked(platform.protocol(FROM_NODE), head + data)
+        platform.clock.advance(1)
+
+
+def kernel_messages(data: bytes) -> None:
+    """Datagrams of a node's kernel, separated by 0xff 0xff."""
+    platform = Platform()
+    receiver = Netconsole(platform.registry, platform.logs, platform.clock)
+    assert NODE.ip is not None
+    for datagram in data.split(b"\xff\xff"):
+        receiver.datagramReceived(datagram, (NODE.ip, 6666))
+    platform.clock.advance(10)
+
+
+def leases(data: bytes) -> None:
+    """Lines of dhcpd, whose hexadecimal fields clients choose."""
+    assembler = LeaseAssembler()
+    for line in data.decode("utf-8", "replace").split("\n"):
+        event = assembler.feed(line)
+        if event is not None:
+            event.registration()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    one.__name__: one
+    for one in (legacy, values, amp, boxes, streams, ingestion, kernel_messages, leases)
+}
+
+
+def run(name: str, data: bytes) -> None:
+    """Run a target; raise what it raises, or what it logged as a failure."""
+    _failures.clear()
+    globalLogPublisher.addObserver(_watch)
+    try:
+        TARGETS[name](data)
+    finally:
+        globalLogPublisher.removeObserver(_watch)
+    if _failures:
+        raise _failures[0].value
