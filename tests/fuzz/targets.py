@@ -25,7 +25,7 @@ from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.literals import parse
-from walt.server.wire.pickled import first_pickle, load
+from walt.server.wire.pickled import take
 
 _failures: list[Any] = []
 
@@ -76,17 +76,12 @@ def legacy(data: bytes) -> None:
 
 def values(data: bytes) -> None:
     """One literal, one pickle."""
-    for decode in (parse, _unpickle):
+    decoders: tuple[Callable[[bytes], Any], ...] = (parse, take)
+    for decode in decoders:
         try:
             decode(data)
         except Invalid:
             pass
-
-
-def _unpickle(data: bytes) -> None:
-    size = first_pickle(data)
-    if size is not None:
-        load(data[:size])
 
 
 def amp(data: bytes) -> None:

@@ -36,14 +36,14 @@ class FakeTftpRequest(Request):
             return
         self._data += data
         try:
-            size = pickled.first_pickle(self._data)
-            if size is None:
-                return
-            parameters = pickled.load(self._data[:size])
+            found = pickled.take(self._data)
         except Invalid:
             self._done = True
             self.connection.abort()
             return
+        if found is None:
+            return
+        parameters, _ = found
         self._done = True
         self.connection.header_complete()
         self._answer(parameters if isinstance(parameters, dict) else {})

@@ -84,13 +84,13 @@ class LegacyProtocol(Protocol):
     def _take_pickle(self) -> bool:
         """Handle the next pickle; False when it is not complete."""
         try:
-            size = pickled.first_pickle(self._data)
-            if size is None:
-                return False
-            message = pickled.load(self._data[:size])
+            found = pickled.take(self._data)
         except Invalid:
             self._close()
             return False
+        if found is None:
+            return False
+        message, size = found
         self._data = self._data[size:]
         self._message(message)
         return True
