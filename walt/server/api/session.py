@@ -41,13 +41,15 @@ class Session(ApiProtocol):
     `sides` are the sides of the schema that this peer may call (design D7);
     `account` is the user that the connection proves, if any: the credentials
     of a unix socket, or a certificate, which is `bound` to its user. `refusal`
-    tells this peer why it may not call something.
+    tells this peer why it may not call something; `observe` gets the name, the
+    seconds and the error code of each call.
     Calls in progress are cancelled when the peer leaves.
     """
 
     def __init__(
         self, locators: LocatorFactory, sides: frozenset[str], *, peer: str,
         account: str | None = None, bound: bool = False, refusal: str = "",
+        observe: Callable[[bytes, float, str], object] = lambda name, seconds, code: None,
     ) -> None:
         super().__init__()
         self.sides = sides
@@ -55,6 +57,7 @@ class Session(ApiProtocol):
         self.username = account or ""
         self._bound = bound
         self._refusal = refusal
+        self._observe = observe
         self._greeted = False
         self._calls: set[Deferred[Any]] = set()
         self._found: dict[bytes, tuple[type[WaltCommand], Callable[..., Any]]] = {}
@@ -97,6 +100,10 @@ class Session(ApiProtocol):
             raise VersionMismatch(
                 "say hello first: this server wants to know the client's version"
             )
+
+    def served(self, name: bytes, seconds: float, code: str) -> None:
+        """Count a call."""
+        self._observe(name, seconds, code)
 
     def running(self, call: Deferred[Any]) -> None:
         """Remember a call, so that it ends with the connection."""

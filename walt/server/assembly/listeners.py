@@ -30,6 +30,7 @@ from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.assembly.preflight import check_port
 from walt.server.domain.nodes.sessions import ISessions
+from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.image_build import BuildRequest
@@ -76,6 +77,7 @@ class Doors:
     tls: ServerTls
     clock: IReactorTime
     open_to_all: bool
+    metrics: Metrics
 
     def factory(self, choose: Choose, read_at_once: int) -> SwitchFactory:
         """Return the factory of a listener."""
@@ -100,7 +102,7 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
         return Session(
             locators, sides(identity.origin, doors.open_to_all),
             peer=identity.ip or identity.origin, account=identity.account, bound=identity.bound,
-            refusal=refusal(identity.origin),
+            refusal=refusal(identity.origin), observe=doors.metrics.call,
         )
 
     def legacy(identity: Identity) -> LegacyProtocol:

@@ -30,6 +30,7 @@ from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build, server_device
 from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.readiness import notify
+from walt.server.assembly.web import metrics_of, web_pages
 from walt.server.config.model import ServerConfig
 from walt.server.domain.services.swap import SwapConfig
 from walt.server.domain.services.tftp import TftpConfig
@@ -250,12 +251,13 @@ class WaltServer(Service):
         certificates.access.revoked = connections.end
         doors = Doors(
             Origins(config.subnet, certificates.access), connections, certificates.tls,
-            self._reactor, config.remote_clients == "open",
+            self._reactor, config.remote_clients == "open", metrics_of(core, connections),
         )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
         open_all(
-            listeners, core.context, core.sessions, doors, make_site(core.boot_files),
+            listeners, core.context, core.sessions, doors,
+            make_site(core.boot_files, web_pages(core, doors.metrics)),
             rpc_socket=config.paths.rpc_socket,
             stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
             reactor=self._reactor, host_http=host_http, boot_files=core.boot_files,

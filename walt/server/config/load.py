@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +302,19 @@ def _names(section: _Section) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _web_clients(section: _Section) -> tuple[IPv4Network, ...]:
+    networks = section.raw("web-clients")
+    if networks is None:
+        return ()
+    try:
+        if not isinstance(networks, list):
+            raise ValueError
+        return tuple(IPv4Network(one) for one in networks)
+    except ValueError:
+        section.error("web-clients", "expected a list of networks like 192.168.7.0/24")
+        return ()
+
+
 def parse(text: str) -> ServerConfig:
     """Return the configuration in `text` (YAML, or JSON with # comments).
 
@@ -324,7 +337,7 @@ def parse(text: str) -> ServerConfig:
         services=_services(root.section("services")), images=_images(root.section("images")),
         accel=virtual.choice("accel", "auto", "auto", "kvm", "tcg"),
         remote_clients=security.choice("remote-clients", "tls", "tls", "open"),
-        names=_names(security),
+        names=_names(security), web_clients=_web_clients(security),
         log_retention_days=logs.integer("retention", None, 1, 36500),
         reconnect_grace=boot.integer("reconnect-grace", 180, 0, 86400),
     )

@@ -133,6 +133,7 @@ class ServerConfig:
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     remote_clients: Literal["tls", "open"] = "tls"
     names: tuple[str, ...] = ()  # under which other machines reach the server
+    web_clients: tuple[IPv4Network, ...] = ()  # that may read the web API and the metrics
     log_retention_days: int | None = None
     reconnect_grace: int = 180
     spec: Path = Path("/etc/walt/server.spec")

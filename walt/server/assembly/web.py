@@ -1,0 +1,64 @@
+"""The web pages of a server, and what its metrics show."""
+
+from __future__ import annotations
+
+from twisted.web.resource import IResource
+
+from walt.server.assembly.core import Core
+from walt.server.http.api import Api, WebApi
+from walt.server.http.pages import Documentation, Metrics
+from walt.server.http.policy import Guarded, Readers
+from walt.server.runtime.metrics import Metrics as Counters
+from walt.server.wire import connections as limits
+from walt.server.wire.connections import Connections
+
+
+def metrics_of(core: Core, connections: Connections) -> Counters:
+    """Return the counters of a server, which read its state when asked."""
+    found = Counters()
+    context = core.context
+    found.gauge("walt_connections", "Connections of ports 12345 and 12347, now",
+                lambda: connections.open)
+    found.gauge("walt_connections_refused", "Connections refused since the start, above a limit",
+                lambda: connections.refused)
+    found.gauges("walt_limit", "Limits of docs/limits.md", "name", lambda: {
+        "connections": limits.MAX_CONNECTIONS, "connections_of_node": limits.MAX_OF_NODE,
+        "connections_of_other": limits.MAX_OF_OTHER,
+    })
+    found.gauges("walt_devices", "Known devices, by type", "type", lambda: {
+        kind: sum(1 for one in context.registry.all() if one.type == kind)
+        for kind in ("node", "switch", "unknown")
+    })
+    found.gauge("walt_nodes_booted", "Nodes that are booted", lambda: sum(
+        1 for one in context.registry.nodes() if context.status.is_booted(one.mac)
+    ))
+    found.gauge("walt_images", "Names in the image store", lambda: len(context.images.all()))
+    found.gauge("walt_log_lines_accepted", "Log lines since the start",
+                lambda: core.logs.accepted)
+    found.gauge("walt_workflows", "Workflows that run now",
+                lambda: len(core.workflows.running()))
+    found.gauges("walt_service_up", "1 if a daemon of the server runs", "service", lambda: {
+        str(row["name"]): float(bool(row["running"])) for row in core.health.services()
+    })
+    found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
+        str(row["name"]): row["restarts"] for row in core.health.services()
+    })
+    return found
+
+
+def web_pages(core: Core, counters: Counters) -> dict[str, IResource]:
+    """Return the pages besides the index and boot files, by the start of their path."""
+    config, context = core.config, core.context
+    readers = Readers(
+        frozenset(name.lower() for name in core.certificates.names), config.web_clients,
+        config.remote_clients == "open",
+    )
+    api = WebApi(
+        context.registry, context.status.is_booted, context.images, core.logs,
+        core.health.services,
+    )
+    return {
+        "api": Guarded(readers, Api(api)),
+        "metrics": Guarded(readers, Metrics(counters.page)),
+        "doc": Documentation(),
+    }

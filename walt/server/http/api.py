@@ -1,0 +1,298 @@
+"""`/api/v1`: nodes, images and logs as JSON (spec user-surface §3.2)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from walt.common.errors import Invalid, WaltError
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.settings import effective, shown
+from walt.server.domain.images.service import ImageService
+from walt.server.domain.logs.model import LogQuery
+from walt.server.domain.logs.service import LogService
+from walt.server.http.answers import ErrorResource, answer_error
+
+_log = Logger()
+
+EARLIEST = 1_340_000_000.0  # epoch seconds: nothing was logged before
+FUTURE = 2.0  # seconds that a bound may lie ahead
+INDEX = b"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>WalT web API</title></head><body>
+<h1>WalT web API</h1><ul>
+<li><a href="/api/v1/nodes">/api/v1/nodes</a>
+ (filters: name model virtual image booted ip mac)</li>
+<li><a href="/api/v1/images">/api/v1/images</a> (filters: fullname user id in_use; refresh)</li>
+<li>/api/v1/logs?from=SECONDS&amp;to=SECONDS (ts_unit=s|ms, issuer, stream)</li>
+<li><a href="/api/v1/services">/api/v1/services</a></li>
+</ul></body></html>
+"""
+Row = dict[str, Any]
+Values = Mapping[str, str]
+
+
+def parameters(request: IRequest) -> dict[str, str]:
+    """Return the values of the query, the last of each name, without empty ones.
+
+    Raises Invalid for bytes that are no text.
+    """
+    found = {}
+    try:
+        for name, values in request.args.items():
+            if values[-1]:
+                found[name.decode()] = values[-1].decode()
+    except UnicodeDecodeError:
+        raise Invalid("The query is not valid UTF-8.") from None
+    return found
+
+
+def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> list[Row]:
+    """Return the rows whose fields equal the values. Raises Invalid."""
+    wanted: Row = {}
+    for name, text in values.items():
+        if name not in fields:
+            raise Invalid(f"Unknown parameter {name[:80]!r}; there are: {', '.join(fields)}.")
+        if fields[name] is bool:
+            if text.lower() not in ("true", "false", "1", "0"):
+                raise Invalid(f"{name} must be true or false.")
+            wanted[name] = text.lower() in ("true", "1")
+        else:
+            wanted[name] = text
+    return [row for row in rows if all(row[name] == one for name, one in wanted.items())]
+
+
+class WebApi:
+    """Answers of the entry points; `services` returns a row for each daemon."""
+
+    def __init__(
+        self, registry: DeviceRegistry, is_booted: Callable[[str], bool], images: ImageService,
+        logs: LogService, services: Callable[[], list[Row]],
+    ) -> None:
+        self._registry = registry
+        self._is_booted = is_booted
+        self._images = images
+        self._logs = logs
+        self._services = services
+
+    async def nodes(self, values: Values, request: IRequest) -> Row:
+        """Nodes with their settings."""
+        rows = []
+        for node in sorted(self._registry.nodes(), key=lambda one: one.name):
+            config = effective(node, self._registry.subnet)
+            if "netsetup" in config:
+                config["netsetup"] = shown("netsetup", config["netsetup"])
+            rows.append({
+                "name": node.name, "model": node.model, "virtual": node.virtual,
+                "image": node.image, "booted": self._is_booted(node.mac), "ip": node.ip,
+                "mac": node.mac, "config": config,
+            })
+        found = filtered(rows, values, {
+            "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,
+            "mac": str,
+        })
+        return {"num_nodes": len(found), "nodes": found}
+
+    async def images(self, values: Values, request: IRequest) -> Row:
+        """Images of all users."""
+        rest = dict(values)
+        if rest.pop("refresh", "false").lower() in ("true", "1"):
+            await self._images.refresh()
+        used = {node.image for node in self._registry.nodes()}
+        rows = [
+            {
+                "fullname": one.fullname, "user": one.user, "id": one.image_id,
+                "in_use": one.fullname in used, "created": one.created_ts,
+                "compatibility": list(one.models),
+            }
+            for one in sorted(self._images.all(), key=lambda one: one.fullname)
+        ]
+        found = filtered(rows, rest, {"fullname": str, "user": str, "id": str, "in_use": bool})
+        return {"num_images": len(found), "images": found}
+
+    async def services(self, values: Values, request: IRequest) -> Row:
+        """The daemons of the server."""
+        filtered([], values, {})
+        return {"services": self._services()}
+
+    async def logs(self, values: Values, request: IRequest) -> None:
+        """Lines between two moments, sent as they are read: there may be millions."""
+        rest = dict(values)
+        query, scale = self._query(rest)
+        names = {device.mac: device.name for device in self._registry.all()}
+        cursor, _ = await self._logs.open(query)
+        reader = _Reader(request)
+        count = 0
+        try:
+            request.setHeader(b"content-type", b"application/json")
+            reader.write(b'{"logs": [')
+            while block := await cursor.next_block():
+                pieces = list(_encoded(block, names, scale))
+                reader.write((b", " if count else b"") + ", ".join(pieces).encode())
+                count += len(block)
+                await reader.ready()
+            reader.write(b'], "num_logs": %d}\n' % count)
+        finally:
+            await cursor.close()
+            reader.end()
+
+    def _query(self, values: dict[str, str]) -> tuple[LogQuery, float]:
+        unit = values.pop("ts_unit", "s")
+        if unit not in ("s", "ms"):
+            raise Invalid("ts_unit must be s or ms.")
+        scale = 1.0 if unit == "s" else 1000.0
+        start, end = (self._bound(values, name, scale) for name in ("from", "to"))
+        issuer, stream = values.pop("issuer", None), values.pop("stream", None)
+        if values:
+            raise Invalid(f"Unknown parameter {next(iter(values))[:80]!r}.")
+        issuers = None
+        if issuer is not None:
+            issuers = frozenset(
+                device.mac for device in self._registry.all() if device.name == issuer
+            )
+        return LogQuery(
+            issuers=issuers, streams=f"^({stream})$" if stream is not None else None,
+            start=start, end=end,
+        ), scale
+
+    def _bound(self, values: dict[str, str], name: str, scale: float) -> float:
+        try:
+            moment = float(values.pop(name)) / scale
+        except KeyError:
+            raise Invalid(f"Parameter {name} is missing.") from None
+        except ValueError:
+            raise Invalid(f"Parameter {name} is not a number.") from None
+        if not math.isfinite(moment) or not EARLIEST <= moment <= self._logs.now() + FUTURE:
+            raise Invalid(
+                f"Parameter {name} is before 2012 or in the future; is ts_unit what you meant?"
+            )
+        return moment
+
+
+def _encoded(
+    block: list[tuple[Any, ...]], names: Mapping[str, str], scale: float
+) -> Iterator[str]:
+    for timestamp, mac, stream, line in block:
+        yield json.dumps({
+            "timestamp": timestamp * scale, "line": line, "issuer": names.get(mac, mac),
+            "stream": stream,
+        })
+
+
+class _Reader:
+    """A requester, at its own pace."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._gone = False
+        self._paused: Deferred[None] | None = None
+        request.notifyFinish().addBoth(self._left)
+        self._request.registerProducer(self, True)
+
+    def write(self, data: bytes) -> None:
+        if not self._gone:
+            self._request.write(data)
+
+    async def ready(self) -> None:
+        """Wait until more can be written. Raises Invalid when the requester left."""
+        if self._paused is not None:
+            await self._paused
+        if self._gone:
+            raise Invalid("The requester left.")
+
+    def end(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def _left(self, _: object) -> None:
+        self._gone = True
+        self.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        if self._paused is None:
+            self._paused = Deferred()
+
+    def resumeProducing(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.callback(None)
+
+    def stopProducing(self) -> None:
+        self._left(None)
+
+
+class _Entry(Resource):
+    isLeaf = True
+
+    def __init__(self, work: Any) -> None:
+        super().__init__()
+        self._work = work
+
+    def render_GET(self, request: IRequest) -> Any:
+        work = Deferred.fromCoroutine(self._answer(request))
+        work.addErrback(lambda failure: _log.failure("a page of the web API failed", failure))
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Any) -> None:
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+        try:
+            found = await self._work(parameters(request), request)
+            if found is None:
+                return  # it was sent piece by piece
+            request.setHeader(b"content-type", b"application/json")
+            body = json.dumps(found).encode() + b"\n"
+        except WaltError as error:
+            if request.startedWriting:
+                return
+            body = answer_error(request, 400, str(error))
+        except Exception:
+            _log.failure("a page of the web API failed")
+            if request.startedWriting:
+                return
+            body = answer_error(request, 500, "Internal error; the server's log has the details.")
+        if not gone:
+            request.write(body)
+            request.finish()
+
+
+class _Index(Resource):
+    isLeaf = True
+
+    def render_GET(self, request: IRequest) -> bytes:
+        request.setHeader(b"content-type", b"text/html; charset=utf-8")
+        return INDEX
+
+
+class Api(Resource):
+    """`/api/`."""
+
+    def __init__(self, api: WebApi) -> None:
+        super().__init__()
+        self._entries = {
+            b"nodes": api.nodes, b"images": api.images, b"logs": api.logs,
+            b"services": api.services,
+        }
+
+    def getChild(self, path: bytes, request: IRequest) -> Resource:
+        """Return an entry point, or the list of them."""
+        if path in (b"", b"index.html"):
+            return _Index()
+        rest = request.postpath
+        if path == b"v1" and len(rest) == 1 and rest[0] in self._entries:
+            request.prepath.append(rest.pop())
+            return _Entry(self._entries[request.prepath[-1]])
+        return ErrorResource(404, "No such page.")
+
+    def render_GET(self, request: IRequest) -> bytes:
+        """Answer `/api` as `/api/`."""
+        return _Index().render_GET(request)
