@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.system import registry
 from tests.system.dialogue import Dialogue
+from tests.system.hostile import check_archives
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.processes import commands
 from tests.system.storage import archive, with_busybox
@@ -85,6 +86,9 @@ class ImagesTests(TestCase):
         await self.left_alone(platform)
         await self.many_layers(platform)
         await self.used(platform)
+        before = await self.references(platform)
+        await check_archives(self, platform)
+        self.assertEqual(await self.references(platform), before)
         await self.features(platform)
         await self.tools(platform)
         self.assertEqual(

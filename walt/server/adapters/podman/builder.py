@@ -182,9 +182,11 @@ def _read_recipe(context: Path) -> str:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue
-        with open(descriptor, "rb") as stream:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > recipes.MAX_SIZE:
                 raise Invalid(f"{name} is not a regular file, or is larger than 1 MiB")
-            return stream.read().decode(errors="replace")
+            return os.read(descriptor, recipes.MAX_SIZE).decode(errors="replace")
+        finally:
+            os.close(descriptor)
     raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")
