@@ -207,7 +207,8 @@ class FakeBuilder:
     def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
         if not url.startswith(("git://", "http://", "https://", "ssh://")):
             raise Invalid("not the address of a git repository")
-        return ["git", "clone", *(["--progress"] if progress else []), "--", url, str(place / "content")]
+        options = ["--progress"] if progress else []
+        return ["git", "clone", *options, "--", url, str(place / "content")]
 
     async def unpack(self, place: Path, archive: Path) -> None:
         build_context.unpack(

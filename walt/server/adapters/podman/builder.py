@@ -87,8 +87,8 @@ class PodmanBuilder:
         return contained([
             "env", "GIT_TERMINAL_PROMPT=0", f"GIT_ALLOW_PROTOCOL={PROTOCOLS}",
             "GIT_SSH_COMMAND=ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM=1",
-            "git", "clone", "--progress" if progress else "--quiet", "--depth", "1", "--single-branch", "--no-tags", "--",
-            url, str(place / "content"),
+            "git", "clone", "--progress" if progress else "--quiet", "--depth", "1",
+            "--single-branch", "--no-tags", "--", url, str(place / "content"),
         ])
 
     async def unpack(self, place: Path, archive: Path) -> None:
