@@ -192,7 +192,7 @@ class ImagesTests(TestCase):
         done = await platform.walt("image", "squash", "made")
         self.assertEqual(
             (done.status, done.stderr.decode().splitlines()),
-            (0, ["Squashing made: 2 layers", "Squashing made: layer 1",
+            (0, ["Squashing made: 4 layers", "Squashing made: layer 1",
                  "Squashing made: finishing"]),
         )
         await platform.ok("image", "cp", "made:built", str(platform.base / "squashed"))

@@ -13,7 +13,7 @@ from twisted.internet.task import LoopingCall
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 
-EVERY = 1.0  # seconds between two numbers on a terminal
+EVERY = 0.25  # seconds between two numbers on a terminal
 
 
 async def run_told(
@@ -52,7 +52,7 @@ def layers_told(what: str, requester: IRequester) -> Callable[[str], None]:
 
 
 class BytesShown:
-    """Shows each second how many bytes were moved: a context manager.
+    """Shows now and then how many bytes were moved: a context manager.
 
     What a program wrote counts (proc(5), `io`), to a socket as well as to files; for a
     copy into the storage, with its directory of temporary files, what is there.
