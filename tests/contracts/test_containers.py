@@ -15,6 +15,7 @@ from walt.server.adapters.podman.containers import PodmanContainers, choose_engi
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers, IImageStore, IImageUsers
+from walt.server.domain.requester import NobodyWaits
 
 NAME = "ann/image:latest"
 OTHER = "ann/other:latest"
@@ -36,8 +37,8 @@ class ContainersContract:
         one = await containers.start(old, ContainerOptions())
         case.assertEqual(await containers.run(one, "echo new > /root/file; echo done"), b"done\n")
         await containers.freeze(one)
-        await containers.commit(one, NAME)
-        await containers.commit(one, OTHER)
+        await containers.commit(one, NAME, NobodyWaits())
+        await containers.commit(one, OTHER, NobodyWaits())
         await containers.remove(one)
         await containers.remove(one)
         new = await store.read(NAME)
@@ -58,7 +59,7 @@ class ContainersContract:
             with case.assertRaises(CommandFailed):
                 await containers.run(container, script)
         with case.assertRaises(CommandFailed):
-            await containers.commit("walt-session-00000000", OTHER)
+            await containers.commit("walt-session-00000000", OTHER, NobodyWaits())
         await containers.sweep()
         with case.assertRaises(CommandFailed):
             await containers.run(one, "true")
@@ -97,7 +98,7 @@ class PodmanContainersTests(ContainersContract, TestCase):
         """Neither containers nor tags nor dangling images, after removal or after a kill."""
         containers, store = await self.make()
         name = await containers.start(await store.read(NAME), ContainerOptions())
-        await containers.commit(name, NAME)
+        await containers.commit(name, NAME, NobodyWaits())
         await containers.remove(name)
         self.assertEqual(await self.place.references(), {f"docker.io/{NAME}"})
         await containers.start(await store.read(NAME), ContainerOptions())
@@ -115,19 +116,27 @@ class PodmanContainersTests(ContainersContract, TestCase):
         tree = self.place.base / "tree.tar"
         await self.place.podman(
             "import", "--quiet", "--change", "LABEL walt.node.models=pc-x86-64",
-            "--change", 'CMD ["/bin/it", "is \'me\'"]', str(tree), f"docker.io/{OTHER}",
+            "--change", 'CMD ["/bin/it", "is \'me\'"]', "--change", "ENV FOO=some *value*",
+            str(tree), f"docker.io/{OTHER}",
         )
         one = await containers.start(
             await store.read(OTHER), ContainerOptions(cpuinfo=b"model: odd\n")
         )
         self.assertEqual(await containers.run(one, "cat /proc/cpuinfo"), b"model: odd\n")
         self.assertEqual(await containers.run(one, "hostname"), b"image-shell\n")
-        await containers.commit(one, OTHER)
+        environment = (await containers.run(one, "env")).decode().splitlines()
+        for variable in ("FOO=some *value*", "HOME=/root", "container=podman"):
+            self.assertIn(variable, environment)
+        await containers.commit(one, OTHER, NobodyWaits())
         await containers.remove(one)
         config = await self.place.podman(
             "image", "inspect", "--format", "{{json .Config.Cmd}}", OTHER
         )
         self.assertEqual(config.strip(), '["/bin/it","is \'me\'"]')
+        environ = await self.place.podman(
+            "image", "inspect", "--format", "{{json .Config.Env}}", OTHER
+        )
+        self.assertEqual(environ.strip(), '["FOO=some *value*"]')
         self.assertEqual(list((self.place.base / "scratch").iterdir()), [])
 
 

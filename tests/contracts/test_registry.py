@@ -119,7 +119,7 @@ class SkopeoRegistryTests(RegistryContract, TestCase):
         self.addCleanup(workers.stop)
         made = SkopeoRegistry(
             place.runner, workers, place.storage,
-            Skopeo(reactor, place.runner, place.storage, place.base / "scratch"), self.info,
+            Skopeo(place.runner, place.storage, place.base / "scratch"), self.info,
             Location("127.0.0.1", self.port, "http"),
         )
         self.assertIsNone(await made.stored_credentials())

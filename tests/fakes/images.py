@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Denied, Invalid, NotFound
+from walt.server.domain.images import recipes
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.model import (
     MODELS_LABEL,
@@ -21,6 +23,7 @@ from walt.server.domain.images.model import (
 )
 from walt.server.domain.images.ports import (
     IContainers,
+    IImageBuilder,
     IImageCatalog,
     IImageMounter,
     IImageStore,
@@ -29,6 +32,7 @@ from walt.server.domain.images.ports import (
     IRegistry,
 )
 from walt.server.domain.requester import IRequester
+from walt.server.workers import build_context
 
 
 @implementer(IImageStore)
@@ -152,7 +156,7 @@ class FakeContainers:
     async def freeze(self, container: str) -> None:
         self.events.append("freeze")
 
-    async def commit(self, container: str, fullname: str) -> None:
+    async def commit(self, container: str, fullname: str, requester: IRequester) -> None:
         if container not in self.running:
             raise CommandFailed(f"no container {container}")
         if self.committing is not None:
@@ -173,6 +177,75 @@ class FakeContainers:
 
     async def sweep(self) -> None:
         self.running.clear()
+
+
+@implementer(IImageBuilder)
+class FakeBuilder:
+    """Builds below `places`; an image is made when its command is asked for.
+
+    It is that of the FROM line, with one layer more; nothing is fetched.
+    """
+
+    def __init__(self, store: FakeStore, places: Path) -> None:
+        self._store = store
+        self._places = places
+        self._count = 0
+
+    def _image(self, base: StoredImage, layers: tuple[str, ...], reference: str) -> None:
+        self._count += 1
+        image = replace(base, fullname="", image_id=f"{0xb << 40 | self._count:064x}",
+                        layers=layers)
+        self._store.by_id[image.image_id] = image
+        self._store.temporaries[reference] = image
+
+    def open(self) -> Path:
+        self._count += 1
+        place = self._places / str(self._count)
+        place.mkdir(parents=True)
+        return place
+
+    def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
+        if not url.startswith(("git://", "http://", "https://", "ssh://")):
+            raise Invalid("not the address of a git repository")
+        options = ["--progress"] if progress else []
+        return ["git", "clone", *options, "--", url, str(place / "content")]
+
+    async def unpack(self, place: Path, archive: Path) -> None:
+        build_context.unpack(
+            {"archive": str(archive), "directory": str(place / "content")}, lambda text: None
+        )
+        archive.unlink()
+
+    def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+        if ".." in subdir.split("/"):
+            raise Invalid("a sub-directory is relative, without `..`")
+        for name in recipes.NAMES:
+            recipe = place / "content" / subdir.strip("/") / name
+            if recipe.is_file():
+                break
+        else:
+            raise NotFound("no recipe")
+        (line,) = [
+            one for one in recipes.rewrite(recipe.read_text(), user).splitlines()
+            if one.startswith("FROM ")
+        ]
+        base = self._store.names[f"{line.split()[1].removeprefix('docker.io/')}:latest"]
+        self._image(base, ("l/N", *base.layers), reference)
+        return ["true"]
+
+    async def squash(
+        self, image: StoredImage, reference: str, requester: IRequester
+    ) -> None:
+        if image.image_id not in self._store.by_id:
+            raise CommandFailed(f"no image {image.image_id}")
+        requester.progress("squashing")
+        self._image(image, image.layers[:1], reference)
+
+    async def close(self, place: Path) -> None:
+        shutil.rmtree(place)
+
+    async def sweep(self) -> None:
+        shutil.rmtree(self._places, ignore_errors=True)
 
 
 @implementer(IImageUsers)

@@ -235,10 +235,11 @@ class ImageFaultTests(TestCase):
         await platform.ok("image", "cp", "tiny:/etc/hostname", str(platform.base))
 
     async def big_image(self, platform: HomePlatform, lab: TestRegistry, context: Path) -> None:
-        """Put an image on the registry that is larger than the disk."""
+        """Put an image on the registry: a small layer that fills the disk when it is unpacked."""
         other = HomePlatform(platform.reactor)
         self.addCleanup(other.close)
-        await self.random(platform, context / "data", 70)
+        with open(context / "data", "wb") as data:
+            data.truncate(70 << 20)
         (context / "Dockerfile").write_text(
             "FROM scratch\nLABEL walt.node.models=pc-x86-64\nCOPY data /\n"
         )

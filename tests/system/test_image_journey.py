@@ -70,8 +70,9 @@ class ImageJourneyTests(TestCase):
         self.assertIn("Node vn1: rebooted ok.", told)
         self.assertEqual(await self.content(platform, "alice"), "second\n")
 
-        published = await platform.ok("image", "publish", IMAGE)
+        published = await self.converse(platform, Dialogue(), "image", "publish", IMAGE)
         self.assertIn(f"lab:alice/{IMAGE}", published)
+        self.assertRegex(published, rf"Uploading alice/{IMAGE}:latest: [0-9.]+ MB")
         used = await platform.walt("image", "remove", IMAGE)
         self.assertEqual(used.status, 1)
         self.assertIn(b"in use by nodes", used.stderr)

@@ -16,6 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.system import registry
 from tests.system.dialogue import Dialogue
+from tests.system.hostile import check_archives
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.processes import commands
 from tests.system.storage import archive, with_busybox
@@ -85,6 +86,9 @@ class ImagesTests(TestCase):
         await self.left_alone(platform)
         await self.many_layers(platform)
         await self.used(platform)
+        before = await self.references(platform)
+        await check_archives(self, platform)
+        self.assertEqual(await self.references(platform), before)
         await self.features(platform)
         await self.tools(platform)
         self.assertEqual(
@@ -130,7 +134,9 @@ class ImagesTests(TestCase):
         here = platform.base / "files"
         (here / "sub").mkdir(parents=True)
         (here / "one").write_text("content")
-        await platform.ok("image", "cp", str(here), "tiny:")
+        done = await platform.walt("image", "cp", str(here), "tiny:")
+        self.assertEqual(done.status, 0, done)
+        self.assertIn(b"Saving image tiny: layer 1\n", done.stderr)
         await platform.ok("image", "cp", str(here / "one"), "tiny:/etc/two")
         await platform.ok("image", "cp", "tiny:/root/files/one", str(here / "back"))
         self.assertEqual((here / "back").read_text(), "content")
@@ -183,7 +189,12 @@ class ImagesTests(TestCase):
         """One layer is left, and the content is the same."""
         before = json.loads(await platform.ok("image", "show", "--json"))["own"]
         self.assertIn("made", [row["name"] for row in before])
-        await platform.ok("image", "squash", "made")
+        done = await platform.walt("image", "squash", "made")
+        self.assertEqual(
+            (done.status, done.stderr.decode().splitlines()),
+            (0, ["Squashing made: 4 layers", "Squashing made: layer 1",
+                 "Squashing made: finishing"]),
+        )
         await platform.ok("image", "cp", "made:built", str(platform.base / "squashed"))
         self.assertEqual(Path(platform.base / "squashed").read_text(), "built\n")
         podman = Storage.private(platform.state, platform.runtime).podman

@@ -13,7 +13,7 @@ from walt.client.copies import download, errors_shown, upload
 from walt.client.errors import Failure, Refused
 from walt.client.session import Session
 from walt.client.stream import Stream
-from walt.client.terminal import Terminal, ask
+from walt.client.terminal import Terminal, ask, both_terminals
 from walt.client.transfer import send_directory
 from walt.common.transfers import DIRECTORY, DOWNLOAD, parse_transfer
 
@@ -120,9 +120,9 @@ def build(image_name: str, url: str, directory: str, subdir: str) -> int:
         return 1
     session.close()
     if url:
-        stream = Stream(
-            "REQ_TAR_FOR_IMAGE_BUILD", {"image": image_name, "url": url, "subdir": subdir}
-        )
+        stream = Stream("REQ_TAR_FOR_IMAGE_BUILD", {
+            "image": image_name, "url": url, "subdir": subdir, "terminal": both_terminals(),
+        })
         return remote.output_only(stream)
     if kind_of(directory) != DIRECTORY:
         raise Failure(f"{directory}: there is no such directory")

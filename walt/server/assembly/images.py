@@ -92,7 +92,7 @@ def _places(
     """Return the registries of the configuration, then the docker daemon if there is one."""
     # Slow registries must not take the workers that mount images.
     workers = WorkerPool(reactor, launcher, size=4, network="host")
-    skopeo = Skopeo(reactor, runner, storage, config.paths.runtime / "registries")
+    skopeo = Skopeo(runner, storage, config.paths.runtime / "registries")
     found: list[IRegistry] = [
         SkopeoRegistry(
             runner, workers, storage, skopeo,

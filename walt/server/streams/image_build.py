@@ -50,7 +50,10 @@ class _Told:
 
 @implementer(IPushProducer)
 class BuildRequest(FramedRequest):
-    """Parameters: image, and either url (with subdir) or nothing: the client sends an archive."""
+    """Parameters: image, and url (with subdir), or neither: the client sends an archive.
+
+    `terminal`: somebody watches how a repository comes.
+    """
 
     def __init__(
         self, builds: ImageBuilds, programs: ISessions, connection: StreamProtocol, peer: Peer
@@ -60,6 +63,7 @@ class BuildRequest(FramedRequest):
         self._programs = programs
         self._archive: BinaryIO | None = None
         self._size = 0
+        self._watched = False
         self._uploaded: Deferred[None] = Deferred()
         self._program: Any = None
         self._work: Deferred[Any] | None = None
@@ -72,6 +76,7 @@ class BuildRequest(FramedRequest):
         if url is not None and not isinstance(url, str):
             raise Invalid("url must be a text")
         build = self._builds.open(self.username, image)
+        self._watched = parameters.get("terminal") is True
         if url is None:
             self._archive = open(build.archive, "xb")  # noqa: SIM115 (closed by END or lost)
         transport: Any = self.connection.transport
@@ -102,7 +107,10 @@ class BuildRequest(FramedRequest):
 
     async def _build(self, build: ImageBuild, url: str | None, subdir: str) -> bool:
         if url is not None:
-            await self._execute(build.fetch_command(url), "the repository cannot be fetched")
+            await self._execute(
+                build.fetch_command(url, progress=self._watched),
+                "the repository cannot be fetched",
+            )
         else:
             await self._uploaded
             await build.unpack()

@@ -6,17 +6,20 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, NotFound
+from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.progress import run_told
 from walt.server.domain.images import recipes
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
+from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
@@ -74,7 +77,7 @@ class PodmanBuilder:
         self._open.add(place)
         return place
 
-    def fetch_command(self, place: Path, url: str) -> list[str]:
+    def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
         """Return the git command; see IImageBuilder. Raises Invalid."""
         if len(url) > MAX_URL or not _URL.fullmatch(url):
             raise Invalid(
@@ -84,8 +87,8 @@ class PodmanBuilder:
         return contained([
             "env", "GIT_TERMINAL_PROMPT=0", f"GIT_ALLOW_PROTOCOL={PROTOCOLS}",
             "GIT_SSH_COMMAND=ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM=1",
-            "git", "clone", "--quiet", "--depth", "1", "--single-branch", "--no-tags", "--",
-            url, str(place / "content"),
+            "git", "clone", "--progress" if progress else "--quiet", "--depth", "1",
+            "--single-branch", "--no-tags", "--", url, str(place / "content"),
         ])
 
     async def unpack(self, place: Path, archive: Path) -> None:
@@ -112,28 +115,27 @@ class PodmanBuilder:
         ])
 
     async def squash(
-        self, image: StoredImage, reference: str, progress: Callable[[str], None]
+        self, image: StoredImage, reference: str, requester: IRequester
     ) -> None:
         """Make a copy with a single layer; see IImageBuilder."""
         name = f"walt-squash-{secrets.token_hex(4)}-working-container"
         place = self.open()
         env = {"TMPDIR": str(place / "tmp")}
-        progress("Reading its layers")
+        what = f"Squashing {short_image_name(image.fullname)}"
+        requester.progress(f"{what}: {len(image.layers)} layers")
+        buildah = ["buildah", *self._storage.options()]
         try:
-            await self._run(
-                ["buildah", *self._storage.options(), "from", "--pull-never", "--name", name,
-                 image.image_id], env,
+            await self._runner.run(
+                [*buildah, "from", "--pull-never", "--name", name, image.image_id],
+                timeout=QUICK, network="host", env=env,
             )
-            progress("Writing one layer")
-            await self._run(
-                ["buildah", *self._storage.options(), "commit", "--quiet", "--rm", "--squash",
-                 "--format", "docker", name, reference], env,
+            await run_told(
+                self._runner,
+                [*buildah, "commit", "--rm", "--squash", "--format", "docker", name, reference],
+                what, requester, timeout=PATIENCE, env=env,
             )
         finally:
             await self.close(place)
-
-    async def _run(self, argv: list[str], env: dict[str, str]) -> None:
-        await self._runner.run(argv, timeout=PATIENCE, network="host", env=env)
 
     async def close(self, place: Path) -> None:
         """Remove what a build left; see IImageBuilder."""
@@ -182,9 +184,11 @@ def _read_recipe(context: Path) -> str:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue
-        with open(descriptor, "rb") as stream:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > recipes.MAX_SIZE:
                 raise Invalid(f"{name} is not a regular file, or is larger than 1 MiB")
-            return stream.read().decode(errors="replace")
+            return os.read(descriptor, recipes.MAX_SIZE).decode(errors="replace")
+        finally:
+            os.close(descriptor)
     raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")

@@ -6,30 +6,40 @@ import json
 import re
 import resource
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed
+from walt.common.names import short_image_name
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.progress import run_told
 from walt.server.adapters.podman.store import REGISTRY
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers
-from walt.server.runtime.process import ProcessRunner
+from walt.server.domain.requester import IRequester
+from walt.server.runtime.process import DEFAULT_PATH, ProcessRunner
 
 _log = Logger()
 
 PREFIX = "walt-session-"
 TAGS = "localhost/walt/sessions"  # tags that keep the images of containers
 HOST_NAME = "image-shell"
+NAMED = f"{HOST_NAME}\n".encode()
+FILES = ("pid", "hostname", "cpuinfo")  # of each container, in a directory of ours
 # A static busybox of the server, so that images of any content and of any
 # architecture can be read and written; podman mounts /run on the fly.
 BUSYBOX = "/bin/busybox"
 HELPER = "/run/busybox-walt"
 IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
+# What programs of a session get, beside the environment of the image.
+ENVIRONMENT = {
+    "HOME": "/root", "HOSTNAME": HOST_NAME, "PATH": DEFAULT_PATH, "container": "podman",
+}
 QUICK = 120.0  # seconds
 SCRIPT_PATIENCE = COMMIT_PATIENCE = 3600.0
 # podman asks for more, and fails where limits cannot be raised; it lowers its own
@@ -80,6 +90,31 @@ def has_cgroup2() -> bool:
     return Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
+@dataclass(frozen=True)
+class _Config:
+    """What an image made of a container must have again: `changes` of a commit, `env`."""
+
+    changes: tuple[str, ...]
+    env: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> _Config:
+        """Read the configuration of an image."""
+        return cls(
+            (
+                f"ENTRYPOINT {json.dumps(config.get('Entrypoint') or [])}",
+                f"CMD {json.dumps(config.get('Cmd') or [])}",
+                f"WORKDIR {config.get('WorkingDir') or '/'}",
+            ),
+            tuple(one for one in config.get("Env") or () if "=" in one),
+        )
+
+    def missing(self) -> list[str]:
+        """Return the variables of sessions that the image does not set itself."""
+        own = {one.partition("=")[0] for one in self.env}
+        return [f"{name}={value}" for name, value in ENVIRONMENT.items() if name not in own]
+
+
 @implementer(IContainers)
 class PodmanContainers:
     """Containers in the server's storage, named `walt-session-…`.
@@ -94,7 +129,7 @@ class PodmanContainers:
         self._storage = storage
         self._engine = engine
         self._scratch = scratch
-        self._configs: dict[str, list[str]] = {}
+        self._configs: dict[str, _Config] = {}
 
     def _words(self, *words: str) -> list[str]:
         return self._storage.podman(*self._engine.global_options(), *words)
@@ -112,46 +147,63 @@ class PodmanContainers:
         await self._podman("image", "tag", image.image_id, _tag(name))
         try:
             await self._podman(*self._run_words(name, image, options))
+            await self._set_host_name(name)
         except BaseException:
             await self.remove(name)
             raise
         return name
 
-    async def _image_config(self, image: StoredImage) -> list[str]:
-        """Return the changes that give an image made of a container its own start command."""
+    async def _image_config(self, image: StoredImage) -> _Config:
         (item,) = json.loads(await self._podman("image", "inspect", "--", image.image_id))
-        config = item.get("Config") or {}
-        return [
-            f"ENTRYPOINT {json.dumps(config.get('Entrypoint') or [])}",
-            f"CMD {json.dumps(config.get('Cmd') or [])}",
-            f"WORKDIR {config.get('WorkingDir') or '/'}",
-        ]
+        return _Config.of(item.get("Config") or {})
 
     def _run_words(
         self, name: str, image: StoredImage, options: ContainerOptions
     ) -> list[str]:
         words = [
-            "run", "--detach", "--name", name, "--hostname", HOST_NAME, "--network", "host",
+            "run", "--detach", "--name", name, "--network", "host", "--uts", "private",
+            "--pidfile", str(self._file(name, "pid")),
+            "--volume", f"{self._written(name, 'hostname', NAMED)}:/etc/hostname",
             "--pull", "never", "--log-driver", "none", *self._engine.limit_options(),
+            # A commit writes down the environment: it is that of the image alone.
+            "--unsetenv-all", *_env(self._configs[name].env),
         ]
         if options.cpuinfo is not None:
-            copy = self._scratch / f"{name}.cpuinfo"
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(options.cpuinfo)
+            copy = self._written(name, "cpuinfo", options.cpuinfo)
             words += ["--volume", f"{copy}:/proc/cpuinfo:ro"]
         if options.init is None:
             words += ["--tmpfs", "/run", "--entrypoint", json.dumps([HELPER, "sh", "-c", IDLE])]
         else:
             words += [
                 "--systemd", "always", "--tmpfs", "/run/rpc_pipefs",
-                "--entrypoint", json.dumps([options.init]),
+                "--entrypoint",
+                json.dumps([HELPER, "env", *self._configs[name].missing(), options.init]),
             ]
         words += ["--mount", f"type=bind,source={BUSYBOX},destination={HELPER},ro"]
         return [*words, image.image_id]
 
+    async def _set_host_name(self, name: str) -> None:
+        """Name the host inside; with --hostname, podman would commit HOSTNAME as well."""
+        pid = int(self._file(name, "pid").read_text())
+        await self._runner.run(
+            ["nsenter", f"--uts=/proc/{pid}/ns/uts", "hostname", HOST_NAME], check=False
+        )
+
+    def _file(self, container: str, kind: str) -> Path:
+        return self._scratch / f"{container}.{kind}"
+
+    def _written(self, container: str, kind: str, data: bytes) -> Path:
+        """Return a file with this content, removed with the container."""
+        path = self._file(container, kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
     def command(self, container: str, argv: Sequence[str], *, terminal: bool) -> list[str]:
         """Return the vector that runs a command in a container; see IContainers."""
         flags = ["--interactive", *(["--tty", "--env", "TERM"] if terminal else [])]
+        if container in self._configs:
+            flags += _env(self._configs[container].missing())
         return self._words("exec", *flags, "--workdir", "/", container, *argv)
 
     def script(self, script: str) -> list[str]:
@@ -172,14 +224,18 @@ class PodmanContainers:
         """End every program of a container."""
         await self._podman("kill", "--signal", "KILL", container, check=False)
 
-    async def commit(self, container: str, fullname: str) -> None:
+    async def commit(self, container: str, fullname: str, requester: IRequester) -> None:
         """Make an image of a container; see IContainers."""
-        changes = [
-            word for change in self._configs.get(container, ()) for word in ("--change", change)
+        config = self._configs.get(container)
+        changes = [] if config is None else [
+            word for change in config.changes for word in ("--change", change)
         ]
-        await self._podman(
-            "commit", "--quiet", "--format", "docker", *changes, container, REGISTRY + fullname,
-            timeout=COMMIT_PATIENCE,
+        await run_told(
+            self._runner,
+            self._words(
+                "commit", "--format", "docker", *changes, container, REGISTRY + fullname
+            ),
+            f"Saving image {short_image_name(fullname)}", requester, timeout=COMMIT_PATIENCE,
         )
 
     async def remove(self, container: str) -> None:
@@ -187,7 +243,8 @@ class PodmanContainers:
         self._configs.pop(container, None)
         await self._podman("rm", "--force", "--time", "0", "--ignore", container)
         await self._podman("image", "rm", "--ignore", _tag(container))
-        (self._scratch / f"{container}.cpuinfo").unlink(missing_ok=True)
+        for kind in FILES:
+            self._file(container, kind).unlink(missing_ok=True)
 
     async def sweep(self) -> None:
         """Remove containers and tags that a killed server left."""
@@ -205,6 +262,10 @@ class PodmanContainers:
                 await self.remove(name)
             except CommandFailed as error:
                 _log.warn("removing container {name}: {error}", name=name, error=str(error))
+
+
+def _env(values: Iterable[str]) -> list[str]:
+    return [word for one in values for word in ("--env", one)]
 
 
 def _tag(container: str) -> str:

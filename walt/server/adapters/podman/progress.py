@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import LoopingCall
 
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.process import ProcessRunner
 
-EVERY = 1.0  # seconds between two numbers on a terminal
+EVERY = 0.25  # seconds between two numbers on a terminal
+
+
+async def run_told(
+    runner: ProcessRunner, argv: Sequence[str], what: str, requester: IRequester, *,
+    timeout: float, env: Mapping[str, str] | None = None,
+) -> None:
+    """Run a program (on the host's network) that writes an image, telling how far it is.
+
+    `what` is as in `Saving image x`. Raises CommandFailed or Unavailable.
+    """
+    with BytesShown(runner.reactor, what, requester) as shown:
+        await runner.run(
+            argv, timeout=timeout, network="host", env=env,
+            on_line=layers_told(what, requester), on_start=shown.follow,
+        )
 
 
 def layers_told(what: str, requester: IRequester) -> Callable[[str], None]:
@@ -36,7 +52,7 @@ def layers_told(what: str, requester: IRequester) -> Callable[[str], None]:
 
 
 class BytesShown:
-    """Shows each second how many bytes were moved: a context manager.
+    """Shows now and then how many bytes were moved: a context manager.
 
     What a program wrote counts (proc(5), `io`), to a socket as well as to files; for a
     copy into the storage, with its directory of temporary files, what is there.

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from walt.common.errors import CommandFailed, Denied, NotFound, Unavailable, WaltError
 from walt.server.adapters.podman.options import Storage
@@ -39,10 +38,7 @@ def failure(error: CommandFailed) -> WaltError:
 class Skopeo:
     """Runs skopeo on the host's network. `scratch`: for short-lived files."""
 
-    def __init__(
-        self, reactor: Any, runner: ProcessRunner, storage: Storage, scratch: Path
-    ) -> None:
-        self._reactor = reactor
+    def __init__(self, runner: ProcessRunner, storage: Storage, scratch: Path) -> None:
         self._runner = runner
         self._storage = storage
         self._scratch = scratch
@@ -69,7 +65,7 @@ class Skopeo:
 
         `what` is as in `Downloading x`. Raises as `inspect` does.
         """
-        with BytesShown(self._reactor, what, requester, place):
+        with BytesShown(self._runner.reactor, what, requester, place):
             await self._run(
                 ["copy", *words, self._local(reference)], place, PATIENCE,
                 layers_told(what, requester),
@@ -80,7 +76,7 @@ class Skopeo:
         requester: IRequester,
     ) -> None:
         """Copy an image of the storage elsewhere; as `fetch`."""
-        with BytesShown(self._reactor, what, requester) as shown:
+        with BytesShown(self._runner.reactor, what, requester) as shown:
             await self._run(
                 ["copy", *options, self._local(reference), target], place, PATIENCE,
                 layers_told(what, requester), shown.follow,

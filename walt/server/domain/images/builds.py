@@ -31,9 +31,14 @@ class ImageBuild:
         self._finishing: Deferred[bool] | None = None
         self._reference = owner.changes.store.temporary()
 
-    def fetch_command(self, url: str) -> list[str]:
-        """Return the program that gets a repository; Invalid for a bad address."""
-        command: list[str] = self._owner.builder.fetch_command(self._place, url)
+    def fetch_command(self, url: str, *, progress: bool) -> list[str]:
+        """Return the program that gets a repository; Invalid for a bad address.
+
+        `progress`: it tells a terminal how far it is.
+        """
+        command: list[str] = self._owner.builder.fetch_command(
+            self._place, url, progress=progress
+        )
         return command
 
     async def unpack(self) -> None:

@@ -65,7 +65,7 @@ class ImageChanges:
         with self.images.task(image.fullname, "squash"):
             reference = self.store.temporary()
             try:
-                await self._builder.squash(image, reference, requester.progress)
+                await self._builder.squash(image, reference, requester)
                 ok = await self.put(reference, image.fullname, requester)
             finally:
                 await self.store.discard(reference)

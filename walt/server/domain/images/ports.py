@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from pathlib import Path
 
 from zope.interface import Attribute, Interface
@@ -143,11 +143,12 @@ class IContainers(Interface):
     def freeze(container: str) -> Awaitable[None]:
         """End every program of a container, its files stay."""
 
-    def commit(container: str, fullname: str) -> Awaitable[None]:
+    def commit(container: str, fullname: str, requester: IRequester) -> Awaitable[None]:
         """Make an image of a container, which takes the name from any other image.
 
-        The name leads to the old image or to the new one, whatever happens.
-        Raises CommandFailed.
+        The name leads to the old image or to the new one, whatever happens. The
+        configuration (start command, environment) is that of the container's image.
+        The requester is told how far it is. Raises CommandFailed.
         """
 
     def remove(container: str) -> Awaitable[None]:
@@ -163,8 +164,12 @@ class IImageBuilder(Interface):
     def open() -> Path:
         """Make a directory for one build."""
 
-    def fetch_command(place: Path, url: str) -> list[str]:
-        """Return the program (on the host's network) that gets a git repository."""
+    def fetch_command(place: Path, url: str, *, progress: bool) -> list[str]:
+        """Return the program (on the host's network) that gets a git repository.
+
+        `progress`: it tells on its error output, for a terminal, how far it is. Raises
+        Invalid for a bad address.
+        """
 
     def unpack(place: Path, archive: Path) -> Awaitable[None]:
         """Unpack an archive sent by a client as the content of a build.
@@ -180,9 +185,12 @@ class IImageBuilder(Interface):
         """
 
     def squash(
-        image: StoredImage, reference: str, progress: Callable[[str], None]
+        image: StoredImage, reference: str, requester: IRequester
     ) -> Awaitable[None]:
-        """Make a copy of an image, named `reference`, with a single layer."""
+        """Make a copy of an image, named `reference`, with a single layer.
+
+        The requester is told how far it is. Raises CommandFailed.
+        """
 
     def close(place: Path) -> Awaitable[None]:
         """Remove what a build left, its program being over."""

@@ -141,7 +141,7 @@ class ImageSession:
             replaced = owner.images.has(fullname)
             if self._programs:
                 await shielded(self.freeze())
-            await owner.containers.commit(self._container, fullname)
+            await owner.containers.commit(self._container, fullname, requester)
             await owner.images.renew(fullname)
         short = short_image_name(fullname)
         requester.stdout(

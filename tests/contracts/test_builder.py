@@ -1,0 +1,134 @@
+"""The port IImageBuilder, on the fake and on real git, podman and buildah."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.images import FakeBuilder, FakeStore
+from tests.server.domain.images.test_service import Asking
+from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
+from walt.common.errors import CommandFailed, Invalid, NotFound
+from walt.server.adapters.podman.builder import PodmanBuilder
+from walt.server.adapters.podman.store import PodmanStore
+from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.ports import IImageBuilder, IImageStore
+from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.workers import WorkerPool
+
+BASE = "ann/base:latest"
+
+
+class Told(Asking):
+    """A requester that keeps what it is told of the progress."""
+
+    def progress(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class BuilderContract:
+    """`make` returns a builder and the store it fills, which holds the image BASE."""
+
+    @abstractmethod
+    async def make(self) -> tuple[IImageBuilder, IImageStore]:
+        """Given by each implementation; the class tells what."""
+
+    async def run_program(self, argv: list[str]) -> None:
+        """Run what the builder says."""
+        from twisted.internet import reactor
+
+        await ProcessRunner(reactor).run(argv, timeout=60)
+
+    async def unpacked(self, builder: IImageBuilder, files: dict[str, bytes]) -> Path:
+        """Open a build of these files."""
+        place: Path = builder.open()
+        sent = place / "archive"
+        sent.write_bytes(archive(files))
+        await builder.unpack(place, sent)
+        return place
+
+    async def test_build(self) -> None:
+        """A recipe of a sub-directory becomes an image of the caller's base; nothing is left."""
+        case: Any = self
+        builder, store = await self.make()
+        verifyObject(IImageBuilder, builder)
+        place = await self.unpacked(builder, {
+            "deep/": b"", "deep/ContainerFile": b"FROM base\nCOPY f /f\n", "deep/f": b"x",
+        })
+        reference = store.temporary()
+        await self.run_program(builder.command(place, "/deep/", "ann", reference))
+        image = await store.examine(reference, "ann/new:latest")
+        base = await store.read(BASE)
+        case.assertEqual(image.models, base.models)
+        case.assertEqual(len(image.layers), len(base.layers) + 1)
+        await builder.close(place)
+        case.assertFalse(place.exists())
+        await store.discard(reference)
+        case.assertEqual([one.fullname for one in await store.scan()], [BASE])
+
+    async def test_refusals(self) -> None:
+        """Archives that lead outside, directories and recipes that are not there, bad addresses."""
+        case: Any = self
+        builder, _ = await self.make()
+        with case.assertRaises(Invalid):
+            await self.unpacked(builder, {"../out": b"x"})
+        place = await self.unpacked(builder, {"empty/": b"", "Dockerfile": b"# nothing\n"})
+        for subdir, error in (
+            ("empty", NotFound), ("none", NotFound), ("../..", Invalid), ("", Invalid),
+        ):
+            with case.assertRaises(error):
+                builder.command(place, subdir, "ann", "localhost/walt/temporary:x")
+        for url in ("ext::sh -c true", "--upload-pack=x", "/etc", "file:///etc", ""):
+            with case.assertRaises(Invalid):
+                builder.fetch_command(place, url, progress=False)
+        for progress in (True, False):
+            command = builder.fetch_command(place, "https://host/x", progress=progress)
+            case.assertIn("https://host/x", command)
+            case.assertEqual("--progress" in command, progress)
+        await builder.close(place)
+        left: Path = builder.open()
+        await builder.sweep()
+        case.assertFalse(left.exists())
+
+    async def test_squash(self) -> None:
+        """One layer, the same labels; the requester is told; an absent image is an error."""
+        case: Any = self
+        builder, store = await self.make()
+        base = await store.read(BASE)
+        reference, told = store.temporary(), Told()
+        await builder.squash(base, reference, told)
+        image = await store.examine(reference, BASE)
+        case.assertEqual((len(image.layers), image.models), (1, base.models))
+        case.assertTrue(told.lines)
+        with case.assertRaises(CommandFailed):
+            await builder.squash(StoredImage("ann/none:latest", "9" * 64), "x", told)
+
+
+class FakeBuilderTests(BuilderContract, TestCase):
+    async def make(self) -> tuple[FakeBuilder, FakeStore]:
+        store = FakeStore(StoredImage(
+            BASE, "a" * 64, labels={"walt.node.models": "pc-x86-64"}, layers=("l/A", "l/B")
+        ))
+        return FakeBuilder(store, Path(self.mktemp())), store
+
+
+class PodmanBuilderTests(BuilderContract, TestCase):
+    skip = why_not()
+    timeout = 120
+
+    async def make(self) -> tuple[PodmanBuilder, PodmanStore]:
+        from twisted.internet import reactor
+
+        place = TestStorage(reactor)
+        self.addCleanup(place.close)
+        await place.make_image(BASE, with_busybox())
+        workers = WorkerPool(reactor, Launcher(), network="host")
+        self.addCleanup(workers.stop)
+        builder = PodmanBuilder(
+            place.runner, workers, place.storage, engine(), "chroot", place.base / "builds"
+        )
+        return builder, PodmanStore(place.runner, place.storage, place.base / "cache.json")
