@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.log_store import FakeLogStore
 from tests.system import cluster
-from walt.common.errors import Busy, Invalid
+from walt.common.errors import Busy, Invalid, LimitExceeded
 from walt.server.adapters.postgres import logs
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
@@ -149,8 +152,6 @@ class PostgresLogsTests(LogStoreContract, TestCase):
 
     async def make(self) -> PostgresLogs:
         """Return a store over a new database with two devices."""
-        from twisted.internet import reactor
-
         self.database = Database(reactor, cluster.shared().fresh())
         self.addCleanup(self.database.close)
         await migrate(self.database)
@@ -227,6 +228,46 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         await self.assertFailure(Deferred.fromCoroutine(store.drop_older_than(30)), Busy)
         await reader.close()
         await store.drop_older_than(30)
+
+    async def test_endless_search(self) -> None:
+        """A search is bounded in time; it ends when nobody waits for it any more."""
+        store = await self.filled()
+        one = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
+        # Each character of this text leads to another of 2^16 states.
+        letters = "".join(random.Random(1).choices("ab", k=50_000))
+        await store.insert(2, [block(one, self.now, "\n".join([letters] * 100))])
+        slow = LogQuery(lines="(a|b)*a(a|b){16}c")
+        self.patch(logs, "COUNT_LIMIT", 0.3)
+        self.patch(logs, "SEARCH_LIMIT", 0.3)
+        await self.assertFailure(Deferred.fromCoroutine(store.count(slow)), LimitExceeded)
+        cursor = await store.open(slow)
+        await self.assertFailure(Deferred.fromCoroutine(cursor.next_block()), LimitExceeded)
+        self.assertEqual(await store.count(LogQuery()), 104)
+        self.patch(logs, "SEARCH_LIMIT", 300.0)
+        counting = await store.open(slow)
+        running = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND state = 'active' AND pid <> pg_backend_pid()"
+        )
+        self.assertEqual(await self.database.query(running), [(1,)])
+        await counting.close()
+        for _ in range(300):
+            if await self.database.query(running) == [(0,)]:
+                return
+            await deferLater(reactor, 0.1, lambda: None)
+        raise AssertionError("the search goes on")
+
+    async def test_long_lines(self) -> None:
+        """A reader gets few lines at a time when they are long."""
+        store = await self.filled()
+        one = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
+        await store.insert(2, [block(one, self.now, "\n".join(["x" * 10_000] * 300))])
+        cursor = await store.open(LogQuery())
+        counts = []
+        while found := await cursor.next_block():
+            counts.append(len(found))
+        await cursor.close()
+        self.assertEqual((counts[0], max(counts[1:]), sum(counts)), (200, 26, 304))
 
     async def test_closed_in_the_middle(self) -> None:
         """A cursor closed early frees its connection."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import LivePlatform, Program, why_not
+
+FLOOD = 300_000  # lines
 
 
 class DiskFullTests(TestCase):
@@ -69,4 +73,34 @@ class DiskFullTests(TestCase):
             )
 
         await platform.until(logged, "the line is stored", 20)
+        await self.check_logs_wait(platform)
         self.assertEqual(await platform.stop(), 0)
+
+    async def check_logs_wait(self, platform: LivePlatform) -> None:
+        """Lines that find no space wait for some, on the node at last; each comes once."""
+        space = os.statvfs(platform.state)
+        filler = platform.state / "filler"
+        await platform.runner.run(
+            ["fallocate", "-l", str(space.f_bavail * space.f_bsize - (512 << 10)), str(filler)]
+        )
+        flood: Any = Program()
+        platform.reactor.spawnProcess(
+            flood, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "node", "run", "vnode1", "--",
+             f"seq {FLOOD} | sed 's/$/ {'x' * 60}/' | walt-log-cat flood"],
+            {**os.environ, **platform.environment()},
+        )
+
+        async def waits() -> bool:
+            return b"log lines wait for the database" in platform.log.read_bytes()
+
+        await platform.until(waits, "the disk is too full for the lines", 60)
+        filler.unlink()
+        self.assertEqual(await flood.ended, 0, flood.err)
+        shown = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "vnode1", "--streams", "^flood$",
+            "--format", "{line}",
+        )
+        numbers = [int(line.split()[0]) for line in shown.splitlines()]
+        self.assertEqual(len(numbers), FLOOD)
+        self.assertEqual(sorted(numbers), list(range(1, FLOOD + 1)))

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,10 @@ class LogFaultTests(TestCase):
         await gatherResults([one.ended for one in senders])
         for sender, address in zip(senders, ADDRESSES, strict=True):
             self.assertEqual((sender.out, sender.err), (b"closed\n", b""))
-            self.assertEqual(await self.numbers(address), list(range(40_000)), address)
+            found = await self.numbers(address)
+            if found != list(range(40_000)):
+                what = f"{address}: {len(found)} lines, {len(set(found))} of them distinct"
+                raise AssertionError(f"{what}\n{platform.log.read_text(errors='replace')}")
 
         # Orderly stop right after the last line: what was read is stored.
         lasting = self.sender(ADDRESSES[0], 50_000, close=False)
@@ -168,6 +172,7 @@ class LogFaultTests(TestCase):
         self.assertEqual(huge, "x" * 10_000_000)
         self.assertTrue(binary.startswith("\\x00\x01\x02"))
         self.assertTrue(binary.endswith("\\xfe\\xff"))
+        await self.check_timestamps()
 
         idle = (
             "import socket,sys,resource\n"
@@ -219,3 +224,28 @@ class LogFaultTests(TestCase):
             return bool(rows[0][0] == 2000)
 
         await platform.until(told, "each of the 2,000 streams ended abruptly", 60)
+
+    async def check_timestamps(self) -> None:
+        """Times that are none, or absurd, become that of reception; range and order hold."""
+        platform = self.platform
+        start = time.time()
+        stamps = ["nan", "inf", "-inf", "1e400", "5", str(start + 3600), "x", str(start - 3600)]
+        script = (
+            "import socket,sys\n"
+            "one = socket.create_connection((sys.argv[1], 12347),"
+            " source_address=(sys.argv[2], 0))\n"
+            "lines = ''.join(f'{stamp} line\\n' for stamp in sys.argv[3:])\n"
+            "one.sendall(b'0\\nstamps\\nTIMESTAMPS_INSIDE\\n' + lines.encode() + b'CLOSE\\n')\n"
+            "assert one.recv(1) == b''\n"
+        )
+        await platform.runner.run([
+            *self.inside(), sys.executable, "-c", script, f"{platform.net}.1", ADDRESSES[1], *stamps
+        ])
+        shown = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "all-nodes", "--streams", "stamps",
+            "--json",
+        )
+        found = [json.loads(line)["timestamp"] for line in shown.splitlines()]
+        self.assertAlmostEqual(found[0], start - 3600, 3)
+        self.assertEqual(len(found), len(stamps))
+        self.assertTrue(all(start - 1 < one < time.time() + 1 for one in found[1:]), found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from walt.client.errors import Failure
+from walt.client.errors import Failure, Refused
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, both_terminals, confirm
@@ -111,7 +111,13 @@ def _compiles(expression: str | None) -> bool:
 
 
 def _confirmed(session: Session, query: dict[str, Any]) -> bool:
-    count = int(session.call("cs.logs.count", query=query)[b"count"])
+    try:
+        count = int(session.call("cs.logs.count", query=query)[b"count"])
+    except Refused as error:
+        if error.code != "LIMIT_EXCEEDED":
+            raise
+        print("This will print too many log lines to count them.")
+        return confirm()
     if count <= LARGE:
         return True
     print(f"This will print about {count} log lines.")

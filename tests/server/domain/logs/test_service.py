@@ -24,6 +24,7 @@ from walt.server.domain.logs.service import (
     FLUSH_AFTER,
     MAX_PENDING,
     MAX_PENDING_SIZE,
+    REFUSED_AGAIN,
     LogService,
 )
 
@@ -85,11 +86,11 @@ class LogServiceTests(SynchronousTestCase):
 
     def test_refused_batch(self) -> None:
         """What the store refuses is logged, and takes nothing else with it."""
-        self.store.errors = [ValueError("bad"), ValueError("this one")]
+        self.store.errors = [ValueError("bad"), ValueError("this one"), ValueError("again")]
         self.write(3)
         self.clock.advance(FLUSH_AFTER)
         self.write(1)
-        self.clock.advance(FLUSH_AFTER)
+        self.clock.pump([FLUSH_AFTER, REFUSED_AGAIN])
         self.assertEqual(self.texts(), ["1", "2", "3"])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
@@ -182,6 +183,14 @@ class LogServiceTests(SynchronousTestCase):
         self.clock.advance(FLUSH_AFTER)
         self.logs.write(MAC, "exp", "x" * (MAX_PENDING_SIZE // 2))
         self.assertTrue(self.logs.must_wait(MAC))
+
+    def test_refused_once(self) -> None:
+        """One refusal is not believed: a database that falls may say anything."""
+        self.store.errors = [ValueError("bad"), ValueError("bad")]
+        self.write(2)
+        self.clock.advance(FLUSH_AFTER)
+        self.clock.advance(REFUSED_AGAIN)
+        self.assertEqual(self.texts(), ["0", "1"])
 
     def test_clock_jumps(self) -> None:
         """The time of reception follows the clock; lines keep their order of arrival."""

@@ -45,11 +45,38 @@ def abandonable(running: Deferred[_T]) -> Deferred[_T]:
             follower.callback(result)
 
     def failed(failure: Failure) -> None:
-        if not follower.called:
-            follower.errback(failure)
+        if follower.called:
+            return
+        if failure.check(CancelledError):
+            # Not ours: so txpostgres tells that the server ended the statement (a time limit).
+            failure = Failure(psycopg2.errors.QueryCanceled("the server ended the statement"))
+        follower.errback(failure)
 
     running.addCallbacks(succeeded, failed)
     return follower
+
+
+async def _commit(connection: Connection) -> None:
+    """Commit. PostgreSQL answers to a COMMIT of what failed that it was undone, as a success."""
+    cursor = connection.cursor()
+    try:
+        await abandonable(cursor.execute("COMMIT"))
+        outcome = cursor.statusmessage
+    finally:
+        cursor.close()
+    if outcome != "COMMIT":
+        raise psycopg2.OperationalError(f"a transaction ended with {outcome}")
+
+
+def _was_lost(error: BaseException) -> bool:
+    """Tell whether an error is about the connection, not about what was asked.
+
+    What the server itself refuses has a code; libpq alone speaks without one.
+    """
+    if isinstance(error, _LOST):
+        return True
+    plain = type(error) in (psycopg2.DatabaseError, psycopg2.InternalError)
+    return plain and getattr(error, "pgcode", None) is None
 
 
 class Transaction:
@@ -101,7 +128,7 @@ class Database:
                 except BaseException:
                     await abandonable(connection.runOperation("ROLLBACK"))
                     raise
-                await abandonable(connection.runOperation("COMMIT"))
+                await _commit(connection)
             except CancelledError:
                 # A statement may be running: the server undoes it when we are gone.
                 connection.close()
@@ -109,10 +136,10 @@ class Database:
             except psycopg2.errors.LockNotAvailable:
                 self._put_back(connection)
                 raise Busy("the tables are in use for longer; try again later") from None
-            except _LOST as error:
-                connection.close()
-                raise Unavailable(f"the database was lost: {str(error).strip()}") from error
-            except BaseException:
+            except BaseException as error:
+                if _was_lost(error) or connection.closed:
+                    connection.close()
+                    raise Unavailable(f"the database was lost: {str(error).strip()}") from error
                 self._put_back(connection)
                 raise
             self._put_back(connection)

@@ -11,7 +11,7 @@ from psycopg2 import sql
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, Unavailable
+from walt.common.errors import Invalid, LimitExceeded, Unavailable
 from walt.server.adapters.postgres.connection import Database, Transaction, abandonable
 from walt.server.domain.logs.model import (
     LogBlock,
@@ -24,11 +24,13 @@ from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 FIRST_BLOCK, BLOCK = 200, 2000  # lines read at once, the first time and later
 BLOCK_SIZE = 256 << 10  # characters, about: fewer lines are read when they are long
+COUNT_LIMIT = 20.0  # seconds to count
+SEARCH_LIMIT = 300.0  # seconds to find the next lines
 LAST_BATCHES = 2.0  # seconds after which no batch can bring lines of a forgotten device
 # Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
+_SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 # A query goes on only as long as somebody wants its result.
 _LEAVING = "SET client_connection_check_interval = '1s'"
-_SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 
 # Lines travel in blocks that PostgreSQL itself cuts: nothing is done line by line here,
 # which is twice as fast as one array element a line, and as fast as COPY. The first part
@@ -68,6 +70,10 @@ JOIN devices d USING (mac)
 ON CONFLICT (issuer_mac, name) DO UPDATE SET mode = excluded.mode
 RETURNING issuer_mac, name, id
 """
+
+
+def _limited(seconds: float) -> str:
+    return f"SET statement_timeout = {int(seconds * 1000)}"
 
 
 def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
@@ -174,17 +180,26 @@ class PostgresLogs:
         ))
 
     async def count(self, query: LogQuery) -> int:
-        """Return how many stored lines match."""
-        where, values = _where(query)
-        text = sql.SQL("SELECT count(*) FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE ")
-        rows = await self._checked(text + where, values)
-        return int(rows[0][0])
+        """Return how many stored lines match. Raises Invalid or LimitExceeded.
 
-    async def _checked(self, text: sql.Composable, values: list[Any]) -> list[tuple[Any, ...]]:
+        On a connection of its own: a long search must not keep those of ingestion.
+        """
+        where, values = _where(query)
+        text = sql.SQL(
+            "SELECT count(*) FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE "
+        ) + where
+        connection = await self._database.connect()
         try:
-            return await self._database.query(text, values)
+            for statement in (_LEAVING, _limited(COUNT_LIMIT)):
+                await abandonable(connection.runOperation(statement))
+            rows = await abandonable(connection.runQuery(text, tuple(values)))
         except psycopg2.errors.InvalidRegularExpression as error:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
+        except psycopg2.errors.QueryCanceled:
+            raise LimitExceeded("counting these log lines takes too long") from None
+        finally:
+            connection.close()
+        return int(rows[0][0])
 
     async def open(self, query: LogQuery) -> ILogCursor:
         """Return a cursor that reads blocks by increasing timestamp."""
@@ -217,7 +232,7 @@ class _Cursor:
         """Open the transaction and the cursor."""
         self._connection = await self._database.connect()
         try:
-            for statement in (_LEAVING, "BEGIN READ ONLY"):
+            for statement in (_LEAVING, _limited(SEARCH_LIMIT), "BEGIN READ ONLY"):
                 await abandonable(self._connection.runOperation(statement))
             await abandonable(self._connection.runOperation(text, tuple(values) or None))
         except CancelledError:
@@ -243,6 +258,12 @@ class _Cursor:
         except CancelledError:
             await self.close()
             raise
+        except psycopg2.errors.QueryCanceled:
+            await self.close()
+            raise LimitExceeded(
+                f"no log line was found in {SEARCH_LIMIT / 60:g} minutes of search;"
+                " narrow the range of time, or the expression"
+            ) from None
         except psycopg2.Error as error:
             await self.close()
             raise Unavailable(f"the database was lost: {str(error).strip()}") from error

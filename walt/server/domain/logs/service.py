@@ -28,6 +28,7 @@ _log = Logger()
 
 BATCH = 512  # lines; when so many are pending, they are stored at once
 FLUSH_AFTER = 0.3  # seconds
+REFUSED_AGAIN = 1.0  # seconds until a block that was refused is tried for the last time
 LARGEST_INSERT = 10_000  # lines
 MAX_PENDING = 50_000  # lines; above, senders are asked to wait
 MAX_PENDING_SIZE = 16 << 20  # characters, the same
@@ -68,6 +69,7 @@ class LogService:
         self.accepted = 0  # number of the last line accepted
         self._batch = 0  # number of the last batch stored
         self._current: list[LogBlock] = []  # the batch being stored, or sent again
+        self._refused = False  # whether the block of `_current` was refused once
         self._alone = 0  # how many of the next blocks are stored one by one
         self._storing = DeferredLock()
         self._flushing = False
@@ -217,7 +219,13 @@ class LogService:
                 self._alone, self._current = len(self._current), []
                 return
             refused = self._current[0]
+            if not self._refused:
+                # Once may be the database's own trouble; only twice is a refusal.
+                self._refused = True
+                await self._pause(REFUSED_AGAIN)
+                return
             _log.failure("{count} log lines cannot be stored", count=refused.line_count)
+        self._refused = False
         for block in self._current:
             self._pending.popleft()
             self._count(block, -1)
