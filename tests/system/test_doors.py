@@ -110,9 +110,29 @@ class DoorsTests(TestCase):
         for port in ("12345", "12347"):
             result = await self.inside("-c", OLD_TLS, self.server, port)
             self.assertIn(b"refused", result.stdout)
+        await self.pages()
         status, _, error = await self.walt("node", "show", WALT_USERNAME="ann")
         self.assertEqual(status, 1)
         self.assertIn("walt advanced add-user ann", error)
+
+    async def pages(self) -> None:
+        """The web API and the metrics: read on the server, not under another name."""
+        script = (
+            "import sys, urllib.request as u\n"
+            "print(u.urlopen(u.Request(sys.argv[1], headers={'Host': sys.argv[2]}),"
+            " timeout=5).read().decode())\n"
+        )
+        for path, text in (
+            ("metrics", 'walt_service_up{service="dhcpd"} 1.0'), ("metrics", "walt_limit{name="),
+            ("metrics", 'walt_rpc_call_seconds_count{command="cs.devices.show"}'),
+            ("api/v1/nodes", '"num_nodes": 0'), ("api/v1/services", '"named"'),
+            ("doc/", "WalT documentation"), ("", "WalT server HTTP service"),
+        ):
+            result = await self.inside("-c", script, f"http://{self.server}/{path}", "walt-server")
+            self.assertIn(text.encode(), result.stdout, result.stderr)
+        for path in ("metrics", "api/v1/nodes"):
+            result = await self.inside("-c", script, f"http://{self.server}/{path}", "evil.example")
+            self.assertIn(b"403", result.stderr)
 
     async def test_enrolment(self) -> None:
         """A user enrols once, works over TLS as that user only, and is revoked."""

@@ -1,0 +1,238 @@
+"""The web API, the metrics and the documentation, and who may read them."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+from typing import Any
+
+from twisted.internet import reactor as any_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.http_headers import Headers
+
+from tests.fakes.services import FakeBootFiles
+from tests.server.streams.platform import EPOCH, NODE, Platform
+from walt.server.domain.images.model import StoredImage
+from walt.server.http.api import Api, WebApi
+from walt.server.http.pages import Documentation, Metrics
+from walt.server.http.policy import Guarded, Readers
+from walt.server.http.site import make_site
+from walt.server.runtime.metrics import Metrics as Counters
+
+reactor: Any = any_reactor
+NAMES = frozenset({"localhost", "walt-server"})
+
+
+class Images:
+    """The image service, as far as the pages go."""
+
+    refreshed = 0
+
+    def all(self) -> list[StoredImage]:
+        return [
+            StoredImage("alice/img:latest", "ab" * 32, labels={"walt.node.models": "pc-x86-64"}),
+            StoredImage("bob/other:latest", "cd" * 32),
+        ]
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
+
+
+class PagesTests(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.platform = Platform()
+        self.images: Any = Images()
+        self.counters = Counters()
+        self.serve(Readers(NAMES))
+
+    def serve(self, readers: Readers) -> None:
+        """Open the site with a policy."""
+        api = WebApi(
+            self.platform.registry, self.platform.status.is_booted, self.images,
+            self.platform.logs, lambda: [{"name": "dhcpd", "running": True}],
+        )
+        site = make_site(FakeBootFiles({}), {
+            "api": Guarded(readers, Api(api)),
+            "metrics": Guarded(readers, Metrics(self.counters.page)),
+            "doc": Documentation(),
+        })
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.port = port.getHost().port
+
+    async def get(self, path: str, host: str = "localhost") -> tuple[int, bytes]:
+        """Return status and body."""
+        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        response = await agent.request(
+            b"GET", f"http://127.0.0.1:{self.port}{path}".encode(), Headers({"host": [host]})
+        )
+        return response.code, await readBody(response)
+
+    async def json(self, path: str) -> Any:
+        """Return the value of a page that must be there."""
+        status, body = await self.get(path)
+        self.assertEqual(status, 200, body)
+        return json.loads(body)
+
+    async def refused(self, path: str, status: int = 400) -> str:
+        """Return the text of a refusal."""
+        code, body = await self.get(path)
+        self.assertEqual(code, status, path)
+        self.assertNotIn(b"Traceback", body)
+        return body.decode()
+
+    async def test_nodes(self) -> None:
+        """All nodes, those of a filter, none."""
+        found = await self.json("/api/v1/nodes")
+        self.assertEqual(found["num_nodes"], 1)
+        [node] = found["nodes"]
+        self.assertEqual(set(node), {
+            "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
+        })
+        self.assertEqual((node["name"], node["booted"]), (NODE.name, False))
+        self.assertIn(node["config"]["netsetup"], ("LAN", "NAT"))
+        for query, count in (
+            ("virtual=true&booted=0", 1), ("name=node-1&model=&ip=", 1), ("booted=true", 0),
+            ("name=node", 0),
+        ):
+            self.assertEqual((await self.json(f"/api/v1/nodes?{query}"))["num_nodes"], count)
+        await self.refused("/api/v1/nodes?booted=maybe")
+        self.assertIn("&lt;script&gt;", await self.refused("/api/v1/nodes?%3Cscript%3E=1"))
+        await self.refused("/api/v1/nodes?name=%ff")
+
+    async def test_images(self) -> None:
+        """All users' images; refresh reads the store again."""
+        found = (await self.json("/api/v1/images?refresh=true"))["images"]
+        self.assertEqual(self.images.refreshed, 1)
+        self.assertEqual([(one["user"], one["in_use"]) for one in found],
+                         [("alice", True), ("bob", False)])
+        self.assertEqual((await self.json("/api/v1/images?in_use=true"))["num_images"], 1)
+        await self.refused("/api/v1/images?size=3")
+
+    async def test_logs(self) -> None:
+        """Lines between two moments, in the unit asked."""
+        start = EPOCH - 10
+        for number, stream in ((1, "app"), (2, "app-2"), (3, "other")):
+            self.platform.logs.write(
+                NODE.mac, stream, f"line {number}", timestamp=start + number
+            )
+        found = await self.json(f"/api/v1/logs?from={start}&to={start + 9}")
+        self.assertEqual(found["num_logs"], 3)
+        self.assertEqual(found["logs"][0], {
+            "timestamp": start + 1, "line": "line 1", "issuer": NODE.name, "stream": "app",
+        })
+        ms = (
+            f"/api/v1/logs?from={start * 1000}&to={(start + 9) * 1000}&ts_unit=ms"
+            f"&issuer={NODE.name}&stream=app"
+        )
+        found = await self.json(ms)
+        self.assertEqual([one["timestamp"] for one in found["logs"]], [(start + 1) * 1000])
+        self.assertEqual((await self.json(f"{ms}.*"))["num_logs"], 2)
+        self.assertEqual(
+            (await self.json(f"/api/v1/logs?from={start}&to={start}&issuer=nobody"))["num_logs"], 0
+        )
+        for bad in (
+            "", "from=1", f"from={start}", f"from=x&to={start}", f"from=nan&to={start}",
+            f"from={start}&to={EPOCH + 60}", f"from={start}&to={start}&ts_unit=h",
+            f"from={start}&to={start}&what=1", f"from=1e400&to={start}",
+            f"from={start}&to={start}&stream=(",
+        ):
+            await self.refused(f"/api/v1/logs?{bad}")
+
+    async def test_other_pages(self) -> None:
+        """The lists, the daemons, what is not there."""
+        for path in ("/api", "/api/", "/api/index.html"):
+            status, body = await self.get(path)
+            self.assertEqual((status, b"/api/v1/nodes" in body), (200, True), path)
+        self.assertEqual((await self.json("/api/v1/services"))["services"][0]["name"], "dhcpd")
+        for path in ("/api/v1", "/api/v2/nodes", "/api/v1/nodes/x", "/api/v1/..", "/doc/../x"):
+            await self.refused(path, 404)
+
+    async def test_metrics(self) -> None:
+        """What was counted, in Prometheus' format."""
+        self.counters.call(b"cs.nodes.show", 0.25, "")
+        self.counters.call(b"cs.nodes.show", 0.25, "DENIED")
+        self.counters.gauge("walt_test", "A test", lambda: 7)
+        status, body = await self.get("/metrics")
+        self.assertEqual(status, 200)
+        for line in (
+            b'walt_rpc_call_seconds_count{command="cs.nodes.show"} 2.0', b"walt_test 7.0",
+            b'walt_rpc_call_errors_total{code="DENIED",command="cs.nodes.show"} 1.0',
+        ):
+            self.assertIn(line, body)
+
+    async def test_documentation(self) -> None:
+        """The pages of `walt help`, quoted."""
+        status, body = await self.get("/doc/")
+        self.assertEqual((status, b"logging.html" in body), (200, True))
+        status, body = await self.get("/doc/logging.html")
+        self.assertEqual((status, b"<pre>" in body), (200, True))
+        for path in ("/doc/nothing.html", "/doc/..%2f..%2fetc%2fpasswd", "/doc/logging.md"):
+            await self.refused(path, 404)
+
+    async def test_other_sites(self) -> None:
+        """A page of another site cannot read through a browser of this machine."""
+        for path in ("/api/v1/nodes", "/metrics", "/api"):
+            status, body = await self.get(path, host="evil.example")
+            self.assertEqual((status, b"node-1" in body), (403, False))
+        for host in ("127.0.0.1", "WALT-server:80", "[::1]"):
+            self.assertIn((await self.get("/metrics", host=host))[0], (200, 403))
+        self.assertEqual((await self.get("/metrics", host="WALT-server:80"))[0], 200)
+
+    async def test_readers(self) -> None:
+        """The machine itself, the networks of the settings, everybody if told so."""
+        class From:
+            """A request from an address to another."""
+
+            def __init__(self, peer: str, own: str = "192.168.1.1") -> None:
+                self.peer, self.own = peer, own
+
+            def getClientAddress(self) -> Any:
+                return type("Address", (), {"host": self.peer})
+
+            def getHost(self) -> Any:
+                return type("Address", (), {"host": self.own})
+
+            def getRequestHostname(self) -> bytes:
+                return b"walt-server"
+
+        lab = (IPv4Network("192.168.7.0/24"),)
+        for readers, peer, allowed in (
+            (Readers(NAMES), "127.0.0.1", True), (Readers(NAMES), "192.168.1.1", True),
+            (Readers(NAMES), "192.168.1.2", False), (Readers(NAMES), "192.168.7.9", False),
+            (Readers(NAMES, lab), "192.168.7.9", True), (Readers(NAMES, lab), "192.168.8.9", False),
+            (Readers(NAMES, (), True), "10.1.1.1", True), (Readers(NAMES), "", False),
+        ):
+            refusal = readers.refusal(From(peer))  # type: ignore[arg-type]
+            self.assertEqual(refusal is None, allowed, peer)
+
+    async def test_reader_that_leaves(self) -> None:
+        """The rest of the lines is not read, nothing is logged as a failure."""
+        start = EPOCH - 1000
+        for number in range(20_000):
+            self.platform.logs.write(
+                NODE.mac, "app", "x" * 200, timestamp=start + number / 100
+            )
+        done: Deferred[None] = Deferred()
+        request = f"GET /api/v1/logs?from={start}&to={EPOCH} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+        class Leave(Protocol):
+            def connectionMade(self) -> None:
+                assert self.transport is not None
+                self.transport.write(request.encode())
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.abortConnection()  # type: ignore[union-attr]
+
+            def connectionLost(self, reason: object = None) -> None:
+                done.callback(None)
+
+        reactor.connectTCP("127.0.0.1", self.port, ClientFactory.forProtocol(Leave))
+        await done
+        again = await self.json(f"/api/v1/logs?from={start}&to={start + 1}")
+        self.assertGreater(again["num_logs"], 10)
