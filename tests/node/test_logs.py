@@ -19,6 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.fakes.transports import serve
 from tests.server.streams.platform import FROM_NODE, Platform
 from walt.node.logs.lines import MAX_LINE, Lines
 from walt.node.logs.requests import BadRequest, Line, parse
@@ -211,7 +212,7 @@ class ToolsTests(TestCase):
         self.listen(0)
 
     def listen(self, number: int) -> None:
-        factory = self.platform.factory(FROM_NODE)
+        factory = serve(lambda: self.platform.protocol(FROM_NODE))
         self.port = self.reactor.listenTCP(number, factory, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
         self.number = self.port.getHost().port
