@@ -21,6 +21,13 @@ class TcpTransport(StringTransport):
 
     def abortConnection(self) -> None:
         self.aborted = True
+
+    def loseWriteConnection(self) -> None:
+        self.disconnecting = True
+
+    def resumeProducing(self) -> None:
+        if self.producerState == "paused":
+            self.producerState = "producing"
         super().abortConnection()
 
 

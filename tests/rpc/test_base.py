@@ -170,7 +170,7 @@ class LimitTests(SynchronousTestCase):
         transport = TcpTransport()
         protocol.makeConnection(transport)
         protocol.dataReceived(b"\x01\x00")
-        self.assertTrue(transport.disconnecting)
+        self.assertTrue(transport.aborted)
 
     def test_many_small_boxes(self) -> None:
         """The limit is one box's, not the connection's."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +18,9 @@ from walt.rpc.commands.access import EnrolAuthority
 from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncClock
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
-from walt.server.api.session import Session
+from walt.server.api import session as session_module
+from walt.server.api.session import HELLO_PATIENCE, Session
+from walt.server.domain.limits import Shares
 from walt.server.wire import policy
 
 MAC = "52:54:00:00:00:01"
@@ -82,12 +85,12 @@ class Peer:
 
     def __init__(
         self, sides: frozenset[str] = frozenset({"cs", "ss"}), account: str | None = "alice",
-        bound: bool = False,
+        bound: bool = False, **limits: Any,
     ) -> None:
         self.api = Api()
         self.session = Session(
             lambda session: [self.api], sides, peer="192.168.1.9", account=account,
-            bound=bound, refusal=policy.refusal("elsewhere"),
+            bound=bound, refusal=policy.refusal("elsewhere"), **limits,
         )
         self.transport = TcpTransport()
         self.session.makeConnection(self.transport)
@@ -178,6 +181,48 @@ class HelloTests(SynchronousTestCase):
     def test_nobody(self) -> None:
         """A client without account must state a user."""
         self.assertEqual(Peer(account=None).hello()[b"_error_code"], b"INVALID")
+
+
+class LimitTests(SynchronousTestCase):
+    def test_sessions_of_a_user(self) -> None:
+        """Another user is not concerned; a session that ends makes place."""
+        shares = Shares(2, "sessions")
+        one, two, three, bob = (Peer(shares=shares) for _ in range(4))
+        for peer in (one, two, two):
+            self.assertNotIn(b"_error_code", peer.hello())
+        self.assertEqual(three.hello()[b"_error_code"], b"LIMIT_EXCEEDED")
+        self.assertNotIn(b"_error_code", bob.hello(username="bob"))
+        two.leave()
+        self.assertNotIn(b"_error_code", three.hello())
+        for peer in (one, three, bob):
+            peer.leave()
+        self.assertEqual(shares.total, 0)
+
+    def test_no_hello(self) -> None:
+        """A client that does not say hello is not kept; a node need not say it."""
+        clock = Clock()
+        silent, polite, node = (
+            Peer(sides, clock=clock)
+            for sides in (frozenset({"cs"}), frozenset({"cs"}), frozenset({"ns"}))
+        )
+        polite.hello()
+        clock.advance(HELLO_PATIENCE)
+        self.assertEqual(
+            [one.transport.aborted for one in (silent, polite, node)], [True, False, False]
+        )
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_calls_in_progress(self) -> None:
+        """A peer with too many calls in progress is read again when some are over."""
+        self.patch(session_module, "MAX_CALLS", 3)
+        peer = Peer()
+        peer.hello()
+        for _ in range(3):
+            peer.send("cs.nodes.wait", nodes="n1")
+        self.assertEqual(peer.transport.producerState, "paused")
+        peer.api.waiting[0].callback({})
+        self.assertEqual(peer.transport.producerState, "producing")
+        peer.leave()
 
 
 class PolicyTests(SynchronousTestCase):

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import CLIENT, FROM_NODE, Platform
 from walt.common import frames
-from walt.server.streams.base import HEADER_PATIENCE, MAX_REQUEST_LINE, Peer
+from walt.server.domain.limits import Shares
+from walt.server.streams.base import HEADER_PATIENCE, LINGER, MAX_REQUEST_LINE, Peer
 
 
 def result(connection) -> dict:  # type: ignore[no-untyped-def,type-arg]
@@ -64,6 +65,28 @@ class RequestLineTests(SynchronousTestCase):
             connection = self.platform.connect(peer, data)
             self.platform.clock.advance(10 * HEADER_PATIENCE)
             self.assertFalse(connection.closed, data)
+
+    def test_result_and_unread_input(self) -> None:
+        """After the result, what the peer still sends is ignored, until it leaves or for long."""
+        connection = self.platform.connect(CLIENT, b"REQ_DEVICE_PING\n{\"device\": \"nobody\"}\n")
+        self.assertEqual(result(connection)["code"], "NOT_FOUND")
+        connection.send(b"\xff" * 100_000)
+        self.assertFalse(connection.transport.aborted)
+        self.platform.clock.advance(LINGER)
+        self.assertTrue(connection.transport.aborted)
+
+    def test_streams_of_a_user(self) -> None:
+        """There is a limit; a stream that ends makes place."""
+        peer = Peer(None, True, "alice", shares=Shares(1, "streams"))
+        live = b"REQ_DUMP_LOGS\n" + b'{"realtime": true, "issuers": "server"}\n'
+        first = self.platform.connect(peer, live)
+        refused = self.platform.connect(peer, live)
+        self.assertEqual(result(refused)["code"], "LIMIT_EXCEEDED")
+        refused.leave()
+        first.leave()
+        again = self.platform.connect(peer, live)
+        self.assertFalse(again.closed)
+        again.leave()
 
     def test_no_timer_is_left(self) -> None:
         """A peer that leaves early leaves nothing behind."""

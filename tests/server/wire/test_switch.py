@@ -127,6 +127,20 @@ class SwitchTests(SynchronousTestCase):
         one.connectionLost(Failure(ConnectionDone()))
         self.assertFalse(self.another("192.168.1.9").transport.aborted)  # type: ignore[union-attr]
 
+    def test_idle(self) -> None:
+        """A node that has been silent for too long on the RPC port is closed."""
+        self.switch.idle = 60
+        idle, busy = self.another("192.168.1.7"), self.another("192.168.1.7")
+        for protocol in (idle, busy):
+            protocol.dataReceived(b"10\n")
+        for _ in range(4):
+            self.clock.advance(25)
+            busy.dataReceived(b"x")
+        self.assertTrue(idle.transport.aborted)  # type: ignore[union-attr]
+        self.assertFalse(busy.transport.aborted)  # type: ignore[union-attr]
+        for protocol in (idle, busy):
+            protocol.connectionLost(Failure(ConnectionDone()))
+
     def another(self, peer: str) -> Protocol:
         """Return what serves one more connection."""
         protocol = self.switch.buildProtocol(None)

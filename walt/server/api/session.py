@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -14,7 +15,7 @@ from zope.interface import implementer
 import walt
 from walt.common.errors import Denied, Invalid, VersionMismatch, not_yours
 from walt.common.names import PLATFORM_USER, is_user_name
-from walt.rpc.base import ApiProtocol, WaltCommand, responders
+from walt.rpc.base import ApiProtocol, WaltCommand, abort, responders
 from walt.rpc.commands.session import (
     PROTOCOL,
     Hello,
@@ -23,12 +24,14 @@ from walt.rpc.commands.session import (
     StderrWrite,
     StdoutWrite,
 )
+from walt.server.domain.limits import Shares
 from walt.server.domain.requester import IRequester
 
 _log = Logger()
 
 # Peers that are not clients (nodes, anybody on the network) send short calls only.
 MAX_BOX_OF_OTHERS = 64 * 1024
+HELLO_PATIENCE = 30.0  # seconds
 MAX_CALLS = 500  # of one peer in progress; the next ones wait
 
 LocatorFactory = Callable[["Session"], Sequence[amp.CommandLocator]]
@@ -42,7 +45,8 @@ class Session(ApiProtocol):
     `account` is the user that the connection proves, if any: the credentials
     of a unix socket, or a certificate, which is `bound` to its user. `refusal`
     tells this peer why it may not call something; `observe` gets the name, the
-    seconds and the error code of each call.
+    seconds and the error code of each call; `shares` limits the sessions of a
+    user; with a `clock`, a client that does not say hello is not kept.
     Calls in progress are cancelled when the peer leaves.
     """
 
@@ -50,6 +54,7 @@ class Session(ApiProtocol):
         self, locators: LocatorFactory, sides: frozenset[str], *, peer: str,
         account: str | None = None, bound: bool = False, refusal: str = "",
         observe: Callable[[bytes, float, str], object] = lambda name, seconds, code: None,
+        shares: Shares | None = None, clock: IReactorTime | None = None,
     ) -> None:
         super().__init__()
         self.sides = sides
@@ -58,6 +63,9 @@ class Session(ApiProtocol):
         self._bound = bound
         self._refusal = refusal
         self._observe = observe
+        self._shares = shares
+        self._clock = clock
+        self._late: Any = None
         self._greeted = False
         self._calls: set[Deferred[Any]] = set()
         self._found: dict[bytes, tuple[type[WaltCommand], Callable[..., Any]]] = {}
@@ -66,6 +74,12 @@ class Session(ApiProtocol):
         self._at_end: list[Callable[[], object]] = []
         if "cs" not in sides:
             self.max_box = MAX_BOX_OF_OTHERS
+
+    def connectionMade(self) -> None:
+        """Wait for a hello, if this may be a client."""
+        super().connectionMade()
+        if self._clock is not None and "cs" in self.sides:
+            self._late = self._clock.callLater(HELLO_PATIENCE, abort, self.transport)
 
     # -- calls -----------------------------------------------------------
 
@@ -125,6 +139,10 @@ class Session(ApiProtocol):
         """Cancel what this peer was waiting for."""
         self._connected = False
         super().connectionLost(reason)
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        if self._greeted and self._shares is not None:
+            self._shares.leave(self.username)
         calls, self._calls = self._calls, set()
         for action in self._at_end:
             action()
@@ -157,6 +175,12 @@ class Session(ApiProtocol):
             raise not_yours(self.username, user)
         if not user and "cs" in self.sides:
             raise Invalid("state a user name in hello")
+        if self._shares is not None and not (self._greeted and user == self.username):
+            self._shares.enter(user)
+            if self._greeted:
+                self._shares.leave(self.username)
+        if self._late is not None and self._late.active():
+            self._late.cancel()
         self.username = user
         self._greeted = True
         return {"version": walt.__version__, "protocol": PROTOCOL, "username": user}

@@ -29,6 +29,7 @@ from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.assembly.preflight import check_port
+from walt.server.domain.limits import MAX_SESSIONS, MAX_STREAMS, Shares
 from walt.server.domain.nodes.sessions import ISessions
 from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, StreamProtocol
@@ -66,6 +67,7 @@ GROUP = "walt"  # whose members may use the unix sockets
 # A pipeline of calls is taken by pieces of about 100, which cost 40 ms: all get their turn.
 CALLS_AT_ONCE = 16384
 BYTES_AT_ONCE = 65536
+IDLE = 600.0  # seconds of silence of nodes on the RPC port: they open a connection for a call
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,20 @@ class Doors:
     open_to_all: bool
     metrics: Metrics
 
-    def factory(self, choose: Choose, read_at_once: int) -> SwitchFactory:
+    def factory(
+        self, choose: Choose, read_at_once: int, idle: float | None = None
+    ) -> SwitchFactory:
         """Return the factory of a listener."""
         return SwitchFactory(
-            choose, self.origins, self.connections, self.tls, self.clock, read_at_once
+            choose, self.origins, self.connections, self.tls, self.clock, read_at_once, idle
         )
 
 
 def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
     """Return the factory of the RPC listeners."""
     old_nodes = OldNodes(context)
+    shares = Shares(MAX_SESSIONS, "sessions")
+    doors.metrics.gauge("walt_sessions", "RPC sessions of users", lambda: shares.total)
 
     def amp(identity: Identity) -> Session:
         def locators(session: Session) -> list[CommandLocator]:
@@ -103,13 +109,14 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
             locators, sides(identity.origin, doors.open_to_all),
             peer=identity.ip or identity.origin, account=identity.account, bound=identity.bound,
             refusal=refusal(identity.origin), observe=doors.metrics.call,
+            shares=shares, clock=doors.clock,
         )
 
     def legacy(identity: Identity) -> LegacyProtocol:
         allowed = sides(identity.origin, doors.open_to_all)
         return LegacyProtocol(old_nodes.apis(allowed, identity.ip), walt.__version__)
 
-    return doors.factory(rpc_wires(amp, legacy), CALLS_AT_ONCE)
+    return doors.factory(rpc_wires(amp, legacy), CALLS_AT_ONCE, IDLE)
 
 
 def stream_factory(
@@ -135,10 +142,13 @@ def stream_factory(
         "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, context.image_operations.builds, sessions),
     })
 
+    shares = Shares(MAX_STREAMS, "streams")
+    doors.metrics.gauge("walt_streams", "Client streams of users", lambda: shares.total)
+
     def stream(identity: Identity) -> StreamProtocol:
         peer = Peer(
             identity.ip, trusted(identity.origin, doors.open_to_all), identity.account,
-            identity.bound,
+            identity.bound, shares,
         )
         return StreamProtocol(table, peer, reactor)
 

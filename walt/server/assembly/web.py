@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted.web.resource import IResource
 
+from walt.server.api.session import MAX_CALLS
 from walt.server.assembly.core import Core
+from walt.server.domain.limits import MAX_SESSIONS, MAX_STREAMS
 from walt.server.http.api import Api, WebApi
 from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.policy import Guarded, Readers
@@ -23,7 +25,8 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
                 lambda: connections.refused)
     found.gauges("walt_limit", "Limits of docs/limits.md", "name", lambda: {
         "connections": limits.MAX_CONNECTIONS, "connections_of_node": limits.MAX_OF_NODE,
-        "connections_of_other": limits.MAX_OF_OTHER,
+        "connections_of_other": limits.MAX_OF_OTHER, "sessions_of_user": MAX_SESSIONS,
+        "streams_of_user": MAX_STREAMS, "calls_of_connection": MAX_CALLS,
     })
     found.gauges("walt_devices", "Known devices, by type", "type", lambda: {
         kind: sum(1 for one in context.registry.all() if one.type == kind)

@@ -9,22 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from walt.common import frames
 from walt.common.errors import Denied, InternalError, Invalid, WaltError, not_yours
 from walt.common.names import is_user_name
 from walt.rpc.base import abort
+from walt.server.domain.limits import Shares
 
 _log = Logger()
 
 MAX_REQUEST_LINE = 128
 HEADER_PATIENCE = 30.0  # seconds to say what one wants
+LINGER = 10.0  # seconds to take the result and close
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,15 @@ class Peer:
     """Who is at the other end: an address of walt-net (or None), and what it may ask.
 
     `trusted` peers may make client requests; `account` is the user that the
-    connection proves; with `bound` the peer may not state another.
+    connection proves; with `bound` the peer may not state another. `shares`
+    limits the client requests of a user.
     """
 
     ip: str | None
     trusted: bool
     account: str | None = None
     bound: bool = False
+    shares: Shares | None = None
 
 
 class Request:
@@ -75,6 +81,12 @@ class StreamProtocol(Protocol):
         self._head = b""
         self._request: Request | None = None
         self._timer: Any = None
+        self._finishing = False
+        self._at_end: Callable[[], object] | None = None
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Call `action` when the connection is lost."""
+        self._at_end = action
 
     def connectionMade(self) -> None:
         self._timer = self._clock.callLater(HEADER_PATIENCE, self.abort)
@@ -85,6 +97,8 @@ class StreamProtocol(Protocol):
             self._timer.cancel()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._finishing:
+            return
         if self._request is not None:
             self._request.received(data)
             return
@@ -116,15 +130,36 @@ class StreamProtocol(Protocol):
         if self.transport is not None:
             self.transport.loseConnection()
 
+    def finish(self) -> None:
+        """Close, once the peer has read everything: what it still sends is ignored.
+
+        A socket closed with unread input is reset, and its last bytes are lost.
+        """
+        transport: Any = self.transport
+        if transport is None or self._finishing:
+            return
+        self._finishing = True
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            transport.loseConnection()  # waits for the peer's own closing alert
+        else:
+            transport.loseWriteConnection()
+        transport.resumeProducing()
+        self.header_complete()
+        self._timer = self._clock.callLater(LINGER, self.abort)
+
     def abort(self) -> None:
         """Close at once."""
         abort(self.transport)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._finishing = True
         self.header_complete()
         request, self._request = self._request, None
         if request is not None:
             request.lost()
+        at_end, self._at_end = self._at_end, None
+        if at_end is not None:
+            at_end()
 
 
 def _parse_parameters(line: bytes) -> dict[str, Any]:
@@ -179,12 +214,18 @@ class FramedRequest(Request):
             if self.peer.bound and user != self.peer.account:
                 raise not_yours(self.peer.account, user)
             self.username = user
+            self._enter()
             self.opened(parameters)
         except WaltError as error:
             self.fail(error)
         except Exception:
             _log.failure("stream request failed")
             self.fail(InternalError("internal error; see the log of the server"))
+
+    def _enter(self) -> None:
+        if self.peer.shares is not None:
+            self.peer.shares.enter(self.username)
+            self.connection.at_end(partial(self.peer.shares.leave, self.username))
 
     def opened(self, parameters: dict[str, Any]) -> None:
         """The parameters are there. A WaltError raised is sent to the client."""
@@ -203,7 +244,7 @@ class FramedRequest(Request):
     def result(self, **values: Any) -> None:
         """Send the result and close."""
         self.connection.write(frames.encode(frames.RESULT, json.dumps(values).encode()))
-        self.connection.close()
+        self.connection.finish()
 
     def fail(self, error: WaltError) -> None:
         """Send an error as the result and close."""

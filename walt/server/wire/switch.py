@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from walt.server.wire.connections import Connections
 from walt.server.wire.peers import Identity, Origins, plain_address
+from walt.server.wire.policy import TRUSTED
 
 AMP_BYTE = 0x00
 TLS_BYTE = 0x16  # a handshake record (RFC 8446 §5.1)
@@ -67,6 +68,8 @@ class Switch(Protocol):
                 return
             self._chosen = chosen
             chosen.makeConnection(transport)
+        elif self._timer.active():
+            self._timer.reset(self._factory.idle)
         self._chosen.dataReceived(data)
 
     def _choose(self, first: int) -> Protocol | None:
@@ -77,6 +80,9 @@ class Switch(Protocol):
         if wire is None:
             return None
         identity = factory.origins.of(self.transport)
+        if factory.idle is not None and identity.origin not in TRUSTED:
+            transport: Any = self.transport
+            self._timer = factory.clock.callLater(factory.idle, transport.abortConnection)
         self._serial = identity.serial
         factory.connections.hold(self._serial, self.transport)
         return wire(identity)
@@ -95,6 +101,7 @@ class SwitchFactory(Factory):
     """Makes the protocols of a listener; `choose` gives the wire that a first byte announces.
 
     At most `read_at_once` bytes of a peer are handled in a turn of the reactor.
+    Peers that are no clients are closed after `idle` seconds of silence.
     """
 
     noisy = False
@@ -102,8 +109,10 @@ class SwitchFactory(Factory):
     def __init__(
         self, choose: Choose, origins: Origins, connections: Connections,
         tls: IOpenSSLServerConnectionCreator, clock: IReactorTime, read_at_once: int,
+        idle: float | None = None,
     ) -> None:
         self.choose = choose
+        self.idle = idle
         self.read_at_once = read_at_once
         self.origins = origins
         self.connections = connections
