@@ -69,6 +69,9 @@ kill $daemon
 wait $daemon
 [ ! -e /var/lib/walt/logs.fifo ]
 walt-log-echo "$4" "without the daemon"
+walt-report-lldp-neighbor 02:00:00:00:07:01 12
+walt-report-lldp-neighbor 02:00:00:00:07:02 "it's \\ \"odd\""
+walt-report-lldp-neighbor 02:00:00:00:07:03 12
 echo "calls answered"
 """
 
@@ -95,9 +98,36 @@ class OldPackagesTests(TestCase):
         for number, (release, place) in enumerate(zip(RELEASES, places, strict=True), 1):
             await self._node(platform, release, tools, place)
             self.assertEqual(await self._monitored(platform), number, release)
+        await self._neighbours(platform)
         lines = await self._node(platform, "ours", tools, ROOT, OURS)
+        await self._check_neighbours(platform)
         self.assertEqual(lines, {"first line", "stamped line", "without the daemon"})
         self.assertEqual(await self._monitored(platform), len(RELEASES) + 1)
+
+    async def _neighbours(self, platform: LivePlatform) -> None:
+        """Two devices of unknown type."""
+        for number in (1, 2):
+            await platform.event(
+                "commit", "", "", f"192.168.181.7{number}", f"02:00:00:00:07:0{number}", "", "0",
+                "unknown",
+            )
+        devices = json.loads(await platform.ok("device", "show", "--json"))
+        rows = [row for table in devices.values() for row in table]
+        self.switches = {
+            row["mac"]: row["name"] for row in rows if row["mac"].startswith("02:00:00:00:07")
+        }
+
+    async def _check_neighbours(self, platform: LivePlatform) -> None:
+        """Both are switches now; the unknown one was ignored."""
+        devices = json.loads(await platform.ok("device", "show", "--json"))
+        kinds = {row["mac"]: row["type"] for table in devices.values() for row in table}
+        self.assertEqual(
+            [kinds.get(f"02:00:00:00:07:0{number}") for number in (1, 2, 3)],
+            ["switch", "switch", None],
+        )
+        text = await platform.ok("log", "show", "--platform", "--history", "full")
+        for name in self.switches.values():
+            self.assertIn(f"is connected on {name}, so {name} is a switch.", text)
 
     async def _cable(self, platform: LivePlatform) -> None:
         """Make a namespace for the node, plugged into the platform's bridge."""

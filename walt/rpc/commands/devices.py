@@ -91,6 +91,17 @@ class GetVirtualDevice(WaltCommand):
     response = [(b"device", Json())]
 
 
+class ReportNeighbour(WaltCommand):
+    """The calling node sees a switch by LLDP: its MAC, and the label of the port.
+
+    Ignored for unknown nodes and devices.
+    """
+
+    commandName = b"ns.lldp.report"
+    side = "ns"
+    arguments = [(b"mac", Mac()), (b"label", Text(255))]
+
+
 class SyncClock(WaltCommand):
     """Answer at the next whole second, with that epoch second."""
 

@@ -18,6 +18,7 @@ from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.ports import INodePower
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
@@ -49,6 +50,7 @@ class Context:
     checkpoints: ICheckpoints
     virtual: VirtualNodes
     operations: Operations
+    neighbours: NeighbourReports
     access: Access
     host: str
     server_ip: str

@@ -16,11 +16,14 @@ from walt.server.domain.requester import IRequester
 
 
 class DevicesApi(amp.CommandLocator):
-    """Translates commands to calls of the registry and the registration."""
+    """Translates commands to calls of the registry and the registration; `ip` is the caller's."""
 
-    def __init__(self, context: Context, requester: IRequester) -> None:
+    def __init__(
+        self, context: Context, requester: IRequester, ip: str | None = None
+    ) -> None:
         self._context = context
         self._requester = requester
+        self._ip = ip
 
     @commands.ShowDevices.responder
     def show(self) -> dict[str, Any]:
@@ -89,6 +92,12 @@ class DevicesApi(amp.CommandLocator):
         return {
             "device": record(device, context.registry, context.status.is_booted, context.server_ip)
         }
+
+    @commands.ReportNeighbour.responder
+    async def report_neighbour(self, mac: str, label: str) -> dict[str, Any]:
+        """Where the calling node is."""
+        await self._context.neighbours.report(self._ip, mac, label)
+        return {}
 
     @commands.SyncClock.responder
     def sync_clock(self) -> Deferred[dict[str, Any]]:

@@ -30,6 +30,7 @@ from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.postgres.logs import PostgresLogs
+from walt.server.adapters.postgres.topology import PostgresTopology
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
 from walt.server.adapters.ssh.options import node_options
 from walt.server.adapters.ssh.sessions import SshSessions
@@ -55,6 +56,7 @@ from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration, Sighting
@@ -269,6 +271,7 @@ def build(
         issuers=LogIssuers(registry),
         checkpoints=PostgresCheckpoints(database), virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
+        neighbours=NeighbourReports(registry, PostgresTopology(database), platform),
         access=certificates.access, host=certificates.names[0],
         server_ip=str(config.server_ip), clock=reactor, now=time.time,
     )

@@ -99,7 +99,7 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
     def amp(identity: Identity) -> Session:
         def locators(session: Session) -> list[CommandLocator]:
             return [
-                NodesApi(context, session), DevicesApi(context, session),
+                NodesApi(context, session), DevicesApi(context, session, identity.ip),
                 ImagesApi(context, session), RegistriesApi(context, session),
                 LogsApi(context, session), ServerApi(context, session),
                 AccessApi(context, identity.serial),

@@ -9,6 +9,7 @@ from walt.common.errors import Invalid
 from walt.common.names import is_mac
 from walt.server.api.context import Context
 from walt.server.domain.nodes.clock import next_whole_second
+from walt.server.domain.nodes.neighbours import MAX_LABEL
 from walt.server.domain.nodes.registration import Sighting
 from walt.server.domain.nodes.views import record
 from walt.server.wire.legacy import Apis
@@ -44,6 +45,7 @@ class OldNodes:
         if "ns" in sides:
             found["NSAPI"] = {
                 "sync_clock": self.sync_clock, "netconsole": partial(self.netconsole, ip),
+                "report_lldp_neighbor": partial(self.report_lldp_neighbor, ip),
             }
         if "vs" in sides:
             found["VSAPI"] = {
@@ -59,6 +61,10 @@ class OldNodes:
         """Tell a node whether its kernel should send its messages (setting `netconsole`)."""
         node = self._context.registry.by_ip(ip) if ip is not None else None
         return node is not None and node.conf.get("netconsole", False) is True
+
+    async def report_lldp_neighbor(self, ip: str | None, mac: Any, label: Any) -> None:
+        """Record where the calling node is connected."""
+        await self._context.neighbours.report(ip, _mac(mac), _text(label)[:MAX_LABEL])
 
     async def register_device(
         self, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None

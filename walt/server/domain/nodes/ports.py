@@ -72,3 +72,15 @@ class UnlocatedPower:
     def is_off(self, mac: str) -> str | None:
         """Return None: nothing was switched off."""
         return None
+
+
+class ITopology(Interface):
+    """Where devices are connected."""
+
+    async def locate(node_mac: str, switch_mac: str, port: int | None) -> bool:
+        """Record that a node is on a port of a switch, seen now; tell whether that is new.
+
+        The node has no other place any more, and the port no other node. None
+        is a port without number: it does not replace a numbered one of the same
+        switch.
+        """

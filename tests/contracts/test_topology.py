@@ -1,0 +1,104 @@
+"""What every ITopology does: the fake and PostgreSQL; and the reports of nodes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.topology import FakeTopology
+from tests.server.streams.platform import NODE, SERVER, SWITCH, Platform
+from tests.system import cluster
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.devices import PostgresDevices
+from walt.server.adapters.postgres.migrate import migrate
+from walt.server.adapters.postgres.topology import PostgresTopology
+from walt.server.domain.devices.model import Device
+from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.neighbours import NeighbourReports
+from walt.server.domain.nodes.ports import ITopology
+
+LOW, HIGH = "52:54:00:00:00:03", "52:54:00:00:00:01"
+OTHER = "52:54:00:00:00:09"
+
+
+class TopologyContract:
+    """`make` returns an empty ITopology that knows SWITCH, LOW, HIGH and OTHER."""
+
+    @abstractmethod
+    async def make(self) -> Any:
+        """Given by each implementation; the class tells what."""
+
+    async def test_places(self) -> None:
+        """News and repetitions; one place for a node, one node for a port."""
+        case: Any = self
+        topology = await self.make()
+        verifyObject(ITopology, topology)
+        for node, port, new in (
+            (LOW, 3, True), (LOW, 3, False), (LOW, None, False), (LOW, 3, False), (LOW, 4, True),
+            (HIGH, 4, True), (LOW, 4, True), (HIGH, None, True), (HIGH, None, False),
+            (HIGH, 7, True),
+        ):
+            case.assertEqual(
+                await topology.locate(node, SWITCH.mac, port), new, (node, port)
+            )
+        case.assertTrue(await topology.locate(LOW, OTHER, 4))
+        case.assertTrue(await topology.locate(LOW, SWITCH.mac, 4))
+        case.assertFalse(await topology.locate(HIGH, SWITCH.mac, 7))
+
+
+class FakeTopologyTests(TopologyContract, TestCase):
+    async def make(self) -> Any:
+        return FakeTopology()
+
+
+class PostgresTopologyTests(TopologyContract, TestCase):
+    skip = cluster.why_not()
+
+    async def make(self) -> Any:
+        from twisted.internet import reactor
+
+        database = Database(reactor, cluster.shared().fresh())
+        self.addCleanup(database.close)
+        await migrate(database)
+        await PostgresDevices(database).save([
+            SWITCH, *(Device(mac, f"d{n}", "unknown") for n, mac in enumerate((LOW, HIGH, OTHER)))
+        ])
+        return PostgresTopology(database)
+
+
+class ReportTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.platform = Platform()
+        self.topology = FakeTopology()
+        log = PlatformLog(self.platform.logs, lambda: SERVER.mac)
+        self.reports = NeighbourReports(self.platform.registry, self.topology, log)
+
+    def report(self, ip: str | None, mac: str, label: str) -> None:
+        self.successResultOf(Deferred.fromCoroutine(self.reports.report(ip, mac, label)))
+
+    def explored(self, **settings: Any) -> None:
+        device = Device(SWITCH.mac, SWITCH.name, "switch", conf=settings)
+        self.successResultOf(Deferred.fromCoroutine(self.platform.registry.put(device)))
+
+    def test_explored_switch(self) -> None:
+        """Only of switches that may be explored the place is recorded."""
+        self.report(NODE.ip, SWITCH.mac, "12")
+        self.assertEqual(self.topology.places, {})
+        self.explored(**{"lldp.explore": True})
+        for label, port in (("12", 12), ("ge-0/0/1", 12), ("13", 13), ("9" * 50, 13)):
+            self.report(NODE.ip, SWITCH.mac, label)
+            self.assertEqual(self.topology.places, {NODE.mac: (SWITCH.mac, port)})
+
+    def test_ignored(self) -> None:
+        """Unknown nodes, unknown devices, devices that are no switch, callers without address."""
+        self.explored(**{"lldp.explore": True})
+        for ip, mac in (
+            (None, SWITCH.mac), ("192.168.1.99", SWITCH.mac), (SWITCH.ip, SWITCH.mac),
+            (NODE.ip, "02:00:00:00:00:99"), (NODE.ip, SERVER.mac), (NODE.ip, NODE.mac),
+        ):
+            self.report(ip, mac, "1")
+        self.assertEqual(self.topology.places, {})

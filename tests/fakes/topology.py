@@ -1,0 +1,26 @@
+"""Places of nodes, in memory."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from walt.server.domain.nodes.ports import ITopology
+
+
+@implementer(ITopology)
+class FakeTopology:
+    """One (switch, port) for each node."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, tuple[str, int | None]] = {}
+
+    async def locate(self, node_mac: str, switch_mac: str, port: int | None) -> bool:
+        known = self.places.get(node_mac)
+        if port is None and known is not None and known[0] == switch_mac:
+            port = known[1]
+        place = (switch_mac, port)
+        for node, other in list(self.places.items()):
+            if node != node_mac and other == place and port is not None:
+                del self.places[node]
+        self.places[node_mac] = place
+        return known != place
