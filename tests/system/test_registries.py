@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.system import registry
+from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, why_not
 from tests.system.processes import commands
 from tests.system.registry import TestJfrog, TestRegistry
@@ -230,6 +232,13 @@ class RegistriesTests(TestCase):
                 "image", "publish", "--registry", "private", "copy", user="carol"
             )
             self.assertIn("private:walter/copy", told)
+        shown = Dialogue()
+        argv = [sys.executable, "-m", "walt.client.main", "image", "search", "private:"]
+        env = {**os.environ, **platform.environment("carol"), "TERM": "dumb"}
+        platform.reactor.spawnProcess(shown, argv[0], argv, env, usePTY=True)
+        self.assertEqual(await shown.ended, 0)
+        self.assertIn(b"private:walter/tiny", shown.seen)
+        self.assertNotIn(b"user name", shown.seen)
         for broken in ("{", "[]", '{"auths": {"' + private.host + '": {"auth": "!"}}}',
                        '{"credsStore": "../../bin/sh"}', '{"credsStore": "no-such-helper"}'):
             auth.write_text(broken)

@@ -71,8 +71,9 @@ def layers_told(what: str, requester: IRequester) -> Callable[[str], None]:
 class BytesShown:
     """Shows now and then how many bytes of an image were moved: a context manager.
 
-    Programs that copy images write each layer into `temporary`, their TMPDIR, first: what
-    was seen there counts. With `sending`, what the program wrote elsewhere (proc(5), `io`).
+    Programs that copy images write each layer into a directory in `temporary`, once where
+    they take it and once where they put it: the larger of these directories counts. With
+    `sending`, what the program wrote elsewhere (proc(5), `io`).
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class BytesShown:
         self._temporary = temporary
         self._sending = sending
         self._pid = 0
-        self._sizes: dict[int, int] = {}
+        self._sizes: dict[str, dict[int, int]] = {}
         self._shown = 0
         self._loop = LoopingCall(self._show)
         self._loop.clock = reactor
@@ -102,9 +103,10 @@ class BytesShown:
         self._pid = pid
 
     def _show(self) -> None:
-        for inode, size in files_below(self._temporary):
-            self._sizes[inode] = max(size, self._sizes.get(inode, 0))
-        count = sum(self._sizes.values())
+        for directory, inode, size in files_below(self._temporary):
+            sizes = self._sizes.setdefault(directory, {})
+            sizes[inode] = max(size, sizes.get(inode, 0))
+        count = max((sum(sizes.values()) for sizes in self._sizes.values()), default=0)
         if self._sending:
             count = written(self._pid) - count
         if count > self._shown:
@@ -121,10 +123,10 @@ def written(pid: int) -> int:
         return 0
 
 
-def files_below(place: Path) -> Iterator[tuple[int, int]]:
-    """Yield inode number and size (in bytes) of the files below a directory."""
+def files_below(place: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield directory, inode number and size (in bytes) of the files below a directory."""
     for directory, _, names in os.walk(place):
         for name in names:
             with contextlib.suppress(OSError):
                 status = os.lstat(os.path.join(directory, name))
-                yield status.st_ino, status.st_size
+                yield directory, status.st_ino, status.st_size

@@ -75,7 +75,9 @@ class Skopeo:
         try:
             with working_directory(self._scratch) as place:
                 await run_told(
-                    self._runner, [*SKOPEO, "copy", *words], place, what, requester,
+                    self._runner,
+                    # The environment does not tell skopeo where its layers go.
+                    [*SKOPEO, "--tmpdir", str(place), "copy", *words], place, what, requester,
                     timeout=PATIENCE, sending=sending,
                 )
         except CommandFailed as error:
