@@ -90,7 +90,7 @@ class PodmanContainersTests(ContainersContract, TestCase):
         await self.place.make_image(NAME, with_busybox())
         place = self.place
         containers = PodmanContainers(
-            place.runner, place.storage, engine(), place.base / "scratch"
+            place.runner, place.storage, engine(), place.base / "scratch", place.base / "layers"
         )
         return containers, PodmanStore(place.runner, place.storage, place.base / "cache.json")
 
@@ -104,7 +104,8 @@ class PodmanContainersTests(ContainersContract, TestCase):
         await containers.start(await store.read(NAME), ContainerOptions())
         await self.place.podman("tag", NAME, "localhost/walt/sessions:walt-session-0badcafe")
         another = PodmanContainers(
-            self.place.runner, self.place.storage, engine(), self.place.base / "scratch"
+            self.place.runner, self.place.storage, engine(), self.place.base / "scratch",
+            self.place.base / "layers",
         )
         await another.sweep()
         self.assertEqual(await self.place.podman("ps", "--all", "--quiet"), "")

@@ -120,7 +120,7 @@ class SkopeoRegistryTests(RegistryContract, TestCase):
         made = SkopeoRegistry(
             place.runner, workers, place.storage,
             Skopeo(place.runner, place.storage, place.base / "scratch"), self.info,
-            Location("127.0.0.1", self.port, "http"),
+            Location("127.0.0.1", self.port, "http"), place.base / "secrets",
         )
         self.assertIsNone(await made.stored_credentials())
         return made, PodmanStore(place.runner, place.storage, place.base / "cache.json")

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.system import registry
+from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, why_not
 from tests.system.processes import commands
 from tests.system.registry import TestJfrog, TestRegistry
@@ -103,7 +105,8 @@ class RegistriesTests(TestCase):
         await self.damaged(platform, lab)
         left = {one for one in await platform.references() if "/walt/" in one or "<" in one}
         self.assertEqual(left, set())
-        self.assertEqual(list((platform.runtime / "registries").iterdir()), [])
+        for place in (platform.runtime / "registries", platform.state / "layers"):
+            self.assertEqual(list(place.iterdir()), [])
         self.assertNotIn("secret", platform.log.read_text(errors="replace"))
 
     async def publish_and_clone(self, platform: HomePlatform) -> None:
@@ -216,7 +219,7 @@ class RegistriesTests(TestCase):
                 words = {word for line in commands() for word in line.split()}
                 for secret in ("secret", "walter:secret", pair):
                     self.assertNotIn(secret, words)
-                for file in (platform.runtime / "registries").glob("*/auth.json"):
+                for file in (platform.runtime / "registries").glob("*.json"):
                     seen += 1
                     self.assertEqual(
                         (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777),
@@ -229,6 +232,13 @@ class RegistriesTests(TestCase):
                 "image", "publish", "--registry", "private", "copy", user="carol"
             )
             self.assertIn("private:walter/copy", told)
+        shown = Dialogue()
+        argv = [sys.executable, "-m", "walt.client.main", "image", "search", "private:"]
+        env = {**os.environ, **platform.environment("carol"), "TERM": "dumb"}
+        platform.reactor.spawnProcess(shown, argv[0], argv, env, usePTY=True)
+        self.assertEqual(await shown.ended, 0)
+        self.assertIn(b"private:walter/tiny", shown.seen)
+        self.assertNotIn(b"user name", shown.seen)
         for broken in ("{", "[]", '{"auths": {"' + private.host + '": {"auth": "!"}}}',
                        '{"credsStore": "../../bin/sh"}', '{"credsStore": "no-such-helper"}'):
             auth.write_text(broken)

@@ -184,7 +184,10 @@ def search(keyword: str, json: bool) -> int:
     known = stored(row["label"] for row in rows)
     for row in rows:
         if row["reading"] and row["label"] not in known and sys.stdin.isatty():
-            known[row["label"]] = prompt(session, row["label"])
+            try:
+                known[row["label"]] = prompt(session, row["label"])
+            except Failure:  # the server tells that it is passed over
+                continue
     found = session.json("cs.images.search", "rows", keyword=keyword, credentials=known)
     if json:
         from walt.client.output import print_json

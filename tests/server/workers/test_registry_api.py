@@ -32,7 +32,9 @@ class _Handler(BaseHTTPRequestHandler):
             realm = f"http://127.0.0.1:{server.server_port}/token"
             self.answer({}, 401, **{"WWW-Authenticate": f'Bearer realm="{realm}",service="s"'})
             return
-        if path in server.answers:
+        if self.path in server.answers:
+            self.answer(server.answers[self.path])
+        elif path in server.answers:
             self.answer(server.answers[path])
         elif path == "/v2/_catalog" and "last=" not in query:
             link = f"<{server.next}>; rel=\"next\""
@@ -126,3 +128,26 @@ class RegistryApiTests(SynchronousTestCase):
         # The time is over: what was found is kept.
         answer = registry_api.search(self.arguments(limit=-1.0), lambda text: None)
         self.assertEqual(answer, {"images": [], "complete": False})
+
+    def test_hub(self) -> None:
+        """Users of the Hub that have an index, the images of an account: page after page."""
+        base = f"http://127.0.0.1:{self.server.server_port}/"
+        self.patch(registry_api, "HUB", base)
+        search = "/v2/search/repositories/?query=walt_metadata&page_size=100&page="
+        self.server.answers.update({
+            f"{search}1": {"next": "yes", "results": [
+                {"repo_name": "ann/walt_metadata"}, {"repo_name": "eve/not_walt_metadata"}, {},
+            ]},
+            f"{search}2": {"next": None, "results": [{"repo_name": "bob/walt_metadata"}]},
+            "/v2/repositories/ann/?page_size=100": {
+                "next": f"{base}v2/repositories/ann/?page=2", "results": [{"name": "one"}],
+            },
+            "/v2/repositories/ann/?page=2": {"results": [{"name": "two"}, {"name": "broken"}]},
+        })
+        users = registry_api.hub_users(self.arguments(), lambda text: None)
+        self.assertEqual(users, ["ann", "bob"])
+        images = registry_api.account(self.arguments(user="ann"), lambda text: None)
+        self.assertEqual(
+            [one["fullname"] for one in images],
+            ["ann/one:latest", "ann/one:v1", "ann/two:latest", "ann/two:v1"],
+        )

@@ -23,15 +23,9 @@ class RegistriesApi(amp.CommandLocator):
         self._requester = requester
 
     @commands.ListRegistries.responder
-    def registries(self) -> dict[str, Any]:
+    def registries(self) -> Deferred[dict[str, Any]]:
         """One row each."""
-        return {"rows": [
-            {
-                "label": info.label, "description": info.description,
-                "publishing": info.authenticated, "reading": info.reading,
-            }
-            for info in self._images.places.infos()
-        ]}
+        return _named("rows", self._images.places.rows())
 
     @commands.RegistryLogin.responder
     def login(self, label: str, credentials: Any) -> Deferred[dict[str, Any]]:

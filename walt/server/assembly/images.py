@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import walt
@@ -35,6 +36,9 @@ from walt.server.domain.images.sessions import ImageSessions
 from walt.server.runtime.process import DEFAULT_PATH, Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
+LAYERS = "layers"  # below the state directory: layers on their way
+SECRETS = "registries"  # below the runtime directory: credentials while they serve
+
 
 @dataclass(frozen=True)
 class ImageLife:
@@ -44,9 +48,14 @@ class ImageLife:
     containers: PodmanContainers
     builder: PodmanBuilder
     operations: ImageOperations
+    workers: WorkerPool
+    scratch: tuple[Path, ...]
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""
+        for place in self.scratch:
+            if place.exists():
+                await self.workers.call("build_context:remove", {"directory": str(place)})
         await self.containers.sweep()
         await self.builder.sweep()
         await self.store.sweep()
@@ -63,7 +72,8 @@ def image_life(
         has_runc=shutil.which("runc", path=DEFAULT_PATH) is not None,
     )
     containers = PodmanContainers(
-        runner, store.storage, engine, config.paths.runtime / "sessions"
+        runner, store.storage, engine, config.paths.runtime / "sessions",
+        config.paths.state / LAYERS,
     )
     builder = PodmanBuilder(
         runner, workers, store.storage, engine,
@@ -82,7 +92,8 @@ def image_life(
         searcher=Searcher(images, places, reactor, major), defaults=defaults,
         migration=Migration(changes, places),
     )
-    return ImageLife(store, containers, builder, operations)
+    scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
+    return ImageLife(store, containers, builder, operations, workers, scratch)
 
 
 def _places(
@@ -92,7 +103,7 @@ def _places(
     """Return the registries of the configuration, then the docker daemon if there is one."""
     # Slow registries must not take the workers that mount images.
     workers = WorkerPool(reactor, launcher, size=4, network="host")
-    skopeo = Skopeo(runner, storage, config.paths.runtime / "registries")
+    skopeo = Skopeo(runner, storage, config.paths.state / LAYERS)
     found: list[IRegistry] = [
         SkopeoRegistry(
             runner, workers, storage, skopeo,
@@ -101,7 +112,7 @@ def _places(
                 one.auth == "basic",
                 one.repository if one.api == "jfrog-artifactory" else None,
             ),
-            Location(one.host, one.port, one.protocol),
+            Location(one.host, one.port, one.protocol), config.paths.runtime / SECRETS,
         )
         for one in config.registries
     ]

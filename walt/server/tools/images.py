@@ -96,10 +96,10 @@ async def _umount(tools: Toolbox, options: argparse.Namespace) -> None:
 
 
 def _run(
-    description: str, work: Callable[[Toolbox, argparse.Namespace], Awaitable[None]],
+    prog: str, description: str, work: Callable[[Toolbox, argparse.Namespace], Awaitable[None]],
     argument: str, *more: str,
 ) -> None:
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--config", type=Path, default=DEFAULT_FILE, help="server.conf")
     parser.add_argument("image", metavar=argument)
     for name in more:
@@ -123,17 +123,22 @@ def _run(
 
 def check() -> None:
     """Tell whether an image can be one of WalT: it has the label of its node models."""
-    _run("Check that an image has the label of its node models.", _check, "image name or id")
+    _run(
+        "walt-image-check", "Check that an image has the label of its node models.", _check,
+        "image name or id",
+    )
 
 
 def mount() -> None:
     """Mount an image and prepare it for nodes; print where its tree is."""
     _run(
-        "Mount an image and prepare it for nodes; print where its tree is.", _mount,
-        "image id", "size-kib",
+        "walt-image-mount", "Mount an image and prepare it for nodes; print where its tree is.",
+        _mount, "image id", "size-kib",
     )
 
 
 def umount() -> None:
     """Undo `walt-image-mount`."""
-    _run("Unmount an image that was mounted for nodes.", _umount, "image id")
+    _run(
+        "walt-image-umount", "Unmount an image that was mounted for nodes.", _umount, "image id"
+    )

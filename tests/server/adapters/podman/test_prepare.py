@@ -162,6 +162,26 @@ class PrepareTests(SynchronousTestCase):
             path.read_text(), "ptpengine:ip_mode=hybrid\nptpengine:log_delayreq_interval=5\n"
         )
 
+    def test_timezone(self) -> None:
+        """That of the server, where the image knows it and has none of its own."""
+        ours, theirs = self.base / "localtime", self.tree / "etc/localtime"
+        self.patch(module, "LOCALTIME", str(ours))
+        self.prepare()
+        self.assertFalse(theirs.is_symlink())
+        ours.symlink_to("../usr/share/zoneinfo/Europe/Paris")
+        self.prepare()
+        self.assertFalse(theirs.is_symlink())
+        zone = self.tree / "usr/share/zoneinfo/Europe/Paris"
+        zone.parent.mkdir(parents=True)
+        zone.touch()
+        theirs.symlink_to("/usr/share/zoneinfo/UTC")
+        self.prepare()
+        self.assertEqual(os.readlink(theirs), "/usr/share/zoneinfo/Europe/Paris")
+        theirs.unlink()
+        theirs.write_text("its own")
+        self.prepare()
+        self.assertEqual(theirs.read_text(), "its own")
+
     def test_an_odd_image_still_gets_most(self) -> None:
         """A directory where a file belongs is one warning, not the end."""
         (self.tree / "etc/hosts").mkdir()

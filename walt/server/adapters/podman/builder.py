@@ -120,19 +120,19 @@ class PodmanBuilder:
         """Make a copy with a single layer; see IImageBuilder."""
         name = f"walt-squash-{secrets.token_hex(4)}-working-container"
         place = self.open()
-        env = {"TMPDIR": str(place / "tmp")}
         what = f"Squashing {short_image_name(image.fullname)}"
-        requester.progress(f"{what}: {len(image.layers)} layers")
+        count = len(image.layers)
+        requester.progress(f"{what}: {count} layer{'' if count == 1 else 's'}")
         buildah = ["buildah", *self._storage.options()]
         try:
             await self._runner.run(
                 [*buildah, "from", "--pull-never", "--name", name, image.image_id],
-                timeout=QUICK, network="host", env=env,
+                timeout=QUICK, network="host",
             )
             await run_told(
                 self._runner,
                 [*buildah, "commit", "--rm", "--squash", "--format", "docker", name, reference],
-                what, requester, timeout=PATIENCE, env=env,
+                place / "tmp", what, requester, timeout=PATIENCE,
             )
         finally:
             await self.close(place)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.options import Storage
-from walt.server.adapters.podman.progress import run_told
+from walt.server.adapters.podman.progress import run_told, working_directory
 from walt.server.adapters.podman.store import REGISTRY
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers
@@ -119,16 +119,19 @@ class _Config:
 class PodmanContainers:
     """Containers in the server's storage, named `walt-session-…`.
 
-    `scratch` is a directory for files that containers see.
+    `scratch` is a directory for files that containers see, `layers` one on a disk for
+    layers on their way.
     """
 
     def __init__(
-        self, runner: ProcessRunner, storage: Storage, engine: Engine, scratch: Path
+        self, runner: ProcessRunner, storage: Storage, engine: Engine, scratch: Path,
+        layers: Path,
     ) -> None:
         self._runner = runner
         self._storage = storage
         self._engine = engine
         self._scratch = scratch
+        self._layers = layers
         self._configs: dict[str, _Config] = {}
 
     def _words(self, *words: str) -> list[str]:
@@ -230,13 +233,15 @@ class PodmanContainers:
         changes = [] if config is None else [
             word for change in config.changes for word in ("--change", change)
         ]
-        await run_told(
-            self._runner,
-            self._words(
-                "commit", "--format", "docker", *changes, container, REGISTRY + fullname
-            ),
-            f"Saving image {short_image_name(fullname)}", requester, timeout=COMMIT_PATIENCE,
-        )
+        with working_directory(self._layers) as place:
+            await run_told(
+                self._runner,
+                self._words(
+                    "commit", "--format", "docker", *changes, container, REGISTRY + fullname
+                ),
+                place, f"Saving image {short_image_name(fullname)}", requester,
+                timeout=COMMIT_PATIENCE,
+            )
 
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""

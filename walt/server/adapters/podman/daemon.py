@@ -62,11 +62,10 @@ class DockerDaemon:
         requester: IRequester,
     ) -> None:
         """Copy an image into the store; see IRegistry."""
-        async with self._skopeo.directory() as place:
-            await self._skopeo.fetch(
-                ["--src-daemon-host", f"unix://{self._socket}", f"docker-daemon:{fullname}"],
-                reference, place, f"Copying {fullname} from the docker daemon", requester,
-            )
+        await self._skopeo.fetch(
+            ["--src-daemon-host", f"unix://{self._socket}", f"docker-daemon:{fullname}"],
+            reference, f"Copying {fullname} from the docker daemon", requester,
+        )
 
     async def push(
         self, fullname: str, remote: str, credentials: Credentials | None,

@@ -33,6 +33,7 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 FEATURE_TIMEOUT = 120.0
+LOCALTIME = "/etc/localtime"
 DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
 
@@ -161,7 +162,7 @@ def _scripts(root: ImageRoot, todo: Preparation) -> None:
 
 def _timezone(root: ImageRoot, todo: Preparation) -> None:
     try:
-        target = os.readlink("/etc/localtime")
+        target = os.readlink(LOCALTIME)
     except OSError:
         return  # the server has no time zone of its own to give
     target = os.path.normpath(os.path.join("/etc", target))

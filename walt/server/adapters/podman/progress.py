@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,32 @@ from walt.server.runtime.process import ProcessRunner
 EVERY = 0.25  # seconds between two numbers on a terminal
 
 
-async def run_told(
-    runner: ProcessRunner, argv: Sequence[str], what: str, requester: IRequester, *,
-    timeout: float, env: Mapping[str, str] | None = None,
-) -> None:
-    """Run a program (on the host's network) that writes an image, telling how far it is.
+@contextlib.contextmanager
+def working_directory(base: Path) -> Iterator[Path]:
+    """Give a directory below `base` that only root reads, removed at the end.
 
-    `what` is as in `Saving image x`. Raises CommandFailed or Unavailable.
+    For whole layers: on a disk, not in memory.
     """
-    with BytesShown(runner.reactor, what, requester) as shown:
+    place = base / secrets.token_hex(8)
+    place.mkdir(parents=True, mode=0o700)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+async def run_told(
+    runner: ProcessRunner, argv: Sequence[str], place: Path, what: str, requester: IRequester,
+    *, timeout: float, sending: bool = False,
+) -> None:
+    """Run a program (on the host's network) that copies an image, telling how far it is.
+
+    `place` is its directory of temporary files, `what` is as in `Saving image x`;
+    `sending`: it sends the image elsewhere. Raises CommandFailed or Unavailable.
+    """
+    with BytesShown(runner.reactor, what, requester, place, sending=sending) as shown:
         await runner.run(
-            argv, timeout=timeout, network="host", env=env,
+            argv, timeout=timeout, network="host", env={"TMPDIR": str(place)},
             on_line=layers_told(what, requester), on_start=shown.follow,
         )
 
@@ -52,20 +69,24 @@ def layers_told(what: str, requester: IRequester) -> Callable[[str], None]:
 
 
 class BytesShown:
-    """Shows now and then how many bytes were moved: a context manager.
+    """Shows now and then how many bytes of an image were moved: a context manager.
 
-    What a program wrote counts (proc(5), `io`), to a socket as well as to files; for a
-    copy into the storage, with its directory of temporary files, what is there.
+    Programs that copy images write each layer into a directory in `temporary`, once where
+    they take it and once where they put it: the larger of these directories counts. With
+    `sending`, what the program wrote elsewhere (proc(5), `io`).
     """
 
     def __init__(
-        self, reactor: Any, what: str, requester: IRequester, temporary: Path | None = None
+        self, reactor: Any, what: str, requester: IRequester, temporary: Path, *,
+        sending: bool = False,
     ) -> None:
         self._what = what
         self._requester = requester
         self._temporary = temporary
+        self._sending = sending
         self._pid = 0
-        self._most = 0
+        self._sizes: dict[str, dict[int, int]] = {}
+        self._shown = 0
         self._loop = LoopingCall(self._show)
         self._loop.clock = reactor
 
@@ -82,9 +103,14 @@ class BytesShown:
         self._pid = pid
 
     def _show(self) -> None:
-        count = written(self._pid) if self._temporary is None else size_below(self._temporary)
-        if count > self._most:
-            self._most = count
+        for directory, inode, size in files_below(self._temporary):
+            sizes = self._sizes.setdefault(directory, {})
+            sizes[inode] = max(size, sizes.get(inode, 0))
+        count = max((sum(sizes.values()) for sizes in self._sizes.values()), default=0)
+        if self._sending:
+            count = written(self._pid) - count
+        if count > self._shown:
+            self._shown = count
             self._requester.busy(f"{self._what}: {count / 1e6:.1f} MB")
 
 
@@ -97,11 +123,10 @@ def written(pid: int) -> int:
         return 0
 
 
-def size_below(place: Path) -> int:
-    """Return the size of the files below a directory, in bytes."""
-    total = 0
+def files_below(place: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield directory, inode number and size (in bytes) of the files below a directory."""
     for directory, _, names in os.walk(place):
         for name in names:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(directory, name)).st_size
-    return total
+                status = os.lstat(os.path.join(directory, name))
+                yield directory, status.st_ino, status.st_size

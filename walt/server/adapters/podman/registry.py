@@ -59,11 +59,11 @@ class Location:
 
 @implementer(IRegistry)
 class SkopeoRegistry:
-    """A registry that speaks the distribution protocol."""
+    """A registry that speaks the distribution protocol; `secrets`: a directory in memory."""
 
     def __init__(
         self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, skopeo: Skopeo,
-        info: RegistryInfo, location: Location,
+        info: RegistryInfo, location: Location, secrets: Path,
     ) -> None:
         self._runner = runner
         self._skopeo = skopeo
@@ -71,6 +71,7 @@ class SkopeoRegistry:
         self._storage = storage
         self.info = info
         self._location = location
+        self._secrets = secrets
 
     # -- questions over HTTP ---------------------------------------------
 
@@ -147,9 +148,9 @@ class SkopeoRegistry:
 
     async def inspect(self, fullname: str, credentials: Credentials | None) -> RemoteImage:
         """Return what an image is; see IRegistry."""
-        async with self._work(credentials) as (auth, place):
+        async with self._credentials(credentials) as auth:
             output = await self._skopeo.inspect(
-                ["--no-tags", *self._options("", auth), self._remote(fullname)], place
+                ["--no-tags", *self._options("", auth), self._remote(fullname)]
             )
         item = json.loads(output)
         return RemoteImage(fullname, item.get("Labels") or {}, epoch(item.get("Created") or ""))
@@ -159,9 +160,9 @@ class SkopeoRegistry:
         requester: IRequester,
     ) -> None:
         """Copy an image into the store; see IRegistry."""
-        async with self._work(credentials) as (auth, place):
+        async with self._credentials(credentials) as auth:
             await self._skopeo.fetch(
-                [*self._options("src-", auth), self._remote(fullname)], reference, place,
+                [*self._options("src-", auth), self._remote(fullname)], reference,
                 f"Downloading {fullname}", requester,
             )
 
@@ -176,9 +177,9 @@ class SkopeoRegistry:
         self, reference: str, remote: str, credentials: Credentials | None,
         requester: IRequester,
     ) -> None:
-        async with self._work(credentials) as (auth, place):
+        async with self._credentials(credentials) as auth:
             await self._skopeo.send(
-                self._options("dest-", auth), reference, self._remote(remote), place,
+                self._options("dest-", auth), reference, self._remote(remote),
                 f"Uploading {remote}", requester,
             )
 
@@ -203,14 +204,17 @@ class SkopeoRegistry:
         await self._runner.run(argv, timeout=QUICK, network="host")
 
     @asynccontextmanager
-    async def _work(self, credentials: Credentials | None) -> AsyncIterator[tuple[str, Path]]:
-        """Give a file of credentials (None: root's own) and a directory; remove both."""
+    async def _credentials(self, credentials: Credentials | None) -> AsyncIterator[str]:
+        """Give a file of credentials (None: root's own), removed at the end."""
         if credentials is None:
             credentials = await self.stored_credentials()
-        async with self._skopeo.directory() as place:
-            auth = str(place / "auth.json")
-            _write_private(auth, json.dumps(_auth_file(self._location.skopeo, credentials)))
-            yield auth, place
+        self._secrets.mkdir(parents=True, mode=0o700, exist_ok=True)
+        file = self._secrets / f"{secrets.token_hex(8)}.json"
+        try:
+            _write_private(file, json.dumps(_auth_file(self._location.skopeo, credentials)))
+            yield str(file)
+        finally:
+            file.unlink(missing_ok=True)
 
 
 def _auth_file(host: str, credentials: Credentials | None) -> dict[str, Any]:
@@ -220,7 +224,7 @@ def _auth_file(host: str, credentials: Credentials | None) -> dict[str, Any]:
     return {"auths": {host: {"auth": base64.b64encode(pair).decode()}}}
 
 
-def _write_private(path: str, text: str) -> None:
+def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from walt.common.errors import CommandFailed, Denied, NotFound, Unavailable, WaltError
 from walt.server.adapters.podman.options import Storage
-from walt.server.adapters.podman.progress import BytesShown, layers_told
+from walt.server.adapters.podman.progress import run_told, working_directory
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 
+SKOPEO = ("skopeo", "--insecure-policy")
 PATIENCE = 4 * 3600.0  # seconds for an image: it is large and links may be slow
 INSPECT_PATIENCE = 60.0
 _PREFIX = re.compile(r'^time="[^"]*" level=\w+ msg="?|"$')
@@ -36,65 +34,54 @@ def failure(error: CommandFailed) -> WaltError:
 
 
 class Skopeo:
-    """Runs skopeo on the host's network. `scratch`: for short-lived files."""
+    """Runs skopeo on the host's network. `scratch`: on a disk, for layers on their way."""
 
     def __init__(self, runner: ProcessRunner, storage: Storage, scratch: Path) -> None:
         self._runner = runner
         self._storage = storage
         self._scratch = scratch
 
-    @asynccontextmanager
-    async def directory(self) -> AsyncIterator[Path]:
-        """Give a directory that only root reads, removed at the end."""
-        place = self._scratch / secrets.token_hex(8)
-        place.mkdir(parents=True, mode=0o700)
-        try:
-            yield place
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-    async def inspect(self, words: Sequence[str], place: Path) -> bytes:
+    async def inspect(self, words: Sequence[str]) -> bytes:
         """Return the output of `skopeo inspect`. Raises NotFound, Denied or Unavailable."""
-        return await self._run(["inspect", *words], place, INSPECT_PATIENCE)
+        try:
+            result = await self._runner.run(
+                [*SKOPEO, "inspect", *words], timeout=INSPECT_PATIENCE, network="host",
+            )
+        except CommandFailed as error:
+            raise failure(error) from None
+        return result.stdout
 
     async def fetch(
-        self, words: Sequence[str], reference: str, place: Path, what: str,
-        requester: IRequester,
+        self, words: Sequence[str], reference: str, what: str, requester: IRequester
     ) -> None:
         """Copy an image into the storage; `words` are options and source.
 
         `what` is as in `Downloading x`. Raises as `inspect` does.
         """
-        with BytesShown(self._runner.reactor, what, requester, place):
-            await self._run(
-                ["copy", *words, self._local(reference)], place, PATIENCE,
-                layers_told(what, requester),
-            )
+        await self._copy([*words, self._local(reference)], what, requester)
 
     async def send(
-        self, options: Sequence[str], reference: str, target: str, place: Path, what: str,
+        self, options: Sequence[str], reference: str, target: str, what: str,
         requester: IRequester,
     ) -> None:
         """Copy an image of the storage elsewhere; as `fetch`."""
-        with BytesShown(self._runner.reactor, what, requester) as shown:
-            await self._run(
-                ["copy", *options, self._local(reference), target], place, PATIENCE,
-                layers_told(what, requester), shown.follow,
-            )
+        await self._copy(
+            [*options, self._local(reference), target], what, requester, sending=True
+        )
 
-    async def _run(
-        self, words: list[str], place: Path, timeout: float,
-        on_line: Callable[[str], None] | None = None,
-        on_start: Callable[[int], None] | None = None,
-    ) -> bytes:
+    async def _copy(
+        self, words: list[str], what: str, requester: IRequester, *, sending: bool = False
+    ) -> None:
         try:
-            result = await self._runner.run(
-                ["skopeo", "--insecure-policy", *words], timeout=timeout, network="host",
-                env={"TMPDIR": str(place)}, on_line=on_line, on_start=on_start,
-            )
+            with working_directory(self._scratch) as place:
+                await run_told(
+                    self._runner,
+                    # The environment does not tell skopeo where its layers go.
+                    [*SKOPEO, "--tmpdir", str(place), "copy", *words], place, what, requester,
+                    timeout=PATIENCE, sending=sending,
+                )
         except CommandFailed as error:
             raise failure(error) from None
-        return result.stdout
 
     def _local(self, reference: str) -> str:
         storage = self._storage

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeGuard
 
+from twisted.internet.defer import Deferred, gatherResults
+
 from walt.common.errors import CredentialsNeeded, Denied, Invalid, NotFound, Unavailable
 from walt.common.names import PLATFORM_USER
 from walt.server.domain.images import hub
@@ -54,6 +56,23 @@ class Places:
     def infos(self) -> list[RegistryInfo]:
         """Return the registries that images can be published to."""
         return [one.info for one in self.all() if one.info.kind != "daemon"]
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return label and description of these registries, and what needs credentials.
+
+        `publishing` and `reading` are false where the server's own serve.
+        """
+
+        async def row(place: IRegistry) -> dict[str, Any]:
+            info: RegistryInfo = place.info
+            needed = info.authenticated and await place.stored_credentials() is None
+            return {
+                "label": info.label, "description": info.description,
+                "publishing": needed, "reading": needed and info.reading,
+            }
+
+        places = [one for one in self.all() if one.info.kind != "daemon"]
+        return await gatherResults([Deferred.fromCoroutine(row(one)) for one in places])
 
     def get(self, label: str) -> IRegistry:
         """Return a place; NotFound with what there is."""
