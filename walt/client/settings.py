@@ -85,36 +85,16 @@ def _enrolled_as() -> str | None:
 
 def configured() -> dict[str, str]:
     """Return the values of ~/.walt/config as {"walt.server": …}; empty without file."""
-    path = os.path.join(os.path.expanduser("~"), ".walt", "config")
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return parse(stream.read())
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"cannot read {path}: {error}") from None
+    if not _known:
+        from walt.client import config_file
+
+        _known.append(config_file.read())
+    return _known[0]
 
 
-def parse(text: str) -> dict[str, str]:
-    """Read the scalars and comments, in groups, that WalT itself writes.
+def forget_configuration() -> None:
+    """Read ~/.walt/config anew at the next use."""
+    _known.clear()
 
-    Keys are those of the groups and of the line, joined by dots.
-    """
-    values: dict[str, str] = {}
-    groups: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        stripped = line.split(" #", 1)[0].rstrip()
-        if not stripped.strip() or stripped.lstrip().startswith("#"):
-            continue
-        key, colon, value = stripped.strip().partition(":")
-        if not colon:
-            continue
-        depth = len(stripped) - len(stripped.lstrip())
-        while groups and groups[-1][0] >= depth:
-            groups.pop()
-        name = ".".join([*(group for _, group in groups), key.strip()])
-        if value.strip():
-            values[name] = value.strip().strip("'\"")
-        else:
-            groups.append((depth, key.strip()))
-    return values
+
+_known: list[dict[str, str]] = []
