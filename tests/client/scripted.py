@@ -107,7 +107,7 @@ class _Connections:
         return ours, theirs
 
     def connect(self, target: str) -> socket.socket:
-        if target.path.endswith("/streams.sock"):
+        if (target.path or "").endswith("/streams.sock"):
             return next(self._next_stream)[1]
         return next(self._next_session)[1][1]
 

@@ -45,7 +45,7 @@ def prompt(session: Session, label: str) -> dict[str, str]:
     print(f"Registry {label} needs a user name and a {kind}.")
     while True:
         user = ask(f"{label} user name: ")
-        password = _ask_password(f"{label} {kind}: ") if user else None
+        password = ask_password(f"{label} {kind}: ") if user else None
         if user is None or (user and password is None):
             raise Failure("no credentials were given")
         if not user or not password:
@@ -62,12 +62,16 @@ def prompt(session: Session, label: str) -> dict[str, str]:
         return entry
 
 
-def _ask_password(question: str) -> str | None:
+def ask_password(question: str) -> str | None:
+    """Ask without showing the answer; None at the end of input."""
     if not sys.stdin.isatty():
         return ask(question)
     import getpass
 
-    return getpass.getpass(question)
+    try:
+        return getpass.getpass(question)
+    except EOFError:
+        return None
 
 
 def keep(label: str, entry: dict[str, str]) -> None:
