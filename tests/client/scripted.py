@@ -20,7 +20,7 @@ from unittest import mock
 from twisted.protocols import amp
 
 import walt
-from walt.client import main
+from walt.client import main, settings
 from walt.common import ampbox, frames
 from walt.common.errors import WaltError
 from walt.rpc.base import WaltCommand
@@ -107,7 +107,7 @@ class _Connections:
         return ours, theirs
 
     def connect(self, target: str) -> socket.socket:
-        if target.path.endswith("/streams.sock"):
+        if (target.path or "").endswith("/streams.sock"):
             return next(self._next_stream)[1]
         return next(self._next_session)[1][1]
 
@@ -136,8 +136,12 @@ def parse_stream(data: bytes) -> tuple[str, dict[str, Any], list[tuple[bytes, by
 @contextlib.contextmanager
 def environment(**changes: str) -> Iterator[None]:
     """Set the variables that the client reads."""
-    with mock.patch.dict(os.environ, {"HOME": "/nonexistent", **changes}):
-        yield
+    settings.forget_configuration()
+    try:
+        with mock.patch.dict(os.environ, {"HOME": "/nonexistent", **changes}):
+            yield
+    finally:
+        settings.forget_configuration()
 
 
 def run(

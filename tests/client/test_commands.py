@@ -400,13 +400,6 @@ class HintTests(SynchronousTestCase):
 
 
 class SettingsTests(SynchronousTestCase):
-    def test_file(self) -> None:
-        """What WalT writes: two levels, comments, quotes."""
-        self.assertEqual(settings.parse(
-            "# comment\nwalt:\n  # more\n  server: 'host.example' # here\n  username: bob\n"
-            "top: value\n\nnonsense\n"
-        ), {"walt.server": "host.example", "walt.username": "bob", "top": "value"})
-
     def test_targets(self) -> None:
         """The environment wins; this machine is the default; streams are beside calls."""
         for named, rpc, streams in (

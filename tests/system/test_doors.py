@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from tests.system.dialogue import Dialogue
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
 from walt.server.runtime.process import ProcessResult
@@ -114,6 +115,45 @@ class DoorsTests(TestCase):
         status, _, error = await self.walt("node", "show", WALT_USERNAME="ann")
         self.assertEqual(status, 1)
         self.assertIn("walt advanced add-user ann", error)
+        await self.first_use()
+
+    async def first_use(self) -> None:
+        """An account that knows no server is asked, enrols, and is not asked again."""
+        token = await self.token("eve")
+        code = (
+            "from walt.client import main, settings; settings.LOCAL_SOCKET = '/none/rpc.sock';"
+            "settings.SERVER_FILE = '/none/server.conf'; main.main()"
+        )
+        status, _, error = await self.newcomer(code)
+        self.assertEqual((status, "set WALT_SERVER" in error), (1, True), error)
+        person = Dialogue(
+            (b"WalT server: ", b"tcp:127.0.0.1\n"), (b"(y/n): ", b"n\n"),
+            (b"on this platform: ", b"eve\n"),
+            (b"need a certificate", b""), (b"WalT server: ", f"{self.server}\n".encode()),
+            (b"Token: ", f"{token}\n".encode()),
+        )
+        home = self.platform.base / "home-new"
+        argv = [
+            "nsenter", f"--net=/run/netns/{self.platform.namespace}", "--",
+            sys.executable, "-c", code, "device", "show",
+        ]
+        self.platform.reactor.spawnProcess(
+            person, argv[0], argv, {"PYTHONPATH": str(ROOT), "HOME": str(home), "TERM": "dumb"},
+            usePTY=True,
+        )
+        status = await person.ended.addTimeout(60, self.platform.reactor)
+        self.assertEqual(status, 0, person.seen)
+        self.assertIn(b"walt-server", person.seen)
+        file = home / ".walt" / "config"
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertIn(f'server: "{self.server}"', file.read_text())
+        status, out, error = await self.newcomer(code)
+        self.assertEqual((status, "walt-server" in out), (0, True), error)
+
+    async def newcomer(self, code: str) -> tuple[int, str, str]:
+        """Show devices without terminal, as an account of its own."""
+        result = await self.inside("-c", code, "device", "show", home="new")
+        return result.status, result.stdout.decode(), result.stderr.decode()
 
     async def pages(self) -> None:
         """The web API and the metrics: read on the server, not under another name."""

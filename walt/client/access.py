@@ -37,7 +37,11 @@ def enrol(host: str, token: str) -> None:
         print(f"You may use the server at {host} as {facts['name']}, {_until(facts)}.")
     else:
         print(f"This account may use the server at {host} for any user, {_until(facts)}.")
-    if settings.server() != host:
+    if not settings.named() and not settings.is_server():
+        from walt.client import config_file
+
+        config_file.update({"walt.server": host}, f"{host} as your server was")
+    elif settings.server() != host:
         print(f"To use it: export WALT_SERVER={host}")
 
 

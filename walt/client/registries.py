@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 
-from walt.client import settings
+from walt.client import config_file, settings
+from walt.client.config_file import masked
 from walt.client.errors import Failure, Refused
 from walt.client.session import Session
 from walt.client.terminal import Terminal, ask, print_block
@@ -20,14 +20,7 @@ if TYPE_CHECKING:
     Known = dict[str, dict[str, str]]
 
 HUB = "hub"
-# Not a secret: it keeps a password from being read over a shoulder (spec §4.1).
-MASK = b"RAND0M STRING T0 HIDE A PASSW0RD"
 COLUMNS = ["User", "Image name", "Location", "Compatibility", "Clonable link"]
-
-
-def masked(data: bytes) -> bytes:
-    """Mask or unmask the bytes of a password."""
-    return bytes(byte ^ MASK[at % len(MASK)] for at, byte in enumerate(data))
 
 
 def stored(labels: Iterable[str]) -> Known:
@@ -52,7 +45,7 @@ def prompt(session: Session, label: str) -> dict[str, str]:
     print(f"Registry {label} needs a user name and a {kind}.")
     while True:
         user = ask(f"{label} user name: ")
-        password = _ask_password(f"{label} {kind}: ") if user else None
+        password = ask_password(f"{label} {kind}: ") if user else None
         if user is None or (user and password is None):
             raise Failure("no credentials were given")
         if not user or not password:
@@ -65,52 +58,29 @@ def prompt(session: Session, label: str) -> dict[str, str]:
                 raise
             print(str(refused), file=sys.stderr)
             continue
-        _keep(label, entry)
+        keep(label, entry)
         return entry
 
 
-def _ask_password(question: str) -> str | None:
+def ask_password(question: str) -> str | None:
+    """Ask without showing the answer; None at the end of input."""
     if not sys.stdin.isatty():
         return ask(question)
     import getpass
 
-    return getpass.getpass(question)
-
-
-def _keep(label: str, entry: dict[str, str]) -> None:
-    """Add credentials to the configuration file, which only its owner can read."""
-    path = os.path.join(os.path.expanduser("~"), ".walt", "config")
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
-    except FileNotFoundError:
-        lines = []
-    hidden = masked(entry["password"].encode()).hex()
-    lines = _with_entry(lines, label, entry["username"], hidden)
-    temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, 0o600)
-        stream.write("\n".join(lines) + "\n")
-    os.replace(temporary, path)
-    print(f"Credentials of {label} were saved in {path}; remove them there to be asked again.")
+        return getpass.getpass(question)
+    except EOFError:
+        return None
 
 
-def _with_entry(lines: list[str], label: str, user: str, hidden: str) -> list[str]:
-    """Return the lines of a configuration with the credentials of one registry."""
-    entry = [f"  {label}:", f"    username: {user}", f"    password: {hidden}"]
-    if "registries:" not in (line.rstrip() for line in lines):
-        return [*lines, "registries:", *entry]
-    at = [line.rstrip() for line in lines].index("registries:") + 1
-    rest, skipping = [], False
-    for line in lines[at:]:
-        depth = len(line) - len(line.lstrip())
-        if line.strip() and depth <= 2:
-            skipping = line.strip() == f"{label}:" and depth == 2
-        if not skipping:
-            rest.append(line)
-    return [*lines[:at], *entry, *rest]
+def keep(label: str, entry: dict[str, str]) -> None:
+    """Add credentials to the configuration file, which only its owner can read."""
+    config_file.update({
+        f"registries.{label}.username": entry["username"],
+        f"registries.{label}.password": masked(entry["password"].encode()).hex(),
+    }, f"Credentials of {label} were")
+    settings.forget_configuration()
 
 
 def retried(session: Session, label: str, call: Callable[[Known], Any]) -> Any:

@@ -8,6 +8,8 @@ from walt.client.errors import Failure
 from walt.common.ports import RPC, STREAMS
 
 LOCAL_SOCKET = "/run/walt/rpc.sock"
+SERVER_FILE = "/etc/walt/server.conf"  # where it is, this machine is a server
+THIS_MACHINE = ("localhost", "127.0.0.1")
 
 
 class Target:
@@ -24,10 +26,25 @@ class Target:
 
 def server() -> str:
     """Return which server to use: `unix:PATH`, a host, or `tcp:HOST` for one without TLS."""
-    named = os.environ.get("WALT_SERVER") or configured().get("walt.server")
-    if not named or named in ("localhost", "127.0.0.1"):
+    stated = named()
+    if not stated and not is_server():
+        from walt.client import first_use
+
+        first_use.set_up()
+        stated = named()
+    if not stated or stated in THIS_MACHINE:
         return f"unix:{LOCAL_SOCKET}"
-    return named
+    return stated
+
+
+def named() -> str | None:
+    """Return the server that the environment or the configuration file states."""
+    return os.environ.get("WALT_SERVER") or configured().get("walt.server")
+
+
+def is_server() -> bool:
+    """Tell whether this machine has a server of its own, started or not."""
+    return os.path.exists(os.path.dirname(LOCAL_SOCKET)) or os.path.exists(SERVER_FILE)
 
 
 def rpc_target() -> Target:
@@ -40,20 +57,20 @@ def stream_target() -> Target:
     return _target(server(), "streams.sock", STREAMS)
 
 
-def _target(named: str, socket_name: str, port: int) -> Target:
-    if named.startswith("unix:"):
-        return Target(os.path.join(os.path.dirname(named[len("unix:"):]), socket_name))
-    if named.startswith("tcp:"):
-        return Target(None, named[len("tcp:"):], port, encrypted=False)
+def _target(where: str, socket_name: str, port: int) -> Target:
+    if where.startswith("unix:"):
+        return Target(os.path.join(os.path.dirname(where[len("unix:"):]), socket_name))
+    if where.startswith("tcp:"):
+        return Target(None, where[len("tcp:"):], port, encrypted=False)
     from walt.client import enrolment
 
-    if not enrolment.enrolled(named):
+    if not enrolment.enrolled(where):
         raise Failure(
-            f"this account is not enrolled at {named}. Somebody on the server can run"
+            f"this account is not enrolled at {where}. Somebody on the server can run"
             f" `walt advanced add-user {username()}`; type here the command that it prints.\n"
-            f"(A server open to everybody is reached as tcp:{named}.)"
+            f"(A server open to everybody is reached as tcp:{where}.)"
         )
-    return Target(None, named, port)
+    return Target(None, where, port)
 
 
 def account() -> str | None:
@@ -63,9 +80,9 @@ def account() -> str | None:
 
 def username() -> str:
     """Return the WalT user: environment, configuration file, certificate, else the account."""
-    named = account() or _enrolled_as()
-    if named:
-        return named
+    stated = account() or _enrolled_as()
+    if stated:
+        return stated
     import pwd
 
     try:
@@ -75,46 +92,31 @@ def username() -> str:
 
 
 def _enrolled_as() -> str | None:
-    named = server()
-    if named.startswith(("unix:", "tcp:")):
+    host = server()
+    if host.startswith(("unix:", "tcp:")):
         return None
     from walt.client import enrolment
 
-    return enrolment.user(named)
+    return enrolment.user(host)
 
 
 def configured() -> dict[str, str]:
     """Return the values of ~/.walt/config as {"walt.server": …}; empty without file."""
-    path = os.path.join(os.path.expanduser("~"), ".walt", "config")
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return parse(stream.read())
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"cannot read {path}: {error}") from None
+    if not _known:
+        from walt.client import config_file
+
+        _known.append(config_file.read())
+    return _known[0]
 
 
-def parse(text: str) -> dict[str, str]:
-    """Read the scalars and comments, in groups, that WalT itself writes.
+def assume(values: dict[str, str]) -> None:
+    """Go on as if the file held these values."""
+    _known[:] = [values]
 
-    Keys are those of the groups and of the line, joined by dots.
-    """
-    values: dict[str, str] = {}
-    groups: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        stripped = line.split(" #", 1)[0].rstrip()
-        if not stripped.strip() or stripped.lstrip().startswith("#"):
-            continue
-        key, colon, value = stripped.strip().partition(":")
-        if not colon:
-            continue
-        depth = len(stripped) - len(stripped.lstrip())
-        while groups and groups[-1][0] >= depth:
-            groups.pop()
-        name = ".".join([*(group for _, group in groups), key.strip()])
-        if value.strip():
-            values[name] = value.strip().strip("'\"")
-        else:
-            groups.append((depth, key.strip()))
-    return values
+
+def forget_configuration() -> None:
+    """Read ~/.walt/config anew at the next use."""
+    _known.clear()
+
+
+_known: list[dict[str, str]] = []
