@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from tests.system.dialogue import Dialogue
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
+from walt.server.assembly import privileges
 from walt.server.runtime.process import ProcessResult
 
 # Says one call in plain AMP from an address, prints the code and the text of the answer.
@@ -173,6 +174,19 @@ class DoorsTests(TestCase):
         for path in ("metrics", "api/v1/nodes"):
             result = await self.inside("-c", script, f"http://{self.server}/{path}", "evil.example")
             self.assertIn(b"403", result.stderr)
+
+    async def test_privileges(self) -> None:
+        """Neither the server nor its daemons keep capabilities they have no use for."""
+        await self.start()
+        pids = [row["pid"] for row in (await self.platform.services()).values()]
+        for pid in [self.platform.pid, *filter(None, pids)]:
+            status = dict(
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            )
+            kept = sum(1 << number for number in privileges.KEPT)
+            for name in ("CapEff", "CapPrm", "CapBnd"):
+                self.assertEqual(int(status[name], 16) & ~kept, 0, (pid, name))
 
     async def test_enrolment(self) -> None:
         """A user enrols once, works over TLS as that user only, and is revoked."""

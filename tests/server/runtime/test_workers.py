@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,3 +200,18 @@ class RealWorkerTests(TestCase):
         await self.assertFailure(job, Unavailable)
         self.assertEqual(await self.pool.call("any:thing", {"do": "echo"}), {"do": "echo"})
         self.assertEqual(len(self.pids), 2)
+
+    async def test_unprivileged(self) -> None:
+        """A worker for what strangers send is nobody, can become nobody else, and does its jobs."""
+        pool = WorkerPool(
+            self.reactor, TreeLauncher(), module="tests.server.runtime.worker_child",
+            unprivileged=["registry_api"],
+        )
+        told = await pool.call("any:thing", {"do": "tell"})
+        pool.stop()
+        while pool._workers:
+            await deferLater(self.reactor, 0.02, lambda: None)
+        if os.getuid() == 0:
+            self.assertEqual(
+                told[:2] + told[3:], [str(pwd.getpwnam("nobody").pw_uid), "0" * 16, "1"]
+            )

@@ -102,11 +102,14 @@ def _places(
 ) -> list[IRegistry]:
     """Return the registries of the configuration, then the docker daemon if there is one."""
     # Slow registries must not take the workers that mount images.
-    workers = WorkerPool(reactor, launcher, size=4, network="host")
+    readers = WorkerPool(
+        reactor, launcher, size=4, network="host", unprivileged=["registry_api"]
+    )
+    workers = WorkerPool(reactor, launcher, network="host")
     skopeo = Skopeo(runner, storage, config.paths.state / LAYERS)
     found: list[IRegistry] = [
         SkopeoRegistry(
-            runner, workers, storage, skopeo,
+            runner, readers, workers, storage, skopeo,
             RegistryInfo(
                 one.label, one.description, "hub" if one.api == "docker-hub" else "registry",
                 one.auth == "basic",

@@ -25,7 +25,7 @@ from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
-from walt.server.assembly import preflight
+from walt.server.assembly import preflight, privileges
 from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build, server_device
 from walt.server.assembly.listeners import Doors, Listeners, open_all
@@ -101,6 +101,7 @@ class WaltServer(Service):
         config = self._config
         preflight.check(config)
         _raise_open_files()
+        privileges.drop()
         signal.signal(signal.SIGUSR2, self._on_keep_nodes)
         signal.signal(signal.SIGHUP, self._on_reload)
         host_http = self._host_http_socket()

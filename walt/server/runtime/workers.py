@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -80,17 +80,21 @@ class _Worker(ProcessProtocol):
 
 
 class WorkerPool:
-    """At most `size` children; further jobs wait their turn."""
+    """At most `size` children; further jobs wait their turn.
+
+    Children for the jobs of the modules `unprivileged` give up root at once.
+    """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, *, size: int = 2, network: Network = "walt",
-        module: str = "walt.server.workers.main",
+        module: str = "walt.server.workers.main", unprivileged: Sequence[str] = (),
     ) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._size = size
         self._network = network
         self._module = module
+        self._options = ["--unprivileged", *unprivileged] if unprivileged else []
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._waiting: deque[Deferred[_Worker]] = deque()
@@ -126,7 +130,7 @@ class WorkerPool:
     def _spawn(self) -> _Worker:
         worker = _Worker(self)
         argv = self._launcher.command(
-            [sys.executable, "-m", self._module], network=self._network
+            [sys.executable, "-m", self._module, *self._options], network=self._network
         )
         env = environment({"PYTHONUNBUFFERED": "1", **own_code()})
         self._reactor.spawnProcess(worker, argv[0], argv, env)

@@ -62,9 +62,16 @@ def serve(source: BinaryIO, wire: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Serve jobs on stdin and stdout; a stray print goes to stderr instead."""
+    """Serve jobs on stdin and stdout; a stray print goes to stderr instead.
+
+    `--unprivileged MODULE…` gives up root, for the jobs of these modules.
+    """
     wire = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    if sys.argv[1:2] == ["--unprivileged"]:
+        from walt.server.workers import unprivileged
+
+        unprivileged.become(sys.argv[2:])
     serve(sys.stdin.buffer, wire)
 
 

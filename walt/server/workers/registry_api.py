@@ -20,7 +20,6 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import HTTPSHandler, Request, build_opener
 
 from walt.common.errors import Denied, NotFound, Unavailable
-from walt.server.workers import registry_credentials
 from walt.server.workers.main import Progress
 
 PATIENCE = 10.0  # seconds for one request
@@ -157,10 +156,7 @@ class Client:
 def _basic(arguments: dict[str, Any]) -> str | None:
     user, password = arguments.get("username"), arguments.get("password")
     if user is None:
-        found = registry_credentials.find(arguments["host"])
-        if found is None:
-            return None
-        user, password = found
+        return None
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -170,12 +166,6 @@ def _translated(error: HTTPError) -> Exception:
     if error.code == 404:
         return NotFound("it has no such thing (HTTP 404)")
     return Unavailable(f"it answers HTTP {error.code}")
-
-
-def stored(arguments: dict[str, Any], progress: Progress) -> list[str] | None:
-    """Return the user name and password that root has for `host`, if any."""
-    found = registry_credentials.find(arguments["host"])
-    return None if found is None else list(found)
 
 
 def login(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:

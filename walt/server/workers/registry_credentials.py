@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from walt.server.workers.main import Progress
+
 FILES = ("/run/containers/0/auth.json", "/root/.config/containers/auth.json")
 DOCKER = "/root/.docker"
 HELPER_PATIENCE = 10.0
@@ -28,6 +30,12 @@ def files() -> list[Path]:
         return [Path(only)]
     docker = os.environ.get("DOCKER_CONFIG") or DOCKER
     return [*map(Path, FILES), Path(docker) / "config.json"]
+
+
+def stored(arguments: dict[str, Any], progress: Progress) -> list[str] | None:
+    """Return the user name and password that root has for `host`, if any."""
+    found = find(arguments["host"])
+    return None if found is None else list(found)
 
 
 def find(host: str) -> tuple[str, str] | None:

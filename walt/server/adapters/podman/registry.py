@@ -59,15 +59,20 @@ class Location:
 
 @implementer(IRegistry)
 class SkopeoRegistry:
-    """A registry that speaks the distribution protocol; `secrets`: a directory in memory."""
+    """A registry that speaks the distribution protocol; `secrets`: a directory in memory.
+
+    `workers` read what the registry sends, and need no rights; `keeper` reads
+    what root keeps.
+    """
 
     def __init__(
-        self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, skopeo: Skopeo,
-        info: RegistryInfo, location: Location, secrets: Path,
+        self, runner: ProcessRunner, workers: WorkerPool, keeper: WorkerPool,
+        storage: Storage, skopeo: Skopeo, info: RegistryInfo, location: Location, secrets: Path,
     ) -> None:
         self._runner = runner
         self._skopeo = skopeo
         self._workers = workers
+        self._keeper = keeper
         self._storage = storage
         self.info = info
         self._location = location
@@ -75,7 +80,10 @@ class SkopeoRegistry:
 
     # -- questions over HTTP ---------------------------------------------
 
-    def _arguments(self, credentials: Credentials | None, **more: Any) -> dict[str, Any]:
+    async def _arguments(
+        self, credentials: Credentials | None, **more: Any
+    ) -> dict[str, Any]:
+        credentials = credentials or await self.stored_credentials()
         known = {} if credentials is None else {
             "username": credentials.username, "password": credentials.password,
         }
@@ -87,12 +95,12 @@ class SkopeoRegistry:
 
     async def login(self, credentials: Credentials) -> None:
         """Return when the credentials are accepted; see IRegistry."""
-        await self._workers.call("registry_api:login", self._arguments(credentials))
+        await self._workers.call("registry_api:login", await self._arguments(credentials))
 
     async def stored_credentials(self) -> Credentials | None:
         """Return the credentials that root has; see IRegistry."""
-        found = await self._workers.call(
-            "registry_api:stored", {"host": self._location.skopeo}
+        found = await self._keeper.call(
+            "registry_credentials:stored", {"host": self._location.skopeo}
         )
         return None if found is None else Credentials(*found)
 
@@ -100,7 +108,7 @@ class SkopeoRegistry:
         """Return the images for nodes; see IRegistry."""
         if self.info.kind == "hub" and not self._location.host:
             return await self._search_hub(credentials, limit)
-        answer = await self._workers.call("registry_api:search", self._arguments(
+        answer = await self._workers.call("registry_api:search", await self._arguments(
             credentials, repository=self.info.repository, limit=limit,
         ))
         return [
@@ -117,7 +125,7 @@ class SkopeoRegistry:
                 one for one in await self.search(credentials, limit)
                 if one.fullname.startswith(f"{user}/")
             ]
-        answer = await self._workers.call("registry_api:account", self._arguments(
+        answer = await self._workers.call("registry_api:account", await self._arguments(
             credentials, user=user, limit=limit,
         ))
         return [RemoteImage(one["fullname"], one["labels"]) for one in answer]
@@ -127,7 +135,7 @@ class SkopeoRegistry:
     ) -> list[RemoteImage]:
         found: list[RemoteImage] = []
         users = await self._workers.call(
-            "registry_api:hub_users", self._arguments(credentials, limit=limit)
+            "registry_api:hub_users", await self._arguments(credentials, limit=limit)
         )
         for user in users:
             with contextlib.suppress(NotFound):
