@@ -133,11 +133,13 @@ class SwitchTests(SynchronousTestCase):
         idle, busy = self.another("192.168.1.7"), self.another("192.168.1.7")
         for protocol in (idle, busy):
             protocol.dataReceived(b"10\n")
-        for _ in range(4):
-            self.clock.advance(25)
-            busy.dataReceived(b"x")
+        busy.dataReceived(b"NSAPI\n")
+        self.clock.advance(PATIENCE)
         self.assertTrue(idle.transport.aborted)  # type: ignore[union-attr]
+        self.clock.advance(29)
         self.assertFalse(busy.transport.aborted)  # type: ignore[union-attr]
+        self.clock.advance(2)
+        self.assertTrue(busy.transport.aborted)  # type: ignore[union-attr]
         for protocol in (idle, busy):
             protocol.connectionLost(Failure(ConnectionDone()))
 

@@ -67,7 +67,7 @@ GROUP = "walt"  # whose members may use the unix sockets
 # A pipeline of calls is taken by pieces of about 100, which cost 40 ms: all get their turn.
 CALLS_AT_ONCE = 16384
 BYTES_AT_ONCE = 65536
-IDLE = 600.0  # seconds of silence of nodes on the RPC port: they open a connection for a call
+IDLE = 120.0  # seconds of silence of nodes on the RPC port: they open a connection for a call
 
 
 @dataclass(frozen=True)

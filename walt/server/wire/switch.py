@@ -82,7 +82,7 @@ class Switch(Protocol):
         identity = factory.origins.of(self.transport)
         if factory.idle is not None and identity.origin not in TRUSTED:
             transport: Any = self.transport
-            self._timer = factory.clock.callLater(factory.idle, transport.abortConnection)
+            self._timer = factory.clock.callLater(PATIENCE, transport.abortConnection)
         self._serial = identity.serial
         factory.connections.hold(self._serial, self.transport)
         return wire(identity)
@@ -101,7 +101,8 @@ class SwitchFactory(Factory):
     """Makes the protocols of a listener; `choose` gives the wire that a first byte announces.
 
     At most `read_at_once` bytes of a peer are handled in a turn of the reactor.
-    Peers that are no clients are closed after `idle` seconds of silence.
+    Peers that are no clients are closed after `idle` seconds of silence, sooner if they
+    stop after their first bytes.
     """
 
     noisy = False
