@@ -118,7 +118,7 @@ class SkopeoRegistryTests(RegistryContract, TestCase):
         workers = WorkerPool(reactor, Launcher(), network="host")
         self.addCleanup(workers.stop)
         made = SkopeoRegistry(
-            place.runner, workers, place.storage,
+            place.runner, workers, workers, place.storage,
             Skopeo(place.runner, place.storage, place.base / "scratch"), self.info,
             Location("127.0.0.1", self.port, "http"), place.base / "secrets",
         )

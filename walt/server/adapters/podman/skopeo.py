@@ -17,18 +17,20 @@ PATIENCE = 4 * 3600.0  # seconds for an image: it is large and links may be slow
 INSPECT_PATIENCE = 60.0
 _PREFIX = re.compile(r'^time="[^"]*" level=\w+ msg="?|"$')
 _ABSENT = ("manifest unknown", "name unknown", "not found", "no such", "reference does not exist")
-_DENIED = ("unauthorized", "authentication required", "invalid username/password", "denied",
-           "401", "403")
+_DENIED = re.compile(
+    r"unauthorized|authentication required|invalid username|denied|status(code)?:? 40[13]\b"
+)
 
 
 def failure(error: CommandFailed) -> WaltError:
     """Return what a failure of skopeo means, without its decoration."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = _PREFIX.sub("", lines[-1].partition("): ")[2] or lines[-1])[:400]
-    lower = text.lower()
-    if any(word in lower for word in _DENIED):
+    # Names of registries and of images say nothing: `host:44013/user/denied`.
+    meaning = " ".join(one for one in text.lower().split() if one.count("/") < 2)
+    if _DENIED.search(meaning):
         return Denied(text)
-    if any(word in lower for word in _ABSENT):
+    if any(word in meaning for word in _ABSENT):
         return NotFound(text)
     return Unavailable(text)
 
