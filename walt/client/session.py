@@ -172,8 +172,10 @@ class Session(Connection):
                 username=settings.username(),
             )
         except Refused as refused:
-            if refused.code != "VERSION_MISMATCH":
-                raise
+            if refused.code != "VERSION_MISMATCH" or (
+                target.path is None and not target.encrypted
+            ):
+                raise  # no program is installed that came over an open connection
             from walt.client import upgrade
 
             upgrade.offer(self, refused)
