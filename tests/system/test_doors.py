@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+import walt
 from tests.system.dialogue import Dialogue
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
@@ -117,6 +118,35 @@ class DoorsTests(TestCase):
         self.assertEqual(status, 1)
         self.assertIn("walt advanced add-user ann", error)
         await self.first_use()
+        await self.other_version()
+
+    async def other_version(self) -> None:
+        """A client of another version installs that of the server, and runs the command."""
+        run, place = self.platform.runner.run, self.platform.base / "old"
+        await run([sys.executable, "-m", "venv", str(place)], timeout=60)
+        made = await run(
+            [sys.executable, "-m", "walt.server.tools.client_wheel", str(self.platform.base)],
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        python, wheel = str(place / "bin" / "python"), made.stdout.decode().strip()
+        await run([python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel],
+                  timeout=60)
+        (package,) = place.glob("lib/python*/site-packages/walt/__init__.py")
+        package.write_text(package.read_text().replace(walt.__version__, "10.99"))
+        environment = {**self.platform.environment(), "TERM": "dumb", "HOME": str(place)}
+        del environment["PYTHONPATH"]
+        argv = [str(place / "bin" / "walt"), "device", "show"]
+        refused = await run(argv, env=environment, check=False)
+        self.assertEqual(refused.status, 1)
+        self.assertIn(b"your client is 10.99", refused.stderr)
+        for answer, status in ((b"n\n", 1), (b"y\n", 0)):
+            person = Dialogue((b"(y/n): ", answer))
+            self.platform.reactor.spawnProcess(person, argv[0], argv, environment, usePTY=True)
+            ended = await person.ended.addTimeout(60, self.platform.reactor)
+            self.assertEqual(ended, status, person.seen)
+        self.assertIn(b"walt-server", person.seen)
+        shown = await run(argv, env=environment)
+        self.assertIn(b"walt-server", shown.stdout)
 
     async def first_use(self) -> None:
         """An account that knows no server is asked, enrols, and is not asked again."""
@@ -130,7 +160,7 @@ class DoorsTests(TestCase):
         person = Dialogue(
             (b"WalT server: ", b"tcp:127.0.0.1\n"), (b"(y/n): ", b"n\n"),
             (b"on this platform: ", b"eve\n"),
-            (b"need a certificate", b""), (b"WalT server: ", f"{self.server}\n".encode()),
+            (b"WalT server: ", f"{self.server}\n".encode()),
             (b"Token: ", f"{token}\n".encode()),
         )
         home = self.platform.base / "home-new"
@@ -144,6 +174,7 @@ class DoorsTests(TestCase):
         )
         status = await person.ended.addTimeout(60, self.platform.reactor)
         self.assertEqual(status, 0, person.seen)
+        self.assertIn(b"need a certificate", person.seen)
         self.assertIn(b"walt-server", person.seen)
         file = home / ".walt" / "config"
         self.assertEqual(file.stat().st_mode & 0o777, 0o600)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from walt.client import config_file, enrolment, registries, settings
+from walt.client import config_file, credentials, enrolment, registries, settings
 from walt.client.errors import Failure, Refused
 from walt.client.terminal import ask, both_terminals
 from walt.common.names import PLATFORM_USER, is_user_name
@@ -45,7 +45,7 @@ def set_up() -> None:
     changes: dict[str, str | None] = {"walt.server": server, "walt.username": user}
     config_file.update(changes, "This was")
     if account is not None:
-        registries.keep(registries.HUB, account)
+        credentials.keep(registries.HUB, account)
     settings.forget_configuration()
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from walt.client import config_file, settings
-from walt.client.config_file import masked
+from walt.client.credentials import keep, stored
 from walt.client.errors import Failure, Refused
 from walt.client.session import Session
 from walt.client.terminal import Terminal, ask, print_block
@@ -14,29 +13,13 @@ from walt.common.tables import render_table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     Known = dict[str, dict[str, str]]
 
 HUB = "hub"
 COLUMNS = ["User", "Image name", "Location", "Compatibility", "Clonable link"]
-
-
-def stored(labels: Iterable[str]) -> Known:
-    """Return the credentials in the configuration file, by label."""
-    values = settings.configured()
-    found: Known = {}
-    for label in labels:
-        user = values.get(f"registries.{label}.username")
-        hidden = values.get(f"registries.{label}.password")
-        if user and hidden:
-            try:
-                password = masked(bytes.fromhex(hidden)).decode()
-            except ValueError:
-                continue
-            found[label] = {"username": user, "password": password}
-    return found
 
 
 def prompt(session: Session, label: str) -> dict[str, str]:
@@ -72,15 +55,6 @@ def ask_password(question: str) -> str | None:
         return getpass.getpass(question)
     except EOFError:
         return None
-
-
-def keep(label: str, entry: dict[str, str]) -> None:
-    """Add credentials to the configuration file, which only its owner can read."""
-    config_file.update({
-        f"registries.{label}.username": entry["username"],
-        f"registries.{label}.password": masked(entry["password"].encode()).hex(),
-    }, f"Credentials of {label} were")
-    settings.forget_configuration()
 
 
 def retried(session: Session, label: str, call: Callable[[Known], Any]) -> Any:

@@ -166,10 +166,19 @@ class Session(Connection):
             if warning is not None:
                 print(f"WARNING: {warning}", file=sys.stderr)
         super().__init__(connect(target), terminal)
-        self.call(
-            "hello", program="walt", version=walt.__version__, protocol=PROTOCOL,
-            username=settings.username(),
-        )
+        try:
+            self.call(
+                "hello", program="walt", version=walt.__version__, protocol=PROTOCOL,
+                username=settings.username(),
+            )
+        except Refused as refused:
+            if refused.code != "VERSION_MISMATCH" or (
+                target.path is None and not target.encrypted
+            ):
+                raise  # no program is installed that came over an open connection
+            from walt.client import upgrade
+
+            upgrade.offer(self, refused)
 
     def without_indicator(self) -> Session:
         """Show no busy indicator any more: something else owns the screen."""

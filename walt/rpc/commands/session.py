@@ -34,6 +34,19 @@ class Hello(WaltCommand):
     ]
 
 
+class GetClientPackage(WaltCommand):
+    """A piece of the wheel of this release, from `offset` on; `size` is that of the whole.
+
+    May be called before `hello`, or after one that failed: a client of another version
+    installs it. Its shape never changes.
+    """
+
+    commandName = b"cs.server.client_package"
+    side = "cs"
+    arguments = [(b"offset", amp.Integer())]
+    response = [(b"name", Text(200)), (b"size", amp.Integer()), (b"data", amp.String())]
+
+
 class GetTime(WaltCommand):
     """The server's clock, in epoch seconds: what relative dates refer to."""
 

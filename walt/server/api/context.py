@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -31,7 +32,8 @@ from walt.server.domain.virtual.service import VirtualNodes
 class Context:
     """Everything the API reaches; `now` returns epoch seconds.
 
-    `host` is the name under which other machines reach this server.
+    `host` is the name under which other machines reach this server; `client_package`
+    returns the path of the wheel of this release.
     """
 
     registry: DeviceRegistry
@@ -53,6 +55,7 @@ class Context:
     neighbours: NeighbourReports
     access: Access
     host: str
+    client_package: Callable[[], Awaitable[Path]]
     server_ip: str
     clock: IReactorTime
     now: Callable[[], float]

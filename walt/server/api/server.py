@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
 from walt.rpc.commands import session as commands
 from walt.server.api.context import Context
 from walt.server.domain.requester import IRequester
 
+PIECE = 60_000  # bytes: what one AMP value holds, and a little less
 MAX_CANDIDATES = 10_000  # what the type Names holds
 
 
@@ -24,6 +26,18 @@ class ServerApi(amp.CommandLocator):
     def time(self) -> dict[str, Any]:
         """Epoch seconds."""
         return {"time": self._context.now()}
+
+    @commands.GetClientPackage.responder
+    def client_package(self, offset: int) -> Deferred[dict[str, Any]]:
+        """A piece of the wheel for clients."""
+        return Deferred.fromCoroutine(self._piece(offset))
+
+    async def _piece(self, offset: int) -> dict[str, Any]:
+        path = await self._context.client_package()
+        with open(path, "rb") as stream:
+            stream.seek(max(0, offset))
+            data = stream.read(PIECE)
+        return {"name": path.name, "size": path.stat().st_size, "data": data}
 
     @commands.CompleteWord.responder
     def complete(self, kind: str, words: list[str], partial: str) -> dict[str, Any]:

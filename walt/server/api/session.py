@@ -18,6 +18,7 @@ from walt.common.names import PLATFORM_USER, is_user_name
 from walt.rpc.base import ApiProtocol, WaltCommand, abort, responders
 from walt.rpc.commands.session import (
     PROTOCOL,
+    GetClientPackage,
     Hello,
     SetBusyLabel,
     ShowProgress,
@@ -110,7 +111,7 @@ class Session(ApiProtocol):
                 f"{name.decode(errors='replace')} may not be called from {self.peer};"
                 f" {self._refusal}"
             )
-        if side == "cs" and not self._greeted:
+        if side == "cs" and not self._greeted and name != GetClientPackage.commandName:
             raise VersionMismatch(
                 "say hello first: this server wants to know the client's version"
             )
@@ -158,7 +159,7 @@ class Session(ApiProtocol):
         if program == "walt" and version != walt.__version__:
             raise VersionMismatch(
                 f"this server runs WalT {walt.__version__}, your client is {version};"
-                f" install it with: pip install walt=={walt.__version__}"
+                " in a terminal, walt offers to install the version of the server"
             )
         if protocol != PROTOCOL:
             raise VersionMismatch(

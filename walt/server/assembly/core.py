@@ -40,6 +40,7 @@ from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.api.context import Context
 from walt.server.assembly.access import Certificates
+from walt.server.assembly.client_package import ClientPackage
 from walt.server.assembly.images import ImageLife, image_life
 from walt.server.config.model import WALT_NET, ServerConfig
 from walt.server.domain.devices.model import Device
@@ -273,6 +274,7 @@ def build(
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
         neighbours=NeighbourReports(registry, PostgresTopology(database), platform),
         access=certificates.access, host=certificates.names[0],
+        client_package=ClientPackage(runner, paths.cache).path,
         server_ip=str(config.server_ip), clock=reactor, now=time.time,
     )
     return Core(

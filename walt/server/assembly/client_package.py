@@ -1,0 +1,31 @@
+"""The wheel of this release, made once by a child process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from twisted.internet.defer import DeferredLock
+
+from walt.server.runtime.process import ProcessRunner, own_code
+from walt.server.tools.client_wheel import NAME
+
+
+class ClientPackage:
+    """Makes the wheel in `directory` when a client asks for it first."""
+
+    def __init__(self, runner: ProcessRunner, directory: Path) -> None:
+        self._runner = runner
+        self._directory = directory
+        self._making = DeferredLock()
+        self._path: Path | None = None
+
+    async def path(self) -> Path:
+        """Return the path of the wheel. Raises CommandFailed."""
+        async with self._making:
+            if self._path is None:
+                await self._runner.run([
+                    sys.executable, "-m", "walt.server.tools.client_wheel", str(self._directory),
+                ], timeout=120, env=own_code())
+                self._path = self._directory / NAME
+            return self._path
