@@ -1,0 +1,1 @@
+"""Units of systemd, for sites where it starts the server."""
