@@ -19,7 +19,8 @@ SLOW = ("contracts", "system")
 LONGEST = (
     "test_life", "test_foreign_node", "test_node_settings", "test_node_files", "test_node_faults",
     "test_image_journey", "test_node_boot", "test_image_faults", "test_disks", "test_images",
-    "test_faults", "test_startup", "test_networks",
+    "test_faults", "test_startup", "test_networks", "test_old_packages", "test_hostile",
+    "test_logs", "test_registries", "test_doors",
 )
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 
@@ -36,9 +37,15 @@ def runs() -> list[list[str]]:
     return [fast, *([".".join(path.with_suffix("").parts)] for path in slow)]
 
 
-async def lane(number: int, trial: str, waiting: list[list[str]], counts: dict[str, int]) -> bool:
-    """Run what is waiting, one after the other; return whether all succeeded."""
-    ok = True
+def failures(text: str) -> str:
+    """Return what trial tells of the tests that did not succeed."""
+    return text[text.find("\n===="):].strip() if "\n====" in text else text[-3000:]
+
+
+async def lane(
+    number: int, trial: str, waiting: list[list[str]], counts: dict[str, int], told: list[str]
+) -> None:
+    """Run what is waiting, one after the other; add what failed to `told`."""
     while waiting:
         names = waiting.pop(0)
         start = time.monotonic()
@@ -54,21 +61,21 @@ async def lane(number: int, trial: str, waiting: list[list[str]], counts: dict[s
         for name, count in found:
             counts[name] = counts.get(name, 0) + int(count)
         if process.returncode != 0:
-            ok = False
+            told.append(f"{', '.join(names)}:\n{failures(text)}")
             if not any(name in ("failures", "errors") for name, _ in found):
                 counts["errors"] = counts.get("errors", 0) + 1
-    return ok
 
 
 async def main(trial: str) -> int:
-    """Run all lanes and print the sum."""
-    waiting, counts = runs(), dict[str, int]()
-    results = await asyncio.gather(
-        *(lane(number, trial, waiting, counts) for number in range(LANES))
+    """Run all lanes, print what failed once more, and the sum."""
+    waiting, counts, told = runs(), dict[str, int](), list[str]()
+    await asyncio.gather(
+        *(lane(number, trial, waiting, counts, told) for number in range(LANES))
     )
+    print("\n".join(told))
     failed = counts.get("failures", 0) + counts.get("errors", 0)
     print(f"{counts.get('successes', 0)} passed, {failed} failed, {counts.get('skips', 0)} skipped")
-    return 0 if all(results) else 1
+    return 1 if told else 0
 
 
 if __name__ == "__main__":
