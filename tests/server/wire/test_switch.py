@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.transports import TcpTransport
+from walt.server.adapters.tls.authority import Authority
 from walt.server.adapters.tls.contexts import ServerTls
 from walt.server.wire import connections
 from walt.server.wire.connections import Connections
@@ -54,10 +56,11 @@ class SwitchTests(SynchronousTestCase):
         self.chosen: list[Recorder] = []
         self.transport = Transport()
         self.connections = Connections()
+        self.tls = ServerTls()
         self.switch = SwitchFactory(
             rpc_wires(self.maker("amp"), self.maker("legacy")),
             Origins(IPv4Network("192.168.1.0/24"), None),  # type: ignore[arg-type]
-            self.connections, ServerTls(), self.clock, 16384,
+            self.connections, self.tls, self.clock, 16384,
         )
         self.protocol = self.switch.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
@@ -126,6 +129,19 @@ class SwitchTests(SynchronousTestCase):
         self.assertTrue(self.another("192.168.1.9").transport.aborted)  # type: ignore[union-attr]
         one.connectionLost(Failure(ConnectionDone()))
         self.assertFalse(self.another("192.168.1.9").transport.aborted)  # type: ignore[union-attr]
+
+    def test_slow_handshake(self) -> None:
+        """The handshake and the first byte inside of it have the same time as a first byte."""
+        authority = Authority(Path(self.mktemp()), ["server.example"])
+        authority.prepare(1.8e9)
+        self.tls.reload(*authority.server_files, authority.trusted())
+        protocol = self.another("192.168.1.7")
+        protocol.dataReceived(b"\x16\x03\x01\x02\x00\x01")
+        self.clock.advance(PATIENCE - 1)
+        self.assertFalse(protocol.transport.aborted)  # type: ignore[union-attr]
+        self.clock.advance(1)
+        self.assertTrue(protocol.transport.aborted)  # type: ignore[union-attr]
+        self.assertEqual(self.chosen, [])
 
     def test_idle(self) -> None:
         """A node that has been silent for too long on the RPC port is closed."""

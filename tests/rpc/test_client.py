@@ -1,0 +1,150 @@
+"""The client library for programs on Twisted: typed calls, call-backs, reconnection."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from twisted.internet import reactor as any_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.fakes.transports import serve
+from walt.common.errors import Denied, InternalError, NotFound, Unavailable, VersionMismatch
+from walt.rpc import client as client_module
+from walt.rpc.client import CallBacks, WaltClient, unix_endpoint
+from walt.rpc.commands.devices import GetDevice
+from walt.rpc.commands.nodes import ShowNodes, WaitNodes
+from walt.rpc.commands.session import StdoutWrite
+from walt.server.api.session import Session
+
+reactor: Any = any_reactor
+
+
+class Api:
+    """Answers a few commands."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.waiting: Deferred[Any] = Deferred()
+
+    @ShowNodes.responder
+    def show(self, all: bool) -> dict[str, Any]:
+        self.session.stdout(f"hello {self.session.username}")
+        return {"tables": {"rows": ["x" * 100_000] if all else []}}
+
+    @WaitNodes.responder
+    def wait(self, nodes: str) -> Deferred[Any]:
+        return self.waiting
+
+    @GetDevice.responder
+    def get(self, name: str) -> dict[str, Any]:
+        if name == "bug":
+            raise RuntimeError("a secret")
+        raise NotFound(f"there is no {name}")
+
+
+class Told(CallBacks):
+    """Remembers what the server told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    @StdoutWrite.responder
+    def stdout(self, text: str) -> dict[str, Any]:
+        self.texts.append(text)
+        return {}
+
+
+class ClientTests(TestCase):
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.path = os.path.join(self.directory, "rpc.sock")
+        self.sides = frozenset({"cs"})
+        self.sessions: list[Session] = []
+        self.told = Told()
+
+    def listen(self) -> Any:
+        """Open the server's socket."""
+        port = reactor.listenUNIX(self.path, serve(self.session))
+        self.addCleanup(port.stopListening)
+        return port
+
+    def session(self) -> Session:
+        """Return the server's end of a connection."""
+        self.sessions.append(
+            Session(lambda one: [Api(one)], self.sides, peer="unix", account="ann")  # type: ignore[list-item]
+        )
+        return self.sessions[-1]
+
+    def client(self, **options: Any) -> WaltClient:
+        """Return a client that is started."""
+        client = WaltClient(
+            reactor, unix_endpoint(reactor, self.path), program="test",
+            call_backs=self.told, retry=lambda attempt: 0.02, **options,
+        )
+        client.startService()
+        self.addCleanup(lambda: Deferred.fromCoroutine(client.stopService()))
+        return client
+
+    async def until(self, condition: Any) -> None:
+        """Wait for a condition."""
+        while not condition():
+            await deferLater(reactor, 0.01, lambda: None)
+
+    async def test_calls(self) -> None:
+        """Answers of any size, call-backs, errors as what they are."""
+        self.listen()
+        client = self.client(username="bob")
+        answer = await client.call(ShowNodes, all=True)
+        self.assertEqual(len(answer["tables"]["rows"][0]), 100_000)
+        await self.until(lambda: self.told.texts == ["hello bob\n"])
+        with self.assertRaises(NotFound) as caught:
+            await client.call(GetDevice, name="it")
+        self.assertEqual(str(caught.exception), "there is no it")
+        with self.assertRaises(InternalError) as bug:
+            await client.call(GetDevice, name="bug")
+        self.assertNotIn("secret", str(bug.exception))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    async def test_reconnection(self) -> None:
+        """A lost connection fails the call under way; the next call waits for a new one."""
+        client = self.client()
+        early = Deferred.fromCoroutine(client.call(ShowNodes, all=False))
+        await deferLater(reactor, 0.05, lambda: None)
+        self.listen()
+        await early
+        lost = Deferred.fromCoroutine(client.call(WaitNodes, nodes="n1"))
+        await deferLater(reactor, 0.05, lambda: None)
+        self.sessions[0].transport.abortConnection()  # type: ignore[union-attr]
+        await self.assertFailure(lost, Unavailable)
+        self.assertEqual((await client.call(ShowNodes, all=False))["tables"], {"rows": []})
+        self.assertEqual(len(self.sessions), 2)
+
+    async def test_refused(self) -> None:
+        """Who may not come in is told why, and does not try again."""
+        self.listen()
+        for options, error in (({"username": "Bad Name"}, None), ({}, Denied)):
+            if error is not None:
+                self.sides = frozenset()
+            client = self.client(**options)
+            with self.assertRaises(Exception) as caught:
+                await client.call(ShowNodes, all=False)
+            self.assertIn(type(caught.exception).__name__, ("Invalid", "Denied"))
+        count = len(self.sessions)
+        await deferLater(reactor, 0.1, lambda: None)
+        self.assertEqual(len(self.sessions), count)
+
+    async def test_other_protocol(self) -> None:
+        """A server of another protocol number is told as such."""
+        self.listen()
+        self.patch(client_module, "PROTOCOL", 99)
+        with self.assertRaises(VersionMismatch):
+            await self.client().call(ShowNodes, all=False)
