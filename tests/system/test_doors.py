@@ -33,7 +33,10 @@ def ask(box):
             return answer
 ask({b"_command": b"hello", b"program": b"test", b"version": b"1", b"protocol": b"1",
      b"username": b"eve"})
-answer = ask({b"_command": command.encode(), b"all": b"True"})
+answer = ask({
+    b"_command": command.encode(), b"all": b"True", b"mac": b"02:00:00:00:00:07",
+    b"label": b"1", b"ip": b"192.168.181.77", b"vci": b"", b"uci": b"", b"name": b"hosted",
+})
 print(answer.get(b"_error_code", b"OK").decode(), answer.get(b"_error_description", b"").decode())
 """
 # What a server says to a peer that offers TLS 1.2 at most.
@@ -108,7 +111,11 @@ class DoorsTests(TestCase):
             self.assertRegex(text, "^DENIED .* need a certificate of this platform")
             self.assertRegex(await self.plain(source, "enrol.authority"), "^DENIED ")
             self.assertRegex(await self.plain(source, "ss.access.show"), "^DENIED ")
-        self.assertRegex(await self.plain(self.server, "ns.clock.sync"), "^OK")
+        for command in (
+            "ns.clock.sync", "vs.devices.register", "vs.devices.get", "ns.lldp.report",
+        ):
+            self.assertRegex(await self.plain(self.server, command), "^OK", command)
+        self.assertIn("192.168.181.77", await self.platform.ok("device", "show"))
         self.assertRegex(await self.plain("127.0.0.1", "ns.clock.sync"), "^DENIED ")
         for port in ("12345", "12347"):
             result = await self.inside("-c", OLD_TLS, self.server, port)

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import CACHE, ROOT, LivePlatform, why_not
+from tests.system.load import Load
 from walt.server.adapters.podman.prepare import INTERNAL_SCRIPTS, PUBLIC_SCRIPTS
 
 RELEASES = ("8.2", "9.0", "10.0")
@@ -101,8 +102,18 @@ class OldPackagesTests(TestCase):
         await self._neighbours(platform)
         lines = await self._node(platform, "ours", tools, ROOT, OURS)
         await self._check_neighbours(platform)
+        await self._records(platform)
         self.assertEqual(lines, {"first line", "stamped line", "without the daemon"})
         self.assertEqual(await self._monitored(platform), len(RELEASES) + 1)
+
+    async def _records(self, platform: LivePlatform) -> None:
+        """What programs get of a set of nodes."""
+        load = Load(platform)
+        client = await load.connect()
+        await client.call("hello", program="test", version="11.0", protocol="1", username="ann")
+        [node] = json.loads((await client.call("cs.nodes.get", nodes="all-nodes"))[b"nodes"])
+        load.close(client)
+        self.assertEqual((node["mac"], node["ip"], node["type"]), (MAC, IP, "node"))
 
     async def _neighbours(self, platform: LivePlatform) -> None:
         """Two devices of unknown type."""

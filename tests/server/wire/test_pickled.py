@@ -1,0 +1,64 @@
+"""Pickles of old peers: plain values pass, nothing else does."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.common.errors import Invalid
+from walt.server.wire.pickled import MAX_PICKLE, dump, take
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=50)
+    | st.floats(allow_nan=False) | st.binary(max_size=50),
+    lambda values: st.lists(values, max_size=5) | st.tuples(values, values)
+    | st.dictionaries(st.text(max_size=10), values, max_size=5),
+    max_leaves=20,
+)
+
+
+class Evil:
+    """Would run a command."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch /tmp/walt-owned",)
+
+
+class PickledTests(SynchronousTestCase):
+    @given(PLAIN, st.binary(max_size=20), st.integers(3, 5))
+    def test_plain_values(self, value: Any, more: bytes, protocol: int) -> None:
+        """They arrive as they are, and the size tells where the next message begins."""
+        data = pickle.dumps(value, protocol)
+        self.assertEqual(take(data + more), (value, len(data)))
+
+    @given(PLAIN)
+    def test_cut(self, value: Any) -> None:
+        """The beginning of a message is waited for."""
+        data = dump(value)
+        for size in range(len(data)):
+            self.assertIsNone(take(data[:size]))
+
+    @given(st.binary(max_size=300))
+    def test_anything(self, data: bytes) -> None:
+        """Any bytes are a value, incomplete, or Invalid."""
+        for prefix in (b"", b"\x80\x04", b"\x80\x04\x95\x10\0\0\0\0\0\0\0"):
+            try:
+                take(prefix + data)
+            except Invalid:
+                pass
+
+    def test_hostile(self) -> None:
+        """What names, calls, builds, refers outside, or wants a huge table; what is too long."""
+        table = b"\x80\x04Nr\xff\xff\xff\x7f."
+        for data in (
+            pickle.dumps(Evil(), 4), pickle.dumps(Evil(), 2), pickle.dumps(os.system, 4),
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93.", b"\x80\x02cos\nsystem\n.", b"\x80\x04Pid\n.",
+            b"\x80\x04NQ.", b"\x80\x02\x82\x01.", table, b"\x80\x04p99999999\n.",
+            dump("x" * MAX_PICKLE),
+        ):
+            self.assertRaises(Invalid, take, data)
