@@ -53,9 +53,12 @@ FROM news CROSS JOIN
 
 # Lines of one time stay together: a block of lines that came at once.
 _REMOVE = """
-DELETE FROM logs WHERE stream_id = %s AND timestamp <= coalesce(
-    (SELECT timestamp FROM logs WHERE stream_id = %s ORDER BY timestamp OFFSET %s LIMIT 1),
-    'infinity')
+WITH gone AS (
+    DELETE FROM logs WHERE stream_id = %s AND timestamp <= coalesce(
+        (SELECT timestamp FROM logs WHERE stream_id = %s ORDER BY timestamp OFFSET %s LIMIT 1),
+        'infinity')
+    RETURNING 1
+) SELECT count(*) FROM gone
 """
 _REMOVED = """
 DELETE FROM logremovals r WHERE stream_id = %s AND since < now() - %s * interval '1 second'
@@ -146,12 +149,15 @@ class PostgresLogs:
     async def remove_forgotten(self, count: int) -> bool:
         """Delete about `count` lines of forgotten devices; tell whether more may be left."""
         rows = await self._database.query("SELECT stream_id FROM logremovals ORDER BY since")
+
+        async def work(one: Transaction) -> int:
+            # What a crash undoes is deleted again: nobody has to wait for this on the disk.
+            await one.execute("SET LOCAL synchronous_commit = off")
+            deleted = await one.query(_REMOVE, (stream, stream, count))
+            return int(deleted[0][0])
+
         for (stream,) in rows:
-            deleted = await self._database.query(
-                f"WITH gone AS ({_REMOVE} RETURNING 1) SELECT count(*) FROM gone",  # noqa: S608
-                (stream, stream, count),
-            )
-            if deleted[0][0]:
+            if await self._database.transaction(work):
                 return True
             # A batch under way when the device was forgotten may have added some.
             await self._database.execute(_REMOVED, (stream, LAST_BATCHES))
@@ -190,8 +196,7 @@ class PostgresLogs:
         ) + where
         connection = await self._database.connect()
         try:
-            for statement in (_LEAVING, _limited(COUNT_LIMIT)):
-                await abandonable(connection.runOperation(statement))
+            await abandonable(connection.runOperation(f"{_LEAVING}; {_limited(COUNT_LIMIT)}"))
             rows = await abandonable(connection.runQuery(text, tuple(values)))
         except psycopg2.errors.InvalidRegularExpression as error:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
@@ -232,8 +237,9 @@ class _Cursor:
         """Open the transaction and the cursor."""
         self._connection = await self._database.connect()
         try:
-            for statement in (_LEAVING, _limited(SEARCH_LIMIT), "BEGIN READ ONLY"):
-                await abandonable(self._connection.runOperation(statement))
+            await abandonable(self._connection.runOperation(
+                f"{_LEAVING}; {_limited(SEARCH_LIMIT)}; BEGIN READ ONLY"
+            ))
             await abandonable(self._connection.runOperation(text, tuple(values) or None))
         except CancelledError:
             await self.close()
