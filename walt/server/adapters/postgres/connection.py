@@ -69,14 +69,14 @@ async def _commit(connection: Connection) -> None:
 
 
 def _was_lost(error: BaseException) -> bool:
-    """Tell whether an error is about the connection, not about what was asked.
+    """Tell whether an error is about the connection or the server, not about what was asked.
 
-    What the server itself refuses has a code; libpq alone speaks without one.
+    A server that crashes and recovers may answer with internal errors before
+    the connection ends; libpq speaks of dead connections without a code.
     """
-    if isinstance(error, _LOST):
-        return True
-    plain = type(error) in (psycopg2.DatabaseError, psycopg2.InternalError)
-    return plain and getattr(error, "pgcode", None) is None
+    return isinstance(error, (*_LOST, psycopg2.InternalError)) or (
+        type(error) is psycopg2.DatabaseError and getattr(error, "pgcode", None) is None
+    )
 
 
 class Transaction:
