@@ -15,6 +15,7 @@ from twisted.protocols import amp
 
 from walt.common.errors import Invalid
 from walt.common.names import is_mac
+from walt.common.texts import load_json
 
 
 class Text(amp.Argument):
@@ -42,7 +43,7 @@ class Json(amp.Argument):
 
     def fromString(self, inString: bytes) -> Any:
         try:
-            return json.loads(inString)
+            return load_json(inString)
         except (ValueError, RecursionError):
             raise Invalid("not valid JSON") from None
 

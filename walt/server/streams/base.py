@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from walt.common import frames
 from walt.common.errors import Denied, InternalError, Invalid, WaltError, not_yours
 from walt.common.names import is_user_name
+from walt.common.texts import load_json
 from walt.rpc.base import abort
 from walt.server.domain.limits import Shares
 
@@ -164,7 +165,7 @@ class StreamProtocol(Protocol):
 
 def _parse_parameters(line: bytes) -> dict[str, Any]:
     try:
-        parameters = json.loads(line)
+        parameters = load_json(line)
     except (ValueError, RecursionError):
         parameters = None
     if not isinstance(parameters, dict):

@@ -27,8 +27,13 @@ PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
 # `ext::` would be any command, `file::` any repository of the server's disk.
 PROTOCOLS = "git:http:https:ssh"
-_URL = re.compile(r"(?:(?:git|https?|ssh)://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[^\s\x00-\x1f]+")
+# ssh gets account, host and path as arguments: none of them may look like an option.
+_URL = re.compile(
+    r"(?:git|https?|ssh)://(?![^/]*@[-%])[A-Za-z0-9_\[][^\s\x00-\x1f]*"
+    r"|[A-Za-z0-9_.][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s\x00-\x1f-][^\s\x00-\x1f]*"
+)
 MAX_URL = 2000
+MAX_SUBDIR = 2000
 # Names that podman and buildah give to the containers of builds.
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
 
@@ -169,10 +174,10 @@ class PodmanBuilder:
 def _inside(root: Path, subdir: str) -> Path:
     """Return a directory below `root`, reached without leaving it."""
     wanted = root / subdir.strip("/")
-    if "\0" in subdir or ".." in subdir.split("/"):
-        raise Invalid("a sub-directory is relative, without `..`")
+    if "\0" in subdir or ".." in subdir.split("/") or len(subdir) > MAX_SUBDIR:
+        raise Invalid("a sub-directory is relative, without `..`, and not longer than a path")
     resolved = Path(os.path.realpath(wanted))
-    if not resolved.is_dir() or not resolved.is_relative_to(os.path.realpath(root)):
+    if not os.path.isdir(resolved) or not resolved.is_relative_to(os.path.realpath(root)):
         raise NotFound(f"there is no directory {subdir!r} in this repository")
     return resolved
 

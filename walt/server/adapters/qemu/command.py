@@ -64,8 +64,9 @@ def command(
 def _disk_options(paths: Sequence[str]) -> list[str]:
     options = ["-device", "virtio-scsi-pci"] if paths else []
     for number, path in enumerate(paths):
+        file = path.replace(",", ",,")  # a comma begins the next option
         options += [
-            "-drive", f"file={path},format=raw,id=disk{number},if=none",
+            "-drive", f"file={file},format=raw,id=disk{number},if=none",
             "-device", f"scsi-hd,drive=disk{number},product=QEMU-DISK",
         ]
     return options

@@ -15,6 +15,7 @@ _DISK = re.compile(
 )
 _NETWORK = re.compile(r"([a-z][a-z-]*)(?:\[([^\]]*)\])?")
 _LIMIT = re.compile(r"(lat|bw)=([1-9][0-9]{0,4})(ms|us|Mbps|Gbps)")
+_SECONDS = re.compile("[0-9]{1,6}")
 _UNITS = {"lat": {"us": 1, "ms": 1000}, "bw": {"Mbps": 10**6, "Gbps": 10**9}}
 _OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
 BOOT_NETWORK = "walt-net"
@@ -63,10 +64,7 @@ def parse_boot_delay(value: Any) -> int | None:
     """Return seconds, None for `random`. Raises Invalid."""
     if value == "random":
         return None
-    try:
-        delay = int(value)
-    except (TypeError, ValueError):
-        delay = -1
+    delay = int(value) if _SECONDS.fullmatch(str(value)) else -1
     if not 0 <= delay <= 86400:
         raise Invalid(f"{str(value)[:40]!r} is neither `random` nor a number of seconds")
     return delay

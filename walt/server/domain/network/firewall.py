@@ -34,7 +34,10 @@ class FirewallConfig:
 
 def is_interface_name(text: str) -> bool:
     """Tell whether `text` may name a network interface (15 bytes at most)."""
-    return _INTERFACE.fullmatch(text) is not None and not text.startswith("-")
+    return (
+        _INTERFACE.fullmatch(text) is not None and not text.startswith("-")
+        and text not in (".", "..")
+    )
 
 
 def removal() -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList
 from zope.interface import implementer
 
+from walt.common.names import is_user_name
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
@@ -37,8 +38,9 @@ def export_plan(
         if node.ip is None or not node.in_network(registry.subnet):
             continue
         persist = None
-        if node.conf.get("mount.persist", True):
-            persist = nodes_directory / node.mac / "persist_dirs" / str(node.owner)
+        owner = node.owner
+        if node.conf.get("mount.persist", True) and owner is not None and is_user_name(owner):
+            persist = nodes_directory / node.mac / "persist_dirs" / owner
         nodes.append(NodeExport(
             node.mac, node.ip, node.name, mounted.get(node.image or ""), persist
         ))
