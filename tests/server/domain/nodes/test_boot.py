@@ -85,6 +85,25 @@ class StatusTests(BootTests):
             self.now(fake.lines("nodes")), [f"node node-2 is down ({DISCONNECTED})"]
         )
 
+    def test_reboot_after_a_restart(self) -> None:
+        """A node that finds the new server while it goes down is not booted yet."""
+        for device in self.devices:
+            self.status.booted(device.mac)
+        fake = self.restarted()
+        leaving, staying = self.devices[0].mac, self.devices[2].mac
+        fake.status.down(leaving, "cause: reboot requested")
+        fake.clock.advance(1)
+        fake.status.booted(leaving)
+        self.assertFalse(fake.status.is_booted(leaving))
+        fake.clock.advance(10)
+        fake.status.booted(leaving)
+        self.assertTrue(fake.status.is_booted(leaving))
+        # One that comes back after the grace time is booted at once.
+        fake.clock.advance(180)
+        self.assertFalse(fake.status.is_booted(staying))
+        fake.status.booted(staying)
+        self.assertTrue(fake.status.is_booted(staying))
+
     def test_orderly_stop(self) -> None:
         """A server that stops for good records that nobody is booted, whatever comes after."""
         self.status.booted(self.devices[0].mac)

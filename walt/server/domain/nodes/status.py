@@ -14,6 +14,9 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.runtime.ordered import spawn
 
+# Seconds in which a node told to reboot may still come back to a restarted server: no boot is
+# that short.
+RECONNECTION = 5.0
 DISCONNECTED = "cause: unknown, note: server-detected disconnection"
 
 Listener = Callable[[str, bool, str | None], None]
@@ -46,6 +49,7 @@ class BootStatus:
         self._grace = grace
         self._booted: set[str] = set()
         self._unconfirmed: set[str] = set()
+        self._leaving: dict[str, float] = {}  # nodes that went down unconfirmed, and when
         self._boots: Counter[str] = Counter()
         self._waiters: list[_Waiter] = []
         self._listeners: list[Listener] = []
@@ -67,7 +71,8 @@ class BootStatus:
             self._clock.callLater(self._grace, self._end_of_grace)
 
     def _end_of_grace(self) -> None:
-        for mac in list(self._unconfirmed):
+        late, self._unconfirmed = self._unconfirmed, set()
+        for mac in late:
             self.down(mac, DISCONNECTED)
 
     def is_booted(self, mac: str) -> bool:
@@ -80,6 +85,9 @@ class BootStatus:
 
     def booted(self, mac: str) -> None:
         """A node confirmed the end of its boot."""
+        left = self._leaving.pop(mac, None)
+        if left is not None and self._clock.seconds() - left < RECONNECTION:
+            return  # the system that is going down found the restarted server
         self._unconfirmed.discard(mac)
         self._boots[mac] += 1
         device = self._registry.get(mac)
@@ -99,6 +107,8 @@ class BootStatus:
 
     def down(self, mac: str, details: str, cause: str | None = None) -> None:
         """A node went down; `details` is the text between parentheses of the log line."""
+        if mac in self._unconfirmed:
+            self._leaving[mac] = self._clock.seconds()
         self._unconfirmed.discard(mac)
         if mac not in self._booted:
             return
@@ -112,6 +122,7 @@ class BootStatus:
     def forget(self, mac: str) -> None:
         """A device was removed: nobody waits for it any more."""
         self._boots.pop(mac, None)
+        self._leaving.pop(mac, None)
         self._booted.discard(mac)
         self._unconfirmed.discard(mac)
         for waiter in list(self._waiters):
