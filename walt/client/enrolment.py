@@ -157,7 +157,7 @@ def _request() -> tuple[str, str]:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
         raise Failure(
-            "enrolment needs the Python package cryptography: pip install cryptography"
+            "enrolment needs the Python package cryptography: pip install walt[remote]"
         ) from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
