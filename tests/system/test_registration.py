@@ -99,17 +99,19 @@ class RegistrationTests(TestCase):
         platform, wanted = load.platform, await self.devices(load)
 
         async def declared() -> bool:
-            return load.hosts() == set(wanted)
+            # Changes are merged: the files follow a little later.
+            dhcp = (platform.state / "services/dhcpd/dhcpd.conf").read_text()
+            zone = "".join(
+                path.read_text(errors="replace")
+                for path in (platform.state / "services/named").rglob("*") if path.is_file()
+            )
+            return load.hosts() == set(wanted) and all(
+                f'fixed-address {ip}; option host-name "{name}"' in dhcp
+                and re.search(rf"(?m)^{re.escape(name)}\s.*\sA\s+{re.escape(str(ip))}$", zone)
+                for name, _, ip in wanted.values()
+            )
 
-        await platform.until(declared, "dhcpd.conf holds every device", 10)
-        dhcp = (platform.state / "services/dhcpd/dhcpd.conf").read_text()
-        zone = "".join(
-            path.read_text(errors="replace")
-            for path in (platform.state / "services/named").rglob("*") if path.is_file()
-        )
-        for name, _, ip in wanted.values():
-            self.assertIn(f'fixed-address {ip}; option host-name "{name}"', dhcp)
-            self.assertRegex(zone, rf"(?m)^{re.escape(name)}\s.*\sA\s+{re.escape(str(ip))}$")
+        await platform.until(declared, "dhcpd.conf and the zone hold every device", 15)
         for name in ("dhcpd", "named"):
             self.assertTrue((await platform.services())[name]["running"])
 
