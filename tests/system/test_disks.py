@@ -29,12 +29,15 @@ class DiskTests(TestCase):
         await self._reboot(platform)
         seen = await platform.ok(
             "node", "run", "vnode1", "--",
-            ". /bin/walt-env; echo $walt_boot_mode; cat /sys/block/sd?/size;"
-            " cat /sys/block/sda/device/model; cat /sys/block/sdb/sdb1/start;"
-            " dd if=/dev/sdb1 bs=1 skip=82 count=5 2>/dev/null; echo; echo x > /root/changed; sync",
+            # The kernel looks at disks in parallel: their letters may come in any order.
+            ". /bin/walt-env; echo $walt_boot_mode; cat /sys/block/sd?/size | sort -n;"
+            " disk=$(grep -lx 1953125 /sys/block/sd?/size | cut -d/ -f4);"
+            " cat /sys/block/$disk/device/model; cat /sys/block/$disk/${disk}1/start;"
+            " dd if=/dev/${disk}1 bs=1 skip=82 count=5 2>/dev/null; echo;"
+            " echo x > /root/changed; sync",
         )
         self.assertEqual(seen.split(), [
-            "hybrid-persistent", "3906250", "1953125", "5859375", "QEMU-DISK", "2048", "FAT32",
+            "hybrid-persistent", "1953125", "3906250", "5859375", "QEMU-DISK", "2048", "FAT32",
         ])
         await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-p]")
         # Workers are killed: the next disks are made by another one.
