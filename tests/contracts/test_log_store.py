@@ -164,6 +164,27 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             await store.make_partitions()
         return store
 
+    async def test_refused_lines(self) -> None:
+        """What PostgreSQL takes in no case is Invalid; the rest goes on."""
+        store = await self.make()
+        long = "".join(chr(random.randrange(0x10000, 0x20000)) for _ in range(1000))
+        key = StreamKey(A, long)
+        await self.assertFailure(
+            Deferred.fromCoroutine(store.ensure_streams({key: "line"})), Invalid
+        )
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        one = ids[StreamKey(A, "exp")]
+        for bad in ("NUL \0", "surrogate \ud800"):
+            await self.assertFailure(
+                Deferred.fromCoroutine(store.insert(1, [block(one, time.time() - 1, bad)])),
+                Invalid,
+            )
+        await self.assertFailure(
+            Deferred.fromCoroutine(store.insert(1, [block(one, 0, "time", [1e300])])), Invalid
+        )
+        await store.insert(1, [block(one, time.time() - 1, "good")])
+        self.assertEqual(await self.lines(store, LogQuery()), ["good"])
+
     async def test_refused_expressions(self) -> None:
         """What PostgreSQL does not take is Invalid, and the connection stays usable."""
         store = await self.filled()

@@ -11,7 +11,7 @@ from walt.server.streams.base import Peer, Request, StreamProtocol
 
 NO_TIMESTAMPS = b"NO_TIMESTAMPS"
 MAX_HEADER = 4096
-MAX_STREAM_NAME = 1000
+MAX_STREAM_NAME = 600  # characters, of 4 bytes at most: an index takes 2,700 bytes
 MAX_LINE = 16 * 1024 * 1024
 
 

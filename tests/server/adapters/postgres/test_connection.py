@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+import tempfile
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -9,9 +12,27 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.system import cluster
 from walt.common.errors import Unavailable
+from walt.server.adapters.postgres import connection
 from walt.server.adapters.postgres.cluster import Cluster, binaries
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.migrate import scripts
+
+
+class BrokenReactor:
+    """A reactor that refuses to watch the next `broken` sockets, as epoll does closed ones."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self.broken = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def addReader(self, reader: Any) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise FileNotFoundError(2, "No such file or directory")
+        self._reactor.addReader(reader)
 
 
 class DatabaseTests(TestCase):
@@ -77,6 +98,35 @@ class DatabaseTests(TestCase):
         self.reactor.callLater(0.5, self.cluster.start)  # type: ignore[attr-defined]
         await self.database.execute("INSERT INTO t VALUES (2)")
         self.assertEqual(await self.numbers(), [1, 2])
+
+    async def test_broken_descriptors(self) -> None:
+        """A reactor that does not know a socket any more: the connection is lost, not the call."""
+        reactor: Any = BrokenReactor(self.reactor)
+        database = Database(reactor, self.cluster.fresh(), patience=10)
+        self.addCleanup(database.close)
+        await database.execute("CREATE TABLE t (n integer)")
+        reactor.broken = 1
+        await self.assertFailure(
+            Deferred.fromCoroutine(database.execute("INSERT INTO t VALUES (1)")), Unavailable
+        )
+        # While connecting, it is tried again.
+        database.close()
+        reactor.broken = 3
+        await database.execute("INSERT INTO t VALUES (2)")
+        self.assertEqual(await database.query("SELECT n FROM t"), [(2,)])
+        self.assertEqual(reactor.broken, 0)
+
+    async def test_silent_server(self) -> None:
+        """A server that takes connections and says nothing is given up."""
+        directory = tempfile.mkdtemp(dir="/tmp")
+        self.addCleanup(shutil.rmtree, directory)
+        silent = socket.socket(socket.AF_UNIX)
+        self.addCleanup(silent.close)
+        silent.bind(f"{directory}/.s.PGSQL.5432")
+        silent.listen()
+        self.patch(connection, "CONNECT_LIMIT", 0.2)
+        nobody = Database(self.reactor, f"host={directory} dbname=x", patience=0.3)
+        await self.assertFailure(Deferred.fromCoroutine(nobody.query("SELECT 1")), Unavailable)
 
     async def test_nobody_there(self) -> None:
         """A server that never answers is Unavailable after a while."""

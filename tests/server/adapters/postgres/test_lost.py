@@ -6,7 +6,7 @@ import psycopg2
 from psycopg2 import errors
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.adapters.postgres.connection import _was_lost
+from walt.server.adapters.postgres.connection import was_lost
 
 
 class LostTests(SynchronousTestCase):
@@ -16,10 +16,12 @@ class LostTests(SynchronousTestCase):
             psycopg2.OperationalError(), psycopg2.InterfaceError(), psycopg2.DatabaseError(),
             errors.AdminShutdown(), errors.CrashShutdown(), errors.CannotConnectNow(),
             errors.InFailedSqlTransaction(), errors.InternalError_(), errors.DiskFull(),
+            OSError(9, "Bad file descriptor"), FileNotFoundError(2, "epoll"),
         ):
-            self.assertTrue(_was_lost(error), error)
+            self.assertTrue(was_lost(error), error)
         for error in (
             errors.UniqueViolation(), errors.ForeignKeyViolation(), errors.UndefinedTable(),
             errors.InvalidRegularExpression(), errors.CharacterNotInRepertoire(),
+            errors.ProgramLimitExceeded(), errors.StatementTooComplex(), ValueError("NUL"),
         ):
-            self.assertFalse(_was_lost(error), error)
+            self.assertFalse(was_lost(error), error)

@@ -24,7 +24,7 @@ from walt.server.domain.logs.service import (
     FLUSH_AFTER,
     MAX_PENDING,
     MAX_PENDING_SIZE,
-    REFUSED_AGAIN,
+    PAUSE,
     LogService,
 )
 
@@ -86,13 +86,13 @@ class LogServiceTests(SynchronousTestCase):
 
     def test_refused_batch(self) -> None:
         """What the store refuses is logged, and takes nothing else with it."""
-        self.store.errors = [ValueError("bad"), ValueError("this one"), ValueError("again")]
+        self.store.errors = [Invalid("bad"), Invalid("this one")]
         self.write(3)
         self.clock.advance(FLUSH_AFTER)
         self.write(1)
-        self.clock.pump([FLUSH_AFTER, REFUSED_AGAIN])
+        self.clock.advance(FLUSH_AFTER)
         self.assertEqual(self.texts(), ["1", "2", "3"])
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(Invalid)), 1)
 
     def test_blocks(self) -> None:
         """Lines that come together are one block: live readers see lines."""
@@ -184,13 +184,15 @@ class LogServiceTests(SynchronousTestCase):
         self.logs.write(MAC, "exp", "x" * (MAX_PENDING_SIZE // 2))
         self.assertTrue(self.logs.must_wait(MAC))
 
-    def test_refused_once(self) -> None:
-        """One refusal is not believed: a database that falls may say anything."""
-        self.store.errors = [ValueError("bad"), ValueError("bad")]
-        self.write(2)
+    def test_unexpected_errors(self) -> None:
+        """An error that is no refusal of the lines loses none, however often it comes."""
+        self.store.errors = [OSError("socket"), OSError("socket"), ValueError("odd")]
+        self.write(1)
         self.clock.advance(FLUSH_AFTER)
-        self.clock.advance(REFUSED_AGAIN)
+        self.write(1)
+        self.clock.pump([PAUSE] * 3)
         self.assertEqual(self.texts(), ["0", "1"])
+        self.assertEqual(len(self.flushLoggedErrors(OSError, ValueError)), 3)
 
     def test_clock_jumps(self) -> None:
         """The time of reception follows the clock; lines keep their order of arrival."""

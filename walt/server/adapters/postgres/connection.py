@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg2
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txpostgres.txpostgres import Connection
+from txpostgres.txpostgres import Connection, Cursor
 
 from walt.common.errors import Busy, Unavailable
 
@@ -19,18 +21,55 @@ _log = Logger()
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
 
-_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
+CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
+
+# A driver whose socket libpq closed fails in the reactor's own calls, with OSError.
+_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed, OSError)
+# Operational errors, by their class, that are about what was asked: too long, too complex.
+LIMITS = (psycopg2.errors.ProgramLimitExceeded, psycopg2.errors.StatementTooComplex)
 
 
-class _Connection(Connection):
-    """A connection whose loss while it is idle is no error: it is closed, and replaced."""
+class _Watched:
+    """What the reactor watches: a socket that it cannot watch any more is a lost connection."""
+
+    lose: Callable[[], None]  # gives the connection up
 
     def doRead(self) -> None:
+        self._unless_lost(super().doRead)  # type: ignore[misc]
+
+    def doWrite(self) -> None:
+        self._unless_lost(super().doWrite)  # type: ignore[misc]
+
+    def _unless_lost(self, action: Callable[[], None]) -> None:
         try:
-            super().doRead()
-        except _LOST as error:
-            _log.info("an idle database connection was lost: {error}", error=str(error).strip())
-            self.close()
+            action()
+        except (*_LOST, ValueError) as error:  # ValueError: there is no descriptor to watch
+            _log.info("a database connection was lost: {error}", error=str(error).strip())
+            self.lose()
+
+
+class _Cursor(_Watched, Cursor):
+    """A cursor that takes its connection with it."""
+
+    def lose(self) -> None:
+        self._connection.close()
+
+
+class _Connection(_Watched, Connection):
+    """A connection whose loss while it is idle is no error: it is closed, and replaced."""
+
+    cursorFactory = _Cursor
+
+    def cursorFinished(self, cursor: Cursor) -> None:
+        # What the statement itself ended with is worth more than what comes after.
+        self._unless_lost(partial(super().cursorFinished, cursor))
+
+    def lose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.pollable() is not None:
+            super().close()
 
 
 def abandonable(running: Deferred[_T]) -> Deferred[_T]:
@@ -68,15 +107,22 @@ async def _commit(connection: Connection) -> None:
         raise psycopg2.OperationalError(f"a transaction ended with {outcome}")
 
 
-def _was_lost(error: BaseException) -> bool:
+def was_lost(error: BaseException) -> bool:
     """Tell whether an error is about the connection or the server, not about what was asked.
 
     A server that crashes and recovers may answer with internal errors before
     the connection ends; libpq speaks of dead connections without a code.
     """
+    if isinstance(error, LIMITS):
+        return False
     return isinstance(error, (*_LOST, psycopg2.InternalError)) or (
         type(error) is psycopg2.DatabaseError and getattr(error, "pgcode", None) is None
     )
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    """Return what to tell of a lost server or connection."""
+    return Unavailable(f"the database was lost: {str(error).strip()}")
 
 
 class Transaction:
@@ -137,9 +183,9 @@ class Database:
                 self._put_back(connection)
                 raise Busy("the tables are in use for longer; try again later") from None
             except BaseException as error:
-                if _was_lost(error) or connection.closed:
+                if was_lost(error) or connection.closed:
                     connection.close()
-                    raise Unavailable(f"the database was lost: {str(error).strip()}") from error
+                    raise unavailable(error) from error
                 self._put_back(connection)
                 raise
             self._put_back(connection)
@@ -173,12 +219,15 @@ class Database:
         while True:
             connection = _Connection(self._reactor)
             try:
-                await abandonable(connection.connect(self._dsn))
+                await abandonable(connection.connect(self._dsn)).addTimeout(
+                    CONNECT_LIMIT, self._reactor
+                )
                 return connection
             except CancelledError:
                 connection.close()
                 raise
-            except psycopg2.Error as error:
+            except (psycopg2.Error, ConnectionClosed, OSError, TimeoutError) as error:
+                connection.close()
                 if self._reactor.seconds() - started >= self._patience:
                     raise Unavailable(
                         f"cannot reach the database: {str(error).strip()}"

@@ -11,8 +11,15 @@ from psycopg2 import sql
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, LimitExceeded, Unavailable
-from walt.server.adapters.postgres.connection import Database, Transaction, abandonable
+from walt.common.errors import Invalid, LimitExceeded
+from walt.server.adapters.postgres.connection import (
+    LIMITS,
+    Database,
+    Transaction,
+    abandonable,
+    unavailable,
+    was_lost,
+)
 from walt.server.domain.logs.model import (
     LogBlock,
     LogQuery,
@@ -31,6 +38,9 @@ LAST_BATCHES = 2.0  # seconds after which no batch can bring lines of a forgotte
 _SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 # A query goes on only as long as somebody wants its result.
 _LEAVING = "SET client_connection_check_interval = '1s'"
+
+# What is wrong with the lines themselves, and would be so the next time too.
+_REFUSALS = (psycopg2.DataError, psycopg2.IntegrityError, ValueError, *LIMITS)
 
 # Lines travel in blocks that PostgreSQL itself cuts: nothing is done line by line here,
 # which is twice as fast as one array element a line, and as fast as COPY. The first part
@@ -167,23 +177,29 @@ class PostgresLogs:
         self, streams: Mapping[StreamKey, StreamMode]
     ) -> Mapping[StreamKey, int]:
         """Create missing streams; streams of unknown devices are left out."""
-        rows = await self._database.query(_STREAMS, (
-            [key.issuer for key in streams], [key.name for key in streams],
-            list(streams.values()),
-        ))
+        try:
+            rows = await self._database.query(_STREAMS, (
+                [key.issuer for key in streams], [key.name for key in streams],
+                list(streams.values()),
+            ))
+        except _REFUSALS as error:
+            raise Invalid(f"PostgreSQL does not take these streams: {error}") from error
         return {StreamKey(mac, name): int(number) for mac, name, number in rows}
 
     async def insert(self, batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         """Store blocks in one statement."""
-        await self._database.execute(_INSERT, (
-            self._writer, batch,
-            [number for number, _ in blocks], [block.moment for _, block in blocks],
-            [
-                None if block.stamps is None else "\n".join(map(repr, block.stamps))
-                for _, block in blocks
-            ],
-            [block.text for _, block in blocks],
-        ))
+        try:
+            await self._database.execute(_INSERT, (
+                self._writer, batch,
+                [number for number, _ in blocks], [block.moment for _, block in blocks],
+                [
+                    None if block.stamps is None else "\n".join(map(repr, block.stamps))
+                    for _, block in blocks
+                ],
+                [block.text for _, block in blocks],
+            ))
+        except _REFUSALS as error:
+            raise Invalid(f"PostgreSQL does not take these lines: {error}") from error
 
     async def count(self, query: LogQuery) -> int:
         """Return how many stored lines match. Raises Invalid or LimitExceeded.
@@ -202,6 +218,10 @@ class PostgresLogs:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
         except psycopg2.errors.QueryCanceled:
             raise LimitExceeded("counting these log lines takes too long") from None
+        except Exception as error:
+            if was_lost(error):
+                raise unavailable(error) from error
+            raise
         finally:
             connection.close()
         return int(rows[0][0])
@@ -246,6 +266,8 @@ class _Cursor:
             raise
         except Exception as error:
             await self.close()
+            if was_lost(error):
+                raise unavailable(error) from error
             raise Invalid(f"the query was refused: {str(error).strip()}") from None
         self._ask()
 
@@ -270,9 +292,9 @@ class _Cursor:
                 f"no log line was found in {SEARCH_LIMIT / 60:g} minutes of search;"
                 " narrow the range of time, or the expression"
             ) from None
-        except psycopg2.Error as error:
+        except (psycopg2.Error, OSError) as error:
             await self.close()
-            raise Unavailable(f"the database was lost: {str(error).strip()}") from error
+            raise unavailable(error) from error
         if rows and self._connection is not None:
             # Few lines at a time when they are long: a reader costs little memory.
             size = sum([len(row[3]) for row in rows]) // len(rows) + 1

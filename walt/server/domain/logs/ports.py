@@ -16,6 +16,7 @@ class ILogStore(Interface):
         """Create the streams that do not exist; return ids.
 
         Streams of devices that were just forgotten are absent from the answer.
+        Raises Invalid when a name is refused, for good.
         """
 
     async def insert(batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
@@ -23,6 +24,8 @@ class ILogStore(Interface):
 
         All or nothing. `batch` numbers increase; a batch that was stored
         already (the answer was lost with the connection) is not stored again.
+        Raises Invalid when the lines themselves are refused, for good; any
+        other error means that they may be stored later.
         """
 
     async def remove_forgotten(count: int) -> bool:

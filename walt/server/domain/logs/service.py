@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from walt.common.errors import Unavailable
+from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.logs.model import (
     LogBlock,
     LogLine,
@@ -28,7 +28,7 @@ _log = Logger()
 
 BATCH = 512  # lines; when so many are pending, they are stored at once
 FLUSH_AFTER = 0.3  # seconds
-REFUSED_AGAIN = 1.0  # seconds until a block that was refused is tried for the last time
+PAUSE = 1.0  # seconds until lines that could not be stored are tried again
 LARGEST_INSERT = 10_000  # lines
 MAX_PENDING = 50_000  # lines; above, senders are asked to wait
 MAX_PENDING_SIZE = 16 << 20  # characters, the same
@@ -69,7 +69,6 @@ class LogService:
         self.accepted = 0  # number of the last line accepted
         self._batch = 0  # number of the last batch stored
         self._current: list[LogBlock] = []  # the batch being stored, or sent again
-        self._refused = False  # whether the block of `_current` was refused once
         self._alone = 0  # how many of the next blocks are stored one by one
         self._storing = DeferredLock()
         self._flushing = False
@@ -188,9 +187,13 @@ class LogService:
                         await self._store_oldest()
                 except Unavailable as error:
                     _log.warn("log lines wait for the database: {error}", error=error)
-                    await self._pause(1.0)
-                    continue
-                self._tell_waiters()
+                    await self._pause(PAUSE)
+                except Exception:
+                    # Whatever it is, it is no reason to lose lines.
+                    _log.failure("log lines wait, they cannot be stored")
+                    await self._pause(PAUSE)
+                else:
+                    self._tell_waiters()
         finally:
             self._flushing = False
 
@@ -211,21 +214,12 @@ class LogService:
             self._current = self._oldest()
         try:
             await self._store_batch(self._current)
-        except Unavailable:
-            raise
-        except Exception:
+        except Invalid:
             if len(self._current) > 1:
                 # One block that the store refuses must not take the others with it.
                 self._alone, self._current = len(self._current), []
                 return
-            refused = self._current[0]
-            if not self._refused:
-                # Once may be the database's own trouble; only twice is a refusal.
-                self._refused = True
-                await self._pause(REFUSED_AGAIN)
-                return
-            _log.failure("{count} log lines cannot be stored", count=refused.line_count)
-        self._refused = False
+            _log.failure("{count} log lines are lost", count=self._current[0].line_count)
         for block in self._current:
             self._pending.popleft()
             self._count(block, -1)
