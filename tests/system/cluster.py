@@ -55,11 +55,24 @@ class SharedCluster:
             "-c", "listen_addresses=", "-c", "fsync=off", "-c", "log_min_messages=panic",
         ]
         self.start()
-        atexit.register(self._end)
+        atexit.register(self.end)
+
+    def spawn(self) -> None:
+        """Start the server, without waiting."""
+        self._process = subprocess.Popen(self._argv, cwd="/", stderr=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:
+        """The process of the server."""
+        return self._process.pid
+
+    def runs(self) -> bool:
+        """Tell whether the server has not ended."""
+        return self._process.poll() is None
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        self._process = subprocess.Popen(self._argv, cwd="/", stderr=subprocess.DEVNULL)
+        self.spawn()
         for _ in range(200):
             try:
                 psycopg2.connect(self.dsn("postgres")).close()
@@ -88,7 +101,9 @@ class SharedCluster:
         connection.close()
         return self.dsn(name)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the server and remove its files."""
+        atexit.unregister(self.end)
         self._process.send_signal(2)
         self._process.wait()
         shutil.rmtree(self.base, ignore_errors=True)
