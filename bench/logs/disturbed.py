@@ -60,7 +60,7 @@ class Disturbed:
         (name,) = [
             row["name"] for group in rows.values() for row in group if row["mac"] == mac
         ]
-        quiet = await self._receipts(5)
+        quiet = await self._receipts(WATCHED)
         watched: Deferred[list[float]] = Deferred.fromCoroutine(self._receipts(WATCHED))
         await self.platform.sleep(1)
         start = time.perf_counter()
@@ -72,7 +72,9 @@ class Disturbed:
             (left,) = (await self.load.database.query("SELECT count(*) FROM logremovals"))[0]
         figure("  lines deleted", time.perf_counter() - start, "s")
         disturbed = await watched
-        figure("a line stored, nothing else going on: longest", quiet[-1], "ms")
+        figure("a line stored, nothing else going on: median", quiet[len(quiet) // 2], "ms")
+        figure("  99 %", quiet[len(quiet) * 99 // 100], "ms")
+        figure("  longest", quiet[-1], "ms")
         figure("  median meanwhile", disturbed[len(disturbed) // 2], "ms")
         figure("  99 % meanwhile", disturbed[len(disturbed) * 99 // 100], "ms")
         figure("  longest meanwhile", disturbed[-1], "ms", 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from twisted.internet import reactor
@@ -15,7 +16,7 @@ from tests.fakes.log_store import FakeLogStore
 from tests.system import cluster
 from walt.common.errors import Busy, Invalid, LimitExceeded
 from walt.server.adapters.postgres import logs
-from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate
@@ -147,12 +148,32 @@ class FakeLogStoreTests(LogStoreContract, TestCase):
         return store
 
 
+class HeldDatabase(Database):
+    """Transactions that wait before their commit for `gate`, and tell when they `arrived`."""
+
+    arrived: Deferred[None]
+    gate: Deferred[None]
+
+    async def transaction(self, work: Callable[[Transaction], Awaitable[Any]]) -> Any:
+        """Run a transaction."""
+
+        async def held(one: Transaction) -> Any:
+            result = await work(one)
+            if not self.arrived.called:
+                self.arrived.callback(None)
+                await self.gate
+            return result
+
+        return await super().transaction(held)
+
+
 class PostgresLogsTests(LogStoreContract, TestCase):
     skip = cluster.why_not()
 
     async def make(self) -> PostgresLogs:
         """Return a store over a new database with two devices."""
-        self.database = Database(reactor, cluster.shared().fresh())
+        self.dsn = cluster.shared().fresh()
+        self.database = Database(reactor, self.dsn)
         self.addCleanup(self.database.close)
         await migrate(self.database)
         await PostgresDevices(self.database).save(
@@ -227,6 +248,32 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             counts.append((await self.database.query("SELECT count(*) FROM logs"))[0][0])
         self.assertEqual(counts, [10_005 - 3001, 10_005 - 6002, 10_005 - 9003, 3, 3])
         self.assertEqual(await self.database.query("SELECT * FROM logremovals"), [])
+
+    async def test_forgetting_locks_nobody_out(self) -> None:
+        """Others store lines while a device is being forgotten, and while its lines go."""
+        store = await self.filled()
+        ids = await store.ensure_streams({StreamKey(A, "exp"): "line", StreamKey(B, "b"): "line"})
+        other = ids[StreamKey(B, "b")]
+        held = HeldDatabase(reactor, self.dsn)
+        self.addCleanup(held.close)
+        batches = iter(range(2, 100))
+
+        async def beside(transaction: Coroutine[Any, Any, Any]) -> None:
+            """Store lines between the last statement of a transaction and its commit."""
+            held.arrived, held.gate = Deferred(), Deferred()
+            running = Deferred.fromCoroutine(transaction)
+            await held.arrived
+            await store.insert(next(batches), [block(other, self.now, "beside")])
+            await store.ensure_streams({StreamKey(B, f"b{next(batches)}"): "line"})
+            self.assertFalse(running.called)
+            held.gate.callback(None)
+            await running
+
+        await beside(PostgresDevices(held).forget([A]))
+        await beside(PostgresLogs(held).remove_forgotten(1000))
+        self.assertEqual(
+            await self.lines(store, LogQuery()), ["two (2)", "b'three'", "beside", "beside"]
+        )
 
     async def test_clock_that_had_jumped(self) -> None:
         """Lines of a week without partition are kept; they move when it is made."""

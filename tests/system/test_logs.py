@@ -157,6 +157,12 @@ class LogFaultTests(TestCase):
             "import socket,sys\n"
             "one = socket.create_connection((sys.argv[1], 12347),"
             " source_address=(sys.argv[2], 0))\n"
+            "long = socket.create_connection((sys.argv[1], 12347),"
+            " source_address=(sys.argv[2], 0))\n"
+            # A name that no index of PostgreSQL would take keeps nobody from being stored.
+            "name = ''.join(map(chr, range(0x10000, 0x103e0)))\n"
+            "long.sendall(('0\\n' + name + '\\nNO_TIMESTAMPS\\nlong\\nCLOSE\\n').encode())\n"
+            "assert long.recv(1) == b''\n"
             "one.sendall(b'0\\nodd\\nNO_TIMESTAMPS\\n' + b'x' * 10_000_000 + b'\\n'"
             " + bytes(b for b in range(256) if b != 10) + b'\\nCLOSE\\n')\n"
             "assert one.recv(1) == b''\n"
