@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg2
@@ -85,7 +86,8 @@ class SharedCluster:
         """Kill the server as a crash would."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         for pid in [*children.read_text().split(), str(self._process.pid)]:
-            os.kill(int(pid), 9)
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
         self._process.wait()
 
     def dsn(self, database: str) -> str:

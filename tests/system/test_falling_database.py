@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.task import LoopingCall, deferLater
@@ -82,7 +83,10 @@ class FallingDatabaseTests(TestCase):
         """Send a signal to the database, or to one of its processes."""
         master = self.cluster.pid
         children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        titles = {int(one): Path(f"/proc/{one}/cmdline").read_text() for one in children}
+        titles = {}
+        for child in children:
+            with suppress(FileNotFoundError):
+                titles[int(child)] = Path(f"/proc/{child}/cmdline").read_text()
         chosen = {
             "postmaster": [master],
             "backend": [one for one, title in titles.items() if "root" in title][:1],
@@ -90,4 +94,5 @@ class FallingDatabaseTests(TestCase):
             "all": [*titles, master],
         }[who]
         for one in chosen:
-            os.kill(one, number)
+            with suppress(ProcessLookupError):
+                os.kill(one, number)

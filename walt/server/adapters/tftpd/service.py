@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.tftp import MAP, TftpConfig
-from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
+from walt.server.runtime.child import ChildSpec
+from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.files import write_if_changed
 from walt.server.runtime.process import Launcher
 
@@ -30,8 +28,8 @@ def tftpd_spec(config: TftpConfig, directory: Path, user: str = "tftp") -> Child
 
 
 @implementer(IConfigurable)
-class TftpdService(Service):
-    """Run in.tftpd with the configuration given to `apply`.
+class TftpdService(ConfiguredChild[TftpConfig]):
+    """Run in.tftpd.
 
     `directory` holds its map, `runtime` its pid file.
     """
@@ -40,50 +38,10 @@ class TftpdService(Service):
         self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
         user: str = "tftp",
     ) -> None:
-        self.setName("tftpd")
-        self._reactor, self._launcher = reactor, launcher
+        super().__init__("tftpd", reactor, launcher, self._written, runtime / "tftpd.pid")
         self._directory, self._user = directory, user
-        self._pid_file = runtime / "tftpd.pid"
-        self._config: TftpConfig | None = None
-        self.child: ChildService | None = None
 
-    @property
-    def health(self) -> Health:
-        """Return whether it runs, since when, and how often it was restarted."""
-        if self.child is None:
-            return Health("tftpd", False, None, 0, None, None)
-        return self.child.health
-
-    def startService(self) -> None:
-        """Start in.tftpd, or wait for its configuration."""
-        super().startService()
-        end_left_over(self._pid_file, signal.SIGKILL)
-        if self._config is not None:
-            self._launch(self._config)
-
-    def stopService(self) -> Deferred[None]:
-        """End in.tftpd; fires when it is gone."""
-        super().stopService()
-        child, self.child = self.child, None
-        return child.stopService() if child is not None else succeed(None)
-
-    def apply(self, config: TftpConfig) -> Deferred[None]:
-        """Make `config` the wanted one; fires when in.tftpd was started with it."""
-        old, self._config = self._config, config
-        if not self.running or config == old:
-            return succeed(None)
-        child, self.child = self.child, None
-        gone = child.stopService() if child is not None else succeed(None)
-        return gone.addCallback(lambda _: self._launch(config))
-
-    def _launch(self, config: TftpConfig) -> None:
-        if not self.running or config != self._config:
-            return
+    def _written(self, config: TftpConfig) -> ChildSpec:
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._pid_file.parent.mkdir(parents=True, exist_ok=True)
         write_if_changed(self._directory / "map", MAP)
-        self.child = ChildService(
-            self._reactor, self._launcher, tftpd_spec(config, self._directory, self._user),
-            pid_file=self._pid_file,
-        )
-        self.child.startService()
+        return tftpd_spec(config, self._directory, self._user)
