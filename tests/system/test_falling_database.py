@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.task import LoopingCall, deferLater
@@ -71,6 +71,7 @@ class FallingDatabaseTests(TestCase):
                     await deferLater(reactor, 0.3, lambda: None)
         finally:
             sending.stop()
+        reactor.getReaders()  # type: ignore[attr-defined]  # its books are right: no KeyError
         await service.flush()
         for mac in MACS:
             rows = await database.query(
@@ -85,7 +86,7 @@ class FallingDatabaseTests(TestCase):
         children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
         titles = {}
         for child in children:
-            with suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
                 titles[int(child)] = Path(f"/proc/{child}/cmdline").read_text()
         chosen = {
             "postmaster": [master],
@@ -94,5 +95,5 @@ class FallingDatabaseTests(TestCase):
             "all": [*titles, master],
         }[who]
         for one in chosen:
-            with suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(one, number)

@@ -3,73 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import psycopg2
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
-from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection, Cursor
 
 from walt.common.errors import Busy, Unavailable
-
-_log = Logger()
+from walt.server.adapters.postgres.sockets import LOST, LibpqSocket
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
 
 CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
 
-# A driver whose socket libpq closed fails in the reactor's own calls, with OSError.
-_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed, OSError)
 # Operational errors, by their class, that are about what was asked: too long, too complex.
 LIMITS = (psycopg2.errors.ProgramLimitExceeded, psycopg2.errors.StatementTooComplex)
 
 
-class _Watched:
-    """What the reactor watches: a socket that it cannot watch any more is a lost connection."""
-
-    lose: Callable[[], None]  # gives the connection up
-
-    def doRead(self) -> None:
-        self._unless_lost(super().doRead)  # type: ignore[misc]
-
-    def doWrite(self) -> None:
-        self._unless_lost(super().doWrite)  # type: ignore[misc]
-
-    def _unless_lost(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except (*_LOST, ValueError) as error:  # ValueError: there is no descriptor to watch
-            _log.info("a database connection was lost: {error}", error=str(error).strip())
-            self.lose()
-
-
-class _Cursor(_Watched, Cursor):
-    """A cursor that takes its connection with it."""
-
-    def lose(self) -> None:
-        self._connection.close()
-
-
-class _Connection(_Watched, Connection):
+class _Connection(Connection):
     """A connection whose loss while it is idle is no error: it is closed, and replaced."""
 
-    cursorFactory = _Cursor
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(LibpqSocket(reactor, self.close))
 
     def cursorFinished(self, cursor: Cursor) -> None:
-        # What the statement itself ended with is worth more than what comes after.
-        self._unless_lost(partial(super().cursorFinished, cursor))
-
-    def lose(self) -> None:
-        self.close()
+        try:
+            super().cursorFinished(cursor)
+        except OSError:
+            # What the statement itself ended with is worth more than this.
+            self.close()
 
     def close(self) -> None:
         if self.pollable() is not None:
             super().close()
+        self.reactor.release()
 
 
 def abandonable(running: Deferred[_T]) -> Deferred[_T]:
@@ -115,7 +85,7 @@ def was_lost(error: BaseException) -> bool:
     """
     if isinstance(error, LIMITS):
         return False
-    return isinstance(error, (*_LOST, psycopg2.InternalError)) or (
+    return isinstance(error, (*LOST, psycopg2.InternalError)) or (
         type(error) is psycopg2.DatabaseError and getattr(error, "pgcode", None) is None
     )
 
@@ -226,11 +196,12 @@ class Database:
             except CancelledError:
                 connection.close()
                 raise
-            except (psycopg2.Error, ConnectionClosed, OSError, TimeoutError) as error:
+            except (psycopg2.Error, *LOST, TimeoutError) as error:
                 connection.close()
                 if self._reactor.seconds() - started >= self._patience:
+                    what = "it does not answer" if isinstance(error, TimeoutError) else error
                     raise Unavailable(
-                        f"cannot reach the database: {str(error).strip()}"
+                        f"cannot reach the database: {str(what).strip()}"
                     ) from error
             waiting: Deferred[None] = deferLater(self._reactor, 0.1, lambda: None)
             await waiting
