@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import walt
-from tests.fakes.local_nodes import LocalShell
+from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
 from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning
 from tests.fakes.transports import serve
@@ -85,7 +85,7 @@ class Server:
             FakeMachines(), FakeProvisioning(), PlatformLog(self.platform.logs, lambda: None),
         )
         self.checkpoints = FakeCheckpoints()
-        self.shell = LocalShell(reactor)
+        self.questions = LocalQuestions(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
         for device in (BOBS, SECOND):
@@ -111,7 +111,7 @@ class Server:
         )
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            nodes=nodes, files=NodeFiles(nodes, self.shell), power=UnlocatedPower(),
+            nodes=nodes, files=NodeFiles(nodes, self.questions), power=UnlocatedPower(),
             issuers=platform.issuers, virtual=self.virtual,
             checkpoints=self.checkpoints,
             operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,

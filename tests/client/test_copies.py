@@ -150,7 +150,7 @@ class CopyTests(TestCase):
         waiting.transport.signalProcess("INT")
         self.assertEqual(await waiting.ended, 1)
         self.server.platform.status.booted(NODE.mac)
-        self.server.shell.down.add(NODE.ip or "")
+        self.server.questions.down.add(NODE.ip or "")
         walt = await self.cp("f", ":/x")
         self.assertIn(b"unreachable", walt.err)
 

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts import ssh_server
 from tests.fakes.local_nodes import LocalShell
-from tests.system.netns import short_dir
 from walt.common.errors import CommandFailed, Unavailable
-from walt.server.adapters.ssh.options import node_options
 from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.domain.nodes.ports import INodeShell
 from walt.server.runtime.process import ProcessRunner
@@ -74,44 +68,7 @@ class FakeNodeShellTests(NodeShellContract, TestCase):
 
 class SshNodeShellTests(NodeShellContract, TestCase):
     timeout = 60
-    skip = None if shutil.which("dropbear") else "dropbear is not installed"
+    skip = ssh_server.why_not()
 
     async def make(self) -> Any:
-        """Start dropbear on the loopback, with keys of its own."""
-        base = Path(short_dir(self))
-        runner = ProcessRunner(reactor)
-        for name in ("host", "client"):
-            await runner.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(base / name)]
-            )
-        await runner.run([
-            "dropbearconvert", "openssh", "dropbear", str(base / "host"), str(base / "host.db"),
-        ])
-        (base / "known").write_text("walt.node " + (base / "host.pub").read_text())
-        authorized = base / "authorized"
-        authorized.mkdir(mode=0o700)
-        (authorized / "authorized_keys").write_text((base / "client.pub").read_text())
-        (authorized / "authorized_keys").chmod(0o600)
-        port = 20000 + os.getpid() % 20000
-        argv = [
-            "unshare", "--mount", "sh", "-c",
-            'mkdir -p /root/.ssh && mount -o bind "$1" /root/.ssh && exec dropbear -F -E -s'
-            ' -p "127.0.0.1:$2" -r "$3" -P "$4"',
-            "sh", str(authorized), str(port), str(base / "host.db"), str(base / "pid"),
-        ]
-        server = ProcessProtocol()
-        transport: Any = reactor.spawnProcess(server, argv[0], argv, dict(os.environ))  # type: ignore[attr-defined]
-        self.addCleanup(_end, transport)
-        while not (base / "pid").exists():
-            await deferLater(reactor, 0.05)
-        options = [*node_options(base / "known", base / "client"), "-p", str(port)]
-        return SshNodeShell(runner, options)
-
-
-async def _end(transport: Any) -> None:
-    try:
-        transport.signalProcess("TERM")
-    except ProcessExitedAlready:
-        return
-    while transport.pid:
-        await deferLater(reactor, 0.05)
+        return SshNodeShell(ProcessRunner(reactor), await ssh_server.start(self))

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh.sessions import SshSessions
-from walt.server.domain.nodes.ports import INodeShell
+from walt.server.domain.nodes.ports import INodeQuestions, INodeShell
 from walt.server.runtime.process import Launcher, ProcessRunner
 
 
@@ -46,3 +46,26 @@ class LocalShell:
         if result.status != 0:
             raise CommandFailed(result.last_words() or f"the node answered status {result.status}")
         return result.stdout
+
+
+@implementer(INodeQuestions)
+class LocalQuestions:
+    """Answers questions here; notes the addresses asked, and those whose shell was closed."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._shell = LocalShell(reactor)
+        self.down = self._shell.down
+        self.asked: list[str] = []
+        self.closed: list[str] = []
+
+    async def ask(self, ip: str, script: str, *, timeout: float) -> bytes:
+        """Run a script, its error output apart."""
+        self.asked.append(ip)
+        answer = await self._shell.run(ip, f"exec </dev/null; {script}", timeout=timeout)
+        if len(answer) > 1 << 20:
+            raise CommandFailed("the answer of the node is too long")
+        return answer
+
+    def close(self, ip: str) -> None:
+        """Note it."""
+        self.closed.append(ip)

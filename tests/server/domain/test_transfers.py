@@ -13,6 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.common.errors import CommandFailed
 from walt.common.transfers import Place
 from walt.server.domain.transfers import (
+    MAX_ENTRIES,
+    list_script,
+    parse_list,
     parse_probe,
     probe_script,
     receive_script,
@@ -57,6 +60,34 @@ class ScriptTests(SynchronousTestCase):
                 self.assertEqual(parse_probe(answer), expected, path)
         self.assertRaises(CommandFailed, parse_probe, b"hello")
         self.assertRaises(CommandFailed, parse_probe, b"")
+
+    def test_list(self) -> None:
+        """Names with a beginning, hidden ones by their dot; slashes after directories."""
+        (self.source / "sub" / "new\nline '$(x)'*?").touch()
+        os.symlink("nowhere", self.source / "sub" / "dangling")
+        Path(os.fsdecode(bytes(self.source / "sub") + b"/\xff")).touch()
+        for shell in SHELLS:
+            for directory, prefix, expected in (
+                (self.source, "", ["-file", "link", "sub/"]), (self.source, "-", ["-file"]),
+                (self.source, ".", [".hidden"]), (self.base, "al", ["alias/"]),
+                (self.source / "sub", "", ["dangling", "new\nline '$(x)'*?"]),
+                (self.source / "sub", "*", []), (self.source / "-file", "", []),
+                (self.source / "no", "", []),
+            ):
+                done = _run(shell, list_script(str(directory), prefix))
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                self.assertEqual(sorted(parse_list(done.stdout)), expected)
+
+    def test_long_list(self) -> None:
+        """There is a limit, and a beginning of an answer is no name."""
+        many = self.base / "many"
+        many.mkdir()
+        for number in range(MAX_ENTRIES + 10):
+            (many / str(number)).touch()
+        for shell in SHELLS:
+            found = parse_list(_run(shell, list_script(str(many), "")).stdout)
+            self.assertEqual(len(found), MAX_ENTRIES)
+        self.assertEqual(parse_list(b"a\0b"), ["a"])
 
     def test_directory_under_a_new_name(self) -> None:
         """Everything arrives, hidden files and links included; a linked source is followed."""

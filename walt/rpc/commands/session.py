@@ -59,8 +59,9 @@ class CompleteWord(WaltCommand):
     """Candidates for the word being typed, for shell completion (spec server §7.5).
 
     `kind` is the type of the argument, as in `NODE` or `SET_OF_NODES`, `words`
-    what was typed before it, `partial` its beginning. Nothing to propose is no
-    error.
+    what was typed before it, `partial` its beginning. Paths of nodes and images
+    are among the candidates (directories end with `/`), those of the client are
+    not. Nothing to propose, or not within 3 seconds, is no error.
     """
 
     commandName = b"cs.server.complete"

@@ -40,10 +40,12 @@ class ServerApi(amp.CommandLocator):
         return {"name": path.name, "size": path.stat().st_size, "data": data}
 
     @commands.CompleteWord.responder
-    def complete(self, kind: str, words: list[str], partial: str) -> dict[str, Any]:
+    def complete(self, kind: str, words: list[str], partial: str) -> Deferred[dict[str, Any]]:
         """What the word being typed may become."""
-        found = self._context.completion.complete(kind, words, partial, self._requester.username)
-        return {"candidates": found[:MAX_CANDIDATES]}
+        running = Deferred.fromCoroutine(
+            self._context.completion.complete(kind, words, partial, self._requester.username)
+        )
+        return running.addCallback(lambda found: {"candidates": found[:MAX_CANDIDATES]})
 
     @commands.ShowWorkflows.responder
     def workflows(self) -> dict[str, Any]:

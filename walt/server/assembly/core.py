@@ -32,6 +32,7 @@ from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.postgres.topology import PostgresTopology
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
+from walt.server.adapters.ssh.kept import KeptShells
 from walt.server.adapters.ssh.options import node_options
 from walt.server.adapters.ssh.sessions import SshSessions
 from walt.server.adapters.ssh.shell import SshNodeShell
@@ -53,7 +54,7 @@ from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
-from walt.server.domain.nodes.files import NodeFiles
+from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.monitor import BootMonitor
@@ -61,6 +62,7 @@ from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.platform import Operations
@@ -115,6 +117,7 @@ class Core:
     hypervisor: QemuHypervisor
     virtual: VirtualNodes
     sessions: SshSessions
+    questions: KeptShells
     boot_files: BootFiles
     image_life: ImageLife
     context: Context
@@ -244,7 +247,10 @@ def build(
         reactor, config, launcher, runner, workers, store, images,
         ImageUsers(registry, rebooter, provisioning.update),
     )
-    files = NodeFiles(nodes, shell)
+    questions = KeptShells(reactor, launcher, ssh_options)
+    close_with_nodes(questions, registry, status, nodes)
+    files = NodeFiles(nodes, questions)
+    checkpoints = PostgresCheckpoints(database)
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
@@ -265,12 +271,15 @@ def build(
     certificates = Certificates(config, database, platform)
     context = Context(
         registry=registry, nodes=nodes, configuration=configuration,
-        completion=Completion(registry, images),
+        completion=Completion(
+            registry, images, life.operations.places, checkpoints,
+            RemotePaths(registry, images, files, life.files, reactor),
+        ),
         registration=registration, status=status, power=power,
         images=images, image_operations=life.operations, files=files,
         changes=NodeChanges(nodes, files, shell, life.operations.sessions), logs=logs,
         issuers=LogIssuers(registry),
-        checkpoints=PostgresCheckpoints(database), virtual=virtual,
+        checkpoints=checkpoints, virtual=virtual,
         operations=Operations(operations.services, lambda: workflow_rows(workflows)),
         neighbours=NeighbourReports(registry, PostgresTopology(database), platform),
         access=certificates.access, host=certificates.names[0],
@@ -288,6 +297,7 @@ def build(
         named=named, tftpd=tftpd, swap=swap, firewall=firewall, hypervisor=hypervisor,
         virtual=virtual,
         sessions=SshSessions(reactor, launcher, ssh_options),
+        questions=questions,
         boot_files=BootFiles(paths.state), image_life=life,
         context=context, exposed=exposed, leases=leases,
         health=operations, certificates=certificates,

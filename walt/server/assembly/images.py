@@ -24,6 +24,7 @@ from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.changes import ImageChanges
 from walt.server.domain.images.clone import Cloner
 from walt.server.domain.images.defaults import DefaultImages
+from walt.server.domain.images.files import ImageFiles
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import RegistryInfo
 from walt.server.domain.images.operations import ImageOperations
@@ -48,6 +49,7 @@ class ImageLife:
     containers: PodmanContainers
     builder: PodmanBuilder
     operations: ImageOperations
+    files: ImageFiles
     workers: WorkerPool
     scratch: tuple[Path, ...]
 
@@ -93,7 +95,8 @@ def image_life(
         migration=Migration(changes, places),
     )
     scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
-    return ImageLife(store, containers, builder, operations, workers, scratch)
+    files = ImageFiles(containers, reactor)
+    return ImageLife(store, containers, builder, operations, files, workers, scratch)
 
 
 def _places(

@@ -136,6 +136,8 @@ class WaltServer(Service):
         self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
         self._undo("image sessions", core.image_life.operations.sessions.stop)
+        self._undo("containers of questions about images", core.image_life.files.stop)
+        self._undo("shells of nodes", core.questions.stop)
         checking = await core.certificates.start(self._reactor)
         self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http)

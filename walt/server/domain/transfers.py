@@ -9,12 +9,14 @@ is merged into a directory that exists, whose owner and mode must not change.
 from __future__ import annotations
 
 import posixpath
+from contextlib import suppress
 from shlex import quote
 
 from walt.common.errors import CommandFailed, Invalid
 from walt.common.transfers import DIRECTORY, KINDS, MAX_PATH, Place
 
 MAX_ANSWER = 16
+MAX_ENTRIES = 1000  # of a directory that are listed
 # A name with a newline is listed as two, which are no files: they are not flushed.
 _FLUSH = (
     'for one; do if [ -f "$one" ] && [ ! -h "$one" ]; then set -- "$@" "$one"; fi; shift; done; '
@@ -49,6 +51,31 @@ def parse_probe(answer: bytes) -> tuple[str, str]:
     if len(kinds) != 2 or not KINDS.issuperset(kinds):
         raise CommandFailed("the remote side did not tell what this path is")
     return kinds[0], kinds[1]
+
+
+def list_script(directory: str, prefix: str) -> str:
+    """Return a script that prints what a directory holds under names that begin with `prefix`.
+
+    Hidden names are left out unless the prefix begins with a dot. `parse_list` reads the
+    answer; it is empty for what is no directory.
+    """
+    return (
+        f"cd {quote(directory)} 2>/dev/null || exit 0; left={MAX_ENTRIES}; "
+        f"for one in {quote(prefix)}*; do "
+        'case "$one" in .|..) continue;; esac; '
+        'if [ -d "./$one" ]; then printf \'%s/\\0\' "$one"; '
+        'elif [ -e "./$one" ] || [ -h "./$one" ]; then printf \'%s\\0\' "$one"; fi; '
+        'left=$((left - 1)); [ $left -gt 0 ] || break; done; exit 0'
+    )
+
+
+def parse_list(answer: bytes) -> list[str]:
+    """Return the names in the answer of a list; those that are no UTF-8 are left out."""
+    names = []
+    for one in answer.split(b"\0")[:-1]:
+        with suppress(UnicodeDecodeError):
+            names.append(one.decode())
+    return names
 
 
 def send_script(path: str, kind: str, *, merge: bool) -> str:

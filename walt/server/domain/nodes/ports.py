@@ -27,6 +27,25 @@ class INodeShell(Interface):
         """
 
 
+class INodeQuestions(Interface):
+    """Short questions to nodes, answered by a shell that stays open on each (N-096).
+
+    A node has one question at a time, the others wait; nodes do not wait for each other.
+    """
+
+    async def ask(ip: str, script: str, *, timeout: float) -> bytes:
+        """Run a POSIX shell script, as root and without input; return its output.
+
+        It may be run twice, and leaves nothing in the shell. `timeout` is in seconds,
+        the turns of other questions included. Raises Unavailable (no connection, no answer
+        in time) or CommandFailed: status other than 0, with what the script said on its
+        error output, or more than 1 MiB of output.
+        """
+
+    def close(ip: str) -> None:
+        """End the shell of a node, which reboots or is removed."""
+
+
 class IProvisioning(Interface):
     """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
 
