@@ -11,10 +11,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from walt.common.files import write_if_changed
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.swap import SwapConfig
 from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
-from walt.server.runtime.files import write_if_changed
 from walt.server.runtime.process import Launcher
 
 NAME = "nbdkit"
