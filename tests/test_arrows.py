@@ -17,6 +17,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.client": ("walt", "walt.common", "walt.client", "walt.doc"),
     "walt.doc": ("walt",),
     "walt.node": ("walt.node",),
+    "walt.virtual": ("walt", "walt.common", "walt.virtual"),
     "walt.server.config": ("walt", "walt.common", "walt.server.config"),
     "walt.server.runtime": ("walt.common", "walt.server.runtime"),
     "walt.server.trackexec": (),

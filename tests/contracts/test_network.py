@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.fakes.services import FakeConfigurable, FakeFirewall, FakeTaps
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.common.errors import Conflict, Invalid
+from walt.common.limits import Limits
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.named.service import NamedService
 from walt.server.adapters.network.links import LinkPlan, Links
@@ -24,7 +25,6 @@ from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.domain.network.firewall import FirewallConfig
-from walt.server.domain.network.limits import Limits
 from walt.server.domain.network.ports import IFirewall, ITaps
 from walt.server.domain.services.boot_tree import BootTree
 from walt.server.domain.services.dhcp import dhcp_config

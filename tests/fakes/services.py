@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from walt.common.errors import Conflict, Invalid, NotFound
+from walt.common.limits import Limits
 from walt.server.domain.network.addresses import parse_address
 from walt.server.domain.network.firewall import FirewallConfig, is_interface_name
-from walt.server.domain.network.limits import Limits
 from walt.server.domain.network.ports import IFirewall, IForwarder, ITaps
 from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable
 

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import Conflict
+from walt.common.machines import MachineConfig
 from walt.server.domain.virtual.ports import IAddresses, IHypervisor, IMachine
-from walt.server.domain.virtual.settings import MachineConfig
 
 
 @implementer(IMachine)

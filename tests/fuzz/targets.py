@@ -18,13 +18,13 @@ from tests.fakes.transports import TcpTransport
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
 from walt.common import ampbox, frames
 from walt.common.errors import Invalid
+from walt.common.literals import parse
 from walt.rpc.commands.devices import RegisterDevice
 from walt.server.api.session import Session
 from walt.server.domain.services.lease_events import LeaseAssembler
 from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.wire.legacy import LegacyProtocol
-from walt.server.wire.literals import parse
 from walt.server.wire.pickled import take
 
 _failures: list[Any] = []

@@ -30,6 +30,8 @@ from tests.server.domain.images.test_service import Asking
 from tests.server.streams.platform import CLIENT, Platform
 from walt.common import frames, names
 from walt.common.errors import CommandFailed, Invalid, WaltError
+from walt.common.machines import MachineConfig
+from walt.common.qemu import command as qemu_command
 from walt.common.transfers import Place
 from walt.rpc import arguments
 from walt.server.adapters.network.taps import Taps
@@ -39,7 +41,6 @@ from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
-from walt.server.adapters.qemu.command import command as qemu_command
 from walt.server.adapters.qemu.command import script as ipxe_script
 from walt.server.adapters.ssh.options import node_options
 from walt.server.adapters.ssh.sessions import SshSessions
@@ -53,7 +54,6 @@ from walt.server.domain.images import links
 from walt.server.domain.images.model import ContainerOptions, RegistryInfo, StoredImage
 from walt.server.domain.network.firewall import is_interface_name
 from walt.server.domain.transfers import probe_script, receive_script, send_script
-from walt.server.domain.virtual.settings import MachineConfig
 from walt.server.runtime.process import Launcher, ProcessResult, ProcessRunner
 
 PLAIN = "benign"
@@ -374,7 +374,7 @@ class ArgumentsTests(SynchronousTestCase):
     def test_qemu(self) -> None:
         """A comma in the path of a disk begins no option of the drive."""
         machine = MachineConfig("vnode1", MAC, "pc-x86-64", 512, 1, None)
-        argv = qemu_command(machine, "tcg", Path("/s"), [], ["/srv/a,readonly=on,x/disk_0.dd"])
+        argv = qemu_command(machine, "tcg", [], [], ["/srv/a,readonly=on,x/disk_0.dd"])
         (drive,) = [word for word in argv if word.startswith("file=")]
         self.assertEqual(
             drive, "file=/srv/a,,readonly=on,,x/disk_0.dd,format=raw,id=disk0,if=none"

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.runtime.files import write_atomic, write_if_changed
+from walt.common.files import write_atomic, write_if_changed
 from walt.server.runtime.ordered import OrderedServices, shielded, spawn
 from walt.server.runtime.turns import TurnMonitor
 

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from walt.server.runtime.files import write_atomic
+from walt.common.files import write_atomic
 from walt.server.runtime.process import Launcher, Network, environment, exit_status
 
 _log = Logger()

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from walt.server.runtime.files import write_atomic
+from walt.common.files import write_atomic
 
 VARIABLE = "WALT_TURNS"
 LIMIT = 0.1  # seconds; no turn may be longer (a rule of this project)

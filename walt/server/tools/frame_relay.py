@@ -24,7 +24,7 @@ from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walt.server.domain.network.limits import DelayLine, Limits
+from walt.common.limits import DelayLine, Limits
 
 MACHINE = 3  # descriptor of the socket
 FRAMES_A_TURN = 64  # read from the tap before the reactor looks elsewhere

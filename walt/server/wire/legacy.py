@@ -12,9 +12,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import Invalid, WaltError
+from walt.common.literals import MAX_LINE, parse
 from walt.rpc.base import abort
 from walt.server.wire import pickled
-from walt.server.wire.literals import MAX_LINE, parse
 
 _log = Logger()
 

@@ -11,10 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.services import FakeTaps
 from tests.system.netns import short_dir
 from walt.common.errors import Conflict
+from walt.common.limits import Limits
+from walt.common.machines import MachineConfig, machine_config
 from walt.common.names import is_mac
-from walt.server.adapters.qemu.nics import NicMaker, Nics, tap_name
-from walt.server.domain.network.limits import Limits
-from walt.server.domain.virtual.settings import MachineConfig, machine_config
+from walt.common.qemu import tap_name
+from walt.server.adapters.qemu.nics import NicMaker, Nics
 from walt.server.runtime.process import Launcher
 
 MAC = "52:54:00:00:00:01"

@@ -13,16 +13,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from tests.fakes.virtual import FakeAddresses, FakeHypervisor, FakeMachine
 from walt.common.errors import CommandFailed, Conflict, Invalid, NotFound, Unavailable
-from walt.server.domain.devices.model import Device
-from walt.server.domain.virtual.addresses import FreeAddresses
-from walt.server.domain.virtual.console import Console
-from walt.server.domain.virtual.service import PAUSE_AFTER_FAILURE, VirtualNodes
-from walt.server.domain.virtual.settings import (
+from walt.common.machines import (
     machine_config,
     parse_boot_delay,
     parse_cores,
     parse_ram,
 )
+from walt.server.domain.devices.model import Device
+from walt.server.domain.virtual.addresses import FreeAddresses
+from walt.server.domain.virtual.console import Console
+from walt.server.domain.virtual.service import PAUSE_AFTER_FAILURE, VirtualNodes
 
 
 class VirtualNodesTests(SynchronousTestCase):

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.files import write_atomic, write_if_changed
 from walt.server.domain.services.dns import (
     FORWARD_ZONE_FILE,
     DnsConfig,
@@ -23,7 +24,6 @@ from walt.server.domain.services.dns import (
 from walt.server.domain.services.pacing import Pacer
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
-from walt.server.runtime.files import write_atomic, write_if_changed
 from walt.server.runtime.process import Launcher
 
 _log = Logger()

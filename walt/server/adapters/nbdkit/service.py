@@ -8,11 +8,11 @@ from typing import Any
 
 from zope.interface import implementer
 
+from walt.common.files import write_if_changed
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.swap import SwapConfig
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
-from walt.server.runtime.files import write_if_changed
 from walt.server.runtime.process import Launcher
 
 NAME = "nbdkit"

@@ -19,9 +19,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walt.common.errors import CommandFailed, Invalid, Unavailable
+from walt.common.files import write_atomic
 from walt.common.names import is_mac
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.runtime.files import write_atomic
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from walt.common.errors import Conflict, Invalid, Unavailable
+from walt.common.files import write_atomic
 from walt.server.runtime.child import process_start, recorded_process
-from walt.server.runtime.files import write_atomic
 
 CLONE_NEWNET = 0x40000000
 MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 1 << 20

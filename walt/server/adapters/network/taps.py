@@ -13,17 +13,14 @@ from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Conflict, Invalid
+from walt.common.limits import Limits, disciplines
 from walt.server.adapters.network.links import BRIDGE, run_batch, show_links
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.domain.network.limits import Limits
 from walt.server.domain.network.ports import ITaps
 from walt.server.runtime.process import ProcessRunner
 
 TAP_ALIAS = "WalT tap"
 NETWORK_ALIAS = "WalT network"
-FRAME = 1500  # bytes, to count the frames that a delayed line holds
-FASTEST = 10 * 10**9  # bit/s assumed where no bandwidth is set
-TBF_WAIT_US = 300  # longest wait for bandwidth where no latency is set
 
 
 @implementer(ITaps)
@@ -68,7 +65,7 @@ class Taps:
         """Install netem and tbf on a tap; see ITaps."""
         async with self._lock:
             try:
-                for words in _disciplines(limits):
+                for words in disciplines(limits):
                     await self._runner.run(["tc", "qdisc", "add", "dev", name, *words])
             except CommandFailed:
                 # Kernels may lack either of them.
@@ -99,21 +96,3 @@ class Taps:
         await run_batch(
             self._runner, [f"link delete dev {name}" for name in (*sorted(taps), *empty)]
         )
-
-
-def _disciplines(limits: Limits) -> list[list[str]]:
-    """Return the arguments of `tc qdisc add dev TAP` (tc-netem(8), tc-tbf(8))."""
-    found = []
-    if limits.latency_us:
-        held = limits.delay_us * (limits.bandwidth or FASTEST) // 8_000_000 // FRAME
-        found.append([
-            "root", "handle", "1:", "netem", "delay", f"{limits.delay_us}us",
-            "limit", str(1000 + held),
-        ])
-    if limits.bandwidth:
-        found.append([
-            *(["parent", "1:1"] if found else ["root"]), "handle", "2:", "tbf",
-            "rate", f"{limits.bandwidth}bit", "burst", str(limits.burst),
-            "latency", f"{limits.latency_us or TBF_WAIT_US}us",
-        ])
-    return found

@@ -20,10 +20,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.files import write_if_changed
 from walt.server.domain.images.exports import ExportPlan, NodeExport
 from walt.server.domain.images.ports import INfsExporter
 from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
-from walt.server.runtime.files import write_if_changed
 from walt.server.runtime.process import Launcher
 
 _log = Logger()

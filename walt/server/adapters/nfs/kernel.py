@@ -11,9 +11,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import WaltError
+from walt.common.files import write_if_changed
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
-from walt.server.runtime.files import write_if_changed
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

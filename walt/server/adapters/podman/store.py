@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Invalid, NotFound
+from walt.common.files import write_atomic
 from walt.server.adapters.podman.options import Storage
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
 from walt.server.domain.images.ports import IImageStore
-from walt.server.runtime.files import write_atomic
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

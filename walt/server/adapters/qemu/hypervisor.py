@@ -15,20 +15,20 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.common.errors import Unavailable
+from walt.common.files import write_atomic
+from walt.common.machines import BOOT_NETWORK, MachineConfig
+from walt.common.qemu import command
 from walt.server.adapters.qemu.command import (
     IPXE,
     MARK,
     PROBE_SCRIPT,
     PROGRAM,
-    command,
+    boot_options,
     probe_command,
     script,
 )
 from walt.server.adapters.qemu.nics import NicMaker
-from walt.server.domain.devices.machines import BOOT_NETWORK
 from walt.server.domain.virtual.ports import IHypervisor, IMachine
-from walt.server.domain.virtual.settings import MachineConfig
-from walt.server.runtime.files import write_atomic
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, environment, exit_status
 from walt.server.runtime.workers import WorkerPool
@@ -157,7 +157,9 @@ class QemuHypervisor:
         write_atomic(script_file, script(config.model, names.index(BOOT_NETWORK)))
         disks = await self._disks(config)
         nics = await self._nics.make(config)
-        argv = self._launcher.command(command(config, accel, script_file, nics.options, disks))
+        argv = self._launcher.command(command(
+            config, accel, boot_options(script_file), nics.options, disks
+        ))
 
         async def clean_up(reason: str) -> None:
             try:

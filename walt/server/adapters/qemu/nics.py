@@ -7,8 +7,6 @@ between them: it has the tap, and QEMU one end of a socket to it.
 
 from __future__ import annotations
 
-import hashlib
-import random
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -19,11 +17,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from walt.common.names import is_mac
-from walt.server.domain.devices.machines import BOOT_NETWORK, Attachment
-from walt.server.domain.network.limits import Limits
-from walt.server.domain.virtual.settings import MachineConfig
-from walt.server.runtime.files import write_atomic
+from walt.common.limits import Limits
+from walt.common.machines import BOOT_NETWORK, Attachment, MachineConfig
+from walt.common.qemu import nic_options, on_tap, secondary_mac, tap_name
 from walt.server.runtime.process import Launcher, environment, own_code
 
 _log = Logger()
@@ -31,12 +27,6 @@ _log = Logger()
 RELAY = "walt.server.tools.frame_relay"
 RELAY_SOCKET = 3  # the descriptor that the relay inherits
 FIRST_SOCKET = 3  # the first one that QEMU inherits
-
-
-def tap_name(mac: str, network: str = BOOT_NETWORK) -> str:
-    """Return the name of a machine's tap: 15 characters at most, told from MAC and network."""
-    words = mac if network == BOOT_NETWORK else f"{mac} {network}"
-    return "wt" + hashlib.sha256(words.encode()).hexdigest()[:10]
 
 
 @dataclass
@@ -91,7 +81,7 @@ class NicMaker:
     async def _add(self, nics: Nics, mac: str, one: Attachment) -> None:
         tap = tap_name(mac, one.network)
         await self._taps.create_tap(tap, one.network)
-        netdev = f"tap,ifname={tap},script=no,downscript=no"
+        netdev = on_tap(tap)
         if one.limits and not await self._taps.shape(tap, one.limits):
             ours, theirs = socket.socketpair()
             nics.sockets.append(theirs)
@@ -99,11 +89,9 @@ class NicMaker:
                 self._start_relay(ours, tap, one.limits)
             descriptor = FIRST_SOCKET + len(nics.sockets) - 1
             netdev = f"stream,addr.type=fd,addr.str={descriptor}"
-        own = mac if one.network == BOOT_NETWORK else self._mac(mac, one.network)
-        nics.options += [
-            "-netdev", f"{netdev},id={one.network}",
-            "-device", f"virtio-net-pci,netdev={one.network},mac={own},romfile=",
-        ]
+        networks = self._nodes / mac / "networks"
+        own = mac if one.network == BOOT_NETWORK else secondary_mac(networks, one.network)
+        nics.options += nic_options(netdev, one.network, own)
 
     def _start_relay(self, ours: socket.socket, tap: str, limits: Limits) -> None:
         argv = self._launcher.command([
@@ -113,20 +101,6 @@ class NicMaker:
             _Relay(tap), argv[0], argv, environment(own_code()),
             childFDs={0: "w", 1: "r", 2: "r", RELAY_SOCKET: ours.fileno()},
         )
-
-    def _mac(self, mac: str, network: str) -> str:
-        """Return the MAC on a secondary network: random once, then kept."""
-        path = self._nodes / mac / "networks" / f"{network}.mac"
-        try:
-            own = path.read_text().strip()
-        except FileNotFoundError:
-            own = ""
-        if not is_mac(own):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tail = random.SystemRandom().randbytes(3)
-            own = "52:54:00:" + tail.hex(":")
-            write_atomic(path, own + "\n")
-        return own
 
     async def remove(self, config: MachineConfig) -> None:
         """Delete the taps of a machine that is gone."""

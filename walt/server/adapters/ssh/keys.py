@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from walt.server.runtime.files import write_atomic
+from walt.common.files import write_atomic
 from walt.server.runtime.process import ProcessRunner
 
 HOST_KEY = "ssh_host_ecdsa_key"

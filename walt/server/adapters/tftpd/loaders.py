@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from walt.server.runtime.files import write_if_changed
+from walt.common.files import write_if_changed
 
 _log = Logger()
 

@@ -20,6 +20,7 @@ from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.files import write_atomic
 from walt.common.names import is_mac
 from walt.server.domain.services.boot_tree import (
     PRESERVED,
@@ -29,7 +30,6 @@ from walt.server.domain.services.boot_tree import (
     difference,
 )
 from walt.server.domain.services.ports import IConfigurable
-from walt.server.runtime.files import write_atomic
 from walt.server.runtime.ordered import shielded, spawn
 from walt.server.runtime.process import ProcessRunner
 

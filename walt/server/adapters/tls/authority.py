@@ -20,9 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, Unavailable
+from walt.common.files import write_atomic
 from walt.server.domain.access.model import Certificate, Holder, Issued
 from walt.server.domain.access.ports import IAuthority
-from walt.server.runtime.files import write_atomic
 
 DAY = 86400.0
 AUTHORITY_LIFETIME = 3650 * DAY

@@ -12,8 +12,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from walt.common.errors import Invalid
-from walt.common.sentences import enumerate_names
-from walt.server.domain.devices.machines import (
+from walt.common.machines import (
     DEFAULT_CORES,
     DEFAULT_RAM,
     parse_boot_delay,
@@ -22,6 +21,7 @@ from walt.server.domain.devices.machines import (
     parse_networks,
     parse_ram,
 )
+from walt.common.sentences import enumerate_names
 from walt.server.domain.devices.model import (
     NETSETUP_LAN,
     NETSETUP_NAT,

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from zope.interface import Interface
 
+from walt.common.limits import Limits
 from walt.server.domain.network.firewall import FirewallConfig
-from walt.server.domain.network.limits import Limits
 
 
 class IFirewall(Interface):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from walt.common.errors import Invalid
-from walt.server.domain.devices.machines import BOOT_NETWORK, parse_networks
+from walt.common.machines import BOOT_NETWORK, parse_networks
 from walt.server.domain.devices.model import Device
 
 

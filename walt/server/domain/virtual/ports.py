@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from zope.interface import Interface
 
-from walt.server.domain.virtual.settings import MachineConfig
+from walt.common.machines import MachineConfig
 
 
 class IMachine(Interface):

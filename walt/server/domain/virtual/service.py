@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, Unavailable, WaltError
+from walt.common.machines import RANDOM_DELAY, MachineConfig, machine_config
 from walt.common.names import default_image, image_fullname, short_image_name
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -27,7 +28,6 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.virtual.console import Console
 from walt.server.domain.virtual.ports import IAddresses, IHypervisor
-from walt.server.domain.virtual.settings import RANDOM_DELAY, MachineConfig, machine_config
 from walt.server.runtime.ordered import shielded
 
 _log = Logger()

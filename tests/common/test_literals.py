@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Invalid
-from walt.server.wire.literals import MAX_LINE, parse
+from walt.common.literals import MAX_LINE, parse
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=8),

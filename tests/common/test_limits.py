@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.domain.devices.machines import Attachment, parse_networks
-from walt.server.domain.network.limits import BURST, DelayLine, Limits
+from walt.common.limits import BURST, DelayLine, Limits
+from walt.common.machines import Attachment, parse_networks
 
 FRAME = 1500
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from walt.common.errors import Invalid
-from walt.server.domain.network.limits import NO_LIMITS, Limits
+from walt.common.limits import NO_LIMITS, Limits
 
 _RAM = re.compile(r"([1-9][0-9]{0,6})([MG])")
 _DISK = re.compile(
@@ -23,6 +24,7 @@ MAX_NETWORKS = 16
 NETWORK_NAME_LENGTH = 15  # it names a bridge: the kernel takes no longer name
 DEFAULT_RAM = "512M"
 DEFAULT_CORES = 4
+RANDOM_DELAY = (1, 10)  # seconds
 
 
 @dataclass(frozen=True)
@@ -116,3 +118,33 @@ def _parse_limits(text: str | None) -> Limits:
             raise Invalid("limits of a network are lat=<n>ms|us and bw=<n>Mbps|Gbps, once each")
         values[match[1]] = int(match[2]) * unit
     return Limits(values.get("lat", 0), values.get("bw", 0))
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """What a machine is started with.
+
+    `ram_mib` is memory in MiB; `cores` None leaves the number to the hypervisor;
+    `boot_delay` is in seconds, None: random.
+    """
+
+    name: str
+    mac: str
+    model: str
+    ram_mib: int
+    cores: int | None
+    boot_delay: int | None
+    disks: tuple[Disk, ...] = ()
+    networks: tuple[Attachment, ...] = (Attachment(BOOT_NETWORK),)
+
+
+def machine_config(name: str, mac: str, model: str, conf: Mapping[str, Any]) -> MachineConfig:
+    """Return the machine of a node from its explicit settings and the defaults."""
+    return MachineConfig(
+        name, mac, model,
+        parse_ram(str(conf.get("ram", DEFAULT_RAM))),
+        parse_cores(conf["cpu.cores"]) if "cpu.cores" in conf else None,
+        parse_boot_delay(conf.get("boot.delay", "random")),
+        parse_disks(str(conf.get("disks", "none"))),
+        parse_networks(str(conf.get("networks", BOOT_NETWORK))),
+    )

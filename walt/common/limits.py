@@ -7,6 +7,9 @@ from dataclasses import dataclass
 BASE_LATENCY_US = 300  # what a frame takes from one virtual machine to the next anyway
 BURST = 256_000  # bytes that pass at full speed after a pause, beyond what is on the way
 UNLIMITED_QUEUE = 16 << 20  # bytes waiting for their latency when no bandwidth is set
+FRAME = 1500  # bytes, to count the frames that a delayed line holds
+FASTEST = 10 * 10**9  # bit/s assumed where no bandwidth is set
+TBF_WAIT_US = 300  # longest wait for bandwidth where no latency is set
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,21 @@ class DelayLine:
             self._free_at = max(now, self._free_at) + size / self._rate
             return self._free_at + self._delay
         return now + self._delay
+
+
+def disciplines(limits: Limits) -> list[list[str]]:
+    """Return the arguments of `tc qdisc add dev TAP` (tc-netem(8), tc-tbf(8))."""
+    found = []
+    if limits.latency_us:
+        held = limits.delay_us * (limits.bandwidth or FASTEST) // 8_000_000 // FRAME
+        found.append([
+            "root", "handle", "1:", "netem", "delay", f"{limits.delay_us}us",
+            "limit", str(1000 + held),
+        ])
+    if limits.bandwidth:
+        found.append([
+            *(["parent", "1:1"] if found else ["root"]), "handle", "2:", "tbf",
+            "rate", f"{limits.bandwidth}bit", "burst", str(limits.burst),
+            "latency", f"{limits.latency_us or TBF_WAIT_US}us",
+        ])
+    return found
