@@ -14,7 +14,7 @@ from bench.simulator import Fleet
 from tests.system.live import LivePlatform
 from tests.system.load import Load, figure, run_bench
 from walt.server.adapters.ssh.options import node_options
-from walt.server.assembly.core import SERVER_KEY
+from walt.server.assembly.nodes import SERVER_KEY
 
 SIZE = 200 << 20
 ROUNDS = 3

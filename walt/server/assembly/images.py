@@ -1,11 +1,10 @@
-"""Builds the objects of the life of images and joins them."""
+"""Builds the store of images and what changes it."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import walt
 from walt.server.adapters.podman.builder import PodmanBuilder, choose_isolation
@@ -15,15 +14,18 @@ from walt.server.adapters.podman.containers import (
     has_cgroup2,
 )
 from walt.server.adapters.podman.daemon import DockerDaemon
+from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
-from walt.server.config.model import ServerConfig
+from walt.server.adapters.postgres.images import PostgresImages
+from walt.server.assembly.base import Base
 from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.changes import ImageChanges
 from walt.server.domain.images.clone import Cloner
 from walt.server.domain.images.defaults import DefaultImages
+from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.files import ImageFiles
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import RegistryInfo
@@ -34,11 +36,45 @@ from walt.server.domain.images.publish import Publisher
 from walt.server.domain.images.search import Searcher
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import ImageSessions
-from walt.server.runtime.process import DEFAULT_PATH, Launcher, ProcessRunner
+from walt.server.runtime.process import DEFAULT_PATH
 from walt.server.runtime.workers import WorkerPool
 
 LAYERS = "layers"  # below the state directory: layers on their way
 SECRETS = "registries"  # below the runtime directory: credentials while they serve
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where images are, what they are called, and how they are mounted."""
+
+    storage: Storage
+    store: PodmanStore
+    service: ImageService
+    facts: Facts
+    mounter: OverlayMounter
+
+
+def build_images(base: Base) -> Images:
+    """Build and join these objects."""
+    config, registry = base.config, base.registry
+    paths = config.paths
+    storage = Storage() if config.images.storage == "system" else Storage.private(
+        paths.state, paths.runtime
+    )
+    store = PodmanStore(base.runner, storage, paths.cache / "images.metadata")
+    facts = Facts(str(config.server_ip), "", "", config.reconnect_grace)
+    return Images(
+        storage=storage, store=store, facts=facts,
+        mounter=OverlayMounter(
+            base.workers, store, storage, images=paths.images, keys=paths.keys, facts=facts,
+            server_spec=config.spec,
+        ),
+        service=ImageService(
+            store, PostgresImages(base.database),
+            in_use=lambda: {node.image for node in registry.nodes() if node.image},
+            node_models=lambda: {node.model for node in registry.nodes() if node.model},
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +87,15 @@ class ImageLife:
     operations: ImageOperations
     files: ImageFiles
     workers: WorkerPool
+    registry_workers: tuple[WorkerPool, ...]
     scratch: tuple[Path, ...]
+
+    async def stop(self) -> None:
+        """End what people do inside images, and the workers that speak to registries."""
+        await self.operations.sessions.stop()
+        await self.files.stop()
+        for pool in self.registry_workers:
+            pool.stop()
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""
@@ -63,11 +107,10 @@ class ImageLife:
         await self.store.sweep()
 
 
-def image_life(
-    reactor: Any, config: ServerConfig, launcher: Launcher, runner: ProcessRunner,
-    workers: WorkerPool, store: PodmanStore, images: ImageService, users: IImageUsers,
-) -> ImageLife:
+def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
     """Build and join these objects."""
+    reactor, config, runner, workers = base.reactor, base.config, base.runner, base.workers
+    store, images = stock.store, stock.service
     cgroup2 = has_cgroup2()
     engine = choose_engine(
         config.images.runtime, config.images.ulimits, cgroup2=cgroup2,
@@ -83,7 +126,12 @@ def image_life(
         config.paths.state / "builds",
     )
     changes = ImageChanges(images, store, users, builder)
-    places = Places(_places(reactor, runner, launcher, store.storage, config))
+    # Slow registries must not take the workers that mount images.
+    readers = WorkerPool(
+        reactor, base.launcher, size=4, network="host", unprivileged=["registry_api"]
+    )
+    writers = WorkerPool(reactor, base.launcher, network="host")
+    places = Places(_places(base, store.storage, readers, writers))
     defaults = DefaultImages(changes, places)
     images.download_with(defaults.download)
     major = int(walt.__version__.split(".")[0])
@@ -96,23 +144,20 @@ def image_life(
     )
     scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
     files = ImageFiles(containers, reactor)
-    return ImageLife(store, containers, builder, operations, files, workers, scratch)
+    return ImageLife(
+        store, containers, builder, operations, files, workers, (readers, writers), scratch
+    )
 
 
 def _places(
-    reactor: Any, runner: ProcessRunner, launcher: Launcher, storage: Storage,
-    config: ServerConfig,
+    base: Base, storage: Storage, readers: WorkerPool, writers: WorkerPool
 ) -> list[IRegistry]:
     """Return the registries of the configuration, then the docker daemon if there is one."""
-    # Slow registries must not take the workers that mount images.
-    readers = WorkerPool(
-        reactor, launcher, size=4, network="host", unprivileged=["registry_api"]
-    )
-    workers = WorkerPool(reactor, launcher, network="host")
+    runner, config = base.runner, base.config
     skopeo = Skopeo(runner, storage, config.paths.state / LAYERS)
     found: list[IRegistry] = [
         SkopeoRegistry(
-            runner, readers, workers, storage, skopeo,
+            runner, readers, writers, storage, skopeo,
             RegistryInfo(
                 one.label, one.description, "hub" if one.api == "docker-hub" else "registry",
                 one.auth == "basic",
@@ -123,5 +168,5 @@ def _places(
         for one in config.registries
     ]
     if config.images.docker_socket.is_socket():
-        found.append(DockerDaemon(workers, skopeo, config.images.docker_socket))
+        found.append(DockerDaemon(writers, skopeo, config.images.docker_socket))
     return found

@@ -26,8 +26,10 @@ from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight, privileges
+from walt.server.assembly.base import Base, server_device
 from walt.server.assembly.capture import DaemonLog
-from walt.server.assembly.core import Core, build, server_device
+from walt.server.assembly.core import Core, build
+from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.readiness import notify
 from walt.server.assembly.web import metrics_of, web_pages
@@ -112,32 +114,31 @@ class WaltServer(Service):
             launcher = Launcher(namespace.host_path)
             core = build(self._reactor, config, launcher, namespace.host)
         self._core = core
-        self._undo("workers", core.workers.stop)
+        self._undo("workers", core.base.workers.stop)
 
-        for plan in core.link_plans:
-            await core.links.up(plan)
+        for plan in core.base.link_plans:
+            await core.base.links.up(plan)
             self._undo(
-                f"network {plan.name}", partial(core.links.down, plan), for_good=True
+                f"network {plan.name}", partial(core.base.links.down, plan), for_good=True
             )
-        await core.taps.delete_left_overs()
-        self._undo("taps", core.taps.delete_left_overs)
-        await self._start_database(core)
-        await core.registry.load()
+        await core.base.taps.delete_left_overs()
+        self._undo("taps", core.base.taps.delete_left_overs)
+        await self._start_database(core.base, core.daemons.health)
+        await core.base.registry.load()
         await self._fix_server_entry(core)
         await self._prepare_keys(core)
         install_loaders(config.paths.state)
-        await core.status.load()
+        await core.nodes.status.load()
         await core.image_life.sweep()
         migration = core.image_life.operations.migration
-        missing = await core.images.refresh(forget=not migration.possible)
+        missing = await core.images.service.refresh(forget=not migration.possible)
 
-        self._undo("log lines", core.logs.flush)
+        self._undo("log lines", core.base.logs.flush)
         self._capture_own_lines(core)
-        self._undo("workflows", lambda: core.workflows.stop(STOP_PATIENCE))
+        self._undo("workflows", lambda: core.base.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
-        self._undo("image sessions", core.image_life.operations.sessions.stop)
-        self._undo("containers of questions about images", core.image_life.files.stop)
-        self._undo("shells of nodes", core.questions.stop)
+        self._undo("life of images", core.image_life.stop)
+        self._undo("shells of nodes", core.nodes.questions.stop)
         checking = await core.certificates.start(self._reactor)
         self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http)
@@ -184,61 +185,62 @@ class WaltServer(Service):
         one.setblocking(False)
         return one
 
-    async def _start_database(self, core: Core) -> None:
-        if core.cluster is not None:
+    async def _start_database(self, base: Base, health: Health) -> None:
+        if base.cluster is not None:
             pid_file = self._config.paths.service_runtime("postgres.pid")
             end_left_over(pid_file, signal.SIGQUIT)
-            await core.cluster.prepare()
+            await base.cluster.prepare()
             child = ChildService(
-                self._reactor, core.launcher, core.cluster.spec(), pid_file=pid_file
+                self._reactor, base.launcher, base.cluster.spec(), pid_file=pid_file
             )
             child.startService()
-            core.health.daemons.append(child)
+            health.daemons.append(child)
             self._undo("postgres", child.stopService)
-            maintenance = Database(self._reactor, core.cluster.maintenance_dsn)
+            maintenance = Database(self._reactor, base.cluster.maintenance_dsn)
             await create_database(maintenance)
-        self._undo("database connections", core.database.close)
-        await migrate(core.database)
-        await core.log_store.prepare()
-        await core.log_upkeep.start()
-        self._undo("upkeep of the logs", core.log_upkeep.stop)
+        self._undo("database connections", base.database.close)
+        await migrate(base.database)
+        await base.log_store.prepare()
+        await base.log_upkeep.start()
+        self._undo("upkeep of the logs", base.log_upkeep.stop)
 
     async def _fix_server_entry(self, core: Core) -> None:
-        links = await core.links.links()
+        links, registry = await core.base.links.links(), core.base.registry
         mac = str(links["walt-net"]["address"])
-        wanted = server_device(self._config, mac, core.registry)
+        wanted = server_device(self._config, mac, registry)
         wrong = [
-            one for one in core.registry.all()
+            one for one in registry.all()
             if one.mac != mac
             and (one.ip == wanted.ip or one.name == wanted.name or one.type == "server")
         ]
         if wrong:
-            await core.registry.forget(*wrong)
-        if core.registry.get(mac) != wanted:
-            await core.registry.put(wanted)
-        core.facts.server_mac = mac
+            await registry.forget(*wrong)
+        if registry.get(mac) != wanted:
+            await registry.put(wanted)
+        core.images.facts.server_mac = mac
 
     async def _prepare_keys(self, core: Core) -> None:
         paths = self._config.paths
-        await ssh_keys.ensure_host_keys(core.runner, paths.keys)
-        core.facts.key = await ssh_keys.ensure_server_key(core.runner)
+        await ssh_keys.ensure_host_keys(core.base.runner, paths.keys)
+        core.images.facts.key = await ssh_keys.ensure_server_key(core.base.runner)
         ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:
-        self._undo("firewall", core.firewall.remove, for_good=True)
-        for service in (core.dhcpd, core.named, core.tftpd, core.swap):
+        daemons = core.daemons
+        self._undo("firewall", daemons.firewall.remove, for_good=True)
+        for service in (daemons.dhcpd, daemons.named, daemons.tftpd, daemons.swap):
             service.startService()
             self._undo(service.name or "", service.stopService)
-        if hasattr(core.exporter, "startService"):
-            core.exporter.startService()
-            self._undo("nfs", core.exporter.stopService)
-        self._undo("updates of services", core.network.stop)
-        core.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
-        core.swap.apply(SwapConfig(self._config.server_ip))
-        core.network.update(devices=core.registry.all())
+        if hasattr(daemons.exporter, "startService"):
+            daemons.exporter.startService()
+            self._undo("nfs", daemons.exporter.stopService)
+        self._undo("updates of services", daemons.network.stop)
+        daemons.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
+        daemons.swap.apply(SwapConfig(self._config.server_ip))
+        daemons.network.update(devices=core.base.registry.all())
 
     def _capture_own_lines(self, core: Core) -> None:
-        observer = DaemonLog(core.logs, core.facts.server_mac)
+        observer = DaemonLog(core.base.logs, core.images.facts.server_mac)
         globalLogPublisher.addObserver(observer)
         self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 
@@ -259,7 +261,7 @@ class WaltServer(Service):
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
         open_all(
-            listeners, core.context, core.sessions, doors,
+            listeners, core.context, core.nodes.sessions, doors,
             make_site(core.boot_files, web_pages(core, doors.metrics)),
             rpc_socket=config.paths.rpc_socket,
             stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
@@ -267,18 +269,20 @@ class WaltServer(Service):
         )
 
     async def _start_nodes(self, core: Core) -> None:
+        nodes = core.nodes
         self._undo("nodes", lambda: self._stop_nodes(core))
-        await core.provisioning.start()
-        monitor = LoopingCall(_contained, core.monitor.check)
+        await nodes.provisioning.start()
+        monitor = LoopingCall(_contained, nodes.monitor.check)
         monitor.clock = self._reactor
         monitor.start(MONITOR_EVERY, now=False)
         self._undo("boot monitor", monitor.stop)
-        core.virtual.start_all()
-        self._undo("virtual nodes", core.virtual.stop_all)
-        self._undo("exposed ports", core.exposed.stop)
-        await core.context.configuration.restore_exposed()
-        for event in core.dhcpd.lost_leases({one.mac for one in core.registry.all()}):
-            core.leases.on_lease(event)
+        nodes.virtual.start_all()
+        self._undo("virtual nodes", nodes.virtual.stop_all)
+        self._undo("exposed ports", nodes.exposed.stop)
+        await nodes.configuration.restore_exposed()
+        known = {one.mac for one in core.base.registry.all()}
+        for event in core.daemons.dhcpd.lost_leases(known):
+            core.daemons.leases.on_lease(event)
 
     # -- stop ------------------------------------------------------------
 
@@ -307,7 +311,7 @@ class WaltServer(Service):
             self._starting.addErrback(lambda _: None)
             self._starting.cancel()
         if self._core is not None:
-            self._core.registration.stopping = True
+            self._core.nodes.registration.stopping = True
         while self._undos:
             what, undo, for_good = self._undos.pop()
             if for_good and self._keep_nodes:
@@ -321,13 +325,13 @@ class WaltServer(Service):
         _log.info("the WalT server has stopped")
 
     async def _stop_nodes(self, core: Core) -> None:
-        await core.provisioning.mounts.suspend()
+        await core.nodes.provisioning.mounts.suspend()
         if self._keep_nodes:
             return
-        await core.status.let_go()
-        await core.network.links_to_static()
-        await core.exporter.withdraw()
-        await core.provisioning.mounts.unmount_all()
+        await core.nodes.status.let_go()
+        await core.daemons.network.links_to_static()
+        await core.daemons.exporter.withdraw()
+        await core.nodes.provisioning.mounts.unmount_all()
 
 
 def _exit_failed() -> None:

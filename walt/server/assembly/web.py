@@ -37,28 +37,28 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     ))
     found.gauge("walt_images", "Names in the image store", lambda: len(context.images.all()))
     found.gauge("walt_log_lines_accepted", "Log lines since the start",
-                lambda: core.logs.accepted)
+                lambda: core.base.logs.accepted)
     found.gauge("walt_workflows", "Workflows that run now",
-                lambda: len(core.workflows.running()))
+                lambda: len(core.base.workflows.running()))
     found.gauges("walt_service_up", "1 if a daemon of the server runs", "service", lambda: {
-        str(row["name"]): float(bool(row["running"])) for row in core.health.services()
+        str(row["name"]): float(bool(row["running"])) for row in core.daemons.health.services()
     })
     found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
-        str(row["name"]): row["restarts"] for row in core.health.services()
+        str(row["name"]): row["restarts"] for row in core.daemons.health.services()
     })
     return found
 
 
 def web_pages(core: Core, counters: Counters) -> dict[str, IResource]:
     """Return the pages besides the index and boot files, by the start of their path."""
-    config, context = core.config, core.context
+    config, context = core.base.config, core.context
     readers = Readers(
         frozenset(name.lower() for name in core.certificates.names), config.web_clients,
         config.remote_clients == "open",
     )
     api = WebApi(
-        context.registry, context.status.is_booted, context.images, core.logs,
-        core.health.services,
+        context.registry, context.status.is_booted, context.images, core.base.logs,
+        core.daemons.health.services,
     )
     return {
         "api": Guarded(readers, Api(api)),

@@ -1,0 +1,88 @@
+"""Builds what everything else stands on: processes, networks, the database, devices, logs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.taps import Taps
+from walt.server.adapters.postgres.cluster import Cluster
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.devices import PostgresDevices
+from walt.server.adapters.postgres.logs import PostgresLogs
+from walt.server.config.model import ServerConfig
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.logs.upkeep import LogUpkeep
+from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.workers import WorkerPool
+from walt.server.runtime.workflow import Workflows
+
+
+@dataclass(frozen=True)
+class Base:
+    """The lowest floor of a server."""
+
+    config: ServerConfig
+    reactor: Any
+    launcher: Launcher
+    runner: ProcessRunner
+    workers: WorkerPool
+    workflows: Workflows
+    links: Links
+    taps: Taps
+    link_plans: list[LinkPlan]
+    cluster: Cluster | None
+    database: Database
+    device_store: PostgresDevices
+    registry: DeviceRegistry
+    log_store: PostgresLogs
+    log_upkeep: LogUpkeep
+    logs: LogService
+    platform: PlatformLog
+
+
+def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
+    """Build and join these objects."""
+    paths = config.paths
+    runner = ProcessRunner(reactor, launcher)
+    cluster = None
+    dsn = config.database.dsn or ""
+    if config.database.mode == "embedded":
+        cluster = Cluster(paths.state, paths.runtime, runner)
+        dsn = cluster.dsn
+    database = Database(reactor, dsn)
+    device_store = PostgresDevices(database)
+    registry = DeviceRegistry(device_store, config.subnet)
+
+    log_store = PostgresLogs(database)
+    upkeep = LogUpkeep(log_store, reactor, config.log_retention_days)
+    logs = LogService(log_store, reactor, time.time, upkeep.remove_soon)
+
+    def server_mac() -> str | None:
+        return registry.server.mac if registry.server is not None else None
+
+    return Base(
+        config=config, reactor=reactor, launcher=launcher, runner=runner,
+        workers=WorkerPool(reactor, launcher, network="host"), workflows=Workflows(reactor),
+        links=Links(reactor, runner, paths.state), taps=Taps(runner),
+        link_plans=[
+            LinkPlan(one.name, one.raw_device, one.vlan, one.ip)
+            for one in config.networks.values()
+        ],
+        cluster=cluster, database=database, device_store=device_store, registry=registry,
+        log_store=log_store, log_upkeep=upkeep, logs=logs,
+        platform=PlatformLog(logs, server_mac),
+    )
+
+
+def server_device(config: ServerConfig, mac: str, registry: DeviceRegistry) -> Device:
+    """Return the entry of the server itself (spec server §2.2, server entry fix)."""
+    known = registry.get(mac)
+    return Device(
+        mac=mac, name="walt-server", type="server", ip=str(config.server_ip),
+        conf=known.conf if known is not None else {},
+    )

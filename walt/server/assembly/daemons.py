@@ -1,0 +1,118 @@
+"""Builds the network services: DHCP, DNS, TFTP, NFS, swap, the firewall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.nbdkit.service import SwapService
+from walt.server.adapters.nfs import ganesha, kernel
+from walt.server.adapters.nftables.firewall import NftFirewall
+from walt.server.adapters.tftpd.service import TftpdService
+from walt.server.adapters.tftpd.tree import BootTreeStore
+from walt.server.assembly.base import Base
+from walt.server.config.model import WALT_NET
+from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.domain.services.dns import forwarders
+from walt.server.domain.services.lease_events import LeaseEvent
+from walt.server.domain.services.service import NetworkServices
+from walt.server.runtime.ordered import spawn
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+class Health:
+    """The daemons whose health people may see; the database is added when it starts."""
+
+    def __init__(self, daemons: list[Any]) -> None:
+        self.daemons = daemons
+
+    def services(self) -> list[dict[str, Any]]:
+        """Return one row for each daemon."""
+        return [
+            {
+                "name": one.name, "running": one.running, "pid": one.pid,
+                "restarts": one.restarts, "status": one.last_status,
+            }
+            for one in (daemon.health for daemon in self.daemons)
+        ]
+
+
+class Leases:
+    """Hands lease events over to the registration, once there is one."""
+
+    registration: Registration | None = None
+
+    def on_lease(self, event: LeaseEvent) -> None:
+        """Register the device of a committed lease."""
+        wanted = event.registration()
+        if wanted is not None and self.registration is not None:
+            spawn(
+                self.registration.register(
+                    Sighting(wanted.mac, wanted.ip, wanted.vci, wanted.uci, wanted.name)
+                ),
+                f"registering {wanted.mac}",
+            )
+
+
+@dataclass(frozen=True)
+class Daemons:
+    """What nodes find in the network."""
+
+    dhcpd: DhcpdService
+    named: NamedService
+    tftpd: TftpdService
+    swap: SwapService
+    firewall: NftFirewall
+    exporter: Any
+    network: NetworkServices
+    leases: Leases
+    health: Health
+
+
+def build_daemons(base: Base) -> Daemons:
+    """Build and join these objects."""
+    config, reactor, launcher = base.config, base.reactor, base.launcher
+
+    place, runtime = config.paths.service, config.paths.service_runtime
+    leases = Leases()
+    dhcpd = DhcpdService(
+        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd"),
+        on_lease=leases.on_lease,
+    )
+    named = NamedService(reactor, launcher, directory=place("named"), runtime=runtime("named"))
+    tftpd = TftpdService(reactor, launcher, directory=place("tftpd"), runtime=runtime("tftpd"))
+    swap = SwapService(reactor, launcher, directory=place("nbdkit"), runtime=runtime("nbdkit"))
+    health = Health([dhcpd, named, tftpd, swap])
+    exporter: Any
+    if config.services.nfs == "kernel" or (config.services.nfs == "auto" and kernel.usable()):
+        exporter = kernel.KernelExporter(base.runner, nodes=config.paths.nodes)
+    else:
+        exporter = ganesha.GaneshaExporter(
+            reactor, launcher, directory=place("ganesha"), runtime=runtime("ganesha"),
+            address=str(config.server_ip),
+        )
+        health.daemons.append(exporter.child)
+    firewall = NftFirewall(base.runner)
+    (walt_net,) = [plan for plan in base.link_plans if plan.name == WALT_NET]
+    network = NetworkServices(
+        reactor, config.walt_interface, dhcp=dhcpd, dns=named,
+        tree=BootTreeStore(reactor, base.runner, config.paths.nodes), firewall=firewall,
+        forwarders=forwarders(_resolv_conf(), config.server_ip),
+        guarded=None if walt_net.raw_device is None else walt_net.base,
+        ping_check=walt_net.raw_device is not None,
+    )
+    return Daemons(
+        dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
+        network=network, leases=leases, health=health,
+    )
+
+
+def _resolv_conf() -> str:
+    try:
+        return RESOLV_CONF.read_text()
+    except OSError:
+        return ""

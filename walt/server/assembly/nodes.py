@@ -1,0 +1,128 @@
+"""Builds what knows, boots and reaches the nodes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zope.interface import implementer
+
+from walt.server.adapters.network.forwards import Forwards
+from walt.server.adapters.nodelink.client import NodeLink
+from walt.server.adapters.qemu.hypervisor import QemuHypervisor
+from walt.server.adapters.ssh.kept import KeptShells
+from walt.server.adapters.ssh.options import node_options
+from walt.server.adapters.ssh.sessions import SshSessions
+from walt.server.adapters.ssh.shell import SshNodeShell
+from walt.server.assembly.base import Base
+from walt.server.assembly.daemons import Daemons
+from walt.server.assembly.images import Images
+from walt.server.domain.devices.model import Device
+from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.nodes.configuration import Configuration
+from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
+from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
+from walt.server.domain.nodes.reboot import Rebooter
+from walt.server.domain.nodes.registration import Registration
+from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.services.provisioning import Provisioning
+from walt.server.domain.virtual.addresses import FreeAddresses
+from walt.server.domain.virtual.service import VirtualNodes
+from walt.server.runtime.ordered import spawn
+
+SERVER_KEY = Path("/root/.ssh/id_rsa")
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The services of nodes."""
+
+    status: BootStatus
+    power: UnlocatedPower
+    provisioning: Provisioning
+    rebooter: Rebooter
+    monitor: BootMonitor
+    registration: Registration
+    service: NodeService
+    configuration: Configuration
+    exposed: ExposedPorts
+    virtual: VirtualNodes
+    shell: SshNodeShell
+    questions: KeptShells
+    sessions: SshSessions
+    files: NodeFiles
+
+
+@implementer(IVirtualMachines)
+class _Machines:
+    """Breaks the circle between reboots and virtual nodes."""
+
+    virtual: VirtualNodes | None = None
+
+    def kill(self, mac: str) -> bool:
+        """End the machine of a node."""
+        return self.virtual is not None and self.virtual.kill(mac)
+
+
+def build_nodes(
+    base: Base, daemons: Daemons, images: Images,
+    host_network: Callable[[], AbstractContextManager[Any]],
+) -> Nodes:
+    """Build and join these objects; `host_network` as in `assembly.core.build`."""
+    reactor, launcher, config = base.reactor, base.launcher, base.config
+    registry, logs, platform = base.registry, base.logs, base.platform
+    status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
+    status.image_content = lambda node: images.service.content(node.image)
+    provisioning = Provisioning(
+        reactor, registry, images.service, images.mounter, daemons.exporter, daemons.network,
+        config.paths.nodes,
+    )
+
+    power, machines, link = UnlocatedPower(), _Machines(), NodeLink(reactor)
+    rebooter = Rebooter(base.workflows, status, link, power, machines, provisioning, platform)
+
+    def reboot_late(late: list[Device]) -> None:
+        spawn(
+            rebooter.reboot(
+                late, requester=None, hard_only=True, cause="bootup timeout", reset_retries=False
+            ),
+            "rebooting late nodes",
+        )
+
+    monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
+    registration = Registration(registry, images.service, base.workflows, platform, monitor)
+    daemons.leases.registration = registration
+    service = NodeService(registry, images.service, status, monitor, rebooter, logs, link)
+
+    ssh_options = node_options(config.paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
+    questions = KeptShells(reactor, launcher, ssh_options)
+    close_with_nodes(questions, registry, status, service)
+    exposed = ExposedPorts(
+        Forwards(reactor, opening=host_network),
+        lambda line: platform.write("expose", line, error=True),
+    )
+    hypervisor = QemuHypervisor(
+        reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
+        base.workers, config.paths.nodes,
+    )
+    virtual = machines.virtual = VirtualNodes(
+        registry, service, status, monitor, images.service, provisioning, hypervisor,
+        FreeAddresses(registry, config.server_ip, random.SystemRandom()), logs, platform,
+        reactor, images.service.give_default,
+    )
+    return Nodes(
+        status=status, power=power, provisioning=provisioning, rebooter=rebooter,
+        monitor=monitor, registration=registration, service=service,
+        configuration=Configuration(
+            registry, service, monitor, images.service, exposed, logs, platform
+        ),
+        exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
+        questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
+        files=NodeFiles(service, questions),
+    )
