@@ -6,4 +6,4 @@ SERVER_PACKAGES = \
 	nfs-ganesha nfs-ganesha-vfs nbdkit nbdkit-plugin-python mmdebstrap busybox-static kmod \
 	e2fsprogs dosfstools iputils-ping
 TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
-	busybox-static openssl curl
+	busybox-static openssl curl zsh

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from statistics import median
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,9 +16,11 @@ from tests.system.live import LivePlatform
 from tests.system.load import Load, figure, run_bench
 from walt.server.adapters.ssh.options import node_options
 from walt.server.assembly.nodes import SERVER_KEY
+from walt.server.domain.transfers import probe_script
 
 SIZE = 200 << 20
 ROUNDS = 3
+CHECKS = 20
 
 
 class Bench:
@@ -34,11 +37,29 @@ class Bench:
                 stream.write(os.urandom(1 << 20))
         self.peak = 0.0
 
+    def _ssh(self) -> list[str]:
+        options = node_options(self.platform.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
+        return ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", "ssh", *options,
+                f"root@{self.fleet.nodes[0].ip}"]
+
+    async def checks(self, name: str) -> tuple[float, float, float]:
+        """Return milliseconds of a check of a path: the first, later ones, by ssh alone."""
+        client = await self.load.connect()
+        await client.call("hello", program="bench", version="1", protocol="1", username="alice")
+        asked, fresh = [], []
+        for _ in range(CHECKS):
+            start = time.monotonic()
+            await client.call("cs.nodes.path_kinds", node=name, path="/etc/passwd")
+            asked.append(time.monotonic() - start)
+            start = time.monotonic()
+            await self.platform.runner.run([*self._ssh(), "--", probe_script("/etc/passwd")])
+            fresh.append(time.monotonic() - start)
+        Load.close(client)
+        return asked[0] * 1000, median(asked[1:]) * 1000, median(fresh) * 1000
+
     async def ssh(self, direction: str) -> float:
         """Return the MB/s of `ssh node cat`."""
-        options = node_options(self.platform.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
-        ssh = ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", "ssh", *options,
-               f"root@{self.fleet.nodes[0].ip}"]
+        ssh = self._ssh()
         if direction == "from":
             script, remote = 'target="$2"; shift 2; exec "$@" > "$target"', f"cat {self.source}"
         else:
@@ -88,6 +109,11 @@ async def main(reactor: Any) -> None:
         tables = json.loads(await platform.ok("node", "show", "--all", "--json"))
         name = tables["free"][0]["name"]
         bench = Bench(platform, fleet)
+        first, kept, fresh = await bench.checks(name)
+        figure("check of a path, the first: opens the shell", first, "ms")
+        figure("check of a path, by the shell that stays open", kept, "ms")
+        figure("check of a path, by a fresh ssh alone", fresh, "ms")
+        figure("  ratio (at most 0.2)", kept / fresh, "")
         await bench.walt(name, "from")
         before = bench.load.memory()
         bench.peak = before

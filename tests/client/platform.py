@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import walt
+from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
 from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
 from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning
@@ -35,10 +36,16 @@ from walt.server.api.nodes import NodesApi
 from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
+from walt.server.domain.images.files import ImageFiles
+from walt.server.domain.images.model import MODELS_LABEL, StoredImage
+from walt.server.domain.images.places import Places
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import UnlocatedPower
 from walt.server.domain.nodes.reboot import Rebooter
+from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.platform import Operations
 from walt.server.runtime.workflow import Workflows
@@ -85,6 +92,12 @@ class Server:
             FakeMachines(), FakeProvisioning(), PlatformLog(self.platform.logs, lambda: None),
         )
         self.checkpoints = FakeCheckpoints()
+        self.store = FakeStore(*(
+            StoredImage(name, "a" * 64, labels={MODELS_LABEL: "pc-x86-64"})
+            for name in ("alice/img:latest", "bob/img:latest")
+        ))
+        self.images = ImageService(self.store, FakeCatalog(), in_use=set)
+        Deferred.fromCoroutine(self.images.refresh())
         self.questions = LocalQuestions(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
@@ -109,9 +122,17 @@ class Server:
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
         )
+        files = NodeFiles(nodes, self.questions)
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            nodes=nodes, files=NodeFiles(nodes, self.questions), power=UnlocatedPower(),
+            nodes=nodes, files=files, power=UnlocatedPower(),
+            completion=Completion(
+                platform.registry, self.images, Places([]), self.checkpoints,
+                RemotePaths(
+                    platform.registry, self.images, files,
+                    ImageFiles(FakeContainers(self.store), reactor), reactor,
+                ),
+            ),
             issuers=platform.issuers, virtual=self.virtual,
             checkpoints=self.checkpoints,
             operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,

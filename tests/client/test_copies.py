@@ -16,12 +16,15 @@ from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.client.platform import BOBS, Server, Walt, reactor, until
 from tests.fakes.local_nodes import local_sessions
 from tests.server.streams.platform import NODE
+from walt.client import archives, transfer
+from walt.common import frames
+from walt.common.transfers import FILE, Place
 from walt.server.streams.node_command import NodeCommands
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 
@@ -234,6 +237,41 @@ def _running(text: str) -> bool:
         if text.encode() in command and int(process.name) != os.getpid():
             return True
     return False
+
+
+class _EndedStream:
+    """A stream whose other side told its end, and closed."""
+
+    pending = 0
+
+    def __init__(self) -> None:
+        self.socket, other = socket.socketpair()
+        other.close()
+        self._frames = [[(frames.RESULT, b'{"status": 255}')]]
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Nobody reads."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def received(self) -> Any:
+        """Return the result, then the end."""
+        return self._frames.pop() if self._frames else None
+
+    def close(self) -> None:
+        """Close."""
+        self.socket.close()
+
+
+class EndedUploadTests(SynchronousTestCase):
+    def test_status(self) -> None:
+        """The status of a remote side that ends first is known, although tarfile writes on."""
+        source = Path(self.mktemp())
+        source.write_bytes(bytes(3 * archives.BLOCK))
+        self.patch(transfer, "Stream", lambda *words: _EndedStream())
+        place = Place("/there", "x")
+        self.assertEqual(transfer.send("REQ_TAR_TO_NODE", {}, str(source), FILE, place), 255)
 
 
 @implementer(IHalfCloseableProtocol)

@@ -53,7 +53,12 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images import links
 from walt.server.domain.images.model import ContainerOptions, RegistryInfo, StoredImage
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.domain.transfers import probe_script, receive_script, send_script
+from walt.server.domain.transfers import (
+    list_script,
+    probe_script,
+    receive_script,
+    send_script,
+)
 from walt.server.runtime.process import Launcher, ProcessResult, ProcessRunner
 
 PLAIN = "benign"
@@ -416,6 +421,7 @@ class RemoteShellTests(TestCase):
                 probe_script(path), send_script(path, "f", merge=False),
                 send_script(path, "d", merge=False), send_script(path, "d", merge=True),
                 receive_script(Place(f"{directory}/none", value or "x"), "f"),
+                list_script(path, ""), list_script(str(directory), value),
             ):
                 self.assertTrue(any(
                     word in (path, f"./{path.rpartition('/')[2]}") or value in word

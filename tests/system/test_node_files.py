@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,9 +14,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import LivePlatform, Program, why_not
+from tests.system.load import Load
 
 Started = Any
 UNREACHABLE = 255
+KEPT = " -- exec sh"
 
 
 def free_port() -> int:
@@ -42,12 +45,17 @@ class NodeFilesTests(TestCase):
             await self.platform.ok("node", "create", name)
         await self.wait("vnode1,vnode2")
         await self._copies()
+        await self._questions()
         await self._expose()
         await self._clients_killed()
         await self._save()
         await self._booted_image()
         await self._node_hangs()
+        await self._questions_about_images()
+        await self.completes("NODE_CP_SRC", "vnode1:/pro", ["vnode1:/proc/a", "vnode1:/proc/b"])
+        self.assertEqual(len(self._kept()), 1)
         await self.platform.ok("node", "remove", "vnode1")
+        await self.until(lambda: self._kept() == [], "the shell went with its node")
         self.assertEqual(await self.platform.stop(), 0)
         self.assertEqual(self.platform.left_overs(), [])
 
@@ -106,6 +114,59 @@ class NodeFilesTests(TestCase):
         missing = await self.platform.walt("node", "cp", "vnode1:ghost", str(self.here))
         self.assertEqual(missing.status, 1)
         self.assertIn(b"/root/ghost", missing.stderr)
+
+    async def complete(self, kind: str, partial: str, *words: str) -> list[str]:
+        """Return candidates for a word of a command line, as shells do."""
+        client = await Load(self.platform).connect()
+        await client.call("hello", program="test", version="1", protocol="1", username="alice")
+        answer = await client.call(
+            "cs.server.complete", kind=kind, words=json.dumps(words), partial=partial
+        )
+        Load.close(client)
+        found: list[str] = json.loads(answer[b"candidates"])
+        return found
+
+    async def completes(
+        self, kind: str, partial: str, expected: list[str], *words: str
+    ) -> None:
+        """Check candidates that may come too late the first time: a shell is opened for them."""
+        answers: list[list[str]] = [[]]
+
+        async def answered() -> bool:
+            answers[0] = await self.complete(kind, partial, *words)
+            return answers[0] != []
+
+        await self.platform.until(answered, f"candidates for {partial}")
+        self.assertEqual(answers[0], expected)
+
+    async def _questions(self) -> None:
+        """Paths are checked and completed by one shell a node, whatever names there are."""
+        before = self._kept()
+        self.assertEqual(len(before), 2)
+        await self.run_on("vnode1", "mkdir -p odd/dir; cd odd; touch -- '-x' \"two 'q'\nlines\"")
+        for partial, expected in (
+            ("vnode1:odd/", ["vnode1:odd/-x", "vnode1:odd/dir/", "vnode1:odd/two 'q'\nlines"]),
+            ("vnode1:odd/d", ["vnode1:odd/dir/a", "vnode1:odd/dir/b"]),
+            ("vnode1:/root/tree/ru", ["vnode1:/root/tree/run"]),
+        ):
+            self.assertEqual(await self.complete("NODE_CP_SRC", partial), expected)
+        self.assertEqual(
+            await self.complete("NODE_CP_DST", "vnode2:tr", "walt", "node", "cp", "file"),
+            ["vnode2:tree/a", "vnode2:tree/b"],
+        )
+        self.assertEqual(self._kept(), before)
+        os.kill(min(pid for pid, line in self._clients().items() if line in before),
+                signal.SIGKILL)
+        for node in ("vnode1", "vnode2"):
+            await self.completes("NODE_CP_SRC", f"{node}:tree/ru", [f"{node}:tree/run"])
+        self.assertEqual(self._kept(), before)
+
+    async def _questions_about_images(self) -> None:
+        """What is in an image, although nobody opened it, or while somebody has."""
+        for words in ((), ("walt", "image", "cp", "local")):
+            await self.completes("IMAGE_CP_DST", "saved:/root/n", ["saved:/root/new"], *words)
+        await self.platform.ok("image", "cp", "saved:new", str(self.here / "from-image"))
+        self.assertEqual((self.here / "from-image").read_text(), "kept\n")
 
     async def _expose(self) -> None:
         """A local port leads to a service of the node."""
@@ -171,6 +232,7 @@ class NodeFilesTests(TestCase):
             await self.run_on("vnode2", "cat /root/new; tail -n 1 /etc/profile"),
             "kept\nchanged\n",
         )
+        self.assertEqual(len(self._kept()), 1)  # that of the other node went as it rebooted
         declined = await self.platform.walt("node", "save", "vnode1", "saved", stdin=b"n\n")
         self.assertEqual(declined.status, 1)
         self.assertIn(b"overwrite image saved and reboot 1 node(s)", declined.stderr)
@@ -261,14 +323,28 @@ class NodeFilesTests(TestCase):
         return found.stdout
 
     def _ssh(self, without: str = "\n") -> list[str]:
-        """Return the command lines of the ssh clients of this server, but for some."""
+        """Return the command lines of the ssh clients of this server, but for some.
+
+        Shells kept for questions are not among them.
+        """
+        return [
+            one for one in self._clients().values()
+            if without not in one and not one.endswith(KEPT)
+        ]
+
+    def _kept(self) -> list[str]:
+        """Return the command lines of the ssh clients whose shells answer questions."""
+        return sorted(one for one in self._clients().values() if one.endswith(KEPT))
+
+    def _clients(self) -> dict[int, str]:
+        """Return the process ids and command lines of the ssh clients of this server."""
         mine = str(self.platform.state)
-        found = []
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes().decode().split("\0")
             except OSError:
                 continue
             if words[0] == "ssh" and any(mine in word for word in words):
-                found.append(" ".join(words))
-        return [one for one in found if without not in one]
+                found[int(process.name)] = " ".join(words).strip()
+        return found

@@ -172,7 +172,12 @@ class _Writer(_Side):
     """The file that tarfile writes an archive to."""
 
     def write(self, data: bytes) -> int:
-        """Send a piece, waiting when the server is late. Raises _Ended."""
+        """Send a piece, waiting when the server is late. Raises _Ended.
+
+        Tarfile still writes what it holds after that: the connection may be closed then.
+        """
+        if self.status is not None:
+            raise _Ended
         self.stream.send(frames.DATA, data)
         self.progress.add(len(data))
         while self.stream.pending > AHEAD or self._something():

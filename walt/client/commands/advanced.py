@@ -117,6 +117,20 @@ def rotate_authority() -> None:
     access.rotate()
 
 
+def dump_bash() -> None:
+    """Print the completion script of bash."""
+    from walt.client.completion import script
+
+    print(script.dump("bash"), end="")
+
+
+def dump_zsh() -> None:
+    """Print the completion script of zsh."""
+    from walt.client.completion import script
+
+    print(script.dump("zsh"), end="")
+
+
 _HUB = [Switch("--waltplatform-user", "of the account of default images")]
 
 COMMANDS = {
@@ -126,6 +140,8 @@ COMMANDS = {
     "add-user": Command(
         add_user, "let a user of another machine use this server", args=[Arg("name")]
     ),
+    "dump-bash-autocomplete": Command(dump_bash, "print the completion script of bash"),
+    "dump-zsh-autocomplete": Command(dump_zsh, "print the completion script of zsh"),
     "enrol": Command(
         enrol, "get a certificate for a server, with the token of `add-user`",
         args=[Arg("server"), Arg("token")],

@@ -21,7 +21,10 @@ FACTS = f"walt-{walt.__version__}.dist-info"
 MINIMAL_METADATA = (
     f"Metadata-Version: 2.1\nName: walt\nVersion: {walt.__version__}\nRequires-Python: >=3.9\n"
 )
-MINIMAL_ENTRY_POINTS = "[console_scripts]\nwalt = walt.client.main:main\n"
+MINIMAL_ENTRY_POINTS = (
+    "[console_scripts]\nwalt = walt.client.main:main\n"
+    "walt-autocomplete-helper = walt.client.completion.helper:main\n"
+)
 STAMP = (1980, 1, 1, 0, 0, 0)  # so that the same release makes the same wheel
 
 
