@@ -13,6 +13,7 @@ from walt.common.errors import Invalid, Unavailable, WaltError
 from walt.common.names import clean_host_name, is_device_name
 from walt.virtual import links
 from walt.virtual.processes import run
+from walt.virtual.timing import uninterrupted
 
 MAX_LEASE = 4096  # bytes
 # busybox runs it with one variable for each value. NUL ends a value: none can hold it.
@@ -89,4 +90,4 @@ async def leased(mac: str, model: str, directory: Path) -> AsyncIterator[tuple[L
         await links.add_address(inner, lease.ip, lease.prefix)
         yield lease, inner
     finally:
-        await links.remove([outer])
+        await uninterrupted(links.remove([outer]))

@@ -25,6 +25,7 @@ from walt.common.virtual_disks import prepare
 from walt.virtual import links
 from walt.virtual.processes import GRACE, die_with_parent, end
 from walt.virtual.script import Boot
+from walt.virtual.timing import uninterrupted
 
 # Sockets of a Raspberry Pi 3B+, behind its two hubs.
 USB_PORTS = ("1.1.2", "1.1.3", "1.2", "1.3")
@@ -97,7 +98,7 @@ class Machine:
         finally:
             if terminal is not None:  # a killed QEMU leaves it in raw mode
                 termios.tcsetattr(sys.stdin, termios.TCSANOW, terminal)
-            await links.remove(taps)
+            await uninterrupted(links.remove(taps))
 
     async def _command(self, boot: Boot) -> list[str]:
         nics: list[str] = []
@@ -134,7 +135,7 @@ class Machine:
             status = await child.wait()
         finally:
             self._child = None
-            await end(child)
+            await uninterrupted(end(child))
         if status > 0:
             text = words.decode(errors="replace").strip()
             raise CommandFailed(f"the machine failed (status {status}): {text}")

@@ -10,7 +10,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 
 from walt.common.errors import CommandFailed
-from walt.virtual.timing import within
+from walt.virtual.timing import uninterrupted, within
 
 PATIENCE = 30.0  # seconds that a program gets
 GRACE = 5.0  # seconds between TERM and KILL
@@ -46,7 +46,7 @@ async def run(argv: Sequence[str], stdin: bytes = b"", limit: float = PATIENCE) 
     except asyncio.TimeoutError:
         raise CommandFailed(f"{argv[0]} took more than {limit:.0f} seconds") from None
     finally:
-        await end(child, grace=0)
+        await uninterrupted(end(child, grace=0))
     if child.returncode != 0:
         words = err.decode(errors="replace").strip()[-500:]
         raise CommandFailed(f"{argv[0]} failed: {words or f'status {child.returncode}'}")

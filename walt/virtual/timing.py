@@ -32,3 +32,17 @@ async def within(seconds: float, work: Awaitable[_T]) -> _T:
         raise
     finally:
         timer.cancel()
+
+
+async def uninterrupted(work: Awaitable[_T]) -> _T:
+    """Await some work to its end, whatever happens; a cancellation comes after it."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    return task.result()
