@@ -193,6 +193,22 @@ class ForeignNodeTests(TestCase):
         self.assertEqual([name for name in names if name.startswith(("w", "home"))], ["walt-net"])
         self.assertEqual([one for one in platform.left_overs() if str(home) in one], [])
 
+        await self._check_fetch_without_http(platform)
+
+    async def _check_fetch_without_http(self, platform: LivePlatform) -> None:
+        """The same file comes by stream request 12, which stands for TFTP."""
+        code = (
+            "import asyncio, sys; from pathlib import Path; from walt.virtual.fetch import *;"
+            "files = ServerFiles(Server(sys.argv[1]), sys.argv[2], '', Path());"
+            "print(asyncio.run(files.text(Location('tftp', '/start.ipxe'), 65536)), end='')"
+        )
+        fetched = await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "--",
+            sys.executable, "-c", code, f"{platform.net}.1", LENT_MAC,
+        ], env={"PYTHONPATH": str(ROOT)})
+        (linked,) = platform.state.glob(f"nodes/{LENT_MAC}/tftp/start.ipxe")
+        self.assertEqual(fetched.stdout, linked.read_bytes())
+
     async def _is(self, path: Path, text: str) -> bool:
         return path.exists() and path.read_text() == text
 

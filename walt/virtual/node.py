@@ -20,7 +20,7 @@ from walt.virtual.control import Command, Conf, Input, KillVm
 from walt.virtual.dhcp import leased
 from walt.virtual.fetch import ServerFiles
 from walt.virtual.machine import Machine, Place, joined
-from walt.virtual.options import Options
+from walt.virtual.options import Options, check_address
 from walt.virtual.processes import run
 from walt.virtual.script import Boot, Interpreter, known
 from walt.virtual.sockets import Server
@@ -75,6 +75,7 @@ class VirtualNode:
             self.kill_machine()
         elif isinstance(command, Conf):
             wanted = {**self._conf, command.setting: command.value}
+            check_address("gateway", wanted.get("gateway", ""))
             self._machine_config("checked", wanted)
             self._conf = wanted
 

@@ -99,7 +99,7 @@ def parse_options(words: Sequence[str]) -> Options:
         raise Invalid(f"--mac: {given.mac[:40]!r} is not a MAC address")
     architecture(given.model)
     for name in ("ip", "gateway", "server_ip", "netmask"):
-        _check_address(name, getattr(given, name))
+        check_address(f"--{name.replace('_', '-')}", getattr(given, name))
     if given.hostname and not is_device_name(given.hostname):
         raise Invalid(f"--hostname: {given.hostname[:64]!r} cannot name a node")
     if not given.udhcpc:
@@ -129,12 +129,12 @@ def parse_options(words: Sequence[str]) -> Options:
     )
 
 
-def _check_address(name: str, text: str) -> None:
+def check_address(name: str, text: str) -> None:
+    """Check an address, or a netmask if the name says so; nothing is fine. Raises Invalid."""
     try:
-        if text and name == "netmask":
+        if text and name.endswith("netmask"):
             IPv4Network(f"0.0.0.0/{IPv4Address(text)}")
         elif text:
             IPv4Address(text)
     except (AddressValueError, NetmaskValueError):
-        option = f"--{name.replace('_', '-')}"
-        raise Invalid(f"{option}: {text[:40]!r} is not an IPv4 address") from None
+        raise Invalid(f"{name}: {text[:40]!r} is not an IPv4 address") from None
