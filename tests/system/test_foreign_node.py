@@ -7,20 +7,25 @@ that the node outlives it.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import struct
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import ROOT, LivePlatform, Program, why_not
 from walt.server.adapters.qemu.command import script
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher
 
 MAC = "52:54:00:ab:cd:01"
 NAME = "node-abcd01"
+LENT_MAC = "52:54:00:ab:cd:02"
+LENT = "node-abcd02"  # emulated by a machine of walt-net that is not the server
 
 
 # What the kexec tool of images does before it touches a kernel (spec node-protocols §5.2).
@@ -90,7 +95,7 @@ class ForeignNodeTests(TestCase):
     async def test_it_is_registered_boots_and_outlives_the_server(self) -> None:
         """DHCP registers it, it boots; a restarted or killed server leaves it running."""
         platform = await self._platform()
-        await self._power_on(platform)
+        board = await self._power_on(platform)
         (row,) = await platform.until(lambda: self._booted(platform), "the node booted", 120)
         self.assertEqual((row["name"], row["type"]), (NAME, "physical"))
         events = await platform.ok("log", "show", "--platform", "--history", "full")
@@ -116,9 +121,96 @@ class ForeignNodeTests(TestCase):
         await platform.until(lambda: self._booted(platform), "booted again", 120)
         after = await platform.ok("node", "run", NAME, "--", "ls /root/mark; cat /persist/k; true")
         self.assertEqual(after, "k\n")
+        await board.stopService()
+        await self._check_lent_machine(platform)
         self.assertEqual(await platform.stop(), 0)
         names = await platform.runner.run(["ip", "-n", platform.namespace, "-br", "link"])
         self.assertNotIn(b"walt-net", names.stdout)
+
+    async def _lend_machine(self, platform: LivePlatform) -> tuple[Program, Any, Path]:
+        """Start walt-virtual-node in a namespace that is cabled to walt-net, nothing more."""
+        home, other = platform.base / "lent", f"{platform.namespace}v"
+        home.mkdir()
+        await platform.runner.run(["ip", "netns", "add", other])
+        self.addCleanup(platform.runner.run, ["ip", "netns", "del", other], check=False)
+        await platform.runner.run(["ip", "-n", platform.namespace, "-batch", "-"], stdin=(
+            f"link add cable type veth peer name uplink netns {other}\n"
+            "link set cable master walt-net up\n"
+        ).encode())
+        await platform.runner.run(["ip", "-n", other, "-batch", "-"], stdin=(
+            b"link add walt-net type bridge\nlink set walt-net up\n"
+            b"link set uplink master walt-net up\n"
+        ))
+        lent = Program()
+        argv = [
+            "nsenter", f"--net=/run/netns/{other}", "--",
+            sys.executable, "-c", "from walt.virtual.main import main; main()",
+            "--mac", LENT_MAC, "--model", "pc-x86-64", "--net-conf-udhcpc", "--boot-delay", "0",
+            "--networks", "walt-net,home", "--pid-path", f"{home}/pid",
+            "--disks-path", f"{home}/disks", "--networks-path", f"{home}/networks",
+            "--log-file", f"{home}/log", "--log-prefix", "lent",
+            "--on-vm-reboot", f"sh -c 'echo again >> {home}/ends'",
+        ]
+        transport = platform.reactor.spawnProcess(
+            lent, argv[0], argv,
+            {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(home)}, str(home),
+        )
+        self.addCleanup(lambda: transport.pid and transport.signalProcess("KILL"))
+        return lent, transport, home
+
+    async def _lent_booted(self, platform: LivePlatform) -> bool:
+        return any(row["name"] == LENT for row in await self._booted(platform))
+
+    async def _check_lent_machine(self, platform: LivePlatform) -> None:
+        """A machine that is not the server emulates a node: it boots, reboots, leaves nothing."""
+        lent, transport, home = await self._lend_machine(platform)
+        ends = home / "ends"
+        await platform.until(lambda: self._lent_booted(platform), "the lent node booted", 90)
+        self.assertEqual((home / "pid").read_text(), f"{transport.pid}\n")
+        seen = await platform.ok(
+            "node", "run", LENT, "--", "echo 1 > /root/mark; cat /proc/cmdline; ls /sys/class/net"
+        )
+        self.assertIn(f"walt.node.mac={LENT_MAC}", seen)
+        self.assertIn("eth1", seen)
+        await platform.ok("node", "reboot", LENT)
+        await platform.until(lambda: self._lent_booted(platform), "the lent node again", 90)
+        self.assertEqual(ends.read_text(), "again\n")
+        again = await platform.ok("node", "run", LENT, "--", "ls /root/mark; echo ran")
+        self.assertEqual(again, "ran\n")
+
+        transport.signalProcess("HUP")
+        await platform.until(lambda: self._is(ends, "again\nagain\n"), "SIGHUP ends it", 20)
+        transport.signalProcess("TERM")
+        self.assertEqual(await lent.ended, 0, lent.err)
+        self.assertEqual(
+            sorted(path.name for path in home.iterdir()), ["ends", "log", "networks"],
+        )
+        links = await platform.runner.run(
+            ["ip", "-n", f"{platform.namespace}v", "-json", "link", "show"]
+        )
+        names = {link["ifname"] for link in json.loads(links.stdout)}
+        self.assertEqual(names & {"walt-net", "uplink"}, {"walt-net", "uplink"})
+        self.assertEqual([name for name in names if name.startswith(("w", "home"))], ["walt-net"])
+        self.assertEqual([one for one in platform.left_overs() if str(home) in one], [])
+
+        await self._check_fetch_without_http(platform)
+
+    async def _check_fetch_without_http(self, platform: LivePlatform) -> None:
+        """The same file comes by stream request 12, which stands for TFTP."""
+        code = (
+            "import asyncio, sys; from pathlib import Path; from walt.virtual.fetch import *;"
+            "files = ServerFiles(Server(sys.argv[1]), sys.argv[2], '', Path());"
+            "print(asyncio.run(files.text(Location('tftp', '/start.ipxe'), 65536)), end='')"
+        )
+        fetched = await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "--",
+            sys.executable, "-c", code, f"{platform.net}.1", LENT_MAC,
+        ], env={"PYTHONPATH": str(ROOT)})
+        (linked,) = platform.state.glob(f"nodes/{LENT_MAC}/tftp/start.ipxe")
+        self.assertEqual(fetched.stdout, linked.read_bytes())
+
+    async def _is(self, path: Path, text: str) -> bool:
+        return path.exists() and path.read_text() == text
 
     async def test_a_board_without_http_and_with_a_wrong_clock(self) -> None:
         """Everything falls back to TFTP; a physical node takes the server's time."""

@@ -98,7 +98,7 @@ def locate(text: str, base: Location | None) -> Location:
     if scheme not in ("http", "tftp"):
         raise Invalid(f"{text[:100]!r}: files are fetched by http: and tftp: alone")
     path = "/" + posixpath.normpath(path).lstrip("/")
-    if not path.strip("/.") or len(path) > MAX_PATH or not path.isprintable():
+    if not parts.path or not path.strip("/.") or len(path) > MAX_PATH or not path.isprintable():
         raise Invalid(f"{text[:100]!r} is no address of a file")
     return Location(scheme, path)
 
