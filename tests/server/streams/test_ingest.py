@@ -77,6 +77,23 @@ class IngestTests(SynchronousTestCase):
             self.platform.connect(FROM_NODE, data).leave()
         self.assertEqual(self.platform.lines("exp1"), [])
 
+    def test_many_lines_without_end(self) -> None:
+        """They share what one device may have the server keep; nothing of them is lost."""
+        self.patch(ingest, "MAX_UNFINISHED_OF_DEVICE", 1000)
+        first, second = (self.platform.connect(FROM_NODE, HEAD + b"a" * 500) for _ in range(2))
+        second.send(b"b")
+        self.assertTrue(second.closed)
+        self.assertFalse(first.closed)
+        second.leave()
+        self.assertEqual(self.platform.lines("exp1"), ["a" * 500 + "b", "<disconnected!>"])
+        first.send(b"c" * 400 + b"\n" + b"d" * 900)
+        self.assertFalse(first.closed)
+        first.send(b"\n" + b"e" * 1000)
+        self.assertFalse(first.closed)
+        self.patch(ingest, "MAX_UNFINISHED", 1000)
+        first.send(b"f")
+        self.assertTrue(first.closed)
+
     def test_split_utf8(self) -> None:
         """A character cut by a segment is whole in the log; bad bytes are shown."""
         connection = self.platform.connect(FROM_NODE, HEAD)

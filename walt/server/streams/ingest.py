@@ -13,6 +13,27 @@ NO_TIMESTAMPS = b"NO_TIMESTAMPS"
 MAX_HEADER = 4096
 MAX_STREAM_NAME = 600  # characters, of 4 bytes at most: an index takes 2,700 bytes
 MAX_LINE = 16 * 1024 * 1024
+# Lines without end are kept by the server: all those of one device, and of all devices.
+MAX_UNFINISHED_OF_DEVICE = 32 * 1024 * 1024
+MAX_UNFINISHED = 256 * 1024 * 1024
+
+
+class Unfinished:
+    """Counts the bytes of lines without end, which many connections may send at once."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._of_device: dict[str, int] = {}
+
+    def change(self, issuer: str, size: int) -> bool:
+        """Count `size` bytes more (or less) of a device; tell whether that is not too much."""
+        self._total += size
+        mine = self._of_device.get(issuer, 0) + size
+        if mine:
+            self._of_device[issuer] = mine
+        else:
+            self._of_device.pop(issuer, None)
+        return mine <= MAX_UNFINISHED_OF_DEVICE and self._total <= MAX_UNFINISHED
 
 
 class LogIngestion:
@@ -21,6 +42,7 @@ class LogIngestion:
     def __init__(self, registry: DeviceRegistry, logs: LogService) -> None:
         self.registry = registry
         self.logs = logs
+        self.unfinished = Unfinished()
 
     def request(self, connection: StreamProtocol, peer: Peer) -> Request:
         """Make the request of one connection."""
@@ -38,8 +60,7 @@ class IngestRequest(Request):
     def __init__(self, owner: LogIngestion, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
         self._owner = owner
-        self._partial: list[bytes] = []  # pieces of a line without its end
-        self._partial_size = 0
+        self._partial = bytearray()  # a line without its end
         self._stream: str | None = None
         self._server_time: bool | None = None
         self._held = False  # a CLOSE counts only if nothing follows
@@ -58,18 +79,22 @@ class IngestRequest(Request):
             return
         whole, newline, rest = data.rpartition(b"\n")
         if newline:
-            self._partial.append(whole)
-            block = b"".join(self._partial)
-            self._partial, self._partial_size = [], 0
-            self._complete(block)
+            self._complete(self._take_partial() + whole)
         if rest:
-            self._partial.append(rest)
-            self._partial_size += len(rest)
+            self._partial += rest
             limit = MAX_HEADER if self._server_time is None else MAX_LINE
-            if self._partial_size > limit:
+            fits = self._owner.unfinished.change(self._issuer, len(rest))
+            if len(self._partial) > limit or not fits:
                 self.connection.abort()
                 return
         self._decide()
+
+    def _take_partial(self) -> bytes:
+        if not self._partial:
+            return b""
+        self._owner.unfinished.change(self._issuer, -len(self._partial))
+        partial, self._partial = bytes(self._partial), bytearray()
+        return partial
 
     def _complete(self, block: bytes) -> None:
         """Handle lines that are complete, without the last newline."""
@@ -119,11 +144,12 @@ class IngestRequest(Request):
         self._owner.logs.welcome(self._issuer).addCallback(lambda _: transport.resumeProducing())
 
     def lost(self) -> None:
+        partial = self._take_partial()
         if not self._issuer or self._server_time is None or self._closing:
             return
         rest = [b"CLOSE"] if self._held else []
-        if self._partial:
-            rest.append(b"".join(self._partial))
+        if partial:
+            rest.append(partial)
         if rest:
             self._write(b"\n".join(rest))
         assert self._stream is not None
