@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
-from walt.server.wire import connections
+from walt.server.wire.connections import DOORS
 
 # A crowd from many addresses of the loopback, most of it silent; prints what became of it.
 CROWD = """
@@ -153,7 +153,7 @@ class HostileTests(TestCase):
         await platform.ok("node", "show", "--all")
         metrics = await self.metrics(platform, inside)
         addresses = 10000 // 550 + 1
-        self.assertLessEqual(metrics["walt_connections"], addresses * connections.MAX_OF_OTHER + 20)
+        self.assertLessEqual(metrics["walt_connections"], addresses * DOORS.of_other + 20)
         self.assertGreater(metrics["walt_connections_refused"], 50)
         per_connection = (load.memory() - before) * 1024 / metrics["walt_connections"]
         self.assertLess(per_connection, 30)  # KiB

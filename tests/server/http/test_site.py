@@ -4,8 +4,12 @@ import json
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import ClientCreator, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -13,6 +17,7 @@ from twisted.web.resource import Resource
 
 from tests.fakes.services import FakeBootFiles
 from walt.server.http.answers import preferred_format
+from walt.server.http.limits import MAX_BODY, CountedSite
 from walt.server.http.site import make_site
 
 BIG = bytes(range(256)) * 8192
@@ -129,6 +134,17 @@ class SiteTests(TestCase):
             )
             self.assertTrue(answer.startswith(b"HTTP/1.1 404"), (path, answer[:60]))
 
+    async def test_bodies(self) -> None:
+        """A body is never kept: a long one, announced or not, ends the connection."""
+        start = b"POST / HTTP/1.1\r\nHost: x\r\n"
+        answer = await self.raw(start + b"Content-Length: 9999999999\r\n\r\nx")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413"), answer)
+        chunk = b"%x\r\n%s\r\n" % (MAX_BODY // 2, b"x" * (MAX_BODY // 2))
+        answer = await self.raw(start + b"Transfer-Encoding: chunked\r\n\r\n" + 5 * chunk)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413"), answer[:100])
+        short = b"Connection: close\r\nContent-Length: 3\r\n\r\nabc"
+        self.assertTrue((await self.raw(start + short)).startswith(b"HTTP/1.1 405"))
+
     async def test_other_pages(self) -> None:
         """Pages given by other parts are below their first path element."""
         _, body = await self.get("/api/v1/nodes")
@@ -171,3 +187,41 @@ class PreferTests(SynchronousTestCase):
             ('Errors="json"', "json"), ("errors=xml", "html"), ("errors", "html"), ("", "html"),
         ):
             self.assertEqual(preferred_format(header), expected)
+
+
+class Places:
+    """Counts connections; there is place for two."""
+
+    open = 0
+
+    def admit(self, address: str | None, *, inside: bool) -> bool:
+        """Count one more."""
+        self.open += 1
+        return self.open <= 2 or bool(self.release(address))
+
+    def release(self, address: str | None) -> None:
+        """Count one less."""
+        assert address == "192.168.77.20"
+        self.open -= 1
+
+
+class CountedSiteTests(SynchronousTestCase):
+    def test_too_many(self) -> None:
+        """What is too much is not taken; what ends makes place."""
+        places = Places()
+        site = CountedSite(make_site(FakeBootFiles({})), places)
+        address = IPv4Address("TCP", "192.168.77.20", 1234)
+        transports = []
+        for _ in range(2):
+            protocol = site.buildProtocol(address)
+            assert protocol is not None
+            transport = StringTransport(peerAddress=address)
+            protocol.makeConnection(transport)
+            transports.append((protocol, transport))
+        self.assertIs(site.buildProtocol(address), None)
+        protocol, transport = transports[0]
+        protocol.dataReceived(b"GET / HTTP/1.0\r\n\r\n")
+        self.assertIn(b"200 OK", transport.value())
+        for one, _ in transports:
+            one.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(places.open, 0)

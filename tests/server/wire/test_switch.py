@@ -16,8 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.transports import TcpTransport
 from walt.server.adapters.tls.authority import Authority
 from walt.server.adapters.tls.contexts import ServerTls
-from walt.server.wire import connections
-from walt.server.wire.connections import Connections
+from walt.server.wire.connections import Connections, Limits
 from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.switch import PATIENCE, SwitchFactory, Wire, rpc_wires
 
@@ -115,8 +114,7 @@ class SwitchTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """An address has a limit, the whole server too; what ends makes place."""
-        self.patch(connections, "MAX_OF_NODE", 2)
-        self.patch(connections, "MAX_CONNECTIONS", 3)
+        self.patch(self.connections, "_limits", Limits(together=3, of_node=2, of_other=0))
         one, two, three = (self.another("192.168.1.7") for _ in range(3))
         self.assertFalse(one.transport.aborted)  # type: ignore[union-attr]
         self.assertTrue(two.transport.aborted)  # type: ignore[union-attr]

@@ -32,11 +32,10 @@ from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.readiness import notify
-from walt.server.assembly.web import metrics_of, web_pages
+from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.domain.services.swap import SwapConfig
 from walt.server.domain.services.tftp import TftpConfig
-from walt.server.http.site import make_site
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.ordered import spawn
@@ -262,7 +261,7 @@ class WaltServer(Service):
         self._undo("listeners", listeners.stopService)
         open_all(
             listeners, core.context, core.nodes.sessions, doors,
-            make_site(core.boot_files, web_pages(core, doors.metrics)),
+            web_site(core, doors.metrics),
             rpc_socket=config.paths.rpc_socket,
             stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
             reactor=self._reactor, host_http=host_http, boot_files=core.boot_files,

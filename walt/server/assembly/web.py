@@ -8,11 +8,12 @@ from walt.server.api.session import MAX_CALLS
 from walt.server.assembly.core import Core
 from walt.server.domain.limits import MAX_SESSIONS, MAX_STREAMS
 from walt.server.http.api import Api, WebApi
+from walt.server.http.limits import CountedSite
 from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.policy import Guarded, Readers
+from walt.server.http.site import make_site
 from walt.server.runtime.metrics import Metrics as Counters
-from walt.server.wire import connections as limits
-from walt.server.wire.connections import Connections
+from walt.server.wire.connections import DOORS, WEB, Connections
 
 
 def metrics_of(core: Core, connections: Connections) -> Counters:
@@ -24,8 +25,9 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauge("walt_connections_refused", "Connections refused since the start, above a limit",
                 lambda: connections.refused)
     found.gauges("walt_limit", "Limits of docs/limits.md", "name", lambda: {
-        "connections": limits.MAX_CONNECTIONS, "connections_of_node": limits.MAX_OF_NODE,
-        "connections_of_other": limits.MAX_OF_OTHER, "sessions_of_user": MAX_SESSIONS,
+        "connections": DOORS.together, "connections_of_node": DOORS.of_node,
+        "connections_of_other": DOORS.of_other, "web_connections": WEB.together,
+        "web_connections_of_address": WEB.of_node, "sessions_of_user": MAX_SESSIONS,
         "streams_of_user": MAX_STREAMS, "calls_of_connection": MAX_CALLS,
     })
     found.gauges("walt_devices", "Known devices, by type", "type", lambda: {
@@ -49,7 +51,15 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     return found
 
 
-def web_pages(core: Core, counters: Counters) -> dict[str, IResource]:
+def web_site(core: Core, counters: Counters) -> CountedSite:
+    """Return the site of the web port."""
+    connections = Connections(WEB)
+    counters.gauge("walt_web_connections", "Connections of the web port, now",
+                   lambda: connections.open)
+    return CountedSite(make_site(core.boot_files, _pages(core, counters)), connections)
+
+
+def _pages(core: Core, counters: Counters) -> dict[str, IResource]:
     """Return the pages besides the index and boot files, by the start of their path."""
     config, context = core.base.config, core.context
     readers = Readers(

@@ -12,6 +12,7 @@ from twisted.web.util import Redirect
 
 from walt.server.http.answers import ErrorResource
 from walt.server.http.boot import BootResource
+from walt.server.http.limits import BoundedRequest
 
 INDEX = b"""<!DOCTYPE html>
 <html lang="en">
@@ -56,4 +57,4 @@ def make_site(files: Any, pages: Mapping[str, IResource] | None = None, **option
     root.putChild(b"boot", BootResource(files))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
-    return Site(root, **options)
+    return Site(root, BoundedRequest, **options)

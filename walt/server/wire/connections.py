@@ -1,20 +1,31 @@
-"""The connections of the TCP listeners: how many, from whom, and ending those of one holder."""
+"""The connections of TCP listeners: how many, from whom, and ending those of one holder."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-# See docs/limits.md. A node keeps one connection for its state, and one for each log stream.
-MAX_CONNECTIONS = 12_000
-MAX_OF_NODE = 2_500  # from one address of walt-net
-MAX_OF_OTHER = 500  # from one address elsewhere
+
+@dataclass(frozen=True)
+class Limits:
+    """How many connections there may be; see docs/limits.md."""
+
+    together: int
+    of_node: int  # from one address of walt-net
+    of_other: int  # from one address elsewhere
+
+
+# A node keeps one connection for its state, and one for each log stream.
+DOORS = Limits(12_000, 2_500, 500)
+WEB = Limits(2_000, 200, 200)
 
 
 class Connections:
-    """Counts the connections of all listeners, by the address they come from."""
+    """Counts the connections of some listeners, by the address they come from."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = DOORS) -> None:
+        self._limits = limits
         self._count: Counter[str] = Counter()
         self._holders: dict[str, set[Any]] = {}
         self.open = 0
@@ -25,8 +36,8 @@ class Connections:
 
         False when there are too many: it must be closed at once, and is not counted.
         """
-        limit = MAX_OF_NODE if inside else MAX_OF_OTHER
-        if self.open >= MAX_CONNECTIONS or (
+        limit = self._limits.of_node if inside else self._limits.of_other
+        if self.open >= self._limits.together or (
             address is not None and self._count[address] >= limit
         ):
             self.refused += 1

@@ -1,0 +1,74 @@
+"""What one peer may have of the web port: connections, and the body of a request."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.server import Request, Site
+
+MAX_BODY = 64 * 1024  # bytes; no page takes any
+
+
+class Counter(Protocol):
+    """Counts connections by the address they come from."""
+
+    def admit(self, address: str | None, *, inside: bool) -> bool:
+        """Count one more; False when there are too many."""
+
+    def release(self, address: str | None) -> None:
+        """Count one less."""
+
+
+class BoundedRequest(Request):
+    """A request whose body is never written on the disk, nor kept when it is long."""
+
+    content: BytesIO
+    channel: Any
+    _too_large = False
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        if length is not None and length > MAX_BODY:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._too_large:
+            return
+        if self.content.tell() + len(data) > MAX_BODY:
+            self._refuse()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse(self) -> None:
+        self._too_large = True
+        self.channel.transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.channel.loseConnection()
+
+
+class CountedSite(WrappingFactory):
+    """A site that closes at once the connections that are too many."""
+
+    def __init__(self, site: Site, counter: Counter) -> None:
+        super().__init__(site)
+        self._counter = counter
+
+    def buildProtocol(  # type: ignore[override]  # Twisted's own type forgets the refusal
+        self, addr: IAddress | None
+    ) -> ProtocolWrapper | None:
+        if not self._counter.admit(_host(addr), inside=True):
+            return None
+        return super().buildProtocol(addr)
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        super().unregisterProtocol(p)
+        peer: Any = p.transport
+        self._counter.release(_host(peer.getPeer()))
+
+
+def _host(address: Any) -> str | None:
+    return getattr(address, "host", None)
