@@ -147,7 +147,9 @@ class RegistrationTests(TestCase):
     async def refused_statements(self, load: Load) -> None:
         """Have the database refuse statements: an expression that it alone does not take."""
         for _ in range(3):
-            shown = await load.platform.walt("log", "show", "--history", "full", "x{300}")
+            shown = await load.platform.walt(
+                "log", "show", "--platform", "--history", "full", "x{300}"
+            )
             self.assertEqual(shown.status, 1)
             self.assertIn(b"invalid repetition count", shown.stderr)
 
