@@ -389,7 +389,9 @@ class ImagesTests(TestCase):
             f"FROM tiny\nCOPY files/ /etc/\nRUN busybox mkdir -p /usr/local; "
             f"busybox rm -rf /root/.ssh /usr/local/bin /etc/dropbear; "
             f"for one in /root/.ssh /usr/local/bin /etc/dropbear; do"
-            f" busybox ln -s {outside} $one; done\n"
+            f" busybox ln -s {outside} $one; done;"
+            f" busybox mkdir -p /boot/real /boot/pc-x86-64;"
+            f" busybox ln -s /boot/real /boot/pc-x86-64/absolute\n"
         )
         await platform.ok("image", "build", "--from-dir", str(files.parent), "featured")
         platform.signal(signal.SIGHUP)
@@ -408,6 +410,8 @@ class ImagesTests(TestCase):
         )
         inside = etc.parent / str(outside).lstrip("/")
         self.assertTrue((inside / "authorized_keys").exists())
+        # TFTP sees another root directory.
+        self.assertEqual(os.readlink(etc.parent / "boot" / "pc-x86-64" / "absolute"), "../real")
         self.assertFalse((etc / "other-on").exists())
         self.assertEqual((etc / "walt/server.spec").read_text(), "features: [ptp, broken]\n")
         self.assertEqual(

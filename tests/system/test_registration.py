@@ -252,6 +252,7 @@ class RegistrationTests(TestCase):
         """One MAC many times is one device; a claimed address stays with its first owner."""
         load = await self.start()
         clients = [await load.connect() for _ in range(5)]
+        restarts = (await load.platform.services())["dhcpd"]["restarts"]
         refused = Deferred.fromCoroutine(self.refused_statements(load))
         await gatherResults([
             client.call("ss.devices.register", vci="", uci=PC, mac="52:54:00:00:00:07",
@@ -276,6 +277,9 @@ class RegistrationTests(TestCase):
         claims = [line for line in lines if "claims 192.168.181.41, the address of" in line]
         self.assertEqual(len(claims), 4)
         await self.check_addresses(load)
+        # Each of these changes is one for dhcpd: they were merged.
+        after = (await load.platform.services())["dhcpd"]["restarts"]
+        self.assertLess(after - restarts, len(devices))
         await self.assertNotFatal(load)
 
     async def assertNotFatal(self, load: Load) -> None:

@@ -223,6 +223,11 @@ class RestartTests(TestCase):
         await load.started()
         self.assertEqual(await self.booted(), ["NO"])  # told to reboot by the orderly stop
 
+        async def back() -> bool:
+            return os.readlink(link) == target
+
+        await self.platform.until(back, "the link to the image is back")
+
     async def test_killed_server(self) -> None:
         """After kill -9 no daemon runs on, and the next server takes everything over."""
         load = await self.start()
