@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from abc import abstractmethod
 from shlex import quote
 from typing import Any
@@ -153,11 +155,14 @@ class KeptShellsTests(QuestionsContract, TestCase):
     async def test_dead_shells_are_replaced(self) -> None:
         """One that died while nobody asked, one that dies of a question, one that is closed."""
         self.with_clock(reactor)
-        await self.ask("true")
+        os.kill(int(await self.ask("echo $$")), signal.SIGKILL)
+        await deferLater(reactor, 0.1)
+        self.assertEqual(await self.ask("echo well"), b"well\n")
+        self.assertEqual(len(self.launcher.started), 2)
         for number, end in enumerate(("kill $$", "kill -9 $$")):
             await self.assertFailure(self.ask(end), Unavailable)
             self.assertEqual(await self.ask("echo well"), b"well\n")
-            self.assertEqual(len(self.launcher.started), 3 + 2 * number)
+            self.assertEqual(len(self.launcher.started), 4 + 2 * number)
         under_way = self.ask("sleep 0.3; echo well")
         await deferLater(reactor, 0.1)
         self.questions.close(HERE)

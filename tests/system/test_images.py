@@ -381,7 +381,18 @@ class ImagesTests(TestCase):
         (files / "ptpd.conf").write_text(
             "ptpengine:interface = eth0\nptpengine:log_delayreq_interval = 0\n"
         )
-        (files.parent / "Dockerfile").write_text("FROM tiny\nCOPY files/ /etc/\n")
+        # Links to what is outside of the image: nothing is written, nor removed, there.
+        outside = platform.base / "outside"
+        outside.mkdir()
+        (outside / "walt-echo").write_text("of the server")
+        (files.parent / "Dockerfile").write_text(
+            f"FROM tiny\nCOPY files/ /etc/\nRUN busybox mkdir -p /usr/local; "
+            f"busybox rm -rf /root/.ssh /usr/local/bin /etc/dropbear; "
+            f"for one in /root/.ssh /usr/local/bin /etc/dropbear; do"
+            f" busybox ln -s {outside} $one; done;"
+            f" busybox mkdir -p /boot/real /boot/pc-x86-64;"
+            f" busybox ln -s /boot/real /boot/pc-x86-64/absolute\n"
+        )
         await platform.ok("image", "build", "--from-dir", str(files.parent), "featured")
         platform.signal(signal.SIGHUP)
         await platform.walt("node", "boot", "node-000001", "featured")
@@ -393,6 +404,14 @@ class ImagesTests(TestCase):
         )
         self.assertIn(": ptp: ptp is on", platform.log.read_text())
         self.assertIn("server.spec counts for what is mounted", platform.log.read_text())
+        self.assertEqual(
+            [(one.name, one.read_text()) for one in outside.iterdir()],
+            [("walt-echo", "of the server")],
+        )
+        inside = etc.parent / str(outside).lstrip("/")
+        self.assertTrue((inside / "authorized_keys").exists())
+        # TFTP sees another root directory.
+        self.assertEqual(os.readlink(etc.parent / "boot" / "pc-x86-64" / "absolute"), "../real")
         self.assertFalse((etc / "other-on").exists())
         self.assertEqual((etc / "walt/server.spec").read_text(), "features: [ptp, broken]\n")
         self.assertEqual(

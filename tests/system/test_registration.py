@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import LivePlatform, why_not
@@ -92,7 +94,64 @@ class RegistrationTests(TestCase):
                           mac="52:54:00:00:00:01", ip="192.168.181.10")
         load.close(client)
         self.assertEqual((await self.devices(load))["52:54:00:00:00:01"][1], "node")
+        self.assertEqual(await self.models(load), {"pc-x86-64"})
         await self.check_services(load)
+        await self.check_sentences(load)
+
+    async def models(self, load: Load) -> set[str]:
+        """Return the models of nodes."""
+        tables = json.loads(await load.platform.ok("node", "show", "--all", "--json"))
+        return {row["model"] for rows in tables.values() for row in rows}
+
+    async def check_sentences(self, load: Load) -> None:
+        """Up to five names are told, then their number; verbs agree."""
+        code = (
+            "import sys; from walt.client.session import Session;"
+            "Session().call('cs.nodes.set_image', nodes=sys.argv[1], image='default')"
+        )
+
+        async def told(nodes: str) -> bytes:
+            return (await load.platform.runner.run(
+                [sys.executable, "-c", code, nodes], env=load.platform.environment()
+            )).stdout
+
+        self.assertEqual(await told("exact"), b"Node exact already uses this image.\n")
+        self.assertEqual(
+            await told("all-nodes"),
+            b"Nodes board, exact, my-pc-000005, node-000001 and node-000004 already use this"
+            b" image.\n",
+        )
+        await load.platform.event(
+            "commit", "", PC, "192.168.181.17", "52:54:00:00:00:07", "", "0", "unknown"
+        )
+        self.assertEqual(await told("all-nodes"), b"6 nodes already use this image.\n")
+
+    async def check_addresses(self, load: Load) -> None:
+        """None: set. Outside of the network: replaced by one inside. Else: kept."""
+        client = await load.connect()
+        devices = await self.devices(load)
+        without = min(mac for mac, (_, _, ip) in devices.items() if ip is None)
+        outside = "52:54:00:00:05:01"
+        for mac, ip, expected in (
+            (without, "192.168.181.50", "192.168.181.50"),
+            (without, "192.168.181.51", "192.168.181.50"),
+            (outside, "10.9.9.9", "10.9.9.9"), (outside, "10.9.9.10", "10.9.9.9"),
+            (outside, "192.168.181.40", "10.9.9.9"),  # that of another device
+            (outside, "192.168.181.52", "192.168.181.52"),
+            (outside, "10.9.9.9", "192.168.181.52"),
+        ):
+            await client.call("ss.devices.register", vci="", uci=PC, mac=mac, ip=ip)
+            self.assertEqual((await self.devices(load))[mac][2], expected, (mac, ip))
+        load.close(client)
+
+    async def refused_statements(self, load: Load) -> None:
+        """Have the database refuse statements: an expression that it alone does not take."""
+        for _ in range(3):
+            shown = await load.platform.walt(
+                "log", "show", "--platform", "--history", "full", "x{300}"
+            )
+            self.assertEqual(shown.status, 1)
+            self.assertIn(b"invalid repetition count", shown.stderr)
 
     async def check_services(self, load: Load) -> None:
         """dhcpd.conf and the DNS zone hold every device, and both daemons run with them."""
@@ -193,6 +252,8 @@ class RegistrationTests(TestCase):
         """One MAC many times is one device; a claimed address stays with its first owner."""
         load = await self.start()
         clients = [await load.connect() for _ in range(5)]
+        restarts = (await load.platform.services())["dhcpd"]["restarts"]
+        refused = Deferred.fromCoroutine(self.refused_statements(load))
         await gatherResults([
             client.call("ss.devices.register", vci="", uci=PC, mac="52:54:00:00:00:07",
                         ip="192.168.181.40")
@@ -203,6 +264,7 @@ class RegistrationTests(TestCase):
                         ip="192.168.181.41")
             for n, client in enumerate(clients)
         ])
+        await refused
         for client in clients:
             load.close(client)
         devices = await self.devices(load)
@@ -214,6 +276,10 @@ class RegistrationTests(TestCase):
         self.assertEqual(len([line for line in lines if "mac=52:54:00:00:00:07" in line]), 1)
         claims = [line for line in lines if "claims 192.168.181.41, the address of" in line]
         self.assertEqual(len(claims), 4)
+        await self.check_addresses(load)
+        # Each of these changes is one for dhcpd: they were merged.
+        after = (await load.platform.services())["dhcpd"]["restarts"]
+        self.assertLess(after - restarts, len(devices))
         await self.assertNotFatal(load)
 
     async def assertNotFatal(self, load: Load) -> None:

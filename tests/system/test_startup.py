@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -222,6 +223,11 @@ class RestartTests(TestCase):
         await load.started()
         self.assertEqual(await self.booted(), ["NO"])  # told to reboot by the orderly stop
 
+        async def back() -> bool:
+            return os.readlink(link) == target
+
+        await self.platform.until(back, "the link to the image is back")
+
     async def test_killed_server(self) -> None:
         """After kill -9 no daemon runs on, and the next server takes everything over."""
         load = await self.start()
@@ -235,8 +241,19 @@ class RestartTests(TestCase):
         children = descendants(self.platform.pid)
         self.assertGreater(len(children), 3)
         target = os.readlink(link)
+        self.check_tree(mac)
+        # Rows that are wrong, as after the server got another network card or address.
+        await load.database.execute(
+            "UPDATE devices SET name = 'old-server', ip = '192.168.181.77' WHERE type = 'server'"
+        )
+        await load.database.execute(
+            "INSERT INTO devices (mac, name, ip, type) VALUES"
+            " ('02:00:00:00:00:e1', 'walt-server', '192.168.181.78', 'server'),"
+            " ('02:00:00:00:00:e2', 'thief', '192.168.181.1', 'unknown')"
+        )
         load.database.close()
         await self.platform.stop(signal.SIGKILL)
+        self.disturb_tree(mac)
 
         async def gone() -> bool:
             return not [pid for pid in children if alive(pid)]
@@ -245,6 +262,12 @@ class RestartTests(TestCase):
         await load.started()
         self.assertEqual(os.readlink(link), target)
         self.assertEqual(await load.recorded(), 1)
+        tables = json.loads(await self.platform.ok("device", "show", "--json"))
+        self.assertEqual(
+            {row["name"]: row["ip"] for rows in tables.values() for row in rows},
+            {"walt-server": "192.168.181.1", "node-00000b": "192.168.181.11"},
+        )
+        await self.check_mended_tree(mac)
 
         async def all_run() -> bool:
             return all(row["running"] for row in (await self.platform.services()).values())
@@ -253,6 +276,56 @@ class RestartTests(TestCase):
         load.database.close()
         self.assertEqual(await self.platform.stop(), 0)
         self.assertEqual(self.platform.left_overs(), [])
+
+    def check_tree(self, mac: str) -> None:
+        """Check the directory of the board: its names, and relative links that lead somewhere."""
+        nodes = self.platform.state / "nodes"
+        for alias in (mac.replace(":", "-"), "192.168.181.11", "node-00000b"):
+            self.assertEqual(os.readlink(nodes / alias), mac)
+        self.assertFalse((nodes / mac).is_symlink())
+        image = os.readlink(nodes / mac / "fs")
+        self.assertRegex(image, r"\A\.\./\.\./images/[0-9a-f]{64}/fs\Z")
+        self.assertEqual(os.readlink(nodes / mac / "tftp"), f"{image}/boot/pc-x86-64")
+        self.assertIn("start.ipxe", os.listdir(nodes / "192.168.181.11" / "tftp"))
+        self.assertEqual(os.readlink(nodes / mac / "persist"), "persist_dirs/waltplatform")
+        self.assertEqual(os.readlink(nodes / "192.168.181.99"), "probing")
+        self.assertEqual(os.readlink(nodes / "probing" / "tftp"), "../../tftp-static")
+
+    def disturb_tree(self, mac: str) -> None:
+        """Leave what no server would: missing and wrong links, strange files, an old layout."""
+        nodes = self.platform.state / "nodes"
+        (nodes / "node-00000b").unlink()
+        (nodes / "192.168.181.11").unlink()
+        (nodes / "192.168.181.11").symlink_to("probing")
+        (nodes / "192.168.181.99").unlink()
+        (nodes / "192.168.181.99").mkdir()
+        (nodes / mac / "strange").write_text("of nobody")
+        (nodes / mac / "disks").mkdir()
+        (nodes / mac / "disks" / "one").write_text("of the node")
+        shutil.rmtree(nodes / mac / "persist_dirs")
+        (nodes / mac / "persist").unlink()
+        (nodes / mac / "persist").mkdir()
+        (nodes / mac / "persist" / "data").write_text("of the owner")
+
+    async def check_mended_tree(self, mac: str) -> None:
+        """The tree is as before, data were kept; a node may be forbidden to have some."""
+        node = self.platform.state / "nodes" / mac
+
+        async def mended() -> bool:
+            return (node / "persist").is_symlink() and not (node / "strange").exists()
+
+        await self.platform.until(mended, "the tree is mended", 20)
+        self.check_tree(mac)
+        self.assertEqual((node / "persist" / "data").read_text(), "of the owner")
+        self.assertEqual((node / "disks" / "one").read_text(), "of the node")
+        await self.platform.ok("node", "config", "node-00000b", "mount.persist=false")
+
+        async def forbidden() -> bool:
+            return not (node / "persist").exists()
+
+        await self.platform.until(forbidden, "no persistent data", 20)
+        self.assertTrue((node / "persist_dirs" / "waltplatform" / "data").exists())
+        await self.platform.ok("node", "config", "node-00000b", "mount.persist=true")
 
     async def test_killed_again_and_again(self) -> None:
         """Kills at any moment of the start leave a platform that starts."""

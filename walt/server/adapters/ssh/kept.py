@@ -188,6 +188,8 @@ class KeptShells:
             while True:
                 if self._stopped:
                     raise Unavailable("the server is stopping")
+                if place.shell is not None and place.shell.ended:
+                    place.shell = None  # it died while nobody asked
                 fresh = place.shell is None
                 shell = place.shell = place.shell or self._open(ip)
                 try:
@@ -195,7 +197,7 @@ class KeptShells:
                 except _Lost as lost:
                     if fresh:
                         raise lost.error from None
-                    # It had died, maybe long ago: another one can tell.
+                    # The connection may have been dead for long: another one can tell.
                 except CancelledError:
                     shell.kill()
                     raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, TimeoutError
 from twisted.logger import Logger
 
 from walt.common.errors import CommandFailed, Unavailable, WaltError
@@ -19,7 +19,7 @@ from walt.server.runtime.ordered import spawn
 _log = Logger()
 
 IDLE = 180.0  # seconds without question after which a container ends
-MAX_CONTAINERS = 4  # kept without question
+MAX_CONTAINERS = 4  # kept without question, and as many with one
 PATIENCE = 60.0  # seconds for an answer, the start of the container included
 
 
@@ -36,6 +36,7 @@ class ImageFiles:
     def __init__(self, containers: IContainers, clock: Any) -> None:
         self._containers = containers
         self._clock = clock
+        self._turns = DeferredSemaphore(MAX_CONTAINERS)
         self._kept: dict[str, _Kept] = {}  # by image id, the last used is the last one
         self._stopped = False
 
@@ -55,7 +56,7 @@ class ImageFiles:
             raise Unavailable(f"the image did not answer within {PATIENCE:g} s") from None
 
     async def _ask(self, kept: _Kept, image: StoredImage, script: str) -> bytes:
-        async with kept.queue:
+        async with kept.queue, self._turns:
             if self._stopped:
                 raise Unavailable("the server is stopping")
             _cancel(kept)
