@@ -57,7 +57,7 @@ def talk(exchange: Answer, work: Callable[[Server], Awaitable[Any]]) -> Any:
         listening = await asyncio.start_server(exchange, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         async with listening:
-            return await work(Server("127.0.0.1", "", port, port, port))
+            return await work(Server("127.0.0.1", None, port, port, port))
 
     return asyncio.run(run())
 
@@ -123,7 +123,7 @@ class FetchTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """No server at all."""
-        files = ServerFiles(Server("127.0.0.1", "", 1, 1, 1), MAC, IP, self.directory)
+        files = ServerFiles(Server("127.0.0.1", None, 1, 1, 1), MAC, IP, self.directory)
         self.assertRaises(Unavailable, asyncio.run, files.text(HTTP, 100))
 
 

@@ -41,7 +41,7 @@ def _check_machine(options: Options) -> None:
         raise Unavailable("it makes network interfaces: run it as root")
     wanted = [architecture(options.model).program, "ip"]
     if options.udhcpc:
-        wanted.append("busybox")
+        wanted += ["busybox", "nsenter"]
     missing = [name for name in wanted if shutil.which(name) is None]
     if missing:
         raise Unavailable(f"not installed here: {', '.join(missing)}")
