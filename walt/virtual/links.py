@@ -16,6 +16,7 @@ from walt.common.limits import Limits, disciplines
 from walt.common.machines import BOOT_NETWORK
 from walt.virtual.namespace import Namespace
 from walt.virtual.processes import run
+from walt.virtual.timing import uninterrupted
 
 TAP_ALIAS = "WalT virtual node"
 NETWORK_ALIAS = "WalT network of virtual nodes"
@@ -43,7 +44,9 @@ async def wait_for_bridge(say: Callable[[str], None]) -> None:
 async def batch(lines: Sequence[str]) -> None:
     """Run commands of ip-link(8), one a line, until one fails. Raises CommandFailed."""
     if lines:
-        await run(["ip", "-batch", "-"], "".join(f"{line}\n" for line in lines).encode())
+        text = "".join(f"{line}\n" for line in lines)
+        # Never cut: an interface without its alias would not be known as ours.
+        await uninterrupted(run(["ip", "-batch", "-"], text.encode()))
 
 
 async def add_cable(outer: str, mac: str, namespace: Namespace) -> None:
