@@ -428,6 +428,7 @@ class OldPythonTests(TestCase):
 
 class OldSyntaxTests(SynchronousTestCase):
     def test_every_module(self) -> None:
-        """Each module of walt.client and walt.common parses as Python 3.9."""
-        for path in [*(ROOT / "walt/client").rglob("*.py"), *(ROOT / "walt/common").rglob("*.py")]:
-            ast.parse(path.read_text(), feature_version=(3, 9))
+        """Each module of walt.client, walt.common and walt.virtual parses as Python 3.9."""
+        for package in ("client", "common", "virtual"):
+            for path in (ROOT / "walt" / package).rglob("*.py"):
+                ast.parse(path.read_text(), feature_version=(3, 9))

@@ -158,14 +158,20 @@ class ForeignNodeTests(TestCase):
         self.addCleanup(lambda: transport.pid and transport.signalProcess("KILL"))
         return lent, transport, home
 
-    async def _lent_booted(self, platform: LivePlatform) -> bool:
-        return any(row["name"] == LENT for row in await self._booted(platform))
+    async def _lent_boots(self, platform: LivePlatform, log: Path) -> None:
+        async def booted() -> bool:
+            return any(row["name"] == LENT for row in await self._booted(platform))
+
+        try:
+            await platform.until(booted, "the lent node booted", 90)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{log.read_text()}") from None
 
     async def _check_lent_machine(self, platform: LivePlatform) -> None:
         """A machine that is not the server emulates a node: it boots, reboots, leaves nothing."""
         lent, transport, home = await self._lend_machine(platform)
         ends = home / "ends"
-        await platform.until(lambda: self._lent_booted(platform), "the lent node booted", 90)
+        await self._lent_boots(platform, home / "log")
         self.assertEqual((home / "pid").read_text(), f"{transport.pid}\n")
         seen = await platform.ok(
             "node", "run", LENT, "--", "echo 1 > /root/mark; cat /proc/cmdline; ls /sys/class/net"
@@ -173,7 +179,7 @@ class ForeignNodeTests(TestCase):
         self.assertIn(f"walt.node.mac={LENT_MAC}", seen)
         self.assertIn("eth1", seen)
         await platform.ok("node", "reboot", LENT)
-        await platform.until(lambda: self._lent_booted(platform), "the lent node again", 90)
+        await self._lent_boots(platform, home / "log")
         self.assertEqual(ends.read_text(), "again\n")
         again = await platform.ok("node", "run", LENT, "--", "ls /root/mark; echo ran")
         self.assertEqual(again, "ran\n")

@@ -20,6 +20,7 @@ from tests.system.live import ROOT, Program
 from tests.system.netns import Namespace, short_dir, why_not
 
 MAC = "52:54:00:00:00:01"
+PYTHON = os.environ.get("WALT_PYTHON39") or sys.executable  # the oldest that must do
 QEMU = f"""#!{sys.executable}
 import os, sys
 print("qemu", os.getpid(), *sys.argv[1:], flush=True)
@@ -51,9 +52,9 @@ class ManagedTests(TestCase):
             (self.base / "www/boot" / name).write_text(text)
 
     def start(self, *words: str) -> Program:
-        """Start a program in the namespace."""
+        """Start a Python program in the namespace."""
         program = Program()
-        argv = self.namespace.command(sys.executable, *words)
+        argv = self.namespace.command(PYTHON, *words)
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.base / "tmp"),
             "PATH": f"{self.base}/bin:{os.environ['PATH']}",

@@ -16,7 +16,7 @@ from walt.common.errors import Conflict, Invalid
 from walt.common.machines import machine_config
 from walt.common.qemu import ARM, architecture, command, nic_options, on_tap
 from walt.virtual.control import Conf, Exit, Input, KillVm, parse_command
-from walt.virtual.dhcp import LEASE_SCRIPT, Lease, cable_names, parse_lease
+from walt.virtual.dhcp import LEASE_SCRIPT, Lease, cable_name, parse_lease
 from walt.virtual.files import Messages, PidFile
 from walt.virtual.machine import boot_options, joined, usb_options
 from walt.virtual.options import parse_options
@@ -133,7 +133,7 @@ class LeaseTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """Names of interfaces fit into the kernel's 15 characters."""
-        self.assertEqual({len(name) for name in cable_names(MAC)}, {12})
+        self.assertLessEqual(len(cable_name(MAC)), 15)
 
 
 class MachineTests(SynchronousTestCase):

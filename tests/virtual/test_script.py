@@ -122,6 +122,13 @@ class ScriptTests(SynchronousTestCase):
         self.assertEqual(found.arguments, "a=2 b=52-54-00-00-00-01 c")
         self.assertIn("no server parameters", self.said)
 
+    def test_failures_are_told(self) -> None:
+        """What a script goes on after is shown, tests of settings excepted."""
+        self.one("isset ${x} || kernel a ||\nkernel k\nboot", "http:/boot/k")
+        self.assertEqual(
+            self.said, ["running http:/boot/start.ipxe", "no http:/boot/a", "fetched http:/boot/k"]
+        )
+
     def test_operators(self) -> None:
         """&& and || from the left; an empty operand is true; the rest of a line is a comment."""
         for line, expected in (

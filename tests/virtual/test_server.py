@@ -54,10 +54,18 @@ class Exchange:
 def talk(exchange: Answer, work: Callable[[Server], Awaitable[Any]]) -> Any:
     """Let some work meet a server on a port of its own."""
     async def run() -> Any:
-        listening = await asyncio.start_server(exchange, "127.0.0.1", 0)
+        answering: list[asyncio.Future[None]] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            answering.append(asyncio.ensure_future(exchange(reader, writer)))
+
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         async with listening:
-            return await work(Server("127.0.0.1", "", port, port, port))
+            try:
+                return await work(Server("127.0.0.1", None, port, port, port))
+            finally:
+                await asyncio.gather(*answering, return_exceptions=True)
 
     return asyncio.run(run())
 
@@ -123,7 +131,7 @@ class FetchTests(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """No server at all."""
-        files = ServerFiles(Server("127.0.0.1", "", 1, 1, 1), MAC, IP, self.directory)
+        files = ServerFiles(Server("127.0.0.1", None, 1, 1, 1), MAC, IP, self.directory)
         self.assertRaises(Unavailable, asyncio.run, files.text(HTTP, 100))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from walt.common.errors import Invalid, Unavailable, WaltError
 from walt.common.names import clean_host_name, is_device_name
 from walt.virtual import links
+from walt.virtual.namespace import Namespace
 from walt.virtual.processes import run
 from walt.virtual.timing import uninterrupted
 
@@ -59,35 +60,39 @@ def parse_lease(data: bytes) -> Lease:
         raise Invalid("DHCP gave a lease with a wrong address") from None
 
 
-def cable_names(mac: str) -> tuple[str, str]:
-    """Return the names of the two ends of a node's cable, told from its MAC."""
-    digest = sha256(mac.encode()).hexdigest()[:10]
-    return f"wv{digest}", f"wn{digest}"
+def cable_name(mac: str) -> str:
+    """Return the name of the end of a node's cable on walt-net, told from its MAC."""
+    return "wv" + sha256(mac.encode()).hexdigest()[:10]
 
 
 @asynccontextmanager
-async def leased(mac: str, model: str, directory: Path) -> AsyncIterator[tuple[Lease, str]]:
+async def leased(mac: str, model: str, directory: Path) -> AsyncIterator[tuple[Lease, Namespace]]:
     """Take the place of a node on walt-net for the time of a block.
 
-    Gives the lease and the interface that has its address, which connections to the
-    server are bound to: this machine itself needs no address on walt-net.
+    Gives the lease and the namespace that has its address, from which the server is
+    spoken to: this machine itself needs no address on walt-net.
     Raises Unavailable when nobody answers, CommandFailed, Invalid.
     """
-    outer, inner = cable_names(mac)
+    outer = cable_name(mac)
     script, result = directory / "lease.sh", directory / "lease"
     script.write_text(LEASE_SCRIPT)
     script.chmod(0o700)
+    namespace = Namespace()
     try:
-        await links.add_cable(outer, inner, mac)
+        await links.add_cable(outer, mac, namespace)
         try:
-            await run([
+            await run(namespace.command(
                 "env", f"WALT_LEASE={result}", "busybox", "udhcpc", "-f", "-q", "-n", "-C",
-                "-t", "4", "-T", "3", "-i", inner, "-s", str(script), "-V", f"walt.node.{model}",
-            ])
+                "-t", "4", "-T", "3", "-i", links.INNER, "-s", str(script),
+                "-V", f"walt.node.{model}",
+            ))
             lease = parse_lease(result.read_bytes())
         except (WaltError, FileNotFoundError) as error:
             raise Unavailable(f"no DHCP server answers on walt-net ({error})") from None
-        await links.add_address(inner, lease.ip, lease.prefix)
-        yield lease, inner
+        await run(namespace.command(
+            "ip", "address", "add", f"{lease.ip}/{lease.prefix}", "dev", links.INNER
+        ))
+        yield lease, namespace
     finally:
+        namespace.close()
         await uninterrupted(links.remove([outer]))

@@ -14,10 +14,13 @@ from typing import Any
 from walt.common.errors import CommandFailed, Conflict
 from walt.common.limits import Limits, disciplines
 from walt.common.machines import BOOT_NETWORK
+from walt.virtual.namespace import Namespace
 from walt.virtual.processes import run
+from walt.virtual.timing import uninterrupted
 
 TAP_ALIAS = "WalT virtual node"
 NETWORK_ALIAS = "WalT network of virtual nodes"
+INNER = "node0"
 POLL = 1.0  # seconds
 
 
@@ -41,23 +44,21 @@ async def wait_for_bridge(say: Callable[[str], None]) -> None:
 async def batch(lines: Sequence[str]) -> None:
     """Run commands of ip-link(8), one a line, until one fails. Raises CommandFailed."""
     if lines:
-        await run(["ip", "-batch", "-"], "".join(f"{line}\n" for line in lines).encode())
+        text = "".join(f"{line}\n" for line in lines)
+        # Never cut: an interface without its alias would not be known as ours.
+        await uninterrupted(run(["ip", "-batch", "-"], text.encode()))
 
 
-async def add_cable(outer: str, inner: str, mac: str) -> None:
-    """Make a veth pair: `outer` is a port of walt-net, `inner` has the MAC of a node."""
+async def add_cable(outer: str, mac: str, namespace: Namespace) -> None:
+    """Make a veth pair: `outer` is a port of walt-net; the other end, INNER, is in a
+    namespace and has the MAC of a node."""
     await remove([outer])
     await batch([
-        f"link add name {outer} type veth peer name {inner}",
+        f"link add name {outer} type veth peer name {INNER} address {mac} netns {namespace.path}",
         f'link set dev {outer} alias "{TAP_ALIAS}"',
         f"link set dev {outer} addrgenmode none master {BOOT_NETWORK} up",
-        f"link set dev {inner} addrgenmode none address {mac} up",
     ])
-
-
-async def add_address(name: str, ip: str, prefix: int) -> None:
-    """Give an interface an address and a route; those that are there go first."""
-    await batch([f"address add {ip}/{prefix} dev {name}"])
+    await run(namespace.command("ip", "link", "set", "dev", INNER, "addrgenmode", "none", "up"))
 
 
 async def add_tap(name: str, network: str) -> None:

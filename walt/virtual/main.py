@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 
 from walt.common.errors import Invalid, Unavailable, WaltError
 from walt.common.qemu import architecture
@@ -26,12 +27,16 @@ def main() -> None:
         pid_file = PidFile(options.pid_path)
     except (WaltError, OSError) as error:
         sys.exit(f"walt-virtual-node: {error}")
-    screen_file = ScreenFile(options.screen_session_path)
     try:
-        without_threads()
-        asyncio.run(_live(options, say))
+        screen_file = ScreenFile(options.screen_session_path)
+        try:
+            without_threads()
+            asyncio.run(_live(options, say))
+        finally:
+            screen_file.remove()
+    except OSError as error:
+        sys.exit(f"walt-virtual-node: {error}")
     finally:
-        screen_file.remove()
         pid_file.remove()
 
 
@@ -41,7 +46,7 @@ def _check_machine(options: Options) -> None:
         raise Unavailable("it makes network interfaces: run it as root")
     wanted = [architecture(options.model).program, "ip"]
     if options.udhcpc:
-        wanted.append("busybox")
+        wanted += ["busybox", "nsenter"]
     missing = [name for name in wanted if shutil.which(name) is None]
     if missing:
         raise Unavailable(f"not installed here: {', '.join(missing)}")
@@ -50,11 +55,19 @@ def _check_machine(options: Options) -> None:
 async def _live(options: Options, say: Messages) -> None:
     node = VirtualNode(options, say)
     life = asyncio.ensure_future(node.live())
+    ending = False
+
+    def end() -> None:
+        nonlocal ending
+        if not ending:  # a second cancellation would cut what the first one cleans up
+            ending = True
+            life.cancel()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, life.cancel)
+        loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, node.kill_machine)
-    orders = asyncio.ensure_future(_take_orders(node, life, say)) if options.managed else None
+    orders = asyncio.ensure_future(_take_orders(node, end, say)) if options.managed else None
     try:
         await life
     except asyncio.CancelledError:
@@ -64,7 +77,7 @@ async def _live(options: Options, say: Messages) -> None:
             orders.cancel()
 
 
-async def _take_orders(node: VirtualNode, life: asyncio.Future[None], say: Messages) -> None:
+async def _take_orders(node: VirtualNode, end: Callable[[], None], say: Messages) -> None:
     """Obey a managing program at all times; end with it."""
     reader = asyncio.StreamReader(limit=MAX_LINE)
     await asyncio.get_running_loop().connect_read_pipe(
@@ -81,4 +94,4 @@ async def _take_orders(node: VirtualNode, life: asyncio.Future[None], say: Messa
             node.obey(command)
         except (Invalid, ValueError) as error:
             say(str(error))
-    life.cancel()
+    end()

@@ -124,11 +124,11 @@ class VirtualNode:
         """Give the addresses of the node, and a way to the server for the time of a block."""
         options = self._options
         if options.udhcpc:
-            async with leased(options.mac, options.model, directory) as (lease, device):
+            async with leased(options.mac, options.model, directory) as (lease, namespace):
                 yield await self._registered(Addresses(
                     options.ip or lease.ip, options.netmask or lease.netmask,
                     options.gateway or lease.router, options.hostname or lease.hostname,
-                    Server(options.server_ip or lease.server, device),
+                    Server(options.server_ip or lease.server, namespace),
                 ))
         else:
             yield await self._registered(Addresses(

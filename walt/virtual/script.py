@@ -198,9 +198,12 @@ class Interpreter:
         if len(line) > MAX_TEXT:
             raise Invalid("a line of a boot script is too long")
         failure: WaltError | None = None
+        failed = ""
         for operator, words in split_operators(line.split()):
             if (operator == "&&" and failure) or (operator == "||" and not failure):
                 continue
+            if failure is not None and failed not in ("isset", "iseq"):
+                self.say(str(failure))  # as iPXE does: it explains what follows
             failure = None
             if words:
                 try:
@@ -208,7 +211,7 @@ class Interpreter:
                 except GaveUp:
                     raise
                 except WaltError as error:
-                    failure = error
+                    failure, failed = error, words[0]
         if failure is not None:
             raise failure
 

@@ -1,4 +1,4 @@
-"""Connections to the server, bound to an interface where the routes must not decide."""
+"""Connections to the server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Optional
 
 from walt.common.errors import Unavailable
+from walt.virtual.namespace import Namespace
 from walt.virtual.timing import within
 
 CONNECT_PATIENCE = 10.0  # seconds
@@ -18,10 +20,10 @@ BUFFER = 64 * 1024  # longest line or header read
 
 @dataclass(frozen=True)
 class Server:
-    """Where the server is; `device` is the interface to use, empty: any."""
+    """Where the server is; `namespace` is where to speak from, None: from this machine."""
 
     address: str
-    device: str = ""
+    namespace: Optional[Namespace] = None
     http_port: int = 80
     rpc_port: int = 12345
     stream_port: int = 12347
@@ -35,12 +37,13 @@ async def connected(
 
     Raises Unavailable, also for what goes wrong with the connection inside the block.
     """
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if server.namespace is not None:
+        made = server.namespace.socket()
+    else:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     writer = None
     try:
         made.setblocking(False)
-        if server.device:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, server.device.encode())
         await within(
             CONNECT_PATIENCE,
             asyncio.get_running_loop().sock_connect(made, (server.address, port)),
