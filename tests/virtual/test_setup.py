@@ -30,11 +30,14 @@ until [ -s /var/run/walt-virtual-node.pid ]; do sleep 0.1; done
 echo "node $*" >> /calls
 while [ "$1" != --pid-path ]; do shift; done
 echo $$ > "$2"
-exec sleep 1000
+trap 'kill $!; exit' TERM
+sleep 1000 &
+wait
 """,
     "writefs": '#!/bin/sh\necho writefs >> /calls\n"$@"\n',
 }
 SCENARIO = """
+mount -t proc proc /proc
 service=/etc/init.d/S52waltvirtualnode
 run() { echo "== $*"; sh $service "$@" 2>&1; echo "status $?"; }
 run
@@ -44,6 +47,8 @@ run stop
 run start
 run start
 run restart
+run stop
+echo 1 > /var/run/walt-virtual-node.pid  # left by a crash: it is another program's by now
 run stop
 echo WALT_VIRTUAL_NODE_MODEL=pc-x86-64 >> /etc/default/walt-vpn-node
 echo "WALT_VIRTUAL_ON_VM_REBOOT='sh -c true'" >> /etc/default/walt-vpn-node
@@ -72,6 +77,9 @@ walt-virtual-node started (screen session walt.virtual.node).
 status 0
 == stop
 walt-virtual-node stopped.
+status 0
+== stop
+walt-virtual-node does not run.
 status 0
 == start
 walt-virtual-node started (screen session walt.virtual.node).
@@ -141,12 +149,12 @@ class ServiceTests(SynchronousTestCase):
     def machine(self) -> Path:
         """Make a root file system with busybox and the programs that the service needs."""
         root = short_dir(self)
-        for name in ("bin", "etc/init.d", "dev", "tmp", "var/run"):
+        for name in ("bin", "etc/init.d", "dev", "proc", "tmp", "var/run"):
             (root / name).mkdir(parents=True)
         (root / "dev/null").touch()
         (root / "dev/urandom").write_bytes(bytes.fromhex("abcdef0123"))
         shutil.copy("/bin/busybox", root / "bin/busybox")
-        for name in ("sh", "cat", "echo", "grep", "kill", "od", "rm", "sed", "sleep"):
+        for name in ("sh", "cat", "echo", "grep", "kill", "mount", "od", "rm", "sed", "sleep"):
             (root / "bin" / name).symlink_to("busybox")
         for name, text in STUBS.items():
             (root / "bin" / name).write_text(text)
@@ -158,8 +166,8 @@ class ServiceTests(SynchronousTestCase):
     def check(self, root: Path) -> None:
         """Run the scenario; the node and all that it started end with it."""
         done = subprocess.run(
-            ["unshare", "--pid", "--fork", "--kill-child", shutil.which("chroot") or "chroot",
-             str(root), "/bin/sh", "/scenario"],
+            ["unshare", "--pid", "--mount", "--fork", "--kill-child",
+             shutil.which("chroot") or "chroot", str(root), "/bin/sh", "/scenario"],
             capture_output=True, text=True, timeout=60, env={"PATH": "/bin"}, check=False,
         )
         self.assertEqual(re.sub(r"Usage: .*\n", "", done.stdout + done.stderr), OUTPUT)
