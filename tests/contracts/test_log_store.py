@@ -317,13 +317,18 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND state = 'active' AND pid <> pg_backend_pid()"
         )
-        self.assertEqual(await self.database.query(running), [(1,)])
+
+        async def until(count: int) -> None:
+            for _ in range(300):
+                if await self.database.query(running) == [(count,)]:
+                    return
+                await deferLater(reactor, 0.1, lambda: None)
+            raise AssertionError(f"there are never {count} searches")
+
+        self.addCleanup(lambda: Deferred.fromCoroutine(counting.close()))
+        await until(1)
         await counting.close()
-        for _ in range(300):
-            if await self.database.query(running) == [(0,)]:
-                return
-            await deferLater(reactor, 0.1, lambda: None)
-        raise AssertionError("the search goes on")
+        await until(0)
 
     async def test_long_lines(self) -> None:
         """A reader gets few lines at a time when they are long."""
