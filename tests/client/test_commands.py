@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import re
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import walt
 from tests.client import scripted
 from tests.client.scripted import USER, environment, run
 from walt.client import main, settings
@@ -369,34 +366,6 @@ class ErrorTests(SynchronousTestCase):
             self.assertEqual(status, 1)
             self.assertIn("network connection failure", err.getvalue())
             self.assertIn("/nonexistent/rpc.sock", err.getvalue())
-
-
-class HintTests(SynchronousTestCase):
-    """What a text tells people to type exists."""
-
-    def texts(self, *patterns: str) -> str:
-        root = Path(walt.__file__).parent
-        return "\n".join(
-            path.read_text() for pattern in patterns for path in root.glob(pattern)
-        )
-
-    def test_pages(self) -> None:
-        """Every page named by a command, by the server or by another page exists."""
-        named = set(re.findall(r"walt help show ([a-z][a-z-]+)", self.texts(
-            "client/**/*.py", "server/**/*.py", "rpc/**/*.py", "doc/*.md"
-        )))
-        self.assertGreater(len(named), 5)
-        self.assertEqual(named - set(topics()), set())
-
-    def test_commands(self) -> None:
-        """Every `walt category subcommand` named exists."""
-        found = set(re.findall(r"\bwalt ([a-z]+) ([a-z][a-z-]+)", self.texts(
-            "client/**/*.py", "server/api/*.py", "server/wire/*.py", "server/streams/*.py",
-            "doc/*.md",
-        )))
-        named = {pair for pair in found if pair[0] in main.CATEGORIES}
-        self.assertGreater(len(named), 5)
-        self.assertEqual({pair for pair in named if pair[1] not in main.load(pair[0])}, set())
 
 
 class SettingsTests(SynchronousTestCase):
