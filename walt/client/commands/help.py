@@ -14,10 +14,9 @@ INTRO = "help-intro"
 def topics() -> dict[str, str]:
     """Return the title of each topic."""
     found = {}
-    for name in sorted(os.listdir(PAGES)):
-        if name.endswith(".md"):
-            with open(os.path.join(PAGES, name), encoding="utf-8") as stream:
-                found[name[:-3]] = stream.readline().lstrip("# ").strip()
+    for name in sorted(one[:-3] for one in os.listdir(PAGES) if one.endswith(".md")):
+        with open(os.path.join(PAGES, name + ".md"), encoding="utf-8") as stream:
+            found[name] = stream.readline().lstrip("# ").strip()
     return found
 
 
