@@ -33,7 +33,7 @@ def read(*patterns: str, root: Path = PACKAGE) -> str:
     """Return the text of all files of some patterns."""
     return "\n".join(
         path.read_text() for pattern in patterns for path in sorted(root.glob(pattern))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".pyc"
     )
 
 
