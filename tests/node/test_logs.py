@@ -6,6 +6,7 @@ import configparser
 import importlib
 import os
 import pty
+import shutil
 import signal
 import sys
 import tempfile
@@ -206,7 +207,8 @@ class ToolsTests(TestCase):
 
         self.reactor: Any = reactor
         self.platform = Platform()
-        self.place = Path(tempfile.mkdtemp(dir="/tmp"))
+        self.place = Path(tempfile.mkdtemp(prefix="wt", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, self.place)
         self.fifo = self.place / "logs.fifo"
         self.port: Any = None
         self.listen(0)
