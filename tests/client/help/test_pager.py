@@ -64,7 +64,7 @@ class PagerTests(SynchronousTestCase):
         self.assertEqual(self.keys("page-up", "home")[0], "First")
         rows = self.keys("end", "down", "page-down")
         self.assertEqual(rows[-2], "rest 19")
-        self.assertRegex(rows[-1], r"^one +83/83$")
+        self.assertRegex(rows[-1], r"^one .* q: quit +83/83$")
 
     def test_links(self) -> None:
         """Selection goes round and scrolls; what is out of sight is not selected."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.client.ansi import ALTERNATE, CURSOR, WHEEL, Window
 from tests.client.platform import Walt, until
+from tests.client.test_process import python39
 from walt.client.commands.help import read
 
 
@@ -22,6 +23,11 @@ class Reader(Walt):
     def outReceived(self, data: bytes) -> None:
         super().outReceived(data)
         self.window.feed(data)
+
+    def change_size(self, rows: int, columns: int) -> None:
+        """Have a window of another size."""
+        self.window.size = rows, columns
+        self.resize(rows, columns)
 
     async def sees(self, text: str) -> None:
         """Return when the window holds a text."""
@@ -50,9 +56,12 @@ class PagerTests(TestCase):
         self.assertNotEqual(reader.attributes(), reader.before)
         self.assertEqual(window.looking("1"), "Introduction to WalT")
         self.assertIn("walt node create vnode1       create", window.looking("36"))
-        await reader.type(b"\x1b[B", "log show --platform")
-        await until(lambda: window.row(1) == "")
-        await reader.type(b"\x1b[F", "Where to go next")
+        reader.change_size(12, 80)
+        await until(lambda: window.row(12).endswith("11/23"))
+        await reader.type(b"\x1b[B", "12/23")
+        self.assertEqual(window.row(1), "")
+        await reader.type(b"\x1b[A", " Introduction to WalT")
+        await reader.type(b"\x1b[F", "23/23")
         self.assertIn("• walt help show tutorial: ten minutes", window.text())
         await reader.type(b"\t\t", "")
         await until(lambda: "walt help show node-ownership" in window.looking("7"))
@@ -60,12 +69,10 @@ class PagerTests(TestCase):
         self.assertEqual(window.row(1), " Whose nodes are whose")
         await reader.type(b"\x7f", " help-intro   ")
         self.assertIn("walt help show node-ownership", window.looking("7"))
-        window.size = 10, 30
-        reader.resize(10, 30)
+        reader.change_size(10, 30)
         await until(lambda: window.row(1) == "Please enlarge this window to")
         self.assertNotIn("WalT", window.text())
-        window.size = 40, 60
-        reader.resize(40, 60)
+        reader.change_size(40, 60)
         await until(lambda: "help-intro" in window.row(40))
         self.assertEqual(window.row(1), " Introduction to WalT")
         reader.write(b"q")
@@ -105,12 +112,22 @@ class PagerTests(TestCase):
                 self.assertIn(b"TypeError", reader.out)
 
     async def test_no_colour(self) -> None:
-        """NO_COLOR: nothing but the reverse of what is selected."""
+        """NO_COLOR: titles, links and selection are still seen, in the terminal's own colour."""
         reader = Reader(variables={"NO_COLOR": "1"})
         await reader.sees("Introduction to WalT")
-        reader.write(b"\tq")
+        reader.write(b"\t")
+        await until(lambda: "walt help show tutorial" in reader.window.looking("7"))
+        reader.write(b"q")
         self.assertEqual(await reader.ended, 0)
-        self.assertEqual(reader.window.looks, {"", "7"})
+        self.assertEqual(reader.window.looks, {"", "1", "4", "4;7", "7"})
+
+    async def test_old_python(self) -> None:
+        """Python 3.9 stays usable for the client."""
+        reader = Reader("image-build", python=(python39(),))
+        await reader.sees(" Building images")
+        reader.write(b"q")
+        self.assertEqual(await reader.ended, 0)
+        self.check_restored(reader)
 
     async def test_other_encoding(self) -> None:
         """What the terminal cannot show is drawn with what it can."""

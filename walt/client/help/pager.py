@@ -11,7 +11,6 @@ from walt.client.help.render import (
     Page,
     Piece,
     Signs,
-    crop,
     render,
 )
 
