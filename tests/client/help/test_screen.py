@@ -97,7 +97,7 @@ class PagerTests(TestCase):
             "import sys; from walt.client import main; from walt.client.help import pager;"
             "pager.Pager.key = None; sys.argv[1:] = sys.argv[3:]; main.main()"
         )
-        for end, status in (("TERM", 143), ("\x03", 1), ("INT", 1), ("failure", 1)):
+        for end, status in (("TERM", 143), ("HUP", 129), ("\x03", 1), ("INT", 1), ("failure", 1)):
             failure = end == "failure"
             python = (sys.executable, *(["-c", broken] if failure else []))
             reader = Reader(python=python)
