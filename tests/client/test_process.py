@@ -21,6 +21,7 @@ FORBIDDEN = (
     "subprocess", "ssl", "datetime", "ast", "yaml", "ruamel", "importlib.metadata", "threading",
     "pathlib", "urllib", "tempfile", "pydoc", "walt.rpc", "walt.server", "walt.client.logo",
     "walt.client.stream", "walt.client.commands.log", "walt.client.commands.image",
+    "walt.client.help", "curses",
 )
 
 

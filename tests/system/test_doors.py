@@ -205,7 +205,8 @@ class DoorsTests(TestCase):
             ("metrics", 'walt_service_up{service="dhcpd"} 1.0'), ("metrics", "walt_limit{name="),
             ("metrics", 'walt_rpc_call_seconds_count{command="cs.devices.show"}'),
             ("api/v1/nodes", '"num_nodes": 0'), ("api/v1/services", '"named"'),
-            ("doc/", "WalT documentation"), ("", "WalT server HTTP service"),
+            ("doc/", "WalT documentation"), ("doc/logging.html", "<code>platform.nodes</code>"),
+            ("", "WalT server HTTP service"),
         ):
             result = await self.inside("-c", script, f"http://{self.server}/{path}", "walt-server")
             self.assertIn(text.encode(), result.stdout, result.stderr)

@@ -20,19 +20,24 @@ def topics() -> dict[str, str]:
     return found
 
 
+def read(topic: str) -> str:
+    """Return the Markdown of a topic."""
+    with open(os.path.join(PAGES, topic + ".md"), encoding="utf-8") as stream:
+        return stream.read()
+
+
 def show(topic: str) -> int:
-    """Print one page."""
-    if topic not in topics():
+    """Show one page: in a pager on a terminal, else as it is."""
+    known = topics()
+    if topic not in known:
         print(f"There is no help topic {topic!r}; use `walt help list`.", file=sys.stderr)
         return 0
-    with open(os.path.join(PAGES, topic + ".md"), encoding="utf-8") as stream:
-        text = stream.read()
     if sys.stdout.isatty() and sys.stdin.isatty():
-        import pydoc
+        from walt.client.help.screen import page
 
-        pydoc.pager(text)
+        page(topic, known, read)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(read(topic))
     return 0
 
 
