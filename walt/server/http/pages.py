@@ -93,11 +93,11 @@ class Documentation(Resource):
 
     def __init__(self) -> None:
         super().__init__()
-        self._topics = {
+        texts = {
             one.name[:-len(".md")]: one.read_text(encoding="utf-8")
-            for one in sorted(files("walt.doc").iterdir(), key=lambda one: one.name)
-            if one.name.endswith(".md")
+            for one in files("walt.doc").iterdir() if one.name.endswith(".md")
         }
+        self._topics = dict(sorted(texts.items()))
         self._pages = HtmlPages(self._topics)
         self._made: dict[str, bytes] = {}  # by topic, as they are asked for
         self.putChild(b"_static", _Static())
