@@ -135,25 +135,14 @@ class Bench:
 
     async def latency(self) -> None:
         """Print how long a line takes from its sender to a live reader, at 20,000 lines/s."""
-        reader: Any = Reader()
-        argv = [
-            sys.executable, "-m", "walt.client.main", "log", "show", "--realtime", "--issuers",
-            "all-nodes", "--streams", "^bench$", "--format", "{line}",
-        ]
-        self.platform.reactor.spawnProcess(
-            reader, argv[0], argv,
-            {**os.environ, **self.platform.environment(), "PYTHONPATH": str(ROOT)},
-        )
-        await self.platform.sleep(1)
+        reader = await Reader.of(self.platform, "bench")
         await self.platform.runner.run(
             [*self.inside, sys.executable, "-m", "bench.logs.paced", f"{self.platform.net}.1",
              str(RATE), str(PERIOD), *self.addresses[:10]],
             env={"PYTHONPATH": str(ROOT)}, timeout=60,
         )
         await self.platform.sleep(1)
-        reader.transport.signalProcess("INT")
-        await reader.ended
-        ages = sorted(reader.ages)
+        ages = await reader.end()
         assert len(ages) == RATE * PERIOD, len(ages)
         figure(f"line sent to shown, {RATE} lines/s: median", ages[len(ages) // 2] * 1000, "ms", 50)
         figure("  99 %", ages[len(ages) * 99 // 100] * 1000, "ms", 250)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Coroutine, Sequence
@@ -81,16 +80,7 @@ class Disturbed:
 
     async def flood(self) -> None:
         """Print how long lines of a quiet node take while another one floods."""
-        reader: Any = Reader()
-        argv = [
-            sys.executable, "-m", "walt.client.main", "log", "show", "--realtime", "--issuers",
-            "all-nodes", "--streams", "^probe$", "--format", "{line}",
-        ]
-        self.platform.reactor.spawnProcess(
-            reader, argv[0], argv,
-            {**os.environ, **self.platform.environment(), "PYTHONPATH": str(ROOT)},
-        )
-        await self.platform.sleep(1)
+        reader = await Reader.of(self.platform, "probe")
         server = f"{self.platform.net}.1"
         quiet: Deferred[Any] = Deferred.fromCoroutine(
             self._python("bench.logs.probe", "lines", server, self.addresses[1], "12")
@@ -101,7 +91,5 @@ class Disturbed:
         )
         await quiet
         await self.platform.sleep(1)
-        reader.transport.signalProcess("INT")
-        await reader.ended
-        figure("one node floods: largest delay of another's lines", max(reader.ages) * 1000, "ms",
-               1000)
+        ages = await reader.end()
+        figure("one node floods: largest delay of another's lines", ages[-1] * 1000, "ms", 1000)

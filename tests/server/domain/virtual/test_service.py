@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -46,9 +47,9 @@ class VirtualNodesTests(SynchronousTestCase):
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
 
     def create(self, name: str = "vnode1") -> Device:
-        """Create a node and let its boot delay pass."""
+        """Create a node, let its boot delay pass and the machine run a while."""
         self.now(self.virtual.create(name, self.joe))
-        self.fake.clock.advance(10)
+        self.fake.clock.pump([10, 2])
         device = self.fake.registry.by_name(name)
         assert device is not None
         return device
@@ -125,6 +126,37 @@ class VirtualNodesTests(SynchronousTestCase):
         self.assertFalse(self.virtual.kill("52:54:00:99:99:99"))
         self.fake.clock.advance(10)
         self.assertEqual(len(self.hypervisor.machines), 2)
+
+    def test_created_while_the_server_starts(self) -> None:
+        """A node created before the known ones are started has one life, not two."""
+        device = self.create()
+        self.virtual.start_all()
+        self.fake.clock.advance(10)
+        self.assertEqual(len(self.hypervisor.machines), 1)
+        self.assertEqual(self.machine.config.mac, device.mac)
+
+    def test_killed_while_it_starts(self) -> None:
+        """A machine that was starting at a hard reboot has the settings of before: once more."""
+        self.hypervisor.gate = gate = Deferred()
+        device = self.create()
+        self.assertTrue(self.virtual.kill(device.mac))
+        gate.callback(None)
+        self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
+        self.assertEqual([one.alive for one in self.hypervisor.machines], [False, True])
+
+    def test_short_life(self) -> None:
+        """A machine that fails at once is not tried again at once."""
+        self.create()
+        self.now(self.fake.registry.put(replace(
+            self.fake.registry.nodes()[0], conf={"boot.delay": 0}
+        )))
+        self.machine.end("guest reboot")
+        self.assertEqual(len(self.hypervisor.machines), 2)
+        self.machine.end("status 1")
+        self.fake.clock.advance(PAUSE_AFTER_FAILURE - 0.1)
+        self.assertEqual(len(self.hypervisor.machines), 2)
+        self.fake.clock.advance(0.1)
+        self.assertEqual(len(self.hypervisor.machines), 3)
 
     def test_console(self) -> None:
         """Output is logged in chunks; input reaches the machine."""

@@ -6,7 +6,7 @@ DHCP, DNS and firewall follow at their own pace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +125,18 @@ class Provisioning:
     async def settled(self) -> None:
         """Return when mounts, exports and links are in step with the registry."""
         while self._pending:
-            await DeferredList([shielded(one) for one in list(self._pending)])
+            await _all_of(self._pending)
 
     async def network_settled(self) -> None:
         """Return when DHCP and DNS know every device, too."""
         await self.settled()
         if self._network_pending:
-            await DeferredList([shielded(one) for one in list(self._network_pending)])
+            await _all_of(self._network_pending)
+
+
+def _all_of(pending: Iterable[Deferred[Any]]) -> Deferred[Any]:
+    # A DeferredList that is cancelled succeeds: who waits for it would go on.
+    return shielded(DeferredList([shielded(one) for one in list(pending)]))
 
 
 def _track(pending: set[Deferred[Any]], one: Deferred[Any]) -> None:

@@ -34,6 +34,7 @@ _log = Logger()
 
 MODEL = "pc-x86-64"
 PAUSE_AFTER_FAILURE = 2.0
+SHORT_LIFE = 1.0  # seconds; a machine that ends before has failed: it is not tried at once
 CONSOLE_STREAM = "virtualconsole"
 
 
@@ -50,6 +51,7 @@ class _Vm:
         self._mac = mac
         self._machine: Any = None
         self._stopping = False
+        self._unwanted = False  # a hard reboot was asked for since the settings were read
         self._console = Console(service.clock, self._console_chunk)
         self._life: Deferred[None] = Deferred.fromCoroutine(self._live())
         self._life.addErrback(_stopped)
@@ -68,18 +70,24 @@ class _Vm:
                 await service.provisioning.network_settled()
                 # Settings and names may have changed meanwhile.
                 present = service.registry.get(self._mac)
-                if present is None:
+                if present is None or self._stopping:
                     return
+                self._unwanted = False
                 config = self._config(present)
                 ended: Deferred[str] = Deferred()
                 self._machine = await service.hypervisor.start(
                     config, self._console.received, ended.callback
                 )
+                started = service.clock.seconds()
                 service.monitor.started(device)
+                if self._stopping or self._unwanted:
+                    self._machine.kill()
                 reason = await ended
                 self._machine = None
                 _log.info("virtual node {name}: {reason}", name=device.name, reason=reason)
                 service.machine_ended(self._mac)
+                if not self._stopping and service.clock.seconds() - started < SHORT_LIFE:
+                    await self._sleep(PAUSE_AFTER_FAILURE)
             except WaltError as error:
                 _log.error("virtual node {name}: {error}", name=device.name, error=error)
                 await self._sleep(PAUSE_AFTER_FAILURE)
@@ -98,6 +106,8 @@ class _Vm:
             self._machine.write(data)
 
     def kill(self) -> None:
+        """End the machine; one that is about to start has settings of before."""
+        self._unwanted = True
         if self._machine is not None:
             self._machine.kill()
 
@@ -153,7 +163,9 @@ class VirtualNodes:
             await stop
 
     def _run(self, mac: str) -> None:
-        self._vms[mac] = _Vm(self, mac)
+        # A node may be created while the server starts the known ones: one life is enough.
+        if mac not in self._vms:
+            self._vms[mac] = _Vm(self, mac)
 
     def machine_ended(self, mac: str) -> None:
         """The machine of a node is gone: the node is down until it boots again."""
