@@ -23,6 +23,7 @@ from walt.rpc.commands import session as calls
 NODE: dict[str, Any] = {
     "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
     "netsetup": "LAN", "booted": "yes", "image": "img",
+    "trouble": None,
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
 MINE = {"owned": ["n1"], "free": [], "others": [], "not_nodes": []}
@@ -51,6 +52,13 @@ n1    virtual  pc-x86-64  img    192.168.1.2  LAN       yes
 Use `walt node show --all` to see every node of the platform.
 See `walt help show node-ownership`.
 """)
+
+    def test_trouble(self) -> None:
+        """What keeps nodes from booting is told below the tables."""
+        broken = {**NODE, "name": "n2", "booted": "NO", "trouble": "its image is broken"}
+        out = run("node", "show", session=[tables(own=[NODE, broken], total=2)]).out
+        self.assertIn("The following nodes cannot boot at present", out)
+        self.assertIn("\nn2    its image is broken\n", out)
 
     def test_nothing(self) -> None:
         """No node of the caller, no node at all, no other node."""
