@@ -186,7 +186,7 @@ class NamedService(Daemon[DnsConfig]):
     async def _probe(self) -> None:
         assert self._config is not None
         due = self._due if not self._loading else {}
-        for zone in due.keys() | {FORWARD_ZONE}:
+        for zone in (FORWARD_ZONE, *(due.keys() - {FORWARD_ZONE})):
             soa = await ask_serial(
                 self._reactor, str(self._config.server), zone, place=self._place
             )
