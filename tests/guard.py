@@ -66,8 +66,7 @@ def guarded(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 class _Socket(socket.socket):
     def connect(self, address: Any) -> None:
-        waits = self.type != socket.SOCK_DGRAM  # UDP only notes the address
-        if waits and self.gettimeout() != 0 and (where := culprit()) is not None:
+        if self.gettimeout() != 0 and (where := culprit()) is not None:
             log.err(BlockingCall(f"blocking connection to {address!r} from {where}"))
         super().connect(address)
 

@@ -19,9 +19,10 @@ from twisted.internet.error import (
     ConnectingCancelledError,
     ConnectionRefusedError,
 )
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from walt.server.runtime.watching import NoAnswer
 
@@ -31,86 +32,114 @@ Address = tuple[str, int]
 Place = Callable[[], AbstractContextManager[None]]
 
 FIRST_AGAIN, LONGEST_AGAIN = 0.25, 4.0  # seconds between repetitions, doubled each time
+PASSING = (errno.EAGAIN, errno.EINTR, errno.ENOBUFS)
 LONGEST_ANSWER = 65536  # bytes
 
 
-class _Datagrams(DatagramProtocol, Generic[T]):
+@implementer(IReadDescriptor)
+class _Datagrams(Generic[T]):
+    # A UDP port of Twisted would log two lines for each question.
+
     def __init__(
-        self, clock: Any, send: Callable[[Any], object],
-        accept: Callable[[bytes, Address], T | None], peer: Address | None, farewell: bytes,
+        self, reactor: Any, one: socket.socket, send: Callable[[socket.socket], object],
+        accept: Callable[[bytes, Address], T | None], farewell: bytes,
     ) -> None:
-        self._clock, self._send, self._accept = clock, send, accept
-        self._peer, self._farewell = peer, farewell
+        self._reactor, self._socket = reactor, one
+        self._send, self._accept, self._farewell = send, accept, farewell
         self._again = FIRST_AGAIN
         self._timer: IDelayedCall | None = None
         self.answer: Deferred[T] = Deferred()
 
-    def startProtocol(self) -> None:
-        assert self.transport is not None
-        if self._peer is not None:
-            self.transport.connect(*self._peer)
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """Return a name for logs."""
+        return "asking"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing to do: who asks closes the socket."""
+
+    def start(self) -> None:
+        """Ask, and begin to read."""
+        self._reactor.addReader(self)
         self._ask()
 
+    def stop(self) -> None:
+        """Neither ask nor read any more."""
+        self._reactor.removeReader(self)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
     def _ask(self) -> None:
-        self._timer = self._clock.callLater(self._again, self._ask)
+        self._timer = self._reactor.callLater(self._again, self._ask)
         self._again = min(LONGEST_AGAIN, 2 * self._again)
         try:
-            self._send(self.transport)
+            self._send(self._socket)
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
-                self._end(error)
+            self._trouble(error)
+
+    def _trouble(self, error: OSError) -> None:
+        if error.errno == errno.ECONNREFUSED:
+            self._end(NoAnswer("nothing listens at its port"))
+        elif error.errno not in PASSING:
+            self._end(error)
 
     def _end(self, error: Exception) -> None:
         if not self.answer.called:
             self.answer.errback(Failure(error))
 
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+    def doRead(self) -> None:
+        """Take one datagram."""
+        try:
+            datagram, sender = self._socket.recvfrom(LONGEST_ANSWER)
+        except OSError as error:
+            self._trouble(error)
+            return
         if self.answer.called:
             return
         try:
-            accepted = self._accept(datagram, addr)
-        except NoAnswer as error:
-            self._end(error)
+            accepted = self._accept(datagram, sender)
+        except NoAnswer as problem:
+            self._end(problem)
             return
         if accepted is None:
             return
-        if self._farewell and self.transport is not None:
+        if self._farewell:
             with contextlib.suppress(OSError):
-                self.transport.write(self._farewell, addr)
+                self._socket.sendto(self._farewell, sender)
         self.answer.callback(accepted)
-
-    def connectionRefused(self) -> None:
-        self._end(NoAnswer("nothing listens at its port"))
-
-    def stopProtocol(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
 
 
 async def ask_datagram(
-    reactor: Any, send: Callable[[Any], object],
+    reactor: Any, send: Callable[[socket.socket], object],
     accept: Callable[[bytes, Address], T | None], *, own: Address = ("", 0),
     peer: Address | None = None, farewell: bytes = b"",
     place: Place = contextlib.nullcontext,
 ) -> T:
     """Send a question by UDP, again until `accept` makes something of an answer; return that.
 
-    `accept` returns None for what is no answer, and raises NoAnswer for a wrong one.
-    `send` gets the transport; `own` is the local address; with `peer` the socket is
-    connected, so that a closed port is noticed. `farewell` goes to the one who
-    answered. Raises NoAnswer when the port is closed, OSError when asking is
-    impossible here.
+    `accept` gets a datagram and its sender, returns None for what is no answer, and
+    raises NoAnswer for a wrong one. `send` gets the socket; `own` is the local
+    address; with `peer` the socket is connected, so that a closed port is noticed.
+    `farewell` goes to the one who answered.
+    Raises NoAnswer when the port is closed, OSError when asking is impossible here.
     """
-    with place(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with place():
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with one:
         one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind(own)
-        question = _Datagrams(reactor, send, accept, peer, farewell)
-        port = reactor.adoptDatagramPort(one.fileno(), socket.AF_INET, question)
-    try:
-        return await question.answer
-    finally:
-        port.stopListening()
+        if peer is not None:
+            one.connect(peer)
+        question = _Datagrams(reactor, one, send, accept, farewell)
+        question.start()
+        try:
+            return await question.answer
+        finally:
+            question.stop()
 
 
 class _Stream(Protocol, Generic[T]):
@@ -161,10 +190,10 @@ async def ask_stream(
     closed or the daemon closes the connection, OSError when asking is impossible here.
     """
     question: _Stream[T] = _Stream(send, accept, farewell)
+    factory = Factory.forProtocol(lambda: question)
+    factory.noisy = False
     with place():
-        connecting = TCP4ClientEndpoint(reactor, address, port, timeout=limit).connect(
-            Factory.forProtocol(lambda: question)
-        )
+        connecting = TCP4ClientEndpoint(reactor, address, port, timeout=limit).connect(factory)
     try:
         await connecting
     except ConnectionRefusedError:
