@@ -240,8 +240,8 @@ class DhcpdTests(DhcpdCase):
         await self.until(lambda: self.service.health.trouble)
         self.assertEqual(
             self.service.health.trouble,
-            "ended with status 1: bad range, address 192.168.78.5 not in subnet 192.168.77.0"
-            " netmask 255.255.255.0",
+            "ended with status 1: it refuses its configuration: bad range, address 192.168.78.5"
+            " not in subnet 192.168.77.0 netmask 255.255.255.0",
         )
         _, answer = await self.client.exchange(DEVICES[0].mac)
         self.assertEqual(answer.yiaddr, DEVICES[0].ip)

@@ -55,9 +55,13 @@ class DhcpdTests(SynchronousTestCase):
             "Configuration file errors encountered -- exiting",
             "If you think you have received this message due to a bug rather",
             "than a configuration issue please read the section on submitting", "exiting.",
-        ]), "/x/dhcpd.conf line 7: semicolon expected. / host / ^ / "
+        ]), "it refuses its configuration: /x/dhcpd.conf line 7: semicolon expected. / host / ^ / "
             "Configuration file errors encountered -- exiting")
         self.assertEqual(complaint([]), "")
+        self.assertEqual(complaint([
+            "Internet Systems Consortium DHCP Server 4.4.3-P1", "Config file: /x/dhcpd.conf",
+            "No subnet declaration for walt-net (no IPv4 addresses).", "exiting.",
+        ]), "No subnet declaration for walt-net (no IPv4 addresses).")
         self.assertEqual(complaint(["Can't bind to dhcp address: Address already in use"]),
                          "Can't bind to dhcp address: Address already in use")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,7 @@ from walt.server.runtime.watching import Patience, Watch
 _C = TypeVar("_C")
 
 
-class Daemon(Service, Generic[_C]):
+class Daemon(Service, ABC, Generic[_C]):
     """Run a daemon with the configuration given to `apply`, and watch it.
 
     The first of `apply` and `startService` waits for the other one. A kind of

@@ -36,16 +36,22 @@ BANNER = ("Internet Systems Consortium", "Copyright ", "All rights reserved", "F
 CONFIGURED = "Config file:"
 PARAGRAPH = "If you think you have received this message due to a bug"
 LAST_WORD = "exiting."
+MANY_LINES = 100  # more than it writes before it has read its configuration
 
 
 def complaint(lines: Sequence[str]) -> str:
     """Return, of the last lines that dhcpd wrote, why it gave up."""
     said = list(lines)
+    refused = LAST_WORD in said and said[0].startswith(BANNER[0]) and not any(
+        line.startswith(CONFIGURED) for line in said
+    )
     for number, line in enumerate(said):
         if line.startswith(PARAGRAPH):
             said = said[:number]
             break
-    return " / ".join([line for line in said if line and not line.startswith(BANNER)][-4:])
+    dull = (*BANNER, CONFIGURED, LAST_WORD)
+    words = " / ".join([line for line in said if line and not line.startswith(dull)][-4:])
+    return f"it refuses its configuration: {words}" if refused else words
 
 
 def dhcpd_spec(directory: Path, interface: str = "walt-net") -> ChildSpec:
@@ -151,18 +157,18 @@ class DhcpdService(Daemon[DhcpConfig]):
     def _reading(self, line: str) -> None:
         """Take a line that dhcpd writes before it has read its configuration."""
         assert self._lines is not None
-        if line.startswith(CONFIGURED):
+        if line.startswith(CONFIGURED) or len(self._lines) == MANY_LINES:
             self._lines = None
             return
-        self._lines.append(line.strip())
+        if line.strip():
+            self._lines.append(line.strip())
         if line.strip() != LAST_WORD:
             return
         reason, self._lines = complaint(self._lines), None
         newest = self._running == self._text  # no other one was written meanwhile
         if newest and self._proven not in ("", self._running):
             _log.error(
-                "dhcpd refuses its configuration ({reason}): the former one counts until the"
-                " next change", reason=reason,
+                "dhcpd, {reason}: the former one counts until the next change", reason=reason
             )
             try:
                 self._put(self._proven)
