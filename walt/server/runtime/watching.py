@@ -142,21 +142,27 @@ class Watch:
         if asking is not self._asking:
             return  # its process has ended meanwhile
         self._asking = None
-        now = self._clock.seconds()
+        try:
+            self._judge(result)
+        except Exception:
+            _log.failure("judging whether {child} answers", child=self._child.spec.name)
+        if self._next is None or not self._next.active():
+            now = self._clock.seconds()
+            starting = not self._confirmed and now < self._settled
+            regular = self._begun + self._patience.every - now
+            self._plan(SOON if starting else max(SOON, regular))
+
+    def _judge(self, result: object) -> None:
         if not isinstance(result, Failure):
             self._good()
         elif result.check(TimeoutError):
             # A server that was itself held up has not even looked for the answer.
-            if now - self._begun <= self._patience.limit + LATE:
+            if self._clock.seconds() - self._begun <= self._patience.limit + LATE:
                 self._bad(NoAnswer(f"no answer within {self._patience.limit:g} s"))
         elif isinstance(result.value, NoAnswer):
             self._bad(result.value)
         else:
             self._cannot_ask(result)
-        if self._next is None or not self._next.active():
-            starting = not self._confirmed and now < self._settled
-            regular = self._begun + self._patience.every - now
-            self._plan(SOON if starting else max(SOON, regular))
 
     def _good(self) -> None:
         child = self._child
