@@ -96,8 +96,9 @@ class ChildService(Service):
 
     `reactor` gives spawnProcess, callLater and seconds; `launcher` says how
     programs are started; `pid_file`, when given, records pid and start time
-    so that a left-over can be ended by the next server. `explain` makes a few
-    words of the last lines that a daemon wrote before it ended with an error.
+    so that a left-over can be ended by the next server. `prepare` is called before
+    each start, to write the files that the daemon reads; `explain` makes a few words
+    of the last lines that it wrote before it ended with an error.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class ChildService(Service):
         on_line: Callable[[str], None] | None = None, pid_file: Path | None = None,
         on_restart: Callable[[int], None] | None = None,
         explain: Callable[[Sequence[str]], str] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.setName(spec.name)
         self.spec = spec
@@ -113,6 +115,7 @@ class ChildService(Service):
         self._on_line = on_line or self._log_line
         self._on_restart = on_restart
         self._explain = explain or last_words
+        self._prepare = prepare
         self._pid_file = pid_file
         self._fails = 0
         self._restarts = 0
@@ -189,6 +192,8 @@ class ChildService(Service):
         self._pause = None
         self._stopping_for_restart = False
         self._born = self._reactor.seconds()
+        if self._prepare is not None:
+            self._prepare()
         spec = self.spec
         argv = self._launcher.command(
             with_parent(spec.argv), network=spec.network, death_signal=spec.death_signal,
@@ -203,8 +208,8 @@ class ChildService(Service):
         except OSError:
             self._ended(Failure())
             return
-        self._record(transport.pid)
         self._tell(True)
+        self._record(transport.pid)
 
     def _record(self, pid: int) -> None:
         _log.info("started {child} (pid {pid})", child=self.spec.name, pid=pid)
