@@ -299,6 +299,24 @@ class ListingTests(SynchronousTestCase):
         self.assertNotIn("netsetup", outcome.out)
         self.assertEqual(outcome.out.count("walt-server"), 2)
 
+    def test_services(self) -> None:
+        """State, and the last trouble with its time; JSON has everything."""
+        rows = [
+            {"name": "dhcpd", "state": "not answering", "running": True, "pid": 7, "restarts": 1,
+             "status": 137, "trouble": "no answer within 10 s", "trouble_time": 1.8e9},
+            {"name": "named", "state": "restarting in 4 s", "running": False, "pid": None,
+             "restarts": 3, "status": 1, "trouble": None, "trouble_time": None},
+        ]
+        shown = run("advanced", "services", session=[(calls.ShowServices, {"rows": rows})]).out
+        self.assertRegex(
+            shown, r"(?m)^ *dhcpd +not answering +7 +1 +2027-01-1\d [0-9:]{8} +no answer within"
+        )
+        self.assertRegex(shown, r"(?m)^ *named +restarting in 4 s +3$")
+        outcome = run(
+            "advanced", "services", "--json", session=[(calls.ShowServices, {"rows": rows})]
+        )
+        self.assertEqual(json.loads(outcome.out), rows)
+
     def test_json_everywhere(self) -> None:
         """Every command that lists prints JSON when asked."""
         answers: dict[tuple[str, str], list[Any]] = {
