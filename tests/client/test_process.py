@@ -13,6 +13,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.client.platform import BOBS, ROOT, SECOND, Server, Walt, reactor, until
 from tests.server.streams.platform import NODE
+from tests.skips import without_python
 from walt.client.commands.log import LARGE
 
 # What must not be imported for a short command. (`re` is there: json needs it.)
@@ -403,9 +404,9 @@ def python39() -> str:
     """Return a Python 3.9 that runs, or skip the test."""
     found = os.environ.get("WALT_PYTHON39") or shutil.which("python3.9")
     if found is None:
-        raise SkipTest("there is no python3.9 on this machine")
+        raise SkipTest(without_python("3.9"))
     if subprocess.run([found, "-c", ""], capture_output=True, timeout=60).returncode:
-        raise SkipTest("python3.9 is there but does not run")
+        raise SkipTest(without_python("3.9 that runs"))
     return found
 
 
