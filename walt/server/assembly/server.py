@@ -76,6 +76,9 @@ class WaltServer(Service):
     def startService(self) -> None:
         """Start; a failure ends the process with status 1 and one clear message."""
         super().startService()
+        # What was imported stays. Before the reactor runs: it takes as long as a long turn.
+        gc.collect()
+        gc.freeze()
         if turns.VARIABLE in os.environ:
             turns.record_turns(self._reactor, Path(os.environ.pop(turns.VARIABLE)))
         self._reactor.callWhenRunning(self._begin)
@@ -138,11 +141,10 @@ class WaltServer(Service):
         await self._start_services(core)
         self._undo("life of images", core.image_life.stop)
         self._undo("shells of nodes", core.nodes.questions.stop)
-        checking = await core.certificates.start(self._reactor)
+        checking = await core.certificates.start()
         self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http)
-        # What was imported and built stays: the collector need not look at it again.
-        gc.collect()
+        # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
