@@ -28,6 +28,8 @@ from walt.common.files import write_durable
 ROOT = Path(__file__).resolve().parents[1]
 BURN = "end = time.thread_time() + 0.15\nwhile time.thread_time() < end: sum(range(500))"
 
+INDENTED = BURN.replace("\n", "\n    ")
+
 
 def as_module(module: str, code: str, **names: Any) -> dict[str, Any]:
     """Run code as if it were in a module; return its names."""
@@ -234,12 +236,22 @@ class GuardTests(TestCase):
         self.assertEqual(len(await self.long(lambda: as_server(BURN, time=time))), 1)
         self.assertEqual(await self.long(lambda: exec(BURN, {"time": time})), [])
 
+    async def test_long_turn_of_a_test(self) -> None:
+        """What a test burns in a turn in which the server works too is not the server's."""
+
+        def burn() -> None:
+            as_module("tests.fake", BURN, time=time)
+            as_server(BURN.replace("0.15", "0.03"), time=time)
+
+        self.assertEqual(await self.long(burn), [])
+        fake = as_module("tests.fakes.fake", f"def call():\n    {INDENTED}", time=time)["call"]
+        self.assertEqual(await self.long(lambda: as_server("call()", call=fake)), [])
+
     async def test_long_turn_of_common(self) -> None:
         """So is code of walt.common, and a library that the server called, however deep."""
         found = await self.long(lambda: as_module("walt.common.fake", BURN, time=time))
         self.assertEqual(len(found), 1)
-        code = ("def call(deep):\n    if deep: return call(deep - 1)\n    "
-                + BURN.replace("\n", "\n    "))
+        code = f"def call(deep):\n    if deep: return call(deep - 1)\n    {INDENTED}"
         library = as_module("some.library", code, time=time)["call"]
         found = await self.long(lambda: as_server("call(30)", call=library))
         self.assertEqual(len(found), 1)
