@@ -235,8 +235,10 @@ class LivePlatform:
         rows = json.loads(await self.ok("advanced", "services", "--json"))
         return {row["name"]: row for row in rows}
 
-    async def until(self, condition: Any, what: str, patience: float = 60.0) -> Any:
-        """Await an async condition until it is true."""
+    async def until(
+        self, condition: Any, what: str, patience: float = 60.0, every: float = 0.25
+    ) -> Any:
+        """Await an async condition until it is true, looking `every` so many seconds."""
         limit = self.reactor.seconds() + patience
         while True:
             found = await condition()
@@ -246,7 +248,7 @@ class LivePlatform:
                 raise AssertionError(
                     f"not reached: {what}\n{self.log.read_text(errors='replace')[-4000:]}"
                 )
-            await self.sleep(0.25)
+            await self.sleep(every)
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Let the reactor turn."""

@@ -250,8 +250,7 @@ class BurstTests(DhcpdCase):
         self.service.startService()
         self.addCleanup(self.service.stopService)
         self.clients.run("ip", "address", "add", "10.66.0.2/20", "dev", "c0")
-        await self.until(lambda: self.service.child.pid is not None)
-        await self.pause(1)
+        await self.until(self.listens)
         pid = self.service.child.pid
         argv = self.clients.command(
             "perfdhcp", "-4", "-B", "-l", "c0", "-r", "200", "-R", "100000", "-n", "600",
@@ -261,13 +260,22 @@ class BurstTests(DhcpdCase):
         self.assertEqual(self.service.child.pid, pid, "restarted in the middle of the burst")
         acks = int(re.findall(rb"received packets: (\d+)", out)[1])
         self.assertGreater(acks, 300, out.decode())
-        self.assertGreaterEqual(len(known), acks)
+        leases = (self.dir / "services" / "dhcpd" / "dhcpd.leases").read_text()
+        leased = set(re.findall(r"hardware ethernet ([0-9a-f:]+);", leases))
+        self.assertGreaterEqual(len(leased), acks)
+        await self.until(lambda: known.keys() == leased)  # all are reported, and only they
         await self.until(lambda: self.service.child.pid not in (pid, None))
         self.assertEqual(self.service.health.restarts, 1)
         text = (self.dir / "services" / "dhcpd" / "dhcpd.conf").read_text()
-        self.assertEqual(text.count("hardware ethernet"), len(known))
-        lost = self.service.lost_leases(known)
-        self.assertEqual(lost, [])
+        self.assertEqual(set(re.findall(r"hardware ethernet ([0-9a-f:]+);", text)), leased)
+        self.assertEqual(self.service.lost_leases(known), [])
+
+    def listens(self) -> bool:
+        """Tell whether dhcpd receives packets: a raw socket, and one of UDP (packet(7))."""
+        return all(
+            len(self.server.run("cat", f"/proc/net/{kind}").splitlines()) > 1
+            for kind in ("packet", "udp")
+        )
 
 
 class KeywordNamesTests(TestCase):
