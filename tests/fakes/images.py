@@ -315,17 +315,21 @@ class FakeMounter:
 
 @implementer(INfsExporter)
 class FakeExporter:
-    """Plans in a list."""
+    """Plans in a list; `failing` tells why nodes (MACs) cannot have their exports."""
 
     def __init__(self) -> None:
         self.plans: list[ExportPlan] = []
+        self.failing: dict[str, str] = {}
 
-    async def apply(self, plan: ExportPlan) -> None:
+    async def apply(self, plan: ExportPlan) -> dict[str, str]:
         if not self.plans or self.plans[-1] != plan:
             self.plans.append(plan)
         for node in plan.nodes:
             if node.persist is not None:
                 node.persist.mkdir(parents=True, exist_ok=True)
+        return {
+            node.mac: self.failing[node.mac] for node in plan.nodes if node.mac in self.failing
+        }
 
     async def withdraw(self) -> None:
         self.plans.clear()

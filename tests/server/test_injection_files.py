@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.devices import FakeDeviceStore
 from tests.fakes.hostile import HOSTILE
-from walt.server.adapters.nfs import ganesha, kernel
+from walt.server.adapters.nfs import ganesha_config, kernel
+from walt.server.adapters.nfs.exports import exports_of
 from walt.server.adapters.postgres import logs
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -67,14 +68,15 @@ class ConfigurationTests(SynchronousTestCase):
             registry = DeviceRegistry(FakeDeviceStore(), NETWORK)
             node = Device(MAC, "node-1", "node", IP, model="pc-x86-64", image=value)
             self.successResultOf(Deferred.fromCoroutine(registry.put(node)))
-            plan = export_plan(registry, {}, {}, Path("/nodes"))
+            plan = export_plan(registry, {}, (), Path("/nodes"))
             self.assertEqual([one.persist for one in plan.nodes], [None], value)
-        image = ImageExport(IMAGE_ID, Path('/srv/a b"#\n(rw)'))
+        image = ImageExport(IMAGE_ID, Path('/srv/a b"#\n(rw)'), (IP,))
         plan = ExportPlan(NETWORK, (image,), (NodeExport(MAC, IP, "node-1", IMAGE_ID, None),))
-        lines = kernel.render_images(plan, Path("/nodes"), {image.path: {IP}}).splitlines()
+        lines = kernel.render_images(plan, Path("/nodes")).splitlines()
         self.assertTrue(lines[-1].startswith("/srv/a\\040b\\042\\043\\012(rw) "))
+        (export,) = exports_of(plan).by_key.values()
         with self.assertRaises(ValueError):
-            ganesha.render(ganesha.exports_of(plan), "192.168.1.1", Path("/r"))
+            ganesha_config.record(7, export)
         for value in HOSTILE:
             for fields in ((value, IP, "n1"), (MAC, value, "n1"), (MAC, IP, value)):
                 with self.assertRaises(ValueError):
@@ -95,7 +97,7 @@ class SqlTests(SynchronousTestCase):
     def test_statements(self) -> None:
         """What is put together for a statement is constants (upper case) and their functions."""
         made = []
-        for path in Path(ganesha.__file__).parent.parent.joinpath("postgres").glob("*.py"):
+        for path in Path(kernel.__file__).parent.parent.joinpath("postgres").glob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and node.args:
                     called = getattr(node.func, "attr", getattr(node.func, "id", ""))

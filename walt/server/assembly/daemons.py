@@ -92,8 +92,8 @@ def build_daemons(base: Base) -> Daemons:
         exporter = kernel.KernelExporter(base.runner, nodes=config.paths.nodes)
     else:
         exporter = ganesha.GaneshaExporter(
-            reactor, launcher, directory=place("ganesha"), runtime=runtime("ganesha"),
-            address=str(config.server_ip),
+            reactor, launcher, base.runner, directory=place("ganesha"),
+            runtime=runtime("ganesha"), address=str(config.server_ip), subnet=config.subnet,
         )
         health.daemons.append(exporter.child)
     firewall = NftFirewall(base.runner)

@@ -326,13 +326,12 @@ class WaltServer(Service):
         _log.info("the WalT server has stopped")
 
     async def _stop_nodes(self, core: Core) -> None:
-        await core.nodes.provisioning.mounts.suspend()
+        await core.nodes.provisioning.suspend()
         if self._keep_nodes:
             return
         await core.nodes.status.let_go()
         await core.daemons.network.links_to_static()
-        await core.daemons.exporter.withdraw()
-        await core.nodes.provisioning.mounts.unmount_all()
+        await core.nodes.provisioning.withdraw()
 
 
 def _exit_failed() -> None:

@@ -80,13 +80,15 @@ class ChildService(Service):
 
     `reactor` gives spawnProcess, callLater and seconds; `launcher` says how
     programs are started; `pid_file`, when given, records pid and start time
-    so that a left-over can be ended by the next server.
+    so that a left-over can be ended by the next server. `prepare` is called before
+    each start, to write the files that the daemon reads.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, spec: ChildSpec, *,
         on_line: Callable[[str], None] | None = None, pid_file: Path | None = None,
         on_restart: Callable[[int], None] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.setName(spec.name)
         self.spec = spec
@@ -94,6 +96,7 @@ class ChildService(Service):
         self._launcher = launcher
         self._on_line = on_line or self._log_line
         self._on_restart = on_restart
+        self._prepare = prepare
         self._pid_file = pid_file
         self._fails = 0
         self._restarts = 0
@@ -131,6 +134,8 @@ class ChildService(Service):
         self._pause = None
         self._stopping_for_restart = False
         self._born = self._reactor.seconds()
+        if self._prepare is not None:
+            self._prepare()
         spec = self.spec
         argv = self._launcher.command(
             with_parent(spec.argv), network=spec.network, death_signal=spec.death_signal,

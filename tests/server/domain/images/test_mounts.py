@@ -1,6 +1,8 @@
-"""Mount updates: merged, ordered, with a grace time."""
+"""Mounting and unmounting: each image for itself."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -9,139 +11,144 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.images import FakeMounter
 from walt.common.errors import CommandFailed
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.mounts import GRACE, RECHECK, MountManager
+from walt.server.domain.images.mounts import ImageMounts
+from walt.server.domain.retries import FIRST
 
 
 def image(digit: str) -> StoredImage:
     return StoredImage(f"u/{digit}:latest", digit * 64)
 
 
-class MountManagerTests(SynchronousTestCase):
+class SlowMounter(FakeMounter):
+    """Unmounting waits for `gate`, when there is one."""
+
+    gate: Deferred[None] | None = None
+
+    async def unmount(self, image_id: str) -> None:
+        if self.gate is not None:
+            await self.gate
+        await super().unmount(image_id)
+
+
+class ImageMountsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.events: list[str] = []
-        self.mounter = FakeMounter(self.events)
-        self.use: list[StoredImage] = []
-        self.gate: Deferred[None] | None = None
-        self.manager = MountManager(
-            self.clock, self.mounter, wanted=self.wanted, export=self.export, settled=self.settled
-        )
+        self.mounter = SlowMounter(self.events)
+        self.mounts = ImageMounts(self.clock, self.mounter)
 
-    async def wanted(self) -> dict[str, StoredImage]:
-        if self.gate is not None:
-            await self.gate
-        return {one.image_id: one for one in self.use}
+    def mount(self, digits: str, *, again: bool = False) -> list[str]:
+        self.successResultOf(Deferred.fromCoroutine(
+            self.mounts.mount([image(one) for one in digits], again=again)
+        ))
+        return self.taken()
 
-    async def export(self, ids: frozenset[str]) -> None:
-        self.events.append(f"export {' '.join(sorted(one[:2] for one in ids))}")
+    def keep(self, digits: Iterable[str]) -> list[str]:
+        self.mounts.keep_only({one * 64 for one in digits})
+        return self.taken()
 
-    async def settled(self, ids: frozenset[str]) -> None:
-        self.events.append("settled")
-
-    def update(self) -> list[str]:
-        self.successResultOf(self.manager.update())
+    def taken(self) -> list[str]:
         events, self.events[:] = self.events[:], []
         return events
 
-    def test_mount_then_export(self) -> None:
-        """A new image is mounted, then exported, then boot links follow."""
-        self.use = [image("a")]
-        self.assertEqual(self.update(), ["mount aa", "export aa", "settled"])
-        self.assertEqual(self.update(), ["settled"])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+    def test_mounted_once(self) -> None:
+        """An image that is mounted is not mounted again, unless it is to be prepared again."""
+        self.assertEqual(self.mount("ab"), ["mount aa", "mount bb"])
+        self.assertEqual(self.mount("ab"), [])
+        self.assertEqual(self.mount("a", again=True), ["mount aa"])
+        self.assertEqual(self.mounts.ids, {"a" * 64, "b" * 64})
 
-    def test_grace_then_export_then_unmount(self) -> None:
-        """An unused image stays for the grace time, and leaves the exports first."""
-        self.use = [image("a"), image("b")]
-        self.update()
-        self.use = [image("a")]
-        self.assertEqual(self.update(), ["settled"])
-        self.clock.advance(GRACE - 1)
-        self.assertEqual(self.update(), ["settled"])
-        self.clock.advance(1 + RECHECK)
-        self.assertEqual(self.events, ["export aa", "unmount bb", "settled"])
-        self.assertEqual(self.manager.mounted, {"a" * 64})
-
-    def test_use_again_cancels_the_deadline(self) -> None:
-        """An image used again within the grace time is never unmounted."""
-        self.use = [image("a")]
-        self.update()
-        self.use = []
-        self.update()
-        self.clock.advance(GRACE - 1)
-        self.use = [image("a")]
-        self.update()
-        self.clock.advance(10 * GRACE)
-        self.assertEqual(self.events, [])
-
-    def test_requests_are_merged(self) -> None:
-        """Any number of requests during an update make one more update."""
-        self.gate = Deferred()
-        first = self.manager.update()
-        later = [self.manager.update() for _ in range(5)]
-        self.use = [image("a")]
-        gate, self.gate = self.gate, None
-        gate.callback(None)
-        self.successResultOf(first)
-        for one in later:
-            self.successResultOf(one)
-        self.assertEqual(self.events.count("settled"), 2)
-
-    def test_failure_is_told_and_retried(self) -> None:
-        """A failing mount fails that request; the next update tries again."""
-        self.use = [image("a")]
+    def test_a_failure_concerns_one_image(self) -> None:
+        """A broken image is told, and tried again at its own pace; others are mounted."""
         self.mounter.broken = {"a" * 64}
-        self.failureResultOf(self.manager.update(), CommandFailed)
-        self.assertEqual(len(self.flushLoggedErrors(CommandFailed)), 1)
-        self.events.clear()
+        self.assertEqual(self.mount("ab"), ["mount aa", "mount bb"])
+        self.assertEqual(self.mounts.ids, {"b" * 64})
+        self.assertEqual(dict(self.mounts.troubles), {"a" * 64: "cannot mount"})
+        self.assertEqual(self.mounts.next_retry(), FIRST)
         self.mounter.broken = set()
-        self.assertEqual(self.update(), ["mount aa", "export aa", "settled"])
+        self.assertEqual(self.mount("ab"), [])
+        self.clock.advance(FIRST)
+        self.assertEqual(self.mount("ab"), ["mount aa"])
+        self.assertEqual(dict(self.mounts.troubles), {})
+        self.assertIsNone(self.mounts.next_retry())
 
-    def test_a_busy_unmount_is_tried_later(self) -> None:
-        """An image that cannot be unmounted gets another grace time."""
-        self.use = [image("a")]
-        self.update()
-        self.use = []
-        self.update()
+    def test_an_unexpected_failure(self) -> None:
+        """Whatever fails, it concerns that image alone, and is logged with its traceback."""
+
+        async def mount(image: StoredImage) -> None:
+            raise ZeroDivisionError
+
+        self.mounter.mount = mount  # type: ignore[assignment]
+        self.mount("a")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(set(self.mounts.troubles), {"a" * 64})
+
+    def test_a_broken_image_that_nobody_wants(self) -> None:
+        """Failures of an image that is not used any more are forgotten."""
         self.mounter.broken = {"a" * 64}
-        self.clock.advance(GRACE + RECHECK)
-        self.flushLoggedErrors(CommandFailed)
-        self.assertEqual(self.events, ["export ", "unmount aa"])
+        self.mount("a")
+        self.keep("")
+        self.assertIsNone(self.mounts.next_retry())
+
+    def test_busy(self) -> None:
+        """An image that something holds delays its own unmounting, and nothing else."""
+        self.mount("abc")
+        self.mounter.broken = {"a" * 64}
+        self.assertEqual(self.keep("c"), ["unmount aa", "unmount bb"])
+        self.assertEqual(self.mounts.ids, {"a" * 64, "c" * 64})
+        self.assertEqual(self.keep("c"), [])
+        self.assertEqual(self.mount("d"), ["mount dd"])
+        self.clock.advance(FIRST)
         self.mounter.broken = set()
-        self.events.clear()
-        self.clock.advance(GRACE + RECHECK)
-        self.assertEqual(self.events, ["export ", "unmount aa", "settled"])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.keep("cd"), ["unmount aa"])
+        self.assertIsNone(self.mounts.next_retry())
 
-    def test_left_overs_are_taken_over(self) -> None:
-        """Mounts of a previous server are prepared again if used, else expire."""
-        self.mounter.now = {"a" * 64, "b" * 64}
-        self.use = [image("a")]
-        self.assertEqual(self.update(), ["mount aa", "export aa bb", "settled"])
-        self.clock.advance(GRACE + RECHECK)
-        self.assertIn("unmount bb", self.events)
+    def test_used_again(self) -> None:
+        """A busy image that is used again simply stays."""
+        self.mount("a")
+        self.mounter.broken = {"a" * 64}
+        self.keep("")
+        self.keep("a")
+        self.assertIsNone(self.mounts.next_retry())
+        self.assertEqual(self.mount("a"), [])
 
-    def test_suspended_manager_changes_nothing(self) -> None:
-        """While the server stops, requests succeed without effect."""
-        self.use = [image("a")]
-        self.successResultOf(Deferred.fromCoroutine(self.manager.suspend()))
-        self.assertEqual(self.update(), [])
+    def test_slow_unmounting(self) -> None:
+        """Nobody waits for it, but who wants that very image again."""
+        self.mount("ab")
+        self.mounter.gate = Deferred()
+        self.keep("b")
+        self.assertEqual(self.mounts.ids, {"b" * 64})
+        self.assertEqual(self.mount("c"), ["mount cc"])
+        again = Deferred.fromCoroutine(self.mounts.mount([image("a")]))
+        self.assertNoResult(again)
+        self.mounter.gate.callback(None)
+        self.successResultOf(again)
+        self.assertEqual(self.taken(), ["unmount aa", "mount aa"])
+        self.assertIn("a" * 64, self.mounts.ids)
 
-    def test_stop_during_an_update(self) -> None:
-        """The stop waits for the update, which mounts and exports nothing more."""
-        self.gate = Deferred()
-        self.use = [image("a")]
-        update = self.manager.update()
-        stopping = Deferred.fromCoroutine(self.manager.unmount_all())
+    def test_left_overs(self) -> None:
+        """Mounts of a former server are known, and unmounted like any other."""
+        self.mounter.now = {"a" * 64}
+        left = self.successResultOf(Deferred.fromCoroutine(self.mounts.left_overs()))
+        self.assertEqual(left, {"a" * 64})
+        self.assertEqual(self.keep(""), ["unmount aa"])
+
+    def test_stop(self) -> None:
+        """A stop waits for what is being unmounted; nothing is mounted any more."""
+        self.mount("a")
+        self.mounter.gate = Deferred()
+        self.keep("")
+        stopping = Deferred.fromCoroutine(self.mounts.stop())
         self.assertNoResult(stopping)
-        self.gate.callback(None)
-        self.successResultOf(update)
+        self.mounter.gate.callback(None)
         self.successResultOf(stopping)
-        self.assertEqual(self.events, [])
+        self.taken()
+        self.assertEqual(self.mount("b"), [])
 
     def test_unmount_all(self) -> None:
         """An orderly stop unmounts everything and survives failures."""
         self.mounter.now = {"a" * 64, "b" * 64}
         self.mounter.broken = {"a" * 64}
-        self.successResultOf(Deferred.fromCoroutine(self.manager.unmount_all()))
+        self.successResultOf(Deferred.fromCoroutine(self.mounts.unmount_all()))
         self.assertEqual(self.events, ["unmount aa", "unmount bb"])
+        self.assertEqual(self.flushLoggedErrors(CommandFailed), [])

@@ -1,203 +1,60 @@
 """NFSv4 by nfs-ganesha, a child of the server, for kernels without an NFS server.
 
-Each node has exports of its own, for its address alone, under the paths that nodes
-ask for: `Pseudo` paths stand in for the symbolic links of the kernel's exporter.
+Exports change one by one, by ganesha's D-Bus interface; what it holds is asked and
+compared. A ganesha that does not do what it is told within its time is started again:
+nodes wait for it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from jeepney import DBusAddress
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.errors import CommandFailed, Unavailable
 from walt.common.files import write_if_changed
-from walt.server.domain.images.exports import ExportPlan, NodeExport
+from walt.server.adapters.nfs import ganesha_config as config
+from walt.server.adapters.nfs.bus import BusConnection
+from walt.server.adapters.nfs.exports import (
+    LINKS_ID,
+    NODES,
+    ExportNumbers,
+    Exports,
+    exports_of,
+    links_export,
+    links_of,
+)
+from walt.server.adapters.nfs.links import LinkTree
+from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
 from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
-from walt.server.runtime.process import Launcher
+from walt.server.runtime.ordered import spawn
+from walt.server.runtime.process import Launcher, ProcessRunner
 
 _log = Logger()
 
-NODES = "/var/lib/walt/nodes"  # as nodes see it, whatever the state directory is
-ASIDE = "/var/lib/walt/superseded"  # no node asks for it
-MAX_EXPORT_ID = 65535  # a 16-bit number (ganesha-export-config(8)); 0 is its root
-
-
-def _quoted(text: str | Path) -> str:
-    value = str(text)
-    if any(char in value for char in '"\n\\'):
-        raise ValueError(f"a path that ganesha cannot hold: {value!r}")
-    return f'"{value}"'
-
-
-class ExportIds:
-    """Numbers of exports, stable while the export exists.
-
-    Ganesha tells exports apart by number when it reads its configuration again,
-    and NFS file handles carry it: after a restart of the server the same export
-    must have the same number, so it derives from what identifies the export.
-    """
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def allocate(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return a number for each key; a clash moves to the next free one.
-
-        Keys of the call before keep their numbers, and numbers that have just
-        become free are not given again at once: ganesha would take another
-        export for a change of the former one, and refuse it.
-        """
-        wanted = set(keys)
-        found = {key: number for key, number in self._numbers.items() if key in wanted}
-        taken = set(self._numbers.values())
-        for key in sorted(wanted - found.keys()):
-            digest = hashlib.sha256(key.encode()).digest()
-            number = int.from_bytes(digest[:4], "big") % MAX_EXPORT_ID + 1
-            while number in taken:
-                number = number % MAX_EXPORT_ID + 1
-            taken.add(number)
-            found[key] = number
-        self._numbers = found
-        return found
-
-
-@dataclass(frozen=True)
-class Export:
-    """One export: `pseudo` is the path that the client at address `client` mounts."""
-
-    pseudo: str
-    path: Path
-    client: str
-    writable: bool
-    fsid: str
-
-    @property
-    def key(self) -> str:
-        """What identifies it: ganesha cannot give another tree to an export that exists."""
-        return f"{self.pseudo} {self.path}"
-
-
-def exports_of(plan: ExportPlan) -> list[Export]:
-    """Return the exports of a plan."""
-    found = []
-    for node in sorted(plan.nodes):
-        image = plan.image_path(node.image_id)
-        for alias in (node.ip, node.mac, node.name):
-            if image is not None:
-                fsid = _filesystem_id(node.image_id or "")
-                found.append(Export(f"{NODES}/{alias}/fs", image, node.ip, False, fsid))
-        if node.persist is not None:
-            fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
-            for alias in (node.name, node.ip, node.mac):
-                found.append(Export(f"{NODES}/{alias}/persist", node.persist, node.ip, True, fsid))
-    return found
-
-
-def superseded(
-    before: Iterable[Export], now: Iterable[Export], mounted: Collection[Path]
-) -> list[Export]:
-    """Return the image exports to keep for nodes that still run on them.
-
-    Those are exports of `before` whose path leads elsewhere in `now`, as long as
-    their image is `mounted`: a node that was given another image needs the
-    former one until it has rebooted.
-    """
-    trees = {one.pseudo: one.path for one in now}
-    return [
-        one for one in before
-        if not one.writable and one.path in mounted
-        and trees.get(one.pseudo, one.path) != one.path
-    ]
-
-
-def _filesystem_id(seed: str) -> str:
-    """Return `major.minor`, two 63-bit numbers, stable for `seed`."""
-    digest = hashlib.sha256(seed.encode()).digest()
-    major, minor = (int.from_bytes(digest[at:at + 8], "big") >> 1 for at in (0, 8))
-    return f"{major}.{minor}"
-
-
-def render(
-    exports: Sequence[Export], address: str, recovery: Path, aside: Sequence[Export] = (),
-    numbers: ExportIds | None = None,
-) -> str:
-    """Return the text of ganesha's configuration.
-
-    `address` is the server's in walt-net, `recovery` the directory of its client
-    records: in the state directory, since servers must not share one, and short
-    times, since nobody should wait 90 s after a crash. Exports `aside` exist
-    under another path: handles of their clients stay valid. `numbers` are those
-    of the configuration that ganesha has read before.
-    """
-    parts = [
-        "NFS_CORE_PARAM {",
-        "  Protocols = 4;",
-        "  Enable_NLM = false;",
-        "  Enable_RQUOTA = false;",
-        f"  Bind_addr = {address};",
-        "  NFS_Port = 2049;",
-        "}",
-        "NFSv4 {",
-        "  RecoveryBackend = fs;",
-        f"  RecoveryRoot = {_quoted(recovery)};",
-        "  Lease_Lifetime = 15;",
-        "  Grace_Period = 20;",
-        "  Only_Numeric_Owners = true;",
-        "}",
-        "NFS_KRB5 {",
-        "  Active_krb5 = false;",
-        "}",
-        "EXPORT_DEFAULTS {",
-        "  SecType = sys;",
-        "  Squash = No_Root_Squash;",
-        "  Protocols = 4;",
-        "  Transports = TCP;",
-        "  Access_Type = None;",
-        "}",
-        "LOG {",
-        "  Default_Log_Level = EVENT;",
-        "}",
-    ]
-    ids = (numbers or ExportIds()).allocate(one.key for one in (*exports, *aside))
-    kept = set(aside)
-    for one in (*aside, *exports):
-        number = ids[one.key]
-        pseudo = f"{ASIDE}/{number}" if one in kept else one.pseudo
-        parts += [
-            "EXPORT {",
-            f"  Export_Id = {number};",
-            f"  Path = {_quoted(one.path)};",
-            f"  Pseudo = {_quoted(pseudo)};",
-            f"  Filesystem_Id = {one.fsid};",
-            "  FSAL { Name = VFS; }",
-            "  CLIENT {",
-            f"    Clients = {one.client};",
-            f"    Access_Type = {'RW' if one.writable else 'RO'};",
-            "  }",
-            "}",
-        ]
-    return "\n".join(parts) + "\n"
-
-
-def persist_directories(plan: ExportPlan) -> list[Path]:
-    """Return the read-write directories that must exist."""
-    return sorted({node.persist for node in plan.nodes if node.persist is not None})
-
-
-# It complains about a D-Bus, a keytab and a UDP port that it does not need here.
-DIRECTORIES_AT_ONCE = 50  # made in one turn of the reactor: 1,000 take 0.4 s
-HARMLESS = (":DBUS :", "krb5", "NFS V4 on UDP")
+# The interface is documented in ganesha's sources, doc/dbus and src/dbus.
+MANAGER = DBusAddress(
+    "/org/ganesha/nfsd/ExportMgr", "org.ganesha.nfsd", "org.ganesha.nfsd.exportmgr"
+)
+ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
+START_LIMIT = 30.0  # seconds until it takes orders
+TRIES = 3  # starts before the nodes concerned are given up, until the next update
+AT_ONCE = 50  # small files written in one turn of the reactor
+# It complains about a keytab and a UDP port that it does not need here.
+HARMLESS = ("krb5", "NFS V4 on UDP")
 
 
 @implementer(INfsExporter)
@@ -205,53 +62,81 @@ class GaneshaExporter(Service):
     """Run ganesha.nfsd and give it the plan.
 
     `directory` holds its configuration and recovery state (state directory),
-    `runtime` its pid file; `address` is the server's in walt-net. `reactor` gives
-    spawnProcess and callLater. The daemon starts with the first export and gets
-    SIGHUP when the plan changed.
+    `runtime` its pid file, socket and links; `address` is the server's in walt-net, whose
+    network is `subnet`. `reactor` gives spawnProcess, listenUNIX and callLater. The daemon
+    starts with the first plan.
     """
 
     name = "nfs"
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path, address: str,
+        self, reactor: Any, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
+        runtime: Path, address: str, subnet: IPv4Network,
         program: str = "/usr/bin/ganesha.nfsd",
     ) -> None:
         self._reactor = reactor
-        self._directory = directory
+        self._runner = runner
+        self._program = program
+        self._directory, self._runtime = directory, runtime
         self._address = address
         self._config = directory / "ganesha.conf"
         self._recovery = directory / "recovery"
+        self._records = directory / "exports"
         self._pid_file = runtime / "ganesha.pid"
         self._own_pid_file = runtime / "ganesha.own.pid"
+        self._links = LinkTree(runner, runtime / "links")
+        self._links_export = links_export(runtime / "links", subnet)
+        self._version = 0
+        self._numbers: ExportNumbers | None = None
         self._plan: ExportPlan | None = None
-        self._exports: list[Export] = []
-        self._aside: list[Export] = []
-        self._ids = ExportIds()
-        self._ready: list[Deferred[None]] = []
-        self._serving: int | None = None  # pid of the daemon that finished starting
-        self._reload_later = False
+        self._exports = Exports({}, {}, {})
+        self._wanted: dict[int, str] = {}  # keys of exports by number
+        self._held: set[int] = set()  # numbers of what ganesha exports
+        self._recorded: set[int] = set()  # numbers that have a file
+        self._lock = DeferredLock()
+        self._port: Any = None
+        self._bus: BusConnection | None = None
+        self._initialized = False
+        self._asked = False  # whether `_held` was compared since ganesha has started
+        self._waiting: list[Deferred[None]] = []
+        socket = runtime / "ganesha.bus"
         spec = ChildSpec(
             "ganesha",
             (program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
              "-p", str(self._own_pid_file)),
-            stop_signals=(("TERM", 5.0), ("KILL", 5.0)),
+            env={"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={socket}"},
         )
+        self._socket = socket
         self.child = ChildService(
-            reactor, launcher, spec, on_line=self._on_line, pid_file=self._pid_file
+            reactor, launcher, spec, on_line=self._on_line, pid_file=self._pid_file,
+            prepare=self._before_start,
         )
 
+    # -- life ---------------------------------------------------------------
+
     def startService(self) -> None:
-        """Allow the daemon to run: it starts with the first plan that has exports."""
+        """Allow the daemon to run: it starts with the first plan."""
         super().startService()
-        for directory in (self._directory, self._recovery, self._pid_file.parent):
+        for directory in (self._directory, self._recovery, self._records, self._runtime):
             directory.mkdir(parents=True, exist_ok=True)
         end_left_over(self._pid_file, signal.SIGKILL)
         self._own_pid_file.unlink(missing_ok=True)
+        self._socket.unlink(missing_ok=True)
+        self._port = self._reactor.listenUNIX(
+            str(self._socket), _Bus(self._reactor, self._on_connected, self._on_lost), mode=0o600
+        )
+
+    async def _stop(self) -> None:
+        await self._end()
+        if self._port is not None:
+            port, self._port = self._port, None
+            await port.stopListening()
+        await self._links.unmount()
 
     def stopService(self) -> Deferred[None]:
         """End the daemon; fires when it is gone."""
         super().stopService()
-        return self._end()
+        return Deferred.fromCoroutine(self._stop())
 
     def _end(self) -> Deferred[None]:
         if self.child.running:
@@ -261,91 +146,205 @@ class GaneshaExporter(Service):
     async def withdraw(self) -> None:
         """Export nothing any more."""
         self._plan = None
-        self._exports, self._aside = [], []
         await self._end()
 
-    async def apply(self, plan: ExportPlan) -> None:
+    # -- a plan -------------------------------------------------------------
+
+    async def apply(self, plan: ExportPlan) -> Mapping[str, str]:
         """Export exactly what the plan says; see INfsExporter."""
-        if plan == self._plan and self.child.running:
-            return
-        for number, directory in enumerate(persist_directories(plan), 1):
-            directory.mkdir(parents=True, exist_ok=True)
-            if number % DIRECTORIES_AT_ONCE == 0:
-                await deferLater(self._reactor, 0, lambda: None)
-        self._plan = plan
-        wanted = exports_of(plan)
-        aside = superseded(
-            (*self._exports, *self._aside), wanted, {image.path for image in plan.images}
-        )
-        moved = {one.pseudo for one in wanted}
-        trees = {one.key for one in wanted}
-        present = [one for one in self._exports if one.pseudo not in moved or one.key in trees]
-        self._exports, self._aside = wanted, aside
-        if not self.child.running:
-            self._write(wanted, aside)
-            if wanted:
-                self.child.startService()
-                await self._until_ready()
-            return
-        # One path, one export: what had the path goes aside before another takes it.
-        await self._reload(present, aside)
-        await self._reload(wanted, aside)
+        async with self._lock:
+            if plan == self._plan and self._in_force():
+                return {}
+            if self._numbers is None:
+                await self._prepare()
+            await self._take(plan)
+            return await self._follow()
 
-    def _write(self, exports: Sequence[Export], aside: Sequence[Export]) -> bool:
-        text = render(exports, self._address, self._recovery, aside, self._ids)
-        return write_if_changed(self._config, text, 0o600)
+    def _in_force(self) -> bool:
+        return self._asked and self._held == self._wanted.keys()
 
-    async def _reload(self, exports: Sequence[Export], aside: Sequence[Export]) -> None:
-        if not self._write(exports, aside):
-            return
-        if self._serving is not None and self._serving == self.child.pid:
-            self.child.signal("HUP")
-        else:
-            # A signal during its start would be lost.
-            self._reload_later = True
-        await self._until_ready()
+    async def _prepare(self) -> None:
+        """Find out what a former server left, and which ganesha this is."""
+        known = {}
+        for count, path in enumerate(self._records.iterdir(), 1):
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                key = config.recorded_key(lines)
+            if key is not None and path.stem.isdecimal():
+                known[key] = int(path.stem)
+                self._recorded.add(int(path.stem))
+            await self._breathe(count)
+        found = await self._runner.run([self._program, "-v"], check=False)
+        self._version = config.major_version(found.stdout.decode(errors="replace"))
+        await self._links.mount()
+        self._numbers = ExportNumbers(known)
 
-    def _until_ready(self) -> Deferred[None]:
-        ready: Deferred[None] = Deferred()
-        self._ready.append(ready)
-        patience = self._reactor.callLater(10.0, self._give_up, ready)
-        return ready.addBoth(lambda result: (patience.active() and patience.cancel(), result)[1])
+    async def _take(self, plan: ExportPlan) -> None:
+        """Make the plan the wanted one: numbers, files, directories."""
+        assert self._numbers is not None
+        exports = exports_of(plan)
+        for count, node in enumerate(plan.nodes, 1):
+            if node.persist is not None:
+                node.persist.mkdir(parents=True, exist_ok=True)
+                await self._breathe(count)
+        numbers = self._numbers.allocate(exports.by_key, self._held)
+        wanted = {number: key for key, number in numbers.items()}
+        for count, (number, key) in enumerate(wanted.items(), 1):
+            if self._wanted.get(number) != key:
+                write_if_changed(
+                    self._record(number), config.record(number, exports.by_key[key]), 0o600
+                )
+                await self._breathe(count)
+        self._recorded |= wanted.keys()
+        self._plan, self._exports, self._wanted = plan, exports, wanted
 
-    def _give_up(self, ready: Deferred[None]) -> None:
-        _log.warn("ganesha did not confirm its exports within 10 s; see its lines above")
-        self._ready.remove(ready)
-        ready.callback(None)
+    def _record(self, number: int) -> Path:
+        return self._records / f"{number}.conf"
+
+    async def _breathe(self, count: int) -> None:
+        if count % AT_ONCE == 0:
+            await deferLater(self._reactor, 0, lambda: None)
+
+    async def _follow(self) -> Mapping[str, str]:
+        """Bring ganesha in line with what is wanted; return why not, by MAC."""
+        reason = "the NFS server is not running"
+        for _ in range(TRIES):
+            if not self.running:
+                break
+            try:
+                if not self.child.running:
+                    self._set_links()
+                    self.child.startService()
+                await self._until_up()
+                failures = await self._change()
+            except Unavailable as error:
+                reason = f"the NFS server does not obey: {error}"
+                if not self.running or not self.child.running:
+                    break
+                _log.error("{reason}; starting it again", reason=reason)
+                await self.child.restart()
+            else:
+                return self._by_node(failures)
+        lacking = {key for number, key in self._wanted.items() if number not in self._held}
+        return self._by_node(dict.fromkeys(lacking, reason))
+
+    def _by_node(self, failures: Mapping[str, str]) -> dict[str, str]:
+        nodes = self._exports.node_keys()
+        return {nodes[key]: reason for key, reason in failures.items() if key in nodes}
+
+    async def _change(self) -> dict[str, str]:
+        """Add, link, remove; return the exports (keys) that are refused."""
+        if not self._asked:
+            shown = (await self._order("ShowExports"))[1]
+            self._held = {int(one[0]) for one in shown} - {0, LINKS_ID}
+            self._asked = True
+        failures = {}
+        for number, key in self._wanted.items():
+            if number not in self._held:
+                path, choice = str(self._record(number)), f"EXPORT(Export_Id={number})"
+                try:
+                    await self._order("AddExport", "ss", (path, choice))
+                except CommandFailed as error:
+                    failures[key] = str(error).splitlines()[0]
+                    _log.error("NFS export of {key}: {error}", key=key, error=str(error))
+                else:
+                    self._held.add(number)
+        self._set_links()
+        for number in sorted(self._held - self._wanted.keys()):
+            try:
+                await self._order("RemoveExport", "q", (number,))
+            except CommandFailed as error:
+                _log.warn("NFS export {number}: {error}", number=number, error=str(error))
+            self._held.discard(number)
+        for count, number in enumerate(sorted(self._recorded - self._wanted.keys()), 1):
+            self._record(number).unlink(missing_ok=True)
+            self._recorded.discard(number)
+            await self._breathe(count)
+        return failures
+
+    def _set_links(self) -> None:
+        if self._plan is not None:
+            numbers = {
+                key: number for number, key in self._wanted.items()
+                if number in self._held or not self._asked
+            }
+            self._links.apply(links_of(self._plan, self._exports, numbers))
+
+    def _order(
+        self, member: str, signature: str | None = None, values: tuple[Any, ...] = ()
+    ) -> Deferred[tuple[Any, ...]]:
+        if self._bus is None:
+            raise Unavailable("it ended before it answered")
+        return self._bus.call(MANAGER, member, signature, values, limit=ORDER_LIMIT)
+
+    # -- the daemon ---------------------------------------------------------
+
+    def _before_start(self) -> None:
+        """Write what it exports from its first moment: nodes never find less than they had."""
+        self._initialized = self._asked = False
+        text = config.core(self._address, self._recovery, self._version)
+        text += config.export(LINKS_ID, self._links_export, NODES)
+        self._held = set()
+        for number, key in self._wanted.items():
+            one = self._exports.by_key[key]
+            # One that it cannot export would keep all others back.
+            if os.path.isdir(one.path):
+                text += config.export(number, one)
+                self._held.add(number)
+        write_if_changed(self._config, text, 0o600)
+
+    def _until_up(self) -> Deferred[None]:
+        """Fire when it takes orders; fails with Unavailable."""
+        if self._bus is not None and self._initialized:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+
+        def late(_: Any, limit: float) -> None:
+            raise Unavailable(f"it did not start within {limit:g} s")
+
+        return waiting.addTimeout(START_LIMIT, self._reactor, onTimeoutCancel=late)
+
+    def _on_connected(self, bus: BusConnection) -> None:
+        self._bus = bus
+        self._check_up()
+
+    def _on_lost(self, bus: BusConnection) -> None:
+        if self._bus is bus:
+            self._bus = None
 
     def _on_line(self, line: str) -> None:
-        # Its log ends these steps: start-up, and reading the configuration again.
         if "NFS SERVER INITIALIZED" in line:
-            self._serving = self.child.pid
-            if self._reload_later:
-                self._reload_later = False
-                self.child.signal("HUP")
-                return
-            self._confirm()
-        elif "Reread exports complete" in line:
-            self._confirm()
+            self._initialized = True
+            self._check_up()
         elif any(word in line for word in HARMLESS):
             return
         elif ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line:
             _log.info("ganesha: {line}", line=line)
 
-    def _confirm(self) -> None:
-        waiting, self._ready = self._ready, []
+    def _check_up(self) -> None:
+        if self._bus is None or not self._initialized:
+            return
+        waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.callback(None)
+            if not one.called:
+                one.callback(None)
+        if not self._lock.locked:
+            # Nobody waits for it: it was started again after it had ended by itself.
+            spawn(self._catch_up(), "comparing the exports of the NFS server")
+
+    async def _catch_up(self) -> None:
+        async with self._lock:
+            if not self._in_force():
+                await self._follow()
 
 
-def usable(program: str = "/usr/bin/ganesha.nfsd") -> bool:
-    """Tell whether ganesha is installed."""
-    return os.access(program, os.X_OK)
+class _Bus(Factory):
+    noisy = False
 
+    def __init__(self, reactor: Any, on_ready: Any, on_lost: Any) -> None:
+        self._reactor, self._on_ready, self._on_lost = reactor, on_ready, on_lost
 
-def exported_nodes(plan: ExportPlan) -> list[NodeExport]:
-    """Return the nodes that get at least one export."""
-    return [
-        node for node in plan.nodes
-        if node.persist is not None or plan.image_path(node.image_id) is not None
-    ]
+    def buildProtocol(self, address: UNIXAddress | None) -> BusConnection:  # type: ignore[override]
+        return BusConnection(
+            self._reactor, os.geteuid(), on_ready=self._on_ready, on_lost=self._on_lost
+        )

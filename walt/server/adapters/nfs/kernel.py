@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -23,11 +23,8 @@ PERSIST_EXPORTS = "walt-persist.exports"
 HEADER = "# Written by the WalT server; changes are lost.\n"
 
 
-Readers = dict[Path, set[str]]
-
-
-def render_images(plan: ExportPlan, nodes: Path, readers: Readers) -> str:
-    """Return the export lines of images, each to the addresses of its `readers`.
+def render_images(plan: ExportPlan, nodes: Path) -> str:
+    """Return the export lines of images, each to the addresses of its readers.
 
     `nodes` is the tree of node directories: nodes follow its links, whose names
     are no secret, so that it is exported to all of them.
@@ -38,9 +35,7 @@ def render_images(plan: ExportPlan, nodes: Path, readers: Readers) -> str:
         names = "ro,sync,root_squash,no_subtree_check"
         text += f"{_escaped(nodes)} {plan.subnet}({names})\n"
     for image in sorted(plan.images):
-        clients = " ".join(
-            f"{ip}(fsid={image.fsid},{options})" for ip in sorted(readers.get(image.path, ()))
-        )
+        clients = " ".join(f"{ip}(fsid={image.fsid},{options})" for ip in image.readers)
         if clients:
             text += f"{_escaped(image.path)} {clients}\n"
     return text
@@ -55,20 +50,6 @@ def render_persist(plan: ExportPlan) -> str:
             (node.persist, node.ip) for node in plan.nodes if node.persist is not None
         )
     )
-
-
-def readers_of(plan: ExportPlan, before: Readers) -> Readers:
-    """Return which addresses may read each mounted image.
-
-    A node that was given another image reads the former one until it has
-    rebooted: who was a reader stays one while the image is mounted.
-    """
-    found = {image.path: set(before.get(image.path, ())) for image in plan.images}
-    for node in plan.nodes:
-        path = plan.image_path(node.image_id)
-        if path is not None:
-            found[path].add(node.ip)
-    return found
 
 
 def _escaped(path: Path) -> str:
@@ -102,27 +83,32 @@ class KernelExporter(Service):
         self._runner = runner
         self._nodes = nodes
         self._directory = directory
-        self._readers: Readers = {}
+        self._in_force = True  # whether the files were read after their last change
 
-    async def apply(self, plan: ExportPlan) -> None:
+    async def apply(self, plan: ExportPlan) -> Mapping[str, str]:
         """Export exactly what the plan says; see INfsExporter."""
         for node in plan.nodes:
             if node.persist is not None:
                 node.persist.mkdir(parents=True, exist_ok=True)
-        self._readers = readers_of(plan, self._readers)
-        await self._write(render_images(plan, self._nodes, self._readers), render_persist(plan))
+        reason = await self._write(render_images(plan, self._nodes), render_persist(plan))
+        return {} if reason is None else {node.mac: reason for node in plan.nodes}
 
-    async def _write(self, images: str, persist: str) -> None:
+    async def _write(self, images: str, persist: str) -> str | None:
+        """Put the files in place; return why they could not be put into force."""
         changed = [
             write_if_changed(self._directory / IMAGE_EXPORTS, images),
             write_if_changed(self._directory / PERSIST_EXPORTS, persist),
         ]
-        if not any(changed):
-            return
+        if not any(changed) and self._in_force:
+            return None
         try:
             await self._runner.run(["exportfs", "-r", "-f"])
         except WaltError as error:
             _log.warn("NFS exports: {error}", error=str(error))
+            self._in_force = False
+            return str(error)
+        self._in_force = True
+        return None
 
     async def withdraw(self) -> None:
         """Export nothing any more; without it, exports outlast the server (design D20)."""

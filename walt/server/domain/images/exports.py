@@ -14,14 +14,21 @@ IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, order=True)
 class ImageExport:
-    """A mounted image: `image_id` (64 hexadecimal digits), `path` of its tree."""
+    """A mounted image: `image_id` (64 hexadecimal digits), `path` of its tree.
+
+    `readers` are the addresses, sorted, that may read it: nodes that boot it, and those
+    that may still run on it.
+    """
 
     image_id: str
     path: Path
+    readers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not IMAGE_ID.fullmatch(self.image_id):
             raise ValueError(f"not an image id: {self.image_id!r}")
+        for ip in self.readers:
+            IPv4Address(ip)
 
     @property
     def fsid(self) -> str:
@@ -56,10 +63,3 @@ class ExportPlan:
     subnet: IPv4Network
     images: tuple[ImageExport, ...] = ()
     nodes: tuple[NodeExport, ...] = ()
-
-    def image_path(self, image_id: str | None) -> Path | None:
-        """Return where an image is mounted, None if it is not."""
-        for image in self.images:
-            if image.image_id == image_id:
-                return image.path
-        return None

@@ -1,194 +1,138 @@
-"""Which images are mounted: one update at a time, a grace time before unmounting.
-
-Rules of spec server §4.4: images used by nodes are mounted; one which is no longer
-used stays 60 s more, because a node may need its files to reboot; exports change
-after mounts and before unmounts.
-"""
+"""Images mounted and unmounted, each with its own failures and retries."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.logger import Logger
 
 from walt.common.errors import WaltError
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageMounter
+from walt.server.domain.retries import Retries
 from walt.server.runtime.ordered import shielded, spawn
 
 _log = Logger()
 
-GRACE = 60.0  # seconds between the last use of an image and its unmounting
 PARALLEL = 4  # mounts at the same time
-RECHECK = 10.0  # seconds after the earliest deadline
-
-Wanted = Callable[[], Awaitable[Mapping[str, StoredImage]]]
-Publish = Callable[[frozenset[str]], Awaitable[None]]
 
 
-class MountManager:
-    """Keep mounted what nodes use.
+class ImageMounts:
+    """The images that this server has mounted.
 
-    `clock` gives seconds and callLater. `wanted` returns the images used by nodes
-    and present in the store, by id; `export` rewrites the NFS exports for the ids
-    that are mounted; `settled` is called with them when nothing changes any more
-    (boot links).
+    `clock` gives seconds. An image that cannot be mounted, or is held by something when
+    it should be unmounted, delays nothing but itself: it is tried again later.
     """
 
-    def __init__(
-        self, clock: Any, mounter: IImageMounter, *, wanted: Wanted, export: Publish,
-        settled: Publish,
-    ) -> None:
+    def __init__(self, clock: Any, mounter: IImageMounter) -> None:
         self._clock = clock
         self._mounter = mounter
-        self._wanted = wanted
-        self._export = export
-        self._settled = settled
-        self._mounted: set[str] | None = None
-        self._deadlines: dict[str, float] = {}
-        self._waiting: list[Deferred[None]] = []
-        self._running = False
-        self._recheck: Any = None
+        self._mounted: set[str] = set()
+        self._unmounting: dict[str, Deferred[None]] = {}
+        self._broken: Retries[str] = Retries()
+        self._busy: Retries[str] = Retries()
         self._stopping = False
-        self._work: Deferred[None] = succeed(None)
 
     @property
-    def mounted(self) -> frozenset[str]:
-        """The ids of the images mounted, as far as this manager knows."""
-        return frozenset(self._mounted or ())
+    def ids(self) -> frozenset[str]:
+        """The ids of the images mounted, but for those that are being unmounted."""
+        return frozenset(self._mounted - self._unmounting.keys())
 
-    def update(self) -> Deferred[None]:
-        """Bring mounts and exports in line with the nodes.
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """Why images, by id, cannot be mounted."""
+        return self._broken.reasons
 
-        Requests made while an update runs are merged into one that follows it.
-        The Deferred fires when an update that began after this call is done, and
-        fails as that update did (CommandFailed, Busy…).
+    def next_retry(self) -> float | None:
+        """Return when something that failed should be tried again."""
+        return min(
+            (due for due in (self._broken.next_due(), self._busy.next_due()) if due is not None),
+            default=None,
+        )
+
+    async def left_overs(self) -> frozenset[str]:
+        """Take over what a former server left mounted (design D20); return its ids."""
+        self._mounted = set(await self._mounter.mounted())
+        return frozenset(self._mounted)
+
+    async def mount(self, images: Iterable[StoredImage], *, again: bool = False) -> None:
+        """Mount images that are not mounted yet, some at a time.
+
+        `again`: those that are mounted are prepared again, since this server may be newer
+        than the one that did. Failures are told by `troubles`.
         """
-        done: Deferred[None] = Deferred()
-        if self._stopping:
-            done.callback(None)
-            return done
-        self._waiting.append(done)
-        if not self._running:
-            self._running = True
-            self._work = spawn(self._run(), "mount update")
-        return done
-
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                waiting, self._waiting = self._waiting, []
-                try:
-                    await self._update()
-                except Exception as error:
-                    _log.failure("mount update failed, will be tried at the next one")
-                    for one in waiting:
-                        one.errback(error)
-                else:
-                    for one in waiting:
-                        one.callback(None)
-        finally:
-            self._running = False
-            self._plan_recheck()
-
-    async def _update(self) -> None:
-        if self._mounted is None:
-            # What a previous server left mounted is taken over (design D20), but
-            # prepared again: this server may be newer.
-            left = set(await self._mounter.mounted())
-            wanted = await self._wanted()
-            failures = await self._mount_all([wanted[one] for one in sorted(left & wanted.keys())])
-            if failures:
-                raise next(iter(failures.values()))
-            self._mounted = left
-            if left and not self._stopping:
-                await self._export(self.mounted)
-        while await self._pass():
-            pass
-        if not self._stopping:
-            await self._settled(self.mounted)
-
-    async def _pass(self) -> bool:
-        """Mount, export, unmount once; tell whether something changed."""
-        if self._stopping:
-            return False
-        assert self._mounted is not None
-        wanted = await self._wanted()
-        new = sorted(wanted.keys() - self._mounted)
-        old = self._expired(wanted)
-        failures = await self._mount_all([wanted[image_id] for image_id in new])
-        if self._stopping:
-            return False
-        self._mounted.update(set(new) - failures.keys())
-        if new or old:
-            await self._export(frozenset(self._mounted - old))
-        for image_id in sorted(old):
-            try:
-                await self._mounter.unmount(image_id)
-            except WaltError as error:
-                failures[image_id] = error
-                self._deadlines[image_id] = self._clock.seconds() + GRACE
-            else:
-                self._mounted.discard(image_id)
-                self._deadlines.pop(image_id, None)
-        if failures:
-            raise next(iter(failures.values()))
-        return bool(new or old)
-
-    async def _mount_all(self, images: Sequence[StoredImage]) -> dict[str, Exception]:
-        """Mount images, some at a time; return the failures by id."""
+        now = self._clock.seconds()
         turns = DeferredSemaphore(PARALLEL)
-        failures: dict[str, Exception] = {}
 
         async def mount(image: StoredImage) -> None:
             async with turns:
-                if self._stopping:
-                    return
-                try:
-                    await self._mounter.mount(image)
-                except Exception as error:
-                    failures[image.image_id] = error
+                if not self._stopping:
+                    await self._mount(image)
 
-        await gatherResults([Deferred.fromCoroutine(mount(image)) for image in images])
-        return failures
+        await gatherResults([
+            Deferred.fromCoroutine(mount(image)) for image in images
+            if (again or image.image_id not in self.ids)
+            and self._broken.is_due(image.image_id, now)
+        ])
 
-    def _expired(self, wanted: Mapping[str, StoredImage]) -> set[str]:
-        """Return what has been unused for the grace time; note what became unused."""
-        now, expired = self._clock.seconds(), set[str]()
-        for image_id in self.mounted:
-            if image_id in wanted:
-                self._deadlines.pop(image_id, None)
-            elif self._deadlines.setdefault(image_id, now + GRACE) <= now:
-                expired.add(image_id)
-        return expired
+    async def _mount(self, image: StoredImage) -> None:
+        image_id = image.image_id
+        if image_id in self._unmounting:
+            await shielded(self._unmounting[image_id])
+        try:
+            await self._mounter.mount(image)
+        except WaltError as error:
+            if self._broken.failed(image_id, self._clock.seconds(), str(error)):
+                _log.error("mounting {image}: {error}", image=image.fullname, error=str(error))
+        except Exception:
+            # It concerns the nodes of this image alone, whatever it is.
+            _log.failure("mounting {image}", image=image.fullname)
+            self._broken.failed(image_id, self._clock.seconds(), "unexpected failure")
+        else:
+            self._mounted.add(image_id)
+            self._broken.succeeded(image_id)
 
-    def _plan_recheck(self) -> None:
-        if self._recheck is not None and self._recheck.active():
-            self._recheck.cancel()
-        self._recheck = None
-        if self._deadlines and not self._stopping:
-            pause = max(0.0, min(self._deadlines.values()) - self._clock.seconds()) + RECHECK
-            self._recheck = self._clock.callLater(pause, self._check_again)
+    def keep_only(self, image_ids: Collection[str]) -> None:
+        """Begin to unmount every other image; nobody waits for it."""
+        now = self._clock.seconds()
+        for image_id in self._broken.reasons.keys() - set(image_ids):
+            self._broken.succeeded(image_id)
+        for image_id in self._busy.reasons.keys() & set(image_ids):
+            self._busy.succeeded(image_id)
+        for image_id in sorted(self.ids - set(image_ids)):
+            if self._busy.is_due(image_id, now):
+                self._unmounting[image_id] = spawn(
+                    self._unmount(image_id), f"unmounting image {image_id[:12]}"
+                )
+                if self._unmounting[image_id].called:
+                    del self._unmounting[image_id]
 
-    def _check_again(self) -> None:
-        # The failure is logged by the update itself.
-        self.update().addErrback(lambda failure: None)
+    async def _unmount(self, image_id: str) -> None:
+        try:
+            await self._mounter.unmount(image_id)
+        except WaltError as error:
+            if self._busy.failed(image_id, self._clock.seconds(), str(error)):
+                _log.warn(
+                    "image {id} is not used any more, but {error}; trying again later",
+                    id=image_id[:12], error=str(error),
+                )
+        else:
+            self._mounted.discard(image_id)
+            self._busy.succeeded(image_id)
+        finally:
+            self._unmounting.pop(image_id, None)
 
-    async def suspend(self) -> None:
-        """Change nothing any more: the server stops, mounts and nodes stay as they are.
-
-        What an update was mounting at this moment is waited for.
-        """
+    async def stop(self) -> None:
+        """Mount nothing any more; returns when no unmounting is under way."""
         self._stopping = True
-        if self._recheck is not None and self._recheck.active():
-            self._recheck.cancel()
-        await shielded(self._work)
+        for one in list(self._unmounting.values()):
+            await shielded(one)
 
     async def unmount_all(self) -> None:
         """Unmount every image: an orderly stop for good, exports being withdrawn before."""
-        await self.suspend()
+        await self.stop()
         for image_id in sorted(await self._mounter.mounted()):
             try:
                 await self._mounter.unmount(image_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from zope.interface import Attribute, Interface
@@ -101,11 +101,11 @@ class IImageMounter(Interface):
 class INfsExporter(Interface):
     """The NFS server of the platform."""
 
-    def apply(plan: ExportPlan) -> Awaitable[None]:
+    def apply(plan: ExportPlan) -> Awaitable[Mapping[str, str]]:
         """Export exactly what the plan says; nothing happens when it is the same.
 
-        Done when nodes can mount it. Directories of persistent data are made.
-        A failure to reload is a warning in the log.
+        Done when nodes can mount it. Directories of persistent data are made. Returns
+        why it failed, by MAC, for the nodes that cannot mount what the plan gives them.
         """
 
     def withdraw() -> Awaitable[None]:

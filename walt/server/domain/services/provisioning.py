@@ -1,37 +1,48 @@
 """From a change of devices or images to nodes that can boot (spec server §4.1, §4.4).
 
-Order: mount what is wanted, export it, unmount the rest; then boot links;
-DHCP, DNS and firewall follow at their own pace.
+One update is a straight line: mount what nodes are to boot, export it, point the boot
+links to it, then unmount what is not used any more. DHCP, DNS and firewall follow at
+their own pace. What fails concerns the nodes that need it, and is tried again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.names import is_user_name
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
-from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.mounts import MountManager
+from walt.server.domain.images.mounts import ImageMounts
+from walt.server.domain.images.ports import IImageMounter, INfsExporter
 from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.uses import ImageUses, Use
 from walt.server.domain.nodes.ports import IProvisioning
+from walt.server.domain.retries import Retries
 from walt.server.domain.services.service import NetworkServices
-from walt.server.runtime.ordered import shielded
+from walt.server.runtime.ordered import shielded, spawn
+
+_log = Logger()
+
+Troubles = Mapping[str, str]
+# Called with the nodes (MACs) whose trouble appeared, changed, or ended (no text).
+TroubleObserver = Callable[[Mapping[str, str | None]], None]
 
 
 def export_plan(
-    registry: DeviceRegistry, mounted: Mapping[str, str], paths: Mapping[str, Path],
+    registry: DeviceRegistry, ids: Mapping[str, str], images: Iterable[ImageExport],
     nodes_directory: Path,
 ) -> ExportPlan:
     """Return what NFS must export.
 
-    `mounted` gives the image id of each full name, `paths` the tree of each id.
+    `ids` gives the id of each mounted image by its full name, `images` their exports.
     """
     nodes = []
     for node in registry.nodes():
@@ -42,10 +53,11 @@ def export_plan(
         if node.conf.get("mount.persist", True) and owner is not None and is_user_name(owner):
             persist = nodes_directory / node.mac / "persist_dirs" / owner
         nodes.append(NodeExport(
-            node.mac, node.ip, node.name, mounted.get(node.image or ""), persist
+            node.mac, node.ip, node.name, ids.get(node.image or ""), persist
         ))
-    images = tuple(sorted(ImageExport(one, path) for one, path in paths.items()))
-    return ExportPlan(registry.subnet, images, tuple(sorted(nodes, key=lambda one: one.mac)))
+    return ExportPlan(
+        registry.subnet, tuple(sorted(images)), tuple(sorted(nodes, key=lambda one: one.mac))
+    )
 
 
 @implementer(IProvisioning)
@@ -57,21 +69,43 @@ class Provisioning:
     """
 
     def __init__(
-        self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: Any,
-        exporter: Any, network: NetworkServices, nodes_directory: Path,
+        self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: IImageMounter,
+        exporter: INfsExporter, network: NetworkServices, nodes_directory: Path,
     ) -> None:
+        self._clock = clock
         self._registry = registry
         self._images = images
         self._mounter = mounter
         self._exporter = exporter
         self._network = network
         self._nodes_directory = nodes_directory
-        self.mounts = MountManager(
-            clock, mounter, wanted=self._wanted, export=self._export, settled=self._settled
-        )
-        self._pending: set[Deferred[Any]] = set()
+        self._mounts = ImageMounts(clock, mounter)
+        self._uses = ImageUses()
+        self._exports: Retries[str] = Retries()  # nodes whose exports failed, by MAC
+        self._whole: Retries[str] = Retries()  # updates that failed for no known reason
+        self._taken_over = False
+        self._stopping = False
+        self._waiting: list[Deferred[None]] = []
+        self._work: Deferred[None] = succeed(None)
+        self._running = False
+        self._recheck: Any = None
         self._network_pending: set[Deferred[Any]] = set()
         self._boots: dict[str, tuple[Any, ...]] = {}
+        self._troubles: dict[str, str] = {}
+        self._observers: list[TroubleObserver] = []
+
+    # -- what it tells ------------------------------------------------------
+
+    @property
+    def troubles(self) -> Troubles:
+        """Why nodes, by MAC, cannot boot at present; each is tried again by itself."""
+        return MappingProxyType(self._troubles)
+
+    def observe(self, observer: TroubleObserver) -> None:
+        """Call `observer` with each trouble that appears or ends (no text)."""
+        self._observers.append(observer)
+
+    # -- updates ------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
         """Begin to follow the registry, with a first update; fires when it is in force."""
@@ -95,43 +129,164 @@ class Provisioning:
             self.update()
 
     def update(self) -> Deferred[None]:
-        """Bring mounts, exports and links in step; fires when they are (failures are logged)."""
-        done = self.mounts.update()
-        done.addErrback(lambda failure: None)
-        _track(self._pending, done)
+        """Bring mounts, exports and links in step with the nodes.
+
+        Requests made while an update runs are merged into one that follows it. Fires
+        when an update that began after this call is over; what failed is in `troubles`.
+        """
+        done: Deferred[None] = Deferred()
+        if self._stopping:
+            done.callback(None)
+            return done
+        self._waiting.append(done)
+        if not self._running:
+            self._running = True
+            self._work = spawn(self._run(), "updates of mounts and exports")
         return done
 
-    async def _wanted(self) -> Mapping[str, StoredImage]:
-        return self._images.by_id({node.image for node in self._registry.nodes() if node.image})
+    async def _run(self) -> None:
+        self._cancel_recheck()
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await self._update()
+                except Exception as error:
+                    _log.failure("an update of mounts and exports failed")
+                    self._whole.failed("update", self._clock.seconds(), str(error))
+                else:
+                    self._whole.succeeded("update")
+                for one in waiting:
+                    one.callback(None)
+        finally:
+            self._running = False
+            self._plan_recheck()
+
+    async def _update(self) -> None:
+        now, again = self._clock.seconds(), False
+        if not self._taken_over:
+            # What a former server mounted is prepared again: this one may be newer.
+            self._uses.adopt(await self._mounts.left_overs(), now)
+            self._taken_over = again = True
+        images = self._images.by_id({
+            node.image for node in self._registry.nodes() if node.image
+        })
+        self._uses.update(self._wanted_uses(images), now)
+        await self._mounts.mount(
+            [images[image_id] for image_id in sorted(images)], again=again
+        )
+        if self._stopping:
+            return
+        ids = self._mounts.ids & self._uses.images()
+        await self._export(ids)
+        if self._stopping:
+            return
+        await self._network.update_links(self._registry.all(), self._mounted_names(ids))
+        self._note_troubles()
+        if not self._stopping:
+            self._mounts.keep_only(self._uses.images())
+
+    def _wanted_uses(self, images: Mapping[str, Any]) -> list[Use]:
+        ids = self._mounted_names(images.keys())
+        uses = []
+        for node in self._registry.nodes():
+            image_id = ids.get(node.image or "")
+            if image_id is not None:
+                ip = node.ip if node.in_network(self._registry.subnet) else None
+                uses.append(Use(image_id, node.mac, ip))
+        return uses
 
     async def _export(self, ids: frozenset[str]) -> None:
-        """Export exactly these mounted images."""
-        paths = {one: self._mounter.path(one) for one in ids}
-        await self._exporter.apply(
-            export_plan(self._registry, self._mounted(ids), paths, self._nodes_directory)
-        )
+        readers = self._uses.readers()
+        exports = [
+            ImageExport(one, self._mounter.path(one), tuple(sorted(readers.get(one, ()))))
+            for one in ids
+        ]
+        failures = await self._exporter.apply(export_plan(
+            self._registry, self._mounted_names(ids), exports, self._nodes_directory
+        ))
+        now = self._clock.seconds()
+        for mac in self._exports.reasons.keys() - failures.keys():
+            self._exports.succeeded(mac)
+        for mac, reason in failures.items():
+            self._exports.failed(mac, now, reason)
 
-    async def _settled(self, ids: frozenset[str]) -> None:
-        # Nodes may have changed although no mount did.
-        await self._export(ids)
-        await self._network.update_links(self._registry.all(), self._mounted(ids))
-
-    def _mounted(self, ids: frozenset[str]) -> dict[str, str]:
+    def _mounted_names(self, ids: Iterable[str]) -> dict[str, str]:
+        wanted = frozenset(ids)
         return {
             image.fullname: image.image_id
-            for image in self._images.all() if image.image_id in ids
+            for image in self._images.all() if image.image_id in wanted
         }
+
+    # -- failures -----------------------------------------------------------
+
+    def _note_troubles(self) -> None:
+        found = dict(self._exports.reasons)
+        broken = self._mounts.troubles
+        if broken:
+            ids = self._mounted_names(broken.keys())
+            for node in self._registry.nodes():
+                image_id = ids.get(node.image or "")
+                if image_id is not None:
+                    found[node.mac] = f"its image cannot be mounted: {broken[image_id]}"
+        changes: dict[str, str | None] = {
+            mac: reason for mac, reason in found.items() if self._troubles.get(mac) != reason
+        }
+        changes.update((mac, None) for mac in self._troubles.keys() - found.keys())
+        self._troubles = found
+        if changes:
+            for observer in self._observers:
+                observer(changes)
+
+    def _plan_recheck(self) -> None:
+        self._cancel_recheck()
+        if self._stopping:
+            return
+        moments = (
+            self._uses.next_end(), self._mounts.next_retry(), self._exports.next_due(),
+            self._whole.next_due(),
+        )
+        due = min((one for one in moments if one is not None), default=None)
+        if due is not None:
+            self._recheck = self._clock.callLater(
+                max(0.0, due - self._clock.seconds()), self.update
+            )
+
+    def _cancel_recheck(self) -> None:
+        if self._recheck is not None and self._recheck.active():
+            self._recheck.cancel()
+        self._recheck = None
+
+    # -- who waits ----------------------------------------------------------
 
     async def settled(self) -> None:
         """Return when mounts, exports and links are in step with the registry."""
-        while self._pending:
-            await _all_of(self._pending)
+        while self._running:
+            await shielded(self._work)
 
     async def network_settled(self) -> None:
         """Return when DHCP and DNS know every device, too."""
         await self.settled()
         if self._network_pending:
             await _all_of(self._network_pending)
+
+    # -- stop ---------------------------------------------------------------
+
+    async def suspend(self) -> None:
+        """Change nothing any more: the server stops, mounts and nodes stay as they are.
+
+        What an update was mounting at this moment is waited for.
+        """
+        self._stopping = True
+        self._cancel_recheck()
+        await self._mounts.stop()
+        await shielded(self._work)
+
+    async def withdraw(self) -> None:
+        """Export nothing and unmount every image: an orderly stop for good."""
+        await self.suspend()
+        await self._exporter.withdraw()
+        await self._mounts.unmount_all()
 
 
 def _all_of(pending: Iterable[Deferred[Any]]) -> Deferred[Any]:
@@ -154,7 +309,6 @@ def _track(pending: set[Deferred[Any]], one: Deferred[Any]) -> None:
 def _boot_key(device: Device) -> tuple[Any, ...]:
     """Return what the boot of a node depends on, beside DHCP and DNS."""
     return (
-        device.ip, device.name, device.image, device.model,
+        device.ip, device.name, device.image, device.model, device.owner,
         bool(device.conf.get("mount.persist", True)),
     )
-

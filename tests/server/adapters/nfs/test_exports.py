@@ -1,0 +1,265 @@
+"""What NFS exports: plans as ganesha's exports and links, files of the kernel's exporter."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.common.errors import CommandFailed
+from walt.server.adapters.nfs import exports as nfs_exports
+from walt.server.adapters.nfs import ganesha_config
+from walt.server.adapters.nfs.exports import (
+    EXPORTS,
+    FIRST_ID,
+    LAST_ID,
+    ExportNumbers,
+    exports_of,
+    links_of,
+)
+from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
+
+NET = IPv4Network("192.168.1.0/24")
+PLACE = Path("/s/images") / ("ab" * 32) / "fs"
+IMAGE = ImageExport("ab" * 32, PLACE, ("192.168.1.10",))
+NODE = NodeExport("52:54:00:00:00:01", "192.168.1.10", "n1", IMAGE.image_id, Path("/s/p/ann"))
+OTHER = ImageExport("cd" * 32, Path("/s/images") / ("cd" * 32) / "fs", ("192.168.1.10",))
+
+
+class ExportsTests(SynchronousTestCase):
+    def blocks(self, plan: ExportPlan) -> dict[str, dict[str, str]]:
+        """Return the values of the blocks of a plan, by pseudo path."""
+        exports = exports_of(plan)
+        numbers = ExportNumbers({}).allocate(exports.by_key)
+        text = "".join(
+            ganesha_config.export(number, exports.by_key[key]) for key, number in numbers.items()
+        )
+        blocks = [
+            dict(re.findall(r"(\w+) = ([^;]+);", block))
+            for block in re.findall(r"^EXPORT \{.*?^\}", text, re.MULTILINE | re.DOTALL)
+        ]
+        return {block["Pseudo"].strip('"'): block for block in blocks}
+
+    def reached(self, plan: ExportPlan, path: str) -> dict[str, str] | None:
+        """Return the block that a node reaches by a path below its nodes directory."""
+        exports = exports_of(plan)
+        numbers = ExportNumbers({}).allocate(exports.by_key)
+        tree = links_of(plan, exports, numbers)
+        first, last = path.split("/")
+        directory = tree[""].get(first, first)
+        target = tree[directory].get(last)
+        if target is None:
+            return None
+        self.assertTrue(target.startswith("../../exports/"))
+        return self.blocks(plan)[f"{EXPORTS}/{target.rpartition('/')[2]}"]
+
+    def test_each_node_has_its_own_exports(self) -> None:
+        """The image read-only and /persist read-write, for the node's address alone."""
+        plan = ExportPlan(NET, (IMAGE,), (NODE,))
+        for alias in ("192.168.1.10", "52:54:00:00:00:01", "n1"):
+            for what in ("fs", "persist"):
+                block = self.reached(plan, f"{alias}/{what}")
+                assert block is not None
+                writable = what == "persist"
+                self.assertEqual(block["Access_Type"], "RW" if writable else "RO")
+                self.assertEqual(block["Clients"], "192.168.1.10")
+                self.assertEqual(block["Path"], f'"{NODE.persist if writable else IMAGE.path}"')
+        self.assertEqual(len(self.blocks(plan)), 2)
+
+    def test_no_persist_no_image(self) -> None:
+        """Without persistent directory, or with an image not mounted, there is nothing to find."""
+        bare = NodeExport(NODE.mac, NODE.ip, NODE.name, "cd" * 32, None)
+        plan = ExportPlan(NET, (replace(IMAGE, readers=()),), (bare,))
+        self.assertEqual(self.blocks(plan), {})
+        self.assertIsNone(self.reached(plan, "n1/fs"))
+        self.assertIsNone(self.reached(plan, "n1/persist"))
+
+    def test_a_name_hides_no_address(self) -> None:
+        """Links of addresses win over names."""
+        odd = NodeExport("52:54:00:00:00:02", "192.168.1.11", "n2", None, None)
+        tree = links_of(ExportPlan(NET, (), (odd, NODE)), exports_of(ExportPlan(NET)), {})
+        self.assertEqual(tree[""]["192.168.1.10"], NODE.mac)
+        self.assertEqual(tree[""]["n1"], NODE.mac)
+        self.assertEqual(tree[NODE.mac], {})
+
+    def test_numbers_do_not_depend_on_other_exports(self) -> None:
+        """After a restart or with more nodes, an export keeps number and file system id."""
+        other = NodeExport("52:54:00:00:00:02", "192.168.1.11", "n2", IMAGE.image_id, None)
+        both = replace(IMAGE, readers=("192.168.1.10", "192.168.1.11"))
+        alone = self.blocks(ExportPlan(NET, (IMAGE,), (NODE,)))
+        more = self.blocks(ExportPlan(NET, (both,), (NODE, other)))
+        self.assertEqual({path: more[path] for path in alone}, alone)
+
+    def test_another_image(self) -> None:
+        """A node with another image finds another export; the former stays as it is."""
+        plan = ExportPlan(NET, (IMAGE,), (NODE,))
+        moved = ExportPlan(NET, (IMAGE, OTHER), (replace(NODE, image_id=OTHER.image_id),))
+        before, after = self.blocks(plan), self.blocks(moved)
+        self.assertEqual({path: after[path] for path in before}, before)
+        block = self.reached(moved, "n1/fs")
+        assert block is not None
+        self.assertEqual(block["Path"], f'"{OTHER.path}"')
+
+    def test_server_wide_settings(self) -> None:
+        """NFSv4 alone, on the server's address, with records and times of our own."""
+        text = ganesha_config.core("192.168.1.1", Path("/s/recovery"), 4)
+        for line in (
+            "Protocols = 4;", "Bind_addr = 192.168.1.1;", 'RecoveryRoot = "/s/recovery";',
+            "Lease_Lifetime = 15;", "Grace_Period = 20;",
+        ):
+            self.assertIn(line, text)
+        # Each version gets the settings that it knows.
+        self.assertNotIn("io_flusher", text)
+        newer = ganesha_config.core("192.168.1.1", Path("/s/recovery"), 6)
+        self.assertIn("allow_set_io_flusher_fail = true;", newer)
+        self.assertEqual(ganesha_config.major_version("NFS-Ganesha Release = V4.3\n"), 4)
+        self.assertEqual(ganesha_config.major_version("NFS-Ganesha Release = V6.5\n"), 6)
+        self.assertEqual(ganesha_config.major_version("?"), 0)
+
+    def test_paths_cannot_inject(self) -> None:
+        """A path that would end its string is refused."""
+        odd = ImageExport("ab" * 32, Path('/s/"; }'), ("192.168.1.10",))
+        with self.assertRaises(ValueError):
+            self.blocks(ExportPlan(NET, (odd,), (NODE,)))
+
+    def test_record(self) -> None:
+        """The file of an export tells its key; others tell none."""
+        (export,) = exports_of(ExportPlan(NET, (IMAGE,))).by_key.values()
+        text = ganesha_config.record(7, export)
+        self.assertEqual(ganesha_config.recorded_key(text.splitlines(True)), export.key)
+        self.assertIsNone(ganesha_config.recorded_key(["EXPORT {"]))
+        self.assertIsNone(ganesha_config.recorded_key([]))
+
+
+class NumbersTests(SynchronousTestCase):
+    @given(st.sets(st.text(min_size=1, max_size=20), max_size=300))
+    def test_distinct_16_bit_numbers(self, keys: set[str]) -> None:
+        """Any set of exports gets distinct numbers that ganesha accepts."""
+        numbers = ExportNumbers({}).allocate(list(keys))
+        self.assertEqual(set(numbers), keys)
+        self.assertEqual(len(set(numbers.values())), len(keys))
+        self.assertTrue(all(FIRST_ID <= one <= LAST_ID for one in numbers.values()))
+
+    @given(st.lists(st.sets(st.integers(0, 400), max_size=300), min_size=2, max_size=4))
+    def test_numbers_never_change_hands(self, steps: list[set[int]]) -> None:
+        """From one plan to the next, a number stays with its export; a restart changes none."""
+        self.patch(nfs_exports, "LAST_ID", 1001)
+        book, before = ExportNumbers({}), dict[str, int]()
+        for step in steps:
+            now = book.allocate(str(one) for one in step)
+            self.assertEqual(len(set(now.values())), len(step))
+            owners = {number: key for key, number in before.items()}
+            for key, number in now.items():
+                self.assertEqual(owners.get(number, key), key)
+            before = now
+        self.assertEqual(ExportNumbers(before).allocate(before), before)
+
+    def test_held_numbers(self) -> None:
+        """What ganesha still exports keeps its number from others."""
+        self.patch(nfs_exports, "LAST_ID", FIRST_ID + 1)
+        self.assertEqual(ExportNumbers({}).allocate(["a"], {FIRST_ID}), {"a": FIRST_ID + 1})
+        with self.assertRaises(ValueError):
+            ExportNumbers({}).allocate(["a", "b"], {FIRST_ID})
+
+
+class PlanTests(SynchronousTestCase):
+    def test_values_are_checked(self) -> None:
+        """A plan holds only what may be written into configuration files."""
+        for mac, ip, name in (
+            ("52:54:00:00:00:0G", "192.168.1.10", "n1"), (NODE.mac, "192.168.1.10;", "n1"),
+            (NODE.mac, "192.168.1.10", "n1;"), (NODE.mac, "192.168.1.10", "../n1"),
+        ):
+            with self.assertRaises(ValueError):
+                NodeExport(mac, ip, name, None, None)
+        with self.assertRaises(ValueError):
+            ImageExport("../x", Path("/x"))
+        with self.assertRaises(ValueError):
+            ImageExport("ab" * 32, Path("/x"), ("192.168.1.10(rw)",))
+
+
+class KernelTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        from walt.server.adapters.nfs import kernel
+
+        self.kernel = kernel
+        self.base = Path(tempfile.mkdtemp(prefix="wtnf-"))
+        self.addCleanup(shutil.rmtree, self.base)
+        self.ran: list[list[str]] = []
+        self.refusing = False
+        self.exporter = kernel.KernelExporter(
+            self, nodes=Path("/var/lib/walt/nodes"), directory=self.base / "exports.d"
+        )
+
+    async def run_command(self, argv: list[str]) -> None:
+        self.ran.append(argv)
+        if self.refusing:
+            raise CommandFailed("exportfs: no")
+
+    def run(self, *words: object, **more: object):  # type: ignore[no-untyped-def]
+        """Be the process runner for lists of words, and a test case otherwise."""
+        if isinstance(words[0], list):
+            return self.run_command(words[0])
+        return super().run(*words, **more)  # type: ignore[arg-type]
+
+    def apply(self, plan: ExportPlan) -> Mapping[str, str]:
+        return self.successResultOf(Deferred.fromCoroutine(self.exporter.apply(plan)))
+
+    def test_lines(self) -> None:
+        """The lines are those of the specification; exportfs runs only on a change."""
+        node = NodeExport(NODE.mac, NODE.ip, NODE.name, IMAGE.image_id, self.base / "p ann")
+        plan = ExportPlan(NET, (IMAGE,), (node,))
+        self.apply(plan)
+        self.apply(plan)
+        self.assertEqual(self.ran, [["exportfs", "-r", "-f"]])
+        options = "sync,no_root_squash,no_subtree_check)"
+        lines = (self.base / "exports.d/walt.exports").read_text().splitlines()[1:]
+        self.assertEqual(lines, [
+            "/var/lib/walt/nodes 192.168.1.0/24(ro,sync,root_squash,no_subtree_check)",
+            f"{IMAGE.path} {NODE.ip}(fsid={'ab' * 16},ro,{options}",
+        ])
+        lines = (self.base / "exports.d/walt-persist.exports").read_text().splitlines()[1:]
+        self.assertEqual(lines, [f"{self.base}/p\\040ann {NODE.ip}(rw,{options}"])
+        self.assertTrue((self.base / "p ann").is_dir())
+        # Given another image, a node may read the former one as long as the plan says so.
+        self.apply(ExportPlan(NET, (IMAGE,), (replace(node, image_id="cd" * 32),)))
+        text = (self.base / "exports.d/walt.exports").read_text()
+        self.assertIn(f"{IMAGE.path} {NODE.ip}(", text)
+        self.apply(ExportPlan(NET, (replace(IMAGE, readers=()),), ()))
+        self.assertNotIn(NODE.ip, (self.base / "exports.d/walt.exports").read_text())
+
+    def test_refused(self) -> None:
+        """A failure is told for each node, and the same plan is tried again."""
+        node = replace(NODE, persist=None)
+        plan = ExportPlan(NET, (IMAGE,), (node,))
+        self.refusing = True
+        self.assertEqual(self.apply(plan), {NODE.mac: "exportfs: no"})
+        self.refusing = False
+        self.assertEqual(self.apply(plan), {})
+        self.assertEqual(self.apply(plan), {})
+        self.assertEqual(len(self.ran), 2)
+
+    def test_withdraw(self) -> None:
+        """At a stop for good nothing stays exported."""
+        self.apply(ExportPlan(NET, (IMAGE,), (replace(NODE, persist=None),)))
+        self.successResultOf(Deferred.fromCoroutine(self.exporter.withdraw()))
+        for name in ("walt.exports", "walt-persist.exports"):
+            text = (self.base / "exports.d" / name).read_text()
+            self.assertEqual([line for line in text.splitlines() if line[0] != "#"], [])
+        self.assertEqual(len(self.ran), 2)
+
+    def test_usable(self) -> None:
+        """The kernel's server needs nfsd and exportfs."""
+        (self.base / "filesystems").write_text("nodev\tsysfs\nnodev\tnfsd\n")
+        self.assertTrue(self.kernel.usable(self.base, lambda name: "/usr/sbin/exportfs"))
+        self.assertFalse(self.kernel.usable(self.base, lambda name: None))
+        (self.base / "filesystems").write_text("nodev\tsysfs\n")
+        self.assertFalse(self.kernel.usable(self.base, lambda name: "/usr/sbin/exportfs"))

@@ -1,0 +1,98 @@
+"""Texts that ganesha reads: ganesha-config(8), ganesha-core-config(8), ganesha-export-config(8)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from walt.server.adapters.nfs.exports import EXPORTS, Export
+
+_VERSION = re.compile(r"NFS-Ganesha Release = V(\d+)")
+# Since this version it asks the kernel for something that containers refuse, and ends
+# without this setting; older ones do not know it.
+IO_FLUSHER_SINCE = 6
+
+
+def major_version(text: str) -> int:
+    """Return the major version in what `ganesha.nfsd -v` prints, 0 if it is not there."""
+    found = _VERSION.search(text)
+    return int(found.group(1)) if found else 0
+
+
+def core(address: str, recovery: Path, version: int) -> str:
+    """Return what is not an export.
+
+    `address` is the server's in walt-net, `recovery` the directory of its client
+    records: in the state directory, since servers must not share one, and short
+    times, since nobody should wait 90 s after a crash. `version` is ganesha's major one.
+    """
+    lines = [
+        "NFS_CORE_PARAM {",
+        "  Protocols = 4;",
+        "  Enable_NLM = false;",
+        "  Enable_RQUOTA = false;",
+        f"  Bind_addr = {address};",
+        "  NFS_Port = 2049;",
+    ]
+    if version >= IO_FLUSHER_SINCE:
+        lines.append("  allow_set_io_flusher_fail = true;")
+    lines += [
+        "}",
+        "NFSv4 {",
+        "  RecoveryBackend = fs;",
+        f"  RecoveryRoot = {_quoted(recovery)};",
+        "  Lease_Lifetime = 15;",
+        "  Grace_Period = 20;",
+        "  Only_Numeric_Owners = true;",
+        "}",
+        "NFS_KRB5 {",
+        "  Active_krb5 = false;",
+        "}",
+        "EXPORT_DEFAULTS {",
+        "  SecType = sys;",
+        "  Squash = No_Root_Squash;",
+        "  Protocols = 4;",
+        "  Transports = TCP;",
+        "  Access_Type = None;",
+        "}",
+        "LOG {",
+        "  Default_Log_Level = EVENT;",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def export(number: int, one: Export, pseudo: str | None = None) -> str:
+    """Return the block of an export; `pseudo` is its path if not the one of its number."""
+    return "\n".join([
+        "EXPORT {",
+        f"  Export_Id = {number};",
+        f"  Path = {_quoted(one.path)};",
+        f"  Pseudo = {_quoted(pseudo or f'{EXPORTS}/{number}')};",
+        f"  Filesystem_Id = {one.fsid};",
+        "  FSAL { Name = VFS; }",
+        "  CLIENT {",
+        f"    Clients = {one.clients};",
+        f"    Access_Type = {'RW' if one.writable else 'RO'};",
+        "  }",
+        "}",
+    ]) + "\n"
+
+
+def record(number: int, one: Export) -> str:
+    """Return the content of the file of an export: its key, for `recorded_key`, and its block."""
+    return f"# {one.key}\n{export(number, one)}"
+
+
+def recorded_key(lines: Iterable[str]) -> str | None:
+    """Return the key in the file of an export, None if that is no such file."""
+    first = next(iter(lines), "")
+    return first[2:].rstrip("\n") if first.startswith("# ") else None
+
+
+def _quoted(text: str | Path) -> str:
+    value = str(text)
+    if any(char in value for char in '"\n\\'):
+        raise ValueError(f"a path that ganesha cannot hold: {value!r}")
+    return f'"{value}"'
