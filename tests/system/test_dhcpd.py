@@ -68,14 +68,11 @@ class DhcpdCase(TestCase):
             runtime=self.dir / "run", on_lease=self.events.append,
         )
 
-    async def pause(self, seconds: float = 0.3) -> None:
-        await deferLater(self.reactor, seconds, lambda: None)
-
     async def until(self, condition, limit: float = 40.0) -> None:
         end = self.reactor.seconds() + limit
         while not condition():
             self.assertLess(self.reactor.seconds(), end, "waited too long")
-            await self.pause(0.05)
+            await deferLater(self.reactor, 0.05, lambda: None)
 
     async def event(self) -> LeaseEvent:
         await self.until(lambda: self.events)
@@ -113,9 +110,10 @@ class DhcpdTests(DhcpdCase):
             self.assertEqual(answer.yiaddr, device.ip)
             self.assertEqual(answer.text(12), device.name)
             self.assertEqual(answer.address(3), router)
-        await self.until(lambda: self.events)
-        await self.pause()
-        self.assertEqual([(e.mac, e.known, e.dev_type) for e in self.events],
+        # Events come in their order: with this one, every other one has come.
+        await self.client.exchange("00:11:22:33:44:99")
+        await self.until(lambda: self.events and self.events[-1].mac == "00:11:22:33:44:99")
+        self.assertEqual([(e.mac, e.known, e.dev_type) for e in self.events[:-1]],
                          [(DEVICES[2].mac, True, "unknown")])
 
     async def test_vpn_node_has_two_entries(self) -> None:
@@ -182,9 +180,10 @@ class DhcpdTests(DhcpdCase):
         self.assertEqual(event.vci, HOSTILE.decode("latin-1"))
         self.assertEqual(event.uci, "\xe9" * 255)
         self.assertEqual(event.client_name, "x" * 255)
-        await self.pause()
+        await self.client.exchange("00:11:22:33:44:99")
+        self.assertEqual((await self.event()).mac, "00:11:22:33:44:99")
         self.assertEqual(self.events, [])
-        lost = self.service.lost_leases({"nobody"})
+        lost = self.service.lost_leases({"00:11:22:33:44:99"})
         self.assertEqual([(e.mac, e.vci) for e in lost], [(mac, HOSTILE.decode("latin-1"))])
 
     async def test_lost_leases(self) -> None:

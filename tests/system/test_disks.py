@@ -44,14 +44,20 @@ class DiskTests(TestCase):
         ])
         await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-p]")
         # The worker that made the disks is killed: another one makes the next.
+        before = await self._pids(platform, "^qemu-system.* -name vnode1 ")
         await platform.ok("node", "reboot", "--hard", "vnode1")
-        workers = await self._workers(platform)
+
+        async def started() -> bool:
+            return bool(await self._pids(platform, "^qemu-system.* -name vnode1 ") - before)
+
+        await platform.until(started, "the machine runs again", 30, every=0.05)
+        workers = await self._pids(platform, "walt.server.workers.main")
         self.assertNotEqual(workers, set())
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
 
         async def ended() -> bool:
-            return not workers & await self._workers(platform)
+            return not workers & await self._pids(platform, "walt.server.workers.main")
 
         await platform.until(ended, "the workers ended", 10)
         await self._reboot(platform)
@@ -67,10 +73,10 @@ class DiskTests(TestCase):
 
         await platform.until(forgotten, "the directory of the node is gone", 10)
 
-    async def _workers(self, platform: LivePlatform) -> set[int]:
-        """Return the workers of the server."""
+    async def _pids(self, platform: LivePlatform, command: str) -> set[int]:
+        """Return the children of the server with such a command line."""
         found = await platform.runner.run(
-            ["pgrep", "-P", str(platform.pid), "-f", "walt.server.workers.main"], check=False
+            ["pgrep", "-P", str(platform.pid), "-f", command], check=False
         )
         return {int(pid) for pid in found.stdout.split()}
 

@@ -360,6 +360,10 @@ class RestartTests(TestCase):
             await self.starting(moment)
             self.assertEqual(await self.platform.stop(), 0)
             self.assertEqual(self.platform.left_overs(), [], moment)
+        # Ready, and still busy with the nodes.
+        await load.started()
+        self.assertEqual(await self.platform.stop(), 0)
+        self.assertEqual(self.platform.left_overs(), [])
         await load.started()
 
     async def starting(self, moment: str) -> None:

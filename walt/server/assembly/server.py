@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 
@@ -88,6 +88,9 @@ class WaltServer(Service):
         self._starting.addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
+        if not self.running and failure.check(CancelledError, WaltError):
+            _log.info("stopped before the start was over")
+            return
         if failure.check(WaltError):
             text = str(failure.value)
             _log.error("the server cannot start: {text}", text=text)
@@ -309,7 +312,6 @@ class WaltServer(Service):
     async def _stop(self) -> None:
         notify("STOPPING=1")
         if self._starting is not None and not self._starting.called:
-            self._starting.addErrback(lambda _: None)
             self._starting.cancel()
         if self._core is not None:
             self._core.nodes.registration.stopping = True
