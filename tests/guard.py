@@ -79,6 +79,7 @@ LOOK_EVERY = 0.01  # seconds of CPU time
 # File systems made of the kernel's memory.
 KERNEL = ("/proc/", "/sys/")
 _reactor_thread: int | None = None
+_best = 1.0  # seconds; see _slowness
 
 
 class BlockingCall(AssertionError):
@@ -246,8 +247,27 @@ class Attribution(TurnMonitor):
                 super()._sample(number, frame)
 
 
+def _loop() -> float:
+    """Return the CPU seconds that a fixed work takes."""
+    begun = time.thread_time()
+    sum(range(20_000))
+    return time.thread_time() - begun
+
+
+def _slowness() -> float:
+    """Return how much slower the processor is now than it was at its best, 1 or more.
+
+    Its units are shared by threads and by machines: a second of CPU time on a busy one does
+    less, up to three times.
+    """
+    global _best
+    times = sorted(_loop() for _ in range(9))
+    _best = min(_best, times[0])
+    return max(1.0, times[4] / _best)
+
+
 def _long(spent: float, stack: str) -> None:
-    if stack:
+    if stack and spent > turns.LIMIT * _slowness():
         log.err(LongTurn(f"a turn of {spent * 1000:.0f} ms of CPU time:\n{stack}"))
 
 
@@ -304,6 +324,7 @@ def watch_calls() -> None:
 
 def watch_turns(reactor: Any, *, alone: bool) -> None:
     """Measure the turns of `reactor`; `alone`: the process is a server, and nothing else."""
+    _slowness()
     monitor = Attribution(reactor, _long)
     monitor.start()
     if not alone:
