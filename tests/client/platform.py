@@ -87,9 +87,10 @@ class Server:
         self.sessions: list[Session] = []
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
+        self.provisioning = FakeProvisioning()
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
-            FakeMachines(), FakeProvisioning(), PlatformLog(self.platform.logs, lambda: None),
+            FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
         )
         self.checkpoints = FakeCheckpoints()
         self.store = FakeStore(*(
@@ -126,6 +127,7 @@ class Server:
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
             nodes=nodes, files=files, power=UnlocatedPower(),
+            provisioning=self.provisioning,
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,
                 RemotePaths(

@@ -23,6 +23,7 @@ from walt.rpc.commands import session as calls
 NODE: dict[str, Any] = {
     "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
     "netsetup": "LAN", "booted": "yes", "image": "img",
+    "trouble": None,
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
 MINE = {"owned": ["n1"], "free": [], "others": [], "not_nodes": []}
@@ -51,6 +52,13 @@ n1    virtual  pc-x86-64  img    192.168.1.2  LAN       yes
 Use `walt node show --all` to see every node of the platform.
 See `walt help show node-ownership`.
 """)
+
+    def test_trouble(self) -> None:
+        """What keeps nodes from booting is told below the tables."""
+        broken = {**NODE, "name": "n2", "booted": "NO", "trouble": "its image is broken"}
+        out = run("node", "show", session=[tables(own=[NODE, broken], total=2)]).out
+        self.assertIn("The following nodes cannot boot at present", out)
+        self.assertIn("\nn2    its image is broken\n", out)
 
     def test_nothing(self) -> None:
         """No node of the caller, no node at all, no other node."""
@@ -290,6 +298,24 @@ class ListingTests(SynchronousTestCase):
         ])
         self.assertNotIn("netsetup", outcome.out)
         self.assertEqual(outcome.out.count("walt-server"), 2)
+
+    def test_services(self) -> None:
+        """State, and the last trouble with its time; JSON has everything."""
+        rows = [
+            {"name": "dhcpd", "state": "not answering", "running": True, "pid": 7, "restarts": 1,
+             "status": 137, "trouble": "no answer within 10 s", "trouble_time": 1.8e9},
+            {"name": "named", "state": "restarting in 4 s", "running": False, "pid": None,
+             "restarts": 3, "status": 1, "trouble": None, "trouble_time": None},
+        ]
+        shown = run("advanced", "services", session=[(calls.ShowServices, {"rows": rows})]).out
+        self.assertRegex(
+            shown, r"(?m)^ *dhcpd +not answering +7 +1 +2027-01-1\d [0-9:]{8} +no answer within"
+        )
+        self.assertRegex(shown, r"(?m)^ *named +restarting in 4 s +3$")
+        outcome = run(
+            "advanced", "services", "--json", session=[(calls.ShowServices, {"rows": rows})]
+        )
+        self.assertEqual(json.loads(outcome.out), rows)
 
     def test_json_everywhere(self) -> None:
         """Every command that lists prints JSON when asked."""

@@ -115,6 +115,7 @@ class FakeProvisioning:
     """Everything is in step, unless `gate` says to wait."""
 
     def __init__(self) -> None:
+        self.troubles: dict[str, str] = {}
         self.gate: Deferred[None] = succeed(None)
 
     async def settled(self) -> None:

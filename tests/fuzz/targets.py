@@ -20,8 +20,13 @@ from walt.common import ampbox, frames
 from walt.common.errors import Invalid
 from walt.common.literals import parse
 from walt.rpc.commands.devices import RegisterDevice
+from walt.server.adapters.dhcpd import probe as dhcpd
+from walt.server.adapters.named import probe as named
+from walt.server.adapters.nbdkit import probe as nbdkit
+from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.api.session import Session
 from walt.server.domain.services.lease_events import LeaseAssembler
+from walt.server.runtime.watching import NoAnswer
 from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.wire.legacy import LegacyProtocol
@@ -137,9 +142,21 @@ def leases(data: bytes) -> None:
             event.registration()
 
 
+def answers(data: bytes) -> None:
+    """What daemons, or who is in their place, answer to probes."""
+    number = int.from_bytes(data[:2], "big")
+    dhcpd.is_answer(data, int.from_bytes(data[4:8], "big"))
+    named.read_answer(data, number)
+    tftpd.read_answer(data)
+    try:
+        nbdkit.read_greeting(data)
+    except NoAnswer:
+        pass
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
-    for one in (legacy, values, amp, boxes, streams, ingestion, kernel_messages, leases)
+    for one in (legacy, values, amp, boxes, streams, ingestion, kernel_messages, leases, answers)
 }
 
 

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from walt.server.adapters.network.namespace import inside
 from walt.server.runtime.process import Launcher, Network
 
 _numbers = itertools.count()
@@ -71,6 +73,10 @@ class Namespace:
     def launcher(self) -> NamespaceLauncher:
         """What starts programs inside."""
         return NamespaceLauncher(netns=self.name)
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Be in it for a moment: sockets opened meanwhile stay there."""
+        return inside(self.path)
 
     def command(self, *argv: str) -> list[str]:
         """Return the vector that runs a program inside."""

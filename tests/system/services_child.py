@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twisted.internet import reactor
 from tests.system.netns import NamespaceLauncher
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.network.namespace import inside
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.domain.services.dhcp import dhcp_config
 from walt.server.domain.services.dns import DnsConfig
@@ -23,11 +25,12 @@ def main() -> None:
     """Start the daemons, print their pids once they run, wait for the end."""
     netns, directory = sys.argv[1], Path(sys.argv[2])
     launcher = NamespaceLauncher(netns=netns)
-    dhcpd = DhcpdService(reactor, launcher, directory=directory / "dhcpd",
+    place = partial(inside, f"/run/netns/{netns}")
+    dhcpd = DhcpdService(reactor, launcher, place=place, directory=directory / "dhcpd",
                          runtime=directory / "run-dhcpd", on_lease=lambda event: None)
-    named = NamedService(reactor, launcher, directory=directory / "named",
+    named = NamedService(reactor, launcher, place=place, directory=directory / "named",
                          runtime=directory / "run-named")
-    tftpd = TftpdService(reactor, launcher, directory=directory / "tftpd",
+    tftpd = TftpdService(reactor, launcher, place=place, directory=directory / "tftpd",
                          runtime=directory / "run-tftpd")
     dhcpd.apply(dhcp_config(INTERFACE, []))
     named.apply(DnsConfig(INTERFACE.ip))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from tests.system.dhcp_packets import ACK, DhcpClient
+from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.domain.devices.model import Device
@@ -66,6 +68,7 @@ class DhcpdCase(TestCase):
         return DhcpdService(
             self.reactor, self.server.launcher, directory=self.dir / "services" / "dhcpd",
             runtime=self.dir / "run", on_lease=self.events.append,
+            place=self.server.inside, patience=SHORT,
         )
 
     async def until(self, condition, limit: float = 40.0) -> None:
@@ -213,6 +216,40 @@ class DhcpdTests(DhcpdCase):
         _, answer = await self.client.exchange("02:00:00:00:01:04")
         self.assertEqual(answer.yiaddr, "192.168.77.104")
 
+    async def test_it_is_asked_without_a_lease(self) -> None:
+        """dhcpd answers the server's own question, which costs no address and is no event."""
+        self.assertTrue(await self.service.watch.answered())
+        self.assertEqual(self.service.health.state, "running")
+        self.assertIsNone(self.service.health.trouble)
+        self.assertEqual(self.events, [])
+        leases = (self.dir / "services" / "dhcpd" / "dhcpd.leases").read_text()
+        self.assertNotIn("lease 192", leases)
+
+    async def test_stopped_process(self) -> None:
+        """A dhcpd that hangs is noticed and replaced by one that gives addresses."""
+        await stop_and_come_back(self.service)
+        _, answer = await self.client.exchange(DEVICES[0].mac)
+        self.assertEqual(answer.yiaddr, DEVICES[0].ip)
+
+    async def test_refused_configuration(self) -> None:
+        """It is told in dhcpd's words; the former configuration counts until the next change."""
+        self.assertTrue(await self.service.watch.answered())
+        good = dhcp_config(INTERFACE, DEVICES, ping_check=False)
+        await self.service.apply(replace(good, ranges=(("192.168.78.5", "192.168.78.9"),)))
+        await self.until(lambda: self.service.health.trouble)
+        self.assertEqual(
+            self.service.health.trouble,
+            "ended with status 1: it refuses its configuration: bad range, address 192.168.78.5"
+            " not in subnet 192.168.77.0 netmask 255.255.255.0",
+        )
+        _, answer = await self.client.exchange(DEVICES[0].mac)
+        self.assertEqual(answer.yiaddr, DEVICES[0].ip)
+        self.assertEqual(self.service.health.state, "running")
+        more = Device("02:00:00:00:01:01", "more", "node", "192.168.77.101")
+        await self.service.apply(dhcp_config(INTERFACE, [*DEVICES, more], ping_check=False))
+        _, answer = await self.client.exchange(more.mac)
+        self.assertEqual(answer.yiaddr, more.ip)
+
     async def test_stop_leaves_nothing(self) -> None:
         """After stopService dhcpd is gone."""
         await self.client.exchange("00:11:22:33:44:88")
@@ -243,7 +280,7 @@ class BurstTests(DhcpdCase):
         await self.service.stopService()
         self.service = DhcpdService(
             self.reactor, self.server.launcher, directory=self.dir / "services" / "dhcpd",
-            runtime=self.dir / "run", on_lease=register,
+            runtime=self.dir / "run", on_lease=register, place=self.server.inside,
         )
         await self.service.apply(dhcp_config(WIDE, [], ping_check=False))
         self.service.startService()

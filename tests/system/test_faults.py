@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
@@ -15,12 +17,13 @@ from tests.system.load import Load, mac_of
 
 class FaultTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = 300
 
     async def start(self) -> Load:
         """Return a live server with the small image."""
         from twisted.internet import reactor
 
+        self.begun = time.time()
         platform = self.platform = LivePlatform(reactor, net="192.168.176", prefix=20)
         load = Load(platform)
         self.addCleanup(platform.close)
@@ -104,6 +107,50 @@ class FaultTests(TestCase):
         for name in ("dhcpd", "named", "tftpd", "nbdkit", "ganesha"):
             self.assertRegex(log, rf"{name} ended unexpectedly \(status 137\), restarting it in")
         self.assertEqual(load.hosts(), {mac_of(number) for number in (1, 2, 3)})
+
+    async def test_daemons_that_hang(self) -> None:
+        """Processes that live but do nothing: noticed, shown, replaced by ones that answer."""
+        await self.start()
+        names = {"dhcpd", "named", "tftpd", "nbdkit"}
+
+        async def all_run() -> bool:
+            rows = await self.platform.services()
+            return all(rows[name]["state"] == "running" for name in names)
+
+        await self.platform.until(all_run, "all daemons run")
+        stopped: dict[str, Any] = {}
+        shown: dict[str, str] = {}
+
+        async def noticed() -> bool:
+            for name, row in (await self.platform.services()).items():
+                if row["state"] == "not answering":
+                    shown[name] = row["trouble"]
+                elif name in names - set(shown) and row["pid"] != stopped.get(name, {}).get("pid"):
+                    # dhcpd may be started again for the devices of the start.
+                    self.assertIsNone(row["trouble"], row)
+                    stopped[name] = row
+                    os.kill(row["pid"], signal.SIGSTOP)
+            return set(shown) >= names
+
+        await self.platform.until(noticed, "all four are shown", 150)
+        self.assertEqual(shown, dict.fromkeys(names, "no answer within 10 s"))
+        await self.platform.until(all_run, "all four answer again")
+        after = await self.platform.services()
+        for name in names:
+            self.assertNotEqual(after[name]["pid"], stopped[name]["pid"], name)
+            self.assertEqual(after[name]["restarts"], stopped[name]["restarts"] + 1, name)
+            self.assertEqual(after[name]["status"], 137, name)  # TERM does not end them
+            self.assertGreater(after[name]["trouble_time"], self.begun, name)
+        table = await self.platform.ok("advanced", "services")
+        self.assertEqual(table.count("no answer within 10 s"), 4, table)
+        log = self.platform.log.read_text(errors="replace")
+        for name in names:
+            self.assertEqual(
+                log.count(f"{name} runs but does not answer as it should: no answer"), 1, name
+            )
+            self.assertEqual(log.count(f"{name} answers again"), 1, name)
+        self.assertNotIn("cannot ask", log)
+        self.assertNotIn("Traceback", log)
 
     async def test_configuration_directory_lost(self) -> None:
         """A directory of generated files that vanished is made again at the next change."""

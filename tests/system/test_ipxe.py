@@ -46,10 +46,11 @@ class PlainIpxeTests(TestCase):
         events: list[LeaseEvent] = []
         dhcpd = DhcpdService(
             reactor, namespace.launcher, directory=state / "dhcpd", runtime=state / "run",
-            on_lease=events.append,
+            on_lease=events.append, place=namespace.inside,
         )
         tftpd = TftpdService(
-            reactor, namespace.launcher, directory=state / "tftpd", runtime=state / "run"
+            reactor, namespace.launcher, directory=state / "tftpd", runtime=state / "run",
+            place=namespace.inside,
         )
         await dhcpd.apply(dhcp_config(INTERFACE, [], ping_check=False))
         await tftpd.apply(TftpConfig(INTERFACE.ip, state))

@@ -11,10 +11,11 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
 
+from tests.system.hanging import SHORT, stop_and_come_back, until
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.named.service import NamedService
 from walt.server.domain.devices.model import Device
-from walt.server.domain.services.dns import dns_config
+from walt.server.domain.services.dns import DnsConfig, dns_config
 
 SERVER = IPv4Address("192.168.77.1")
 SUBNET = IPv4Network("192.168.76.0/23")
@@ -37,7 +38,7 @@ class NamedTests(TestCase):
         self.dir = short_dir(self)
         self.service = NamedService(
             reactor, self.server.launcher, directory=self.dir / "services" / "named",
-            runtime=self.dir / "run",
+            runtime=self.dir / "run", place=self.server.inside, patience=SHORT,
         )
         (self.dir / "services" / "named").mkdir(parents=True)
         (self.dir / "services" / "named" / "walt.9.9.9.in-addr.arpa.reverse.zone").touch()
@@ -93,6 +94,30 @@ class NamedTests(TestCase):
         for wait in waits:
             await wait
         self.assertEqual(await self.dig("m-19.walt"), "192.168.77.40")
+
+    async def test_stopped_process(self) -> None:
+        """A named that hangs is noticed and replaced by one that answers."""
+        await stop_and_come_back(self.service)
+        self.assertEqual(await self.dig("node-1.walt"), "192.168.77.20")
+
+    async def test_refused_zone(self) -> None:
+        """A zone that named does not take is noticed, told in its words, and mended."""
+        self.assertTrue(await self.service.watch.answered())
+        health = self.service.health
+        self.assertEqual((health.state, health.trouble), ("running", None))
+        pid = health.pid
+        await self.service.apply(DnsConfig(SERVER, (("no name", "192.168.77.40"),), ()))
+        await until(lambda: self.service.health.state != "running", "it is noticed")
+        told = self.service.health.trouble or ""
+        self.assertRegex(
+            told, r"^has serial \d+ of zone walt, not \d+; it says: .*"
+            r"zone walt/IN: (loading from master file|not loaded due to errors)"
+        )
+        self.assertEqual(self.service.health.pid, pid)  # first it is told to read it again
+        await until(lambda: self.service.health.restarts, "it is started again")
+        await self.service.apply(dns_config(SERVER, SUBNET, DEVICES, (str(SERVER),)))
+        await until(lambda: self.service.health.state == "running", "it has its zones")
+        self.assertEqual(await self.dig("node-1.walt"), "192.168.77.20")
 
     async def test_runs_as_bind_and_stops(self) -> None:
         """named never is root, and is gone after stopService."""

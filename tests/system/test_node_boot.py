@@ -30,6 +30,7 @@ from walt.server.runtime.process import ProcessResult
 from walt.server.runtime.workers import WorkerPool
 
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
+NETWORK = IPv4Network("192.168.183.0/24")
 VARIANT = os.environ.get("WALT_TEST_VARIANT", "small")
 PATIENCE = float(os.environ.get("WALT_TEST_PATIENCE", "60"))
 
@@ -47,14 +48,15 @@ class NodeBootTests(TestCase):
         await platform.set_up_network()
         tree, image_id = await self._image(platform, grace)
         self.exporter = GaneshaExporter(
-            platform.reactor, platform.launcher, directory=platform.state / "ganesha",
-            runtime=platform.runtime / "ganesha", address=SERVER_IP,
+            platform.reactor, platform.launcher, platform.runner,
+            directory=platform.state / "ganesha", runtime=platform.runtime / "ganesha",
+            address=SERVER_IP, subnet=NETWORK,
         )
         self.exporter.startService()
         self.addCleanup(self.exporter.stopService)
         persist = platform.state / "nodes" / NODE_MAC / "persist_dirs" / "waltplatform"
         self.node = NodeExport(NODE_MAC, NODE_IP, NODE_NAME, image_id, persist)
-        self.images = (ImageExport(image_id, tree),)
+        self.images = (ImageExport(image_id, tree, (NODE_IP,)),)
         await self._export(self.node)
         platform.start_dhcpd()
         self.notifications = platform.serve_notifications()
@@ -65,7 +67,7 @@ class NodeBootTests(TestCase):
 
     async def _export(self, *nodes: NodeExport) -> None:
         await self.exporter.apply(
-            ExportPlan(IPv4Network("192.168.183.0/24"), self.images, nodes)
+            ExportPlan(NETWORK, self.images, nodes)
         )
 
     async def _image(self, platform: Platform, grace: int) -> tuple[Path, str]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.nbdkit.service import SwapService
 from walt.server.domain.services.swap import SwapConfig
@@ -36,7 +38,7 @@ class SwapTests(TestCase):
         self.dir = short_dir(self)
         self.service = SwapService(
             reactor, self.namespace.launcher, directory=self.dir / "nbdkit",
-            runtime=self.dir / "run",
+            runtime=self.dir / "run", place=self.namespace.inside, patience=SHORT,
         )
         self.service.startService()
         self.addCleanup(self.service.stopService)
@@ -79,6 +81,16 @@ class SwapTests(TestCase):
             "print(one.size >> 30, one.request(WRITE, 0, 512, bytes(512)),"
             " one.request(READ, 0, 4) == bytes(4))"
         ), f"2 {errno.ENOSPC} True\n")
+
+    async def test_stopped_process(self) -> None:
+        """nbdkit that hangs is noticed and replaced; being asked is no error in its log."""
+        lines: list[str] = []
+        observer: ILogObserver = lambda event: lines.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        await self.start()
+        await stop_and_come_back(self.service)
+        self.assertEqual([line for line in lines if "nbdkit: nbdkit" in line], [])
 
     async def test_place_rights_and_end(self) -> None:
         """Only walt-net's address, no rights; started again when killed; gone at the stop."""

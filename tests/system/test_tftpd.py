@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
+from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.service import TftpdService
@@ -56,7 +57,7 @@ class TftpdTests(TestCase):
         await store.apply(boot_tree(INTERFACE, [NODE], {"joe/img:latest": IMAGE}))
         self.service = TftpdService(
             reactor, self.server.launcher, directory=self.dir / "services" / "tftpd",
-            runtime=self.dir / "run",
+            runtime=self.dir / "run", place=self.server.inside, patience=SHORT,
         )
         self.service.startService()
         self.addCleanup(self.service.stopService)
@@ -109,6 +110,11 @@ class TftpdTests(TestCase):
         for name in ("0123abcd/start4.elf", "../secret", "x/../../secret", "../../../secret",
                      "pxe/../secret", "undionly/../secret"):
             self.assertIsNone(await self.get(name), name)
+
+    async def test_stopped_process(self) -> None:
+        """A daemon that hangs is noticed and replaced by one that sends files."""
+        await stop_and_come_back(self.service)
+        self.assertEqual(await self.get("start.uboot"), b"uboot script")
 
     async def test_stop(self) -> None:
         """After stopService the daemon is gone."""

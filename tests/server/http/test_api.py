@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
+from tests.fakes.nodes import FakeProvisioning
 from tests.fakes.services import FakeBootFiles
 from tests.server.streams.platform import EPOCH, NODE, Platform
 from walt.server.domain.images.model import StoredImage
@@ -55,6 +56,7 @@ class PagesTests(TestCase):
         api = WebApi(
             self.platform.registry, self.platform.status.is_booted, self.images,
             self.platform.logs, lambda: [{"name": "dhcpd", "running": True}],
+            FakeProvisioning(),
         )
         site = make_site(FakeBootFiles({}), {
             "api": Guarded(readers, Api(api)),

@@ -87,6 +87,10 @@ class ChildServiceTests(SynchronousTestCase):
         self.clock.error = FileNotFoundError(2, "No such file or directory")
         self.child.startService()
         self.assertFalse(self.child.health.running)
+        self.assertEqual(
+            self.child.health.trouble,
+            "cannot be started: [Errno 2] No such file or directory",
+        )
         self.clock.advance(1)
         self.assertTrue(self.child.health.running)
 
@@ -104,6 +108,40 @@ class ChildServiceTests(SynchronousTestCase):
         self.successResultOf(again)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(len(self.clock.processes), 1)
+
+    def test_state_and_trouble(self) -> None:
+        """What it is doing, and the last words of one that ended, however late they come."""
+        self.assertEqual(self.child.health.state, "stopped")
+        self.child.startService()
+        self.clock.advance(100)
+        self.assertEqual((self.child.health.state, self.child.health.trouble), ("running", None))
+        first = self.process.protocol
+        first.childDataReceived(2, b"one\n\nline 7: bad word\n")
+        self.process.end(status=1)
+        first.childDataReceived(2, b"  giving up\n")
+        health = self.child.health
+        self.assertEqual(health.state, "restarting in 1 s")
+        self.assertEqual(health.trouble, "ended with status 1: line 7: bad word / giving up")
+        self.assertEqual(health.trouble_time, 100)
+        self.clock.advance(1)
+        self.process.protocol.childDataReceived(2, b"all is well\n")
+        self.assertEqual(self.child.health.state, "running")
+        self.process.end(signal=9)
+        self.assertEqual(self.child.health.trouble, "ended with status 137")
+        self.successResultOf(self.child.stopService())
+        self.assertEqual(self.child.health.state, "stopped")
+        self.assertEqual(self.child.health.trouble, "ended with status 137")
+
+    def test_observers(self) -> None:
+        """They are told of each start and each end, before those who wait for it."""
+        told: list[object] = []
+        self.child.observe(told.append)
+        self.child.startService()
+        self.child.restart().addCallback(lambda _: told.append("restarted"))
+        self.process.end(signal=15)
+        self.child.stopService().addCallback(lambda _: told.append("stopped"))
+        self.process.end(signal=15)
+        self.assertEqual(told, [True, False, True, "restarted", False, "stopped"])
 
     def test_stop_during_a_pause(self) -> None:
         """A daemon that waits for its restart is not started any more."""

@@ -17,7 +17,16 @@ JSON = Switch("--json", "print JSON for programs")
 def services(json: bool) -> None:
     """Print the daemons that the server supervises."""
     rows = Session(Terminal()).json("cs.server.services", "rows")
-    _show("Daemons of the server:", rows, ["name", "running", "pid", "restarts", "status"], json)
+    if not json:
+        from time import localtime, strftime
+
+        for row in rows:
+            if row.get("trouble_time") is not None:
+                row["when"] = strftime("%Y-%m-%d %H:%M:%S", localtime(row["trouble_time"]))
+    _show(
+        "Daemons of the server:", rows,
+        ["name", "state", "pid", "restarts", "when", "trouble"], json,
+    )
 
 
 def workflows(json: bool) -> None:

@@ -48,6 +48,12 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
         print_block(
             "The following nodes belong to other users:", render_table(OTHERS, tables["others"])
         )
+    troubled = [row for rows in tables.values() for row in rows if row["trouble"]]
+    if troubled:
+        print_block(
+            "The following nodes cannot boot at present (the server goes on trying):",
+            render_table(["name", "trouble"], troubled),
+        )
     if not show_all:
         if not tables["own"]:
             print("You do not own any node.")

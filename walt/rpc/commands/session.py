@@ -115,7 +115,11 @@ class ShowWorkflows(WaltCommand):
 
 
 class ShowServices(WaltCommand):
-    """Supervised daemons: name, running, pid, restarts, last exit status."""
+    """Supervised daemons: name, state, running, pid, restarts, last exit status, last trouble.
+
+    States: `running`, `not answering`, `restarting in N s`, `stopped`. `trouble` is a short
+    reason or None, however long ago; `trouble_time` its moment, epoch seconds.
+    """
 
     commandName = b"cs.server.services"
     side = "cs"

@@ -20,7 +20,7 @@ from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
-from walt.server.domain.nodes.ports import INodePower
+from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
@@ -43,6 +43,7 @@ class Context:
     registration: Registration
     status: BootStatus
     power: INodePower
+    provisioning: IProvisioning
     images: ImageService
     image_operations: ImageOperations
     files: NodeFiles

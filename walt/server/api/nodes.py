@@ -27,7 +27,8 @@ class NodesApi(amp.CommandLocator):
         """Rows of the three tables."""
         context = self._context
         tables = node_tables(
-            context.registry, context.status, context.power, self._requester.username, all
+            context.registry, context.status, context.power, self._requester.username, all,
+            context.provisioning.troubles,
         )
         return {"tables": {**tables, "total": len(context.registry.nodes())}}
 

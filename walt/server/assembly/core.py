@@ -80,6 +80,7 @@ def _context(
             RemotePaths(registry, images.service, nodes.files, life.files, base.reactor),
         ),
         registration=nodes.registration, status=nodes.status, power=nodes.power,
+        provisioning=nodes.provisioning,
         images=images.service, image_operations=operations, files=nodes.files,
         changes=NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions),
         logs=base.logs, issuers=LogIssuers(registry), checkpoints=checkpoints,

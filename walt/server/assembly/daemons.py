@@ -31,11 +31,12 @@ class Health:
         self.daemons = daemons
 
     def services(self) -> list[dict[str, Any]]:
-        """Return one row for each daemon."""
+        """Return one row for each daemon; see `runtime.child.Health`."""
         return [
             {
-                "name": one.name, "running": one.running, "pid": one.pid,
+                "name": one.name, "state": one.state, "running": one.running, "pid": one.pid,
                 "restarts": one.restarts, "status": one.last_status,
+                "trouble": one.trouble, "trouble_time": one.trouble_time,
             }
             for one in (daemon.health for daemon in self.daemons)
         ]

@@ -81,7 +81,7 @@ def build_nodes(
     status.image_content = lambda node: images.service.content(node.image)
     provisioning = Provisioning(
         reactor, registry, images.service, images.mounter, daemons.exporter, daemons.network,
-        config.paths.nodes,
+        platform, config.paths.nodes,
     )
 
     power, machines, link = UnlocatedPower(), _Machines(), NodeLink(reactor)

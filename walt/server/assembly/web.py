@@ -42,8 +42,8 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
                 lambda: core.base.logs.accepted)
     found.gauge("walt_workflows", "Workflows that run now",
                 lambda: len(core.base.workflows.running()))
-    found.gauges("walt_service_up", "1 if a daemon of the server runs", "service", lambda: {
-        str(row["name"]): float(bool(row["running"])) for row in core.daemons.health.services()
+    found.gauges("walt_service_up", "1 if a daemon runs and answers", "service", lambda: {
+        str(row["name"]): float(row["state"] == "running") for row in core.daemons.health.services()
     })
     found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
         str(row["name"]): row["restarts"] for row in core.daemons.health.services()
@@ -68,7 +68,7 @@ def _pages(core: Core, counters: Counters) -> dict[str, IResource]:
     )
     api = WebApi(
         context.registry, context.status.is_booted, context.images, core.base.logs,
-        core.daemons.health.services,
+        core.daemons.health.services, core.nodes.provisioning,
     )
     return {
         "api": Guarded(readers, Api(api)),

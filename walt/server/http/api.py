@@ -19,6 +19,7 @@ from walt.server.domain.devices.settings import effective, shown
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.ports import IProvisioning
 from walt.server.http.answers import ErrorResource, answer_error
 
 _log = Logger()
@@ -70,17 +71,21 @@ def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> lis
 
 
 class WebApi:
-    """Answers of the entry points; `services` returns a row for each daemon."""
+    """Answers of the entry points.
+
+    `services` returns a row for each daemon, `provisioning` knows which nodes cannot boot.
+    """
 
     def __init__(
         self, registry: DeviceRegistry, is_booted: Callable[[str], bool], images: ImageService,
-        logs: LogService, services: Callable[[], list[Row]],
+        logs: LogService, services: Callable[[], list[Row]], provisioning: IProvisioning,
     ) -> None:
         self._registry = registry
         self._is_booted = is_booted
         self._images = images
         self._logs = logs
         self._services = services
+        self._provisioning = provisioning
 
     async def nodes(self, values: Values, request: IRequest) -> Row:
         """Nodes with their settings."""
@@ -93,6 +98,7 @@ class WebApi:
                 "name": node.name, "model": node.model, "virtual": node.virtual,
                 "image": node.image, "booted": self._is_booted(node.mac), "ip": node.ip,
                 "mac": node.mac, "config": config,
+                "trouble": self._provisioning.troubles.get(node.mac),
             })
         found = filtered(rows, values, {
             "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ _log = Logger()
 
 HEALTHY_AFTER = 10.0  # seconds of life that reset the back-off
 LONGEST_PAUSE = 60.0
+LAST_LINES = 20  # of a daemon's output that are kept to tell why it ended
+LONGEST_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,11 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class Health:
-    """What is known of a child now; times are epoch seconds."""
+    """What is known of a child now; times are epoch seconds.
+
+    `state` is `running`, `not answering` (its process lives, but see `Watch`),
+    `restarting in N s` or `stopped`; `trouble` is the last one, however long ago.
+    """
 
     name: str
     running: bool
@@ -52,6 +61,9 @@ class Health:
     restarts: int
     since: float | None
     last_status: int | None
+    state: str = "stopped"
+    trouble: str | None = None
+    trouble_time: float | None = None
 
 
 class _Watched(ProcessProtocol):
@@ -60,6 +72,7 @@ class _Watched(ProcessProtocol):
     ) -> None:
         self._on_line = on_line
         self._on_end = on_end
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._partial: dict[int, bytes] = {}  # by descriptor: their lines do not mix
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -68,7 +81,10 @@ class _Watched(ProcessProtocol):
             lines, partial = [*lines, partial], b""
         self._partial[childFD] = partial
         for line in lines:
-            self._on_line(line.decode(errors="replace"))
+            text = line.decode(errors="replace")
+            if text.strip():
+                self.last_lines.append(text.strip()[:LONGEST_REASON])
+            self._on_line(text)
 
     def processExited(self, reason: Failure) -> None:
         # A grandchild may hold the pipes: act when the daemon itself is gone.
@@ -81,13 +97,15 @@ class ChildService(Service):
     `reactor` gives spawnProcess, callLater and seconds; `launcher` says how
     programs are started; `pid_file`, when given, records pid and start time
     so that a left-over can be ended by the next server. `prepare` is called before
-    each start, to write the files that the daemon reads.
+    each start, to write the files that the daemon reads; `explain` makes a few words
+    of the last lines that it wrote before it ended with an error.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, spec: ChildSpec, *,
         on_line: Callable[[str], None] | None = None, pid_file: Path | None = None,
         on_restart: Callable[[int], None] | None = None,
+        explain: Callable[[Sequence[str]], str] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         self.setName(spec.name)
@@ -96,6 +114,7 @@ class ChildService(Service):
         self._launcher = launcher
         self._on_line = on_line or self._log_line
         self._on_restart = on_restart
+        self._explain = explain or last_words
         self._prepare = prepare
         self._pid_file = pid_file
         self._fails = 0
@@ -106,6 +125,18 @@ class ChildService(Service):
         self._gone: list[Deferred[None]] = []
         self._stopping_for_restart = False
         self._last_status: int | None = None
+        self._answering = True
+        self._trouble: Callable[[], str] | None = None
+        self._trouble_time: float | None = None
+        self._observers: list[Callable[[bool], None]] = []
+
+    def observe(self, observer: Callable[[bool], None]) -> None:
+        """Call `observer` at each start (True) and each end (False) of the daemon's process."""
+        self._observers.append(observer)
+
+    def _tell(self, alive: bool) -> None:
+        for observer in self._observers:
+            observer(alive)
 
     def _log_line(self, line: str) -> None:
         _log.info("{child}: {line}", child=self.spec.name, line=line)
@@ -117,8 +148,35 @@ class ChildService(Service):
         pid = child.transport.pid if child is not None and child.transport else None
         return Health(
             self.spec.name, child is not None, pid, self._restarts,
-            self._born if child is not None else None, self._last_status,
+            self._born if child is not None else None, self._last_status, self._state(),
+            self._trouble()[:LONGEST_REASON] if self._trouble is not None else None,
+            self._trouble_time,
         )
+
+    def _state(self) -> str:
+        if self._child is not None:
+            return "running" if self._answering else "not answering"
+        if self._pause is None or not self._pause.active():
+            return "stopped"
+        wait = self._pause.getTime() - self._reactor.seconds()
+        return f"restarting in {max(0, math.ceil(wait))} s"
+
+    @property
+    def answering(self) -> bool:
+        """Tell whether it answers, as far as somebody asks it (see `Watch`)."""
+        return self._answering
+
+    def answers(self) -> None:
+        """Note that it answered."""
+        self._answering = True
+
+    def does_not_answer(self, reason: str) -> None:
+        """Note that its process lives but does not answer as it should, and what it does."""
+        self._answering = False
+        self._note(lambda: reason)
+
+    def _note(self, trouble: Callable[[], str]) -> None:
+        self._trouble, self._trouble_time = trouble, self._reactor.seconds()
 
     @property
     def pid(self) -> int | None:
@@ -150,16 +208,21 @@ class ChildService(Service):
         except OSError:
             self._ended(Failure())
             return
-        _log.info("started {child} (pid {pid})", child=spec.name, pid=transport.pid)
+        self._tell(True)
+        self._record(transport.pid)
+
+    def _record(self, pid: int) -> None:
+        _log.info("started {child} (pid {pid})", child=self.spec.name, pid=pid)
         if self._pid_file is not None:
-            write_atomic(self._pid_file, f"{transport.pid} {process_start(transport.pid)}\n")
+            write_atomic(self._pid_file, f"{pid} {process_start(pid)}\n")
 
     def _ended(self, reason: Failure) -> None:
         lived = self._reactor.seconds() - self._born
-        self._child = None
+        child, self._child = self._child, None
         self._last_status = exit_status(reason)
         if self._pid_file is not None:
             self._pid_file.unlink(missing_ok=True)
+        self._tell(False)
         if not self.running:
             waiting, self._gone = self._gone, []
             for one in waiting:
@@ -172,6 +235,7 @@ class ChildService(Service):
             for one in waiting:
                 one.callback(None)
             return
+        self._note(partial(self._why, self._last_status, child, reason))
         self._fails = 1 if lived >= HEALTHY_AFTER else self._fails + 1
         pause = min(LONGEST_PAUSE, 2.0 ** (self._fails - 1))
         _log.error(
@@ -181,6 +245,14 @@ class ChildService(Service):
         self._pause = self._reactor.callLater(pause, self._spawn)
         if self._on_restart is not None:
             self._on_restart(self._last_status)
+
+    def _why(self, status: int, child: _Watched | None, reason: Failure) -> str:
+        """Say why it ended; its last lines may arrive after its end."""
+        if reason.check(OSError):
+            return f"cannot be started: {reason.getErrorMessage()}"
+        text = f"ended with status {status}"
+        words = self._explain(child.last_lines) if child is not None and 0 < status < 128 else ""
+        return f"{text}: {words}" if words else text
 
     def signal(self, name: str) -> bool:
         """Send a signal (`HUP`, `TERM`…) to the daemon; False when it is not running."""
@@ -234,6 +306,11 @@ class ChildService(Service):
             child.transport.signalProcess(name)
         later = self._reactor.callLater(patience, self._escalate, child, rest)
         self._gone[0].addBoth(lambda result: (later.active() and later.cancel(), result)[1])
+
+
+def last_words(lines: Sequence[str]) -> str:
+    """Return the end of what a daemon wrote, as one line."""
+    return " / ".join([*lines][-2:])
 
 
 def process_start(pid: int) -> int:

@@ -2,73 +2,41 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
-from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
+from walt.server.runtime.child import ChildSpec
+from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.watching import Patience
 
 _C = TypeVar("_C")
 
 
-class ConfiguredChild(Service, Generic[_C]):
-    """Run a daemon with the configuration given to `apply`.
+class ConfiguredChild(Daemon[_C]):
+    """Run a daemon whose command line depends on the configuration given to `apply`.
 
-    `prepare` writes the files of a configuration and returns how the daemon is
+    `_written` writes the files of a configuration and returns how the daemon is
     run with it; `pid_file` records its process.
     """
 
     def __init__(
-        self, name: str, reactor: Any, launcher: Launcher,
-        prepare: Callable[[_C], ChildSpec], pid_file: Path,
+        self, name: str, reactor: Any, launcher: Launcher, pid_file: Path, *,
+        patience: Patience | None = None,
     ) -> None:
-        self.setName(name)
-        self._reactor, self._launcher = reactor, launcher
-        self._prepare = prepare
-        self._pid_file = pid_file
-        self._config: _C | None = None
-        self.child: ChildService | None = None
+        # Nothing is run before there is a configuration.
+        super().__init__(reactor, launcher, ChildSpec(name, ()), pid_file, patience=patience)
 
-    @property
-    def health(self) -> Health:
-        """Return whether it runs, since when, and how often it was restarted."""
-        if self.child is None:
-            return Health(str(self.name), False, None, 0, None, None)
-        return self.child.health
+    @abstractmethod
+    def _written(self, config: _C) -> ChildSpec:
+        """Write the files of a configuration; return how the daemon is run with it."""
 
-    def startService(self) -> None:
-        """Start the daemon, or wait for its configuration."""
-        super().startService()
-        end_left_over(self._pid_file, signal.SIGKILL)
-        if self._config is not None:
-            self._launch(self._config)
+    def _prepare(self, config: _C) -> None:
+        self.child.spec = self._written(config)
 
-    def stopService(self) -> Deferred[None]:
-        """End the daemon; fires when it is gone."""
-        super().stopService()
-        return self._end()
-
-    def apply(self, config: _C) -> Deferred[None]:
-        """Make `config` the wanted one; fires when the daemon was started with it."""
-        old, self._config = self._config, config
-        if not self.running or config == old:
-            return succeed(None)
-        return self._end().addCallback(lambda _: self._launch(config))
-
-    def _end(self) -> Deferred[None]:
-        child, self.child = self.child, None
-        return child.stopService() if child is not None else succeed(None)
-
-    def _launch(self, config: _C) -> None:
-        if not self.running or config != self._config:
-            return
-        self._pid_file.parent.mkdir(parents=True, exist_ok=True)
-        self.child = ChildService(
-            self._reactor, self._launcher, self._prepare(config), pid_file=self._pid_file
-        )
-        self.child.startService()
+    def _follow(self, old: _C, config: _C) -> Deferred[None]:
+        self._prepare(config)
+        return self.child.restart()

@@ -198,6 +198,16 @@ class RebootTests(BootTests):
         )
         self.assertEqual((self.fake.power.events, self.fake.machines.killed), ([], []))
 
+    def test_trouble(self) -> None:
+        """Who reboots a node that cannot boot is told why, and that is no success."""
+        requester = FakeRequester()
+        self.fake.provisioning.troubles = {self.devices[1].mac: "its image cannot be mounted"}
+        self.assertFalse(self.successResultOf(self.reboot(requester=requester)))
+        self.assertEqual(requester.out, ["Nodes node-2, node-3 and node-4: rebooted ok."])
+        self.assertEqual(requester.err, [
+            "Node node-3: cannot boot now (its image cannot be mounted); the server goes on trying"
+        ])
+
     def test_hard(self) -> None:
         """Virtual nodes lose their machine, the others their power for two seconds."""
         self.fake.machines.running.add(self.devices[1].mac)

@@ -92,13 +92,16 @@ class ProvisioningTests(SynchronousTestCase):
         self.exporter = Exporter(self.events)
         self.registry = DeviceRegistry(FakeDeviceStore(), NET)
         self.images = Images("abc")
-        self.told: list[Mapping[str, str | None]] = []
+        self.told: list[tuple[str, str, bool]] = []
         directory = Path(tempfile.mkdtemp(prefix="wtpr-"))
         self.provisioning = Provisioning(
             self.clock, self.registry, self.images, self.mounter,  # type: ignore[arg-type]
-            self.exporter, Network(self.events), directory,  # type: ignore[arg-type]
+            self.exporter, Network(self.events), self, directory,  # type: ignore[arg-type]
         )
-        self.provisioning.observe(self.told.append)
+
+    def write(self, topic: str, line: str, *, error: bool = False) -> None:
+        """Be the log of the platform."""
+        self.told.append((topic, line, error))
 
     def put(self, *devices: Device) -> list[str]:
         self.successResultOf(self.registry.put(*devices))
@@ -165,12 +168,12 @@ class ProvisioningTests(SynchronousTestCase):
         )
         reason = "its image cannot be mounted: cannot mount"
         self.assertEqual(dict(self.provisioning.troubles), {one.mac: reason})
-        self.assertEqual(self.told, [{one.mac: reason}])
+        self.assertEqual(self.told, [("nodes", f"n10 cannot boot: {reason}", True)])
         self.mounter.broken = set()
         self.clock.advance(FIRST)
         self.assertEqual(self.taken(), ["mount aa", "export aa:10 bb:11", "links aa bb"])
         self.assertEqual(dict(self.provisioning.troubles), {})
-        self.assertEqual(self.told[1:], [{one.mac: None}])
+        self.assertEqual(self.told[1:], [("nodes", "n10 can boot again.", False)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_refused_exports(self) -> None:
@@ -181,7 +184,7 @@ class ProvisioningTests(SynchronousTestCase):
         self.put(one, node(11, "a"))
         self.assertEqual(dict(self.provisioning.troubles), {one.mac: "no"})
         self.clock.advance(FIRST)
-        self.assertEqual(self.told, [{one.mac: "no"}])
+        self.assertEqual(self.told, [("nodes", "n10 cannot boot: no", True)])
         self.exporter.failing = {}
         self.clock.advance(2 * FIRST)
         self.assertEqual(dict(self.provisioning.troubles), {})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Container
+import contextlib
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.files import write_if_changed
+from walt.server.adapters.dhcpd.probe import ask_information
 from walt.server.domain.services.dhcp import DhcpConfig, only_calm_changes, render
 from walt.server.domain.services.lease_events import (
     LeaseAssembler,
@@ -22,10 +22,36 @@ from walt.server.domain.services.lease_events import (
 from walt.server.domain.services.lease_file import parse_leases, unregistered
 from walt.server.domain.services.pacing import Pacer
 from walt.server.domain.services.ports import IConfigurable
-from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
+from walt.server.runtime.asking import Place
+from walt.server.runtime.child import ChildSpec
+from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.watching import Patience
 
 _log = Logger()
+
+# dhcpd writes a banner, reads its configuration, then says which file it was. When it
+# gives up it says why, adds a paragraph on bugs, and a last word.
+BANNER = ("Internet Systems Consortium", "Copyright ", "All rights reserved", "For info,")
+CONFIGURED = "Config file:"
+PARAGRAPH = "If you think you have received this message due to a bug"
+LAST_WORD = "exiting."
+MANY_LINES = 100  # more than it writes before it has read its configuration
+
+
+def complaint(lines: Sequence[str]) -> str:
+    """Return, of the last lines that dhcpd wrote, why it gave up."""
+    said = list(lines)
+    refused = LAST_WORD in said and said[0].startswith(BANNER[0]) and not any(
+        line.startswith(CONFIGURED) for line in said
+    )
+    for number, line in enumerate(said):
+        if line.startswith(PARAGRAPH):
+            said = said[:number]
+            break
+    dull = (*BANNER, CONFIGURED, LAST_WORD)
+    words = " / ".join([line for line in said if line and not line.startswith(dull)][-4:])
+    return f"it refuses its configuration: {words}" if refused else words
 
 
 def dhcpd_spec(directory: Path, interface: str = "walt-net") -> ChildSpec:
@@ -44,57 +70,46 @@ def dhcpd_spec(directory: Path, interface: str = "walt-net") -> ChildSpec:
 
 
 @implementer(IConfigurable)
-class DhcpdService(Service):
+class DhcpdService(Daemon[DhcpConfig]):
     """Run dhcpd with the configuration given to `apply`.
 
     `directory` holds its configuration and leases, `runtime` its pid file;
     `on_lease` gets the event of each committed lease; `interface` is the one it
-    serves. The first of `apply` and `startService` waits for the other one.
+    serves. `apply` fires when dhcpd answers with the configuration, or refused it:
+    then the former one that worked counts until the next change. Probes ask from
+    `place`.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
         on_lease: Callable[[LeaseEvent], None], interface: str = "walt-net",
+        place: Place = contextlib.nullcontext, patience: Patience | None = None,
     ) -> None:
-        self.setName("dhcpd")
+        super().__init__(
+            reactor, launcher, dhcpd_spec(directory, interface), runtime / "dhcpd.pid",
+            on_line=self._line, explain=complaint, on_answer=self._answers, patience=patience,
+        )
+        self._reactor, self._place, self._interface = reactor, place, interface
         self._directory = directory
         self._on_lease = on_lease
         self._assembler = LeaseAssembler()
-        self._config: DhcpConfig | None = None
-        self._pid_file = runtime / "dhcpd.pid"
-        self.child = ChildService(
-            reactor, launcher, dhcpd_spec(directory, interface), on_line=self._line,
-            pid_file=self._pid_file,
-        )
-        self._pacer = Pacer(reactor, self._write, self.child.restart)
-
-    @property
-    def health(self) -> Health:
-        """Return whether it runs, since when, and how often it was restarted."""
-        return self.child.health
+        # Texts of dhcpd.conf: in the file, read by the process, one that worked.
+        self._text = self._running = self._proven = ""
+        self._lines: list[str] | None = None  # written so far while it reads its file
+        self._pacer = Pacer(reactor, self._write, self._restart)
+        self.child.observe(self._on_process)
 
     def startService(self) -> None:
         """Start dhcpd, or wait for its first configuration."""
-        super().startService()
-        end_left_over(self._pid_file, signal.SIGKILL)
         self._pacer.resume()
-        if self._config is not None:
-            self._launch()
+        super().startService()
 
     def stopService(self) -> Deferred[None]:
         """End dhcpd; fires when it is gone."""
-        super().stopService()
         self._pacer.stop()
-        return self.child.stopService() if self.child.running else succeed(None)
+        return super().stopService()
 
-    def apply(self, config: DhcpConfig) -> Deferred[None]:
-        """Make `config` the wanted one; fires when dhcpd runs with it."""
-        old, self._config = self._config, config
-        if not self.running or config == old:
-            return succeed(None)
-        if old is None:
-            self._launch()
-            return succeed(None)
+    def _follow(self, old: DhcpConfig, config: DhcpConfig) -> Deferred[None]:
         return self._pacer.changed(calm=only_calm_changes(old, config))
 
     def lost_leases(self, known_macs: Container[str]) -> list[LeaseEvent]:
@@ -108,19 +123,67 @@ class DhcpdService(Service):
             return []
         return unregistered(parse_leases(raw.decode("latin-1")), known_macs)
 
-    def _launch(self) -> None:
+    def _prepare(self, config: DhcpConfig) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._pid_file.parent.mkdir(parents=True, exist_ok=True)
         (self._directory / "dhcpd.leases").touch()
         self._write()
-        self.child.startService()
+
+    def _launch(self, config: DhcpConfig) -> None:
+        super()._launch(config)
         self._pacer.started()
 
     def _write(self) -> None:
         assert self._config is not None
-        write_if_changed(self._directory / "dhcpd.conf", render(self._config))
+        self._put(render(self._config))
+
+    def _put(self, text: str) -> None:
+        write_if_changed(self._directory / "dhcpd.conf", text)
+        self._text = text
+
+    async def _restarted(self) -> None:
+        await self.child.restart()
+        await self.watch.answered()
+
+    def _restart(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._restarted())
+
+    def _on_process(self, alive: bool) -> None:
+        if alive:
+            self._running, self._lines = self._text, []
+
+    def _answers(self) -> None:
+        self._proven = self._running
+
+    def _reading(self, line: str) -> None:
+        """Take a line that dhcpd writes before it has read its configuration."""
+        assert self._lines is not None
+        if line.startswith(CONFIGURED) or len(self._lines) == MANY_LINES:
+            self._lines = None
+            return
+        if line.strip():
+            self._lines.append(line.strip())
+        if line.strip() != LAST_WORD:
+            return
+        reason, self._lines = complaint(self._lines), None
+        newest = self._running == self._text  # no other one was written meanwhile
+        if newest and self._proven not in ("", self._running):
+            _log.error(
+                "dhcpd, {reason}: the former one counts until the next change", reason=reason
+            )
+            try:
+                self._put(self._proven)
+            except OSError:
+                _log.failure("going back to the former configuration of dhcpd")
+
+    async def _probe(self) -> None:
+        assert self._config is not None
+        await ask_information(
+            self._reactor, str(self._config.interface.ip), self._interface, place=self._place
+        )
 
     def _line(self, line: str) -> None:
+        if self._lines is not None:
+            self._reading(line)
         if not is_lease_line(line):
             if line.startswith("DHCP"):
                 _log.debug("dhcpd: {line}", line=line)

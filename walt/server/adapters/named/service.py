@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
-import signal
+from collections import deque
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.files import write_atomic, write_if_changed
+from walt.server.adapters.named.probe import ask_serial
 from walt.server.domain.services.dns import (
+    FORWARD_ZONE,
     FORWARD_ZONE_FILE,
     DnsConfig,
     next_serial,
+    older_serial,
     render_named_conf,
     same_beside_serial,
+    serial_of,
+    zone_of_file,
     zones,
 )
 from walt.server.domain.services.pacing import Pacer
 from walt.server.domain.services.ports import IConfigurable
-from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
+from walt.server.runtime.asking import Place
+from walt.server.runtime.child import ChildSpec
+from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.watching import Disobeys, Patience
 
 _log = Logger()
 
@@ -32,7 +41,11 @@ USER = "bind"
 # named(8) says so when the zones are in memory, at start and after a reload.
 LOADED = "all zones loaded"
 # What an administrator has to see; the rest of its output tells each failed look-up.
-_TROUBLE = ("could not", "fatal error", "not loaded due to errors", "loading configuration:")
+_TROUBLE = (
+    "could not", "fatal error", "not loaded due to errors", "loading configuration:",
+    "loading from master file", "reloading configuration failed",
+)
+_STAMP = re.compile(r"^\S+ [0-9:.]+ ")  # date and time before each line
 LONGEST_RELOAD = 10.0  # seconds after which a reload counts as done
 
 
@@ -53,65 +66,54 @@ def named_spec(directory: Path, user: str = USER) -> ChildSpec:
 
 
 @implementer(IConfigurable)
-class NamedService(Service):
-    """Run named with the configuration given to `apply`.
+class NamedService(Daemon[DnsConfig]):
+    """Run named with the configuration given to `apply`, which fires when named has it.
 
     `directory` holds named.conf and the zones, `runtime` is where named may
     write. At most one reload is under way; changes in the meantime are merged.
+    Probes ask from `place`.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
-        user: str = USER,
+        user: str = USER, place: Place = contextlib.nullcontext,
+        patience: Patience | None = None,
     ) -> None:
-        self.setName("named")
-        self._reactor = reactor
-        self._directory, self._runtime, self._user = directory, runtime, user
-        self._config: DnsConfig | None = None
-        self._pid_file = runtime / "child.pid"
-        self._loading: list[Deferred[None]] = []
-        self.child = ChildService(
-            reactor, launcher, named_spec(directory, user), on_line=self._line,
-            pid_file=self._pid_file,
+        super().__init__(
+            reactor, launcher, named_spec(directory, user), runtime / "child.pid",
+            on_line=self._line, remind=self._reload, patience=patience,
         )
+        self._reactor, self._place = reactor, place
+        self._directory, self._runtime, self._user = directory, runtime, user
+        self._loading: list[Deferred[None]] = []
+        self._written: dict[str, int] = {}  # serial in the file of each zone
+        self._due: dict[str, int] = {}  # the one that named must have, until it showed it
+        self._words: deque[str] = deque(maxlen=2)  # its complaints since it last loaded
         self._pacer = Pacer(reactor, self._write, self._reload, gap=0.5)
-
-    @property
-    def health(self) -> Health:
-        """Return whether it runs, since when, and how often it was restarted."""
-        return self.child.health
+        self.child.observe(self._on_process)
 
     def startService(self) -> None:
         """Start named, or wait for its first configuration."""
-        super().startService()
-        end_left_over(self._pid_file, signal.SIGKILL)
         self._pacer.resume()
-        if self._config is not None:
-            self._launch()
+        super().startService()
 
     def stopService(self) -> Deferred[None]:
         """End named; fires when it is gone."""
-        super().stopService()
         self._pacer.stop()
         self._loaded()
-        return self.child.stopService() if self.child.running else succeed(None)
+        return super().stopService()
 
-    def apply(self, config: DnsConfig) -> Deferred[None]:
-        """Make `config` the wanted one; fires when named answers with it."""
-        old, self._config = self._config, config
-        if not self.running or config == old:
-            return succeed(None)
-        if old is None:
-            self._launch()
-            return succeed(None)
+    def _follow(self, old: DnsConfig, config: DnsConfig) -> Deferred[None]:
         return self._pacer.changed()
 
-    def _launch(self) -> None:
+    def _prepare(self, config: DnsConfig) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._runtime.mkdir(parents=True, exist_ok=True)
         shutil.chown(self._runtime, self._user, self._user)
         self._write()
-        self.child.startService()
+
+    def _launch(self, config: DnsConfig) -> None:
+        super()._launch(config)
         self._pacer.started()
         # A signal before named handles it would end it: the start counts as a load.
         self._pacer.hold(self._when_loaded())
@@ -120,24 +122,38 @@ class NamedService(Service):
         assert self._config is not None
         texts = zones(self._config, 0)
         now = self._reactor.seconds()
+        written = {}
         for name in texts:
             path = self._directory / name
             try:
                 old = path.read_text()
             except FileNotFoundError:
                 old = ""
-            if not same_beside_serial(old, texts[name]):
+            serial = serial_of(old)
+            if serial is None or not same_beside_serial(old, texts[name]):
                 serial = next_serial(now, old)
                 write_atomic(path, texts[name].replace("    0 ; serial", f"    {serial} ; serial"))
+            written[zone_of_file(name)] = serial
         write_if_changed(
             self._directory / "named.conf",
             render_named_conf(self._config, self._directory, self._runtime),
         )
+        self._written = written
         for path in self._directory.glob("walt.*.zone"):
             if path.name not in texts and path.name != FORWARD_ZONE_FILE:
                 path.unlink()
 
+    def _on_process(self, alive: bool) -> None:
+        if alive:
+            self._expect()
+
+    def _expect(self) -> None:
+        """From now on named must show what is written: it starts, or it reads it again."""
+        self._words.clear()
+        self._due = dict(self._written)
+
     def _reload(self) -> Deferred[None]:
+        self._expect()
         if not self.child.signal("HUP"):
             return succeed(None)  # it reads everything when its supervisor restarts it
         return self._when_loaded()
@@ -162,6 +178,28 @@ class NamedService(Service):
         if LOADED in line:
             self._loaded()
         if any(words in line for words in _TROUBLE):
+            self._words.append(_STAMP.sub("", line))
             _log.warn("named: {line}", line=line)
         else:
             _log.debug("named: {line}", line=line)
+
+    async def _probe(self) -> None:
+        assert self._config is not None
+        due = self._due if not self._loading else {}
+        for zone in (FORWARD_ZONE, *(due.keys() - {FORWARD_ZONE})):
+            soa = await ask_serial(
+                self._reactor, str(self._config.server), zone, place=self._place
+            )
+            if due is not self._due or zone not in due:
+                continue  # it was told something new meanwhile
+            if soa.serial is None:
+                raise Disobeys(self._saying(f"does not serve zone {zone}: {soa.refusal()}"))
+            if older_serial(soa.serial, due[zone]):
+                raise Disobeys(self._saying(
+                    f"has serial {soa.serial} of zone {zone}, not {due[zone]}"
+                ))
+            if zone != FORWARD_ZONE:
+                del due[zone]
+
+    def _saying(self, problem: str) -> str:
+        return f"{problem}; it says: {' / '.join(self._words)}" if self._words else problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 from zope.interface import implementer
 
 from walt.common.files import write_if_changed
+from walt.server.adapters.nbdkit.probe import ask_greeting
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.swap import SwapConfig
+from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.watching import Patience
 
 NAME = "nbdkit"
 USER, GROUP = "nobody", "nogroup"
@@ -42,13 +46,16 @@ def nbdkit_spec(config: SwapConfig, directory: Path) -> ChildSpec:
 class SwapService(ConfiguredChild[SwapConfig]):
     """Run nbdkit; when it ends, so does every swap area.
 
-    `directory` holds its plugin and the areas, `runtime` its pid file.
+    `directory` holds its plugin and the areas, `runtime` its pid file; probes ask
+    from `place`.
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path
+        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        place: Place = contextlib.nullcontext, patience: Patience | None = None,
     ) -> None:
-        super().__init__(NAME, reactor, launcher, self._written, runtime / "nbdkit.pid")
+        super().__init__(NAME, reactor, launcher, runtime / "nbdkit.pid", patience=patience)
+        self._reactor, self._place = reactor, place
         self._directory = directory
 
     def _written(self, config: SwapConfig) -> ChildSpec:
@@ -57,3 +64,9 @@ class SwapService(ConfiguredChild[SwapConfig]):
         shutil.chown(areas, USER, GROUP)
         write_if_changed(self._directory / PLUGIN.name, PLUGIN.read_bytes())
         return nbdkit_spec(config, self._directory)
+
+    async def _probe(self) -> None:
+        assert self._config is not None
+        await ask_greeting(
+            self._reactor, str(self._config.server), self._config.port, place=self._place
+        )

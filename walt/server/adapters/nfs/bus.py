@@ -24,7 +24,7 @@ from jeepney import (
     new_method_call,
     new_method_return,
 )
-from jeepney.low_level import Parser, SizeLimitError
+from jeepney.low_level import Parser
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -87,10 +87,12 @@ class BusConnection(Protocol):
         if self._handshake is not None:
             data = self._shake_hands(self._handshake + data)
         try:
-            for message in self._parser.feed(data):
-                self._received(message)
-        except (ValueError, KeyError, TypeError, SizeLimitError) as error:
+            messages = self._parser.feed(data)
+        except Exception as error:  # of many kinds, for bytes that are no message
             self._refuse(f"message that cannot be read ({error})")
+            return
+        for message in messages:
+            self._received(message)
 
     def _shake_hands(self, data: bytes) -> bytes:
         """Answer the lines of the handshake; return what follows it."""

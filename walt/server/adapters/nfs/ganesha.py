@@ -98,6 +98,7 @@ class GaneshaExporter(Service):
         self._bus: BusConnection | None = None
         self._initialized = False
         self._asked = False  # whether `_held` was compared since ganesha has started
+        self._complaint = ""  # the last one since it has started
         self._waiting: list[Deferred[None]] = []
         socket = runtime / "ganesha.bus"
         spec = ChildSpec(
@@ -300,7 +301,7 @@ class GaneshaExporter(Service):
         self._waiting.append(waiting)
 
         def late(_: Any, limit: float) -> None:
-            raise Unavailable(f"it did not start within {limit:g} s")
+            raise Unavailable(f"it did not start within {limit:g} s {self._complaint}".strip())
 
         return waiting.addTimeout(START_LIMIT, self._reactor, onTimeoutCancel=late)
 
@@ -314,12 +315,13 @@ class GaneshaExporter(Service):
 
     def _on_line(self, line: str) -> None:
         if "NFS SERVER INITIALIZED" in line:
-            self._initialized = True
+            self._initialized, self._complaint = True, ""
             self._check_up()
         elif any(word in line for word in HARMLESS):
             return
         elif ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line:
             _log.info("ganesha: {line}", line=line)
+            self._complaint = f"({line.rpartition(' :')[2]})"
 
     def _check_up(self) -> None:
         if self._bus is None or not self._initialized:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from zope.interface import Interface, implementer
+from zope.interface import Attribute, Interface, implementer
 
 
 class INodeLink(Interface):
@@ -49,8 +49,10 @@ class INodeQuestions(Interface):
 class IProvisioning(Interface):
     """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
 
+    troubles = Attribute("why nodes cannot boot at present, by MAC; tried again by itself")
+
     async def settled() -> None:
-        """Return when mounts, exports and boot links are in step (failures were logged)."""
+        """Return when mounts, exports and boot links are in step, but for `troubles`."""
 
     async def network_settled() -> None:
         """Return when DHCP and DNS know every device, too."""

@@ -25,17 +25,21 @@ PARALLEL_REQUESTS = 200
 
 @dataclass
 class Outcome:
-    """What became of each node, by MAC; `left` are those that the client reboots itself."""
+    """What became of each node, by MAC; `left` are those that the client reboots itself.
+
+    `troubles` tells why nodes cannot boot at present, however they were rebooted.
+    """
 
     rebooted: set[str] = field(default_factory=set)
     soft_errors: dict[str, str] = field(default_factory=dict)
     hard_errors: dict[str, str] = field(default_factory=dict)
     left: dict[str, Device] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether every node was rebooted."""
-        return not self.hard_errors
+        """Whether every node was rebooted, and can boot."""
+        return not self.hard_errors and not self.troubles
 
     def left_rows(self) -> list[dict[str, str | None]]:
         """Return name, MAC and reason of the nodes left to the client."""
@@ -102,10 +106,13 @@ class Rebooter:
 
     @step(limit=120)
     async def wf_prepare(
-        self, wf: Workflow, nodes: dict[str, Device], reset_retries: bool, **env: Any
+        self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome, reset_retries: bool,
+        **env: Any
     ) -> None:
         """Let pending image changes take effect, so that nodes boot the new one."""
         await self._provisioning.settled()
+        troubles = self._provisioning.troubles
+        outcome.troubles = {mac: troubles[mac] for mac in nodes if mac in troubles}
         if reset_retries and self.monitor is not None:
             for node in nodes.values():
                 self.monitor.reset_retries(node)
@@ -216,6 +223,9 @@ def report(
         text = f"failed {method} ({hard})"
         if soft is not None and not hard_only:
             text = f"failed soft-reboot ({soft.lower()}) and {method} ({hard})"
+        failures.setdefault(text, []).append(nodes[mac].name)
+    for mac, reason in outcome.troubles.items():
+        text = f"cannot boot now ({reason}); the server goes on trying"
         failures.setdefault(text, []).append(nodes[mac].name)
     for text, names in sorted(failures.items()):
         lines.append((f"{subject(names)}: {text}", True))

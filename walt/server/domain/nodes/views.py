@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from walt.common.names import short_image_name
@@ -35,9 +35,12 @@ def booted_text(device: Device, status: BootStatus, power: INodePower) -> str:
 
 def node_tables(
     registry: DeviceRegistry, status: BootStatus, power: INodePower, user: str,
-    show_all: bool,
+    show_all: bool, troubles: Mapping[str, str],
 ) -> Tables:
-    """Return the rows of the caller's nodes, and with `show_all` of the others."""
+    """Return the rows of the caller's nodes, and with `show_all` of the others.
+
+    `troubles` tells why nodes, by MAC, cannot boot at present.
+    """
     tables: Tables = {"own": [], "free": [], "others": []}
     nodes = registry.nodes()
     if not show_all:
@@ -47,6 +50,7 @@ def node_tables(
         row: dict[str, Any] = {
             "name": node.name, "type": node_type(node), "model": node.model, "ip": node.ip,
             "netsetup": netsetup_name(node), "booted": booted_text(node, status, power),
+            "trouble": troubles.get(node.mac),
         }
         if node.owner == user:
             row["image"] = short_image_name(image)

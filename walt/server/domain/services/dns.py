@@ -13,9 +13,11 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.network.addresses import address_number, dotted, parse_address
 
 FALLBACK_FORWARDER = "8.8.8.8"
+FORWARD_ZONE = "walt"
 FORWARD_ZONE_FILE = "walt.forward.zone"
 TTL = 604800
 _SERIAL = re.compile(r"^.*; serial$\n?", re.MULTILINE)
+_WRITTEN_SERIAL = re.compile(r"^\s*(\d+) ; serial$", re.MULTILINE)
 _MAX_SERIAL = 2**32
 
 
@@ -92,6 +94,13 @@ $TTL {TTL}
 """
 
 
+def zone_of_file(name: str) -> str:
+    """Return the zone that a zone file of ours holds."""
+    if name == FORWARD_ZONE_FILE:
+        return FORWARD_ZONE
+    return name.removeprefix("walt.").removesuffix(".reverse.zone")
+
+
 def zones(config: DnsConfig, serial: int) -> dict[str, str]:
     """Return the text of every zone file, by file name."""
     everyone = sorted(
@@ -116,13 +125,24 @@ def same_beside_serial(old: str, new: str) -> bool:
     return _SERIAL.sub("", old) == _SERIAL.sub("", new)
 
 
+def serial_of(text: str) -> int | None:
+    """Return the serial in the text of a zone file."""
+    found = _WRITTEN_SERIAL.search(text)
+    return int(found[1]) if found else None
+
+
+def older_serial(one: int, other: int) -> bool:
+    """Tell whether serial `one` is older than `other`, in the arithmetic of RFC 1982."""
+    return 0 < (other - one) % _MAX_SERIAL < _MAX_SERIAL // 2
+
+
 def next_serial(now: float, old_text: str | None) -> int:
     """Return the serial of a rewritten zone: epoch seconds, above the old one.
 
     Two changes within one second need two serials.
     """
-    old = re.search(r"^\s*(\d+) ; serial$", old_text or "", re.MULTILINE)
-    return max(int(now), int(old[1]) + 1 if old else 0)
+    old = serial_of(old_text or "")
+    return max(int(now), old + 1 if old is not None else 0)
 
 
 def render_named_conf(config: DnsConfig, directory: Path, runtime: Path) -> str:
@@ -133,7 +153,7 @@ def render_named_conf(config: DnsConfig, directory: Path, runtime: Path) -> str:
     reverse = sorted({
         reverse_zone(ip) for ip in [*(ip for _, ip in config.names), str(config.server)]
     })
-    declared = [("walt", FORWARD_ZONE_FILE), *((z, reverse_zone_file(z)) for z in reverse)]
+    declared = [(FORWARD_ZONE, FORWARD_ZONE_FILE), *((z, reverse_zone_file(z)) for z in reverse)]
     blocks = "".join(
         f'zone "{zone}" {{ type master; notify no; file "{directory}/{name}"; }};\n'
         for zone, name in declared

@@ -7,7 +7,7 @@ their own pace. What fails concerns the nodes that need it, and is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,17 +24,13 @@ from walt.server.domain.images.mounts import ImageMounts
 from walt.server.domain.images.ports import IImageMounter, INfsExporter
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.uses import ImageUses, Use
+from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.ports import IProvisioning
 from walt.server.domain.retries import Retries
 from walt.server.domain.services.service import NetworkServices
 from walt.server.runtime.ordered import shielded, spawn
 
 _log = Logger()
-
-Troubles = Mapping[str, str]
-# Called with the nodes (MACs) whose trouble appeared, changed, or ended (no text).
-TroubleObserver = Callable[[Mapping[str, str | None]], None]
-
 
 def export_plan(
     registry: DeviceRegistry, ids: Mapping[str, str], images: Iterable[ImageExport],
@@ -64,13 +60,13 @@ def export_plan(
 class Provisioning:
     """Follows the registry: mounts, exports, boot links, then DHCP and DNS.
 
-    `mounter` provides IImageMounter, `exporter` INfsExporter; `clock` gives
-    seconds and callLater.
+    `clock` gives seconds and callLater. Nodes that cannot boot are told to `platform`.
     """
 
     def __init__(
         self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: IImageMounter,
-        exporter: INfsExporter, network: NetworkServices, nodes_directory: Path,
+        exporter: INfsExporter, network: NetworkServices, platform: PlatformLog,
+        nodes_directory: Path,
     ) -> None:
         self._clock = clock
         self._registry = registry
@@ -78,6 +74,7 @@ class Provisioning:
         self._mounter = mounter
         self._exporter = exporter
         self._network = network
+        self._platform = platform
         self._nodes_directory = nodes_directory
         self._mounts = ImageMounts(clock, mounter)
         self._uses = ImageUses()
@@ -92,18 +89,11 @@ class Provisioning:
         self._network_pending: set[Deferred[Any]] = set()
         self._boots: dict[str, tuple[Any, ...]] = {}
         self._troubles: dict[str, str] = {}
-        self._observers: list[TroubleObserver] = []
-
-    # -- what it tells ------------------------------------------------------
 
     @property
-    def troubles(self) -> Troubles:
+    def troubles(self) -> Mapping[str, str]:
         """Why nodes, by MAC, cannot boot at present; each is tried again by itself."""
         return MappingProxyType(self._troubles)
-
-    def observe(self, observer: TroubleObserver) -> None:
-        """Call `observer` with each trouble that appears or ends (no text)."""
-        self._observers.append(observer)
 
     # -- updates ------------------------------------------------------------
 
@@ -229,14 +219,13 @@ class Provisioning:
                 image_id = ids.get(node.image or "")
                 if image_id is not None:
                     found[node.mac] = f"its image cannot be mounted: {broken[image_id]}"
-        changes: dict[str, str | None] = {
-            mac: reason for mac, reason in found.items() if self._troubles.get(mac) != reason
-        }
-        changes.update((mac, None) for mac in self._troubles.keys() - found.keys())
-        self._troubles = found
-        if changes:
-            for observer in self._observers:
-                observer(changes)
+        before, self._troubles = self._troubles, found
+        for node in self._registry.nodes():
+            reason = found.get(node.mac)
+            if reason is not None and before.get(node.mac) != reason:
+                self._platform.write("nodes", f"{node.name} cannot boot: {reason}", error=True)
+            elif reason is None and node.mac in before:
+                self._platform.write("nodes", f"{node.name} can boot again.")
 
     def _plan_recheck(self) -> None:
         self._cancel_recheck()

@@ -1,0 +1,246 @@
+"""What an INfsExporter does, on the fake and on a real ganesha that has a bad day."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.images import FakeExporter
+from tests.system.netns import Namespace, short_dir, why_not
+from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID
+from walt.server.adapters.nfs.ganesha import GaneshaExporter
+from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
+from walt.server.domain.images.ports import INfsExporter
+from walt.server.runtime.process import ProcessRunner
+
+NET = IPv4Network("192.168.1.0/24")
+
+
+class ExporterContract:
+    """`make` returns a running INfsExporter, `trees` what is exported: (address, path, rw)."""
+
+    def make(self) -> Any:
+        """Given by each implementation; the class tells what."""
+
+    async def trees(self) -> set[tuple[str, Path, bool]]:
+        """Given by each implementation; the class tells what."""
+        raise NotImplementedError
+
+    def place(self) -> None:
+        """Make directories that stand for mounted images."""
+        case: Any = self
+        self.base = short_dir(case)
+        self.images = [ImageExport(digit * 64, self.base / f"image-{digit}") for digit in "abcd"]
+        for image in self.images:
+            image.path.mkdir()
+
+    def plan(self, choices: Sequence[int | None], persist: bool = True) -> ExportPlan:
+        """Return the plan of nodes 10, 11… each with the image of that number, or none."""
+        nodes = tuple(
+            NodeExport(
+                f"52:54:00:00:00:{number:02x}", f"192.168.1.{number}", f"n{number}",
+                None if choice is None else self.images[choice].image_id,
+                self.base / "nodes" / str(number) / "joe" if persist else None,
+            )
+            for number, choice in enumerate(choices, 10)
+        )
+        images = tuple(
+            replace(image, readers=tuple(
+                node.ip for node in nodes if node.image_id == image.image_id
+            ))
+            for image in self.images
+        )
+        return ExportPlan(NET, images, nodes)
+
+    def wanted(self, plan: ExportPlan) -> set[tuple[str, Path, bool]]:
+        """Return what `trees` must return for a plan."""
+        found = {(ip, image.path, False) for image in plan.images for ip in image.readers}
+        return found | {
+            (node.ip, node.persist, True) for node in plan.nodes if node.persist is not None
+        }
+
+    async def test_plans(self) -> None:
+        """Whatever the plans say, in any order, that is what is exported."""
+        case: Any = self
+        exporter = self.make()
+        verifyObject(INfsExporter, exporter)
+        choice = random.Random(11)
+        for _ in range(25):
+            plan = self.plan(
+                [choice.choice([None, 0, 1, 2, 3]) for _ in range(choice.randint(0, 12))],
+                persist=choice.random() < 0.8,
+            )
+            case.assertEqual(await exporter.apply(plan), {})
+            case.assertEqual(await exporter.apply(plan), {})
+            case.assertEqual(await self.trees(), self.wanted(plan))
+            for node in plan.nodes:
+                case.assertTrue(node.persist is None or node.persist.is_dir())
+        await exporter.withdraw()
+
+
+class FakeExporterTests(ExporterContract, TestCase):
+    def make(self) -> Any:
+        self.place()
+        self.exporter = FakeExporter()
+        return self.exporter
+
+    async def trees(self) -> set[tuple[str, Path, bool]]:
+        return self.wanted(self.exporter.plans[-1])
+
+
+class GaneshaTests(ExporterContract, TestCase):
+    skip = why_not("ganesha.nfsd", "mount")
+    timeout = 120
+
+    def make(self) -> Any:
+        self.place()
+        self.namespace = Namespace(self)
+        for words in ("link add net type bridge", "addr add 192.168.1.1/24 dev net",
+                      "link set net up"):
+            self.namespace.run("ip", *words.split())
+        return self.another()
+
+    def another(self) -> GaneshaExporter:
+        """Return a running exporter in the same place."""
+        launcher = self.namespace.launcher
+        exporter = self.exporter = GaneshaExporter(
+            reactor, launcher, ProcessRunner(reactor, launcher), directory=self.base / "state",
+            runtime=self.base / "run", address="192.168.1.1", subnet=NET,
+        )
+        exporter.startService()
+        self.addCleanup(exporter.stopService)
+        return exporter
+
+    async def numbers(self) -> set[int]:
+        """Return the numbers that ganesha itself tells."""
+        shown = (await self.exporter._order("ShowExports"))[1]
+        return {one[0] for one in shown} - {0}
+
+    async def trees(self) -> set[tuple[str, Path, bool]]:
+        numbers = await self.numbers()
+        self.assertIn(LINKS_ID, numbers)
+        found = set()
+        for number in numbers - {LINKS_ID}:
+            # Written when the export was added; ganesha answers with the path alone.
+            mode, ip, path = (
+                self.base / "state" / "exports" / f"{number}.conf"
+            ).read_text().splitlines()[0][2:].split(" ", 2)
+            found.add((ip, Path(path), mode == "rw"))
+        self.assertEqual(len(found), len(numbers) - 1)
+        return found
+
+    def reached(self, path: str) -> Path | None:
+        """Return the tree behind a path below the directory of nodes."""
+        link = self.base / "run" / "links" / path
+        if not link.is_symlink():
+            return None
+        number = os.readlink(link).rpartition("/")[2]
+        self.assertEqual(os.readlink(link), f"../../{Path(EXPORTS).name}/{number}")
+        record = (self.base / "state" / "exports" / f"{number}.conf").read_text()
+        return Path(record.splitlines()[0].split(" ", 3)[3])
+
+    async def until(self, condition: Any) -> None:
+        """Wait until an async condition holds."""
+        while not await condition():
+            await deferLater(reactor, 0.1, lambda: None)
+
+    async def test_links(self) -> None:
+        """A node reaches its image by address, MAC and name; another image, another tree."""
+        exporter = self.make()
+        for choice in (0, 1, None, 2):
+            await exporter.apply(self.plan([choice, 3]))
+            image = None if choice is None else self.images[choice].path
+            for name in ("192.168.1.10", "52:54:00:00:00:0a", "n10"):
+                self.assertEqual(self.reached(f"{name}/fs"), image)
+                self.assertEqual(
+                    self.reached(f"{name}/persist"), self.base / "nodes" / "10" / "joe"
+                )
+            self.assertEqual(self.reached("n11/fs"), self.images[3].path)
+        await exporter.apply(self.plan([]))
+        self.assertEqual(list((self.base / "run" / "links").iterdir()), [])
+
+    async def test_it_hangs(self) -> None:
+        """A ganesha that does not answer is started again, and then has what is wanted."""
+        exporter = self.make()
+        await exporter.apply(self.plan([0, 1]))
+        os.kill(exporter.child.pid, signal.SIGSTOP)
+        plan = self.plan([1, 1, 2])
+        self.assertEqual(await exporter.apply(plan), {})
+        self.assertEqual(await self.trees(), self.wanted(plan))
+        self.assertEqual(exporter.child.health.restarts, 1)
+
+    async def test_it_dies(self) -> None:
+        """One that ended comes back with its exports and numbers, nobody having asked."""
+        exporter = self.make()
+        plan = self.plan([0, 1, 2])
+        await exporter.apply(plan)
+        before = await self.numbers()
+        pid = exporter.child.pid
+        os.kill(pid, signal.SIGKILL)
+
+        async def back() -> bool:
+            return exporter.child.pid not in (None, pid) and exporter._in_force()
+
+        await self.until(back)
+        self.assertEqual(await self.numbers(), before)
+        self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_it_dies_while_told(self) -> None:
+        """Orders of that moment are given again."""
+        exporter = self.make()
+        await exporter.apply(self.plan([0]))
+        os.kill(exporter.child.pid, signal.SIGKILL)
+        plan = self.plan([1, 2, 3])
+        self.assertEqual(await exporter.apply(plan), {})
+        self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_what_it_cannot_export(self) -> None:
+        """It concerns one node; that node alone is told, and the next try may succeed."""
+        exporter = self.make()
+        plan = self.plan([0, 1, 1])
+        shutil.rmtree(self.images[0].path)
+        failures = await exporter.apply(plan)
+        self.assertEqual(list(failures), [plan.nodes[0].mac])
+        self.assertIsNone(self.reached("n10/fs"))
+        self.assertEqual(self.reached("n11/fs"), self.images[1].path)
+        self.flushLoggedErrors()
+        self.images[0].path.mkdir()
+        self.assertEqual(await exporter.apply(plan), {})
+        self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_another_server(self) -> None:
+        """After a restart of the server exports have the numbers that nodes know."""
+        exporter = self.make()
+        plan = self.plan([0, 1, 2])
+        await exporter.apply(self.plan([3, 1, 0]))
+        await exporter.apply(plan)
+        before = await self.numbers()
+        await exporter.stopService()
+        self.assertFalse(os.path.ismount(self.base / "run" / "links"))
+        self.assertEqual(await self.another().apply(plan), {})
+        self.assertEqual(await self.numbers(), before)
+        self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_all_day_long(self) -> None:
+        """Exports come and go all day long; ganesha stays the one it was."""
+        exporter = self.make()
+        choice = random.Random(12)
+        await exporter.apply(self.plan([0]))
+        pid = exporter.child.pid
+        for _ in range(50):
+            plan = self.plan([choice.choice([None, 0, 1, 2, 3]) for _ in range(60)])
+            self.assertEqual(await exporter.apply(plan), {})
+        self.assertEqual(await self.trees(), self.wanted(plan))
+        self.assertEqual(exporter.child.pid, pid)

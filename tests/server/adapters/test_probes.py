@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import socket
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.names import dns
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.server.adapters.dhcpd import probe as dhcpd
+from walt.server.adapters.dhcpd.service import complaint
+from walt.server.adapters.named import probe as named
+from walt.server.adapters.nbdkit import probe as nbdkit
+from walt.server.adapters.tftpd import probe as tftpd
+from walt.server.runtime.watching import NoAnswer
+
+MAC = bytes.fromhex("020000000001")
+
+
+class DhcpdTests(SynchronousTestCase):
+    def test_question(self) -> None:
+        """A frame for the interface itself: IPv4 with a right checksum, UDP, DHCPINFORM."""
+        frame = dhcpd.question(0x01020304, MAC, "192.168.77.1")
+        self.assertEqual(frame[:14], MAC + MAC + b"\x08\x00")
+        head = struct.unpack("!10H", frame[14:34])
+        total = sum(head)
+        self.assertEqual((total & 0xFFFF) + (total >> 16), 0xFFFF)
+        self.assertEqual(head[1], len(frame) - 14)
+        own = socket.inet_aton("192.168.77.1")
+        self.assertEqual(frame[26:34], own + own)
+        self.assertEqual(struct.unpack("!HHH", frame[34:40]), (68, 67, len(frame) - 34))
+        message = frame[42:]
+        self.assertEqual(message[4:8], b"\1\2\3\4")
+        self.assertEqual(message[12:16], own)  # ciaddr: where the answer goes
+        self.assertEqual(message[236:243], b"\x63\x82\x53\x63\x35\1\x08")
+
+    def test_answer(self) -> None:
+        """The acknowledgement of this very question, nothing else."""
+        good = (
+            b"\2\1\6\0\0\0\0\7" + bytes(228) + b"\x63\x82\x53\x63" + bytes([53, 1, 5]) + b"\xff"
+        )
+        self.assertTrue(dhcpd.is_answer(good, 7))
+        self.assertFalse(dhcpd.is_answer(good, 8))
+        self.assertFalse(dhcpd.is_answer(good[:242], 7))
+        self.assertFalse(dhcpd.is_answer(b"\1" + good[1:], 7))
+        self.assertFalse(dhcpd.is_answer(good.replace(b"\x35\1\5", b"\x35\1\6"), 7))
+
+    def test_complaint(self) -> None:
+        """Why it gave up, without its banner and its paragraph on bugs."""
+        self.assertEqual(complaint([
+            "Internet Systems Consortium DHCP Server 4.4.3-P1", "Copyright 2004-2022 I.",
+            "All rights reserved.", "For info, please visit https://www.isc.org/software/dhcp/",
+            "/x/dhcpd.conf line 7: semicolon expected.", "host", "^",
+            "Configuration file errors encountered -- exiting",
+            "If you think you have received this message due to a bug rather",
+            "than a configuration issue please read the section on submitting", "exiting.",
+        ]), "it refuses its configuration: /x/dhcpd.conf line 7: semicolon expected. / host / ^ / "
+            "Configuration file errors encountered -- exiting")
+        self.assertEqual(complaint([]), "")
+        self.assertEqual(complaint([
+            "Internet Systems Consortium DHCP Server 4.4.3-P1", "Config file: /x/dhcpd.conf",
+            "No subnet declaration for walt-net (no IPv4 addresses).", "exiting.",
+        ]), "No subnet declaration for walt-net (no IPv4 addresses).")
+        self.assertEqual(complaint(["Can't bind to dhcp address: Address already in use"]),
+                         "Can't bind to dhcp address: Address already in use")
+
+
+class NamedTests(SynchronousTestCase):
+    def answer(self, number: int = 5, code: int = 0, *records: dns.RRHeader) -> bytes:
+        """Return an answer to a query of ours."""
+        message = dns.Message(id=number, answer=1, rCode=code)
+        message.addQuery("walt", type=dns.SOA)
+        message.answers = list(records)
+        return bytes(message.toStr())
+
+    def test_query(self) -> None:
+        """SOA of the zone, class IN, without recursion."""
+        self.assertEqual(
+            named.query("walt", 5), b"\0\5\0\0\0\1\0\0\0\0\0\0" b"\4walt\0" b"\0\6\0\1"
+        )
+
+    def test_answers(self) -> None:
+        """The serial, or the code of the refusal; other messages are nothing."""
+        soa = dns.RRHeader("walt", dns.SOA, payload=dns.Record_SOA(
+            "server.walt", "root.server.walt", serial=4294967295
+        ))
+        other = dns.RRHeader("walt", dns.A, payload=dns.Record_A("192.168.77.1"))
+        self.assertEqual(
+            named.read_answer(self.answer(5, 0, other, soa), 5), named.Soa(4294967295, 0)
+        )
+        refused = named.read_answer(self.answer(5, 2), 5)
+        assert refused is not None
+        self.assertEqual((refused.serial, refused.refusal()), (None, "SERVFAIL"))
+        self.assertEqual(named.Soa(None, 9).refusal(), "code 9")
+        self.assertIsNone(named.read_answer(self.answer(6, 0, soa), 5))
+        self.assertIsNone(named.read_answer(named.query("walt", 5), 5))
+        self.assertIsNone(named.read_answer(self.answer(5, 0, soa)[:11], 5))
+
+
+class TftpdTests(SynchronousTestCase):
+    def test_answers(self) -> None:
+        """A first block, an acknowledgement of options, an error; nothing else."""
+        self.assertEqual(tftpd.request("pxe/x"), b"\0\1pxe/x\0octet\0")
+        for raw, told in (
+            (b"\0\3\0\1#!ipxe", ""), (b"\0\6tsize\0007\0", ""),
+            (b"\0\5\0\1File not found\0", "File not found"), (b"\0\5\0\2", "error 2"),
+            (b"\0\5\0\0\xff\0", "\ufffd"), (b"\0\3\0\2x", None), (b"\0\3\0", None),
+            (b"\1\3\0\1", None), (b"", None), (b"\0\4\0\1", None),
+        ):
+            self.assertEqual(tftpd.read_answer(raw), told, raw)
+
+
+class NbdkitTests(SynchronousTestCase):
+    def test_greeting(self) -> None:
+        """All 18 bytes of it; another program is told at its first wrong byte."""
+        good = b"NBDMAGICIHAVEOPT\0\3"
+        for size in range(len(good)):
+            self.assertIsNone(nbdkit.read_greeting(good[:size]))
+        self.assertTrue(nbdkit.read_greeting(good))
+        for bad in (b"SSH-2.0", b"NBDMAGIC\0", b"HTTP/1.0 400 Bad Request\r\n"):
+            self.assertRaises(NoAnswer, nbdkit.read_greeting, bad)
+
+
+class ParserTests(SynchronousTestCase):
+    @given(st.binary(max_size=600))
+    def test_anything(self, raw: bytes) -> None:
+        """Whatever arrives, nothing but the errors that were announced."""
+        number = int.from_bytes(raw[:2], "big")
+        self.assertIn(dhcpd.is_answer(raw, number), (True, False))
+        named.read_answer(raw, number)
+        tftpd.read_answer(raw)
+        try:
+            nbdkit.read_greeting(raw)
+        except NoAnswer:
+            pass
