@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,11 @@ class FakeProcess:
         self.written = b""
         self.stdin_closed = False
 
-    def signalProcess(self, name: str) -> None:
-        """Note a signal."""
+    def signalProcess(self, sent: str | int) -> None:
+        """Note the name of a signal; as Twisted does, take only five of them by name."""
+        if isinstance(sent, str) and sent not in ("HUP", "STOP", "INT", "KILL", "TERM"):
+            raise TypeError(f"{sent} is no number")
+        name = sent if isinstance(sent, str) else signal.Signals(sent).name.removeprefix("SIG")
         self.signals.append(name)
 
     def write(self, data: bytes) -> None:

@@ -23,6 +23,8 @@ from walt.rpc.commands.devices import RegisterDevice
 from walt.server.adapters.dhcpd import probe as dhcpd
 from walt.server.adapters.named import probe as named
 from walt.server.adapters.nbdkit import probe as nbdkit
+from walt.server.adapters.nfs import probe as nfs
+from walt.server.adapters.postgres import probe as postgres
 from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.api.session import Session
 from walt.server.domain.services.lease_events import LeaseAssembler
@@ -148,10 +150,11 @@ def answers(data: bytes) -> None:
     dhcpd.is_answer(data, int.from_bytes(data[4:8], "big"))
     named.read_answer(data, number)
     tftpd.read_answer(data)
-    try:
-        nbdkit.read_greeting(data)
-    except NoAnswer:
-        pass
+    for read in (nbdkit.read_greeting, nfs.read_reply, postgres.read_answer):
+        try:
+            read(data)
+        except NoAnswer:
+            pass
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

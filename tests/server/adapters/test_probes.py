@@ -12,6 +12,8 @@ from walt.server.adapters.dhcpd import probe as dhcpd
 from walt.server.adapters.dhcpd.service import complaint
 from walt.server.adapters.named import probe as named
 from walt.server.adapters.nbdkit import probe as nbdkit
+from walt.server.adapters.nfs import probe as nfs
+from walt.server.adapters.postgres import probe as postgres
 from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.runtime.watching import NoAnswer
 
@@ -122,6 +124,36 @@ class NbdkitTests(SynchronousTestCase):
             self.assertRaises(NoAnswer, nbdkit.read_greeting, bad)
 
 
+class NfsTests(SynchronousTestCase):
+    def test_question(self) -> None:
+        """One fragment with a call of RFC 5531: NFS, version 4, procedure 0, nobody's."""
+        self.assertEqual(len(nfs.NULL_CALL), 44)
+        words = struct.unpack("!11I", nfs.NULL_CALL)
+        self.assertEqual(words[0], 0x80000000 | 40)
+        self.assertEqual(words[2:7], (0, 2, 100003, 4, 0))
+        self.assertEqual(set(words[7:]), {0})
+
+    def test_reply(self) -> None:
+        """Accepted and done, all 28 bytes; a refusal is told."""
+        xid = nfs.NULL_CALL[4:8]
+        good = b"\x80\0\0\x18" + xid + struct.pack("!5I", 1, 0, 0, 0, 0)
+        for size in range(len(good)):
+            self.assertIsNone(nfs.read_reply(good[:size]))
+        self.assertTrue(nfs.read_reply(good))
+        mismatch = b"\x80\0\0\x18" + xid + struct.pack("!5I", 1, 0, 0, 0, 2)
+        self.assertRaises(NoAnswer, nfs.read_reply, mismatch)
+
+
+class PostgresTests(SynchronousTestCase):
+    def test_answer(self) -> None:
+        """Yes or no; another program is told."""
+        self.assertEqual(postgres.QUESTION, b"\0\0\0\x08\x04\xd2\x16\x2f")
+        self.assertIsNone(postgres.read_answer(b""))
+        self.assertTrue(postgres.read_answer(b"N"))
+        self.assertTrue(postgres.read_answer(b"S"))
+        self.assertRaises(NoAnswer, postgres.read_answer, b"HTTP")
+
+
 class ParserTests(SynchronousTestCase):
     @given(st.binary(max_size=600))
     def test_anything(self, raw: bytes) -> None:
@@ -130,7 +162,8 @@ class ParserTests(SynchronousTestCase):
         self.assertIn(dhcpd.is_answer(raw, number), (True, False))
         named.read_answer(raw, number)
         tftpd.read_answer(raw)
-        try:
-            nbdkit.read_greeting(raw)
-        except NoAnswer:
-            pass
+        for read in (nbdkit.read_greeting, nfs.read_reply, postgres.read_answer):
+            try:
+                read(raw)
+            except NoAnswer:
+                pass

@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
@@ -138,6 +139,11 @@ def words(received: bytes) -> bytes | None:
 
 
 class StreamTests(TestCase):
+    @staticmethod
+    def endpoint(port: int) -> TCP4ClientEndpoint:
+        """Return where to ask."""
+        return TCP4ClientEndpoint(reactor, LOCAL, port)
+
     def listen(self, said: bytes, leave: bool = False) -> tuple[_Talker, int]:
         """Open a port for one talker."""
         talker = _Talker(said, leave)
@@ -150,7 +156,7 @@ class StreamTests(TestCase):
     async def test_answer(self) -> None:
         """The pieces are one answer; what is sent arrives, and the connection ends."""
         talker, port = self.listen(b"welcome\n")
-        answer = await ask_stream(reactor, LOCAL, port, words, send=b"hello ", farewell=b"bye")
+        answer = await ask_stream(self.endpoint(port), words, send=b"hello ", farewell=b"bye")
         self.assertEqual(answer, b"welcome\n")
         await talker.end
         self.assertEqual(talker.got, b"hello bye")
@@ -162,11 +168,11 @@ class StreamTests(TestCase):
             (b"x" * 200_000, False, "an answer without end"),
         ):
             talker, port = self.listen(said, leave)
-            asking = Deferred.fromCoroutine(ask_stream(reactor, LOCAL, port, words))
+            asking = Deferred.fromCoroutine(ask_stream(self.endpoint(port), words))
             self.assertEqual(str(await self.assertFailure(asking, NoAnswer)), problem)
             await talker.end
         asking = Deferred.fromCoroutine(
-            ask_stream(reactor, LOCAL, closed_port(socket.SOCK_STREAM), words)
+            ask_stream(self.endpoint(closed_port(socket.SOCK_STREAM)), words)
         )
         error = await self.assertFailure(asking, NoAnswer)
         self.assertEqual(str(error), "nothing listens at its port")
@@ -174,10 +180,10 @@ class StreamTests(TestCase):
     async def test_given_up(self) -> None:
         """Cancelled while it connects or waits, nothing is left."""
         talker, port = self.listen(b"wel")
-        early = Deferred.fromCoroutine(ask_stream(reactor, LOCAL, port, words))
+        early = Deferred.fromCoroutine(ask_stream(self.endpoint(port), words))
         early.cancel()
         await self.assertFailure(early, CancelledError)
-        asking = Deferred.fromCoroutine(ask_stream(reactor, LOCAL, port, words))
+        asking = Deferred.fromCoroutine(ask_stream(self.endpoint(port), words))
         reactor.callLater(0.2, asking.cancel)
         await self.assertFailure(asking, CancelledError)
         await talker.end

@@ -109,6 +109,28 @@ class ChildServiceTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(len(self.clock.processes), 1)
 
+    def test_every_signal(self) -> None:
+        """Any signal may be among those that end a daemon (PostgreSQL: INT, QUIT, KILL)."""
+        spec = ChildSpec("pg", ("pg",), stop_signals=(("INT", 1.0), ("QUIT", 1.0), ("KILL", 1.0)))
+        child = ChildService(self.clock, Launcher(), spec)
+        child.startService()
+        child.stopService()
+        self.clock.pump([1, 1])
+        self.assertEqual(self.process.signals, ["INT", "QUIT", "KILL"])
+        self.process.end(signal=9)
+
+    def test_prepare(self) -> None:
+        """What the daemon reads is written before each start."""
+        prepared: list[int] = []
+        child = ChildService(
+            self.clock, Launcher(), ChildSpec("x", ("x",)),
+            prepare=lambda: prepared.append(len(self.clock.processes)),
+        )
+        child.startService()
+        self.process.end(status=1)
+        self.clock.advance(1)
+        self.assertEqual(prepared, [0, 1])
+
     def test_state_and_trouble(self) -> None:
         """What it is doing, and the last words of one that ended, however late they come."""
         self.assertEqual(self.child.health.state, "stopped")

@@ -23,6 +23,7 @@ from walt.common.errors import WaltError
 from walt.server.adapters.network.namespace import NetworkNamespace
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
+from walt.server.adapters.postgres.probe import ask_encryption
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight, privileges
@@ -40,6 +41,7 @@ from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.watching import Watch
 from walt.server.wire.connections import Connections
 from walt.server.wire.peers import Origins
 
@@ -196,6 +198,9 @@ class WaltServer(Service):
             await base.cluster.prepare()
             child = ChildService(
                 self._reactor, base.launcher, base.cluster.spec(), pid_file=pid_file
+            )
+            Watch(
+                self._reactor, child, partial(ask_encryption, self._reactor, base.cluster.socket)
             )
             child.startService()
             health.daemons.append(child)

@@ -13,13 +13,12 @@ from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
     ConnectionRefusedError,
 )
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -179,11 +178,10 @@ class _Stream(Protocol, Generic[T]):
 
 
 async def ask_stream(
-    reactor: Any, address: str, port: int, accept: Callable[[bytes], T | None], *,
-    send: bytes = b"", farewell: bytes = b"", limit: float = 60.0,
-    place: Place = contextlib.nullcontext,
+    endpoint: IStreamClientEndpoint, accept: Callable[[bytes], T | None], *,
+    send: bytes = b"", farewell: bytes = b"", place: Place = contextlib.nullcontext,
 ) -> T:
-    """Connect by TCP, send, and return what `accept` makes of all bytes received so far.
+    """Connect, send, and return what `accept` makes of all bytes received so far.
 
     `accept` returns None as long as it needs more, and raises NoAnswer for an answer
     that is wrong; `farewell` is sent at the end. Raises NoAnswer when the port is
@@ -193,13 +191,13 @@ async def ask_stream(
     factory = Factory.forProtocol(lambda: question)
     factory.noisy = False
     with place():
-        connecting = TCP4ClientEndpoint(reactor, address, port, timeout=limit).connect(factory)
+        connecting = endpoint.connect(factory)
     try:
         await connecting
     except ConnectionRefusedError:
         raise NoAnswer("nothing listens at its port") from None
     except ConnectError as error:
-        raise OSError(f"connecting to {address}: {error}") from error
+        raise OSError(f"connecting: {error}") from error
     except ConnectingCancelledError:
         raise CancelledError from None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -258,7 +259,7 @@ class ChildService(Service):
         """Send a signal (`HUP`, `TERM`…) to the daemon; False when it is not running."""
         if self._child is None or self._child.transport is None:
             return False
-        self._child.transport.signalProcess(name)
+        self._child.transport.signalProcess(signal_number(name))
         return True
 
     def restart(self) -> Deferred[None]:
@@ -303,7 +304,7 @@ class ChildService(Service):
             return
         (name, patience), rest = signals[0], signals[1:]
         if child.transport is not None and child.transport.pid:
-            child.transport.signalProcess(name)
+            child.transport.signalProcess(signal_number(name))
         later = self._reactor.callLater(patience, self._escalate, child, rest)
         self._gone[0].addBoth(lambda result: (later.active() and later.cancel(), result)[1])
 
@@ -311,6 +312,11 @@ class ChildService(Service):
 def last_words(lines: Sequence[str]) -> str:
     """Return the end of what a daemon wrote, as one line."""
     return " / ".join([*lines][-2:])
+
+
+def signal_number(name: str) -> int:
+    """Return the number of a signal (`QUIT`…): Twisted knows the names of five only."""
+    return int(signal.Signals[f"SIG{name}"])
 
 
 def process_start(pid: int) -> int:

@@ -5,7 +5,7 @@ configuration. Who supervises a daemon with a `ChildService` gives it a `Watch`
 with a probe:
 
     async def answers() -> None:
-        reply = await ask_stream(reactor, address, 2049, first_bytes, send=CALL)
+        reply = await ask_stream(endpoint, first_bytes, send=CALL)
         if reply is a refusal:
             raise NoAnswer("refuses NULL calls")
 

@@ -6,6 +6,8 @@ import contextlib
 import struct
 from typing import Any
 
+from twisted.internet.endpoints import TCP4ClientEndpoint
+
 from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.watching import NoAnswer
 
@@ -28,4 +30,5 @@ async def ask_greeting(
     reactor: Any, server: str, port: int, *, place: Place = contextlib.nullcontext
 ) -> None:
     """Return when nbdkit at `server` greeted. Raises NoAnswer, OSError."""
-    await ask_stream(reactor, server, port, read_greeting, farewell=ABORT, place=place)
+    endpoint = TCP4ClientEndpoint(reactor, server, port)
+    await ask_stream(endpoint, read_greeting, farewell=ABORT, place=place)

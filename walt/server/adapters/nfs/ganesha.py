@@ -37,11 +37,13 @@ from walt.server.adapters.nfs.exports import (
     links_of,
 )
 from walt.server.adapters.nfs.links import LinkTree
+from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
 from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.watching import NoAnswer, Watch
 
 _log = Logger()
 
@@ -112,6 +114,7 @@ class GaneshaExporter(Service):
             reactor, launcher, spec, on_line=self._on_line, pid_file=self._pid_file,
             prepare=self._before_start,
         )
+        self.watch = Watch(reactor, self.child, self._probe)
 
     # -- life ---------------------------------------------------------------
 
@@ -278,6 +281,14 @@ class GaneshaExporter(Service):
         return self._bus.call(MANAGER, member, signature, values, limit=ORDER_LIMIT)
 
     # -- the daemon ---------------------------------------------------------
+
+    async def _probe(self) -> None:
+        """Ask whether it serves nodes, and whether it takes orders."""
+        await ask_nothing(self._reactor, self._address)
+        try:
+            await self._order("ShowExports")
+        except Unavailable as error:
+            raise NoAnswer(str(error)) from error
 
     def _before_start(self) -> None:
         """Write what it exports from its first moment: nodes never find less than they had."""

@@ -42,6 +42,11 @@ class Cluster:
         self._runner = runner
 
     @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.sockets / ".s.PGSQL.5432"
+
+    @property
     def dsn(self) -> str:
         """How to connect to the database `walt`."""
         return f"host={self.sockets} dbname=walt user=root"
