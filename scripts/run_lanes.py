@@ -15,6 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.skips import undeclared
+
 LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("contracts", "system")
 # The longest modules come first, so that no lane ends with one of them.
@@ -68,6 +72,14 @@ async def lane(
             told.append(f"{', '.join(names)}:\n{failures(text)}")
             if not any(name in ("failures", "errors") for name, _ in found):
                 counts["errors"] = counts.get("errors", 0) + 1
+        wrong = undeclared(text)
+        if wrong:
+            told.append("\n".join(wrong))
+            counts["failures"] = counts.get("failures", 0) + len(wrong)
+            counts["skips"] -= len(wrong)
+        elif not found:
+            told.append(f"{', '.join(names)}: no test ran")
+            counts["errors"] = counts.get("errors", 0) + (process.returncode == 0)
 
 
 async def main(trial: str) -> int:

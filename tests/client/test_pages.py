@@ -165,17 +165,23 @@ class PageTests(SynchronousTestCase):
         entries = setup["options.entry_points"]["console_scripts"]
         known = {line.split("=")[0].strip() for line in entries.splitlines()}
         known |= {*PUBLIC_SCRIPTS, *INTERNAL_SCRIPTS}
+        checked = set()
         for where in topics():
             for line in code(pages()[where]):
                 for name in re.findall(r"(?<![\w/.-])(?:/bin/)?(walt-[a-z][a-z-]*[a-z])\b", line):
                     if not OTHER_NAMES.fullmatch(name):
                         self.assertIn(name, known, where)
+                        checked.add(name)
+        self.assertIn("walt-log-echo", checked)
 
     def test_keys_of_the_configuration(self) -> None:
         """Every key of server.conf that a page names is in the table of the manual."""
         manual = (ROOT / "docs/administrator.md").read_text()
+        checked = set()
         sections = "network|database|services|virtual|images|security|logs|boot"
         for where in topics():
             for key in re.findall(rf"`((?:{sections})\.[a-z.-]+[a-z])`", pages()[where]):
                 if key not in SETTINGS:
                     self.assertIn(f"`{key}`", manual, where)
+                    checked.add(key)
+        self.assertGreater(len(checked), 3)

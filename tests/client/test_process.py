@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import termios
 
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
-from tests.client.platform import BOBS, ROOT, SECOND, Server, Walt, reactor, until
+from tests.client.platform import BOBS, ROOT, SECOND, Server, Walt, until
 from tests.server.streams.platform import NODE
+from tests.skips import without_python
 from walt.client.commands.log import LARGE
 
 # What must not be imported for a short command. (`re` is there: json needs it.)
@@ -356,12 +358,10 @@ class TerminalTests(TestCase):
         for number, keys in enumerate((b"root\r", b"\x01d in a pasted block", b"\x03"), 1):
             walt.write(keys)
             await until(lambda number=number: len(typed) == number)
-        walt.write(b"\x01")
-        await self.keys_read()
+        await self.key(walt, b"\x01")
         walt.write(b"a")
         await until(lambda: len(typed) == 4)
-        walt.write(b"\x01")
-        await self.keys_read()
+        await self.key(walt, b"\x01")
         walt.write(b"d")
         self.assertEqual(await walt.ended, 0)
         self.assertEqual([data for _, data in typed],
@@ -369,9 +369,12 @@ class TerminalTests(TestCase):
         self.assertTrue(walt.out.endswith(b"\x1bcDisconnected from the console.\r\n"))
         self.assertNotIn(b"Server is working", walt.out)
 
-    async def keys_read(self) -> None:
-        """Let the process read a key alone: it sends nothing for the first one."""
-        await deferLater(reactor, 0.3)
+    async def key(self, walt: Walt, key: bytes) -> None:
+        """Type a key that is read alone, though nothing is sent for it."""
+        os.write(walt.transport.fd, key)
+        assert walt.terminal is not None
+        there = walt.terminal[1]
+        await until(lambda: not any(fcntl.ioctl(there, termios.FIONREAD, bytes(4))))
 
     async def test_console_given_up(self) -> None:
         """Ctrl-C at the notice."""
@@ -403,9 +406,9 @@ def python39() -> str:
     """Return a Python 3.9 that runs, or skip the test."""
     found = os.environ.get("WALT_PYTHON39") or shutil.which("python3.9")
     if found is None:
-        raise SkipTest("there is no python3.9 on this machine")
+        raise SkipTest(without_python("3.9"))
     if subprocess.run([found, "-c", ""], capture_output=True, timeout=60).returncode:
-        raise SkipTest("python3.9 is there but does not run")
+        raise SkipTest(without_python("3.9 that runs"))
     return found
 
 

@@ -177,15 +177,40 @@ class RealTapsTests(TapsContract, TestCase):
         self.assertEqual(self.bridges(), {"walt-net"})
 
     async def test_shaping(self) -> None:
-        """The kernel limits a tap, or says that it cannot and is left as it was."""
+        """A tap is limited as told, or left as it was by a kernel that cannot."""
         taps = await self.make()
         await taps.create_tap("t1", "home-net")
-        for limits in (Limits(0, 10**8), Limits(8000, 0), Limits(8000, 10**8)):
-            done = await taps.shape("t1", limits)
-            shown = self.ns.run("tc", "qdisc", "show", "dev", "t1")
-            self.assertEqual(done, "tbf" in shown or "netem" in shown, shown)
-            if done:
-                self.ns.run("tc", "qdisc", "del", "dev", "t1", "root")
+        before = self.shown("t1")
+        netem, tbf = self.kernel_has("netem", "delay", "1ms"), self.kernel_has(
+            "tbf", "rate", "1mbit", "burst", "10kb", "latency", "1ms"
+        )
+        self.assertTrue(tbf, "Debian's kernels have it, and so has any that tests run on")
+        for limits, possible, shown in (
+            (Limits(0, 10**8), tbf, [r"tbf .*rate 100Mbit"]),
+            (Limits(8000, 0), netem, [r"netem .*delay \d"]),
+            (Limits(8000, 10**8), netem and tbf, [r"netem .*delay \d", r"tbf .*rate 100Mbit"]),
+        ):
+            self.assertEqual(await taps.shape("t1", limits), possible, limits)
+            if not possible:
+                self.assertEqual(self.shown("t1"), before)
+                continue
+            for text in shown:
+                self.assertRegex(self.shown("t1"), text)
+            self.ns.run("tc", "qdisc", "del", "dev", "t1", "root")
+
+    def shown(self, device: str) -> str:
+        """Return the queueing disciplines of a device."""
+        return self.ns.run("tc", "qdisc", "show", "dev", device)
+
+    def kernel_has(self, *words: str) -> bool:
+        """Tell whether the kernel knows a queueing discipline, by using it elsewhere."""
+        try:
+            self.ns.run("tc", "qdisc", "add", "dev", "walt-net", "root", *words)
+        except AssertionError as error:
+            self.assertIn("qdisc kind is unknown", str(error))
+            return False
+        self.ns.run("tc", "qdisc", "del", "dev", "walt-net", "root")
+        return True
 
 
 class ConfigurableTests(TestCase):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from abc import abstractmethod
+from collections.abc import Callable
 from shlex import quote
 from typing import Any
 
@@ -137,6 +138,15 @@ class KeptShellsTests(QuestionsContract, TestCase):
         self.addCleanup(self.questions.stop)
         return self.questions
 
+    def mktemp(self) -> str:
+        """Return a path that shells know too."""
+        return os.path.abspath(super().mktemp())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, as long as the test may last."""
+        while not condition():
+            await deferLater(reactor, 0.01)
+
     async def test_one_shell_a_node(self) -> None:
         """It is opened at the first question, and ends after 180 s without any."""
         clock = Clock()
@@ -156,16 +166,20 @@ class KeptShellsTests(QuestionsContract, TestCase):
         """One that died while nobody asked, one that dies of a question, one that is closed."""
         self.with_clock(reactor)
         os.kill(int(await self.ask("echo $$")), signal.SIGKILL)
-        await deferLater(reactor, 0.1)
+        await self.until(lambda: not self.questions._running)
         self.assertEqual(await self.ask("echo well"), b"well\n")
         self.assertEqual(len(self.launcher.started), 2)
         for number, end in enumerate(("kill $$", "kill -9 $$")):
             await self.assertFailure(self.ask(end), Unavailable)
             self.assertEqual(await self.ask("echo well"), b"well\n")
             self.assertEqual(len(self.launcher.started), 4 + 2 * number)
-        under_way = self.ask("sleep 0.3; echo well")
-        await deferLater(reactor, 0.1)
+        asked, go = self.mktemp(), self.mktemp()
+        under_way = self.ask(
+            f"touch {asked}; while ! test -e {go}; do sleep 0.05; done; echo well"
+        )
+        await self.until(lambda: os.path.exists(asked))
         self.questions.close(HERE)
+        os.mkdir(go)
         self.assertEqual(await under_way, b"well\n")
 
     async def test_queue(self) -> None:
@@ -195,8 +209,12 @@ class KeptShellsTests(QuestionsContract, TestCase):
         """No shell is left, nobody waits for ever, nothing starts any more."""
         self.with_clock(reactor)
         await self.ask("true", "10.0.0.1")
-        waiting = [self.assertFailure(self.ask("sleep 20"), Unavailable) for _ in range(2)]
-        await deferLater(reactor, 0.1)
+        asked = self.mktemp()
+        waiting = [
+            self.assertFailure(self.ask(f"touch {asked}; sleep 20"), Unavailable)
+            for _ in range(2)
+        ]
+        await self.until(lambda: os.path.exists(asked))
         await self.questions.stop()
         await gatherResults(waiting)
         await self.assertFailure(self.ask("true"), Unavailable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import fcntl
 import importlib
 import os
 import pty
@@ -10,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +216,13 @@ class ToolsTests(TestCase):
         self.listen(0)
 
     def listen(self, number: int) -> None:
-        factory = serve(lambda: self.platform.protocol(FROM_NODE))
+        self.connections: list[Any] = []
+
+        def connection() -> Any:
+            self.connections.append(self.platform.protocol(FROM_NODE))
+            return self.connections[-1]
+
+        factory = serve(connection)
         self.port = self.reactor.listenTCP(number, factory, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
         self.number = self.port.getHost().port
@@ -270,9 +278,12 @@ class ToolsTests(TestCase):
             self.assertEqual(self.platform.lines("exp1"), ["one", "CLOSE", "two"])
             self.assertEqual(self.platform.stored("stamped"), [(1699999999.5, "a  line ")])
             # In time both streams were closed; the next line opens one again.
-            await deferLater(self.reactor, 2, lambda: None)
+            await self.until(lambda: all(one.transport.disconnected for one in self.connections))
+            before = len(self.connections)
+            self.assertGreater(before, 1)
             fifo.write(b"LOG exp1 three\n" + b"".join(b"LOG many %d\n" % n for n in range(3000)))
             await self.until(lambda: "three" in self.platform.lines("exp1"))
+            self.assertGreater(len(self.connections), before)
         os.kill(daemon.transport.pid, signal.SIGTERM)
         await self.until(lambda: (self.platform.lines("many"), daemon.ended.called)[1])
         self.assertEqual(await daemon.ended, 0)
@@ -288,7 +299,8 @@ class ToolsTests(TestCase):
         with open(self.fifo, "wb", buffering=0) as fifo:
             for number in range(100):
                 fifo.write(b"LOG exp1 %d\n" % number)
-        await deferLater(self.reactor, 1, lambda: None)
+            # They were read, and so there was nobody to send them to.
+            await self.until(lambda: not any(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4))))
         self.listen(self.number)
         await self.until(lambda: len(self.platform.lines("exp1")) >= 100)
         self.assertEqual(self.platform.lines("exp1"), [str(n) for n in range(100)])

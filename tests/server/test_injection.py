@@ -19,7 +19,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -126,7 +126,9 @@ class RulesTests(SynchronousTestCase):
     def test_values(self) -> None:
         """Links, settings, terminals, addresses: every hostile text is Invalid."""
         registry = DeviceRegistry(FakeDeviceStore(), NETWORK)
-        authority = Access(None, None, EnrolmentCodes(lambda: 0.0, bytes), lambda: 0.0, print)
+        authority = Access(
+            None, None, EnrolmentCodes(lambda: 0.0, bytes), lambda: 0.0, print, succeed
+        )
         parsers: list[Callable[[str], Any]] = [
             registry.check_new_name,
             lambda text: authority.invite(text, "user"),

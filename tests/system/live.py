@@ -8,22 +8,26 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 
+from tests import guard
 from tests.system.platform import missing_programs
+from tests.system.records import faults
 from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.process import ProcessResult, ProcessRunner
 
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
 ROOT = Path(__file__).resolve().parents[2]
 SERVER_IP = "192.168.181.1"
+# Servers of tests are watched as the tests are; what is measured in benches is the server alone.
+TWISTD = "tests.guard" if guard.wanted() else "twisted.scripts.twistd"
 
 
 def why_not() -> str | None:
@@ -32,10 +36,14 @@ def why_not() -> str | None:
 
 
 class _Server(ProcessProtocol):
+    """One process of the server: what it was sent, and how it ended."""
+
     def __init__(self, log: Path) -> None:
         self._log = open(log, "ab")  # noqa: SIM115 (closed at the end of the process)
         self.ended: Deferred[int] = Deferred()
         self.status: int | None = None
+        self.sent: set[int] = set()
+        self.wrong: str | None = None
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._log.write(data)
@@ -45,6 +53,12 @@ class _Server(ProcessProtocol):
         # twistd ends with the signal that stopped it, once everything is stopped.
         signal, code = reason.value.signal, reason.value.exitCode
         self.status = 0 if signal == SIGTERM else code if code is not None else -1
+        if signal is not None and signal not in self.sent:
+            self.wrong = f"the server was ended by signal {signal}, which nobody sent"
+        elif signal is None and not self.sent:
+            self.wrong = f"the server ended by itself, with status {code}"
+        elif code:
+            self.wrong = f"the server ended with status {code}"
         self._log.close()
         self.ended.callback(self.status)
 
@@ -90,6 +104,15 @@ class LivePlatform:
         self.log = self.base / "server.log"
         self.server: _Server | None = None
         self.pid = 0
+        self._servers: list[_Server] = []
+        self._expected: list[str] = []
+
+    def expects(self, text: str) -> None:
+        """Let an error whose record in the server's log, traceback included, has this text pass.
+
+        To be called by a test that provokes it, with what no other error has.
+        """
+        self._expected.append(text)
 
     def write_config(self, extra: str = "") -> None:
         """Write server.conf with `extra` YAML lines."""
@@ -150,8 +173,9 @@ class LivePlatform:
     def spawn(self) -> None:
         """Start the server without waiting."""
         self.server = _Server(self.log)
+        self._servers.append(self.server)
         argv = [
-            sys.executable, "-c", "from twisted.scripts.twistd import run; run()",
+            sys.executable, "-c", f"from {TWISTD} import run; run()",
             "--nodaemon", "--pidfile=", "--logger", "walt.server.assembly.logging.observer",
             "walt-server", "--config", str(self.config),
         ]
@@ -211,8 +235,10 @@ class LivePlatform:
         rows = json.loads(await self.ok("advanced", "services", "--json"))
         return {row["name"]: row for row in rows}
 
-    async def until(self, condition: Any, what: str, patience: float = 60.0) -> Any:
-        """Await an async condition until it is true."""
+    async def until(
+        self, condition: Any, what: str, patience: float = 60.0, every: float = 0.25
+    ) -> Any:
+        """Await an async condition until it is true, looking `every` so many seconds."""
         limit = self.reactor.seconds() + patience
         while True:
             found = await condition()
@@ -222,7 +248,7 @@ class LivePlatform:
                 raise AssertionError(
                     f"not reached: {what}\n{self.log.read_text(errors='replace')[-4000:]}"
                 )
-            await self.sleep(0.25)
+            await self.sleep(every)
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Let the reactor turn."""
@@ -230,6 +256,8 @@ class LivePlatform:
 
     def signal(self, number: int) -> None:
         """Send a signal to the server."""
+        if self.server is not None:
+            self.server.sent.add(number)
         os.kill(self.pid, number)
 
     async def stop(self, number: int = SIGTERM) -> int:
@@ -237,10 +265,8 @@ class LivePlatform:
         server = self.server
         if server is None or server.status is not None:
             return server.status if server is not None and server.status is not None else 0
-        try:
+        with suppress(ProcessLookupError):
             self.signal(number)
-        except (ProcessLookupError, ProcessExitedAlready):
-            return 0
         return await server.ended.addTimeout(90, self.reactor)
 
     def left_overs(self) -> list[str]:
@@ -260,10 +286,28 @@ class LivePlatform:
         return found
 
     async def close(self) -> None:
-        """Stop everything and remove the directories."""
-        await self.stop()
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            place = line.split()[1]
-            if place.startswith(str(self.base)):
-                await self.runner.run(["umount", "-l", place], check=False)
-        shutil.rmtree(self.base, ignore_errors=True)
+        """Stop everything and remove the directories.
+
+        Raises AssertionError for an error in the log that nobody expects, and for a
+        server that ended otherwise than it was told.
+        """
+        try:
+            await self.stop()
+        except TimeoutError:
+            await self.stop(SIGKILL)
+            raise AssertionError(f"SIGTERM does not end the server: {self.told()}") from None
+        finally:
+            text = self.told() if self.log.exists() else ""
+            for line in Path("/proc/self/mounts").read_text().splitlines():
+                place = line.split()[1]
+                if place.startswith(str(self.base)):
+                    await self.runner.run(["umount", "-l", place], check=False)
+            shutil.rmtree(self.base, ignore_errors=True)
+        wrong = [one.wrong for one in self._servers if one.wrong is not None]
+        wrong += faults(text, self._expected)
+        if wrong:
+            raise AssertionError("\n".join(wrong))
+
+    def told(self) -> str:
+        """Return the server's log."""
+        return self.log.read_text(errors="replace")

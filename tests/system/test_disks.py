@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from twisted.trial.unittest import TestCase
 
 from tests.system.live import LivePlatform, why_not
@@ -40,12 +43,23 @@ class DiskTests(TestCase):
             "hybrid-persistent", "1953125", "3906250", "5859375", "QEMU-DISK", "2048", "FAT32",
         ])
         await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-p]")
-        # Workers are killed: the next disks are made by another one.
-        workers = await platform.runner.run(
-            ["pgrep", "-P", str(platform.pid), "-f", "walt.server.workers.main"], check=False
-        )
-        for worker in workers.stdout.decode().split():  # those that did not end, being idle
-            await platform.runner.run(["kill", "-9", worker], check=False)
+        # The worker that made the disks is killed: another one makes the next.
+        before = await self._pids(platform, "^qemu-system.* -name vnode1 ")
+        await platform.ok("node", "reboot", "--hard", "vnode1")
+
+        async def started() -> bool:
+            return bool(await self._pids(platform, "^qemu-system.* -name vnode1 ") - before)
+
+        await platform.until(started, "the machine runs again", 30, every=0.05)
+        workers = await self._pids(platform, "walt.server.workers.main")
+        self.assertNotEqual(workers, set())
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+
+        async def ended() -> bool:
+            return not workers & await self._pids(platform, "walt.server.workers.main")
+
+        await platform.until(ended, "the workers ended", 10)
         await self._reboot(platform)
         after = await platform.ok(
             "node", "run", "vnode1", "--", "cat /root/changed; ls /sys/block | grep sd"
@@ -58,6 +72,13 @@ class DiskTests(TestCase):
             return not list((platform.state / "nodes").glob("52:54:*"))
 
         await platform.until(forgotten, "the directory of the node is gone", 10)
+
+    async def _pids(self, platform: LivePlatform, command: str) -> set[int]:
+        """Return the children of the server with such a command line."""
+        found = await platform.runner.run(
+            ["pgrep", "-P", str(platform.pid), "-f", command], check=False
+        )
+        return {int(pid) for pid in found.stdout.split()}
 
     async def _check_space(self, platform: LivePlatform) -> None:
         """An image that finds no room on the disk takes that of the oldest copy, no more."""

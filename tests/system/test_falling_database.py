@@ -21,6 +21,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.logs.service import LogService
 
 MACS = [f"02:00:00:00:00:{number:02x}" for number in range(5)]
+SEED = 7  # of the moments of the falls
 # The process that is ended, as its title tells, and how.
 FALLS = (
     ("postmaster", signal.SIGKILL), ("backend", signal.SIGKILL), ("backend", signal.SIGTERM),
@@ -57,12 +58,16 @@ class FallingDatabaseTests(TestCase):
                     first, sent[mac] = sent[mac], sent[mac] + 50
                     service.write_lines(mac, "exp", "\n".join(map(str, range(first, first + 50))))
 
+        chances = random.Random(SEED)
         sending = LoopingCall(send)
+        fallen = 0
         sending.start(0.01).addErrback(lambda failure: failure.raiseException())
         try:
             for who, number in FALLS:
-                await deferLater(reactor, random.uniform(0.1, 0.5), lambda: None)
-                self.fall(who, number)
+                more = sum(sent.values()) + chances.randrange(1_000, 10_000)
+                while sum(sent.values()) < more or not self.fall(who, number):
+                    await deferLater(reactor, 0.01, lambda: None)
+                fallen += 1
                 while who in ("postmaster", "all") and self.cluster.runs():
                     await deferLater(reactor, 0.02, lambda: None)
                 while not self.cluster.runs():
@@ -72,6 +77,7 @@ class FallingDatabaseTests(TestCase):
         finally:
             sending.stop()
         reactor.getReaders()  # type: ignore[attr-defined]  # its books are right: no KeyError
+        self.assertEqual(fallen, len(FALLS))
         await service.flush()
         for mac in MACS:
             rows = await database.query(
@@ -80,8 +86,8 @@ class FallingDatabaseTests(TestCase):
             )
             self.assertEqual(sorted(int(line) for (line,) in rows), list(range(sent[mac])))
 
-    def fall(self, who: str, number: int) -> None:
-        """Send a signal to the database, or to one of its processes."""
+    def fall(self, who: str, number: int) -> bool:
+        """Send a signal to the database, or to one of its processes; False if there is none yet."""
         master = self.cluster.pid
         children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
         titles = {}
@@ -97,3 +103,4 @@ class FallingDatabaseTests(TestCase):
         for one in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, number)
+        return bool(chosen)

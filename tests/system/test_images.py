@@ -247,8 +247,13 @@ class ImagesTests(TestCase):
         )))
         daemon.startService()
         self.addCleanup(daemon.stopService)
-        await platform.sleep(0.3)
         url = f"git://127.0.0.1:{port}/project"
+
+        async def serves() -> bool:
+            listed = await platform.runner.run(["git", "ls-remote", url], check=False)
+            return listed.status == 0
+
+        await platform.until(serves, "the git daemon serves", 20)
         build = ("image", "build", "--from-url")
         told = await platform.ok(*build, url, "--sub-dir", "/deep/", "from-url")
         self.assertIn("Image from-url was built.", told)

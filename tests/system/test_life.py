@@ -144,7 +144,13 @@ class NodeLifeTests(TestCase):
             [sys.executable, "-m", "walt.client.main", "node", "console", "vnode1"],
             {**os.environ, **platform.environment()},
         )
-        await platform.sleep(1)
+
+        async def attached() -> bool:
+            await platform.ok("node", "run", "vnode1", "--", "echo attached > /dev/console")
+            return b"attached" in console.seen
+
+        await platform.until(attached, "the console is attached", 20)
+        console.seen.clear()
         await work
         await platform.ok("node", "wait", "--timeout", "120", "vnode1")
         console.transport.closeStdin()  # the end of input disconnects

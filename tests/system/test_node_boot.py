@@ -120,6 +120,12 @@ class NodeBootTests(TestCase):
     def _pause(self, seconds: float) -> Deferred[None]:
         return deferLater(self.platform.reactor, seconds, lambda: None)
 
+    async def _refused_connections(self) -> int:
+        """Return how many connections to the server were refused (resets sent, snmp(7))."""
+        told = (await self.platform.runner.run(["cat", "/proc/net/snmp"])).stdout.decode()
+        names, values = (line.split() for line in told.splitlines() if line.startswith("Tcp:"))
+        return int(values[names.index("OutRsts")])
+
     async def _until(self, condition, what: str) -> None:  # type: ignore[no-untyped-def]
         for _ in range(200):
             if condition():
@@ -276,10 +282,12 @@ class NodeBootTests(TestCase):
         await self.notifications.stopListening()
         for peer in list(platform.peers):
             peer.transport.abortConnection()
+        refused = await self._refused_connections()
         await self.exporter.child.restart()
         other = NodeExport("52:54:00:18:3a:11", "192.168.183.11", "n2", self.node.image_id, None)
         await self._export(self.node, other)
-        await self._pause(3)
+        while await self._refused_connections() == refused:  # the node tries, in vain
+            await self._pause(0.1)
         platform.ports.remove(self.notifications)
         self.notifications = platform.serve_notifications()
         await self._booted()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from bench.simulator import Fleet, SimulatedNode
+from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, Program, why_not
 from walt.server.runtime.process import ProcessResult
 
@@ -158,12 +159,21 @@ class NodeFaultsTests(TestCase):
         self.assertEqual(await platform.ok("node", "run", "vm2", "--", "hostname", user=owner),
                          "vm2\n")
         await platform.ok("node", "reboot", "--hard", "vm2", user=owner)
-        waiting = Deferred.fromCoroutine(platform.walt("node", "wait", "vm2", user=owner))
-        await platform.sleep(1)
+        waiting = Dialogue()
+        platform.reactor.spawnProcess(
+            waiting, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "node", "wait", "vm2"],
+            {**os.environ, **platform.environment(owner), "TERM": "xterm"}, usePTY=True,
+        )
+
+        async def waits() -> bool:
+            return b"Waiting for bootup of" in waiting.seen
+
+        await platform.until(waits, "somebody waits for the node", 20)
         results = await self.both("node", "remove", "vm2")
         self.assertIn(0, [one.status for one in results])
         self.assertNotIn("vm2", await self.devices())
-        await waiting  # nobody waits for ever
+        await waiting.ended.addTimeout(30, platform.reactor)  # nobody waits for ever
         machines = await platform.runner.run(
             ["pgrep", "-f", f"{platform.runtime}/vnodes/"], check=False
         )
@@ -204,7 +214,11 @@ class NodeFaultsTests(TestCase):
         running = Deferred.fromCoroutine(
             platform.walt("node", "reboot", ",".join(["vm", self.boards[0], *sims]))
         )
-        await platform.sleep(0.3)
+
+        async def asked() -> bool:
+            return "REBOOT" in refusing.requests
+
+        await platform.until(asked, "the nodes are asked to reboot", 20)
         await platform.ok("node", "remove", "vm")
         result = await running
         self.assertEqual(result.status, 1)

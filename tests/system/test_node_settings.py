@@ -243,9 +243,12 @@ class NodeSettingsTests(TestCase):
         self.assertIn("node v1 is down (cause: image change, method: soft-reboot)", events)
         await self.on_console("v1", "Press <ENTER> within 5 seconds")
         await platform.type("v1", "\n")
-        await platform.sleep(1)
-        await platform.type("v1", "echo rescue-$((6*7))\n")
-        await self.on_console("v1", "rescue-42")
+
+        async def answers() -> bool:
+            await platform.type("v1", "echo rescue-$((6*7))\n")
+            return "rescue-42" in await self.log("virtualconsole", "v1")
+
+        await platform.until(answers, "the shell answers", 30)
         self.assertIn("image spec: ", await self.server_log())
         await platform.type("v1", "exit\n")
 

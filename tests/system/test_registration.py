@@ -224,17 +224,18 @@ class RegistrationTests(TestCase):
     async def test_missing_image(self) -> None:
         """Without default image a board stays unknown, the reasons are logged, later ones try."""
         load = await self.start(image=False)
-        for _ in range(2):
+        reasons = "New rpi-4-b nodes will remain of type unknown until this is solved."
+        for turn in (1, 2):
             result = await load.platform.event(
                 "commit", UNKNOWN_MODEL, "", "192.168.181.30", "b8:27:eb:00:00:01", "", "0",
                 "unknown",
             )
             self.assertEqual(result.status, 0, result.stderr)
 
-            async def told() -> bool:
-                return any("until this is solved" in line for line in await self.lines(load))
+            async def told(turn: int = turn) -> bool:
+                return (await self.lines(load)).count(reasons) == turn
 
-            await load.platform.until(told, "the reasons")
+            await load.platform.until(told, f"the reasons, at announcement {turn}")
         lines = await self.lines(load)
         self.assertEqual(
             lines[:3],
@@ -243,9 +244,8 @@ class RegistrationTests(TestCase):
              "Trying to download a default image for 'rpi-4-b' nodes:"
              " waltplatform/rpi-4-b-default:latest..."],
         )
-        self.assertIn(
-            "New rpi-4-b nodes will remain of type unknown until this is solved.", lines
-        )
+        trying = [line for line in lines if line.startswith("Trying to download")]
+        self.assertEqual(len(trying), 2, lines)
         self.assertEqual((await self.devices(load))["b8:27:eb:00:00:01"][1], "unknown")
 
     async def test_concurrency(self) -> None:

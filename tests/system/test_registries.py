@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +324,12 @@ class RegistriesTests(TestCase):
         none = "There are no updates of default images.\n"
         first = await platform.walt("advanced", "update-default-images")
         self.assertIn(none, first.stdout.decode())
-        await platform.sleep(1.1)  # dates of images have a resolution of a second
+        second = int(time.time())  # the resolution of the dates of images
+
+        async def later() -> bool:
+            return int(time.time()) > second
+
+        await platform.until(later, "the next second", 5)
         await platform.import_tiny("localhost/newer:latest")
         await platform.runner.run(platform.podman(
             "push", "--tls-verify=false", "docker.io/localhost/newer:latest",

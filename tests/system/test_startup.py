@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -129,7 +130,12 @@ class RefusedStartTests(TestCase):
         holding = quietly(holder)
         try:
             await run([*inside, "ip", "link", "set", "lo", "up"])
-            await platform.sleep(0.5)
+
+            async def taken() -> bool:
+                shown = await run([*inside, "ss", "-Hltn", "sport", "=", "12347"])
+                return shown.stdout.startswith(b"LISTEN")
+
+            await platform.until(taken, "the port is taken", 20)
             words = await self.refused(inside)
             self.assertIn("needs port 12347 of this machine", words)
             self.assertIn("ss -lnp", words)
@@ -138,6 +144,13 @@ class RefusedStartTests(TestCase):
         finally:
             holding.cancel()
             await run(["ip", "netns", "del", outer])
+
+
+# What the log says along a start, each long before the next.
+MOMENTS = (
+    "reactor class: ", "started postgres (pid", "is ready to accept connections",
+    "started tftpd (pid",
+)
 
 
 class RestartTests(TestCase):
@@ -332,10 +345,9 @@ class RestartTests(TestCase):
         load = await self.start()
         load.database.close()
         await self.platform.stop(signal.SIGKILL)
-        for moment in (0.3, 0.5, 0.7, 0.9, 1.2):
-            self.platform.spawn()
-            await self.platform.sleep(moment)
-            await self.platform.stop(signal.SIGKILL)
+        for moment in MOMENTS:
+            await self.starting(moment)
+            self.assertEqual(await self.platform.stop(signal.SIGKILL), -1)
         await load.started()
         await self.platform.ok("device", "show")
         self.assertEqual(await self.platform.stop(), 0)
@@ -345,18 +357,42 @@ class RestartTests(TestCase):
         """SIGTERM at any moment of the start leaves nothing."""
         load = await self.start()
         await self.platform.stop()
-        for moment in (0.4, 0.6, 0.8, 1.0):
-            self.platform.spawn()
-            await self.platform.sleep(moment)
-            await self.platform.stop()
+        for moment in MOMENTS:
+            await self.starting(moment)
+            self.assertEqual(await self.platform.stop(), 0)
             self.assertEqual(self.platform.left_overs(), [], moment)
+        # Ready, and still busy with the nodes.
         await load.started()
+        self.assertEqual(await self.platform.stop(), 0)
+        self.assertEqual(self.platform.left_overs(), [])
+        await load.started()
+
+    async def starting(self, moment: str) -> None:
+        """Start a server, and return when it has logged a text of its start; it is not ready."""
+        begin = len(self.platform.told())
+        self.platform.spawn()
+
+        async def reached() -> bool:
+            return moment in self.platform.told()[begin:]
+
+        await self.platform.until(reached, moment, 30, every=0.02)
+        self.assertNotIn("the WalT server is ready", self.platform.told()[begin:])
 
     async def test_readiness_is_not_for_children(self) -> None:
         """systemd's socket is told READY=1, and the children know nothing of it."""
-        await self.start()
+        await self.start()  # it waits for READY=1
+        environment = Path(f"/proc/{self.platform.pid}/environ").read_bytes()
+        self.assertIn(b"NOTIFY_SOCKET=", environment)
+        own = Path(f"/proc/{self.platform.pid}/cmdline").read_bytes()
+        checked = 0
         for pid in descendants(self.platform.pid):
-            self.assertNotIn(b"NOTIFY_SOCKET", Path(f"/proc/{pid}/environ").read_bytes())
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+                # What was forked a moment ago, and is no other program yet, has our memory.
+                if Path(f"/proc/{pid}/cmdline").read_bytes() != own:
+                    self.assertNotIn(b"NOTIFY_SOCKET", environment)
+                    checked += 1
+        self.assertGreater(checked, 3)
 
     async def test_second_server(self) -> None:
         """A second server on the same directories refuses, and disturbs nothing."""

@@ -7,10 +7,29 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: write beside, fsync, rename.
+    """Replace `path` by `data`: write beside, rename; nothing waits for the disk.
 
-    Raises OSError (no space, no permission); the old file is then intact.
+    For what can be made again: after a power failure the file may be the old one,
+    the new one, or empty. Raises OSError (no space, no permission); the old file is
+    then intact.
     """
+    _replace(path, data, mode, durable=False)
+
+
+def write_durable(path: Path, data: bytes | str, mode: int = 0o644) -> None:
+    """Replace `path` as write_atomic does, and return when it survives a power failure.
+
+    That may take seconds on a busy disk: not for turns of a reactor.
+    """
+    _replace(path, data, mode, durable=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _replace(path: Path, data: bytes | str, mode: int, *, durable: bool) -> None:
     raw = data.encode() if isinstance(data, str) else data
     beside = path.with_name(f".{path.name}.new")
     try:
@@ -19,7 +38,8 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
             os.fchmod(stream.fileno(), mode)
             stream.write(raw)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.rename(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.common.files import write_atomic, write_if_changed
+from walt.common.files import write_atomic, write_durable, write_if_changed
 from walt.server.runtime.ordered import OrderedServices, shielded, spawn
 from walt.server.runtime.turns import TurnMonitor
 
@@ -94,6 +94,19 @@ class FilesTests(SynchronousTestCase):
         self.path.mkdir()
         self.assertRaises(OSError, write_atomic, self.path, "new")
         self.assertEqual(os.listdir(self.directory), ["file"])
+
+    def test_only_durable_files_wait_for_the_disk(self) -> None:
+        """write_durable returns after content and directory; write_atomic waits for none."""
+        synced: list[str] = []
+        self.patch(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        write_atomic(self.path, "new")
+        write_if_changed(self.path, "newer")
+        self.assertEqual(synced, [])
+        write_durable(self.path, "newest", 0o600)
+        where = os.path.realpath(self.directory)
+        self.assertEqual(synced, [f"{where}/.file.new", where])
+        self.assertEqual(self.path.read_text(), "newest")
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
 
     def test_no_link_is_followed(self) -> None:
         """A link planted at the temporary name is not followed."""

@@ -62,9 +62,9 @@ class AccessApi(amp.CommandLocator):
         return {"count": await self._access.revoke(name)}
 
     @commands.RotateAuthority.responder
-    def rotate(self) -> dict[str, Any]:
+    async def rotate(self) -> dict[str, Any]:
         """A new authority."""
-        self._access.rotate()
+        await self._access.rotate()
         return {}
 
 

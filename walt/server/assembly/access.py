@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from walt.common.errors import Unavailable
@@ -27,7 +30,11 @@ CHECK_EVERY = 6 * 3600.0  # seconds between looks at the age of the server's cer
 class Certificates:
     """Keeps the server's certificate fresh; `access` holds those of clients."""
 
-    def __init__(self, config: ServerConfig, database: Database, platform: PlatformLog) -> None:
+    def __init__(
+        self, reactor: Any, config: ServerConfig, database: Database, platform: PlatformLog
+    ) -> None:
+        self._reactor = reactor
+        self._lock = DeferredLock()
         self.names = [
             *config.names, os.uname().nodename, "walt-server", "localhost", "127.0.0.1",
             str(config.server_ip),
@@ -37,23 +44,30 @@ class Certificates:
         self.access = Access(
             self._authority, PostgresCertificates(database),
             EnrolmentCodes(time.time, os.urandom), time.time,
-            lambda text: platform.write("access", text),
+            lambda text: platform.write("access", text), self._aside,
         )
         self.access.rotated = self._reload
 
-    async def start(self, reactor: Any) -> LoopingCall:
+    async def start(self) -> LoopingCall:
         """Make and read what is needed; the call returned keeps it so. Raises Unavailable."""
-        self._authority.prepare(time.time())
+        await self._aside(self._authority.prepare, time.time())
         self._reload()
         await self.access.load()
-        checking = LoopingCall(self._check)
-        checking.clock = reactor
+        checking = LoopingCall(lambda: Deferred.fromCoroutine(self._check()))
+        checking.clock = self._reactor
         checking.start(CHECK_EVERY, now=False)
         return checking
 
-    def _check(self) -> None:
+    async def _aside(self, work: Callable[[float], Any], now: float) -> Any:
+        """Run what writes keys in a thread: it waits for the disk."""
+        async with self._lock:
+            return await deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), work, now
+            )
+
+    async def _check(self) -> None:
         try:
-            if self._authority.prepare(time.time()):
+            if await self._aside(self._authority.prepare, time.time()):
                 self._reload()
                 _log.info("the server's TLS certificate was made anew")
         except Unavailable as error:

@@ -59,7 +59,7 @@ def build(
     life = image_life(
         base, images, ImageUsers(base.registry, nodes.rebooter, nodes.provisioning.update)
     )
-    certificates = Certificates(config, base.database, base.platform)
+    certificates = Certificates(base.reactor, config, base.database, base.platform)
     return Core(
         base=base, daemons=daemons, images=images, nodes=nodes, image_life=life,
         certificates=certificates, boot_files=BootFiles(config.paths.state),

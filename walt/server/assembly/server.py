@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 
@@ -78,6 +78,9 @@ class WaltServer(Service):
     def startService(self) -> None:
         """Start; a failure ends the process with status 1 and one clear message."""
         super().startService()
+        # What was imported stays. Before the reactor runs: it takes as long as a long turn.
+        gc.collect()
+        gc.freeze()
         if turns.VARIABLE in os.environ:
             turns.record_turns(self._reactor, Path(os.environ.pop(turns.VARIABLE)))
         self._reactor.callWhenRunning(self._begin)
@@ -87,6 +90,9 @@ class WaltServer(Service):
         self._starting.addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
+        if not self.running and failure.check(CancelledError, WaltError):
+            _log.info("stopped before the start was over")
+            return
         if failure.check(WaltError):
             text = str(failure.value)
             _log.error("the server cannot start: {text}", text=text)
@@ -140,11 +146,10 @@ class WaltServer(Service):
         await self._start_services(core)
         self._undo("life of images", core.image_life.stop)
         self._undo("shells of nodes", core.nodes.questions.stop)
-        checking = await core.certificates.start(self._reactor)
+        checking = await core.certificates.start()
         self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http)
-        # What was imported and built stays: the collector need not look at it again.
-        gc.collect()
+        # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
@@ -312,7 +317,6 @@ class WaltServer(Service):
     async def _stop(self) -> None:
         notify("STOPPING=1")
         if self._starting is not None and not self._starting.called:
-            self._starting.addErrback(lambda _: None)
             self._starting.cancel()
         if self._core is not None:
             self._core.nodes.registration.stopping = True

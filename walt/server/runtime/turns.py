@@ -21,6 +21,7 @@ from walt.common.files import write_atomic
 
 VARIABLE = "WALT_TURNS"
 LIMIT = 0.1  # seconds; no turn may be longer (a rule of this project)
+DEEPEST = 60  # frames of a stack that are kept
 
 
 class TurnMonitor:
@@ -72,7 +73,7 @@ class TurnMonitor:
         self._last = time.thread_time()
 
     def _sample(self, number: int, frame: Any) -> None:
-        self._stack = "".join(traceback.format_stack(frame)[-8:])
+        self._stack = "".join(traceback.format_stack(frame)[-DEEPEST:])
 
     def _turn(self) -> None:
         spent = time.thread_time() - self._last

@@ -21,9 +21,12 @@ BIG = bytes(range(256)) * 16384
 
 @implementer(IHalfCloseableProtocol)
 class Echo(Protocol):
-    """A device that answers when the peer has sent all."""
+    """A device that answers when the peer has sent all; `made` has its connections."""
+
+    made: list[Echo] = []
 
     def connectionMade(self) -> None:
+        Echo.made.append(self)
         self.got = b""
 
     def dataReceived(self, data: bytes) -> None:
@@ -55,6 +58,7 @@ class ForwardsTests(TestCase):
     timeout = 30
 
     async def setUp(self) -> None:
+        self.patch(Echo, "made", [])
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         device = await endpoint.listen(Factory.forProtocol(Echo))
         self.addCleanup(device.stopListening)
@@ -84,7 +88,8 @@ class ForwardsTests(TestCase):
         """Closing ends every connection and frees the port."""
         await self.forwards.open(self.port, "127.0.0.1", self.device_port)
         callers = [await self.call() for _ in range(3)]
-        await deferLater(reactor, 0.1, lambda: None)
+        while len(Echo.made) < 3:
+            await deferLater(reactor, 0.01, lambda: None)
         await self.forwards.close(self.port)
         for caller in callers:
             await caller.done

@@ -54,7 +54,7 @@ MANAGER = DBusAddress(
 ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
 START_LIMIT = 30.0  # seconds until it takes orders
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
-AT_ONCE = 50  # small files written in one turn of the reactor
+AT_ONCE = 16  # small files written in one turn of the reactor
 # It complains about a keytab and a UDP port that it does not need here.
 HARMLESS = ("krb5", "NFS V4 on UDP")
 

@@ -46,7 +46,7 @@ async def ensure_server_key(runner: ProcessRunner, home: Path = Path("/root")) -
     if not key.exists():
         await runner.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", str(key)])
     public = Path(f"{key}.pub")
-    if not public.exists():
+    if not public.exists() or public.stat().st_size == 0:  # as a power failure may leave it
         result = await runner.run(["ssh-keygen", "-y", "-f", str(key)])
         write_atomic(public, result.stdout)
     return public.read_text().strip()

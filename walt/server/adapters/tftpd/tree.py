@@ -38,7 +38,7 @@ _log = Logger()
 STATUS = "status.json"
 _DOOMED = ".doomed-"
 _NEW = ".new-link"
-_SLICE = 64  # entries between two looks at the clock
+_SLICE = 16  # entries between two looks at the clock
 
 
 @implementer(IConfigurable)

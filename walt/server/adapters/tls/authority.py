@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, Unavailable
-from walt.common.files import write_atomic
+from walt.common.files import write_durable
 from walt.server.domain.access.model import Certificate, Holder, Issued
 from walt.server.domain.access.ports import IAuthority
 
@@ -37,7 +37,8 @@ MIN_RSA_BITS = 2048
 class Authority:
     """Signs certificates; `directory` is private to root, `names` are the server's.
 
-    A name is a host name or an IP address.
+    A name is a host name or an IP address. `prepare` and `rotate` write keys, and
+    wait for the disk: they belong into a thread. The others may be called meanwhile.
     """
 
     def __init__(self, directory: Path, names: Iterable[str]) -> None:
@@ -78,49 +79,44 @@ class Authority:
 
     def authority(self) -> str:
         """Return the authority's certificate in PEM."""
-        return _pem(self._authority())
+        return _pem(self._signer()[1])
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the authority's certificate, in lower-case hexadecimal."""
-        return self._authority().fingerprint(hashes.SHA256()).hex()
+        return self._signer()[1].fingerprint(hashes.SHA256()).hex()
 
     def rotate(self, now: float) -> None:
         """Make a new authority; what the old one signed stays valid until it expires."""
-        old, old_key, still_trusted = self._authority(), self._key(), []
+        (old_key, old), still_trusted = self._signer(), []
         for one in x509.load_pem_x509_certificates(self.trusted().encode()):
             if one.not_valid_after_utc.timestamp() > now:
                 still_trusted.append(_pem(one))
-        write_atomic(self._directory / "trusted.pem", "".join(still_trusted))
+        write_durable(self._directory / "trusted.pem", "".join(still_trusted))
         key = ec.generate_private_key(ec.SECP256R1())
         new = _authority_certificate(key, now)
         cross = _certificate(
             new.subject, old.subject, key.public_key(), now - SLACK,
             old.not_valid_after_utc.timestamp(),
         ).add_extension(x509.BasicConstraints(True, 0), True).sign(old_key, hashes.SHA256())
-        write_atomic(self._directory / "cross.pem", _pem(cross))
+        write_durable(self._directory / "cross.pem", _pem(cross))
         self._write_authority(key, new)
         self._make_server(now)
 
     def _write_authority(self, key: ec.EllipticCurvePrivateKey, one: x509.Certificate) -> None:
         # Key and certificate change at once: they are one file.
-        write_atomic(self._directory / "authority.key", _key_pem(key) + _pem(one), 0o600)
+        write_durable(self._directory / "authority.key", _key_pem(key) + _pem(one), 0o600)
 
     def _make_authority(self, now: float) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         self._write_authority(key, _authority_certificate(key, now))
 
-    def _authority(self) -> x509.Certificate:
-        return x509.load_pem_x509_certificate(
-            (self._directory / "authority.key").read_bytes()
-        )
-
-    def _key(self) -> ec.EllipticCurvePrivateKey:
-        key = serialization.load_pem_private_key(
-            (self._directory / "authority.key").read_bytes(), None
-        )
+    def _signer(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+        """Return key and certificate; read at once, they belong together."""
+        content = (self._directory / "authority.key").read_bytes()
+        key = serialization.load_pem_private_key(content, None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ValueError("authority.key is not an elliptic curve key")
-        return key
+        return key, x509.load_pem_x509_certificate(content)
 
     # -- the server's own certificate ----------------------------------------
 
@@ -132,13 +128,13 @@ class Authority:
         names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return (
             one.not_valid_after_utc.timestamp() - now > SERVER_MARGIN
-            and one.issuer == self._authority().subject
+            and one.issuer == self._signer()[1].subject
             and names == _alternative_names(self._names)
         )
 
     def _make_server(self, now: float) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        authority = self._authority()
+        signer, authority = self._signer()
         one = _certificate(
             _name("WalT server"), authority.subject, key.public_key(), now - SLACK,
             now + SERVER_LIFETIME,
@@ -148,11 +144,11 @@ class Authority:
             x509.BasicConstraints(False, None), True
         ).add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False
-        ).sign(self._key(), hashes.SHA256())
+        ).sign(signer, hashes.SHA256())
         key_file, file = self.server_files
         cross = self._directory / "cross.pem"
-        write_atomic(key_file, _key_pem(key), 0o600)
-        write_atomic(file, _pem(one) + (cross.read_text() if cross.exists() else ""))
+        write_durable(key_file, _key_pem(key), 0o600)
+        write_durable(file, _pem(one) + (cross.read_text() if cross.exists() else ""))
 
     # -- clients -----------------------------------------------------------
 
@@ -160,16 +156,17 @@ class Authority:
         """Sign the key of a certificate request."""
         key = _key_of(request)
         expires = now + lifetime
+        signer, authority = self._signer()
         one = _certificate(
-            _name(holder.name, holder.kind), self._authority().subject, key, now - SLACK, expires
+            _name(holder.name, holder.kind), authority.subject, key, now - SLACK, expires
         ).add_extension(
             x509.BasicConstraints(False, None), True
         ).add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False
-        ).sign(self._key(), hashes.SHA256())
+        ).sign(signer, hashes.SHA256())
         serial = f"{one.serial_number:x}"
         return Issued(
-            Certificate(serial, holder, now, expires), _pem(one), self.authority()
+            Certificate(serial, holder, now, expires), _pem(one), _pem(authority)
         )
 
 

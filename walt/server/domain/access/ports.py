@@ -25,7 +25,10 @@ class IAuthority(Interface):
         """
 
     def rotate(now: float) -> None:
-        """Make a new authority; what the old one signed stays valid until it expires."""
+        """Make a new authority; what the old one signed stays valid until it expires.
+
+        Waits for the disk: to be called in a thread, one call at a time.
+        """
 
 
 class ICertificateStore(Interface):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from walt.common.errors import Denied, Invalid, NotFound
@@ -18,15 +18,18 @@ FINGERPRINT_DIGITS = 40
 class Access:
     """The certificates of the platform, and who may get one.
 
-    `authority` provides IAuthority, `store` ICertificateStore; `tell` logs one
-    sentence; `revoked` is called with each serial that ends, so that open
+    `authority` provides IAuthority, `store` ICertificateStore; `aside` runs a function
+    that blocks, given with its argument, one at a time, and returns its result; `tell` logs
+    one sentence; `revoked` is called with each serial that ends, so that open
     connections end too, `rotated` when there is a new authority.
     """
 
     def __init__(
         self, authority: Any, store: Any, codes: EnrolmentCodes, now: Callable[[], float],
         tell: Callable[[str], object],
+        aside: Callable[[Callable[[float], Any], float], Awaitable[Any]],
     ) -> None:
+        self._aside = aside
         self._authority = authority
         self._store = store
         self._codes = codes
@@ -113,8 +116,8 @@ class Access:
         self._tell(f"certificates of {name} revoked: {len(valid)}")
         return len(valid)
 
-    def rotate(self) -> None:
+    async def rotate(self) -> None:
         """Make a new authority; holders learn it when they renew."""
-        self._authority.rotate(self._now())
+        await self._aside(self._authority.rotate, self._now())
         self.rotated()
         self._tell("the certificate authority of the platform was renewed")
