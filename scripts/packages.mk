@@ -7,3 +7,7 @@ SERVER_PACKAGES = \
 	e2fsprogs dosfstools iputils-ping
 TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
 	busybox-static openssl curl zsh socat
+# Debian 13 has split the client from docker.io.
+ifneq ($(shell . /etc/os-release; echo $$VERSION_CODENAME),bookworm)
+TEST_PACKAGES += docker-cli
+endif
