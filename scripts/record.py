@@ -13,6 +13,7 @@ not set, and the command runs all the same.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -100,8 +101,9 @@ def descends(pid: int, ancestor: int) -> bool:
 def record(watching: int, output: TextIO, command: list[str]) -> int:
     """Run the command to its end while recording; return its exit status."""
     _called(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))  # orphans stay descendants
-    # A short-lived process is asked about before it is gone.
-    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    # A short-lived process is asked about before it is gone; without this, most are.
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     wake, waker = os.pipe()
     for end in (wake, waker):
         os.set_blocking(end, False)
