@@ -396,7 +396,7 @@ class ErrorTests(SynchronousTestCase):
 
 class SettingsTests(SynchronousTestCase):
     def test_targets(self) -> None:
-        """The environment wins; this machine is the default; streams are beside calls."""
+        """The environment wins; a server is its own default; streams are beside calls."""
         self.patch(settings, "is_server", lambda: True)
         for named, rpc, streams in (
             ("", "/run/walt/rpc.sock", "/run/walt/streams.sock"),

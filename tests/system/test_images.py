@@ -29,7 +29,7 @@ PC = "walt.node.pc-x86-64"
 
 class ImagesTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = 600
 
     async def import_tiny(self, platform: LivePlatform, name: str, *labels: str) -> None:
         """Put an image with a busybox into the store, before the server starts."""
