@@ -6,15 +6,20 @@ import json
 import os
 import shutil
 import sys
+from signal import SIGUSR2
 from typing import Any
 
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.defer import succeed
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load, Refused
+from tests.system.test_images import tool
 from tests.system.test_life import Typist
 from walt.server.adapters.ssh.sessions import set_size
+from walt.server.runtime.process import ProcessResult
 
 PC = "walt.node.pc-x86-64"
 
@@ -70,6 +75,7 @@ class ConfigTests(TestCase):
         await platform.until(may_leave, "the firewall lets the NAT node out", 10)
 
         await self._check_completion(platform)
+        await self._check_devices(platform)
         converted = await platform.ok(
             "device", "config", "unknown-000009", "type=switch", "snmp.version=2",
             "snmp.community=public", "lldp.explore=true",
@@ -100,11 +106,43 @@ class ConfigTests(TestCase):
         self.assertEqual(json.loads(await platform.ok("node", "show", "--json"))["own"], [])
 
         self.assertEqual((await platform.walt("device", "forget", "ghost")).status, 0)
+        nodes = platform.state / "nodes"
+        (nodes / "board2" / "disks").mkdir()
+        (nodes / "board2" / "disks" / "one").write_text("data")
+        exports = platform.state / "ganesha" / "ganesha.conf"
+        self.assertIn("02:00:00:00:00:02/persist_dirs", exports.read_text())
         self.assertEqual(await platform.ok("device", "forget", "board2"), "done.\n")
-        self.assertFalse((platform.state / "nodes" / "board2").is_symlink())
+        for name in ("board2", "192.168.181.32", "02-00-00-00-00-02"):
+            self.assertNotEqual(
+                os.path.realpath(nodes / name), str(nodes / "02:00:00:00:00:02"), name
+            )
+
+        async def gone() -> bool:
+            return not (nodes / "02:00:00:00:00:02").exists() and (
+                "02:00:00:00:00:02" not in exports.read_text()
+            )
+
+        await platform.until(gone, "directory and exports of the node are gone", 20)
         self.assertEqual((await platform.walt("device", "ping", "ghost")).status, 1)
         server = await platform.walt("device", "forget", "walt-server")
         self.assertEqual(server.status, 1)
+
+    async def _check_devices(self, platform: LivePlatform) -> None:
+        """By type, then by name; empty columns are left out; unknown ones apart."""
+        shown = (await platform.ok("device", "show")).split("\n\n")
+        self.assertEqual(shown[0], "\nThe network has the following devices:")
+        rows = [line.split("  ") for line in shown[1].splitlines()]
+        cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+        self.assertEqual([cells[0], *cells[2:4]], [
+            ["name", "ip", "mac", "type", "netsetup"],
+            ["node-000001", "192.168.181.31", "02:00:00:00:00:01", "node (physical)", "NAT"],
+            ["node-000002", "192.168.181.32", "02:00:00:00:00:02", "node (physical)", "LAN"],
+        ])
+        self.assertEqual((cells[4][:2], cells[4][3:]), (["walt-server", "192.168.181.1"],
+                                                        ["server"]))
+        self.assertIn("walt device forget <name>\n\nDevices of unknown type:", "\n\n".join(shown))
+        self.assertIn("unknown-000009  192.168.181.40  02:00:00:00:00:09  unknown  LAN", shown[4])
+        self.assertIn("walt device config <name> type=switch\n", shown[5])
 
     async def _check_completion(self, platform: LivePlatform) -> None:
         """AMP clients get the candidates of the shell completion."""
@@ -156,13 +194,101 @@ class ConfigTests(TestCase):
         self.assertEqual(closed.status, 7)
         await platform.ok("device", "ping", name)
         await self._device_shell(platform, name)
-        await platform.ok("device", "config", name, f"expose=80:{port}")
-        await platform.runner.run(["curl", "-s", f"http://127.0.0.1:{port}/"])
-        await platform.ok("device", "forget", "--force", name)
-        closed = await platform.runner.run(
-            ["curl", "-s", f"http://127.0.0.1:{port}/"], check=False
+        await self._refused_forwards(platform, name, port)
+        await self._restored_forwards(platform, name, port)
+        await self._forget(platform, name)
+        self.assertEqual((await self.page(platform, port)).status, 7)
+
+    async def page(self, platform: LivePlatform, port: int) -> ProcessResult:
+        """Ask the web service behind a port of the server; status 7: nobody listens."""
+        return await platform.runner.run(
+            ["curl", "-s", "--max-time", "20", f"http://127.0.0.1:{port}/"], check=False
         )
-        self.assertEqual(closed.status, 7)
+
+    async def _refused_forwards(self, platform: LivePlatform, name: str, port: int) -> None:
+        """Values that are none, ports that somebody has; a device that is gone."""
+        await platform.event(
+            "commit", "", "", "192.168.181.60", "02:00:00:00:00:0b", "gone", "0", "unknown"
+        )
+        other = "gone-00000b"
+        taken = platform.reactor.listenTCP(0, Factory())
+        self.addCleanup(taken.stopListening)
+        busy = taken.getHost().port
+        for value, text in (
+            ("80", "not <device-port>:<server-port>"), ("80:99999", "between 1 and 65535"),
+            (f"80:{port},80:{port + 1}", "device port 80 is given twice"),
+            (f"80:{port},81:{port}", f"server port {port} is given twice"),
+            (f"80:{busy}", f"port {busy} of the server is in use"),
+        ):
+            refused = await platform.walt("device", "config", name, f"expose={value}")
+            self.assertEqual((refused.status, text in refused.stderr.decode()), (1, True), refused)
+        both = await platform.walt("device", "config", f"{name},{other}", f"expose=80:{port}")
+        self.assertEqual((both.status, b"one device at a time" in both.stderr), (1, True))
+        await platform.ok("device", "config", name, f"expose=80:{port}")
+        mine = await platform.walt("device", "config", other, f"expose=80:{port}")
+        self.assertEqual((mine.status, b"is in use" in mine.stderr), (1, True))
+        # A second port; the first one is not interrupted, and closed when it is given up.
+        reader, writer = await self._open(platform, port)
+        await platform.ok("device", "config", name, f"expose=80:{port},22:{port + 1}")
+        writer.write(b"GET / HTTP/1.1\r\nHost: walt-server\r\n\r\n")
+        await platform.until(lambda: succeed(b"200 OK" in reader), "the connection still works", 10)
+        await platform.ok("device", "config", name, f"expose=22:{port + 1}")
+        await platform.until(lambda: succeed(not writer.connected), "it was closed", 10)
+        self.assertEqual((await self.page(platform, port)).status, 7)
+        # Nobody is at this address: the connection ends, instead of hanging.
+        await platform.ok("device", "config", other, f"expose=80:{port}")
+        self.assertIn((await self.page(platform, port)).status, (52, 56))
+        await platform.ok("device", "config", other, "expose=none")
+
+    async def _open(self, platform: LivePlatform, port: int) -> tuple[bytearray, Any]:
+        """Connect to a port of the server; return what will be received, and the transport."""
+        received = bytearray()
+
+        class Kept(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                received.extend(data)
+
+        endpoint = TCP4ClientEndpoint(platform.reactor, "127.0.0.1", port)
+        return received, (await endpoint.connect(Factory.forProtocol(Kept))).transport
+
+    async def _restored_forwards(self, platform: LivePlatform, name: str, port: int) -> None:
+        """A restarted server forwards again, but for a port that somebody took meanwhile."""
+        await platform.ok("device", "config", name, f"expose=80:{port},22:{port + 1}")
+        await platform.stop(SIGUSR2)
+        thief = platform.reactor.listenTCP(port + 1, Factory())
+        self.addCleanup(thief.stopListening)
+        await platform.start()
+        # The address of the device went with the namespace of the server.
+        await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "--",
+            "ip", "address", "add", "192.168.181.50/24", "dev", "walt-net",
+        ])
+
+        async def back() -> bool:
+            return b"WalT server HTTP service" in (await self.page(platform, port)).stdout
+
+        await platform.until(back, "the forward is restored", 20)
+        events = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "server", "--streams",
+            "platform.expose", "--format", "{line}",
+        )
+        self.assertIn(f"could not restore the forwards of {name}", events)
+        self.assertIn(f"port {port + 1} of the server is in use", events)
+
+    async def _forget(self, platform: LivePlatform, name: str) -> None:
+        """A device with log lines is forgotten with --force only; consoles do not count."""
+        for stream, lines in (("myconsole", "one\n"), ("exp", "one\ntwo\n")):
+            await platform.runner.run([
+                "nsenter", f"--net=/run/netns/{platform.namespace}", "--", "socat", "-t", "10",
+                "-", "TCP:192.168.181.1:12347,bind=192.168.181.50",
+            ], stdin=f"REQ_NEW_INCOMING_LOGS\n{stream}\nNO_TIMESTAMPS\n{lines}CLOSE\n".encode())
+        refused = await platform.walt("device", "forget", name)
+        self.assertEqual((refused.status, refused.stdout), (1, b""))
+        self.assertIn(f"2 log lines of {name} would be lost", refused.stderr.decode())
+        self.assertIn(f"walt device forget --force {name}", refused.stderr.decode())
+        self.assertEqual(await platform.ok("device", "forget", "--force", name), "done.\n")
+        self.assertNotIn(name, await platform.ok("device", "show"))
+        self.assertEqual(await platform.ok("device", "forget", "gone-00000b"), "done.\n")
 
     async def _device_shell(self, platform: LivePlatform, name: str) -> None:
         """A shell on a device that runs a real ssh server, through a real pseudo-terminal."""
@@ -195,6 +321,15 @@ class ConfigTests(TestCase):
         self.assertEqual(await shell.ended.addTimeout(30, platform.reactor), 3, shell.seen)
         self.assertIn(b"33 99", shell.seen)
         self.assertIn(b"sum=42", shell.seen)
+        # The same by hand, beside the server.
+        for target, status in (("root@192.168.181.50", 4), ("-oProxyCommand=x", 2), ("a b", 2)):
+            by_hand = await platform.runner.run(
+                [*tool("walt-device-ssh"), "--config", str(platform.config), "--", target],
+                check=False, env={"PYTHONPATH": str(ROOT), "HOME": "/root"},
+                stdin=b"echo sum=$((40 + 2)); exit 4\n",
+            )
+            self.assertEqual(by_hand.status, status, by_hand)
+            self.assertEqual(b"sum=42\n" in by_hand.stdout, status == 4)
 
 
 async def _end(platform: LivePlatform, transport: Any) -> None:

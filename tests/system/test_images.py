@@ -18,6 +18,7 @@ from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.hostile import check_archives
 from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.load import Load
 from tests.system.processes import commands
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
@@ -74,7 +75,13 @@ class ImagesTests(TestCase):
         await self.import_tiny(platform, "alice/tiny:latest")
         await self.import_tiny(platform, "bob/his:latest")
         await self.import_tiny(platform, "waltplatform/pc-x86-64-default:latest")
+        for model in ("rpi-2-b", "rpi-b"):
+            await self.import_tiny(
+                platform, f"waltplatform/{model}-default:latest",
+                "walt.node.models=rpi-b,rpi-2-b", "walt.image.preferred-name=for-rpi",
+            )
         await platform.start()
+        await self.newcomers(platform)
         await self.names(platform)
         await self.shells(platform)
         await self.copies(platform)
@@ -101,6 +108,60 @@ class ImagesTests(TestCase):
         self.assertEqual(await self.containers(platform), "")
         self.assertEqual(await platform.stop(), 0)
         self.assertEqual(platform.left_overs(), [])
+
+    async def newcomers(self, platform: LivePlatform) -> None:
+        """Who has no image gets copies of the default ones of the nodes; then listings."""
+        boards = {"rpi-b": "b8:27:eb:00:00:01", "rpi-2-b": "b8:27:eb:00:00:02",
+                  "pc-x86-64": "02:00:00:00:00:51"}
+        for number, (model, mac) in enumerate(boards.items(), 51):
+            await platform.event(
+                "commit", "", f"walt.node.{model}", f"192.168.181.{number}", mac, model, "0",
+                "unknown",
+            )
+        shown = await platform.ok("image", "show", user="zoe")
+        told, table = shown.split("\nYour images:\n\n")
+        # One copy serves two models; without preferred name it has that of the model.
+        self.assertEqual(told.splitlines(), [
+            "Image 'pc-x86-64-default' is now in your working set: default image of pc-x86-64"
+            " nodes.",
+            "Image 'for-rpi' is now in your working set: default image of rpi-[2-b|b] nodes.",
+        ])
+        date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        self.assertRegex(table, (
+            r"\Aname +in-use  created +compatibility\n[- ]+\n"
+            rf"for-rpi +False   {date}  rpi-\[b\|2-b\] *\n"
+            rf"pc-x86-64-default  False   {date}  pc-x86-64 *\n\n"
+            r"Other images are available; use `walt image show --all` to see them\.\n\Z"
+        ))
+        everything = (await platform.ok("image", "show", "--all", user="zoe")).split("\n\n")
+        self.assertRegex(everything[3], (
+            r"\Auser +name  created +clonable-link *\n[- ]+\n"
+            rf"alice  tiny  {date}  walt:alice/tiny *\nbob    his   {date}  walt:bob/his *\Z"
+        ))
+        self.assertRegex(everything[5], (
+            r"\Aname +created +clonable-link *\n[- ]+\n"
+            rf"pc-x86-64-default  {date}  walt:waltplatform/pc-x86-64-default *\n"
+            rf"rpi-2-b-default    {date}  walt:waltplatform/rpi-2-b-default *\n"
+            rf"rpi-b-default      {date}  walt:waltplatform/rpi-b-default *\Z"
+        ))
+        self.assertIn("walt image clone <clonable-link>\n", everything[6])
+        # So does any command that names an image, and its completion.
+        await self.refused(
+            platform, 1, "not in your working set", "image", "remove", "his", user="yan"
+        )
+        await platform.ok("image", "duplicate", "for-rpi", "mine", user="xiu")
+        client = await Load(platform).connect()
+        await client.call("hello", program="test", version="1", protocol="1", username="will")
+        completed = await client.call("cs.server.complete", kind="IMAGE", words="[]", partial="f")
+        Load.close(client)
+        self.assertEqual(json.loads(completed[b"candidates"]), ["for-rpi"])
+        for user, names in (("yan", []), ("xiu", ["mine"]), ("will", [])):
+            self.assertEqual(
+                (await platform.ok("image", "show", "--names-only", user=user)).split(),
+                sorted(["for-rpi", "pc-x86-64-default", *names]),
+            )
+        for name in json.loads(await platform.ok("node", "show", "--all", "--json"))["free"]:
+            await platform.ok("device", "forget", "--force", name["name"])
 
     async def own(self, platform: LivePlatform) -> list[str]:
         return (await platform.ok("image", "show", "--names-only")).split()
@@ -384,7 +445,11 @@ class ImagesTests(TestCase):
         # Links to what is outside of the image: nothing is written, nor removed, there.
         outside = platform.base / "outside"
         outside.mkdir()
-        (outside / "walt-echo").write_text("of the server")
+        kept = ("walt-echo", "hosts", "resolv.conf", "hostname")
+        for name in kept:
+            (outside / name).write_text("of the server")
+        for name in kept[1:]:
+            (files / name).symlink_to(outside / name)
         (files.parent / "Dockerfile").write_text(
             f"FROM tiny\nCOPY files/ /etc/\nRUN busybox mkdir -p /usr/local; "
             f"busybox rm -rf /root/.ssh /usr/local/bin /etc/dropbear; "
@@ -405,9 +470,12 @@ class ImagesTests(TestCase):
         self.assertIn(": ptp: ptp is on", platform.log.read_text())
         self.assertIn("server.spec counts for what is mounted", platform.log.read_text())
         self.assertEqual(
-            [(one.name, one.read_text()) for one in outside.iterdir()],
-            [("walt-echo", "of the server")],
+            {one.name: one.read_text() for one in outside.iterdir()},
+            dict.fromkeys(kept, "of the server"),
         )
+        self.assertIn("localhost", (etc / "hosts").read_text())
+        self.assertIn("nameserver 192.168.181.1", (etc / "resolv.conf").read_text())
+        self.assertFalse((etc / "hosts").is_symlink() or (etc / "resolv.conf").is_symlink())
         inside = etc.parent / str(outside).lstrip("/")
         self.assertTrue((inside / "authorized_keys").exists())
         # TFTP sees another root directory.
