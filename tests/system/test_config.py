@@ -109,7 +109,7 @@ class ConfigTests(TestCase):
         nodes = platform.state / "nodes"
         (nodes / "board2" / "disks").mkdir()
         (nodes / "board2" / "disks" / "one").write_text("data")
-        exports = platform.state / "ganesha" / "ganesha.conf"
+        (exports,) = platform.state.rglob("ganesha.conf")
         self.assertIn("02:00:00:00:00:02/persist_dirs", exports.read_text())
         self.assertEqual(await platform.ok("device", "forget", "board2"), "done.\n")
         for name in ("board2", "192.168.181.32", "02-00-00-00-00-02"):

@@ -153,8 +153,11 @@ class ImagesTests(TestCase):
         client = await Load(platform).connect()
         await client.call("hello", program="test", version="1", protocol="1", username="will")
         completed = await client.call("cs.server.complete", kind="IMAGE", words="[]", partial="f")
-        Load.close(client)
         self.assertEqual(json.loads(completed[b"candidates"]), ["for-rpi"])
+        await client.call("hello", program="test", version="1", protocol="1", username="vic")
+        await client.call("cs.images.show", all="False", refresh="False")
+        self.assertIn(b"Cloning default images", [box.get(b"label") for box in client.told])
+        Load.close(client)
         for user, names in (("yan", []), ("xiu", ["mine"]), ("will", [])):
             self.assertEqual(
                 (await platform.ok("image", "show", "--names-only", user=user)).split(),

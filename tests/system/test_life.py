@@ -115,8 +115,14 @@ class NodeLifeTests(TestCase):
         )
         self.assertIn("vnode1.virtualconsole -> b'", console)
 
+        mac = os.readlink(platform.state / "nodes" / "vnode1")
         await platform.ok("node", "remove", "vnode1")
         self.assertIn("no node yet", await platform.ok("node", "show", "--all"))
+
+        async def gone() -> bool:
+            return not (platform.state / "nodes" / mac).exists()
+
+        await platform.until(gone, "the directory of the node is gone", 20)
         self.assertEqual(await platform.stop(), 0)
         self.assertEqual(platform.left_overs(), [])
 
