@@ -323,6 +323,20 @@ class TerminalTests(TestCase):
             self.assertEqual(await walt.ended, 0)
             self.assertEqual(b"\x1b[1mYou own the following nodes:\x1b[0m" in walt.out, bold)
 
+    async def test_logo(self) -> None:
+        """Beside the help, where the terminal has 256 colours and the room."""
+        for term, columns, decorated in (
+            ("xterm-256color", 200, True), ("xterm-256color", 80, False), ("xterm", 200, False),
+        ):
+            walt = Walt(
+                self.server, "--help", terminal=True, variables={"TERM": term}, columns=columns
+            )
+            self.assertEqual(await walt.ended, 0)
+            self.assertEqual(b"\x1b[38;5;" in walt.out, decorated, (term, columns))
+        walt = Walt(self.server, "--help", variables={"TERM": "xterm-256color"})
+        self.assertEqual(await walt.ended, 0)
+        self.assertNotIn(b"\x1b", walt.out)
+
     async def test_interrupted_at_a_question(self) -> None:
         """Ctrl-C at a confirmation: Aborted, rc 1."""
         walt = Walt(self.server, "node", "run", BOBS.name, "ls", terminal=True)
