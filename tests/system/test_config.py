@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from signal import SIGUSR2
 from typing import Any
 
@@ -56,6 +57,7 @@ class ConfigTests(TestCase):
         )
         self.assertEqual(refused.status, 1)
         self.assertIn(b"not a virtual node", refused.stderr)
+        self.assertEqual(await self._forwarding(platform, "echo 0 >"), "")
         told = await platform.ok(
             "device", "config", "node-000001", "netsetup=NAT", "boot.retries=3"
         )
@@ -66,29 +68,52 @@ class ConfigTests(TestCase):
         self.assertEqual(two["settings"]["boot.retries"], "9")
 
         async def may_leave() -> bool:
-            rules = await platform.runner.run([
-                "nsenter", f"--net=/run/netns/{platform.namespace}",
-                "nft", "list", "table", "ip", "walt",
-            ])
-            return b"192.168.181.31" in rules.stdout
+            return "192.168.181.31" in await self._rules(platform)
 
         await platform.until(may_leave, "the firewall lets the NAT node out", 10)
+        self.assertEqual(await self._forwarding(platform, "cat"), "1\n")
 
         await self._check_completion(platform)
         await self._check_devices(platform)
+        await self._check_pages(platform)
+        for words, needed in (
+            (("lldp.explore=true",), "needs snmp.version and snmp.community"),
+            (("lldp.explore=true", "snmp.version=1"), "needs snmp.version and snmp.community"),
+            (("snmp.version=3",), "expected a whole number"),
+            (("poe.reboots=true", "snmp.version=2", "snmp.community=x"), "needs lldp.explore=true"),
+        ):
+            refused = await platform.walt(
+                "device", "config", "unknown-000009", "type=switch", *words
+            )
+            self.assertEqual((refused.status, refused.stdout), (1, b""), words)
+            self.assertIn(needed, refused.stderr.decode())
         converted = await platform.ok(
             "device", "config", "unknown-000009", "type=switch", "snmp.version=2",
             "snmp.community=public", "lldp.explore=true",
         )
         self.assertIn("Done.", converted)
         self.assertIn("switch-000009", await platform.ok("device", "show"))
-        missing = await platform.walt("device", "config", "switch-000009", "nothing=1")
-        self.assertIn(b"no setting named 'nothing'", missing.stderr)
-
-        await platform.ok("node", "rename", "node-000002", "board2")
-        taken = await platform.walt("device", "rename", "board2", "node-000001")
-        self.assertEqual((taken.status, taken.stdout), (1, b""))
-        self.assertTrue((platform.state / "nodes" / "board2").is_symlink())
+        await platform.ok("device", "config", "switch-000009", "poe.reboots=true")
+        shown = await platform.ok("device", "config", "switch-000009")
+        self.assertTrue(shown.endswith(
+            "\n\nexpose=none\nlldp.explore=true\nnetsetup=LAN\npoe.reboots=true\n"
+            "snmp.community=public\nsnmp.version=2\n"
+        ), shown)
+        for names, words, text in (
+            ("switch-000009", "nothing=1", "no setting named 'nothing'"),
+            ("switch-000009", "nothing", "write name=value"),
+            ("switch-000009", "boot.retries=1", "it is not a node"),
+            ("node-000001", "snmp.version=2", "it is not a switch"),
+            ("node-000001", "type=switch", "is known already: node"),
+            ("node-000001,node-000002", "cpu.cores=2", "node-000001 and node-000002: it is not a"),
+            ("walt-server", "netsetup=NAT", "it is the server"),
+            ("switch-000009", "type=node", "no other type can be given by hand"),
+        ):
+            refused = await platform.walt("device", "config", names, words)
+            self.assertEqual((refused.status, refused.stdout), (1, b""), words)
+            self.assertIn(text, refused.stderr.decode())
+        await self._check_sets(platform)
+        await self._check_rename(platform)
 
         acquired = await platform.walt("node", "acquire", "board2")
         self.assertIn(b"Node board2 will now boot pc-x86-64-small.", acquired.stdout)
@@ -96,6 +121,19 @@ class ConfigTests(TestCase):
         self.assertIn(b"failed soft-reboot (", acquired.stderr)
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
         self.assertEqual((row["name"], row["image"]), ("board2", "pc-x86-64-small"))
+        (row,) = json.loads(await platform.ok("node", "show", "--all", "--json", user="bob"))[
+            "others"]
+        self.assertEqual(
+            (row["image-owner"], row["clonable-image-link"]),
+            ("alice", "walt:alice/pc-x86-64-small"),
+        )
+        # One line for each reason, whatever the number of nodes.
+        both = await platform.walt("node", "reboot", "all-nodes")
+        self.assertEqual((both.status, both.stdout), (1, b""))
+        self.assertRegex(both.stderr.decode(), (
+            r"\ANodes board2 and node-000001: failed soft-reboot \(.+\) and poe-reboot"
+            r" \(.+\)\n\Z"
+        ))
         again = await platform.walt("node", "acquire", "board2")
         self.assertIn(b"already yours", again.stderr)
         other = await platform.walt("node", "reboot", "board2", user="bob", stdin=b"n\n")
@@ -124,6 +162,8 @@ class ConfigTests(TestCase):
 
         await platform.until(gone, "directory and exports of the node are gone", 20)
         self.assertEqual((await platform.walt("device", "ping", "ghost")).status, 1)
+        no_node = await platform.walt("node", "ping", "walt-server")
+        self.assertEqual((no_node.status, b"is not a node" in no_node.stderr), (1, True))
         server = await platform.walt("device", "forget", "walt-server")
         self.assertEqual(server.status, 1)
 
@@ -143,6 +183,143 @@ class ConfigTests(TestCase):
         self.assertIn("walt device forget <name>\n\nDevices of unknown type:", "\n\n".join(shown))
         self.assertIn("unknown-000009  192.168.181.40  02:00:00:00:00:09  unknown  LAN", shown[4])
         self.assertIn("walt device config <name> type=switch\n", shown[5])
+
+    async def _forwarding(self, platform: LivePlatform, command: str) -> str:
+        """Read or change whether the kernel of the server routes packets."""
+        return (await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "sh", "-c",
+            f"{command} /proc/sys/net/ipv4/ip_forward",
+        ])).stdout.decode()
+
+    async def _check_sets(self, platform: LivePlatform) -> None:
+        """The keywords of sets, lists without doubles, what is wrong in them."""
+        nodes = ["node-000001", "node-000002"]
+        for text, expected in (
+            ("all-nodes", nodes), ("free-nodes", nodes), ("all-switches", ["switch-000009"]),
+            ("explorable-switches", ["switch-000009"]), ("server", ["walt-server"]),
+            ("all-devices", [*nodes, "switch-000009", "walt-server"]),
+            ("node-000002,free-nodes,node-000002", nodes),
+        ):
+            groups = json.loads(await platform.ok("device", "config", text, "--json"))
+            names = sorted(name for group in groups for name in group["names"])
+            self.assertEqual(names, expected, text)
+        shown = await platform.ok("device", "config", "switch-000009,node-000002,server")
+        self.assertEqual([one.split("\n")[0] for one in shown.split("\n\n\n")], [
+            "Node node-000002 has the following config applied:",
+            "Switch switch-000009 has the following config applied:",
+            "Server walt-server has no configuration option.",
+        ])
+        for words, told in (
+            (("device", "config", "my-nodes"), "my-nodes"), (("node", "config", "x,y"), '"x"'),
+            (("node", "config", "all-nodes,switch-000009"), "switch-000009 is not a node"),
+        ):
+            refused = await platform.walt(*words)
+            self.assertEqual((refused.status, refused.stdout), (1, b""), words)
+            self.assertIn(told, refused.stderr.decode())
+
+    async def _check_rename(self, platform: LivePlatform) -> None:
+        """DHCP, DNS and boot links follow a new name; bad and taken ones are refused."""
+        self.assertEqual(await platform.ok("node", "rename", "node-000002", "board2"), "")
+        for name in ("node-000001", "x", "1x", "-x", "a_b", "a.b", "all-nodes", "x" * 64):
+            refused = await platform.walt("device", "rename", "--", "board2", name)
+            self.assertEqual((refused.status, refused.stdout), (1, b""), name)
+        nodes = platform.state / "nodes"
+        self.assertEqual(os.readlink(nodes / "board2"), "02:00:00:00:00:02")
+        self.assertNotEqual(os.path.realpath(nodes / "node-000002"), str(nodes / "board2"))
+        services = platform.state / "services"
+
+        async def followed() -> bool:
+            zone = (services / "named" / "walt.forward.zone").read_text()
+            dhcp = (services / "dhcpd" / "dhcpd.conf").read_text()
+            return "board2" in zone and 'host-name "board2"' in dhcp and (
+                "node-000002" not in zone + dhcp
+            )
+
+        await platform.until(followed, "DHCP and DNS have the new name", 15)
+
+    async def _web(
+        self, platform: LivePlatform, path: str, *options: str
+    ) -> tuple[int, str, bytes]:
+        """Ask the web server from its own machine; return status, headers and body."""
+        answer = (await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "--", "curl", "-s", "-i",
+            "--path-as-is", *options, f"http://192.168.181.1{path}",
+        ])).stdout
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), head.decode(), body
+
+    async def _check_pages(self, platform: LivePlatform) -> None:
+        """Boot files, errors, and what programs read of nodes, images and logs."""
+        served = platform.state / "nodes" / "node-000001" / "tftp" / "start.ipxe"
+        await platform.until(lambda: succeed(served.exists()), "the image is mounted", 20)
+        node = "node_ip=192.168.181.31"
+        status, head, body = await self._web(platform, f"/boot/start.ipxe?{node}")
+        self.assertEqual((status, body), (200, served.read_bytes()))
+        self.assertIn(f"content-length: {len(body)}\r\n", f"{head.lower()}\r\n")
+        for path in ("/boot/none", f"/boot/../../../etc/passwd?{node}", "/boot/start.ipxe"):
+            for prefer, expected in (
+                ("errors=text-only", b"No such file.\n"),
+                ("errors=json", b'{"error": "No such file.", "status_code": 404}'),
+            ):
+                status, _, body = await self._web(platform, path, "-H", f"Prefer: {prefer}")
+                self.assertEqual((status, body), (404, expected), path)
+        status, head, body = await self._web(platform, "/boot/none")
+        self.assertEqual((status, b"<html>" in body), (404, True))
+        self.assertEqual((await self._web(platform, "/boot/x?node_ip=y"))[0], 400)
+        status, head, _ = await self._web(platform, "/favicon.ico")
+        self.assertEqual((status // 100, "/doc/_static/logo-walt.png" in head), (3, True))
+
+        async def found(path: str, kind: str, number: int) -> list[dict[str, Any]]:
+            status, _, body = await self._web(platform, f"/api/v1/{path}")
+            self.assertEqual(status, 200, body)
+            answer = json.loads(body)
+            rows: list[dict[str, Any]] = answer[kind]
+            self.assertEqual((answer[f"num_{kind}"], len(rows)), (number, number), path)
+            return rows
+
+        (one,) = await found("nodes?name=node-000001&booted=false&model=", "nodes", 1)
+        self.assertEqual(
+            (one["image"], one["virtual"], one["ip"], one["config"]["netsetup"],
+             one["config"]["boot.retries"], one["config"]["kexec.allow"]),
+            ("waltplatform/pc-x86-64-default:latest", False, "192.168.181.31", "NAT", 3, True),
+        )
+        self.assertEqual(set(one), {
+            "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
+        })
+        await found("nodes?virtual=true", "nodes", 0)
+        await found("nodes", "nodes", 2)
+        (image,) = await found(
+            "images?refresh=true&in_use=true&user=waltplatform"
+            "&fullname=waltplatform/pc-x86-64-default:latest", "images", 1,
+        )
+        self.assertEqual(set(image), {
+            "fullname", "user", "id", "in_use", "created", "compatibility",
+        })
+        self.assertEqual(image["compatibility"], ["pc-x86-64"])
+        await found(f"images?id={image['id']}", "images", 1)
+        await found("images?in_use=0", "images", 0)
+        now = time.time()
+        bounds = f"from={now - 600}&to={now + 1}"
+        new = await found(
+            f"logs?{bounds}&issuer=walt-server&stream=platform.devices", "logs", 3
+        )
+        self.assertEqual([one["line"].split()[:2] for one in new], [
+            ["new", "node"], ["new", "node"], ["new", "device"],
+        ])
+        bounds = f"from={new[0]['timestamp'] * 1000}&to={new[2]['timestamp'] * 1000}&ts_unit=ms"
+        (middle,) = await found(f"logs?{bounds}&stream=platform.devices", "logs", 1)
+        self.assertEqual(middle["line"], new[1]["line"])
+        self.assertAlmostEqual(middle["timestamp"] / 1000, new[1]["timestamp"], 3)
+        await found(f"logs?from={now - 600}&to={now + 1}&issuer=nobody", "logs", 0)
+        for wrong in (
+            "nodes?size=3", "nodes?booted=maybe", "images?name=x", "logs", f"logs?from={now}",
+            f"logs?from=x&to={now}", f"logs?from=1000&to={now}", f"logs?from={now}&to={now + 60}",
+            f"logs?from={now - 9}&to={now}&ts_unit=h",
+        ):
+            status, _, body = await self._web(
+                platform, f"/api/v1/{wrong}", "-H", "Prefer: errors=json"
+            )
+            self.assertEqual((status, json.loads(body)["status_code"]), (400, 400), wrong)
 
     async def _check_completion(self, platform: LivePlatform) -> None:
         """AMP clients get the candidates of the shell completion."""
@@ -254,6 +431,7 @@ class ConfigTests(TestCase):
     async def _restored_forwards(self, platform: LivePlatform, name: str, port: int) -> None:
         """A restarted server forwards again, but for a port that somebody took meanwhile."""
         await platform.ok("device", "config", name, f"expose=80:{port},22:{port + 1}")
+        await platform.ok("device", "config", "gone-00000b", "netsetup=NAT")
         await platform.stop(SIGUSR2)
         thief = platform.reactor.listenTCP(port + 1, Factory())
         self.addCleanup(thief.stopListening)
@@ -268,6 +446,7 @@ class ConfigTests(TestCase):
             return b"WalT server HTTP service" in (await self.page(platform, port)).stdout
 
         await platform.until(back, "the forward is restored", 20)
+        self.assertIn("192.168.181.60", await self._rules(platform))
         events = await platform.ok(
             "log", "show", "--history", "full", "--issuers", "server", "--streams",
             "platform.expose", "--format", "{line}",
@@ -289,6 +468,18 @@ class ConfigTests(TestCase):
         self.assertEqual(await platform.ok("device", "forget", "--force", name), "done.\n")
         self.assertNotIn(name, await platform.ok("device", "show"))
         self.assertEqual(await platform.ok("device", "forget", "gone-00000b"), "done.\n")
+
+        async def withdrawn() -> bool:
+            return "192.168.181.60" not in await self._rules(platform)
+
+        await platform.until(withdrawn, "the firewall forgot it too", 10)
+
+    async def _rules(self, platform: LivePlatform) -> str:
+        """Return the rules of the firewall."""
+        return (await platform.runner.run([
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "nft", "list", "table", "ip",
+            "walt",
+        ])).stdout.decode()
 
     async def _device_shell(self, platform: LivePlatform, name: str) -> None:
         """A shell on a device that runs a real ssh server, through a real pseudo-terminal."""

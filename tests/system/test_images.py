@@ -274,10 +274,11 @@ class ImagesTests(TestCase):
         )
         (context / "stop").write_text("#!/bin/sh\nbusybox touch /root/stopped\n")
         (context / "cpuinfo").write_text("model: odd\n")
+        (context / "bash").write_text("#!/bin/sh\necho this is bash\nexec /bin/sh\n")
         (context / "Dockerfile").write_text(
             "FROM tiny\nCOPY start /bin/walt-image-shell-start\n"
             "COPY stop /bin/walt-image-shell-shutdown\nCOPY cpuinfo /etc/cpuinfo\n"
-            "RUN busybox chmod 755 /bin/walt-image-shell-start /bin/walt-image-shell-shutdown\n"
+            "COPY bash /bin/bash\nRUN busybox chmod 755 /bin/bash /bin/walt-image-shell-*\n"
         )
         await platform.ok("image", "build", "--from-dir", str(context), "system")
         shell = Dialogue(
@@ -291,9 +292,31 @@ class ImagesTests(TestCase):
         self.assertEqual(status, 0, shell.seen)
         self.assertIn(b"operating system of this image is running", shell.seen)
         self.assertIn(b"model: odd", shell.seen)
+        self.assertIn(b"this is bash", shell.seen)
         for name in ("started", "stopped"):
             await platform.ok("image", "cp", f"system:{name}", str(platform.base))
         await platform.ok("image", "remove", "system")
+        await self.saved_elsewhere(platform)
+
+    async def saved_elsewhere(self, platform: LivePlatform) -> None:
+        """A shell saved under another name, once that is not taken; the image stays as it was."""
+        shell = Dialogue(
+            (b"# ", b"echo elsewhere > /root/place; exit\n"),
+            (b"New image name: ", b"made\n"), (b"New image name: ", b"a/b\n"),
+            (b"New image name: ", b"fresh:v1\n"),
+        )
+        env = {**os.environ, **platform.environment(), "TERM": "dumb"}
+        argv = [sys.executable, "-m", "walt.client.main", "image", "shell", "tiny"]
+        platform.reactor.spawnProcess(shell, argv[0], argv, env, usePTY=True)
+        status = await shell.ended.addTimeout(30, platform.reactor)
+        self.assertEqual(status, 0, shell.seen)
+        self.assertIn(b"Choose another name", shell.seen)
+        await platform.ok("image", "cp", "fresh:v1:place", str(platform.base))
+        self.assertEqual((platform.base / "place").read_text(), "elsewhere\n")
+        await self.refused(
+            platform, 1, "there is no", "image", "cp", "tiny:place", str(platform.base)
+        )
+        await platform.ok("image", "remove", "fresh:v1")
 
     async def repositories(self, platform: LivePlatform) -> None:
         """A build of a git repository, of one of its directories; bad addresses."""
@@ -417,6 +440,14 @@ class ImagesTests(TestCase):
         await self.refused(
             platform, 1, "not for them", "image", "clone", "--force", "walt:bob/for-rpi", "tiny",
         )
+        (context / "Dockerfile").write_text("FROM tiny\nRUN echo over > /root/over\n")
+        over = await platform.walt(
+            "image", "build", "--from-dir", str(context), "tiny", stdin=b"y\n"
+        )
+        self.assertIn(b"overwrite image tiny and reboot 1 node(s)", over.stderr)
+        self.assertIn(b"Image tiny was built.", over.stdout)
+        self.assertIn(b"Node node-000001 will reboot.", over.stdout)
+        self.assertIn(b"Node node-000001: failed soft-reboot (", over.stderr)
         warned = await platform.walt("image", "squash", "tiny", stdin=b"n\n")
         self.assertEqual(warned.status, 1)
         self.assertIn(b"Node node-000001 uses it and will reboot", warned.stderr)
@@ -424,7 +455,18 @@ class ImagesTests(TestCase):
             platform, 1, "in use", "advanced", "fix-image-owner", "--yes-i-know-do-it-please",
             "alice", user="dave",
         )
+        for user, text in (("bob", "yours already"), ("nobody", "has no image")):
+            await self.refused(
+                platform, 1, text, "advanced", "fix-image-owner", "--yes-i-know-do-it-please",
+                user, user="bob",
+            )
         await platform.walt("node", "release", "node-000001")
+        await platform.ok("image", "clone", "walt:alice/tiny", "his", user="carol")
+        await self.refused(
+            platform, 1, "exists already", "advanced", "fix-image-owner",
+            "--yes-i-know-do-it-please", "carol", user="bob",
+        )
+        await platform.ok("image", "remove", "his", user="carol")
         explained = await platform.ok("advanced", "fix-image-owner", "carol", user="bob")
         self.assertIn("--yes-i-know-do-it-please carol", explained)
         await platform.ok("image", "clone", "walt:alice/tiny", "hers", user="carol")
@@ -445,6 +487,9 @@ class ImagesTests(TestCase):
         (files / "ptpd.conf").write_text(
             "ptpengine:interface = eth0\nptpengine:log_delayreq_interval = 0\n"
         )
+        local = Path("/etc/localtime")
+        zone = Path(os.path.normpath(local.parent / os.readlink(local)) if local.is_symlink()
+                    else "/usr/share/zoneinfo/Etc/UTC")
         # Links to what is outside of the image: nothing is written, nor removed, there.
         outside = platform.base / "outside"
         outside.mkdir()
@@ -458,7 +503,8 @@ class ImagesTests(TestCase):
             f"busybox rm -rf /root/.ssh /usr/local/bin /etc/dropbear; "
             f"for one in /root/.ssh /usr/local/bin /etc/dropbear; do"
             f" busybox ln -s {outside} $one; done;"
-            f" busybox mkdir -p /boot/real /boot/pc-x86-64;"
+            f" busybox mkdir -p /boot/real /boot/pc-x86-64 {zone.parent};"
+            f" busybox touch {zone};"
             f" busybox ln -s /boot/real /boot/pc-x86-64/absolute\n"
         )
         await platform.ok("image", "build", "--from-dir", str(files.parent), "featured")
@@ -475,6 +521,10 @@ class ImagesTests(TestCase):
         self.assertEqual(
             {one.name: one.read_text() for one in outside.iterdir()},
             dict.fromkeys(kept, "of the server"),
+        )
+        # The time zone is that of the server, if it has one.
+        self.assertEqual(
+            os.readlink(etc / "localtime") if local.is_symlink() else str(zone), str(zone)
         )
         self.assertIn("localhost", (etc / "hosts").read_text())
         self.assertIn("nameserver 192.168.181.1", (etc / "resolv.conf").read_text())

@@ -47,6 +47,8 @@ BROKEN = {
     "/etc/walt/image.spec": "templates: [\n",
 }
 
+REFUSING = {"/bin/on-bootup": "#!/bin/sh\necho asked > /dev/console\nsleep 1\nexit 1\n"}
+
 
 class NodeSettingsTests(TestCase):
     skip = why_not()
@@ -62,6 +64,7 @@ class NodeSettingsTests(TestCase):
         await platform.import_image()
         await platform.add_image("alice/hooked", {**HOOKED, **await self.nbd_client()})
         await platform.add_image("alice/broken", BROKEN)
+        await platform.add_image("alice/refusing", REFUSING)
         await platform.start()
         await self.make_nodes()
         frozen = await self.freeze("v3")
@@ -73,7 +76,10 @@ class NodeSettingsTests(TestCase):
         await self.check_preparation()
         await self.check_old_boot_client()
         await self.check_traffic()
+        await platform.ok("node", "boot", "v2", "refusing")
+        ended = (await self.server_log()).count("virtual node v2: its machine ended")
         await self.check_rescue_shell()
+        await self.check_failing_hook(ended)
         await self.check_watchdog_and_timeout(frozen)
 
     async def make_nodes(self) -> None:
@@ -324,7 +330,22 @@ class NodeSettingsTests(TestCase):
         told = await platform.ok("node", "boot", "v1", "hooked")
         self.assertIn("v1: rebooted ok.", told)
         # The node might still need files of the former image.
-        self.assertEqual(self.mounts(), 3)
+        self.assertEqual(self.mounts(), 4)
+
+    async def check_failing_hook(self, ended: int) -> None:
+        """A node whose hook fails is never booted: it reboots, again and again."""
+        platform = self.platform
+        before = (await self.platform_log()).count("node v2 is booted")
+
+        async def again() -> bool:
+            count = (await self.server_log()).count("virtual node v2: its machine ended")
+            return count > ended + 1 and "asked" in await self.log("virtualconsole", "v2")
+
+        await platform.until(again, "v2 reboots as its hook fails", 90)
+        events = await self.platform_log()
+        self.assertEqual(events.count("node v2 is booted"), before)
+        await platform.ok("node", "boot", "v2", "pc-x86-64-small")
+        await platform.ok("node", "wait", "--timeout", "150", "v2")
 
     async def check_watchdog_and_timeout(self, frozen: int) -> None:
         """A node that loses its root reboots; one that does not boot is rebooted hard."""
@@ -363,7 +384,7 @@ class NodeSettingsTests(TestCase):
         async def settled() -> bool:
             return self.mounts() == 2
 
-        await platform.until(settled, "the image that nobody boots is unmounted", 90)
+        await platform.until(settled, "the images that nobody boots are unmounted", 90)
 
     async def server_log(self) -> str:
         """Return the output of the server."""
