@@ -98,6 +98,19 @@ class StatusTests(TestCase):
         self.assertEqual(walt.status, 1)  # type: ignore[attr-defined]
         self.assertEqual((walt.out, walt.err), (b"Timeout: some nodes are not booted yet.\n", b""))
 
+    async def test_blink(self) -> None:
+        """Ctrl-C ends it: the LED is told, rc 1; so is a node that refuses; a bad duration."""
+        walt = Walt(self.server, "node", "blink", "node-1")
+        await walt.shows(b"blinks for 60 seconds")
+        walt.transport.signalProcess("INT")
+        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(
+            self.server.link.requests, [(NODE.ip, "BLINK 1"), (NODE.ip, "BLINK 0")]
+        )
+        self.server.link.refusals[NODE.ip or ""] = "no LED"
+        await self.check(1, b"", b"no LED", "node", "blink", "node-1", "5")
+        await self.check(1, b"", b"not a number of seconds", "node", "blink", "node-1", "soon")
+
     async def test_closed_pipe(self) -> None:
         """A reader that had enough: no message (Q-06)."""
         for number in range(20_000):

@@ -27,7 +27,7 @@ PC = "walt.node.pc-x86-64"
 
 class ConfigTests(TestCase):
     skip = why_not()
-    timeout = 180
+    timeout = 300
 
     async def test_settings_names_and_ownership(self) -> None:
         """Boards known by DHCP alone are configured, renamed, acquired, forgotten."""

@@ -30,7 +30,7 @@ PC = "walt.node.pc-x86-64"
 
 class ImagesTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = 420
 
     async def import_tiny(self, platform: LivePlatform, name: str, *labels: str) -> None:
         """Put an image with a busybox into the store, before the server starts."""
@@ -444,7 +444,7 @@ class ImagesTests(TestCase):
         over = await platform.walt(
             "image", "build", "--from-dir", str(context), "tiny", stdin=b"y\n"
         )
-        self.assertIn(b"overwrite image tiny and reboot 1 node(s)", over.stderr)
+        self.assertIn(b"Node node-000001 uses it and will reboot", over.stderr)
         self.assertIn(b"Image tiny was built.", over.stdout)
         self.assertIn(b"Node node-000001 will reboot.", over.stdout)
         self.assertIn(b"Node node-000001: failed soft-reboot (", over.stderr)

@@ -51,7 +51,7 @@ class NoTime:
 
 class NodeBootTests(TestCase):
     skip = missing_programs()
-    timeout = 150
+    timeout = 240
 
     async def _start(self, grace: int = 60) -> Platform:
         """Return a platform whose node is being powered on."""

@@ -52,7 +52,7 @@ REFUSING = {"/bin/on-bootup": "#!/bin/sh\necho asked > /dev/console\nsleep 1\nex
 
 class NodeSettingsTests(TestCase):
     skip = why_not()
-    timeout = 400
+    timeout = 600
 
     async def test_booted_nodes(self) -> None:
         """Settings are seen inside; hooks run; NAT passes; what fails is noticed and told."""
