@@ -341,7 +341,7 @@ class NodeSettingsTests(TestCase):
             count = (await self.server_log()).count("virtual node v2: its machine ended")
             return count > ended + 1 and "asked" in await self.log("virtualconsole", "v2")
 
-        await platform.until(again, "v2 reboots as its hook fails", 90)
+        await platform.until(again, "v2 reboots as its hook fails", 150)
         events = await self.platform_log()
         self.assertEqual(events.count("node v2 is booted"), before)
         await platform.ok("node", "boot", "v2", "pc-x86-64-small")
