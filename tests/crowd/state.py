@@ -39,7 +39,7 @@ async def nodes_of(platform: LivePlatform) -> list[Node]:
             (),
         )
     finally:
-        await database.close()
+        database.close()
     ids = await image_ids(platform)
     return [
         Node(
