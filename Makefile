@@ -6,7 +6,7 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install install-test test check lint bench docs
+.PHONY: help run stop install install-test test test-system lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ install-test:
 
 test: install-test lint ## install what the tests need and run everything
 	@scripts/run-tests $(VENV)
+
+test-system: install-test ## install what the tests need and run the system tests alone
+	@scripts/run-tests $(VENV) --system
 
 lint: install-test ## style and types
 	@$(VENV)/bin/ruff check .

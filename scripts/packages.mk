@@ -1,9 +1,13 @@
 # Debian packages: what for is told in docs/dependencies.md.
-BASE_PACKAGES = python3 python3-venv ca-certificates
+BASE_PACKAGES = python3 python3-venv ca-certificates make
 SERVER_PACKAGES = \
-	bind9 buildah dropbear-bin git iproute2 ipxe isc-dhcp-server nftables openssh-client podman \
+	bind9 buildah dropbear-bin git iproute2 ipxe isc-dhcp-server nftables mount openssh-client podman \
 	postgresql procps qemu-system-x86 runc skopeo tftpd-hpa util-linux \
 	nfs-ganesha nfs-ganesha-vfs nbdkit nbdkit-plugin-python mmdebstrap busybox-static kmod \
 	e2fsprogs dosfstools iputils-ping
 TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
-	busybox-static openssl curl zsh
+	busybox-static openssl curl zsh socat
+# Debian 13 has split the client from docker.io.
+ifneq ($(shell . /etc/os-release; echo $$VERSION_CODENAME),bookworm)
+TEST_PACKAGES += docker-cli
+endif

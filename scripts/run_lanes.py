@@ -1,22 +1,28 @@
-"""Run every test with trial, in three lanes: run_lanes.py TRIAL
+"""Run the tests with trial, in three lanes: run_lanes.py [--system] TRIAL
 
-The fast tests are one run, the contracts another, each module of system tests
-one more; a lane takes the next run when it is done with one. Two lanes take the
-longest first; the third one takes the shortest, and fills the processors while
-the others wait for a machine to boot. The output of a run is printed whole, at
-its end; the last line counts everything.
+First the image that nodes boot in tests is built, unless it is cached. The fast tests are
+one run, the contracts another, each module of system tests one more; a lane takes the next
+run when it is done with one. Two lanes take the longest first; the third one takes the
+shortest, and fills the processors while the others wait for a machine to boot. The output
+of a run is printed whole, at its end. With --system, the system tests alone are run.
+
+One more check comes last: a package list has every program that was started
+(scripts/record.py). The last line counts everything.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 import re
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from scripts import programs, record
 from tests.skips import undeclared
 
 LANES = (0, 0, -1)  # which of the runs that wait each lane takes
@@ -29,9 +35,11 @@ LONGEST = (
     "test_hostile", "test_logs", "test_registries", "test_doors",
 )
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
+PACKAGES = Path("scripts/packages.mk")
+RECORD_PATIENCE = 30.0  # seconds
 
 
-def runs() -> list[list[str]]:
+def runs(system_only: bool) -> list[list[str]]:
     """Return the names given to each trial, in order."""
     tests = Path("tests")
     fast = sorted({
@@ -41,6 +49,8 @@ def runs() -> list[list[str]]:
     slow = sorted((tests / "system").glob("test_*.py"))
     slow.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
     system = [[".".join(path.with_suffix("").parts)] for path in slow]
+    if system_only:
+        return system
     # What is long comes first, what is short fills the lanes at the end.
     return [fast, *system[:len(LONGEST)], ["tests.contracts"], *system[len(LONGEST):]]
 
@@ -82,12 +92,69 @@ async def lane(
             counts["errors"] = counts.get("errors", 0) + (process.returncode == 0)
 
 
-async def main(trial: str) -> int:
+def build_image(cache: str) -> bool:
+    """Build what the system tests boot, unless it is cached; tell whether it is there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "small",
+         "--archive-only", "--cache-dir", cache], check=False,
+    )
+    return done.returncode == 0
+
+
+def started_programs(file: Path) -> list[str]:
+    """Return the recorded programs, when the last one that was started is among them."""
+    with tempfile.TemporaryDirectory(dir=file.parent) as directory:
+        last = Path(directory, "last")
+        last.write_text("#!/bin/sh\n")
+        last.chmod(0o755)
+        subprocess.run([last.absolute()], check=True)
+        limit = time.monotonic() + RECORD_PATIENCE
+        while str(last.resolve()) not in (lines := file.read_text().splitlines()):
+            if time.monotonic() > limit:
+                raise OSError("the record of programs does not go on")
+            time.sleep(0.05)
+    return lines
+
+
+def own_directories(cache: str) -> list[Path]:
+    """Return where programs lie that no package is asked for: ours, Python's, images."""
+    places = [
+        ".", sys.prefix, tempfile.gettempdir(), "/tmp", "/var/tmp", "/run", cache,  # noqa: S108
+        "/var/lib/containers", *([sys.base_prefix] if sys.base_prefix != "/usr" else []),
+    ]
+    python39 = os.environ.get("WALT_PYTHON39")
+    if python39:
+        places.append(str(Path(python39).parent.parent))
+    return [Path(one).resolve() for one in places]
+
+
+def check_programs(cache: str, counts: dict[str, int], told: list[str]) -> None:
+    """Count the check of the programs that were started as one test."""
+    file = os.environ.get(record.VARIABLE)
+    if file is None:
+        counts["skips"] = counts.get("skips", 0) + 1
+        return
+    try:
+        wrong = programs.check(started_programs(Path(file)), PACKAGES, own_directories(cache))
+    except OSError as error:
+        wrong = [str(error)]
+    name = "failures" if wrong else "successes"
+    counts[name] = counts.get(name, 0) + 1
+    if wrong:
+        told.append("\n".join(["programs and packages:", *wrong]))
+
+
+async def main(trial: str, system_only: bool) -> int:
     """Run all lanes, print what failed once more, and the sum."""
-    waiting, counts, told = runs(), dict[str, int](), list[str]()
+    cache = os.environ["WALT_TEST_CACHE"]
+    if not build_image(cache):
+        print("the image of the system tests could not be built", file=sys.stderr)
+        return 1
+    waiting, counts, told = runs(system_only), dict[str, int](), list[str]()
     await asyncio.gather(
         *(lane(number, trial, waiting, counts, told) for number in range(len(LANES)))
     )
+    check_programs(cache, counts, told)
     print("\n".join(told))
     failed = counts.get("failures", 0) + counts.get("errors", 0)
     print(f"{counts.get('successes', 0)} passed, {failed} failed, {counts.get('skips', 0)} skipped")
@@ -95,4 +162,8 @@ async def main(trial: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("trial")
+    parser.add_argument("--system", action="store_true")
+    options = parser.parse_args()
+    sys.exit(asyncio.run(main(options.trial, options.system)))

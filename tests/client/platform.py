@@ -167,12 +167,12 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 class Walt(ProcessProtocol):
-    """One `walt` process, with pipes or with a pseudo-terminal of 24 rows and 80 columns."""
+    """One `walt` process, with pipes or with a pseudo-terminal of 24 rows."""
 
     def __init__(
         self, server: Server | None, *words: str, terminal: bool = False,
         python: tuple[str, ...] = (sys.executable,), shell: str | None = None,
-        variables: dict[str, str] | None = None,
+        variables: dict[str, str] | None = None, columns: int = 80,
     ) -> None:
         self.out = b""
         self.err = b""
@@ -191,7 +191,7 @@ class Walt(ProcessProtocol):
         if terminal:
             master, slave = pty.openpty()
             self.terminal = master, os.dup(slave)  # spawnProcess closes the other
-            self.resize(24, 80)
+            self.resize(24, columns)
         self.transport: Any = reactor.spawnProcess(
             self, argv[0], argv, environment,
             usePTY=(master, slave, os.ttyname(slave)) if terminal else False,

@@ -12,10 +12,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client import scripted
 from tests.client.scripted import USER, environment, run
-from walt.client import main, settings
+from walt.client import main, registries, settings, terminal
 from walt.client.commands.help import topics
 from walt.client.errors import Failure
-from walt.common.errors import Conflict, InternalError, Invalid, NotFound, Unavailable
+from walt.common.errors import (
+    Conflict,
+    CredentialsNeeded,
+    InternalError,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
 from walt.common.records import encode
 from walt.rpc.commands import devices, images, logs, nodes
 from walt.rpc.commands import session as calls
@@ -279,6 +286,8 @@ class ListingTests(SynchronousTestCase):
         ])
         self.assertEqual(outcome.calls, [("cs.images.show", {"all": True, "refresh": True})])
         self.assertEqual(outcome.out.count("walt:bob/img"), 2)
+        self.assertIn("walt image clone <clonable-link>", outcome.out)
+        self.assertIn("walt image search", outcome.out)
         out = run("image", "show", "--names-only", session=[
             (images.ShowImages, {"tables": {**found, "own": []}}),
         ]).out
@@ -382,6 +391,56 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual((outcome.status, outcome.out), (0, "to stdout é\n"))
         self.assertEqual(outcome.err, "e" * 100_000 + "\n")
 
+    def test_busy_labels(self) -> None:
+        """What the indicator of a terminal says while each command waits for the server."""
+        shown: list[str] = []
+
+        class Recorded(terminal.Busy):
+            def __init__(self, label: str) -> None:
+                super().__init__(label)
+                shown.append(label)
+
+            def wait(self, sock: Any) -> None:
+                """Draw nothing."""
+
+        self.patch(terminal, "Busy", Recorded)
+        self.patch(terminal, "both_terminals", lambda: True)
+        self.patch(registries, "ask", lambda question: "walter")
+        self.patch(registries, "ask_password", lambda question: "secret")
+        self.patch(registries, "keep", lambda label, entry: None)
+        names = {"names": ["n1"]}
+        for label, words, session in (
+            ("Registering virtual node", "node create n1", [(nodes.CreateNode, {})]),
+            ("Rebooting", "node reboot n1", [
+                (nodes.ExpandNodes, names), (nodes.NodeOwnership, MINE),
+                (nodes.RebootNodes, {"ok": True}),
+            ]),
+            ("Node bootup notification pending", "node wait n1", [(nodes.WaitNodes, {})]),
+            ("Searching", "image search x", [
+                (images.ListRegistries, {"rows": []}), (images.SearchImages, {"rows": []}),
+            ]),
+            ("Validating / Cloning", "image clone walt:bob/i", [
+                (images.CloneImage, {"ok": True}),
+            ]),
+            ("Validating / Publishing", "image publish i", [
+                (images.ListRegistries, {"rows": [{"label": "lab", "description": ""}]}),
+                (images.PublishImage, {"link": "lab:alice/i"}),
+            ]),
+            ("Server is working", "image show", [(images.ShowImages, {"tables": {
+                "own": [], "others": [], "default": [], "hidden": 0, "total": 0}})]),
+        ):
+            shown.clear()
+            self.assertEqual(run(*words.split(), session=session).status, 0, words)
+            self.assertEqual(set(shown), {label}, words)
+        shown.clear()
+        run("image", "clone", "lab:bob/i", session=[
+            (images.CloneImage, CredentialsNeeded("lab needs credentials")),
+            (images.RegistryLogin, {}), (images.CloneImage, {"ok": True}),
+        ])
+        self.assertEqual(shown[-3:], [
+            "Validating / Cloning", "Authenticating to the registry", "Validating / Cloning",
+        ])
+
     def test_unreachable(self) -> None:
         """rc 1, where and what to do."""
         for words in (["node", "show"], ["node", "run", "n1", "ls"]):
@@ -396,7 +455,7 @@ class ErrorTests(SynchronousTestCase):
 
 class SettingsTests(SynchronousTestCase):
     def test_targets(self) -> None:
-        """The environment wins; this machine is the default; streams are beside calls."""
+        """The environment wins; a server is its own default; streams are beside calls."""
         self.patch(settings, "is_server", lambda: True)
         for named, rpc, streams in (
             ("", "/run/walt/rpc.sock", "/run/walt/streams.sock"),

@@ -11,6 +11,75 @@ from walt.client.errors import HelpWanted, UsageError
 from walt.client.grammar import Arg, Command, Switch, subcommand_help
 
 CATEGORIES = ["image", "node", "log", "device", "advanced", "help"]
+# Arguments of each subcommand, as its usage line shows them.
+USAGES = {
+    "image": """
+show
+search [keyword=None]
+clone clonable_image_link [image_name=None]
+shell image_name
+duplicate image_name new_image_name
+remove image_name
+rename image_name new_image_name
+publish image_name
+squash image_name
+""",
+    "node": """
+show
+acquire node_set
+release node_set
+boot node_set image_name_or_default
+deploy node_set image_name_or_default
+shell node_name
+run node_set cmdargs...
+save node_name image_name
+reboot node_set
+config node_set configuration...
+create node_name
+remove node_name
+rename old_node_name new_node_name
+ping node_name
+console node_name
+blink node_name [duration=60]
+wait node_set
+expose node_name node_port local_port
+""",
+    "log": """
+show [logline_regexp=None]
+wait logline_regexp
+add-checkpoint checkpoint_name
+remove-checkpoint checkpoint_name
+list-checkpoints
+""",
+    "device": """
+show
+shell device_name
+rename old_name new_name
+config device_set configuration...
+ping device_name
+forget device_name
+expose device_name device_port local_port
+""",
+    "advanced": """
+fix-image-owner other_user
+update-hub-meta
+rescan-hub-account
+update-default-images
+dump-bash-autocomplete
+dump-zsh-autocomplete
+""",
+    "help": "list",
+}
+FORMS = {
+    "image build": [
+        "--from-url GIT_URL [--sub-dir PATH] image_name", "--from-dir DIRECTORY image_name",
+    ],
+    "image cp": ["<local-path> <image>:<path>", "<image>:<path> <local-path>"],
+    "node cp": [
+        "<local-path> <node>:<path>", "<node>:<path> <local-path>", "<node>:<path> booted-image",
+    ],
+    "help show": ["", "<topic>"],
+}
 
 
 def sample() -> Command:
@@ -134,18 +203,54 @@ class HelpTests(SynchronousTestCase):
             self.assertEqual(listed, list(main.load(category)))
 
     def test_order_of_subcommands(self) -> None:
-        """The order of the specification, for those that exist."""
+        """The order of the specification; `export` is ours, `advanced` is alphabetical."""
         orders = {
             "node": "show acquire release boot shell run cp save reboot config create remove "
                     "rename ping console blink wait expose deploy",
             "image": "show search clone shell build cp duplicate remove rename publish squash",
-            "log": "show wait add-checkpoint remove-checkpoint list-checkpoints",
-            "device": "show shell tree rescan rename config ping forget expose port-config",
+            "log": "show wait export add-checkpoint remove-checkpoint list-checkpoints",
+            "device": "show shell rename config ping forget expose",
+            "advanced": " ".join(sorted(main.load("advanced"))),
+            "help": "show list",
         }
         for category, order in orders.items():
-            expected = [name for name in order.split() if name in main.load(category)]
-            known = [name for name in main.load(category) if name in order.split()]
-            self.assertEqual(known, expected, category)
+            lines = run(category, "-h").out.splitlines()
+            listed = [line.split()[0] for line in lines[lines.index("Subcommands:") + 1:]]
+            self.assertEqual(listed, order.split(), category)
+
+    def test_usage_lines(self) -> None:
+        """Each subcommand shows its arguments by name, or its forms where one line cannot."""
+        for category, usages in USAGES.items():
+            for usage in usages.strip().splitlines():
+                name, *words = usage.split()
+                out = run(category, name, "-h", sessions=[]).out
+                line = " ".join(["walt", category, name, "[SWITCHES]", *words])
+                self.assertIn(f"Usage:\n    {line}\n\nMeta-switches:\n", out)
+        for words, forms in FORMS.items():
+            lines = "".join(f"    walt {words} {form}".rstrip() + "\n" for form in forms)
+            out = run(*words.split(), "-h", sessions=[]).out
+            self.assertIn(f"Usage:\n{lines}\nMeta-switches:\n", out)
+
+    def test_metavars(self) -> None:
+        """Valued switches name what they want, its type, their aliases, what they exclude."""
+        for words, line in (
+            ("node wait", "--timeout SECONDS:int"), ("device shell", "--user USER:str"),
+            ("image build", "--from-url GIT_URL:str"), ("image build", "--sub-dir PATH:str"),
+            ("image build", "--from-dir DIRECTORY:str"),
+            ("image publish", "--registry REGISTRY:str"),
+            ("log show", "--format LOG_FORMAT:str"), ("log show", "--history HISTORY_RANGE:str"),
+            ("log show", "--emitters, --nodes, --issuers SET_OF_ISSUERS:str"),
+            ("log show", "--streams STREAMS_REGEXP:str"),
+            ("log wait", "--mode LOG_WAIT_MODE:{ANY, ALL}"),
+            ("log wait", "--time-margin SECONDS:int"),
+            ("log add-checkpoint", "--date LOG_CHECKPOINT_DATE:str"),
+        ):
+            out = run(*words.split(), "-h", sessions=[]).out
+            switches = out.split("\nSwitches:\n")[1].splitlines()
+            self.assertTrue(any(one.startswith(f"    {line}    ") for one in switches), line)
+        out = run("log", "show", "-h", sessions=[]).out
+        self.assertIn("excludes --server, --issuers, --streams", out)
+        self.assertIn("; the default is my-nodes", out)
 
     def test_every_subcommand(self) -> None:
         """Each has help, with its arguments, without server."""

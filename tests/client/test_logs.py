@@ -130,6 +130,19 @@ class CheckpointTests(LogCase):
         self.assertEqual(status, 1)
         self.assertIn(b'no checkpoint named "start"', err)
 
+    async def test_dates_are_local(self) -> None:
+        """An absolute date is one of the client's time zone, wherever the server is."""
+        for zone, name, epoch in (
+            ("UTC0", "here", 1588334400), ("JST-9", "east", 1588302000),
+            ("EST5", "west", 1588352400),
+        ):
+            walt = Walt(
+                self.server, "log", "add-checkpoint", "--date", "2020-05-01 12:00:00", name,
+                variables={"TZ": zone},
+            )
+            self.assertEqual(await walt.ended, 0, walt.err)
+            self.assertEqual(self.server.checkpoints.times["alice", name], epoch)
+
     async def test_refused(self) -> None:
         """Names and dates that are none, names that are taken."""
         await self.run_walt("log", "add-checkpoint", "taken")

@@ -100,6 +100,19 @@ class StatusTests(TestCase):
         self.assertEqual(walt.status, 1)  # type: ignore[attr-defined]
         self.assertEqual((walt.out, walt.err), (b"Timeout: some nodes are not booted yet.\n", b""))
 
+    async def test_blink(self) -> None:
+        """Ctrl-C ends it: the LED is told, rc 1; so is a node that refuses; a bad duration."""
+        walt = Walt(self.server, "node", "blink", "node-1")
+        await walt.shows(b"blinks for 60 seconds")
+        walt.transport.signalProcess("INT")
+        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(
+            self.server.link.requests, [(NODE.ip, "BLINK 1"), (NODE.ip, "BLINK 0")]
+        )
+        self.server.link.refusals[NODE.ip or ""] = "no LED"
+        await self.check(1, b"", b"no LED", "node", "blink", "node-1", "5")
+        await self.check(1, b"", b"not a number of seconds", "node", "blink", "node-1", "soon")
+
     async def test_closed_pipe(self) -> None:
         """A reader that had enough: no message (Q-06)."""
         for number in range(20_000):
@@ -324,6 +337,20 @@ class TerminalTests(TestCase):
             walt = Walt(self.server, "node", "show", terminal=True, variables=variables)
             self.assertEqual(await walt.ended, 0)
             self.assertEqual(b"\x1b[1mYou own the following nodes:\x1b[0m" in walt.out, bold)
+
+    async def test_logo(self) -> None:
+        """Beside the help, where the terminal has 256 colours and the room."""
+        for term, columns, decorated in (
+            ("xterm-256color", 200, True), ("xterm-256color", 80, False), ("xterm", 200, False),
+        ):
+            walt = Walt(
+                self.server, "--help", terminal=True, variables={"TERM": term}, columns=columns
+            )
+            self.assertEqual(await walt.ended, 0)
+            self.assertEqual(b"\x1b[38;5;" in walt.out, decorated, (term, columns))
+        walt = Walt(self.server, "--help", variables={"TERM": "xterm-256color"})
+        self.assertEqual(await walt.ended, 0)
+        self.assertNotIn(b"\x1b", walt.out)
 
     async def test_interrupted_at_a_question(self) -> None:
         """Ctrl-C at a confirmation: Aborted, rc 1."""

@@ -54,7 +54,9 @@ class ConfigurationTests(SynchronousTestCase):
                             r'fixed-address [0-9.]+; option host-name "[A-Za-z0-9-]+"; \}$'
                         ))
                 zones = dns.zones(dns.dns_config(IPv4Address("192.168.1.1"), NETWORK, [device]), 1)
-                for zone in zones.values():
+                for name, zone in zones.items():
+                    if name in map(dns.loopback_zone_file, dns.LOOPBACK_ZONES):
+                        continue  # nothing of the database is there
                     for line in zone.splitlines()[8:]:
                         self.assertRegex(line, r"^[\w-]+ IN (A|PTR|CNAME) [\w.-]+$")
                 tree = boot_tree.boot_tree(INTERFACE, [device], {str(device.image): IMAGE_ID})

@@ -29,9 +29,9 @@ class TestDocker:
         self._child: ChildService | None = None
 
     async def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it, with mounts that end with it, and wait until it answers."""
         self._child = ChildService(self.reactor, Launcher(), ChildSpec("dockerd", (
-            "unshare", "--net", "--", "dockerd", "--host", f"unix://{self.socket}",
+            "unshare", "--net", "--mount", "--", "dockerd", "--host", f"unix://{self.socket}",
             "--data-root", str(self.base / "data"), "--exec-root", str(self.base / "run"),
             "--pidfile", str(self.base / "pid"), "--storage-driver", "vfs",
             "--iptables=false", "--ip6tables=false", "--bridge=none",

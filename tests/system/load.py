@@ -33,6 +33,7 @@ class AmpClient(Protocol):
         self._decoder = ampbox.Decoder()
         self._waiting: dict[bytes, Deferred[Box]] = {}
         self._number = 0
+        self.told: list[Box] = []  # what the server said meanwhile
 
     def call(self, command: str, **values: str) -> Deferred[Box]:
         """Send one command; fires with the answer, or fails with Refused."""
@@ -54,6 +55,8 @@ class AmpClient(Protocol):
                 self._waiting.pop(box[b"_error"]).errback(
                     Refused(f"{code.decode()}: {text.decode(errors='replace')}")
                 )
+            else:
+                self.told.append(box)
 
     def connectionLost(self, reason: Any = None) -> None:
         waiting, self._waiting = self._waiting, {}

@@ -12,7 +12,7 @@ from tests.system.live import LivePlatform, why_not
 
 class DiskTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = 360
 
     async def test_templates_and_hybrid_boot(self) -> None:
         """Disks appear with their partitions at the next boot, and keep their content."""
@@ -26,7 +26,8 @@ class DiskTests(TestCase):
         await platform.ok("node", "create", "vnode1")
         await platform.ok("node", "config", "vnode1", "boot.delay=0")
         told = await platform.ok(
-            "node", "config", "vnode1", "disks=2G[template=hybrid-boot-p],1G[template=fat32],3G"
+            "node", "config", "vnode1",
+            "disks=2G[template=hybrid-boot-p],1G[template=fat32],3G,4G[template=ext4]",
         )
         self.assertIn("Reboot the node(s)", told)
         await self._reboot(platform)
@@ -37,11 +38,18 @@ class DiskTests(TestCase):
             " disk=$(grep -lx 1953125 /sys/block/sd?/size | cut -d/ -f4);"
             " cat /sys/block/$disk/device/model; cat /sys/block/$disk/${disk}1/start;"
             " dd if=/dev/${disk}1 bs=1 skip=82 count=5 2>/dev/null; echo;"
-            " echo x > /root/changed; sync",
+            " disk=$(grep -lx 7812500 /sys/block/sd?/size | cut -d/ -f4);"
+            " dd if=/dev/${disk}1 bs=1 skip=1080 count=2 2>/dev/null | od -An -tx1 | tr -d ' ';"
+            " disk=$(grep -lx 5859375 /sys/block/sd?/size | cut -d/ -f4);"
+            " ls /sys/block/$disk | grep -c $disk; echo x > /root/changed; sync",
         )
         self.assertEqual(seen.split(), [
-            "hybrid-persistent", "1953125", "3906250", "5859375", "QEMU-DISK", "2048", "FAT32",
+            "hybrid-persistent", "1953125", "3906250", "5859375", "7812500", "QEMU-DISK", "2048",
+            "FAT32", "53ef", "0",
         ])
+        for wrong in ("2", "2M", "2G[template=xfs]", "2G,", "0G"):
+            refused = await platform.walt("node", "config", "vnode1", f"disks={wrong}")
+            self.assertEqual((refused.status, refused.stdout), (1, b""), wrong)
         await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-p]")
         # The worker that made the disks is killed: another one makes the next.
         before = await self._pids(platform, "^qemu-system.* -name vnode1 ")
@@ -66,6 +74,14 @@ class DiskTests(TestCase):
         )
         self.assertEqual(after.split(), ["x", "sda"])
         await self._check_space(platform)
+        # Another template of the same size is another disk.
+        await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-v]")
+        await self._reboot(platform)
+        seen = await platform.ok(
+            "node", "run", "vnode1", "--", ". /bin/walt-env; echo $walt_boot_mode;"
+            " ls /root/changed 2>/dev/null; ls /run/walt/rootfs/mnt/hm_part/walt_hybrid | wc -l",
+        )
+        self.assertEqual(seen.split(), ["hybrid-volatile", "1"])
         await platform.ok("node", "remove", "vnode1")
 
         async def forgotten() -> bool:

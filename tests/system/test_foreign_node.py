@@ -45,6 +45,8 @@ case "$told" in
     *) echo "odd: $told" >> /persist/hook; exit 1 ;;
 esac
 """
+# A reboot from the local disk by the image's own means; here it fails, so a plain one follows.
+HYBRID_HOOK = b"#!/bin/sh\necho hook > /root/hooked; sync; exit 1\n"
 
 
 class ForeignNodeTests(TestCase):
@@ -289,10 +291,17 @@ class ForeignNodeTests(TestCase):
         platform = await self._platform()
         disk = await self._hybrid_disk(platform, persistent)
         await self._power_on(
-            platform, "-smbios", "type=1,manufacturer=QEMU",
+            platform, "-smbios", f"type=1,manufacturer={'Board' if persistent else 'QEMU'}",
             "-drive", f"file={disk},format=raw,if=virtio",
         )
         await platform.until(lambda: self._booted(platform), "the node booted", 150)
+        if persistent:
+            # An old copy of the server's scripts; a hook for reboots from the local disk.
+            await platform.ok(
+                "node", "run", NAME, "--",
+                "echo old > /bin/_walt_internal_/walt-tar-send; cat > /bin/walt-hybrid-reboot;"
+                " chmod +x /bin/walt-hybrid-reboot", stdin=HYBRID_HOOK,
+            )
         mode = await platform.ok(
             "node", "run", NAME, "--",
             ". /bin/walt-env; echo $walt_boot_mode; echo 1 > /root/changed; echo 2 > /local/kept",
@@ -319,6 +328,12 @@ class ForeignNodeTests(TestCase):
         """With .persistent, changes stay on the local disk."""
         platform, seen = await self._hybrid_node(True)
         self.assertEqual(seen, "hybrid-persistent\n1\n2\n")
+        hooked, same = (await platform.ok(
+            "node", "run", NAME, "--", "cat /root/hooked; cd /bin/_walt_internal_;"
+            " cmp walt-tar-send /run/walt/rootfs/mnt/nfsroot/bin/_walt_internal_/walt-tar-send"
+            " && echo same",
+        )).split()
+        self.assertEqual((hooked, same), ("hook", "same"))
         lines = await platform.ok(
             "log", "show", "--history", "full", "--issuers", NAME, "--streams", "walt-init"
         )

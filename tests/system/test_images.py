@@ -18,6 +18,7 @@ from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.hostile import check_archives
 from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.load import Load
 from tests.system.processes import commands
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
@@ -29,7 +30,7 @@ PC = "walt.node.pc-x86-64"
 
 class ImagesTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = 600
 
     async def import_tiny(self, platform: LivePlatform, name: str, *labels: str) -> None:
         """Put an image with a busybox into the store, before the server starts."""
@@ -74,7 +75,13 @@ class ImagesTests(TestCase):
         await self.import_tiny(platform, "alice/tiny:latest")
         await self.import_tiny(platform, "bob/his:latest")
         await self.import_tiny(platform, "waltplatform/pc-x86-64-default:latest")
+        for model in ("rpi-2-b", "rpi-b"):
+            await self.import_tiny(
+                platform, f"waltplatform/{model}-default:latest",
+                "walt.node.models=rpi-b,rpi-2-b", "walt.image.preferred-name=for-rpi",
+            )
         await platform.start()
+        await self.newcomers(platform)
         await self.names(platform)
         await self.shells(platform)
         await self.copies(platform)
@@ -101,6 +108,63 @@ class ImagesTests(TestCase):
         self.assertEqual(await self.containers(platform), "")
         self.assertEqual(await platform.stop(), 0)
         self.assertEqual(platform.left_overs(), [])
+
+    async def newcomers(self, platform: LivePlatform) -> None:
+        """Who has no image gets copies of the default ones of the nodes; then listings."""
+        boards = {"rpi-b": "b8:27:eb:00:00:01", "rpi-2-b": "b8:27:eb:00:00:02",
+                  "pc-x86-64": "02:00:00:00:00:51"}
+        for number, (model, mac) in enumerate(boards.items(), 51):
+            await platform.event(
+                "commit", "", f"walt.node.{model}", f"192.168.181.{number}", mac, model, "0",
+                "unknown",
+            )
+        shown = await platform.ok("image", "show", user="zoe")
+        told, table = shown.split("\nYour images:\n\n")
+        # One copy serves two models; without preferred name it has that of the model.
+        self.assertEqual(told.splitlines(), [
+            "Image 'pc-x86-64-default' is now in your working set: default image of pc-x86-64"
+            " nodes.",
+            "Image 'for-rpi' is now in your working set: default image of rpi-[2-b|b] nodes.",
+        ])
+        date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        self.assertRegex(table, (
+            r"\Aname +in-use  created +compatibility\n[- ]+\n"
+            rf"for-rpi +False   {date}  rpi-\[b\|2-b\] *\n"
+            rf"pc-x86-64-default  False   {date}  pc-x86-64 *\n\n"
+            r"Other images are available; use `walt image show --all` to see them\.\n\Z"
+        ))
+        everything = (await platform.ok("image", "show", "--all", user="zoe")).split("\n\n")
+        self.assertRegex(everything[3], (
+            r"\Auser +name  created +clonable-link *\n[- ]+\n"
+            rf"alice  tiny  {date}  walt:alice/tiny *\nbob    his   {date}  walt:bob/his *\Z"
+        ))
+        self.assertRegex(everything[5], (
+            r"\Aname +created +clonable-link *\n[- ]+\n"
+            rf"pc-x86-64-default  {date}  walt:waltplatform/pc-x86-64-default *\n"
+            rf"rpi-2-b-default    {date}  walt:waltplatform/rpi-2-b-default *\n"
+            rf"rpi-b-default      {date}  walt:waltplatform/rpi-b-default *\Z"
+        ))
+        self.assertIn("walt image clone <clonable-link>\n", everything[6])
+        # So does any command that names an image, and its completion.
+        await self.refused(
+            platform, 1, "not in your working set", "image", "remove", "his", user="yan"
+        )
+        await platform.ok("image", "duplicate", "for-rpi", "mine", user="xiu")
+        client = await Load(platform).connect()
+        await client.call("hello", program="test", version="1", protocol="1", username="will")
+        completed = await client.call("cs.server.complete", kind="IMAGE", words="[]", partial="f")
+        self.assertEqual(json.loads(completed[b"candidates"]), ["for-rpi"])
+        await client.call("hello", program="test", version="1", protocol="1", username="vic")
+        await client.call("cs.images.show", all="False", refresh="False")
+        self.assertIn(b"Cloning default images", [box.get(b"label") for box in client.told])
+        Load.close(client)
+        for user, names in (("yan", []), ("xiu", ["mine"]), ("will", [])):
+            self.assertEqual(
+                (await platform.ok("image", "show", "--names-only", user=user)).split(),
+                sorted(["for-rpi", "pc-x86-64-default", *names]),
+            )
+        for name in json.loads(await platform.ok("node", "show", "--all", "--json"))["free"]:
+            await platform.ok("device", "forget", "--force", name["name"])
 
     async def own(self, platform: LivePlatform) -> list[str]:
         return (await platform.ok("image", "show", "--names-only")).split()
@@ -210,10 +274,11 @@ class ImagesTests(TestCase):
         )
         (context / "stop").write_text("#!/bin/sh\nbusybox touch /root/stopped\n")
         (context / "cpuinfo").write_text("model: odd\n")
+        (context / "bash").write_text("#!/bin/sh\necho this is bash\nexec /bin/sh\n")
         (context / "Dockerfile").write_text(
             "FROM tiny\nCOPY start /bin/walt-image-shell-start\n"
             "COPY stop /bin/walt-image-shell-shutdown\nCOPY cpuinfo /etc/cpuinfo\n"
-            "RUN busybox chmod 755 /bin/walt-image-shell-start /bin/walt-image-shell-shutdown\n"
+            "COPY bash /bin/bash\nRUN busybox chmod 755 /bin/bash /bin/walt-image-shell-*\n"
         )
         await platform.ok("image", "build", "--from-dir", str(context), "system")
         shell = Dialogue(
@@ -227,9 +292,31 @@ class ImagesTests(TestCase):
         self.assertEqual(status, 0, shell.seen)
         self.assertIn(b"operating system of this image is running", shell.seen)
         self.assertIn(b"model: odd", shell.seen)
+        self.assertIn(b"this is bash", shell.seen)
         for name in ("started", "stopped"):
             await platform.ok("image", "cp", f"system:{name}", str(platform.base))
         await platform.ok("image", "remove", "system")
+        await self.saved_elsewhere(platform)
+
+    async def saved_elsewhere(self, platform: LivePlatform) -> None:
+        """A shell saved under another name, once that is not taken; the image stays as it was."""
+        shell = Dialogue(
+            (b"# ", b"echo elsewhere > /root/place; exit\n"),
+            (b"New image name: ", b"made\n"), (b"New image name: ", b"a/b\n"),
+            (b"New image name: ", b"fresh:v1\n"),
+        )
+        env = {**os.environ, **platform.environment(), "TERM": "dumb"}
+        argv = [sys.executable, "-m", "walt.client.main", "image", "shell", "tiny"]
+        platform.reactor.spawnProcess(shell, argv[0], argv, env, usePTY=True)
+        status = await shell.ended.addTimeout(30, platform.reactor)
+        self.assertEqual(status, 0, shell.seen)
+        self.assertIn(b"Choose another name", shell.seen)
+        await platform.ok("image", "cp", "fresh:v1:place", str(platform.base))
+        self.assertEqual((platform.base / "place").read_text(), "elsewhere\n")
+        await self.refused(
+            platform, 1, "there is no", "image", "cp", "tiny:place", str(platform.base)
+        )
+        await platform.ok("image", "remove", "fresh:v1")
 
     async def repositories(self, platform: LivePlatform) -> None:
         """A build of a git repository, of one of its directories; bad addresses."""
@@ -358,6 +445,14 @@ class ImagesTests(TestCase):
         await self.refused(
             platform, 1, "not for them", "image", "clone", "--force", "walt:bob/for-rpi", "tiny",
         )
+        (context / "Dockerfile").write_text("FROM tiny\nRUN echo over > /root/over\n")
+        over = await platform.walt(
+            "image", "build", "--from-dir", str(context), "tiny", stdin=b"y\n"
+        )
+        self.assertIn(b"Node node-000001 uses it and will reboot", over.stderr)
+        self.assertIn(b"Image tiny was built.", over.stdout)
+        self.assertIn(b"Node node-000001 will reboot.", over.stdout)
+        self.assertIn(b"Node node-000001: failed soft-reboot (", over.stderr)
         warned = await platform.walt("image", "squash", "tiny", stdin=b"n\n")
         self.assertEqual(warned.status, 1)
         self.assertIn(b"Node node-000001 uses it and will reboot", warned.stderr)
@@ -365,7 +460,18 @@ class ImagesTests(TestCase):
             platform, 1, "in use", "advanced", "fix-image-owner", "--yes-i-know-do-it-please",
             "alice", user="dave",
         )
+        for user, text in (("bob", "yours already"), ("nobody", "has no image")):
+            await self.refused(
+                platform, 1, text, "advanced", "fix-image-owner", "--yes-i-know-do-it-please",
+                user, user="bob",
+            )
         await platform.walt("node", "release", "node-000001")
+        await platform.ok("image", "clone", "walt:alice/tiny", "his", user="carol")
+        await self.refused(
+            platform, 1, "exists already", "advanced", "fix-image-owner",
+            "--yes-i-know-do-it-please", "carol", user="bob",
+        )
+        await platform.ok("image", "remove", "his", user="carol")
         explained = await platform.ok("advanced", "fix-image-owner", "carol", user="bob")
         self.assertIn("--yes-i-know-do-it-please carol", explained)
         await platform.ok("image", "clone", "walt:alice/tiny", "hers", user="carol")
@@ -386,16 +492,24 @@ class ImagesTests(TestCase):
         (files / "ptpd.conf").write_text(
             "ptpengine:interface = eth0\nptpengine:log_delayreq_interval = 0\n"
         )
+        local = Path("/etc/localtime")
+        zone = Path(os.path.normpath(local.parent / os.readlink(local)) if local.is_symlink()
+                    else "/usr/share/zoneinfo/Etc/UTC")
         # Links to what is outside of the image: nothing is written, nor removed, there.
         outside = platform.base / "outside"
         outside.mkdir()
-        (outside / "walt-echo").write_text("of the server")
+        kept = ("walt-echo", "hosts", "resolv.conf", "hostname")
+        for name in kept:
+            (outside / name).write_text("of the server")
+        for name in kept[1:]:
+            (files / name).symlink_to(outside / name)
         (files.parent / "Dockerfile").write_text(
             f"FROM tiny\nCOPY files/ /etc/\nRUN busybox mkdir -p /usr/local; "
             f"busybox rm -rf /root/.ssh /usr/local/bin /etc/dropbear; "
             f"for one in /root/.ssh /usr/local/bin /etc/dropbear; do"
             f" busybox ln -s {outside} $one; done;"
-            f" busybox mkdir -p /boot/real /boot/pc-x86-64;"
+            f" busybox mkdir -p /boot/real /boot/pc-x86-64 {zone.parent};"
+            f" busybox touch {zone};"
             f" busybox ln -s /boot/real /boot/pc-x86-64/absolute\n"
         )
         await platform.ok("image", "build", "--from-dir", str(files.parent), "featured")
@@ -410,9 +524,16 @@ class ImagesTests(TestCase):
         self.assertIn(": ptp: ptp is on", platform.log.read_text())
         self.assertIn("server.spec counts for what is mounted", platform.log.read_text())
         self.assertEqual(
-            [(one.name, one.read_text()) for one in outside.iterdir()],
-            [("walt-echo", "of the server")],
+            {one.name: one.read_text() for one in outside.iterdir()},
+            dict.fromkeys(kept, "of the server"),
         )
+        # The time zone is that of the server, if it has one.
+        self.assertEqual(
+            os.readlink(etc / "localtime") if local.is_symlink() else str(zone), str(zone)
+        )
+        self.assertIn("localhost", (etc / "hosts").read_text())
+        self.assertIn("nameserver 192.168.181.1", (etc / "resolv.conf").read_text())
+        self.assertFalse((etc / "hosts").is_symlink() or (etc / "resolv.conf").is_symlink())
         inside = etc.parent / str(outside).lstrip("/")
         self.assertTrue((inside / "authorized_keys").exists())
         # TFTP sees another root directory.

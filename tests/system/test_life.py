@@ -63,6 +63,7 @@ class NodeLifeTests(TestCase):
         ran = await platform.walt(
             "node", "run", "vnode1", "--",
             "cat; hostname; touch /root/changed; echo kept > /persist/kept;"
+            " mkdir -p /persist/logs/walt-init;"
             " echo from-the-node | walt-log-cat exp1; exit 7", stdin=b"typed\n",
         )
         self.assertEqual(ran.status, 7, ran.stderr)
@@ -84,9 +85,11 @@ class NodeLifeTests(TestCase):
         self.assertIn("rebooted ok", await platform.ok("node", "reboot", "vnode1"))
         await platform.ok("node", "wait", "--timeout", "120", "vnode1")
         after = await platform.ok(
-            "node", "run", "vnode1", "--", "cat /persist/kept; ls /root/changed || echo absent"
+            "node", "run", "vnode1", "--", "cat /persist/kept; ls /root/changed || echo absent;"
+            # The next boot was traced, as this directory asks for.
+            " grep -l '^+' /persist/logs/walt-init/*.err | wc -l; rm -r /persist/logs"
         )
-        self.assertEqual(after, "kept\nabsent\n")
+        self.assertRegex(after, r"\Akept\nabsent\n[1-9][0-9]*\n\Z")
 
         console = await self._console_while(
             platform, platform.ok("node", "reboot", "--hard", "vnode1")
@@ -115,8 +118,14 @@ class NodeLifeTests(TestCase):
         )
         self.assertIn("vnode1.virtualconsole -> b'", console)
 
+        mac = os.readlink(platform.state / "nodes" / "vnode1")
         await platform.ok("node", "remove", "vnode1")
         self.assertIn("no node yet", await platform.ok("node", "show", "--all"))
+
+        async def gone() -> bool:
+            return not (platform.state / "nodes" / mac).exists()
+
+        await platform.until(gone, "the directory of the node is gone", 20)
         self.assertEqual(await platform.stop(), 0)
         self.assertEqual(platform.left_overs(), [])
 

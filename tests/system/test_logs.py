@@ -174,6 +174,7 @@ class LogFaultTests(TestCase):
     async def test_odd_senders_and_readers(self) -> None:
         """Huge and binary lines, idle connections, a reader that stops reading."""
         platform = await self.start()
+        await self.check_junction()
         script = (
             "import socket,sys\n"
             "one = socket.create_connection((sys.argv[1], 12347),"
@@ -257,6 +258,29 @@ class LogFaultTests(TestCase):
             return bool(rows[0][0] == 2000)
 
         await platform.until(told, "each of the 2,000 streams ended abruptly", 60)
+
+    async def check_junction(self) -> None:
+        """History, then live lines, while they come: each one once, in order."""
+        platform = self.platform
+        sender = self.sender(ADDRESSES[3], 20_000, 8000)
+
+        async def stored() -> bool:
+            return len(await self.numbers(ADDRESSES[3])) > 1000
+
+        await platform.until(stored, "the sender is under way", 30)
+        reader: Any = Program()
+        platform.reactor.spawnProcess(
+            reader, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "log", "show", "--history", "full",
+             "--realtime", "--issuers", "all-nodes", "--streams", "^exp$", "--format", "{line}"],
+            {**os.environ, **platform.environment(), "PYTHONPATH": str(ROOT)},
+        )
+        await sender.ended
+        await self.until(lambda: b" 19999\n" in reader.out, "the last line is shown")
+        reader.transport.signalProcess("INT")
+        self.assertEqual(await reader.ended, 1)
+        shown = [int(line.split()[1]) for line in reader.out.decode().splitlines() if line]
+        self.assertEqual(shown, list(range(20_000)))
 
     async def check_timestamps(self) -> None:
         """Times that are none, or absurd, become that of reception; range and order hold."""

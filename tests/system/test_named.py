@@ -67,6 +67,8 @@ class NamedTests(TestCase):
         self.assertEqual(await self.dig("-x", "192.168.76.5"), "Switch-2.walt.")
         self.assertEqual(await self.dig("-x", str(SERVER)), "server.walt.")
         self.assertEqual(await self.dig("outside.walt"), "")
+        self.assertEqual(await self.dig("localhost"), "127.0.0.1")
+        self.assertEqual(await self.dig("-x", "127.0.0.1"), "localhost.")
         directory = self.dir / "services" / "named"
         self.assertFalse((directory / "walt.9.9.9.in-addr.arpa.reverse.zone").exists())
 

@@ -16,6 +16,7 @@ from tests.system.platform import (
     NODE_MAC,
     NODE_NAME,
     SERVER_IP,
+    LegacyCall,
     Platform,
     missing_programs,
 )
@@ -35,9 +36,23 @@ VARIANT = os.environ.get("WALT_TEST_VARIANT", "small")
 PATIENCE = float(os.environ.get("WALT_TEST_PATIENCE", "60"))
 
 
+class NoTime:
+    """Answers of a server that does not tell the time: none at all, then refusals."""
+
+    CALL = "('API_CALL', 'sync_clock', (), {})"
+
+    def __init__(self, calls: list[str]) -> None:
+        self._calls = calls
+
+    def items(self) -> list[tuple[str, bytes]]:
+        """Return the answer by method."""
+        silent = self._calls.count(self.CALL) == 1
+        return [] if silent else [("sync_clock", b"('EXCEPTION', 'later')\n")]
+
+
 class NodeBootTests(TestCase):
     skip = missing_programs()
-    timeout = 150
+    timeout = 240
 
     async def _start(self, grace: int = 60) -> Platform:
         """Return a platform whose node is being powered on."""
@@ -208,6 +223,14 @@ class NodeBootTests(TestCase):
         )
         failed = await self._ssh(f"{rpc} broken", check=False)
         self.assertEqual((failed.status, failed.stderr), (1, b"'no such thing'\n"))
+        # A server that is silent, then refuses: five tries, no more, and no date is set.
+        calls.clear()
+        self.patch(LegacyCall, "answers", NoTime(calls))
+        failed = await self._ssh(
+            "PATH=$PATH:/bin/_walt_internal_; walt-clock-sync", check=False
+        )
+        self.assertEqual((failed.status, b"gives no time" in failed.stderr), (1, True))
+        self.assertEqual(calls.count(NoTime.CALL), 5)
 
     async def _check_logs(self) -> None:
         lines = self.platform.log_lines

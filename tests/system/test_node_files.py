@@ -89,13 +89,17 @@ class NodeFilesTests(TestCase):
         (tree / "link").symlink_to("sub/data")
         (tree / "run").write_text("#!/bin/sh\necho it runs\n")
         (tree / "run").chmod(0o755)
+        for path in ("", "sub", "sub/data", "run"):
+            os.chown(tree / path, 4321, 4321)
 
         async def there_and_back(node: str) -> None:
             ok = self.platform.ok
             await ok("node", "cp", str(tree), f"{node}:")
             self.assertEqual(await self.run_on(node, "./tree/run"), "it runs\n")
             self.assertEqual(
-                await self.run_on(node, "readlink tree/link; stat -c %u:%g tree/run"),
+                await self.run_on(
+                    node, "readlink tree/link; find tree -exec stat -c %u:%g {} + | sort -u"
+                ),
                 "sub/data\n0:0\n",
             )
             await ok("node", "cp", f"{node}:tree/sub/data", str(self.here / node))
@@ -196,6 +200,13 @@ class NodeFilesTests(TestCase):
             self.spawn("node", "cp", "vnode2:zero", str(self.here / "received")),
         ]
         await self.until(lambda: len(self._ssh()) == len(programs), "every ssh runs")
+        for line in (*self._ssh(), *self._kept()):
+            for option in (
+                "PreferredAuthentications=publickey", "HostKeyAlias=walt.node",
+                f"UserKnownHostsFile={self.platform.state}/ssh/known_hosts.nodes",
+                "ConnectTimeout=10", "ServerAliveInterval=5",
+            ):
+                self.assertIn(f" -o {option} ", line)
         await self.until(
             lambda: any(one.startswith(".walt-") for one in os.listdir(self.here)), "data comes"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -11,8 +12,26 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from tests.system.live import ROOT, LivePlatform, why_not
+from tests.system.live import ROOT, LivePlatform, Program, why_not
 
+PC = "walt.node.pc-x86-64"
+BOARD_IP, BOARD_MAC = "192.168.181.200", "02:00:00:00:00:c8"
+# A board that reconnected before its former connection was found dead.
+BOARD = """
+import socket, sys
+def notify():
+    peer = socket.create_connection(("192.168.181.1", 12347))
+    peer.sendall(b"REQ_NOTIFY_BOOTUP_STATUS\\n")
+    assert peer.recv(10) == b"OK\\n"
+    peer.sendall(b"\\n")
+    return peer
+first, second = notify(), notify()
+print("two", flush=True)
+sys.stdin.readline()
+first.close()
+print("closed", flush=True)
+second.recv(10)
+"""
 OUTSIDE = "10.99.0"  # a network beyond walt-net
 HOOKED = {
     "/etc/walt/image.spec": "templates: [/etc/told, /etc/missing]\n",
@@ -28,10 +47,12 @@ BROKEN = {
     "/etc/walt/image.spec": "templates: [\n",
 }
 
+REFUSING = {"/bin/on-bootup": "#!/bin/sh\necho asked > /dev/console\nsleep 1\nexit 1\n"}
+
 
 class NodeSettingsTests(TestCase):
     skip = why_not()
-    timeout = 400
+    timeout = 600
 
     async def test_booted_nodes(self) -> None:
         """Settings are seen inside; hooks run; NAT passes; what fails is noticed and told."""
@@ -43,9 +64,11 @@ class NodeSettingsTests(TestCase):
         await platform.import_image()
         await platform.add_image("alice/hooked", {**HOOKED, **await self.nbd_client()})
         await platform.add_image("alice/broken", BROKEN)
+        await platform.add_image("alice/refusing", REFUSING)
         await platform.start()
         await self.make_nodes()
         frozen = await self.freeze("v3")
+        await self.plug_board()
         await platform.ok("node", "wait", "--timeout", "150", "v1,v2")
         await self.check_settings()
         await self.check_swap()
@@ -53,7 +76,10 @@ class NodeSettingsTests(TestCase):
         await self.check_preparation()
         await self.check_old_boot_client()
         await self.check_traffic()
+        await platform.ok("node", "boot", "v2", "refusing")
+        ended = (await self.server_log()).count("virtual node v2: its machine ended")
         await self.check_rescue_shell()
+        await self.check_failing_hook(ended)
         await self.check_watchdog_and_timeout(frozen)
 
     async def make_nodes(self) -> None:
@@ -62,6 +88,13 @@ class NodeSettingsTests(TestCase):
         for name in ("v3", "v1", "v2"):
             await platform.ok("node", "create", name)
             await platform.ok("node", "config", name, "boot.delay=0")
+        for wrong in ("-1", "soon", "1.5", ""):
+            refused = await platform.walt("node", "config", "v1", f"boot.delay={wrong}")
+            self.assertEqual((refused.status, refused.stdout), (1, b""), wrong)
+        # The delay of a new node is random; then it is the one that was set.
+        for name in ("v1", "v2", "v3"):
+            (first, *_) = re.findall(rf"node {name}: boots in (\d+) s", await self.server_log())
+            self.assertIn(int(first), range(1, 11))
         await platform.ok("node", "config", "v3", "boot.timeout=60", "boot.retries=1")
         await platform.ok(
             "node", "config", "v1", "ram=300M", "cpu.cores=2", "mount.persist=false",
@@ -85,6 +118,44 @@ class NodeSettingsTests(TestCase):
         pid = int(await self.platform.until(machine, f"the machine of {name} runs", 30))
         os.kill(pid, signal.SIGSTOP)
         return pid
+
+    async def plug_board(self) -> None:
+        """A board notifies twice; the end of the former connection means nothing."""
+        platform = self.platform
+        await platform.event("commit", "", PC, BOARD_IP, BOARD_MAC, "", "0", "unknown")
+        name, run = f"{platform.namespace}b", platform.runner.run
+        await run(["ip", "netns", "add", name])
+        self.addCleanup(run, ["ip", "netns", "del", name], check=False)
+        await run(["ip", "-n", platform.namespace, "-batch", "-"], stdin=(
+            f"link add board type veth peer name eth0 netns {name}\n"
+            "link set board master walt-net up\n"
+        ).encode())
+        await run(["ip", "-n", name, "-batch", "-"], stdin=(
+            f"link set eth0 up\naddress add {BOARD_IP}/24 dev eth0\n"
+        ).encode())
+        board = Program()
+        argv = ["nsenter", f"--net=/run/netns/{name}", "--", sys.executable, "-c", BOARD]
+        transport = platform.reactor.spawnProcess(board, argv[0], argv, dict(os.environ))
+        self.addCleanup(lambda: transport.pid and transport.signalProcess("KILL"))
+
+        async def confirmed() -> bool:
+            return b"two" in board.out and "node node-0000c8 is booted" in await self.platform_log()
+
+        await platform.until(confirmed, "the board is booted", 20)
+        transport.write(b"close the first one\n")
+
+        async def closed() -> bool:
+            return b"closed" in board.out
+
+        await platform.until(closed, "the first connection is closed", 10)
+
+    async def platform_log(self) -> str:
+        """Return the events of the platform."""
+        return await self.platform.ok("log", "show", "--platform", "--history", "full")
+
+    def mounts(self) -> int:
+        """Return how many images are mounted."""
+        return sum(one.is_mount() for one in self.platform.state.glob("images/*/fs"))
 
     async def run_on(self, node: str, command: str) -> str:
         """Run a command on a node and return its output."""
@@ -261,10 +332,32 @@ class NodeSettingsTests(TestCase):
         # Nothing answers on 12346 there: the machine is ended instead.
         told = await platform.ok("node", "boot", "v1", "hooked")
         self.assertIn("v1: rebooted ok.", told)
+        # The node might still need files of the former image.
+        self.assertEqual(self.mounts(), 4)
+
+    async def check_failing_hook(self, ended: int) -> None:
+        """A node whose hook fails is never booted: it reboots, again and again."""
+        platform = self.platform
+        before = (await self.platform_log()).count("node v2 is booted")
+
+        async def again() -> bool:
+            count = (await self.server_log()).count("virtual node v2: its machine ended")
+            return count > ended + 1 and "asked" in await self.log("virtualconsole", "v2")
+
+        await platform.until(again, "v2 reboots as its hook fails", 150)
+        events = await self.platform_log()
+        self.assertEqual(events.count("node v2 is booted"), before)
+        await platform.ok("node", "boot", "v2", "pc-x86-64-small")
+        await platform.ok("node", "wait", "--timeout", "150", "v2")
 
     async def check_watchdog_and_timeout(self, frozen: int) -> None:
         """A node that loses its root reboots; one that does not boot is rebooted hard."""
         platform = self.platform
+        tables = json.loads(await platform.ok("node", "show", "--all", "--json"))
+        self.assertEqual([row["booted"] for row in tables["free"]], ["yes"])
+        self.assertNotIn("node-0000c8 is down", await self.platform_log())
+        # The cable of the board is cut: nothing tells the server, but silence.
+        await platform.runner.run(["ip", "-n", platform.namespace, "link", "set", "board", "down"])
         before = (await self.server_log()).count("virtual node v2: its machine ended")
         nfs = int((await platform.services())["ganesha"]["pid"])
         os.kill(nfs, signal.SIGSTOP)
@@ -281,6 +374,20 @@ class NodeSettingsTests(TestCase):
         self.assertIn("v3: boot timeout reached, trying hard-reboot (last try).", events)
         self.assertNotIn("v1: boot timeout reached", events)
         self.assertFalse(os.path.exists(f"/proc/{frozen}"))
+        self.assertIn("node v1: boots in 0 s", await self.server_log())
+
+        async def noticed() -> bool:
+            return (
+                "node node-0000c8 is down (cause: unknown, note: server-detected disconnection)"
+                in await self.platform_log()
+            )
+
+        await platform.until(noticed, "the loss of the board is noticed", 60)
+
+        async def settled() -> bool:
+            return self.mounts() == 2
+
+        await platform.until(settled, "the images that nobody boots are unmounted", 90)
 
     async def server_log(self) -> str:
         """Return the output of the server."""

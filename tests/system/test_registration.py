@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 
@@ -247,6 +248,10 @@ class RegistrationTests(TestCase):
         trying = [line for line in lines if line.startswith("Trying to download")]
         self.assertEqual(len(trying), 2, lines)
         self.assertEqual((await self.devices(load))["b8:27:eb:00:00:01"][1], "unknown")
+        # Its firmware finds the static files by every name that it may use.
+        nodes = load.platform.state / "nodes"
+        for name in ("b8:27:eb:00:00:01", "b8-27-eb-00-00-01", "192.168.181.30", "unknown-000001"):
+            self.assertEqual(os.readlink(nodes / name), "probing")
 
     async def test_concurrency(self) -> None:
         """One MAC many times is one device; a claimed address stays with its first owner."""

@@ -79,7 +79,7 @@ class RegistriesTests(TestCase):
 
         platform = HomePlatform(reactor)
         self.addCleanup(platform.close)
-        lab = TestRegistry(reactor, platform.base)
+        lab = self.lab = TestRegistry(reactor, platform.base)
         private = TestRegistry(reactor, platform.base, accounts=True)
         frog = TestJfrog(reactor, platform.base, "team", accounts=True)
         for one in (lab, private, frog):
@@ -118,6 +118,9 @@ class RegistriesTests(TestCase):
         await self.refused(
             platform, "no registry 'x'", "image", "publish", "--registry", "x", "tiny"
         )
+        await self.refused(
+            platform, "the Docker Hub is not among the registries", "advanced", "update-hub-meta"
+        )
         told = await platform.ok("image", "publish", "--registry", "lab", "tiny")
         self.assertIn("walt image clone lab:alice/tiny\n", told)
         await platform.ok("image", "publish", "--registry", "lab", "future")
@@ -132,6 +135,15 @@ class RegistriesTests(TestCase):
             "lab:alice/tiny", user="bob",
         )
         await platform.ok("image", "clone", "--force", "lab:alice/tiny", user="bob")
+        # A name that is none here is changed, and that is told.
+        odd = "alice/odd__name:v1"
+        await platform.runner.run(platform.podman(
+            "push", "--tls-verify=false", "docker.io/alice/tiny", f"{self.lab.host}/{odd}"
+        ))
+        told = await platform.ok("image", "clone", f"lab:{odd}", user="bob")
+        self.assertIn("odd-name:v1", told)
+        self.assertIn("odd-name:v1", await platform.own("bob"))
+        await platform.ok("image", "remove", "odd-name:v1", user="bob")
         await platform.ok("image", "remove", "tiny")
         await platform.ok("image", "clone", "lab:alice/tiny")
         for text, *words in (
@@ -171,7 +183,7 @@ class RegistriesTests(TestCase):
         links = {row["clonable-link"] for row in json.loads(done.stdout)}
         self.assertEqual(links, {
             "walt:bob/his", "walt:bob/renamed:v1", "walt:bob/tiny", "lab:alice/tiny",
-            "[need server upgrade, version>=99]", "private:walter/tiny",
+            "[need server upgrade, version>=99]", "private:walter/tiny", "lab:alice/odd__name:v1",
         })
         table = await platform.ok("image", "search", "lab:alice/t")
         self.assertIn("alice  tiny        custom registry  pc-x86-64      lab:alice/tiny", table)
@@ -311,6 +323,8 @@ class RegistriesTests(TestCase):
             "walter/other:latest", "walter/tiny:latest",
             "2 images can be found on the Docker Hub.",
         ])
+        others = await platform.ok("advanced", "rescan-hub-account", "--waltplatform-user")
+        self.assertEqual(others, "0 images can be found on the Docker Hub.\n")
         await platform.ok(*clone)
         found = json.loads(await platform.ok("image", "search", "hub:", "--json"))
         self.assertEqual(
@@ -322,6 +336,10 @@ class RegistriesTests(TestCase):
     async def defaults(self, platform: HomePlatform, lab: TestRegistry, default: str) -> None:
         """A newer version on a registry replaces ours; then there is none."""
         none = "There are no updates of default images.\n"
+        await platform.event(
+            "commit", "", "walt.node.pc-x86-64", "192.168.181.31", "02:00:00:00:00:01", "", "0",
+            "unknown",
+        )
         first = await platform.walt("advanced", "update-default-images")
         self.assertIn(none, first.stdout.decode())
         second = int(time.time())  # the resolution of the dates of images
@@ -338,6 +356,9 @@ class RegistriesTests(TestCase):
         await platform.runner.run(platform.podman("rmi", "docker.io/localhost/newer:latest"))
         told = await platform.walt("advanced", "update-default-images")
         self.assertIn(b"Updating pc-x86-64-default from lab.", told.stdout)
+        # The board that boots it is told to reboot; nothing answers there.
+        self.assertIn(b"Node node-000001 will reboot.", told.stdout)
+        self.assertIn(b"Node node-000001: failed soft-reboot (", told.stderr)
         again = await platform.walt("advanced", "update-default-images")
         self.assertIn(none, again.stdout.decode())
 

@@ -35,7 +35,10 @@ def prompt(session: Session, label: str) -> dict[str, str]:
             continue
         entry = {"username": user, "password": password}
         try:
-            session.call("cs.registries.login", label=label, credentials={label: entry})
+            session.call_as(
+                "Authenticating to the registry", "cs.registries.login", label=label,
+                credentials={label: entry},
+            )
         except Refused as refused:
             if refused.code not in ("DENIED", "INVALID"):
                 raise

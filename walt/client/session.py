@@ -123,6 +123,16 @@ class Connection:
         """Call a command and return one JSON value of its answer."""
         return json.loads(self.call(command, **arguments)[name.encode()])
 
+    def call_as(self, label: str, command: str, /, **arguments: Any) -> dict[bytes, bytes]:
+        """Do a call with another busy label than that of the session."""
+        usual = self._terminal
+        if usual is not None:
+            self._terminal = type(usual)(label)
+        try:
+            return self.call(command, **arguments)
+        finally:
+            self._terminal = usual
+
     def _send(self, box: ampbox.Box) -> None:
         try:
             self._socket.sendall(ampbox.encode(box))

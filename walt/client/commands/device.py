@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 COLUMNS = ["name", "ip", "mac", "type", "netsetup"]
+UNKNOWN_HELP = (
+    "A board stays here until the server has the default image of its model.\n"
+    "If one of these is a switch: walt device config <name> type=switch"
+)
 
 
 def show(json: bool) -> None:
@@ -25,12 +29,12 @@ def show(json: bool) -> None:
 
         print_json(tables)
         return
-    _print("The network has the following devices:", tables["known"])
+    _print(
+        "The network has the following devices:", tables["known"],
+        "A device that is gone stays listed until: walt device forget <name>",
+    )
     if tables["unknown"]:
-        _print(
-            "Devices of unknown type:", tables["unknown"],
-            "A board stays here until the server has the default image of its model.",
-        )
+        _print("Devices of unknown type:", tables["unknown"], UNKNOWN_HELP)
 
 
 def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) -> None:

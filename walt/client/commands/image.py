@@ -51,6 +51,10 @@ def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
         print("Other images are available; use `walt image show --all` to see them.")
     elif not (tables["own"] or others or hidden):
         print("This platform has no image yet.")
+    if show_all:
+        if others:
+            print("Get a copy of one of them: walt image clone <clonable-link>")
+        print("Look for images on registries: walt image search")
 
 
 def shell(image_name: str) -> int:
@@ -158,13 +162,23 @@ COMMANDS = {
     "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
     "build": Command(
         build, "build an image of a Dockerfile", args=[IMAGE],
+        usage=[
+            "walt image build --from-url GIT_URL [--sub-dir PATH] image_name",
+            "walt image build --from-dir DIRECTORY image_name",
+        ],
         switches=[
             Switch("--from-url", "clone this git repository", metavar="GIT_URL", default=""),
             Switch("--from-dir", "send this directory", metavar="DIRECTORY", default=""),
             Switch("--sub-dir", "where it is in the repository", metavar="PATH", default=""),
         ],
     ),
-    "cp": Command(cp, "copy files to or from an image", args=[Arg("src"), Arg("dst")]),
+    "cp": Command(
+        cp, "copy files to or from an image", args=[Arg("src"), Arg("dst")],
+        usage=[
+            "walt image cp <local-path> <image>:<path>",
+            "walt image cp <image>:<path> <local-path>",
+        ],
+    ),
     "duplicate": Command(duplicate, "give an image a second name", args=[IMAGE, NEW]),
     "remove": Command(remove, "remove an image", args=[IMAGE]),
     "rename": Command(rename, "rename an image", args=[IMAGE, NEW]),

@@ -365,6 +365,11 @@ COMMANDS = {
     "cp": Command(
         cp, "copy files to or from a node, or into the image it boots",
         args=[Arg("src"), Arg("dst")],
+        usage=[
+            "walt node cp <local-path> <node>:<path>",
+            "walt node cp <node>:<path> <local-path>",
+            "walt node cp <node>:<path> booted-image",
+        ],
     ),
     "save": Command(
         save, "make an image of what changed on a node since it booted",

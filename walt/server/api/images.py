@@ -40,25 +40,33 @@ class ImagesApi(amp.CommandLocator):
         )
         return running.addCallback(lambda _: {})
 
+    async def _user(self) -> str:
+        """Return the caller's name, once a newcomer has copies of the default images."""
+        await self._context.images.first_contact(self._requester)
+        return self._requester.username
+
     @commands.ImageWarning.responder
-    def warning(self, image: str) -> dict[str, Any]:
+    async def warning(self, image: str) -> dict[str, Any]:
         """A sentence."""
-        return {"warning": self._operations.changes.warning(self._requester.username, image)}
+        return {"warning": self._operations.changes.warning(await self._user(), image)}
 
     @commands.DuplicateImage.responder
-    def duplicate(self, image: str, new_name: str) -> Deferred[dict[str, Any]]:
+    async def duplicate(self, image: str, new_name: str) -> dict[str, Any]:
         """A second name."""
-        return _done(self._context.images.duplicate(self._requester.username, image, new_name))
+        await self._context.images.duplicate(await self._user(), image, new_name)
+        return {}
 
     @commands.RenameImage.responder
-    def rename(self, image: str, new_name: str) -> Deferred[dict[str, Any]]:
+    async def rename(self, image: str, new_name: str) -> dict[str, Any]:
         """Another name."""
-        return _done(self._context.images.rename(self._requester.username, image, new_name))
+        await self._context.images.rename(await self._user(), image, new_name)
+        return {}
 
     @commands.RemoveImage.responder
-    def remove(self, image: str) -> Deferred[dict[str, Any]]:
+    async def remove(self, image: str) -> dict[str, Any]:
         """No name any more."""
-        return _done(self._context.images.remove(self._requester.username, image))
+        await self._context.images.remove(await self._user(), image)
+        return {}
 
     @commands.SquashImage.responder
     def squash(self, image: str) -> Deferred[dict[str, Any]]:
@@ -82,7 +90,7 @@ class ImagesApi(amp.CommandLocator):
         async def work() -> dict[str, Any]:
             if task not in ("shell", "transfer"):
                 raise Invalid("a session is for a shell or for a transfer")
-            found = await self._context.images.find(self._requester.username, image)
+            found = await self._context.images.find(await self._user(), image)
             session = await self._operations.sessions.open(found.fullname, task)
             self._requester.at_end(session.close)
             if task == "shell":
@@ -111,11 +119,6 @@ class ImagesApi(amp.CommandLocator):
     def close(self, session: str) -> Deferred[dict[str, Any]]:
         """Its container goes."""
         return self._session(session).close().addCallback(lambda _: {})
-
-
-def _done(coroutine: Coroutine[Any, Any, Any]) -> Deferred[dict[str, Any]]:
-    """Run a coroutine whose result is that it ended."""
-    return Deferred.fromCoroutine(coroutine).addCallback(lambda _: {})
 
 
 def _ok(coroutine: Coroutine[Any, Any, bool]) -> Deferred[dict[str, Any]]:

@@ -89,7 +89,7 @@ def build_daemons(base: Base) -> Daemons:
     swap = SwapService(reactor, launcher, directory=place("nbdkit"), runtime=runtime("nbdkit"))
     health = Health([dhcpd, named, tftpd, swap])
     exporter: Any
-    if config.services.nfs == "kernel" or (config.services.nfs == "auto" and kernel.usable()):
+    if kernel.chosen(config.services.nfs):
         exporter = kernel.KernelExporter(base.runner, nodes=config.paths.nodes)
     else:
         exporter = ganesha.GaneshaExporter(

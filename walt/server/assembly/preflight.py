@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from walt.common.errors import Unavailable
+from walt.server.adapters.nfs import kernel
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
 
@@ -26,6 +27,8 @@ PROGRAMS = {
     "setpriv": "util-linux",
     "nsenter": "util-linux",
 }
+GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
+MTAB = Path("/etc/mtab")
 LEAST_FREE = 256 * 1024 * 1024  # bytes
 
 Which = Callable[[str], str | None]
@@ -36,8 +39,14 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=DEFAULT_PATH)
 
 
-def check(config: ServerConfig, which: Which = find_program) -> None:
+def check(
+    config: ServerConfig, which: Which = find_program, *, ganesha: bool | None = None,
+    mtab: Path = MTAB,
+) -> None:
     """Create the server's directories and look for programs, rights and space.
+
+    `ganesha` tells whether it exports the files of nodes (None: as the configuration and
+    the kernel decide), `mtab` is the table of mounts that it reads then.
 
     Raises Unavailable with one line for each problem.
     """
@@ -51,9 +60,18 @@ def check(config: ServerConfig, which: Which = find_program) -> None:
         raise Unavailable(
             "the WalT server must be started by root: it configures networks and mounts images"
         )
-    missing = sorted({package for name, package in PROGRAMS.items() if which(name) is None})
+    if ganesha is None:
+        ganesha = not kernel.chosen(config.services.nfs)
+    wanted = PROGRAMS | GANESHA_PROGRAMS if ganesha else PROGRAMS
+    missing = sorted({package for name, package in wanted.items() if which(name) is None})
     if missing:
         problems.append(f"programs are missing; run: apt-get install {' '.join(missing)}")
+    # Ganesha looks there for the file systems that it may export; without it, for none.
+    if ganesha and not mtab.exists():
+        problems.append(
+            f"{mtab} is missing, and nfs-ganesha would export nothing to nodes; run:"
+            f" ln -s ../proc/self/mounts {mtab}"
+        )
     for path in (config.paths.state, config.paths.runtime, config.paths.cache, config.paths.log):
         problems += _directory(path)
     problems += _space(config.paths.state)

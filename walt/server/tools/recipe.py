@@ -124,6 +124,29 @@ def bootstrap(recipe: Recipe, root: Path) -> None:
         f"--extract-hook={_FETCH_KERNEL.replace('KERNEL', recipe.kernel)}",
         suite(), str(root), *apt_sources(),
     ])
+    link_merged(root)
+
+
+def link_merged(root: Path) -> None:
+    """Make the links /bin, /sbin, /lib where packages ship everything below /usr.
+
+    From Debian 13 on they do, and rely on links that the package base-files brings:
+    a small image is without it.
+    """
+    if os.path.lexists(root / "bin"):
+        return
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if (root / "usr" / name).is_dir() and not os.path.lexists(root / name):
+            (root / name).symlink_to(f"usr/{name}")
+
+
+def modules_of(tree: Path, version: str) -> Path:
+    """Return where an unpacked kernel package has its modules; Unavailable when nowhere."""
+    places = [tree / top / "modules" / version for top in ("lib", "usr/lib")]  # Debian 12, 13
+    found = next((one for one in places if one.is_dir()), None)
+    if found is None:
+        raise Unavailable(f"the package of kernel {version} has no modules in /lib or /usr/lib")
+    return found
 
 
 def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
@@ -140,7 +163,7 @@ def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
     boot.mkdir(parents=True)
     shutil.copyfile(vmlinuz, boot / "kernel")
     shutil.copyfile(DATA / "start.ipxe", boot / "start.ipxe")
-    source = unpacked / "lib" / "modules" / version
+    source = modules_of(unpacked, version)
     for dropped in recipe.drop_modules:
         shutil.rmtree(source / dropped, ignore_errors=True)
     if recipe.keep_modules:
@@ -153,7 +176,7 @@ def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
 
 def _keep_only(source: Path, kept: Sequence[str]) -> None:
     prefixes = tuple(f"{source}/{one}" for one in kept)
-    for module in list(source.rglob("*.ko")):
+    for module in list(source.rglob("*.ko*")):  # .ko.xz from Debian 13 on
         if not str(module).startswith(prefixes):
             module.unlink()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -64,8 +65,9 @@ class ZonesTests(SynchronousTestCase):
         """One forward zone and one reverse zone per /24 in use."""
         texts = zones(self.config, 42)
         self.assertEqual(sorted(texts), [
-            "walt.76.168.192.in-addr.arpa.reverse.zone",
+            "walt.127.in-addr.arpa.zone", "walt.76.168.192.in-addr.arpa.reverse.zone",
             "walt.77.168.192.in-addr.arpa.reverse.zone", "walt.forward.zone",
+            "walt.localhost.zone",
         ])
         forward = texts["walt.forward.zone"].splitlines()
         self.assertEqual(forward[-4:], [
@@ -97,3 +99,12 @@ class ZonesTests(SynchronousTestCase):
         self.assertIn('zone "walt" {', text)
         self.assertIn('file "/d/walt.76.168.192.in-addr.arpa.reverse.zone"', text)
         self.assertIn("forwarders { 8.8.8.8; };", text)
+
+    def test_own_files_alone(self) -> None:
+        """Nothing is read from files of a Debian release: each has others."""
+        text = render_named_conf(self.config, Path("/d"), Path("/r"))
+        self.assertNotIn("include", text)
+        self.assertNotIn("/etc/", text)
+        self.assertEqual(
+            set(re.findall(r'file "/d/([^"]+)"', text)), set(zones(self.config, 42))
+        )

@@ -67,6 +67,11 @@ def usable(
     return known and which("exportfs") is not None
 
 
+def chosen(wish: str) -> bool:
+    """Tell whether the kernel exports, for a value of `services.nfs`; else ganesha does."""
+    return wish == "kernel" or (wish == "auto" and usable())
+
+
 @implementer(INfsExporter)
 class KernelExporter(Service):
     """Write the export files and have them read again when they changed.

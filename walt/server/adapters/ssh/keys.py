@@ -72,3 +72,16 @@ def node_ssh_command(address: str, key: Path, known_hosts: Path) -> list[str]:
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", f"HostKeyAlias={HOST_ALIAS}",
         "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", f"root@{address}",
     ]
+
+
+def device_ssh_command(address: str, user: str) -> list[str]:
+    """Return the ssh command to an unmanaged device: passwords allowed, host key not remembered.
+
+    Such a device may be installed anew at any time (spec node-protocols §5.3).
+    """
+    return [
+        "ssh", "-F", "/dev/null", "-o", "UserKnownHostsFile=/dev/null",
+        "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
+        "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR",
+        "-l", user, "--", address,
+    ]

@@ -39,6 +39,7 @@ class Publisher:
         Raises NotFound, Invalid, Busy, CredentialsNeeded, Denied or Unavailable.
         """
         place, credentials = await self._place(label, given)
+        await self._images.first_contact(requester)
         image = await self._images.find(requester.username, name)
         user = remote_user(place.info, image.user, credentials)
         remote = f"{user}/{image.fullname.split('/', 1)[1]}"

@@ -140,9 +140,11 @@ class ImageService:
 
     async def first_contact(self, requester: IRequester) -> list[Clone]:
         """Give a requester without images the default ones, and tell it."""
+        if self.working_set(requester.username):
+            return []
         requester.busy("Cloning default images")
         try:
-            clones = await self.clone_defaults(requester.username, self._node_models())
+            clones = await self.welcome(requester.username)
         finally:
             requester.busy("")
         for clone in clones:
@@ -151,6 +153,10 @@ class ImageService:
                 f"image of {compact_models(clone.models)} nodes."
             )
         return clones
+
+    async def welcome(self, user: str) -> list[Clone]:
+        """Give a user without images the default ones of all nodes; return what was made."""
+        return await self.clone_defaults(user, self._node_models())
 
     async def tables(
         self, requester: IRequester, *, show_all: bool, refresh: bool

@@ -44,9 +44,7 @@ class Completion:
             "RESCAN_SET_OF_DEVICES": self._set(("explorable-switches", "server"), "switch"),
             "SET_OF_ISSUERS": self._set((*NODE_KEYWORDS, "server"), "node", "server"),
             "IMAGE": self._image,
-            "IMAGE_OR_DEFAULT": lambda words, partial, user: sorted(
-                [*self._image(words, partial, user), *matching(["default"], partial)]
-            ),
+            "IMAGE_OR_DEFAULT": self._image_or_default,
             "NODE_CONFIG_PARAM": self._setting,
             "DEVICE_CONFIG_PARAM": self._setting,
             "PORT_CONFIG_PARAM": lambda words, partial, user: matching(["name="], partial),
@@ -94,7 +92,13 @@ class Completion:
 
         return complete
 
-    def _image(self, words: Sequence[str], partial: str, user: str) -> list[str]:
+    async def _image_or_default(
+        self, words: Sequence[str], partial: str, user: str
+    ) -> list[str]:
+        return [*await self._image(words, partial, user), *matching(["default"], partial)]
+
+    async def _image(self, words: Sequence[str], partial: str, user: str) -> list[str]:
+        await self._images.welcome(user)
         names = {short_image_name(image.fullname) for image in self._images.working_set(user)}
         tagged = {f"{name}:latest" for name in names if ":" not in name}
         found = matching(names | tagged, partial)

@@ -15,6 +15,12 @@ from walt.server.domain.network.addresses import address_number, dotted, parse_a
 FALLBACK_FORWARDER = "8.8.8.8"
 FORWARD_ZONE = "walt"
 FORWARD_ZONE_FILE = "walt.forward.zone"
+# The loopback zones that RFC 1912 §4.1 asks of every server. Debian 12's bind9 has a
+# file that declares them, Debian 13's has not: they are ours on both.
+LOOPBACK_ZONES = {
+    "localhost": "@ IN A 127.0.0.1\n@ IN AAAA ::1\n",
+    "127.in-addr.arpa": "1.0.0 IN PTR localhost.\n",
+}
 TTL = 604800
 _SERIAL = re.compile(r"^.*; serial$\n?", re.MULTILINE)
 _WRITTEN_SERIAL = re.compile(r"^\s*(\d+) ; serial$", re.MULTILINE)
@@ -81,6 +87,11 @@ def reverse_zone_file(zone: str) -> str:
     return f"walt.{zone}.reverse.zone"
 
 
+def loopback_zone_file(zone: str) -> str:
+    """Return the file name of one of LOOPBACK_ZONES."""
+    return f"walt.{zone}.zone"
+
+
 def _zone_head(serial: int) -> str:
     return f"""\
 $TTL {TTL}
@@ -98,7 +109,7 @@ def zone_of_file(name: str) -> str:
     """Return the zone that a zone file of ours holds."""
     if name == FORWARD_ZONE_FILE:
         return FORWARD_ZONE
-    return name.removeprefix("walt.").removesuffix(".reverse.zone")
+    return name.removeprefix("walt.").removesuffix(".zone").removesuffix(".reverse")
 
 
 def zones(config: DnsConfig, serial: int) -> dict[str, str]:
@@ -110,6 +121,8 @@ def zones(config: DnsConfig, serial: int) -> dict[str, str]:
     forward = [f"{name} IN A {ip}\n" for name, ip in everyone]
     forward.append("walt-server IN CNAME server\n")
     texts = {FORWARD_ZONE_FILE: _zone_head(serial) + "".join(forward)}
+    for zone, records in LOOPBACK_ZONES.items():
+        texts[loopback_zone_file(zone)] = _zone_head(serial) + records
     by_zone: dict[str, list[str]] = {}
     for name, ip in everyone:
         by_zone.setdefault(reverse_zone(ip), []).append(
@@ -153,7 +166,11 @@ def render_named_conf(config: DnsConfig, directory: Path, runtime: Path) -> str:
     reverse = sorted({
         reverse_zone(ip) for ip in [*(ip for _, ip in config.names), str(config.server)]
     })
-    declared = [(FORWARD_ZONE, FORWARD_ZONE_FILE), *((z, reverse_zone_file(z)) for z in reverse)]
+    declared = [
+        (FORWARD_ZONE, FORWARD_ZONE_FILE),
+        *((zone, loopback_zone_file(zone)) for zone in LOOPBACK_ZONES),
+        *((zone, reverse_zone_file(zone)) for zone in reverse),
+    ]
     blocks = "".join(
         f'zone "{zone}" {{ type master; notify no; file "{directory}/{name}"; }};\n'
         for zone, name in declared
@@ -172,5 +189,4 @@ options {{
 controls {{ }};
 // IPv6 servers cannot be reached through walt-net's server.
 server ::/0 {{ bogus yes; }};
-include "/etc/bind/named.conf.default-zones";
 {blocks}"""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
+
+
+class PlatformLines(Protocol):
+    """The log lines of the platform itself."""
+
+    def write(self, topic: str, line: str, *, error: bool = False) -> None:
+        """Add a line to the stream `platform.<topic>`."""
 
 
 class IConfigurable(Interface):

@@ -24,9 +24,9 @@ from walt.server.domain.images.mounts import ImageMounts
 from walt.server.domain.images.ports import IImageMounter, INfsExporter
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.uses import ImageUses, Use
-from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.ports import IProvisioning
 from walt.server.domain.retries import Retries
+from walt.server.domain.services.ports import PlatformLines
 from walt.server.domain.services.service import NetworkServices
 from walt.server.runtime.ordered import shielded, spawn
 
@@ -65,7 +65,7 @@ class Provisioning:
 
     def __init__(
         self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: IImageMounter,
-        exporter: INfsExporter, network: NetworkServices, platform: PlatformLog,
+        exporter: INfsExporter, network: NetworkServices, platform: PlatformLines,
         nodes_directory: Path,
     ) -> None:
         self._clock = clock

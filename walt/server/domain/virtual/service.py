@@ -66,6 +66,7 @@ class _Vm:
                 delay = self._config(device).boot_delay
                 if delay is None:
                     delay = random.randint(*RANDOM_DELAY)  # noqa: S311 (spreads boots, no secret)
+                _log.info("virtual node {name}: boots in {s} s", name=device.name, s=delay)
                 await self._sleep(delay)
                 await service.provisioning.network_settled()
                 # Settings and names may have changed meanwhile.

@@ -1,0 +1,58 @@
+"""What the server asks of the machine before it starts anything."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.common.errors import Unavailable
+from walt.server.assembly import preflight
+from walt.server.config.model import NetworkConfig, Paths, ServerConfig
+
+
+class PreflightTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(os, "geteuid", lambda: 0)
+        base = Path(self.mktemp()).absolute()
+        self.config = ServerConfig(
+            networks={"walt-net": NetworkConfig("walt-net", ip=IPv4Interface("10.1.0.1/24"))},
+            paths=Paths(base / "state", base / "run", base / "cache", base / "log"),
+        )
+        self.mtab = base / "mtab"
+        base.mkdir()
+
+    def problems(self, *missing: str, ganesha: bool) -> str:
+        """Return what is wrong on a machine without these programs."""
+        try:
+            preflight.check(
+                self.config, lambda name: None if name in missing else f"/usr/bin/{name}",
+                ganesha=ganesha, mtab=self.mtab,
+            )
+        except Unavailable as error:
+            return str(error)
+        return ""
+
+    def test_no_table_of_mounts(self) -> None:
+        """Ganesha exports nothing without /etc/mtab: the remedy is told; the kernel can do."""
+        self.assertIn(f"ln -s ../proc/self/mounts {self.mtab}", self.problems(ganesha=True))
+        self.assertEqual(self.problems(ganesha=False), "")
+        self.mtab.symlink_to("../nowhere/mounts")
+        self.assertIn(f"{self.mtab} is missing", self.problems(ganesha=True))
+        self.mtab.unlink()
+        self.mtab.symlink_to("/proc/self/mounts")
+        self.assertEqual(self.problems(ganesha=True), "")
+
+    def test_programs(self) -> None:
+        """Packages of what is missing are named together; ganesha only where it exports."""
+        self.mtab.touch()
+        missing = ("dhcpd", "ganesha.nfsd")
+        self.assertIn(
+            "run: apt-get install isc-dhcp-server nfs-ganesha nfs-ganesha-vfs",
+            self.problems(*missing, ganesha=True),
+        )
+        self.assertTrue(
+            self.problems(*missing, ganesha=False).endswith("apt-get install isc-dhcp-server")
+        )

@@ -1,0 +1,55 @@
+"""`make run` and `make stop` themselves, with a configuration of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from tests.system.live import CACHE, ROOT, LivePlatform, why_not
+
+
+class QuickstartTests(TestCase):
+    skip = why_not()
+    timeout = 500
+
+    async def make(self, platform: LivePlatform, target: str) -> str:
+        """Run one of the two commands; return its output."""
+        argv = ["make", "--no-print-directory", "-C", str(ROOT), target,
+                f"VENV={sys.prefix}", f"CONFIG={platform.config}", "VARIANT=small"]
+        environment = {
+            name: value for name, value in os.environ.items()
+            if not name.startswith(("MAKE", "WALT_"))
+        }
+        result = await platform.runner.run(
+            ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), *argv],
+            check=False, timeout=400,
+        )
+        output = result.stdout.decode() + result.stderr.decode()
+        self.assertEqual(result.status, 0, output)
+        return output
+
+    async def test_run_and_stop(self) -> None:
+        """A node is booted and answers; a second run keeps it; after the end nothing is left."""
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        platform.config.write_text(
+            platform.config.read_text().replace(f"{platform.base}/c\n", f"{CACHE}\n")
+        )
+        self.addCleanup(self.make, platform, "stop")
+        told = await self.make(platform, "run")
+        self.assertIn("The platform is ready", told)
+        self.assertIn(f"WALT_SERVER=unix:{platform.runtime}/rpc.sock", told)
+        system = await platform.ok("node", "run", "vnode1", "--", "uname", "-a", user="demo")
+        self.assertIn("Linux vnode1", system)
+
+        identity = ("node", "run", "vnode1", "--", "cat", "/proc/sys/kernel/random/boot_id")
+        boot = await platform.ok(*identity, user="demo")
+        self.assertNotIn("Starting the server", await self.make(platform, "run"))
+        self.assertEqual(await platform.ok(*identity, user="demo"), boot)
+
+        self.assertIn("Stopping the server", await self.make(platform, "stop"))
+        self.assertEqual(platform.left_overs(), [])
+        self.assertIn("not running", await self.make(platform, "stop"))
