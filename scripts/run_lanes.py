@@ -29,10 +29,11 @@ LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("contracts", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_life", "test_foreign_node", "test_node_settings", "test_node_files", "test_node_faults",
-    "test_image_journey", "test_node_boot", "test_image_faults", "test_disks", "test_images",
-    "test_disk_full", "test_faults", "test_startup", "test_networks", "test_old_packages",
-    "test_hostile", "test_logs", "test_registries", "test_doors",
+    "test_crowd", "test_life", "test_foreign_node", "test_node_settings", "test_node_files",
+    "test_node_faults", "test_image_journey", "test_node_boot", "test_image_faults",
+    "test_disks", "test_images", "test_disk_full", "test_faults", "test_quickstart",
+    "test_startup", "test_networks", "test_old_packages", "test_hostile", "test_logs",
+    "test_registries", "test_doors",
 )
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 PACKAGES = Path("scripts/packages.mk")
