@@ -90,6 +90,10 @@ class LongTurn(AssertionError):
     """Code of the server kept the reactor for too long."""
 
 
+class CrowdedTurn(AssertionError):
+    """So much arrived at once that a turn was too long, though each event was dealt with soon."""
+
+
 @dataclass(frozen=True)
 class Culprit:
     """Who makes a call in a turn: `place` is the nearest code of ours, `module` the server's."""
@@ -228,23 +232,44 @@ def _is_ours(frame: FrameType | None) -> bool:
     return False
 
 
+def _event(frame: FrameType | None) -> object:
+    """Return what the reactor deals with: a reader or writer, or a delayed call."""
+    while frame is not None:
+        if frame.f_code.co_name in ("_doReadOrWrite", "runUntilCurrent"):
+            return frame.f_locals.get("selectable") or frame.f_locals.get("call")
+        frame = frame.f_back
+    return None
+
+
 class Attribution(TurnMonitor):
-    """Measures turns, and keeps the stack of one only when the server's part was too long.
+    """Measures turns, and tells of one only when the server's part was too long.
 
     A turn of a test often does the work of a day: what the test and its fakes did
     themselves is told apart by looking every 10 ms.
     """
 
+    def __init__(self, reactor: Any) -> None:
+        self._looks: list[object] = []
+        super().__init__(reactor, self._tell)
+
     def _begin(self) -> None:
-        self._looks = 0
+        self._looks = []
         super()._begin()
         signal.setitimer(signal.ITIMER_PROF, LOOK_EVERY, LOOK_EVERY)
 
     def _sample(self, number: int, frame: Any) -> None:
         if _is_ours(frame):
-            self._looks += 1
-            if self._looks * LOOK_EVERY > turns.LIMIT and not self._stack:
+            self._looks.append(_event(frame))
+            if len(self._looks) * LOOK_EVERY > turns.LIMIT and not self._stack:
                 super()._sample(number, frame)
+
+    def _tell(self, spent: float, stack: str) -> None:
+        if not stack or spent <= turns.LIMIT * _slowness():
+            return
+        # An event that was seen at most half of that time did not keep the reactor alone.
+        longest = max(self._looks.count(one) for one in self._looks)
+        kind = LongTurn if longest * 2 > len(self._looks) else CrowdedTurn
+        log.err(kind(f"a turn of {spent * 1000:.0f} ms of CPU time:\n{stack}"))
 
 
 def _loop() -> float:
@@ -264,11 +289,6 @@ def _slowness() -> float:
     times = sorted(_loop() for _ in range(9))
     _best = min(_best, times[0])
     return max(1.0, times[4] / _best)
-
-
-def _long(spent: float, stack: str) -> None:
-    if stack and spent > turns.LIMIT * _slowness():
-        log.err(LongTurn(f"a turn of {spent * 1000:.0f} ms of CPU time:\n{stack}"))
 
 
 def _forgive_collections(monitor: TurnMonitor) -> None:
@@ -325,7 +345,7 @@ def watch_calls() -> None:
 def watch_turns(reactor: Any, *, alone: bool) -> None:
     """Measure the turns of `reactor`; `alone`: the process is a server, and nothing else."""
     _slowness()
-    monitor = Attribution(reactor, _long)
+    monitor = Attribution(reactor)
     monitor.start()
     if not alone:
         _forgive_collections(monitor)

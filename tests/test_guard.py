@@ -239,10 +239,26 @@ class GuardTests(TestCase):
     def test_busy_processor(self) -> None:
         """A turn that is long because the processor is slow at the moment is none."""
         self.patch(guard, "_slowness", lambda: 2.0)
-        guard._long(0.19, "stack")
+        monitor = guard.Attribution(None)
+        monitor._looks = [None] * 11
+        monitor._tell(0.19, "stack")
         self.assertEqual(self.flushLoggedErrors(guard.LongTurn), [])
-        guard._long(0.21, "stack")
+        monitor._tell(0.21, "stack")
         self.assertEqual(len(self.flushLoggedErrors(guard.LongTurn)), 1)
+
+    async def test_crowded_turn(self) -> None:
+        """One turn of many short events is told apart from a long one."""
+        from twisted.internet import reactor
+
+        await self._turn()
+        for _ in range(10):
+            reactor.callLater(  # type: ignore[attr-defined]
+                0, as_server, BURN.replace("0.5", "0.05"), time=time
+            )
+        await self._turn()
+        await self._turn()
+        self.assertEqual(len(self.flushLoggedErrors(guard.CrowdedTurn)), 1)
+        self.assertEqual(self.flushLoggedErrors(guard.LongTurn), [])
 
     async def test_long_turn_of_a_test(self) -> None:
         """What a test burns in a turn in which the server works too is not the server's."""

@@ -285,6 +285,7 @@ class ConfigTests(TestCase):
         )
         self.assertEqual(set(one), {
             "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
+            "trouble",
         })
         await found("nodes?virtual=true", "nodes", 0)
         await found("nodes", "nodes", 2)

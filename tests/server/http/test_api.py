@@ -95,8 +95,10 @@ class PagesTests(TestCase):
         [node] = found["nodes"]
         self.assertEqual(set(node), {
             "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
+            "trouble",
         })
         self.assertEqual((node["name"], node["booted"]), (NODE.name, False))
+        self.assertIsNone(node["trouble"])
         self.assertEqual(node["config"]["netsetup"], "LAN")
         for query, count in (
             ("virtual=true&booted=0", 1), ("name=node-1&model=&ip=", 1), ("booted=true", 0),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import tempfile
 from typing import Any
 
+import psycopg2
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -45,7 +47,8 @@ class DatabaseTests(TestCase):
 
         self.reactor = reactor
         self.cluster = cluster.shared()
-        self.database = Database(reactor, self.cluster.fresh(), patience=10)
+        self.dsn = self.cluster.fresh()
+        self.database = Database(reactor, self.dsn, patience=10)
         self.addCleanup(self.database.close)
         return Deferred.fromCoroutine(self.database.execute("CREATE TABLE t (n integer UNIQUE)"))
 
@@ -55,11 +58,14 @@ class DatabaseTests(TestCase):
 
     async def asleep(self, number: int = 1) -> None:
         """Wait until so many statements sleep in the database."""
-        while await self.database.query(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND state = 'active' AND wait_event = 'PgSleep'"
-        ) != [(number,)]:
-            await deferLater(self.reactor, 0.01)  # type: ignore[arg-type]
+        with contextlib.closing(psycopg2.connect(self.dsn)) as looking, looking.cursor() as cursor:
+            looking.autocommit = True
+            while cursor.rowcount != number:
+                await deferLater(self.reactor, 0.01)  # type: ignore[arg-type]
+                cursor.execute(
+                    "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND state = 'active' AND wait_event = 'PgSleep'"
+                )
 
     async def test_rolled_back(self) -> None:
         """A failure in the middle undoes all, and the connection is used again."""
@@ -67,8 +73,6 @@ class DatabaseTests(TestCase):
         async def work(one: Transaction) -> None:
             await one.execute("INSERT INTO t VALUES (1)")
             await one.execute("INSERT INTO t VALUES (1)")
-
-        import psycopg2
 
         await self.assertFailure(
             Deferred.fromCoroutine(self.database.transaction(work)),
