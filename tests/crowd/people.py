@@ -152,7 +152,10 @@ class Person:
             file = self.place / self.fresh("file")
             file.write_text(self.name)
             image = self.choice.choice(images)
-            await self.walt("image cp", "image", "cp", str(file), f"{image}:/root/{file.name}")
+            await self.walt(
+                "image cp", "image", "cp", str(file), f"{image}:/root/{file.name}",
+                answer=b"y\n",
+            )
 
     async def image_duplicate(self) -> None:
         images = await self.images()
