@@ -286,13 +286,22 @@ class RestartTests(TestCase):
         )
         await self.check_mended_tree(mac)
 
-        async def all_run() -> bool:
-            return all(row["running"] for row in (await self.platform.services()).values())
-
-        await self.platform.until(all_run, "every daemon runs", 20)
+        await self.all_run()
         load.database.close()
         self.assertEqual(await self.platform.stop(), 0)
         self.assertEqual(self.platform.left_overs(), [])
+
+    async def all_run(self) -> dict[str, dict[str, Any]]:
+        """Wait until every daemon runs; return the rows of `walt advanced services`."""
+
+        async def rows() -> dict[str, dict[str, Any]]:
+            found = await self.platform.services()
+            return found if all(row["running"] for row in found.values()) else {}
+
+        running: dict[str, dict[str, Any]] = await self.platform.until(
+            rows, "every daemon runs", 40
+        )
+        return running
 
     def check_tree(self, mac: str) -> None:
         """Check the directory of the board: its names, and relative links that lead somewhere."""
@@ -401,7 +410,7 @@ class RestartTests(TestCase):
     async def test_second_server(self) -> None:
         """A second server on the same directories refuses, and disturbs nothing."""
         await self.start()
-        before = await self.platform.services()
+        before = await self.all_run()
         result = await self.platform.runner.run(
             [sys.executable, *TWISTD, str(self.platform.config)], check=False,
             env={"PYTHONPATH": str(ROOT)}, cwd="/",
