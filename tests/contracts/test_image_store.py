@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeCatalog, FakeExporter, FakeMounter, FakeStore
+from tests.places import ON_DISK
 from walt.common.errors import NotFound
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import PodmanStore
@@ -93,7 +94,7 @@ class PodmanStoreTests(StoreContract, TestCase):
     async def make(self) -> PodmanStore:
         from twisted.internet import reactor
 
-        base = Path(tempfile.mkdtemp(prefix="wtst-", dir="/tmp"))
+        base = Path(tempfile.mkdtemp(prefix="wtst-", dir=ON_DISK))
         self.addCleanup(shutil.rmtree, base, ignore_errors=True)
         runner = ProcessRunner(reactor)
         storage = Storage.private(base / "s", base / "r")

@@ -74,7 +74,7 @@ def differences(platform: LivePlatform, nodes: list[Node]) -> list[str]:
         if is_ != wanted:
             found.append(f"{what}: {is_}, and should be {wanted}")
 
-    state, runtime = platform.state, platform.runtime
+    state = platform.state
     images = {node.image for node in nodes}
     mounts = {
         Path(line.split()[1]).parent.name for line in Path("/proc/self/mounts").read_text()
@@ -103,7 +103,7 @@ def differences(platform: LivePlatform, nodes: list[Node]) -> list[str]:
         if mac in by_mac:
             same(f"lease of {by_mac[mac].name}", ip, by_mac[mac].ip)
     found += _links(state / "nodes", nodes)
-    found += _exports(state / "services/ganesha/exports", runtime / "ganesha/links", state,
+    found += _exports(state / "services/ganesha/exports", state / "services/ganesha/links", state,
                       nodes)
     return found
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg2
 
+from tests.places import ON_DISK
 from walt.common.errors import Unavailable
 from walt.server.adapters.postgres.cluster import as_user, binaries
 
@@ -38,7 +39,7 @@ class SharedCluster:
     """A cluster that ends with the test run."""
 
     def __init__(self) -> None:
-        self.base = Path(tempfile.mkdtemp(prefix="wp", dir="/tmp"))
+        self.base = Path(tempfile.mkdtemp(prefix="wp", dir=ON_DISK))
         self.base.chmod(0o711)
         self.data = self.base / "d"
         self.data.mkdir()

@@ -18,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 
 from tests import guard
+from tests.places import ON_DISK
 from tests.system.platform import missing_programs
 from tests.system.records import faults
 from walt.server.adapters.podman.options import Storage
@@ -90,7 +91,7 @@ class LivePlatform:
     ) -> None:
         self.reactor = reactor
         self.runner = ProcessRunner(reactor)
-        self.base = Path(tempfile.mkdtemp(prefix="wl", dir="/tmp"))
+        self.base = Path(tempfile.mkdtemp(prefix="wl", dir=ON_DISK))
         self.base.chmod(0o711)
         for name in "srcl":
             (self.base / name).mkdir(mode=0o711)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.places import ON_DISK
 from walt.server.adapters.network.namespace import inside
 from walt.server.runtime.process import Launcher, Network
 
@@ -98,7 +99,7 @@ def join(a: Namespace, name_a: str, b: Namespace, name_b: str) -> None:
 
 def short_dir(case: Any) -> Path:
     """Return a new directory that daemons can traverse, removed after the test."""
-    path = Path(tempfile.mkdtemp(prefix="wt", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="wt", dir=ON_DISK))
     path.chmod(0o711)
     case.addCleanup(shutil.rmtree, path, True)
     return path

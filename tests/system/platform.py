@@ -25,6 +25,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.web.static import File
 
+from tests.places import ON_DISK
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher, ProcessRunner
 
@@ -160,7 +161,7 @@ class Platform:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.name = f"wti{os.getpid()}"
-        self.base = Path(tempfile.mkdtemp(prefix="wti-", dir="/tmp"))
+        self.base = Path(tempfile.mkdtemp(prefix="wti-", dir=ON_DISK))
         self.base.chmod(0o711)
         self.state, self.runtime = self.base / "s", self.base / "r"
         for directory in (self.state, self.runtime):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.places import ON_DISK
 from walt.server.adapters.podman.containers import Engine, choose_engine, has_cgroup2
 from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.process import ProcessRunner
@@ -58,7 +59,7 @@ class TestStorage:
     """Removed, containers included, by `close`."""
 
     def __init__(self, reactor: Any) -> None:
-        self.base = Path(tempfile.mkdtemp(prefix="wtst-", dir="/tmp"))
+        self.base = Path(tempfile.mkdtemp(prefix="wtst-", dir=ON_DISK))
         self.runner = ProcessRunner(reactor)
         self.storage = Storage.private(self.base / "s", self.base / "r")
         for name in "sr":

@@ -42,8 +42,22 @@ class PreflightTests(SynchronousTestCase):
         self.mtab.symlink_to("../nowhere/mounts")
         self.assertIn(f"{self.mtab} is missing", self.problems(ganesha=True))
         self.mtab.unlink()
-        self.mtab.symlink_to("/proc/self/mounts")
+        self.mtab.write_text("/dev/vda / ext4 rw 0 0\n")
         self.assertEqual(self.problems(ganesha=True), "")
+
+    def test_state_in_memory(self) -> None:
+        """Ganesha does not export what lies on a tmpfs; the innermost mount counts."""
+        root, above = "/dev/vda / ext4 rw 0 0\n", self.config.paths.state.parent
+        memory = f"tmpfs {above} tmpfs rw 0 0\n"
+        disk = f"/dev/vdb {above}/state ext4 rw 0 0\n"
+        for table, refused in (
+            (root, False), (root + memory, True), (memory + root, True),
+            (root + memory + disk, False), (root + memory + memory.replace("tmpfs", "xfs"), False),
+        ):
+            self.mtab.write_text(table)
+            told = self.problems(ganesha=True)
+            self.assertEqual("lies in memory" in told, refused, table)
+            self.assertEqual(self.problems(ganesha=False), "")
 
     def test_programs(self) -> None:
         """Packages of what is missing are named together; ganesha only where it exports."""

@@ -75,8 +75,24 @@ def check(
     for path in (config.paths.state, config.paths.runtime, config.paths.cache, config.paths.log):
         problems += _directory(path)
     problems += _space(config.paths.state)
+    if ganesha and mtab.exists() and _in_memory(config.paths.state, mtab):
+        problems.append(
+            f"state-dir {config.paths.state} lies in memory (tmpfs), which nfs-ganesha does not"
+            " export to nodes; choose a directory on a disk"
+        )
     if problems:
         raise Unavailable("\n".join(problems))
+
+
+def _in_memory(path: Path, mtab: Path) -> bool:
+    """Tell whether a directory is on a tmpfs: the type of the last mount above it decides."""
+    parents, found = {str(one) for one in (path, *path.parents)}, ""
+    depth = 0
+    for line in mtab.read_text(errors="replace").splitlines():
+        fields = line.split(" ")  # fstab(5)
+        if len(fields) > 2 and fields[1] in parents and len(fields[1]) >= depth:
+            depth, found = len(fields[1]), fields[2]
+    return found == "tmpfs"
 
 
 def _directory(path: Path) -> list[str]:

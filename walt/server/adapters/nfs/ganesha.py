@@ -63,8 +63,8 @@ HARMLESS = ("krb5", "NFS V4 on UDP")
 class GaneshaExporter(Service):
     """Run ganesha.nfsd and give it the plan.
 
-    `directory` holds its configuration and recovery state (state directory),
-    `runtime` its pid file, socket and links; `address` is the server's in walt-net, whose
+    `directory` holds its configuration, links and recovery state (state directory),
+    `runtime` its pid file and socket; `address` is the server's in walt-net, whose
     network is `subnet`. `reactor` gives spawnProcess, listenUNIX and callLater. The daemon
     starts with the first plan.
     """
@@ -86,8 +86,8 @@ class GaneshaExporter(Service):
         self._records = directory / "exports"
         self._pid_file = runtime / "ganesha.pid"
         self._own_pid_file = runtime / "ganesha.own.pid"
-        self._links = LinkTree(runner, runtime / "links")
-        self._links_export = links_export(runtime / "links", subnet)
+        self._links = LinkTree(directory / "links")
+        self._links_export = links_export(directory / "links", subnet)
         self._version = 0
         self._numbers: ExportNumbers | None = None
         self._plan: ExportPlan | None = None
@@ -135,7 +135,6 @@ class GaneshaExporter(Service):
         if self._port is not None:
             port, self._port = self._port, None
             await port.stopListening()
-        await self._links.unmount()
 
     def stopService(self) -> Deferred[None]:
         """End the daemon; fires when it is gone."""
@@ -179,7 +178,6 @@ class GaneshaExporter(Service):
             await self._breathe(count)
         found = await self._runner.run([self._program, "-v"], check=False)
         self._version = config.major_version(found.stdout.decode(errors="replace"))
-        await self._links.mount()
         self._numbers = ExportNumbers(known)
 
     async def _take(self, plan: ExportPlan) -> None:

@@ -1,8 +1,4 @@
-"""The tree of links that nodes follow to their exports, on a file system of its own.
-
-A handle of NFS names an inode of a file system, whatever was exported of it: what all nodes
-can read therefore lies on a tmpfs that holds these links and nothing else.
-"""
+"""The tree of links that nodes follow to their exports, in a directory of its own."""
 
 from __future__ import annotations
 
@@ -11,54 +7,50 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from walt.server.runtime.process import ProcessRunner
-
 _NEW = ".new-link"
-_OPTIONS = "size=64m,mode=0755,nosuid,nodev,noexec"
 
 Tree = Mapping[str, Mapping[str, str]]
 
 
 class LinkTree:
-    """Directories of links below `root`, a tmpfs between `mount` and `unmount`."""
+    """Directories of links below `root`."""
 
-    def __init__(self, runner: ProcessRunner, root: Path) -> None:
-        self._runner = runner
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._present: dict[str, dict[str, str]] = {}
-
-    async def mount(self) -> None:
-        """Make an empty tree; one that a killed server left is dropped. Raises CommandFailed."""
-        await self.unmount()
-        self._root.mkdir(parents=True, exist_ok=True)
-        await self._runner.run(
-            ["mount", "-t", "tmpfs", "-o", _OPTIONS, "walt-nfs-links", str(self._root)]
-        )
-
-    async def unmount(self) -> None:
-        """Remove the tree."""
-        self._present = {}
-        while os.path.ismount(self._root):
-            await self._runner.run(["umount", "--lazy", str(self._root)])
-        if self._root.is_dir():
-            self._root.rmdir()
+        self._present: dict[str, dict[str, str]] | None = None
 
     def apply(self, tree: Tree) -> None:
         """Make the tree what `tree` tells: names and targets of each directory (`""`: the top).
 
-        Costs what changed. A link that changes its target is replaced, never absent.
+        The first time, what a former server left is read; then it costs what changed. A
+        link that changes its target is replaced, never absent.
         """
+        if self._present is None:
+            self._present = self._read()
         for directory in self._present.keys() - tree.keys():
             shutil.rmtree(self._root / directory)
             del self._present[directory]
         for directory, links in tree.items():
             present = self._present.get(directory)
             if present is None:
-                (self._root / directory).mkdir(exist_ok=True)
-                present = self._present[directory] = {}
+                (self._root / directory).mkdir(parents=True, exist_ok=True)
+                present = {}
             if present != links:
                 self._change(self._root / directory, present, links)
-                self._present[directory] = dict(links)
+            self._present[directory] = dict(links)
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        """Return the links that are there; anything else is removed."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        found: dict[str, dict[str, str]] = {"": {}}
+        for place in [self._root, *(one for one in self._root.iterdir() if _is_directory(one))]:
+            links = found.setdefault("" if place == self._root else place.name, {})
+            for one in place.iterdir():
+                if one.is_symlink():
+                    links[one.name] = os.readlink(one)
+                elif not (place == self._root and _is_directory(one)):
+                    _remove(one)
+        return found
 
     @staticmethod
     def _change(place: Path, present: Mapping[str, str], links: Mapping[str, str]) -> None:
@@ -66,5 +58,17 @@ class LinkTree:
             (place / name).unlink()
         for name, target in links.items():
             if present.get(name) != target:
+                (place / _NEW).unlink(missing_ok=True)
                 (place / _NEW).symlink_to(target)
                 os.rename(place / _NEW, place / name)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    if _is_directory(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
