@@ -118,8 +118,11 @@ class ImagesTests(TestCase):
                 "commit", "", f"walt.node.{model}", f"192.168.181.{number}", mac, model, "0",
                 "unknown",
             )
-        shown = await platform.ok("image", "show", user="zoe")
-        told, table = shown.split("\nYour images:\n\n")
+        shown = await platform.walt("image", "show", user="zoe")
+        told, table = shown.stderr.decode(), shown.stdout.decode()
+        self.assertEqual(shown.status, 0, told)
+        self.assertTrue(table.startswith("\nYour images:\n\n"), table)
+        table = table.removeprefix("\nYour images:\n\n")
         # One copy serves two models; without preferred name it has that of the model.
         self.assertEqual(told.splitlines(), [
             "Image 'pc-x86-64-default' is now in your working set: default image of pc-x86-64"

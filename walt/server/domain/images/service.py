@@ -148,7 +148,8 @@ class ImageService:
         finally:
             requester.busy("")
         for clone in clones:
-            requester.stdout(
+            # A remark: the output is what was asked for, a list of names for a script perhaps.
+            requester.stderr(
                 f"Image {short_image_name(clone.fullname)!r} is now in your working set: default "
                 f"image of {compact_models(clone.models)} nodes."
             )
