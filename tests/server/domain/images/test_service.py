@@ -27,9 +27,13 @@ class Asking(NobodyWaits):
     def __init__(self, username: str = "ann") -> None:
         self.username = username
         self.lines: list[str] = []
+        self.remarks: list[str] = []
 
     def stdout(self, text: str) -> None:
         self.lines.append(text)
+
+    def stderr(self, text: str) -> None:
+        self.remarks.append(text)
 
 
 class ServiceTests(SynchronousTestCase):
@@ -73,8 +77,8 @@ class ServiceTests(SynchronousTestCase):
         (clone,) = self.run_now(service.first_contact(asking))
         self.assertEqual(clone.fullname, "ann/pc-debian:latest")
         self.assertEqual(clone.models, ("pc-x86-32", "pc-x86-64"))
-        self.assertEqual(len(asking.lines), 1)
-        self.assertIn("pc-x86-[32|64]", asking.lines[0])
+        self.assertEqual((len(asking.remarks), asking.lines), (1, []))
+        self.assertIn("pc-x86-[32|64]", asking.remarks[0])
         self.assertEqual(self.run_now(service.first_contact(asking)), [])
         self.assertIn("ann/pc-debian:latest", self.catalog.names)
 
