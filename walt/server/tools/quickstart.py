@@ -31,7 +31,7 @@ NODE = "vnode1"
 USER = "demo"
 START_PATIENCE = 60.0
 STOP_PATIENCE = 90.0
-BOOT_PATIENCE = 300
+BOOT_PATIENCE = 900  # seconds: an emulated machine on a busy one is slow
 
 _CONFIG = """# A platform of virtual nodes, in a network namespace of its own: it cannot
 # disturb the network of this machine. See docs/administrator.md.
