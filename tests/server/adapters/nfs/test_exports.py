@@ -49,6 +49,14 @@ class ExportsTests(SynchronousTestCase):
         ]
         return {block["Pseudo"].strip('"'): block for block in blocks}
 
+    def test_links_are_told_as_they_are(self) -> None:
+        """What changes under ganesha is not kept by it: a node boots the image of now."""
+        exports = exports_of(ExportPlan(NET, (IMAGE,), (NODE,)))
+        one = next(iter(exports.by_key.values()))
+        kept = "Attr_Expiration_Time = 0;"
+        self.assertNotIn(kept, ganesha_config.export(1, one))
+        self.assertIn(kept, ganesha_config.export(1, one, "/var/lib/walt/nodes"))
+
     def reached(self, plan: ExportPlan, path: str) -> dict[str, str] | None:
         """Return the block that a node reaches by a path below its nodes directory."""
         exports = exports_of(plan)

@@ -64,13 +64,18 @@ def core(address: str, recovery: Path, version: int) -> str:
 
 
 def export(number: int, one: Export, pseudo: str | None = None) -> str:
-    """Return the block of an export; `pseudo` is its path if not the one of its number."""
+    """Return the block of an export; `pseudo` is its path if not the one of its number.
+
+    An export with a path of its own has links that change: ganesha would tell old targets for
+    60 s, and nodes boot old images.
+    """
     return "\n".join([
         "EXPORT {",
         f"  Export_Id = {number};",
         f"  Path = {_quoted(one.path)};",
         f"  Pseudo = {_quoted(pseudo or f'{EXPORTS}/{number}')};",
         f"  Filesystem_Id = {one.fsid};",
+        *(["  Attr_Expiration_Time = 0;"] if pseudo else []),
         "  FSAL { Name = VFS; }",
         "  CLIENT {",
         f"    Clients = {one.clients};",
