@@ -3,7 +3,8 @@
 First the image that nodes boot in tests is built, unless it is cached. The fast tests are
 one run, the contracts another, each module of system tests one more; a lane takes the next
 run when it is done with one. Two lanes take the longest first; the third one takes the
-shortest, and fills the processors while the others wait for a machine to boot. The output
+shortest, and fills the processors while the others wait for a machine to boot. The crowd,
+which fills them by itself and measures, has the machine for itself at the end. The output
 of a run is printed whole, at its end. With --system, the system tests alone are run.
 
 One more check comes last: a package list has every program that was started
@@ -29,19 +30,20 @@ LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("contracts", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_crowd", "test_life", "test_foreign_node", "test_node_settings", "test_node_files",
+    "test_life", "test_foreign_node", "test_node_settings", "test_node_files",
     "test_node_faults", "test_image_journey", "test_node_boot", "test_image_faults",
     "test_disks", "test_images", "test_disk_full", "test_faults", "test_quickstart",
     "test_startup", "test_networks", "test_old_packages", "test_hostile", "test_logs",
     "test_registries", "test_doors",
 )
+ALONE = ["tests.system.test_crowd"]
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 PACKAGES = Path("scripts/packages.mk")
 RECORD_PATIENCE = 30.0  # seconds
 
 
 def runs(system_only: bool) -> list[list[str]]:
-    """Return the names given to each trial, in order."""
+    """Return the names given to each trial in the lanes, in order."""
     tests = Path("tests")
     fast = sorted({
         "tests." + path.relative_to(tests).parts[0].removesuffix(".py")
@@ -50,6 +52,7 @@ def runs(system_only: bool) -> list[list[str]]:
     slow = sorted((tests / "system").glob("test_*.py"))
     slow.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
     system = [[".".join(path.with_suffix("").parts)] for path in slow]
+    system.remove(ALONE)
     if system_only:
         return system
     # What is long comes first, what is short fills the lanes at the end.
@@ -155,6 +158,7 @@ async def main(trial: str, system_only: bool) -> int:
     await asyncio.gather(
         *(lane(number, trial, waiting, counts, told) for number in range(len(LANES)))
     )
+    await lane(0, trial, [ALONE], counts, told)
     check_programs(cache, counts, told)
     print("\n".join(told))
     failed = counts.get("failures", 0) + counts.get("errors", 0)
