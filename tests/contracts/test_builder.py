@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeBuilder, FakeStore
+from tests.patience import patient
 from tests.server.domain.images.test_service import Asking
 from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed, Invalid, NotFound
@@ -118,7 +119,7 @@ class FakeBuilderTests(BuilderContract, TestCase):
 
 class PodmanBuilderTests(BuilderContract, TestCase):
     skip = why_not()
-    timeout = 120
+    timeout = patient(120)
 
     async def make(self) -> tuple[PodmanBuilder, PodmanStore]:
         from twisted.internet import reactor

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeContainers, FakeImageUsers, FakeStore
+from tests.patience import patient
 from tests.system.storage import TestStorage, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed
 from walt.server.adapters.podman.containers import PodmanContainers, choose_engine
@@ -80,7 +81,7 @@ class FakeContainersTests(ContainersContract, TestCase):
 
 class PodmanContainersTests(ContainersContract, TestCase):
     skip = why_not()
-    timeout = 120
+    timeout = patient(120)
 
     async def make(self) -> tuple[PodmanContainers, PodmanStore]:
         from twisted.internet import reactor

@@ -13,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeCatalog, FakeExporter, FakeMounter, FakeStore
+from tests.patience import patient
 from tests.places import ON_DISK
 from walt.common.errors import NotFound
 from walt.server.adapters.podman.options import Storage
@@ -89,7 +90,7 @@ class FakeStoreTests(StoreContract, TestCase):
 
 class PodmanStoreTests(StoreContract, TestCase):
     skip = None if os.geteuid() == 0 and shutil.which("podman") else "needs root and podman"
-    timeout = 90
+    timeout = patient(90)
 
     async def make(self) -> PodmanStore:
         from twisted.internet import reactor

@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeExporter
+from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
@@ -102,7 +103,7 @@ class FakeExporterTests(ExporterContract, TestCase):
 
 class GaneshaTests(ExporterContract, TestCase):
     skip = why_not("ganesha.nfsd", "mount")
-    timeout = 120
+    timeout = patient(120)
 
     def make(self) -> Any:
         self.place()

@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 
 from tests.contracts import ssh_server
 from tests.fakes.local_nodes import LocalQuestions
+from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh import kept
 from walt.server.adapters.ssh.kept import KeptShells
@@ -81,7 +82,7 @@ class QuestionsContract:
 
 
 class LocalQuestionsTests(QuestionsContract, TestCase):
-    timeout = 60
+    timeout = patient(60)
 
     async def make(self) -> Any:
         questions = LocalQuestions(reactor)
@@ -90,7 +91,7 @@ class LocalQuestionsTests(QuestionsContract, TestCase):
 
 
 class SshQuestionsTests(QuestionsContract, TestCase):
-    timeout = 60
+    timeout = patient(60)
     short = 2.0
     skip = ssh_server.why_not()
 
@@ -123,7 +124,7 @@ class _Shells(Launcher):
 
 
 class KeptShellsTests(QuestionsContract, TestCase):
-    timeout = 60
+    timeout = patient(60)
     words: tuple[str, ...] = ("sh",)
 
     async def make(self) -> Any:

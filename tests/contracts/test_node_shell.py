@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 
 from tests.contracts import ssh_server
 from tests.fakes.local_nodes import LocalShell
+from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.domain.nodes.ports import INodeShell
@@ -58,7 +59,7 @@ class NodeShellContract:
 
 
 class FakeNodeShellTests(NodeShellContract, TestCase):
-    timeout = 60
+    timeout = patient(60)
 
     async def make(self) -> Any:
         shell = LocalShell(reactor)
@@ -67,7 +68,7 @@ class FakeNodeShellTests(NodeShellContract, TestCase):
 
 
 class SshNodeShellTests(NodeShellContract, TestCase):
-    timeout = 60
+    timeout = patient(60)
     skip = ssh_server.why_not()
 
     async def make(self) -> Any:

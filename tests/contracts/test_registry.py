@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeRegistry, FakeStore
+from tests.patience import patient
 from tests.system import registry, storage
 from tests.system.registry import TestJfrog, TestRegistry
 from tests.system.storage import TestStorage
@@ -92,7 +93,7 @@ class FakeRegistryTests(RegistryContract, TestCase):
 
 class SkopeoRegistryTests(RegistryContract, TestCase):
     skip = storage.why_not() or registry.why_not()
-    timeout = 120
+    timeout = patient(120)
     info = RegistryInfo("lab", "", authenticated=True)
 
     def registry(self, base: Path) -> TestRegistry:

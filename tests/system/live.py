@@ -18,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 
 from tests import guard
+from tests.patience import patient
 from tests.places import ON_DISK
 from tests.system.platform import missing_programs
 from tests.system.records import faults
@@ -192,7 +193,7 @@ class LivePlatform:
         )
         self.pid = transport.pid
 
-    async def start(self, patience: float = 40.0) -> None:
+    async def start(self, patience: float = patient(40)) -> None:
         """Start the server and wait until it says hello."""
         self.spawn()
         assert self.server is not None
@@ -206,7 +207,7 @@ class LivePlatform:
             await self.sleep(0.1)
 
     async def walt(self, *words: str, user: str = "alice", stdin: bytes = b"",
-                   timeout: float = 180.0) -> ProcessResult:
+                   timeout: float = patient(180)) -> ProcessResult:
         """Run the walt command."""
         return await self.runner.run(
             [sys.executable, "-m", "walt.client.main", *words], check=False, timeout=timeout,
@@ -240,7 +241,7 @@ class LivePlatform:
         self, condition: Any, what: str, patience: float = 60.0, every: float = 0.25
     ) -> Any:
         """Await an async condition until it is true, looking `every` so many seconds."""
-        limit = self.reactor.seconds() + patience
+        limit = self.reactor.seconds() + patient(patience)
         while True:
             found = await condition()
             if found:
@@ -268,7 +269,7 @@ class LivePlatform:
             return server.status if server is not None and server.status is not None else 0
         with suppress(ProcessLookupError):
             self.signal(number)
-        return await server.ended.addTimeout(90, self.reactor)
+        return await server.ended.addTimeout(patient(90), self.reactor)
 
     def left_overs(self) -> list[str]:
         """Return what a stopped server must not leave: processes, mounts, namespaces."""

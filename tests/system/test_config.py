@@ -15,6 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load, Refused
 from tests.system.test_images import tool
@@ -27,7 +28,7 @@ PC = "walt.node.pc-x86-64"
 
 class ConfigTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def test_settings_names_and_ownership(self) -> None:
         """Boards known by DHCP alone are configured, renamed, acquired, forgotten."""

@@ -7,6 +7,7 @@ import os
 from twisted.trial.unittest import TestCase
 
 from tests.crowd.crowd import Crowd
+from tests.patience import patient
 from tests.system.live import LivePlatform, why_not
 
 SEED = int(os.environ.get("WALT_CROWD_SEED", "20261128"))
@@ -15,7 +16,7 @@ SECONDS = 300.0
 
 class CrowdTests(TestCase):
     skip = why_not()
-    timeout = 1500
+    timeout = patient(1500)
 
     async def test_a_crowd(self) -> None:
         """Every command succeeds in good time, every node boots, everything is in step."""

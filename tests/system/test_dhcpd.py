@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.dhcp_packets import ACK, DhcpClient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
@@ -46,7 +47,7 @@ DEVICES = [
 class DhcpdCase(TestCase):
     """A running dhcpd in one namespace, clients in another."""
 
-    timeout = 90
+    timeout = patient(90)
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system.live import LivePlatform, Program, why_not
 
 FLOOD = 300_000  # lines
@@ -16,7 +17,7 @@ FLOOD = 300_000  # lines
 
 class DiskFullTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def test_full_and_freed(self) -> None:
         """What needs space fails with a reason and changes nothing; all works again with space."""
@@ -31,7 +32,7 @@ class DiskFullTests(TestCase):
         await platform.import_image()
         await platform.start()
         await platform.ok("node", "create", "vnode1")
-        await platform.ok("node", "wait", "--timeout", "150", "vnode1")
+        await platform.ok("node", "wait", *within(150), "vnode1")
         await platform.ok("node", "run", "vnode1", "--", "echo kept > /persist/kept")
         data = platform.base / "data"
         data.write_bytes(os.urandom(2 << 20))

@@ -7,12 +7,13 @@ import signal
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system.live import LivePlatform, why_not
 
 
 class DiskTests(TestCase):
     skip = why_not()
-    timeout = 360
+    timeout = patient(360)
 
     async def test_templates_and_hybrid_boot(self) -> None:
         """Disks appear with their partitions at the next boot, and keep their content."""
@@ -106,7 +107,7 @@ class DiskTests(TestCase):
             " touch -d '2020-01-01 00:00' oldest && touch -d '2021-01-01 00:00' newer",
         )
         await platform.ok("node", "boot", "vnode1", "other")
-        await platform.ok("node", "wait", "--timeout", "150", "vnode1")
+        await platform.ok("node", "wait", *within(150), "vnode1")
         seen = await platform.ok(
             "node", "run", "vnode1", "--",
             f". /bin/walt-env; echo $walt_boot_mode; cat /etc/other; ls {copies} | cut -c1-6 |"
@@ -116,4 +117,4 @@ class DiskTests(TestCase):
 
     async def _reboot(self, platform: LivePlatform) -> None:
         await platform.ok("node", "reboot", "--hard", "vnode1")
-        await platform.ok("node", "wait", "--timeout", "150", "vnode1")
+        await platform.ok("node", "wait", *within(150), "vnode1")

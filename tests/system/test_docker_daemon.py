@@ -7,6 +7,7 @@ from signal import SIGUSR2
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system import docker
 from tests.system.docker import TestDocker
 from tests.system.live import why_not
@@ -16,7 +17,7 @@ from tests.system.test_registries import LABEL, HomePlatform
 
 class DockerDaemonTests(TestCase):
     skip = why_not() or docker.why_not()
-    timeout = 180
+    timeout = patient(180)
 
     async def refused(self, platform: HomePlatform, text: str, *words: str) -> None:
         """Run a command that must fail with a text on standard error."""

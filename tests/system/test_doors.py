@@ -10,6 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 import walt
+from tests.patience import patient
 from tests.system.dialogue import Dialogue
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
@@ -54,7 +55,7 @@ except (ssl.SSLError, ConnectionError) as error:
 
 class DoorsTests(TestCase):
     skip = why_not()
-    timeout = 180
+    timeout = patient(180)
 
     async def start(self) -> None:
         """Start a server with one virtual client machine: a home directory."""

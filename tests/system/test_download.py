@@ -10,6 +10,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import LivePlatform, why_not
 from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.child import ChildService, ChildSpec
@@ -31,7 +32,7 @@ http:
 
 class DownloadTests(TestCase):
     skip = why_not() or (None if shutil.which("docker-registry") else "needs docker-registry")
-    timeout = 240
+    timeout = patient(240)
 
     async def _registry(self, platform: LivePlatform, port: int) -> None:
         config = platform.base / "registry.yml"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import LivePlatform, why_not
 from walt.server.adapters.postgres.cluster import Cluster
 from walt.server.adapters.postgres.connection import Database
@@ -32,7 +33,7 @@ COLUMNS = {
 
 class ExternalDatabaseTests(TestCase):
     skip = why_not()
-    timeout = 120
+    timeout = patient(120)
 
     async def test_devices_and_logs_live_there(self) -> None:
         """The server makes its schema in the given database, and keeps no cluster itself."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system import cluster
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
@@ -32,7 +33,7 @@ FALLS = (
 
 class FallingDatabaseTests(TestCase):
     skip = cluster.why_not()
-    timeout = 120
+    timeout = patient(120)
 
     async def test_all_falls(self) -> None:
         """Every way to fall, in the middle of batches."""

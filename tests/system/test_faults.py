@@ -11,13 +11,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import LivePlatform, why_not
 from tests.system.load import Load, mac_of
 
 
 class FaultTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def start(self) -> Load:
         """Return a live server with the small image."""

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessValue
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.common.errors import CommandFailed
 from walt.server.adapters.nftables.firewall import NftFirewall
@@ -21,7 +22,7 @@ SUBNET = IPv4Network("192.168.77.0/24")
 
 class FirewallTests(TestCase):
     skip = why_not("nft", "ip", "nsenter", "setpriv", "busybox")
-    timeout = 60
+    timeout = patient(60)
 
     def setUp(self) -> None:
         self.server, self.node, self.outside = (Namespace(self) for _ in range(3))

@@ -17,6 +17,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, Program, why_not
 from walt.server.adapters.qemu.command import script
 from walt.server.runtime.child import ChildService, ChildSpec
@@ -51,7 +52,7 @@ HYBRID_HOOK = b"#!/bin/sh\necho hook > /root/hooked; sync; exit 1\n"
 
 class ForeignNodeTests(TestCase):
     skip = why_not()
-    timeout = 500
+    timeout = patient(500)
 
     async def _platform(self, extra: str = "") -> LivePlatform:
         from twisted.internet import reactor

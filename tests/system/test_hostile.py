@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
 from walt.server.wire.connections import DOORS
@@ -112,7 +113,7 @@ class Crowd(ProcessProtocol):
 
 class HostileTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = patient(240)
 
     async def test_live_server(self) -> None:
         """Crowds and floods are bounded, refused and forgotten; friends do not notice."""

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from tests.patience import patient
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import why_not
@@ -55,7 +56,7 @@ class Misbehaving(Resource):
 
 class ImageFaultTests(TestCase):
     skip = why_not() or registry.why_not()
-    timeout = 400
+    timeout = patient(400)
 
     async def clean(self, platform: HomePlatform) -> None:
         """No temporary name, dangling image, or container is left."""

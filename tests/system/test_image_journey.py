@@ -7,6 +7,7 @@ import sys
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import why_not
@@ -19,7 +20,7 @@ IMAGE = "pc-x86-64-small"
 
 class ImageJourneyTests(TestCase):
     skip = why_not() or registry.why_not()
-    timeout = 400
+    timeout = patient(400)
 
     async def converse(self, platform: HomePlatform, dialogue: Dialogue, *words: str) -> str:
         """Run the walt command on a terminal; return all that was shown."""
@@ -33,7 +34,7 @@ class ImageJourneyTests(TestCase):
 
     async def content(self, platform: HomePlatform, user: str) -> str:
         """Return a file of the node, once it has booted."""
-        await platform.ok("node", "wait", "--timeout", "150", "vn1", user=user)
+        await platform.ok("node", "wait", *within(150), "vn1", user=user)
         return await platform.ok("node", "run", "vn1", "cat /root/change", user=user)
 
     async def test_from_one_user_to_another(self) -> None:
@@ -49,7 +50,7 @@ class ImageJourneyTests(TestCase):
         platform.write_config("registries:\n" + lab.settings("lab"))
         await platform.start()
         await platform.ok("node", "create", "vn1")
-        await platform.ok("node", "wait", "--timeout", "150", "vn1")
+        await platform.ok("node", "wait", *within(150), "vn1")
 
         shown = await self.converse(platform, Dialogue(
             (b"# ", b"tty && stty size && echo first > /root/change && exit\n"),

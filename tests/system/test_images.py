@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.hostile import check_archives
@@ -30,7 +31,7 @@ PC = "walt.node.pc-x86-64"
 
 class ImagesTests(TestCase):
     skip = why_not()
-    timeout = 600
+    timeout = patient(600)
 
     async def import_tiny(self, platform: LivePlatform, name: str, *labels: str) -> None:
         """Put an image with a busybox into the store, before the server starts."""

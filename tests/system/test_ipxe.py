@@ -9,6 +9,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.adapters.network.links import LinkPlan, Links
@@ -29,7 +30,7 @@ START = "#!ipxe\nset user-class walt.node.reached\nifconf --configurator dhcp\np
 
 class PlainIpxeTests(TestCase):
     skip = why_not("qemu-system-x86_64", "dhcpd", "in.tftpd", "ip", "nsenter", "setpriv")
-    timeout = 240
+    timeout = patient(240)
 
     async def test_stock_rom(self) -> None:
         """Plain iPXE loads walt.ipxe, asks again as a WalT node and chains start.ipxe."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system.live import LivePlatform, why_not
 from walt.server.adapters.ssh.sessions import set_size
 
@@ -38,7 +39,7 @@ class Typist(ProcessProtocol):
 
 class NodeLifeTests(TestCase):
     skip = why_not()
-    timeout = 400
+    timeout = patient(400)
 
     async def _platform(self) -> LivePlatform:
         from twisted.internet import reactor
@@ -57,7 +58,7 @@ class NodeLifeTests(TestCase):
         refused = await platform.walt("node", "create", "vnode1")
         self.assertEqual(refused.status, 1)
         self.assertIn(b"already named", refused.stderr)
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         self._check_tables(await platform.ok("node", "show", "--json", "--all"))
 
         ran = await platform.walt(
@@ -75,7 +76,7 @@ class NodeLifeTests(TestCase):
 
         await self._shell(platform)
         await platform.ok("node", "create", "vnode2")
-        await platform.ok("node", "wait", "--timeout", "120", "my-nodes")
+        await platform.ok("node", "wait", *within(120), "my-nodes")
         both = await platform.walt(
             "node", "run", "my-nodes", "--", "hostname; test $(hostname) = vnode1"
         )
@@ -83,7 +84,7 @@ class NodeLifeTests(TestCase):
         await platform.ok("node", "remove", "vnode2")
 
         self.assertIn("rebooted ok", await platform.ok("node", "reboot", "vnode1"))
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         after = await platform.ok(
             "node", "run", "vnode1", "--", "cat /persist/kept; ls /root/changed || echo absent;"
             # The next boot was traced, as this directory asks for.
@@ -95,9 +96,9 @@ class NodeLifeTests(TestCase):
             platform, platform.ok("node", "reboot", "--hard", "vnode1")
         )
         self.assertIn(b"iPXE", console)
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         await platform.ok("node", "boot", "vnode1", "default")
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         free = json.loads(await platform.ok("node", "show", "--json", "--all"))
         self.assertEqual([row["name"] for row in free["free"]], ["vnode1"])
         persisted = await platform.ok("node", "run", "vnode1", "--", "ls /persist")
@@ -161,7 +162,7 @@ class NodeLifeTests(TestCase):
         await platform.until(attached, "the console is attached", 20)
         console.seen.clear()
         await work
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         console.transport.closeStdin()  # the end of input disconnects
         await console.ended.addTimeout(30, platform.reactor)
         return bytes(console.seen)
@@ -181,7 +182,7 @@ class NodeLifeTests(TestCase):
         """Killed daemons come back, and a killed server finds its platform again."""
         platform = await self._platform()
         await platform.ok("node", "create", "vnode1")
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         for name in ("dhcpd", "named", "tftpd", "postgres", "ganesha"):
             before = (await platform.services())[name]
             await platform.runner.run(["kill", "-9", str(before["pid"])])
@@ -208,13 +209,13 @@ class NodeLifeTests(TestCase):
         await platform.until(
             lambda: self._logged(platform, "the virtual machine ended", "server"), "node down"
         )
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
 
         self.assertEqual(await platform.stop(signal.SIGKILL), -1)
         await platform.start()
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
         self.assertEqual(row["name"], "vnode1")
-        await platform.ok("node", "wait", "--timeout", "120", "vnode1")
+        await platform.ok("node", "wait", *within(120), "vnode1")
         events = await platform.ok("log", "show", "--platform", "--history", "full")
         self.assertIn("new node name=vnode1", events)
         await platform.ok("node", "run", "vnode1", "--", "true")

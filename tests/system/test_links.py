@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.common.errors import Invalid, Unavailable
 from walt.common.names import is_mac
@@ -28,7 +29,7 @@ VIRTUAL = LinkPlan("walt-net", ip=IP)
 
 class LinksTests(TestCase):
     skip = why_not("ip", "nsenter", "setpriv", "nft")
-    timeout = 60
+    timeout = patient(60)
 
     def setUp(self) -> None:
         self.ns = Namespace(self)

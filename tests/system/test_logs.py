@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, Program, why_not
 from tests.system.load import Load
 from walt.common.errors import Unavailable
@@ -42,7 +43,7 @@ else:
 
 class LogFaultTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def start(self) -> LivePlatform:
         """Start a server that knows the devices at ADDRESSES, which are in its namespace."""

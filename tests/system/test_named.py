@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back, until
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.named.service import NamedService
@@ -28,7 +29,7 @@ DEVICES = [
 
 class NamedTests(TestCase):
     skip = why_not("named", "dig", "ip", "nsenter", "setpriv")
-    timeout = 90
+    timeout = patient(90)
 
     async def setUp(self) -> None:
         self.server = Namespace(self)

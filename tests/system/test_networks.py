@@ -9,6 +9,7 @@ import signal
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system.live import LivePlatform, why_not
 
 NODES = ("v1", "v2")
@@ -17,7 +18,7 @@ PING = re.compile(r"min/avg/max = ([0-9.]+)/([0-9.]+)/")
 
 class NetworksTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def test_two_nodes_on_a_second_network(self) -> None:
         """Frames go through it, with the latency that was asked for; nothing is left over."""
@@ -39,7 +40,7 @@ class NetworksTests(TestCase):
         )
         self.assertIn("Reboot the node(s)", told)
         await platform.ok("node", "reboot", "--hard", ",".join(NODES))
-        await platform.ok("node", "wait", "--timeout", "150", ",".join(NODES))
+        await platform.ok("node", "wait", *within(150), ",".join(NODES))
         self.assertLess(await self.ping(), 2 * 19.7)
         macs = await self.macs()
 
@@ -49,7 +50,7 @@ class NetworksTests(TestCase):
         await gatherResults([
             Deferred.fromCoroutine(platform.ok("node", "reboot", name)) for name in NODES
         ])
-        await platform.ok("node", "wait", "--timeout", "150", ",".join(NODES))
+        await platform.ok("node", "wait", *within(150), ",".join(NODES))
         slow = await self.ping()
         self.assertGreaterEqual(slow, 2 * 19.7)
         self.assertEqual(await self.macs(), macs)

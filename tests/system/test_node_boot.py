@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.platform import (
     NODE_IP,
     NODE_MAC,
@@ -33,7 +34,7 @@ from walt.server.runtime.workers import WorkerPool
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
 NETWORK = IPv4Network("192.168.183.0/24")
 VARIANT = os.environ.get("WALT_TEST_VARIANT", "small")
-PATIENCE = float(os.environ.get("WALT_TEST_PATIENCE", "60"))
+PATIENCE = float(os.environ.get("WALT_TEST_PATIENCE", patient(60)))
 
 
 class NoTime:
@@ -52,7 +53,7 @@ class NoTime:
 
 class NodeBootTests(TestCase):
     skip = missing_programs()
-    timeout = 240
+    timeout = patient(240)
 
     async def _start(self, grace: int = 60) -> Platform:
         """Return a platform whose node is being powered on."""

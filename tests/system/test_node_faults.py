@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from bench.simulator import Fleet, SimulatedNode
+from tests.patience import patient, within
 from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, Program, why_not
 from walt.server.runtime.process import ProcessResult
@@ -24,7 +25,7 @@ ODD_NAMES = (
 
 class NodeFaultsTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def test_faults(self) -> None:
         """Nothing half-done: each command fails whole, with its reason, or works."""
@@ -136,10 +137,10 @@ class NodeFaultsTests(TestCase):
         self.assertNotIn("renamed", await self.devices())
         results = await self.both("node", "create", "vm")
         self.assertEqual(sorted(one.status for one in results), [0, 1])
-        await platform.ok("node", "wait", "--timeout", "120", "vm")
+        await platform.ok("node", "wait", *within(120), "vm")
         results = await self.both("node", "reboot", "vm")
         self.assertIn(0, [one.status for one in results])
-        await platform.ok("node", "wait", "--timeout", "120", "vm")
+        await platform.ok("node", "wait", *within(120), "vm")
 
     async def check_removal_during_boot(self) -> None:
         """A node may be renamed while it reboots, and removed while it boots."""
@@ -155,7 +156,7 @@ class NodeFaultsTests(TestCase):
         await platform.until(began, "the reboot began", 30)
         await platform.ok("node", "rename", "vm", "vm2", user=owner)
         self.assertEqual((await running).status, 0)
-        await platform.ok("node", "wait", "--timeout", "120", "vm2", user=owner)
+        await platform.ok("node", "wait", *within(120), "vm2", user=owner)
         self.assertEqual(await platform.ok("node", "run", "vm2", "--", "hostname", user=owner),
                          "vm2\n")
         await platform.ok("node", "reboot", "--hard", "vm2", user=owner)
@@ -189,7 +190,7 @@ class NodeFaultsTests(TestCase):
         # Not booted yet: nothing listens there.
         told = await platform.ok("node", "reboot", "vm")
         self.assertIn("vm: rebooted ok.", told)
-        await platform.ok("node", "wait", "--timeout", "120", "vm")
+        await platform.ok("node", "wait", *within(120), "vm")
         # It hangs: its processor stands still.
         pid = int((await platform.runner.run(
             ["pgrep", "-f", f"^qemu-system.* -name vm .*{platform.runtime}"]

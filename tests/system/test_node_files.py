@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system.live import LivePlatform, Program, why_not
 from tests.system.load import Load
 
@@ -29,7 +30,7 @@ def free_port() -> int:
 
 class NodeFilesTests(TestCase):
     skip = why_not()
-    timeout = 400
+    timeout = patient(400)
 
     async def test_files_and_ports(self) -> None:
         """Two nodes at once: cp, save, booted-image, expose, and what goes wrong meanwhile."""
@@ -60,7 +61,7 @@ class NodeFilesTests(TestCase):
         self.assertEqual(self.platform.left_overs(), [])
 
     async def wait(self, nodes: str) -> None:
-        await self.platform.ok("node", "wait", "--timeout", "150", nodes)
+        await self.platform.ok("node", "wait", *within(150), nodes)
 
     async def run_on(self, node: str, command: str) -> str:
         return await self.platform.ok("node", "run", node, "--", command)

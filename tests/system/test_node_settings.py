@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient, within
 from tests.system.live import ROOT, LivePlatform, Program, why_not
 
 PC = "walt.node.pc-x86-64"
@@ -52,7 +53,7 @@ REFUSING = {"/bin/on-bootup": "#!/bin/sh\necho asked > /dev/console\nsleep 1\nex
 
 class NodeSettingsTests(TestCase):
     skip = why_not()
-    timeout = 600
+    timeout = patient(600)
 
     async def test_booted_nodes(self) -> None:
         """Settings are seen inside; hooks run; NAT passes; what fails is noticed and told."""
@@ -69,7 +70,7 @@ class NodeSettingsTests(TestCase):
         await self.make_nodes()
         frozen = await self.freeze("v3")
         await self.plug_board()
-        await platform.ok("node", "wait", "--timeout", "150", "v1,v2")
+        await platform.ok("node", "wait", *within(150), "v1,v2")
         await self.check_settings()
         await self.check_swap()
         await self.check_hooks()
@@ -348,7 +349,7 @@ class NodeSettingsTests(TestCase):
         events = await self.platform_log()
         self.assertEqual(events.count("node v2 is booted"), before)
         await platform.ok("node", "boot", "v2", "pc-x86-64-small")
-        await platform.ok("node", "wait", "--timeout", "150", "v2")
+        await platform.ok("node", "wait", *within(150), "v2")
 
     async def check_watchdog_and_timeout(self, frozen: int) -> None:
         """A node that loses its root reboots; one that does not boot is rebooted hard."""
@@ -369,7 +370,7 @@ class NodeSettingsTests(TestCase):
             await platform.until(rebooted, "the watchdog reboots v2", 150)
         finally:
             os.kill(nfs, signal.SIGCONT)
-        await platform.ok("node", "wait", "--timeout", "150", "v1,v2,v3")
+        await platform.ok("node", "wait", *within(150), "v1,v2,v3")
         events = await platform.ok("log", "show", "--platform", "--history", "full")
         self.assertIn("v3: boot timeout reached, trying hard-reboot (last try).", events)
         self.assertNotIn("v1: boot timeout reached", events)

@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import CACHE, ROOT, LivePlatform, why_not
 from tests.system.load import Load
 from walt.server.adapters.podman.prepare import INTERNAL_SCRIPTS, PUBLIC_SCRIPTS
@@ -79,7 +80,7 @@ echo "calls answered"
 
 class OldPackagesTests(TestCase):
     skip = why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def test_lines_and_calls(self) -> None:
         """The logs daemon, the monitor, the tools and the calls of three releases."""

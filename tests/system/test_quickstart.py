@@ -8,12 +8,13 @@ import sys
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import CACHE, ROOT, LivePlatform, why_not
 
 
 class QuickstartTests(TestCase):
     skip = why_not()
-    timeout = 500
+    timeout = patient(500)
 
     async def make(self, platform: LivePlatform, target: str) -> str:
         """Run one of the two commands; return its output."""

@@ -10,6 +10,7 @@ import sys
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import LivePlatform, why_not
 from tests.system.load import Load, Refused
 
@@ -19,7 +20,7 @@ PC = "walt.node.pc-x86-64"
 
 class RegistrationTests(TestCase):
     skip = why_not()
-    timeout = 180
+    timeout = patient(180)
 
     async def start(self, *, image: bool = True) -> Load:
         """Return a live server."""

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system import registry
 from tests.system.dialogue import Dialogue
 from tests.system.live import LivePlatform, why_not
@@ -61,7 +62,7 @@ class HomePlatform(LivePlatform):
 
 class RegistriesTests(TestCase):
     skip = why_not() or registry.why_not()
-    timeout = 300
+    timeout = patient(300)
 
     async def refused(
         self, platform: LivePlatform, text: str, *words: str, **options: Any

@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load, descendants
 from walt.server.runtime.process import ProcessResult
@@ -38,7 +39,7 @@ class RefusedStartTests(TestCase):
     """Every problem is told on stderr, the status is 1, and nothing is left."""
 
     skip = why_not()
-    timeout = 120
+    timeout = patient(120)
 
     def setUp(self) -> None:
         from twisted.internet import reactor
@@ -159,7 +160,7 @@ MOMENTS = (
 
 class RestartTests(TestCase):
     skip = why_not()
-    timeout = 240
+    timeout = patient(240)
 
     async def start(self) -> Load:
         """Return a server that says when it is ready, with the small image."""

@@ -16,6 +16,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.server.adapters.nbdkit.service import SwapService
@@ -28,7 +29,7 @@ OTHER = "192.168.78.1"
 
 class SwapTests(TestCase):
     skip = why_not("nbdkit", "ip", "nsenter", "setpriv")
-    timeout = 60
+    timeout = patient(60)
 
     async def start(self, reserve: int = 0) -> None:
         """Run the service in a namespace with two addresses."""

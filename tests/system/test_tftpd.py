@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.server.adapters.tftpd.loaders import install_loaders
@@ -32,7 +33,7 @@ NODE = Device(
 
 class TftpdTests(TestCase):
     skip = why_not("in.tftpd", "tftp", "ip", "nsenter", "setpriv")
-    timeout = 60
+    timeout = patient(60)
 
     async def setUp(self) -> None:
         self.server, self.node = Namespace(self), Namespace(self)

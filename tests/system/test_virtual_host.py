@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from tests.system.live import ROOT, Program
 from tests.system.netns import Namespace, short_dir, why_not
 
@@ -32,7 +33,7 @@ SCRIPT = "kernel kernel a=1 ip=${ip} name=${hostname} gw=${gateway}.\ninitrd ini
 
 class ManagedTests(TestCase):
     skip = why_not("ip")
-    timeout = 60
+    timeout = patient(60)
 
     def setUp(self) -> None:
         from twisted.internet import reactor
