@@ -48,6 +48,10 @@ _ANSWERS: Mapping[str, tuple[str | None, tuple[Any, ...]]] = {
 }
 
 
+class Gone(Unavailable):
+    """The client ended before it answered."""
+
+
 class BusConnection(Protocol):
     """The bus's end of the connection of one client, whose methods can be called.
 
@@ -79,7 +83,7 @@ class BusConnection(Protocol):
         """Fail what was asked."""
         calls, self._calls = self._calls, {}
         for one in calls.values():
-            one.errback(Unavailable("it ended before it answered"))
+            one.errback(Gone("it ended before it answered"))
         self._on_lost(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -156,8 +160,8 @@ class BusConnection(Protocol):
     ) -> Deferred[tuple[Any, ...]]:
         """Call a method of the client; fires with the values of its answer.
 
-        Fails with CommandFailed (the client's words) or Unavailable (it ended, or did not
-        answer within `limit` seconds).
+        Fails with CommandFailed (the client's words), Gone, or Unavailable: it did not
+        answer within `limit` seconds.
         """
         serial = self._send(new_method_call(address, member, signature, values))
         answer: Deferred[tuple[Any, ...]] = Deferred(lambda _: self._forget(serial))

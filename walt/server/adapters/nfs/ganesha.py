@@ -26,7 +26,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Unavailable
 from walt.common.files import write_if_changed
 from walt.server.adapters.nfs import ganesha_config as config
-from walt.server.adapters.nfs.bus import BusConnection
+from walt.server.adapters.nfs.bus import BusConnection, Gone
 from walt.server.adapters.nfs.exports import (
     LINKS_ID,
     NODES,
@@ -218,6 +218,10 @@ class GaneshaExporter(Service):
                     self.child.startService()
                 await self._until_up()
                 failures = await self._change()
+            except Gone:
+                # Its next process need not wait for a pause, if it is not there already.
+                if self.child.running and self.child.pid is None:
+                    await self.child.restart()
             except Unavailable as error:
                 reason = f"the NFS server does not obey: {error}"
                 if not self.running or not self.child.running:
@@ -275,7 +279,7 @@ class GaneshaExporter(Service):
         self, member: str, signature: str | None = None, values: tuple[Any, ...] = ()
     ) -> Deferred[tuple[Any, ...]]:
         if self._bus is None:
-            raise Unavailable("it ended before it answered")
+            raise Gone("it ended before it answered")
         return self._bus.call(MANAGER, member, signature, values, limit=ORDER_LIMIT)
 
     # -- the daemon ---------------------------------------------------------
