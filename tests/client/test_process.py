@@ -398,10 +398,12 @@ class TerminalTests(TestCase):
 
     async def key(self, walt: Walt, key: bytes) -> None:
         """Type a key that is read alone, though nothing is sent for it."""
-        os.write(walt.transport.fd, key)
         assert walt.terminal is not None
-        there = walt.terminal[1]
-        await until(lambda: not any(fcntl.ioctl(there, termios.FIONREAD, bytes(4))))
+        there, before = walt.terminal[1], bytes_read(walt.transport.pid)
+        os.write(walt.transport.fd, key)
+        # The kernel hands it over a moment later: an empty queue alone tells nothing.
+        await until(lambda: bytes_read(walt.transport.pid) > before
+                    and not any(fcntl.ioctl(there, termios.FIONREAD, bytes(4))))
 
     async def test_console_given_up(self) -> None:
         """Ctrl-C at the notice."""
@@ -427,6 +429,12 @@ class ImportTests(TestCase):
                  if name == one or name.startswith(one + ".")}
         site = {"typing", "threading"}  # a virtual environment's own start-up files may
         self.assertEqual(wrong - site, set())
+
+
+def bytes_read(pid: int) -> int:
+    """Return how many bytes a process has read so far (proc(5), io)."""
+    with open(f"/proc/{pid}/io", encoding="ascii") as lines:
+        return int(next(lines).removeprefix("rchar:"))
 
 
 def python39() -> str:

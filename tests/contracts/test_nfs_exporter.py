@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from tests.fakes.images import FakeExporter
 from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
+from tests.system.processes import pipes_closed
 from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
@@ -107,6 +108,7 @@ class GaneshaTests(ExporterContract, TestCase):
 
     def make(self) -> Any:
         self.place()
+        self.addCleanup(pipes_closed, reactor)
         self.namespace = Namespace(self)
         for words in ("link add net type bridge", "addr add 192.168.1.1/24 dev net",
                       "link set net up"):

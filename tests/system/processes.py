@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from twisted.internet.process import ProcessReader
+from twisted.internet.task import deferLater
+
+from tests.patience import patient
 
 
 def processes() -> dict[int, str]:
@@ -20,3 +26,12 @@ def processes() -> dict[int, str]:
 def commands() -> list[str]:
     """Return the command lines of all processes."""
     return list(processes().values())
+
+
+async def pipes_closed(reactor: Any) -> None:
+    """Wait until no pipe of a child is read any more: its service is done a moment earlier."""
+    limit = reactor.seconds() + patient(10)
+    while any(isinstance(one, ProcessReader) for one in reactor.getReaders()):
+        if reactor.seconds() > limit:
+            raise AssertionError("a child, or a child of it, keeps its pipes open")
+        await deferLater(reactor, 0.01, lambda: None)

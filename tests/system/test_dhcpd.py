@@ -19,6 +19,7 @@ from tests.patience import patient
 from tests.system.dhcp_packets import ACK, DhcpClient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
+from tests.system.processes import pipes_closed
 from walt.server.adapters.dhcpd.service import DhcpdService
 from walt.server.domain.devices.model import Device
 from walt.server.domain.services.dhcp import dhcp_config
@@ -57,6 +58,7 @@ class DhcpdCase(TestCase):
         join(self.server, "walt-net", self.clients, "c0")
         self.server.run("ip", "address", "add", str(INTERFACE), "dev", "walt-net")
         self.dir = short_dir(self)
+        self.addCleanup(pipes_closed, reactor)
         self.events: list[LeaseEvent] = []
         self.service = self.make_service()
         self.service.apply(dhcp_config(INTERFACE, DEVICES, ping_check=False))
