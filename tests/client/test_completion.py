@@ -15,6 +15,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.client.platform import ROOT, Server, Walt, reactor, until
+from tests.patience import patient
 from walt.client.completion import helper, script, types
 from walt.client.main import CATEGORIES, load
 
@@ -108,7 +109,7 @@ def environment(server: Server, home: Path) -> dict[str, str]:
 
 
 class ShellTests(TestCase):
-    timeout = 60
+    timeout = patient(60)
 
     def setUp(self) -> None:
         """Files here are those of node-1, too."""
@@ -166,7 +167,7 @@ class ShellTests(TestCase):
 
 
 class DumpTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     async def test_scripts(self) -> None:
         """The scripts are printed without any server, and shells can read them."""
@@ -181,7 +182,7 @@ class DumpTests(TestCase):
 
 
 class HelperTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         self.server = Server(self)

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from tests.client.platform import BOBS, Server, Walt, reactor, until
 from tests.fakes.local_nodes import local_sessions
+from tests.patience import patient
 from tests.server.streams.platform import NODE
 from walt.client import archives, transfer
 from walt.common import frames
@@ -30,7 +31,7 @@ from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 
 
 class CopyTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         self.server = Server(self)
@@ -311,7 +312,7 @@ def _free_port() -> int:
 
 
 class ExposeTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     async def expose(self, *words: str, name: str = "node-1") -> tuple[Walt, int, int]:
         """Expose a port where an echo server listens."""
@@ -388,7 +389,7 @@ class ExposeTests(TestCase):
 
 
 class DeviceShellTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     async def test_shell(self) -> None:
         """The account is asked for, unless named; nodes have their own command."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from tests.client.platform import BOBS, ROOT, SECOND, Server, Walt
+from tests.patience import patient
 from tests.server.streams.platform import NODE
 
 PLUGIN = """
@@ -22,7 +23,7 @@ power_cycle.method = "ipmi reboot"
 
 
 class HardRebootTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         self.server = Server(self)

@@ -14,13 +14,14 @@ from pyarrow import parquet
 from twisted.trial.unittest import TestCase
 
 from tests.client.platform import SECOND, Server, Walt, until
+from tests.patience import patient
 from tests.server.streams.platform import NODE
 
 
 class LogCase(TestCase):
     """A server, and a way to run a command to its end."""
 
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         self.server = Server(self)

@@ -13,6 +13,7 @@ import termios
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.client.platform import BOBS, ROOT, SECOND, Server, Walt, until
+from tests.patience import patient
 from tests.server.streams.platform import NODE
 from tests.skips import without_python
 from walt.client.commands.log import LARGE
@@ -28,7 +29,7 @@ FORBIDDEN = (
 
 
 class StatusTests(TestCase):
-    timeout = 20
+    timeout = patient(20)
 
     def setUp(self) -> None:
         self.server = Server(self)
@@ -153,7 +154,7 @@ class StatusTests(TestCase):
 
 
 class RunTests(TestCase):
-    timeout = 20
+    timeout = patient(20)
 
     def setUp(self) -> None:
         self.server = Server(self)
@@ -268,7 +269,7 @@ class RunTests(TestCase):
 class TerminalTests(TestCase):
     """With a real pseudo-terminal."""
 
-    timeout = 20
+    timeout = patient(20)
 
     def setUp(self) -> None:
         self.server = Server(self)
@@ -415,7 +416,7 @@ class TerminalTests(TestCase):
 
 
 class ImportTests(TestCase):
-    timeout = 20
+    timeout = patient(20)
 
     async def test_short_command(self) -> None:
         """What `walt node show` imports is short of everything heavy."""
@@ -450,7 +451,7 @@ def python39() -> str:
 class OldPythonTests(TestCase):
     """Python 3.9 stays usable for the client (design D18)."""
 
-    timeout = 20
+    timeout = patient(20)
 
     async def test_commands(self) -> None:
         """Help, a listing and a session."""

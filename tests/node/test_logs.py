@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.fakes.transports import serve
+from tests.patience import patient
 from tests.server.streams.platform import FROM_NODE, Platform
 from walt.node.logs.lines import MAX_LINE, Lines
 from walt.node.logs.requests import BadRequest, Line, parse
@@ -202,7 +203,7 @@ class Tool(ProcessProtocol):
 
 
 class ToolsTests(TestCase):
-    timeout = 60
+    timeout = patient(60)
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.transports import serve
+from tests.patience import patient
 from walt.common.errors import (
     Denied,
     InternalError,
@@ -71,7 +72,7 @@ class Told(CallBacks):
 
 
 class ClientTests(TestCase):
-    timeout = 20
+    timeout = patient(20)
 
     def setUp(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import walt
 from tests.client.platform import ROOT, Server, reactor, until
+from tests.patience import patient
 from tests.server.wire.test_legacy import Peer
 
 DOCUMENT = ROOT / "docs" / "protocols.md"
@@ -53,7 +54,7 @@ class _Client(Protocol):
 
 
 class WorkedExampleTests(TestCase):
-    timeout = 20
+    timeout = patient(20)
 
     async def test_session(self) -> None:
         """Each call of the document gets the answer that the document shows."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import TestCase
 from tests.client.ansi import ALTERNATE, CURSOR, WHEEL, Window
 from tests.client.platform import Walt, until
 from tests.client.test_process import python39
+from tests.patience import patient
 from walt.client.commands.help import read
 
 
@@ -40,7 +41,7 @@ class Reader(Walt):
 
 
 class PagerTests(TestCase):
-    timeout = 20
+    timeout = patient(20)
 
     def check_restored(self, reader: Reader) -> None:
         """The terminal is as it was."""

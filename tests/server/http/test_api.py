@@ -15,6 +15,7 @@ from twisted.web.http_headers import Headers
 
 from tests.fakes.nodes import FakeProvisioning
 from tests.fakes.services import FakeBootFiles
+from tests.patience import patient
 from tests.server.streams.platform import EPOCH, NODE, Platform
 from walt.server.domain.images.model import StoredImage
 from walt.server.http.api import Api, WebApi
@@ -43,7 +44,7 @@ class Images:
 
 
 class PagesTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         self.platform = Platform()

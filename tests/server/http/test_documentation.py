@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 
 from tests.fakes.services import FakeBootFiles
+from tests.patience import patient
 from walt.client.commands.help import topics
 from walt.server.http.markdown import HtmlPages
 from walt.server.http.pages import Documentation
@@ -58,7 +59,7 @@ class Checked(HTMLParser):
 
 
 class DocumentationTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         site = make_site(FakeBootFiles({}), {"doc": Documentation()})

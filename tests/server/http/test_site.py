@@ -17,6 +17,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 
 from tests.fakes.services import FakeBootFiles
+from tests.patience import patient
 from walt.server.http.answers import preferred_format
 from walt.server.http.limits import MAX_BODY, CountedSite
 from walt.server.http.site import make_site
@@ -34,7 +35,7 @@ class Page(Resource):
 
 
 class SiteTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         self.files = FakeBootFiles({

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.fakes.processes import ProcessClock
+from tests.patience import patient
 from walt.common import ampbox
 from walt.common.errors import InternalError, NotFound, Unavailable
 from walt.server.runtime.process import Launcher
@@ -166,7 +167,7 @@ class TreeLauncher(Launcher):
 
 
 class RealWorkerTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def setUp(self) -> None:
         from twisted.internet import reactor

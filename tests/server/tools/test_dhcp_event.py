@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.patience import patient
 from tests.system.netns import short_dir
 from walt.common import ampbox
 from walt.common.leases import Registration, proposed_name
@@ -94,7 +95,7 @@ class Server(ApiProtocol):
 
 
 class CommandTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     async def setUp(self) -> None:
         self.path = short_dir(self) / "rpc.sock"

@@ -12,6 +12,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.fakes.services import FakeForwarder
+from tests.patience import patient
 from walt.common.errors import Conflict
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.domain.network.ports import IForwarder
@@ -55,7 +56,7 @@ class Caller(Protocol):
 
 
 class ForwardsTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     async def setUp(self) -> None:
         self.patch(Echo, "made", [])

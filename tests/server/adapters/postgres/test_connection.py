@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.patience import patient
 from tests.system import cluster
 from walt.common.errors import Unavailable
 from walt.server.adapters.postgres import connection
@@ -40,7 +41,7 @@ class BrokenReactor:
 
 class DatabaseTests(TestCase):
     skip = cluster.why_not()
-    timeout = 60
+    timeout = patient(60)
 
     def setUp(self) -> Any:
         from twisted.internet import reactor

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.patience import patient
 from walt.server.adapters.ssh.sessions import SshSessions
 from walt.server.domain.nodes.sessions import Terminal
 from walt.server.runtime.process import Launcher
@@ -47,7 +48,7 @@ class _Client:
 
 
 class SessionTests(TestCase):
-    timeout = 30
+    timeout = patient(30)
 
     def _start(self, text: str, terminal: Terminal | None = None) -> Any:
         from twisted.internet import reactor
