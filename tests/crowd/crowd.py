@@ -15,7 +15,7 @@ from tests.system.live import LivePlatform
 
 SETTLED_WITHIN = 180.0  # seconds: the grace time of images, and a few retries
 TIMES = 3.0  # how many times slower than on a quiet platform a command may be
-ALWAYS_GOOD = 10.0  # seconds that prove nothing: machines boot on the same processors
+ALWAYS_GOOD = 30.0  # seconds that prove nothing: six machines may boot on two processors
 
 
 class Crowd:
