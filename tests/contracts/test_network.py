@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -152,6 +153,19 @@ class RealTapsTests(TapsContract, TestCase):
         """Return the names of the bridges."""
         shown = json.loads(self.ns.run("ip", "-json", "link", "show", "type", "bridge"))
         return {one["ifname"] for one in shown if one}
+
+    async def test_given_up(self) -> None:
+        """Who gives up a creation, at any moment, leaves nothing that cannot be deleted."""
+        taps = await self.make()
+        for step in range(8):
+            creating = Deferred.fromCoroutine(taps.create_tap("tap-a", "home-net"))
+            await deferLater(reactor, step * 0.01, lambda: None)
+            if not creating.called:
+                creating.cancel()
+                await self.assertFailure(creating, CancelledError)
+            await taps.delete_taps(["tap-a"])
+            self.assertEqual(self.names(taps), {})
+            self.assertEqual(self.bridges(), {"walt-net"})
 
     async def test_networks_live_as_long_as_they_have_taps(self) -> None:
         """A secondary network goes with its last tap; bridges of others stay."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Conflict, Invalid
@@ -17,6 +17,7 @@ from walt.common.limits import Limits, disciplines
 from walt.server.adapters.network.links import BRIDGE, run_batch, show_links
 from walt.server.domain.network.firewall import is_interface_name
 from walt.server.domain.network.ports import ITaps
+from walt.server.runtime.ordered import shielded
 from walt.server.runtime.process import ProcessRunner
 
 TAP_ALIAS = "WalT tap"
@@ -25,7 +26,11 @@ NETWORK_ALIAS = "WalT network"
 
 @implementer(ITaps)
 class Taps:
-    """Create, shape and delete taps, one action at a time."""
+    """Create, shape and delete taps, one action at a time.
+
+    What was begun is done to its end, whoever gives up: half a network would have no
+    alias, and belong to nobody.
+    """
 
     def __init__(self, runner: ProcessRunner) -> None:
         self._runner = runner
@@ -36,6 +41,9 @@ class Taps:
         for one in (name, network):
             if not is_interface_name(one):
                 raise Invalid(f"{one!r} cannot name a network interface")
+        await shielded(Deferred.fromCoroutine(self._create(name, network)))
+
+    async def _create(self, name: str, network: str) -> None:
         async with self._lock:
             links = await show_links(self._runner)
             batch = [] if network == BRIDGE else self._bridge(network, links.get(network))
@@ -75,6 +83,9 @@ class Taps:
 
     async def delete_taps(self, names: Collection[str]) -> None:
         """Delete taps; see ITaps."""
+        await shielded(Deferred.fromCoroutine(self._delete_taps(names)))
+
+    async def _delete_taps(self, names: Collection[str]) -> None:
         async with self._lock:
             links = await show_links(self._runner)
             await self._delete(links, {name for name in names if name in links})
