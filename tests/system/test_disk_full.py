@@ -26,9 +26,12 @@ class DiskFullTests(TestCase):
         platform = LivePlatform(reactor)
         self.addCleanup(platform.close)
         platform.state.mkdir(mode=0o711, exist_ok=True)
-        await platform.runner.run(
-            ["mount", "-t", "tmpfs", "-o", "size=600m,mode=711", "none", str(platform.state)]
-        )
+        disk = platform.base / "disk"
+        for words in (
+            f"truncate -s 600M {disk}", f"mkfs.ext4 -q -F -m 0 -O ^has_journal {disk}",
+            f"mount -o loop {disk} {platform.state}", f"chmod 711 {platform.state}",
+        ):
+            await platform.runner.run(words.split())
         await platform.import_image()
         await platform.start()
         await platform.ok("node", "create", "vnode1")
