@@ -97,10 +97,10 @@ class RulesTests(SynchronousTestCase):
 
     def test_counts(self) -> None:
         """Directories of ours are left out whole, by their names and no longer ones."""
-        own = [Path("/work/tree"), Path("/tmp")]
+        own = [Path("/srv/tree"), Path("/tmp")]
         for path, expected in (
-            ("/tmp/x/bin/sh", False), ("/work/tree/.venv/bin/python", False),
-            ("/work/tree2/run", True), ("/usr/bin/tmp", True),
+            ("/tmp/x/bin/sh", False), ("/srv/tree/.venv/bin/python", False),
+            ("/srv/tree2/run", True), ("/usr/bin/tmp", True),
         ):
             self.assertEqual(counts(path, own), expected, path)
 

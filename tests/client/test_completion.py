@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -162,8 +161,6 @@ class ShellTests(TestCase):
     async def test_zsh(self) -> None:
         """The same."""
         await self.complete_lines("zsh")
-
-    test_zsh.skip = None if shutil.which("zsh") else "zsh is not installed"  # type: ignore[attr-defined]
 
 
 class DumpTests(TestCase):

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -33,12 +34,13 @@ NET = IPv4Network("192.168.1.0/24")
 class ExporterContract:
     """`make` returns a running INfsExporter, `trees` what is exported: (address, path, rw)."""
 
+    @abstractmethod
     def make(self) -> Any:
         """Given by each implementation; the class tells what."""
 
+    @abstractmethod
     async def trees(self) -> set[tuple[str, Path, bool]]:
         """Given by each implementation; the class tells what."""
-        raise NotImplementedError
 
     def place(self) -> None:
         """Make directories that stand for mounted images."""
