@@ -15,14 +15,15 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeExporter
 from tests.patience import patient
-from tests.system.netns import Namespace, short_dir, why_not
+from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.processes import pipes_closed
-from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID
+from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID, NODES
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 from walt.server.domain.images.ports import INfsExporter
@@ -105,7 +106,7 @@ class FakeExporterTests(ExporterContract, TestCase):
 
 
 class GaneshaTests(ExporterContract, TestCase):
-    skip = why_not("ganesha.nfsd", "mount")
+    skip = why_not("ganesha.nfsd", "mount", "nfs-ls")
     timeout = patient(120)
 
     def make(self) -> Any:
@@ -175,6 +176,29 @@ class GaneshaTests(ExporterContract, TestCase):
             self.assertEqual(self.reached("n11/fs"), self.images[3].path)
         await exporter.apply(self.plan([]))
         self.assertEqual(list((self.base / "state" / "links").iterdir()), [])
+
+    async def test_what_nodes_find(self) -> None:
+        """However often its image changes, a node finds the present one, at once."""
+        exporter = self.make()
+        for image in self.images:
+            for number in range(700):  # more than one answer holds
+                (image.path / f"file-{number}-of-{image.path.name}").touch()
+        node = Namespace(self)
+        join(self.namespace, "to-node", node, "net")
+        self.namespace.run("ip", "link", "set", "to-node", "master", "net")
+        node.run("ip", "addr", "add", "192.168.1.10/24", "dev", "net")
+        choice = random.Random(13)
+        last = 0
+        for _ in range(25):
+            last = choice.choice([number for number in range(4) if number != last])
+            await exporter.apply(self.plan([last, choice.choice([None, 0, 1])]))
+            for name in choice.choice((["192.168.1.10"], ["52:54:00:00:00:0a", "n10"])):
+                found = (await getProcessOutput("nsenter", node.command(
+                    "nfs-ls", f"nfs://192.168.1.1{NODES}/{name}/fs?version=4"
+                )[1:], errortoo=True)).decode()
+                lines = [line for line in found.splitlines()
+                         if line.endswith(f"-of-{self.images[last].path.name}")]
+                self.assertEqual(len(set(lines)), 700, found[:1000])
 
     async def test_it_hangs(self) -> None:
         """A ganesha that does not answer is started again, and then has what is wanted."""

@@ -214,7 +214,7 @@ class GaneshaExporter(Service):
                 break
             try:
                 if not self.child.running:
-                    self._set_links()
+                    await self._set_links()
                     self.child.startService()
                 await self._until_up()
                 failures = await self._change()
@@ -254,7 +254,7 @@ class GaneshaExporter(Service):
                     _log.error("NFS export of {key}: {error}", key=key, error=str(error))
                 else:
                     self._held.add(number)
-        self._set_links()
+        await self._set_links()
         for number in sorted(self._held - self._wanted.keys()):
             try:
                 await self._order("RemoveExport", "q", (number,))
@@ -267,13 +267,15 @@ class GaneshaExporter(Service):
             await self._breathe(count)
         return failures
 
-    def _set_links(self) -> None:
+    async def _set_links(self) -> None:
         if self._plan is not None:
             numbers = {
                 key: number for number, key in self._wanted.items()
                 if number in self._held or not self._asked
             }
-            self._links.apply(links_of(self._plan, self._exports, numbers))
+            tree = links_of(self._plan, self._exports, numbers)
+            for count, _ in enumerate(self._links.apply(tree), 1):
+                await self._breathe(count)
 
     def _order(
         self, member: str, signature: str | None = None, values: tuple[Any, ...] = ()

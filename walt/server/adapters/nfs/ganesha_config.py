@@ -26,6 +26,8 @@ def core(address: str, recovery: Path, version: int) -> str:
     `address` is the server's in walt-net, `recovery` the directory of its client
     records: in the state directory, since servers must not share one, and short
     times, since nobody should wait 90 s after a crash. `version` is ganesha's major one.
+    Directories are not cached: a link that was replaced would stay a stale handle (6.5), or
+    lead to an old image (4.3); nodes cache what they look up.
     """
     lines = [
         "NFS_CORE_PARAM {",
@@ -56,6 +58,9 @@ def core(address: str, recovery: Path, version: int) -> str:
         "  Transports = TCP;",
         "  Access_Type = None;",
         "}",
+        "MDCACHE {",
+        "  Dir_Chunk = 0;",
+        "}",
         "LOG {",
         "  Default_Log_Level = EVENT;",
         "}",
@@ -66,8 +71,8 @@ def core(address: str, recovery: Path, version: int) -> str:
 def export(number: int, one: Export, pseudo: str | None = None) -> str:
     """Return the block of an export; `pseudo` is its path if not the one of its number.
 
-    An export with a path of its own has links that change: ganesha would tell old targets for
-    60 s, and nodes boot old images.
+    An export with a path of its own has links that change: a node that waits for its own
+    would not see for 60 s that it is there.
     """
     return "\n".join([
         "EXPORT {",

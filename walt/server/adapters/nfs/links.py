@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 _NEW = ".new-link"
@@ -19,27 +19,29 @@ class LinkTree:
         self._root = root
         self._present: dict[str, dict[str, str]] | None = None
 
-    def apply(self, tree: Tree) -> None:
+    def apply(self, tree: Tree) -> Iterator[None]:
         """Make the tree what `tree` tells: names and targets of each directory (`""`: the top).
 
         The first time, what a former server left is read; then it costs what changed. A
-        link that changes its target is replaced, never absent.
+        link that changes its target is replaced, never absent. Each step is a link or a
+        directory: who iterates may do other things in between.
         """
         if self._present is None:
-            self._present = self._read()
+            self._present = yield from self._read()
         for directory in self._present.keys() - tree.keys():
             shutil.rmtree(self._root / directory)
             del self._present[directory]
+            yield
         for directory, links in tree.items():
             present = self._present.get(directory)
             if present is None:
                 (self._root / directory).mkdir(parents=True, exist_ok=True)
                 present = {}
+            self._present[directory] = present
             if present != links:
-                self._change(self._root / directory, present, links)
-            self._present[directory] = dict(links)
+                yield from self._change(self._root / directory, present, links)
 
-    def _read(self) -> dict[str, dict[str, str]]:
+    def _read(self) -> Generator[None, None, dict[str, dict[str, str]]]:
         """Return the links that are there; anything else is removed."""
         self._root.mkdir(parents=True, exist_ok=True)
         found: dict[str, dict[str, str]] = {"": {}}
@@ -50,17 +52,24 @@ class LinkTree:
                     links[one.name] = os.readlink(one)
                 elif not (place == self._root and _is_directory(one)):
                     _remove(one)
+            yield
         return found
 
     @staticmethod
-    def _change(place: Path, present: Mapping[str, str], links: Mapping[str, str]) -> None:
+    def _change(
+        place: Path, present: dict[str, str], links: Mapping[str, str]
+    ) -> Iterator[None]:
         for name in present.keys() - links.keys():
             (place / name).unlink()
+            del present[name]
+            yield
         for name, target in links.items():
             if present.get(name) != target:
                 (place / _NEW).unlink(missing_ok=True)
                 (place / _NEW).symlink_to(target)
                 os.rename(place / _NEW, place / name)
+                present[name] = target
+                yield
 
 
 def _is_directory(path: Path) -> bool:
