@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, Program, why_not
+from walt.common.qemu import PC
 from walt.server.adapters.qemu.command import script
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher
@@ -76,8 +77,8 @@ class ForeignNodeTests(TestCase):
         script_file.write_text(script("pc-x86-64"))
         board = ChildService(platform.reactor, Launcher(), ChildSpec("board", (
             "nsenter", f"--net=/run/netns/{platform.namespace}", "--", "qemu-system-x86_64",
-            "-nodefaults", "-machine", "pc,graphics=off,accel=tcg", "-cpu", "max", "-m", "512",
-            *(options or ("-smbios", "type=1,manufacturer=QEMU")),
+            "-nodefaults", "-machine", "pc,graphics=off,accel=tcg", "-cpu", PC.emulated_cpu,
+            "-m", "512", *(options or ("-smbios", "type=1,manufacturer=QEMU")),
             "-display", "none", "-vga", "none", "-monitor", "none", "-serial", "stdio",
             "-kernel", "/usr/lib/ipxe/ipxe.lkrn",
             "-initrd", str(script_file),

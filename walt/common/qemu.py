@@ -21,19 +21,27 @@ class Architecture:
     """What differs between the machines that models name.
 
     `program` is QEMU's, `machine` its type, `nic` the device of a network
-    interface, `arguments` what is added to those of the kernel.
+    interface, `emulated_cpu` the processor where there is no KVM, `arguments` what is
+    added to those of the kernel.
     """
 
     program: str
     machine: str
     nic: str
+    emulated_cpu: str
     arguments: str = ""
 
+    def cpu(self, accel: str) -> str:
+        """Return the processor with an accelerator (`kvm` or `tcg`)."""
+        return "host" if accel == "kvm" else self.emulated_cpu
 
-PC = Architecture("qemu-system-x86_64", "pc,graphics=off", "virtio-net-pci")
+
+# Emulated processors have all features but those that are slow to emulate: page tables of
+# five levels, and signatures of pointers by the cipher of the standard.
+PC = Architecture("qemu-system-x86_64", "pc,graphics=off", "virtio-net-pci", "max,la57=off")
 # 32-bit programs meet instructions that 64-bit kernels only emulate when told so.
 ARM = Architecture(
-    "qemu-system-aarch64", "virt", "virtio-net-device",
+    "qemu-system-aarch64", "virt", "virtio-net-device", "max,pauth-impdef=on",
     "sysctl.abi.cp15_barrier=2 sysctl.abi.setend=2",
 )
 ARCHITECTURES = {"pc-x86-32": PC, "pc-x86-64": PC, "qemu-arm-32": ARM, "qemu-arm-64": ARM}
@@ -68,7 +76,7 @@ def command(
     return [
         kind.program, "-name", config.name, "-nodefaults",
         "-machine", f"{kind.machine},accel={accel}",
-        "-cpu", "host" if accel == "kvm" else "max", "-m", str(config.ram_mib),
+        "-cpu", kind.cpu(accel), "-m", str(config.ram_mib),
         "-smp", str(config.cores or (DEFAULT_CORES if accel == "kvm" else EMULATED_CORES)),
         "-smbios", "type=1,manufacturer=QEMU",
         "-display", "none", "-vga", "none", "-monitor", "none", "-serial", serial,

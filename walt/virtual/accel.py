@@ -29,7 +29,7 @@ def probe_command(kind: Architecture, directory: Path, accel: str = "kvm") -> li
     """Return a machine that prints a word when its processor runs."""
     argv = [
         kind.program, "-nodefaults", "-machine", f"{kind.machine},accel={accel}",
-        "-cpu", "host" if accel == "kvm" else "max", "-m", "64", "-display", "none",
+        "-cpu", kind.cpu(accel), "-m", "64", "-display", "none",
         "-vga", "none", "-monitor", "none", "-no-reboot",
     ]
     if kind is PC:
