@@ -1,7 +1,7 @@
 """Run the tests with trial, in three lanes: run_lanes.py [--system] TRIAL
 
 First the image that nodes boot in tests is built, unless it is cached. The fast tests are
-one run, the contracts another, each module of system tests one more; a lane takes the next
+one run, the contracts another, each module of system tests and attacks one more; a lane takes the next
 run when it is done with one. Two lanes take the longest first; the third one takes the
 shortest, and fills the processors while the others wait for a machine to boot. The crowd,
 which fills them by itself and measures, has the machine for itself at the end. The output
@@ -27,7 +27,7 @@ from scripts import programs, record
 from tests.skips import undeclared
 
 LANES = (0, 0, -1)  # which of the runs that wait each lane takes
-SLOW = ("contracts", "system")
+SLOW = ("attacks", "contracts", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
     "test_life", "test_foreign_node", "test_node_settings", "test_node_files",
@@ -49,7 +49,9 @@ def runs(system_only: bool) -> list[list[str]]:
         "tests." + path.relative_to(tests).parts[0].removesuffix(".py")
         for path in tests.rglob("test_*.py") if path.relative_to(tests).parts[0] not in SLOW
     })
-    slow = sorted((tests / "system").glob("test_*.py"))
+    slow = sorted(
+        path for place in ("attacks", "system") for path in (tests / place).glob("test_*.py")
+    )
     slow.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
     system = [[".".join(path.with_suffix("").parts)] for path in slow]
     system.remove(ALONE)

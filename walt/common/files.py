@@ -56,3 +56,13 @@ def write_if_changed(path: Path, data: bytes | str, mode: int = 0o644) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, raw, mode)
     return True
+
+
+def make_hidden(path: Path) -> None:
+    """Make a directory that other accounts cannot reach, whatever its own mode is.
+
+    Its parent is closed to them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    path.mkdir(exist_ok=True)

@@ -99,6 +99,7 @@ class ImageLife:
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""
+        self.store.storage.protect()
         for place in self.scratch:
             if place.exists():
                 await self.workers.call("build_context:remove", {"directory": str(place)})

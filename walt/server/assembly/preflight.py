@@ -25,6 +25,8 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "dropbearconvert": "dropbear-bin",
     "setpriv": "util-linux",
+    "prlimit": "util-linux",
+    "bwrap": "bubblewrap",
     "nsenter": "util-linux",
 }
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}

@@ -60,7 +60,8 @@ def build_archive(recipe: steps.Recipe, archive: Path, say: Say) -> None:
 def import_archive(archive: Path, recipe: steps.Recipe, storage: Storage, name: str) -> None:
     """Make the image `name` (`user/name:tag`) of an archive, with its labels."""
     if storage.root is not None and storage.runroot is not None:
-        storage.root.mkdir(parents=True, exist_ok=True)
+        storage.protect()
+        storage.root.mkdir(exist_ok=True)
         storage.runroot.mkdir(parents=True, exist_ok=True)
     steps.run(storage.podman(
         "import", "--quiet",

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Unavailable
-from walt.common.files import write_if_changed
+from walt.common.files import make_hidden, write_if_changed
 from walt.server.adapters.nfs import ganesha_config as config
 from walt.server.adapters.nfs.bus import BusConnection, Gone
 from walt.server.adapters.nfs.exports import (
@@ -186,7 +186,7 @@ class GaneshaExporter(Service):
         exports = exports_of(plan)
         for count, node in enumerate(plan.nodes, 1):
             if node.persist is not None:
-                node.persist.mkdir(parents=True, exist_ok=True)
+                make_hidden(node.persist)
                 await self._breathe(count)
         numbers = self._numbers.allocate(exports.by_key, self._held)
         wanted = {number: key for key, number in numbers.items()}

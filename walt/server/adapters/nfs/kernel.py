@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import WaltError
-from walt.common.files import write_if_changed
+from walt.common.files import make_hidden, write_if_changed
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
 from walt.server.runtime.process import ProcessRunner
@@ -94,7 +94,7 @@ class KernelExporter(Service):
         """Export exactly what the plan says; see INfsExporter."""
         for node in plan.nodes:
             if node.persist is not None:
-                node.persist.mkdir(parents=True, exist_ok=True)
+                make_hidden(node.persist)
         reason = await self._write(render_images(plan, self._nodes), render_persist(plan))
         return {} if reason is None else {node.mac: reason for node in plan.nodes}
 

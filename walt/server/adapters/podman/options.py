@@ -26,6 +26,15 @@ class Storage:
         """The directory that holds `overlay` and `overlay-images`."""
         return self.root or Path("/var/lib/containers/storage")
 
+    def protect(self) -> None:
+        """Make a storage of the server's own inaccessible to other accounts.
+
+        Set-user-id programs of images are in it as images have them.
+        """
+        if self.root is not None:
+            self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.parent.chmod(0o700)
+
     def options(self) -> tuple[str, ...]:
         """Return the global options that select this storage."""
         if self.root is None or self.runroot is None:

@@ -17,7 +17,10 @@ from pathlib import Path
 from walt.common.errors import Busy, CommandFailed
 
 _libc = ctypes.CDLL(None, use_errno=True)
-MS_RELATIME = 1 << 21
+MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_RELATIME = 2, 4, 32, 4096, 1 << 21
+# An account of this machine gains nothing from files that somebody put into an image.
+FLAGS = MS_NOSUID | MS_NODEV | MS_RELATIME
+CHANGES = "changes"  # beside the mount, for root alone: it is on no mount of its own
 MAX_OPTIONS = 4095  # one page, with its final zero (mount(2))
 UNMOUNT_PATIENCE = 5.0  # seconds
 UMOUNT_NOFOLLOW = 8
@@ -47,17 +50,17 @@ def _unescape(text: str) -> str:
 
 
 def mount_image(storage: Path, layers: Sequence[str], place: Path) -> bool:
-    """Mount layers at `place/fs`, writable in `place/upper`; False if it was mounted.
+    """Mount layers at `place/fs`, writable in `place/changes`; False if it was mounted.
 
     `storage` is the directory `overlay` of podman's storage, `layers` its layer
-    directories, top first, relative to it. `upper` and `work` of a mount that a
-    crash undid are used again, so that file handles of nodes stay valid; when the
-    kernel refuses them (they belonged to other layers), they are made anew.
-    Raises CommandFailed.
+    directories, top first, relative to it. The changes of a mount that a crash undid
+    are used again, so that file handles of nodes stay valid; when the kernel refuses
+    them (they belonged to other layers), they are made anew. Raises CommandFailed.
     """
     point = place / "fs"
     point.mkdir(parents=True, exist_ok=True)
     if is_mounted(point):
+        _call(None, point, None, FLAGS | MS_REMOUNT | MS_BIND, None)
         return False
     here = os.getcwd()
     os.chdir(storage)
@@ -77,25 +80,34 @@ def mount_image(storage: Path, layers: Sequence[str], place: Path) -> bool:
 
 
 def _mount_overlay(layers: Sequence[str], place: Path, point: Path) -> None:
+    changes = place / CHANGES
+    changes.mkdir(mode=0o700, exist_ok=True)
     for name in ("upper", "work"):
-        (place / name).mkdir(mode=0o755, exist_ok=True)
+        if (place / name).is_dir():  # where servers before had it, for everybody to enter
+            os.rename(place / name, changes / name)
+        (changes / name).mkdir(mode=0o755, exist_ok=True)
     # Left by a storage driver that mounts with "volatile": it forbids another mount.
-    shutil.rmtree(place / "work" / "work" / "incompat", ignore_errors=True)
+    shutil.rmtree(changes / "work" / "work" / "incompat", ignore_errors=True)
     options = (
-        f"lowerdir={':'.join(layers)},upperdir={place}/upper,workdir={place}/work,"
+        f"lowerdir={':'.join(layers)},upperdir={changes}/upper,workdir={changes}/work,"
         "index=on,nfs_export=on"
     ).encode()
     if len(options) > MAX_OPTIONS:
         raise OSError(errno.E2BIG, "too many layers: squash the image")
-    done = _libc.mount(
-        b"overlay", os.fsencode(point), b"overlay", ctypes.c_ulong(MS_RELATIME), options
-    )
+    _call(b"overlay", point, b"overlay", FLAGS, options)
+
+
+def _call(
+    source: bytes | None, point: Path, kind: bytes | None, flags: int, options: bytes | None
+) -> None:
+    """Mount as mount(2); raises OSError."""
+    done = _libc.mount(source, os.fsencode(point), kind, ctypes.c_ulong(flags), options)
     if done != 0:
         raise _fail(str(point))
 
 
 def _remove_changes(place: Path) -> None:
-    for name in ("upper", "work"):
+    for name in (CHANGES, "upper", "work"):
         shutil.rmtree(place / name, ignore_errors=True)
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from walt.common.errors import WaltError
+from walt.server.adapters.podman import sandbox
 from walt.server.adapters.podman.imageroot import ImageRoot
 
 PUBLIC_SCRIPTS = (
@@ -242,16 +243,11 @@ def _templates(root: ImageRoot, names: Any, todo: Preparation) -> list[str]:
 
 
 def _feature(path: Path, name: str, command: str, say: Say) -> list[str]:
-    """Run the image's command for a feature, inside the image, without network."""
+    """Run the image's command for a feature, inside the image."""
     try:
-        done = subprocess.run(
-            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--",
-             "chroot", str(path), "/bin/sh", "-c", command],
-            capture_output=True, text=True, errors="replace", timeout=FEATURE_TIMEOUT,
-            stdin=subprocess.DEVNULL, check=False, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
-    except subprocess.TimeoutExpired:
-        return [f"feature {name}: its command did not end within {FEATURE_TIMEOUT:g} s"]
+        done = sandbox.run(path, command, FEATURE_TIMEOUT)
+    except WaltError as error:
+        return [f"feature {name}: {error}"]
     for line in (done.stdout + done.stderr).splitlines():
         say(f"{name}: {line}")
     return [] if done.returncode == 0 else [f"feature {name}: status {done.returncode}"]

@@ -29,6 +29,7 @@ def tftpd_spec(config: TftpConfig, directory: Path, user: str = "tftp") -> Child
             "--address", f"{config.server}:{config.port}", "--secure",
             "--map-file", str(directory / "map"), str(config.root),
         ),
+        credentials=("--bounding-set", "-all,+net_bind_service,+setuid,+setgid,+sys_chroot"),
     )
 
 

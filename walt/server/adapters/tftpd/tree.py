@@ -184,7 +184,9 @@ class BootTreeStore:
             self._put_aside(self._root / name)
         yield
         for name in change.make_dirs:
-            (self._root / name).mkdir(mode=0o755, exist_ok=True)
+            # What root of a node puts into its persistent directory is for no other account.
+            mode = 0o700 if os.path.basename(name) == "persist_dirs" else 0o755
+            (self._root / name).mkdir(mode=mode, exist_ok=True)
             count += 1
             if count % _SLICE == 0:
                 yield
