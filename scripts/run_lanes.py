@@ -1,11 +1,11 @@
 """Run the tests with trial, in three lanes: run_lanes.py [--system] TRIAL
 
 First the image that nodes boot in tests is built, unless it is cached. The fast tests are
-one run, the contracts another, each module of system tests and attacks one more; a lane takes the next
-run when it is done with one. Two lanes take the longest first; the third one takes the
-shortest, and fills the processors while the others wait for a machine to boot. The crowd,
-which fills them by itself and measures, has the machine for itself at the end. The output
-of a run is printed whole, at its end. With --system, the system tests alone are run.
+one run, the contracts another, each module of system tests and attacks one more; a lane
+takes the next run when it is done with one. Two lanes take the longest first; the third one
+takes the shortest, and fills the processors while the others wait for a machine to boot. The
+crowd, which fills them by itself and measures, has the machine for itself at the end. The
+output of a run is printed whole, at its end. With --system, the system tests alone are run.
 
 One more check comes last: a package list has every program that was started
 (scripts/record.py). The last line counts everything.

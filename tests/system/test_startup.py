@@ -253,9 +253,10 @@ class RestartTests(TestCase):
         link = self.platform.state / "nodes" / mac / "tftp"
 
         async def linked() -> bool:
-            return os.path.lexists(link) and "tftp-static" not in os.readlink(link)
+            made = os.path.lexists(link) and "tftp-static" not in os.readlink(link)
+            return made and os.path.lexists(link.parents[1] / "node-00000b")
 
-        await self.platform.until(linked, "the boot link")
+        await self.platform.until(linked, "the boot links")
         children = descendants(self.platform.pid)
         self.assertGreater(len(children), 3)
         target = os.readlink(link)

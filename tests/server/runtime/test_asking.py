@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
@@ -176,6 +177,13 @@ class StreamTests(TestCase):
         )
         error = await self.assertFailure(asking, NoAnswer)
         self.assertEqual(str(error), "nothing listens at its port")
+
+    async def test_socket_that_is_not_there(self) -> None:
+        """A daemon that is starting has not made its socket yet."""
+        missing = UNIXClientEndpoint(reactor, os.path.abspath(self.mktemp()))
+        asking = Deferred.fromCoroutine(ask_stream(missing, words))
+        error = await self.assertFailure(asking, NoAnswer)
+        self.assertEqual(str(error), "it has not made its socket")
 
     async def test_given_up(self) -> None:
         """Cancelled while it connects or waits, nothing is left."""

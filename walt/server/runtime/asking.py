@@ -197,6 +197,8 @@ async def ask_stream(
     except ConnectionRefusedError:
         raise NoAnswer("nothing listens at its port") from None
     except ConnectError as error:
+        if error.osError == errno.ENOENT:  # a unix socket
+            raise NoAnswer("it has not made its socket") from None
         raise OSError(f"connecting: {error}") from error
     except ConnectingCancelledError:
         raise CancelledError from None
