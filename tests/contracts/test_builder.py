@@ -77,9 +77,13 @@ class BuilderContract:
         builder, _ = await self.make()
         with case.assertRaises(Invalid):
             await self.unpacked(builder, {"../out": b"x"})
-        place = await self.unpacked(builder, {"empty/": b"", "Dockerfile": b"# nothing\n"})
+        place = await self.unpacked(builder, {
+            "empty/": b"", "Dockerfile": b"# nothing\n",
+            "mounts/": b"", "mounts/Dockerfile": b"FROM base\nRUN --mount=from=base,rw true\n",
+        })
         for subdir, error in (
             ("empty", NotFound), ("none", NotFound), ("../..", Invalid), ("", Invalid),
+            ("mounts", Invalid),
         ):
             with case.assertRaises(error):
                 builder.command(place, subdir, "ann", "localhost/walt/temporary:x")

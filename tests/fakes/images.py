@@ -225,6 +225,8 @@ class FakeBuilder:
                 break
         else:
             raise NotFound("no recipe")
+        if recipes.mounts_elsewhere(recipe.read_text()):
+            raise Invalid("the recipe mounts another stage or image")
         (line,) = [
             one for one in recipes.rewrite(recipe.read_text(), user).splitlines()
             if one.startswith("FROM ")

@@ -10,7 +10,7 @@ from walt.common.errors import Invalid
 from walt.server.domain.images import hub
 from walt.server.domain.images.links import Link, link_to, local_name, parse_link
 from walt.server.domain.images.places import parse_credentials
-from walt.server.domain.images.recipes import rewrite
+from walt.server.domain.images.recipes import mounts_elsewhere, rewrite
 
 LOCATIONS = ["walt", "hub", "lab"]
 
@@ -37,6 +37,18 @@ class RecipeTests(SynchronousTestCase):
         self.assertEqual(
             rewrite(text, "ann"), text.replace("FROM img", "FROM docker.io/ann/img")
         )
+
+    def test_mounts(self) -> None:
+        """What RUN mounts of other stages is seen, however it is written."""
+        for line in (
+            "RUN --mount=type=bind,from=base,source=/,target=/m id",
+            "RUN --network=none --MOUNT=from=base,rw id", "RUN --mount=type=bind,$HOW id",
+            "RUN --mount=type=bind,fr\\\nom=base id", "RUN \\\n --mount=from=base id",
+            'RUN --mount=type=bind,"from=base" id', "RUN --mount=type=bind,fr`\nom=base id",
+        ):
+            self.assertTrue(mounts_elsewhere(f"FROM img\n{line}\n"), line)
+        for line in ("COPY --from=base a b", "RUN --mount=type=tmpfs,target=/m id", "RUN mount"):
+            self.assertFalse(mounts_elsewhere(f"FROM img\n{line}\n"), line)
 
     def test_no_from(self) -> None:
         """A recipe without FROM is refused before podman sees it."""

@@ -34,6 +34,10 @@ _URL = re.compile(
 )
 MAX_URL = 2000
 MAX_SUBDIR = 2000
+# Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
+# server, with write access (CVE-2024-1753).
+SAFE_MOUNTS = (4, 9, 4)
+_VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
 # Names that podman and buildah give to the containers of builds.
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
 
@@ -73,6 +77,7 @@ class PodmanBuilder:
         self._isolation = isolation
         self._places = places
         self._open: set[Path] = set()
+        self._safe_mounts = False  # until podman told its version
 
     def open(self) -> Path:
         """Make a directory for one build."""
@@ -107,8 +112,15 @@ class PodmanBuilder:
     def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
         """Return the build command; see IImageBuilder."""
         context = _inside(place / "content", subdir)
+        text = _read_recipe(context)
+        if not self._safe_mounts and recipes.mounts_elsewhere(text):
+            raise Invalid(
+                "the recipe mounts another stage or image (RUN --mount=…,from=…), which the"
+                f" podman of this server does not do safely (before {_dotted(SAFE_MOUNTS)});"
+                " use COPY --from=… instead"
+            )
         recipe = place / "recipe"
-        recipe.write_text(recipes.rewrite(_read_recipe(context), user))
+        recipe.write_text(recipes.rewrite(text, user))
         return contained([
             "env", f"TMPDIR={place / 'tmp'}",
             *self._storage.podman(
@@ -165,10 +177,17 @@ class PodmanBuilder:
             )
 
     async def sweep(self) -> None:
-        """Remove what the builds of a killed server left."""
+        """Remove what the builds of a killed server left; find out which podman this is."""
+        told = await self._runner.run(["podman", "--version"], timeout=QUICK, check=False)
+        found = _VERSION.search(told.stdout.decode(errors="replace"))
+        self._safe_mounts = found is not None and tuple(map(int, found.groups())) >= SAFE_MOUNTS
         if self._places.exists() and any(self._places.iterdir()):
             await self._workers.call("build_context:remove", {"directory": str(self._places)})
             await self._remove_containers()
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _inside(root: Path, subdir: str) -> Path:

@@ -15,6 +15,9 @@ _FROM = re.compile(
     r"(?:\s+AS\s+(?P<stage>\S+))?", re.IGNORECASE,
 )
 
+# RUN --mount=type=bind,from=stage,…
+_MOUNT = re.compile(r"--mount[=\s]\S*(?:from\s*=|[$\"'\\])", re.IGNORECASE)
+
 
 def rewrite(text: str, user: str) -> str:
     """Return a recipe whose FROM lines name images in full.
@@ -40,6 +43,14 @@ def rewrite(text: str, user: str) -> str:
     if not found:
         raise Invalid("the recipe has no FROM line")
     return "\n".join(lines) + "\n"
+
+
+def mounts_elsewhere(text: str) -> bool:
+    """Tell whether an instruction mounts something of another stage or image.
+
+    What variables and quotes stand for is not known here: it may be that.
+    """
+    return bool(_MOUNT.search(re.sub(r"[\\`][ \t]*\r?\n", "", text)))
 
 
 def full_reference(image: str, user: str) -> str:
