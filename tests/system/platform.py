@@ -31,6 +31,7 @@ from walt.server.runtime.process import Launcher, ProcessRunner
 
 SERVER_IP = "192.168.183.1"
 NODE_IP = "192.168.183.10"
+OTHER_IP = "192.168.183.77"  # of a machine that is not the server
 NODE_MAC = "52:54:00:18:3a:10"
 NODE_NAME = "vnode1"
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -201,12 +202,16 @@ class Platform:
         await self.runner.run(["ip", "netns", "add", self.name], network="host")
         lines = [
             "link set lo up", "link add walt-net type bridge",
-            f"addr add {SERVER_IP}/24 dev walt-net", "tuntap add dev tap0 mode tap",
-            "link set tap0 master walt-net", "link set tap0 up", "link set walt-net up",
+            f"addr add {SERVER_IP}/24 dev walt-net", f"addr add {OTHER_IP}/24 dev walt-net",
+            "tuntap add dev tap0 mode tap", "link set tap0 master walt-net", "link set tap0 up",
+            "link set walt-net up",
         ]
         await self.runner.run(["ip", "-batch", "-"], stdin="\n".join(lines).encode())
 
-    def socket(self, *, port: int | None = None, connect: tuple[str, int] | None = None) -> Any:
+    def socket(
+        self, *, port: int | None = None, connect: tuple[str, int] | None = None,
+        source: str = SERVER_IP,
+    ) -> Any:
         """Return a socket that lives in the namespace: this process stays outside."""
         with open("/proc/self/ns/net") as here, open(self.netns) as there:
             assert _libc.setns(there.fileno(), _CLONE_NEWNET) == 0
@@ -218,6 +223,7 @@ class Platform:
                     made.listen(50)
                 elif connect is not None:
                     made.settimeout(5)
+                    made.bind((source, 0))
                     made.connect(connect)
             finally:
                 assert _libc.setns(here.fileno(), _CLONE_NEWNET) == 0
@@ -250,10 +256,12 @@ class Platform:
         factory.noisy = False
         self.listen(12345, factory)
 
-    def request(self, text: str, close: bool = False) -> Deferred[bytes]:
+    def request(
+        self, text: str, close: bool = False, source: str = SERVER_IP
+    ) -> Deferred[bytes]:
         """Send a request to the node's service on 12346 and return all of its answer."""
         peer = Requester(text.encode(), close)
-        made = self.socket(connect=(NODE_IP, 12346))
+        made = self.socket(connect=(NODE_IP, 12346), source=source)
         factory = Factory()
         factory.buildProtocol = lambda address: peer  # type: ignore[method-assign]
         factory.noisy = False

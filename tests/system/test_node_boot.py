@@ -16,6 +16,7 @@ from tests.system.platform import (
     NODE_IP,
     NODE_MAC,
     NODE_NAME,
+    OTHER_IP,
     SERVER_IP,
     LegacyCall,
     Platform,
@@ -183,9 +184,17 @@ class NodeBootTests(TestCase):
         answer = await request("MODE single\nDMESG\n")
         self.assertTrue(answer.startswith(b"OK\n\n"))
         self.assertIn(b"Linux version", answer)
-        answer = await request("MODE multi\nSHELL\necho $((6 * 7))\nexit\nPING\nCLOSE\n")
-        self.assertIn(b"42\n", answer)
-        self.assertTrue(answer.endswith(b"END-OF-SHELL\nOK\nOK Closing on my side.\n"), answer)
+        self.assertEqual(
+            await request("MODE multi\nSHELL\necho $((6 * 7))\nPING\nCLOSE\n"),
+            b"OK\nOK Closing on my side.\n",
+        )
+        # Another machine of the network, such as a node, gets no answer and no reboot.
+        for text in ("MODE single\nPING\n", "MODE single\nREBOOT\n"):
+            self.assertEqual(
+                await request(text, source=OTHER_IP),
+                b"KO Only the server of the platform may ask. Closing on my side.\n",
+            )
+        self.assertEqual(await request("MODE single\nREBOOT\n", source=OTHER_IP, close=True), b"")
         self.assertEqual(await silent, b"TIMEOUT Closing on my side.\n")
         self.assertEqual(len(self.platform.notifications), 1)
 
