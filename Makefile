@@ -19,10 +19,12 @@ stop: ## stop the platform: no process, mount, namespace or table is left
 
 install: ## install what the server needs: Debian packages and .venv
 	@scripts/install-packages $(BASE_PACKAGES) $(SERVER_PACKAGES)
+	@scripts/make-accounts $(ACCOUNTS)
 	@scripts/make-venv $(VENV) server
 
 install-test:
 	@scripts/install-packages $(BASE_PACKAGES) $(SERVER_PACKAGES) $(TEST_PACKAGES)
+	@scripts/make-accounts $(ACCOUNTS)
 	@scripts/make-venv $(VENV) server,test
 
 test: install-test lint ## install what the tests need and run everything

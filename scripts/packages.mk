@@ -11,3 +11,5 @@ TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tf
 ifneq ($(shell . /etc/os-release; echo $$VERSION_CODENAME),bookworm)
 TEST_PACKAGES += docker-cli
 endif
+# Accounts of daemons that Debian's packages run as root.
+ACCOUNTS = walt-dhcp

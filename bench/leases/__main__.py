@@ -34,7 +34,7 @@ async def cable(platform: LivePlatform, clients: str) -> None:
 
 def leased(platform: LivePlatform) -> set[str]:
     """Return the MACs in the leases file."""
-    text = (platform.state / "services/dhcpd/dhcpd.leases").read_text()
+    text = (platform.state / "services/dhcpd/leases/dhcpd.leases").read_text()
     return set(re.findall(r"hardware ethernet ([0-9a-f:]+);", text))
 
 

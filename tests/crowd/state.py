@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.system.live import LivePlatform
+from walt.server.adapters.dhcpd.service import LEASES
 from walt.server.domain.services.lease_file import parse_leases
 
 _HOST = re.compile(r"host (\S+) \{\s*hardware ethernet ([0-9a-f:]+);\s*fixed-address ([0-9.]+);")
@@ -94,9 +95,9 @@ def differences(platform: LivePlatform, nodes: list[Node]) -> list[str]:
         "names", {name: ip for name, ip in names.items() if ip != f"{platform.net}.1"},
         {node.name: node.ip for node in nodes},
     )
+    file = state / "services/dhcpd" / LEASES
     leases = {
-        lease.mac: lease.ip
-        for lease in parse_leases((state / "services/dhcpd/dhcpd.leases").read_text("latin-1"))
+        lease.mac: lease.ip for lease in parse_leases(file.read_text("latin-1"))
     }
     by_mac = {node.mac: node for node in nodes}
     for mac, ip in leases.items():

@@ -225,7 +225,7 @@ class DhcpdTests(DhcpdCase):
         self.assertEqual(self.service.health.state, "running")
         self.assertIsNone(self.service.health.trouble)
         self.assertEqual(self.events, [])
-        leases = (self.dir / "services" / "dhcpd" / "dhcpd.leases").read_text()
+        leases = (self.dir / "services" / "dhcpd" / "leases" / "dhcpd.leases").read_text()
         self.assertNotIn("lease 192", leases)
 
     async def test_stopped_process(self) -> None:
@@ -299,7 +299,7 @@ class BurstTests(DhcpdCase):
         self.assertEqual(self.service.child.pid, pid, "restarted in the middle of the burst")
         acks = int(re.findall(rb"received packets: (\d+)", out)[1])
         self.assertGreater(acks, 300, out.decode())
-        leases = (self.dir / "services" / "dhcpd" / "dhcpd.leases").read_text()
+        leases = (self.dir / "services" / "dhcpd" / "leases" / "dhcpd.leases").read_text()
         leased = set(re.findall(r"hardware ethernet ([0-9a-f:]+);", leases))
         self.assertGreaterEqual(len(leased), acks)
         await self.until(lambda: known.keys() == leased)  # all are reported, and only they

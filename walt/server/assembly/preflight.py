@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from walt.common.errors import Unavailable
+from walt.server.adapters.dhcpd import service as dhcpd
 from walt.server.adapters.nfs import kernel
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
@@ -29,6 +31,7 @@ PROGRAMS = {
     "bwrap": "bubblewrap",
     "nsenter": "util-linux",
 }
+ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
 MTAB = Path("/etc/mtab")
 LEAST_FREE = 256 * 1024 * 1024  # bytes
@@ -68,6 +71,10 @@ def check(
     missing = sorted({package for name, package in wanted.items() if which(name) is None})
     if missing:
         problems.append(f"programs are missing; run: apt-get install {' '.join(missing)}")
+    problems += [
+        f"the account {one} is missing; run: useradd --system --user-group --no-create-home"
+        f" --shell /usr/sbin/nologin {one}" for one in ACCOUNTS if not _is_account(one)
+    ]
     # Ganesha looks there for the file systems that it may export; without it, for none.
     if ganesha and not mtab.exists():
         problems.append(
@@ -84,6 +91,14 @@ def check(
         )
     if problems:
         raise Unavailable("\n".join(problems))
+
+
+def _is_account(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _in_memory(path: Path, mtab: Path) -> bool:

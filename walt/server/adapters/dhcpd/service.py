@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,27 @@ def complaint(lines: Sequence[str]) -> str:
     return f"it refuses its configuration: {words}" if refused else words
 
 
-def dhcpd_spec(directory: Path, interface: str = "walt-net") -> ChildSpec:
-    """Return how dhcpd is run: in the foreground, with two capabilities only.
+USER = "walt-dhcp"  # Debian has no account for it
+LEASES = Path("leases/dhcpd.leases")  # dhcpd writes new ones beside it, and renames them
+CAPABILITIES = "+net_bind_service,+net_raw"  # port 67, answers to hosts without an address
 
-    `directory` holds dhcpd.conf and dhcpd.leases.
+
+def dhcpd_spec(directory: Path, interface: str = "walt-net") -> ChildSpec:
+    """Return how dhcpd is run: in the foreground, by an account with two capabilities.
+
+    `directory` holds dhcpd.conf and LEASES.
     """
     return ChildSpec(
         "dhcpd",
         (
             "dhcpd", "-f", "-d", "-4", "--no-pid", "-cf", str(directory / "dhcpd.conf"),
-            "-lf", str(directory / "dhcpd.leases"), interface,
+            "-lf", str(directory / LEASES), interface,
         ),
-        credentials=("--bounding-set", "-all,+net_bind_service,+net_raw"),
+        credentials=(
+            "--reuid", USER, "--regid", USER, "--clear-groups",
+            "--inh-caps", CAPABILITIES, "--ambient-caps", CAPABILITIES,
+            "--bounding-set", f"-all,{CAPABILITIES}",
+        ),
     )
 
 
@@ -118,14 +128,20 @@ class DhcpdService(Daemon[DhcpConfig]):
         To be registered at start: a crash may have lost their events.
         """
         try:
-            raw = (self._directory / "dhcpd.leases").read_bytes()
+            raw = (self._directory / LEASES).read_bytes()
         except FileNotFoundError:
             return []
         return unregistered(parse_leases(raw.decode("latin-1")), known_macs)
 
     def _prepare(self, config: DhcpConfig) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / "dhcpd.leases").touch()
+        leases = self._directory / LEASES
+        leases.parent.mkdir(parents=True, exist_ok=True)
+        former = self._directory / LEASES.name
+        if former.exists():
+            former.replace(leases)
+        leases.touch()
+        for path in (leases.parent, leases):
+            shutil.chown(path, USER, USER)
         self._write()
 
     def _launch(self, config: DhcpConfig) -> None:
