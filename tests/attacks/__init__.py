@@ -1,0 +1,1 @@
+"""Attacks, each performed as the least privileged peer who can try it."""
