@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import os
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 WARNING_DAYS = 30
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
 _TOKEN = re.compile(r"([a-z2-7-]{16,24})\.([0-9a-f]{40})")
+# RFC 7468 §5. What follows a first block would be trusted too: it must be the only one.
+_CERTIFICATE = re.compile(
+    r"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\s*"
+)
 
 
 def directory(host: str) -> str:
@@ -110,24 +116,22 @@ def enrol(host: str, token: str) -> dict[str, Any]:
     # The first contact is verified by the token itself.
     first.check_hostname = False
     first.verify_mode = ssl.CERT_NONE
-    authority = _text(_call(host, first, "enrol.authority"), "authority")
-    try:
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(authority)).hexdigest()
-    except ValueError:
-        digest = ""
-    if not digest.startswith(fingerprint):
+    encoded = _encoded(_text(_call(host, first, "enrol.authority"), "authority"))
+    if encoded is None or not hashlib.sha256(encoded).hexdigest().startswith(fingerprint):
         raise Failure(
             f"the server at {host} is not the one that made this token: nothing was sent to it"
         )
     os.makedirs(place, mode=0o700, exist_ok=True)
     os.chmod(place, 0o700)
+    # The bytes that were checked, and nothing else that the answer held.
+    authority = ssl.DER_cert_to_PEM_cert(encoded)
     _write(place, "authority.pem", authority)
     key, request = _request()
     answer = _call(
         host, _verifying(os.path.join(place, "authority.pem")), "enrol.sign", code=code,
         request=request,
     )
-    return _remember(host, key, answer)
+    return _remember(host, key, answer, authority)
 
 
 def renew(host: str) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def renew(host: str) -> dict[str, Any]:
     session = Session()
     answer = session.call("cs.access.renew", request=request)
     session.close()
-    return _remember(host, key, answer)
+    return _remember(host, key, answer, _single(host, answer, "authority"))
 
 
 def _call(host: str, settings: ssl.SSLContext, command: str, **values: Any) -> dict[bytes, bytes]:
@@ -173,15 +177,40 @@ def _request() -> tuple[str, str]:
     )
 
 
-def _remember(host: str, key: str, answer: dict[bytes, bytes]) -> dict[str, Any]:
+def _encoded(text: str) -> bytes | None:
+    """Return a certificate in DER; None for what is not one certificate and nothing else."""
+    found = _CERTIFICATE.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        return base64.b64decode("".join(found[1].split()), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _single(host: str, answer: dict[bytes, bytes], name: str) -> str:
+    """Return the one certificate of an answer in PEM. Raises Failure."""
+    encoded = _encoded(_text(answer, name))
+    if encoded is None:
+        raise Failure(
+            f"the server at {host} answered with something else than one certificate: nothing"
+            " was changed; ask whoever runs it"
+        )
+    return ssl.DER_cert_to_PEM_cert(encoded)
+
+
+def _remember(
+    host: str, key: str, answer: dict[bytes, bytes], authority: str
+) -> dict[str, Any]:
     place = directory(host)
+    certificate = _single(host, answer, "certificate")
     facts = {
         "name": _text(answer, "name"), "kind": _text(answer, "kind"),
         "expires": float(_text(answer, "expires")),
     }
     for file, text in (
-        ("key.pem", key), ("certificate.pem", _text(answer, "certificate")),
-        ("authority.pem", _text(answer, "authority")), ("enrolment.json", json.dumps(facts)),
+        ("key.pem", key), ("certificate.pem", certificate), ("authority.pem", authority),
+        ("enrolment.json", json.dumps(facts)),
     ):
         _write(place, file, text)
     return facts

@@ -197,6 +197,20 @@ class LimitTests(SynchronousTestCase):
             peer.leave()
         self.assertEqual(shares.total, 0)
 
+    def test_strangers_take_no_place(self) -> None:
+        """Whoever may call nothing of clients does not fill the share of the user they name."""
+        shares = Shares(1, "sessions")
+        for sides in (frozenset(), frozenset({"enrol"}), frozenset({"ns", "vs"})):
+            stranger = Peer(sides, shares=shares)
+            self.assertNotIn(b"_error_code", stranger.hello(username="bob"))
+            self.assertEqual(shares.total, 0)
+        bob = Peer(shares=shares)
+        self.assertNotIn(b"_error_code", bob.hello(username="bob"))
+        self.assertNotIn(b"_error_code", bob.hello(username="bob"))
+        self.assertEqual(shares.total, 1)
+        bob.leave()
+        self.assertEqual(shares.total, 0)
+
     def test_no_hello(self) -> None:
         """A client that does not say hello is not kept; a node need not say it."""
         clock = Clock()

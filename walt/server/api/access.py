@@ -13,12 +13,13 @@ from walt.server.domain.access.model import Issued
 
 
 class AccessApi(amp.CommandLocator):
-    """Certificates; `serial` is that of the caller's, if it has one."""
+    """Certificates; `serial` is that of the caller's, if it has one, `peer` its address."""
 
-    def __init__(self, context: Context, serial: str | None) -> None:
+    def __init__(self, context: Context, serial: str | None, peer: str) -> None:
         self._access = context.access
         self._host = context.host
         self._serial = serial
+        self._peer = peer
         self._tried = False
 
     @commands.EnrolAuthority.responder
@@ -32,7 +33,7 @@ class AccessApi(amp.CommandLocator):
         if self._tried:
             raise Denied("one enrolment for each connection: connect again")
         self._tried = True
-        return _answer(await self._access.enrol(code, request))
+        return _answer(await self._access.enrol(code, request, self._peer))
 
     @commands.RenewCertificate.responder
     async def renew(self, request: str) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class Session(ApiProtocol):
         self._clock = clock
         self._late: Any = None
         self._greeted = False
+        self._counted: str | None = None  # the user in whose share this is
         self._calls: set[Deferred[Any]] = set()
         self._found: dict[bytes, tuple[type[WaltCommand], Callable[..., Any]]] = {}
         self._locators = locators(self)
@@ -142,8 +143,8 @@ class Session(ApiProtocol):
         super().connectionLost(reason)
         if self._late is not None and self._late.active():
             self._late.cancel()
-        if self._greeted and self._shares is not None:
-            self._shares.leave(self.username)
+        if self._counted is not None and self._shares is not None:
+            self._shares.leave(self._counted)
         calls, self._calls = self._calls, set()
         for action in self._at_end:
             action()
@@ -176,15 +177,23 @@ class Session(ApiProtocol):
             raise not_yours(self.username, user)
         if not user and "cs" in self.sides:
             raise Invalid("state a user name in hello")
-        if self._shares is not None and not (self._greeted and user == self.username):
-            self._shares.enter(user)
-            if self._greeted:
-                self._shares.leave(self.username)
+        self._count_as(user)
         if self._late is not None and self._late.active():
             self._late.cancel()
         self.username = user
         self._greeted = True
         return {"version": walt.__version__, "protocol": PROTOCOL, "username": user}
+
+    def _count_as(self, user: str) -> None:
+        """Take a place of a user's share. Who may call nothing of clients takes none: the
+        name is not proved, and the user would be locked out. Raises LimitExceeded.
+        """
+        if self._shares is None or "cs" not in self.sides or user == self._counted:
+            return
+        self._shares.enter(user)
+        if self._counted is not None:
+            self._shares.leave(self._counted)
+        self._counted = user
 
     # -- requester -------------------------------------------------------
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -45,6 +45,7 @@ class Certificates:
             self._authority, PostgresCertificates(database),
             EnrolmentCodes(time.time, os.urandom), time.time,
             lambda text: platform.write("access", text), self._aside,
+            lambda seconds: deferLater(reactor, seconds),
         )
         self.access.rotated = self._reload
 

@@ -102,7 +102,7 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
                 NodesApi(context, session), DevicesApi(context, session, identity.ip),
                 ImagesApi(context, session), RegistriesApi(context, session),
                 LogsApi(context, session), ServerApi(context, session),
-                AccessApi(context, identity.serial),
+                AccessApi(context, identity.serial, identity.ip or identity.origin),
             ]
 
         return Session(

@@ -10,10 +10,42 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.access import FakeAuthority, FakeCertificates
-from walt.common.errors import Denied, Invalid, LimitExceeded, NotFound
+from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound, Unavailable
 from walt.server.domain.access.codes import MAX_PENDING, VALIDITY, EnrolmentCodes
-from walt.server.domain.access.model import Holder
-from walt.server.domain.access.service import LIFETIME, Access
+from walt.server.domain.access.model import Certificate, Holder
+from walt.server.domain.access.service import (
+    LIFETIME,
+    MAX_RENEWALS,
+    MAX_STRANGERS,
+    RENEWAL_PERIOD,
+    SLOW,
+    TELL_AGAIN,
+    Access,
+)
+
+PEER = "192.0.2.7"
+
+
+class LateCertificates(FakeCertificates):
+    """A store whose next answers come when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Deferred[None]] = []
+        self.late = False
+
+    async def _wait(self) -> None:
+        if self.late:
+            self.waiting.append(Deferred())
+            await self.waiting[-1]
+
+    async def add(self, certificate: Certificate) -> None:
+        await self._wait()
+        await super().add(certificate)
+
+    async def revoke(self, serials: list[str], moment: float) -> None:
+        await self._wait()
+        await super().revoke(serials, moment)
 
 
 class AccessTests(SynchronousTestCase):
@@ -21,18 +53,23 @@ class AccessTests(SynchronousTestCase):
         self.now = 1e9
         self.told: list[str] = []
         self.ended: list[str] = []
+        self.pauses: list[float] = []
         seeds = itertools.count()
         codes = EnrolmentCodes(
             lambda: self.now, lambda size: next(seeds).to_bytes(size, "big")
         )
-        self.store = FakeCertificates()
+        self.store = LateCertificates()
         self.access = Access(
-            FakeAuthority(), self.store, codes, lambda: self.now, self.told.append, self.aside
+            FakeAuthority(), self.store, codes, lambda: self.now, self.told.append, self.aside,
+            self.pause,
         )
         self.access.revoked = self.ended.append
 
     async def aside(self, work: Callable[[float], Any], now: float) -> Any:
         return work(now)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     def done(self, work: Awaitable[Any]) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(work))  # type: ignore[arg-type]
@@ -52,12 +89,12 @@ class AccessTests(SynchronousTestCase):
         code, fingerprint = invitation.token.split(".")
         self.assertTrue(FakeAuthority.digest.startswith(fingerprint))
         self.assertEqual(invitation.expires, self.now + VALIDITY)
-        issued = self.done(self.access.enrol(code.upper(), "request"))
+        issued = self.done(self.access.enrol(code.upper(), "request", PEER))
         one = issued.certificate
         self.assertEqual((one.holder, one.expires), (Holder("ann", "user"), self.now + LIFETIME))
         self.assertEqual(self.access.holder_of(one.serial), Holder("ann", "user"))
         self.assertIn("ann", self.told[0])
-        self.refused(self.access.enrol(code, "request"), Denied)
+        self.refused(self.access.enrol(code, "request", PEER), Denied)
 
     def test_codes(self) -> None:
         """Wrong, old and cancelled codes are refused with the same words; there are not many."""
@@ -66,7 +103,7 @@ class AccessTests(SynchronousTestCase):
         self.refused(self.access.revoke("bob"), NotFound)
         self.now += VALIDITY
         texts = {
-            self.refused(self.access.enrol(code, "request"), Denied)
+            self.refused(self.access.enrol(code, "request", PEER), Denied)
             for code in (old, cancelled, "aaaa-bbbb-cccc-dddd", "", "\0")
         }
         self.assertEqual(len(texts), 1)
@@ -87,10 +124,10 @@ class AccessTests(SynchronousTestCase):
     def test_revocation(self) -> None:
         """All certificates of a holder end, open connections too, and stay ended."""
         serials = [
-            self.done(self.access.enrol(self.code(), "request")).certificate.serial
+            self.done(self.access.enrol(self.code(), "request", PEER)).certificate.serial
             for _ in range(2)
         ]
-        other = self.done(self.access.enrol(self.code("bob"), "request")).certificate.serial
+        other = self.done(self.access.enrol(self.code("bob"), "request", PEER)).certificate.serial
         self.assertEqual(self.done(self.access.revoke("ann")), 2)
         self.assertEqual(sorted(self.ended), sorted(serials))
         self.done(self.access.load())
@@ -101,7 +138,8 @@ class AccessTests(SynchronousTestCase):
 
     def test_expiry_and_renewal(self) -> None:
         """A valid certificate is renewed for the same holder, an expired one is nobody's."""
-        first = self.done(self.access.enrol(self.code("lab", "machine"), "request")).certificate
+        code = self.code("lab", "machine")
+        first = self.done(self.access.enrol(code, "request", PEER)).certificate
         self.now += LIFETIME / 2
         second = self.done(self.access.renew(first.serial, "request")).certificate
         self.assertEqual(second.holder, Holder("lab", "machine"))
@@ -118,3 +156,94 @@ class AccessTests(SynchronousTestCase):
         self.access.rotated = lambda: rotated.append(1)
         self.done(self.access.rotate())
         self.assertEqual(rotated, [1])
+
+    def start(self, work: Awaitable[Any]) -> Deferred[Any]:
+        """Start what waits for the store."""
+        return Deferred.fromCoroutine(work)  # type: ignore[arg-type]
+
+    def valid(self) -> list[str]:
+        """Return the serials that count now, and after the next start."""
+        now = [one.serial for one in self.access.all() if self.access.holder_of(one.serial)]
+        self.done(self.access.load())
+        later = [one.serial for one in self.access.all() if self.access.holder_of(one.serial)]
+        self.assertEqual(now, later)
+        return now
+
+    def test_revocation_of_what_is_on_its_way(self) -> None:
+        """Neither an enrolment nor a renewal under way outlives a revocation."""
+        first = self.done(self.access.enrol(self.code(), "request", PEER)).certificate
+        for begin in (
+            lambda: self.access.renew(first.serial, "request"),
+            lambda: self.access.enrol(self.code(), "request", PEER),
+        ):
+            self.store.late = True
+            begun = self.start(begin())
+            revoking = self.start(self.access.revoke("ann"))
+            # Nothing more begins while the revocation waits.
+            self.refused(self.access.renew(first.serial, "request"), Denied)
+            self.store.late = False
+            for one in self.store.waiting:
+                one.callback(None)
+            self.store.waiting.clear()
+            self.failureResultOf(begun, Denied)
+            self.successResultOf(revoking)
+            self.assertEqual(self.valid(), [])
+
+    def test_revocation_that_the_store_misses(self) -> None:
+        """Certificates end at once; the revocation can be asked for again."""
+        first = self.done(self.access.enrol(self.code(), "request", PEER)).certificate
+        self.store.late = True
+        revoking = self.start(self.access.revoke("ann"))
+        self.assertEqual(self.ended, [first.serial])
+        self.store.waiting.pop().errback(Unavailable("the database was lost"))
+        self.failureResultOf(revoking, Unavailable)
+        self.assertIsNone(self.access.holder_of(first.serial))
+        self.store.late = False
+        self.assertEqual(self.done(self.access.revoke("ann")), 1)
+        self.assertEqual(self.valid(), [])
+        self.refused(self.access.revoke("ann"), NotFound)
+
+    def test_rate_of_renewals(self) -> None:
+        """One at a time, and not many, of one holder; others are not concerned."""
+        ann, bob = (
+            self.done(self.access.enrol(self.code(name), "request", PEER)).certificate.serial
+            for name in ("ann", "bob")
+        )
+        self.store.late = True
+        begun = self.start(self.access.renew(ann, "request"))
+        self.refused(self.access.renew(ann, "request"), Busy)
+        other = self.start(self.access.renew(bob, "request"))
+        self.store.late = False
+        for one in self.store.waiting:
+            one.callback(None)
+        self.successResultOf(begun)
+        self.successResultOf(other)
+        for _ in range(MAX_RENEWALS - 1):
+            self.done(self.access.renew(ann, "request"))
+        self.refused(self.access.renew(ann, "request"), LimitExceeded)
+        self.done(self.access.renew(bob, "request"))
+        self.now += RENEWAL_PERIOD
+        self.done(self.access.renew(ann, "request"))
+
+    def test_wrong_codes(self) -> None:
+        """They are answered late and logged, not line by line; a right one is not late."""
+        for _ in range(3):
+            self.refused(self.access.enrol("aaaa", "request", PEER), Denied)
+        self.refused(self.access.enrol("aaaa", "request", "192.0.2.8"), Denied)
+        self.assertEqual(self.pauses, [SLOW] * 4)
+        self.assertEqual(self.told, [
+            f"a wrong enrolment code was tried from {PEER}",
+            "a wrong enrolment code was tried from 192.0.2.8",
+        ])
+        self.now += TELL_AGAIN
+        self.refused(self.access.enrol("aaaa", "request", PEER), Denied)
+        self.assertEqual(
+            self.told[2:],
+            [f"a wrong enrolment code was tried from {PEER}, and 2 before that were not logged"],
+        )
+        for number in range(2 * MAX_STRANGERS):
+            self.refused(self.access.enrol("aaaa", "request", f"2001:db8::{number:x}"), Denied)
+        self.assertEqual(len(self.told), 2 + MAX_STRANGERS)
+        self.pauses.clear()
+        self.done(self.access.enrol(self.code(), "request", PEER))
+        self.assertEqual(self.pauses, [])

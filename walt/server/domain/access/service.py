@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
-from walt.common.errors import Denied, Invalid, NotFound
+from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound
 from walt.common.names import PLATFORM_USER, is_user_name
 from walt.server.domain.access.codes import EnrolmentCodes
 from walt.server.domain.access.model import KINDS, Certificate, Holder, Invitation, Issued
@@ -13,29 +15,41 @@ from walt.server.domain.access.model import KINDS, Certificate, Holder, Invitati
 LIFETIME = 365 * 86400.0  # seconds that a certificate of a client is valid
 # The token carries 160 bits of the authority's SHA-256, so that the first contact is verified.
 FINGERPRINT_DIGITS = 40
+# A certificate lasts a year, and each is kept for good.
+MAX_RENEWALS, RENEWAL_PERIOD = 10, 3600.0  # of one holder, in so many seconds
+SLOW = 2.0  # seconds until a wrong code is answered
+TELL_AGAIN = 60.0  # seconds until wrong codes from the same address are logged again
+MAX_STRANGERS = 1000  # addresses whose wrong codes are told apart
 
 
 class Access:
     """The certificates of the platform, and who may get one.
 
     `authority` provides IAuthority, `store` ICertificateStore; `aside` runs a function
-    that blocks, given with its argument, one at a time, and returns its result; `tell` logs
-    one sentence; `revoked` is called with each serial that ends, so that open
-    connections end too, `rotated` when there is a new authority.
+    that blocks, given with its argument, one at a time, and returns its result; `pause` waits
+    so many seconds; `tell` logs one sentence; `revoked` is called with each serial that
+    ends, so that open connections end too, `rotated` when there is a new authority.
     """
 
     def __init__(
         self, authority: Any, store: Any, codes: EnrolmentCodes, now: Callable[[], float],
         tell: Callable[[str], object],
         aside: Callable[[Callable[[float], Any], float], Awaitable[Any]],
+        pause: Callable[[float], Awaitable[object]],
     ) -> None:
         self._aside = aside
+        self._pause = pause
         self._authority = authority
         self._store = store
         self._codes = codes
         self._now = now
         self._tell = tell
         self._known: dict[str, Certificate] = {}
+        self._revocations: Counter[str] = Counter()  # by name of a holder
+        self._unstored: set[str] = set()  # serials whose revocation the store does not know yet
+        self._issuing: Counter[str] = Counter()  # certificates on their way, by holder
+        self._renewals: dict[str, deque[float]] = {}
+        self._strangers: dict[str, tuple[float, int]] = {}
         self.revoked: Callable[[str], object] = lambda serial: None
         self.rotated: Callable[[], object] = lambda: None
 
@@ -74,47 +88,120 @@ class Access:
             holder, f"{code}.{self._authority.fingerprint()[:FINGERPRINT_DIGITS]}", expires
         )
 
-    async def enrol(self, code: str, request: str) -> Issued:
-        """Make the certificate that an invitation promised. Raises Denied, Invalid."""
-        holder = self._codes.redeem(code)
+    async def enrol(self, code: str, request: str, peer: str) -> Issued:
+        """Make the certificate that an invitation promised, for somebody at an address.
+
+        Raises Denied (late, when the code is wrong), Invalid.
+        """
+        try:
+            holder = self._codes.redeem(code)
+        except Denied:
+            self._tell_wrong(peer)
+            await self._pause(SLOW)
+            raise
         issued = await self._issue(holder, request)
         self._tell(f"{holder.kind} {holder.name} enrolled, certificate {issued.certificate.serial}")
         return issued
 
+    def _tell_wrong(self, peer: str) -> None:
+        """Log a wrong code; those of the same address that follow are counted only."""
+        now = self._now()
+        told, count = self._strangers.get(peer, (0.0, 0))
+        if now - told < TELL_AGAIN:
+            self._strangers[peer] = (told, count + 1)
+            return
+        self._strangers = {
+            one: (then, more) for one, (then, more) in self._strangers.items()
+            if now - then < TELL_AGAIN
+        }
+        if len(self._strangers) >= MAX_STRANGERS:
+            return
+        self._strangers[peer] = (now, 0)
+        more = f", and {count} before that were not logged" if count else ""
+        self._tell(f"a wrong enrolment code was tried from {peer}{more}")
+
     async def renew(self, serial: str, request: str) -> Issued:
-        """Make the successor of a valid certificate; the old one ends by itself. Raises Denied."""
+        """Make the successor of a valid certificate; the old one ends by itself.
+
+        Raises Denied, Busy, LimitExceeded, Invalid.
+        """
         holder = self.holder_of(serial)
         if holder is None:
             raise Denied("only the holder of a valid certificate can renew it")
+        self._count_renewal(holder.name)
         return await self._issue(holder, request)
 
+    def _count_renewal(self, name: str) -> None:
+        if self._issuing[name]:
+            raise Busy(f"a certificate for {name} is being made: try again in a moment")
+        since = self._now() - RENEWAL_PERIOD
+        for one, moments in list(self._renewals.items()):
+            while moments and moments[0] <= since:
+                moments.popleft()
+            if not moments:
+                del self._renewals[one]
+        moments = self._renewals.setdefault(name, deque())
+        if len(moments) >= MAX_RENEWALS:
+            raise LimitExceeded(
+                f"certificates of {name} were renewed {MAX_RENEWALS} times within an hour, which"
+                " is the limit: try again later"
+            )
+        moments.append(self._now())
+
     async def _issue(self, holder: Holder, request: str) -> Issued:
+        # Whoever is revoked while this waits for the database must not come out of it.
+        name = holder.name
+        revocations = self._revocations[name]
         issued: Issued = self._authority.issue(holder, request, self._now(), LIFETIME)
-        await self._store.add(issued.certificate)
-        self._known[issued.certificate.serial] = issued.certificate
+        one = issued.certificate
+        self._issuing[name] += 1
+        try:
+            await self._store.add(one)
+        finally:
+            self._issuing[name] -= 1
+            if not self._issuing[name]:
+                del self._issuing[name]
+        if self._revocations[name] != revocations:
+            await self._end([one])
+            raise Denied(f"certificates of {name} were revoked meanwhile: enrol again")
+        self._known[one.serial] = one
         return issued
 
     async def revoke(self, name: str) -> int:
-        """End all certificates of a holder at once; return how many. Raises NotFound."""
+        """End all certificates of a holder at once, those on their way too; return how many.
+
+        Raises NotFound. When the store fails, they are ended until the next start of the
+        server: to be called again.
+        """
         self._codes.cancel(name)
         moment = self._now()
         valid = [
             one for one in self._known.values()
-            if one.holder.name == name and one.revoked is None and one.expires > moment
+            if one.holder.name == name and one.expires > moment
+            and (one.revoked is None or one.serial in self._unstored)
         ]
-        if not valid:
+        count = len(valid) + self._issuing[name]
+        if not count:
             raise NotFound(
                 f'nobody called "{name[:80]}" has a valid certificate;'
                 " see: walt advanced show-certificates"
             )
-        await self._store.revoke([one.serial for one in valid], moment)
-        for one in valid:
-            self._known[one.serial] = Certificate(
-                one.serial, one.holder, one.issued, one.expires, moment
-            )
+        self._revocations[name] += 1
+        await self._end(valid)
+        self._tell(f"certificates of {name} revoked: {count}")
+        return count
+
+    async def _end(self, certificates: list[Certificate]) -> None:
+        """Revoke these: here and for open connections at once, then in the store."""
+        moment = self._now()
+        serials = [one.serial for one in certificates]
+        self._unstored.update(serials)
+        for one in certificates:
+            self._known[one.serial] = replace(one, revoked=moment)
             self.revoked(one.serial)
-        self._tell(f"certificates of {name} revoked: {len(valid)}")
-        return len(valid)
+        if serials:
+            await self._store.revoke(serials, moment)
+        self._unstored.difference_update(serials)
 
     async def rotate(self) -> None:
         """Make a new authority; holders learn it when they renew."""
