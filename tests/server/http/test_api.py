@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from ipaddress import IPv4Network
 from typing import Any
 
 from twisted.internet import reactor as any_reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
@@ -18,7 +21,9 @@ from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from tests.server.streams.platform import EPOCH, NODE, Platform
 from walt.server.domain.images.model import StoredImage
-from walt.server.http.api import Api, WebApi
+from walt.server.domain.limits import MAX_WEB_READERS
+from walt.server.domain.logs.model import LogQuery
+from walt.server.http.api import READER_PATIENCE, Api, WebApi
 from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.policy import Guarded, Readers
 from walt.server.http.site import make_site
@@ -57,7 +62,7 @@ class PagesTests(TestCase):
         api = WebApi(
             self.platform.registry, self.platform.status.is_booted, self.images,
             self.platform.logs, lambda: [{"name": "dhcpd", "running": True}],
-            FakeProvisioning(),
+            FakeProvisioning(), self.platform.clock,
         )
         site = make_site(FakeBootFiles({}), {
             "api": Guarded(readers, Api(api)),
@@ -241,3 +246,51 @@ class PagesTests(TestCase):
         await done
         again = await self.json(f"/api/v1/logs?from={start}&to={start + 1}")
         self.assertGreater(again["num_logs"], 10)
+
+    async def test_readers_that_take_nothing(self) -> None:
+        """They are few, and closed after a minute; others are told so, and served afterwards."""
+        start = EPOCH - 1000
+        for number in range(8_000):
+            self.platform.logs.write(
+                NODE.mac, "app", "x" * 2000, timestamp=start + number / 100
+            )
+        path = f"/api/v1/logs?from={start}&to={EPOCH}"
+        query = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+        class Silent(Protocol):
+            def __init__(self) -> None:
+                self.begun: Deferred[None] = Deferred()
+                self.over: Deferred[None] = Deferred()
+
+            def connectionMade(self) -> None:
+                transport: Any = self.transport
+                transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                transport.write(query)
+
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.pauseProducing()  # type: ignore[union-attr]
+                if not self.begun.called:
+                    self.begun.callback(None)
+
+            def connectionLost(self, reason: object = None) -> None:
+                self.over.callback(None)
+
+        peers = []
+        for _ in range(MAX_WEB_READERS):
+            point = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
+            peer = Silent()
+            await connectProtocol(point, peer)
+            await peer.begun
+            peers.append(peer)
+        self.assertIn("is the limit", await self.refused(path, 503))
+        # Lines and people do not wait for them.
+        cursor, _ = await self.platform.logs.open(LogQuery(), "ann")
+        await cursor.close()
+        while len(self.platform.clock.getDelayedCalls()) < MAX_WEB_READERS:
+            await deferLater(reactor, 0.01)
+        self.platform.clock.advance(READER_PATIENCE)
+        for peer in peers:
+            peer.transport.resumeProducing()  # type: ignore[union-attr]
+            await peer.over
+        found = await self.json(f"/api/v1/logs?from={start}&to={start + 1}")
+        self.assertGreater(found["num_logs"], 0)

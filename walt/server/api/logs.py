@@ -28,7 +28,7 @@ class LogsApi(amp.CommandLocator):
         """How many stored lines match."""
         context = self._context
         wanted = context.issuers.query(query, self._requester.username)
-        running = Deferred.fromCoroutine(context.logs.count(wanted))
+        running = Deferred.fromCoroutine(context.logs.count(wanted, self._requester.username))
         return running.addCallback(lambda count: {"count": count})
 
     @commands.CheckpointTime.responder

@@ -9,13 +9,13 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 
@@ -50,6 +50,7 @@ _log = Logger()
 OPEN_FILES = 16384
 MONITOR_EVERY = 2.0
 STOP_PATIENCE = 10.0
+UNDO_LIMIT = 60.0  # seconds that stopping one thing may take
 
 Undo = Callable[[], Any]
 
@@ -325,12 +326,22 @@ class WaltServer(Service):
             if for_good and self._keep_nodes:
                 continue
             try:
-                result = undo()
-                if result is not None:
-                    await result
+                await self._limited(undo())
+            except TimeoutError:
+                _log.error(
+                    "stopping {what} took more than {limit} s: going on without",
+                    what=what, limit=UNDO_LIMIT,
+                )
             except Exception:
                 _log.failure("stopping {what}", what=what)
         _log.info("the WalT server has stopped")
+
+    async def _limited(self, result: Deferred[Any] | Coroutine[Any, Any, Any] | None) -> None:
+        """Wait for what an undo returned, not for ever: a stop always ends."""
+        if result is None:
+            return
+        waiting = result if isinstance(result, Deferred) else Deferred.fromCoroutine(result)
+        await waiting.addTimeout(UNDO_LIMIT, self._reactor)
 
     async def _stop_nodes(self, core: Core) -> None:
         await core.nodes.provisioning.suspend()

@@ -68,7 +68,7 @@ def _pages(core: Core, counters: Counters) -> dict[str, IResource]:
     )
     api = WebApi(
         context.registry, context.status.is_booted, context.images, core.base.logs,
-        core.daemons.health.services, core.nodes.provisioning,
+        core.daemons.health.services, core.nodes.provisioning, core.base.reactor,
     )
     return {
         "api": Guarded(readers, Api(api)),

@@ -8,14 +8,21 @@ from walt.common.errors import LimitExceeded
 
 MAX_SESSIONS = 200  # RPC connections of one user
 MAX_STREAMS = 500  # shells, transfers, builds, readers of logs… of one user
+# Each of these keeps a connection to the database, which has 60 (or more).
+MAX_LOG_READERS, ALL_LOG_READERS = 10, 40  # readers and counts of stored lines: of a user, of all
+MAX_WEB_READERS, ALL_WEB_READERS = 4, 8  # log queries of the web API: of an address, of all
 
 
 class Shares:
-    """Counts what each user has open, up to a limit; `what` names it in the plural."""
+    """Counts what each user has open, up to a limit; `what` names it in the plural.
 
-    def __init__(self, limit: int, what: str) -> None:
+    With `together`, there is also a limit for all users.
+    """
+
+    def __init__(self, limit: int, what: str, together: int | None = None) -> None:
         self.limit = limit
         self._what = what
+        self._together = together
         self._open: Counter[str] = Counter()
 
     @property
@@ -28,6 +35,10 @@ class Shares:
         if self._open[user] >= self.limit:
             raise LimitExceeded(
                 f"{user} has {self.limit} {self._what} open, which is the limit: close some"
+            )
+        if self._together is not None and self.total >= self._together:
+            raise LimitExceeded(
+                f"{self._together} {self._what} are open, which is the limit: try again later"
             )
         self._open[user] += 1
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from walt.common.errors import Invalid, WaltError
+from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import effective, shown
 from walt.server.domain.images.service import ImageService
@@ -25,6 +26,7 @@ from walt.server.http.answers import ErrorResource, answer_error
 _log = Logger()
 
 EARLIEST = 1_340_000_000.0  # epoch seconds: nothing was logged before
+READER_PATIENCE = 60.0  # seconds that a requester of logs may take nothing
 FUTURE = 2.0  # seconds that a bound may lie ahead
 INDEX = b"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>WalT web API</title></head><body>
@@ -38,6 +40,7 @@ INDEX = b"""<!DOCTYPE html>
 """
 Row = dict[str, Any]
 Values = Mapping[str, str]
+_T = TypeVar("_T")
 
 
 def parameters(request: IRequest) -> dict[str, str]:
@@ -73,12 +76,14 @@ def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> lis
 class WebApi:
     """Answers of the entry points.
 
-    `services` returns a row for each daemon, `provisioning` knows which nodes cannot boot.
+    `services` returns a row for each daemon, `provisioning` knows which nodes cannot boot;
+    `clock` ends requesters that take nothing.
     """
 
     def __init__(
         self, registry: DeviceRegistry, is_booted: Callable[[str], bool], images: ImageService,
         logs: LogService, services: Callable[[], list[Row]], provisioning: IProvisioning,
+        clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._is_booted = is_booted
@@ -86,6 +91,7 @@ class WebApi:
         self._logs = logs
         self._services = services
         self._provisioning = provisioning
+        self._clock = clock
 
     async def nodes(self, values: Values, request: IRequest) -> Row:
         """Nodes with their settings."""
@@ -133,13 +139,14 @@ class WebApi:
         rest = dict(values)
         query, scale = self._query(rest)
         names = {device.mac: device.name for device in self._registry.all()}
-        cursor, _ = await self._logs.open(query)
-        reader = _Reader(request)
+        peer: Any = request.getClientAddress()
+        cursor, _ = await self._logs.open(query, str(getattr(peer, "host", "")), web=True)
+        reader = _Reader(request, self._clock)
         count = 0
         try:
             request.setHeader(b"content-type", b"application/json")
             reader.write(b'{"logs": [')
-            while block := await cursor.next_block():
+            while block := await reader.unless_left(cursor.next_block()):
                 pieces = list(_encoded(block, names, scale))
                 reader.write((b", " if count else b"") + ", ".join(pieces).encode())
                 count += len(block)
@@ -193,12 +200,14 @@ def _encoded(
 
 
 class _Reader:
-    """A requester, at its own pace."""
+    """A requester, at its own pace; one that takes nothing for a minute is let go."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, clock: IReactorTime) -> None:
         self._request = request
+        self._clock = clock
         self._gone = False
         self._paused: Deferred[None] | None = None
+        self._waiting: Deferred[Any] | None = None
         request.notifyFinish().addBoth(self._left)
         self._request.registerProducer(self, True)
 
@@ -206,10 +215,28 @@ class _Reader:
         if not self._gone:
             self._request.write(data)
 
+    async def unless_left(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return the result of some work, which ends when the requester leaves (Invalid)."""
+        self._waiting = Deferred.fromCoroutine(work)
+        if self._gone:
+            self._waiting.cancel()
+        try:
+            result: _T = await self._waiting
+        except CancelledError:
+            raise Invalid("The requester left.") from None
+        finally:
+            self._waiting = None
+        return result
+
     async def ready(self) -> None:
         """Wait until more can be written. Raises Invalid when the requester left."""
         if self._paused is not None:
-            await self._paused
+            late = self._clock.callLater(READER_PATIENCE, self._request.transport.abortConnection)
+            try:
+                await self._paused
+            finally:
+                if late.active():
+                    late.cancel()
         if self._gone:
             raise Invalid("The requester left.")
 
@@ -222,6 +249,8 @@ class _Reader:
     def _left(self, _: object) -> None:
         self._gone = True
         self.resumeProducing()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def pauseProducing(self) -> None:
         if self._paused is None:
@@ -260,7 +289,8 @@ class _Entry(Resource):
         except WaltError as error:
             if request.startedWriting:
                 return
-            body = answer_error(request, 400, str(error))
+            full = isinstance(error, (Busy, LimitExceeded, Unavailable))
+            body = answer_error(request, 503 if full else 400, str(error))
         except Exception:
             _log.failure("a page of the web API failed")
             if request.startedWriting:

@@ -98,6 +98,16 @@ def exit_status(reason: Failure) -> int:
     return 255
 
 
+def give(transport: Any, data: bytes) -> None:
+    """Give a program bytes of input, if there are any.
+
+    An empty write would make Twisted stop watching its standard input until the next one:
+    the end of the program would go unnoticed.
+    """
+    if data:
+        transport.write(data)
+
+
 class _Collector(ProcessProtocol):
     def __init__(self, stdin: bytes, on_line: Callable[[str], None] | None) -> None:
         self._stdin = stdin
@@ -115,8 +125,7 @@ class _Collector(ProcessProtocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        if self._stdin:
-            self.transport.write(self._stdin)
+        give(self.transport, self._stdin)
         self.transport.closeStdin()  # nothing happens when it is a descriptor of the caller
 
     def _bounded(self, store: list[bytes], data: bytes) -> None:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from walt.common import ampbox
 from walt.common.errors import ERRORS, InternalError, Unavailable
-from walt.server.runtime.process import Launcher, Network, environment, own_code
+from walt.server.runtime.process import Launcher, Network, environment, give, own_code
 
 _log = Logger()
 
@@ -44,7 +44,7 @@ class _Worker(ProcessProtocol):
         self._on_progress = on_progress
         box = {b"job": job.encode(), b"arguments": json.dumps(arguments).encode()}
         assert self.transport is not None
-        self.transport.write(ampbox.encode(box))
+        give(self.transport, ampbox.encode(box))
         return self._answer
 
     def kill(self) -> None:

@@ -78,7 +78,7 @@ class DumpRequest(FramedRequest):
         self._send_held()
 
     async def _history(self, query: LogQuery) -> None:
-        cursor, last = await self._owner.logs.open(query)
+        cursor, last = await self._owner.logs.open(query, self.username)
         self._held = [(number, lines) for number, lines in self._held if number > last]
         self._held_size = sum(_cost(lines) for _, lines in self._held)
         try:

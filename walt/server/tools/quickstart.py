@@ -177,7 +177,12 @@ def stop(config_file: Path) -> int:
         limit = time.monotonic() + STOP_PATIENCE
         while process_start(pid) == born:
             if time.monotonic() > limit:
-                raise Failure(f"the server (pid {pid}) did not stop; see {config.paths.log}")
+                # Its programs end with it; the next start clears what they leave.
+                os.kill(pid, signal.SIGKILL)
+                raise Failure(
+                    f"the server (pid {pid}) did not stop within {STOP_PATIENCE:g} s and was"
+                    f" killed; see {config.paths.log}"
+                )
             time.sleep(0.1)
     return 0
 

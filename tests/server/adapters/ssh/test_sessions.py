@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -109,3 +110,22 @@ class SessionTests(TestCase):
         session.resume()
         session.close()
         self.assertEqual(await self.ended, 128 + 9)
+
+    async def test_empty_input(self) -> None:
+        """Input without bytes changes nothing: the end of the program is still seen."""
+        for terminal in (None, Terminal("dumb", 24, 80)):
+            session = self._start("read line; exit 7", terminal)
+            session.write(b"")
+            session.write(b"line\n")
+            session.write(b"")
+            self.assertEqual(await self.ended, 7)
+        go_on = self.mktemp()
+        session = self._start(
+            f"read line; echo got; until [ -e {go_on} ]; do sleep 0.02; done; exit 7"
+        )
+        session.write(b"line\n")
+        while b"got" not in self.output:
+            await deferLater(self.reactor, 0.01)
+        session.write(b"")  # nothing is on its way: Twisted watches for the end only
+        Path(go_on).touch()
+        self.assertEqual(await self.ended, 7)

@@ -9,7 +9,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.log_store import FakeLogStore
-from walt.common.errors import Invalid, Unavailable
+from walt.common.errors import Invalid, LimitExceeded, Unavailable
+from walt.server.domain.limits import (
+    ALL_LOG_READERS,
+    ALL_WEB_READERS,
+    MAX_LOG_READERS,
+    MAX_WEB_READERS,
+)
 from walt.server.domain.logs.ere import Expression
 from walt.server.domain.logs.model import (
     TEN_YEARS,
@@ -247,7 +253,7 @@ class LogServiceTests(SynchronousTestCase):
         self.write(4)
         self.assertEqual([one.line for one in seen], ["1", "3"])
         cursor, last = self.successResultOf(
-            Deferred.fromCoroutine(self.logs.open(LogQuery()))
+            Deferred.fromCoroutine(self.logs.open(LogQuery(), "ann"))
         )
         self.assertEqual(last, 4)
         block = self.successResultOf(Deferred.fromCoroutine(cursor.next_block()))
@@ -255,9 +261,38 @@ class LogServiceTests(SynchronousTestCase):
         self.logs.unsubscribe(seen.extend)
         self.write(4)
         self.assertEqual(
-            self.successResultOf(Deferred.fromCoroutine(self.logs.count(LogQuery(lines="[13]$")))),
+            self.successResultOf(
+                Deferred.fromCoroutine(self.logs.count(LogQuery(lines="[13]$"), "ann"))
+            ),
             2,
         )
+
+    def test_readers(self) -> None:
+        """Each user has few readers, all together not all connections; pages have their own."""
+        def opened(reader: str, web: bool = False) -> Deferred[Any]:
+            return Deferred.fromCoroutine(self.logs.open(LogQuery(), reader, web=web))
+
+        cursors = [
+            self.successResultOf(opened(f"user{user}"))[0]
+            for user in range(ALL_LOG_READERS // MAX_LOG_READERS) for _ in range(MAX_LOG_READERS)
+        ]
+        for reader in ("user0", "somebody"):
+            self.failureResultOf(opened(reader), LimitExceeded)
+            self.failureResultOf(
+                Deferred.fromCoroutine(self.logs.count(LogQuery(), reader)), LimitExceeded
+            )
+        pages = [
+            self.successResultOf(opened(f"192.0.2.{peer}", True))[0]
+            for peer in range(ALL_WEB_READERS // MAX_WEB_READERS) for _ in range(MAX_WEB_READERS)
+        ]
+        self.failureResultOf(opened("192.0.2.9", True), LimitExceeded)
+        for _ in range(2):
+            self.successResultOf(Deferred.fromCoroutine(cursors[0].close()))
+            self.successResultOf(Deferred.fromCoroutine(pages[0].close()))
+        self.successResultOf(opened("somebody"))
+        self.failureResultOf(opened("somebody"), LimitExceeded)
+        self.successResultOf(opened("192.0.2.9", True))
+        self.failureResultOf(opened("192.0.2.9", True), LimitExceeded)
 
     def test_timestamps(self) -> None:
         """Impossible times become the time of reception."""

@@ -93,7 +93,7 @@ class Cluster:
             (
                 str(binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets),
                 "-c", "listen_addresses=", "-c", "log_min_messages=warning",
-                "-c", "shared_buffers=64MB", "-c", "max_connections=30",
+                "-c", "shared_buffers=64MB", "-c", "max_connections=60",
                 "-c", "log_min_error_statement=panic",
                 # A statement whose requester left ends soon.
                 "-c", "client_connection_check_interval=2s",

@@ -30,7 +30,7 @@ from walt.server.adapters.qemu.command import (
 from walt.server.adapters.qemu.nics import NicMaker
 from walt.server.domain.virtual.ports import IHypervisor, IMachine
 from walt.server.runtime.ordered import spawn
-from walt.server.runtime.process import Launcher, environment, exit_status
+from walt.server.runtime.process import Launcher, environment, exit_status, give
 from walt.server.runtime.workers import WorkerPool
 
 _log = Logger()
@@ -83,7 +83,7 @@ class _Machine(ProcessProtocol):
     def write(self, data: bytes) -> None:
         """Type bytes on its serial console."""
         if self.transport is not None and self.transport.pid:
-            self.transport.write(data)
+            give(self.transport, data)
 
     def kill(self) -> None:
         """End it at once."""

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Unavailable, WaltError
 from walt.server.adapters.ssh.shell import UNREACHABLE
 from walt.server.domain.nodes.ports import INodeQuestions
-from walt.server.runtime.process import Launcher, environment, exit_status
+from walt.server.runtime.process import Launcher, environment, exit_status, give
 
 IDLE = 180.0  # seconds without question after which a shell ends (N-096)
 MAX_ANSWER = 1 << 20  # bytes
@@ -65,7 +65,7 @@ class _Shell(ProcessProtocol):
             f"printf '\\n%s %d\\n' {marker} $?; printf '\\n%s\\n' {marker} >&2\n"
         )
         assert self.transport is not None
-        self.transport.write(text.encode(errors="surrogateescape"))
+        give(self.transport, text.encode(errors="surrogateescape"))
         return answer
 
     def outReceived(self, data: bytes) -> None:

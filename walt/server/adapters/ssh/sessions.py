@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from walt.server.adapters.ssh.keys import device_ssh_command
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
-from walt.server.runtime.process import Launcher, Network, environment, exit_status
+from walt.server.runtime.process import Launcher, Network, environment, exit_status, give
 
 PIPE_SIZE = 1 << 20
 READ_SIZE = 1 << 18
@@ -73,7 +73,7 @@ class _Session:
 
     def write(self, data: bytes) -> None:
         """Give input."""
-        self._transport.write(data)
+        give(self._transport, data)
 
     def end_of_input(self) -> None:
         """No more input; on a terminal that is the key ctrl-D."""

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from walt.common.errors import Invalid, Unavailable
+from walt.server.domain.limits import (
+    ALL_LOG_READERS,
+    ALL_WEB_READERS,
+    MAX_LOG_READERS,
+    MAX_WEB_READERS,
+    Shares,
+)
 from walt.server.domain.logs.model import (
     LogBlock,
     LogLine,
     LogMatcher,
     LogQuery,
+    Record,
     StreamKey,
     StreamMode,
     all_corrected,
 )
-from walt.server.domain.logs.ports import ILogStore
+from walt.server.domain.logs.ports import ILogCursor, ILogStore
 from walt.server.runtime.ordered import spawn
 
 _log = Logger()
@@ -44,6 +54,29 @@ class _Share:
     """What one issuer has pending: lines and characters."""
 
     lines = size = 0
+
+
+@implementer(ILogCursor)
+class _Cursor:
+    """A cursor of the store, and what to call when it is closed."""
+
+    def __init__(self, cursor: Any, closed: Callable[[], object]) -> None:
+        self._cursor = cursor
+        self._closed: Callable[[], object] | None = closed
+
+    async def next_block(self) -> list[Record]:
+        """Return the next lines, empty at the end."""
+        block: list[Record] = await self._cursor.next_block()
+        return block
+
+    async def close(self) -> None:
+        """Free the cursor; safe to call twice."""
+        closed, self._closed = self._closed, None
+        try:
+            await self._cursor.close()
+        finally:
+            if closed is not None:
+                closed()
 
 
 class LogService:
@@ -75,6 +108,10 @@ class LogService:
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._drained: list[tuple[str, Deferred[None]]] = []
         self._shares: dict[str, _Share] = {}
+        self._readers = Shares(MAX_LOG_READERS, "readers of stored logs", ALL_LOG_READERS)
+        self._web_readers = Shares(
+            MAX_WEB_READERS, "log queries of the web API", ALL_WEB_READERS
+        )
 
     # -- in --------------------------------------------------------------
 
@@ -272,20 +309,33 @@ class LogService:
 
     # -- out -------------------------------------------------------------
 
-    async def count(self, query: LogQuery) -> int:
-        """Return how many stored lines match."""
-        await self.flush()
-        return int(await self._store.count(query))
+    async def count(self, query: LogQuery, reader: str) -> int:
+        """Return how many stored lines match, for a user. Raises LimitExceeded."""
+        self._readers.enter(reader)
+        try:
+            await self.flush()
+            return int(await self._store.count(query))
+        finally:
+            self._readers.leave(reader)
 
-    async def open(self, query: LogQuery) -> tuple[Any, int]:
+    async def open(self, query: LogQuery, reader: str, *, web: bool = False) -> tuple[Any, int]:
         """Return an ILogCursor over stored lines, and the number of the last one it may hold.
 
         Lines with a higher `accepted` number are not in the cursor: they are live ones.
+        A cursor has a connection to the database until it is closed: each user (or, with
+        `web`, each address that reads pages) may have few, and the readers of pages take
+        none from users. Raises LimitExceeded.
         """
-        await self.flush()
-        async with self._storing:
-            cursor = await self._store.open(query)
-            return cursor, self.accepted - self._pending_lines
+        shares = self._web_readers if web else self._readers
+        shares.enter(reader)
+        try:
+            await self.flush()
+            async with self._storing:
+                cursor = await self._store.open(query)
+        except BaseException:
+            shares.leave(reader)
+            raise
+        return _Cursor(cursor, partial(shares.leave, reader)), self.accepted - self._pending_lines
 
     def subscribe(self, query: LogQuery, subscriber: Subscriber) -> None:
         """Call `subscriber` with the live lines that match, as they come, by groups."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from walt.common.errors import Conflict, Invalid
-from walt.common.names import default_image
+from walt.common.names import PLATFORM_USER, default_image
 from walt.server.domain.devices import settings
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import SERVER_NAME, generated_name
@@ -112,7 +112,7 @@ class Configuration:
             raise Invalid(f"{name} is a virtual node; use: walt node remove {name}")
         if not force:
             query = LogQuery(issuers=frozenset({device.mac}), exclude_consoles=True)
-            lines = await self._logs.count(query)
+            lines = await self._logs.count(query, PLATFORM_USER)
             if lines:
                 raise Conflict(
                     f"{lines} log lines of {name} would be lost; if that is fine, use:"
