@@ -73,6 +73,14 @@ class NamedTests(TestCase):
         directory = self.dir / "services" / "named"
         self.assertFalse((directory / "walt.9.9.9.in-addr.arpa.reverse.zone").exists())
 
+    async def test_transfer(self) -> None:
+        """Nobody gets a whole zone: the list of all devices."""
+        await self.dig("node-1.walt")
+        argv = self.server.command("dig", "+time=5", f"@{SERVER}", "walt", "AXFR")
+        text = (await getProcessOutput(argv[0], argv[1:], os.environ, errortoo=True)).decode()
+        self.assertIn("Transfer failed", text)
+        self.assertNotIn("node-1", text)
+
     async def test_change_reloads(self) -> None:
         """A change is in force when apply fires, without a restart; no change writes nothing."""
         await self.dig("node-1.walt")

@@ -117,6 +117,17 @@ class IngestTests(SynchronousTestCase):
         self.platform.lines("exp1")
         self.assertEqual({one.issuer for one in self.platform.store.lines}, {NODE.mac})
 
+    def test_many_streams(self) -> None:
+        """A device that makes up stream names fills one stream with the lines of the last ones."""
+        self.patch(ingest, "MAX_STREAMS", 2)
+        for name in ("a", "b", "c", "a", "d"):
+            self.platform.connect(
+                FROM_NODE, f"0\n{name}\nNO_TIMESTAMPS\nof {name}\nCLOSE\n".encode()
+            )
+        self.assertEqual(self.platform.lines("a"), ["of a", "of a"])
+        self.assertEqual(self.platform.lines("b"), ["of b"])
+        self.assertEqual(self.platform.lines(ingest.OTHER_STREAM), ["of c", "of d"])
+
     def test_header_without_end(self) -> None:
         """A name that never ends is cut off."""
         connection = self.platform.connect(FROM_NODE, b"0\n" + b"x" * (ingest.MAX_HEADER + 1))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
+
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.model import clean_text
 from walt.server.domain.logs.service import LogService
 from walt.server.streams.base import Peer, Request, StreamProtocol
 
+_log = Logger()
+
 NO_TIMESTAMPS = b"NO_TIMESTAMPS"
 MAX_HEADER = 4096
 MAX_STREAM_NAME = 600  # characters, of 4 bytes at most: an index takes 2,700 bytes
 MAX_LINE = 16 * 1024 * 1024
+MAX_STREAMS = 500  # names of streams that one device uses, since the server has started
+OTHER_STREAM = "too-many-streams"  # where the lines of further ones go
 # Lines without end are kept by the server: all those of one device, and of all devices.
 MAX_UNFINISHED_OF_DEVICE = 32 * 1024 * 1024
 MAX_UNFINISHED = 256 * 1024 * 1024
@@ -36,6 +42,29 @@ class Unfinished:
         return mine <= MAX_UNFINISHED_OF_DEVICE and self._total <= MAX_UNFINISHED
 
 
+class StreamNames:
+    """Remembers the names of streams that devices use, up to a number for each."""
+
+    def __init__(self) -> None:
+        self._of_device: dict[str, set[str]] = {}
+
+    def admit(self, issuer: str, name: str) -> str:
+        """Return the name under which lines of a device are kept: OTHER_STREAM for too many."""
+        names = self._of_device.setdefault(issuer, set())
+        if name in names:
+            return name
+        if len(names) >= MAX_STREAMS:
+            return OTHER_STREAM
+        names.add(name)
+        if len(names) == MAX_STREAMS:
+            _log.warn(
+                "device {mac} has used {count} log streams, which is the limit: lines of further"
+                " ones go to the stream {other}", mac=issuer, count=MAX_STREAMS,
+                other=OTHER_STREAM,
+            )
+        return name
+
+
 class LogIngestion:
     """Makes the requests of one server."""
 
@@ -43,6 +72,7 @@ class LogIngestion:
         self.registry = registry
         self.logs = logs
         self.unfinished = Unfinished()
+        self.names = StreamNames()
 
     def request(self, connection: StreamProtocol, peer: Peer) -> Request:
         """Make the request of one connection."""
@@ -126,7 +156,9 @@ class IngestRequest(Request):
             self._closing = True
             self.connection.abort()
         if self._stream is None:
-            self._stream = clean_text(line)[:MAX_STREAM_NAME]
+            self._stream = self._owner.names.admit(
+                self._issuer, clean_text(line)[:MAX_STREAM_NAME]
+            )
             return
         self._server_time = line.strip() == NO_TIMESTAMPS
         self.connection.header_complete()

@@ -184,6 +184,7 @@ options {{
     session-keyfile "{runtime}/session.key";
     listen-on {{ {config.server}; }};
     listen-on-v6 {{ none; }};
+    allow-transfer {{ none; }};
     forwarders {{ {upstream} }};
 }};
 controls {{ }};
