@@ -11,6 +11,7 @@ from walt.client.errors import Failure
 from walt.client.history import parse_range
 from walt.client.session import Session
 from walt.client.terminal import WHEEL, Terminal, both_terminals
+from walt.client.visible import own
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ def _write(writer: _JsonLines | _Csv | _Parquet, query: dict[str, Any]) -> int:
             count += len(records)
             turn += 1
             if shown and turn % 50 == 0:
-                sys.stdout.write(f"\rExporting... {WHEEL[turn // 50 % 4]} {count} lines")
+                own(f"\rExporting... {WHEEL[turn // 50 % 4]} {count} lines")
                 sys.stdout.flush()
     finally:
         if shown and turn >= 50:
-            sys.stdout.write("\r" + " " * 50 + "\r")
+            own("\r" + " " * 50 + "\r")
         writer.close()
     return count
 

@@ -9,6 +9,7 @@ import sys
 import walt
 from walt.client.errors import Failure, HelpWanted, UsageError
 from walt.client.grammar import HELP, subcommand_help
+from walt.client.visible import own, protect_terminals
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    protect_terminals()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -79,7 +81,7 @@ def _dispatch(words: list[str]) -> int:
     if not words or words[0] in HELP:
         if not words:
             print("A category is missing.\n")
-        print(decorated(top_help()))
+        own(decorated(top_help()) + "\n")
         return 0 if words else 1
     category = words.pop(0)
     if category not in CATEGORIES:

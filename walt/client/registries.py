@@ -9,6 +9,7 @@ from walt.client.credentials import keep, stored
 from walt.client.errors import Failure, Refused
 from walt.client.session import Session
 from walt.client.terminal import Terminal, ask, print_block
+from walt.client.visible import visible
 from walt.common.tables import render_table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -55,7 +56,7 @@ def ask_password(question: str) -> str | None:
     import getpass
 
     try:
-        return getpass.getpass(question)
+        return getpass.getpass(visible(question))
     except EOFError:
         return None
 

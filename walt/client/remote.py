@@ -10,6 +10,7 @@ import sys
 from walt.client import terminal
 from walt.client.errors import Failure, Refused
 from walt.client.stream import Stream, result_status, wake_up_pipe, write_all
+from walt.client.visible import own, visible
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -141,7 +142,9 @@ class _Run:
         """Print what the node printed."""
         if sys.stderr.isatty():
             sys.stdout.flush()
-            print(terminal.bold(f"-- {self.node} --", sys.stderr), file=sys.stderr, flush=True)
+            title = terminal.bold(f"-- {visible(self.node)} --", sys.stderr)
+            own(title + "\n", sys.stderr)
+            sys.stderr.flush()
         for descriptor, data in self.pieces:
             write_all(descriptor, data)
 

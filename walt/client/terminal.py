@@ -6,6 +6,8 @@ import os
 import select
 import sys
 
+from walt.client.visible import own, visible
+
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any, TextIO
@@ -28,7 +30,8 @@ def bold(text: str, stream: TextIO | None = None) -> str:
 
 def print_block(title: str, table: str, footnote: str | None = None) -> None:
     """Print a titled table (spec user-surface §1.3)."""
-    print(f"\n{bold(title)}\n\n{table}\n")
+    own(f"\n{bold(visible(title))}\n\n")
+    print(f"{table}\n")
     if footnote:
         print(footnote)
 
@@ -96,17 +99,17 @@ class Busy:
     def wait(self, sock: Any) -> None:
         """Turn the wheel until the socket has something to read."""
         while not select.select([sock], [], [], 0.1)[0]:
-            line = f"{self._text}... {WHEEL[self._turn % 4]}"
+            line = f"{visible(self._text)}... {WHEEL[self._turn % 4]}"
             line = line[:max(10, window()[1] - 1)]  # a wrapped line could not be erased
             self._turn += 1
-            sys.stdout.write("\r" + line.ljust(self._width))
+            own("\r" + line.ljust(self._width))
             sys.stdout.flush()
             self._width = len(line)
 
     def erase(self) -> None:
         """Remove the line."""
         if self._width:
-            sys.stdout.write("\r" + " " * self._width + "\r")
+            own("\r" + " " * self._width + "\r")
             sys.stdout.flush()
             self._width = 0
 

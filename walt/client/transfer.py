@@ -9,8 +9,9 @@ import time
 from walt.client import archives
 from walt.client.errors import Failure
 from walt.client.remote import LOST
-from walt.client.stream import Stream, result_status, write_all
+from walt.client.stream import Stream, result_status
 from walt.client.terminal import WHEEL, both_terminals
+from walt.client.visible import own
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -104,7 +105,7 @@ class _Progress:
 
     @staticmethod
     def _write(text: str) -> None:
-        sys.stdout.write(text)
+        own(text)
         sys.stdout.flush()
 
 
@@ -130,7 +131,8 @@ class _Side:
             if kind == frames.DATA:
                 data.append(payload)
             elif kind == frames.MESSAGE:
-                write_all(2, payload)
+                sys.stderr.write(payload.decode(errors="replace"))
+                sys.stderr.flush()
             elif kind == frames.RESULT:
                 self.status = result_status(payload)
         return data

@@ -25,4 +25,6 @@ def without_empty_columns(columns: list[str], rows: list[dict]) -> list[str]:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return value if type(value) is str else str(value)
+    text = value if type(value) is str else str(value)
+    # A cell is on one line, whatever others put into it: it makes no rows.
+    return text.replace("\n", "\\n") if "\n" in text else text

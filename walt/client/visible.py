@@ -1,0 +1,70 @@
+"""What terminals would obey is shown: the one place through which all texts pass to them.
+
+Lines of logs, names and messages come from nodes, images, registries and switches. An
+escape sequence or a carriage return in them could forge lines, change the title, or fill
+the clipboard of whoever reads them. Output that is no terminal stays as it is. Consoles and
+shells have their own way: there, the far side owns the screen.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, TextIO
+
+# Control characters (ECMA-48 §5.2-5.3, both sets) but newline and tab; line separators and
+# what turns the direction of writing (Unicode 15, UAX #9 §2): they show one thing as another.
+_OBEYED = {
+    number: chr(number).encode("unicode_escape").decode()
+    for first, last in (
+        (0x00, 0x08), (0x0B, 0x1F), (0x7F, 0x9F), (0x61C, 0x61C), (0x200E, 0x200F),
+        (0x2028, 0x202E), (0x2066, 0x2069),
+    )
+    for number in range(first, last + 1)
+}
+
+
+def visible(text: str) -> str:
+    r"""Return a text with what a terminal obeys written as in Python (`\x1b`)."""
+    return text.translate(_OBEYED)
+
+
+class Visible:
+    """A text stream to a terminal; `own` writes what this program itself draws."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text that others may have made."""
+        self._stream.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts, one after the other."""
+        for line in lines:
+            self.write(line)
+
+    def own(self, text: str) -> None:
+        """Write a text as it is: colours and moves of the cursor count."""
+        self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def own(text: str, stream: Any = None) -> None:
+    """Write what this program draws itself, with `visible` for what others made in it."""
+    stream = stream or sys.stdout
+    getattr(stream, "own", stream.write)(text)
+
+
+def protect_terminals() -> None:
+    """Let the standard streams that are terminals show what they would obey."""
+    if sys.stdout.isatty():
+        sys.stdout = Visible(sys.stdout)
+    if sys.stderr.isatty():
+        sys.stderr = Visible(sys.stderr)
