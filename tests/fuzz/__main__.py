@@ -18,7 +18,11 @@ def main() -> None:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name not in TARGETS:
         sys.exit(f"usage: python -m tests.fuzz {{{'|'.join(TARGETS)}}} [options of libFuzzer]")
-    atheris.Setup([*sys.argv, str(CORPUS / name)], lambda data: run(name, data))
+    # Beside the limit of time of `run`, one that also ends what is busy outside of Python.
+    limits = ["-timeout=10", "-rss_limit_mb=1024"]
+    atheris.Setup(
+        [sys.argv[0], *limits, *sys.argv[1:], str(CORPUS / name)], lambda data: run(name, data)
+    )
     atheris.Fuzz()
 
 

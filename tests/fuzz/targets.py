@@ -6,7 +6,9 @@ peer that is gone is a bug.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -163,13 +165,28 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 
+LIMIT = 2.0  # seconds of processor time for an input
+
+
+class TooSlow(Exception):
+    """An input that keeps the server busy."""
+
+
+def _late(number: int, frame: FrameType | None) -> None:
+    raise TooSlow(f"an input took more than {LIMIT:g} s")
+
+
 def run(name: str, data: bytes) -> None:
-    """Run a target; raise what it raises, or what it logged as a failure."""
+    """Run a target; raise what it raises, what it logged as a failure, or TooSlow."""
     _failures.clear()
     globalLogPublisher.addObserver(_watch)
+    former = signal.signal(signal.SIGVTALRM, _late)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT)
     try:
         TARGETS[name](data)
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, former)
         globalLogPublisher.removeObserver(_watch)
     if _failures:
         raise _failures[0].value

@@ -118,7 +118,6 @@ class LegacyProtocol(Protocol):
         _, name, args, kwargs = message
         method = (self._methods or {}).get(name) if isinstance(name, str) else None
         if method is None or not isinstance(args, tuple) or not isinstance(kwargs, dict):
-            # Values of pickles are never shown: a small one may have an endless repr().
             self._answer_error("no such method, or no arguments")
             return
 
