@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Invalid
-from walt.rpc.arguments import IPAddress, Json, Mac, Names, Text
+from walt.rpc.arguments import Float, Integer, IPAddress, Json, Mac, Names, Text
 from walt.rpc.commands.devices import RegisterDevice
 from walt.rpc.commands.nodes import RebootNodes
 from walt.rpc.commands.session import Hello
@@ -35,7 +35,7 @@ class ArgumentTests(SynchronousTestCase):
     @given(st.binary(max_size=60))
     def test_garbage_is_invalid(self, data: bytes) -> None:
         """Any bytes give a value or Invalid, nothing else."""
-        for argument in (Text(10), Json(), Names(), Mac(), IPAddress()):
+        for argument in (Text(10), Json(), Names(), Mac(), IPAddress(), Integer(), Float()):
             try:
                 argument.fromString(data)
             except Invalid:
@@ -47,9 +47,17 @@ class ArgumentTests(SynchronousTestCase):
             (Text(3), b"abcd"), (Text(), b"a\0b"), (Text(), b"\xff"), (Json(), b"{"),
             (Json(), b"[" * 100_000), (Names(), b'"a"'), (Names(), b"[1]"),
             (Mac(), b"52:54:00"), (IPAddress(), b"::1"), (IPAddress(), b"1.2.3"),
-            (IPAddress(), b"01.2.3.4"),
+            (IPAddress(), b"01.2.3.4"), (Integer(), b"1" + b"0" * 400),
+            (Integer(), b"9" * 5000), (Integer(), b"%d" % 2**63), (Integer(), b"1_0"),
+            (Float(), b"nan"), (Float(), b"1e999"), (Float(), b"-inf"), (Float(), b"x"),
         ):
             self.assertRaises(Invalid, argument.fromString, data)
+
+    @given(st.integers(-2**63, 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False))
+    def test_numbers(self, whole: int, number: float) -> None:
+        """Those of 64 bits."""
+        self.assertEqual(Integer().fromString(Integer().toString(whole)), whole)
+        self.assertEqual(Float().fromString(Float().toString(number)), number)
 
     def test_mac_is_lowered(self) -> None:
         """Upper case is accepted."""

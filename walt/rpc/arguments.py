@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
+import re
 from typing import Any
 
 from twisted.protocols import amp
@@ -16,6 +18,8 @@ from twisted.protocols import amp
 from walt.common.errors import Invalid
 from walt.common.names import is_mac
 from walt.common.texts import load_json
+
+_INTEGER = re.compile(rb"-?[0-9]{1,19}")
 
 
 class Text(amp.Argument):
@@ -38,13 +42,41 @@ class Text(amp.Argument):
         return inObject.encode(errors="replace")
 
 
+class Integer(amp.Argument):
+    """A whole number of 64 bits, with sign."""
+
+    def fromString(self, inString: bytes) -> int:
+        if not _INTEGER.fullmatch(inString) or not -2**63 <= int(inString) < 2**63:
+            raise Invalid(f"{inString[:40]!r} is not a whole number of 64 bits")
+        return int(inString)
+
+    def toString(self, inObject: int) -> bytes:
+        return b"%d" % inObject
+
+
+class Float(amp.Argument):
+    """A finite number."""
+
+    def fromString(self, inString: bytes) -> float:
+        try:
+            number = float(inString)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise Invalid(f"{inString[:40]!r} is not a number")
+        return number
+
+    def toString(self, inObject: float) -> bytes:
+        return repr(float(inObject)).encode()
+
+
 class Json(amp.Argument):
     """Any JSON value; tables and lists travel so (design §8)."""
 
     def fromString(self, inString: bytes) -> Any:
         try:
             return load_json(inString)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise Invalid("not valid JSON") from None
 
     def toString(self, inObject: Any) -> bytes:

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import FROM_NODE, NODE, SERVER, Platform
 from walt.server.streams.base import Peer
+from walt.server.streams.notify import keep_alive
 
 REQUEST = b"REQ_NOTIFY_BOOTUP_STATUS\n"
 
@@ -74,3 +75,12 @@ class NotifyTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(self.platform.registry.forget(NODE)))
         connection.leave()
         self.assertEqual(self.events(), ["node node-1 is booted"])
+
+    def test_not_over_a_socket(self) -> None:
+        """Over TLS there is no socket to set: that is no error."""
+
+        class Transport:
+            def getHandle(self) -> object:
+                return object()
+
+        keep_alive(Transport())

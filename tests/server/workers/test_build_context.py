@@ -114,6 +114,21 @@ class UnpackTests(SynchronousTestCase):
         with mock.patch.object(build_context, "MAX_MEMBERS", 10):
             self.assertRaises(LimitExceeded, self.unpack, *[member(f"f{n}") for n in range(11)])
 
+    def test_headers(self) -> None:
+        """Extended headers that fill the memory, and times that are none."""
+        for headers in (
+            {"mtime": "1e30"}, {"mtime": "nan"}, {"mtime": "-1e400"}, {"comment": "x" * (2 << 20)},
+        ):
+            made = io.BytesIO()
+            with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                info, content = member("file", b"x", pax_headers=headers)
+                archive.addfile(info, io.BytesIO(content))
+            self.assertRaises(Invalid, self.unpack, data=made.getvalue())
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            archive.addfile(*member("d/" * (1 << 20) + "file")[:1])
+        self.assertRaises(Invalid, self.unpack, data=made.getvalue())
+
     def test_damaged(self) -> None:
         """Neither garbage nor half an archive."""
         made = io.BytesIO()

@@ -166,7 +166,7 @@ class StreamProtocol(Protocol):
 def _parse_parameters(line: bytes) -> dict[str, Any]:
     try:
         parameters = load_json(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         parameters = None
     if not isinstance(parameters, dict):
         raise Invalid("the parameters of a stream request are one JSON object on one line")

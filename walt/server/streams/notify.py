@@ -71,7 +71,8 @@ class NotifyRequest(Request):
 def keep_alive(transport: Any) -> None:
     """Make TCP notice a peer that vanished, in about 25 s."""
     handle = getattr(transport, "getHandle", lambda: None)()
-    if handle is None or handle.family != socket.AF_INET:
+    # That of TLS is no socket, and nodes do not use TLS.
+    if not isinstance(handle, socket.socket) or handle.family != socket.AF_INET:
         return
     idle, interval, probes = KEEPALIVE
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -15,6 +15,7 @@ from walt.server.workers.main import Progress
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 32 << 30
+MAX_HEADER = 1 << 20  # bytes of an extended header: long names, times, attributes
 RESERVE = 256 << 20  # bytes of the disk that are left alone
 BLOCK = 1 << 20
 
@@ -28,15 +29,30 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
     """
     tree = _Tree(Path(arguments["directory"]))
     try:
-        with tarfile.open(arguments["archive"], "r:*") as archive:
+        with tarfile.open(arguments["archive"], "r:*", tarinfo=_Member) as archive:
             for member in archive:
                 tree.add(archive, member)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LimitExceeded(f"cannot unpack the archive: {error.strerror}") from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise Invalid(f"the archive received is damaged: {reason}") from None
     return {"members": tree.members, "bytes": tree.size}
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended headers are small: they are read into memory."""
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> Any:
+        return super()._proc_pax(self._small(archive))  # type: ignore[misc]
+
+    def _proc_gnulong(self, archive: tarfile.TarFile) -> Any:
+        return super()._proc_gnulong(self._small(archive))  # type: ignore[misc]
+
+    def _small(self, archive: tarfile.TarFile) -> tarfile.TarFile:
+        if not 0 <= self.size <= MAX_HEADER:
+            raise tarfile.ReadError(f"an extended header is larger than {MAX_HEADER >> 10} KiB")
+        return archive
 
 
 class _Tree:

@@ -55,6 +55,19 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(self.snapshot(), first)
         self.assertEqual((self.tree / "root/.ssh/authorized_keys").read_text(), KEY + "\n")
 
+    def test_spec_bombs(self) -> None:
+        """A few bytes that stand for much, or nest without end, are refused."""
+        (self.base / "server.spec").write_text("features: [ptp]\n")
+        (self.tree / "etc/walt").mkdir()
+        bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+            for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        )
+        for text in (bomb, "[" * 20_000, "a: " * 10_000, "features: {x: " + "y" * 70_000 + "}"):
+            (self.tree / "etc/walt/image.spec").write_text(text)
+            (warning,) = self.prepare()
+            self.assertTrue(warning.startswith("image spec: "), warning)
+
     def test_keys_and_their_modes(self) -> None:
         """Host keys are installed readable by root alone, the directories being real."""
         (self.tree / "etc/dropbear").symlink_to("/tmp")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -34,6 +34,7 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 FEATURE_TIMEOUT = 120.0
+MAX_SPEC, MAX_DEPTH = 64 * 1024, 16  # bytes, and levels
 LOCALTIME = "/etc/localtime"
 DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
@@ -200,8 +201,12 @@ def load_spec(data: bytes) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if len(data) > MAX_SPEC:
+        raise ValueError(f"larger than {MAX_SPEC >> 10} KiB")
     try:
-        spec = YAML(typ="safe", pure=True).load(data.decode())
+        text = data.decode()
+        _check_tokens(YAML(typ="safe", pure=True).scan(text))
+        spec = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"unreadable: {str(error).splitlines()[0]}") from None
     if spec is None:
@@ -209,6 +214,25 @@ def load_spec(data: bytes) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise ValueError("a mapping is expected")
     return spec
+
+
+def _check_tokens(tokens: Iterable[Any]) -> None:
+    """Refuse a spec that costs more than its size tells, as ValueError.
+
+    With aliases few bytes stand for any amount of memory; nesting costs the parser time.
+    """
+    from ruamel.yaml import tokens as kinds
+
+    begin = (kinds.FlowSequenceStartToken, kinds.FlowMappingStartToken,
+             kinds.BlockSequenceStartToken, kinds.BlockMappingStartToken)
+    end = (kinds.FlowSequenceEndToken, kinds.FlowMappingEndToken, kinds.BlockEndToken)
+    depth = 0
+    for one in tokens:
+        if isinstance(one, kinds.AliasToken):
+            raise ValueError("aliases (*name) are not taken here")
+        depth += isinstance(one, begin) - isinstance(one, end)
+        if depth > MAX_DEPTH:
+            raise ValueError("nested too deeply")
 
 
 def _image_spec(root: ImageRoot, path: Path, todo: Preparation, say: Say) -> list[str]:

@@ -53,7 +53,8 @@ class LogQuery:
     """Filters of stored and live lines.
 
     `issuers` are MACs (None: all devices); bounds are epoch seconds, exclusive,
-    None when open; expressions are POSIX extended, searched anywhere.
+    None when open; expressions are POSIX extended, searched anywhere. Raises Invalid for
+    one that is not: PostgreSQL, which does not bound their time, must never see it.
     """
 
     issuers: frozenset[str] | None = None
@@ -62,6 +63,9 @@ class LogQuery:
     start: float | None = None
     end: float | None = None
     exclude_consoles: bool = False
+
+    def __post_init__(self) -> None:
+        self.matcher()
 
     def matcher(self) -> LogMatcher:
         """Return the same filters, ready for live lines. Raises Invalid."""
@@ -135,9 +139,7 @@ def parse_query(value: Any, issuers: frozenset[str] | None) -> LogQuery:
             raise Invalid(f"{key} must be a number of epoch seconds")
         return float(found)
 
-    query = LogQuery(
+    return LogQuery(
         issuers, text("streams"), text("lines"), moment("start"), moment("end"),
         value.get("exclude_consoles") is True,
     )
-    query.matcher()
-    return query
