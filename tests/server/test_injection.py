@@ -127,7 +127,7 @@ class RulesTests(SynchronousTestCase):
         """Links, settings, terminals, addresses: every hostile text is Invalid."""
         registry = DeviceRegistry(FakeDeviceStore(), NETWORK)
         authority = Access(
-            None, None, EnrolmentCodes(lambda: 0.0, bytes), lambda: 0.0, print, succeed
+            None, None, EnrolmentCodes(lambda: 0.0, bytes), lambda: 0.0, print, succeed, succeed,
         )
         parsers: list[Callable[[str], Any]] = [
             registry.check_new_name,
