@@ -13,9 +13,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.patience import patient
 from walt.common.errors import CommandFailed, Invalid
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.ssh.options import git_command
@@ -25,7 +27,8 @@ from walt.server.domain.images.repositories import (
     parse_addresses,
     parse_repository,
 )
-from walt.server.runtime.process import ProcessResult, ProcessRunner
+from walt.server.runtime.child import ChildService, ChildSpec
+from walt.server.runtime.process import Launcher, ProcessResult, ProcessRunner
 from walt.server.streams.image_build import FetchOutput
 
 SSH = partial(git_command, None)
@@ -97,6 +100,8 @@ class RuleTests(SynchronousTestCase):
 
 
 class CommandTests(TestCase):
+    timeout = patient(60)
+
     async def command(self, url: str, *answers: str) -> list[str]:
         made = Repositories(Resolver(*answers), SSH, [WALT_NET])
         return await made.command(url, Path("/content"), Path("/empty"), progress=False)
@@ -162,3 +167,28 @@ class CommandTests(TestCase):
         connection, _ = await deferToThread(listening.accept)
         connection.close()
         self.assertNotEqual((await ended).status, 0)
+
+    async def test_real_repository(self) -> None:
+        """A repository of this machine is read where the settings allow it."""
+        from twisted.internet import reactor
+
+        runner, base = ProcessRunner(reactor), Path(self.mktemp()).absolute()
+        top, content = base / "project", base / "content"
+        git = ["git", "-C", str(top), "-c", "user.name=t", "-c", "user.email=t@t"]
+        await runner.run(["git", "init", "--quiet", str(top)])
+        await runner.run([*git, "commit", "--quiet", "--allow-empty", "-m", "first"])
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        daemon = ChildService(reactor, Launcher(), ChildSpec("git", (
+            "/usr/lib/git-core/git-daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1",
+            f"--port={port}", f"--base-path={base}", str(base),
+        )))
+        daemon.startService()
+        self.addCleanup(daemon.stopService)
+        allowed = Repositories(runner, SSH, [], [ip_network("127.0.0.0/8")])
+        while not (content / ".git").is_dir():  # until the daemon serves
+            argv = await allowed.command(
+                f"git://127.0.0.1:{port}/project", content, base, progress=True
+            )
+            await runner.run(argv, check=False)
+            await deferLater(reactor, 0.1)
