@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.simulator import Fleet, SimulatedNode
 from tests.system.live import LivePlatform
+from walt.server.adapters.ssh.keys import ensure_node_key
 
 
 async def start_shells(
@@ -19,7 +20,7 @@ async def start_shells(
     """
     home = platform.base / "home"
     home.mkdir()
-    (home / "authorized_keys").write_text(Path("/root/.ssh/id_rsa.pub").read_text())
+    (home / "authorized_keys").write_text(await ensure_node_key(platform.runner, platform.state))
     (home / "authorized_keys").chmod(0o600)
     host_key = platform.state / "keys" / "dropbear_ecdsa_host_key"
     pid_files = []

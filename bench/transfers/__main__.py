@@ -14,8 +14,8 @@ from bench.shells import start_shells, stop_shells
 from bench.simulator import Fleet
 from tests.system.live import LivePlatform
 from tests.system.load import Load, figure, run_bench
+from walt.server.adapters.ssh.keys import node_key
 from walt.server.adapters.ssh.options import node_options
-from walt.server.assembly.nodes import SERVER_KEY
 from walt.server.domain.transfers import probe_script
 
 SIZE = 200 << 20
@@ -38,7 +38,9 @@ class Bench:
         self.peak = 0.0
 
     def _ssh(self) -> list[str]:
-        options = node_options(self.platform.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
+        options = node_options(
+            self.platform.state / "ssh" / "known_hosts.nodes", node_key(self.platform.state)
+        )
         return ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", "ssh", *options,
                 f"root@{self.fleet.nodes[0].ip}"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from tests.server.domain.images.test_service import Asking
 from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.server.adapters.podman.builder import PodmanBuilder
+from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.ssh.options import git_command
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder, IImageStore
 from walt.server.runtime.process import Launcher, ProcessRunner
@@ -89,10 +92,10 @@ class BuilderContract:
                 builder.command(place, subdir, "ann", "localhost/walt/temporary:x")
         for url in ("ext::sh -c true", "--upload-pack=x", "/etc", "file:///etc", ""):
             with case.assertRaises(Invalid):
-                builder.fetch_command(place, url, progress=False)
+                await builder.fetch_command(place, url, progress=False)
         for progress in (True, False):
-            command = builder.fetch_command(place, "https://host/x", progress=progress)
-            case.assertIn("https://host/x", command)
+            command = await builder.fetch_command(place, "https://192.0.2.1/x", progress=progress)
+            case.assertIn("https://192.0.2.1/x", command)
             case.assertEqual("--progress" in command, progress)
         await builder.close(place)
         left: Path = builder.open()
@@ -134,6 +137,7 @@ class PodmanBuilderTests(BuilderContract, TestCase):
         workers = WorkerPool(reactor, Launcher(), network="host")
         self.addCleanup(workers.stop)
         builder = PodmanBuilder(
-            place.runner, workers, place.storage, engine(), "chroot", place.base / "builds"
+            place.runner, workers, place.storage, engine(), "chroot", place.base / "builds",
+            Repositories(place.runner, partial(git_command, None)),
         )
         return builder, PodmanStore(place.runner, place.storage, place.base / "cache.json")

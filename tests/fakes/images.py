@@ -204,7 +204,7 @@ class FakeBuilder:
         place.mkdir(parents=True)
         return place
 
-    def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
+    async def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
         if not url.startswith(("git://", "http://", "https://", "ssh://")):
             raise Invalid("not the address of a git repository")
         options = ["--progress"] if progress else []

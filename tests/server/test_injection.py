@@ -13,6 +13,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.fakes.devices import FakeDeviceStore
@@ -39,10 +41,11 @@ from walt.server.adapters.podman.builder import PodmanBuilder
 from walt.server.adapters.podman.containers import Engine, PodmanContainers
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
+from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.qemu.command import script as ipxe_script
-from walt.server.adapters.ssh.options import node_options
+from walt.server.adapters.ssh.options import git_command, node_options
 from walt.server.adapters.ssh.sessions import SshSessions
 from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.domain.access.codes import EnrolmentCodes
@@ -68,6 +71,11 @@ WHOLE = re.compile(r"[A-Za-z0-9_.:@-]+")
 NETWORK = IPv4Network("192.168.1.0/24")
 SHELLS = {"sh", "bash", "/bin/sh", "/bin/bash"}
 texts = st.text(max_size=60) | st.sampled_from(HOSTILE) | st.from_regex(r"[-a-z:./@\n]{1,20}")
+
+
+async def succeed_with_nothing(repositories: Repositories) -> list[Any]:
+    """Pretend that this machine has no address."""
+    return []
 
 
 class Recorder(ProcessRunner):
@@ -127,7 +135,7 @@ class RulesTests(SynchronousTestCase):
         """Links, settings, terminals, addresses: every hostile text is Invalid."""
         registry = DeviceRegistry(FakeDeviceStore(), NETWORK)
         authority = Access(
-            None, None, EnrolmentCodes(lambda: 0.0, bytes), lambda: 0.0, print, succeed
+            None, None, EnrolmentCodes(lambda: 0.0, bytes), lambda: 0.0, print, succeed, succeed,
         )
         parsers: list[Callable[[str], Any]] = [
             registry.check_new_name,
@@ -272,8 +280,10 @@ class ArgumentsTests(SynchronousTestCase):
         return path
 
     def builder(self, places: Path) -> PodmanBuilder:
+        self.recorder = Recorder()
         return PodmanBuilder(
-            Recorder(), Any, Storage(), Engine(None, ()), "chroot", places,  # type: ignore[arg-type]
+            self.recorder, Any, Storage(), Engine(None, ()), "chroot",  # type: ignore[arg-type]
+            places, Repositories(self.recorder, partial(git_command, None)),
         )
 
     def test_git(self) -> None:
@@ -281,7 +291,16 @@ class ArgumentsTests(SynchronousTestCase):
         builder = self.builder(Path("/places"))
 
         def fetch(url: str) -> list[str]:
-            return builder.fetch_command(Path("/place"), url, progress=False)
+            self.recorder.answer = b"192.0.2.7 STREAM host\n"
+            self.patch(Repositories, "_own_addresses", succeed_with_nothing)
+            made: list[Any] = []
+            Deferred.fromCoroutine(
+                builder.fetch_command(Path("/place"), url, progress=False)
+            ).addBoth(made.append)
+            if isinstance(made[0], Failure):
+                made[0].raiseException()
+            argv: list[str] = made[0]
+            return argv
 
         for url in (
             "https://example.org/a/b.git", "http://10.0.0.1:8080/x", "git://h/x", "ssh://h/x",
@@ -289,13 +308,18 @@ class ArgumentsTests(SynchronousTestCase):
             "https://user:pass@host/x", "a.b-c@h:~/x",
         ):
             argv = fetch(url)
-            self.assertEqual(argv[-3:], ["--", url, "/place/content"])
+            asked = self.recorder.ran[-1]
+            self.assertEqual(asked[:2], ["getent", "ahosts"])
+            self.assertNotEqual(asked[2][0], "-")
+            there = "git://192.0.2.7/x" if url.startswith("git:") else url
+            self.assertEqual(argv[-3:], ["--", there, "/place/content"])
         for url in (
             *HOSTILE, f"ext::sh -c touch% {CANARY}", "https://", "ssh:///x",
             f"ssh://-oProxyCommand=touch${{IFS}}{CANARY}/x", "ssh://-x@host/x", "ssh://u@-x/x",
             "git://-x/x", "https://-x/x", "-x@host:path", "u@-x:path", "u@host:-x", "u@host:",
             "file:///srv", "/srv/repository", "../repository", "https://h/a b", "https://h/a\nb",
-            "ftp://h/x", "https://h/" + "a" * 3000,
+            "ftp://h/x", "https://h/" + "a" * 3000, "https://h\\@127.0.0.1/x", "https://h#@x/x",
+            "https://h:0/x", "https://h:65536/x", "https://a@b@h/x", "https://[::1/x",
         ):
             try:
                 self.fail(f"{url[:80]!r} was accepted: {fetch(url)[-3:]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from signal import SIGUSR2
@@ -16,14 +15,20 @@ from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
+from tests.system.dialogue import Dialogue
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load, Refused
 from tests.system.test_images import tool
-from tests.system.test_life import Typist
 from walt.server.adapters.ssh.sessions import set_size
 from walt.server.runtime.process import ProcessResult
 
 PC = "walt.node.pc-x86-64"
+
+# The password of root is `secret` (crypt(5)).
+SHADOW = (
+    "root:$6$walt$jIhBYLjd8iZI8LQWCa3s.tJUv8Uoxh7cPjhwPtoNpF"
+    "U35FsaglJQd35HmxpMR95Z8SWjIiZ3ixnIFBSElXVTa0:19000:0:99999:7:::\n"
+)
 
 
 class ConfigTests(TestCase):
@@ -487,17 +492,16 @@ class ConfigTests(TestCase):
 
     async def _device_shell(self, platform: LivePlatform, name: str) -> None:
         """A shell on a device that runs a real ssh server, through a real pseudo-terminal."""
-        keys = platform.base / "authorized"
-        keys.mkdir(mode=0o700)
-        shutil.copy("/root/.ssh/id_rsa.pub", keys / "authorized_keys")
+        shadow = platform.base / "shadow"
+        shadow.write_text(SHADOW)
         host_key = platform.base / "host.key"
         await platform.runner.run(["dropbearkey", "-t", "ed25519", "-f", str(host_key)])
         server = ProcessProtocol()
         argv = [
             "nsenter", f"--net=/run/netns/{platform.namespace}", "unshare", "--mount", "sh", "-c",
-            'mount -o bind "$1" /root/.ssh && exec dropbear -F -E -s -p 192.168.181.50:22 -r "$2"'
+            'mount -o bind "$1" /etc/shadow && exec dropbear -F -E -p 192.168.181.50:22 -r "$2"'
             ' -P "$3"',
-            "sh", str(keys), str(host_key), str(platform.base / "dropbear.pid"),
+            "sh", str(shadow), str(host_key), str(platform.base / "dropbear.pid"),
         ]
         transport = platform.reactor.spawnProcess(server, argv[0], argv, dict(os.environ))
         self.addCleanup(_end, platform, transport)
@@ -506,7 +510,8 @@ class ConfigTests(TestCase):
             return (platform.base / "dropbear.pid").exists()
 
         await platform.until(listening, "the ssh server of the device", 10)
-        shell = Typist(b"stty size; echo sum=$((40 + 2)); exit 3\r")
+        typed = b"stty size; echo sum=$((40 + 2)); exit 3\r"
+        shell = Dialogue((b"assword:", b"secret\r"), (b"#", typed))
         platform.reactor.spawnProcess(
             shell, sys.executable,
             [sys.executable, "-m", "walt.client.main", "device", "shell", "--user", "root", name],
@@ -517,14 +522,17 @@ class ConfigTests(TestCase):
         self.assertIn(b"33 99", shell.seen)
         self.assertIn(b"sum=42", shell.seen)
         # The same by hand, beside the server.
-        for target, status in (("root@192.168.181.50", 4), ("-oProxyCommand=x", 2), ("a b", 2)):
-            by_hand = await platform.runner.run(
-                [*tool("walt-device-ssh"), "--config", str(platform.config), "--", target],
-                check=False, env={"PYTHONPATH": str(ROOT), "HOME": "/root"},
-                stdin=b"echo sum=$((40 + 2)); exit 4\n",
-            )
-            self.assertEqual(by_hand.status, status, by_hand)
-            self.assertEqual(b"sum=42\n" in by_hand.stdout, status == 4)
+        by_hand = [*tool("walt-device-ssh"), "--config", str(platform.config), "--"]
+        environment = {"PYTHONPATH": str(ROOT), "HOME": "/root"}
+        shell = Dialogue((b"assword:", b"secret\r"), (b"#", typed))
+        argv = [*by_hand, "root@192.168.181.50"]
+        platform.reactor.spawnProcess(
+            shell, argv[0], argv, {**os.environ, **environment, "TERM": "xterm"}, usePTY=True,
+        )
+        self.assertEqual(await shell.ended.addTimeout(30, platform.reactor), 3, shell.seen)
+        for target in ("-oProxyCommand=x", "a b"):
+            refused = await platform.runner.run([*by_hand, target], check=False, env=environment)
+            self.assertEqual(refused.status, 2, refused)
 
 
 async def _end(platform: LivePlatform, transport: Any) -> None:

@@ -73,6 +73,8 @@ class ImagesTests(TestCase):
 
         platform = LivePlatform(reactor)
         self.addCleanup(platform.close)
+        # A repository of this machine is read where server.conf says so only.
+        platform.write_config("images:\n  git-networks: [127.0.0.1/32]\n")
         await self.import_tiny(platform, "alice/tiny:latest")
         await self.import_tiny(platform, "bob/his:latest")
         await self.import_tiny(platform, "waltplatform/pc-x86-64-default:latest")
@@ -353,6 +355,7 @@ class ImagesTests(TestCase):
             ("without `..`", (url, "--sub-dir", "../..", "x")),
             ("not the address", ("ext::sh -c true", "x")), ("not the address", (str(top), "x")),
             ("cannot be fetched", (f"{url}-missing", "x")),
+            ("cannot be fetched", ("git://127.0.0.2/project", "x")),
         ):
             await self.refused(platform, 1, text, *build, *words)
         missing = await platform.walt("image", "build", "x")

@@ -27,6 +27,7 @@ from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.ssh import keys as ssh_keys
+from walt.server.adapters.ssh.options import node_options
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 from walt.server.domain.images.facts import Facts
 from walt.server.runtime.process import ProcessResult
@@ -97,7 +98,7 @@ class NodeBootTests(TestCase):
         )
         keys = platform.state / "keys"
         await ssh_keys.ensure_host_keys(platform.runner, keys)
-        key = await ssh_keys.ensure_server_key(platform.runner, platform.base / "home")
+        key = await ssh_keys.ensure_node_key(platform.runner, platform.base / "home")
         self.known_hosts = platform.base / "known_hosts"
         ssh_keys.write_known_hosts(keys, self.known_hosts)
         store = PodmanStore(platform.runner, storage, platform.base / "images.metadata")
@@ -124,9 +125,8 @@ class NodeBootTests(TestCase):
             raise
 
     async def _ssh(self, command: str, stdin: bytes = b"", check: bool = True) -> ProcessResult:
-        ssh = ssh_keys.node_ssh_command(
-            NODE_IP, self.platform.base / "home" / ".ssh" / "id_rsa", self.known_hosts
-        )
+        key = ssh_keys.node_key(self.platform.base / "home")
+        ssh = ["ssh", *node_options(self.known_hosts, key), f"root@{NODE_IP}"]
         return await self.platform.runner.run(
             [*ssh, "-n", command] if not stdin else [*ssh, command], stdin=stdin, check=check
         )

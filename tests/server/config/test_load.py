@@ -45,7 +45,8 @@ database: {mode: external, dsn: "host=/run/pg dbname=walt"}
 services: {runner: children, nfs: ganesha, nfsd: {service-name: nfs.service},
            http: {port: 8080, host-port: 0}}
 virtual: {accel: tcg}
-images: {storage: system, runtime: runc, build-isolation: chroot, ulimits: ["nofile=1024:1024"]}
+images: {storage: system, runtime: runc, build-isolation: chroot, ulimits: ["nofile=1024:1024"],
+         git-networks: [127.0.0.0/8, "::1/128"], git-identity: /etc/walt/git.key}
 security: {remote-clients: open}
 logs: {retention: 30}
 boot: {reconnect-grace: 0}
@@ -58,6 +59,9 @@ boot: {reconnect-grace: 0}
         self.assertEqual(config.database.dsn, "host=/run/pg dbname=walt")
         self.assertEqual(config.services.http_host_port, 0)
         self.assertEqual(config.images.ulimits, ("nofile=1024:1024",))
+        self.assertEqual([str(one) for one in config.images.git_networks],
+                         ["127.0.0.0/8", "::1/128"])
+        self.assertEqual(config.images.git_identity, Path("/etc/walt/git.key"))
         self.assertEqual((config.log_retention_days, config.reconnect_grace), (30, 0))
 
     def test_json(self) -> None:
@@ -98,6 +102,9 @@ class ErrorsTests(SynchronousTestCase):
             ("services: []", "services: expected a mapping"),
             ("virtual: {accel: xen}", "virtual.accel: expected one of"),
             ("virtual: {accel: [a]}", "virtual.accel: expected one of"),
+            ("images: {git-networks: 10.0.0.0/8}", "images.git-networks: expected a list"),
+            ("images: {git-networks: [x]}", "images.git-networks: expected a list"),
+            ("images: {git-identity: id_rsa}", "images.git-identity: expected the absolute path"),
             ("images: {ulimits: [a b]}", "images.ulimits: expected a list"),
             ("images: {runtime: --evil}", "images.runtime: '--evil' is not valid here"),
             ("security: {remote-clients: maybe}", "security.remote-clients: expected one of"),

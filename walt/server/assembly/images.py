@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import walt
@@ -17,9 +18,11 @@ from walt.server.adapters.podman.daemon import DockerDaemon
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
+from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.postgres.images import PostgresImages
+from walt.server.adapters.ssh.options import git_command
 from walt.server.assembly.base import Base
 from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.changes import ImageChanges
@@ -125,6 +128,10 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         runner, workers, store.storage, engine,
         choose_isolation(config.images.build_isolation, cgroup2=cgroup2),
         config.paths.state / "builds",
+        Repositories(
+            runner, partial(git_command, config.images.git_identity), (config.subnet,),
+            config.images.git_networks,
+        ),
     )
     changes = ImageChanges(images, store, users, builder)
     # Slow registries must not take the workers that mount images.

@@ -15,6 +15,7 @@ from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
 from walt.server.adapters.ssh.kept import KeptShells
+from walt.server.adapters.ssh.keys import node_key
 from walt.server.adapters.ssh.options import node_options
 from walt.server.adapters.ssh.sessions import SshSessions
 from walt.server.adapters.ssh.shell import SshNodeShell
@@ -36,7 +37,7 @@ from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
 from walt.server.runtime.ordered import spawn
 
-SERVER_KEY = Path("/root/.ssh/id_rsa")
+FORMER_KEY = Path("/root/.ssh/id_rsa")  # nodes knew older servers by root's own
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ def build_nodes(
     daemons.leases.registration = registration
     service = NodeService(registry, images.service, status, monitor, rebooter, logs, link)
 
-    ssh_options = node_options(config.paths.state / "ssh" / "known_hosts.nodes", SERVER_KEY)
+    ssh_options = node_options(
+        config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)
+    )
     questions = KeptShells(reactor, launcher, ssh_options)
     close_with_nodes(questions, registry, status, service)
     exposed = ExposedPorts(
@@ -126,3 +129,12 @@ def build_nodes(
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
         files=NodeFiles(service, questions),
     )
+
+
+def _keys(state: Path) -> list[Path]:
+    """Return the keys to nodes. Those that an older server booted know it by root's own, as
+    long as they run: it is offered until the next start, when all have the platform's.
+    """
+    key = node_key(state)
+    older = (state / "ssh").exists() and not key.exists() and FORMER_KEY.exists()
+    return [key, FORMER_KEY] if older else [key]

@@ -232,7 +232,7 @@ class WaltServer(Service):
     async def _prepare_keys(self, core: Core) -> None:
         paths = self._config.paths
         await ssh_keys.ensure_host_keys(core.base.runner, paths.keys)
-        core.images.facts.key = await ssh_keys.ensure_server_key(core.base.runner)
+        core.images.facts.key = await ssh_keys.ensure_node_key(core.base.runner, paths.state)
         ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:

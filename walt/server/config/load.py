@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +285,7 @@ def _images(section: _Section) -> Images:
         section.choice("build-isolation", "auto", "auto", "oci", "chroot"),
         tuple(limits or ()),
         _path(section, "docker-socket", Images.docker_socket),
+        _git_networks(section), _git_identity(section),
     )
     section.close()
     return found
@@ -300,6 +301,25 @@ def _names(section: _Section) -> tuple[str, ...]:
         section.error("names", "expected a list of host names and addresses of this server")
         return ()
     return tuple(names)
+
+
+def _git_networks(section: _Section) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = section.raw("git-networks")
+    try:
+        if networks is not None and not isinstance(networks, list):
+            raise ValueError
+        return tuple(ip_network(one) for one in networks or ())
+    except ValueError:
+        section.error("git-networks", "expected a list of networks like 192.168.7.0/24")
+        return ()
+
+
+def _git_identity(section: _Section) -> Path | None:
+    text = section.text("git-identity", None)
+    if text is not None and not text.startswith("/"):
+        section.error("git-identity", "expected the absolute path of a private key for ssh")
+        return None
+    return None if text is None else Path(text)
 
 
 def _web_clients(section: _Section) -> tuple[IPv4Network, ...]:

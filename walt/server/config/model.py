@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -116,6 +116,8 @@ class Images:
     build_isolation: Literal["auto", "oci", "chroot"] = "auto"
     ulimits: tuple[str, ...] = ()
     docker_socket: Path = Path("/var/run/docker.sock")
+    git_networks: tuple[IPv4Network | IPv6Network, ...] = ()  # that builds may read, always
+    git_identity: Path | None = None  # the ssh key of builds for git
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ from zope.interface import implementer
 from walt.common import frames
 from walt.common.errors import CommandFailed, InternalError, Invalid, LimitExceeded, WaltError
 from walt.server.domain.images.builds import ImageBuild, ImageBuilds, build_failure
+from walt.server.domain.images.repositories import NOT_FETCHED
 from walt.server.domain.nodes.sessions import ISessions
 from walt.server.domain.requester import IRequester
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
@@ -20,6 +22,7 @@ from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 _log = Logger()
 
 MAX_ARCHIVE = 32 << 30  # bytes
+MAX_LINE = 65536  # of what git tells
 
 
 @implementer(IRequester)
@@ -46,6 +49,32 @@ class _Told:
 
     def at_end(self, action: Callable[[], object]) -> None:
         """Forget it: the request itself ends with the connection."""
+
+
+class FetchOutput:
+    """Lets pass what git tells of a repository that it reads, and nothing of why it does not.
+
+    Errors would tell which addresses and ports of the networks of the server answer.
+    """
+
+    _SHOWN = (
+        b"Cloning into ", b"remote: ", b"Receiving objects:", b"Resolving deltas:",
+        b"Updating files:", b"Filtering content:",
+    )
+
+    def __init__(self, show: Callable[[bytes], None]) -> None:
+        self._show = show
+        self._pending = b""
+
+    def received(self, data: bytes) -> None:
+        """Take bytes of its error output."""
+        self._pending += data
+        *lines, self._pending = re.split(rb"(?<=[\r\n])", self._pending)
+        for line in lines:
+            if line.startswith(self._SHOWN):
+                self._show(line)
+        if len(self._pending) > MAX_LINE:
+            self._pending = b""
 
 
 @implementer(IPushProducer)
@@ -107,18 +136,23 @@ class BuildRequest(FramedRequest):
 
     async def _build(self, build: ImageBuild, url: str | None, subdir: str) -> bool:
         if url is not None:
-            await self._execute(
-                build.fetch_command(url, progress=self._watched),
-                "the repository cannot be fetched",
-            )
+            shown = FetchOutput(self._errors)
+            command = await build.fetch_command(url, progress=self._watched)
+            if await self._execute(command, shown.received) != 0:
+                raise CommandFailed(NOT_FETCHED)
         else:
             await self._uploaded
             await build.unpack()
-        await self._execute(build.command(subdir), "the build failed")
+        status = await self._execute(build.command(subdir), self._errors)
+        if status != 0:
+            raise CommandFailed(f"the build failed (status {status})")
         return await build.finish(_Told(self))
 
-    async def _execute(self, argv: list[str], failure: str) -> None:
-        """Run a program whose output goes to the client; a client who leaves ends it."""
+    async def _execute(self, argv: list[str], errors: Callable[[bytes], None]) -> int:
+        """Run a program whose output goes to the client; a client who leaves ends it.
+
+        `errors` gets its error output; returns its status.
+        """
         ended: Deferred[None] = Deferred()
         result: Deferred[int] = Deferred(lambda _: self._program.close())
 
@@ -129,15 +163,13 @@ class BuildRequest(FramedRequest):
             ended.callback(None)
 
         self._program = self._programs.program(
-            argv, terminal=None, output=self.data, errors=self._errors, ended=over
+            argv, terminal=None, output=self.data, errors=errors, ended=over
         )
         self._program.end_of_input()
         try:
-            status = await result
+            return await result
         finally:
             await ended
-        if status != 0:
-            raise CommandFailed(f"{failure} (status {status})")
 
     def _errors(self, data: bytes) -> None:
         self.connection.write(frames.encode(frames.MESSAGE, data))

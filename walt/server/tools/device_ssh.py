@@ -3,7 +3,8 @@
     walt-device-ssh [--config FILE] [USER@]HOST
 
 For the person who looks after a server: as `walt device shell`, whether the server runs
-or not, by name or address. The status is that of ssh, 2 for wrong usage.
+or not, by name or address, and with this account's own keys. The status is that of ssh,
+2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 from walt.common.errors import ConfigurationError
-from walt.server.adapters.ssh.keys import device_ssh_command
+from walt.server.adapters.ssh.options import device_command
 from walt.server.config.load import DEFAULT_FILE, load
 
 _TARGET = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_.-]*)@)?([A-Za-z0-9][A-Za-z0-9.:-]*)")
@@ -30,7 +31,7 @@ def command(target: str, namespace: str | None) -> list[str] | None:
     if match is None:
         return None
     prefix = ["nsenter", f"--net=/run/netns/{namespace}", "--"] if namespace else []
-    return [*prefix, *device_ssh_command(match[2], match[1] or "root")]
+    return [*prefix, *device_command(match[2], match[1] or "root", own_keys=True)]
 
 
 def main() -> None:

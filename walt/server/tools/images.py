@@ -22,7 +22,7 @@ from walt.server.adapters.network.links import BRIDGE
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import REGISTRY, PodmanStore
-from walt.server.adapters.ssh.keys import ensure_host_keys, ensure_server_key
+from walt.server.adapters.ssh.keys import ensure_host_keys, ensure_node_key
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
 from walt.server.domain.images.facts import Facts
@@ -87,7 +87,7 @@ async def _check(tools: Toolbox, options: argparse.Namespace) -> None:
 async def _mount(tools: Toolbox, options: argparse.Namespace) -> None:
     image = await tools.image(options.image)
     await ensure_host_keys(tools.runner, tools.config.paths.keys)
-    tools.facts.key = await ensure_server_key(tools.runner)
+    tools.facts.key = await ensure_node_key(tools.runner, tools.config.paths.state)
     print(await tools.mounter.mount(image))
 
 

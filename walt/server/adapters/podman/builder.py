@@ -16,6 +16,7 @@ from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.progress import run_told
+from walt.server.adapters.podman.repositories import Repositories
 from walt.server.domain.images import recipes
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
@@ -25,14 +26,6 @@ from walt.server.runtime.workers import WorkerPool
 
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
-# `ext::` would be any command, `file::` any repository of the server's disk.
-PROTOCOLS = "git:http:https:ssh"
-# ssh gets account, host and path as arguments: none of them may look like an option.
-_URL = re.compile(
-    r"(?:git|https?|ssh)://(?![^/]*@[-%])[A-Za-z0-9_\[][^\s\x00-\x1f]*"
-    r"|[A-Za-z0-9_.][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^\s\x00-\x1f-][^\s\x00-\x1f]*"
-)
-MAX_URL = 2000
 MAX_SUBDIR = 2000
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
@@ -68,7 +61,7 @@ class PodmanBuilder:
 
     def __init__(
         self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, engine: Engine,
-        isolation: str, places: Path,
+        isolation: str, places: Path, repositories: Repositories,
     ) -> None:
         self._runner = runner
         self._workers = workers
@@ -76,6 +69,7 @@ class PodmanBuilder:
         self._engine = engine
         self._isolation = isolation
         self._places = places
+        self._repositories = repositories
         self._open: set[Path] = set()
         self._safe_mounts = False  # until podman told its version
 
@@ -87,19 +81,11 @@ class PodmanBuilder:
         self._open.add(place)
         return place
 
-    def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
-        """Return the git command; see IImageBuilder. Raises Invalid."""
-        if len(url) > MAX_URL or not _URL.fullmatch(url):
-            raise Invalid(
-                f"{url[:200]!r} is not the address of a git repository"
-                " (https://…, http://…, git://…, ssh://… or user@host:path)"
-            )
-        return contained([
-            "env", "GIT_TERMINAL_PROMPT=0", f"GIT_ALLOW_PROTOCOL={PROTOCOLS}",
-            "GIT_SSH_COMMAND=ssh -o BatchMode=yes", "GIT_CONFIG_NOSYSTEM=1",
-            "git", "clone", "--progress" if progress else "--quiet", "--depth", "1",
-            "--single-branch", "--no-tags", "--", url, str(place / "content"),
-        ])
+    async def fetch_command(self, place: Path, url: str, *, progress: bool) -> list[str]:
+        """Return the git command; see IImageBuilder. Raises Invalid, CommandFailed."""
+        return contained(await self._repositories.command(
+            url, place / "content", place / "tmp", progress=progress
+        ))
 
     async def unpack(self, place: Path, archive: Path) -> None:
         """Unpack an archive; see IImageBuilder."""

@@ -1,8 +1,7 @@
-"""SSH keys of the platform: the host key of all nodes, the key of the server."""
+"""SSH keys of the platform: the host key of all nodes, the server's key to them."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from walt.common.files import write_atomic
@@ -35,21 +34,31 @@ async def ensure_host_keys(runner: ProcessRunner, keys: Path) -> None:
         beside.rename(dropbear)
 
 
-async def ensure_server_key(runner: ProcessRunner, home: Path = Path("/root")) -> str:
-    """Return the server's public key in one line, made if missing (`~/.ssh/id_rsa`).
+def node_key(state: Path) -> Path:
+    """Return where the key is by which nodes know the server; it serves nothing else."""
+    return state / "ssh" / "nodes.key"
 
-    Raises CommandFailed or Unavailable.
+
+async def ensure_node_key(runner: ProcessRunner, state: Path) -> str:
+    """Return the public half of the key to nodes in one line; the key is made if missing.
+
+    ECDSA: the oldest images have an ssh server without Ed25519. Raises CommandFailed or
+    Unavailable.
     """
-    directory = home / ".ssh"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = directory / "id_rsa"
+    key = node_key(state)
+    key.parent.mkdir(parents=True, exist_ok=True)
     if not key.exists():
-        await runner.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", str(key)])
-    public = Path(f"{key}.pub")
-    if not public.exists() or public.stat().st_size == 0:  # as a power failure may leave it
-        result = await runner.run(["ssh-keygen", "-y", "-f", str(key)])
-        write_atomic(public, result.stdout)
-    return public.read_text().strip()
+        beside = key.with_name(f".{key.name}.new")
+        for left in (beside, Path(f"{beside}.pub")):
+            left.unlink(missing_ok=True)
+        await runner.run([
+            "ssh-keygen", "-q", "-t", "ecdsa", "-b", "256", "-N", "", "-C", "walt-server",
+            "-f", str(beside),
+        ])
+        Path(f"{beside}.pub").unlink()
+        beside.rename(key)  # whole, or not there: a power failure leaves no half
+    result = await runner.run(["ssh-keygen", "-y", "-f", str(key)])
+    return result.stdout.decode().strip()
 
 
 def known_hosts_line(keys: Path) -> str:
@@ -63,25 +72,3 @@ def write_known_hosts(keys: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != known_hosts_line(keys):
         write_atomic(path, known_hosts_line(keys))
-
-
-def node_ssh_command(address: str, key: Path, known_hosts: Path) -> list[str]:
-    """Return the beginning of an ssh command to a node (spec node-protocols §5.3)."""
-    return [
-        "ssh", "-i", os.fspath(key), "-o", "PreferredAuthentications=publickey",
-        "-o", f"UserKnownHostsFile={known_hosts}", "-o", f"HostKeyAlias={HOST_ALIAS}",
-        "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", f"root@{address}",
-    ]
-
-
-def device_ssh_command(address: str, user: str) -> list[str]:
-    """Return the ssh command to an unmanaged device: passwords allowed, host key not remembered.
-
-    Such a device may be installed anew at any time (spec node-protocols §5.3).
-    """
-    return [
-        "ssh", "-F", "/dev/null", "-o", "UserKnownHostsFile=/dev/null",
-        "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
-        "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR",
-        "-l", user, "--", address,
-    ]

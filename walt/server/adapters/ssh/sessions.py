@@ -17,7 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walt.server.adapters.ssh.keys import device_ssh_command
+from walt.server.adapters.ssh.options import device_command
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
 from walt.server.runtime.process import Launcher, Network, environment, exit_status, give
 
@@ -209,5 +209,5 @@ class SshSessions:
         ended: Callable[[int], None],
     ) -> ISession:
         """Open a shell on an unmanaged device: passwords allowed, host key not remembered."""
-        argv = device_ssh_command(ip, user)
+        argv = device_command(ip, user)
         return self._session(argv, terminal, _Child(output, errors, ended))

@@ -31,12 +31,13 @@ class ImageBuild:
         self._finishing: Deferred[bool] | None = None
         self._reference = owner.changes.store.temporary()
 
-    def fetch_command(self, url: str, *, progress: bool) -> list[str]:
-        """Return the program that gets a repository; Invalid for a bad address.
+    async def fetch_command(self, url: str, *, progress: bool) -> list[str]:
+        """Return the program that gets a repository; Invalid for a bad
+        address, CommandFailed for one that may not be read.
 
         `progress`: it tells a terminal how far it is.
         """
-        command: list[str] = self._owner.builder.fetch_command(
+        command: list[str] = await self._owner.builder.fetch_command(
             self._place, url, progress=progress
         )
         return command

@@ -164,11 +164,11 @@ class IImageBuilder(Interface):
     def open() -> Path:
         """Make a directory for one build."""
 
-    def fetch_command(place: Path, url: str, *, progress: bool) -> list[str]:
+    async def fetch_command(place: Path, url: str, *, progress: bool) -> list[str]:
         """Return the program (on the host's network) that gets a git repository.
 
         `progress`: it tells on its error output, for a terminal, how far it is. Raises
-        Invalid for a bad address.
+        Invalid for a bad address, CommandFailed (NOT_FETCHED) for one that may not be read.
         """
 
     def unpack(place: Path, archive: Path) -> Awaitable[None]:
