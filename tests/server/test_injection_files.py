@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.devices import FakeDeviceStore
 from tests.fakes.hostile import HOSTILE
+from walt.common.errors import Invalid
 from walt.server.adapters.nfs import ganesha_config, kernel
 from walt.server.adapters.nfs.exports import exports_of
 from walt.server.adapters.postgres import logs
@@ -110,7 +111,10 @@ class SqlTests(SynchronousTestCase):
     def test_log_query(self) -> None:
         """The filters of a log query are parameters, whatever they hold."""
         for value in HOSTILE:
-            query = LogQuery(frozenset([value]), value, value, 1.0, 2.0)
+            try:
+                query = LogQuery(frozenset([value]), value, value, 1.0, 2.0)
+            except Invalid:
+                continue  # no regular expression
             harmless = LogQuery(frozenset(["x"]), "x", "x", 1.0, 2.0)
             (where, values), (same, _) = logs._where(query), logs._where(harmless)
             self.assertEqual(where, same)

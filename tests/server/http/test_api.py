@@ -268,8 +268,8 @@ class PagesTests(TestCase):
                 transport.write(query)
 
             def dataReceived(self, data: bytes) -> None:
-                self.transport.pauseProducing()  # type: ignore[union-attr]
                 if not self.begun.called:
+                    self.transport.pauseProducing()  # type: ignore[union-attr]
                     self.begun.callback(None)
 
             def connectionLost(self, reason: object = None) -> None:
@@ -286,9 +286,14 @@ class PagesTests(TestCase):
         # Lines and people do not wait for them.
         cursor, _ = await self.platform.logs.open(LogQuery(), "ann")
         await cursor.close()
-        while len(self.platform.clock.getDelayedCalls()) < MAX_WEB_READERS:
+        clock = self.platform.clock
+        # Each of them is waited for, beside what else this clock is to call.
+        while sum(
+            call.getTime() >= clock.seconds() + READER_PATIENCE / 2
+            for call in clock.getDelayedCalls()
+        ) < MAX_WEB_READERS:
             await deferLater(reactor, 0.01)
-        self.platform.clock.advance(READER_PATIENCE)
+        clock.advance(READER_PATIENCE)
         for peer in peers:
             peer.transport.resumeProducing()  # type: ignore[union-attr]
             await peer.over
