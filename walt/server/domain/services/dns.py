@@ -186,6 +186,8 @@ options {{
     listen-on-v6 {{ none; }};
     allow-transfer {{ none; }};
     forwarders {{ {upstream} }};
+    allow-transfer {{ none; }};
+    notify no;
 }};
 controls {{ }};
 // IPv6 servers cannot be reached through walt-net's server.
