@@ -22,7 +22,7 @@ from tests.system.live import ROOT, LivePlatform, Program, why_not
 from walt.common.qemu import PC
 from walt.server.adapters.qemu.command import script
 from walt.server.runtime.child import ChildService, ChildSpec
-from walt.server.runtime.process import Launcher
+from walt.server.runtime.process import Launcher, ProcessResult
 
 MAC = "52:54:00:ab:cd:01"
 NAME = "node-abcd01"
@@ -206,18 +206,28 @@ class ForeignNodeTests(TestCase):
         await self._check_fetch_without_http(platform)
 
     async def _check_fetch_without_http(self, platform: LivePlatform) -> None:
-        """The same file comes by stream request 12, which stands for TFTP."""
+        """The same file comes by stream request 12, which stands for TFTP, to its node alone."""
         code = (
             "import asyncio, sys; from pathlib import Path; from walt.virtual.fetch import *;"
             "files = ServerFiles(Server(sys.argv[1]), sys.argv[2], '', Path());"
             "print(asyncio.run(files.text(Location('tftp', '/start.ipxe'), 65536)), end='')"
         )
-        fetched = await platform.runner.run([
-            "nsenter", f"--net=/run/netns/{platform.namespace}", "--",
-            sys.executable, "-c", code, f"{platform.net}.1", LENT_MAC,
-        ], env={"PYTHONPATH": str(ROOT)})
+        other = f"{platform.namespace}v"
+
+        async def fetch(mac: str) -> ProcessResult:
+            return await platform.runner.run([
+                "nsenter", f"--net=/run/netns/{other}", "--",
+                sys.executable, "-c", code, f"{platform.net}.1", mac,
+            ], env={"PYTHONPATH": str(ROOT)}, check=False)
+
+        rows = json.loads(await platform.ok("device", "show", "--json"))
+        (ip,) = [row["ip"] for table in rows.values() for row in table if row["name"] == LENT]
+        await platform.runner.run(
+            ["ip", "-n", other, "addr", "add", f"{ip}/24", "dev", "walt-net"]
+        )
         (linked,) = platform.state.glob(f"nodes/{LENT_MAC}/tftp/start.ipxe")
-        self.assertEqual(fetched.stdout, linked.read_bytes())
+        self.assertEqual((await fetch(LENT_MAC)).stdout, linked.read_bytes())
+        self.assertEqual((await fetch(MAC)).stdout, b"")
 
     async def _is(self, path: Path, text: str) -> bool:
         return path.exists() and path.read_text() == text

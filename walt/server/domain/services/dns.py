@@ -186,7 +186,6 @@ options {{
     listen-on-v6 {{ none; }};
     allow-transfer {{ none; }};
     forwarders {{ {upstream} }};
-    allow-transfer {{ none; }};
     notify no;
 }};
 controls {{ }};
