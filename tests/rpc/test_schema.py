@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import ERRORS
 from walt.rpc import commands
-from walt.rpc.arguments import IPAddress, Json, Mac, Names, Text
+from walt.rpc.arguments import Float, Integer, IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 from walt.rpc.commands.session import Hello
 
@@ -72,7 +72,7 @@ class SchemaTests(SynchronousTestCase):
 
     def test_argument_types(self) -> None:
         """Only types that check what they read, so that a wrong value is INVALID."""
-        known = (Text, Json, Names, Mac, IPAddress, amp.Integer, amp.Float, amp.Boolean, amp.String)
+        known = (Text, Json, Names, Mac, IPAddress, Integer, Float, amp.Boolean, amp.String)
         for one in every_command():
             for _, argument in [*one.arguments, *one.response]:
                 self.assertIsInstance(argument, known)

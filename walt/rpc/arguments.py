@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 from typing import Any
 
 from twisted.protocols import amp
 
 from walt.common.errors import Invalid
 from walt.common.names import is_mac
-from walt.common.texts import load_json
+from walt.common.texts import LARGEST, load_json
+
+MAX_DIGITS = 40  # characters of a number
 
 
 class Text(amp.Argument):
@@ -38,13 +41,39 @@ class Text(amp.Argument):
         return inObject.encode(errors="replace")
 
 
+class Integer(amp.Argument):
+    """A whole number of 64 bits."""
+
+    def fromString(self, inString: bytes) -> int:
+        number = int(inString) if len(inString) <= MAX_DIGITS else LARGEST + 1
+        if abs(number) > LARGEST:
+            raise Invalid("the number is too large")
+        return number
+
+    def toString(self, inObject: int) -> bytes:
+        return b"%d" % inObject
+
+
+class Float(amp.Argument):
+    """A number; neither infinite nor NaN."""
+
+    def fromString(self, inString: bytes) -> float:
+        number = float(inString) if len(inString) <= MAX_DIGITS else math.inf
+        if not math.isfinite(number):
+            raise Invalid("it must be a finite number")
+        return number
+
+    def toString(self, inObject: float) -> bytes:
+        return repr(float(inObject)).encode()
+
+
 class Json(amp.Argument):
     """Any JSON value; tables and lists travel so (design §8)."""
 
     def fromString(self, inString: bytes) -> Any:
         try:
             return load_json(inString)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise Invalid("not valid JSON") from None
 
     def toString(self, inObject: Any) -> bytes:

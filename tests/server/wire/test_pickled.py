@@ -14,11 +14,11 @@ from walt.common.errors import Invalid
 from walt.server.wire.pickled import MAX_PICKLE, dump, take
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=50)
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=50)
     | st.floats(allow_nan=False) | st.binary(max_size=50),
     lambda values: st.lists(values, max_size=5) | st.tuples(values, values)
     | st.dictionaries(st.text(max_size=10), values, max_size=5),
-    max_leaves=20,
+    max_leaves=6,
 )
 
 
@@ -62,3 +62,27 @@ class PickledTests(SynchronousTestCase):
             dump("x" * MAX_PICKLE),
         ):
             self.assertRaises(Invalid, take, data)
+
+    def test_trees(self) -> None:
+        """What is small as bytes and endless as a tree is refused before it is made."""
+        twice = b"N" + b"2\x86" * 60  # DUP, TUPLE2
+        memo = b"N\x94" + b"".join(b"h%c\x86\x94" % number for number in range(60))
+        shared: list[object] = []
+        for _ in range(60):
+            shared = [shared, shared]
+        recursive: list[object] = []
+        recursive.append(recursive)
+        for data in (
+            b"\x80\x04" + twice + b".", b"\x80\x04}" + twice + b"Ns.", b"\x80\x04}" + memo + b"Ns.",
+            b"\x80\x04\x8f(" + twice + b"\x90.", b"\x80\x04}))\x86Ns.", b"\x80\x04\x8f()\x85\x90.",
+            pickle.dumps(shared, 4), pickle.dumps(shared, 2), pickle.dumps(recursive, 4),
+            pickle.dumps({(1, 2): 3}, 4), pickle.dumps({frozenset((1,))}, 4),
+            b"\x80\x04\x8c\xc8" + b"a" * 200 + b"\x94(" + b"h\0" * 3000 + b"t.",
+            b"\x80\x04" + b")" + b"\x85" * 10_000 + b".", dump(1 << 63), dump(10**400),
+        ):
+            self.assertRaises(Invalid, take, data)
+        name = "a text that is there twice"
+        again = (name, [name, name], {name: name})
+        for protocol in (3, 4, 5):
+            data = pickle.dumps(again, protocol)
+            self.assertEqual(take(data), (again, len(data)))

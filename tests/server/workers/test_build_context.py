@@ -124,6 +124,23 @@ class UnpackTests(SynchronousTestCase):
         for data in (b"garbage" * 1000, made.getvalue()[:50_000]):
             self.assertRaises(Invalid, self.unpack, data=data)
 
+    def test_headers(self) -> None:
+        """Numbers and headers that make no sense, or take much memory, are the archive's fault."""
+        header = tarfile.TarInfo("header")
+        header.type, header.size = tarfile.XHDTYPE, 900 << 20
+        long = header.tobuf(tarfile.GNU_FORMAT) + bytes(4 << 20)
+        header.size = 13
+        endless = (header.tobuf(tarfile.GNU_FORMAT) + b"13 comment=x\n".ljust(512, b"\0")) * 3000
+        for data in (gzip.compress(long), gzip.compress(endless)):
+            self.assertRaises(Invalid, self.unpack, data=data)
+        for moment in ("1e30", "-1e30", "nan", "inf", "1e999"):
+            made = io.BytesIO()
+            with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                info = tarfile.TarInfo("file")
+                info.pax_headers = {"mtime": moment}
+                archive.addfile(info)
+            self.assertRaises(Invalid, self.unpack, data=made.getvalue())
+
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.tuples(
         st.text("./ab", min_size=1, max_size=12), st.sampled_from("fdsh"),

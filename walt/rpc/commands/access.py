@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.protocols import amp
-
-from walt.rpc.arguments import Json, Text
+from walt.rpc.arguments import Float, Integer, Json, Text
 from walt.rpc.base import WaltCommand
 
 PEM = 64 * 1024  # characters of a certificate or of a request
@@ -34,7 +32,7 @@ class EnrolSign(WaltCommand):
     arguments = [(b"code", Text(100)), (b"request", Text(PEM))]
     response = [
         (b"certificate", Text(PEM)), (b"authority", Text(PEM)), (b"name", Text(63)),
-        (b"kind", Text(10)), (b"expires", amp.Float()),
+        (b"kind", Text(10)), (b"expires", Float()),
     ]
 
 
@@ -46,7 +44,7 @@ class RenewCertificate(WaltCommand):
     arguments = [(b"request", Text(PEM))]
     response = [
         (b"certificate", Text(PEM)), (b"authority", Text(PEM)), (b"name", Text(63)),
-        (b"kind", Text(10)), (b"expires", amp.Float()),
+        (b"kind", Text(10)), (b"expires", Float()),
     ]
 
 
@@ -60,7 +58,7 @@ class Invite(WaltCommand):
     commandName = b"ss.access.invite"
     side = "ss"
     arguments = [(b"name", Text(63)), (b"kind", Text(10))]
-    response = [(b"token", Text(200)), (b"host", Text(255)), (b"expires", amp.Float())]
+    response = [(b"token", Text(200)), (b"host", Text(255)), (b"expires", Float())]
 
 
 class ShowCertificates(WaltCommand):
@@ -77,7 +75,7 @@ class RevokeCertificates(WaltCommand):
     commandName = b"ss.access.revoke"
     side = "ss"
     arguments = [(b"name", Text(63))]
-    response = [(b"count", amp.Integer())]
+    response = [(b"count", Integer())]
 
 
 class RotateAuthority(WaltCommand):

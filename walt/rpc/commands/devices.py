@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import IPAddress, Json, Mac, Names, Text
+from walt.rpc.arguments import Integer, IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 
 
@@ -107,4 +107,4 @@ class SyncClock(WaltCommand):
 
     commandName = b"ns.clock.sync"
     side = "ns"
-    response = [(b"time", amp.Integer())]
+    response = [(b"time", Integer())]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.protocols import amp
-
-from walt.rpc.arguments import Json, Names, Text
+from walt.rpc.arguments import Float, Integer, Json, Names, Text
 from walt.rpc.base import WaltCommand
 
 
@@ -14,7 +12,7 @@ class CountLogs(WaltCommand):
     commandName = b"cs.logs.count"
     side = "cs"
     arguments = [(b"query", Json())]
-    response = [(b"count", amp.Integer())]
+    response = [(b"count", Integer())]
 
 
 class LogIssuers(WaltCommand):
@@ -31,8 +29,8 @@ class AddCheckpoint(WaltCommand):
 
     commandName = b"cs.logs.add_checkpoint"
     side = "cs"
-    arguments = [(b"name", Text(256)), (b"time", amp.Float(optional=True))]
-    response = [(b"time", amp.Float())]
+    arguments = [(b"name", Text(256)), (b"time", Float(optional=True))]
+    response = [(b"time", Float())]
 
 
 class RemoveCheckpoint(WaltCommand):
@@ -57,4 +55,4 @@ class CheckpointTime(WaltCommand):
     commandName = b"cs.logs.checkpoint_time"
     side = "cs"
     arguments = [(b"name", Text(256))]
-    response = [(b"time", amp.Float())]
+    response = [(b"time", Float())]

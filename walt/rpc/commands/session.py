@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from walt.rpc.arguments import Json, Names, Text
+from walt.rpc.arguments import Float, Integer, Json, Names, Text
 from walt.rpc.base import WaltCommand
 
 PROTOCOL = 1  # grows when a command changes its meaning
@@ -24,12 +24,12 @@ class Hello(WaltCommand):
     arguments = [
         (b"program", Text(100)),
         (b"version", Text(20)),
-        (b"protocol", amp.Integer()),
+        (b"protocol", Integer()),
         (b"username", Text(63, optional=True)),
     ]
     response = [
         (b"version", Text(20)),
-        (b"protocol", amp.Integer()),
+        (b"protocol", Integer()),
         (b"username", Text(63)),
     ]
 
@@ -43,8 +43,8 @@ class GetClientPackage(WaltCommand):
 
     commandName = b"cs.server.client_package"
     side = "cs"
-    arguments = [(b"offset", amp.Integer())]
-    response = [(b"name", Text(200)), (b"size", amp.Integer()), (b"data", amp.String())]
+    arguments = [(b"offset", Integer())]
+    response = [(b"name", Text(200)), (b"size", Integer()), (b"data", amp.String())]
 
 
 class GetTime(WaltCommand):
@@ -52,7 +52,7 @@ class GetTime(WaltCommand):
 
     commandName = b"cs.server.time"
     side = "cs"
-    response = [(b"time", amp.Float())]
+    response = [(b"time", Float())]
 
 
 class CompleteWord(WaltCommand):

@@ -17,6 +17,7 @@ from walt.common.errors import Invalid, WaltError
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import effective, shown
 from walt.server.domain.images.service import ImageService
+from walt.server.domain.logs.ere import Expression
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.ports import IProvisioning
@@ -163,6 +164,8 @@ class WebApi:
             issuers = frozenset(
                 device.mac for device in self._registry.all() if device.name == issuer
             )
+        if stream is not None:
+            Expression(stream)  # alone: "a)|(b" is none, PostgreSQL gets what RE2 can read
         return LogQuery(
             issuers=issuers, streams=f"^({stream})$" if stream is not None else None,
             start=start, end=end,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import abstractmethod
 from typing import Any
@@ -12,6 +11,7 @@ from zope.interface import implementer
 
 from walt.common import frames
 from walt.common.errors import Invalid
+from walt.common.texts import load_json
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.sessions import ISessions, Terminal
@@ -112,7 +112,7 @@ class SessionRequest(FramedRequest):
             self._session.end_of_input()
         elif kind == frames.WINDOW:
             try:
-                self._session.resize(*_size(json.loads(payload)))
+                self._session.resize(*_size(load_json(payload)))
             except (ValueError, AttributeError, Invalid):
                 self.connection.abort()
 

@@ -53,8 +53,11 @@ class FakeTftpRequest(Request):
         if not isinstance(node, str):
             self._say(b"NO MAC OR IP SPECIFIED\n")
             return
+        path = parameters.get("path", "")
         try:
-            found = self._files.open(node, str(parameters.get("path", "")))
+            if not isinstance(path, str):
+                raise NotFound("a path is a text")
+            found = self._files.open(node, path)
         except NotFound:
             self._say(b"NO SUCH FILE\n")
             return

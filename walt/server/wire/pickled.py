@@ -1,7 +1,8 @@
 """Mode `pickle4` of the legacy protocol, which packages of version 10.0 insist on (design D6).
 
 Only plain built-in values are read: a global of any kind is refused, so
-nothing can be called or imported. Sizes are bounded before decoding.
+nothing can be called or imported. Sizes are bounded before decoding, and counted as trees:
+a container that is there twice would let 60 bytes stand for more than any memory holds.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import pickletools
 from typing import Any
 
 from walt.common.errors import Invalid
+from walt.common.literals import check_plain
 
 PROTOCOL = 4
 MAX_PICKLE = 16 * 1024
+MAX_TREE = 64 * 1024  # bytes and values, with texts counted each time they are there
 _PROTO = b"\x80"  # first byte of any pickle since protocol 2
 
 
@@ -27,17 +30,19 @@ class _Plain(pickle.Unpickler):
 
 
 # What plain values are made of. No opcode that names, calls or builds anything is here.
-_PLAIN = frozenset((
-    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP",
+_LEAVES = frozenset((
     "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4",
     "FLOAT", "BINFLOAT",
     "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
-    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND",
-    "APPENDS", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET",
-    "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET",
 ))
 _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
+_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_PLAIN = _LEAVES | _PUTS | _GETS | frozenset((
+    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "MEMOIZE",
+    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND",
+    "APPENDS", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET",
+))
 
 
 def take(data: bytes) -> tuple[Any, int] | None:
@@ -54,7 +59,9 @@ def take(data: bytes) -> tuple[Any, int] | None:
             raise Invalid("not a pickled message, or too long")
         return None
     try:
-        return _Plain(io.BytesIO(data[:size])).load(), size
+        value = _Plain(io.BytesIO(data[:size])).load()
+        check_plain(value)
+        return value, size
     except Invalid:
         raise
     except Exception:
@@ -65,6 +72,7 @@ def take(data: bytes) -> tuple[Any, int] | None:
 def _size(data: bytes) -> int | None:
     """Return where a pickle of plain values ends, None where it is cut. Raises Invalid."""
     opcodes = pickletools.genops(io.BytesIO(data))
+    tree = _Tree()
     while True:
         try:
             opcode, argument, position = next(opcodes)
@@ -73,11 +81,40 @@ def _size(data: bytes) -> int | None:
             return None
         if opcode.name not in _PLAIN:
             raise Invalid("a pickled message may hold plain values only")
-        if opcode.name in _PUTS and not 0 <= int(argument or 0) < MAX_PICKLE:
-            # The decoder would allocate a table of that many places.
-            raise Invalid("a pickled message numbers its values too high")
         if opcode.name == "STOP":
             return (position or 0) + 1
+        tree.add(opcode.name, argument)
+
+
+class _Tree:
+    """Counts the values of a pickle; only leaves may be there more than once."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._top: int | None = None  # size of the newest value, None for a container
+        self._memo: dict[int, int | None] = {}
+
+    def add(self, name: str, argument: Any) -> None:
+        """Count an opcode. Raises Invalid."""
+        if name == "MEMOIZE":
+            self._memo[len(self._memo)] = self._top
+        elif name in _PUTS:
+            number = int(argument)
+            if not 0 <= number < MAX_PICKLE:
+                # The decoder would allocate a table of that many places.
+                raise Invalid("a pickled message numbers its values too high")
+            self._memo[number] = self._top
+        elif name in _GETS:
+            self._top = self._memo.get(int(argument))
+            if self._top is None:
+                raise Invalid("a pickled message may hold a tuple, list or dictionary only once")
+        elif name in _LEAVES:
+            self._top = len(argument) if isinstance(argument, str | bytes) else 1
+        elif name not in ("PROTO", "FRAME"):
+            self._top = None
+        self._size += 1 if self._top is None else 1 + self._top
+        if self._size > MAX_TREE:
+            raise Invalid("a pickled message is too long")
 
 
 def dump(value: Any) -> bytes:

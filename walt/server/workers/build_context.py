@@ -17,6 +17,12 @@ MAX_MEMBERS = 1_000_000
 MAX_BYTES = 32 << 30
 RESERVE = 256 << 20  # bytes of the disk that are left alone
 BLOCK = 1 << 20
+MEMORY = 1 << 30  # bytes of address space for a job
+MAX_HEADER = 1 << 20  # bytes of one extended header: the module reads it as a whole
+EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
@@ -28,15 +34,30 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
     """
     tree = _Tree(Path(arguments["directory"]))
     try:
-        with tarfile.open(arguments["archive"], "r:*") as archive:
+        with tarfile.open(arguments["archive"], "r:*", tarinfo=_Member) as archive:
             for member in archive:
                 tree.add(archive, member)
+    except (ValueError, OverflowError, RecursionError):
+        # The tarfile module reads numbers, and headers of headers, as they come.
+        raise Invalid("the archive received is damaged: a header makes no sense") from None
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LimitExceeded(f"cannot unpack the archive: {error.strerror}") from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise Invalid(f"the archive received is damaged: {reason}") from None
     return {"members": tree.members, "bytes": tree.size}
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended headers (names, times, sparse maps) are bounded."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Member:
+        """Read a header of 512 bytes."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in EXTENDED and not 0 <= member.size <= MAX_HEADER:
+            raise Invalid(f"the archive holds a header of more than {MAX_HEADER >> 10} KiB")
+        return member
 
 
 class _Tree:
