@@ -39,8 +39,8 @@ class TopologyContract:
         verifyObject(ITopology, topology)
         for node, port, new in (
             (LOW, 3, True), (LOW, 3, False), (LOW, None, False), (LOW, 3, False), (LOW, 4, True),
-            (HIGH, 4, True), (LOW, 4, True), (HIGH, None, True), (HIGH, None, False),
-            (HIGH, 7, True),
+            (HIGH, 4, False), (LOW, 5, True), (HIGH, 4, True), (LOW, 4, False), (LOW, 5, False),
+            (HIGH, None, False), (HIGH, 7, True),
         ):
             case.assertEqual(
                 await topology.locate(node, SWITCH.mac, port), new, (node, port)
@@ -92,6 +92,18 @@ class ReportTests(SynchronousTestCase):
         for label, port in (("12", 12), ("ge-0/0/1", 12), ("13", 13), ("9" * 50, 13)):
             self.report(NODE.ip, SWITCH.mac, label)
             self.assertEqual(self.topology.places, {NODE.mac: (SWITCH.mac, port)})
+
+    def test_other_devices(self) -> None:
+        """A report makes no switch of a device, and moves no other node."""
+        unknown = Device("02:00:00:00:00:07", "unknown-7", "unknown", ip="192.168.1.7")
+        self.successResultOf(Deferred.fromCoroutine(self.platform.registry.put(unknown)))
+        self.report(NODE.ip, unknown.mac, "1")
+        self.report(NODE.ip, unknown.mac, "1")
+        self.assertEqual(self.platform.registry.get(unknown.mac), unknown)
+        self.explored(**{"lldp.explore": True})
+        self.topology.places[OTHER] = place = (SWITCH.mac, 5)
+        self.report(NODE.ip, SWITCH.mac, "5")
+        self.assertEqual(self.topology.places, {OTHER: place})
 
     def test_ignored(self) -> None:
         """Unknown nodes, unknown devices, devices that are no switch, callers without address."""

@@ -19,8 +19,8 @@ class FakeTopology:
         if port is None and known is not None and known[0] == switch_mac:
             port = known[1]
         place = (switch_mac, port)
-        for node, other in list(self.places.items()):
+        for node, other in self.places.items():
             if node != node_mac and other == place and port is not None:
-                del self.places[node]
+                return False
         self.places[node_mac] = place
         return known != place

@@ -130,16 +130,16 @@ class OldPackagesTests(TestCase):
         }
 
     async def _check_neighbours(self, platform: LivePlatform) -> None:
-        """Both are switches now; the unknown one was ignored."""
+        """They are proposed as switches, and did not change; the unknown one was ignored."""
         devices = json.loads(await platform.ok("device", "show", "--json"))
         kinds = {row["mac"]: row["type"] for table in devices.values() for row in table}
         self.assertEqual(
             [kinds.get(f"02:00:00:00:07:0{number}") for number in (1, 2, 3)],
-            ["switch", "switch", None],
+            ["unknown", "unknown", None],
         )
         text = await platform.ok("log", "show", "--platform", "--history", "full")
         for name in self.switches.values():
-            self.assertIn(f"is connected on {name}, so {name} is a switch.", text)
+            self.assertIn(f"run: walt device config {name} type=switch", text)
 
     async def _cable(self, platform: LivePlatform) -> None:
         """Make a namespace for the node, plugged into the platform's bridge."""

@@ -14,6 +14,7 @@ from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ports import ICheckpoints
 from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
@@ -41,6 +42,7 @@ class Context:
     configuration: Configuration
     completion: Completion
     registration: Registration
+    announcements: Announcements
     status: BootStatus
     power: INodePower
     provisioning: IProvisioning

@@ -11,7 +11,7 @@ from walt.rpc.commands import devices as commands
 from walt.server.api.context import Context
 from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.registration import Sighting
-from walt.server.domain.nodes.views import device_tables, record
+from walt.server.domain.nodes.views import device_tables, for_nodes, record
 from walt.server.domain.requester import IRequester
 
 
@@ -71,8 +71,17 @@ class DevicesApi(amp.CommandLocator):
         )
         return running.addCallback(lambda _: {})
 
-    @commands.RegisterDevice.responder
     @commands.RegisterVirtualDevice.responder
+    def announce(
+        self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
+    ) -> Deferred[dict[str, Any]]:
+        """A device that the caller hosts, or is."""
+        running = Deferred.fromCoroutine(
+            self._context.announcements.announce(self._ip, Sighting(mac, ip, vci, uci, name))
+        )
+        return running.addCallback(lambda _: {})
+
+    @commands.RegisterDevice.responder
     def register(
         self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
     ) -> Deferred[dict[str, Any]]:
@@ -89,9 +98,8 @@ class DevicesApi(amp.CommandLocator):
         device = context.registry.get(mac)
         if device is None:
             return {"device": None}
-        return {
-            "device": record(device, context.registry, context.status.is_booted, context.server_ip)
-        }
+        found = record(device, context.registry, context.status.is_booted, context.server_ip)
+        return {"device": for_nodes(found)}
 
     @commands.ReportNeighbour.responder
     async def report_neighbour(self, mac: str, label: str) -> dict[str, Any]:

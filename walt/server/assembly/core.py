@@ -19,6 +19,7 @@ from walt.server.assembly.daemons import Daemons, build_daemons
 from walt.server.assembly.images import ImageLife, Images, build_images, image_life
 from walt.server.assembly.nodes import Nodes, build_nodes
 from walt.server.config.model import ServerConfig
+from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.image_users import ImageUsers
@@ -79,7 +80,12 @@ def _context(
             registry, images.service, operations.places, checkpoints,
             RemotePaths(registry, images.service, nodes.files, life.files, base.reactor),
         ),
-        registration=nodes.registration, status=nodes.status, power=nodes.power,
+        registration=nodes.registration,
+        announcements=Announcements(
+            registry, nodes.registration, daemons.leases.book, str(base.config.server_ip),
+            base.reactor,
+        ),
+        status=nodes.status, power=nodes.power,
         provisioning=nodes.provisioning,
         images=images.service, image_operations=operations, files=nodes.files,
         changes=NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions),

@@ -15,6 +15,7 @@ from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
 from walt.server.config.model import WALT_NET
+from walt.server.domain.nodes.announcements import LeaseBook
 from walt.server.domain.nodes.registration import Registration, Sighting
 from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.lease_events import LeaseEvent
@@ -47,8 +48,12 @@ class Leases:
 
     registration: Registration | None = None
 
+    def __init__(self) -> None:
+        self.book = LeaseBook()
+
     def on_lease(self, event: LeaseEvent) -> None:
         """Register the device of a committed lease."""
+        self.book.committed(event.mac, event.ip)
         wanted = event.registration()
         if wanted is not None and self.registration is not None:
             spawn(

@@ -146,9 +146,10 @@ def stream_factory(
     doors.metrics.gauge("walt_streams", "Client streams of users", lambda: shares.total)
 
     def stream(identity: Identity) -> StreamProtocol:
+        ip = identity.ip if identity.origin == "walt-net" else None
         peer = Peer(
-            identity.ip, trusted(identity.origin, doors.open_to_all), identity.account,
-            identity.bound, shares,
+            ip, trusted(identity.origin, doors.open_to_all), identity.account, identity.bound,
+            shares,
         )
         return StreamProtocol(table, peer, reactor)
 

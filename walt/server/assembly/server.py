@@ -290,8 +290,11 @@ class WaltServer(Service):
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         known = {one.mac for one in core.base.registry.all()}
-        for event in core.daemons.dhcpd.lost_leases(known):
-            core.daemons.leases.on_lease(event)
+        for event in core.daemons.dhcpd.lost_leases(()):
+            if event.mac in known:
+                core.daemons.leases.book.committed(event.mac, event.ip)
+            else:
+                core.daemons.leases.on_lease(event)
 
     # -- stop ------------------------------------------------------------
 

@@ -70,8 +70,8 @@ class NotifyRequest(Request):
 
 def keep_alive(transport: Any) -> None:
     """Make TCP notice a peer that vanished, in about 25 s."""
-    handle = getattr(transport, "getHandle", lambda: None)()
-    if handle is None or handle.family != socket.AF_INET:
+    handle: Any = getattr(transport, "getHandle", lambda: None)()
+    if getattr(handle, "family", None) != socket.AF_INET:  # a unix socket, or TLS
         return
     idle, interval, probes = KEEPALIVE
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

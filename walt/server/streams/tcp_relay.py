@@ -88,6 +88,8 @@ class TcpRequest(FramedRequest):
         device = self._registry.named(name)
         if device.ip is None:
             raise Invalid(f"the address of {name} is not known yet")
+        if device.type == "server" or not device.in_network(self._registry.subnet):
+            raise Invalid(f"{name} is not a device of {self._registry.subnet}")
         self._client.pauseProducing()  # until there is somebody to send to
         self._connecting = Deferred.fromCoroutine(self._connect(device.ip, port))
 

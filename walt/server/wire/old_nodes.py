@@ -11,7 +11,7 @@ from walt.server.api.context import Context
 from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.neighbours import MAX_LABEL
 from walt.server.domain.nodes.registration import Sighting
-from walt.server.domain.nodes.views import record
+from walt.server.domain.nodes.views import for_nodes, record
 from walt.server.wire.legacy import Apis
 from walt.server.wire.peers import plain_address
 
@@ -49,7 +49,8 @@ class OldNodes:
             }
         if "vs" in sides:
             found["VSAPI"] = {
-                "register_device": self.register_device, "get_device_info": self.get_device_info,
+                "register_device": partial(self.register_device, ip),
+                "get_device_info": self.get_device_info,
             }
         return found
 
@@ -67,14 +68,14 @@ class OldNodes:
         await self._context.neighbours.report(ip, _mac(mac), _text(label)[:MAX_LABEL])
 
     async def register_device(
-        self, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None
+        self, caller: str | None, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None
     ) -> None:
-        """Record a node hosted by another machine."""
+        """Record a node hosted by another machine, or the caller itself."""
         address = plain_address(_text(ip))
         if address is None:
             raise Invalid("expected an IPv4 address")
-        await self._context.registration.register(
-            Sighting(_mac(mac), str(address), _text(vci), _text(uci), _text(name) or None)
+        await self._context.announcements.announce(
+            caller, Sighting(_mac(mac), str(address), _text(vci), _text(uci), _text(name) or None)
         )
 
     async def get_device_info(self, mac: Any) -> dict[str, Any] | None:
@@ -83,4 +84,6 @@ class OldNodes:
         device = context.registry.get(_mac(mac))
         if device is None:
             return None
-        return record(device, context.registry, context.status.is_booted, context.server_ip)
+        return for_nodes(
+            record(device, context.registry, context.status.is_booted, context.server_ip)
+        )

@@ -25,11 +25,14 @@ class PostgresTopology:
                 (node_mac, node_mac, switch_mac, node_mac, switch_mac),
             )
             place = port if port is not None or not known else known[0][0]
-            await one.execute(
-                "DELETE FROM topology WHERE %s IN (mac1, mac2)"
-                " OR (mac1 = %s AND port1 = %s) OR (mac2 = %s AND port2 = %s)",
-                (node_mac, switch_mac, place, switch_mac, place),
+            taken = await one.query(
+                "SELECT 1 FROM topology WHERE ((mac1 = %s AND port1 = %s)"
+                " OR (mac2 = %s AND port2 = %s)) AND %s NOT IN (mac1, mac2)",
+                (switch_mac, place, switch_mac, place, node_mac),
             )
+            if taken:
+                return False
+            await one.execute("DELETE FROM topology WHERE %s IN (mac1, mac2)", (node_mac,))
             first = node_mac < switch_mac
             await one.execute(
                 "INSERT INTO topology (mac1, mac2, port1, port2) VALUES (%s, %s, %s, %s)",

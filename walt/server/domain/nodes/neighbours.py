@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -18,24 +17,26 @@ class NeighbourReports:
         self._registry = registry
         self._topology = topology
         self._platform = platform
+        self._proposed: set[str] = set()
 
     async def report(self, node_ip: str | None, switch_mac: str, label: str) -> None:
         """A node sees a device on a port whose label is `label`.
 
-        Ignored unless both are known. A device of unknown type that has a port
-        is a switch. The place is recorded when the switch may be explored; a
-        label which is no number gives a place without a port.
+        Ignored unless both are known. A report changes the place of the node and nothing
+        else: that a device of unknown type is a switch is proposed to people, once, and a
+        port where another node is remains its own. The place is recorded when the switch
+        may be explored; a label which is no number gives a place without a port.
         """
         node = self._registry.by_ip(node_ip) if node_ip is not None else None
         switch = self._registry.get(switch_mac)
         if node is None or not node.is_node or switch is None:
             return
-        if switch.type == "unknown":
-            switch = replace(switch, type="switch")
-            await self._registry.put(switch)
+        if switch.type == "unknown" and switch.mac not in self._proposed:
+            self._proposed.add(switch.mac)
             self._platform.write(
                 "devices",
-                f"Node {node.name} is connected on {switch.name}, so {switch.name} is a switch.",
+                f"Node {node.name} says that it is connected on {switch.name}; if that is a"
+                f" switch, run: walt device config {switch.name} type=switch",
             )
         if switch.type != "switch" or not switch.conf.get("lldp.explore"):
             return

@@ -101,7 +101,7 @@ class ITopology(Interface):
     async def locate(node_mac: str, switch_mac: str, port: int | None) -> bool:
         """Record that a node is on a port of a switch, seen now; tell whether that is new.
 
-        The node has no other place any more, and the port no other node. None
-        is a port without number: it does not replace a numbered one of the same
-        switch.
+        The node has no other place any more. A port where another node is remains its
+        own: then nothing changes. None is a port without number: it does not replace a
+        numbered one of the same switch.
         """

@@ -16,6 +16,8 @@ from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.runtime.workflow import Workflow, Workflows
 
+MAX_UNKNOWN = 1000  # devices of unknown type that are recorded
+
 
 @dataclass(frozen=True)
 class Sighting:
@@ -53,6 +55,7 @@ class Registration:
         self._platform = platform
         self._monitor = monitor
         self._in_progress: set[str] = set()
+        self._too_many = False  # it was told
         self.stopping = False
 
     async def register(self, sighting: Sighting) -> None:
@@ -71,10 +74,25 @@ class Registration:
 
     # -- rules -----------------------------------------------------------
 
+    def _is_full(self) -> bool:
+        """Tell whether no more devices of unknown type are recorded, with one warning."""
+        count = sum(device.type == "unknown" for device in self._registry.all())
+        if count >= MAX_UNKNOWN and not self._too_many:
+            self._platform.write(
+                "devices",
+                f"{count} devices of unknown type are recorded; no more are, until some are"
+                " forgotten (walt device forget)",
+                error=True,
+            )
+        self._too_many = count >= MAX_UNKNOWN
+        return self._too_many
+
     async def _new(self, sighting: Sighting, guess: Guess) -> None:
         image = default_image(guess.model) if guess.type == "node" and guess.model else None
         ready = image is None or self._images.has(image)
         kind = guess.type if ready else "unknown"
+        if kind == "unknown" and self._is_full():
+            return
         device = Device(
             mac=sighting.mac,
             name=choose_name(sighting.name, kind, sighting.mac, self._registry.name_taken),

@@ -78,6 +78,26 @@ def device_tables(registry: DeviceRegistry) -> Tables:
     return tables
 
 
+# What a node may know of a device, and of its settings: no community of a switch.
+NODE_FIELDS = frozenset((
+    "mac", "ip", "name", "type", "conf", "in_walt_net", "virtual", "image", "model", "booted",
+    "netmask", "gateway", "netsetup",
+))
+NODE_SETTINGS = frozenset((
+    "netsetup", "kexec.allow", "mount.persist", "netconsole", "boot.retries", "boot.timeout", "ram",
+    "cpu.cores", "disks", "networks", "boot.delay",
+))
+
+
+def for_nodes(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a record that nodes and virtual hosts may know."""
+    shown = {name: value for name, value in found.items() if name in NODE_FIELDS}
+    shown["conf"] = {
+        name: value for name, value in found["conf"].items() if name in NODE_SETTINGS
+    }
+    return shown
+
+
 def record(
     device: Device, registry: DeviceRegistry, is_booted: Callable[[str], bool], server_ip: str
 ) -> dict[str, Any]:
