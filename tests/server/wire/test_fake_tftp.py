@@ -10,10 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.services import FakeBootFiles
 from tests.fakes.transports import TcpTransport
+from tests.server.streams.platform import Platform
 from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.wire.fake_tftp import FakeTftpRequest
 
 MAC, IP = "52:54:00:00:00:01", "192.168.1.2"
+NODE = Peer(IP, False)
 
 
 class _Transport(TcpTransport):
@@ -31,12 +33,12 @@ class _Transport(TcpTransport):
 
 
 class FakeTftpTests(SynchronousTestCase):
-    def ask(self, *pieces: bytes) -> _Transport:
+    def ask(self, *pieces: bytes, peer: Peer = NODE) -> _Transport:
         """Send a request in pieces; return the transport."""
         files = FakeBootFiles({(MAC, "start.ipxe"): b"#!ipxe\n", (IP, "empty"): b""})
         protocol = StreamProtocol(
-            {"12": lambda connection, peer: FakeTftpRequest(files, connection, peer)},
-            Peer(IP, False), Clock(),
+            {"12": lambda *words: FakeTftpRequest(files, Platform().registry, *words)},
+            peer, Clock(),
         )
         transport = _Transport()
         protocol.makeConnection(transport)
@@ -60,6 +62,19 @@ class FakeTftpTests(SynchronousTestCase):
                     transport = self.ask(*pieces)
                     self.assertEqual(transport.value(), b"READY\n" + answer)
                     self.assertTrue(transport.disconnecting)
+
+    def test_others(self) -> None:
+        """A node has its own files; who is nobody has none; users have all."""
+        for given in ({"node_mac": MAC, "path": "/start.ipxe"}, {"node_ip": IP, "path": "/empty"}):
+            data = b"12\n" + pickle.dumps(given, 4)
+            others = (Peer("192.168.1.3", False), Peer("192.168.1.99", False), Peer(None, False))
+            for peer in others:
+                self.assertEqual(self.ask(data, peer=peer).value(), b"READY\nNO SUCH FILE\n")
+            for peer in (Peer(IP, False), Peer(None, True, "ann")):
+                self.assertIn(b"READY\nOK\n", self.ask(data, peer=peer).value())
+        self.assertIn(b"NO SUCH FILE", self.ask(
+            b"12\n" + pickle.dumps({"node_ip": IP, "path": ("empty", "empty")}, 4)
+        ).value())
 
     def test_hostile(self) -> None:
         """What is no pickle, or wants to call something, ends the connection."""

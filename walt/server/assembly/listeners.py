@@ -133,7 +133,7 @@ def stream_factory(
         "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
         "REQ_TCP_TO_NODE": partial(TcpRequest, context.registry, reactor),
-        "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, boot_files),
+        "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, boot_files, context.registry),
         "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(context.registry, context.status).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         "REQ_DOCKER_PROMPT": partial(ImageShellRequest, in_images),

@@ -54,18 +54,20 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
 def web_site(core: Core, counters: Counters) -> CountedSite:
     """Return the site of the web port."""
     connections = Connections(WEB)
-    counters.gauge("walt_web_connections", "Connections of the web port, now",
-                   lambda: connections.open)
-    return CountedSite(make_site(core.boot_files, _pages(core, counters)), connections)
-
-
-def _pages(core: Core, counters: Counters) -> dict[str, IResource]:
-    """Return the pages besides the index and boot files, by the start of their path."""
-    config, context = core.base.config, core.context
+    config = core.base.config
     readers = Readers(
         frozenset(name.lower() for name in core.certificates.names), config.web_clients,
         config.remote_clients == "open",
     )
+    counters.gauge("walt_web_connections", "Connections of the web port, now",
+                   lambda: connections.open)
+    pages = _pages(core, counters, readers)
+    return CountedSite(make_site(core.boot_files, pages, readers), connections)
+
+
+def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResource]:
+    """Return the pages besides the index and boot files, by the start of their path."""
+    context = core.context
     api = WebApi(
         context.registry, context.status.is_booted, context.images, core.base.logs,
         core.daemons.health.services, core.nodes.provisioning,

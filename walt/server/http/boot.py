@@ -16,6 +16,7 @@ from walt.common.errors import NotFound
 from walt.server.domain.network.addresses import parse_address
 from walt.server.domain.services.ports import BootFile
 from walt.server.http.answers import answer_error
+from walt.server.http.policy import Readers
 
 _log = Logger()
 
@@ -55,15 +56,17 @@ def send_file(request: IRequest, found: BootFile) -> int:
 class BootResource(Resource):
     """Serve the tftp directory of the requesting node.
 
-    `files` provides IBootFiles. `?node_ip=` replaces the requester's address:
-    virtual nodes' files are fetched by the server itself.
+    `files` provides IBootFiles. `?node_ip=` replaces the requester's address, for those who
+    may read about people's work (`readers`): virtual nodes' files are fetched by the server
+    itself. Others may state their own.
     """
 
     isLeaf = True
 
-    def __init__(self, files: Any) -> None:
+    def __init__(self, files: Any, readers: Readers) -> None:
         super().__init__()
         self._files = files
+        self._readers = readers
 
     def render_GET(self, request: IRequest) -> bytes | int:
         """Send the file, or the error in the preferred form."""
@@ -73,6 +76,9 @@ class BootResource(Resource):
             address = parse_address(given[-1].decode("ascii", "replace"))
             if address is None:
                 return answer_error(request, 400, "node_ip is not an IPv4 address.")
+            refusal = self._readers.refusal(request) if str(address) != node else None
+            if refusal is not None:
+                return answer_error(request, 403, refusal)
             node = str(address)
         raw = unquote_to_bytes(request.path.partition(b"/boot/")[2])
         try:

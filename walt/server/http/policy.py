@@ -62,6 +62,9 @@ class Readers:
         )
 
 
+OWN_MACHINE = Readers(frozenset())
+
+
 class Guarded(Resource):
     """A page, and those below it, for readers only."""
 

@@ -13,6 +13,7 @@ from twisted.web.util import Redirect
 from walt.server.http.answers import ErrorResource
 from walt.server.http.boot import BootResource
 from walt.server.http.limits import BoundedRequest
+from walt.server.http.policy import OWN_MACHINE, Readers
 
 INDEX = b"""<!DOCTYPE html>
 <html lang="en">
@@ -43,18 +44,21 @@ class _Root(Resource):
         return ErrorResource(404, "No such page.")
 
 
-def make_site(files: Any, pages: Mapping[str, IResource] | None = None, **options: Any) -> Site:
+def make_site(
+    files: Any, pages: Mapping[str, IResource] | None = None,
+    readers: Readers = OWN_MACHINE, **options: Any,
+) -> Site:
     """Return the site of the server.
 
     `files` provides IBootFiles; `pages` adds resources by the first part of
     their path (`api`, `metrics`, `doc`, `walt-vpn`), a KleinResource for
-    instance; `options` go to twisted.web's Site.
+    instance; `readers` may see the boot files of any node; `options` go to twisted.web's Site.
     """
     root = _Root()
     root.putChild(b"", _Index())
     root.putChild(b"index.html", _Index())
     root.putChild(b"favicon.ico", Redirect(b"/doc/_static/logo-walt.png"))
-    root.putChild(b"boot", BootResource(files))
+    root.putChild(b"boot", BootResource(files, readers))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
     return Site(root, BoundedRequest, **options)

@@ -13,6 +13,7 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
 from walt.common.errors import Invalid, NotFound
+from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.streams.base import Peer, Request, StreamProtocol
 from walt.server.wire import pickled
 
@@ -20,10 +21,16 @@ _log = Logger()
 
 
 class FakeTftpRequest(Request):
-    """One file; `files` provides IBootFiles."""
+    """One file, of the node that asks; `files` provides IBootFiles.
 
-    def __init__(self, files: Any, connection: StreamProtocol, peer: Peer) -> None:
+    Users of the platform may ask for those of any node.
+    """
+
+    def __init__(
+        self, files: Any, registry: DeviceRegistry, connection: StreamProtocol, peer: Peer
+    ) -> None:
         super().__init__(connection, peer)
+        self._registry = registry
         self._files = files
         self._data = b""
         self._done = False
@@ -55,8 +62,8 @@ class FakeTftpRequest(Request):
             return
         path = parameters.get("path", "")
         try:
-            if not isinstance(path, str):
-                raise NotFound("a path is a text")
+            if not isinstance(path, str) or not self._may_have(node):
+                raise NotFound("no such file for this peer")
             found = self._files.open(node, path)
         except NotFound:
             self._say(b"NO SUCH FILE\n")
@@ -73,6 +80,15 @@ class FakeTftpRequest(Request):
             _log.debug("a node left before the end of its boot file: {why}", why=failure.value)
 
         sending.addCallbacks(sent, cut)
+
+    def _may_have(self, node: str) -> bool:
+        """Tell whether a node, by address or MAC, is the peer."""
+        if self.peer.trusted:
+            return True
+        if self.peer.ip is None:
+            return False
+        device = self._registry.by_ip(self.peer.ip)
+        return node == self.peer.ip or (device is not None and node.lower() == device.mac)
 
     def _say(self, line: bytes) -> None:
         self.connection.write(line)

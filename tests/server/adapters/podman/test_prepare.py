@@ -100,6 +100,43 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(os.readlink(self.tree / "boot/kernel"), "../usr/lib/vmlinuz")
         self.assertEqual((self.tree / "boot/pc-x86-64/kernel").read_text(), "kernel")
 
+    def test_boot_links_stay_inside(self) -> None:
+        """Whatever /boot leads to is in the image, for who follows links from outside too."""
+        outside = self.base / "secret"
+        outside.write_text("secret")
+        (self.tree / "inner/deep").mkdir(parents=True)
+        up = "../" * 30
+        places = {
+            "boot/pc-x86-64/leak": f"{up}{str(outside)[1:]}",
+            "boot/pc-x86-64/up": "../../../secret",
+            "boot/pc-x86-64/dir": "../../inner", "inner/deep/leak": "../../../secret",
+            "boot/pc-x86-64/top": "/", "inner/root": up, "boot/pc-x86-64/turn": "top/../../secret",
+            "boot/pc-x86-64/through": "../../inner/root/secret", "boot/pc-x86-64/loop": "loop",
+            "boot/pc-x86-64/nothing": "../../inner/root/../secret/x", "boot/same": "pc-x86-64",
+            "boot/pc-x86-64/b": "../../usr/../../secret", "usr/c": up + "secret",
+            "boot/pc-x86-64/c": "../../usr/c",
+        }
+        for name, target in places.items():
+            (self.tree / name).symlink_to(target)
+        for _ in range(2):
+            self.assertEqual(self.prepare(), [])
+            self.assertEqual(os.readlink(self.tree / "boot/same"), "pc-x86-64")
+            self.assertEqual(os.readlink(self.tree / "boot/pc-x86-64/dir"), "../../inner")
+            tree = os.path.realpath(self.tree)
+            for name in places:
+                real = os.path.realpath(self.tree / name)
+                self.assertTrue((real + "/").startswith(tree + "/"), (name, real))
+
+    def test_boot_that_is_a_link(self) -> None:
+        """It leads to a directory of the image."""
+        shutil.rmtree(self.tree / "boot")
+        (self.tree / "real/pc-x86-64").mkdir(parents=True)
+        (self.tree / "boot").symlink_to("../../../real")
+        (self.tree / "real/pc-x86-64/leak").symlink_to("../" * 30 + "etc")
+        self.prepare()
+        self.assertEqual(os.readlink(self.tree / "boot"), "real")
+        self.assertEqual(os.readlink(self.tree / "real/pc-x86-64/leak"), "../../etc")
+
     def test_scripts_are_in_place(self) -> None:
         """All scripts are executable; walt-env holds the platform's values."""
         self.prepare()

@@ -95,6 +95,7 @@ class ZonesTests(SynchronousTestCase):
         """named listens on the server's address only and declares every zone."""
         text = render_named_conf(self.config, Path("/d"), Path("/r"))
         self.assertIn("listen-on { 192.168.77.1; };", text)
+        self.assertIn("allow-transfer { none; };", text)
         self.assertIn("listen-on-v6 { none; };", text)
         self.assertIn('zone "walt" {', text)
         self.assertIn('file "/d/walt.76.168.192.in-addr.arpa.reverse.zone"', text)

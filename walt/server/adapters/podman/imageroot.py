@@ -217,7 +217,7 @@ class ImageRoot:
 
     def links_below(self, path: str) -> list[str]:
         """Return the paths of all links below a directory, none followed."""
-        if self.kind(path) != "directory":
+        if path != "/" and self.kind(path) != "directory":
             return []
         found = []
         with self.directory(path) as fd:

@@ -15,6 +15,7 @@ from typing import Any
 
 from walt.common.errors import WaltError
 from walt.server.adapters.podman import sandbox
+from walt.server.adapters.podman.boot_links import BootLinks
 from walt.server.adapters.podman.imageroot import ImageRoot
 
 PUBLIC_SCRIPTS = (
@@ -129,26 +130,7 @@ def _names(root: ImageRoot, todo: Preparation) -> None:
 
 
 def _boot_links(root: ImageRoot, todo: Preparation) -> None:
-    """Make absolute links below /boot relative: TFTP sees another root directory."""
-    pending, seen = root.links_below("/boot"), set[str]()
-    while pending:
-        path = pending.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        target = root.read_link(path)
-        if target is None:
-            continue
-        where = os.path.dirname(path)
-        inside = os.path.normpath(os.path.join(where, target))
-        if target.startswith("/"):
-            root.link(path, os.path.relpath(inside, where))
-        # The way to the target may hold absolute links as well.
-        parts = inside.strip("/").split("/")
-        for count in range(1, len(parts) + 1):
-            prefix = "/" + "/".join(parts[:count])
-            if root.read_link(prefix) is not None:
-                pending.append(prefix)
+    BootLinks(root).confine()
 
 
 def _scripts(root: ImageRoot, todo: Preparation) -> None:

@@ -185,6 +185,8 @@ options {{
     listen-on {{ {config.server}; }};
     listen-on-v6 {{ none; }};
     forwarders {{ {upstream} }};
+    allow-transfer {{ none; }};
+    notify no;
 }};
 controls {{ }};
 // IPv6 servers cannot be reached through walt-net's server.
