@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import FROM_NODE, NODE, SERVER, Platform
 from walt.server.streams.base import Peer
+from walt.server.streams.notify import keep_alive
 
 REQUEST = b"REQ_NOTIFY_BOOTUP_STATUS\n"
 
@@ -43,6 +44,16 @@ class NotifyTests(SynchronousTestCase):
         connection = self.platform.connect(FROM_NODE, REQUEST + b"\n")
         self.assertEqual(connection.raw(), b"OK\n")
         self.assertTrue(self.booted)
+
+    def test_transports(self) -> None:
+        """Keep-alive is asked of plain TCP alone: TLS has no socket of its own to ask."""
+
+        class Tls:
+            def getHandle(self) -> object:
+                return object()
+
+        keep_alive(Tls())
+        keep_alive(None)
 
     def test_lost_before_confirmation(self) -> None:
         """A connection that was never confirmed changes nothing."""
