@@ -32,6 +32,21 @@ class IngestTests(SynchronousTestCase):
         connection.leave()
         self.assertEqual(len(self.platform.lines("exp1")), 2)
 
+    def test_many_streams(self) -> None:
+        """A device has so many streams, and goes on with these."""
+        self.patch(ingest, "MAX_STREAMS", 3)
+        for number in range(6):
+            connection = self.platform.connect(
+                FROM_NODE, b"REQ_NEW_INCOMING_LOGS\ns%d\nNO_TIMESTAMPS\nline\nCLOSE\n" % number
+            )
+            self.assertEqual(connection.transport.aborted, number >= 3, number)
+            connection.leave()
+            self.assertEqual(self.platform.lines(f"s{number}"), ["line"] if number < 3 else [])
+        self.platform.connect(
+            FROM_NODE, b"REQ_NEW_INCOMING_LOGS\ns0\nNO_TIMESTAMPS\nagain\nCLOSE\n"
+        )
+        self.assertEqual(self.platform.lines("s0"), ["line", "again"])
+
     def test_own_timestamps(self) -> None:
         """Each line starts with its epoch time; absurd ones become the reception time."""
         self.platform.connect(FROM_NODE, STAMPED + (

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
+
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.model import clean_text
 from walt.server.domain.logs.service import LogService
 from walt.server.streams.base import Peer, Request, StreamProtocol
+
+_log = Logger()
 
 NO_TIMESTAMPS = b"NO_TIMESTAMPS"
 MAX_HEADER = 4096
@@ -15,6 +19,7 @@ MAX_STREAM_NAME = 600  # characters, of 4 bytes at most: an index takes 2,700 by
 MAX_LINE = 16 * 1024 * 1024
 # Lines without end are kept by the server: all those of one device, and of all devices.
 MAX_UNFINISHED_OF_DEVICE = 32 * 1024 * 1024
+MAX_STREAMS = 1000  # names of streams of one device, since the server started
 MAX_UNFINISHED = 256 * 1024 * 1024
 
 
@@ -43,6 +48,22 @@ class LogIngestion:
         self.registry = registry
         self.logs = logs
         self.unfinished = Unfinished()
+        self._names: dict[str, set[str]] = {}
+
+    def may_have(self, issuer: str, stream: str) -> bool:
+        """Count the stream of a device; tell whether these are not too many, with one warning."""
+        names = self._names.setdefault(issuer, set())
+        if stream in names:
+            return True
+        if len(names) < MAX_STREAMS:
+            names.add(stream)
+            if len(names) == MAX_STREAMS:
+                _log.warn(
+                    "device {mac} has {count} log streams: no more are taken from it",
+                    mac=issuer, count=MAX_STREAMS,
+                )
+            return True
+        return False
 
     def request(self, connection: StreamProtocol, peer: Peer) -> Request:
         """Make the request of one connection."""
@@ -101,7 +122,7 @@ class IngestRequest(Request):
         while self._server_time is None:
             line, newline, block = block.partition(b"\n")
             self._header(line)
-            if not newline:
+            if not newline or self._closing:
                 return
         if self._held:
             block = b"CLOSE\n" + block
@@ -127,6 +148,9 @@ class IngestRequest(Request):
             self.connection.abort()
         if self._stream is None:
             self._stream = clean_text(line)[:MAX_STREAM_NAME]
+            if not self._owner.may_have(self._issuer, self._stream):
+                self._closing = True
+                self.connection.abort()
             return
         self._server_time = line.strip() == NO_TIMESTAMPS
         self.connection.header_complete()
