@@ -11,12 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Connection, Platform
 from walt.common import frames
 from walt.common.transfers import Place
+from walt.server.domain.devices.model import Device
 from walt.server.domain.transfers import receive_script, send_script
 
 FROM = {"node": "node-1", "path": "/etc", "kind": "d", "merge": False}
 TO = {"node": "node-1", "directory": "/etc", "name": "x", "kind": "f"}
 
-from walt.server.domain.devices.model import Device
 
 
 class ParametersTests(SynchronousTestCase):
