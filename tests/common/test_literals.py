@@ -12,7 +12,8 @@ from walt.common.errors import Invalid
 from walt.common.literals import MAX_LINE, parse
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=8),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8)
+    | st.binary(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
     max_leaves=6,
 )
@@ -46,6 +47,8 @@ class LiteralTests(SynchronousTestCase):
             b"(" * 5000 + b")" * 5000, b"[" * 9 + b"]" * 9, b"-" * 10_000 + b"1",
             b"~" * 10_000 + b"1", b"1+" * 8000 + b"1", b"9" * 10_000, b"a." * 5000 + b"a",
             b"'" + bytes(MAX_LINE) + b"'", b"\0", b"\xff", b"", b"'unfinished", b"(1,",
+            b"0x" + b"f" * 17, b"-0x8000000000000001", b"{(1,): 2}", b"{((1, 2), 3)}",
+            b"[')))))))))', [[[[[[[[1]]]]]]]]]",
         ):
             self.assertRaises(Invalid, parse, line)
         self.assertFalse(os.path.exists(marker))

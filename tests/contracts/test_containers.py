@@ -126,6 +126,9 @@ class PodmanContainersTests(ContainersContract, TestCase):
         )
         self.assertEqual(await containers.run(one, "cat /proc/cpuinfo"), b"model: odd\n")
         self.assertEqual(await containers.run(one, "hostname"), b"image-shell\n")
+        # It is a file of the server: no disk of the container bounds it.
+        told = await containers.run(one, "{ echo x >> /etc/hostname; } 2>&1 || true")
+        self.assertIn(b"Read-only", told)
         environment = (await containers.run(one, "env")).decode().splitlines()
         for variable in ("FOO=some *value*", "HOME=/root", "container=podman"):
             self.assertIn(variable, environment)

@@ -8,7 +8,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["walt"]):
-    from tests.fuzz.targets import TARGETS, run
+    from tests.fuzz.targets import LIMIT, TARGETS, run
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -18,11 +18,9 @@ def main() -> None:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name not in TARGETS:
         sys.exit(f"usage: python -m tests.fuzz {{{'|'.join(TARGETS)}}} [options of libFuzzer]")
-    # Beside the limit of time of `run`, one that also ends what is busy outside of Python.
-    limits = ["-timeout=10", "-rss_limit_mb=1024"]
-    atheris.Setup(
-        [sys.argv[0], *limits, *sys.argv[1:], str(CORPUS / name)], lambda data: run(name, data)
-    )
+    limit = f"-timeout={LIMIT:g}"  # an option that follows wins
+    options = [sys.argv[0], limit, *sys.argv[1:], str(CORPUS / name)]
+    atheris.Setup(options, lambda data: run(name, data))
     atheris.Fuzz()
 
 

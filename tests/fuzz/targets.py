@@ -1,14 +1,17 @@
 """What may arrive from the network, handed to the real code: nothing may escape.
 
-A target takes any bytes. An exception, a logged failure, or memory kept for a
-peer that is gone is a bug.
+A target takes any bytes. An exception, a logged failure, memory kept for a
+peer that is gone, or an input that keeps the processor busy is a bug.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import signal
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -19,13 +22,15 @@ from twisted.python.failure import Failure
 from tests.fakes.transports import TcpTransport
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
 from walt.common import ampbox, frames
-from walt.common.errors import Invalid
+from walt.common.errors import Invalid, WaltError
 from walt.common.literals import parse
+from walt.common.texts import load_json
 from walt.rpc.commands.devices import RegisterDevice
 from walt.server.adapters.dhcpd import probe as dhcpd
 from walt.server.adapters.named import probe as named
 from walt.server.adapters.nbdkit import probe as nbdkit
 from walt.server.adapters.nfs import probe as nfs
+from walt.server.adapters.podman.prepare import load_spec
 from walt.server.adapters.postgres import probe as postgres
 from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.api.session import Session
@@ -35,7 +40,9 @@ from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.pickled import take
+from walt.server.workers.build_context import unpack
 
+LIMIT = 10.0  # seconds of processor time for one input
 _failures: list[Any] = []
 
 
@@ -84,12 +91,35 @@ def legacy(data: bytes) -> None:
 
 
 def values(data: bytes) -> None:
-    """One literal, one pickle."""
-    decoders: tuple[Callable[[bytes], Any], ...] = (parse, take)
+    """One literal, one pickle, one JSON text: what is read can be shown."""
+    decoders: tuple[Callable[[bytes], Any], ...] = (parse, take, load_json)
     for decode in decoders:
         try:
-            decode(data)
-        except Invalid:
+            value = decode(data)
+        except (Invalid, ValueError):
+            continue
+        if len(repr(value)) > 100 * len(data) + 1000:
+            raise AssertionError("a small message became a large value")
+
+
+def specs(data: bytes) -> None:
+    """The image.spec of an image."""
+    try:
+        spec = load_spec(data)
+    except ValueError:
+        return
+    if len(repr(spec)) > 100 * len(data) + 1000:
+        raise AssertionError("a small file became a large value")
+
+
+def archives(data: bytes) -> None:
+    """An archive of a client, in a worker."""
+    with TemporaryDirectory(prefix="walt-fuzz-") as place:
+        archive = Path(place) / "archive"
+        archive.write_bytes(data)
+        try:
+            unpack({"archive": str(archive), "directory": f"{place}/tree"}, lambda text: None)
+        except WaltError:
             pass
 
 
@@ -161,32 +191,46 @@ def answers(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
-    for one in (legacy, values, amp, boxes, streams, ingestion, kernel_messages, leases, answers)
+    for one in (
+        legacy, values, specs, archives, amp, boxes, streams, ingestion, kernel_messages, leases,
+        answers,
+    )
 }
 
 
-LIMIT = 2.0  # seconds of processor time for an input
+class TooSlow(BaseException):
+    """An input took too long; no target may catch it."""
 
 
-class TooSlow(Exception):
-    """An input that keeps the server busy."""
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise TooSlow after so many seconds of processor time.
+
+    What never comes back from C ends the process later, with a traceback.
+    """
+
+    def late(number: int, frame: Any) -> None:
+        raise TooSlow(f"more than {seconds:g} s of processor time for one input")
+
+    old = signal.signal(signal.SIGVTALRM, late)
+    faulthandler.dump_traceback_later(30 * seconds, exit=True)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGVTALRM, old)
 
 
-def _late(number: int, frame: FrameType | None) -> None:
-    raise TooSlow(f"an input took more than {LIMIT:g} s")
-
-
-def run(name: str, data: bytes) -> None:
+def run(name: str, data: bytes, seconds: float = LIMIT) -> None:
     """Run a target; raise what it raises, what it logged as a failure, or TooSlow."""
     _failures.clear()
     globalLogPublisher.addObserver(_watch)
-    former = signal.signal(signal.SIGVTALRM, _late)
-    signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT)
     try:
-        TARGETS[name](data)
+        with _limited(seconds):
+            TARGETS[name](data)
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, former)
         globalLogPublisher.removeObserver(_watch)
     if _failures:
         raise _failures[0].value

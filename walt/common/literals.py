@@ -13,6 +13,8 @@ from walt.common.errors import Invalid
 
 MAX_LINE = 16 * 1024
 MAX_DEPTH = 8
+MAX_NUMBER = 1 << 63  # a number with more digits can neither be shown nor stored
+_KEPT = (tuple, frozenset)  # containers that can be keys
 _OPENING, _CLOSING = frozenset(b"([{"), frozenset(b")]}")
 
 
@@ -29,6 +31,30 @@ def parse(line: bytes) -> Any:
         elif byte in _CLOSING:
             depth -= 1
     try:
-        return ast.literal_eval(line.decode("utf-8").strip())
+        value = ast.literal_eval(line.decode("utf-8").strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, UnicodeDecodeError):
         raise Invalid("a message of the legacy protocol is not a literal") from None
+    check_plain(value)
+    return value
+
+
+def check_plain(value: Any) -> None:
+    """Raise Invalid unless a value is small as a tree.
+
+    Nested MAX_DEPTH times at most, with whole numbers of 64 bits, and no containers as
+    keys or members of sets: finding these takes the time of all that they hold.
+    """
+    pending = [(value, 1)]
+    while pending:
+        one, depth = pending.pop()
+        if isinstance(one, int) and not -MAX_NUMBER <= one < MAX_NUMBER:
+            raise Invalid("a message of the legacy protocol holds a number that is too large")
+        if not isinstance(one, list | tuple | dict | set | frozenset):
+            continue
+        if depth > MAX_DEPTH:
+            raise Invalid("a message of the legacy protocol is nested too deeply")
+        if isinstance(one, dict | set | frozenset) and any(isinstance(key, _KEPT) for key in one):
+            raise Invalid("a message of the legacy protocol holds a container as a key")
+        pending.extend((inside, depth + 1) for inside in one)
+        if isinstance(one, dict):
+            pending.extend((inside, depth + 1) for inside in one.values())

@@ -10,16 +10,15 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
-import re
 from typing import Any
 
 from twisted.protocols import amp
 
 from walt.common.errors import Invalid
 from walt.common.names import is_mac
-from walt.common.texts import load_json
+from walt.common.texts import LARGEST, load_json
 
-_INTEGER = re.compile(rb"-?[0-9]{1,19}")
+MAX_DIGITS = 40  # characters of a number
 
 
 class Text(amp.Argument):
@@ -43,27 +42,25 @@ class Text(amp.Argument):
 
 
 class Integer(amp.Argument):
-    """A whole number of 64 bits, with sign."""
+    """A whole number of 64 bits."""
 
     def fromString(self, inString: bytes) -> int:
-        if not _INTEGER.fullmatch(inString) or not -2**63 <= int(inString) < 2**63:
-            raise Invalid(f"{inString[:40]!r} is not a whole number of 64 bits")
-        return int(inString)
+        number = int(inString) if len(inString) <= MAX_DIGITS else LARGEST + 1
+        if abs(number) > LARGEST:
+            raise Invalid("the number is too large")
+        return number
 
     def toString(self, inObject: int) -> bytes:
         return b"%d" % inObject
 
 
 class Float(amp.Argument):
-    """A finite number."""
+    """A number; neither infinite nor NaN."""
 
     def fromString(self, inString: bytes) -> float:
-        try:
-            number = float(inString)
-        except ValueError:
-            number = math.nan
+        number = float(inString) if len(inString) <= MAX_DIGITS else math.inf
         if not math.isfinite(number):
-            raise Invalid(f"{inString[:40]!r} is not a number")
+            raise Invalid("it must be a finite number")
         return number
 
     def toString(self, inObject: float) -> bytes:

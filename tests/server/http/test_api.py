@@ -151,6 +151,9 @@ class PagesTests(TestCase):
             f"from={start}&to={EPOCH + 60}", f"from={start}&to={start}&ts_unit=h",
             f"from={start}&to={start}&what=1", f"from=1e400&to={start}",
             f"from={start}&to={start}&stream=(",
+            # PostgreSQL would work on these for hours.
+            f"from={start}&to={start}&stream=(a*)*\\1", f"from={start}&to={start}&stream=a)|(b",
+            f"from={start}&to={start}&stream=((a%7B1,100%7D)%7B1,100%7D)%7B1,100%7D",
         ):
             await self.refused(f"/api/v1/logs?{bad}")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from walt.common import ampbox
 from walt.common.errors import InternalError, NotFound, Unavailable
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.workers import IDLE_LIFE, WorkerPool
+from walt.server.workers import build_context
 from walt.server.workers.main import answer, find
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -156,6 +158,24 @@ class WorkerMainTests(SynchronousTestCase):
             reply = answer(dict(box), lambda text: None)
             self.assertEqual(reply[b"code"], b"INTERNAL")
             self.assertTrue(reply[b"error"])
+
+
+    def test_memory(self) -> None:
+        """A job that reads what strangers send and takes too much memory fails as one."""
+
+        def large(arguments: dict[str, Any], progress: Any) -> int:
+            return len(bytearray(arguments["size"]))
+
+        large.__module__ = build_context.__name__
+        self.patch(build_context, "remove", large)
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        for size, code in ((2 << 30, b"LIMIT_EXCEEDED"), (1, b"")):
+            reply = answer(
+                {b"job": b"build_context:remove", b"arguments": b'{"size": %d}' % size},
+                lambda text: None,
+            )
+            self.assertEqual(reply.get(b"code", b""), code, reply)
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_AS), before)
 
 
 class TreeLauncher(Launcher):

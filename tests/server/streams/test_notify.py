@@ -45,6 +45,16 @@ class NotifyTests(SynchronousTestCase):
         self.assertEqual(connection.raw(), b"OK\n")
         self.assertTrue(self.booted)
 
+    def test_transports(self) -> None:
+        """Keep-alive is asked of plain TCP alone: TLS has no socket of its own to ask."""
+
+        class Tls:
+            def getHandle(self) -> object:
+                return object()
+
+        keep_alive(Tls())
+        keep_alive(None)
+
     def test_lost_before_confirmation(self) -> None:
         """A connection that was never confirmed changes nothing."""
         self.platform.connect(FROM_NODE, REQUEST).leave()

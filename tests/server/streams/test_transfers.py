@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Connection, Platform
 from walt.common import frames
 from walt.common.transfers import Place
+from walt.server.domain.devices.model import Device
 from walt.server.domain.transfers import receive_script, send_script
 
 FROM = {"node": "node-1", "path": "/etc", "kind": "d", "merge": False}
 TO = {"node": "node-1", "directory": "/etc", "name": "x", "kind": "f"}
+
 
 
 class ParametersTests(SynchronousTestCase):
@@ -35,6 +38,15 @@ class ParametersTests(SynchronousTestCase):
             self.open(request, parameters)
             made = self.platform.sessions.made[-1]
             self.assertEqual((made.ip, made.command), (NODE.ip, script))
+
+    def test_relay(self) -> None:
+        """Nothing but devices of walt-net is reached: neither the server nor its loopback."""
+        for number, ip in enumerate(("127.0.0.1", "10.0.0.1")):
+            device = Device(f"52:54:00:00:09:0{number}", f"far-{number}", "unknown", ip=ip)
+            self.successResultOf(Deferred.fromCoroutine(self.platform.registry.put(device)))
+        for name in ("walt-server", "far-0", "far-1"):
+            [(_, payload)] = self.open("11", {"device": name, "port": 22}).frames()
+            self.assertEqual(json.loads(payload)["code"], "INVALID", name)
 
     def test_refused(self) -> None:
         """Wrong values, and peers that are not clients, start nothing."""

@@ -250,5 +250,5 @@ class PickleTests(SynchronousTestCase):
             self.assertEqual(closed, not data.startswith(b"\x80\x04\x8e"), data[:20])
         self.assertFalse(os.path.exists(marker))
         self.peer.says(b"('SET_MODE', 'pickle4')\n")
-        self.assertIsNone(self.call("API_CALL", nested, (nested,), {}))
+        self.assertIsNone(self.call("API_CALL", "register_device", (nested,), {}))
         self.assertTrue(self.peer.transport.disconnecting)

@@ -15,9 +15,14 @@ from walt.server.workers.main import Progress
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 32 << 30
-MAX_HEADER = 1 << 20  # bytes of an extended header: long names, times, attributes
 RESERVE = 256 << 20  # bytes of the disk that are left alone
 BLOCK = 1 << 20
+MEMORY = 1 << 30  # bytes of address space for a job
+MAX_HEADER = 1 << 20  # bytes of one extended header: the module reads it as a whole
+EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
@@ -32,7 +37,10 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
         with tarfile.open(arguments["archive"], "r:*", tarinfo=_Member) as archive:
             for member in archive:
                 tree.add(archive, member)
-    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError):
+        # The tarfile module reads numbers, and headers of headers, as they come.
+        raise Invalid("the archive received is damaged: a header makes no sense") from None
+    except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise LimitExceeded(f"cannot unpack the archive: {error.strerror}") from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -41,18 +49,15 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose extended headers are small: they are read into memory."""
+    """A member whose extended headers (names, times, sparse maps) are bounded."""
 
-    def _proc_pax(self, archive: tarfile.TarFile) -> Any:
-        return super()._proc_pax(self._small(archive))  # type: ignore[misc]
-
-    def _proc_gnulong(self, archive: tarfile.TarFile) -> Any:
-        return super()._proc_gnulong(self._small(archive))  # type: ignore[misc]
-
-    def _small(self, archive: tarfile.TarFile) -> tarfile.TarFile:
-        if not 0 <= self.size <= MAX_HEADER:
-            raise tarfile.ReadError(f"an extended header is larger than {MAX_HEADER >> 10} KiB")
-        return archive
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Member:
+        """Read a header of 512 bytes."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in EXTENDED and not 0 <= member.size <= MAX_HEADER:
+            raise Invalid(f"the archive holds a header of more than {MAX_HEADER >> 10} KiB")
+        return member
 
 
 class _Tree:

@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from walt.common.errors import NotFound, Unavailable
+from walt.common.texts import load_json
 from walt.server.workers.main import Progress
 
 PATIENCE = 10.0  # seconds for one answer
 MAX_BODY = 64 << 20
+MEMORY = 1 << 30  # bytes of address space for a job
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -42,7 +44,7 @@ def _get(path: str, url: str) -> Any:
             raise NotFound("it has no such image")
         if answer.status != 200:
             raise Unavailable(f"it answers HTTP {answer.status}")
-        return json.loads(body)
+        return load_json(body)
     except OSError as error:
         raise Unavailable(f"no answer at {path} ({error.strerror or error})") from None
     except (http.client.HTTPException, ValueError) as error:

@@ -10,13 +10,15 @@ import importlib
 import json
 import os
 import re
+import resource
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from walt.common import ampbox
-from walt.common.errors import WaltError
+from walt.common.errors import LimitExceeded, WaltError
 
 _JOB = re.compile(r"([a-z][a-z0-9_]*):([a-z][a-z0-9_]*)")
 
@@ -33,12 +35,36 @@ def find(job: str) -> Callable[[dict[str, Any], Progress], Any]:
     return function
 
 
+@contextmanager
+def memory_of(job: Callable[..., Any]) -> Iterator[None]:
+    """Limit the address space of this process to `MEMORY` of the job's module, if it has one.
+
+    Modules that read what strangers send, and start no programs, have it: what is small on
+    its way may be large when it is read. Raises LimitExceeded.
+    """
+    size = getattr(sys.modules[job.__module__], "MEMORY", None)
+    if size is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    try:
+        yield
+    except MemoryError:
+        raise LimitExceeded(
+            f"what was received takes more than {size >> 20} MiB of memory to read"
+        ) from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def answer(box: ampbox.Box, progress: Progress) -> ampbox.Box:
     """Do the job in `box` and return the box of its answer."""
     try:
         job = find(box[b"job"].decode())
         arguments = json.loads(ampbox.join_value(b"arguments", box) or b"{}")
-        return {b"result": json.dumps(job(arguments, progress)).encode()}
+        with memory_of(job):
+            return {b"result": json.dumps(job(arguments, progress)).encode()}
     except WaltError as error:
         return {b"error": str(error).encode() or b"failed", b"code": error.code.encode()}
     except Exception as error:

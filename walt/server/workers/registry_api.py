@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import re
 import ssl
 import time
@@ -20,11 +19,13 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import HTTPSHandler, Request, build_opener
 
 from walt.common.errors import Denied, NotFound, Unavailable
+from walt.common.texts import load_json
 from walt.server.workers.main import Progress
 
 PATIENCE = 10.0  # seconds for one request
 TRIES = 3
 MAX_BODY = 8 << 20
+MEMORY = 1 << 30  # bytes of address space for a job
 PAGE = 500
 MODELS_LABEL = "walt.node.models"
 HUB = "https://hub.docker.com/"
@@ -98,7 +99,7 @@ class Client:
             body = response.read(MAX_BODY + 1)
             if len(body) > MAX_BODY:
                 raise ValueError("an answer is too long")
-            return response.headers, json.loads(body)
+            return response.headers, load_json(body)
 
     def _answer(self, challenge: str) -> str:
         """Return the authorization that a challenge asks for (RFC 6750, RFC 7617)."""

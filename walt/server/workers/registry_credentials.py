@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from walt.common.texts import load_json
 from walt.server.workers.main import Progress
 
 FILES = ("/run/containers/0/auth.json", "/root/.config/containers/auth.json")
@@ -42,7 +42,7 @@ def find(host: str) -> tuple[str, str] | None:
     """Return user name and password for a registry (`host[:port]`), None without any."""
     for file in files():
         try:
-            content = json.loads(file.read_text())
+            content = load_json(file.read_text())
         except (OSError, ValueError, RecursionError):
             continue
         found = _in(content, host) if isinstance(content, dict) else None
@@ -100,7 +100,7 @@ def _ask(helper: Any, host: str) -> tuple[str, str] | None:
             [f"docker-credential-{helper}", "get"], input=host.encode(), capture_output=True,
             timeout=HELPER_PATIENCE, check=True,
         )
-        values = json.loads(answer.stdout)
+        values = load_json(answer.stdout)
         return str(values["Username"]), str(values["Secret"])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
         return None

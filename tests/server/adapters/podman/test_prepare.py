@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.server.adapters.podman import prepare as module
-from walt.server.adapters.podman.prepare import Preparation, expand, prepare
+from walt.server.adapters.podman.prepare import Preparation, expand, load_spec, prepare
 from walt.server.domain.images.facts import Facts
 
 KEY = "ssh-rsa AAAA server"
@@ -187,6 +187,23 @@ class PrepareTests(SynchronousTestCase):
         (warning,) = self.prepare()
         self.assertIn("unreadable", warning)
         self.assertTrue((self.tree / "bin/walt-init").exists())
+
+    def test_specs_that_grow(self) -> None:
+        """Aliases, nesting and length, by which a small image.spec takes much memory or time."""
+        aliases = "a0: &a [x, x]\n" + "".join(
+            f"a{one}: &a [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n" for one in range(1, 8)
+        )
+        for text in (
+            aliases + "features: {ptp: *a}\n", "a: &a {x: y}\nb: {<<: [*a, *a]}\n",
+            "[" * 60_000, "{" * 60_000, "- " * 1000, "x: " + "y" * (1 << 20),
+        ):
+            self.assertRaises(ValueError, load_spec, text.encode())
+        for text, spec in (
+            ("", {}), ("# nothing\n", {}), ('{"templates": ["/etc/x"]}', {"templates": ["/etc/x"]}),
+            ("a: 0001-01-01 00:00:00+23:00", {"a": "0001-01-01 00:00:00+23:00"}),
+            ("a: " + "9" * 5000, {"a": "9" * 5000}), ("features:\n", {"features": ""}),
+        ):
+            self.assertEqual(load_spec(text.encode()), spec)
 
     def test_server_spec_is_copied(self) -> None:
         """The server's spec file is put into the image; unlisted features do not run."""

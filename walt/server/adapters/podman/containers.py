@@ -166,7 +166,7 @@ class PodmanContainers:
         words = [
             "run", "--detach", "--name", name, "--network", "host", "--uts", "private",
             "--pidfile", str(self._file(name, "pid")),
-            "--volume", f"{self._written(name, 'hostname', NAMED)}:/etc/hostname",
+            "--volume", f"{self._written(name, 'hostname', NAMED)}:/etc/hostname:ro",
             "--pull", "never", "--log-driver", "none", *self._engine.limit_options(),
             # A commit writes down the environment: it is that of the image alone.
             "--unsetenv-all", *_env(self._configs[name].env),

@@ -35,9 +35,10 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 FEATURE_TIMEOUT = 120.0
-MAX_SPEC, MAX_DEPTH = 64 * 1024, 16  # bytes, and levels
 LOCALTIME = "/etc/localtime"
 DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
+MAX_SPEC = 64 * 1024  # bytes
+MAX_SPEC_DEPTH = 16  # the stream and the document count
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
 
 Say = Callable[[str], None]
@@ -179,42 +180,39 @@ def _set_option(text: str, name: str, change: Callable[[str], str]) -> str:
 
 
 def load_spec(data: bytes) -> dict[str, Any]:
-    """Return a spec file (YAML, or JSON with # comments) as a dict; ValueError if it is none."""
+    """Return a spec file (YAML, or JSON with # comments) as a dict; ValueError if it is none.
+
+    All its leaves are texts. Aliases and anchors of YAML are refused: by them, a few lines
+    stand for as much as one likes.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     if len(data) > MAX_SPEC:
-        raise ValueError(f"larger than {MAX_SPEC >> 10} KiB")
+        raise ValueError(f"it has more than {MAX_SPEC >> 10} KiB")
     try:
         text = data.decode()
-        _check_tokens(YAML(typ="safe", pure=True).scan(text))
-        spec = YAML(typ="safe", pure=True).load(text)
+        _check_events(YAML(typ="base", pure=True).parse(text))
+        spec = YAML(typ="base", pure=True).load(text)
     except (YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"unreadable: {str(error).splitlines()[0]}") from None
-    if spec is None:
+    if not spec:
         return {}
     if not isinstance(spec, dict):
         raise ValueError("a mapping is expected")
     return spec
 
 
-def _check_tokens(tokens: Iterable[Any]) -> None:
-    """Refuse a spec that costs more than its size tells, as ValueError.
-
-    With aliases few bytes stand for any amount of memory; nesting costs the parser time.
-    """
-    from ruamel.yaml import tokens as kinds
-
-    begin = (kinds.FlowSequenceStartToken, kinds.FlowMappingStartToken,
-             kinds.BlockSequenceStartToken, kinds.BlockMappingStartToken)
-    end = (kinds.FlowSequenceEndToken, kinds.FlowMappingEndToken, kinds.BlockEndToken)
+def _check_events(events: Iterable[Any]) -> None:
+    """Raise ValueError for aliases, and for what is nested too deeply."""
     depth = 0
-    for one in tokens:
-        if isinstance(one, kinds.AliasToken):
-            raise ValueError("aliases (*name) are not taken here")
-        depth += isinstance(one, begin) - isinstance(one, end)
-        if depth > MAX_DEPTH:
-            raise ValueError("nested too deeply")
+    for event in events:
+        kind = type(event).__name__
+        if getattr(event, "anchor", None):
+            raise ValueError("anchors and aliases of YAML are refused")
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if depth > MAX_SPEC_DEPTH:
+            raise ValueError("it is nested too deeply")
 
 
 def _image_spec(root: ImageRoot, path: Path, todo: Preparation, say: Say) -> list[str]:
@@ -232,16 +230,23 @@ def _image_spec(root: ImageRoot, path: Path, todo: Preparation, say: Say) -> lis
     features = spec.get("features") or {}
     if isinstance(features, dict):
         for name, command in features.items():
-            if name in wanted:
-                warnings += _feature(path, str(name), str(command), say)
+            if name not in wanted:
+                continue
+            if isinstance(command, str):
+                warnings += _feature(path, name, command, say)
+            else:
+                warnings.append(f"feature {name}: its command must be a text")
     return warnings
 
 
 def _templates(root: ImageRoot, names: Any, todo: Preparation) -> list[str]:
     warnings = []
     for name in names if isinstance(names, list) else []:
+        if not isinstance(name, str):
+            warnings.append("a template must be the name of a file")
+            continue
         try:
-            real = root.real(str(name))
+            real = root.real(name)
             root.write(real, expand(root.read(real), todo.values), root.mode(real))
         except (OSError, ValueError) as error:
             warnings.append(f"template {name}: {error}")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from zope.interface import implementer
 
 from walt.common.errors import NotFound
+from walt.common.texts import load_json
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import REGISTRY, epoch
@@ -160,7 +161,7 @@ class SkopeoRegistry:
             output = await self._skopeo.inspect(
                 ["--no-tags", *self._options("", auth), self._remote(fullname)]
             )
-        item = json.loads(output)
+        item = load_json(output)
         return RemoteImage(fullname, item.get("Labels") or {}, epoch(item.get("Created") or ""))
 
     async def pull(

@@ -260,4 +260,7 @@ def epoch(text: Any) -> float:
     if match is None:
         return 0.0
     zone = "+00:00" if match[3] == "Z" else match[3]
-    return datetime.fromisoformat(f"{match[1]}{zone}").timestamp() + float(match[2] or 0)
+    try:
+        return datetime.fromisoformat(f"{match[1]}{zone}").timestamp() + float(match[2] or 0)
+    except (ValueError, OverflowError):
+        return 0.0  # day 99, or a year that no clock shows

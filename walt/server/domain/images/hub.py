@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from walt.common.texts import load_json
+
 INDEX_NAME = "walt_metadata"
 INDEX_LABEL = "metadata"
 _KEY = "walt.user.images"
@@ -30,13 +32,13 @@ def decode(label: str) -> Images:
     if len(label) > MAX_INDEX:
         return {}
     try:
-        content = json.loads(base64.b64decode(label, validate=True))
+        content = load_json(base64.b64decode(label, validate=True))
         listed = content[_KEY]
         return {
             name: _labels(entry["labels"]) for name, entry in listed.items()
             if isinstance(name, str) and isinstance(entry.get("labels"), dict)
         }
-    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
