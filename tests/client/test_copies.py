@@ -7,6 +7,7 @@ import socket
 import stat
 from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,7 @@ class ExposeTests(TestCase):
         """Expose a port where an echo server listens."""
         self.server = Server(self)
         registry = self.server.platform.registry
+        registry.subnet = IPv4Network("127.0.0.0/8")  # the relay goes to devices alone
         await registry.put(replace(registry.named(name), ip="127.0.0.1"))
         listening = reactor.listenTCP(0, Factory.forProtocol(_Echo), interface="127.0.0.1")
         self.addCleanup(listening.stopListening)

@@ -18,6 +18,7 @@ from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltEr
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import effective, shown
 from walt.server.domain.images.service import ImageService
+from walt.server.domain.logs.ere import Expression
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.ports import IProvisioning
@@ -165,6 +166,8 @@ class WebApi:
         issuer, stream = values.pop("issuer", None), values.pop("stream", None)
         if values:
             raise Invalid(f"Unknown parameter {next(iter(values))[:80]!r}.")
+        if stream is not None:
+            Expression(stream)  # alone: "a)|(b" is none
         issuers = None
         if issuer is not None:
             issuers = frozenset(
