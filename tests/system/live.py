@@ -153,12 +153,14 @@ class LivePlatform:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text.encode() if isinstance(text, str) else text.read_bytes())
             file.chmod(0o755)
+        # One by one: a directory would replace a link that the image has in its place (/bin).
+        copies = [f"COPY tree/{path.lstrip('/')} {path}\n" for path in files]
         (context / "Containerfile").write_text(
-            "FROM docker.io/waltplatform/pc-x86-64-default:latest\nCOPY tree/ /\n"
+            "FROM docker.io/waltplatform/pc-x86-64-default:latest\n" + "".join(copies)
         )
         storage = Storage.private(self.state, self.runtime)
         await self.runner.run(storage.podman(
-            "build", "--quiet", "--pull=never", "--isolation", "chroot",
+            "build", "--quiet", "--pull=never", "--isolation", "chroot", "--layers=false",
             "--tag", f"docker.io/{name}:latest", str(context),
         ), timeout=120)
 

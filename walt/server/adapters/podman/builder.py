@@ -26,6 +26,7 @@ from walt.server.runtime.workers import WorkerPool
 
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
+REMOVALS = 3  # tries: on a full disk, the first one frees what the next one needs
 MAX_SUBDIR = 2000
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
@@ -151,12 +152,14 @@ class PodmanBuilder:
         """Remove the containers of builds that were killed: no build is running."""
         if self._storage.root is None:
             return  # those in the system's storage may be a person's
-        listed = await self._runner.run(
-            self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
-            timeout=QUICK, network="host",
-        )
-        names = _WORKING.findall(listed.stdout.decode())
-        if names:
+        for _ in range(REMOVALS):
+            listed = await self._runner.run(
+                self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
+                timeout=QUICK, network="host",
+            )
+            names = _WORKING.findall(listed.stdout.decode())
+            if not names:
+                return
             await self._runner.run(
                 self._storage.podman("rm", "--force", "--ignore", *names), timeout=QUICK,
                 network="host", check=False,
