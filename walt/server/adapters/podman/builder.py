@@ -26,7 +26,7 @@ from walt.server.runtime.workers import WorkerPool
 
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
-REMOVALS = 3  # tries: on a full disk, the first one frees what the next one needs
+REMOVALS = 3  # tries
 MAX_SUBDIR = 2000
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
@@ -152,7 +152,7 @@ class PodmanBuilder:
         """Remove the containers of builds that were killed: no build is running."""
         if self._storage.root is None:
             return  # those in the system's storage may be a person's
-        for _ in range(REMOVALS):
+        for turn in range(REMOVALS):
             listed = await self._runner.run(
                 self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
                 timeout=QUICK, network="host",
@@ -160,6 +160,9 @@ class PodmanBuilder:
             names = _WORKING.findall(listed.stdout.decode())
             if not names:
                 return
+            for directory in self._storage.changes_of(names) if turn else ():
+                # podman writes before it removes, for which a full disk has no space.
+                await self._workers.call("build_context:remove", {"directory": str(directory)})
             await self._runner.run(
                 self._storage.podman("rm", "--force", "--ignore", *names), timeout=QUICK,
                 network="host", check=False,

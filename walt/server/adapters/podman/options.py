@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,24 @@ class Storage:
             return text in listed.read_text(errors="replace")
         except OSError:
             return False
+
+    def changes_of(self, names: Collection[str]) -> list[Path]:
+        """Return the directories in which containers keep what they wrote.
+
+        podman tells it of running containers alone (containers/storage, containers.json).
+        """
+        found = []
+        for kind in ("containers", "volatile-containers"):
+            try:
+                listed = json.loads((self.graph_root / "overlay-containers" / f"{kind}.json")
+                                    .read_text())
+                found += [
+                    self.graph_root / "overlay" / one["layer"] / "diff" for one in listed
+                    if set(one.get("names") or ()) & set(names)
+                ]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
 
     def podman(self, *words: str) -> list[str]:
         """Return the argument vector of a podman command on this storage."""
