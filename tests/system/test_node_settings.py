@@ -247,11 +247,9 @@ class NodeSettingsTests(TestCase):
             "    f.write(pickle.dumps(given, 4)); f.flush(); answer = f.read()\n"
             "    print(answer[:2], answer.count(b'\\n') > 5, answer[-25:])\n"
         )
-        tables = json.loads(await self.platform.ok("node", "show", "--json"))
-        (address,) = [row["ip"] for row in tables["own"] if row["name"] == "v1"]
         seen = await self.platform.runner.run([
-            "nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", sys.executable, "-c",
-            code, address, "192.168.181.1",
+            "nsenter", f"--net=/run/netns/{self.platform.namespace}b", "--", sys.executable, "-c",
+            code, BOARD_IP, "192.168.181.1",
         ])
         script = (ROOT / "walt" / "images" / "start.ipxe").read_bytes()
         self.assertEqual(seen.stdout.decode().splitlines(), [
