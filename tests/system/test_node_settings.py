@@ -395,7 +395,7 @@ class NodeSettingsTests(TestCase):
         """Give nft a text in the namespace of the platform."""
         await self.platform.runner.run(
             ["ip", "netns", "exec", self.platform.namespace, "nft", "-f", "-"],
-            stdin=text.encode(),
+            stdin=f"{text}\n".encode(),
         )
 
     async def server_log(self) -> str:
