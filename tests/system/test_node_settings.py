@@ -361,8 +361,8 @@ class NodeSettingsTests(TestCase):
         # A server that does not serve would be noticed, and started again: packets get lost.
         (ip,) = [row["ip"] for rows in tables.values() for row in rows if row["name"] == "v2"]
         await self.nft(
-            "table ip cut { chain input { type filter hook input priority -10;"
-            f" ip saddr {ip} tcp dport 2049 drop; }} }}"
+            "table ip cut {\nchain input {\ntype filter hook input priority -10\n"
+            f"ip saddr {ip} tcp dport 2049 drop\n}}\n}}"
         )
 
         async def rebooted() -> bool:
