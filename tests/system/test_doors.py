@@ -112,6 +112,21 @@ class DoorsTests(TestCase):
             self.assertRegex(text, "^DENIED .* need a certificate of this platform")
             self.assertRegex(await self.plain(source, "enrol.authority"), "^DENIED ")
             self.assertRegex(await self.plain(source, "ss.access.show"), "^DENIED ")
+        # A device that dhcpd knows nothing of is not believed, and recorded nowhere.
+        self.assertRegex(
+            await self.plain(self.server, "vs.devices.register"),
+            "^DENIED 192.168.181.77 is neither the address of the caller nor one that",
+        )
+        self.assertNotIn("192.168.181.77", await self.platform.ok("device", "show"))
+        await self.platform.event(
+            "commit", "", "walt.node.pc-x86-64", "192.168.181.77", "02:00:00:00:00:07", "", "0",
+            "unknown",
+        )
+
+        async def known() -> bool:
+            return "192.168.181.77" in await self.platform.ok("device", "show")
+
+        await self.platform.until(known, "dhcpd's device is known", 20)
         for command in (
             "ns.clock.sync", "vs.devices.register", "vs.devices.get", "ns.lldp.report",
         ):

@@ -86,6 +86,7 @@ class DevicesApi(amp.CommandLocator):
         self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
     ) -> Deferred[dict[str, Any]]:
         """A lease event."""
+        self._context.announcements.leased(mac, ip)
         running = Deferred.fromCoroutine(
             self._context.registration.register(Sighting(mac, ip, vci, uci, name))
         )

@@ -72,6 +72,10 @@ class Announcements:
         self._server_ip = server_ip
         self._clock = clock
 
+    def leased(self, mac: str, ip: str) -> None:
+        """Take note of a lease that was reported by the server's own machine."""
+        self._leases.committed(mac, ip)
+
     async def announce(self, caller: str | None, sighting: Sighting) -> None:
         """Register a device that the peer at address `caller` tells of. Raises Invalid, Denied."""
         mac, ip = sighting.mac, sighting.ip
