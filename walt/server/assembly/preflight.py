@@ -28,6 +28,9 @@ PROGRAMS = {
     "dropbearconvert": "dropbear-bin",
     "setpriv": "util-linux",
     "prlimit": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "losetup": "mount",
     "bwrap": "bubblewrap",
     "nsenter": "util-linux",
 }
