@@ -155,7 +155,25 @@ class VolumesTests(PersistenceContract, TestCase):
         self.assertEqual(os.readlink(one / "link"), "file")
         await volumes.keep_only(())
         self.assertEqual(list(one.iterdir()), [])
-        self.assertEqual([path.name for path in half.parent.iterdir()], ["joe.ext4"])
+        self.assertEqual({path.name for path in half.parent.glob("*.*")},
+                         {"joe.ext4", "joe.point"})
+
+    async def test_layouts_of_older_servers(self) -> None:
+        """What lies beside the directories of owners is the present owner's, if he has no more."""
+        volumes = self.make()
+        one, two = self.point(1), self.point(2)
+        await volumes.ensure([two])
+        (two / "newer").write_text("newer")
+        await volumes.keep_only(())
+        for point, name in ((one, "persist"), (two, "persist_dir")):
+            older = point.parent.parent / name
+            older.mkdir(parents=True)
+            (older / "older").write_text("older")
+        self.assertEqual(await volumes.ensure([one, two]), {})
+        self.assertEqual([path.name for path in one.iterdir()], ["older"])
+        self.assertFalse((one.parent.parent / "persist").exists())
+        self.assertEqual([path.name for path in two.iterdir()], ["newer"])
+        self.assertEqual((two.parent.parent / "persist_dir" / "older").read_text(), "older")
 
     async def test_what_cannot_be_mounted(self) -> None:
         """A file that is damaged concerns its node alone, and is kept."""

@@ -28,27 +28,52 @@ def file_of(point: Path) -> Path:
 def open_persistent(point: Path, size: int) -> None:
     """Mount the file system of `size` bytes at `point`, made before if need be.
 
-    Data that an older server kept in the directory itself is moved into it; a move that
-    was interrupted is begun again. Raises CommandFailed: nothing is lost then.
+    Data that an older server kept in directories is moved into it; a move that was
+    interrupted is begun again. Raises CommandFailed: nothing is lost then.
     """
     if is_mounted(point):
         return
     file = file_of(point)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not file.exists():
-        if point.is_dir() and any(point.iterdir()):
-            _fill(file, point, size)
-        else:
-            loop.make(file, size, loop.SPARSE)
-    if point.is_dir() and any(point.iterdir()):
-        aside = point.parent.parent / f".moved-{point.name}"
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(point, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+    source = _older_data(point)
+    if source is not None and (
+        not file.exists() or (source != point and _is_empty(file))
+    ):
+        _fill(file, source, size)
+        _remove(source)
+    elif source == point:
+        _remove(point)  # it was copied by a server that did not come to this
+    elif not file.exists():
+        loop.make(file, size, loop.SPARSE)
     _widen(file, size)
     point.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     point.parent.chmod(0o700)
     loop.mount(file, point, loop.SPARSE, OPTIONS)
+
+
+def _older_data(point: Path) -> Path | None:
+    """Return the directory of older servers that holds data of this owner."""
+    node = point.parent.parent
+    for one in (point, node / "persist", node / "persist_dir"):
+        if one.is_dir() and not one.is_symlink() and any(one.iterdir()):
+            return one
+    return None
+
+
+def _remove(directory: Path) -> None:
+    aside = directory.parent / f".moved-{directory.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(directory, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_empty(file: Path) -> bool:
+    point = file.with_suffix(".point")
+    loop.mount(file, point, loop.SPARSE, OPTIONS)
+    try:
+        return not any(point.iterdir())
+    finally:
+        loop.unmount(point)
 
 
 def _fill(file: Path, source: Path, size: int) -> None:
@@ -63,7 +88,6 @@ def _fill(file: Path, source: Path, size: int) -> None:
         loop.run(["cp", "--archive", "--", f"{source}/.", str(point)])
     finally:
         loop.unmount(point)
-    point.rmdir()
     os.rename(moving, file)
 
 
