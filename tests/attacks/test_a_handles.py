@@ -25,15 +25,16 @@ from tests.attacks.nfs_client import NfsClient, REGULAR, DIRECTORY
 source, server, minor = sys.argv[1], sys.argv[2], int(sys.argv[3])
 inodes, stolen, numbers, uuids = (json.loads(one) for one in sys.argv[4:8])
 client = NfsClient(server, source, minor)
+roots = inodes[-3:-1]
 kept = {"refused": 0, "found": [], "made": [], "foreign": []}
 
-def tried(handle, what, writable):
+def tried(handle, what, inode):
     found = client.look(handle)
     if found is None:
         kept["refused"] += 1
         return
     kept["found"].append([what, found.kind, found.inode, found.content.decode("latin-1")[:4000]])
-    if writable and found.kind == DIRECTORY:
+    if inode in roots and found.kind == DIRECTORY:
         status = client.make_directory(handle, "made-by-attacker")
         kept["made"].append([what, found.inode, status])
 
@@ -48,15 +49,15 @@ links = client.handle("/var/lib/walt/nodes")
 # Handles end with the number and the generation of the inode, of 4 or of 8 and 4 bytes.
 for name, handle in [*own.items(), ("links", links)]:
     for inode in inodes:
-        tried(handle[:-8] + struct.pack("<II", inode, 0), f"{name} 4", True)
+        tried(handle[:-8] + struct.pack("<II", inode, 0), f"{name} 4", inode)
     for inode in inodes[::50]:
-        tried(handle[:-12] + struct.pack("<QI", inode, 0), f"{name} 8", True)
+        tried(handle[:-12] + struct.pack("<QI", inode, 0), f"{name} 8", inode)
     for uuid in uuids:
         raw = bytes.fromhex(uuid)
         for start in range(4, len(handle) - 15):
             for inode in inodes[:3] + inodes[-3:]:
                 forged = handle[:start] + raw + handle[start + 16:-8]
-                tried(forged + struct.pack("<II", inode, 0), f"{name} uuid", True)
+                tried(forged + struct.pack("<II", inode, 0), f"{name} uuid", inode)
 for handle in map(bytes.fromhex, stolen):
     for number in [None, 0, 1, *numbers]:
         mixed = handle if number is None else handle[:2] + struct.pack(">H", number) + handle[4:]
@@ -102,6 +103,7 @@ class HandleTests(TestCase):
         secret = platform.state / "secret"
         secret.write_text(SECRET)
         roots = [Path("/"), platform.state]
+        # The last but one are the directories that the attacker tries to write to.
         inodes = [*range(1, INODES + 1), secret.stat().st_ino,
                   *(one.stat().st_ino for one in roots), Path("/etc/passwd").stat().st_ino]
         writable = [one for one in numbers if self.record(one).startswith(f"# rw {victim} ")]

@@ -24,7 +24,8 @@ SMALLEST = 320 * MIB  # which mkfs.xfs takes
 MARGIN = 2048 * MIB  # free bytes below which it grows
 STEP = 4096 * MIB
 SMALLEST_STEP = 64 * MIB
-RESERVE = 1024 * MIB  # of the disk, which images leave to the database and to nodes
+# Of the disk, for the database and /persist of nodes: a twentieth, within these bounds.
+LEAST_RESERVE, MOST_RESERVE = 320 * MIB, 1024 * MIB
 OPTIONS = "nosuid,nodev,noatime"
 
 
@@ -71,15 +72,16 @@ def _first_size(state: Path, *, storage: bool) -> int:
     used = _used(state / "containers") if storage else 0
     free = _room(state)
     if used == 0:
-        return min(FIRST, max(free // 2, SMALLEST))
-    wanted = used + used // 4 + MARGIN
-    if wanted > free:
-        wanted = SMALLEST + used + used // 8
+        wanted = min(FIRST, max(free // 2, SMALLEST))
+    else:
+        wanted = used + used // 4 + MARGIN
+        if wanted > free:
+            wanted = SMALLEST + used + used // 8
     if wanted > free:
         raise CommandFailed(
-            f"images move to a file system of their own, which needs {wanted // MIB} MiB in"
-            f" {state}, and {max(free, 0) // MIB} MiB are free: free some space, or mount a"
-            f" partition at {top(state)}"
+            f"images need a file system of their own, of {wanted // MIB} MiB in {state}, where"
+            f" {max(free, 0) // MIB} MiB are free for it: free some space, or mount a partition"
+            f" at {top(state)}"
         )
     return wanted
 
@@ -96,7 +98,8 @@ def _used(directory: Path) -> int:
 def _room(state: Path) -> int:
     """Return the bytes of the disk that images may take beyond what they have."""
     disk = os.statvfs(state)
-    reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // 20)
+    twentieth = disk.f_blocks * disk.f_frsize // 20
+    reserve = max(LEAST_RESERVE, min(MOST_RESERVE, twentieth))
     return disk.f_bavail * disk.f_frsize - reserve
 
 
