@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from walt.common.errors import WaltError
 from walt.server.adapters.volumes import images, persistent
 from walt.server.workers.main import Progress
+
+AT_ONCE = 8  # file systems that are made or mounted at the same time
 
 
 def open_images(arguments: dict[str, Any], progress: Progress) -> None:
@@ -27,13 +30,21 @@ def close_images(arguments: dict[str, Any], progress: Progress) -> None:
 
 def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, str]:
     """Mount those at `points`, of `size` bytes; return why not, by point."""
-    failures = {}
-    for point in arguments["points"]:
+
+    def reason(point: str) -> str | None:
         try:
             persistent.open_persistent(Path(point), arguments["size"])
         except (WaltError, OSError) as error:
-            failures[point] = str(error)
-    return failures
+            return str(error)
+        return None
+
+    # Each one waits for the disk most of its time.
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        reasons = threads.map(reason, arguments["points"])
+        return {
+            point: text
+            for point, text in zip(arguments["points"], reasons, strict=True) if text is not None
+        }
 
 
 def close_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
