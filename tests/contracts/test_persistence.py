@@ -223,6 +223,21 @@ class VolumesTests(PersistenceContract, TestCase):
         self.assertEqual((self.state / "containers.found-1" / "mine").read_text(), "mine")
         await again.close()
 
+    async def test_images_in_use(self) -> None:
+        """Who still uses an image at the end keeps nothing mounted, and loses nothing."""
+        images.open_images(self.state_with_storage().parent, lambda text: None, storage=True)
+        volumes = self.make()
+        await volumes.open()
+        self.patch(loop, "PATIENCE", 0.0)
+        with (self.state / "images" / "used").open("w") as used:
+            await volumes.close()
+            self.assertEqual(mounted_below(self.state), [])
+            again = self.make()
+            await again.open()
+            used.write("kept")
+        self.assertEqual((self.state / "images" / "used").read_text(), "kept")
+        await again.close()
+
     async def test_interrupted_moves(self) -> None:
         """A server that was killed at any moment of a move loses nothing."""
         self.patch(images, "FIRST", 320 * MIB)

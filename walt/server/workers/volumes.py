@@ -23,9 +23,9 @@ def grow_images(arguments: dict[str, Any], progress: Progress) -> bool:
     return images.grow_images(Path(arguments["state"]))
 
 
-def close_images(arguments: dict[str, Any], progress: Progress) -> None:
-    """Unmount the one of images; raises Busy."""
-    images.close_images(Path(arguments["state"]))
+def close_images(arguments: dict[str, Any], progress: Progress) -> list[str]:
+    """Unmount the one of images; return what is still in use."""
+    return images.close_images(Path(arguments["state"]))
 
 
 def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, str]:

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from walt.common.errors import CommandFailed
+from walt.common.errors import Busy, CommandFailed
 from walt.common.mounts import is_mounted, mounted_below
 from walt.server.adapters.volumes import loop
 
@@ -142,11 +142,20 @@ def _unused(place: Path) -> Path:
     return found
 
 
-def close_images(state: Path) -> None:
-    """Unmount it, with all that is mounted in its places. Raises Busy."""
+def close_images(state: Path) -> list[str]:
+    """Unmount it, with all that is mounted in its places.
+
+    What is still in use is detached, and goes when its last user ends; return what it was.
+    """
+    busy = []
     for place in (state / "containers", state / "images", top(state)):
         for point in mounted_below(place):
-            loop.unmount(point)
+            try:
+                loop.unmount(point)
+            except Busy as error:
+                busy.append(str(error))
+                loop.run(["umount", "--lazy", "--", str(point)])
+    return busy
 
 
 def short_of_space(state: Path) -> bool:

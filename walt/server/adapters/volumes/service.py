@@ -64,11 +64,14 @@ class Volumes:
         self._looking.start(LOOK_EVERY)
 
     async def close(self) -> None:
-        """Unmount everything: an orderly stop for good. Raises Busy."""
+        """Unmount everything: an orderly stop for good."""
         if self._looking.running:
             self._looking.stop()
         await self.keep_only(())
-        await self._workers.call("volumes:close_images", {"state": str(self._state)})
+        for one in await self._workers.call(
+            "volumes:close_images", {"state": str(self._state)}
+        ):
+            _log.warn("{reason}: it goes when its last user ends", reason=one)
 
     def _look(self) -> None:
         if self._growing or self._clock.seconds() < self._next_try:
