@@ -126,7 +126,8 @@ class NodeBootTests(TestCase):
 
     async def _ssh(self, command: str, stdin: bytes = b"", check: bool = True) -> ProcessResult:
         key = ssh_keys.node_key(self.platform.base / "home")
-        ssh = ["ssh", *node_options(self.known_hosts, key), f"root@{NODE_IP}"]
+        patience = f"ConnectTimeout={patient(20):g}"  # the first one counts (ssh_config(5))
+        ssh = ["ssh", "-o", patience, *node_options(self.known_hosts, key), f"root@{NODE_IP}"]
         return await self.platform.runner.run(
             [*ssh, "-n", command] if not stdin else [*ssh, command], stdin=stdin, check=check
         )
