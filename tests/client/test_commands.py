@@ -250,11 +250,11 @@ class DeviceCommandTests(SynchronousTestCase):
         }))
 
     def test_forget(self) -> None:
-        """`done.`; an unknown device stays 0 (Q-05), another refusal is 1."""
+        """`done.`; a refusal is 1, an unknown device, too."""
         outcome = run("device", "forget", "--force", "x", session=[(devices.ForgetDevice, {})])
         self.assertEqual((outcome.status, outcome.out), (0, "done.\n"))
         self.assertEqual(outcome.calls, [("cs.devices.forget", {"name": "x", "force": True})])
-        for error, status in ((NotFound("no x"), 0), (Conflict("has logs"), 1)):
+        for error, status in ((NotFound("no x"), 1), (Conflict("has logs"), 1)):
             outcome = run("device", "forget", "x", session=[(devices.ForgetDevice, error)])
             self.assertEqual((outcome.status, outcome.err), (status, f"{error}\n"))
 
@@ -566,18 +566,21 @@ class LogShowTests(SynchronousTestCase):
             })
 
     def test_nothing_asked(self) -> None:
-        """Neither history nor realtime, in any case (Q-09): told, rc 0, no server."""
+        """Neither history nor realtime, in any case (Q-09): told, rc 2, no server."""
         for words in ([], ["--history", "none"], ["--history", "NONE"]):
             outcome = run("log", "show", *words, sessions=[])
-            self.assertEqual(outcome.status, 0)
-            self.assertIn("log-show", outcome.out)
+            self.assertEqual((outcome.status, outcome.out), (2, ""))
+            self.assertIn("log-show", outcome.err)
 
     def test_bad_expression(self) -> None:
-        """Told before any connection, rc 0."""
-        for words in (["("], ["--streams", "["]):
-            outcome = run("log", "show", "--realtime", *words, sessions=[])
-            self.assertEqual((outcome.status, outcome.err), (0, ""))
-            self.assertIn("regular expression", outcome.out)
+        """Told before any connection, rc 2: a script does not go on."""
+        for command in (
+            ["show", "--realtime"], ["wait"], ["export", "--history", "full", "file"],
+        ):
+            for words in (["("], ["--streams", "[", "x"]):
+                outcome = run("log", *command, *words, sessions=[])
+                self.assertEqual((outcome.status, outcome.out), (2, ""), (command, words))
+                self.assertIn("regular expression", outcome.err)
 
     def test_ends(self) -> None:
         """Messages on stderr, an error of the server, the loss of the connection."""
@@ -614,9 +617,9 @@ class HelpPageTests(SynchronousTestCase):
         self.assertEqual(outcome.out, run("help", "show", "help-intro", sessions=[]).out)
 
     def test_unknown(self) -> None:
-        """A hint on stderr, rc 0."""
+        """A hint on stderr, rc 2."""
         outcome = run("help", "show", "../secret", sessions=[])
-        self.assertEqual((outcome.status, outcome.out), (0, ""))
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
         self.assertIn("walt help list", outcome.err)
 
     def test_list(self) -> None:

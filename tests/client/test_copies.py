@@ -153,7 +153,7 @@ class CopyTests(TestCase):
         waiting = Walt(self.server, "node", "cp", str(self.here / "f"), f"node-1:{self.there}/x")
         await until(lambda: self.server.platform.status._waiters)
         waiting.transport.signalProcess("INT")
-        self.assertEqual(await waiting.ended, 1)
+        self.assertEqual(await waiting.ended, 130)
         self.server.platform.status.booted(NODE.mac)
         self.server.questions.down.add(NODE.ip or "")
         walt = await self.cp("f", ":/x")
@@ -350,7 +350,7 @@ class ExposeTests(TestCase):
             self.assertEqual(await caller.ended, data.upper())
         self.assertEqual(walt.out.count(b"Connection from 127.0.0.1 port "), 3)
         walt.transport.signalProcess("INT")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
 
     async def test_refused_by_the_device(self) -> None:
         """The reason is printed, that connection is closed, the command goes on."""

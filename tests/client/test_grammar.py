@@ -278,17 +278,31 @@ class HelpTests(SynchronousTestCase):
 
 
 class StatusTests(SynchronousTestCase):
-    """Mistakes are told on stdout, with the help that applies."""
+    """Mistakes are told on stderr, with the status 2 of `walt help show statuses`."""
 
-    def test_one(self) -> None:
-        """Missing or unknown category or subcommand: 1."""
-        for words, help_of in (
-            ([], []), (["fly"], []), (["--version"], []), (["-v"], []),
-            (["node"], ["node"]), (["node", "fly"], ["node"]),
+    def test_missing(self) -> None:
+        """A word that is missing: the help that lists those there are."""
+        for words in ([], ["node"]):
+            outcome = run(*words, sessions=[])
+            self.assertEqual((outcome.status, outcome.out), (2, ""), words)
+            self.assertTrue(outcome.err.endswith(run(*words, "-h").out), words)
+
+    def test_unknown(self) -> None:
+        """A word that is wrong: one line, and the one that may have been meant."""
+        for words, hint in (
+            (["fly"], "see: walt --help"), (["-v"], "see: walt --help"),
+            (["nod"], "did you mean 'node'?"), (["node", "fly"], "see: walt node --help"),
+            (["node", "rebot"], "did you mean 'reboot'?"),
         ):
             outcome = run(*words, sessions=[])
-            self.assertEqual((outcome.status, outcome.err), (1, ""), words)
-            self.assertTrue(outcome.out.endswith(run(*help_of, "-h").out), words)
+            self.assertEqual((outcome.status, outcome.out), (2, ""), words)
+            self.assertEqual(outcome.err.count("\n"), 1)
+            self.assertIn(hint, outcome.err)
+
+    def test_version(self) -> None:
+        """The version of this client."""
+        outcome = run("--version", sessions=[])
+        self.assertEqual((outcome.status, outcome.out), (0, f"walt {walt.__version__}\n"))
 
     def test_two(self) -> None:
         """Mistakes of switches and arguments: 2."""
@@ -301,5 +315,5 @@ class StatusTests(SynchronousTestCase):
             ["log", "show", "--server", "--streams", "x"],
         ):
             outcome = run(*words, sessions=[])
-            self.assertEqual((outcome.status, outcome.err), (2, ""), words)
-            self.assertTrue(outcome.out.endswith(run(*words[:2], "-h").out), words)
+            self.assertEqual((outcome.status, outcome.out), (2, ""), words)
+            self.assertIn(f"walt {words[0]} {words[1]} --help", outcome.err)

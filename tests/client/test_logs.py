@@ -71,18 +71,18 @@ class WaitTests(LogCase):
         self.assertEqual((status, out), (0, b"ready before\n"))
 
     async def test_timeout(self) -> None:
-        """Told on stdout, rc 1; ctrl-C: rc 1."""
+        """Told on stderr, rc 1; ctrl-C: rc 130."""
         status, out, err = await self.run_walt("log", "wait", "--timeout", "1", "never")
-        self.assertEqual((status, err), (1, b""))
-        self.assertIn(b"Timeout", out)
+        self.assertEqual((status, out), (1, b""))
+        self.assertIn(b"Timeout", err)
         walt = await self.waiting("never")
         walt.transport.signalProcess("INT")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
 
     async def test_refused(self) -> None:
         """Expressions that are none, issuers that are none, modes that are none."""
         for words, status in (
-            (("(",), 0), (("--issuers", "ghost", "x"), 1), (("--mode", "SOME", "x"), 2),
+            (("(",), 2), (("--issuers", "ghost", "x"), 1), (("--mode", "SOME", "x"), 2),
             (("--issuers", "switch-1", "x"), 1), ((r"(a)\1",), 1), ((r"\d",), 1),
             (("--platform", "--issuers", "server", "x"), 2),
         ):

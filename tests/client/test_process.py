@@ -57,8 +57,8 @@ class StatusTests(TestCase):
         """0, 1 and 2, with the text on the right stream."""
         await self.check(0, b"node-1  virtual", b"", "node", "show", "--all")
         await self.check(0, b"Categories:", b"", "-h")
-        await self.check(1, b"Unknown category", b"", "fly")
-        await self.check(2, b"unknown switch --fly", b"", "node", "show", "--fly")
+        await self.check(2, b"", b"Unknown category", "fly")
+        await self.check(2, b"", b"unknown switch --fly", "node", "show", "--fly")
         await self.check(1, b"", b'no device named "ghost"', "node", "wait", "ghost")
         await self.check(1, b"", b"is not a node", "node", "wait", "switch-1")
 
@@ -80,12 +80,12 @@ class StatusTests(TestCase):
         self.assertIn(b"communication issue", walt.err)
 
     async def test_interrupted(self) -> None:
-        """Ctrl-C: Aborted on stderr, rc 1; the server stops waiting."""
+        """Ctrl-C: Aborted on stderr, rc 130; the server stops waiting."""
         self.server.down()
         walt = Walt(self.server, "node", "wait", "node-1")
         await until(lambda: self.server.platform.status._waiters)
         walt.transport.signalProcess("INT")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
         self.assertEqual((walt.out, walt.err), (b"", b"\nAborted.\n"))
         await until(lambda: not self.server.platform.status._waiters)
 
@@ -99,14 +99,14 @@ class StatusTests(TestCase):
         self.server.down()
         walt = await self.run_walt("node", "wait", "--timeout", "1", "node-1")
         self.assertEqual(walt.status, 1)  # type: ignore[attr-defined]
-        self.assertEqual((walt.out, walt.err), (b"Timeout: some nodes are not booted yet.\n", b""))
+        self.assertEqual((walt.out, walt.err), (b"", b"Timeout: some nodes are not booted yet.\n"))
 
     async def test_blink(self) -> None:
-        """Ctrl-C ends it: the LED is told, rc 1; so is a node that refuses; a bad duration."""
+        """Ctrl-C ends it: the LED is told, rc 130; so is a node that refuses; a bad duration."""
         walt = Walt(self.server, "node", "blink", "node-1")
         await walt.shows(b"blinks for 60 seconds")
         walt.transport.signalProcess("INT")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
         self.assertEqual(
             self.server.link.requests, [(NODE.ip, "BLINK 1"), (NODE.ip, "BLINK 0")]
         )
@@ -134,7 +134,7 @@ class StatusTests(TestCase):
         logs.write(NODE.mac, "exp", "live")
         await walt.shows(b"node-1.exp -> live\n")
         walt.transport.signalProcess("INT")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
         self.assertTrue(walt.out.endswith(b"live\n\n"))
         self.assertEqual(walt.out.count(b"exp -> line"), LARGE + 1)
 
@@ -354,11 +354,11 @@ class TerminalTests(TestCase):
         self.assertNotIn(b"\x1b", walt.out)
 
     async def test_interrupted_at_a_question(self) -> None:
-        """Ctrl-C at a confirmation: Aborted, rc 1."""
+        """Ctrl-C at a confirmation: Aborted, rc 130."""
         walt = Walt(self.server, "node", "run", BOBS.name, "ls", terminal=True)
         await walt.shows(b"(y/n): ")
         walt.write(b"\x03")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
         self.assertIn(b"Aborted.", walt.out)
 
     async def test_many_lines(self) -> None:
@@ -411,7 +411,7 @@ class TerminalTests(TestCase):
         walt = Walt(self.server, "node", "console", "node-1", terminal=True)
         await walt.shows(b"Press Enter")
         walt.write(b"\x03")
-        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(await walt.ended, 130)
         self.assertNotIn(b"Disconnected", walt.out)
 
 

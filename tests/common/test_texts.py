@@ -16,7 +16,9 @@ class NameTests(SynchronousTestCase):
         """A letter, then letters, digits and dashes, two characters at least, a DNS label."""
         for good in ("ab", "A1", "node-1", "z" * 63):
             self.assertTrue(names.is_device_name(good), good)
-        for bad in ("", "a", "1a", "-a", "a_b", "a.b", "a\n", "a b", "z" * 64, "né", "--"):
+        for bad in (
+            "", "a", "1a", "-a", "a_b", "a.b", "a\n", "a b", "z" * 64, "né", "--", "x-", "a-b-",
+        ):
             self.assertFalse(names.is_device_name(bad), bad)
 
     def test_user_names(self) -> None:

@@ -185,7 +185,7 @@ class NodeFilesTests(TestCase):
             )
             self.assertEqual(page.stdout, b"page\n")
         exposed.transport.signalProcess("INT")
-        self.assertEqual(await exposed.ended, 1)
+        self.assertEqual(await exposed.ended, 130)
         self.assertEqual(exposed.out.count(b"Connection from"), 3)
 
     async def _clients_killed(self) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+# Exit statuses, those of `walt help show statuses`.
+FAILED, WRONG_WORDS, INTERRUPTED = 1, 2, 130
+
 
 class Failure(Exception):
     """A failure to show on stderr (nothing when empty); `status` is the exit status."""
 
-    def __init__(self, text: str, status: int = 1) -> None:
+    def __init__(self, text: str, status: int = FAILED) -> None:
         super().__init__(text)
         self.status = status
 
 
 class UsageError(Exception):
-    """A mistake in the command line; shown on stdout, followed by help. Exit status 2."""
+    """A mistake in the command line: shown on stderr, exit status 2."""
 
 
 class HelpWanted(Exception):

@@ -7,7 +7,7 @@ import os
 import sys
 
 import walt
-from walt.client.errors import Failure, HelpWanted, UsageError
+from walt.client.errors import INTERRUPTED, WRONG_WORDS, Failure, HelpWanted, UsageError
 from walt.client.grammar import HELP, subcommand_help
 from walt.client.visible import own, protect_terminals
 
@@ -74,39 +74,49 @@ def _guarded(words: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stdout.flush()
         print("\nAborted.", file=sys.stderr)
-        return 1
+        return INTERRUPTED
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in HELP:
-        if not words:
-            print("A category is missing.\n")
+    if words and words[0] == "--version":
+        print(f"walt {walt.__version__}")
+        return 0
+    if words and words[0] in HELP:
         own(decorated(top_help()) + "\n")
-        return 0 if words else 1
+        return 0
+    if not words:
+        raise Failure(f"A category is missing.\n\n{top_help()}", WRONG_WORDS)
     category = words.pop(0)
     if category not in CATEGORIES:
-        print(f"Unknown category {category!r}.\n\n{top_help()}")
-        return 1
+        raise _unknown("category", category, CATEGORIES, "walt --help")
     commands = load(category)
-    if not words or words[0] in HELP:
-        if not words:
-            print("A subcommand is missing.\n")
+    if words and words[0] in HELP:
         print(category_help(category, commands))
-        return 0 if words else 1
+        return 0
+    if not words:
+        raise Failure(
+            f"A subcommand is missing.\n\n{category_help(category, commands)}", WRONG_WORDS
+        )
     name = words.pop(0)
     command = commands.get(name)
     if command is None:
-        print(f"Unknown subcommand {name!r}.\n\n{category_help(category, commands)}")
-        return 1
+        raise _unknown("subcommand", name, commands, f"walt {category} --help")
     try:
         values = command.parse(words)
     except HelpWanted:
         print(subcommand_help(category, name, command))
         return 0
     except UsageError as error:
-        print(f"{error}.\n\n{subcommand_help(category, name, command)}")
-        return 2
+        raise Failure(f"{error}; see: walt {category} {name} --help", WRONG_WORDS) from None
     return command.run(**values) or 0
+
+
+def _unknown(what: str, word: str, known: Iterable[str], where: str) -> Failure:
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"see: {where}"
+    return Failure(f"Unknown {what} {word!r}; {hint}", WRONG_WORDS)
 
 
 def load(category: str) -> dict[str, Command]:

@@ -2,7 +2,7 @@
 
 import re
 
-DEVICE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]+")
+DEVICE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*[a-zA-Z0-9]")  # a label of RFC 1123
 USER_NAME = re.compile(r"[a-z0-9-]+")
 IMAGE_NAME = re.compile(r"[a-z0-9-]+(:[a-z0-9-]+)?")
 CHECKPOINT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]+")
@@ -14,7 +14,7 @@ MAX_NAME = 63  # a device name is a DNS label (RFC 1035)
 
 
 def is_device_name(text: str) -> bool:
-    """Tell whether `text` may name a device: a letter, then letters, digits, dashes."""
+    """Tell whether `text` may name a device: letters, digits, dashes inside; a letter first."""
     return len(text) <= MAX_NAME and DEVICE_NAME.fullmatch(text) is not None
 
 
@@ -71,4 +71,4 @@ def default_image(model: str) -> str:
 
 def clean_host_name(announced: str) -> str:
     """Return what remains of a host name announced by a device (it may be invalid still)."""
-    return re.sub(r"[^a-zA-Z0-9-]+", "-", announced.split(".", 1)[0])
+    return re.sub(r"[^a-zA-Z0-9-]+", "-", announced.split(".", 1)[0]).strip("-")

@@ -99,7 +99,9 @@ class PagerTests(TestCase):
             "import sys; from walt.client import main; from walt.client.help import pager;"
             "pager.Pager.key = None; sys.argv[1:] = sys.argv[3:]; main.main()"
         )
-        for end, status in (("TERM", 143), ("HUP", 129), ("\x03", 1), ("INT", 1), ("failure", 1)):
+        for end, status in (
+            ("TERM", 143), ("HUP", 129), ("\x03", 130), ("INT", 130), ("failure", 1),
+        ):
             failure = end == "failure"
             python = (sys.executable, *(["-c", broken] if failure else []))
             reader = Reader(python=python)
@@ -148,7 +150,7 @@ class PagerTests(TestCase):
             self.check_restored(reader)
 
     async def test_unknown(self) -> None:
-        """A page that is not there: told on stderr, rc 0."""
+        """A page that is not there: told on stderr, rc 2."""
         reader = Reader("ghost")
-        self.assertEqual(await reader.ended, 0)
+        self.assertEqual(await reader.ended, 2)
         self.assertIn(b"walt help list", reader.out)

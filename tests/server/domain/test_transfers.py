@@ -127,6 +127,27 @@ class ScriptTests(SynchronousTestCase):
                 self.assertEqual((self.target / "-new 'name").read_text(), "content")
                 self.assertFalse((self.target / "-new 'name").is_symlink())
 
+    def test_hidden_files(self) -> None:
+        """A file whose name begins with a dot, alone."""
+        (self.source / "..more").write_text("more")
+        for shell in SHELLS:
+            for name, text in ((".hidden", "hidden"), ("..more", "more")):
+                self._copy(shell, self.source / name, "f", Place(str(self.target), name), False)
+                self.assertEqual((self.target / name).read_text(), text)
+            self.assertEqual(sorted(os.listdir(self.target)), ["..more", ".hidden"])
+
+    def test_through_links(self) -> None:
+        """A directory that exists as a link to one stays a link, and receives the content."""
+        (self.source / "sub" / "new").write_text("new")
+        for number, shell in enumerate(SHELLS):
+            system = self.base / f"system {number}"
+            (system / "usr" / "sub").mkdir(parents=True)
+            (system / "usr" / "sub" / "old").write_text("old")
+            (system / "sub").symlink_to("usr/sub")
+            self._copy(shell, self.source, "d", Place(str(system), None), True)
+            self.assertEqual(os.readlink(system / "sub"), "usr/sub")
+            self.assertEqual(sorted(os.listdir(system / "usr" / "sub")), ["new", "old"])
+
     def test_broken_archives(self) -> None:
         """A failure is told, the old file stays, nothing else remains."""
         (self.target / "old").write_text("old")

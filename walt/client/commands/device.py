@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from walt.client.errors import Failure, Refused
+from walt.client.errors import Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block
@@ -70,12 +68,7 @@ def ping(device_name: str) -> int:
 
 def forget(device_name: str, force: bool) -> int:
     """Remove a device and everything known about it."""
-    session = Session(Terminal())
-    try:
-        session.call("cs.devices.forget", name=device_name, force=force)
-    except Refused as refused:
-        print(str(refused), file=sys.stderr)
-        return 0 if refused.code == "NOT_FOUND" else 1
+    Session(Terminal()).call("cs.devices.forget", name=device_name, force=force)
     print("done.")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
 
 PAGES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "doc")
@@ -30,8 +31,7 @@ def show(topic: str) -> int:
     """Show one page: in a pager on a terminal, else as it is."""
     known = topics()
     if topic not in known:
-        print(f"There is no help topic {topic!r}; use `walt help list`.", file=sys.stderr)
-        return 0
+        raise Failure(f"There is no help topic {topic!r}; use `walt help list`.", WRONG_WORDS)
     if sys.stdout.isatty() and sys.stdin.isatty():
         from walt.client.help.screen import page
 

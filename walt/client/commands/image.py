@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from walt.client.errors import Failure
+from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, confirm, print_block
@@ -69,11 +69,12 @@ def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
     from walt.client import images
 
     if not from_url and not from_dir:
-        print("Tell where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.")
-        return 0
+        raise Failure(
+            "Tell where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.",
+            WRONG_WORDS,
+        )
     if sub_dir and not from_url:
-        print("--sub-dir goes with --from-url only.")
-        return 0
+        raise Failure("--sub-dir goes with --from-url only.", WRONG_WORDS)
     return images.build(image_name, from_url, from_dir, sub_dir.strip("/"))
 
 

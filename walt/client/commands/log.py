@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from walt.client.errors import Failure, Refused
+from walt.client.errors import FAILED, INTERRUPTED, WRONG_WORDS, Failure, Refused
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, both_terminals, confirm
@@ -32,11 +32,8 @@ def show(
 
     wanted = None if history.lower() == "none" else history
     if wanted is None and not realtime:
-        print(f"Use --history, --realtime, or both. {HINT}")
-        return 0
+        raise Failure(f"Use --history, --realtime, or both. {HINT}", WRONG_WORDS)
     query = _query(issuers, streams, platform, server, logline_regexp)
-    if query is None:
-        return 0
     if wanted is not None:
         session = Session(Terminal())
         query["start"], query["end"] = parse_range(session, wanted)
@@ -50,7 +47,7 @@ def show(
             sys.stdout.flush()
     except KeyboardInterrupt:
         print()
-        return 1
+        return INTERRUPTED
     return 0
 
 
@@ -60,8 +57,6 @@ def wait(
 ) -> int:
     """Print matching lines until one has come, or one from each issuer."""
     query = _query(issuers, streams, platform, server, logline_regexp)
-    if query is None:
-        return 0
     from walt.client.commands.node import TooLate, limited
 
     session = Session()
@@ -80,16 +75,17 @@ def wait(
                     if mode == "ANY" or not missing:
                         return 0
     except TooLate as error:
-        print(error)
-    return 1
+        print(error, file=sys.stderr)
+    return FAILED
 
 
 def _query(
     issuers: str, streams: str | None, platform: bool, server: bool, expression: str | None
-) -> dict[str, Any] | None:
-    """Return the query of the switches; None (told) for an expression that is not one."""
-    if not _compiles(streams) or not _compiles(expression):
-        return None
+) -> dict[str, Any]:
+    """Return the query of the switches. Raises Failure for an expression that is not one."""
+    for one in (streams, expression):
+        if one is not None:
+            _check(one)
     if platform:
         issuers, streams = "server", "platform.*"
     elif server:
@@ -97,17 +93,15 @@ def _query(
     return {"issuers": issuers, "streams": streams, "lines": expression}
 
 
-def _compiles(expression: str | None) -> bool:
-    if expression is None:
-        return True
+def _check(expression: str) -> None:
     import re
 
     try:
         re.compile(expression)
     except re.error as error:
-        print(f"{expression!r} is not a valid regular expression: {error}")
-        return False
-    return True
+        raise Failure(
+            f"{expression!r} is not a valid regular expression: {error}", WRONG_WORDS
+        ) from None
 
 
 def _confirmed(session: Session, query: dict[str, Any]) -> bool:
@@ -223,8 +217,6 @@ def export(
     from walt.client import log_export
 
     query = _query(issuers, streams, platform, server, logline_regexp)
-    if query is None:
-        return 0
     return log_export.export(query, history, format, file)
 
 

@@ -151,7 +151,7 @@ def wait(node_set: str, timeout: int) -> int:
     try:
         wait_booted(Session(Terminal(WAITING)), node_set, timeout)
     except TooLate as error:
-        print(error)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -22,6 +22,12 @@ _FLUSH = (
     'for one; do if [ -f "$one" ] && [ ! -h "$one" ]; then set -- "$@" "$one"; fi; shift; done; '
     '[ $# -eq 0 ] || sync "$@"'
 )
+# GNU tar and bsdtar put a directory in the place of a link that leads to one, such as
+# /lib of an image; busybox's goes through it.
+_THROUGH_LINKS = (
+    'case "$(tar --help 2>&1)" in *keep-directory-symlink*) through=--keep-directory-symlink;; '
+    "*bsdtar*) through=-P;; *) through=;; esac; "
+)
 _EMPTY = "head -c 10240 /dev/zero"  # tar refuses to write an archive without member
 
 
@@ -99,20 +105,24 @@ def send_script(path: str, kind: str, *, merge: bool) -> str:
 def receive_script(place: Place, kind: str) -> str:
     """Return a script that reads an archive on its input and puts it at `place`.
 
-    A file replaces another one only when it is complete. Every file is flushed:
-    the tar of busybox does not see that an NFS server has no space left.
+    A file replaces another one only when it is complete. Directories that exist as links to
+    directories stay links, as with `cp -r`. Every file is flushed: the tar of busybox does not
+    see that an NFS server has no space left.
     """
     target = quote(place.path)
     if kind == DIRECTORY:
         return (
-            "list=$(mktemp) || exit 1; "
-            f'mkdir -p {target} && cd {target} && tar -x -v -f - > "$list" && '
+            f"list=$(mktemp) || exit 1; {_THROUGH_LINKS}"
+            f'mkdir -p {target} && cd {target} && tar -x $through -v -f - > "$list" && '
             f"tr '\\n' '\\0' < \"$list\" | xargs -0 -r sh -c {quote(_FLUSH)} sh; "
             'status=$?; rm -f "$list"; exit $status'
         )
     return (
         f"if [ -d {target} ]; then echo {target}: this is a directory >&2; exit 1; fi; "
         f"tmp=$(mktemp -d {quote(posixpath.join(place.directory, '.walt-XXXXXX'))}) || exit 1; "
-        f'if (cd "$tmp" && tar -x -f - && sync ./*) && mv -f "$tmp"/* {target}; '
+        # The one file of the archive may have a dot in front.
+        'if (cd "$tmp" && tar -x -f -) && set -- "$tmp"/* "$tmp"/.[!.]* "$tmp"/..?* && '
+        'for one; do [ -e "$one" ] || [ -h "$one" ] || continue; break; done && '
+        f'sync "$one" && mv -f "$one" {target}; '
         'then rm -rf "$tmp"; else rm -rf "$tmp"; exit 1; fi'
     )

@@ -54,6 +54,18 @@ class RegistryTests(SynchronousTestCase):
         """Record devices."""
         self.successResultOf(done(self.registry.put(*devices)))
 
+    def test_names_of_older_servers(self) -> None:
+        """A name that DNS does not take is replaced, and the others live on."""
+        one, two = replace(node(5), name="board-"), replace(node(6), name="board")
+        store = FakeDeviceStore(one, two)
+        registry = DeviceRegistry(store, SUBNET)
+        self.successResultOf(done(registry.load()))
+        found = registry.get(one.mac)
+        assert found is not None
+        self.assertTrue(is_device_name(found.name))
+        self.assertEqual(store.devices[one.mac].name, found.name)
+        self.assertEqual(registry.named("board"), two)
+
     def test_load(self) -> None:
         """What the store has is found by MAC, VPN MAC, name and address."""
         one = node(5, vpn_mac="02:aa:00:00:00:01")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 from twisted.internet.defer import Deferred
@@ -11,7 +12,7 @@ from twisted.logger import Logger
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.naming import RESERVED_NAMES, SERVER_NAME
+from walt.server.domain.devices.naming import RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.runtime.ordered import spawn
 
@@ -83,7 +84,7 @@ class DeviceRegistry:
         if not is_device_name(name):
             raise Invalid(
                 f'"{name[:80]}" is not a valid device name: it must start with a letter, go on'
-                " with letters, digits or dashes, and have 2 to 63 characters"
+                " with letters, digits or dashes, end without a dash, and have 2 to 63 characters"
             )
         if self.name_taken(name):
             if name in RESERVED_NAMES:
@@ -106,9 +107,21 @@ class DeviceRegistry:
         self._observers.append(observer)
 
     async def load(self) -> None:
-        """Read the store; to be done once, first."""
-        for device in await self._store.load():
+        """Read the store; to be done once, first.
+
+        A name that an older server took and that DNS does not is replaced.
+        """
+        devices = await self._store.load()
+        for device in devices:
             self._remember(device)
+        for device in devices:
+            if not is_device_name(device.name):
+                name = choose_name(device.name, device.type, device.mac, self.name_taken)
+                _log.warn(
+                    "the device {old} is named {new} from now on: its name is none for DNS",
+                    old=device.name, new=name,
+                )
+                await self.put(replace(device, name=name))
 
     async def put(self, *devices: Device) -> None:
         """Add or replace devices; returns when they are stored.
