@@ -15,7 +15,7 @@ from tests.patience import patient
 from tests.server.domain.images.test_service import Asking
 from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed, Invalid, NotFound
-from walt.server.adapters.podman.builder import PodmanBuilder
+from walt.server.adapters.podman.builder import PodmanBuilder, Surroundings
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.ssh.options import git_command
@@ -137,7 +137,7 @@ class PodmanBuilderTests(BuilderContract, TestCase):
         workers = WorkerPool(reactor, Launcher(), network="host")
         self.addCleanup(workers.stop)
         builder = PodmanBuilder(
-            place.runner, workers, place.storage, engine(), "chroot", place.base / "builds",
+            place.runner, workers, place.storage, engine(), Surroundings(), place.base / "builds",
             Repositories(place.runner, partial(git_command, None)),
         )
         return builder, PodmanStore(place.runner, place.storage, place.base / "cache.json")

@@ -37,7 +37,7 @@ from walt.common.qemu import command as qemu_command
 from walt.common.transfers import Place
 from walt.rpc import arguments
 from walt.server.adapters.network.taps import Taps
-from walt.server.adapters.podman.builder import PodmanBuilder
+from walt.server.adapters.podman.builder import PodmanBuilder, Surroundings
 from walt.server.adapters.podman.containers import Engine, PodmanContainers
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
@@ -282,7 +282,7 @@ class ArgumentsTests(SynchronousTestCase):
     def builder(self, places: Path) -> PodmanBuilder:
         self.recorder = Recorder()
         return PodmanBuilder(
-            self.recorder, Any, Storage(), Engine(None, ()), "chroot",  # type: ignore[arg-type]
+            self.recorder, Any, Storage(), Engine(None, ()), Surroundings(),  # type: ignore[arg-type]
             places, Repositories(self.recorder, partial(git_command, None)),
         )
 

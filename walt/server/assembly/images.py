@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import walt
-from walt.server.adapters.podman.builder import PodmanBuilder, choose_isolation
+from walt.server.adapters.podman.builder import PodmanBuilder, Surroundings
 from walt.server.adapters.podman.containers import (
     PodmanContainers,
     choose_engine,
@@ -126,7 +127,14 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
     )
     builder = PodmanBuilder(
         runner, workers, store.storage, engine,
-        choose_isolation(config.images.build_isolation, cgroup2=cgroup2),
+        Surroundings(
+            "chroot" if config.images.build_isolation == "chroot" else "oci",
+            tuple(
+                one.ip.network for one in config.networks.values()
+                if isinstance(one.ip, IPv4Interface)
+            ),
+            config.images.git_networks,
+        ),
         config.paths.state / "builds",
         Repositories(
             runner, partial(git_command, config.images.git_identity), (config.subnet,),

@@ -30,6 +30,7 @@ PROGRAMS = {
     "prlimit": "util-linux",
     "bwrap": "bubblewrap",
     "nsenter": "util-linux",
+    "slirp4netns": "slirp4netns",
 }
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}

@@ -1,17 +1,25 @@
-"""Builds: git, podman build and buildah, contained (spec server §4.6, §5.10)."""
+"""Builds: git, podman build and buildah, contained (spec server §4.6, §5.10).
+
+RUN instructions get a container, and a network that reaches the outside alone.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any
 
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, NotFound
+from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
@@ -28,23 +36,58 @@ PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
 REMOVALS = 3  # tries
 MAX_SUBDIR = 2000
+OUTSIDE = Path(__file__).with_name("outside.py")  # needs the standard library alone
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
 SAFE_MOUNTS = (4, 9, 4)
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
+# Where `FROM dir:/…` and its like would read images from files and daemons of the server
+# (containers-transports(5)).
+REFUSED = (
+    "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree", "sif", "tarball",
+)
+POLICIES = (Path("/root/.config/containers/policy.json"), Path("/etc/containers/policy.json"))
+CHROOT_WARNING = (
+    "Warning: this server runs RUN instructions in a mere chroot (images.build-isolation in its"
+    " server.conf): they can reach its files."
+)
 # Names that podman and buildah give to the containers of builds.
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
 
 
-def choose_isolation(wanted: str, *, cgroup2: bool) -> str:
-    """Return how RUN instructions are isolated: `oci` or `chroot`.
+@dataclass(frozen=True)
+class Surroundings:
+    """How RUN instructions are kept from the server.
 
-    OCI runtimes need control groups of their own, which a machine without
-    cgroup 2 (often itself a container) may not give.
+    `isolation` is `oci`, a container, or `chroot`, which is none; `closed` networks are out
+    of their reach, as the server itself is, but for `opened` ones.
     """
-    if wanted == "auto":
-        return "oci" if cgroup2 else "chroot"
-    return wanted
+
+    isolation: str = "oci"
+    closed: tuple[IPv4Network, ...] = ()
+    opened: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What people are told before each build."""
+        return CHROOT_WARNING if self.isolation == "chroot" else None
+
+    def options(self) -> list[str]:
+        """Return the options of `podman build`."""
+        options = ["--isolation", self.isolation, "--network", "host"]  # that of `around`
+        if self.isolation == "chroot":
+            # The classic way out of a chroot, and disks.
+            options += ["--cap-drop", "CAP_SYS_CHROOT", "--cap-drop", "CAP_MKNOD"]
+        return options
+
+    def around(self, argv: Sequence[str]) -> list[str]:
+        """Return the vector that runs a program in a network of its own."""
+        words = [word for one in self.closed for word in ("--closed", str(one))]
+        words += [
+            word for one in self.opened if isinstance(one, IPv4Network)
+            for word in ("--open", str(one))
+        ]
+        return [sys.executable, "-I", str(OUTSIDE), *words, "--", *argv]
 
 
 def contained(argv: Sequence[str]) -> list[str]:
@@ -62,13 +105,14 @@ class PodmanBuilder:
 
     def __init__(
         self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, engine: Engine,
-        isolation: str, places: Path, repositories: Repositories,
+        surroundings: Surroundings, places: Path, repositories: Repositories,
     ) -> None:
         self._runner = runner
         self._workers = workers
         self._storage = storage
         self._engine = engine
-        self._isolation = isolation
+        self._surroundings = surroundings
+        self.warning = surroundings.warning
         self._places = places
         self._repositories = repositories
         self._open: set[Path] = set()
@@ -108,15 +152,18 @@ class PodmanBuilder:
             )
         recipe = place / "recipe"
         recipe.write_text(recipes.rewrite(text, user))
-        return contained([
+        policy = place / "policy.json"
+        policy.write_text(json.dumps(registries_only(_policy())))
+        return contained(self._surroundings.around([
             "env", f"TMPDIR={place / 'tmp'}",
             *self._storage.podman(
                 *self._engine.global_options(), "build", "--format", "docker",
-                "--isolation", self._isolation, "--layers=false", "--force-rm",
-                *self._engine.limit_options(), "--network", "host",
+                *self._surroundings.options(), "--layers=false", "--force-rm",
+                *self._engine.limit_options(), "--runtime-flag", f"root={place / 'oci'}",
+                "--signature-policy", str(policy),
                 "--file", str(recipe), "--tag", reference, "--", str(context),
             ),
-        ])
+        ]))
 
     async def squash(
         self, image: StoredImage, reference: str, requester: IRequester
@@ -176,6 +223,32 @@ class PodmanBuilder:
         if self._places.exists() and any(self._places.iterdir()):
             await self._workers.call("build_context:remove", {"directory": str(self._places)})
             await self._remove_containers()
+
+
+def registries_only(policy: Any) -> dict[str, Any]:
+    """Return a policy (containers-policy.json(5)) that takes images of registries and of our
+    own storage as `policy` does, and no others.
+    """
+    made = dict(policy) if isinstance(policy, dict) else {}
+    made.setdefault("default", [{"type": "insecureAcceptAnything"}])
+    transports = made.get("transports")
+    made["transports"] = {
+        **(transports if isinstance(transports, dict) else {}),
+        **{name: {"": [{"type": "reject"}]} for name in REFUSED},
+    }
+    return made
+
+
+def _policy() -> Any:
+    """Return the policy of this machine: the first that is there."""
+    for path in POLICIES:
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{path} of the server cannot be read: {error}") from None
+    return {}
 
 
 def _dotted(version: tuple[int, ...]) -> str:
