@@ -22,6 +22,7 @@ from tests.patience import patient
 from tests.system.live import LivePlatform, Program, why_not
 from tests.system.netns import Namespace, join
 from tests.system.storage import archive, with_busybox
+from walt.server.adapters.podman.builder import CHROOT_WARNING
 from walt.server.adapters.podman.options import Storage
 
 PERL = "/usr/bin/perl"  # essential in Debian: programs that busybox has not, in one file
@@ -147,6 +148,28 @@ class BuildTests(TestCase):
         await self.ways_out(inner)
         await self.podman_itself()
         self.assertEqual(self.connections(), 5)
+
+    async def test_chroot_when_told(self) -> None:
+        """Without containers, each build has its warning; the classic ways out are shut, too."""
+        from twisted.internet import reactor
+
+        self.numbers = itertools.count()
+        self.platform = platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        platform.write_config("images:\n  build-isolation: chroot\n")
+        await self.import_tools()
+        (platform.base / "secret").write_text("of the server")
+        await platform.start()
+        device = os.stat(platform.base).st_dev
+        status, told = await self.build(
+            "FROM tools\nCOPY attacks /attacks\n"
+            f"RUN perl /attacks {platform.pid} {platform.base} {device}\n", attacks=ATTACKS,
+        )
+        self.assertEqual(status, 0, told)
+        self.assertIn(CHROOT_WARNING, told)
+        for name in ("chroot", "users", "mknod", "ptrace", "kill", "root of 1"):
+            self.assertNotIn(f"HAD {name}", told)
+        self.assertFalse((platform.base / "mark").exists())
 
     async def import_tools(self) -> None:
         """Put an image with a busybox and perl into the store."""

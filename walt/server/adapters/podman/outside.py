@@ -156,9 +156,9 @@ def _become(program: Sequence[str], filtering: str, made: int, go: int) -> None:
             for number in DROPPED:
                 _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "dropping capabilities")
             os.execvp(program[0], list(program))  # noqa: S606 (there is none)
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         status = 127
-        print(f"{error.filename} is missing on the server", file=sys.stderr)
+        print(f"{program[0]} is missing on the server", file=sys.stderr)
     except (OSError, Trouble) as error:
         print(f"The network of this build cannot be made: {error}", file=sys.stderr)
     finally:
