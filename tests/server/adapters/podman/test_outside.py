@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from ipaddress import IPv4Network
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +17,7 @@ from walt.server.adapters.podman.builder import (
     CHROOT_WARNING,
     OUTSIDE,
     Surroundings,
+    control_groups,
     registries_only,
 )
 
@@ -54,6 +56,19 @@ class PartsTests(SynchronousTestCase):
             self.assertEqual(made["transports"][name], {"": [{"type": "reject"}]})
         for odd in (None, [], {"transports": []}):
             self.assertEqual(registries_only(odd)["default"], [{"type": "insecureAcceptAnything"}])
+
+    def test_control_groups(self) -> None:
+        """Those that containers of a killed build leave, by hierarchy."""
+        place = Path(self.mktemp())
+        (place / "tmp" / "buildah12").mkdir(parents=True)
+        own = place / "cgroup"
+        own.write_text("4:cpu,cpuacct:/a/b\n1:name=systemd:/\n0::/x\n")
+        root = Path("/groups")
+        self.assertEqual(control_groups(place, own, root), [
+            root / "cpu,cpuacct/a/b/buildah-buildah12", root / "systemd/buildah-buildah12",
+            root / "unified/x/buildah-buildah12", root / "x/buildah-buildah12",
+        ])
+        self.assertEqual(control_groups(place / "none", own, root), [])
 
     def test_surroundings(self) -> None:
         """A chroot is warned of; networks are words of the program, IPv4 alone."""

@@ -5,6 +5,7 @@ RUN instructions get a container, and a network that reaches the outside alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -191,9 +192,11 @@ class PodmanBuilder:
     async def close(self, place: Path) -> None:
         """Remove what a build left; see IImageBuilder."""
         self._open.discard(place)
+        groups = control_groups(place)
         await self._workers.call("build_context:remove", {"directory": str(place)})
         if not self._open:
             await self._remove_containers()
+        _remove_empty(groups)
 
     async def _remove_containers(self) -> None:
         """Remove the containers of builds that were killed: no build is running."""
@@ -221,8 +224,10 @@ class PodmanBuilder:
         found = _VERSION.search(told.stdout.decode(errors="replace"))
         self._safe_mounts = found is not None and tuple(map(int, found.groups())) >= SAFE_MOUNTS
         if self._places.exists() and any(self._places.iterdir()):
+            groups = [one for place in self._places.iterdir() for one in control_groups(place)]
             await self._workers.call("build_context:remove", {"directory": str(self._places)})
             await self._remove_containers()
+            _remove_empty(groups)
 
 
 def registries_only(policy: Any) -> dict[str, Any]:
@@ -249,6 +254,29 @@ def _policy() -> Any:
         except (OSError, ValueError) as error:
             raise Unavailable(f"{path} of the server cannot be read: {error}") from None
     return {}
+
+
+def control_groups(
+    place: Path, own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup"),
+) -> list[Path]:
+    """Return where the control groups (cgroups(7)) of a build's containers may be.
+
+    They are named after the directories of containers, and stay when the build is killed.
+    """
+    names = [f"buildah-{one.name}" for one in (place / "tmp").glob("buildah*")]
+    found = []
+    for line in own.read_text().splitlines() if names else ():
+        _, controllers, path = line.split(":", 2)
+        # Version 2 is mounted alone, or beside version 1.
+        hierarchies = [controllers.removeprefix("name=")] if controllers else ["unified", ""]
+        found += [root / one / path.strip("/") / name for one in hierarchies for name in names]
+    return found
+
+
+def _remove_empty(groups: Sequence[Path]) -> None:
+    for one in groups:
+        with contextlib.suppress(OSError):  # it is not there, or not over
+            one.rmdir()
 
 
 def _dotted(version: tuple[int, ...]) -> str:
