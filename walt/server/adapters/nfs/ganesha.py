@@ -55,6 +55,11 @@ ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
 START_LIMIT = 30.0  # seconds until it takes orders
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
+# It acts for the root of nodes: owners, modes, devices and handles of files, nothing else.
+CAPABILITIES = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "mknod", "setfcap", "setgid",
+    "setuid",
+)
 # It complains about a keytab and a UDP port that it does not need here.
 HARMLESS = ("krb5", "NFS V4 on UDP")
 
@@ -108,6 +113,10 @@ class GaneshaExporter(Service):
             (program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
              "-p", str(self._own_pid_file)),
             env={"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={socket}"},
+            credentials=(
+                "--bounding-set", ",".join(["-all", *(f"+{one}" for one in CAPABILITIES)]),
+                "--no-new-privs",
+            ),
         )
         self._socket = socket
         self.child = ChildService(
