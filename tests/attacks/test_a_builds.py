@@ -22,8 +22,8 @@ from tests.patience import patient
 from tests.system.live import LivePlatform, Program, why_not
 from tests.system.netns import Namespace, join
 from tests.system.storage import archive, with_busybox
-from walt.server.adapters.podman.builder import CHROOT_WARNING
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.surroundings import CHROOT_WARNING
 
 PERL = "/usr/bin/perl"  # essential in Debian: programs that busybox has not, in one file
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
@@ -147,7 +147,23 @@ class BuildTests(TestCase):
         await platform.until(lambda: succeed(self.connections() == 5), "all were accepted", 10)
         await self.ways_out(inner)
         await self.podman_itself()
+        await self.in_a_shell(inner)
         self.assertEqual(self.connections(), 5)
+
+    async def in_a_shell(self, inner: list[str]) -> None:
+        """The same attacks, by somebody who has a shell in a container of an image."""
+        platform = self.platform
+        device = os.stat(platform.base).st_dev
+        typed = (
+            f"cat > /attacks <<'END'\n{ATTACKS}\nEND\n"
+            f"perl /attacks {platform.pid} {platform.base} {device} {' '.join(inner)}\n"
+            f"busybox wget -q -O - http://{OUTSIDE}:{PORT}/; echo; exit\n"
+        ).replace("cat >", "busybox cat >")
+        done = await platform.walt("image", "shell", "tools", stdin=typed.encode())
+        told = (done.stdout + done.stderr).decode()
+        self.assertNotIn("HAD", told)
+        self.assertEqual(told.count(WORDS), 1, told)
+        self.assertFalse((platform.base / "mark").exists())
 
     async def test_chroot_when_told(self) -> None:
         """Without containers, each build has its warning; the classic ways out are shut, too."""

@@ -17,9 +17,10 @@ from tests.patience import patient
 from tests.server.domain.images.test_service import Asking
 from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed, Invalid, NotFound
-from walt.server.adapters.podman.builder import PodmanBuilder, Surroundings, control_groups
+from walt.server.adapters.podman.builder import PodmanBuilder, control_groups
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.ssh.options import git_command
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder, IImageStore

@@ -37,13 +37,14 @@ from walt.common.qemu import command as qemu_command
 from walt.common.transfers import Place
 from walt.rpc import arguments
 from walt.server.adapters.network.taps import Taps
-from walt.server.adapters.podman.builder import PodmanBuilder, Surroundings
+from walt.server.adapters.podman.builder import PodmanBuilder
 from walt.server.adapters.podman.containers import Engine, PodmanContainers
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.qemu.command import script as ipxe_script
 from walt.server.adapters.ssh.options import git_command, node_options
 from walt.server.adapters.ssh.sessions import SshSessions
@@ -353,7 +354,9 @@ class ArgumentsTests(SynchronousTestCase):
 
         def containers(work: Callable[[PodmanContainers], Any]) -> list[str]:
             return self.ran(lambda one: work(
-                PodmanContainers(one, storage, Engine(None, ()), scratch, scratch)
+                PodmanContainers(
+                    one, storage, Engine(None, ()), scratch, scratch, Surroundings()
+                )
             ))[-1]
 
         self.harmless(lambda value: store(lambda one: one.read(value)))
@@ -391,7 +394,7 @@ class ArgumentsTests(SynchronousTestCase):
                     "Env": [value, f"A={value}"],
                 }}]).encode()
                 containers = PodmanContainers(
-                    runner, Storage(), Engine(None, ()), scratch, Path("/layers")
+                    runner, Storage(), Engine(None, ()), scratch, Path("/layers"), Surroundings()
                 )
                 await containers.start(StoredImage("ann/x:latest", IMAGE_ID), ContainerOptions())
 

@@ -13,13 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.netns import Namespace, why_not
 from walt.server.adapters.podman import outside
-from walt.server.adapters.podman.builder import (
-    CHROOT_WARNING,
-    OUTSIDE,
-    Surroundings,
-    control_groups,
-    registries_only,
-)
+from walt.server.adapters.podman.builder import control_groups, registries_only
+from walt.server.adapters.podman.surroundings import CHROOT_WARNING, OUTSIDE, Surroundings
 
 
 class PartsTests(SynchronousTestCase):
@@ -120,4 +115,4 @@ class NetworkTests(SynchronousTestCase):
             capture_output=True, text=True, timeout=60, check=False,
         )
         self.assertEqual((done.returncode, done.stdout), (outside.FAILED, ""))
-        self.assertIn("The network of this build cannot be made: ", done.stderr)
+        self.assertIn("The network of builds cannot be made: ", done.stderr)

@@ -11,10 +11,7 @@ import os
 import re
 import secrets
 import stat
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.progress import run_told
 from walt.server.adapters.podman.repositories import Repositories
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images import recipes
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
@@ -37,7 +35,6 @@ PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
 REMOVALS = 3  # tries
 MAX_SUBDIR = 2000
-OUTSIDE = Path(__file__).with_name("outside.py")  # needs the standard library alone
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
 SAFE_MOUNTS = (4, 9, 4)
@@ -48,47 +45,8 @@ REFUSED = (
     "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree", "sif", "tarball",
 )
 POLICIES = (Path("/root/.config/containers/policy.json"), Path("/etc/containers/policy.json"))
-CHROOT_WARNING = (
-    "Warning: this server runs RUN instructions in a mere chroot (images.build-isolation in its"
-    " server.conf): they can reach its files."
-)
 # Names that podman and buildah give to the containers of builds.
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """How RUN instructions are kept from the server.
-
-    `isolation` is `oci`, a container, or `chroot`, which is none; `closed` networks are out
-    of their reach, as the server itself is, but for `opened` ones.
-    """
-
-    isolation: str = "oci"
-    closed: tuple[IPv4Network, ...] = ()
-    opened: tuple[IPv4Network | IPv6Network, ...] = ()
-
-    @property
-    def warning(self) -> str | None:
-        """What people are told before each build."""
-        return CHROOT_WARNING if self.isolation == "chroot" else None
-
-    def options(self) -> list[str]:
-        """Return the options of `podman build`."""
-        options = ["--isolation", self.isolation, "--network", "host"]  # that of `around`
-        if self.isolation == "chroot":
-            # The classic way out of a chroot, and disks.
-            options += ["--cap-drop", "CAP_SYS_CHROOT", "--cap-drop", "CAP_MKNOD"]
-        return options
-
-    def around(self, argv: Sequence[str]) -> list[str]:
-        """Return the vector that runs a program in a network of its own."""
-        words = [word for one in self.closed for word in ("--closed", str(one))]
-        words += [
-            word for one in self.opened if isinstance(one, IPv4Network)
-            for word in ("--open", str(one))
-        ]
-        return [sys.executable, "-I", str(OUTSIDE), *words, "--", *argv]
 
 
 def contained(argv: Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ it is in an `--open` one. The program cannot change this: it and its children la
 capabilities (cap_net_admin, and cap_net_raw, since raw packets pass no filter). IPv4 alone,
 names are resolved by the machine's own resolvers.
 
-Status: that of the program, 128 + n for signal n; 125 when the network cannot be made. It
-should be the first process of a process-id namespace: slirp4netns ends with it.
+Status: that of the program, 128 + n for signal n; 125 when the network cannot be made. The
+program and slirp4netns end with it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,8 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 PATIENCE = 30  # seconds
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 1 << 18
-_PR_CAPBSET_DROP = 24
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_SIGKILL = 9
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -93,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         closed = [*NEVER, *_own(), *options.closed]
         return _run(options.program, rules(closed, options.opened))
     except Trouble as error:
-        print(f"The network of this build cannot be made: {error}", file=sys.stderr)
+        print(f"The network of builds cannot be made: {error}", file=sys.stderr)
         return FAILED
 
 
@@ -139,7 +141,7 @@ def _connect(child: int) -> None:
             )
         finally:
             os.close(ready_write)
-        if not ready.read(1):
+        if not select.select([ready], [], [], PATIENCE)[0] or not ready.read(1):
             words.seek(0)
             raise Trouble(" ".join(words.read().split())[-300:] or "slirp4netns did not start")
 
@@ -148,6 +150,7 @@ def _become(program: Sequence[str], filtering: str, made: int, go: int) -> None:
     """In the child: go into a namespace, wait until it is connected, be the program."""
     status = FAILED
     try:
+        _check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0), "asking for an end")
         _enter(filtering)
         os.write(made, b"x")
         os.close(made)
@@ -160,7 +163,7 @@ def _become(program: Sequence[str], filtering: str, made: int, go: int) -> None:
         status = 127
         print(f"{program[0]} is missing on the server", file=sys.stderr)
     except (OSError, Trouble) as error:
-        print(f"The network of this build cannot be made: {error}", file=sys.stderr)
+        print(f"The network of builds cannot be made: {error}", file=sys.stderr)
     finally:
         sys.stderr.flush()
         os._exit(status)
