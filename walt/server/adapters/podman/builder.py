@@ -116,7 +116,9 @@ class PodmanBuilder:
         return contained(self._surroundings.around([
             "env", f"TMPDIR={place / 'tmp'}",
             *self._storage.podman(
-                *self._engine.global_options(), "build", "--format", "docker",
+                # systemd would be told process ids of a namespace that it is not in.
+                *self._engine.global_options(), "--cgroup-manager", "cgroupfs",
+                "build", "--format", "docker",
                 *self._surroundings.options(), "--layers=false", "--force-rm",
                 *self._engine.limit_options(), "--runtime-flag", f"root={place / 'oci'}",
                 "--signature-policy", str(policy),
@@ -227,7 +229,10 @@ def control_groups(
         _, controllers, path = line.split(":", 2)
         # Version 2 is mounted alone, or beside version 1.
         hierarchies = [controllers.removeprefix("name=")] if controllers else ["unified", ""]
-        found += [root / one / path.strip("/") / name for one in hierarchies for name in names]
+        found += [
+            root / one / parent.strip("/") / name
+            for one in hierarchies for parent in dict.fromkeys((path, "/")) for name in names
+        ]
     return found
 
 
