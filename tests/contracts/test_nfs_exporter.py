@@ -123,7 +123,8 @@ class GaneshaTests(ExporterContract, TestCase):
         launcher = self.namespace.launcher
         exporter = self.exporter = GaneshaExporter(
             reactor, launcher, ProcessRunner(reactor, launcher), directory=self.base / "state",
-            runtime=self.base / "run", address="192.168.1.1", subnet=NET,
+            runtime=self.base / "run", links=self.base / "links", address="192.168.1.1",
+            subnet=NET,
         )
         exporter.startService()
         self.addCleanup(exporter.stopService)
@@ -149,7 +150,7 @@ class GaneshaTests(ExporterContract, TestCase):
 
     def reached(self, path: str) -> Path | None:
         """Return the tree behind a path below the directory of nodes."""
-        link = self.base / "state" / "links" / path
+        link = self.base / "links" / path
         if not link.is_symlink():
             return None
         number = os.readlink(link).rpartition("/")[2]
@@ -175,7 +176,7 @@ class GaneshaTests(ExporterContract, TestCase):
                 )
             self.assertEqual(self.reached("n11/fs"), self.images[3].path)
         await exporter.apply(self.plan([]))
-        self.assertEqual(list((self.base / "state" / "links").iterdir()), [])
+        self.assertEqual(list((self.base / "links").iterdir()), [])
 
     async def test_what_nodes_find(self) -> None:
         """However often its image changes, a node finds the present one, at once."""

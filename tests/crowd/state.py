@@ -104,7 +104,7 @@ def differences(platform: LivePlatform, nodes: list[Node]) -> list[str]:
         if mac in by_mac:
             same(f"lease of {by_mac[mac].name}", ip, by_mac[mac].ip)
     found += _links(state / "nodes", nodes)
-    found += _exports(state / "services/ganesha/exports", state / "services/ganesha/links", state,
+    found += _exports(state / "services/ganesha/exports", state / "volumes/images/links", state,
                       nodes)
     return found
 

@@ -10,6 +10,8 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+FIRST_PID = 1 << 23  # above any that Linux gives (proc(5), pid_max): nobody real is signalled
+
 
 class FakeProcess:
     """The transport of one child: what it was told, and `end` to let it end."""
@@ -67,7 +69,7 @@ class ProcessClock(Clock):
         error, self.error = self.error, None
         if error is not None:
             raise error
-        process = FakeProcess(1000 + len(self.processes), protocol, argv, env or {})
+        process = FakeProcess(FIRST_PID + len(self.processes), protocol, argv, env or {})
         self.processes.append(process)
         protocol.makeConnection(process)
         return process

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -14,7 +15,7 @@ from walt.common.limits import Limits
 from walt.server.domain.network.addresses import parse_address
 from walt.server.domain.network.firewall import FirewallConfig, is_interface_name
 from walt.server.domain.network.ports import IFirewall, IForwarder, ITaps
-from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable
+from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable, IPersistence
 
 
 @implementer(IConfigurable)
@@ -30,6 +31,27 @@ class FakeConfigurable:
         self.configs.append(config)
         result, self.result = self.result, None
         return result if result is not None else succeed(None)
+
+
+@implementer(IPersistence)
+class FakePersistence:
+    """Remembers what is mounted; `failing` tells why a directory cannot be, `busy` is kept."""
+
+    def __init__(self) -> None:
+        self.mounted: set[Path] = set()
+        self.failing: dict[Path, str] = {}
+        self.busy: set[Path] = set()
+
+    async def ensure(self, points: Collection[Path]) -> Mapping[Path, str]:
+        """Mount."""
+        for point in set(points) - self.failing.keys():
+            point.mkdir(parents=True, exist_ok=True)
+            self.mounted.add(point)
+        return {one: self.failing[one] for one in points if one in self.failing}
+
+    async def keep_only(self, points: Collection[Path]) -> None:
+        """Unmount."""
+        self.mounted &= {*points, *self.busy}
 
 
 @implementer(IFirewall)

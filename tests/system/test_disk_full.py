@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -28,7 +29,7 @@ class DiskFullTests(TestCase):
         platform.state.mkdir(mode=0o711, exist_ok=True)
         disk = platform.base / "disk"
         for words in (
-            f"truncate -s 600M {disk}", f"mkfs.ext4 -q -F -m 0 -O ^has_journal {disk}",
+            f"truncate -s 1200M {disk}", f"mkfs.ext4 -q -F -m 0 -O ^has_journal {disk}",
             f"mount -o loop {disk} {platform.state}", f"chmod 711 {platform.state}",
         ):
             await platform.runner.run(words.split())
@@ -39,11 +40,7 @@ class DiskFullTests(TestCase):
         await platform.ok("node", "run", "vnode1", "--", "echo kept > /persist/kept")
         data = platform.base / "data"
         data.write_bytes(os.urandom(2 << 20))
-        # Half a megabyte is left.
-        space = os.statvfs(platform.state)
-        filler = platform.state / "filler"
-        size = space.f_bavail * space.f_bsize - (512 << 10)
-        await platform.runner.run(["fallocate", "-l", str(size), str(filler)])
+        fillers = [await self.fill(platform, one) for one in ("images", ".")]
 
         copied = await platform.walt("node", "cp", str(data), "vnode1:/persist/data")
         self.assertEqual(copied.status, 1)
@@ -62,7 +59,8 @@ class DiskFullTests(TestCase):
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
         self.assertEqual(row["booted"], "yes")
 
-        filler.unlink()
+        for filler in fillers:
+            filler.unlink()
         await platform.ok("node", "cp", str(data), "vnode1:/persist/data")
         await platform.ok("node", "save", "vnode1", "whole")
         self.assertEqual(
@@ -80,13 +78,17 @@ class DiskFullTests(TestCase):
         await self.check_logs_wait(platform)
         self.assertEqual(await platform.stop(), 0)
 
+    async def fill(self, platform: LivePlatform, place: str) -> Path:
+        """Leave half a megabyte of a file system below the state directory; return the filler."""
+        filler = platform.state / place / "filler"
+        space = os.statvfs(filler.parent)
+        size = space.f_bavail * space.f_frsize - (512 << 10)
+        await platform.runner.run(["fallocate", "-l", str(size), str(filler)])
+        return filler
+
     async def check_logs_wait(self, platform: LivePlatform) -> None:
         """Lines that find no space wait for some, on the node at last; each comes once."""
-        space = os.statvfs(platform.state)
-        filler = platform.state / "filler"
-        await platform.runner.run(
-            ["fallocate", "-l", str(space.f_bavail * space.f_bsize - (512 << 10)), str(filler)]
-        )
+        filler = await self.fill(platform, ".")
         flood: Any = Program()
         platform.reactor.spawnProcess(
             flood, sys.executable,
@@ -100,7 +102,7 @@ class DiskFullTests(TestCase):
 
         await platform.until(waits, "the disk is too full for the lines", 60)
         filler.unlink()
-        self.assertEqual(await flood.ended, 0, flood.err)
+        self.assertEqual(await flood.ended, 0, platform.told()[-6000:])
         shown = await platform.ok(
             "log", "show", "--history", "full", "--issuers", "vnode1", "--streams", "^flood$",
             "--format", "{line}",

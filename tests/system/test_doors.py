@@ -22,7 +22,7 @@ PLAIN = """
 import socket, sys
 from walt.common import ampbox
 server, source, command = sys.argv[1:4]
-one = socket.create_connection((server, 12345), 5, (source, 0))
+one = socket.create_connection((server, 12345), 60, (source, 0))
 decoder = ampbox.Decoder()
 def ask(box):
     one.sendall(ampbox.encode({b"_ask": b"1", **box}))

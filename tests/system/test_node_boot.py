@@ -68,7 +68,7 @@ class NodeBootTests(TestCase):
         self.exporter = GaneshaExporter(
             platform.reactor, platform.launcher, platform.runner,
             directory=platform.state / "ganesha", runtime=platform.runtime / "ganesha",
-            address=SERVER_IP, subnet=NETWORK,
+            links=platform.state / "links", address=SERVER_IP, subnet=NETWORK,
         )
         self.exporter.startService()
         self.addCleanup(self.exporter.stopService)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load, descendants
+from walt.common.mounts import mounted_below
 from walt.server.runtime.process import ProcessResult
 
 PC = "walt.node.pc-x86-64"
@@ -330,6 +332,8 @@ class RestartTests(TestCase):
         (nodes / mac / "strange").write_text("of nobody")
         (nodes / mac / "disks").mkdir()
         (nodes / mac / "disks" / "one").write_text("of the node")
+        for point in mounted_below(nodes / mac):
+            subprocess.run(["umount", str(point)], check=True)
         shutil.rmtree(nodes / mac / "persist_dirs")
         (nodes / mac / "persist").unlink()
         (nodes / mac / "persist").mkdir()
@@ -352,8 +356,13 @@ class RestartTests(TestCase):
             return not (node / "persist").exists()
 
         await self.platform.until(forbidden, "no persistent data", 20)
-        self.assertTrue((node / "persist_dirs" / "waltplatform" / "data").exists())
+        self.assertTrue((node / "volumes" / "waltplatform.ext4").exists())
         await self.platform.ok("node", "config", "node-00000b", "mount.persist=true")
+
+        async def allowed() -> bool:
+            return (node / "persist" / "data").exists()
+
+        await self.platform.until(allowed, "persistent data again", 20)
 
     async def test_killed_again_and_again(self) -> None:
         """Kills at any moment of the start leave a platform that starts."""

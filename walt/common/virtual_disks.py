@@ -27,7 +27,8 @@ def prepare(directory: Path, disks: list[dict[str, Any]]) -> list[str]:
     size or its template changed; the others keep their content. Files of disks
     that are no longer wanted are removed. Raises CommandFailed.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)  # its files are of no account of this machine
     paths = []
     for number, disk in enumerate(disks):
         path = directory / f"disk_{number}.dd"

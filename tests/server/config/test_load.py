@@ -155,6 +155,14 @@ class ErrorsTests(SynchronousTestCase):
         found = self.errors(GOOD + f"state-dir: {closed}/state\n")
         self.assertIn(f"run: chmod o+x {closed}", found[0])
 
+    def test_persist(self) -> None:
+        """The size of persistent data has a unit, and bounds."""
+        self.assertEqual(parse(GOOD).persist.size, 4 << 30)
+        for text, size in (("512M", 512 << 20), ("2T", 2 << 40)):
+            self.assertEqual(parse(GOOD + f"persist:\n  size: {text}\n").persist.size, size)
+        for text in ("4", "4g", "0G", "1M", "17T", "-1G", "1.5G", "[]"):
+            self.assertEqual(len(self.errors(GOOD + f"persist:\n  size: {text}\n")), 1, text)
+
     def test_not_yaml(self) -> None:
         """What is not YAML is said in one line."""
         for text in ("a: [", "\t", "a: b: c", "!!python/object:os.system x", "a: 1\na: 2", "\0"):
@@ -175,7 +183,8 @@ class ErrorsTests(SynchronousTestCase):
                 "network", "walt-net", "ip", "vlan", "raw-device", "registries", "label", "api",
                 "host", "port", "vpn", "enabled", "database", "mode", "dsn", "services", "http",
                 "nfsd", "images", "ulimits", "virtual", "accel", "logs", "retention", "boot",
-                "state-dir", "runtime-dir", "namespace", "security", "remote-clients",
+                "state-dir", "runtime-dir", "namespace", "security", "remote-clients", "persist",
+                "size",
             ]), inner, max_size=5,
         ), max_leaves=20,
     ))

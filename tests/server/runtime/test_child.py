@@ -5,9 +5,12 @@ import signal
 import subprocess
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.fakes.processes import FakeProcess, ProcessClock
+from tests.fakes.processes import FIRST_PID, FakeProcess, ProcessClock
+from tests.patience import patient
 from walt.server.runtime.child import (
     ChildService,
     ChildSpec,
@@ -51,7 +54,7 @@ class ChildServiceTests(SynchronousTestCase):
         self.assertEqual(self.process.argv[-2:], ["sleepd", "-f"])
         self.assertIn("--pdeathsig", self.process.argv)
         self.assertEqual(self.process.env["LC_ALL"], "C.UTF-8")
-        self.assertEqual(self.child.pid, 1000)
+        self.assertEqual(self.child.pid, FIRST_PID)
         self.assertTrue(self.child.health.running)
 
     def test_lines(self) -> None:
@@ -217,9 +220,37 @@ class ChildServiceTests(SynchronousTestCase):
     def test_pid_file(self) -> None:
         """The process is recorded while it runs."""
         self.child.startService()
-        self.assertTrue(self.pid_file.read_text().startswith("1000 "))
+        self.assertTrue(self.pid_file.read_text().startswith(f"{FIRST_PID} "))
         self.process.end(status=1)
         self.assertFalse(self.pid_file.exists())
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process is there and has not ended (proc(5): Z)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+class FamilyTests(TestCase):
+    timeout = patient(30)
+
+    async def test_what_it_started(self) -> None:
+        """After a stop the processes that the daemon has started are gone, and its pipes closed."""
+        told: Deferred[str] = Deferred()
+        child = ChildService(
+            reactor, Launcher(),
+            ChildSpec("family", ("sh", "-c", "sleep 60 & echo $!; exec sleep 60")),
+            on_line=told.callback,
+        )
+        child.startService()
+        started = int(await told)
+        self.assertTrue(runs(started))
+        await child.stopService()
+        self.assertFalse(runs(started))
+        self.assertEqual(child.health.last_status, 128 + signal.SIGTERM)
 
 
 class ParentTests(SynchronousTestCase):

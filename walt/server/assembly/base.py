@@ -12,6 +12,7 @@ from walt.server.adapters.postgres.cluster import Cluster
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
+from walt.server.adapters.volumes.service import Volumes
 from walt.server.config.model import ServerConfig
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -31,6 +32,7 @@ class Base:
     launcher: Launcher
     runner: ProcessRunner
     workers: WorkerPool
+    volumes: Volumes
     workflows: Workflows
     links: Links
     taps: Taps
@@ -65,9 +67,14 @@ def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
     def server_mac() -> str | None:
         return registry.server.mac if registry.server is not None else None
 
+    workers = WorkerPool(reactor, launcher, network="host")
     return Base(
         config=config, reactor=reactor, launcher=launcher, runner=runner,
-        workers=WorkerPool(reactor, launcher, network="host"), workflows=Workflows(reactor),
+        workers=workers, volumes=Volumes(
+            reactor, workers, state=paths.state, nodes=paths.nodes,
+            storage=config.images.storage == "private", persist_size=config.persist.size,
+        ),
+        workflows=Workflows(reactor),
         links=Links(reactor, runner, paths.state), taps=Taps(runner),
         link_plans=[
             LinkPlan(one.name, one.raw_device, one.vlan, one.ip)

@@ -99,7 +99,8 @@ def build_daemons(base: Base) -> Daemons:
     else:
         exporter = ganesha.GaneshaExporter(
             reactor, launcher, base.runner, directory=place("ganesha"),
-            runtime=runtime("ganesha"), address=str(config.server_ip), subnet=config.subnet,
+            runtime=runtime("ganesha"), links=base.volumes.links,
+            address=str(config.server_ip), subnet=config.subnet,
         )
         health.daemons.append(exporter.child)
     firewall = NftFirewall(base.runner)

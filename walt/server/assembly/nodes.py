@@ -81,8 +81,8 @@ def build_nodes(
     status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
     status.image_content = lambda node: images.service.content(node.image)
     provisioning = Provisioning(
-        reactor, registry, images.service, images.mounter, daemons.exporter, daemons.network,
-        platform, config.paths.nodes,
+        reactor, registry, images.service, images.mounter, daemons.exporter, base.volumes,
+        daemons.network, platform, config.paths.nodes,
     )
 
     power, machines, link = UnlocatedPower(), _Machines(), NodeLink(reactor)

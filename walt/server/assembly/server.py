@@ -123,6 +123,8 @@ class WaltServer(Service):
             core = build(self._reactor, config, launcher, namespace.host)
         self._core = core
         self._undo("workers", core.base.workers.stop)
+        self._undo("file systems for nodes", core.base.volumes.close, for_good=True)
+        await core.base.volumes.open()
 
         for plan in core.base.link_plans:
             await core.base.links.up(plan)

@@ -19,6 +19,7 @@ from walt.server.config.model import (
     Images,
     NetworkConfig,
     Paths,
+    Persist,
     Registry,
     ServerConfig,
     Services,
@@ -32,6 +33,9 @@ _INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}")
 _LABEL = re.compile(r"[a-z0-9-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ULIMIT = re.compile(r"[a-z]+=[0-9-]+(:[0-9-]+)?")
+_SIZE = re.compile(r"([1-9][0-9]{0,5})([MGT])")
+_UNITS = {"M": 20, "G": 30, "T": 40}
+SMALLEST_PERSIST, LARGEST_PERSIST = 16 << 20, 16 << 40  # bytes; the latter is that of ext4
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -291,6 +295,19 @@ def _images(section: _Section) -> Images:
     return found
 
 
+def _persist(section: _Section) -> Persist:
+    text = section.text("size", None)
+    section.close()
+    if text is None:
+        return Persist()
+    found = _SIZE.fullmatch(text)
+    size = int(found[1]) << _UNITS[found[2]] if found is not None else 0
+    if not SMALLEST_PERSIST <= size <= LARGEST_PERSIST:
+        section.error("size", "expected a size from 16M to 16T, like 512M or 4G")
+        return Persist()
+    return Persist(size)
+
+
 def _names(section: _Section) -> tuple[str, ...]:
     names = section.raw("names")
     if names is None:
@@ -355,6 +372,7 @@ def parse(text: str) -> ServerConfig:
         registries=_registries(root, errors),
         vpn=_vpn(root.section("vpn")), database=_database(root.section("database")),
         services=_services(root.section("services")), images=_images(root.section("images")),
+        persist=_persist(root.section("persist")),
         accel=virtual.choice("accel", "auto", "auto", "kvm", "tcg"),
         remote_clients=security.choice("remote-clients", "tls", "tls", "open"),
         names=_names(security), web_clients=_web_clients(security),

@@ -121,6 +121,13 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Persist:
+    """Section `persist`: `size` in bytes of the persistent data of a node and owner."""
+
+    size: int = 4 << 30
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """All of server.conf, validated; `spec` is the file server.spec beside it."""
 
@@ -132,6 +139,7 @@ class ServerConfig:
     database: Database = Database()
     services: Services = Services()
     images: Images = Images()
+    persist: Persist = Persist()
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     remote_clients: Literal["tls", "open"] = "tls"
     names: tuple[str, ...] = ()  # under which other machines reach the server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -25,6 +26,7 @@ _log = Logger()
 
 HEALTHY_AFTER = 10.0  # seconds of life that reset the back-off
 LONGEST_PAUSE = 60.0
+PIPES_LIMIT = 2.0  # seconds until a stopped daemon's pipes are given up
 LAST_LINES = 20  # of a daemon's output that are kept to tell why it ended
 LONGEST_REASON = 300  # characters
 
@@ -74,6 +76,8 @@ class _Watched(ProcessProtocol):
         self._on_line = on_line
         self._on_end = on_end
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self.group = 0  # the process group of the daemon and of those it starts
+        self.closed: Deferred[None] = Deferred()  # fires when nobody holds the pipes any more
         self._partial: dict[int, bytes] = {}  # by descriptor: their lines do not mix
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -90,6 +94,10 @@ class _Watched(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         # A grandchild may hold the pipes: act when the daemon itself is gone.
         self._on_end(reason)
+
+    def processEnded(self, reason: Failure) -> None:
+        if not self.closed.called:
+            self.closed.callback(None)
 
 
 class ChildService(Service):
@@ -209,6 +217,7 @@ class ChildService(Service):
         except OSError:
             self._ended(Failure())
             return
+        child.group = transport.pid
         self._tell(True)
         self._record(transport.pid)
 
@@ -225,9 +234,7 @@ class ChildService(Service):
             self._pid_file.unlink(missing_ok=True)
         self._tell(False)
         if not self.running:
-            waiting, self._gone = self._gone, []
-            for one in waiting:
-                one.callback(None)
+            self._last_end(child)
             return
         self._restarts += 1
         if self._stopping_for_restart:
@@ -246,6 +253,22 @@ class ChildService(Service):
         self._pause = self._reactor.callLater(pause, self._spawn)
         if self._on_restart is not None:
             self._on_restart(self._last_status)
+
+    def _last_end(self, child: _Watched | None) -> None:
+        """Take those with it that the daemon has started, and wait until they are gone."""
+        waiting, self._gone = self._gone, []
+
+        def tell(_: object) -> None:
+            for one in waiting:
+                one.callback(None)
+
+        if child is None or not child.group:
+            tell(None)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.group, signal.SIGKILL)
+        # One that has left the group may hold the pipes for long: it is not waited for.
+        child.closed.addTimeout(PIPES_LIMIT, self._reactor).addBoth(tell)
 
     def _why(self, status: int, child: _Watched | None, reason: Failure) -> str:
         """Say why it ended; its last lines may arrive after its end."""
@@ -279,7 +302,7 @@ class ChildService(Service):
         return self._end()
 
     def stopService(self) -> Deferred[None]:
-        """End the daemon; fires when it is gone."""
+        """End the daemon; fires when it and the processes that it started are gone."""
         super().stopService()
         if self._pause is not None and self._pause.active():
             self._pause.cancel()

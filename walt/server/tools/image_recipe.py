@@ -18,6 +18,7 @@ from pathlib import Path
 from walt.common.errors import WaltError
 from walt.common.names import default_image
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.volumes.images import open_images
 from walt.server.config.load import load
 from walt.server.config.model import Paths
 from walt.server.tools import recipe as steps
@@ -137,6 +138,8 @@ def main(words: Sequence[str] | None = None) -> int:
         )
         if options.archive_only:
             storage = None
+        elif not system:
+            open_images(paths.state, lambda text: say(f"{text}\n"), storage=True)
         build(
             options.variant, storage, paths.cache, say, name=options.name,
             rebuild=options.rebuild,

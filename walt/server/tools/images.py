@@ -23,6 +23,7 @@ from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import REGISTRY, PodmanStore
 from walt.server.adapters.ssh.keys import ensure_host_keys, ensure_node_key
+from walt.server.adapters.volumes.images import open_images
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
 from walt.server.domain.images.facts import Facts
@@ -109,7 +110,12 @@ def _run(
     async def main(reactor: Any) -> None:
         tools = None
         try:
-            tools = Toolbox(reactor, load(options.config))
+            config = load(options.config)
+            open_images(
+                config.paths.state, lambda text: print(text, file=sys.stderr),
+                storage=config.images.storage == "private",
+            )
+            tools = Toolbox(reactor, config)
             await work(tools, options)
         except WaltError as error:
             print(f"{parser.prog}: {error}", file=sys.stderr)

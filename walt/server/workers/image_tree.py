@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from walt.common.mounts import mount_points
 from walt.server.adapters.podman import overlay
 from walt.server.adapters.podman.prepare import Preparation, prepare
 
@@ -38,6 +39,6 @@ def mounted(arguments: dict[str, Any], progress: Say) -> list[str]:
     """Return the names of the image directories below `images` that are mounted."""
     prefix = f"{arguments['images']}/"
     return sorted(
-        point[len(prefix):-len("/fs")] for point in overlay.mount_points()
+        point[len(prefix):-len("/fs")] for point in mount_points()
         if point.startswith(prefix) and point.endswith("/fs")
     )

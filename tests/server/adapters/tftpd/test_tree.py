@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
 import time
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -13,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.system.netns import short_dir
+from walt.common.mounts import mounted_below
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.tree import STATUS, BootTreeStore
 from walt.server.domain.devices.model import Device
@@ -61,6 +63,16 @@ class BootTreeStoreTests(TestCase):
         """Wait for every deletion."""
         for store in self.stores:
             await store.settled()
+
+    async def test_mounted_data(self) -> None:
+        """What is mounted in the directory of a node goes with it, whoever still uses it."""
+        await self.store.apply(self.wanted(NODE))
+        point = self.root / MAC / "persist_dirs" / "joe"
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(point)], check=True)
+        with (point / "used").open("w"):
+            await self.store.apply(self.wanted())
+            await self.gone(self.root / MAC)
+        self.assertEqual(mounted_below(self.root), [])
 
     async def test_from_nothing(self) -> None:
         """The tree is made, and its state saved."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.devices import FakeDeviceStore
 from tests.fakes.images import FakeExporter, FakeMounter
+from tests.fakes.services import FakePersistence
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan
@@ -90,13 +91,14 @@ class ProvisioningTests(SynchronousTestCase):
         self.events: list[str] = []
         self.mounter = FakeMounter(self.events)
         self.exporter = Exporter(self.events)
+        self.persistence = FakePersistence()
         self.registry = DeviceRegistry(FakeDeviceStore(), NET)
         self.images = Images("abc")
         self.told: list[tuple[str, str, bool]] = []
         directory = Path(tempfile.mkdtemp(prefix="wtpr-"))
         self.provisioning = Provisioning(
             self.clock, self.registry, self.images, self.mounter,  # type: ignore[arg-type]
-            self.exporter, Network(self.events), self, directory,  # type: ignore[arg-type]
+            self.exporter, self.persistence, Network(self.events), self, directory,  # type: ignore[arg-type]
         )
 
     def write(self, topic: str, line: str, *, error: bool = False) -> None:

@@ -88,7 +88,7 @@ class NamedService(Daemon[DnsConfig]):
         self._loading: list[Deferred[None]] = []
         self._written: dict[str, int] = {}  # serial in the file of each zone
         self._due: dict[str, int] = {}  # the one that named must have, until it showed it
-        self._words: deque[str] = deque(maxlen=2)  # its complaints since it last loaded
+        self._words: deque[str] = deque(maxlen=20)  # its complaints since it last loaded
         self._pacer = Pacer(reactor, self._write, self._reload, gap=0.5)
         self.child.observe(self._on_process)
 
@@ -193,13 +193,14 @@ class NamedService(Daemon[DnsConfig]):
             if due is not self._due or zone not in due:
                 continue  # it was told something new meanwhile
             if soa.serial is None:
-                raise Disobeys(self._saying(f"does not serve zone {zone}: {soa.refusal()}"))
+                raise Disobeys(self._saying(f"does not serve zone {zone}: {soa.refusal()}", zone))
             if older_serial(soa.serial, due[zone]):
                 raise Disobeys(self._saying(
-                    f"has serial {soa.serial} of zone {zone}, not {due[zone]}"
+                    f"has serial {soa.serial} of zone {zone}, not {due[zone]}", zone
                 ))
             if zone != FORWARD_ZONE:
                 del due[zone]
 
-    def _saying(self, problem: str) -> str:
-        return f"{problem}; it says: {' / '.join(self._words)}" if self._words else problem
+    def _saying(self, problem: str, zone: str) -> str:
+        words = [line for line in self._words if f"zone {zone}/IN" in line] or [*self._words]
+        return f"{problem}; it says: {' / '.join(words[-2:])}" if words else problem

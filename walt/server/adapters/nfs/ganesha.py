@@ -68,17 +68,17 @@ HARMLESS = ("krb5", "NFS V4 on UDP")
 class GaneshaExporter(Service):
     """Run ganesha.nfsd and give it the plan.
 
-    `directory` holds its configuration, links and recovery state (state directory),
-    `runtime` its pid file and socket; `address` is the server's in walt-net, whose
-    network is `subnet`. `reactor` gives spawnProcess, listenUNIX and callLater. The daemon
-    starts with the first plan.
+    `directory` holds its configuration and recovery state (state directory), `runtime` its
+    pid file and socket; the links that nodes follow are in `links`; `address` is the server's
+    in walt-net, whose network is `subnet`. `reactor` gives spawnProcess, listenUNIX and
+    callLater. The daemon starts with the first plan.
     """
 
     name = "nfs"
 
     def __init__(
         self, reactor: Any, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
-        runtime: Path, address: str, subnet: IPv4Network,
+        runtime: Path, links: Path, address: str, subnet: IPv4Network,
         program: str = "/usr/bin/ganesha.nfsd",
     ) -> None:
         self._reactor = reactor
@@ -91,8 +91,8 @@ class GaneshaExporter(Service):
         self._records = directory / "exports"
         self._pid_file = runtime / "ganesha.pid"
         self._own_pid_file = runtime / "ganesha.own.pid"
-        self._links = LinkTree(directory / "links")
-        self._links_export = links_export(directory / "links", subnet)
+        self._links = LinkTree(links)
+        self._links_export = links_export(links, subnet)
         self._version = 0
         self._numbers: ExportNumbers | None = None
         self._plan: ExportPlan | None = None

@@ -26,13 +26,14 @@ HEADER = "# Written by the WalT server; changes are lost.\n"
 def render_images(plan: ExportPlan, nodes: Path) -> str:
     """Return the export lines of images, each to the addresses of its readers.
 
-    `nodes` is the tree of node directories: nodes follow its links, whose names
-    are no secret, so that it is exported to all of them.
+    `nodes` is the tree of node directories: nodes follow its links, whose names are no
+    secret, so that it is exported to all of them. It is no file system of its own: that a
+    handle lies in it is checked (exports(5), subtree_check); links are replaced, never moved.
     """
     text = HEADER
     options = "ro,sync,no_root_squash,no_subtree_check"
     if plan.images:
-        names = "ro,sync,root_squash,no_subtree_check"
+        names = "ro,sync,root_squash,subtree_check"
         text += f"{_escaped(nodes)} {plan.subnet}({names})\n"
     for image in sorted(plan.images):
         clients = " ".join(f"{ip}(fsid={image.fsid},{options})" for ip in image.readers)

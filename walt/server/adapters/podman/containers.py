@@ -295,7 +295,13 @@ class PodmanContainers:
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""
         self._configs.pop(container, None)
-        await self._podman("rm", "--force", "--time", "0", "--ignore", container)
+        try:
+            await self._podman("rm", "--force", "--time", "0", "--ignore", container)
+        except CommandFailed:
+            # podman writes before it removes, for which a full disk has no space.
+            changes = [str(one) for one in self._storage.changes_of([container])]
+            await self._runner.run(["rm", "-rf", "--one-file-system", "--", *changes])
+            await self._podman("rm", "--force", "--time", "0", "--ignore", container)
         await self._disconnect(container)
         await self._podman("image", "rm", "--ignore", _tag(container))
         for kind in FILES:

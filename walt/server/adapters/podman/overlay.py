@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from walt.common.errors import Busy, CommandFailed
+from walt.common.mounts import is_mounted
 
 _libc = ctypes.CDLL(None, use_errno=True)
 MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_RELATIME = 2, 4, 32, 4096, 1 << 21
@@ -30,23 +31,6 @@ MNT_DETACH = 2
 def _fail(what: str) -> OSError:
     code = ctypes.get_errno()
     return OSError(code, os.strerror(code), what)
-
-
-def is_mounted(path: Path) -> bool:
-    """Tell whether a file system is mounted exactly at `path`."""
-    return str(path) in mount_points()
-
-
-def mount_points() -> list[str]:
-    """Return every mount point of this process's view (proc(5), mountinfo)."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        return [_unescape(line.split()[4]) for line in table]
-
-
-def _unescape(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
 
 
 def mount_image(storage: Path, layers: Sequence[str], place: Path) -> bool:

@@ -25,7 +25,9 @@ def node_options(known_hosts: Path, *keys: Path) -> list[str]:
         "-o", "PreferredAuthentications=publickey",
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", "HostKeyAlias=walt.node",
         "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes",
-        "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR",
+        "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5",
+        # A node that is emulated on a busy machine may be silent for a while.
+        "-o", "ServerAliveCountMax=6", "-o", "LogLevel=ERROR",
     ]
 
 

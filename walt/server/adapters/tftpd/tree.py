@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.files import write_atomic
+from walt.common.mounts import mounted_below
 from walt.common.names import is_mac
 from walt.server.domain.services.boot_tree import (
     PRESERVED,
@@ -229,11 +230,15 @@ class BootTreeStore:
         doomed = [entry.path for entry in os.scandir(self._root)
                   if entry.name.startswith(_DOOMED)]
         if doomed:
-            deleting = spawn(
-                self._runner.run(
-                    ["rm", "-rf", "--one-file-system", "--", *doomed], timeout=3600.0
-                ),
-                "deleting old node directories",
-            )
+            deleting = spawn(self._delete(doomed), "deleting old node directories")
             self._deleting.add(deleting)
             deleting.addBoth(lambda _: self._deleting.discard(deleting))
+
+    async def _delete(self, doomed: list[str]) -> None:
+        # Persistent data that is mounted there goes with its node, whoever still uses it.
+        points = [str(point) for one in doomed for point in mounted_below(Path(one))]
+        if points:
+            await self._runner.run(["umount", "--lazy", "--", *points])
+        await self._runner.run(
+            ["rm", "-rf", "--one-file-system", "--", *doomed], timeout=3600.0
+        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -63,3 +64,11 @@ class ExportPlan:
     subnet: IPv4Network
     images: tuple[ImageExport, ...] = ()
     nodes: tuple[NodeExport, ...] = ()
+
+    def without_persist(self, macs: Collection[str]) -> ExportPlan:
+        """Return the plan without the read-write directories of some nodes."""
+        if not macs:
+            return self
+        return replace(self, nodes=tuple(
+            replace(node, persist=None) if node.mac in macs else node for node in self.nodes
+        ))

@@ -11,7 +11,7 @@ from walt.common.errors import Denied, Invalid
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.registration import Registration, Sighting
 
-PATIENCE = 5.0  # seconds: a client may speak before the line of dhcpd was read
+PATIENCE = 3.0  # seconds: a client may speak before the line of dhcpd was read
 MAX_WAITING = 100  # announcements that wait for their lease
 
 
@@ -34,7 +34,7 @@ class LeaseBook:
         return self._holders.get(ip) == mac
 
     def wait(self, mac: str, ip: str, clock: IReactorTime) -> Deferred[bool]:
-        """Tell whether a device has, or gets within 5 s, the lease of an address."""
+        """Tell whether a device has, or gets within 3 s, the lease of an address."""
         waiting: Deferred[bool] = Deferred()
         if self.holds(mac, ip) or len(self._waiting) >= MAX_WAITING:
             waiting.callback(self.holds(mac, ip))

@@ -20,7 +20,7 @@ STATIC = "../../tftp-static"
 FORBIDDEN = "forbidden_dir"
 WIDEST_PROBING = 20  # prefix length: no links for free addresses of a wider network
 # Kept when a tree is reset, and moved when a layout is obsolete.
-PRESERVED = frozenset({"persist_dirs", "persist_dir", "disks", "networks"})
+PRESERVED = frozenset({"persist_dirs", "persist_dir", "volumes", "disks", "networks"})
 _IMAGE_ID = re.compile(r"[0-9a-f]{12,64}")
 
 

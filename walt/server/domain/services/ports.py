@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Collection, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
@@ -24,6 +26,19 @@ class IConfigurable(Interface):
         Returns a Deferred that fires when it is in force: at once when it
         equals the present one, else after the paced reload or restart.
         """
+
+
+class IPersistence(Interface):
+    """The file systems of nodes' persistent data, each at a directory of its own."""
+
+    def ensure(points: Collection[Path]) -> Awaitable[Mapping[Path, str]]:
+        """Have a file system mounted at each directory; those that are stay as they are.
+
+        Returns why not, for the directories where that failed.
+        """
+
+    def keep_only(points: Collection[Path]) -> Awaitable[None]:
+        """Unmount what is mounted elsewhere and exported no more; what is busy stays."""
 
 
 class BootFile(NamedTuple):

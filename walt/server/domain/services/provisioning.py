@@ -26,7 +26,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.uses import ImageUses, Use
 from walt.server.domain.nodes.ports import IProvisioning
 from walt.server.domain.retries import Retries
-from walt.server.domain.services.ports import PlatformLines
+from walt.server.domain.services.ports import IPersistence, PlatformLines
 from walt.server.domain.services.service import NetworkServices
 from walt.server.runtime.ordered import shielded, spawn
 
@@ -65,14 +65,15 @@ class Provisioning:
 
     def __init__(
         self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: IImageMounter,
-        exporter: INfsExporter, network: NetworkServices, platform: PlatformLines,
-        nodes_directory: Path,
+        exporter: INfsExporter, persistence: IPersistence, network: NetworkServices,
+        platform: PlatformLines, nodes_directory: Path,
     ) -> None:
         self._clock = clock
         self._registry = registry
         self._images = images
         self._mounter = mounter
         self._exporter = exporter
+        self._persistence = persistence
         self._network = network
         self._platform = platform
         self._nodes_directory = nodes_directory
@@ -192,9 +193,17 @@ class Provisioning:
             ImageExport(one, self._mounter.path(one), tuple(sorted(readers.get(one, ()))))
             for one in ids
         ]
-        failures = await self._exporter.apply(export_plan(
+        plan = export_plan(
             self._registry, self._mounted_names(ids), exports, self._nodes_directory
-        ))
+        )
+        wanted = {node.persist: node.mac for node in plan.nodes if node.persist is not None}
+        closed = await self._persistence.ensure(wanted)
+        failures = {
+            wanted[point]: f"its persistent data cannot be mounted: {reason}"
+            for point, reason in closed.items()
+        }
+        failures |= await self._exporter.apply(plan.without_persist(failures))
+        await self._persistence.keep_only(wanted)
         now = self._clock.seconds()
         for mac in self._exports.reasons.keys() - failures.keys():
             self._exports.succeeded(mac)
@@ -275,6 +284,7 @@ class Provisioning:
         """Export nothing and unmount every image: an orderly stop for good."""
         await self.suspend()
         await self._exporter.withdraw()
+        await self._persistence.keep_only(())
         await self._mounts.unmount_all()
 
 

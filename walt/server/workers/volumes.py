@@ -1,0 +1,54 @@
+"""Jobs on the file systems of images and of nodes' persistent data."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from walt.common.errors import WaltError
+from walt.server.adapters.volumes import images, persistent
+from walt.server.workers.main import Progress
+
+AT_ONCE = 8  # file systems that are made or mounted at the same time
+
+
+def open_images(arguments: dict[str, Any], progress: Progress) -> None:
+    """Mount the one of images below `state`; `storage`: podman's is the server's own."""
+    images.open_images(Path(arguments["state"]), progress, storage=arguments["storage"])
+
+
+def grow_images(arguments: dict[str, Any], progress: Progress) -> bool:
+    """Make the one of images larger; return whether that was possible."""
+    return images.grow_images(Path(arguments["state"]))
+
+
+def close_images(arguments: dict[str, Any], progress: Progress) -> None:
+    """Unmount the one of images; raises Busy."""
+    images.close_images(Path(arguments["state"]))
+
+
+def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, str]:
+    """Mount those at `points`, of `size` bytes; return why not, by point."""
+
+    def reason(point: str) -> str | None:
+        try:
+            persistent.open_persistent(Path(point), arguments["size"])
+        except (WaltError, OSError) as error:
+            return str(error)
+        return None
+
+    # Each one waits for the disk most of its time.
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        reasons = threads.map(reason, arguments["points"])
+        return {
+            point: text
+            for point, text in zip(arguments["points"], reasons, strict=True) if text is not None
+        }
+
+
+def close_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
+    """Unmount those below `nodes` that are not at `points`; return what is busy."""
+    return persistent.close_persistent(
+        Path(arguments["nodes"]), {Path(one) for one in arguments["points"]}
+    )
