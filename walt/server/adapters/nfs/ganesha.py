@@ -7,6 +7,7 @@ nodes wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ from walt.server.adapters.nfs.links import LinkTree
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
+from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, ProcessRunner
@@ -71,7 +73,7 @@ class GaneshaExporter(Service):
     `directory` holds its configuration and recovery state (state directory), `runtime` its
     pid file and socket; the links that nodes follow are in `links`; `address` is the server's
     in walt-net, whose network is `subnet`. `reactor` gives spawnProcess, listenUNIX and
-    callLater. The daemon starts with the first plan.
+    callLater. The daemon starts with the first plan. Probes ask from `place`.
     """
 
     name = "nfs"
@@ -79,11 +81,11 @@ class GaneshaExporter(Service):
     def __init__(
         self, reactor: Any, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
         runtime: Path, links: Path, address: str, subnet: IPv4Network,
-        program: str = "/usr/bin/ganesha.nfsd",
+        program: str = "/usr/bin/ganesha.nfsd", place: Place = contextlib.nullcontext,
     ) -> None:
         self._reactor = reactor
         self._runner = runner
-        self._program = program
+        self._program, self._place = program, place
         self._directory, self._runtime = directory, runtime
         self._address = address
         self._config = directory / "ganesha.conf"
@@ -297,7 +299,7 @@ class GaneshaExporter(Service):
 
     async def _probe(self) -> None:
         """Ask whether it serves nodes, and whether it takes orders."""
-        await ask_nothing(self._reactor, self._address)
+        await ask_nothing(self._reactor, self._address, place=self._place)
         try:
             await self._order("ShowExports")
         except Unavailable as error:
