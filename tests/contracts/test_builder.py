@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -15,9 +17,10 @@ from tests.patience import patient
 from tests.server.domain.images.test_service import Asking
 from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed, Invalid, NotFound
-from walt.server.adapters.podman.builder import PodmanBuilder
+from walt.server.adapters.podman.builder import PodmanBuilder, control_groups
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.ssh.options import git_command
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder, IImageStore
@@ -128,6 +131,37 @@ class PodmanBuilderTests(BuilderContract, TestCase):
     skip = why_not()
     timeout = patient(120)
 
+    async def test_killed(self) -> None:
+        """Of a build that is killed, neither processes, containers nor control groups stay."""
+        from twisted.internet import reactor
+
+        builder, store = await self.make()
+        place = await self.unpacked(builder, {
+            "Dockerfile": b"FROM base\nRUN echo here; busybox sleep 100000\n",
+        })
+        running = ProcessRunner(reactor)
+        ended: Deferred[Any]
+
+        def line(text: str) -> None:
+            if text == "here":
+                started.callback(None)
+
+        started: Deferred[None] = Deferred()
+        ended = Deferred.fromCoroutine(running.run(
+            builder.command(place, "", "ann", store.temporary()), timeout=100, on_line=line,
+        ))
+        await started
+        (bundle,) = (place / "tmp").glob("buildah*")
+        groups = [one for one in control_groups(place) if one.exists()]
+        ended.cancel()
+        await ended.addErrback(lambda _: None)
+        await builder.close(place)
+        self.assertEqual([one for one in groups if one.exists()], [])
+        self.assertEqual([one.fullname for one in await store.scan()], [BASE])
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                self.assertNotIn(bundle.name, (process / "cmdline").read_text())
+
     async def make(self) -> tuple[PodmanBuilder, PodmanStore]:
         from twisted.internet import reactor
 
@@ -137,7 +171,7 @@ class PodmanBuilderTests(BuilderContract, TestCase):
         workers = WorkerPool(reactor, Launcher(), network="host")
         self.addCleanup(workers.stop)
         builder = PodmanBuilder(
-            place.runner, workers, place.storage, engine(), "chroot", place.base / "builds",
+            place.runner, workers, place.storage, engine(), Surroundings(), place.base / "builds",
             Repositories(place.runner, partial(git_command, None)),
         )
         return builder, PodmanStore(place.runner, place.storage, place.base / "cache.json")

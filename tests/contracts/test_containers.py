@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -13,7 +14,9 @@ from tests.patience import patient
 from tests.system.storage import TestStorage, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed
 from walt.server.adapters.podman.containers import PodmanContainers, choose_engine
+from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers, IImageStore, IImageUsers
 from walt.server.domain.requester import NobodyWaits
@@ -91,9 +94,32 @@ class PodmanContainersTests(ContainersContract, TestCase):
         await self.place.make_image(NAME, with_busybox())
         place = self.place
         containers = PodmanContainers(
-            place.runner, place.storage, engine(), place.base / "scratch", place.base / "layers"
+            place.runner, place.storage, engine(), place.base / "scratch", place.base / "layers",
+            Surroundings(),
         )
         return containers, PodmanStore(place.runner, place.storage, place.base / "cache.json")
+
+    async def test_network(self) -> None:
+        """None, or one of its own, which ends with the container and leads outside alone."""
+        containers, store = await self.make()
+        image = await store.read(NAME)
+        closed = await containers.start(image, ContainerOptions())
+        opened = await containers.start(image, ContainerOptions(outside=True))
+        links = {
+            name: (await containers.run(name, "ls /sys/class/net; cat /proc/net/route")).decode()
+            for name in (closed, opened)
+        }
+        self.assertEqual(links[closed].split("\n")[0], "lo")
+        self.assertNotIn("tap0", links[closed])
+        self.assertIn("tap0\t00000000\t", links[opened])  # the default route
+        names = await containers.run(opened, "cat /etc/resolv.conf")
+        self.assertIn(f"nameserver {RESOLVER}".encode(), names)
+        ((network,),) = (containers._networks.values(),)
+        self.assertTrue(Path(f"/proc/{network.pid}").exists())
+        for name in (closed, opened):
+            await containers.remove(name)
+        self.assertTrue(network.over.called)
+        self.assertFalse(Path(f"/proc/{network.pid}").exists())
 
     async def test_nothing_is_left(self) -> None:
         """Neither containers nor tags nor dangling images, after removal or after a kill."""
@@ -106,7 +132,7 @@ class PodmanContainersTests(ContainersContract, TestCase):
         await self.place.podman("tag", NAME, "localhost/walt/sessions:walt-session-0badcafe")
         another = PodmanContainers(
             self.place.runner, self.place.storage, engine(), self.place.base / "scratch",
-            self.place.base / "layers",
+            self.place.base / "layers", Surroundings(),
         )
         await another.sweep()
         self.assertEqual(await self.place.podman("ps", "--all", "--quiet"), "")

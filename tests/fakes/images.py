@@ -186,6 +186,8 @@ class FakeBuilder:
     It is that of the FROM line, with one layer more; nothing is fetched.
     """
 
+    warning: str | None = None
+
     def __init__(self, store: FakeStore, places: Path) -> None:
         self._store = store
         self._places = places

@@ -44,6 +44,7 @@ from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.qemu.command import script as ipxe_script
 from walt.server.adapters.ssh.options import git_command, node_options
 from walt.server.adapters.ssh.sessions import SshSessions
@@ -282,7 +283,7 @@ class ArgumentsTests(SynchronousTestCase):
     def builder(self, places: Path) -> PodmanBuilder:
         self.recorder = Recorder()
         return PodmanBuilder(
-            self.recorder, Any, Storage(), Engine(None, ()), "chroot",  # type: ignore[arg-type]
+            self.recorder, Any, Storage(), Engine(None, ()), Surroundings(),  # type: ignore[arg-type]
             places, Repositories(self.recorder, partial(git_command, None)),
         )
 
@@ -353,7 +354,9 @@ class ArgumentsTests(SynchronousTestCase):
 
         def containers(work: Callable[[PodmanContainers], Any]) -> list[str]:
             return self.ran(lambda one: work(
-                PodmanContainers(one, storage, Engine(None, ()), scratch, scratch)
+                PodmanContainers(
+                    one, storage, Engine(None, ()), scratch, scratch, Surroundings()
+                )
             ))[-1]
 
         self.harmless(lambda value: store(lambda one: one.read(value)))
@@ -391,7 +394,7 @@ class ArgumentsTests(SynchronousTestCase):
                     "Env": [value, f"A={value}"],
                 }}]).encode()
                 containers = PodmanContainers(
-                    runner, Storage(), Engine(None, ()), scratch, Path("/layers")
+                    runner, Storage(), Engine(None, ()), scratch, Path("/layers"), Surroundings()
                 )
                 await containers.start(StoredImage("ann/x:latest", IMAGE_ID), ContainerOptions())
 

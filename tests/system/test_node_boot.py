@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.system.platform import (
     Platform,
     missing_programs,
 )
+from walt.server.adapters.network.namespace import inside
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
@@ -69,6 +71,7 @@ class NodeBootTests(TestCase):
             platform.reactor, platform.launcher, platform.runner,
             directory=platform.state / "ganesha", runtime=platform.runtime / "ganesha",
             links=platform.state / "links", address=SERVER_IP, subnet=NETWORK,
+            place=partial(inside, platform.netns),
         )
         self.exporter.startService()
         self.addCleanup(self.exporter.stopService)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
@@ -116,6 +117,21 @@ class TftpdTests(TestCase):
         """A daemon that hangs is noticed and replaced by one that sends files."""
         await stop_and_come_back(self.service)
         self.assertEqual(await self.get("start.uboot"), b"uboot script")
+
+    async def test_no_root(self) -> None:
+        """No process of it is root, nor could be: its account is the only one there is."""
+        await self.get("start.uboot")
+        pid = self.service.health.pid
+        status = Path(f"/proc/{pid}/status").read_text()
+        account = pwd.getpwnam("tftp")
+        for name, number in (("Uid", account.pw_uid), ("Gid", account.pw_gid)):
+            self.assertIn(f"\n{name}:" + f"\t{number}" * 4 + "\n", status)
+        self.assertIn(f"\nCapBnd:\t{1 << 6 | 1 << 18:016x}\n", status)
+        self.assertIn("\nNoNewPrivs:\t1\n", status)
+        for kind, number in (("uid", account.pw_uid), ("gid", account.pw_gid)):
+            self.assertEqual(
+                Path(f"/proc/{pid}/{kind}_map").read_text().split(), [str(number)] * 2 + ["1"]
+            )
 
     async def test_stop(self) -> None:
         """After stopService the daemon is gone."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Interface
 from pathlib import Path
 
 import walt
-from walt.server.adapters.podman.builder import PodmanBuilder, choose_isolation
+from walt.server.adapters.podman.builder import PodmanBuilder
 from walt.server.adapters.podman.containers import (
     PodmanContainers,
     choose_engine,
@@ -21,6 +22,7 @@ from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.ssh.options import git_command
 from walt.server.assembly.base import Base
@@ -120,13 +122,20 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         config.images.runtime, config.images.ulimits, cgroup2=cgroup2,
         has_runc=shutil.which("runc", path=DEFAULT_PATH) is not None,
     )
+    surroundings = Surroundings(
+        "chroot" if config.images.build_isolation == "chroot" else "oci",
+        tuple(
+            one.ip.network for one in config.networks.values()
+            if isinstance(one.ip, IPv4Interface)
+        ),
+        config.images.git_networks,
+    )
     containers = PodmanContainers(
         runner, store.storage, engine, config.paths.runtime / "sessions",
-        config.paths.state / LAYERS,
+        config.paths.state / LAYERS, surroundings,
     )
     builder = PodmanBuilder(
-        runner, workers, store.storage, engine,
-        choose_isolation(config.images.build_isolation, cgroup2=cgroup2),
+        runner, workers, store.storage, engine, surroundings,
         config.paths.state / "builds",
         Repositories(
             runner, partial(git_command, config.images.git_identity), (config.subnet,),

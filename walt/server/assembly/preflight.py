@@ -33,6 +33,7 @@ PROGRAMS = {
     "losetup": "mount",
     "bwrap": "bubblewrap",
     "nsenter": "util-linux",
+    "slirp4netns": "slirp4netns",
 }
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}

@@ -143,7 +143,10 @@ class BuildRequest(FramedRequest):
         else:
             await self._uploaded
             await build.unpack()
-        status = await self._execute(build.command(subdir), self._errors)
+        command = build.command(subdir)
+        if build.warning is not None:
+            self._errors(f"{build.warning}\n".encode())
+        status = await self._execute(command, self._errors)
         if status != 0:
             raise CommandFailed(f"the build failed (status {status})")
         return await build.finish(_Told(self))

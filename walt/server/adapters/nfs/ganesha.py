@@ -7,6 +7,7 @@ nodes wait for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ from walt.server.adapters.nfs.links import LinkTree
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
+from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, ProcessRunner
@@ -55,6 +57,11 @@ ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
 START_LIMIT = 30.0  # seconds until it takes orders
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
+# It acts for the root of nodes: owners, modes, devices and handles of files, nothing else.
+CAPABILITIES = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "mknod", "setfcap", "setgid",
+    "setuid",
+)
 # It complains about a keytab and a UDP port that it does not need here.
 HARMLESS = ("krb5", "NFS V4 on UDP")
 
@@ -66,7 +73,7 @@ class GaneshaExporter(Service):
     `directory` holds its configuration and recovery state (state directory), `runtime` its
     pid file and socket; the links that nodes follow are in `links`; `address` is the server's
     in walt-net, whose network is `subnet`. `reactor` gives spawnProcess, listenUNIX and
-    callLater. The daemon starts with the first plan.
+    callLater. The daemon starts with the first plan. Probes ask from `place`.
     """
 
     name = "nfs"
@@ -74,11 +81,11 @@ class GaneshaExporter(Service):
     def __init__(
         self, reactor: Any, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
         runtime: Path, links: Path, address: str, subnet: IPv4Network,
-        program: str = "/usr/bin/ganesha.nfsd",
+        program: str = "/usr/bin/ganesha.nfsd", place: Place = contextlib.nullcontext,
     ) -> None:
         self._reactor = reactor
         self._runner = runner
-        self._program = program
+        self._program, self._place = program, place
         self._directory, self._runtime = directory, runtime
         self._address = address
         self._config = directory / "ganesha.conf"
@@ -108,6 +115,10 @@ class GaneshaExporter(Service):
             (program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
              "-p", str(self._own_pid_file)),
             env={"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={socket}"},
+            credentials=(
+                "--bounding-set", ",".join(["-all", *(f"+{one}" for one in CAPABILITIES)]),
+                "--no-new-privs",
+            ),
         )
         self._socket = socket
         self.child = ChildService(
@@ -288,7 +299,7 @@ class GaneshaExporter(Service):
 
     async def _probe(self) -> None:
         """Ask whether it serves nodes, and whether it takes orders."""
-        await ask_nothing(self._reactor, self._address)
+        await ask_nothing(self._reactor, self._address, place=self._place)
         try:
             await self._order("ShowExports")
         except Unavailable as error:

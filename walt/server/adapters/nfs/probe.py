@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
-from walt.server.runtime.asking import ask_stream
+from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.watching import NoAnswer
 
 PORT = 2049
@@ -35,6 +36,10 @@ def read_reply(received: bytes) -> bool | None:
     return True
 
 
-async def ask_nothing(reactor: Any, server: str) -> None:
+async def ask_nothing(
+    reactor: Any, server: str, *, place: Place = contextlib.nullcontext
+) -> None:
     """Return when the NFS server at `server` answered. Raises NoAnswer, OSError."""
-    await ask_stream(TCP4ClientEndpoint(reactor, server, PORT), read_reply, send=NULL_CALL)
+    await ask_stream(
+        TCP4ClientEndpoint(reactor, server, PORT), read_reply, send=NULL_CALL, place=place
+    )

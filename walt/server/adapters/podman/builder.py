@@ -1,22 +1,29 @@
-"""Builds: git, podman build and buildah, contained (spec server §4.6, §5.10)."""
+"""Builds: git, podman build and buildah, contained (spec server §4.6, §5.10).
+
+RUN instructions get a container, and a network that reaches the outside alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, NotFound
+from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.progress import run_told
 from walt.server.adapters.podman.repositories import Repositories
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images import recipes
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
@@ -32,19 +39,14 @@ MAX_SUBDIR = 2000
 # server, with write access (CVE-2024-1753).
 SAFE_MOUNTS = (4, 9, 4)
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
+# Where `FROM dir:/…` and its like would read images from files and daemons of the server
+# (containers-transports(5)).
+REFUSED = (
+    "dir", "docker-archive", "docker-daemon", "oci", "oci-archive", "ostree", "sif", "tarball",
+)
+POLICIES = (Path("/root/.config/containers/policy.json"), Path("/etc/containers/policy.json"))
 # Names that podman and buildah give to the containers of builds.
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
-
-
-def choose_isolation(wanted: str, *, cgroup2: bool) -> str:
-    """Return how RUN instructions are isolated: `oci` or `chroot`.
-
-    OCI runtimes need control groups of their own, which a machine without
-    cgroup 2 (often itself a container) may not give.
-    """
-    if wanted == "auto":
-        return "oci" if cgroup2 else "chroot"
-    return wanted
 
 
 def contained(argv: Sequence[str]) -> list[str]:
@@ -62,13 +64,14 @@ class PodmanBuilder:
 
     def __init__(
         self, runner: ProcessRunner, workers: WorkerPool, storage: Storage, engine: Engine,
-        isolation: str, places: Path, repositories: Repositories,
+        surroundings: Surroundings, places: Path, repositories: Repositories,
     ) -> None:
         self._runner = runner
         self._workers = workers
         self._storage = storage
         self._engine = engine
-        self._isolation = isolation
+        self._surroundings = surroundings
+        self.warning = surroundings.warning
         self._places = places
         self._repositories = repositories
         self._open: set[Path] = set()
@@ -108,15 +111,20 @@ class PodmanBuilder:
             )
         recipe = place / "recipe"
         recipe.write_text(recipes.rewrite(text, user))
-        return contained([
+        policy = place / "policy.json"
+        policy.write_text(json.dumps(registries_only(_policy())))
+        return contained(self._surroundings.around([
             "env", f"TMPDIR={place / 'tmp'}",
             *self._storage.podman(
-                *self._engine.global_options(), "build", "--format", "docker",
-                "--isolation", self._isolation, "--layers=false", "--force-rm",
-                *self._engine.limit_options(), "--network", "host",
+                # systemd would be told process ids of a namespace that it is not in.
+                *self._engine.global_options(), "--cgroup-manager", "cgroupfs",
+                "build", "--format", "docker",
+                *self._surroundings.options(), "--layers=false", "--force-rm",
+                *self._engine.limit_options(), "--runtime-flag", f"root={place / 'oci'}",
+                "--signature-policy", str(policy),
                 "--file", str(recipe), "--tag", reference, "--", str(context),
             ),
-        ])
+        ]))
 
     async def squash(
         self, image: StoredImage, reference: str, requester: IRequester
@@ -144,9 +152,11 @@ class PodmanBuilder:
     async def close(self, place: Path) -> None:
         """Remove what a build left; see IImageBuilder."""
         self._open.discard(place)
+        groups = control_groups(place)
         await self._workers.call("build_context:remove", {"directory": str(place)})
         if not self._open:
             await self._remove_containers()
+        _remove_empty(groups)
 
     async def _remove_containers(self) -> None:
         """Remove the containers of builds that were killed: no build is running."""
@@ -174,8 +184,62 @@ class PodmanBuilder:
         found = _VERSION.search(told.stdout.decode(errors="replace"))
         self._safe_mounts = found is not None and tuple(map(int, found.groups())) >= SAFE_MOUNTS
         if self._places.exists() and any(self._places.iterdir()):
+            groups = [one for place in self._places.iterdir() for one in control_groups(place)]
             await self._workers.call("build_context:remove", {"directory": str(self._places)})
             await self._remove_containers()
+            _remove_empty(groups)
+
+
+def registries_only(policy: Any) -> dict[str, Any]:
+    """Return a policy (containers-policy.json(5)) that takes images of registries and of our
+    own storage as `policy` does, and no others.
+    """
+    made = dict(policy) if isinstance(policy, dict) else {}
+    made.setdefault("default", [{"type": "insecureAcceptAnything"}])
+    transports = made.get("transports")
+    made["transports"] = {
+        **(transports if isinstance(transports, dict) else {}),
+        **{name: {"": [{"type": "reject"}]} for name in REFUSED},
+    }
+    return made
+
+
+def _policy() -> Any:
+    """Return the policy of this machine: the first that is there."""
+    for path in POLICIES:
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{path} of the server cannot be read: {error}") from None
+    return {}
+
+
+def control_groups(
+    place: Path, own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup"),
+) -> list[Path]:
+    """Return where the control groups (cgroups(7)) of a build's containers may be.
+
+    They are named after the directories of containers, and stay when the build is killed.
+    """
+    names = [f"buildah-{one.name}" for one in (place / "tmp").glob("buildah*")]
+    found = []
+    for line in own.read_text().splitlines() if names else ():
+        _, controllers, path = line.split(":", 2)
+        # Version 2 is mounted alone, or beside version 1.
+        hierarchies = [controllers.removeprefix("name=")] if controllers else ["unified", ""]
+        found += [
+            root / one / parent.strip("/") / name
+            for one in hierarchies for parent in dict.fromkeys((path, "/")) for name in names
+        ]
+    return found
+
+
+def _remove_empty(groups: Sequence[Path]) -> None:
+    for one in groups:
+        with contextlib.suppress(OSError):  # it is not there, or not over
+            one.rmdir()
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import secrets
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.progress import run_told, working_directory
 from walt.server.adapters.podman.store import REGISTRY
+from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers
 from walt.server.domain.requester import IRequester
@@ -41,6 +46,9 @@ ENVIRONMENT = {
     "HOME": "/root", "HOSTNAME": HOST_NAME, "PATH": DEFAULT_PATH, "container": "podman",
 }
 QUICK = 120.0  # seconds
+FOREVER = 1e9
+# Holds a network, whose namespace is that of the process it names.
+KEEP = f"echo $$; exec sleep {FOREVER:.0f}"
 SCRIPT_PATIENCE = COMMIT_PATIENCE = 3600.0
 # podman asks for more, and fails where limits cannot be raised; it lowers its own
 # limit of processes to 32768.
@@ -115,6 +123,14 @@ class _Config:
         return [f"{name}={value}" for name, value in ENVIRONMENT.items() if name not in own]
 
 
+@dataclass(frozen=True)
+class _Network:
+    """The process whose network a container has; `over` fires when it has ended."""
+
+    pid: int
+    over: Deferred[None]
+
+
 @implementer(IContainers)
 class PodmanContainers:
     """Containers in the server's storage, named `walt-session-…`.
@@ -125,14 +141,16 @@ class PodmanContainers:
 
     def __init__(
         self, runner: ProcessRunner, storage: Storage, engine: Engine, scratch: Path,
-        layers: Path,
+        layers: Path, surroundings: Surroundings,
     ) -> None:
         self._runner = runner
         self._storage = storage
         self._engine = engine
         self._scratch = scratch
         self._layers = layers
+        self._surroundings = surroundings
         self._configs: dict[str, _Config] = {}
+        self._networks: dict[str, _Network] = {}
 
     def _words(self, *words: str) -> list[str]:
         return self._storage.podman(*self._engine.global_options(), *words)
@@ -149,7 +167,10 @@ class PodmanContainers:
         self._configs[name] = await self._image_config(image)
         await self._podman("image", "tag", image.image_id, _tag(name))
         try:
-            await self._podman(*self._run_words(name, image, options))
+            network = ["--network", "none"]
+            if options.outside:
+                network = await self._connect(name)
+            await self._podman(*self._run_words(name, image, options, network))
             await self._set_host_name(name)
         except BaseException:
             await self.remove(name)
@@ -160,11 +181,39 @@ class PodmanContainers:
         (item,) = json.loads(await self._podman("image", "inspect", "--", image.image_id))
         return _Config.of(item.get("Config") or {})
 
+    async def _connect(self, name: str) -> list[str]:
+        """Make the network of a container; return the options that join it."""
+        found: Deferred[int] = Deferred()
+
+        def line(text: str) -> None:
+            if text.isdecimal() and not found.called:
+                found.callback(int(text))
+
+        async def hold() -> None:
+            result = await self._runner.run(
+                self._surroundings.around(["sh", "-c", KEEP]), timeout=FOREVER, check=False,
+                network="host", on_line=line,
+            )
+            if not found.called:
+                found.errback(CommandFailed(result.last_words()))
+
+        keeper = Deferred.fromCoroutine(hold())
+        keeper.addErrback(lambda failure: None if found.called else found.errback(failure))
+        pid = await found
+        self._networks[name] = _Network(pid, keeper)
+        return ["--network", f"ns:/proc/{pid}/ns/net", "--dns", str(RESOLVER)]
+
+    async def _disconnect(self, name: str) -> None:
+        network = self._networks.pop(name, None)
+        if network is not None and not network.over.called:
+            os.kill(network.pid, signal.SIGKILL)
+            await network.over
+
     def _run_words(
-        self, name: str, image: StoredImage, options: ContainerOptions
+        self, name: str, image: StoredImage, options: ContainerOptions, network: list[str]
     ) -> list[str]:
         words = [
-            "run", "--detach", "--name", name, "--network", "host", "--uts", "private",
+            "run", "--detach", "--name", name, *network, "--uts", "private",
             "--pidfile", str(self._file(name, "pid")),
             "--volume", f"{self._written(name, 'hostname', NAMED)}:/etc/hostname:ro",
             "--pull", "never", "--log-driver", "none", *self._engine.limit_options(),
@@ -253,6 +302,7 @@ class PodmanContainers:
             changes = [str(one) for one in self._storage.changes_of([container])]
             await self._runner.run(["rm", "-rf", "--one-file-system", "--", *changes])
             await self._podman("rm", "--force", "--time", "0", "--ignore", container)
+        await self._disconnect(container)
         await self._podman("image", "rm", "--ignore", _tag(container))
         for kind in FILES:
             self._file(container, kind).unlink(missing_ok=True)

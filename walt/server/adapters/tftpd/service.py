@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,19 @@ from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.watching import NoAnswer, Patience
 
+LAUNCH = Path(__file__).with_name("launch.py")
+FOREVER = "1000000000"  # seconds without requests, after which a child of inetd ends
+
 
 def tftpd_spec(config: TftpConfig, directory: Path, user: str = "tftp") -> ChildSpec:
-    """Return how in.tftpd is run: it changes root and user itself, for each transfer."""
+    """Return how in.tftpd is run: by an account, it changes its root for each transfer."""
     return ChildSpec(
         "tftpd",
         (
-            "in.tftpd", "--listen", "--foreground", "-v", "-v", "--user", user,
-            "--address", f"{config.server}:{config.port}", "--secure",
+            sys.executable, "-I", str(LAUNCH), str(config.server), str(config.port), user,
+            "in.tftpd", "--timeout", FOREVER, "-v", "-v", "--user", user, "--secure",
             "--map-file", str(directory / "map"), str(config.root),
         ),
-        credentials=("--bounding-set", "-all,+net_bind_service,+setuid,+setgid,+sys_chroot"),
     )
 
 

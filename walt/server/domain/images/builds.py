@@ -31,6 +31,12 @@ class ImageBuild:
         self._finishing: Deferred[bool] | None = None
         self._reference = owner.changes.store.temporary()
 
+    @property
+    def warning(self) -> str | None:
+        """What whoever builds must know."""
+        warning: str | None = self._owner.builder.warning
+        return warning
+
     async def fetch_command(self, url: str, *, progress: bool) -> list[str]:
         """Return the program that gets a repository; Invalid for a bad
         address, CommandFailed for one that may not be read.

@@ -82,11 +82,13 @@ class ContainerOptions:
     """How a container of an image is started.
 
     `init` is the program that boots the operating system of the image in it (None:
-    nothing runs but what is asked for); `cpuinfo` replaces /proc/cpuinfo.
+    nothing runs but what is asked for); `cpuinfo` replaces /proc/cpuinfo. With `outside` it
+    reaches the outside, though not the server; without, no network.
     """
 
     init: str | None = None
     cpuinfo: bytes | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True)

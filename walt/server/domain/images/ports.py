@@ -161,6 +161,8 @@ class IContainers(Interface):
 class IImageBuilder(Interface):
     """Makes images of recipes and of other images."""
 
+    warning = Attribute("what people must know before each build: a text, or None")
+
     def open() -> Path:
         """Make a directory for one build."""
 

@@ -31,6 +31,7 @@ _EXPLORE = (
     "[ -f /etc/cpuinfo ] && echo cpuinfo; :"
 )
 MAX_CPUINFO = 1 << 20
+SHELL = "shell"  # the task of those who may want something of the outside
 
 
 class ImageSession:
@@ -91,7 +92,7 @@ class ImageSession:
             cpuinfo = await self.run(f"head -c {MAX_CPUINFO} /etc/cpuinfo")
         system = "system" in found
         if system or cpuinfo is not None:
-            options = ContainerOptions(START if system else None, cpuinfo)
+            options = ContainerOptions(START if system else None, cpuinfo, outside=True)
             await self._restart(options)
         if system:
             self._shutdown = SHUTDOWN
@@ -192,7 +193,9 @@ class ImageSessions:
         with ExitStack() as held:
             held.enter_context(self.images.task(fullname, label))
             check_layers(image)
-            container = await self.containers.start(image, ContainerOptions())
+            container = await self.containers.start(
+                image, ContainerOptions(outside=label == SHELL)
+            )
             session = ImageSession(self, image, container, held.pop_all())
         self._open[session.name] = session
         return session

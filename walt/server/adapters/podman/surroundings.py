@@ -1,0 +1,50 @@
+"""What keeps programs of builds and of image shells from the server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+OUTSIDE = Path(__file__).with_name("outside.py")  # needs the standard library alone
+CHROOT_WARNING = (
+    "Warning: this server runs RUN instructions in a mere chroot (images.build-isolation in its"
+    " server.conf): they can reach its files."
+)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """How RUN instructions are kept from the server.
+
+    `isolation` is `oci`, a container, or `chroot`, which is none; `closed` networks are out
+    of their reach, as the server itself is, but for `opened` ones.
+    """
+
+    isolation: str = "oci"
+    closed: tuple[IPv4Network, ...] = ()
+    opened: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What people are told before each build."""
+        return CHROOT_WARNING if self.isolation == "chroot" else None
+
+    def options(self) -> list[str]:
+        """Return the options of `podman build`."""
+        options = ["--isolation", self.isolation, "--network", "host"]  # that of `around`
+        if self.isolation == "chroot":
+            # The classic way out of a chroot, and disks.
+            options += ["--cap-drop", "CAP_SYS_CHROOT", "--cap-drop", "CAP_MKNOD"]
+        return options
+
+    def around(self, argv: Sequence[str]) -> list[str]:
+        """Return the vector that runs a program in a network of its own."""
+        words = [word for one in self.closed for word in ("--closed", str(one))]
+        words += [
+            word for one in self.opened if isinstance(one, IPv4Network)
+            for word in ("--open", str(one))
+        ]
+        return [sys.executable, "-I", str(OUTSIDE), *words, "--", *argv]
