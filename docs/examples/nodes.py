@@ -41,9 +41,9 @@ async def main(reactor: Any, where: str | None = None) -> None:
         tables = (await client.call(ShowNodes, all=True))["tables"]
     except WaltError as error:
         raise SystemExit(f"nodes.py: {error}") from None
-    for name in ("walt-net", "others"):
-        for row in tables.get(name, []):
-            print(row)
+    for whose in ("own", "free", "others"):
+        for row in tables[whose]:
+            print(f"{row['name']}: {row['model']}, {row['ip']}, {whose}, booted: {row['booted']}")
     print(f"{tables['total']} nodes")
     await client.stopService()
 
