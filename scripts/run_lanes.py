@@ -45,8 +45,7 @@ ALONE = "tests.system.test_crowd"
 # Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks.
 SCENARIOS = frozenset((
     "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
-    "test_image_faults", "test_life", "test_networks", "test_node_faults", "test_node_files",
-    "test_node_settings",
+    "test_image_faults", "test_node_faults", "test_node_files", "test_node_settings",
 ))
 # What these try is our Python code alone, or daemons that are killed whatever their release:
 # once is enough. What is not listed is run with each release.
