@@ -6,7 +6,7 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install install-test test test-system lint bench docs
+.PHONY: help run stop install install-test test test-slow test-system test-release lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,11 +27,17 @@ install-test:
 	@scripts/make-accounts $(ACCOUNTS)
 	@scripts/make-venv $(VENV) server,test
 
-test: install-test lint ## install what the tests need and run everything
+test: install-test lint ## install what the tests need and run all but the long scenarios
 	@scripts/run-tests $(VENV)
 
-test-system: install-test ## install what the tests need and run the system tests alone
+test-slow: install-test ## run the long scenarios: with "test", these are all tests
+	@scripts/run-tests $(VENV) --slow
+
+test-system: install-test ## run the system tests alone, quick and long ones
 	@scripts/run-tests $(VENV) --system
+
+test-release: install-test ## run the system tests that depend on the release of Debian
+	@scripts/run-tests $(VENV) --release
 
 lint: install-test ## style and types
 	@$(VENV)/bin/ruff check .

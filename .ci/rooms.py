@@ -1,7 +1,7 @@
 """Everything that continuous integration runs, each part in a bare Debian of its own.
 
-Debian 12 runs every test. Debian 13 runs the platform of `make run` and the system tests:
-what depends on the release. The last line sums up what the parts counted.
+Debian 12 runs every test. Debian 13 runs the platform of `make run` and the system tests
+that depend on the release. The last line sums up what the parts counted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from types import FrameType
 
-ROOMS = (("bookworm", ("make", "test")), ("trixie", ("sh", ".ci/system")))
+ROOMS = (("bookworm", ("sh", ".ci/tests")), ("trixie", ("sh", ".ci/system")))
 SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\n?")
 
 

@@ -1,11 +1,15 @@
-"""Run the tests with trial, in three lanes: run_lanes.py [--system] TRIAL
+"""Run the tests with trial, in three lanes: run_lanes.py [PART] TRIAL
 
 First the image that nodes boot in tests is built, unless it is cached. The fast tests are
 one run, the contracts another, each module of system tests and attacks one more; a lane
 takes the next run when it is done with one. Two lanes take the longest first; the third one
 takes the shortest, and fills the processors while the others wait for a machine to boot. The
 crowd, which fills them by itself and measures, has the machine for itself at the end. The
-output of a run is printed whole, at its end. With --system, the system tests alone are run.
+output of a run is printed whole, at its end.
+
+Without an option everything is run but the long scenarios, which are --slow: together they
+are all tests. --system are the system tests and attacks of both. --release are those of them
+that another release of Debian, with other daemons and tools, can change.
 
 One more check comes last: a package list has every program that was started
 (scripts/record.py). The last line counts everything.
@@ -26,39 +30,65 @@ from pathlib import Path
 from scripts import programs, record
 from tests.skips import undeclared
 
+TESTS = Path(__file__).resolve().parent.parent / "tests"
 LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("attacks", "contracts", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_life", "test_foreign_node", "test_node_settings", "test_node_files",
-    "test_node_faults", "test_image_journey", "test_node_boot", "test_image_faults",
-    "test_disks", "test_images", "test_disk_full", "test_faults", "test_quickstart",
-    "test_startup", "test_networks", "test_old_packages", "test_hostile", "test_logs",
-    "test_registries", "test_doors",
+    "test_foreign_node", "test_node_settings", "test_life", "test_node_files",
+    "test_node_faults", "test_disks", "test_faults", "test_image_journey", "test_node_boot",
+    "test_networks", "test_registries", "test_logs", "test_images", "test_doors",
+    "test_disk_full", "test_startup", "test_image_faults", "test_old_packages",
+    "test_hostile", "test_config", "test_registration", "test_quickstart",
 )
-ALONE = ["tests.system.test_crowd"]
+ALONE = "tests.system.test_crowd"
+# Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks.
+SCENARIOS = frozenset((
+    "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
+    "test_image_faults", "test_node_faults", "test_node_files", "test_node_settings",
+))
+# What these try is our Python code alone, or daemons that are killed whatever their release:
+# once is enough. What is not listed is run with each release.
+ONCE = frozenset((
+    "test_a_calls", "test_c_users", "test_config", "test_crowd", "test_disk_full", "test_doors",
+    "test_falling_database", "test_faults", "test_hostile", "test_links", "test_node_faults",
+    "test_old_packages", "test_orphans", "test_records", "test_registration", "test_startup",
+))
+PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 PACKAGES = Path("scripts/packages.mk")
 RECORD_PATIENCE = 30.0  # seconds
 
 
-def runs(system_only: bool) -> list[list[str]]:
-    """Return the names given to each trial in the lanes, in order."""
-    tests = Path("tests")
-    fast = sorted({
-        "tests." + path.relative_to(tests).parts[0].removesuffix(".py")
-        for path in tests.rglob("test_*.py") if path.relative_to(tests).parts[0] not in SLOW
-    })
-    slow = sorted(
-        path for place in ("attacks", "system") for path in (tests / place).glob("test_*.py")
+def wanted(stem: str, part: str) -> bool:
+    """Tell whether a module of system tests or attacks belongs to a part."""
+    if part == "quick":
+        return stem not in SCENARIOS
+    if part == "slow":
+        return stem in SCENARIOS
+    return part == "system" or stem not in ONCE
+
+
+def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the names given to each trial in the lanes, in order, and to those run alone."""
+    modules = sorted(
+        path for place in ("attacks", "system") for path in (TESTS / place).glob("test_*.py")
+        if wanted(path.stem, part)
     )
-    slow.sort(key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST))
-    system = [[".".join(path.with_suffix("").parts)] for path in slow]
-    system.remove(ALONE)
-    if system_only:
-        return system
+    modules.sort(
+        key=lambda path: LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST)
+    )
+    system = [[f"tests.{path.parent.name}.{path.stem}"] for path in modules]
+    alone = [names for names in system if names == [ALONE]]
+    system = [names for names in system if names != [ALONE]]
+    if part != "quick":
+        return system, alone
+    fast = sorted({
+        "tests." + path.relative_to(TESTS).parts[0].removesuffix(".py")
+        for path in TESTS.rglob("test_*.py") if path.relative_to(TESTS).parts[0] not in SLOW
+    })
     # What is long comes first, what is short fills the lanes at the end.
-    return [fast, *system[:len(LONGEST)], ["tests.contracts"], *system[len(LONGEST):]]
+    return [fast, ["tests.contracts"], *system], alone
 
 
 def failures(text: str) -> str:
@@ -150,17 +180,17 @@ def check_programs(cache: str, counts: dict[str, int], told: list[str]) -> None:
         told.append("\n".join(["programs and packages:", *wrong]))
 
 
-async def main(trial: str, system_only: bool) -> int:
-    """Run all lanes, print what failed once more, and the sum."""
+async def main(trial: str, part: str) -> int:
+    """Run all lanes with a part of the tests, print what failed once more, and the sum."""
     cache = os.environ["WALT_TEST_CACHE"]
     if not build_image(cache):
         print("the image of the system tests could not be built", file=sys.stderr)
         return 1
-    waiting, counts, told = runs(system_only), dict[str, int](), list[str]()
+    (waiting, alone), counts, told = runs(part), dict[str, int](), list[str]()
     await asyncio.gather(
         *(lane(number, trial, waiting, counts, told) for number in range(len(LANES)))
     )
-    await lane(0, trial, [ALONE], counts, told)
+    await lane(0, trial, alone, counts, told)
     check_programs(cache, counts, told)
     print("\n".join(told))
     failed = counts.get("failures", 0) + counts.get("errors", 0)
@@ -171,6 +201,7 @@ async def main(trial: str, system_only: bool) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("trial")
-    parser.add_argument("--system", action="store_true")
+    for name in PARTS[1:]:
+        parser.add_argument(f"--{name}", dest="part", action="store_const", const=name)
     options = parser.parse_args()
-    sys.exit(asyncio.run(main(options.trial, options.system)))
+    sys.exit(asyncio.run(main(options.trial, options.part or PARTS[0])))

@@ -26,6 +26,7 @@ from twisted.web.server import Site
 from twisted.web.static import File
 
 from tests.places import ON_DISK
+from walt.common.qemu import PC
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher, ProcessRunner
 
@@ -311,7 +312,8 @@ host {NODE_NAME} {{
         self._start = time.monotonic()
         self.timeline.clear()
         return self.child("qemu", [
-            "qemu-system-x86_64", "-machine", "pc,accel=tcg", "-cpu", "qemu64", "-m", str(memory),
+            PC.program, "-nodefaults", "-machine", f"{PC.machine},accel=tcg",
+            "-cpu", PC.emulated_cpu, "-m", str(memory),
             "-nographic", "-no-reboot", "-monitor", "none", "-serial", "stdio", "-vga", "none",
             "-kernel", "/usr/lib/ipxe/ipxe.lkrn", "-initrd", str(script),
             "-smbios", "type=1,manufacturer=QEMU",

@@ -50,6 +50,7 @@ class ImageJourneyTests(TestCase):
         platform.write_config("registries:\n" + lab.settings("lab"))
         await platform.start()
         await platform.ok("node", "create", "vn1")
+        await platform.ok("node", "config", "vn1", "boot.delay=0")
         await platform.ok("node", "wait", *within(150), "vn1")
 
         shown = await self.converse(platform, Dialogue(

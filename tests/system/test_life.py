@@ -55,6 +55,7 @@ class NodeLifeTests(TestCase):
         platform = await self._platform()
         created = await platform.ok("node", "create", "vnode1")
         self.assertIn("is now booting your image", created)
+        await platform.ok("node", "config", "vnode1", "boot.delay=0")
         refused = await platform.walt("node", "create", "vnode1")
         self.assertEqual(refused.status, 1)
         self.assertIn(b"already named", refused.stderr)
@@ -182,6 +183,7 @@ class NodeLifeTests(TestCase):
         """Killed daemons come back, and a killed server finds its platform again."""
         platform = await self._platform()
         await platform.ok("node", "create", "vnode1")
+        await platform.ok("node", "config", "vnode1", "boot.delay=0")
         await platform.ok("node", "wait", *within(120), "vnode1")
         for name in ("dhcpd", "named", "tftpd", "postgres", "ganesha"):
             before = (await platform.services())[name]

@@ -44,6 +44,7 @@ class NodeFilesTests(TestCase):
         await self.platform.start()
         for name in ("vnode1", "vnode2"):
             await self.platform.ok("node", "create", name)
+            await self.platform.ok("node", "config", name, "boot.delay=0")
         await self.wait("vnode1,vnode2")
         await self._copies()
         await self._questions()

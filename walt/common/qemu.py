@@ -37,8 +37,12 @@ class Architecture:
 
 
 # Emulated processors have all features but those that are slow to emulate: page tables of
-# five levels, and signatures of pointers by the cipher of the standard.
-PC = Architecture("qemu-system-x86_64", "pc,graphics=off", "virtio-net-pci", "max,la57=off")
+# five levels, signatures of pointers by the cipher of the standard, and string instructions
+# that are said to be fast: a kernel then clears and copies memory byte by byte.
+PC = Architecture(
+    "qemu-system-x86_64", "pc,graphics=off", "virtio-net-pci",
+    "max,la57=off,erms=off,fsrm=off",
+)
 # 32-bit programs meet instructions that 64-bit kernels only emulate when told so.
 ARM = Architecture(
     "qemu-system-aarch64", "virt", "virtio-net-device", "max,pauth-impdef=on",

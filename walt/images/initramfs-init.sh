@@ -41,19 +41,23 @@ case "$nfsroot" in *,*) options="${nfsroot#*,}" ;; esac
 [ -n "$client_ip" ] && [ -n "$server_ip" ] && [ -n "$path" ] ||
     fail "ip= or nfsroot= is missing on the kernel command line"
 
-# Drivers: exactly those of the devices present.
-cat /sys/bus/*/devices/*/modalias 2>/dev/null | sort -u > /run/modalias
-xargs -n 64 modprobe -a -q < /run/modalias 2>/dev/null
+# Drivers: exactly those of the devices present; then those of the root file system.
+# shellcheck disable=SC2046
+modprobe -a -q $(sort -u /sys/bus/*/devices/*/modalias) 2>/dev/null
 if [ -d /sys/bus/virtio ]; then
-    cat /sys/bus/virtio/devices/*/modalias 2>/dev/null | sort -u |
-        xargs modprobe -a -q 2>/dev/null
+    # shellcheck disable=SC2046
+    modprobe -a -q $(sort -u /sys/bus/virtio/devices/*/modalias) nfsv4 overlay 2>/dev/null
+else
+    modprobe -a -q nfsv4 overlay 2>/dev/null
 fi
 
 wanted="$(echo "${bootif#01-}" | tr 'A-F-' 'a-f:')"
 find_interface() {
     for one in /sys/class/net/*; do
         [ "${one##*/}" = lo ] && continue
-        if [ -z "$wanted" ] || [ "$(cat "$one/address")" = "$wanted" ]; then
+        found=""
+        [ -z "$wanted" ] || read -r found < "$one/address"
+        if [ "$found" = "$wanted" ]; then
             interface="${one##*/}"
             return 0
         fi
@@ -74,14 +78,16 @@ ifconfig "$interface" "$client_ip" netmask "${netmask:-255.255.255.0}" up ||
 [ -z "$hostname" ] || hostname "$hostname"
 
 # A physical link takes seconds to come up; a virtual one is there at once.
+linked() {
+    read -r carrier 2>/dev/null < "/sys/class/net/$interface/carrier" && [ "$carrier" = 1 ]
+}
 tries=0
-until [ "$(cat "/sys/class/net/$interface/carrier" 2>/dev/null)" = 1 ]; do
+until linked; do
     tries=$((tries + 1))
     [ "$tries" -lt 200 ] || fail "no link on $interface"
     sleep 0.1
 done
 
-modprobe -a nfsv4 overlay 2>/dev/null
 mount_root() {
     mount -t nfs4 -o "ro,vers=4.1,addr=$server_ip,clientaddr=$client_ip" \
         "$server_ip:$path" /root 2>/run/nfs4.err && return 0

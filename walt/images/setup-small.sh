@@ -38,8 +38,8 @@ mkdir -p etc/init.d
 cat > etc/init.d/rcS <<'END'
 #!/bin/sh
 mkdir -p /dev/pts /dev/shm
-mount -t proc proc /proc 2>/dev/null
-mount -t sysfs sysfs /sys 2>/dev/null
+[ -e /proc/self ] || mount -t proc proc /proc
+[ -d /sys/class ] || mount -t sysfs sysfs /sys
 mount -t devpts -o mode=620 devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 ifconfig lo 127.0.0.1 up

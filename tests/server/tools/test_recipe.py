@@ -60,7 +60,7 @@ class LayoutTests(SynchronousTestCase):
         """Kernel and wanted modules get in place, compressed or not, below /usr or not."""
         recipe = dataclasses.replace(
             Recipe.load("small"), keep_modules=("kernel/fs/nfs", "kernel/fs/mbcache.ko"),
-            drop_modules=("kernel/sound",),
+            drop_modules=("kernel/sound",), light_modules=False,
         )
         for release, (top, ending) in enumerate((("lib", ".ko"), ("usr/lib", ".ko.xz"))):
             package, root = self.root / f"package{release}", self.root / f"root{release}"

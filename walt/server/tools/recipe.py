@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from walt.common.errors import CommandFailed, Invalid, Unavailable
+from walt.server.tools import kernel_modules
 
 MODEL = "pc-x86-64"
 DATA = Path(str(resources.files("walt.images")))
@@ -46,6 +47,7 @@ class Recipe:
     drop_modules: tuple[str, ...]
     initrd_modules: tuple[str, ...]
     initrd_optional: tuple[str, ...]
+    light_modules: bool
 
     @classmethod
     def load(cls, variant: str) -> Recipe:
@@ -60,7 +62,7 @@ class Recipe:
         }
         return cls(
             variant, data["preferred_name"], data["bootstrap"], kernel=data["kernel"],
-            setup=data["setup"], **lists,
+            setup=data["setup"], light_modules=data["light_modules"], **lists,
         )
 
     def digest(self) -> str:
@@ -68,7 +70,8 @@ class Recipe:
         state = hashlib.sha256()
         for name in (f"{self.variant}.json", self.setup, "initramfs-init.sh", "start.ipxe"):
             state.update((DATA / name).read_bytes())
-        state.update(Path(__file__).read_bytes())
+        for code in (__file__, kernel_modules.__file__):
+            state.update(Path(code).read_bytes())
         return state.hexdigest()[:12]
 
 
@@ -168,6 +171,8 @@ def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
         shutil.rmtree(source / dropped, ignore_errors=True)
     if recipe.keep_modules:
         _keep_only(source, recipe.keep_modules)
+    if recipe.light_modules:
+        kernel_modules.lighten(source)
     target = root / "lib" / "modules" / version
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)

@@ -1,0 +1,48 @@
+"""Which tests each part of the suite runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from scripts import run_lanes
+
+TESTS = Path(__file__).parent
+MODULES = {
+    f"tests.{place}.{path.stem}"
+    for place in ("attacks", "system") for path in (TESTS / place).glob("test_*.py")
+}
+
+
+def names(part: str) -> list[str]:
+    """Return what a part gives to trial, one after the other."""
+    in_lanes, alone = run_lanes.runs(part)
+    return [name for run in (*in_lanes, *alone) for name in run]
+
+
+class PartsTests(SynchronousTestCase):
+    def test_all(self) -> None:
+        """Quick and slow ones are all tests, each once; the system part has those of both."""
+        both = names("quick") + names("slow")
+        self.assertEqual(len(both), len(set(both)))
+        self.assertEqual(set(both) & MODULES, MODULES)
+        self.assertIn("tests.contracts", names("quick"))
+        self.assertIn("tests.server", names("quick"))
+        self.assertEqual(set(names("system")), MODULES)
+
+    def test_release(self) -> None:
+        """Another release leaves out what is listed, nothing else."""
+        left_out = MODULES - set(names("release"))
+        self.assertEqual({name.split(".")[-1] for name in left_out}, set(run_lanes.ONCE))
+
+    def test_tables(self) -> None:
+        """The tables name modules that exist."""
+        stems = {name.split(".")[-1] for name in MODULES}
+        for table in (run_lanes.LONGEST, run_lanes.SCENARIOS, run_lanes.ONCE):
+            self.assertEqual(set(table) - stems, set())
+
+    def test_alone(self) -> None:
+        """The crowd has the machine for itself."""
+        self.assertEqual(run_lanes.runs("slow")[1], [[run_lanes.ALONE]])
+        self.assertEqual(run_lanes.runs("quick")[1], [])
