@@ -92,7 +92,7 @@ def _with_library(place: str, text: str, reason: NotSimple) -> Values:
         return _unusable(place, reason)
     try:
         found = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, TypeError) as error:
         return _unusable(place, str(error).splitlines()[0])
     if not isinstance(found, dict):
         return _unusable(place, "it is no mapping")

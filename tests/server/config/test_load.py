@@ -165,7 +165,8 @@ class ErrorsTests(SynchronousTestCase):
 
     def test_not_yaml(self) -> None:
         """What is not YAML is said in one line."""
-        for text in ("a: [", "\t", "a: b: c", "!!python/object:os.system x", "a: 1\na: 2", "\0"):
+        for text in ("a: [", "\t", "a: b: c", "!!python/object:os.system x", "a: 1\na: 2", "\0",
+                     "{[{},)t]}", "? [1, [2]]\n: x", "2020-13-45", "!!int x"):
             self.assertEqual(len(self.errors(text)), 1, text)
 
     @given(st.text(max_size=200))

@@ -362,6 +362,8 @@ def parse(text: str) -> ServerConfig:
         data = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except (TypeError, ValueError) as error:  # which ruamel.yaml itself did not expect
+        raise ConfigurationError(f"not YAML that can be read: {error}") from None
     root = _Section(errors, "", data if data is not None else {})
     paths = _paths(root)
     networks, namespace = _networks(root.section("network"))

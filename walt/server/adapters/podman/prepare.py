@@ -196,6 +196,8 @@ def load_spec(data: bytes) -> dict[str, Any]:
         spec = YAML(typ="base", pure=True).load(text)
     except (YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"unreadable: {str(error).splitlines()[0]}") from None
+    except TypeError:  # a mapping in a key, which ruamel.yaml does not expect
+        raise ValueError("unreadable: a key of a mapping is no text") from None
     if not spec:
         return {}
     if not isinstance(spec, dict):

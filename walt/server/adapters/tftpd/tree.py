@@ -238,7 +238,8 @@ class BootTreeStore:
         # Persistent data that is mounted there goes with its node, whoever still uses it.
         points = [str(point) for one in doomed for point in mounted_below(Path(one))]
         if points:
-            await self._runner.run(["umount", "--lazy", "--", *points])
+            # One that is not mounted any more is no fault; one that stays is that of rm.
+            await self._runner.run(["umount", "--lazy", "--", *points], check=False)
         await self._runner.run(
             ["rm", "-rf", "--one-file-system", "--", *doomed], timeout=3600.0
         )
