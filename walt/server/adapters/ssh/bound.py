@@ -7,19 +7,13 @@ from shlex import quote
 # sshd and dropbear give each command a session of its own, end with its connection, and
 # leave the command alone, unless it has a terminal. So somebody looks, as long as the command
 # runs, whether they are still there. What it has put into the background and left may stay.
-_BOUND = """
-parent=$PPID
-(
-    trap "" HUP TERM
-    while kill -0 $parent; do sleep 1; done
-    kill -TERM -$$; sleep 2; kill -KILL -$$
-) < /dev/null > /dev/null 2>&1 &
-watcher=$!
-sh -c "$1"
-status=$?
-kill -KILL $watcher 2> /dev/null
-exit $status
-"""
+_BOUND = (
+    "parent=$PPID; ("
+    'trap "" HUP TERM; while kill -0 $parent; do sleep 1; done; '
+    "kill -TERM -$$; sleep 2; kill -KILL -$$"
+    ') < /dev/null > /dev/null 2>&1 & watcher=$!; sh -c "$1"; status=$?; '
+    "kill -KILL $watcher 2> /dev/null; exit $status"
+)
 
 
 def bound(command: str) -> str:
