@@ -47,9 +47,9 @@ def _relay(session: Session, node: str) -> int:
     stream = Stream(
         "REQ_DUMP_LOGS", {"realtime": True, "issuers": node, "streams": "^virtualconsole$"}
     )
-    keys, screen = Keys(), Screen()
+    keys, screen, listening = Keys(), Screen(), False
     while True:
-        readers: list[socket.socket | int] = [stream.socket, 0]
+        readers: list[socket.socket | int] = [stream.socket, *([0] if listening else [])]
         ready, _, _ = select.select(readers, [], [])
         if stream.socket in ready:
             received = stream.received()
@@ -57,6 +57,7 @@ def _relay(session: Session, node: str) -> int:
                 raise Failure("the connection to the server was lost")
             for kind, payload in received:
                 if kind == frames.DATA:
+                    listening = True  # the first one may be empty: the server shows all from now
                     write_all(1, screen.shown(payload))
                 elif kind == frames.MESSAGE:
                     write_all(2, payload)

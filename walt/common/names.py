@@ -71,4 +71,4 @@ def default_image(model: str) -> str:
 
 def clean_host_name(announced: str) -> str:
     """Return what remains of a host name announced by a device (it may be invalid still)."""
-    return re.sub(r"[^a-zA-Z0-9-]+", "-", announced.split(".", 1)[0]).strip("-")
+    return re.sub(r"[^a-zA-Z0-9-]+", "-", announced.split(".", 1)[0])

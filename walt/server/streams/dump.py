@@ -65,6 +65,8 @@ class DumpRequest(FramedRequest):
         if realtime:
             self._subscribed = True
             self._owner.logs.subscribe(query, self._on_live)
+            # No line from now on is missed: a console may take what its user types.
+            self.data(b"")
         self._work = Deferred.fromCoroutine(self._run(query, history, realtime))
         self._work.addErrback(self._failed)
 
