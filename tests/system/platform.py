@@ -26,6 +26,7 @@ from twisted.web.server import Site
 from twisted.web.static import File
 
 from tests.places import ON_DISK
+from walt.common.mounts import mounted_below
 from walt.common.qemu import PC
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher, ProcessRunner
@@ -335,4 +336,8 @@ host {NODE_NAME} {{
             peer.transport.abortConnection()
         await deferLater(self.reactor, 0.1, lambda: None)
         await self.runner.run(["ip", "netns", "del", self.name], network="host", check=False)
+        for point in mounted_below(self.base):  # the file system of images
+            await self.runner.run(
+                ["umount", "--lazy", str(point)], network="host", check=False
+            )
         shutil.rmtree(self.base, ignore_errors=True)

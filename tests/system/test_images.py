@@ -359,7 +359,7 @@ class ImagesTests(TestCase):
         ):
             await self.refused(platform, 1, text, *build, *words)
         missing = await platform.walt("image", "build", "x")
-        self.assertEqual((missing.status, b"--from-dir" in missing.stdout), (0, True))
+        self.assertEqual((missing.status, b"--from-dir" in missing.stderr), (2, True))
         await daemon.stopService()
 
     async def held(self, platform: LivePlatform) -> None:
