@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,10 +16,11 @@ from tests.patience import patient
 from walt.server.adapters.ssh.bound import bound
 
 SHELLS = (["dash"], ["bash"], ["busybox", "sh"])
-# Stands for sshd: starts a login shell with a session of its own, waits, passes its status on.
+# Stands for sshd, or for dropbear (`same`: the command is in its session): starts a login
+# shell, waits, passes its status on.
 DAEMON = """
 import subprocess, sys
-done = subprocess.run(sys.argv[1:], start_new_session=True)
+done = subprocess.run(sys.argv[2:], start_new_session=sys.argv[1] != "same")
 sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
 """
 
@@ -33,11 +35,14 @@ def runs(pid: int) -> bool:
 
 
 class BoundTests(SynchronousTestCase):
-    def start(self, shell: list[str], command: str) -> subprocess.Popen[bytes]:
-        """Run a command as sshd does."""
+    def start(
+        self, shell: list[str], command: str, session: str = "own"
+    ) -> subprocess.Popen[bytes]:
+        """Run a command as sshd does, or dropbear (`same`)."""
         return subprocess.Popen(
-            [sys.executable, "-c", DAEMON, *shell, "-c", bound(command)],
+            [sys.executable, "-c", DAEMON, session, *shell, "-c", bound(command)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def test_as_without(self) -> None:
@@ -56,9 +61,9 @@ class BoundTests(SynchronousTestCase):
 
     def test_connection_lost(self) -> None:
         """The whole group ends, one that ignores TERM, too."""
-        for shell in SHELLS:
+        for shell, session in product(SHELLS, ("own", "same")):
             command = "trap '' TERM; sleep 60 & echo $$ $!; wait; sleep 60"
-            daemon = self.start(shell, command)
+            daemon = self.start(shell, command, session)
             assert daemon.stdout is not None
             pids = [int(word) for word in daemon.stdout.readline().split()]
             self.assertTrue(all(map(runs, pids)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from shlex import quote
 
-# sshd and dropbear give each command a session of its own, end with its connection, and
-# leave the command alone, unless it has a terminal. So somebody looks, as long as the command
+# sshd gives each command a process group of its own, dropbear each connection; both end with
+# the connection, and leave the command alone, unless it has a terminal. So somebody looks, as long as the command
 # runs, whether they are still there. What it has put into the background and left may stay.
 _BOUND = (
     "parent=$PPID; ("
     'trap "" HUP TERM; while kill -0 $parent; do sleep 1; done; '
-    "kill -TERM -$$; sleep 2; kill -KILL -$$"
+    "kill -TERM 0; sleep 2; kill -KILL 0"
     ') < /dev/null > /dev/null 2>&1 & watcher=$!; sh -c "$1"; status=$?; '
     "kill -KILL $watcher 2> /dev/null; exit $status"
 )
