@@ -5,8 +5,9 @@ from __future__ import annotations
 from shlex import quote
 
 # sshd gives each command a process group of its own, dropbear each connection; both end with
-# the connection, and leave the command alone, unless it has a terminal. So somebody looks, as long as the command
-# runs, whether they are still there. What it has put into the background and left may stay.
+# the connection, and leave the command alone, unless it has a terminal. So somebody looks, as
+# long as the command runs, whether they are still there. What it has put into the background
+# and left may stay.
 _BOUND = (
     "parent=$PPID; ("
     'trap "" HUP TERM; while kill -0 $parent; do sleep 1; done; '
