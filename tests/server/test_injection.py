@@ -46,6 +46,7 @@ from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.qemu.command import script as ipxe_script
+from walt.server.adapters.ssh.bound import bound
 from walt.server.adapters.ssh.options import git_command, node_options
 from walt.server.adapters.ssh.sessions import SshSessions
 from walt.server.adapters.ssh.shell import SshNodeShell
@@ -224,7 +225,13 @@ class ArgumentsTests(SynchronousTestCase):
                 ended=print,
             ))
 
-        self.harmless(run, over=[one for one in HOSTILE if one])
+        def words(value: str) -> list[str]:
+            *before, last = run(value)
+            self.assertEqual(last, bound(value))
+            self.assertEqual(shlex.split(last)[-1], value)
+            return [*before, value]
+
+        self.harmless(words, over=[one for one in HOSTILE if one])
         self.harmless(lambda value: self.ran(
             lambda runner: SshNodeShell(runner, ["-F", "/dev/null"]).run(IP, value, timeout=1)
         )[0])

@@ -216,6 +216,11 @@ class NodeFilesTests(TestCase):
             program.transport.signalProcess("KILL")
         await gatherResults([program.ended for program in programs])
         await self.until(lambda: self._ssh() == [], "no ssh is left")
+
+        async def quiet() -> bool:
+            return await self.run_on("vnode2", "ps | grep 'cat [f]ifo' || true") == ""
+
+        await self.platform.until(quiet, "no command is left on the node")
         for name in os.listdir(self.here):
             if name.startswith(".walt-"):
                 (self.here / name).unlink()

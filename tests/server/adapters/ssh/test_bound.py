@@ -1,0 +1,90 @@
+"""Commands that end with their connection, in real shells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.patience import patient
+from walt.server.adapters.ssh.bound import bound
+
+SHELLS = (["dash"], ["bash"], ["busybox", "sh"])
+# Stands for sshd, or for dropbear (`same`: the command is in its session): starts a login
+# shell, waits, passes its status on.
+DAEMON = """
+import subprocess, sys
+done = subprocess.run(sys.argv[2:], start_new_session=sys.argv[1] != "same")
+sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+"""
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process is there and has not ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+class BoundTests(SynchronousTestCase):
+    def start(
+        self, shell: list[str], command: str, session: str = "own"
+    ) -> subprocess.Popen[bytes]:
+        """Run a command as sshd does, or dropbear (`same`)."""
+        return subprocess.Popen(
+            [sys.executable, "-c", DAEMON, session, *shell, "-c", bound(command)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def test_as_without(self) -> None:
+        """Input, output, errors, quotes and statuses are those of the command."""
+        for shell in SHELLS:
+            for command, data, expected in (
+                ("cat; echo error >&2; exit 3", b"in\n", (3, b"in\n", b"error\n")),
+                ("echo \"it's\" '$HOME' $((1 + 1))", b"", (0, b"it's $HOME 2\n", b"")),
+                ("kill -9 $$", b"", (137, b"", None)), ("", b"", (0, b"", b"")),
+            ):
+                done = self.start(shell, command)
+                out, err = done.communicate(data, patient(10))
+                self.assertEqual((done.returncode, out), expected[:2], (shell, command))
+                if expected[2] is not None:
+                    self.assertEqual(err, expected[2])
+
+    def test_connection_lost(self) -> None:
+        """The whole group ends, one that ignores TERM, too."""
+        for shell, session in product(SHELLS, ("own", "same")):
+            command = "trap '' TERM; sleep 60 & echo $$ $!; wait; sleep 60"
+            daemon = self.start(shell, command, session)
+            assert daemon.stdout is not None
+            pids = [int(word) for word in daemon.stdout.readline().split()]
+            self.assertTrue(all(map(runs, pids)))
+            daemon.kill()
+            daemon.wait(patient(10))
+            self.until_gone(pids)
+            daemon.communicate()
+
+    def until_gone(self, pids: list[int]) -> None:
+        """Wait for the end of processes."""
+        limit = time.monotonic() + patient(10)
+        while any(map(runs, pids)):
+            self.assertLess(time.monotonic(), limit, pids)
+            time.sleep(0.05)
+
+    def test_background(self) -> None:
+        """What a command has put into the background and left stays when it ends."""
+        for shell in SHELLS:
+            daemon = self.start(shell, "sleep 60 > /dev/null 2>&1 & echo $!")
+            out, _ = daemon.communicate(b"", patient(10))
+            pid = int(out)
+            time.sleep(1.5)  # a look of who watches
+            self.assertTrue(runs(pid), shell)
+            os.kill(pid, signal.SIGKILL)

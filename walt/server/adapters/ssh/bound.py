@@ -1,0 +1,22 @@
+"""Commands on nodes that end with the connection they came by."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+# sshd gives each command a process group of its own, dropbear each connection; both end with
+# the connection, and leave the command alone, unless it has a terminal. So somebody looks, as
+# long as the command runs, whether they are still there. What it has put into the background
+# and left may stay.
+_BOUND = (
+    "parent=$PPID; ("
+    'trap "" HUP TERM; while kill -0 $parent; do sleep 1; done; '
+    "kill -TERM 0; sleep 2; kill -KILL 0"
+    ') < /dev/null > /dev/null 2>&1 & watcher=$!; sh -c "$1"; status=$?; '
+    "kill -KILL $watcher 2> /dev/null; exit $status"
+)
+
+
+def bound(command: str) -> str:
+    """Return what a login shell must run so that `command` ends with its connection."""
+    return f"exec sh -c {quote(_BOUND)} walt {quote(command)}"
