@@ -161,6 +161,27 @@ class ArchiveTests(SynchronousTestCase):
         )
         self.assertRaises(Failure, self.unpack, stream, DIRECTORY)
 
+    def test_links_that_exist(self) -> None:
+        """A link to a directory that the person has stays one, and is entered, as by `cp -r`."""
+        place, disk = self.base / "out", self.base / "disk"
+        place.mkdir()
+        disk.mkdir()
+        (place / "data").symlink_to("../disk")
+        self.unpack(make(("./data", DIR), ("./data/x", b"in")), DIRECTORY)
+        self.assertEqual(os.readlink(place / "data"), "../disk")
+        self.assertEqual((disk / "x").read_bytes(), b"in")
+        # One that the archive makes is never entered, under whatever name it is met.
+        (place / "here").mkdir()
+        (place / "alias").symlink_to("here")
+        link = {"type": tarfile.SYMTYPE, "linkname": str(self.base)}
+        for name in ("./here/l/x", "./alias/l/x"):
+            members = make(("./alias/l", link), (name, b"bad"))
+            self.assertRaises(Failure, self.unpack, members, DIRECTORY)
+        hard = {"type": tarfile.LNKTYPE, "linkname": "alias/l"}
+        members = make(("./alias/l", link), ("./h", hard), ("./h/x", b"bad"))
+        self.assertRaises(Failure, self.unpack, members, DIRECTORY)
+        self.assertFalse((self.base / "x").exists())
+
     def test_setuid(self) -> None:
         """What is received never runs as another user."""
         self.unpack(make(("./x", {"mode": 0o6755, "size": 0})), DIRECTORY)

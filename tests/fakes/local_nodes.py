@@ -18,7 +18,9 @@ class LocalLauncher(Launcher):
     def command(self, argv: Any, **options: Any) -> list[str]:
         """Return what to execute in place of an ssh client."""
         script = argv[argv.index("--") + 1] if "--" in argv else "exec sh -i"
-        return ["/bin/sh", "-c", script]
+        # As with sshd, its processes are a group.
+        session = ["setsid", "--"] if options.get("new_session", True) else []
+        return [*session, "/bin/sh", "-c", script]
 
 
 def local_sessions(reactor: Any) -> SshSessions:

@@ -160,15 +160,14 @@ class ConfigTests(TestCase):
 
         self.assertTrue(exported("02:00:00:00:00:02/persist_dirs"))
         self.assertEqual(await platform.ok("device", "forget", "board2"), "done.\n")
-        for name in ("board2", "192.168.181.32", "02-00-00-00-00-02"):
-            self.assertNotEqual(
-                os.path.realpath(nodes / name), str(nodes / "02:00:00:00:00:02"), name
-            )
-
         async def gone() -> bool:
             return not (nodes / "02:00:00:00:00:02").exists() and not exported("02:00:00:00:00:02")
 
         await platform.until(gone, "directory and exports of the node are gone", 20)
+        for name in ("board2", "192.168.181.32", "02-00-00-00-00-02"):
+            self.assertNotEqual(
+                os.path.realpath(nodes / name), str(nodes / "02:00:00:00:00:02"), name
+            )
         self.assertEqual((await platform.walt("device", "ping", "ghost")).status, 1)
         no_node = await platform.walt("node", "ping", "walt-server")
         self.assertEqual((no_node.status, b"is not a node" in no_node.stderr), (1, True))

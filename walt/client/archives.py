@@ -81,8 +81,9 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
     """Unpack an archive at a place of ours.
 
     `kind` is what it should hold: a FILE, or the content of a DIRECTORY.
-    Whatever it holds, nothing is written outside the place: links are not
-    followed, special files are left out (`warn` is told). Files appear when
+    Whatever it holds, nothing is written outside the place: links of the archive are not
+    followed (those to directories that exist here are, as with `cp -r`), special files are
+    left out (`warn` is told). Files appear when
     they are whole. Returns False when nothing came. Raises Failure.
     """
     try:
@@ -115,6 +116,7 @@ class _Tree:
             os.mkdir(self._root, 0o700)
         self._warn = warn
         self._directories: list[tuple[str, tarfile.TarInfo]] = []
+        self._links: set[tuple[int, int]] = set()  # device and inode of those made here
 
     def extract_all(self, archive: tarfile.TarFile) -> None:
         """Create every member; directories get their modes at the end."""
@@ -129,7 +131,7 @@ class _Tree:
     def _extract(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         path = self._path(member.name)
         if member.isdir():
-            if (os.path.islink(path) and path != self._root) or not os.path.isdir(path):
+            if path != self._root and not self._may_enter(path):
                 os.mkdir(path, 0o700)
                 self._directories.append((path, member))
             elif path == self._root and self._made:
@@ -141,6 +143,8 @@ class _Tree:
         elif member.issym():
             _make_way(path)
             os.symlink(member.linkname, path)
+            made = os.lstat(path)
+            self._links.add((made.st_dev, made.st_ino))
         elif member.islnk():
             target = self._path(member.linkname)
             _make_way(path)
@@ -156,9 +160,16 @@ class _Tree:
         path = self._root
         for part in parts[:-1]:
             path = os.path.join(path, part)
-            if os.path.islink(path) or not os.path.isdir(path):
+            if not self._may_enter(path):
                 raise Failure(f"the archive received goes through a link or a file: {name!r}")
         return os.path.join(path, *parts[-1:])
+
+    def _may_enter(self, path: str) -> bool:
+        """Tell whether a path is a directory, or a link to one that was there before."""
+        if not os.path.islink(path):
+            return os.path.isdir(path)
+        found = os.lstat(path)
+        return (found.st_dev, found.st_ino) not in self._links and os.path.isdir(path)
 
 
 def _write(path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:

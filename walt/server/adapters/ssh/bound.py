@@ -10,7 +10,7 @@ from shlex import quote
 # and left may stay.
 _BOUND = (
     "parent=$PPID; ("
-    'trap "" HUP TERM; while kill -0 $parent; do sleep 1; done; '
+    'trap "" HUP TERM; while kill -0 $parent && kill -0 $$; do sleep 1; done; '
     "kill -TERM 0; sleep 2; kill -KILL 0"
     ') < /dev/null > /dev/null 2>&1 & watcher=$!; sh -c "$1"; status=$?; '
     "kill -KILL $watcher 2> /dev/null; exit $status"
