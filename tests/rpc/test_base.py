@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.transports import TcpTransport
 from walt.common import ampbox
-from walt.common.errors import ERRORS, NotFound
+from walt.common.errors import ERRORS, NotFound, Unavailable
 from walt.rpc.arguments import Json, Text
 from walt.rpc.base import ApiProtocol, WaltCommand
 
@@ -42,6 +44,8 @@ class Server(ApiProtocol):
     def fail(self, how: str) -> dict[str, Any]:
         if how == "bug":
             raise ZeroDivisionError("a secret of the server")
+        if how == "full disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/var/lib/walt/x")
         if how == "bad answer":
             return None  # type: ignore[return-value]
         if how in ERRORS:
@@ -100,6 +104,16 @@ class ApiProtocolTests(SynchronousTestCase):
             self.assertRegex(text, r"reference [0-9a-f]+")
             self.assertGreaterEqual(len(self.flushLoggedErrors()), 1)
             self.usable()
+
+    def test_full_disk(self) -> None:
+        """A full disk of the server is no bug: the caller is told what to do."""
+        failure = self.failureResultOf(self.ask(Fail, how="full disk"), Unavailable)
+        self.assertEqual(
+            str(failure.value),
+            "the server cannot write /var/lib/walt/x: No space left on device; free some space"
+            " on it",
+        )
+        self.usable()
 
     def test_one_method_for_two_commands(self) -> None:
         """A method may answer several commands."""

@@ -6,6 +6,8 @@ happened and what to do. The wire code is what AMP peers see.
 
 from __future__ import annotations
 
+import errno
+
 
 class WaltError(Exception):
     """Base of every declared error; exit status 1."""
@@ -101,3 +103,13 @@ ERRORS: dict[str, type[WaltError]] = {
         Unavailable, CommandFailed, LimitExceeded, InternalError, ConfigurationError,
     )
 }
+
+
+def disk_refuses(error: BaseException | None) -> Unavailable | None:
+    """Return what a person is told when the server's disk is full, None for another error."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return None
+    place = f" {error.filename}" if error.filename else ""
+    return Unavailable(f"the server cannot write{place}: {error.strerror}; free some space on it")

@@ -18,7 +18,14 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from walt.common import ampbox
-from walt.common.errors import ERRORS, InternalError, Invalid, LimitExceeded, WaltError
+from walt.common.errors import (
+    ERRORS,
+    InternalError,
+    Invalid,
+    LimitExceeded,
+    WaltError,
+    disk_refuses,
+)
 
 _log = Logger()
 
@@ -189,8 +196,13 @@ class ApiProtocol(amp.AMP):
     def _failed(self, failure: Failure, name: bytes, ask: bytes | None, begun: float) -> None:
         if failure.check(CancelledError):
             return  # the peer is gone: nobody reads this answer
+        full = disk_refuses(failure.value)
         if failure.check(WaltError):
             error: WaltError = failure.value  # type: ignore[assignment]
+        elif full is not None:
+            _log.error("{command}: {text}", command=name.decode(errors="replace")[:100],
+                       text=str(full))
+            error = full
         else:
             reference = f"{id(failure):x}"[-6:]
             _log.failure(

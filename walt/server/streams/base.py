@@ -19,7 +19,14 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from walt.common import frames
-from walt.common.errors import Denied, InternalError, Invalid, WaltError, not_yours
+from walt.common.errors import (
+    Denied,
+    InternalError,
+    Invalid,
+    WaltError,
+    disk_refuses,
+    not_yours,
+)
 from walt.common.names import is_user_name
 from walt.common.texts import load_json
 from walt.rpc.base import abort
@@ -219,9 +226,18 @@ class FramedRequest(Request):
             self.opened(parameters)
         except WaltError as error:
             self.fail(error)
-        except Exception:
-            _log.failure("stream request failed")
-            self.fail(InternalError("internal error; see the log of the server"))
+        except Exception as error:
+            self.fail_unexpected(error)
+
+    def fail_unexpected(self, error: BaseException) -> None:
+        """End with an error that nobody declared: a full disk of the server, or a bug."""
+        full = disk_refuses(error)
+        if full is not None:
+            _log.error("a stream request: {text}", text=str(full))
+            self.fail(full)
+            return
+        _log.failure("stream request failed", Failure(error))
+        self.fail(InternalError("internal error; see the log of the server"))
 
     def _enter(self) -> None:
         if self.peer.shares is not None:

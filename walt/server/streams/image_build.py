@@ -12,7 +12,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common import frames
-from walt.common.errors import CommandFailed, InternalError, Invalid, LimitExceeded, WaltError
+from walt.common.errors import (
+    CommandFailed,
+    InternalError,
+    Invalid,
+    LimitExceeded,
+    WaltError,
+    disk_refuses,
+)
 from walt.server.domain.images.builds import ImageBuild, ImageBuilds, build_failure
 from walt.server.domain.images.repositories import NOT_FETCHED
 from walt.server.domain.nodes.sessions import ISessions
@@ -125,9 +132,12 @@ class BuildRequest(FramedRequest):
             return
         except WaltError as error:
             values = {"status": 1, "error": build_failure(error), "code": error.code}
-        except Exception:
-            _log.failure("building {image}", image=build.fullname)
-            failure = InternalError("internal error; see the log of the server")
+        except Exception as error:
+            failure: WaltError = disk_refuses(error) or InternalError(
+                "internal error; see the log of the server"
+            )
+            if isinstance(failure, InternalError):
+                _log.failure("building {image}", image=build.fullname)
             values = {"status": 1, "error": str(failure), "code": failure.code}
         transport: Any = self.connection.transport
         if transport is not None:

@@ -124,7 +124,10 @@ class BootTreeStore:
 
     def _remember(self, tree: BootTree) -> None:
         status = {"dirs": list(tree.dirs), "links": dict(tree.links)}
-        write_atomic(self._root / STATUS, json.dumps(status))
+        try:
+            write_atomic(self._root / STATUS, json.dumps(status))
+        except OSError as error:  # it is written again at the next change; the links are there
+            _log.warn("{path}: {error}", path=str(self._root / STATUS), error=str(error))
         (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read
 
     def _scan(
