@@ -100,7 +100,7 @@ class LogFaultTests(TestCase):
             # Some of the lines are stored, most are not.
             await self.stored(turn * 2_000 * len(ADDRESSES))
             self.assertFalse(all(one.ended.called for one in senders))
-            os.kill(self._database(), signal.SIGKILL)
+            os.kill(await self._database(), signal.SIGKILL)
         await gatherResults([one.ended for one in senders])
         for sender, address in zip(senders, ADDRESSES, strict=True):
             self.assertEqual((sender.out, sender.err), (b"closed\n", b""))
@@ -150,8 +150,14 @@ class LogFaultTests(TestCase):
 
         return int(await self.platform.until(enough, f"{wanted} lines are stored"))
 
-    def _database(self) -> int:
-        """Return the process of PostgreSQL."""
+    async def _database(self) -> int:
+        """Return the process of PostgreSQL, when it runs (again)."""
+        async def found() -> int | None:
+            return self._running_database()
+
+        return int(await self.platform.until(found, "the database runs"))
+
+    def _running_database(self) -> int | None:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes().split(b"\0")
@@ -161,7 +167,7 @@ class LogFaultTests(TestCase):
                 str(self.platform.base).encode() in word for word in words
             ):
                 return int(process.name)
-        raise AssertionError("the database does not run")
+        return None
 
     async def _read(self, platform: LivePlatform) -> None:
         """Wait until the server has read every byte that its sockets received."""
