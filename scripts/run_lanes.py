@@ -47,11 +47,11 @@ SCENARIOS = frozenset((
     "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
     "test_image_faults", "test_node_faults", "test_node_files", "test_node_settings",
 ))
-# What these try is our Python code alone, or PostgreSQL: once is enough. What is not listed is
-# run with each release.
+# What these try is our Python code alone, or PostgreSQL, or takes long: once is enough. What is
+# not listed is run with each release.
 ONCE = frozenset((
-    "test_a_calls", "test_c_users", "test_falling_database", "test_hostile", "test_links",
-    "test_old_packages", "test_orphans", "test_records", "test_registration",
+    "test_a_calls", "test_c_users", "test_crowd", "test_falling_database", "test_hostile",
+    "test_links", "test_old_packages", "test_orphans", "test_records", "test_registration",
 ))
 PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
