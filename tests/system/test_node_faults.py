@@ -230,7 +230,7 @@ class NodeFaultsTests(TestCase):
         booted = {name: one["booted"] for name, one in (await self.rows()).items()}
         self.assertEqual([booted[name] for name in sims], ["NO", "yes", "yes", "yes"])
         late = await platform.walt("node", "wait", "--timeout", "1", sims[0])
-        self.assertEqual((late.status, late.stdout.count(b"Timeout")), (1, 1))
+        self.assertEqual((late.status, late.stderr.count(b"Timeout")), (1, 1))
         # One that answers nothing more and vanishes for good: its loss is noticed.
         hanging.down = True
         hanging.notification.transport.abortConnection()
