@@ -148,6 +148,10 @@ class BuildTests(TestCase):
         await self.ways_out(inner)
         await self.podman_itself()
         await self.in_a_shell(inner)
+        # The names of namespaces are shared by all: nothing that ended has taken them away.
+        await platform.runner.run(
+            ["nsenter", f"--net=/run/netns/{platform.namespace}", "--", "true"]
+        )
         self.assertEqual(self.connections(), 5)
 
     async def in_a_shell(self, inner: list[str]) -> None:

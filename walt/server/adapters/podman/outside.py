@@ -132,7 +132,11 @@ def _connect(child: int) -> None:
         try:
             subprocess.Popen(
                 [
-                    "setpriv", "--pdeathsig", "KILL", "--", "slirp4netns", "--configure",
+                    # Its sandbox detaches the root directory that it leaves; what is shared
+                    # below, as the names of network namespaces are, would go everywhere.
+                    "setpriv", "--pdeathsig", "KILL", "--",
+                    "unshare", "--mount", "--propagation", "private", "--",
+                    "slirp4netns", "--configure",
                     "--mtu=65520", f"--cidr={OWN}", "--disable-host-loopback",
                     "--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready_write}",
                     str(child), "tap0",
