@@ -55,6 +55,8 @@ ONCE = frozenset((
 ))
 PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
+NOT_PASSED = "not passed: "  # .ci/rooms.py looks for these lines
+LAST_WORDS = 300  # characters
 PACKAGES = Path("scripts/packages.mk")
 RECORD_PATIENCE = 30.0  # seconds
 
@@ -88,6 +90,20 @@ def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     })
     # What is long comes first, what is short fills the lanes at the end.
     return [fast, ["tests.contracts"], *system], alone
+
+
+def recap(told: str) -> list[str]:
+    """Return a line for each test that trial tells about: its name and the last words.
+
+    One line with the last words if it tells of none.
+    """
+    lines = []
+    for block in re.split(r"^(?:={79}|-{79})$", told, flags=re.MULTILINE):
+        reason, _, names = block.strip().rpartition("\n\n")
+        if reason.startswith(("[ERROR]", "[FAIL]")) and names.startswith("tests."):
+            words = reason.splitlines()[-1].strip()[:LAST_WORDS]
+            lines += [f"{NOT_PASSED}{name}: {words}" for name in names.split()]
+    return lines or [NOT_PASSED + " ".join(told.split())[-LAST_WORDS:]]
 
 
 def failures(text: str) -> str:
@@ -191,7 +207,7 @@ async def main(trial: str, part: str) -> int:
     )
     await lane(0, trial, alone, counts, told)
     check_programs(cache, counts, told)
-    print("\n".join(told))
+    print("\n".join([*told, *(line for one in told for line in recap(one))]))
     failed = counts.get("failures", 0) + counts.get("errors", 0)
     print(f"{counts.get('successes', 0)} passed, {failed} failed, {counts.get('skips', 0)} skipped")
     return 1 if told else 0

@@ -15,13 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, NotFound, Unavailable
+from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.progress import run_told
+from walt.server.adapters.podman.removal import remove_containers
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images import recipes
@@ -31,9 +33,10 @@ from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
+_log = Logger()
+
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
-REMOVALS = 3  # tries
 MAX_SUBDIR = 2000
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
@@ -162,21 +165,16 @@ class PodmanBuilder:
         """Remove the containers of builds that were killed: no build is running."""
         if self._storage.root is None:
             return  # those in the system's storage may be a person's
-        for turn in range(REMOVALS):
-            listed = await self._runner.run(
-                self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
-                timeout=QUICK, network="host",
-            )
-            names = _WORKING.findall(listed.stdout.decode())
-            if not names:
-                return
-            for directory in self._storage.changes_of(names) if turn else ():
-                # podman writes before it removes, for which a full disk has no space.
-                await self._workers.call("build_context:remove", {"directory": str(directory)})
-            await self._runner.run(
-                self._storage.podman("rm", "--force", "--ignore", *names), timeout=QUICK,
-                network="host", check=False,
-            )
+        listed = await self._runner.run(
+            self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
+            timeout=QUICK, network="host",
+        )
+        names = _WORKING.findall(listed.stdout.decode())
+        if names:
+            try:
+                await remove_containers(self._runner, self._storage, (), names)
+            except CommandFailed as error:
+                _log.warn("containers of builds are left: {error}", error=str(error))
 
     async def sweep(self) -> None:
         """Remove what the builds of a killed server left; find out which podman this is."""

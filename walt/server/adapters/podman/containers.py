@@ -22,6 +22,7 @@ from walt.common.names import short_image_name
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.progress import run_told, working_directory
+from walt.server.adapters.podman.removal import remove_containers, remove_images
 from walt.server.adapters.podman.store import REGISTRY
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import ContainerOptions, StoredImage
@@ -295,15 +296,11 @@ class PodmanContainers:
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""
         self._configs.pop(container, None)
-        try:
-            await self._podman("rm", "--force", "--time", "0", "--ignore", container)
-        except CommandFailed:
-            # podman writes before it removes, for which a full disk has no space.
-            changes = [str(one) for one in self._storage.changes_of([container])]
-            await self._runner.run(["rm", "-rf", "--one-file-system", "--", *changes])
-            await self._podman("rm", "--force", "--time", "0", "--ignore", container)
+        await remove_containers(
+            self._runner, self._storage, self._engine.global_options(), [container]
+        )
         await self._disconnect(container)
-        await self._podman("image", "rm", "--ignore", _tag(container))
+        await remove_images(self._runner, self._storage, _tag(container))
         for kind in FILES:
             self._file(container, kind).unlink(missing_ok=True)
 
