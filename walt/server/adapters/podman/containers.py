@@ -35,12 +35,16 @@ _log = Logger()
 PREFIX = "walt-session-"
 TAGS = "localhost/walt/sessions"  # tags that keep the images of containers
 HOST_NAME = "image-shell"
-NAMED = f"{HOST_NAME}\n".encode()
-FILES = ("pid", "hostname", "cpuinfo")  # of each container, in a directory of ours
+FILES = ("pid", "cpuinfo", "resolver")  # of each container, in a directory of ours
 # A static busybox of the server, so that images of any content and of any
 # architecture can be read and written; podman mounts /run on the fly.
 BUSYBOX = "/bin/busybox"
 HELPER = "/run/busybox-walt"
+# File systems in memory, which no image has. What they hold beside what a person put there:
+# our busybox, files of podman, and locks and sockets of nobody.
+IN_MEMORY = ("/run", "/dev/shm")  # noqa: S108 (names in a container)
+OF_PODMAN = (HELPER, "/run/.containerenv")
+MOST_VOLATILE = 1 << 16  # bytes of names
 IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 # What programs of a session get, beside the environment of the image.
 ENVIRONMENT = {
@@ -105,17 +109,22 @@ class _Config:
 
     changes: tuple[str, ...]
     env: tuple[str, ...]
+    user: str
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> _Config:
         """Read the configuration of an image."""
+        user, volumes = config.get("User") or "", config.get("Volumes") or {}
         return cls(
             (
                 f"ENTRYPOINT {json.dumps(config.get('Entrypoint') or [])}",
                 f"CMD {json.dumps(config.get('Cmd') or [])}",
                 f"WORKDIR {config.get('WorkingDir') or '/'}",
+                *([f"USER {user}"] if user else []),
+                *([f"VOLUME {json.dumps(sorted(volumes))}"] if volumes else []),
             ),
             tuple(one for one in config.get("Env") or () if "=" in one),
+            user,
         )
 
     def missing(self) -> list[str]:
@@ -165,6 +174,7 @@ class PodmanContainers:
     async def start(self, image: StoredImage, options: ContainerOptions) -> str:
         """Start a container of an image; see IContainers."""
         name = PREFIX + secrets.token_hex(4)
+        self._scratch.mkdir(parents=True, exist_ok=True)
         self._configs[name] = await self._image_config(image)
         await self._podman("image", "tag", image.image_id, _tag(name))
         try:
@@ -172,7 +182,7 @@ class PodmanContainers:
             if options.outside:
                 network = await self._connect(name)
             await self._podman(*self._run_words(name, image, options, network))
-            await self._set_host_name(name)
+            await self._furnish(name, options)
         except BaseException:
             await self.remove(name)
             raise
@@ -202,7 +212,11 @@ class PodmanContainers:
         keeper.addErrback(lambda failure: None if found.called else found.errback(failure))
         pid = await found
         self._networks[name] = _Network(pid, keeper)
-        return ["--network", f"ns:/proc/{pid}/ns/net", "--dns", str(RESOLVER)]
+        # A file of the server: what is written there would not be in the image.
+        names = self._written(name, "resolver", f"nameserver {RESOLVER}\n".encode())
+        return [
+            "--network", f"ns:/proc/{pid}/ns/net", "--volume", f"{names}:/etc/resolv.conf:ro",
+        ]
 
     async def _disconnect(self, name: str) -> None:
         network = self._networks.pop(name, None)
@@ -216,11 +230,15 @@ class PodmanContainers:
         words = [
             "run", "--detach", "--name", name, *network, "--uts", "private",
             "--pidfile", str(self._file(name, "pid")),
-            "--volume", f"{self._written(name, 'hostname', NAMED)}:/etc/hostname:ro",
-            "--pull", "never", "--log-driver", "none", *self._engine.limit_options(),
+            "--no-hosts",
+            # What a volume of the image holds is part of it, too.
+            "--image-volume", "ignore", "--pull", "never", "--log-driver", "none",
+            *self._engine.limit_options(),
             # A commit writes down the environment: it is that of the image alone.
             "--unsetenv-all", *_env(self._configs[name].env),
         ]
+        if self._configs[name].user:
+            words += ["--user", "0:0"]
         if options.cpuinfo is not None:
             copy = self._written(name, "cpuinfo", options.cpuinfo)
             words += ["--volume", f"{copy}:/proc/cpuinfo:ro"]
@@ -235,11 +253,19 @@ class PodmanContainers:
         words += ["--mount", f"type=bind,source={BUSYBOX},destination={HELPER},ro"]
         return [*words, image.image_id]
 
-    async def _set_host_name(self, name: str) -> None:
-        """Name the host inside; with --hostname, podman would commit HOSTNAME as well."""
+    async def _furnish(self, name: str, options: ContainerOptions) -> None:
+        """Name the host inside, and show files of the image that podman replaces by its own.
+
+        With --hostname, podman would commit HOSTNAME as well.
+        """
+        files = ["/etc/hostname", *([] if options.outside else ["/etc/resolv.conf"])]
         pid = int(self._file(name, "pid").read_text())
         await self._runner.run(
-            ["nsenter", f"--uts=/proc/{pid}/ns/uts", "hostname", HOST_NAME], check=False
+            ["nsenter", f"--uts=/proc/{pid}/ns/uts", f"--mount=/proc/{pid}/ns/mnt", HELPER, "sh",
+             "-c", "; ".join([
+                 f"{HELPER} hostname {HOST_NAME}", *(f"{HELPER} umount {one}" for one in files),
+             ])],
+            check=False,
         )
 
     def _file(self, container: str, kind: str) -> Path:
@@ -248,7 +274,6 @@ class PodmanContainers:
     def _written(self, container: str, kind: str, data: bytes) -> Path:
         """Return a file with this content, removed with the container."""
         path = self._file(container, kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return path
 
@@ -272,6 +297,17 @@ class PodmanContainers:
             timeout=SCRIPT_PATIENCE, network="host", input_fd=input_fd,
         )
         return result.stdout
+
+    async def volatile(self, container: str) -> list[str]:
+        """Return the files that a commit leaves out; see IContainers."""
+        places = " ".join(IN_MEMORY)
+        known = " ".join(f"! -path {one}" for one in OF_PODMAN)
+        answer = await self.run(
+            container,
+            f"find {places} -xdev ! -type d ! -type s {known} -print0 2>/dev/null"
+            f" | head -c {MOST_VOLATILE}",
+        )
+        return [one.decode(errors="replace") for one in answer.split(b"\0") if one]
 
     async def freeze(self, container: str) -> None:
         """End every program of a container."""

@@ -13,7 +13,7 @@ from walt.common.names import image_fullname, is_image_name, short_image_name
 from walt.common.sentences import subject
 from walt.common.transfers import resolve
 from walt.server.domain.devices.model import Device
-from walt.server.domain.images.sessions import ImageSession, ImageSessions
+from walt.server.domain.images.sessions import TRANSFER, ImageSession, ImageSessions
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import INodeShell
 from walt.server.domain.nodes.service import NodeService
@@ -81,7 +81,7 @@ class NodeChanges:
         node, ip = self._nodes.single(name, requester)
         fullname = self._owned_image(node, requester)
         kind, _ = await self._files.kinds(name, path, requester)
-        session = await self._sessions.open(fullname, "transfer")
+        session = await self._sessions.open(fullname, TRANSFER)
         try:
             there = parse_probe(await session.run(probe_script(path)))
             place = resolve(path, kind, path, *there, in_place=True)
