@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeContainers, FakeImageUsers, FakeStore
 from tests.patience import patient
+from tests.server.workers.test_unpack_tree import archive, directory, link, member
 from tests.system.storage import TestStorage, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed
 from walt.server.adapters.podman.containers import PodmanContainers, choose_engine
@@ -201,6 +202,32 @@ class PodmanContainersTests(ContainersContract, TestCase):
         three = await containers.start(await store.read(OTHER), ContainerOptions())
         self.assertEqual(await containers.run(three, "cat /etc/resolv.conf"), b"ours\n")
         await containers.remove(three)
+
+    async def test_what_changed_on_a_node(self) -> None:
+        """It replaces what is there whatever its type, and is committed; memory is left out."""
+        containers, store = await self.make()
+        one = await containers.start(await store.read(NAME), ContainerOptions())
+        await containers.run(one, "mkdir -p /etc/d/deep; ln -s d /etc/l; echo old > /etc/f")
+        data = self.place.base / "node.tar"
+        data.write_bytes(archive(
+            link("./etc/d", "f"), directory("./etc/l", mode=0o1777), directory("./etc/f"),
+            member("./etc/f/x", b"new", mode=0o4755, uid=7), member("./run/x", b"x"),
+        ))
+        with open(data, "rb") as file:
+            self.assertEqual(await containers.unpack(one, file.fileno()), ["/run/x"])
+        await containers.commit(one, OTHER, NobodyWaits())
+        await containers.remove(one)
+        two = await containers.start(await store.read(OTHER), ContainerOptions())
+        told = await containers.run(
+            two, "readlink /etc/d; stat -c '%F %a %u' /etc/l /etc/f/x; cat /etc/f/x"
+        )
+        self.assertEqual(
+            told, b"f\ndirectory 1777 0\nregular file 4755 7\nnew"
+        )
+        data.write_bytes(b"no archive" * 100)
+        with open(data, "rb") as file, self.assertRaises(CommandFailed):
+            await containers.unpack(two, file.fileno())
+        await containers.remove(two)
 
     async def test_files_in_memory(self) -> None:
         """Those that a commit leaves out are known by name."""

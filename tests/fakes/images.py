@@ -154,6 +154,12 @@ class FakeContainers:
                 output += f"{words[1]}\n".encode()
         return output
 
+    async def unpack(self, container: str, input_fd: int) -> list[str]:
+        if container not in self.running:
+            raise CommandFailed(f"no container {container}")
+        self.events.append("unpack")
+        return []
+
     async def volatile(self, container: str) -> list[str]:
         return self.in_memory
 

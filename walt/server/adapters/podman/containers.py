@@ -8,6 +8,7 @@ import re
 import resource
 import secrets
 import signal
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ HELPER = "/run/busybox-walt"
 # our busybox, files of podman, and locks and sockets of nobody.
 IN_MEMORY = ("/run", "/dev/shm")  # noqa: S108 (names in a container)
 OF_PODMAN = (HELPER, "/run/.containerenv")
+# What unpacking a tree of a container needs of root, the way into it included.
+UNPACKING = "+chown,+dac_override,+fowner,+fsetid,+setfcap,+sys_chroot,+sys_ptrace"
 MOST_VOLATILE = 1 << 16  # bytes of names
 IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 # What programs of a session get, beside the environment of the image.
@@ -308,6 +311,16 @@ class PodmanContainers:
             f" | head -c {MOST_VOLATILE}",
         )
         return [one.decode(errors="replace") for one in answer.split(b"\0") if one]
+
+    async def unpack(self, container: str, input_fd: int) -> list[str]:
+        """Put what changed on a node into the tree of a container; see IContainers."""
+        pid = int(self._file(container, "pid").read_text())
+        result = await self._runner.run(
+            ["setpriv", "--no-new-privs", f"--bounding-set=-all,{UNPACKING}", "--", sys.executable,
+             "-m", "walt.server.workers.unpack_tree", f"/proc/{pid}/root"],
+            timeout=SCRIPT_PATIENCE, input_fd=input_fd,
+        )
+        return result.stdout.decode(errors="replace").splitlines()
 
     async def freeze(self, container: str) -> None:
         """End every program of a container."""

@@ -140,6 +140,14 @@ class IContainers(Interface):
         `input_fd` is a descriptor of the caller that becomes its standard input.
         """
 
+    def unpack(container: str, input_fd: int) -> Awaitable[list[str]]:
+        """Unpack the archive of what changed on a node, read from a descriptor, at `/`.
+
+        What is there changes its type, owner, mode, times and attributes to those of the
+        archive. Returns the paths that no image can have (devices, what is in memory).
+        Raises CommandFailed.
+        """
+
     def volatile(container: str) -> Awaitable[list[str]]:
         """Return the paths of files that lie in memory, which no image has.
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from walt.common.errors import Conflict, NotFound, WaltError
 from walt.common.names import short_image_name
+from walt.common.sentences import some
 from walt.server.domain.images.model import MAX_LAYERS, ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers, IImageUsers
 from walt.server.domain.images.service import ImageService
@@ -31,7 +32,6 @@ _EXPLORE = (
     "[ -f /etc/cpuinfo ] && echo cpuinfo; :"
 )
 MAX_CPUINFO = 1 << 20
-SHOWN = 5  # names of files in a message
 TRANSFER = "transfer"  # the task of those who send or fetch files
 SHELL = "shell"  # the task of those who may want something of the outside
 
@@ -82,6 +82,11 @@ class ImageSession:
             self._container, script, input_fd=input_fd
         )
         return output
+
+    async def unpack(self, input_fd: int) -> list[str]:
+        """Unpack what changed on a node; see IContainers.unpack."""
+        left_out: list[str] = await self._owner.containers.unpack(self._container, input_fd)
+        return left_out
 
     async def prepare_shell(self, requester: IRequester) -> None:
         """Find out which shell this image has (`shell`); tell the requester what kind it is.
@@ -188,10 +193,9 @@ class ImageSession:
 
 def _in_memory(paths: Sequence[str]) -> str:
     """Return the beginning of a message about files that are in no image."""
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     verb = "lies" if len(paths) == 1 else "lie"
     return (
-        f"{', '.join(paths[:SHOWN])}{more} {verb} in memory (as /run and /dev/shm do on a node),"
+        f"{some(paths)} {verb} in memory (as /run and /dev/shm do on a node),"
         " which is no part of an image"
     )
 
