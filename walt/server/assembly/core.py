@@ -94,6 +94,7 @@ def _context(
         operations=Operations(daemons.health.services, lambda: workflow_rows(base.workflows)),
         neighbours=NeighbourReports(registry, PostgresTopology(base.database), platform),
         access=certificates.access, host=certificates.names[0],
+        reachable=base.config.namespace is None,
         client_package=ClientPackage(base.runner, base.config.paths.cache).path,
         server_ip=str(base.config.server_ip), clock=base.reactor, now=time.time,
     )
