@@ -18,6 +18,9 @@ ROOMS = (("bookworm", ("sh", ".ci/tests")), ("trixie", ("sh", ".ci/system")))
 SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\n?")
 
 
+TOLD = ("not passed: ", "passed alone, ")  # lines of scripts/run_lanes.py
+
+
 def total(status: int, lines: list[str]) -> list[int]:
     """Return what a room counted (passed, failed, skipped): its status is heard, too."""
     found = [[int(number) for number in match.groups()]
@@ -29,8 +32,8 @@ def total(status: int, lines: list[str]) -> list[int]:
 
 
 def failed_tests(release: str, lines: list[str]) -> list[str]:
-    """Return the lines that name a test that did not pass."""
-    return [f"{release}: {line.rstrip()}" for line in lines if line.startswith("not passed: ")]
+    """Return the lines that name a test that did not pass, or not at once."""
+    return [f"{release}: {line.rstrip()}" for line in lines if line.startswith(TOLD)]
 
 
 def enter(release: str, command: tuple[str, ...]) -> tuple[list[int], list[str]]:

@@ -81,6 +81,19 @@ class RecapTests(SynchronousTestCase):
             "not passed: tests.some.Case.test_c: builtins.OSError: full",
         ])
 
+    def test_again(self) -> None:
+        """What is tried once more: tests of machines, when no other one failed."""
+        machines = TOLD.replace("tests.some.Case", "tests.system.test_x.Case")
+        self.assertEqual(run_lanes.failed_tests(machines), [
+            f"tests.system.test_x.Case.test_{letter}" for letter in "abc"
+        ])
+        self.assertEqual(run_lanes.failed_tests(TOLD), [])
+        self.assertEqual(
+            run_lanes.failed_tests(machines.replace("tests.system.test_x.Case.test_c", "tests.a")),
+            [],
+        )
+        self.assertEqual(run_lanes.failed_tests("tests.system.test_x:\nKilled\n"), [])
+
     def test_no_test(self) -> None:
         """What ended without a word of trial has a line, too."""
         self.assertEqual(
