@@ -623,8 +623,33 @@ class HelpPageTests(SynchronousTestCase):
         self.assertIn("walt help list", outcome.err)
 
     def test_list(self) -> None:
-        """An intro line, then `topic -- title`, sorted."""
-        lines = run("help", "list", sessions=[]).out.splitlines()[1:]
-        names = [line.split(" -- ")[0].rstrip() for line in lines]
-        self.assertEqual(names, sorted(names))
-        self.assertIn("help-intro", names)
+        """An intro line, then groups by reader: `topic -- title`; every topic once.
+
+        The first group is in the order of reading, the others are sorted.
+        """
+        groups = run("help", "list", sessions=[]).out.split("\n\n")[1:]
+        self.assertEqual(groups[0].splitlines()[0], "To begin with:")
+        found = []
+        for group in groups:
+            names = [line.split(" -- ")[0].rstrip() for line in group.splitlines()[1:]]
+            if found:
+                self.assertEqual(names, sorted(names))
+            found += names
+        self.assertEqual(sorted(found), list(topics()))
+
+    def test_search(self) -> None:
+        """Pages and commands that have all words, in any case, with lines that have one."""
+        outcome = run("help", "search", "Console", sessions=[])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        lines = outcome.out.splitlines()
+        self.assertIn("walt node console -- attach to the console of a virtual node", lines)
+        at = lines.index("walt help show node-console -- The console of a virtual node")
+        self.assertIn("console", lines[at + 1].lower())
+        self.assertTrue(lines[at + 1].startswith("    "))
+        for line in run("help", "search", "console", "CTRL-A", sessions=[]).out.splitlines():
+            if not line.startswith(" "):
+                self.assertTrue(line.startswith("walt help show node-console"), line)
+        outcome = run("help", "search", "console", "marmalade", sessions=[])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("'console' and 'marmalade'", outcome.err)
+        self.assertEqual(run("help", "search", sessions=[]).status, 2)

@@ -11,7 +11,7 @@ from walt.client.errors import HelpWanted, UsageError
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     Kind = type[str] | type[int] | tuple[str, ...]
@@ -74,16 +74,20 @@ class Switch:
 
 
 class Arg:
-    """One positional argument; optional when it has a default, last if variadic."""
+    """One positional argument; optional when it has a default, last if variadic.
+
+    `set_of` says of what it is a set: one word with commas.
+    """
 
     def __init__(
         self, name: str, *, default: str | None = None, optional: bool = False,
-        variadic: bool = False,
+        variadic: bool = False, set_of: str = "",
     ) -> None:
         self.name = name
         self.default = default
         self.optional = optional or default is not None
         self.variadic = variadic
+        self.set_of = set_of
 
     def shown(self) -> str:
         """Return its form in a usage line."""
@@ -130,12 +134,14 @@ class Command:
         _check_excludes(given)
         values = {switch.key: switch.default for switch in self.switches}
         values.update({switch.key: value for switch, value in given.items()})
-        values.update(self._positional(positional))
+        values.update(self._positional(positional, given))
         return values
 
-    def _positional(self, words: list[str]) -> dict[str, Any]:
+    def _positional(
+        self, given_words: list[str], switches: Mapping[Switch, Any]
+    ) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        words = list(words)
+        words = list(given_words)
         for arg in self.args:
             if arg.variadic:
                 values[arg.name] = words
@@ -147,8 +153,21 @@ class Command:
             else:
                 raise UsageError(f"missing argument {arg.name}")
         if words:
-            raise UsageError(f"unexpected argument {words[0]!r}")
+            raise UsageError(f"unexpected argument {words[0]!r}{self._hint(given_words, switches)}")
         return values
+
+    def _hint(self, words: list[str], switches: Mapping[Switch, Any]) -> str:
+        """Return what to say of too many words: several nodes may have been meant."""
+        many = len(words) - len(self.args)
+        if self.args and self.args[0].set_of:
+            kind, items = self.args[0].set_of, words[:1 + many]
+        else:
+            given = [one for one in switches if (one.metavar or "").startswith("SET_OF_")]
+            if not given:
+                return ""
+            kind = (given[0].metavar or "").removeprefix("SET_OF_").lower()
+            items = [switches[given[0]], *words[:many]]
+        return f"; several {kind} are one word with commas: {','.join(items)}"
 
 
 def _read_switch(
@@ -157,8 +176,10 @@ def _read_switch(
     name, equals, value = word.partition("=")
     switch = table.get(name)
     if switch is None:
+        near = meant(name, table)
         raise UsageError(
-            f"unknown switch {name} (words for another program go after --)"
+            f"unknown switch {name}; did you mean {near}?" if near
+            else f"unknown switch {name} (words for another program go after --)"
         )
     if switch in given:
         raise UsageError(f"switch {name} may be given only once")
@@ -172,6 +193,14 @@ def _read_switch(
             raise UsageError(f"switch {name} needs a value")
         value = words.pop(0)
     given[switch] = switch.parse(value)
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known words that a mistyped one is most like, if any is."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), 1)
+    return near[0] if near else None
 
 
 def _check_excludes(given: dict[Switch, Any]) -> None:

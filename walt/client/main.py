@@ -8,7 +8,7 @@ import sys
 
 import walt
 from walt.client.errors import INTERRUPTED, WRONG_WORDS, Failure, HelpWanted, UsageError
-from walt.client.grammar import HELP, subcommand_help
+from walt.client.grammar import HELP, meant, subcommand_help
 from walt.client.visible import own, protect_terminals
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -107,15 +107,16 @@ def _dispatch(words: list[str]) -> int:
         print(subcommand_help(category, name, command))
         return 0
     except UsageError as error:
-        raise Failure(f"{error}; see: walt {category} {name} --help", WRONG_WORDS) from None
+        joint = " See" if str(error).endswith("?") else "; see"
+        raise Failure(
+            f"{error}{joint}: walt {category} {name} --help", WRONG_WORDS
+        ) from None
     return command.run(**values) or 0
 
 
 def _unknown(what: str, word: str, known: Iterable[str], where: str) -> Failure:
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"see: {where}"
+    near = meant(word, known)
+    hint = f"did you mean {near!r}?" if near else f"see: {where}"
     return Failure(f"Unknown {what} {word!r}; {hint}", WRONG_WORDS)
 
 

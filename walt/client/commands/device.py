@@ -112,7 +112,8 @@ COMMANDS = {
     "rename": Command(rename, "rename a device", args=[Arg("old_name"), Arg("new_name")]),
     "config": Command(
         config, "print or change settings of devices",
-        args=[Arg("device_set"), Arg("configuration", variadic=True)], switches=[JSON],
+        args=[Arg("device_set", set_of="devices"), Arg("configuration", variadic=True)],
+        switches=[JSON],
     ),
     "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
     "forget": Command(

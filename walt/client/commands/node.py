@@ -190,7 +190,7 @@ class limited:
         raise TooLate(self._text)
 
 
-def run(node_set: str, cmdargs: list[str], term: bool) -> int:
+def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
     """Run a command on nodes, all at once."""
     from walt.client import remote
 
@@ -201,8 +201,8 @@ def run(node_set: str, cmdargs: list[str], term: bool) -> int:
     wait_booted(session, ",".join(names))
     session.close()
     if len(names) == 1:
-        return remote.one(names[0], " ".join(cmdargs), term)
-    return remote.several(names, " ".join(cmdargs))
+        return remote.one(names[0], " ".join(cmdargs), term, prefix)
+    return remote.several(names, " ".join(cmdargs), prefix)
 
 
 def shell(node_name: str) -> int:
@@ -341,7 +341,7 @@ def expose(node_name: str, node_port: str, local_port: str) -> int:
 
 JSON = Switch("--json", "print JSON for programs")
 NODE = Arg("node_name")
-NODES = Arg("node_set")
+NODES = Arg("node_set", set_of="nodes")
 _BOOT = [NODES, Arg("image_name_or_default")]
 
 COMMANDS = {
@@ -360,7 +360,10 @@ COMMANDS = {
     "run": Command(
         run, "run a command on nodes",
         args=[NODES, Arg("cmdargs", variadic=True)],
-        switches=[Switch("--term", "give the command a terminal on the node")],
+        switches=[
+            Switch("--prefix", "begin each line with the name of its node", excludes=["--term"]),
+            Switch("--term", "give the command a terminal on the node"),
+        ],
     ),
     "cp": Command(
         cp, "copy files to or from a node, or into the image it boots",

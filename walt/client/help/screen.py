@@ -129,7 +129,8 @@ def page(topic: str, topics: Collection[str], read: Callable[[str], str]) -> Non
     if not capable():
         print(clean(read(topic)))
         return
-    pager, keys = Pager(topic, topics, read, _signs()), Keys()
+    pager = Pager(topic, topics, read, _signs())
+    keys = Keys(lambda: pager.typing)
     with Screen(not os.environ.get("NO_COLOR")) as screen:
         while True:
             pager.resize(*window())
