@@ -8,7 +8,7 @@ import walt
 from tests.client.scripted import run
 from walt.client import logo, main
 from walt.client.errors import HelpWanted, UsageError
-from walt.client.grammar import Arg, Command, Switch, subcommand_help
+from walt.client.grammar import Arg, Command, Switch, definitions, subcommand_help
 
 CATEGORIES = ["image", "node", "log", "device", "advanced", "help"]
 # Arguments of each subcommand, as its usage line shows them.
@@ -178,10 +178,28 @@ Meta-switches:
     -h, --help    Prints this help message and quits
 
 Switches:
-    --count N:int    how many
-    --mode MODE:{ANY, ALL}    how; the default is ANY
+    --count N:int                       how many
+    --mode MODE:{ANY, ALL}              how; the default is ANY
     --nom, --nombre, --name NAME:str    which
-    --zeta    a flag; excludes --mode""")
+    --zeta                              a flag; excludes --mode""")
+
+    def test_help_fits_the_terminal(self) -> None:
+        """On 80 columns meanings are wrapped at their place, on 40 below what they explain."""
+        row = ("--zeta", "a flag that excludes others")
+        self.assertEqual(definitions([row], 4, 40), [
+            "    --zeta    a flag that excludes", "              others",
+        ])
+        self.assertEqual(definitions([row], 4, 36), [
+            "    --zeta", "        a flag that excludes others",
+        ])
+        self.assertEqual(definitions([row], 4), ["    --zeta    a flag that excludes others"])
+        for category in CATEGORIES:
+            commands = main.load(category)
+            texts = [main.top_help(40), main.category_help(category, commands, 40)]
+            texts += [subcommand_help(category, *one, 40) for one in commands.items()]
+            for line in "\n".join(texts).splitlines():
+                if line.startswith("    "):
+                    self.assertTrue(len(line) <= 40 or " " not in line.strip(), line)
 
 
 class HelpTests(SynchronousTestCase):

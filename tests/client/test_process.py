@@ -274,9 +274,9 @@ class RunTests(TestCase):
         self.assertEqual(await walt.ended, 0)
 
     async def test_confirmation(self) -> None:
-        """For the node of another user: y goes on and keeps the rest of the input; n, the end
+        """For the node of another user: yes goes on and keeps the rest of the input; no, the end
         of input: rc 1; anything else is asked again."""
-        for data in (b"n\n", b"", b"Y\nyes\nn\n", b"y"):
+        for data in (b"n\n", b"", b"No\n", b"j\nyess\nNO\n", b"y"):
             walt = Walt(self.server, "node", "run", BOBS.name, "cat")
             walt.write(data if data != b"y" else b"x")
             walt.transport.closeStdin()
@@ -292,6 +292,16 @@ class RunTests(TestCase):
         self.assertEqual(program.events, [b"for the command", "end"])
         program.options["ended"](0)
         self.assertEqual(await walt.ended, 0)
+
+    async def test_yes_is_yes_however_it_is_written(self) -> None:
+        """y, yes, Yes and YES."""
+        for number, word in enumerate((b"y", b"yes", b"Yes", b"YES")):
+            walt = Walt(self.server, "node", "run", BOBS.name, "cat")
+            walt.write(word + b"\n")
+            walt.transport.closeStdin()
+            program = await self.server.program(number)
+            program.options["ended"](0)
+            self.assertEqual(await walt.ended, 0)
 
 
 class TerminalTests(TestCase):
@@ -361,8 +371,8 @@ class TerminalTests(TestCase):
         self.assertTrue(walt.out.endswith(b" \rTimeout: some nodes are not booted yet.\r\n"))
 
     async def test_colours(self) -> None:
-        """Titles are bold on a terminal, unless NO_COLOR is set."""
-        for variables, bold in (({}, True), ({"NO_COLOR": "1"}, False)):
+        """Titles are bold on a terminal, unless NO_COLOR is set or it cannot."""
+        for variables, bold in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
             walt = Walt(self.server, "node", "show", terminal=True, variables=variables)
             self.assertEqual(await walt.ended, 0)
             self.assertEqual(b"\x1b[1mYou own the following nodes:\x1b[0m" in walt.out, bold)

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
+from walt.common.errors import in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -56,7 +57,7 @@ def pack(source: str, name: str | None, stream: Any, warn: Warn) -> None:
                 archive.add(source, ".", recursive=False, filter=_to_root)
             _pack_content(source, ".", archive, warn)
     except (OSError, tarfile.TarError) as error:
-        raise Failure(f"cannot send {source}: {error}") from None
+        raise Failure(f"cannot send {source}: {in_words(error)}") from None
 
 
 def _pack_content(directory: str, inside: str, archive: tarfile.TarFile, warn: Warn) -> None:
@@ -103,7 +104,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
             return False
         raise Failure(f"the archive received is damaged: {error}") from None
     except (OSError, tarfile.TarError) as error:
-        raise Failure(f"cannot receive {place.path}: {error}") from None
+        raise Failure(f"cannot receive {place.path}: {in_words(error)}") from None
 
 
 class _Tree:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Kind = type[str] | type[int] | tuple[str, ...]
 
 HELP = ("-h", "--help")
+MIN_MEANING = 24  # columns that the meaning of a word needs at its right
 
 
 class Switch:
@@ -56,8 +57,8 @@ class Switch:
             raise UsageError(f"{self.name} expects one of {', '.join(self.kind)}, not {text!r}")
         return text
 
-    def shown(self) -> str:
-        """Return its line in the help of a subcommand."""
+    def form(self) -> str:
+        """Return how it is written, for the help of a subcommand."""
         text = ", ".join((*self.aliases, self.name))
         if self.metavar:
             if isinstance(self.kind, tuple):
@@ -65,7 +66,11 @@ class Switch:
             else:
                 kind = self.kind.__name__
             text += f" {self.metavar}:{kind}"
-        text += f"    {self.help}"
+        return text
+
+    def meaning(self) -> str:
+        """Return what it does, for the help of a subcommand."""
+        text = self.help
         if self.metavar and self.default not in (None, "", 0):
             text += f"; the default is {self.default}"
         if self.excludes:
@@ -211,16 +216,59 @@ def _check_excludes(given: dict[Switch, Any]) -> None:
                 raise UsageError(f"{switch.name} and {other} exclude each other")
 
 
-def subcommand_help(category: str, name: str, command: Command) -> str:
-    """Return the help of one subcommand."""
+def definitions(
+    rows: Iterable[tuple[str, str]], gap: int = 2, width: int | None = None
+) -> list[str]:
+    """Return lines of words, each with its meaning at its right, aligned.
+
+    With a `width`, lines go no further: the meanings are wrapped, or below their words.
+    """
+    rows = list(rows)
+    margin = 4 + max(len(word) for word, _ in rows) + gap
+    if width is None:
+        return [f"    {word}".ljust(margin) + meaning for word, meaning in rows]
+    import textwrap
+
+    below = width - margin < MIN_MEANING
+    indent = 8 if below else margin
+    lines = []
+    for word, meaning in rows:
+        parts = textwrap.wrap(meaning, max(MIN_MEANING, width - indent), break_on_hyphens=False)
+        if below:
+            lines += wrapped(f"    {word}", width)
+        elif parts:
+            lines.append(f"    {word}".ljust(margin) + parts.pop(0))
+        lines += [indent * " " + part for part in parts]
+    return lines
+
+
+def wrapped(line: str, width: int | None, indent: str = 8 * " ") -> list[str]:
+    """Return a line in those that fit, the next ones with this indentation."""
+    if width is None:
+        return [line]
+    import textwrap
+
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def subcommand_help(
+    category: str, name: str, command: Command, width: int | None = None
+) -> str:
+    """Return the help of one subcommand, for a terminal of that width if there is one."""
     if command.usage is not None:
         usage = list(command.usage)
     else:
         args = "".join(" " + arg.shown() for arg in command.args)
         usage = [f"walt {category} {name} [SWITCHES]{args}"]
-    lines = [command.help, "", "Usage:", *("    " + line for line in usage)]
-    lines += ["", "Meta-switches:", "    -h, --help    Prints this help message and quits"]
+    lines = [*wrapped(command.help, width, ""), "", "Usage:"]
+    for line in usage:
+        lines += wrapped("    " + line, width)
+    lines += ["", "Meta-switches:"]
+    lines += definitions([("-h, --help", "Prints this help message and quits")], 4, width)
     if command.switches:
         ordered = sorted(command.switches, key=lambda one: one.name)
-        lines += ["", "Switches:", *("    " + switch.shown() for switch in ordered)]
+        lines += ["", "Switches:"]
+        lines += definitions([(one.form(), one.meaning()) for one in ordered], 4, width)
     return "\n".join(lines)

@@ -5,6 +5,14 @@ from __future__ import annotations
 import json
 
 
+def pip_install(package: str) -> str:
+    """Return the command that installs a package for the Python that runs walt."""
+    import shlex
+    import sys
+
+    return f"{shlex.quote(sys.executable)} -m pip install {package}"
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON, sorted, one row a line (`grep` and `diff` like it)."""
     # json.dumps(indent=…) is 4 times slower: it leaves the encoder written in C.

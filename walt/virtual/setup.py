@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from walt.common.errors import Invalid, Unavailable, WaltError
+from walt.common.errors import Invalid, Unavailable, WaltError, in_words
 from walt.common.files import write_if_changed
 
 SERVICE = Path("etc/init.d/S52waltvirtualnode")
@@ -65,4 +65,4 @@ def main() -> None:
         for line in install(Path("/"), *words):
             print(line)
     except (WaltError, OSError) as error:
-        sys.exit(f"walt-virtual-setup-node: {error}")
+        sys.exit(f"walt-virtual-setup-node: {in_words(error)}")

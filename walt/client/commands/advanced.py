@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def _show(title: str, rows: list[dict[str, Any]], columns: list[str], json: bool
 
         print_json(rows)
     else:
-        print_block(title, render_table(columns, rows))
+        print_block(title, table(columns, rows))
 
 
 def fix_image_owner(other_user: str, yes_i_know_do_it_please: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from walt.client.errors import Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table, without_empty_columns
+from walt.client.terminal import Terminal, print_block, table
+from walt.common.tables import without_empty_columns
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def show(json: bool) -> None:
 
 
 def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) -> None:
-    print_block(title, render_table(without_empty_columns(COLUMNS, rows), rows), footnote)
+    print_block(title, table(without_empty_columns(COLUMNS, rows), rows), footnote)
 
 
 def rename(old_name: str, new_name: str) -> None:

@@ -7,8 +7,7 @@ import sys
 from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, confirm, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -39,13 +38,13 @@ def show(all: bool, names_only: bool, refresh: bool, json: bool) -> None:
 
 def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
     if tables["own"]:
-        print_block("Your images:", render_table(OWN, tables["own"]))
+        print_block("Your images:", table(OWN, tables["own"]))
     elif not show_all:
         print("\nYou have no image.")
     if tables["others"]:
-        print_block("Images of other users:", render_table(OTHERS, tables["others"]))
+        print_block("Images of other users:", table(OTHERS, tables["others"]))
     if tables["default"]:
-        print_block("Default images:", render_table(DEFAULTS, tables["default"]))
+        print_block("Default images:", table(DEFAULTS, tables["default"]))
     others = tables["others"] or tables["default"]
     if not show_all and hidden:
         print("Other images are available; use `walt image show --all` to see them.")

@@ -7,8 +7,7 @@ import sys
 from walt.client.errors import Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, confirm, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -41,18 +40,18 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
     if tables["own"]:
-        print_block("You own the following nodes:", render_table(OWN, tables["own"]))
+        print_block("You own the following nodes:", table(OWN, tables["own"]))
     if tables["free"]:
-        print_block("The following nodes are free:", render_table(FREE, tables["free"]))
+        print_block("The following nodes are free:", table(FREE, tables["free"]))
     if tables["others"]:
         print_block(
-            "The following nodes belong to other users:", render_table(OTHERS, tables["others"])
+            "The following nodes belong to other users:", table(OTHERS, tables["others"])
         )
     troubled = [row for rows in tables.values() for row in rows if row["trouble"]]
     if troubled:
         print_block(
             "The following nodes cannot boot at present (the server goes on trying):",
-            render_table(["name", "trouble"], troubled),
+            table(["name", "trouble"], troubled),
         )
     if not show_all:
         if not tables["own"]:

@@ -34,7 +34,7 @@ _ANSI = ("xterm", "screen", "tmux", "rxvt", "linux", "vt220")
 _LOOKS = {
     BOLD: "1", ITALIC: "3", CODE: "36", TITLE: "1;35", LINK: "4;32", DIM: "2", REVERSE: "7",
 }
-_WITHOUT_COLOURS = {BOLD: "1", ITALIC: "3", TITLE: "1", LINK: "4", REVERSE: "7"}
+_WITHOUT_COLOURS = {LINK: "4", REVERSE: "7"}  # what shows where one is
 
 
 class Screen:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from walt.common.errors import WaltError
+from walt.common.errors import WaltError, in_words
 from walt.server.adapters.podman import sandbox
 from walt.server.adapters.podman.boot_links import BootLinks
 from walt.server.adapters.podman.imageroot import ImageRoot
@@ -81,11 +81,11 @@ def prepare(root_path: Path, todo: Preparation, say: Say) -> list[str]:
             try:
                 step(root, todo)
             except (OSError, ValueError) as error:
-                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {error}")
+                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {in_words(error)}")
         try:
             warnings.extend(_image_spec(root, root_path, todo, say))
         except (OSError, ValueError) as error:
-            warnings.append(f"image spec: {error}")
+            warnings.append(f"image spec: {in_words(error)}")
     return warnings
 
 
@@ -251,7 +251,7 @@ def _templates(root: ImageRoot, names: Any, todo: Preparation) -> list[str]:
             real = root.real(name)
             root.write(real, expand(root.read(real), todo.values), root.mode(real))
         except (OSError, ValueError) as error:
-            warnings.append(f"template {name}: {error}")
+            warnings.append(f"template {name}: {in_words(error)}")
     return warnings
 
 
