@@ -273,13 +273,13 @@ class DeviceCommandTests(SynchronousTestCase):
 class ListingTests(SynchronousTestCase):
     def test_images(self) -> None:
         """The working set; with --all the others."""
-        row = {"name": "img", "in-use": True, "created": "2026-01-01 00:00:00",
-               "compatibility": "pc-x86-64", "user": "bob", "clonable-link": "walt:bob/img"}
+        row = {"name": "img", "in_use": True, "created": 1.8e9, "size": 1_250_000_000,
+               "compatibility": ["pc-x86-64"], "user": "bob", "clonable_link": "walt:bob/img"}
         found = {"own": [row], "others": [], "default": [], "hidden": 1, "total": 2}
         outcome = run("image", "show", session=[(images.ShowImages, {"tables": dict(found)})])
         self.assertEqual(outcome.calls, [("cs.images.show", {"all": False, "refresh": False})])
-        self.assertIn("name  in-use  created              compatibility\n", outcome.out)
-        self.assertIn("img   True    2026-01-01 00:00:00  pc-x86-64\n", outcome.out)
+        self.assertIn("name  in-use  created              size    compatibility\n", outcome.out)
+        self.assertRegex(outcome.out, r"img   yes     2027-01-1\d [0-9:]{8}  1.2 GB  pc-x86-64\n")
         self.assertIn("--all", outcome.out)
         outcome = run("image", "show", "--all", "--refresh", session=[
             (images.ShowImages, {"tables": {**found, "others": [row], "default": [row]}}),

@@ -181,7 +181,7 @@ class RegistriesTests(TestCase):
         done = await platform.walt("image", "search", "--json")
         self.assertEqual(done.status, 0, done.stderr)
         self.assertIn(b"down was passed over", done.stderr)
-        links = {row["clonable-link"] for row in json.loads(done.stdout)}
+        links = {row["clonable_link"] for row in json.loads(done.stdout)}
         self.assertEqual(links, {
             "walt:bob/his", "walt:bob/renamed:v1", "walt:bob/tiny", "lab:alice/tiny",
             "[need server upgrade, version>=99]", "private:walter/tiny", "lab:alice/odd__name:v1",
@@ -199,7 +199,7 @@ class RegistriesTests(TestCase):
         told = await platform.ok("image", "publish", "--registry", "frog", "tiny", stdin=account)
         self.assertIn("walt image clone frog:team/tiny\n", told)
         found = json.loads(await platform.ok("image", "search", "--json", "frog:"))
-        self.assertEqual([row["clonable-link"] for row in found], ["frog:team/tiny"])
+        self.assertEqual([row["clonable_link"] for row in found], ["frog:team/tiny"])
         self.assertGreater(frog.front.catalogues, 0)
         await platform.ok("image", "clone", "frog:team/tiny", "leap")
         await self.refused(platform, "no such image", "image", "clone", "frog:walter/tiny", "x")
@@ -329,7 +329,7 @@ class RegistriesTests(TestCase):
         await platform.ok(*clone)
         found = json.loads(await platform.ok("image", "search", "hub:", "--json"))
         self.assertEqual(
-            [(row["location"], row["clonable-link"]) for row in found],
+            [(row["location"], row["clonable_link"]) for row in found],
             [("docker hub", "hub:walter/other"), ("docker hub", "hub:walter/tiny")],
         )
         self.assertNotIn("secret", platform.log.read_text(errors="replace"))
@@ -397,6 +397,6 @@ class RegistriesTests(TestCase):
         await platform.ok(*publish, "secure", "tiny")
         found = json.loads(await platform.ok("image", "search", "--json"))
         self.assertEqual(
-            [row["clonable-link"] for row in found], ["secure:alice/tiny", "trusting:alice/tiny"]
+            [row["clonable_link"] for row in found], ["secure:alice/tiny", "trusting:alice/tiny"]
         )
         await platform.ok("image", "clone", "secure:alice/tiny", user="bob")

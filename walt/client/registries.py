@@ -7,6 +7,7 @@ import sys
 
 from walt.client.credentials import keep, stored
 from walt.client.errors import Failure, Refused
+from walt.client.output import cells, print_json
 from walt.client.session import Session
 from walt.client.terminal import Terminal, ask, print_block, table
 from walt.client.visible import visible
@@ -137,16 +138,14 @@ def search(keyword: str, json: bool) -> int:
                 continue
     found = session.json("cs.images.search", "rows", keyword=keyword, credentials=known)
     if json:
-        from walt.client.output import print_json
-
         print_json([{key: row[key] for key in row if key != "link"} for row in found])
     elif not found:
         print("No image was found.", file=sys.stderr)
     else:
-        names = ["user", "name", "location", "compatibility", "clonable-link"]
+        names = ["user", "name", "location", "compatibility", "clonable_link"]
         shown = [
             {title: row[name] for title, name in zip(COLUMNS, names)}
-            for row in found
+            for row in (cells(one) for one in found)
         ]
         print_block("Images that can be cloned:", table(COLUMNS, shown))
     return 0

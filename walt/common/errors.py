@@ -115,7 +115,7 @@ def disk_refuses(error: BaseException | None) -> Unavailable | None:
     return Unavailable(f"the server cannot write{place}: {error.strerror}; free some space on it")
 
 
-def in_words(error: BaseException) -> str:
+def in_words(error: object) -> str:
     """Return why something failed, in words for people: no number of an error."""
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror.removeprefix(f"[Errno {error.errno}] ")

@@ -13,9 +13,9 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-OWN = ["name", "in-use", "created", "compatibility"]
-OTHERS = ["user", "name", "created", "clonable-link"]
-DEFAULTS = ["name", "created", "clonable-link"]
+OWN = ["name", "in-use", "created", "size", "compatibility"]
+OTHERS = ["user", "name", "created", "size", "clonable-link"]
+DEFAULTS = ["name", "created", "size", "clonable-link"]
 
 
 def show(all: bool, names_only: bool, refresh: bool, json: bool) -> None:
@@ -37,6 +37,9 @@ def show(all: bool, names_only: bool, refresh: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
+    from walt.client.output import cells
+
+    tables = {name: [cells(row) for row in rows] for name, rows in tables.items()}
     if tables["own"]:
         print_block("Your images:", table(OWN, tables["own"]))
     elif not show_all:

@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 
-from walt.common.errors import WaltError
+from walt.common.errors import WaltError, in_words
 from walt.server.adapters.network.namespace import NetworkNamespace
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
@@ -98,7 +98,7 @@ class WaltServer(Service):
             text = str(failure.value)
             _log.error("the server cannot start: {text}", text=text)
         else:
-            text = f"unexpected failure: {failure.getErrorMessage()}"
+            text = f"unexpected failure: {in_words(failure.value)}"
             _log.failure("the server cannot start", failure)
         # twistd turns sys.stderr into log lines; this is for the person who starts the server.
         print(f"walt-server: {text}", file=sys.__stderr__)

@@ -100,7 +100,7 @@ class Searcher:
             shown = link
         return {
             "user": image.user, "name": short_image_name(fullname), "location": kind,
-            "compatibility": image.models_text, "clonable-link": shown, "link": link,
+            "compatibility": list(image.models), "clonable_link": shown, "link": link,
         }
 
 
