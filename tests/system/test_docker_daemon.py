@@ -49,7 +49,7 @@ class DockerDaemonTests(TestCase):
         await self.migrated(platform)
         await daemon.stop()
         searched = await platform.walt("image", "search")
-        self.assertIn(b"docker was passed over: no answer at", searched.stderr)
+        self.assertIn(b"docker was skipped: no answer at", searched.stderr)
         await self.refused(
             platform, "registry docker: no answer at", "image", "clone", "docker:ann/tiny", "x"
         )

@@ -96,7 +96,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
             if member is None:
                 return False
             if not member.isreg():
-                raise Failure("the archive received holds something else than a file")
+                raise Failure("the archive received holds something other than a file")
             _write(place.path, archive, member)
             return True
     except tarfile.ReadError as error:

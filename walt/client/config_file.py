@@ -97,7 +97,7 @@ def _with_library(place: str, text: str, reason: NotSimple) -> Values:
     except (YAMLError, ValueError, TypeError) as error:
         return _unusable(place, str(error).splitlines()[0])
     if not isinstance(found, dict):
-        return _unusable(place, "it is no mapping")
+        return _unusable(place, "it is not a mapping")
     return modern(_flat(found))
 
 

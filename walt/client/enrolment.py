@@ -196,7 +196,7 @@ def _single(host: str, answer: dict[bytes, bytes], name: str) -> str:
     encoded = _encoded(_text(answer, name))
     if encoded is None:
         raise Failure(
-            f"the server at {host} answered with something else than one certificate: nothing"
+            f"the server at {host} answered with something other than one certificate: nothing"
             " was changed; ask whoever runs it"
         )
     return ssl.DER_cert_to_PEM_cert(encoded)

@@ -78,7 +78,7 @@ def _server() -> str:
     if host.startswith("tcp:") or host in settings.THIS_MACHINE or enrolment.enrolled(host):
         return host
     print(
-        "A server of another machine wants to know this account: on the server, somebody runs\n"
+        "A server on another machine must know this account first: on the server, somebody runs\n"
         "    walt advanced add-user NAME\nwhich prints a token. (Just press Enter if the"
         " server is open to everybody.)"
     )

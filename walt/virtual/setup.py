@@ -32,7 +32,7 @@ def install(root: Path, entrypoint: str = "") -> list[str]:
     busybox-init, Invalid for a wrong entrypoint, OSError.
     """
     if entrypoint and _ENTRYPOINT.fullmatch(entrypoint) is None:
-        raise Invalid(f"{entrypoint[:64]!r} is no host name or address")
+        raise Invalid(f"{entrypoint[:64]!r} is not a host name or an address")
     if not (root / SERVICE).parent.is_dir():
         raise Unavailable(
             "there is no /etc/init.d here: start walt-virtual-node in your own way"

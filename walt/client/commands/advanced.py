@@ -139,7 +139,7 @@ def dump_zsh() -> None:
     print(script.dump("zsh"), end="")
 
 
-_HUB = [Switch("--waltplatform-user", "of the account of default images")]
+_HUB = [Switch("--waltplatform-user", "use the account of the default images")]
 
 COMMANDS = {
     "add-machine": Command(
@@ -175,7 +175,7 @@ COMMANDS = {
         update_default_images, "download newer versions of the default images"
     ),
     "update-hub-meta": Command(
-        update_hub_meta, "have your images on the Docker Hub found by others", switches=_HUB
+        update_hub_meta, "let others find your images on the Docker Hub", switches=_HUB
     ),
     "workflows": Command(workflows, "print what the server is doing", switches=[JSON]),
 }

@@ -117,11 +117,11 @@ COMMANDS = {
     ),
     "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
     "forget": Command(
-        forget, "make a device that is gone disappear", args=[DEVICE],
+        forget, "remove a device that is gone", args=[DEVICE],
         switches=[Switch("--force", "even when log lines are lost")],
     ),
     "expose": Command(
-        expose, "have a port of this machine lead to a port of a device",
+        expose, "forward a port of this machine to a port of a device",
         args=[DEVICE, Arg("device_port"), Arg("local_port")],
     ),
 }

@@ -13,7 +13,7 @@ INTRO = "help-intro"
 GROUPS = {
     "To begin with": (
         "help-intro", "tutorial", "client-install", "remote-use", "node-ownership", "device-sets",
-        "shell-completion",
+        "shell-completion", "experiments",
     ),
     "Nodes": (
         "node-bootup", "node-config", "node-console", "node-cp", "node-expose", "node-netsetup",
@@ -25,12 +25,12 @@ GROUPS = {
     ),
     "Logs": (
         "log-cat", "log-checkpoint", "log-echo", "log-export", "log-format", "log-history",
-        "log-issuers", "log-monitor", "log-realtime", "log-serial", "log-show",
+        "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
         "log-tee", "log-wait", "logging",
     ),
     "For programs": ("statuses", "web-api"),
     "For the administrator of a platform": (
-        "admin", "boot-modes", "compatibility", "device-config", "device-expose",
+        "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
         "device-netsetup", "networking", "node-install", "server-install",
         "server-network-config", "server-upgrade", "switch-install", "troubleshooting",
         "unmanaged-devices", "vpn", "web-server",
@@ -94,11 +94,11 @@ def search(word: list[str]) -> int:
     """Print the pages and the commands that have all these words, and the lines with them."""
     sought = [one.lower() for one in word]
     if not sought:
-        raise Failure("Tell what to look for: walt help search WORD", WRONG_WORDS)
+        raise Failure("Say what to look for: walt help search WORD", WRONG_WORDS)
     found = [*_commands(sought), *_pages(sought)]
     if not found:
         raise Failure(
-            f"Nothing of the help has {' and '.join(map(repr, word))}; see: walt help list"
+            f"No page and no command has {' and '.join(map(repr, word))}; see: walt help list"
         )
     print("\n".join(found))
     return 0

@@ -72,7 +72,7 @@ def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
 
     if not from_url and not from_dir:
         raise Failure(
-            "Tell where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.",
+            "Say where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.",
             WRONG_WORDS,
         )
     if sub_dir and not from_url:
@@ -147,13 +147,13 @@ COMMANDS = {
         show, "print your images",
         switches=[
             Switch("--all", "print images of other users and default images, too"),
-            Switch("--names-only", "print names alone, one a line"),
-            Switch("--refresh", "have the server read its image store again first"),
+            Switch("--names-only", "print only names, one per line"),
+            Switch("--refresh", "read the image store again first"),
             Switch("--json", "print JSON for programs"),
         ],
     ),
     "search": Command(
-        search, "search images of other users and of registries",
+        search, "search for images of other users and in registries",
         args=[Arg("keyword", optional=True)],
         switches=[Switch("--json", "print JSON for programs")],
     ),
@@ -164,7 +164,7 @@ COMMANDS = {
     ),
     "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
     "build": Command(
-        build, "build an image of a Dockerfile", args=[IMAGE],
+        build, "build an image from a Dockerfile", args=[IMAGE],
         usage=[
             "walt image build --from-url GIT_URL [--sub-dir PATH] image_name",
             "walt image build --from-dir DIRECTORY image_name",

@@ -348,13 +348,13 @@ COMMANDS = {
         show, "print your nodes",
         switches=[
             Switch("--all", "print free nodes and nodes of other users, too"),
-            Switch("--names-only", "print names alone, one a line"),
+            Switch("--names-only", "print only names, one per line"),
             JSON,
         ],
     ),
     "acquire": Command(acquire, "get free nodes: they boot your default image", args=[NODES]),
     "release": Command(release, "give nodes back: they become free", args=[NODES]),
-    "boot": Command(boot, "have nodes boot an image", args=_BOOT),
+    "boot": Command(boot, "boot an image on nodes", args=_BOOT),
     "shell": Command(shell, "open a shell on a node", args=[NODE]),
     "run": Command(
         run, "run a command on nodes",
@@ -402,7 +402,7 @@ COMMANDS = {
         ],
     ),
     "expose": Command(
-        expose, "have a port of this machine lead to a port of a node",
+        expose, "forward a port of this machine to a port of a node",
         args=[NODE, Arg("node_port"), Arg("local_port")],
     ),
     "deploy": Command(boot, "same as `walt node boot`", args=_BOOT),

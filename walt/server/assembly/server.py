@@ -307,7 +307,7 @@ class WaltServer(Service):
     def _on_reload(self, number: int, frame: Any) -> None:
         # Nothing of it is kept in memory.
         self._reactor.callFromThread(
-            _log.info, "{spec} counts for what is mounted from now on", spec=self._config.spec
+            _log.info, "{spec} applies to what is mounted from now on", spec=self._config.spec
         )
 
     def _stop_and_keep_nodes(self) -> None:
@@ -334,7 +334,7 @@ class WaltServer(Service):
                 await self._limited(undo())
             except TimeoutError:
                 _log.error(
-                    "stopping {what} took more than {limit} s: going on without",
+                    "stopping {what} took more than {limit} s: going on without it",
                     what=what, limit=UNDO_LIMIT,
                 )
             except Exception:

@@ -197,7 +197,7 @@ def load_spec(data: bytes) -> dict[str, Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"unreadable: {str(error).splitlines()[0]}") from None
     except TypeError:  # a mapping in a key, which ruamel.yaml does not expect
-        raise ValueError("unreadable: a key of a mapping is no text") from None
+        raise ValueError("unreadable: a key of a mapping is not text") from None
     if not spec:
         return {}
     if not isinstance(spec, dict):

@@ -71,7 +71,7 @@ class Volumes:
         for one in await self._workers.call(
             "volumes:close_images", {"state": str(self._state)}
         ):
-            _log.warn("{reason}: it goes when its last user ends", reason=one)
+            _log.warn("{reason}: it is unmounted when its last user ends", reason=one)
 
     def _look(self) -> None:
         if self._growing or self._clock.seconds() < self._next_try:

@@ -120,7 +120,7 @@ class DeviceRegistry:
             if not is_device_name(device.name):
                 name = choose_name(device.name, device.type, device.mac, self.name_taken)
                 _log.warn(
-                    "the device {old} is named {new} from now on: its name is none for DNS",
+                    "the device {old} is named {new} from now on: its name is not valid in DNS",
                     old=device.name, new=name,
                 )
                 await self.put(replace(device, name=name))

@@ -69,7 +69,7 @@ class Searcher:
         def failed(failure: Failure) -> list[dict[str, Any]]:
             failure.trap(WaltError, TimeoutError)
             reason = "it is too slow" if failure.check(TimeoutError) else str(failure.value)
-            requester.stderr(f"{place.info.label} was passed over: {reason}.")
+            requester.stderr(f"{place.info.label} was skipped: {reason}.")
             return []
 
         return searching.addErrback(failed)

@@ -205,7 +205,7 @@ class ImageService:
             raise Invalid(f"{user!r} cannot be a user: lower-case letters, digits, dashes only")
         if not is_image_name(name):
             raise Invalid(
-                f"{name!r} cannot name an image: lower-case letters, digits and dashes, with "
+                f"{name!r} is not a valid image name: use lower-case letters, digits and dashes, with "
                 "an optional tag after a colon; 'default' is reserved"
             )
         return image_fullname(user, name)
