@@ -273,13 +273,13 @@ class DeviceCommandTests(SynchronousTestCase):
 class ListingTests(SynchronousTestCase):
     def test_images(self) -> None:
         """The working set; with --all the others."""
-        row = {"name": "img", "in-use": True, "created": "2026-01-01 00:00:00",
-               "compatibility": "pc-x86-64", "user": "bob", "clonable-link": "walt:bob/img"}
+        row = {"name": "img", "in_use": True, "created": 1.8e9, "size": 1_250_000_000,
+               "compatibility": ["pc-x86-64"], "user": "bob", "clonable_link": "walt:bob/img"}
         found = {"own": [row], "others": [], "default": [], "hidden": 1, "total": 2}
         outcome = run("image", "show", session=[(images.ShowImages, {"tables": dict(found)})])
         self.assertEqual(outcome.calls, [("cs.images.show", {"all": False, "refresh": False})])
-        self.assertIn("name  in-use  created              compatibility\n", outcome.out)
-        self.assertIn("img   True    2026-01-01 00:00:00  pc-x86-64\n", outcome.out)
+        self.assertIn("name  in-use  created              size    compatibility\n", outcome.out)
+        self.assertRegex(outcome.out, r"img   yes     2027-01-1\d [0-9:]{8}  1.2 GB  pc-x86-64\n")
         self.assertIn("--all", outcome.out)
         outcome = run("image", "show", "--all", "--refresh", session=[
             (images.ShowImages, {"tables": {**found, "others": [row], "default": [row]}}),
@@ -623,8 +623,33 @@ class HelpPageTests(SynchronousTestCase):
         self.assertIn("walt help list", outcome.err)
 
     def test_list(self) -> None:
-        """An intro line, then `topic -- title`, sorted."""
-        lines = run("help", "list", sessions=[]).out.splitlines()[1:]
-        names = [line.split(" -- ")[0].rstrip() for line in lines]
-        self.assertEqual(names, sorted(names))
-        self.assertIn("help-intro", names)
+        """An intro line, then groups by reader: `topic -- title`; every topic once.
+
+        The first group is in the order of reading, the others are sorted.
+        """
+        groups = run("help", "list", sessions=[]).out.split("\n\n")[1:]
+        self.assertEqual(groups[0].splitlines()[0], "To begin with:")
+        found = []
+        for group in groups:
+            names = [line.split(" -- ")[0].rstrip() for line in group.splitlines()[1:]]
+            if found:
+                self.assertEqual(names, sorted(names))
+            found += names
+        self.assertEqual(sorted(found), list(topics()))
+
+    def test_search(self) -> None:
+        """Pages and commands that have all words, in any case, with lines that have one."""
+        outcome = run("help", "search", "Console", sessions=[])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        lines = outcome.out.splitlines()
+        self.assertIn("walt node console -- attach to the console of a virtual node", lines)
+        at = lines.index("walt help show node-console -- The console of a virtual node")
+        self.assertIn("console", lines[at + 1].lower())
+        self.assertTrue(lines[at + 1].startswith("    "))
+        for line in run("help", "search", "console", "CTRL-A", sessions=[]).out.splitlines():
+            if not line.startswith(" "):
+                self.assertTrue(line.startswith("walt help show node-console"), line)
+        outcome = run("help", "search", "console", "marmalade", sessions=[])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("'console' and 'marmalade'", outcome.err)
+        self.assertEqual(run("help", "search", sessions=[]).status, 2)

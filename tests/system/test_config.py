@@ -301,7 +301,8 @@ class ConfigTests(TestCase):
             "&fullname=waltplatform/pc-x86-64-default:latest", "images", 1,
         )
         self.assertEqual(set(image), {
-            "fullname", "user", "id", "in_use", "created", "compatibility",
+            "name", "fullname", "user", "id", "digest", "in_use", "created", "size",
+            "compatibility", "clonable_link",
         })
         self.assertEqual(image["compatibility"], ["pc-x86-64"])
         await found(f"images?id={image['id']}", "images", 1)

@@ -134,22 +134,24 @@ class ImagesTests(TestCase):
             "Image 'for-rpi' is now in your working set: default image of rpi-[2-b|b] nodes.",
         ])
         date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        size = r"[0-9.]+ [kMG]B *"
         self.assertRegex(table, (
-            r"\Aname +in-use  created +compatibility\n[- ]+\n"
-            rf"for-rpi +False   {date}  rpi-\[b\|2-b\] *\n"
-            rf"pc-x86-64-default  False   {date}  pc-x86-64 *\n\n"
+            r"\Aname +in-use  created +size +compatibility\n[- ]+\n"
+            rf"for-rpi +no +{date}  {size}  rpi-\[b\|2-b\] *\n"
+            rf"pc-x86-64-default  no +{date}  {size}  pc-x86-64 *\n\n"
             r"Other images are available; use `walt image show --all` to see them\.\n\Z"
         ))
         everything = (await platform.ok("image", "show", "--all", user="zoe")).split("\n\n")
         self.assertRegex(everything[3], (
-            r"\Auser +name  created +clonable-link *\n[- ]+\n"
-            rf"alice  tiny  {date}  walt:alice/tiny *\nbob    his   {date}  walt:bob/his *\Z"
+            r"\Auser +name  created +size +clonable-link *\n[- ]+\n"
+            rf"alice  tiny  {date}  {size}  walt:alice/tiny *\n"
+            rf"bob    his   {date}  {size}  walt:bob/his *\Z"
         ))
         self.assertRegex(everything[5], (
-            r"\Aname +created +clonable-link *\n[- ]+\n"
-            rf"pc-x86-64-default  {date}  walt:waltplatform/pc-x86-64-default *\n"
-            rf"rpi-2-b-default    {date}  walt:waltplatform/rpi-2-b-default *\n"
-            rf"rpi-b-default      {date}  walt:waltplatform/rpi-b-default *\Z"
+            r"\Aname +created +size +clonable-link *\n[- ]+\n"
+            rf"pc-x86-64-default  {date}  {size}  walt:waltplatform/pc-x86-64-default *\n"
+            rf"rpi-2-b-default    {date}  {size}  walt:waltplatform/rpi-2-b-default *\n"
+            rf"rpi-b-default      {date}  {size}  walt:waltplatform/rpi-b-default *\Z"
         ))
         self.assertIn("walt image clone <clonable-link>\n", everything[6])
         # So does any command that names an image, and its completion.
@@ -456,7 +458,7 @@ class ImagesTests(TestCase):
         self.assertIn(b"will now boot tiny", booted.stdout)
         rows = {row["name"]: row for row in json.loads(
             await platform.ok("image", "show", "--json"))["own"]}
-        self.assertTrue(rows["tiny"]["in-use"])
+        self.assertTrue(rows["tiny"]["in_use"])
         self.assertTrue(rows["tiny"]["digest"].startswith("sha256:"))
         await self.refused(platform, 1, "in use", "image", "remove", "tiny")
         await self.refused(platform, 1, "in use", "image", "rename", "tiny", "other")

@@ -8,8 +8,7 @@ import time
 from walt.client import settings
 from walt.client.errors import Failure
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def show(json: bool) -> None:
         for key in ("issued", "expires"):
             row[key] = time.strftime("%Y-%m-%d", time.localtime(row[key]))
         row["serial"] = row["serial"][:12]
-    print_block("Certificates:", render_table(
+    print_block("Certificates:", table(
         ["name", "kind", "state", "issued", "expires", "serial"], rows
     ))
 

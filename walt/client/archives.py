@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
+from walt.common.errors import in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -64,7 +65,7 @@ def pack(
                 archive.add(source, ".", recursive=False, filter=_to_root)
             _pack_content(source, ".", archive, warn, left_out)
     except (OSError, tarfile.TarError) as error:
-        raise Failure(f"cannot send {source}: {error}") from None
+        raise Failure(f"cannot send {source}: {in_words(error)}") from None
 
 
 def _pack_content(
@@ -124,7 +125,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
             if member is None:
                 return False
             if not member.isreg():
-                raise Failure("the archive received holds something else than a file")
+                raise Failure("the archive received holds something other than a file")
             _write(place.path, archive, member)
             return True
     except tarfile.ReadError as error:
@@ -132,7 +133,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
             return False
         raise Failure(f"the archive received is damaged: {error}") from None
     except (OSError, tarfile.TarError) as error:
-        raise Failure(f"cannot receive {place.path}: {error}") from None
+        raise Failure(f"cannot receive {place.path}: {in_words(error)}") from None
 
 
 class _Tree:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from walt.client.errors import Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table, without_empty_columns
+from walt.client.terminal import Terminal, print_block, table
+from walt.common.tables import without_empty_columns
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def show(json: bool) -> None:
 
 
 def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) -> None:
-    print_block(title, render_table(without_empty_columns(COLUMNS, rows), rows), footnote)
+    print_block(title, table(without_empty_columns(COLUMNS, rows), rows), footnote)
 
 
 def rename(old_name: str, new_name: str) -> None:
@@ -112,15 +112,16 @@ COMMANDS = {
     "rename": Command(rename, "rename a device", args=[Arg("old_name"), Arg("new_name")]),
     "config": Command(
         config, "print or change settings of devices",
-        args=[Arg("device_set"), Arg("configuration", variadic=True)], switches=[JSON],
+        args=[Arg("device_set", set_of="devices"), Arg("configuration", variadic=True)],
+        switches=[JSON],
     ),
     "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
     "forget": Command(
-        forget, "make a device that is gone disappear", args=[DEVICE],
+        forget, "remove a device that is gone", args=[DEVICE],
         switches=[Switch("--force", "even when log lines are lost")],
     ),
     "expose": Command(
-        expose, "have a port of this machine lead to a port of a device",
+        expose, "forward a port of this machine to a port of a device",
         args=[DEVICE, Arg("device_port"), Arg("local_port")],
     ),
 }

@@ -7,8 +7,7 @@ import sys
 from walt.client.errors import Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, confirm, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -41,18 +40,18 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
     if tables["own"]:
-        print_block("You own the following nodes:", render_table(OWN, tables["own"]))
+        print_block("You own the following nodes:", table(OWN, tables["own"]))
     if tables["free"]:
-        print_block("The following nodes are free:", render_table(FREE, tables["free"]))
+        print_block("The following nodes are free:", table(FREE, tables["free"]))
     if tables["others"]:
         print_block(
-            "The following nodes belong to other users:", render_table(OTHERS, tables["others"])
+            "The following nodes belong to other users:", table(OTHERS, tables["others"])
         )
     troubled = [row for rows in tables.values() for row in rows if row["trouble"]]
     if troubled:
         print_block(
             "The following nodes cannot boot at present (the server goes on trying):",
-            render_table(["name", "trouble"], troubled),
+            table(["name", "trouble"], troubled),
         )
     if not show_all:
         if not tables["own"]:
@@ -190,7 +189,7 @@ class limited:
         raise TooLate(self._text)
 
 
-def run(node_set: str, cmdargs: list[str], term: bool) -> int:
+def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
     """Run a command on nodes, all at once."""
     from walt.client import remote
 
@@ -201,8 +200,8 @@ def run(node_set: str, cmdargs: list[str], term: bool) -> int:
     wait_booted(session, ",".join(names))
     session.close()
     if len(names) == 1:
-        return remote.one(names[0], " ".join(cmdargs), term)
-    return remote.several(names, " ".join(cmdargs))
+        return remote.one(names[0], " ".join(cmdargs), term, prefix)
+    return remote.several(names, " ".join(cmdargs), prefix)
 
 
 def shell(node_name: str) -> int:
@@ -341,7 +340,7 @@ def expose(node_name: str, node_port: str, local_port: str) -> int:
 
 JSON = Switch("--json", "print JSON for programs")
 NODE = Arg("node_name")
-NODES = Arg("node_set")
+NODES = Arg("node_set", set_of="nodes")
 _BOOT = [NODES, Arg("image_name_or_default")]
 
 COMMANDS = {
@@ -349,18 +348,21 @@ COMMANDS = {
         show, "print your nodes",
         switches=[
             Switch("--all", "print free nodes and nodes of other users, too"),
-            Switch("--names-only", "print names alone, one a line"),
+            Switch("--names-only", "print only names, one per line"),
             JSON,
         ],
     ),
     "acquire": Command(acquire, "get free nodes: they boot your default image", args=[NODES]),
     "release": Command(release, "give nodes back: they become free", args=[NODES]),
-    "boot": Command(boot, "have nodes boot an image", args=_BOOT),
+    "boot": Command(boot, "boot an image on nodes", args=_BOOT),
     "shell": Command(shell, "open a shell on a node", args=[NODE]),
     "run": Command(
         run, "run a command on nodes",
         args=[NODES, Arg("cmdargs", variadic=True)],
-        switches=[Switch("--term", "give the command a terminal on the node")],
+        switches=[
+            Switch("--prefix", "begin each line with the name of its node", excludes=["--term"]),
+            Switch("--term", "give the command a terminal on the node"),
+        ],
     ),
     "cp": Command(
         cp, "copy files to or from a node, or into the image it boots",
@@ -400,7 +402,7 @@ COMMANDS = {
         ],
     ),
     "expose": Command(
-        expose, "have a port of this machine lead to a port of a node",
+        expose, "forward a port of this machine to a port of a node",
         args=[NODE, Arg("node_port"), Arg("local_port")],
     ),
     "deploy": Command(boot, "same as `walt node boot`", args=_BOOT),

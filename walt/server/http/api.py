@@ -120,11 +120,7 @@ class WebApi:
             await self._images.refresh()
         used = {node.image for node in self._registry.nodes()}
         rows = [
-            {
-                "fullname": one.fullname, "user": one.user, "id": one.image_id,
-                "in_use": one.fullname in used, "created": one.created_ts,
-                "compatibility": list(one.models),
-            }
+            one.row(one.fullname in used)
             for one in sorted(self._images.all(), key=lambda one: one.fullname)
         ]
         found = filtered(rows, rest, {"fullname": str, "user": str, "id": str, "in_use": bool})

@@ -237,6 +237,17 @@ class SetsTests(SynchronousTestCase):
             self.assertEqual(self.names(text), expected, text)
         self.assertEqual(len(self.names("all-devices")), 8)
 
+    def test_mistyped_names_get_the_right_one(self) -> None:
+        """Names of devices and keywords of sets; none when nothing is near."""
+        for text, hint in (
+            ("nodes-2", "did you mean node-2? "), ("mynodes", "did you mean my-nodes? "),
+            ("all-node", "did you mean all-nodes? "), ("ghost", ""), ("node-9", ""),
+        ):
+            error = self.assertRaises(NotFound, self.names, text)
+            self.assertEqual(
+                str(error), f'there is no device named "{text}"; {hint}see: walt device show'
+            )
+
     def test_errors(self) -> None:
         """Unknown names, empty sets, sets without end, members that are not nodes."""
         self.assertRaises(NotFound, self.names, "node-2,ghost")

@@ -45,6 +45,14 @@ class ParseTests(SynchronousTestCase):
             (parsed,) = parse_words([word]).values()
             self.assertEqual((word, parsed), (word, value))
 
+    def test_mistyped_settings_get_the_right_one(self) -> None:
+        """Names of settings; and several nodes as several words."""
+        for word, text in (
+            ("rma=1G", "did you mean ram?"), ("boot-timeout=60", "did you mean boot.timeout?"),
+            ("node-2", "one word with commas"),
+        ):
+            self.assertIn(text, str(self.assertRaises(Invalid, parse_words, [word])))
+
     def test_refused(self) -> None:
         """A wrong value is refused with the name of the setting."""
         for word in (

@@ -17,7 +17,7 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable
+from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable, in_words
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
@@ -200,7 +200,7 @@ def _policy() -> Any:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise Unavailable(f"{path} of the server cannot be read: {error}") from None
+            raise Unavailable(f"{path} of the server cannot be read: {in_words(error)}") from None
     return {}
 
 

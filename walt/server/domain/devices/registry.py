@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
+from walt.common.sentences import meant
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.devices.ports import IDeviceStore
@@ -68,11 +69,12 @@ class DeviceRegistry:
         mac = self._by_ip.get(ip)
         return self._by_mac[mac] if mac is not None else None
 
-    def named(self, name: str) -> Device:
-        """Return the device of a name, or raise NotFound."""
+    def named(self, name: str, keywords: Container[str] = ()) -> Device:
+        """Return the device of a name, or raise NotFound; `keywords` may have been meant, too."""
         device = self.by_name(name)
         if device is None:
-            raise NotFound(f'there is no device named "{name[:80]}"; see: walt device show')
+            hint = meant(name, keywords) or meant(name, self._by_name)
+            raise NotFound(f'there is no device named "{name[:80]}"; {hint}see: walt device show')
         return device
 
     def name_taken(self, name: str) -> bool:
@@ -118,7 +120,7 @@ class DeviceRegistry:
             if not is_device_name(device.name):
                 name = choose_name(device.name, device.type, device.mac, self.name_taken)
                 _log.warn(
-                    "the device {old} is named {new} from now on: its name is none for DNS",
+                    "the device {old} is named {new} from now on: its name is not valid in DNS",
                     old=device.name, new=name,
                 )
                 await self.put(replace(device, name=name))

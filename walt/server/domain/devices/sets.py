@@ -49,7 +49,7 @@ def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device
         if rule is not None:
             found.update((one.mac, one) for one in registry.all() if rule(one, user))
             continue
-        device = registry.named(item)
+        device = registry.named(item, KEYWORDS)
         found[device.mac] = device
     if not found:
         raise Invalid(

@@ -21,7 +21,7 @@ from walt.common.machines import (
     parse_networks,
     parse_ram,
 )
-from walt.common.sentences import enumerate_names
+from walt.common.sentences import enumerate_names, meant
 from walt.server.domain.devices.model import (
     NETSETUP_LAN,
     NETSETUP_NAT,
@@ -179,9 +179,12 @@ def parse_words(words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         setting = SETTINGS.get(name)
         if not equals:
-            raise Invalid(f"{word[:80]!r} is not a setting; write name=value. {HELP}")
+            raise Invalid(
+                f"{word[:80]!r} is not a setting; write name=value (and several devices as one"
+                f" word with commas). {HELP}"
+            )
         if setting is None:
-            raise Invalid(f"there is no setting named {name[:80]!r}. {HELP}")
+            raise Invalid(f"there is no setting named {name[:80]!r}; {meant(name, SETTINGS)}{HELP}")
         if name in values:
             raise Invalid(f"{name} is given twice")
         try:
