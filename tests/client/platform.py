@@ -122,11 +122,12 @@ class Server:
         nodes = _build(
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
+            platform=platform.platform,
         )
         files = NodeFiles(nodes, self.questions)
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            nodes=nodes, files=files, power=UnlocatedPower(),
+            platform=platform.platform, nodes=nodes, files=files, power=UnlocatedPower(),
             provisioning=self.provisioning,
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,

@@ -33,8 +33,11 @@ NODE: dict[str, Any] = {
     "trouble": None,
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
-MINE = {"owned": ["n1"], "free": [], "others": [], "not_nodes": []}
-THEIRS = {"owned": [], "free": [], "others": ["n1", "n2"], "not_nodes": []}
+MINE: dict[str, Any] = {"owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}}
+THEIRS: dict[str, Any] = {
+    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [],
+    "owners": {"n1": "bob", "n2": "carol", "n3": "bob"},
+}
 
 
 def tables(**changes: Any) -> tuple[Any, dict[str, Any]]:
@@ -215,6 +218,26 @@ class OwnershipTests(SynchronousTestCase):
             (nodes.ExpandNodes, {"names": ["n1", "n2"]}), (nodes.NodeOwnership, THEIRS),
         ])
         self.assertEqual((outcome.status, len(outcome.calls)), (1, 2))
+        self.assertIn("not yours: n1 (bob's), n2 (carol's), n3 (bob's). See", outcome.err)
+
+    def test_owners_are_named_where_nodes_of_others_are_touched(self) -> None:
+        """By all commands that ask: one line for each owner."""
+        expanded = (nodes.ExpandNodes, {"names": ["n1"]})
+        asked = (nodes.NodeOwnership, THEIRS)
+        self.patch(terminal, "read_line", lambda: "n")
+        for words, session in (
+            ("node reboot n", [expanded, asked]), ("node acquire n", [expanded, asked]),
+            ("node boot n img", [(images.HasImage, {}), expanded, asked]),
+            ("node remove n", [asked]), ("node config n ram=1G", [asked]),
+            ("device config n netsetup=NAT", [asked]), ("node shell n", [expanded, asked]),
+            ("node console n", [expanded, asked]), ("node run n ls", [expanded, asked]),
+            ("node rename n m", [expanded, asked]),
+        ):
+            outcome = run(*words.split(), session=session)
+            self.assertEqual(outcome.status, 1, words)
+            self.assertEqual(outcome.err, (
+                "Warning: Nodes n1 and n3 belong to bob.\nWarning: Node n2 belongs to carol.\n"
+            ), words)
 
 
 class DeviceCommandTests(SynchronousTestCase):

@@ -281,7 +281,7 @@ class RunTests(TestCase):
             walt.write(data if data != b"y" else b"x")
             walt.transport.closeStdin()
             self.assertEqual(await walt.ended, 1)
-            self.assertIn(b"bobs-node belongs to other users", walt.err)
+            self.assertIn(b"Node bobs-node belongs to bob.", walt.err)
             self.assertTrue(walt.out.endswith(b"Aborted.\n"))
         self.assertEqual(walt.out.count(b"(y/n): "), 2)
         walt = Walt(self.server, "node", "run", BOBS.name, "cat")

@@ -188,7 +188,7 @@ class FakePlatform:
         )
         self.nodes = NodeService(
             self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs,
-            self.link,
+            self.link, self.platform,
         )
 
     async def start(self) -> None:

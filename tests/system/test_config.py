@@ -143,11 +143,22 @@ class ConfigTests(TestCase):
         again = await platform.walt("node", "acquire", "board2")
         self.assertIn(b"already yours", again.stderr)
         other = await platform.walt("node", "reboot", "board2", user="bob", stdin=b"n\n")
-        self.assertIn(b"belongs to other users", other.stderr)
+        self.assertIn(b"belongs to alice.", other.stderr)
         self.assertIn(b"(y/n): ", other.stdout)
         self.assertEqual(other.status, 1)
         await platform.walt("node", "release", "board2")
         self.assertEqual(json.loads(await platform.ok("node", "show", "--json"))["own"], [])
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        for deed in (
+            "node node-000001: netsetup=NAT boot.retries=3 set by alice",
+            "device switch-000009: type=switch snmp.version=2 snmp.community=…"
+            " lldp.explore=true set by alice",
+            "node board2: acquire by alice",
+            "node board2: image waltplatform/pc-x86-64-default instead of"
+            " alice/pc-x86-64-small chosen by alice",
+            "node board2: release by alice",
+        ):
+            self.assertIn(f" -> {deed}\n", events)
 
         self.assertEqual((await platform.walt("device", "forget", "ghost")).status, 1)
         nodes = platform.state / "nodes"

@@ -118,8 +118,7 @@ def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> b
     not_nodes = _names(answer, b"not_nodes")
     if not_nodes and not others_pass:
         raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
-    others = _names(answer, b"others")
-    return not others or _confirm_others(others)
+    return _confirmed(_owners(answer))
 
 
 def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
@@ -129,20 +128,31 @@ def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
     return names
 
 
-def _ownership(session: Session, names: str) -> tuple[list[str], list[str], list[str]]:
-    """Return the names of owned nodes, free ones, and those of others."""
+def _owners(answer: dict[bytes, bytes]) -> dict[str, str]:
+    """Return who owns each node of others."""
+    import json
+
+    owners: dict[str, str] = json.loads(answer[b"owners"])
+    return owners
+
+
+def _ownership(session: Session, names: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the names of owned nodes, free ones, and the owners of those of others."""
     answer = session.call("cs.nodes.ownership", nodes=names)
-    return _names(answer, b"owned"), _names(answer, b"free"), _names(answer, b"others")
+    return _names(answer, b"owned"), _names(answer, b"free"), _owners(answer)
 
 
-def _confirm_others(others: list[str]) -> bool:
+def _confirmed(owners: dict[str, str]) -> bool:
+    """Say whose nodes these are, and ask whether to go on; True at once when there are none."""
     from walt.common.sentences import subject, verb
 
-    print(
-        f"Warning: {subject(others)} {verb(others, 'belongs', 'belong')} to other users.",
-        file=sys.stderr,
-    )
-    return confirm()
+    for owner in sorted(set(owners.values())):
+        names = [name for name, one in owners.items() if one == owner]
+        print(
+            f"Warning: {subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.",
+            file=sys.stderr,
+        )
+    return not owners or confirm()
 
 
 def wait(node_set: str, timeout: int) -> int:
@@ -245,7 +255,7 @@ def acquire(node_set: str) -> int:
     owned, _, others = _ownership(session, names)
     if owned:
         raise Failure(f"already yours: {', '.join(owned)}. {OWNERSHIP_HELP}")
-    if others and not _confirm_others(others):
+    if not _confirmed(others):
         return 1
     session.call("cs.nodes.acquire", nodes=names)
     return _reboot(session, names, False, "acquire")
@@ -257,7 +267,9 @@ def release(node_set: str) -> int:
     names = expand(session, node_set)
     _, free, others = _ownership(session, names)
     if free or others:
-        raise Failure(f"not yours: {', '.join(sorted(free + others))}. {OWNERSHIP_HELP}")
+        told = [f"{name} (free)" for name in free]
+        told += [f"{name} ({owner}'s)" for name, owner in others.items()]
+        raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
     session.call("cs.nodes.set_image", nodes=names, image="default")
     return _reboot(session, names, False, "release")
 

@@ -29,13 +29,14 @@ class ExpandNodes(WaltCommand):
 
 
 class NodeOwnership(WaltCommand):
-    """Split a set into owned, free, owned by others, and not nodes."""
+    """Split a set into owned, free, owned by others (`owners` tells whom), and not nodes."""
 
     commandName = b"cs.nodes.ownership"
     side = "cs"
     arguments = [(b"nodes", SetText)]
     response = [
         (b"owned", Names()), (b"free", Names()), (b"others", Names()), (b"not_nodes", Names()),
+        (b"owners", Texts()),
     ]
 
 

@@ -13,7 +13,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ports import ICheckpoints
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
@@ -52,6 +52,7 @@ class Context:
     files: NodeFiles
     changes: NodeChanges
     logs: LogService
+    platform: PlatformLog
     issuers: LogIssuers
     checkpoints: ICheckpoints
     virtual: VirtualNodes

@@ -60,14 +60,16 @@ class DevicesApi(amp.CommandLocator):
     @commands.RenameDevice.responder
     def rename(self, name: str, new_name: str) -> Deferred[dict[str, Any]]:
         """Another name."""
-        running = Deferred.fromCoroutine(self._context.configuration.rename(name, new_name))
+        running = Deferred.fromCoroutine(self._context.configuration.rename(
+            name, new_name, self._requester
+        ))
         return running.addCallback(lambda _: {})
 
     @commands.ForgetDevice.responder
     def forget(self, name: str, force: bool) -> Deferred[dict[str, Any]]:
         """A device and all that is known of it."""
         running = Deferred.fromCoroutine(
-            self._context.configuration.forget(name, force=force)
+            self._context.configuration.forget(name, self._requester, force=force)
         )
         return running.addCallback(lambda _: {})
 

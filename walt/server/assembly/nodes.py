@@ -99,7 +99,9 @@ def build_nodes(
     monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
     daemons.leases.registration = registration
-    service = NodeService(registry, images.service, status, monitor, rebooter, logs, link)
+    service = NodeService(
+        registry, images.service, status, monitor, rebooter, logs, link, platform
+    )
 
     ssh_options = node_options(
         config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)

@@ -198,6 +198,16 @@ class RebootTests(BootTests):
         )
         self.assertEqual((self.fake.power.events, self.fake.machines.killed), ([], []))
 
+    def test_the_log_says_who_asked_for_a_reboot(self) -> None:
+        """One line a node, with the cause; none for what the server does by itself."""
+        self.successResultOf(self.reboot(requester=FakeRequester()))
+        self.assertEqual([line for line in self.lines() if " by " in line], [
+            f"node node-{number}: reboot requested by joe" for number in (2, 3, 4)
+        ])
+        before = len(self.lines())
+        self.successResultOf(self.reboot(requester=None))
+        self.assertFalse([line for line in self.lines()[before:] if " by " in line])
+
     def test_trouble(self) -> None:
         """Who reboots a node that cannot boot is told why, and that is no success."""
         requester = FakeRequester()
@@ -223,7 +233,8 @@ class RebootTests(BootTests):
         self.fake.clock.advance(0.1)
         self.assertTrue(self.successResultOf(done))
         self.assertEqual(self.fake.power.events[2:], ["on 02", "on 04"])
-        self.assertEqual({line.split("method: ")[-1] for line in self.lines()[3:]},
+        down = [line for line in self.lines() if "is down" in line]
+        self.assertEqual({line.split("method: ")[-1] for line in down},
                          {"vnode hard-reboot)", "PoE hard-reboot)"})
 
     def test_mixed_failures(self) -> None:

@@ -44,6 +44,16 @@ class NodeServiceTests(SynchronousTestCase):
             "Node node-3 already uses this image.", "Node node-2 will now boot mine.",
         ])
 
+    def test_the_log_says_who_chose_an_image_and_who_blinked(self) -> None:
+        """With the image before; nothing for nodes that boot it already."""
+        self.now(self.fake.nodes.set_image("node-2,node-3", "mine", self.joe))
+        self.now(self.fake.nodes.blink("node-3", True, self.joe))
+        self.now(self.fake.nodes.blink("node-3", False, self.joe))
+        self.assertEqual(self.now(self.fake.lines("nodes")), [
+            "node node-2: image joe/mine instead of waltplatform/pc-x86-64-default chosen by joe",
+            "node node-3: blinking started by joe", "node node-3: blinking ended by joe",
+        ])
+
     def test_default(self) -> None:
         """`default` frees nodes, each with the image of its model."""
         self.now(self.fake.nodes.set_image("node-3", "default", self.joe))

@@ -33,6 +33,7 @@ class Ownership:
     free: list[str]
     others: list[str]
     not_nodes: list[str]
+    owners: dict[str, str]  # of the others
 
 
 def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device]:
@@ -82,7 +83,7 @@ def restricted(
 
 def ownership(devices: Iterable[Device], user: str) -> Ownership:
     """Split devices by the owner of the image they boot."""
-    split = Ownership([], [], [], [])
+    split = Ownership([], [], [], [], {})
     for device in devices:
         if not device.is_node:
             split.not_nodes.append(device.name)
@@ -92,4 +93,5 @@ def ownership(devices: Iterable[Device], user: str) -> Ownership:
             split.free.append(device.name)
         else:
             split.others.append(device.name)
+            split.owners[device.name] = device.owner or ""
     return split

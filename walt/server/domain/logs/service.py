@@ -362,3 +362,8 @@ class PlatformLog:
         mac = self._server_mac()
         if mac is not None:
             self._logs.write(mac, f"platform.{topic}", line)
+
+    def deed(self, topic: str, subject: str, deed: str, user: str) -> None:
+        """Log who did what to a device (`node vnode1`); what the server does itself is no deed."""
+        if user:
+            self.write(topic, f"{subject}: {deed} by {user}")

@@ -60,6 +60,9 @@ class Configuration:
             self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
         changed = [self._renamed_for_clarity(one) for one in changed]
         await self._registry.put(*changed)
+        deed = f"{' '.join(_public(words))} set"
+        for new in changed:
+            self._deed(new, deed, requester)
         for old, new in zip(targets, changed, strict=True):
             await self._take_effect(old, new, values)
         if settings.needs_reboot(values):
@@ -67,6 +70,10 @@ class Configuration:
             requester.stdout(f"Done. Reboot the {kind} to see the new settings in effect.")
         else:
             requester.stdout("Done.")
+
+    def _deed(self, device: Device, deed: str, requester: IRequester) -> None:
+        topic, kind = ("nodes", "node") if device.is_node else ("devices", "device")
+        self._platform.deed(topic, f"{kind} {device.name}", deed, requester.username)
 
     def _renamed_for_clarity(self, device: Device) -> Device:
         if device.type != "switch" or "unknown" not in device.name:
@@ -91,15 +98,16 @@ class Configuration:
             if text != "none" and device.ip is not None:
                 await self._exposed.restore(device.mac, device.name, device.ip, str(text))
 
-    async def rename(self, old_name: str, new_name: str) -> None:
+    async def rename(self, old_name: str, new_name: str, requester: IRequester) -> None:
         """Give a device another name; DHCP, DNS and boot links follow."""
         device = self._registry.named(old_name)
         if device.type == "server":
             raise Invalid(f"the server keeps its name, {SERVER_NAME}")
         self._registry.check_new_name(new_name)
+        self._deed(device, f"renamed to {new_name}", requester)
         await self._registry.put(replace(device, name=new_name))
 
-    async def forget(self, name: str, *, force: bool) -> None:
+    async def forget(self, name: str, requester: IRequester, *, force: bool) -> None:
         """Remove a device with everything known about it.
 
         Raises NotFound, Invalid (virtual nodes, the server), or Conflict when log
@@ -118,6 +126,7 @@ class Configuration:
                     f"{lines} log lines of {name} would be lost; if that is fine, use:"
                     f" walt device forget --force {name}"
                 )
+        self._deed(device, "forgotten", requester)
         await self._exposed.forget(device.mac)
         await self._nodes.forget(device)
 
@@ -148,3 +157,9 @@ class Configuration:
                     " images."
                 )
         return names
+
+
+def _public(words: Sequence[str]) -> list[str]:
+    """Return settings as the log may show them: communities are passwords of switches."""
+    hidden = "snmp.community="
+    return [f"{hidden}…" if word.startswith(hidden) else word[:200] for word in words]

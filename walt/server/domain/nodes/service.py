@@ -7,13 +7,19 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from walt.common.errors import Invalid, NotFound, Unavailable
-from walt.common.names import default_image, image_fullname, is_image_name, short_image_name
+from walt.common.names import (
+    default_image,
+    image_fullname,
+    image_user,
+    is_image_name,
+    short_image_name,
+)
 from walt.common.sentences import enumerate_names, subject, verb
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_nodes
 from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import INodeLink
 from walt.server.domain.nodes.reboot import Outcome, Rebooter
@@ -30,6 +36,7 @@ class NodeService:
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
         monitor: BootMonitor, rebooter: Rebooter, logs: LogService, link: INodeLink,
+        platform: PlatformLog,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -38,6 +45,7 @@ class NodeService:
         self._rebooter = rebooter
         self._logs = logs
         self._link = link
+        self._platform = platform
         self._on_forget: list[Forgotten] = []
 
     def on_forget(self, listener: Forgotten) -> None:
@@ -62,6 +70,13 @@ class NodeService:
             replace(device, image=wanted[device.mac])
             for device in devices if device.image != wanted[device.mac]
         ]
+        for device in changed:
+            self._platform.deed(
+                "nodes", f"node {device.name}",
+                f"image {_owned(device.image)} instead of"
+                f" {_owned((self._registry.get(device.mac) or device).image)} chosen",
+                requester.username,
+            )
         if changed:
             await self._registry.put(*changed)
         self._tell_associations(same, changed, image, requester)
@@ -152,10 +167,12 @@ class NodeService:
 
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:
         """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""
-        _, ip = self.single(name, requester)
+        node, ip = self.single(name, requester)
         reason = await self._link.request(ip, f"BLINK {int(on)}")
         if reason is not None:
             raise Unavailable(f"{name}: {reason}")
+        deed = f"blinking {'started' if on else 'ended'}"
+        self._platform.deed("nodes", f"node {node.name}", deed, requester.username)
 
     async def check_reachable(self, name: str, requester: IRequester) -> None:
         """Return when a node has booted, or answers. Raises Invalid or Unavailable."""
@@ -182,3 +199,8 @@ class NodeService:
         self._logs.forget(device.mac)
         self._monitor.forget(device.mac)
         self._status.forget(device.mac)
+
+
+def _owned(fullname: str | None) -> str:
+    """Return an image as `user/name`."""
+    return f"{image_user(fullname)}/{short_image_name(fullname)}" if fullname else "none"

@@ -197,6 +197,7 @@ class VirtualNodes:
         )
         stored = self.registry.put(device)
         self._platform.write("devices", describe(device, previously_unknown=False))
+        self._platform.deed("nodes", f"node {name}", "created", requester.username)
         self.monitor.started(device)
         await stored
         self._run(device.mac)
@@ -226,6 +227,7 @@ class VirtualNodes:
             raise Invalid(
                 f"{name} is not a virtual node; use `walt device forget {name}` to forget it"
             )
+        self._platform.deed("nodes", f"node {name}", "removed", requester.username)
         vm = self._vms.pop(device.mac, None)
         if vm is not None:
             await vm.stop()
