@@ -37,7 +37,8 @@ class LogBlock(NamedTuple):
     """Lines of one stream that arrived together.
 
     `text` holds them, separated by newlines. `stamps` are their epoch seconds;
-    None: they all have `moment`, the time of their reception.
+    None: they all have `moment`, the time of their reception. `places` are the epoch seconds
+    that they have in the order of all lines; None: their times.
     """
 
     key: StreamKey
@@ -46,6 +47,14 @@ class LogBlock(NamedTuple):
     stamps: Sequence[float] | None
     text: str
     line_count: int
+    places: Sequence[float] | None = None
+
+
+class KnownStream(NamedTuple):
+    """A stream in the store: its id, and the place of its last line (-inf without lines)."""
+
+    number: int
+    last: float
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from walt.server.domain.limits import (
     Shares,
 )
 from walt.server.domain.logs.model import (
+    KnownStream,
     LogBlock,
     LogLine,
     LogMatcher,
@@ -31,6 +32,7 @@ from walt.server.domain.logs.model import (
     StreamMode,
     all_corrected,
 )
+from walt.server.domain.logs.order import placed
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 from walt.server.runtime.ordered import spawn
 
@@ -96,7 +98,7 @@ class LogService:
         self._on_forget = on_forget
         self._pending: deque[LogBlock] = deque()
         self._pending_lines = self._pending_size = 0
-        self._ids: dict[StreamKey, int] = {}
+        self._streams: dict[StreamKey, KnownStream] = {}
         self._subscribers: dict[Subscriber, LogMatcher] = {}
         self._timer: Any = None
         self.accepted = 0  # number of the last line accepted
@@ -149,17 +151,17 @@ class LogService:
             self._flush_soon(FLUSH_AFTER)
 
     def _publish(self, block: LogBlock) -> None:
-        (issuer, stream), _, moment, stamps, text, count = block
+        issuer, stream = block.key
         readers = [
             (subscriber, matcher) for subscriber, matcher in self._subscribers.items()
             if matcher.wants(issuer, stream)
         ]
         if not readers:
             return
-        times = stamps if stamps is not None else repeat(moment, count)
+        times = block.stamps if block.stamps is not None else repeat(block.moment)
         records = [
             LogLine(stamp, issuer, stream, line)
-            for stamp, line in zip(times, text.split("\n"), strict=False)
+            for stamp, line in zip(times, block.text.split("\n"), strict=False)
         ]
         for subscriber, matcher in readers:
             wanted = [record for record in records if matcher.found_in(record.line)]
@@ -200,7 +202,9 @@ class LogService:
 
     def forget(self, issuer: str) -> None:
         """Drop what is remembered of a device's streams (it was forgotten)."""
-        self._ids = {key: one for key, one in self._ids.items() if key.issuer != issuer}
+        self._streams = {
+            key: one for key, one in self._streams.items() if key.issuer != issuer
+        }
         self._on_forget()
 
     def _flush_soon(self, delay: float) -> None:
@@ -276,14 +280,27 @@ class LogService:
         return batch
 
     async def _store_batch(self, batch: list[LogBlock]) -> None:
-        missing = {block.key: block.mode for block in batch if block.key not in self._ids}
+        missing = {block.key: block.mode for block in batch if block.key not in self._streams}
         if missing:
-            self._ids.update(await self._store.ensure_streams(missing))
-        known = [(self._ids[block.key], block) for block in batch if block.key in self._ids]
-        if not known:
+            self._streams.update(await self._store.ensure_streams(missing))
+        streams = {
+            block.key: self._streams[block.key] for block in batch if block.key in self._streams
+        }
+        if not streams:
             return
+        blocks = []
+        for block in batch:
+            stream = streams.get(block.key)
+            if stream is not None:
+                in_place, last = placed(block, stream.last)
+                blocks.append((stream.number, in_place))
+                streams[block.key] = stream._replace(last=last)
         number = self._batch + 1
-        await self._store.insert(number, known)
+        await self._store.insert(number, blocks)
+        # Streams that were forgotten meanwhile stay so.
+        self._streams.update(
+            (key, stream) for key, stream in streams.items() if key in self._streams
+        )
         self._batch = number
 
     def _pause(self, seconds: float) -> Deferred[None]:
