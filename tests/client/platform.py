@@ -122,7 +122,7 @@ class Server:
         nodes = _build(
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
-            platform=platform.platform,
+            platform=platform.platform, provisioning=self.provisioning, clock=platform.clock,
         )
         files = NodeFiles(nodes, self.questions)
         context = _build(

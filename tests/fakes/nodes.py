@@ -116,7 +116,20 @@ class FakeProvisioning:
 
     def __init__(self) -> None:
         self.troubles: dict[str, str] = {}
+        self.past: list[str] = []  # troubles of before
         self.gate: Deferred[None] = succeed(None)
+
+    def lasting(self) -> dict[str, str]:
+        """All troubles last."""
+        return dict(self.troubles)
+
+    def machine_trouble(self, mac: str, reason: str | None) -> None:
+        """Note or forget one."""
+        if reason is None:
+            self.troubles.pop(mac, None)
+        else:
+            self.troubles[mac] = reason
+            self.past.append(reason)
 
     async def settled(self) -> None:
         """Wait for the gate."""
@@ -188,7 +201,7 @@ class FakePlatform:
         )
         self.nodes = NodeService(
             self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs,
-            self.link, self.platform,
+            self.link, self.platform, self.provisioning, self.clock,
         )
 
     async def start(self) -> None:

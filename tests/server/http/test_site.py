@@ -44,7 +44,10 @@ class SiteTests(TestCase):
             ("192.168.77.20", "a b/é"): b"odd",
             ("192.168.77.20", "empty"): b"",
         })
-        site = make_site(self.files, {"api": Page()})
+        self.missing: list[tuple[str, str]] = []
+        site = make_site(
+            self.files, {"api": Page()}, missing=lambda *one: self.missing.append(one)
+        )
         self.port = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
         pool = HTTPConnectionPool(reactor, persistent=False)
@@ -120,6 +123,7 @@ class SiteTests(TestCase):
         self.assertEqual(json.loads(body), {"error": "No such file.", "status_code": 404})
         response, _ = await self.get("/nothing", Prefer="errors=text-only")
         self.assertEqual(response.code, 404)
+        self.assertEqual(self.missing, 3 * [("127.0.0.1", "absent")])
 
     async def test_bad_node_ip(self) -> None:
         """An address that is none is refused."""

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
+from walt.server.adapters.qemu.memory import memory_of_this_machine
 from walt.server.adapters.ssh.kept import KeptShells
 from walt.server.adapters.ssh.keys import node_key
 from walt.server.adapters.ssh.options import node_options
@@ -97,10 +98,12 @@ def build_nodes(
         )
 
     monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
+    monitor.gave_up = provisioning.machine_trouble
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
     daemons.leases.registration = registration
     service = NodeService(
-        registry, images.service, status, monitor, rebooter, logs, link, platform
+        registry, images.service, status, monitor, rebooter, logs, link, platform,
+        provisioning, reactor,
     )
 
     ssh_options = node_options(
@@ -125,7 +128,8 @@ def build_nodes(
         status=status, power=power, provisioning=provisioning, rebooter=rebooter,
         monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
-            registry, service, monitor, images.service, exposed, logs, platform
+            registry, service, monitor, images.service, exposed, logs, platform,
+            memory_of_this_machine(),
         ),
         exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),

@@ -62,7 +62,9 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
     counters.gauge("walt_web_connections", "Connections of the web port, now",
                    lambda: connections.open)
     pages = _pages(core, counters, readers)
-    return CountedSite(make_site(core.boot_files, pages, readers), connections)
+    return CountedSite(make_site(
+        core.boot_files, pages, readers, core.nodes.virtual.no_boot_file
+    ), connections)
 
 
 def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResource]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -58,13 +59,18 @@ class BootResource(Resource):
 
     `files` provides IBootFiles. `?node_ip=` replaces the requester's address, for those who
     may read about people's work (`readers`): virtual nodes' files are fetched by the server
-    itself. Others may state their own.
+    itself. Others may state their own. `missing` gets the address of the node and the path of
+    a file that is not there.
     """
 
     isLeaf = True
 
-    def __init__(self, files: Any, readers: Readers) -> None:
+    def __init__(
+        self, files: Any, readers: Readers,
+        missing: Callable[[str, str], object] = lambda node, path: None,
+    ) -> None:
         super().__init__()
+        self._missing = missing
         self._files = files
         self._readers = readers
 
@@ -81,8 +87,10 @@ class BootResource(Resource):
                 return answer_error(request, 403, refusal)
             node = str(address)
         raw = unquote_to_bytes(request.path.partition(b"/boot/")[2])
+        path = raw.decode("utf-8", "surrogateescape")
         try:
-            found = self._files.open(node, raw.decode("utf-8", "surrogateescape"))
+            found = self._files.open(node, path)
         except NotFound:
+            self._missing(node, path)
             return answer_error(request, 404, "No such file.")
         return send_file(request, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.web.iweb import IRequest
@@ -46,19 +46,21 @@ class _Root(Resource):
 
 def make_site(
     files: Any, pages: Mapping[str, IResource] | None = None,
-    readers: Readers = OWN_MACHINE, **options: Any,
+    readers: Readers = OWN_MACHINE,
+    missing: Callable[[str, str], object] = lambda node, path: None, **options: Any,
 ) -> Site:
     """Return the site of the server.
 
     `files` provides IBootFiles; `pages` adds resources by the first part of
     their path (`api`, `metrics`, `doc`, `walt-vpn`), a KleinResource for
-    instance; `readers` may see the boot files of any node; `options` go to twisted.web's Site.
+    instance; `readers` may see the boot files of any node; `missing` gets the
+    address of a node and the boot file that it lacks; `options` go to twisted.web's Site.
     """
     root = _Root()
     root.putChild(b"", _Index())
     root.putChild(b"index.html", _Index())
     root.putChild(b"favicon.ico", Redirect(b"/doc/_static/logo-walt.png"))
-    root.putChild(b"boot", BootResource(files, readers))
+    root.putChild(b"boot", BootResource(files, readers, missing))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
     return Site(root, BoundedRequest, **options)

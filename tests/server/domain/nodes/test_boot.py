@@ -156,6 +156,24 @@ class MonitorTests(BootTests):
         self.fake.monitor.reset_retries(node(2, conf={"boot.retries": 1}))
         self.assertEqual(len(self.check_at(50, 60, 70)), 3)
 
+    def test_a_node_that_no_restart_helps_is_given_up(self) -> None:
+        """Told once, when the last try is over; a reboot or a boot means hope again."""
+        told: list[tuple[str, str | None]] = []
+        self.fake.monitor.gave_up = lambda mac, reason: told.append((mac[-2:], reason))
+        self.now(self.fake.registry.forget(*self.devices[1:]))
+        self.now(self.fake.registry.put(node(2, conf={"boot.retries": 1, "boot.timeout": 10})))
+        self.assertEqual(self.check_at(0, 10), [["node-2"]])
+        self.assertEqual(told, [])
+        self.check_at(20, 21)
+        self.assertEqual(told, [(
+            "02", "it was not booted within 10 s although it was restarted once; it is left alone"
+            " now",
+        )])
+        self.fake.monitor.reset_retries(node(2, conf={"boot.retries": 0}))
+        self.assertEqual(told[1:], [("02", None)])
+        self.check_at(30, 40)
+        self.assertEqual(len(told), 2)  # without retries, nobody knows how long it takes
+
     def test_booted_nodes_are_left_alone(self) -> None:
         """A booted node is not late; when it goes down its time counts from there."""
         for device in self.devices:

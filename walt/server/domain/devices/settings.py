@@ -217,6 +217,15 @@ def plan(
     return result
 
 
+def check_memory(values: Mapping[str, Any], memory: int) -> None:
+    """Raise Invalid when no machine with this much memory can start; `memory` is in MiB."""
+    if "ram" in values and parse_ram(values["ram"]) > memory:
+        raise Invalid(
+            f"ram={values['ram']}: the server has {memory} MiB of memory, swap space included."
+            f" {HELP}"
+        )
+
+
 def _converted(device: Device, values: Mapping[str, Any]) -> Device:
     if "type" not in values:
         return device

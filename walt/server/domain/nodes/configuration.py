@@ -23,11 +23,15 @@ from walt.server.domain.requester import IRequester
 
 
 class Configuration:
-    """What people change about devices; every change is checked as a whole first."""
+    """What people change about devices; every change is checked as a whole first.
+
+    `memory` is that of this machine, in MiB, the swap space included.
+    """
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, monitor: BootMonitor,
         images: ImageService, exposed: ExposedPorts, logs: LogService, platform: PlatformLog,
+        memory: int,
     ) -> None:
         self._registry = registry
         self._nodes = nodes
@@ -36,6 +40,7 @@ class Configuration:
         self._exposed = exposed
         self._logs = logs
         self._platform = platform
+        self._memory = memory
 
     def _parse(self, devices: str, requester: IRequester, nodes_only: bool) -> list[Device]:
         parse = parse_nodes if nodes_only else parse_devices
@@ -56,6 +61,7 @@ class Configuration:
         targets = self._parse(devices, requester, nodes_only)
         values = settings.parse_words(words)
         changed = settings.plan(targets, values, self._registry.subnet)
+        settings.check_memory(values, self._memory)
         if "expose" in values:
             self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
         changed = [self._renamed_for_clarity(one) for one in changed]

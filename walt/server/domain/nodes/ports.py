@@ -51,6 +51,15 @@ class IProvisioning(Interface):
 
     troubles = Attribute("why nodes cannot boot at present, by MAC; tried again by itself")
 
+    def lasting() -> Mapping[str, str]:
+        """Return those of the troubles that do not go by themselves, as far as can be told."""
+
+    def machine_trouble(mac: str, reason: str | None) -> None:
+        """Take why the machine of a virtual node does not start, None when it does.
+
+        It is forgotten when the settings or the image of the node change.
+        """
+
     async def settled() -> None:
         """Return when mounts, exports and boot links are in step, but for `troubles`."""
 

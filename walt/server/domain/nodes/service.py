@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
 from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.common.names import (
     default_image,
@@ -21,12 +25,13 @@ from walt.server.domain.devices.sets import parse_nodes
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeLink
+from walt.server.domain.nodes.ports import INodeLink, IProvisioning
 from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
 Forgotten = Callable[[Device], None]
+LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
 
@@ -36,7 +41,7 @@ class NodeService:
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
         monitor: BootMonitor, rebooter: Rebooter, logs: LogService, link: INodeLink,
-        platform: PlatformLog,
+        platform: PlatformLog, provisioning: IProvisioning, clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -46,6 +51,8 @@ class NodeService:
         self._logs = logs
         self._link = link
         self._platform = platform
+        self._provisioning = provisioning
+        self._clock = clock
         self._on_forget: list[Forgotten] = []
 
     def on_forget(self, listener: Forgotten) -> None:
@@ -155,7 +162,10 @@ class NodeService:
         return self._rebooter.rebooted_by_client(nodes, outcome, requester, method, cause)
 
     async def wait(self, nodes: str, requester: IRequester) -> None:
-        """Return when every node of the set has booted."""
+        """Return when every node of the set has booted.
+
+        Raises Unavailable when one of them cannot, and that does not go by itself.
+        """
         devices = self.parse(nodes, requester)
         names = {device.mac: device.name for device in devices}
 
@@ -163,7 +173,32 @@ class NodeService:
             still = subject(names[mac] for mac in missing)
             requester.busy(f"Waiting for bootup of {still[:1].lower()}{still[1:]}")
 
-        await self._status.wait(list(names), progress)
+        waiting = Deferred.fromCoroutine(self._status.wait(list(names), progress))
+
+        def look() -> None:
+            late = {
+                mac: reason for mac, reason in self._provisioning.lasting().items()
+                if mac in names and not self._status.is_booted(mac)
+            }
+            if late and not waiting.called:
+                told = [f"{names[mac]} cannot boot: {reason}" for mac, reason in late.items()]
+                hopeless.append("; ".join(sorted(told)))
+                waiting.cancel()
+
+        hopeless: list[str] = []
+        watch = LoopingCall(look)
+        watch.clock = self._clock
+        if not waiting.called:
+            watch.start(LOOK_AGAIN)
+        try:
+            await waiting
+        except CancelledError:
+            if hopeless:
+                raise Unavailable(hopeless[0]) from None
+            raise
+        finally:
+            if watch.running:
+                watch.stop()
 
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:
         """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""
