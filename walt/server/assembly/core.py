@@ -89,7 +89,7 @@ def _context(
         provisioning=nodes.provisioning,
         images=images.service, image_operations=operations, files=nodes.files,
         changes=NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions),
-        logs=base.logs, issuers=LogIssuers(registry), checkpoints=checkpoints,
+        logs=base.logs, issuers=LogIssuers(registry, base.logs.former), checkpoints=checkpoints,
         virtual=nodes.virtual,
         operations=Operations(daemons.health.services, lambda: workflow_rows(base.workflows)),
         neighbours=NeighbourReports(registry, PostgresTopology(base.database), platform),
