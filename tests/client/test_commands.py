@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client import scripted
 from tests.client.scripted import USER, environment, run
-from walt.client import main, registries, settings, terminal
+from walt.client import forgetting, main, registries, settings, terminal
 from walt.client.commands.help import topics
 from walt.client.errors import Failure
 from walt.common.errors import (
@@ -165,7 +165,36 @@ class NodeCommandTests(SynchronousTestCase):
         outcome = run("node", "remove", "n1", session=[
             (nodes.NodeOwnership, MINE), (nodes.RemoveNode, {}),
         ])
-        self.assertEqual(outcome.calls[-1], ("cs.nodes.remove", {"name": "n1"}))
+        self.assertEqual(outcome.calls[-1], (
+            "cs.nodes.remove", {"name": "n1", "force": False, "keep_logs": False}
+        ))
+
+    def test_lines_at_stake(self) -> None:
+        """A person is asked before log lines are lost; others are told how to say it."""
+        refusal = Conflict("2 log lines of n1 would be lost")
+        for words, call, before in (
+            (("node", "remove"), nodes.RemoveNode, [(nodes.NodeOwnership, MINE)]),
+            (("device", "forget"), devices.ForgetDevice, []),
+        ):
+            outcome = run(*words, "n1", session=[*before, (call, refusal)])
+            self.assertEqual((outcome.status, outcome.err), (1, f"{refusal}\n"))
+            self.assertEqual(run(*words, "--force", "--keep-logs", "n1").status, 2)
+            for given, values in (
+                ("--force", {"force": True, "keep_logs": False}),
+                ("--keep-logs", {"force": False, "keep_logs": True}),
+            ):
+                outcome = run(*words, given, "n1", session=[*before, (call, {})])
+                self.assertEqual(outcome.calls[-1][1], {"name": "n1", **values})
+                self.assertEqual(outcome.status, 0)
+            self.patch(forgetting, "both_terminals", lambda: True)
+            for yes in (True, False):
+                self.patch(forgetting, "confirm", lambda yes=yes: yes)
+                outcome = run(
+                    *words, "n1", session=[*before, (call, refusal), *([(call, {})] if yes else [])]
+                )
+                self.assertEqual((outcome.status, outcome.err), (0 if yes else 1, f"{refusal}\n"))
+                self.assertEqual(outcome.calls[-1][1]["force"], yes)
+            self.patch(forgetting, "both_terminals", lambda: False)
 
     def test_wait(self) -> None:
         """0 when booted; an invalid set is an error, rc 1 (Q-02)."""
@@ -276,7 +305,9 @@ class DeviceCommandTests(SynchronousTestCase):
         """`done.`; a refusal is 1, an unknown device, too."""
         outcome = run("device", "forget", "--force", "x", session=[(devices.ForgetDevice, {})])
         self.assertEqual((outcome.status, outcome.out), (0, "done.\n"))
-        self.assertEqual(outcome.calls, [("cs.devices.forget", {"name": "x", "force": True})])
+        self.assertEqual(outcome.calls, [
+            ("cs.devices.forget", {"name": "x", "force": True, "keep_logs": False})
+        ])
         for error, status in ((NotFound("no x"), 1), (Conflict("has logs"), 1)):
             outcome = run("device", "forget", "x", session=[(devices.ForgetDevice, error)])
             self.assertEqual((outcome.status, outcome.err), (status, f"{error}\n"))

@@ -338,7 +338,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         for batch in range(2, 12):
             stamps = [self.now - 100 + batch * 5 + number / 1000 for number in range(1000)]
             await store.insert(batch, [block(one, self.now, text, stamps)])
-        await PostgresDevices(self.database).forget([A])
+        await PostgresDevices(self.database).forget([A], {})
         self.assertEqual(await self.lines(store, LogQuery()), ["two (2)", "b'three'"])
         kept = block(ids[StreamKey(B, "b")], self.now, "kept")
         await store.insert(12, [block(one, self.now, "late"), kept])
@@ -348,6 +348,45 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             counts.append((await self.database.query("SELECT count(*) FROM logs"))[0][0])
         self.assertEqual(counts, [10_005 - 3001, 10_005 - 6002, 10_005 - 9003, 3, 3])
         self.assertEqual(await self.database.query("SELECT * FROM logremovals"), [])
+
+    async def test_kept_lines(self) -> None:
+        """Lines of a forgotten device are kept under its name, until that is forgotten."""
+        store = await self.filled()
+        devices, key = PostgresDevices(self.database), StreamKey(A, "exp")
+        self.assertEqual(await store.former_issuers(), [])
+        for turn, mac in enumerate((A, B)):
+            one = (await numbered(store, {key._replace(issuer=mac): "line"}))[
+                key._replace(issuer=mac)
+            ]
+            await devices.forget([mac], {mac: "aa"})
+            # A batch that was under way is no loss either.
+            await store.insert(turn + 2, [block(one, self.now - 20 + turn, f"late {turn}")])
+        self.assertEqual(await store.former_issuers(), ["aa"])
+        kept = LogQuery(issuers=frozenset({"aa"}))
+        lines = ["zéro\\n ' %s", "one", "two (2)", "b'three'", "late 0", "late 1"]
+        self.assertEqual(await self.lines(store, kept), lines)
+        cursor = await store.open(kept)
+        self.assertEqual({one[1] for one in await cursor.next_block()}, {"aa"})
+        await cursor.close()
+
+        # The same machine again, with the name it had: its lines are its own.
+        await devices.save([Device(A, "aa", "unknown")])
+        one = (await numbered(store, {key: "line"}))[key]
+        await store.insert(4, [block(one, self.now, "new")])
+        self.assertEqual(await self.lines(store, kept), lines)
+        self.assertEqual(await self.lines(store, LogQuery(issuers=frozenset({A}))), ["new"])
+        self.assertEqual(
+            await self.lines(store, LogQuery(issuers=frozenset({A, "aa"}))), [*lines, "new"]
+        )
+        await devices.forget([A], {})
+        self.assertEqual(await self.lines(store, LogQuery()), lines)
+        await store.forget_former("aa")
+        self.assertEqual(await store.former_issuers(), [])
+        self.assertEqual(await self.lines(store, LogQuery()), [])
+        self.patch(logs, "LAST_BATCHES", 0.0)
+        while await store.remove_forgotten(3000):
+            pass
+        self.assertEqual(await self.database.query("SELECT count(*) FROM logs"), [(0,)])
 
     async def test_forgetting_locks_nobody_out(self) -> None:
         """Others store lines while a device is being forgotten, and while its lines go."""
@@ -369,7 +408,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             held.gate.callback(None)
             await running
 
-        await beside(PostgresDevices(held).forget([A]))
+        await beside(PostgresDevices(held).forget([A], {}))
         await beside(PostgresLogs(held).remove_forgotten(1000))
         self.assertEqual(
             await self.lines(store, LogQuery()), ["two (2)", "b'three'", "beside", "beside"]

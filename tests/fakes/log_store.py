@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -43,7 +44,7 @@ class FakeLines:
     def add(self, key: StreamKey, block: LogBlock) -> None:
         """Store the lines of a block."""
         lines = lines_of(key, block)
-        self.rows += zip(block.places or [one.timestamp for one in lines], lines, strict=True)
+        self.rows += zip(block.places or block.stamps or repeat(block.moment), lines, strict=False)
 
     def last(self, key: StreamKey) -> float:
         """Return the place of the last line of a stream."""
@@ -108,6 +109,14 @@ class FakeLogStore(FakeLines):
         for one, block in blocks:
             if one in keys:
                 self.add(keys[one], block)
+
+    async def former_issuers(self) -> list[str]:
+        """Return the names of issuers that are no MAC."""
+        return sorted({one.issuer for one in self.lines if ":" not in one.issuer})
+
+    async def forget_former(self, name: str) -> None:
+        """Delete lines at once."""
+        self.rows = [row for row in self.rows if row[1].issuer != name]
 
     async def remove_forgotten(self, count: int) -> bool:
         """Delete some lines of unknown issuers."""

@@ -35,7 +35,7 @@ class FakeDeviceStore:
     async def save(self, devices: Sequence[Device]) -> None:
         self.devices.update((device.mac, device) for device in devices)
 
-    async def forget(self, macs: Sequence[str]) -> None:
+    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
         for mac in macs:
             self.devices.pop(mac, None)
 
@@ -91,6 +91,14 @@ class FakeLogStore(FakeLines):
         names = {number: key for key, number in self.streams.items()}
         for number, block in blocks:
             self.add(names[number], block)
+
+    async def former_issuers(self) -> list[str]:
+        """Return the names of issuers that are no MAC."""
+        return sorted({one.issuer for one in self.lines if ":" not in one.issuer})
+
+    async def forget_former(self, name: str) -> None:
+        """Delete lines at once."""
+        self.rows = [row for row in self.rows if row[1].issuer != name]
 
     async def remove_forgotten(self, count: int) -> bool:
         """Nothing is left of forgotten devices."""

@@ -56,7 +56,7 @@ class NodeFilesTests(TestCase):
         await self._questions_about_images()
         await self.completes("NODE_CP_SRC", "vnode1:/pro", ["vnode1:/proc/a", "vnode1:/proc/b"])
         self.assertEqual(len(self._kept()), 1)
-        await self.platform.ok("node", "remove", "vnode1")
+        await self.platform.ok("node", "remove", "--force", "vnode1")
         await self.until(lambda: self._kept() == [], "the shell went with its node")
         self.assertEqual(await self.platform.stop(), 0)
         self.assertEqual(self.platform.left_overs(), [])

@@ -100,7 +100,7 @@ FROM known
 # A line is never placed before its time, hardly ever later: the places of a range of time
 # are searched, then what was placed after its end (which comes after all the others).
 _FOUND = sql.SQL("""
-SELECT date_part('epoch', l.timestamp), s.issuer_mac, s.name, l.line
+SELECT date_part('epoch', l.timestamp), coalesce(s.issuer_mac, s.former), s.name, l.line
 FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE {} ORDER BY l.place, l.arrival
 """)
 
@@ -122,7 +122,8 @@ def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
         values.extend(more)
 
     if query.issuers is not None:
-        add("s.issuer_mac = ANY(%s)", list(query.issuers))
+        issuers = list(query.issuers)
+        add("(s.issuer_mac = ANY(%s) OR s.former = ANY(%s))", issuers, issuers)
     if query.streams is not None:
         add("s.name ~ ('(?e)' || %s)", query.streams)
     if query.exclude_consoles:
@@ -182,6 +183,20 @@ class PostgresLogs:
             )
 
         await self._database.transaction(work)
+
+    async def former_issuers(self) -> list[str]:
+        """Return the names of forgotten devices whose lines were kept."""
+        rows = await self._database.query(
+            "SELECT DISTINCT former FROM logstreams WHERE former IS NOT NULL"
+        )
+        return [str(name) for (name,) in rows]
+
+    async def forget_former(self, name: str) -> None:
+        """Forget the streams that were kept of forgotten devices of this name."""
+        await self._database.execute(
+            "WITH gone AS (DELETE FROM logstreams WHERE former = %s RETURNING id)"
+            " INSERT INTO logremovals (stream_id) SELECT id FROM gone", (name,),
+        )
 
     async def remove_forgotten(self, count: int) -> bool:
         """Delete about `count` lines of forgotten devices; tell whether more may be left."""

@@ -39,6 +39,7 @@ class DeviceRegistry:
         self._by_vpn_mac: dict[str, str] = {}
         self._observers: list[Observer] = []
         self._unsaved: dict[str, Device | None] = {}
+        self._keep_logs: dict[str, str] = {}  # names of forgotten devices, by MAC
         self._waiting: list[Deferred[None]] = []
         self._writing = False
 
@@ -140,11 +141,17 @@ class DeviceRegistry:
             self._unsaved[device.mac] = device
         await self._changed(frozenset(device.mac for device in devices))
 
-    async def forget(self, *devices: Device) -> None:
-        """Remove devices with all that refers to them; returns when stored."""
+    async def forget(self, *devices: Device, keep_logs: bool = False) -> None:
+        """Remove devices with all that refers to them; returns when stored.
+
+        With `keep_logs` their log lines stay, as those of issuers that are gone.
+        """
         for device in devices:
             self._drop(device)
             self._unsaved[device.mac] = None
+            self._keep_logs.pop(device.mac, None)
+            if keep_logs:
+                self._keep_logs[device.mac] = device.name
         await self._changed(frozenset(device.mac for device in devices))
 
     def _check_unique(self, device: Device) -> None:
@@ -203,7 +210,9 @@ class DeviceRegistry:
         while True:
             try:
                 if gone:
-                    await self._store.forget(gone)
+                    await self._store.forget(gone, {
+                        mac: self._keep_logs[mac] for mac in gone if mac in self._keep_logs
+                    })
                 if kept:
                     await self._store.save(kept)
                 return

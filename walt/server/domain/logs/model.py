@@ -18,7 +18,10 @@ Record = tuple[float, str, str, str]  # what a LogLine is, without its names
 
 
 class LogLine(NamedTuple):
-    """One record: epoch seconds, MAC of the issuer, name of the stream, text."""
+    """One record: epoch seconds, issuer, name of the stream, text.
+
+    The issuer is a MAC, or the name of a forgotten device whose lines were kept.
+    """
 
     timestamp: float
     issuer: str
@@ -61,9 +64,9 @@ class KnownStream(NamedTuple):
 class LogQuery:
     """Filters of stored and live lines.
 
-    `issuers` are MACs (None: all devices); bounds are epoch seconds, exclusive,
-    None when open; expressions are POSIX extended, searched anywhere. Raises Invalid for
-    one that is not: PostgreSQL, which does not bound their time, must never see it.
+    `issuers` are MACs, and names of forgotten devices (None: all); bounds are epoch seconds,
+    exclusive, None when open; expressions are POSIX extended, searched anywhere. Raises Invalid
+    for one that is not: PostgreSQL, which does not bound their time, must never see it.
     """
 
     issuers: frozenset[str] | None = None

@@ -37,6 +37,12 @@ class ILogStore(Interface):
         that they may be stored later.
         """
 
+    async def former_issuers() -> list[str]:
+        """Return the names of forgotten devices whose lines were kept."""
+
+    async def forget_former(name: str) -> None:
+        """Forget the streams that were kept of forgotten devices of this name."""
+
     async def remove_forgotten(count: int) -> bool:
         """Delete about `count` lines of forgotten devices; tell whether more may be left."""
 

@@ -96,6 +96,7 @@ class LogService:
         self._clock = clock
         self.now = now
         self._on_forget = on_forget
+        self.former: set[str] = set()  # names of forgotten devices whose lines were kept
         self._pending: deque[LogBlock] = deque()
         self._pending_lines = self._pending_size = 0
         self._streams: dict[StreamKey, KnownStream] = {}
@@ -114,6 +115,10 @@ class LogService:
         self._web_readers = Shares(
             MAX_WEB_READERS, "log queries of the web API", ALL_WEB_READERS
         )
+
+    async def start(self) -> None:
+        """Learn whose lines were kept; to be done once, first."""
+        self.former.update(await self._store.former_issuers())
 
     # -- in --------------------------------------------------------------
 
@@ -200,11 +205,22 @@ class LogService:
             waiting.callback(None)
         return waiting
 
-    def forget(self, issuer: str) -> None:
-        """Drop what is remembered of a device's streams (it was forgotten)."""
+    def forget(self, issuer: str, kept_as: str | None = None) -> None:
+        """Drop what is remembered of a device's streams (it was forgotten).
+
+        `kept_as` is the name under which its lines were kept, if they were.
+        """
+        if kept_as is not None:
+            self.former.add(kept_as)
         self._streams = {
             key: one for key, one in self._streams.items() if key.issuer != issuer
         }
+        self._on_forget()
+
+    async def forget_former(self, name: str) -> None:
+        """Delete the lines that were kept of forgotten devices of this name."""
+        await self._store.forget_former(name)
+        self.former.discard(name)
         self._on_forget()
 
     def _flush_soon(self, delay: float) -> None:
@@ -283,24 +299,23 @@ class LogService:
         missing = {block.key: block.mode for block in batch if block.key not in self._streams}
         if missing:
             self._streams.update(await self._store.ensure_streams(missing))
-        streams = {
-            block.key: self._streams[block.key] for block in batch if block.key in self._streams
-        }
-        if not streams:
-            return
-        blocks = []
+        blocks: list[tuple[int, LogBlock]] = []
+        lasts: dict[StreamKey, float] = {}
         for block in batch:
-            stream = streams.get(block.key)
+            stream = self._streams.get(block.key)
             if stream is not None:
-                in_place, last = placed(block, stream.last)
+                in_place, lasts[block.key] = placed(
+                    block, lasts.get(block.key, stream.last)
+                )
                 blocks.append((stream.number, in_place))
-                streams[block.key] = stream._replace(last=last)
+        if not blocks:
+            return
         number = self._batch + 1
         await self._store.insert(number, blocks)
-        # Streams that were forgotten meanwhile stay so.
-        self._streams.update(
-            (key, stream) for key, stream in streams.items() if key in self._streams
-        )
+        for key, last in lasts.items():
+            stream = self._streams.get(key)
+            if stream is not None:  # it was not forgotten meanwhile
+                self._streams[key] = stream._replace(last=last)
         self._batch = number
 
     def _pause(self, seconds: float) -> Deferred[None]:
