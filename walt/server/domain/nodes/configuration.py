@@ -109,7 +109,8 @@ class Configuration:
         device = self._registry.named(old_name)
         if device.type == "server":
             raise Invalid(f"the server keeps its name, {SERVER_NAME}")
-        self._registry.check_new_name(new_name)
+        if new_name == old_name or new_name.lower() != old_name.lower():
+            self._registry.check_new_name(new_name)  # else capital letters are what changes
         self._deed(device, f"renamed to {new_name}", requester)
         await self._registry.put(replace(device, name=new_name))
 
