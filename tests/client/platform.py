@@ -44,6 +44,7 @@ from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import UnlocatedPower
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.service import NodeService
@@ -88,6 +89,10 @@ class Server:
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.provisioning = FakeProvisioning()
+        self.progress = BootProgress(
+            self.platform.clock, self.platform.registry, self.platform.device_store,
+            self.platform.status.is_booted,
+        )
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
             FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
@@ -123,6 +128,7 @@ class Server:
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
             platform=platform.platform, provisioning=self.provisioning, clock=platform.clock,
+            progress=self.progress,
         )
         files = NodeFiles(nodes, self.questions)
         context = _build(

@@ -62,9 +62,11 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
     counters.gauge("walt_web_connections", "Connections of the web port, now",
                    lambda: connections.open)
     pages = _pages(core, counters, readers)
-    return CountedSite(make_site(
-        core.boot_files, pages, readers, core.nodes.virtual.no_boot_file
-    ), connections)
+
+    def watch(ip: str, path: str, found: bool) -> None:
+        (core.nodes.progress.boot_file if found else core.nodes.virtual.no_boot_file)(ip, path)
+
+    return CountedSite(make_site(core.boot_files, pages, readers, watch), connections)
 
 
 def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResource]:

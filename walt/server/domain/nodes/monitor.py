@@ -43,6 +43,7 @@ class BootMonitor:
         self._reboot = reboot
         self._boots: dict[str, _Boot] = {}
         self._given_up: set[str] = set()
+        self.on_start: Callable[[Device], object] = lambda device: None
         self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
         status.listen(self._on_status)
 
@@ -54,6 +55,7 @@ class BootMonitor:
 
     def started(self, device: Device) -> None:
         """A node is about to boot: its time counts from now."""
+        self.on_start(device)
         boot = self._boots.get(device.mac)
         if boot is None:
             self._boots[device.mac] = _Boot(self._clock.seconds(), _retries(device), None)
@@ -93,7 +95,7 @@ class BootMonitor:
                 continue
             boot = self._boots.get(device.mac)
             if boot is None:
-                self.started(device)
+                self._boots[device.mac] = _Boot(now, _retries(device), None)
                 continue
             timeout = device.conf.get("boot.timeout", DEFAULT_TIMEOUT)
             if timeout is None or boot.cause == "powersave" or now - boot.start < timeout:
