@@ -48,6 +48,7 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.runtime.workflow import Workflows
 from walt.server.streams.base import Peer, StreamProtocol
@@ -133,8 +134,11 @@ class Server:
         files = NodeFiles(nodes, self.questions)
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            platform=platform.platform, nodes=nodes, files=files, power=UnlocatedPower(),
-            provisioning=self.provisioning,
+            platform=platform.platform, nodes=nodes, files=files,
+            views=NodeViews(
+                platform.registry, platform.status, UnlocatedPower(), self.provisioning,
+                self.progress,
+            ),
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,
                 RemotePaths(

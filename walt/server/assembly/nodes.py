@@ -34,6 +34,7 @@ from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.services.provisioning import Provisioning
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
@@ -47,6 +48,7 @@ class Nodes:
     """The services of nodes."""
 
     status: BootStatus
+    views: NodeViews
     progress: BootProgress
     power: UnlocatedPower
     provisioning: Provisioning
@@ -132,7 +134,8 @@ def build_nodes(
         reactor, images.service.give_default,
     )
     return Nodes(
-        status=status, progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
+        status=status, views=NodeViews(registry, status, power, provisioning, progress),
+        progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
         monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,

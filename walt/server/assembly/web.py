@@ -73,8 +73,8 @@ def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResou
     """Return the pages besides the index and boot files, by the start of their path."""
     context = core.context
     api = WebApi(
-        context.registry, context.status.is_booted, context.images, core.base.logs,
-        core.daemons.health.services, core.nodes.provisioning, core.base.reactor,
+        context.registry, context.views, context.images, core.base.logs,
+        core.daemons.health.services, core.base.reactor,
     )
     return {
         "api": Guarded(readers, Api(api)),
