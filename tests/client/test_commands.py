@@ -29,8 +29,10 @@ from walt.rpc.commands import session as calls
 
 NODE: dict[str, Any] = {
     "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
-    "netsetup": "LAN", "booted": "yes", "image": "img",
-    "trouble": None,
+    "netsetup": "LAN", "booted": True, "powersave": False, "image": "alice/img:latest",
+    "image_name": "img", "owner": "alice", "clonable_image_link": "walt:alice/img",
+    "virtual": True, "mac": "52:54:00:00:00:02", "boot_stage": None, "trouble": None,
+    "config": {"boot.retries": 9},
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
 MINE: dict[str, Any] = {"owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}}
@@ -65,7 +67,7 @@ See `walt help show node-ownership`.
 
     def test_trouble(self) -> None:
         """What keeps nodes from booting is told below the tables."""
-        broken = {**NODE, "name": "n2", "booted": "NO", "trouble": "its image is broken"}
+        broken = {**NODE, "name": "n2", "booted": False, "trouble": "its image is broken"}
         out = run("node", "show", session=[tables(own=[NODE, broken], total=2)]).out
         self.assertIn("The following nodes cannot boot at present", out)
         self.assertIn("\nn2    its image is broken\n", out)
@@ -83,7 +85,7 @@ See `walt help show node-ownership`.
 
     def test_all(self) -> None:
         """Three tables in their order, with their columns."""
-        other = {**NODE, "name": "n3", "image-owner": "bob", "clonable-image-link": "walt:bob/i"}
+        other = {**NODE, "name": "n3", "owner": "bob", "clonable_image_link": "walt:bob/i"}
         out = run("node", "show", "--all", session=[
             tables(own=[NODE], free=[{**NODE, "name": "n2"}], others=[other], total=3)
         ]).out
@@ -355,7 +357,7 @@ class ListingTests(SynchronousTestCase):
     def test_devices(self) -> None:
         """Columns without any value are dropped; unknown devices apart."""
         known = [{"name": "walt-server", "ip": "192.168.1.1", "mac": "52:54:00:00:00:01",
-                  "type": "server", "netsetup": None}]
+                  "type": "server", "node_type": None, "netsetup": None}]
         outcome = run("device", "show", session=[
             (devices.ShowDevices, {"tables": {"known": known, "unknown": known}}),
         ])

@@ -69,9 +69,9 @@ class ConfigTests(TestCase):
         )
         self.assertIn("Done. Reboot the node(s)", told)
         (one, two) = json.loads(await platform.ok("node", "config", "all-nodes", "--json"))
-        self.assertEqual(one["settings"]["boot.retries"], "3")
+        self.assertEqual(one["settings"]["boot.retries"], 3)
         self.assertEqual(one["settings"]["netsetup"], "NAT")
-        self.assertEqual(two["settings"]["boot.retries"], "9")
+        self.assertEqual(two["settings"]["boot.retries"], 9)
 
         async def may_leave() -> bool:
             return "192.168.181.31" in await self._rules(platform)
@@ -126,11 +126,11 @@ class ConfigTests(TestCase):
         self.assertEqual(acquired.status, 1)  # it cannot be rebooted: no such board answers
         self.assertIn(b"failed soft-reboot (", acquired.stderr)
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
-        self.assertEqual((row["name"], row["image"]), ("board2", "pc-x86-64-small"))
+        self.assertEqual((row["name"], row["image_name"]), ("board2", "pc-x86-64-small"))
         (row,) = json.loads(await platform.ok("node", "show", "--all", "--json", user="bob"))[
             "others"]
         self.assertEqual(
-            (row["image-owner"], row["clonable-image-link"]),
+            (row["owner"], row["clonable_image_link"]),
             ("alice", "walt:alice/pc-x86-64-small"),
         )
         # One line for each reason, whatever the number of nodes.
@@ -302,9 +302,12 @@ class ConfigTests(TestCase):
             ("waltplatform/pc-x86-64-default:latest", False, "192.168.181.31", "NAT", 3, True),
         )
         self.assertEqual(set(one), {
-            "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
-            "trouble",
+            "name", "mac", "ip", "type", "virtual", "model", "image", "image_name", "owner",
+            "clonable_image_link", "netsetup", "booted", "powersave", "boot_stage", "trouble",
+            "config",
         })
+        shown = json.loads(await self.platform.ok("node", "show", "--all", "--json"))
+        self.assertIn(one, [row for rows in shown.values() for row in rows])
         await found("nodes?virtual=true", "nodes", 0)
         await found("nodes", "nodes", 2)
         (image,) = await found(

@@ -34,6 +34,11 @@ def workflows(json: bool) -> None:
     if not rows and not json:
         print("No workflow is running.")
         return
+    if not json:
+        rows = [
+            {**row, "step-age": row["step_age"], "remaining": ", ".join(row["remaining"])}
+            for row in rows
+        ]
     _show("Running workflows:", rows, ["name", "step", "age", "step-age", "remaining"], json)
 
 

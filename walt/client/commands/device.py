@@ -37,6 +37,10 @@ def show(json: bool) -> None:
 
 
 def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) -> None:
+    rows = [
+        {**row, "type": f"node ({row['node_type']})" if row["node_type"] else row["type"]}
+        for row in rows
+    ]
     print_block(title, table(without_empty_columns(COLUMNS, rows), rows), footnote)
 
 

@@ -40,13 +40,14 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
+    shown = {kind: [_cells(row) for row in rows] for kind, rows in tables.items()}
     if tables["own"]:
-        print_block("You own the following nodes:", table(OWN, tables["own"]))
+        print_block("You own the following nodes:", table(OWN, shown["own"]))
     if tables["free"]:
-        print_block("The following nodes are free:", table(FREE, tables["free"]))
+        print_block("The following nodes are free:", table(FREE, shown["free"]))
     if tables["others"]:
         print_block(
-            "The following nodes belong to other users:", table(OTHERS, tables["others"])
+            "The following nodes belong to other users:", table(OTHERS, shown["others"])
         )
     troubled = [row for rows in tables.values() for row in rows if row["trouble"]]
     if troubled:
@@ -63,6 +64,15 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
     elif not tables["free"] and not tables["others"]:
         print("There are no other nodes on this platform.")
     print(OWNERSHIP_HELP)
+
+
+def _cells(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node as tables show it."""
+    booted = "yes" if node["booted"] else "no (powersave)" if node["powersave"] else "NO"
+    return {
+        **node, "booted": booted, "image": node["image_name"], "image-owner": node["owner"],
+        "clonable-image-link": node["clonable_image_link"],
+    }
 
 
 def create(node_name: str) -> None:

@@ -11,7 +11,7 @@ SetText = Text(1 << 20)
 
 
 class ShowNodes(WaltCommand):
-    """Rows of `walt node show`: the caller's nodes, or all of them."""
+    """Objects of `walt node show`: the caller's nodes, or all of them."""
 
     commandName = b"cs.nodes.show"
     side = "cs"

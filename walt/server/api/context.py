@@ -21,10 +21,10 @@ from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
-from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.domain.virtual.service import VirtualNodes
 
@@ -45,8 +45,7 @@ class Context:
     registration: Registration
     announcements: Announcements
     status: BootStatus
-    power: INodePower
-    provisioning: IProvisioning
+    views: NodeViews
     images: ImageService
     image_operations: ImageOperations
     files: NodeFiles

@@ -12,7 +12,7 @@ from walt.server.api.context import Context
 from walt.server.domain.devices.sets import ownership, parse_devices
 from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.reboot import Outcome
-from walt.server.domain.nodes.views import node_tables, record
+from walt.server.domain.nodes.views import record
 from walt.server.domain.requester import IRequester
 
 
@@ -26,12 +26,9 @@ class NodesApi(amp.CommandLocator):
 
     @commands.ShowNodes.responder
     def show(self, all: bool) -> dict[str, Any]:
-        """Rows of the three tables."""
+        """Objects of the three tables."""
         context = self._context
-        tables = node_tables(
-            context.registry, context.status, context.power, self._requester.username, all,
-            context.provisioning.troubles,
-        )
+        tables = context.views.tables(self._requester.username, show_all=all)
         return {"tables": {**tables, "total": len(context.registry.nodes())}}
 
     @commands.ExpandNodes.responder

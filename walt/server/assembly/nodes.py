@@ -29,10 +29,12 @@ from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.services.provisioning import Provisioning
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
@@ -46,6 +48,8 @@ class Nodes:
     """The services of nodes."""
 
     status: BootStatus
+    views: NodeViews
+    progress: BootProgress
     power: UnlocatedPower
     provisioning: Provisioning
     rebooter: Rebooter
@@ -80,6 +84,10 @@ def build_nodes(
     reactor, launcher, config = base.reactor, base.launcher, base.config
     registry, logs, platform = base.registry, base.logs, base.platform
     status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
+    progress = BootProgress(reactor, registry, base.device_store, status.is_booted)
+    status.listen(progress.on_status)
+    logs.watch("walt-init", progress.init_lines)
+    daemons.leases.progress = progress
     status.image_content = lambda node: images.service.content(node.image)
     provisioning = Provisioning(
         reactor, registry, images.service, images.mounter, daemons.exporter, base.volumes,
@@ -98,12 +106,13 @@ def build_nodes(
         )
 
     monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
+    monitor.on_start = progress.started
     monitor.gave_up = provisioning.machine_trouble
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
     daemons.leases.registration = registration
     service = NodeService(
         registry, images.service, status, monitor, rebooter, logs, link, platform,
-        provisioning, reactor,
+        provisioning, progress, reactor,
     )
 
     ssh_options = node_options(
@@ -126,7 +135,8 @@ def build_nodes(
         reactor, images.service.give_default,
     )
     return Nodes(
-        status=status, power=power, provisioning=provisioning, rebooter=rebooter,
+        status=status, views=NodeViews(registry, status, power, provisioning, progress),
+        progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
         monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,

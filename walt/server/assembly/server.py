@@ -139,6 +139,7 @@ class WaltServer(Service):
         await self._prepare_keys(core)
         install_loaders(config.paths.state)
         await core.nodes.status.load()
+        await core.nodes.progress.load()
         await core.image_life.sweep()
         migration = core.image_life.operations.migration
         missing = await core.images.service.refresh(forget=not migration.possible)

@@ -21,6 +21,8 @@ from walt.server.http.policy import Readers
 
 _log = Logger()
 
+Watch = Callable[[str, str, bool], object]
+
 
 def peer_address(request: IRequest) -> str:
     """Return the address of the requester, an IPv6-mapped one in its IPv4 form."""
@@ -59,18 +61,18 @@ class BootResource(Resource):
 
     `files` provides IBootFiles. `?node_ip=` replaces the requester's address, for those who
     may read about people's work (`readers`): virtual nodes' files are fetched by the server
-    itself. Others may state their own. `missing` gets the address of the node and the path of
-    a file that is not there.
+    itself. Others may state their own. `watch` gets the address of the node, the path that it asked
+    for, and whether there is such a file.
     """
 
     isLeaf = True
 
     def __init__(
         self, files: Any, readers: Readers,
-        missing: Callable[[str, str], object] = lambda node, path: None,
+        watch: Watch = lambda node, path, found: None,
     ) -> None:
         super().__init__()
-        self._missing = missing
+        self._watch = watch
         self._files = files
         self._readers = readers
 
@@ -91,6 +93,7 @@ class BootResource(Resource):
         try:
             found = self._files.open(node, path)
         except NotFound:
-            self._missing(node, path)
+            self._watch(node, path, False)
             return answer_error(request, 404, "No such file.")
+        self._watch(node, path, True)
         return send_file(request, found)

@@ -18,7 +18,6 @@ from walt.server.domain.devices.settings import (
     needs_reboot,
     parse_words,
     plan,
-    shown,
 )
 
 SUBNET = IPv4Network("192.168.9.0/24")
@@ -127,10 +126,8 @@ class ShowTests(SynchronousTestCase):
             [(group["category"], group["names"]) for group in groups],
             [("nodes", ["board"]), ("virtual nodes", ["vm", "vm2"])],
         )
-        self.assertEqual(groups[1]["settings"]["boot.timeout"], "180")
+        self.assertEqual(groups[1]["settings"]["boot.timeout"], 180)
         self.assertEqual(groups[0]["settings"]["netsetup"], "LAN")
-        self.assertEqual(shown("boot.timeout", None), "none")
-        self.assertEqual(shown("snmp.version", None), "<unspecified>")
-        self.assertEqual(shown("kexec.allow", True), "true")
+        self.assertIs(groups[0]["settings"]["kexec.allow"], True)
         self.assertTrue(needs_reboot({"ram": "1G"}))
         self.assertFalse(needs_reboot({"boot.retries": 1}))

@@ -161,15 +161,15 @@ def effective(device: Device, subnet: IPv4Network) -> dict[str, Any]:
     return found
 
 
-def shown(name: str, value: Any) -> str:
-    """Return a value as `walt device config` prints it."""
-    if name == "netsetup":
-        return "NAT" if value == NETSETUP_NAT else "LAN"
-    if name == "boot.timeout":
-        return "none" if value is None else str(value)
-    if value is None:
-        return "<unspecified>"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def settings_of(device: Device, subnet: IPv4Network) -> dict[str, Any]:
+    """Return the settings that apply to a device, as programs get them.
+
+    Booleans and numbers as such, LAN or NAT, null for what is not set (and for no boot.timeout).
+    """
+    found = effective(device, subnet)
+    if "netsetup" in found:
+        found["netsetup"] = "NAT" if found["netsetup"] == NETSETUP_NAT else "LAN"
+    return found
 
 
 def parse_words(words: Sequence[str]) -> dict[str, Any]:
@@ -256,11 +256,9 @@ def needs_reboot(values: Mapping[str, Any]) -> bool:
 
 def describe(devices: Sequence[Device], subnet: IPv4Network) -> list[dict[str, Any]]:
     """Group devices of one category with the same settings, for display (S-075)."""
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    groups: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for device in devices:
-        settings = tuple(sorted(
-            (name, shown(name, value)) for name, value in effective(device, subnet).items()
-        ))
+        settings = tuple(sorted(settings_of(device, subnet).items()))
         groups.setdefault((main_category(device, subnet), settings), []).append(device.name)
     return [
         {"category": category, "names": sorted(names), "settings": dict(settings)}

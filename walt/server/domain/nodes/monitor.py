@@ -45,6 +45,7 @@ class BootMonitor:
         self._reboot = reboot
         self._boots: dict[str, _Boot] = {}
         self._given_up: set[str] = set()
+        self.on_start: Callable[[Device], object] = lambda device: None
         self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
         self.emulated: Callable[[Device], bool] = lambda device: False
         status.listen(self._on_status)
@@ -57,6 +58,7 @@ class BootMonitor:
 
     def started(self, device: Device) -> None:
         """A node is about to boot: its time counts from now."""
+        self.on_start(device)
         boot = self._boots.get(device.mac)
         if boot is None:
             self._boots[device.mac] = _Boot(self._clock.seconds(), _retries(device), None)
@@ -96,7 +98,7 @@ class BootMonitor:
                 continue
             boot = self._boots.get(device.mac)
             if boot is None:
-                self.started(device)
+                self._boots[device.mac] = _Boot(now, _retries(device), None)
                 continue
             default = EMULATED_TIMEOUT if self.emulated(device) else DEFAULT_TIMEOUT
             timeout = device.conf.get("boot.timeout", default)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from zope.interface import Attribute, Interface, implementer
 
@@ -44,6 +44,16 @@ class INodeQuestions(Interface):
 
     def close(ip: str) -> None:
         """End the shell of a node, which reboots or is removed."""
+
+
+class IBootTimes(Interface):
+    """Keeps how long boots took, in seconds. Both methods are coroutines."""
+
+    async def load_boot_times() -> Mapping[tuple[str, str], Sequence[float]]:
+        """Return the last ones, oldest first, by MAC and full name of the image."""
+
+    async def save_boot_times(mac: str, image: str, seconds: Sequence[float]) -> None:
+        """Replace those of a node with an image; those with the images used last are kept."""
 
 
 class IProvisioning(Interface):

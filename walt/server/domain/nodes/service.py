@@ -26,6 +26,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import INodeLink, IProvisioning
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -41,7 +42,8 @@ class NodeService:
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
         monitor: BootMonitor, rebooter: Rebooter, logs: LogService, link: INodeLink,
-        platform: PlatformLog, provisioning: IProvisioning, clock: IReactorTime,
+        platform: PlatformLog, provisioning: IProvisioning, progress: BootProgress,
+        clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -52,6 +54,7 @@ class NodeService:
         self._link = link
         self._platform = platform
         self._provisioning = provisioning
+        self._progress = progress
         self._clock = clock
         self._on_forget: list[Forgotten] = []
 
@@ -169,19 +172,38 @@ class NodeService:
         devices = self.parse(nodes, requester)
         names = {device.mac: device.name for device in devices}
 
+        late: set[str] = set()  # nodes whose lateness was told
+        label = ""
+
         def progress(missing: Collection[str]) -> None:
-            still = subject(names[mac] for mac in missing)
-            requester.busy(f"Waiting for bootup of {still[:1].lower()}{still[1:]}")
+            nonlocal label
+            still = {mac: names[mac] for mac in missing}
+            told = subject(still.values())
+            stages = self._progress.summary(still)
+            text = f"Waiting for bootup of {told[:1].lower()}{told[1:]}"
+            if stages:
+                text += f": {stages}" if len(still) == 1 else f" ({stages})"
+            if text != label:
+                label = text
+                requester.busy(text)
+            for mac in still.keys() - late:
+                sentence = self._progress.late(mac)
+                if sentence is not None:
+                    late.add(mac)
+                    requester.stderr(sentence)
 
         waiting = Deferred.fromCoroutine(self._status.wait(list(names), progress))
 
         def look() -> None:
-            late = {
+            missing = [mac for mac in names if not self._status.is_booted(mac)]
+            if not waiting.called:
+                progress(missing)
+            broken = {
                 mac: reason for mac, reason in self._provisioning.lasting().items()
-                if mac in names and not self._status.is_booted(mac)
+                if mac in missing
             }
-            if late and not waiting.called:
-                told = [f"{names[mac]} cannot boot: {reason}" for mac, reason in late.items()]
+            if broken and not waiting.called:
+                told = [f"{names[mac]} cannot boot: {reason}" for mac, reason in broken.items()]
                 hopeless.append("; ".join(sorted(told)))
                 waiting.cancel()
 
@@ -237,6 +259,7 @@ class NodeService:
         self._logs.forget(device.mac, device.name if keep_logs else None)
         self._monitor.forget(device.mac)
         self._status.forget(device.mac)
+        self._progress.forget(device.mac)
 
 
 def _owned(fullname: str | None) -> str:
