@@ -38,6 +38,7 @@ class VirtualNodesTests(SynchronousTestCase):
 
     def make(self, *images: Any) -> None:
         """Make the service over fakes."""
+        self.patch(random, "randint", lambda low, high: high)  # the longest boot delay
         self.fake = FakePlatform(*images)
         self.now(self.fake.start())
         self.hypervisor, self.joe = FakeHypervisor(), FakeRequester()
