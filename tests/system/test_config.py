@@ -306,7 +306,7 @@ class ConfigTests(TestCase):
             "clonable_image_link", "netsetup", "booted", "powersave", "boot_stage", "trouble",
             "config",
         })
-        shown = json.loads(await self.platform.ok("node", "show", "--all", "--json"))
+        shown = json.loads(await platform.ok("node", "show", "--all", "--json"))
         self.assertIn(one, [row for rows in shown.values() for row in rows])
         await found("nodes?virtual=true", "nodes", 0)
         await found("nodes", "nodes", 2)

@@ -71,7 +71,7 @@ class Switch:
     def meaning(self) -> str:
         """Return what it does, for the help of a subcommand."""
         text = self.help
-        if self.metavar and self.default not in (None, "", 0):
+        if self.metavar and self.default not in (None, "", 0, -1):  # -1: no limit
             text += f"; the default is {self.default}"
         if self.excludes:
             text += f"; excludes {', '.join(self.excludes)}"

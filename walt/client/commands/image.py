@@ -67,7 +67,7 @@ def shell(image_name: str) -> int:
 
 
 def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
-    """Build an image of a Dockerfile."""
+    """Build an image from a Dockerfile."""
     from walt.client import images
 
     if not from_url and not from_dir:

@@ -100,9 +100,8 @@ class ProgressTests(SynchronousTestCase):
         self.fake.clock.advance(100)
         self.assertIsNotNone(after.late(ONE.mac))
         after.forget(ONE.mac)
-        after.started(ONE)
-        self.fake.clock.advance(100)
-        self.assertIsNone(after.late(ONE.mac))
+        self.assertIsNone(after.stage(ONE.mac))
+        self.assertEqual(after._times, {})
 
     def test_who_waits_sees_the_stages_and_is_told_of_late_nodes(self) -> None:
         """The label changes with them; each late node is told once."""
@@ -123,3 +122,11 @@ class ProgressTests(SynchronousTestCase):
         self.assertEqual([line[:22] for line in joe.err], ["Node node-2 is late: i"])
         self.fake.status.booted(ONE.mac)
         self.successResultOf(waiting)
+
+    def test_memory_is_bounded(self) -> None:
+        """By the images and models there are, and what is kept of each."""
+        for _ in range(3 * KEPT):
+            self.boot(20)
+            self.boot(30, TWO)
+        self.assertEqual({len(times) for times in self.fake.store.boot_times.values()}, {KEPT})
+        self.assertEqual([len(one) for one in self.progress._of_kind.values()], [KEPT])

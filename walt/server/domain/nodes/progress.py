@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -60,11 +61,20 @@ class BootProgress:
         self._is_booted = is_booted
         self._boots: dict[str, _Boot] = {}
         self._times: dict[tuple[str, str], list[float]] = {}
+        # The last ones of all nodes of a kind, for those that never booted this image.
+        self._of_kind: dict[tuple[str, str, bool], deque[float]] = {}
 
     async def load(self) -> None:
         """Take over what a former server remembered."""
         for (mac, image), seconds in (await self._store.load_boot_times()).items():
             self._times[mac, image] = list(seconds)[-KEPT:]
+            device = self._registry.get(mac)
+            if device is not None:
+                self._kind(device, image).extend(seconds)
+
+    def _kind(self, device: Device, image: str) -> deque[float]:
+        key = image, device.model or "", device.virtual
+        return self._of_kind.setdefault(key, deque(maxlen=KEPT))
 
     # -- what is known -----------------------------------------------------
 
@@ -119,6 +129,7 @@ class BootProgress:
             times = self._times.setdefault((mac, device.image), [])
             times.append(seconds)
             del times[:-KEPT]
+            self._kind(device, device.image).append(seconds)
             spawn(
                 self._store.save_boot_times(mac, device.image, list(times)),
                 "recording how long a boot took",
@@ -164,14 +175,6 @@ class BootProgress:
     def _before(self, device: Device) -> Sequence[float]:
         """Return how long boots took: of this node, else of others of its model."""
         image = device.image or ""
-        own = self._times.get((device.mac, image))
-        if own:
-            return own
-        found: list[float] = []
-        for (mac, name), times in self._times.items():
-            other = self._registry.get(mac) if name == image else None
-            if other is not None and other.model == device.model and (
-                other.virtual == device.virtual
-            ):
-                found += times
-        return found[-KEPT:]
+        kind = image, device.model or "", device.virtual
+        own: Sequence[float] = self._times.get((device.mac, image), ())
+        return own or self._of_kind.get(kind, ())

@@ -211,7 +211,8 @@ class NodeService:
         watch = LoopingCall(look)
         watch.clock = self._clock
         if not waiting.called:
-            watch.start(LOOK_AGAIN)
+            # Many nodes are looked at less often: it takes a time that grows with their number.
+            watch.start(LOOK_AGAIN * min(30.0, max(1.0, len(names) / 100)))
         try:
             await waiting
         except CancelledError:
