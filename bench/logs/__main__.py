@@ -53,8 +53,9 @@ def copy_rate(dsn: str) -> float:
     """Return the lines a second of COPY into a table of the same shape, indexes included."""
     with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE copied (LIKE logs) PARTITION BY RANGE (timestamp)")
-        cursor.execute("CREATE INDEX ON copied (timestamp)")
-        cursor.execute("CREATE INDEX ON copied (stream_id, timestamp)")
+        cursor.execute("CREATE INDEX ON copied (place, arrival)")
+        cursor.execute("CREATE INDEX ON copied (stream_id, place)")
+        cursor.execute("CREATE INDEX ON copied (timestamp) WHERE place > timestamp")
         cursor.execute(
             "CREATE TABLE copied_now PARTITION OF copied FOR VALUES FROM (now() - interval '1 day')"
             " TO (now() + interval '7 days')"
@@ -65,7 +66,7 @@ def copy_rate(dsn: str) -> float:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             data = io.StringIO("".join([
                 f"{number % SENDERS}\t{stamp}.{number % 1000:03d}\t"
-                + f"{number:08d} ".ljust(99, "x") + "\n"
+                + f"{number:08d} ".ljust(99, "x") + f"\t{stamp}.{number % 1000:03d}\t{number}\n"
                 for number in range(first, first + 100_000)
             ]))
             start = time.perf_counter()
@@ -152,9 +153,11 @@ class Bench:
         await self.load.database.execute("TRUNCATE logs")
         with psycopg2.connect(self.dsn) as connection, connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO logs SELECT (SELECT min(id) FROM logstreams WHERE name = 'bench'),"
-                " now() - n * interval '100 microseconds', 'line ' || n || repeat('x', 85)"
-                " FROM generate_series(1, %s) n", (MANY,),
+                "INSERT INTO logs (stream_id, timestamp, place, arrival, line)"
+                " SELECT (SELECT min(id) FROM logstreams WHERE name = 'bench'),"
+                " moment, moment, n, 'line ' || n || repeat('x', 85) FROM generate_series(1, %s) n,"
+                " LATERAL (SELECT now() - n * interval '100 microseconds' AS moment) AS times",
+                (MANY,),
             )
         connection.close()
         argv = [

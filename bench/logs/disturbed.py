@@ -49,9 +49,10 @@ class Disturbed:
         mac = "02:00:00:00:01:00"
         with psycopg2.connect(self.dsn) as connection, connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO logs SELECT (SELECT id FROM logstreams WHERE name = 'bench'"
-                " AND issuer_mac = %s), now() - n * interval '100 microseconds',"
-                " 'line ' || n || repeat('x', 85) FROM generate_series(1, %s) n",
+                "INSERT INTO logs (stream_id, timestamp, place, arrival, line)"
+                " SELECT (SELECT id FROM logstreams WHERE name = 'bench' AND issuer_mac = %s),"
+                " moment, moment, n, 'line ' || n || repeat('x', 85) FROM generate_series(1, %s) n,"
+                " LATERAL (SELECT now() - n * interval '100 microseconds' AS moment) AS times",
                 (mac, FORGOTTEN),
             )
         connection.close()

@@ -220,8 +220,9 @@ class UsersTests(TestCase):
     async def slow_readers(self) -> None:
         """30 of them take the places of the web API alone: people read and nodes write."""
         await self.load.database.execute(
-            "INSERT INTO logs (stream_id, timestamp, line) SELECT s.id, now() - interval '1 hour',"
-            " repeat('x', 2000) FROM generate_series(1, 20000),"
+            "INSERT INTO logs (stream_id, timestamp, place, arrival, line) SELECT s.id,"
+            " now() - interval '1 hour', now() - interval '1 hour', n, repeat('x', 2000)"
+            " FROM generate_series(1, 20000) n,"
             " (SELECT id FROM logstreams WHERE name = 'exp') s"
         )
         program = self.begin(SLOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 from typing import Any
 from unittest import mock
 
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client import scripted
 from tests.client.scripted import USER, environment, run
-from walt.client import main, registries, settings, terminal
+from walt.client import forgetting, main, registries, settings, terminal
 from walt.client.commands.help import topics
 from walt.client.errors import Failure
 from walt.common.errors import (
@@ -167,7 +168,36 @@ class NodeCommandTests(SynchronousTestCase):
         outcome = run("node", "remove", "n1", session=[
             (nodes.NodeOwnership, MINE), (nodes.RemoveNode, {}),
         ])
-        self.assertEqual(outcome.calls[-1], ("cs.nodes.remove", {"name": "n1"}))
+        self.assertEqual(outcome.calls[-1], (
+            "cs.nodes.remove", {"name": "n1", "force": False, "keep_logs": False}
+        ))
+
+    def test_lines_at_stake(self) -> None:
+        """A person is asked before log lines are lost; others are told how to say it."""
+        refusal = Conflict("2 log lines of n1 would be lost")
+        for words, call, before in (
+            (("node", "remove"), nodes.RemoveNode, [(nodes.NodeOwnership, MINE)]),
+            (("device", "forget"), devices.ForgetDevice, []),
+        ):
+            outcome = run(*words, "n1", session=[*before, (call, refusal)])
+            self.assertEqual((outcome.status, outcome.err), (1, f"{refusal}\n"))
+            self.assertEqual(run(*words, "--force", "--keep-logs", "n1").status, 2)
+            for given, values in (
+                ("--force", {"force": True, "keep_logs": False}),
+                ("--keep-logs", {"force": False, "keep_logs": True}),
+            ):
+                outcome = run(*words, given, "n1", session=[*before, (call, {})])
+                self.assertEqual(outcome.calls[-1][1], {"name": "n1", **values})
+                self.assertEqual(outcome.status, 0)
+            self.patch(forgetting, "both_terminals", lambda: True)
+            for yes in (True, False):
+                self.patch(forgetting, "confirm", lambda yes=yes: yes)
+                outcome = run(
+                    *words, "n1", session=[*before, (call, refusal), *([(call, {})] if yes else [])]
+                )
+                self.assertEqual((outcome.status, outcome.err), (0 if yes else 1, f"{refusal}\n"))
+                self.assertEqual(outcome.calls[-1][1]["force"], yes)
+            self.patch(forgetting, "both_terminals", lambda: False)
 
     def test_wait(self) -> None:
         """0 when booted; an invalid set is an error, rc 1 (Q-02)."""
@@ -278,7 +308,9 @@ class DeviceCommandTests(SynchronousTestCase):
         """`done.`; a refusal is 1, an unknown device, too."""
         outcome = run("device", "forget", "--force", "x", session=[(devices.ForgetDevice, {})])
         self.assertEqual((outcome.status, outcome.out), (0, "done.\n"))
-        self.assertEqual(outcome.calls, [("cs.devices.forget", {"name": "x", "force": True})])
+        self.assertEqual(outcome.calls, [
+            ("cs.devices.forget", {"name": "x", "force": True, "keep_logs": False})
+        ])
         for error, status in ((NotFound("no x"), 1), (Conflict("has logs"), 1)):
             outcome = run("device", "forget", "x", session=[(devices.ForgetDevice, error)])
             self.assertEqual((outcome.status, outcome.err), (status, f"{error}\n"))
@@ -512,23 +544,23 @@ class HistoryRangeTests(SynchronousTestCase):
 
     def test_ranges(self) -> None:
         """Open bounds, relative dates of the server's clock, checkpoints."""
-        time = (calls.GetTime, {"time": 1000.0})
+        moment = (calls.GetTime, {"time": 1000.0})
         self.assertEqual(self.bounds("full"), (None, None))
         self.assertEqual(self.bounds("FULL"), (None, None))
         self.assertEqual(self.bounds(":"), (None, None))
-        self.assertEqual(self.bounds("-5m:", time), (700.0, None))
-        self.assertEqual(self.bounds(":-30s", time), (None, 970.0))
-        self.assertEqual(self.bounds("-1m:-10s", time, time), (940.0, 990.0))
+        self.assertEqual(self.bounds("-5m:", moment), (700.0, None))
+        self.assertEqual(self.bounds(":-30s", moment), (None, 970.0))
+        self.assertEqual(self.bounds("-1m:-10s", moment, moment), (940.0, 990.0))
         self.assertEqual(
             self.bounds("start:", (logs.CheckpointTime, {"time": 5.5})), (5.5, None)
         )
 
     def test_mistakes(self) -> None:
         """rc 1, and a page of help."""
-        time = (calls.GetTime, {"time": 1000.0})
+        moment = (calls.GetTime, {"time": 1000.0})
         for text, session in (
             ("yesterday", []), ("a:b:c", []), ("-5x:", []), ("-m:", []), ("-5M:", []),
-            ("--5m:", []), ("-1s:-1m", [time, time]),
+            ("--5m:", []), ("-1s:-1m", [moment, moment]),
             ("ghost:", [(logs.CheckpointTime, NotFound("no checkpoint ghost"))]),
         ):
             outcome = run("log", "show", "--history", text, session=session)
@@ -562,6 +594,23 @@ class LogShowTests(SynchronousTestCase):
             [line.rstrip() for line in outcome.out.splitlines()],
         )
 
+    def test_dates(self) -> None:
+        """Lines of a range that goes back further than a day have their date."""
+        now = time.time()
+        line = encode([(now - 1, "n1", "exp", "first")], {"n1": "n1"})
+        answer = (calls.GetTime, {"time": now})
+        date = r"\d{4}-\d\d-\d\d "
+        for history, session, shown in (
+            ("-1h:", [answer], ""), ("-1d:", [answer], ""), ("-2d:", [answer], date),
+            ("-2d:-40h", [answer, answer], date), ("full", [], date), (":", [], date),
+        ):
+            for words, dated in (((), shown), (("--format", "{timestamp:%H:%M:%S.%f} x"), "")):
+                outcome = run(
+                    "log", "show", "--history", history, *words, session=session,
+                    streams=[[(b"D", line), (b"R", b'{"status": 0}')]],
+                )
+                self.assertRegex(outcome.out, rf"^{dated}\d\d:\d\d:\d\d\.", history)
+
     def test_formats(self) -> None:
         """Templates, JSON; a template that cannot be applied: rc 1 and a page."""
         self.assertEqual(self.show("--format", "{line}|{issuer}").out, "first|n1\nné|n1\n|n1\n")
@@ -587,8 +636,11 @@ class LogShowTests(SynchronousTestCase):
             self.assertEqual(request, "REQ_DUMP_LOGS")
             self.assertEqual(parameters, {
                 "issuers": issuers, "streams": streams, "lines": lines, "history": False,
-                "realtime": True, "username": USER,
+                "realtime": True, "username": USER, "exclude_consoles": streams is None,
             })
+        for words in (["--consoles"], ["--streams", "console"]):
+            [(_, parameters, _)] = self.show(*words).streams
+            self.assertFalse(parameters["exclude_consoles"], words)
 
     def test_nothing_asked(self) -> None:
         """Neither history nor realtime, in any case (Q-09): told, rc 2, no server."""

@@ -84,6 +84,25 @@ class VisibleTests(SynchronousTestCase):
 
 
 class LogTests(LogCase):
+    async def test_consoles(self) -> None:
+        """They are shown when asked for: their text on a terminal, whatever they try; or raw."""
+        chunk = repr(b"\x1b[31mlogin:\x1b[0m \x07\r\nroot\x1b]0;owned")
+        self.logs.write(NODE.mac, "virtualconsole", chunk, mode="chunk")
+        self.logs.write(NODE.mac, "exp", "said")
+        words = ("log", "show", "--history", "full", "--format", "{stream} {line}")
+        for more, shown, piped in (
+            ((), b"exp said\n", b"exp said\n"),
+            (("--consoles",),
+             b"virtualconsole login: \\x07\nvirtualconsole root\\x1b]0;owned\nexp said\n",
+             f"virtualconsole {chunk}\nexp said\n".encode()),
+        ):
+            walt = Walt(self.server, *words, *more, terminal=True)
+            self.assertEqual(await walt.ended, 0)
+            self.assertEqual(walt.out.replace(b"\r\n", b"\n"), shown)
+            self.assertEqual((await self.run_walt(*words, *more))[1], piped)
+        _, out, _ = await self.run_walt(*words, "--streams", "console")
+        self.assertEqual(out, f"virtualconsole {chunk}\n".encode())
+
     async def test_terminal_and_pipe(self) -> None:
         """Lines of a node are harmless on a terminal, in all commands; a pipe has them raw."""
         for text in HOSTILE:

@@ -65,7 +65,7 @@ class DeviceStoreContract:
         store = await self.make()
         await store.save([NODE, SWITCH])
         await store.save_boot_states({NODE.mac: True})
-        await store.forget([NODE.mac, "02:00:00:00:00:99"])
+        await store.forget([NODE.mac, "02:00:00:00:00:99"], {})
         self.assertEqual(await self.loaded(store), {SWITCH.mac: SWITCH})
         self.assertEqual(await store.load_boot_states(), {})
 
@@ -141,8 +141,8 @@ class PostgresDevicesTests(DeviceStoreContract, TestCase):
         await self.database.execute(
             "INSERT INTO logstreams (issuer_mac, name) VALUES (%s, 'exp')", (NODE.mac,)
         )
-        await self.database.execute("INSERT INTO logs VALUES (1, now(), 'line')")
-        await store.forget([NODE.mac])
+        await self.database.execute("INSERT INTO logs VALUES (1, now(), 'line', now(), 1)")
+        await store.forget([NODE.mac], {})
         self.assertEqual(
             await self.database.query("SELECT stream_id FROM logremovals"), [(1,)]
         )

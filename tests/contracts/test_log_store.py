@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from twisted.internet import reactor
@@ -16,12 +16,14 @@ from tests.fakes.log_store import FakeLogStore
 from tests.system import cluster
 from walt.common.errors import Busy, Invalid, LimitExceeded
 from walt.server.adapters.postgres import logs
+from walt.server.adapters.postgres import migrate as schema
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
-from walt.server.adapters.postgres.migrate import migrate
+from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.domain.devices.model import Device
-from walt.server.domain.logs.model import LogBlock, LogQuery, StreamKey
+from walt.server.domain.logs.model import LogBlock, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.order import BEGINNING, placed
 
 A, B = "02:00:00:00:00:01", "02:00:00:00:00:02"
 
@@ -32,6 +34,12 @@ def block(
     """Return a block of a stream."""
     key = StreamKey(A, "exp")
     return number, LogBlock(key, "line", moment, stamps, text, text.count("\n") + 1)
+
+
+async def numbered(store: Any, streams: Mapping[StreamKey, StreamMode]) -> dict[StreamKey, int]:
+    """Create streams, return their ids."""
+    found = await store.ensure_streams(streams)
+    return {key: stream.number for key, stream in found.items()}
 
 
 class LogStoreContract:
@@ -54,7 +62,7 @@ class LogStoreContract:
     async def filled(self) -> Any:
         """Return a store with a few lines."""
         store = await self.make()
-        ids = await store.ensure_streams({
+        ids = await numbered(store, {
             StreamKey(A, "exp"): "line", StreamKey(B, "exp2"): "line",
             StreamKey(B, "virtualconsole"): "chunk",
         })
@@ -89,18 +97,18 @@ class LogStoreContract:
         """Asking again gives the same id."""
         store = await self.make()
         key = StreamKey(A, "exp")
-        first = await store.ensure_streams({key: "line"})
-        self.assertEqual(await store.ensure_streams({key: "line"}), first)
+        first = await numbered(store, {key: "line"})
+        self.assertEqual(await numbered(store, {key: "line"}), first)
 
     async def test_unknown_issuer(self) -> None:
         """A device that is not there gets no stream."""
         store = await self.make()
-        self.assertEqual(await store.ensure_streams({StreamKey("gone", "exp"): "line"}), {})
+        self.assertEqual(await numbered(store, {StreamKey("gone", "exp"): "line"}), {})
 
     async def test_many(self) -> None:
         """Thousands of lines in one go, in order."""
         store = await self.make()
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line"})
         one = ids[StreamKey(A, "exp")]
         now = time.time()
         texts = [f"{number:05}" for number in range(3000)]
@@ -111,7 +119,7 @@ class LogStoreContract:
     async def test_blocks(self) -> None:
         """Blocks with one time for all lines, with one each; empty lines; texts kept exactly."""
         store = await self.make()
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line"})
         one = ids[StreamKey(A, "exp")]
         now = float(int(time.time()))
         odd = "\\x00 {\"a\"} NULL é \\ ' %s \r \u2028 "
@@ -126,16 +134,62 @@ class LogStoreContract:
     async def test_a_batch_is_stored_once(self) -> None:
         """The same batch again, whose answer was lost, changes nothing; the next one is stored."""
         store = await self.make()
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line"})
         one = ids[StreamKey(A, "exp")]
         for batch, text in ((1, "one"), (1, "one"), (2, "two"), (1, "one"), (2, "two")):
             await store.insert(batch, [block(one, time.time() - 1, text)])
         self.assertEqual(await self.lines(store, LogQuery()), ["one", "two"])
 
+    async def test_order_of_arrival(self) -> None:
+        """Lines of one time come back as they arrived, those of several blocks and batches too."""
+        store = await self.make()
+        ids = await numbered(store, {StreamKey(A, "exp"): "line", StreamKey(B, "exp2"): "line"})
+        now = float(int(time.time())) - 5
+        texts = [
+            f"{number:05}" + ("x" * 3000 if number % 7 == 0 else "") for number in range(3000)
+        ]
+        blocks = [
+            block(number, now, "\n".join(texts[first:first + 100]), [now] * 100 if first else None)
+            for first, number in zip(range(0, 3000, 100), [*ids.values()] * 15, strict=True)
+        ]
+        for batch in range(10):
+            await store.insert(batch + 1, blocks[3 * batch:3 * batch + 3])
+        self.assertEqual(await self.lines(store, LogQuery()), texts)
+        self.assertEqual(await self.lines(store, LogQuery(start=now - 1, end=now + 1)), texts)
+
+    async def test_order_of_places(self) -> None:
+        """Lines with a time before that of an earlier one of their stream come after it.
+
+        They are found in the ranges of their times.
+        """
+        store = await self.make()
+        now = float(int(time.time())) - 100
+        last = dict.fromkeys((StreamKey(A, "exp"), StreamKey(B, "exp2")), BEGINNING)
+        for batch, (key, stamps) in enumerate((
+            (StreamKey(A, "exp"), [10.0, 20.0, 1.0, 15.0, 30.0]),
+            (StreamKey(B, "exp2"), [2.0, 20.0, 25.0]),
+            (StreamKey(A, "exp"), [5.0, 40.0]),
+        )):
+            stream = (await store.ensure_streams({key: "line"}))[key]
+            self.assertEqual(stream.last, last[key])
+            text = "\n".join(f"{key.name[-1]}{stamp:g}" for stamp in stamps)
+            whole = block(0, now, text, [now + stamp for stamp in stamps])[1]
+            in_place, last[key] = placed(whole, stream.last)
+            await store.insert(batch + 1, [(stream.number, in_place)])
+        for start, end, expected in (
+            (None, None, "22 p10 p20 p1 p15 220 225 p30 p5 p40"),
+            (None, 22, "22 p10 p20 p1 p15 220 p5"), (0, 12, "22 p10 p1 p5"), (4, 6, "p5"),
+            (14, 31, "p20 p15 220 225 p30"), (14, None, "p20 p15 220 225 p30 p40"),
+        ):
+            query = LogQuery(
+                start=None if start is None else now + start, end=None if end is None else now + end
+            )
+            self.assertEqual(await self.lines(store, query), expected.split(), (start, end))
+
     async def test_old_lines(self) -> None:
         """A line of long ago is stored and found too."""
         store = await self.make()
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line"})
         await store.insert(1, [block(ids[StreamKey(A, "exp")], 1e9, "old")])
         self.assertEqual(await self.lines(store, LogQuery(end=1.1e9)), ["old"])
 
@@ -170,8 +224,8 @@ class HeldDatabase(Database):
 class PostgresLogsTests(LogStoreContract, TestCase):
     skip = cluster.why_not()
 
-    async def make(self) -> PostgresLogs:
-        """Return a store over a new database with two devices."""
+    async def make_database(self) -> None:
+        """Make a database with two devices."""
         self.dsn = cluster.shared().fresh()
         self.database = Database(reactor, self.dsn)
         self.addCleanup(self.database.close)
@@ -179,11 +233,55 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         await PostgresDevices(self.database).save(
             [Device(A, "aa", "unknown"), Device(B, "bb", "unknown")]
         )
+
+    async def make(self) -> PostgresLogs:
+        """Return a store over a new database with two devices."""
+        await self.make_database()
         store = PostgresLogs(self.database)
         for _ in range(2):
             await store.prepare()
             await store.make_partitions()
         return store
+
+    async def test_order_after_a_restart(self) -> None:
+        """Another server goes on after the lines of the one before."""
+        now = time.time() - 1
+        store = await self.filled()
+        key = StreamKey(A, "exp")
+        for turn in range(3):
+            number, last = (await store.ensure_streams({key: "line"}))[key]
+            await store.insert(turn + 2, [
+                (number, placed(block(0, now, f"{turn} {text}")[1], last)[0]) for text in "ab"
+            ])
+            store = PostgresLogs(self.database)
+            await store.prepare()
+        expected = [f"{turn} {text}" for turn in range(3) for text in "ab"]
+        self.assertEqual(await self.lines(store, LogQuery(start=now - 1)), expected)
+
+    async def test_lines_of_old_servers(self) -> None:
+        """They have the order of their times, and that of their arrival for one time."""
+        self.patch(schema, "scripts", lambda: [one for one in scripts() if one[0] < 6])
+        await self.make_database()
+        now = float(int(time.time()))
+        await self.database.execute(
+            "SELECT ensure_log_partition(now()); INSERT INTO logstreams (issuer_mac, name)"
+            " VALUES (%s, 'exp');"
+            " INSERT INTO logs (stream_id, timestamp, line) SELECT 1, to_timestamp(%s - n / 100), n"
+            " FROM generate_series(1, 1000) n", (A, now),
+        )
+        self.patch(schema, "scripts", scripts)
+        await migrate(self.database)
+        store = PostgresLogs(self.database)
+        await store.prepare()
+        await store.make_partitions()
+        old = [str(n) for hundred in range(10, -1, -1) for n in range(1, 1001)
+               if n // 100 == hundred]
+        number, last = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[
+            StreamKey(A, "exp")
+        ]
+        self.assertEqual(last, now)
+        await store.insert(1, [block(number, now, "new")])
+        self.assertEqual(await self.lines(store, LogQuery()), [*old, "new"])
 
     async def test_refused_lines(self) -> None:
         """What PostgreSQL takes in no case is Invalid; the rest goes on."""
@@ -193,7 +291,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         await self.assertFailure(
             Deferred.fromCoroutine(store.ensure_streams({key: "line"})), Invalid
         )
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line"})
         one = ids[StreamKey(A, "exp")]
         for bad in ("NUL \0", "surrogate \ud800"):
             await self.assertFailure(
@@ -224,7 +322,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         """Old partitions are dropped, recent ones stay."""
         store = await self.filled()
         await self.database.execute("SELECT ensure_log_partition('2020-01-08')")
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line"})
         one = ids[StreamKey(A, "exp")]
         await store.insert(2, [block(one, 1578500000.0, "2020"), block(one, 1e9, "2001")])
         self.assertEqual(await store.count(LogQuery()), 6)
@@ -234,13 +332,13 @@ class PostgresLogsTests(LogStoreContract, TestCase):
     async def test_forgotten_device(self) -> None:
         """Its lines vanish at once, and are deleted little by little; a late batch brings none."""
         store = await self.filled()
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line", StreamKey(B, "b"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line", StreamKey(B, "b"): "line"})
         one = ids[StreamKey(A, "exp")]
         text = "\n".join(map(str, range(1000)))
         for batch in range(2, 12):
             stamps = [self.now - 100 + batch * 5 + number / 1000 for number in range(1000)]
             await store.insert(batch, [block(one, self.now, text, stamps)])
-        await PostgresDevices(self.database).forget([A])
+        await PostgresDevices(self.database).forget([A], {})
         self.assertEqual(await self.lines(store, LogQuery()), ["two (2)", "b'three'"])
         kept = block(ids[StreamKey(B, "b")], self.now, "kept")
         await store.insert(12, [block(one, self.now, "late"), kept])
@@ -251,10 +349,49 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         self.assertEqual(counts, [10_005 - 3001, 10_005 - 6002, 10_005 - 9003, 3, 3])
         self.assertEqual(await self.database.query("SELECT * FROM logremovals"), [])
 
+    async def test_kept_lines(self) -> None:
+        """Lines of a forgotten device are kept under its name, until that is forgotten."""
+        store = await self.filled()
+        devices, key = PostgresDevices(self.database), StreamKey(A, "exp")
+        self.assertEqual(await store.former_issuers(), [])
+        for turn, mac in enumerate((A, B)):
+            one = (await numbered(store, {key._replace(issuer=mac): "line"}))[
+                key._replace(issuer=mac)
+            ]
+            await devices.forget([mac], {mac: "aa"})
+            # A batch that was under way is no loss either.
+            await store.insert(turn + 2, [block(one, self.now - 20 + turn, f"late {turn}")])
+        self.assertEqual(await store.former_issuers(), ["aa"])
+        kept = LogQuery(issuers=frozenset({"aa"}))
+        lines = ["zéro\\n ' %s", "one", "two (2)", "b'three'", "late 0", "late 1"]
+        self.assertEqual(await self.lines(store, kept), lines)
+        cursor = await store.open(kept)
+        self.assertEqual({one[1] for one in await cursor.next_block()}, {"aa"})
+        await cursor.close()
+
+        # The same machine again, with the name it had: its lines are its own.
+        await devices.save([Device(A, "aa", "unknown")])
+        one = (await numbered(store, {key: "line"}))[key]
+        await store.insert(4, [block(one, self.now, "new")])
+        self.assertEqual(await self.lines(store, kept), lines)
+        self.assertEqual(await self.lines(store, LogQuery(issuers=frozenset({A}))), ["new"])
+        self.assertEqual(
+            await self.lines(store, LogQuery(issuers=frozenset({A, "aa"}))), [*lines, "new"]
+        )
+        await devices.forget([A], {})
+        self.assertEqual(await self.lines(store, LogQuery()), lines)
+        await store.forget_former("aa")
+        self.assertEqual(await store.former_issuers(), [])
+        self.assertEqual(await self.lines(store, LogQuery()), [])
+        self.patch(logs, "LAST_BATCHES", 0.0)
+        while await store.remove_forgotten(3000):
+            pass
+        self.assertEqual(await self.database.query("SELECT count(*) FROM logs"), [(0,)])
+
     async def test_forgetting_locks_nobody_out(self) -> None:
         """Others store lines while a device is being forgotten, and while its lines go."""
         store = await self.filled()
-        ids = await store.ensure_streams({StreamKey(A, "exp"): "line", StreamKey(B, "b"): "line"})
+        ids = await numbered(store, {StreamKey(A, "exp"): "line", StreamKey(B, "b"): "line"})
         other = ids[StreamKey(B, "b")]
         held = HeldDatabase(reactor, self.dsn)
         self.addCleanup(held.close)
@@ -266,12 +403,12 @@ class PostgresLogsTests(LogStoreContract, TestCase):
             running = Deferred.fromCoroutine(transaction)
             await held.arrived
             await store.insert(next(batches), [block(other, self.now, "beside")])
-            await store.ensure_streams({StreamKey(B, f"b{next(batches)}"): "line"})
+            await numbered(store, {StreamKey(B, f"b{next(batches)}"): "line"})
             self.assertFalse(running.called)
             held.gate.callback(None)
             await running
 
-        await beside(PostgresDevices(held).forget([A]))
+        await beside(PostgresDevices(held).forget([A], {}))
         await beside(PostgresLogs(held).remove_forgotten(1000))
         self.assertEqual(
             await self.lines(store, LogQuery()), ["two (2)", "b'three'", "beside", "beside"]
@@ -280,7 +417,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
     async def test_clock_that_had_jumped(self) -> None:
         """Lines of a week without partition are kept; they move when it is made."""
         store = await self.filled()
-        one = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
+        one = (await numbered(store, {StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
         month = self.now + 40 * 86400
         await store.insert(2, [block(one, month, "from the future"), block(one, 1e9, "old")])
         for day in (month, 1e9, month + 7 * 86400):
@@ -302,7 +439,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
     async def test_endless_search(self) -> None:
         """A search is bounded in time; it ends when nobody waits for it any more."""
         store = await self.filled()
-        one = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
+        one = (await numbered(store, {StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
         # Each character of this text leads to another of 2^16 states.
         letters = "".join(random.Random(1).choices("ab", k=50_000))
         await store.insert(2, [block(one, self.now, "\n".join([letters] * 100))])
@@ -335,7 +472,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
     async def test_long_lines(self) -> None:
         """A reader gets few lines at a time when they are long."""
         store = await self.filled()
-        one = (await store.ensure_streams({StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
+        one = (await numbered(store, {StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
         await store.insert(2, [block(one, self.now, "\n".join(["x" * 10_000] * 300))])
         cursor = await store.open(LogQuery())
         counts = []

@@ -93,7 +93,8 @@ class Person:
 
     async def remove(self) -> None:
         if nodes := await self.nodes():
-            await self.walt("node remove", "node", "remove", self.choice.choice(sorted(nodes)))
+            name = self.choice.choice(sorted(nodes))
+            await self.walt("node remove", "node", "remove", "--force", name)
 
     async def rename(self) -> None:
         if nodes := await self.nodes():

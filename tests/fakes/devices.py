@@ -42,7 +42,7 @@ class FakeDeviceStore:
         await self._write([device.mac for device in devices])
         self.devices.update((device.mac, device) for device in devices)
 
-    async def forget(self, macs: Sequence[str]) -> None:
+    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
         """Delete devices."""
         await self._write(macs)
         for mac in macs:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import Conflict, NotFound
-from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import (
+    KnownStream,
+    LogBlock,
+    LogLine,
+    LogQuery,
+    StreamKey,
+    StreamMode,
+)
+from walt.server.domain.logs.order import BEGINNING
 from walt.server.domain.logs.ports import ICheckpoints, ILogCursor, ILogStore
 
 
@@ -21,8 +30,39 @@ def lines_of(key: StreamKey, block: LogBlock) -> list[LogLine]:
     ]
 
 
+class FakeLines:
+    """Stored lines in the order of arrival, each with its place."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, LogLine]] = []
+
+    @property
+    def lines(self) -> list[LogLine]:
+        """Lines in the order of arrival."""
+        return [line for _, line in self.rows]
+
+    def add(self, key: StreamKey, block: LogBlock) -> None:
+        """Store the lines of a block."""
+        lines = lines_of(key, block)
+        self.rows += zip(block.places or block.stamps or repeat(block.moment), lines, strict=False)
+
+    def last(self, key: StreamKey) -> float:
+        """Return the place of the last line of a stream."""
+        return max((place for place, one in self.rows if one[1:3] == key), default=BEGINNING)
+
+    def matching(self, query: LogQuery) -> list[LogLine]:
+        """Return the lines of a query, by place, then arrival."""
+        matcher = query.matcher()
+        return [
+            line for _, line in sorted(self.rows, key=lambda row: row[0])
+            if matcher.matches(line)
+            and (query.start is None or line.timestamp > query.start)
+            and (query.end is None or line.timestamp < query.end)
+        ]
+
+
 @implementer(ILogStore)
-class FakeLogStore:
+class FakeLogStore(FakeLines):
     """Lines in a list.
 
     Streams of issuers in `unknown` are not created; `gate` holds the next
@@ -30,7 +70,7 @@ class FakeLogStore:
     """
 
     def __init__(self) -> None:
-        self.lines: list[LogLine] = []
+        super().__init__()
         self.inserts: list[int] = []
         self.unknown: set[str] = set()
         self.gate: Deferred[None] | None = None
@@ -43,13 +83,16 @@ class FakeLogStore:
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]
-    ) -> Mapping[StreamKey, int]:
+    ) -> Mapping[StreamKey, KnownStream]:
         """Create missing streams."""
         for key, mode in streams.items():
             if key.issuer not in self.unknown:
                 number = self.streams.get(key, (len(self.streams) + 1, mode))[0]
                 self.streams[key] = (number, mode)
-        return {key: self.streams[key][0] for key in streams if key in self.streams}
+        return {
+            key: KnownStream(self.streams[key][0], self.last(key))
+            for key in streams if key in self.streams
+        }
 
     async def insert(self, batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         """Store lines."""
@@ -65,22 +108,21 @@ class FakeLogStore:
         self.inserts.append(sum(block.line_count for _, block in blocks))
         for one, block in blocks:
             if one in keys:
-                self.lines += lines_of(keys[one], block)
+                self.add(keys[one], block)
 
-    def _matching(self, query: LogQuery) -> list[LogLine]:
-        matcher = query.matcher()
-        return sorted(
-            line for line in self.lines
-            if matcher.matches(line)
-            and (query.start is None or line.timestamp > query.start)
-            and (query.end is None or line.timestamp < query.end)
-        )
+    async def former_issuers(self) -> list[str]:
+        """Return the names of issuers that are no MAC."""
+        return sorted({one.issuer for one in self.lines if ":" not in one.issuer})
+
+    async def forget_former(self, name: str) -> None:
+        """Delete lines at once."""
+        self.rows = [row for row in self.rows if row[1].issuer != name]
 
     async def remove_forgotten(self, count: int) -> bool:
         """Delete some lines of unknown issuers."""
         self.removals += 1
-        gone = [one for one in self.lines if one.issuer in self.unknown][:count]
-        self.lines = [one for one in self.lines if one not in gone]
+        gone = [row for row in self.rows if row[1].issuer in self.unknown][:count]
+        self.rows = [row for row in self.rows if row not in gone]
         return bool(gone)
 
     async def make_partitions(self) -> None:
@@ -95,11 +137,11 @@ class FakeLogStore:
 
     async def count(self, query: LogQuery) -> int:
         """Return how many lines match."""
-        return len(self._matching(query))
+        return len(self.matching(query))
 
     async def open(self, query: LogQuery) -> ILogCursor:
         """Return a cursor."""
-        return FakeCursor(self._matching(query))
+        return FakeCursor(self.matching(query))
 
 
 @implementer(ILogCursor)

@@ -7,10 +7,17 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from tests.fakes.log_store import lines_of
+from tests.fakes.log_store import FakeLines
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
-from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey, StreamMode
+from walt.server.domain.logs.model import (
+    KnownStream,
+    LogBlock,
+    LogLine,
+    LogQuery,
+    StreamKey,
+    StreamMode,
+)
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 
@@ -28,7 +35,7 @@ class FakeDeviceStore:
     async def save(self, devices: Sequence[Device]) -> None:
         self.devices.update((device.mac, device) for device in devices)
 
-    async def forget(self, macs: Sequence[str]) -> None:
+    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
         for mac in macs:
             self.devices.pop(mac, None)
 
@@ -60,30 +67,38 @@ class FakeCursor:
 
 
 @implementer(ILogStore)
-class FakeLogStore:
+class FakeLogStore(FakeLines):
     """Lines in a list, with the filters of queries."""
 
     def __init__(self, block: int = 100) -> None:
+        super().__init__()
         self.block = block
         self.streams: dict[StreamKey, int] = {}
         self.modes: dict[StreamKey, StreamMode] = {}
-        self.lines: list[LogLine] = []
         self.cursors: list[FakeCursor] = []
         self.gate: Deferred[None] | None = None
         self.error: Exception | None = None
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]
-    ) -> Mapping[StreamKey, int]:
+    ) -> Mapping[StreamKey, KnownStream]:
         for key, mode in streams.items():
             self.streams.setdefault(key, len(self.streams))
             self.modes.setdefault(key, mode)
-        return {key: self.streams[key] for key in streams}
+        return {key: KnownStream(self.streams[key], self.last(key)) for key in streams}
 
     async def insert(self, batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         names = {number: key for key, number in self.streams.items()}
         for number, block in blocks:
-            self.lines += lines_of(names[number], block)
+            self.add(names[number], block)
+
+    async def former_issuers(self) -> list[str]:
+        """Return the names of issuers that are no MAC."""
+        return sorted({one.issuer for one in self.lines if ":" not in one.issuer})
+
+    async def forget_former(self, name: str) -> None:
+        """Delete lines at once."""
+        self.rows = [row for row in self.rows if row[1].issuer != name]
 
     async def remove_forgotten(self, count: int) -> bool:
         """Nothing is left of forgotten devices."""
@@ -96,24 +111,12 @@ class FakeLogStore:
         """Keep all."""
 
     async def count(self, query: LogQuery) -> int:
-        return len(self._matching(query))
+        return len(self.matching(query))
 
     async def open(self, query: LogQuery) -> FakeCursor:
         if self.error is not None:
             raise self.error
-        cursor = FakeCursor(self._matching(query), self.block)
+        cursor = FakeCursor(self.matching(query), self.block)
         cursor.gate = self.gate
         self.cursors.append(cursor)
         return cursor
-
-    def _matching(self, query: LogQuery) -> list[LogLine]:
-        matcher = query.matcher()
-        return sorted(
-            (
-                one for one in self.lines
-                if matcher.matches(one)
-                and (query.start is None or one.timestamp > query.start)
-                and (query.end is None or one.timestamp < query.end)
-            ),
-            key=lambda one: one.timestamp,
-        )

@@ -30,6 +30,7 @@ from walt.node.logs.requests import BadRequest, Line, parse
 from walt.node.logs.server import NoServer, server_address
 from walt.node.serial.directives import Board, Problem, Record
 from walt.node.setup import COMMANDS, NotPossible, install
+from walt.server.domain.logs.model import clean_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -188,6 +189,10 @@ class SetupTests(SynchronousTestCase):
             self.assertTrue(callable(getattr(importlib.import_module(module), function)), name)
 
 
+# Those of nodes: /bin/sh of Debian, and what is left when an image has little else.
+SHELLS = ("dash", "busybox sh")
+
+
 class Tool(ProcessProtocol):
     """A tool that runs."""
 
@@ -292,6 +297,108 @@ class ToolsTests(TestCase):
         self.assertEqual(self.platform.lines("exp1"), ["one", "CLOSE", "two", "three"])
         self.assertIn(b"nonsense", daemon.output)
         self.assertFalse(self.fifo.exists())
+
+    async def script(self, shell: str, words: str, data: bytes = b"") -> bytes:
+        """Run a command with the scripts of nodes; return its output."""
+        bin = self.place / shell.replace(" ", "-")
+        if not bin.exists():
+            bin.mkdir()
+            for one in ("walt-log-cat", "walt-log-tee", "walt-log-echo"):
+                text = (ROOT / "walt/node" / one).read_text()
+                for there, here in (
+                    ("#!/bin/sh", f"#!{shutil.which(shell.split()[0])} {shell.partition(' ')[2]}"),
+                    ("exec /bin/sh ", f"exec {shell} "),
+                    ("/bin/walt-env", f"{self.place}/walt-env"),
+                    ("/var/lib/walt/logs.fifo", str(self.fifo)),
+                ):
+                    text = text.replace(there, here)
+                (bin / one).write_text(text)
+                (bin / one).chmod(0o755)
+        tool: Any = Tool()
+        transport = self.reactor.spawnProcess(
+            tool, "/bin/sh", ["sh", "-c", words],
+            {"PATH": f"{bin}:{os.environ['PATH']}", "HERE": str(self.place)},
+        )
+        transport.write(data)
+        transport.closeStdin()
+        # Tools wait for the receipt of the server, whose store is flushed by whoever looks.
+        await self.until(lambda: (self.platform.lines("s"), tool.ended.called)[1])
+        self.status = await tool.ended
+        output: bytes = tool.output
+        return output
+
+    async def test_bytes_of_scripts(self) -> None:
+        """Every byte of a line arrives, in each shell; a copy is the same to the last byte."""
+        odd = bytes(n for n in range(1, 256) if n not in b"\n\r\xc0")
+        data = b"a\0b\n\n\0\n" + odd + b"\nCR\r\n \\n %s \xc3\xa9\n-n\nlast\0x"
+        expected = [clean_text(line) for line in data.replace(b"\r\n", b"\n").split(b"\n")]
+        for shell in SHELLS:
+            for command, copy in (
+                ("walt-log-cat s", b""), ("walt-log-tee s", data),
+                ("walt-log-cat --ts-local s", b""), ("walt-log-tee --ts-local s", data),
+                ("walt-log-tee s > $HERE/out; cat $HERE/out", data),
+            ):
+                for ending in (b"", b"\n"):
+                    self.platform.store.rows.clear()
+                    copied = await self.script(shell, command, data + ending)
+                    self.assertEqual(copied, copy and copy + ending, (shell, command))
+                    self.assertEqual(self.platform.lines("s"), expected, (shell, command))
+            self.platform.store.rows.clear()
+            await self.script(shell, "walt-log-cat s")
+            self.assertEqual(self.platform.lines("s"), [])
+
+    async def test_line_that_looks_like_the_end(self) -> None:
+        """It is a line as others, though what follows comes later."""
+        for shell in SHELLS:
+            for tool in ("walt-log-cat s", "walt-log-cat --ts s", "walt-log-tee s >&2"):
+                self.platform.store.rows.clear()
+                end = self.place / "end"
+                writer = f"(echo CLOSE; while [ ! -e {end} ]; do sleep 0.1; done; echo next)"
+                running = Deferred.fromCoroutine(self.script(shell, f"{writer} | {tool}"))
+                await self.until(lambda: self.platform.lines("s"))
+                end.touch()
+                await running
+                end.unlink()
+                self.assertEqual(self.platform.lines("s"), ["CLOSE", "next"], (shell, tool))
+
+    async def test_texts_of_scripts(self) -> None:
+        """Several lines in one text are lines, each with the time given, with the daemon or not."""
+        texts = {
+            "'one\n17 two\n\nCLOSE'": ["one", "17 two", "", "CLOSE"], "a '  b' ''": ["a   b "],
+            "'-n %s \\n'": ["-n %s \\n"], "'x\r'": ["x"], "'\n'": ["", ""],
+        }
+        for daemon in (False, True):
+            if daemon:
+                await self.daemon()
+            for shell in SHELLS:
+                for text, lines in texts.items():
+                    for options in ("", "--timestamp 1699999999.5 "):
+                        self.platform.store.rows.clear()
+                        await self.script(shell, f"walt-log-echo {options}s {text}")
+                        count = len(lines)
+                        await self.until(
+                            lambda count=count: len(self.platform.lines("s")) >= count
+                        )
+                        what = (daemon, shell, text)
+                        self.assertEqual(self.platform.lines("s"), lines, what)
+                        if options:
+                            found = {stamp for stamp, _ in self.platform.stored("s")}
+                            self.assertEqual(found, {1699999999.5}, what)
+                await self.script(shell, "walt-log-echo 'two words' x")
+                self.assertEqual(self.platform.lines("two words"), ["x"])
+                self.platform.store.rows.clear()
+
+    async def test_refusals_of_scripts(self) -> None:
+        """Names and times that are none are told, and nothing is sent."""
+        for shell in SHELLS:
+            for words in (
+                "walt-log-echo --ts now s x", "walt-log-echo --ts '' s x", "walt-log-echo s",
+                "walt-log-echo --ts 1.2.3 s x", "walt-log-echo 's\nt' x", "walt-log-cat 's\nt'",
+                "walt-log-cat", "walt-log-tee --bad s", "walt-log-echo '' x",
+            ):
+                self.assertTrue(await self.script(shell, words), words)
+                self.assertEqual(self.status, 2, words)
+        self.assertEqual(self.connections, [])
 
     async def test_server_away(self) -> None:
         """Lines written while the server is away come when it is back, each once."""

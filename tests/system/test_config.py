@@ -488,14 +488,44 @@ class ConfigTests(TestCase):
         self.assertEqual((refused.status, refused.stdout), (1, b""))
         self.assertIn(f"2 log lines of {name} would be lost", refused.stderr.decode())
         self.assertIn(f"walt device forget --force {name}", refused.stderr.decode())
-        self.assertEqual(await platform.ok("device", "forget", "--force", name), "done.\n")
+        person = Dialogue((b"(y/n): ", b"n\n"))
+        platform.reactor.spawnProcess(
+            person, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "device", "forget", name],
+            {**os.environ, **platform.environment(), "TERM": "xterm"}, usePTY=True,
+        )
+        self.assertEqual(await person.ended, 1)
+        self.assertIn(f"2 log lines of {name} would be lost".encode(), person.seen)
+        self.assertIn(name, await platform.ok("device", "show"))
+        self.assertEqual(await platform.ok("device", "forget", "--keep-logs", name), "done.\n")
         self.assertNotIn(name, await platform.ok("device", "show"))
+        await self._kept_logs(platform, name)
         self.assertEqual(await platform.ok("device", "forget", "gone-00000b"), "done.\n")
 
         async def withdrawn() -> bool:
             return "192.168.181.60" not in await self._rules(platform)
 
         await platform.until(withdrawn, "the firewall forgot it too", 10)
+
+    async def _kept_logs(self, platform: LivePlatform, name: str) -> None:
+        """Lines of a device that is gone are read by its name, over a restart, until forgotten."""
+        lines = ("log", "show", "--history", "full", "--issuers", name, "--format")
+        for _ in range(2):
+            self.assertEqual(
+                await platform.ok(*lines, "{issuer}.{stream} {line}"),
+                f"{name}.exp one\n{name}.exp two\n",
+            )
+            await platform.stop(SIGUSR2)
+            await platform.start()
+        file = platform.base / "kept"
+        await platform.ok("log", "export", "--issuers", name, "--streams", "exp", str(file))
+        self.assertEqual(len(file.read_text().splitlines()), 2)
+        refused = await platform.walt("device", "forget", name)
+        self.assertIn(f"2 log lines of {name} would be lost", refused.stderr.decode())
+        self.assertEqual(await platform.ok("device", "forget", "--force", name), "done.\n")
+        unknown = await platform.walt(*lines, "{line}")
+        self.assertEqual(unknown.status, 1)
+        self.assertIn(f'no device named "{name}"', unknown.stderr.decode())
 
     async def _rules(self, platform: LivePlatform) -> str:
         """Return the rules of the firewall."""

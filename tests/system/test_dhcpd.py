@@ -109,6 +109,26 @@ class DhcpdTests(DhcpdCase):
             event, LeaseEvent("00:0c:01:02:03:04", answer.yiaddr, client_name="probe")
         )
 
+    async def test_client_identifiers(self) -> None:
+        """A machine has one address, whatever it calls itself; two never have the same one.
+
+        Firmware, iPXE and systems have client identifiers of their own (RFC 2132 §9.14), and
+        copies of one system the same.
+        """
+        macs = ("00:0c:01:02:03:04", "00:0c:01:02:03:05")
+        found: dict[str, set[str]] = {mac: set() for mac in macs}
+        for identifier in (b"\0firmware", None, b"\xff\1\2\3\4system", b"\1\0\x0c\1\2\3\4"):
+            for mac in macs:
+                options = {} if identifier is None else {61: identifier}
+                _, answer = await self.client.exchange(mac, options)
+                self.assertEqual(answer.kind, ACK)
+                found[mac].add(answer.yiaddr)
+        first, second = (found[mac] for mac in macs)
+        self.assertEqual((len(first), len(second), first & second), (1, 1, set()))
+        # A machine that is known has its own address with any of them.
+        _, answer = await self.client.exchange(DEVICES[0].mac, {61: b"\0firmware"})
+        self.assertEqual(answer.yiaddr, DEVICES[0].ip)
+
     async def test_registered_devices(self) -> None:
         """LAN devices get no router, NAT ones do; nodes and switches cause no event."""
         for device, router in zip(DEVICES[:4], (None, SERVER, None, None), strict=True):

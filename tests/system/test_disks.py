@@ -83,7 +83,7 @@ class DiskTests(TestCase):
             " ls /root/changed 2>/dev/null; ls /run/walt/rootfs/mnt/hm_part/walt_hybrid | wc -l",
         )
         self.assertEqual(seen.split(), ["hybrid-volatile", "1"])
-        await platform.ok("node", "remove", "vnode1")
+        await platform.ok("node", "remove", "--force", "vnode1")
 
         async def forgotten() -> bool:
             return not list((platform.state / "nodes").glob("52:54:*"))

@@ -6,6 +6,7 @@ import configparser
 import hashlib
 import json
 import os
+import posixpath
 import signal
 import sys
 from pathlib import Path
@@ -221,6 +222,27 @@ class ImagesTests(TestCase):
         await self.refused(
             platform, 1, "is a file", "image", "cp", str(here), "tiny:/etc/two"
         )
+
+        # What cannot be in an image is refused by its name, and not told to be saved.
+        one = str(here / "one")
+        for place in ("/run/here", "/var/../dev/shm/here"):
+            await self.refused(
+                platform, 1, f"{posixpath.normpath(place)} lies in memory",
+                "image", "cp", one, f"tiny:{place}",
+            )
+        # A volume of the image is a directory as others, and its user is no matter.
+        recipe = platform.base / "volumes"
+        recipe.mkdir()
+        (recipe / "Dockerfile").write_text("FROM tiny\nVOLUME /data\nUSER 1000\n")
+        await platform.ok("image", "build", "--from-dir", str(recipe), "volumes")
+        await platform.ok("image", "cp", str(here), "volumes:/data")
+        for name in ("hosts", "resolv.conf", "hostname"):
+            await platform.ok("image", "cp", one, f"volumes:/etc/{name}")
+            await platform.ok("image", "cp", f"volumes:/etc/{name}", str(platform.base / name))
+            self.assertEqual((platform.base / name).read_text(), "content")
+        await platform.ok("image", "cp", "volumes:/data", str(platform.base / "data"))
+        self.assertEqual(sorted(os.listdir(platform.base / "data")), ["one", "sub"])
+        await platform.ok("image", "remove", "volumes")
 
     async def builds(self, platform: LivePlatform) -> None:
         """From a directory and from a repository."""

@@ -82,7 +82,7 @@ class NodeLifeTests(TestCase):
             "node", "run", "my-nodes", "--", "hostname; test $(hostname) = vnode1"
         )
         self.assertEqual((both.status, both.stdout), (1, b"vnode1\nvnode2\n"))
-        await platform.ok("node", "remove", "vnode2")
+        await platform.ok("node", "remove", "--force", "vnode2")
 
         self.assertIn("rebooted ok", await platform.ok("node", "reboot", "vnode1"))
         await platform.ok("node", "wait", *within(120), "vnode1")
@@ -121,8 +121,17 @@ class NodeLifeTests(TestCase):
         self.assertIn("vnode1.virtualconsole -> b'", console)
 
         mac = os.readlink(platform.state / "nodes" / "vnode1")
-        await platform.ok("node", "remove", "vnode1")
+        refused = await platform.walt("node", "remove", "vnode1")
+        self.assertEqual((refused.status, refused.stdout), (1, b""))
+        self.assertIn(b" of vnode1 would be lost", refused.stderr)
+        self.assertIn(b"\nTo keep them, use: walt node remove --keep-logs vnode1\n", refused.stderr)
+        await platform.ok("node", "remove", "--keep-logs", "vnode1")
         self.assertIn("no node yet", await platform.ok("node", "show", "--all"))
+        kept = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "vnode1", "--streams", "console",
+            "iPXE",
+        )
+        self.assertEqual(kept, console)
 
         async def gone() -> bool:
             return not (platform.state / "nodes" / mac).exists()

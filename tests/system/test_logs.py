@@ -208,6 +208,7 @@ class LogFaultTests(TestCase):
         self.assertTrue(binary.startswith("\\x00\x01\x02"))
         self.assertTrue(binary.endswith("\\xfe\\xff"))
         await self.check_timestamps()
+        await self.check_order()
 
         idle = (
             "import socket,sys,resource\n"
@@ -290,15 +291,21 @@ class LogFaultTests(TestCase):
         self.assertEqual(shown, list(range(20_000)))
 
     async def check_timestamps(self) -> None:
-        """Times that are none, or absurd, become that of reception; range and order hold."""
+        """Times that are none, or absurd, become that of reception; range and order hold.
+
+        Each line stays where its sender had it, whatever its time.
+        """
         platform = self.platform
         start = time.time()
-        stamps = ["nan", "inf", "-inf", "1e400", "5", str(start + 3600), "x", str(start - 3600)]
+        stamps = [
+            str(start - 3600), "nan", "inf", "-inf", "1e400", "5", str(start + 3600), "x",
+            str(start - 1800),
+        ]
         script = (
             "import socket,sys\n"
             "one = socket.create_connection((sys.argv[1], 12347),"
             " source_address=(sys.argv[2], 0))\n"
-            "lines = ''.join(f'{stamp} line\\n' for stamp in sys.argv[3:])\n"
+            "lines = ''.join(f'{stamp} line {n}\\n' for n, stamp in enumerate(sys.argv[3:]))\n"
             "one.sendall(b'0\\nstamps\\nTIMESTAMPS_INSIDE\\n' + lines.encode() + b'CLOSE\\n')\n"
             "assert one.recv(1) == b''\n"
         )
@@ -309,7 +316,40 @@ class LogFaultTests(TestCase):
             "log", "show", "--history", "full", "--issuers", "all-nodes", "--streams", "stamps",
             "--json",
         )
-        found = [json.loads(line)["timestamp"] for line in shown.splitlines()]
-        self.assertAlmostEqual(found[0], start - 3600, 3)
-        self.assertEqual(len(found), len(stamps))
-        self.assertTrue(all(start - 1 < one < time.time() + 1 for one in found[1:]), found)
+        records = [json.loads(line) for line in shown.splitlines()]
+        self.assertEqual(
+            [one["line"].removeprefix("x ") for one in records],
+            [f"line {number}" for number in range(len(stamps))],
+        )
+        first, *found, last = (one["timestamp"] for one in records)
+        self.assertAlmostEqual(first, start - 3600, 3)
+        self.assertAlmostEqual(last, start - 1800, 3)
+        self.assertTrue(all(start - 1 < one < time.time() + 1 for one in found), found)
+
+    async def check_order(self) -> None:
+        """Lines that came at once are shown and exported in the order in which they were sent."""
+        platform = self.platform
+        script = (
+            "import socket,sys\n"
+            "for stream in range(8):\n"
+            "    one = socket.create_connection((sys.argv[1], 12347),"
+            " source_address=(sys.argv[2], 0))\n"
+            "    lines = [b'%d%s' % (n, b'' if n % 7 else b'x' * 3000) for n in range(3000)]\n"
+            "    one.sendall(b'0\\nat-once%d\\nNO_TIMESTAMPS\\n' % stream)\n"
+            "    one.sendall(b'\\n'.join(lines) + b'\\nCLOSE\\n')\n"
+            "    assert one.recv(1) == b''\n"
+        )
+        await platform.runner.run(
+            [*self.inside(), sys.executable, "-c", script, f"{platform.net}.1", ADDRESSES[2]]
+        )
+        chosen = ("--history", "full", "--issuers", "all-nodes", "--streams", "^at-once")
+        file = platform.base / "exported"
+        await platform.ok("log", "export", *chosen, str(file))
+        for text in (await platform.ok("log", "show", *chosen, "--json"), file.read_text()):
+            numbers: dict[str, list[int]] = {}
+            for line in text.splitlines():
+                record = json.loads(line)
+                numbers.setdefault(record["stream"], []).append(int(record["line"].rstrip("x")))
+            self.assertEqual(len(numbers), 8)
+            for stream, found in numbers.items():
+                self.assertEqual(found, list(range(3000)), stream)

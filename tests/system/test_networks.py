@@ -61,13 +61,13 @@ class NetworksTests(TestCase):
         await platform.start()
         await platform.ok("node", "config", "v1", "networks=walt-net")
         await platform.ok("node", "reboot", "--hard", "v1")
-        await platform.ok("node", "remove", "v2")
+        await platform.ok("node", "remove", "--force", "v2")
 
         async def gone() -> bool:
             return "home-net" not in await self.interfaces()
 
         await platform.until(gone, "the network without nodes is gone")
-        await platform.ok("node", "remove", "v1")
+        await platform.ok("node", "remove", "--force", "v1")
         self.assertEqual(
             sorted(name for name in await self.interfaces() if name.startswith("wt")), []
         )

@@ -171,7 +171,7 @@ class NodeFaultsTests(TestCase):
             return b"Waiting for bootup of" in waiting.seen
 
         await platform.until(waits, "somebody waits for the node", 20)
-        results = await self.both("node", "remove", "vm2")
+        results = await self.both("node", "remove", "--force", "vm2")
         self.assertIn(0, [one.status for one in results])
         self.assertNotIn("vm2", await self.devices())
         await waiting.ended.addTimeout(30, platform.reactor)  # nobody waits for ever
@@ -220,7 +220,7 @@ class NodeFaultsTests(TestCase):
             return "REBOOT" in refusing.requests
 
         await platform.until(asked, "the nodes are asked to reboot", 20)
-        await platform.ok("node", "remove", "vm")
+        await platform.ok("node", "remove", "--force", "vm")
         result = await running
         self.assertEqual(result.status, 1)
         self.assertIn(f"{sims[0]}: rebooted ok.".encode(), result.stdout)

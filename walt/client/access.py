@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from walt.client import settings
@@ -25,6 +26,12 @@ def invite(name: str, kind: str) -> None:
         f"It works once. If that machine knows this server by another name than {host}, use it,"
         " and name it in security.names of server.conf."
     )
+    if answer[b"reachable"] != b"True":
+        print(
+            "No other machine can reach this server now: its network is apart"
+            " (network.namespace in server.conf). `walt help show team-server` tells how to open"
+            " it.", file=sys.stderr,
+        )
 
 
 def enrol(host: str, token: str) -> None:

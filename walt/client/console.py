@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import select
 
 from walt.client import terminal
+from walt.client.chunks import console_bytes
 from walt.client.errors import Failure
 from walt.client.stream import Stream, result_status, write_all
 from walt.common import frames
@@ -87,11 +87,8 @@ class Screen:
 
 
 def _console_bytes(text: str) -> bytes:
-    try:
-        chunk = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        chunk = None
-    if not isinstance(chunk, bytes):
+    chunk = console_bytes(text)
+    if chunk is None:
         chunk = text.encode(errors="replace") + b"\r\n"
     for sequence in CLEARING:
         chunk = chunk.replace(sequence, b"")

@@ -8,6 +8,7 @@ import time
 
 from walt.client import archives
 from walt.client.errors import Failure
+from walt.client.ignored import ignored_in
 from walt.client.output import readable
 from walt.client.remote import LOST
 from walt.client.stream import Stream, result_status
@@ -60,13 +61,13 @@ def send(request: str, parameters: Mapping[str, Any], source: str, kind: str, pl
 
 
 def send_directory(stream: Stream, directory: str) -> int | None:
-    """Send the content of a local directory and the end of input.
+    """Send the content of a local directory, but for what it ignores, and the end of input.
 
     Return the exit status when the remote side ended meanwhile, else None.
     """
     writer = _Writer(stream)
     try:
-        archives.pack(directory, None, writer, _warn)
+        archives.pack(directory, None, writer, _warn, ignored_in(directory))
         stream.send(frames.END)
     except _Ended:
         pass

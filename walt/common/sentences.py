@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
 
 
 MAX_NAMES = 5
@@ -16,6 +16,12 @@ def enumerate_names(names: Iterable[str]) -> str:
     if len(ordered) < 2:
         return "".join(ordered)
     return ", ".join(ordered[:-1]) + " and " + ordered[-1]
+
+
+def some(names: Sequence[str]) -> str:
+    """Return "a, b" in their order; of more than five the first ones, "and 3 more"."""
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def subject(names: Iterable[str], kind: str = "node") -> str:

@@ -118,7 +118,7 @@ class Platform:
         self.registry = DeviceRegistry(self.device_store, IPv4Network("192.168.1.0/24"))
         Deferred.fromCoroutine(self.registry.load())
         self.logs = LogService(self.store, self.clock, self.clock.seconds)
-        self.issuers = LogIssuers(self.registry)
+        self.issuers = LogIssuers(self.registry, self.logs.former)
         self.platform = PlatformLog(self.logs, lambda: SERVER.mac)
         self.status = BootStatus(
             self.registry, self.device_store, self.platform, self.clock, 180,

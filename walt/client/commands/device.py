@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from walt.client.errors import Failure
+from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
@@ -70,9 +71,10 @@ def ping(device_name: str) -> int:
     return remote.ping(device_name)
 
 
-def forget(device_name: str, force: bool) -> int:
+def forget(device_name: str, force: bool, keep_logs: bool) -> int:
     """Remove a device and everything known about it."""
-    Session(Terminal()).call("cs.devices.forget", name=device_name, force=force)
+    if not forgotten(Session(Terminal()), "cs.devices.forget", device_name, force, keep_logs):
+        return 1
     print("done.")
     return 0
 
@@ -122,7 +124,7 @@ COMMANDS = {
     "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
     "forget": Command(
         forget, "remove a device that is gone", args=[DEVICE],
-        switches=[Switch("--force", "even when log lines are lost")],
+        switches=SWITCHES,
     ),
     "expose": Command(
         expose, "forward a port of this machine to a port of a device",

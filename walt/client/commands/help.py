@@ -32,8 +32,8 @@ GROUPS = {
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
         "device-netsetup", "networking", "node-install", "server-install",
-        "server-network-config", "server-upgrade", "switch-install", "troubleshooting",
-        "unmanaged-devices", "vpn", "web-server",
+        "server-network-config", "server-upgrade", "switch-install", "team-server",
+        "troubleshooting", "unmanaged-devices", "vpn", "web-server",
     ),
     "For developers": (
         "design-notes", "dev-client", "dev-server", "dev-server-db", "developer",

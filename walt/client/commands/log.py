@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     Formatter = Callable[[list[Record]], str]
 
 DEFAULT_FORMAT = "{timestamp:%H:%M:%S.%f} {issuer}.{stream} -> {line}"
+DAY = 86_400.0  # seconds; lines that may be older are shown with their date
+CLOCKS_DIFFER = 60.0  # seconds, about, between this machine and the server
 LARGE = 1000
 HINT = "See `walt help show log-show`."
 
 
 def show(
     realtime: bool, history: str, format: str, issuers: str, streams: str | None,
-    platform: bool, server: bool, json: bool, logline_regexp: str | None,
+    platform: bool, server: bool, consoles: bool, json: bool, logline_regexp: str | None,
 ) -> int:
     """Print stored lines, then live ones."""
     from walt.client.history import parse_range
@@ -34,13 +36,16 @@ def show(
     if wanted is None and not realtime:
         raise Failure(f"Use --history, --realtime, or both. {HINT}", WRONG_WORDS)
     query = _query(issuers, streams, platform, server, logline_regexp)
+    query["exclude_consoles"] = query["streams"] is None and not consoles
+    dated = False
     if wanted is not None:
         session = Session(Terminal())
         query["start"], query["end"] = parse_range(session, wanted)
+        dated = _may_be_old(query["start"])
         if logline_regexp is None and both_terminals() and not _confirmed(session, query):
             return 0
         session.close()
-    formatted = json_lines if json else _formatter(format)
+    formatted = json_lines if json else _formatter(format, dated)
     try:
         for records in received(dict(query, history=wanted is not None, realtime=realtime)):
             sys.stdout.write(formatted(records))
@@ -142,11 +147,27 @@ def received(query: dict[str, Any]) -> Iterator[list[Record]]:
                 return
 
 
-def _formatter(template: str) -> Formatter:
-    return _default_lines() if template == DEFAULT_FORMAT else _template_lines(template)
+def _may_be_old(start: float | None) -> bool:
+    """Tell whether a range of history goes back further than a day."""
+    from time import time
+
+    return start is None or start < time() - DAY - CLOCKS_DIFFER
 
 
-def _default_lines() -> Formatter:
+def _formatter(template: str, dated: bool = False) -> Formatter:
+    """Return what prints records; on a terminal, consoles as the text that they showed.
+
+    The default format gets the date when `dated`.
+    """
+    formatted = _default_lines(dated) if template == DEFAULT_FORMAT else _template_lines(template)
+    if not sys.stdout.isatty():
+        return formatted
+    from walt.client.chunks import readable
+
+    return lambda records: formatted(readable(records))
+
+
+def _default_lines(dated: bool) -> Formatter:
     """Return what prints the default format: 5 times faster than the template.
 
     Lines of one second share the text of its hour, minute and second.
@@ -154,6 +175,7 @@ def _default_lines() -> Formatter:
     from datetime import datetime
 
     seconds: dict[int, str] = {}
+    template = "%Y-%m-%d %H:%M:%S" if dated else "%H:%M:%S"
 
     def formatted(records: list[Record]) -> str:
         out = []
@@ -166,7 +188,7 @@ def _default_lines() -> Formatter:
             if clock is None:
                 if len(seconds) > 10_000:
                     seconds.clear()
-                clock = seconds[second] = f"{datetime.fromtimestamp(second):%H:%M:%S}"
+                clock = seconds[second] = f"{datetime.fromtimestamp(second):{template}}"
             out.append(f"{clock}.{micro:06d} {issuer}.{stream} -> {line}\n")
         return "".join(out)
 
@@ -276,9 +298,11 @@ COMMANDS = {
                 metavar="HISTORY_RANGE", default="none",
             ),
             FORMAT, *SELECTION,
+            Switch("--consoles", "streams of consoles, too"),
             Switch("--json", "print one JSON object a line"),
         ],
-    ),    "wait": Command(
+    ),
+    "wait": Command(
         wait, "wait for log lines", args=[Arg("logline_regexp")],
         switches=[
             Switch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from walt.client.errors import Failure
+from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
 from walt.client.terminal import Terminal, confirm, print_block, table
@@ -79,13 +80,12 @@ def create(node_name: str) -> None:
     Session(Terminal("Registering virtual node")).call("cs.nodes.create", name=node_name)
 
 
-def remove(node_name: str) -> int:
+def remove(node_name: str, force: bool, keep_logs: bool) -> int:
     """Remove a virtual node, after the ownership check."""
     session = Session(Terminal())
     if not may_disturb(session, node_name):
         return 1
-    session.call("cs.nodes.remove", name=node_name)
-    return 0
+    return 0 if forgotten(session, "cs.nodes.remove", node_name, force, keep_logs) else 1
 
 
 def boot(node_set: str, image_name_or_default: str) -> int:
@@ -408,7 +408,9 @@ COMMANDS = {
         args=[NODES, Arg("configuration", variadic=True)], switches=[JSON],
     ),
     "create": Command(create, "create a virtual node", args=[NODE]),
-    "remove": Command(remove, "remove a virtual node and all its data", args=[NODE]),
+    "remove": Command(
+        remove, "remove a virtual node and all its data", args=[NODE], switches=SWITCHES
+    ),
     "rename": Command(
         rename, "rename a node", args=[Arg("old_node_name"), Arg("new_node_name")]
     ),

@@ -26,11 +26,18 @@ class GetDevice(WaltCommand):
 
 
 class ForgetDevice(WaltCommand):
-    """Remove a device and everything known about it; CONFLICT when logs would be lost."""
+    """Remove a device and everything known about it; CONFLICT when logs would be lost.
+
+    `force` lets them go, `keep_logs` keeps them under the name of the device. With the name
+    of a device that is gone: remove the logs that were kept of it.
+    """
 
     commandName = b"cs.devices.forget"
     side = "cs"
-    arguments = [(b"name", Text(256)), (b"force", amp.Boolean())]
+    arguments = [
+        (b"name", Text(256)), (b"force", amp.Boolean()),
+        (b"keep_logs", amp.Boolean(optional=True)),
+    ]
 
 
 class RenameDevice(WaltCommand):

@@ -58,11 +58,17 @@ class CreateNode(WaltCommand):
 
 
 class RemoveNode(WaltCommand):
-    """Remove a virtual node and everything known about it."""
+    """Remove a virtual node and everything known about it; CONFLICT when logs would be lost.
+
+    `force` lets them go, `keep_logs` keeps them under the name of the node.
+    """
 
     commandName = b"cs.nodes.remove"
     side = "cs"
-    arguments = [(b"name", Text(256))]
+    arguments = [
+        (b"name", Text(256)), (b"force", amp.Boolean(optional=True)),
+        (b"keep_logs", amp.Boolean(optional=True)),
+    ]
 
 
 class SetNodesImage(WaltCommand):

@@ -33,7 +33,8 @@ from walt.server.domain.virtual.service import VirtualNodes
 class Context:
     """Everything the API reaches; `now` returns epoch seconds.
 
-    `host` is the name under which other machines reach this server; `client_package`
+    `host` is the name under which other machines reach this server, `reachable` whether
+    they can; `client_package`
     returns the path of the wheel of this release.
     """
 
@@ -58,6 +59,7 @@ class Context:
     neighbours: NeighbourReports
     access: Access
     host: str
+    reachable: bool
     client_package: Callable[[], Awaitable[Path]]
     server_ip: str
     clock: IReactorTime

@@ -66,10 +66,14 @@ class DevicesApi(amp.CommandLocator):
         return running.addCallback(lambda _: {})
 
     @commands.ForgetDevice.responder
-    def forget(self, name: str, force: bool) -> Deferred[dict[str, Any]]:
+    def forget(
+        self, name: str, force: bool, keep_logs: bool | None = None
+    ) -> Deferred[dict[str, Any]]:
         """A device and all that is known of it."""
         running = Deferred.fromCoroutine(
-            self._context.configuration.forget(name, self._requester, force=force)
+            self._context.configuration.forget(
+                name, self._requester, force=force, keep_logs=bool(keep_logs)
+            )
         )
         return running.addCallback(lambda _: {})
 

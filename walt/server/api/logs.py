@@ -44,7 +44,7 @@ class LogsApi(amp.CommandLocator):
         """Names of a set of issuers."""
         context = self._context
         wanted = context.issuers.query({"issuers": issuers}, self._requester.username)
-        return {"names": sorted(context.issuers.name(mac) for mac in wanted.issuers or ())}
+        return {"names": context.issuers.names(wanted)}
 
     @commands.AddCheckpoint.responder
     def add_checkpoint(self, name: str, time: float | None = None) -> Deferred[dict[str, Any]]:

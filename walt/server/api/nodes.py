@@ -61,9 +61,13 @@ class NodesApi(amp.CommandLocator):
         return _done(self._context.virtual.create(name, self._requester))
 
     @commands.RemoveNode.responder
-    def remove(self, name: str) -> Deferred[dict[str, Any]]:
+    def remove(
+        self, name: str, force: bool | None = None, keep_logs: bool | None = None
+    ) -> Deferred[dict[str, Any]]:
         """A virtual node."""
-        return _done(self._context.virtual.remove(name, self._requester))
+        return _done(self._context.virtual.remove(
+            name, self._requester, force=bool(force), keep_logs=bool(keep_logs)
+        ))
 
     @commands.SetNodesImage.responder
     def set_image(self, nodes: str, image: str) -> Deferred[dict[str, Any]]:

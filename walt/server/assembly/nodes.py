@@ -128,6 +128,7 @@ def build_nodes(
         reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
         base.workers, config.paths.nodes,
     )
+    monitor.emulated = lambda device: device.virtual and hypervisor.emulates
     virtual = machines.virtual = VirtualNodes(
         registry, service, status, monitor, images.service, provisioning, hypervisor,
         FreeAddresses(registry, config.server_ip, random.SystemRandom()), logs, platform,

@@ -214,6 +214,7 @@ class WaltServer(Service):
         self._undo("database connections", base.database.close)
         await migrate(base.database)
         await base.log_store.prepare()
+        await base.logs.start()
         await base.log_upkeep.start()
         self._undo("upkeep of the logs", base.log_upkeep.stop)
 
@@ -227,7 +228,7 @@ class WaltServer(Service):
             and (one.ip == wanted.ip or one.name == wanted.name or one.type == "server")
         ]
         if wrong:
-            await registry.forget(*wrong)
+            await registry.forget(*wrong, keep_logs=True)
         if registry.get(mac) != wanted:
             await registry.put(wanted)
         core.images.facts.server_mac = mac

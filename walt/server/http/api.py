@@ -155,7 +155,7 @@ class WebApi:
         if issuer is not None:
             issuers = frozenset(
                 device.mac for device in self._registry.all() if device.name == issuer
-            )
+            ) | {issuer}  # and what was kept of forgotten devices of this name
         return LogQuery(
             issuers=issuers, streams=f"^({stream})$" if stream is not None else None,
             start=start, end=end,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.logger import Logger
@@ -22,6 +23,10 @@ OTHER_STREAM = "too-many-streams"  # where the lines of further ones go
 # Lines without end are kept by the server: all those of one device, and of all devices.
 MAX_UNFINISHED_OF_DEVICE = 32 * 1024 * 1024
 MAX_UNFINISHED = 256 * 1024 * 1024
+
+
+# Carriage returns before a newline belong to the end of a line (walt.node.logs.lines).
+_END_OF_LINE = re.compile(rb"\r+(?=\n|\Z)")
 
 
 class Unfinished:
@@ -165,6 +170,8 @@ class IngestRequest(Request):
 
     def _write(self, block: bytes) -> None:
         assert self._stream is not None
+        if b"\r" in block:
+            block = _END_OF_LINE.sub(b"", block)
         text, stamps = clean_text(block), None
         if not self._server_time:
             text, stamps = stamped(text, self._owner.logs.now())

@@ -42,7 +42,9 @@ class UpkeepTests(SynchronousTestCase):
     def test_removal(self) -> None:
         """Lines of forgotten devices go little by little, with pauses, whatever happens."""
         self.store.unknown = {"gone"}
-        self.store.lines = [LogLine(1, "gone", "exp", str(n)) for n in range(2 * AT_ONCE + 1)]
+        self.store.rows = [
+            (1.0, LogLine(1, "gone", "exp", str(n))) for n in range(2 * AT_ONCE + 1)
+        ]
         self.start()
         self.assertEqual(len(self.store.lines), AT_ONCE + 1)
         remove, self.store.remove_forgotten = self.store.remove_forgotten, self._lost
@@ -61,7 +63,9 @@ class UpkeepTests(SynchronousTestCase):
     def test_stop(self) -> None:
         """A stop in the middle leaves the rest."""
         self.store.unknown = {"gone"}
-        self.store.lines = [LogLine(1, "gone", "exp", str(n)) for n in range(2 * AT_ONCE + 1)]
+        self.store.rows = [
+            (1.0, LogLine(1, "gone", "exp", str(n))) for n in range(2 * AT_ONCE + 1)
+        ]
         self.start()
         self.upkeep.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])

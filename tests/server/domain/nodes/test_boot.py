@@ -156,6 +156,16 @@ class MonitorTests(BootTests):
         self.fake.monitor.reset_retries(node(2, conf={"boot.retries": 1}))
         self.assertEqual(len(self.check_at(50, 60, 70)), 3)
 
+    def test_emulated(self) -> None:
+        """A machine whose processor is emulated has more time, unless the setting says how much."""
+        self.fake.monitor.emulated = lambda device: device.name == "node-2"
+        self.now(self.fake.registry.forget(*self.devices[1:]))
+        self.now(self.fake.registry.put(node(2)))
+        self.assertEqual(self.check_at(0, 180, 719), [])
+        self.assertEqual(self.check_at(720), [["node-2"]])
+        self.now(self.fake.registry.put(node(2, conf={"boot.timeout": 60})))
+        self.assertEqual(self.check_at(780), [["node-2"], ["node-2"]])
+
     def test_a_node_that_no_restart_helps_is_given_up(self) -> None:
         """Told once, when the last try is over; a reboot or a boot means hope again."""
         told: list[tuple[str, str | None]] = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Coroutine
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -37,6 +38,7 @@ class VirtualNodesTests(SynchronousTestCase):
 
     def make(self, *images: Any) -> None:
         """Make the service over fakes."""
+        self.patch(random, "randint", lambda low, high: high)  # the longest boot delay
         self.fake = FakePlatform(*images)
         self.now(self.fake.start())
         self.hypervisor, self.joe = FakeHypervisor(), FakeRequester()
@@ -225,10 +227,37 @@ class VirtualNodesTests(SynchronousTestCase):
         self.now(self.fake.registry.put(node(2)))
         self.assertRaises(Invalid, self.virtual.console_input, "node-2", b"x")
 
+    def remove(self, name: str, **options: bool) -> Coroutine[Any, Any, None]:
+        """Remove a node."""
+        return self.virtual.remove(
+            name, self.joe, **{"force": False, "keep_logs": False, **options}
+        )
+
+    def test_remove_with_logs(self) -> None:
+        """Log lines are not lost without a word: all stays; consoles do not count."""
+        for options, kept in (({"force": True}, set()), ({"keep_logs": True}, {"vnode1"})):
+            device = self.create()
+            machine = self.machine
+            machine.output(b"SeaBIOS")
+            self.fake.logs.write_lines(device.mac, "exp", "one\ntwo")
+            error = self.failureResultOf(
+                Deferred.fromCoroutine(self.remove("vnode1")), Conflict
+            ).value
+            self.assertEqual(
+                str(error), "2 log lines of vnode1 would be lost; if that is fine, use:"
+                " walt node remove --force vnode1\n"
+                "To keep them, use: walt node remove --keep-logs vnode1",
+            )
+            self.assertTrue(machine.alive)
+            self.assertEqual(self.fake.registry.by_name("vnode1"), device)
+            self.now(self.remove("vnode1", **options))
+            self.assertFalse(machine.alive)
+            self.assertEqual(self.fake.logs.former, kept)
+
     def test_remove(self) -> None:
         """Machine, tap, device and logs are gone; nothing starts again."""
         device = self.create()
-        self.now(self.virtual.remove("vnode1", self.joe))
+        self.now(self.remove("vnode1"))
         self.assertFalse(self.machine.alive)
         self.assertEqual(self.hypervisor.removed, [device.mac])
         self.assertIsNone(self.fake.registry.by_name("vnode1"))
@@ -238,7 +267,7 @@ class VirtualNodesTests(SynchronousTestCase):
     def test_remove_before_the_start(self) -> None:
         """A node removed during its boot delay never starts."""
         self.now(self.virtual.create("vnode1", self.joe))
-        self.now(self.virtual.remove("vnode1", self.joe))
+        self.now(self.remove("vnode1"))
         self.fake.clock.advance(100)
         self.assertEqual(self.hypervisor.machines, [])
 
@@ -246,7 +275,7 @@ class VirtualNodesTests(SynchronousTestCase):
         """A machine being started when its node is removed does not live on."""
         self.hypervisor.gate = gate = Deferred()
         self.create()
-        removed = Deferred.fromCoroutine(self.virtual.remove("vnode1", self.joe))
+        removed = Deferred.fromCoroutine(self.remove("vnode1"))
         if not gate.called:
             gate.callback(None)
         self.successResultOf(removed)
@@ -257,7 +286,7 @@ class VirtualNodesTests(SynchronousTestCase):
         self.now(self.fake.registry.put(node(2)))
         for name, error in (("node-2", Invalid), ("ghost", NotFound)):
             self.failureResultOf(
-                Deferred.fromCoroutine(self.virtual.remove(name, self.joe)), error
+                Deferred.fromCoroutine(self.remove(name)), error
             )
 
     def test_stop_all(self) -> None:

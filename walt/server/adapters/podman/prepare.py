@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from walt.common.errors import WaltError, in_words
-from walt.server.adapters.podman import sandbox
+from walt.server.adapters.podman import capabilities, sandbox
 from walt.server.adapters.podman.boot_links import BootLinks
 from walt.server.adapters.podman.imageroot import ImageRoot
 
@@ -82,6 +82,10 @@ def prepare(root_path: Path, todo: Preparation, say: Say) -> list[str]:
                 step(root, todo)
             except (OSError, ValueError) as error:
                 warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {in_words(error)}")
+        try:
+            capabilities.replace(root, say)
+        except OSError as error:
+            warnings.append(f"file capabilities: {in_words(error)}")
         try:
             warnings.extend(_image_spec(root, root_path, todo, say))
         except (OSError, ValueError) as error:

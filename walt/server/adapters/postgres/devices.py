@@ -51,6 +51,11 @@ FROM vpnnodes v JOIN devices d USING (mac)
 WHERE a.vpnmac = v.vpnmac AND d.mac = ANY(%s)
 """
 
+_KEEP_LOGS = """
+UPDATE logstreams SET issuer_mac = NULL, former = kept.name
+FROM unnest(%s::text[], %s::text[]) AS kept (mac, name) WHERE issuer_mac = kept.mac
+"""
+
 # Their lines are not seen any more once the streams are gone; they are deleted later.
 _FORGET_LOGS = """
 INSERT INTO logremovals (stream_id) SELECT id FROM logstreams WHERE issuer_mac = ANY(%s)
@@ -96,12 +101,13 @@ class PostgresDevices:
 
         await self._database.transaction(work)
 
-    async def forget(self, macs: Sequence[str]) -> None:
+    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
         """Delete devices and, by their keys, everything that refers to them."""
 
         async def work(one: Transaction) -> None:
             wanted = (list(macs),)
             await one.execute(_LABEL_KEYS, wanted)
+            await one.execute(_KEEP_LOGS, (list(keep_logs), list(keep_logs.values())))
             await one.execute(_FORGET_LOGS, wanted)
             await one.execute("DELETE FROM devices WHERE mac = ANY(%s)", wanted)
 

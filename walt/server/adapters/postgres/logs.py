@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import psycopg2
@@ -21,6 +22,7 @@ from walt.server.adapters.postgres.connection import (
     was_lost,
 )
 from walt.server.domain.logs.model import (
+    KnownStream,
     LogBlock,
     LogQuery,
     Record,
@@ -51,21 +53,27 @@ WITH news AS (
     ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch WHERE known.batch < excluded.batch
     RETURNING batch
 )
-INSERT INTO logs (stream_id, timestamp, line)
+INSERT INTO logs (stream_id, timestamp, place, arrival, line)
 SELECT new.id, to_timestamp(coalesce(one.stamp::double precision, new.moment)),
+       to_timestamp(
+           coalesce(one.place::double precision, one.stamp::double precision, new.moment)),
+       new.arrival + coalesce(one.number, 1) - 1,
        coalesce(one.line, '')  -- an empty text has no parts, and is one empty line
 FROM news CROSS JOIN
-     unnest(%s::integer[], %s::double precision[], %s::text[], %s::text[])
-         AS new (id, moment, stamps, lines) JOIN logstreams s ON s.id = new.id LEFT JOIN LATERAL
-     ROWS FROM (string_to_table(new.stamps, E'\\n'), string_to_table(new.lines, E'\\n'))
-         AS one (stamp, line) ON true
+     unnest(%s::integer[], %s::double precision[], %s::bigint[], %s::text[], %s::text[],
+            %s::text[])
+         AS new (id, moment, arrival, stamps, places, lines)
+     JOIN logstreams s ON s.id = new.id LEFT JOIN LATERAL
+     ROWS FROM (string_to_table(new.stamps, E'\\n'), string_to_table(new.places, E'\\n'),
+                string_to_table(new.lines, E'\\n')) WITH ORDINALITY
+         AS one (stamp, place, line, number) ON true
 """
 
-# Lines of one time stay together: a block of lines that came at once.
+# Lines of one place stay together: a block of lines that came at once.
 _REMOVE = """
 WITH gone AS (
-    DELETE FROM logs WHERE stream_id = %s AND timestamp <= coalesce(
-        (SELECT timestamp FROM logs WHERE stream_id = %s ORDER BY timestamp OFFSET %s LIMIT 1),
+    DELETE FROM logs WHERE stream_id = %s AND place <= coalesce(
+        (SELECT place FROM logs WHERE stream_id = %s ORDER BY place OFFSET %s LIMIT 1),
         'infinity')
     RETURNING 1
 ) SELECT count(*) FROM gone
@@ -76,13 +84,29 @@ AND NOT EXISTS (SELECT FROM logs l WHERE l.stream_id = r.stream_id)
 """
 
 _STREAMS = """
-INSERT INTO logstreams (issuer_mac, name, mode)
-SELECT new.mac, new.name, new.mode::logmode
-FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (mac, name, mode)
-JOIN devices d USING (mac)
-ON CONFLICT (issuer_mac, name) DO UPDATE SET mode = excluded.mode
-RETURNING issuer_mac, name, id
+WITH known AS (
+    INSERT INTO logstreams (issuer_mac, name, mode)
+    SELECT new.mac, new.name, new.mode::logmode
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (mac, name, mode)
+    JOIN devices d USING (mac)
+    ON CONFLICT (issuer_mac, name) DO UPDATE SET mode = excluded.mode
+    RETURNING issuer_mac, name, id
+)
+SELECT issuer_mac, name, id, coalesce(
+    (SELECT date_part('epoch', max(place)) FROM logs WHERE stream_id = id), '-infinity')
+FROM known
 """
+
+# A line is never placed before its time, hardly ever later: the places of a range of time
+# are searched, then what was placed after its end (which comes after all the others).
+_FOUND = sql.SQL("""
+SELECT date_part('epoch', l.timestamp), coalesce(s.issuer_mac, s.former), s.name, l.line
+FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE {} ORDER BY l.place, l.arrival
+""")
+
+
+def _joined(moments: Sequence[float] | None) -> str | None:
+    return None if moments is None else "\n".join(map(repr, moments))
 
 
 def _limited(seconds: float) -> str:
@@ -98,7 +122,8 @@ def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
         values.extend(more)
 
     if query.issuers is not None:
-        add("s.issuer_mac = ANY(%s)", list(query.issuers))
+        issuers = list(query.issuers)
+        add("(s.issuer_mac = ANY(%s) OR s.former = ANY(%s))", issuers, issuers)
     if query.streams is not None:
         add("s.name ~ ('(?e)' || %s)", query.streams)
     if query.exclude_consoles:
@@ -107,6 +132,7 @@ def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
         add("l.line ~ ('(?e)' || %s)", query.lines)
     if query.start is not None:
         add("l.timestamp > to_timestamp(%s)", query.start)
+        add("l.place > to_timestamp(%s)", query.start)
     if query.end is not None:
         add("l.timestamp < to_timestamp(%s)", query.end)
     return sql.SQL(" AND ").join(parts), values
@@ -119,10 +145,12 @@ class PostgresLogs:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._writer = str(uuid.uuid4())
+        self._arrival = 0  # number of the next line
 
     async def prepare(self) -> None:
-        """Forget older writers: none of them sends a batch again."""
+        """Forget older writers (none of them sends a batch again), number lines after theirs."""
         await self._database.execute("DELETE FROM logbatches")
+        ((self._arrival,),) = await self._database.query("SELECT nextval('logarrivals')")
 
     async def make_partitions(self) -> None:
         """Create the partitions of this week and of the next one. Raises Busy."""
@@ -156,6 +184,20 @@ class PostgresLogs:
 
         await self._database.transaction(work)
 
+    async def former_issuers(self) -> list[str]:
+        """Return the names of forgotten devices whose lines were kept."""
+        rows = await self._database.query(
+            "SELECT DISTINCT former FROM logstreams WHERE former IS NOT NULL"
+        )
+        return [str(name) for (name,) in rows]
+
+    async def forget_former(self, name: str) -> None:
+        """Forget the streams that were kept of forgotten devices of this name."""
+        await self._database.execute(
+            "WITH gone AS (DELETE FROM logstreams WHERE former = %s RETURNING id)"
+            " INSERT INTO logremovals (stream_id) SELECT id FROM gone", (name,),
+        )
+
     async def remove_forgotten(self, count: int) -> bool:
         """Delete about `count` lines of forgotten devices; tell whether more may be left."""
         rows = await self._database.query("SELECT stream_id FROM logremovals ORDER BY since")
@@ -175,7 +217,7 @@ class PostgresLogs:
 
     async def ensure_streams(
         self, streams: Mapping[StreamKey, StreamMode]
-    ) -> Mapping[StreamKey, int]:
+    ) -> Mapping[StreamKey, KnownStream]:
         """Create missing streams; streams of unknown devices are left out."""
         try:
             rows = await self._database.query(_STREAMS, (
@@ -184,22 +226,26 @@ class PostgresLogs:
             ))
         except _REFUSALS as error:
             raise Invalid(f"PostgreSQL does not take these streams: {error}") from error
-        return {StreamKey(mac, name): int(number) for mac, name, number in rows}
+        return {
+            StreamKey(mac, name): KnownStream(int(number), float(last))
+            for mac, name, number, last in rows
+        }
 
     async def insert(self, batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         """Store blocks in one statement."""
+        counts = [block.line_count for _, block in blocks]
+        *arrivals, following = accumulate(counts, initial=self._arrival)
         try:
             await self._database.execute(_INSERT, (
                 self._writer, batch,
                 [number for number, _ in blocks], [block.moment for _, block in blocks],
-                [
-                    None if block.stamps is None else "\n".join(map(repr, block.stamps))
-                    for _, block in blocks
-                ],
+                arrivals, [_joined(block.stamps) for _, block in blocks],
+                [_joined(block.places) for _, block in blocks],
                 [block.text for _, block in blocks],
             ))
         except _REFUSALS as error:
             raise Invalid(f"PostgreSQL does not take these lines: {error}") from error
+        self._arrival = following
 
     async def count(self, query: LogQuery) -> int:
         """Return how many stored lines match. Raises Invalid or LimitExceeded.
@@ -227,22 +273,24 @@ class PostgresLogs:
         return int(rows[0][0])
 
     async def open(self, query: LogQuery) -> ILogCursor:
-        """Return a cursor that reads blocks by increasing timestamp."""
+        """Return a cursor that reads blocks in order."""
         where, values = _where(query)
-        text = sql.SQL(
-            "DECLARE dump NO SCROLL CURSOR FOR"
-            " SELECT date_part('epoch', l.timestamp), s.issuer_mac, s.name,"
-            " l.line"
-            " FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE "
-        ) + where + sql.SQL(" ORDER BY l.timestamp")
+        searches = [(where, values)]
+        if query.end is not None:
+            searches = [
+                (sql.SQL("{} AND l.place < to_timestamp(%s)").format(where),
+                 [*values, query.end]),
+                (sql.SQL("{} AND l.place >= to_timestamp(%s) AND l.place > l.timestamp")
+                 .format(where), [*values, query.end]),
+            ]
         cursor = _Cursor(self._database)
-        await cursor.start(text, values)
+        await cursor.start([(_FOUND.format(one), values) for one, values in searches])
         return cursor
 
 
 @implementer(ILogCursor)
 class _Cursor:
-    """A server-side cursor on a connection of its own, in one transaction.
+    """Server-side cursors, one after the other, on a connection of its own, in one transaction.
 
     While a block is read, the next one is on its way: both processors work.
     """
@@ -252,15 +300,21 @@ class _Cursor:
         self._connection: Any = None
         self._coming: Deferred[list[Record]] | None = None
         self._count = FIRST_BLOCK
+        self._following = 0  # how many cursors have not been read
 
-    async def start(self, text: sql.Composable, values: list[Any]) -> None:
-        """Open the transaction and the cursor."""
+    async def start(self, searches: Sequence[tuple[sql.Composable, list[Any]]]) -> None:
+        """Open the transaction and the cursors: all see the same lines."""
         self._connection = await self._database.connect()
         try:
             await abandonable(self._connection.runOperation(
-                f"{_LEAVING}; {_limited(SEARCH_LIMIT)}; BEGIN READ ONLY"
+                f"{_LEAVING}; {_limited(SEARCH_LIMIT)};"
+                " BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
             ))
-            await abandonable(self._connection.runOperation(text, tuple(values) or None))
+            for number, (text, values) in enumerate(reversed(searches)):
+                await abandonable(self._connection.runOperation(
+                    sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(_named(number), text),
+                    tuple(values) or None,
+                ))
         except CancelledError:
             await self.close()
             raise
@@ -269,20 +323,34 @@ class _Cursor:
             if was_lost(error):
                 raise unavailable(error) from error
             raise Invalid(f"the query was refused: {str(error).strip()}") from None
+        self._following = len(searches) - 1
         self._ask()
 
     def _ask(self) -> None:
-        self._coming = abandonable(
-            self._connection.runQuery("FETCH %s FROM dump", (self._count,))
-        )
+        self._coming = abandonable(self._connection.runQuery(
+            sql.SQL("FETCH %s FROM {}").format(_named(self._following)), (self._count,)
+        ))
 
     async def next_block(self) -> list[Record]:
         """Return the next lines, empty at the end."""
+        rows = await self._received()
+        while not rows and self._following and self._connection is not None:
+            self._following -= 1
+            self._ask()
+            rows = await self._received()
+        if rows and self._connection is not None:
+            # Few lines at a time when they are long: a reader costs little memory.
+            size = sum([len(row[3]) for row in rows]) // len(rows) + 1
+            self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
+            self._ask()
+        return rows
+
+    async def _received(self) -> list[Record]:
         coming, self._coming = self._coming, None
         if coming is None:
             return []
         try:
-            rows = await coming
+            return await coming
         except CancelledError:
             await self.close()
             raise
@@ -295,12 +363,6 @@ class _Cursor:
         except (psycopg2.Error, OSError) as error:
             await self.close()
             raise unavailable(error) from error
-        if rows and self._connection is not None:
-            # Few lines at a time when they are long: a reader costs little memory.
-            size = sum([len(row[3]) for row in rows]) // len(rows) + 1
-            self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
-            self._ask()
-        return rows
 
     async def close(self) -> None:
         """Close the connection, and with it the cursor."""
@@ -311,3 +373,7 @@ class _Cursor:
             coming.cancel()
         if connection is not None:
             connection.close()
+
+
+def _named(number: int) -> sql.Identifier:
+    return sql.Identifier(f"dump{number}")

@@ -18,8 +18,11 @@ class IDeviceStore(Interface):
     async def save(devices: Sequence[Device]) -> None:
         """Insert or replace these devices, all or none."""
 
-    async def forget(macs: Sequence[str]) -> None:
-        """Delete devices with their logs and everything that refers to them."""
+    async def forget(macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
+        """Delete devices with their logs and everything that refers to them.
+
+        Logs of the MACs in `keep_logs` stay: they belong to the name that it tells.
+        """
 
     async def load_boot_states() -> Mapping[str, bool]:
         """Return, by MAC, whether the node was booted when the server stopped."""

@@ -13,7 +13,7 @@ from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.common.sentences import meant
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.naming import RESERVED_NAMES, SERVER_NAME, choose_name
+from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.runtime.ordered import spawn
 
@@ -39,6 +39,7 @@ class DeviceRegistry:
         self._by_vpn_mac: dict[str, str] = {}
         self._observers: list[Observer] = []
         self._unsaved: dict[str, Device | None] = {}
+        self._keep_logs: dict[str, str] = {}  # names of forgotten devices, by MAC
         self._waiting: list[Deferred[None]] = []
         self._writing = False
 
@@ -78,8 +79,14 @@ class DeviceRegistry:
         return device
 
     def name_taken(self, name: str) -> bool:
-        """Tell whether a device has this name, or it is the keyword of a set."""
-        return name in self._by_name or name in RESERVED_NAMES
+        """Tell whether a device has this name, or it means something else.
+
+        Host names are the same in small and capital letters (RFC 1035).
+        """
+        folded = name.lower()
+        if folded in RESERVED_NAMES or folded in LOCAL_NAMES or name in self._by_name:
+            return True
+        return any(folded == one.lower() for one in self._by_name)
 
     def check_new_name(self, name: str) -> None:
         """Raise Invalid or Conflict unless `name` may be given to a device."""
@@ -89,7 +96,9 @@ class DeviceRegistry:
                 " with letters, digits or dashes, end without a dash, and have 2 to 63 characters"
             )
         if self.name_taken(name):
-            if name in RESERVED_NAMES:
+            if name.lower() in LOCAL_NAMES:
+                raise Conflict(f'"{name}" is every machine itself; choose another name')
+            if name.lower() in RESERVED_NAMES:
                 raise Conflict(f'"{name}" is a keyword of sets; choose another name')
             raise Conflict(f'a device is already named "{name}"; choose another name')
 
@@ -140,11 +149,17 @@ class DeviceRegistry:
             self._unsaved[device.mac] = device
         await self._changed(frozenset(device.mac for device in devices))
 
-    async def forget(self, *devices: Device) -> None:
-        """Remove devices with all that refers to them; returns when stored."""
+    async def forget(self, *devices: Device, keep_logs: bool = False) -> None:
+        """Remove devices with all that refers to them; returns when stored.
+
+        With `keep_logs` their log lines stay, as those of issuers that are gone.
+        """
         for device in devices:
             self._drop(device)
             self._unsaved[device.mac] = None
+            self._keep_logs.pop(device.mac, None)
+            if keep_logs:
+                self._keep_logs[device.mac] = device.name
         await self._changed(frozenset(device.mac for device in devices))
 
     def _check_unique(self, device: Device) -> None:
@@ -203,7 +218,9 @@ class DeviceRegistry:
         while True:
             try:
                 if gone:
-                    await self._store.forget(gone)
+                    await self._store.forget(gone, {
+                        mac: self._keep_logs[mac] for mac in gone if mac in self._keep_logs
+                    })
                 if kept:
                     await self._store.save(kept)
                 return

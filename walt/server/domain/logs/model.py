@@ -18,7 +18,10 @@ Record = tuple[float, str, str, str]  # what a LogLine is, without its names
 
 
 class LogLine(NamedTuple):
-    """One record: epoch seconds, MAC of the issuer, name of the stream, text."""
+    """One record: epoch seconds, issuer, name of the stream, text.
+
+    The issuer is a MAC, or the name of a forgotten device whose lines were kept.
+    """
 
     timestamp: float
     issuer: str
@@ -37,7 +40,8 @@ class LogBlock(NamedTuple):
     """Lines of one stream that arrived together.
 
     `text` holds them, separated by newlines. `stamps` are their epoch seconds;
-    None: they all have `moment`, the time of their reception.
+    None: they all have `moment`, the time of their reception. `places` are the epoch seconds
+    that they have in the order of all lines; None: their times.
     """
 
     key: StreamKey
@@ -46,15 +50,23 @@ class LogBlock(NamedTuple):
     stamps: Sequence[float] | None
     text: str
     line_count: int
+    places: Sequence[float] | None = None
+
+
+class KnownStream(NamedTuple):
+    """A stream in the store: its id, and the place of its last line (-inf without lines)."""
+
+    number: int
+    last: float
 
 
 @dataclass(frozen=True)
 class LogQuery:
     """Filters of stored and live lines.
 
-    `issuers` are MACs (None: all devices); bounds are epoch seconds, exclusive,
-    None when open; expressions are POSIX extended, searched anywhere. Raises Invalid for
-    one that is not: PostgreSQL, which does not bound their time, must never see it.
+    `issuers` are MACs, and names of forgotten devices (None: all); bounds are epoch seconds,
+    exclusive, None when open; expressions are POSIX extended, searched anywhere. Raises Invalid
+    for one that is not: PostgreSQL, which does not bound their time, must never see it.
     """
 
     issuers: frozenset[str] | None = None

@@ -6,14 +6,23 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
-from walt.server.domain.logs.model import LogBlock, LogQuery, Record, StreamKey, StreamMode
+from walt.server.domain.logs.model import (
+    KnownStream,
+    LogBlock,
+    LogQuery,
+    Record,
+    StreamKey,
+    StreamMode,
+)
 
 
 class ILogStore(Interface):
     """Where lines are kept. All methods are coroutines."""
 
-    async def ensure_streams(streams: Mapping[StreamKey, StreamMode]) -> Mapping[StreamKey, int]:
-        """Create the streams that do not exist; return ids.
+    async def ensure_streams(
+        streams: Mapping[StreamKey, StreamMode]
+    ) -> Mapping[StreamKey, KnownStream]:
+        """Create the streams that do not exist; return their ids and where they end.
 
         Streams of devices that were just forgotten are absent from the answer.
         Raises Invalid when a name is refused, for good.
@@ -22,11 +31,17 @@ class ILogStore(Interface):
     async def insert(batch: int, blocks: Sequence[tuple[int, LogBlock]]) -> None:
         """Store blocks, each with the id of its stream; those of vanished streams are dropped.
 
-        All or nothing. `batch` numbers increase; a batch that was stored
-        already (the answer was lost with the connection) is not stored again.
-        Raises Invalid when the lines themselves are refused, for good; any
-        other error means that they may be stored later.
+        Their order is that of arrival. All or nothing. `batch` numbers increase; a batch
+        that was stored already (the answer was lost with the connection) is not stored again.
+        Raises Invalid when the lines themselves are refused, for good; any other error means
+        that they may be stored later.
         """
+
+    async def former_issuers() -> list[str]:
+        """Return the names of forgotten devices whose lines were kept."""
+
+    async def forget_former(name: str) -> None:
+        """Forget the streams that were kept of forgotten devices of this name."""
 
     async def remove_forgotten(count: int) -> bool:
         """Delete about `count` lines of forgotten devices; tell whether more may be left."""
@@ -41,7 +56,7 @@ class ILogStore(Interface):
         """Return how many stored lines match."""
 
     async def open(query: LogQuery) -> ILogCursor:
-        """Return a cursor over the matching lines, by increasing timestamp."""
+        """Return a cursor over the matching lines, by place, then arrival."""
 
 
 class ILogCursor(Interface):

@@ -22,6 +22,7 @@ from walt.server.domain.limits import (
     Shares,
 )
 from walt.server.domain.logs.model import (
+    KnownStream,
     LogBlock,
     LogLine,
     LogMatcher,
@@ -31,6 +32,7 @@ from walt.server.domain.logs.model import (
     StreamMode,
     all_corrected,
 )
+from walt.server.domain.logs.order import placed
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 from walt.server.runtime.ordered import spawn
 
@@ -94,9 +96,10 @@ class LogService:
         self._clock = clock
         self.now = now
         self._on_forget = on_forget
+        self.former: set[str] = set()  # names of forgotten devices whose lines were kept
         self._pending: deque[LogBlock] = deque()
         self._pending_lines = self._pending_size = 0
-        self._ids: dict[StreamKey, int] = {}
+        self._streams: dict[StreamKey, KnownStream] = {}
         self._subscribers: dict[Subscriber, LogMatcher] = {}
         self._watched: dict[str, Callable[[str, str], object]] = {}
         self._timer: Any = None
@@ -113,6 +116,10 @@ class LogService:
         self._web_readers = Shares(
             MAX_WEB_READERS, "log queries of the web API", ALL_WEB_READERS
         )
+
+    async def start(self) -> None:
+        """Learn whose lines were kept; to be done once, first."""
+        self.former.update(await self._store.former_issuers())
 
     # -- in --------------------------------------------------------------
 
@@ -156,17 +163,17 @@ class LogService:
         self._watched[stream] = watcher
 
     def _publish(self, block: LogBlock) -> None:
-        (issuer, stream), _, moment, stamps, text, count = block
+        issuer, stream = block.key
         readers = [
             (subscriber, matcher) for subscriber, matcher in self._subscribers.items()
             if matcher.wants(issuer, stream)
         ]
         if not readers:
             return
-        times = stamps if stamps is not None else repeat(moment, count)
+        times = block.stamps if block.stamps is not None else repeat(block.moment)
         records = [
             LogLine(stamp, issuer, stream, line)
-            for stamp, line in zip(times, text.split("\n"), strict=False)
+            for stamp, line in zip(times, block.text.split("\n"), strict=False)
         ]
         for subscriber, matcher in readers:
             wanted = [record for record in records if matcher.found_in(record.line)]
@@ -205,9 +212,22 @@ class LogService:
             waiting.callback(None)
         return waiting
 
-    def forget(self, issuer: str) -> None:
-        """Drop what is remembered of a device's streams (it was forgotten)."""
-        self._ids = {key: one for key, one in self._ids.items() if key.issuer != issuer}
+    def forget(self, issuer: str, kept_as: str | None = None) -> None:
+        """Drop what is remembered of a device's streams (it was forgotten).
+
+        `kept_as` is the name under which its lines were kept, if they were.
+        """
+        if kept_as is not None:
+            self.former.add(kept_as)
+        self._streams = {
+            key: one for key, one in self._streams.items() if key.issuer != issuer
+        }
+        self._on_forget()
+
+    async def forget_former(self, name: str) -> None:
+        """Delete the lines that were kept of forgotten devices of this name."""
+        await self._store.forget_former(name)
+        self.former.discard(name)
         self._on_forget()
 
     def _flush_soon(self, delay: float) -> None:
@@ -283,14 +303,26 @@ class LogService:
         return batch
 
     async def _store_batch(self, batch: list[LogBlock]) -> None:
-        missing = {block.key: block.mode for block in batch if block.key not in self._ids}
+        missing = {block.key: block.mode for block in batch if block.key not in self._streams}
         if missing:
-            self._ids.update(await self._store.ensure_streams(missing))
-        known = [(self._ids[block.key], block) for block in batch if block.key in self._ids]
-        if not known:
+            self._streams.update(await self._store.ensure_streams(missing))
+        blocks: list[tuple[int, LogBlock]] = []
+        lasts: dict[StreamKey, float] = {}
+        for block in batch:
+            stream = self._streams.get(block.key)
+            if stream is not None:
+                in_place, lasts[block.key] = placed(
+                    block, lasts.get(block.key, stream.last)
+                )
+                blocks.append((stream.number, in_place))
+        if not blocks:
             return
         number = self._batch + 1
-        await self._store.insert(number, known)
+        await self._store.insert(number, blocks)
+        for key, last in lasts.items():
+            stream = self._streams.get(key)
+            if stream is not None:  # it was not forgotten meanwhile
+                self._streams[key] = stream._replace(last=last)
         self._batch = number
 
     def _pause(self, seconds: float) -> Deferred[None]:

@@ -6,18 +6,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from walt.common.errors import Conflict, Invalid
-from walt.common.names import PLATFORM_USER, default_image
+from walt.common.errors import Invalid
+from walt.common.names import default_image
 from walt.server.domain.devices import settings
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import SERVER_NAME, generated_name
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices, parse_nodes
 from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts, parse_expose
 from walt.server.domain.nodes.monitor import DEFAULT_RETRIES, BootMonitor
+from walt.server.domain.nodes.removal import check_loss
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.requester import IRequester
 
@@ -109,32 +109,37 @@ class Configuration:
         device = self._registry.named(old_name)
         if device.type == "server":
             raise Invalid(f"the server keeps its name, {SERVER_NAME}")
-        self._registry.check_new_name(new_name)
+        if new_name == old_name or new_name.lower() != old_name.lower():
+            self._registry.check_new_name(new_name)  # else capital letters are what changes
         self._deed(device, f"renamed to {new_name}", requester)
         await self._registry.put(replace(device, name=new_name))
 
-    async def forget(self, name: str, requester: IRequester, *, force: bool) -> None:
-        """Remove a device with everything known about it.
+    async def forget(
+        self, name: str, requester: IRequester, *, force: bool, keep_logs: bool
+    ) -> None:
+        """Remove a device with everything known about it, or the logs kept of a former one.
 
         Raises NotFound, Invalid (virtual nodes, the server), or Conflict when log
         lines would be lost and `force` is false.
         """
+        command = f"walt device forget --force {name}"
+        if name in self._logs.former and self._registry.by_name(name) is None and not keep_logs:
+            if not force:
+                await check_loss(self._logs, name, name, command)
+            await self._logs.forget_former(name)
+            return
         device = self._registry.named(name)
         if device.type == "server":
             raise Invalid("the server cannot be forgotten")
         if device.virtual:
             raise Invalid(f"{name} is a virtual node; use: walt node remove {name}")
-        if not force:
-            query = LogQuery(issuers=frozenset({device.mac}), exclude_consoles=True)
-            lines = await self._logs.count(query, PLATFORM_USER)
-            if lines:
-                raise Conflict(
-                    f"{lines} log lines of {name} would be lost; if that is fine, use:"
-                    f" walt device forget --force {name}"
-                )
+        if not force and not keep_logs:
+            await check_loss(
+                self._logs, device.mac, name, command, f"walt device forget --keep-logs {name}"
+            )
         self._deed(device, "forgotten", requester)
         await self._exposed.forget(device.mac)
-        await self._nodes.forget(device)
+        await self._nodes.forget(device, keep_logs=keep_logs)
 
     async def acquire(self, nodes: str, requester: IRequester) -> None:
         """Let free nodes boot the requester's own copies of their default images."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from walt.common.errors import Invalid
@@ -14,10 +14,15 @@ ALLOWED = "server,all-nodes"
 
 
 class LogIssuers:
-    """Translates between the names that people use and the MACs that logs keep."""
+    """Translates between the names that people use and the MACs that logs keep.
 
-    def __init__(self, registry: DeviceRegistry) -> None:
+    `former` are the names of forgotten devices whose lines were kept: a new device of such a
+    name and the former ones are one issuer for people.
+    """
+
+    def __init__(self, registry: DeviceRegistry, former: Collection[str]) -> None:
         self._registry = registry
+        self._former = former
 
     def query(self, value: Any, user: str) -> LogQuery:
         """Check a client's query object; its `issuers` is a set of nodes and the server.
@@ -31,11 +36,21 @@ class LogIssuers:
             return parse_query(value, None)
         if not isinstance(names, str):
             raise Invalid("issuers must be a set of devices, as a text")
-        devices = parse_devices(self._registry, names, user)
+        items = names.split(",")
+        gone = {
+            one for one in items if one in self._former and self._registry.by_name(one) is None
+        }
+        present = [one for one in items if one not in gone]
+        devices = parse_devices(self._registry, ",".join(present), user) if present else []
         restricted(devices, ALLOWED, self._registry, user)
-        return parse_query(value, frozenset(device.mac for device in devices))
+        known = {device.name for device in devices}.intersection(self._former)
+        return parse_query(value, frozenset(gone | known | {device.mac for device in devices}))
+
+    def names(self, query: LogQuery) -> list[str]:
+        """Return the sorted names of the issuers of a query."""
+        return sorted({self.name(one) for one in query.issuers or ()})
 
     def name(self, mac: str) -> str:
-        """Return the present name of an issuer, its MAC if it is gone."""
+        """Return the present name of an issuer, its last one or its MAC if it is gone."""
         device = self._registry.get(mac)
         return device.name if device is not None else mac

@@ -12,7 +12,8 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
-DEFAULT_TIMEOUT = 180
+DEFAULT_TIMEOUT = 180  # seconds
+EMULATED_TIMEOUT = 720  # of a machine whose processor is emulated, maybe beside others
 DEFAULT_RETRIES = 9
 
 
@@ -29,7 +30,8 @@ class BootMonitor:
 
     `reboot` is called with the devices to reboot; the owner calls `check`
     every few seconds. `gave_up` gets the MAC of a node that no retry made boot,
-    with a sentence, and with None when it boots or is rebooted after all.
+    with a sentence, and with None when it boots or is rebooted after all. `emulated` tells
+    whether the processor of a node is emulated.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class BootMonitor:
         self._given_up: set[str] = set()
         self.on_start: Callable[[Device], object] = lambda device: None
         self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
+        self.emulated: Callable[[Device], bool] = lambda device: False
         status.listen(self._on_status)
 
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
@@ -97,7 +100,8 @@ class BootMonitor:
             if boot is None:
                 self._boots[device.mac] = _Boot(now, _retries(device), None)
                 continue
-            timeout = device.conf.get("boot.timeout", DEFAULT_TIMEOUT)
+            default = EMULATED_TIMEOUT if self.emulated(device) else DEFAULT_TIMEOUT
+            timeout = device.conf.get("boot.timeout", default)
             if timeout is None or boot.cause == "powersave" or now - boot.start < timeout:
                 continue
             if boot.retries <= 0:

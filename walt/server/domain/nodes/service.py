@@ -248,13 +248,16 @@ class NodeService:
             raise Invalid("exactly one node with an address is expected here")
         return nodes[0], nodes[0].ip
 
-    async def forget(self, device: Device) -> None:
-        """Remove a device and everything known about it (its logs too)."""
+    async def forget(self, device: Device, *, keep_logs: bool = False) -> None:
+        """Remove a device and everything known about it.
+
+        Its logs go, too, or they are kept under its name.
+        """
         await self._logs.flush()
         for listener in self._on_forget:
             listener(device)
-        await self._registry.forget(device)
-        self._logs.forget(device.mac)
+        await self._registry.forget(device, keep_logs=keep_logs)
+        self._logs.forget(device.mac, device.name if keep_logs else None)
         self._monitor.forget(device.mac)
         self._status.forget(device.mac)
         self._progress.forget(device.mac)

@@ -23,6 +23,7 @@ from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.registration import describe
+from walt.server.domain.nodes.removal import check_loss
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -278,18 +279,29 @@ class VirtualNodes:
         name: str = await self._give_image(requester.username, default)
         return image_fullname(requester.username, name)
 
-    async def remove(self, name: str, requester: IRequester) -> None:
-        """Remove a virtual node with all its data. Raises NotFound or Invalid."""
+    async def remove(
+        self, name: str, requester: IRequester, *, force: bool, keep_logs: bool
+    ) -> None:
+        """Remove a virtual node with all its data.
+
+        Raises NotFound, Invalid, or Conflict when log lines would be lost: neither `force` nor
+        `keep_logs` is true.
+        """
         device = self.registry.named(name)
         if not device.virtual:
             raise Invalid(
                 f"{name} is not a virtual node; use `walt device forget {name}` to forget it"
             )
+        if not force and not keep_logs:
+            await check_loss(
+                self.logs, device.mac, name, f"walt node remove --force {name}",
+                f"walt node remove --keep-logs {name}",
+            )
         self._platform.deed("nodes", f"node {name}", "removed", requester.username)
         vm = self._vms.pop(device.mac, None)
         if vm is not None:
             await vm.stop()
-        await self._nodes.forget(device)
+        await self._nodes.forget(device, keep_logs=keep_logs)
         await self.hypervisor.remove(device.mac)
 
     def console_input(self, name: str, data: bytes) -> None:
