@@ -553,7 +553,7 @@ class ImagesTests(TestCase):
             lambda: succeed("feature broken: status 3" in platform.log.read_text()), "told", 20
         )
         self.assertIn(": ptp: ptp is on", platform.log.read_text())
-        self.assertIn("server.spec counts for what is mounted", platform.log.read_text())
+        self.assertIn("server.spec applies to what is mounted", platform.log.read_text())
         self.assertEqual(
             {one.name: one.read_text() for one in outside.iterdir()},
             dict.fromkeys(kept, "of the server"),
