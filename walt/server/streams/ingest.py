@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from twisted.logger import Logger
@@ -23,10 +22,6 @@ OTHER_STREAM = "too-many-streams"  # where the lines of further ones go
 # Lines without end are kept by the server: all those of one device, and of all devices.
 MAX_UNFINISHED_OF_DEVICE = 32 * 1024 * 1024
 MAX_UNFINISHED = 256 * 1024 * 1024
-
-
-# Carriage returns before a newline belong to the end of a line (walt.node.logs.lines).
-_END_OF_LINE = re.compile(rb"\r+(?=\n|\Z)")
 
 
 class Unfinished:
@@ -170,8 +165,8 @@ class IngestRequest(Request):
 
     def _write(self, block: bytes) -> None:
         assert self._stream is not None
-        if b"\r" in block:
-            block = _END_OF_LINE.sub(b"", block)
+        if b"\r" in block:  # before a newline it is part of the end, as in walt.node.logs.lines
+            block = b"\n".join([line.rstrip(b"\r") for line in block.split(b"\n")])
         text, stamps = clean_text(block), None
         if not self._server_time:
             text, stamps = stamped(text, self._owner.logs.now())

@@ -29,6 +29,7 @@ from walt.server.domain.logs.model import (
     StreamKey,
     StreamMode,
 )
+from walt.server.domain.logs.order import BEGINNING
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 FIRST_BLOCK, BLOCK = 200, 2000  # lines read at once, the first time and later
@@ -97,12 +98,17 @@ SELECT issuer_mac, name, id, coalesce(
 FROM known
 """
 
-# A line is never placed before its time, hardly ever later: the places of a range of time
-# are searched, then what was placed after its end (which comes after all the others).
 _FOUND = sql.SQL("""
 SELECT date_part('epoch', l.timestamp), coalesce(s.issuer_mac, s.former), s.name, l.line
-FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE {} ORDER BY l.place, l.arrival
+FROM {} l JOIN logstreams s ON s.id = l.stream_id WHERE {} ORDER BY l.place, l.arrival
 """)
+_LOGS = sql.Identifier("logs")
+# Lines with another place than their time, which are few: OFFSET keeps PostgreSQL, which
+# believes that they are many, from looking for them among all those after a range.
+_DISPLACED = sql.SQL(
+    "(SELECT * FROM logs WHERE place > timestamp AND timestamp > to_timestamp(%s)"
+    " AND timestamp < to_timestamp(%s) OFFSET 0)"
+)
 
 
 def _joined(moments: Sequence[float] | None) -> str | None:
@@ -275,16 +281,19 @@ class PostgresLogs:
     async def open(self, query: LogQuery) -> ILogCursor:
         """Return a cursor that reads blocks in order."""
         where, values = _where(query)
-        searches = [(where, values)]
+        searches = [(_FOUND.format(_LOGS, where), values)]
         if query.end is not None:
+            # A line is never placed before its time, hardly ever later: the places of the
+            # range are searched, then what was placed after its end, which comes last.
+            within = sql.SQL("{} AND l.place < to_timestamp(%s)").format(where)
+            after = sql.SQL("{} AND l.place >= to_timestamp(%s)").format(where)
+            start = BEGINNING if query.start is None else query.start
             searches = [
-                (sql.SQL("{} AND l.place < to_timestamp(%s)").format(where),
-                 [*values, query.end]),
-                (sql.SQL("{} AND l.place >= to_timestamp(%s) AND l.place > l.timestamp")
-                 .format(where), [*values, query.end]),
+                (_FOUND.format(_LOGS, within), [*values, query.end]),
+                (_FOUND.format(_DISPLACED, after), [start, query.end, *values, query.end]),
             ]
         cursor = _Cursor(self._database)
-        await cursor.start([(_FOUND.format(one), values) for one, values in searches])
+        await cursor.start(searches)
         return cursor
 
 
