@@ -489,6 +489,16 @@ class ErrorTests(SynchronousTestCase):
             shown.clear()
             self.assertEqual(run(*words.split(), session=session).status, 0, words)
             self.assertEqual(set(shown), {label}, words)
+        found = run("image", "search", "x", session=[
+            (images.ListRegistries, {"rows": []}), (images.SearchImages, {"rows": [{
+                "user": "bob", "name": "x", "location": "walt (other user)",
+                "compatibility": ["rpi-b", "rpi-2-b"], "clonable_link": "walt:bob/x",
+                "link": "walt:bob/x",
+            }]}),
+        ])
+        self.assertRegex(
+            found.out, r"bob +x +walt \(other user\) +rpi-\[\S+\] +walt:bob/x"
+        )
         shown.clear()
         run("image", "clone", "lab:bob/i", session=[
             (images.CloneImage, CredentialsNeeded("lab needs credentials")),

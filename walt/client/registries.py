@@ -142,7 +142,7 @@ def search(keyword: str, json: bool) -> int:
     elif not found:
         print("No image was found.", file=sys.stderr)
     else:
-        names = ["user", "name", "location", "compatibility", "clonable_link"]
+        names = ["user", "name", "location", "compatibility", "clonable-link"]
         shown = [
             {title: row[name] for title, name in zip(COLUMNS, names)}
             for row in (cells(one) for one in found)
