@@ -1,7 +1,8 @@
 """Everything that continuous integration runs, each part in a bare Debian of its own.
 
 Debian 12 runs every test. Debian 13 runs the platform of `make run` and the system tests
-that depend on the release. The last line sums up what the parts counted.
+that depend on the release. The last lines name what did not pass, and sum up what the
+parts counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ ROOMS = (("bookworm", ("sh", ".ci/tests")), ("trixie", ("sh", ".ci/system")))
 SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\n?")
 
 
+TOLD = ("not passed: ", "passed alone, ")  # lines of scripts/run_lanes.py
+
+
 def total(status: int, lines: list[str]) -> list[int]:
     """Return what a room counted (passed, failed, skipped): its status is heard, too."""
     found = [[int(number) for number in match.groups()]
@@ -27,8 +31,13 @@ def total(status: int, lines: list[str]) -> list[int]:
     return counts
 
 
-def enter(release: str, command: tuple[str, ...]) -> list[int]:
-    """Run a command in a room, show what it says, and return its counts."""
+def failed_tests(release: str, lines: list[str]) -> list[str]:
+    """Return the lines that name a test that did not pass, or not at once."""
+    return [f"{release}: {line.rstrip()}" for line in lines if line.startswith(TOLD)]
+
+
+def enter(release: str, command: tuple[str, ...]) -> tuple[list[int], list[str]]:
+    """Run a command in a room, show what it says; return its counts and what failed."""
     print(f"== Debian {release}: {' '.join(command)}", flush=True)
     start, lines = time.monotonic(), []
     with subprocess.Popen(
@@ -46,7 +55,7 @@ def enter(release: str, command: tuple[str, ...]) -> list[int]:
             raise
     print(f"== Debian {release}: status {room.returncode}, {time.monotonic() - start:.0f} s\n",
           flush=True)
-    return total(room.returncode, lines)
+    return total(room.returncode, lines), failed_tests(release, lines)
 
 
 def ended(number: int, frame: FrameType | None) -> None:
@@ -57,7 +66,10 @@ def ended(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Run all rooms, one after the other; return the exit status."""
     signal.signal(signal.SIGTERM, ended)
-    passed, failed, skipped = map(sum, zip(*(enter(*one) for one in ROOMS), strict=True))
+    counts, names = zip(*(enter(*one) for one in ROOMS), strict=True)
+    passed, failed, skipped = map(sum, zip(*counts, strict=True))
+    for line in [one for several in names for one in several]:
+        print(line)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 

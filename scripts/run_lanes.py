@@ -7,6 +7,9 @@ takes the shortest, and fills the processors while the others wait for a machine
 crowd, which fills them by itself and measures, has the machine for itself at the end. The
 output of a run is printed whole, at its end.
 
+Tests of whole machines that failed beside others are tried once more, alone: emulated
+machines may be too slow together. What passes then is counted, and told apart.
+
 Without an option everything is run but the long scenarios, which are --slow: together they
 are all tests. --system are the system tests and attacks of both. --release are those of them
 that another release of Debian, with other daemons and tools, can change.
@@ -55,6 +58,10 @@ ONCE = frozenset((
 ))
 PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
+MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no accident
+NOT_PASSED = "not passed: "  # .ci/rooms.py looks for these lines
+RULE = "=" * 79  # trial begins with it what it tells of a test
+LAST_WORDS = 300  # characters
 PACKAGES = Path("scripts/packages.mk")
 RECORD_PATIENCE = 30.0  # seconds
 
@@ -90,9 +97,68 @@ def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     return [fast, ["tests.contracts"], *system], alone
 
 
+def recap(told: str) -> list[str]:
+    """Return a line for each test that trial tells about: its name and the last words.
+
+    One line with the last words if it tells of none.
+    """
+    lines = []
+    for block in re.split(r"^(?:={79}|-{79})$", told, flags=re.MULTILINE):
+        reason, _, names = block.strip().rpartition("\n\n")
+        if reason.startswith(("[ERROR]", "[FAIL]")) and names.startswith("tests."):
+            words = reason.splitlines()[-1].strip()[:LAST_WORDS]
+            lines += [f"{NOT_PASSED}{name}: {words}" for name in names.split()]
+    return lines or [NOT_PASSED + " ".join(told.split())[-LAST_WORDS:]]
+
+
 def failures(text: str) -> str:
     """Return what trial tells of the tests that did not succeed."""
     return text[text.find("\n===="):].strip() if "\n====" in text else text[-3000:]
+
+
+def failed_tests(text: str) -> list[str]:
+    """Return the names of the tests of machines that failed, if trial tells of no others."""
+    if RULE not in text:
+        return []
+    names = [line.removeprefix(NOT_PASSED).split(":")[0] for line in recap(text)]
+    machines = [name for name in names if name.startswith(("tests.system.", "tests.attacks."))]
+    return sorted(set(machines)) if len(machines) == len(names) else []
+
+
+async def run_trial(number: int, trial: str, names: list[str]) -> tuple[int, str]:
+    """Run some tests and print what they say; return the status and that text."""
+    start = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        trial, f"--temp-directory=/tmp/_trial-walt-{number}", *names,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    text = output.decode(errors="replace")
+    print(f"{text.rstrip()}\n({', '.join(names)}: {time.monotonic() - start:.0f} s)\n")
+    sys.stdout.flush()
+    return process.returncode or 0, text
+
+
+async def try_again(trial: str, counts: dict[str, int], told: list[str]) -> list[str]:
+    """Try what failed once more; return the names of what passed, which `told` forgets."""
+    passed: list[str] = []
+    for one in list(told):
+        names = failed_tests(one)
+        if not names or len(names) > MOST_AGAIN:
+            continue
+        print(f"once more, alone: {', '.join(names)}")
+        status, _ = await run_trial(0, trial, names)
+        if status == 0:
+            told.remove(one)
+            passed += names
+            failed = sum(
+                int(count)
+                for name, count in COUNTS.findall("\n".join(one.splitlines()[-5:]))
+                if name in ("failures", "errors")
+            )
+            counts["again"] = counts.get("again", 0) + failed
+            counts["successes"] = counts.get("successes", 0) + len(names)
+    return passed
 
 
 async def lane(
@@ -101,19 +167,11 @@ async def lane(
     """Run what is waiting, one after the other; add what failed to `told`."""
     while waiting:
         names = waiting.pop(LANES[number])
-        start = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            trial, f"--temp-directory=/tmp/_trial-walt-{number}", *names,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        text = output.decode(errors="replace")
-        print(f"{text.rstrip()}\n({', '.join(names)}: {time.monotonic() - start:.0f} s)\n")
-        sys.stdout.flush()
+        status, text = await run_trial(number, trial, names)
         found = COUNTS.findall("\n".join(text.splitlines()[-5:]))
         for name, count in found:
             counts[name] = counts.get(name, 0) + int(count)
-        if process.returncode != 0:
+        if status != 0:
             told.append(f"{', '.join(names)}:\n{failures(text)}")
             if not any(name in ("failures", "errors") for name, _ in found):
                 counts["errors"] = counts.get("errors", 0) + 1
@@ -124,7 +182,7 @@ async def lane(
             counts["skips"] -= len(wrong)
         elif not found:
             told.append(f"{', '.join(names)}: no test ran")
-            counts["errors"] = counts.get("errors", 0) + (process.returncode == 0)
+            counts["errors"] = counts.get("errors", 0) + (status == 0)
 
 
 def build_image(cache: str) -> bool:
@@ -190,9 +248,12 @@ async def main(trial: str, part: str) -> int:
         *(lane(number, trial, waiting, counts, told) for number in range(len(LANES)))
     )
     await lane(0, trial, alone, counts, told)
+    passed = await try_again(trial, counts, told)
     check_programs(cache, counts, told)
-    print("\n".join(told))
-    failed = counts.get("failures", 0) + counts.get("errors", 0)
+    for name in passed:
+        print(f"passed alone, not beside others: {name}")
+    print("\n".join([*told, *(line for one in told for line in recap(one))]))
+    failed = counts.get("failures", 0) + counts.get("errors", 0) - counts.get("again", 0)
     print(f"{counts.get('successes', 0)} passed, {failed} failed, {counts.get('skips', 0)} skipped")
     return 1 if told else 0
 

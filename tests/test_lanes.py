@@ -46,3 +46,56 @@ class PartsTests(SynchronousTestCase):
         """The crowd has the machine for itself."""
         self.assertEqual(run_lanes.runs("slow")[1], [[run_lanes.ALONE]])
         self.assertEqual(run_lanes.runs("quick")[1], [])
+
+
+TOLD = f"""tests.some:
+{"=" * 79}
+[FAIL]
+Traceback (most recent call last):
+  File "x.py", line 1, in test_a
+twisted.trial.unittest.FailTest: not equal:
+a = 1
+b = 2
+
+
+tests.some.Case.test_a
+tests.some.Case.test_b
+{"=" * 79}
+[ERROR]
+Traceback (most recent call last):
+builtins.OSError: full
+
+tests.some.Case.test_c
+{"-" * 79}
+Ran 3 tests in 1.0s
+
+FAILED (failures=2, errors=1)"""
+
+
+class RecapTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """Each test that did not pass has a line, with the end of the reason."""
+        self.assertEqual(run_lanes.recap(TOLD), [
+            "not passed: tests.some.Case.test_a: b = 2",
+            "not passed: tests.some.Case.test_b: b = 2",
+            "not passed: tests.some.Case.test_c: builtins.OSError: full",
+        ])
+
+    def test_again(self) -> None:
+        """What is tried once more: tests of machines, when no other one failed."""
+        machines = TOLD.replace("tests.some.Case", "tests.system.test_x.Case")
+        self.assertEqual(run_lanes.failed_tests(machines), [
+            f"tests.system.test_x.Case.test_{letter}" for letter in "abc"
+        ])
+        self.assertEqual(run_lanes.failed_tests(TOLD), [])
+        self.assertEqual(
+            run_lanes.failed_tests(machines.replace("tests.system.test_x.Case.test_c", "tests.a")),
+            [],
+        )
+        self.assertEqual(run_lanes.failed_tests("tests.system.test_x:\nKilled\n"), [])
+
+    def test_no_test(self) -> None:
+        """What ended without a word of trial has a line, too."""
+        self.assertEqual(
+            run_lanes.recap("tests.some:\nKilled\n"), ["not passed: tests.some: Killed"]
+        )

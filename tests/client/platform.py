@@ -44,9 +44,11 @@ from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import UnlocatedPower
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.runtime.workflow import Workflows
 from walt.server.streams.base import Peer, StreamProtocol
@@ -88,6 +90,10 @@ class Server:
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.provisioning = FakeProvisioning()
+        self.progress = BootProgress(
+            self.platform.clock, self.platform.registry, self.platform.device_store,
+            self.platform.status.is_booted,
+        )
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
             FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
@@ -122,12 +128,17 @@ class Server:
         nodes = _build(
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
+            platform=platform.platform, provisioning=self.provisioning, clock=platform.clock,
+            progress=self.progress,
         )
         files = NodeFiles(nodes, self.questions)
         context = _build(
             Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            nodes=nodes, files=files, power=UnlocatedPower(),
-            provisioning=self.provisioning,
+            platform=platform.platform, nodes=nodes, files=files,
+            views=NodeViews(
+                platform.registry, platform.status, UnlocatedPower(), self.provisioning,
+                self.progress,
+            ),
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,
                 RemotePaths(

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.client import archives
 from walt.client.errors import Failure
+from walt.client.ignored import Ignored, ignored_in
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER, Place
 
 
@@ -48,6 +49,39 @@ class ArchiveTests(SynchronousTestCase):
 
     def unpack(self, stream: Any, kind: str, name: str | None = "out") -> bool:
         return archives.unpack(stream, kind, Place(str(self.base), name), self.told.append)
+
+    def test_to_be_built(self) -> None:
+        """What is ignored is not looked at; special files are left out, modes are kept."""
+        context = self.base / "context"
+        for name in ("kept/file", "ignored/deep/file", "ignored/deep/but", "empty/file"):
+            (context / name).parent.mkdir(parents=True, exist_ok=True)
+            (context / name).write_text("x")
+        (context / "empty/file").unlink()
+        os.mkfifo(context / "ignored/pipe")
+        os.mkfifo(context / "pipe")
+        (context / "kept").chmod(0o1777)
+        (context / ".dockerignore").write_text("ignored\n!ignored/deep/but\nDockerfile\n")
+        (context / "Dockerfile").write_text("FROM x\n")
+        stream = io.BytesIO()
+        archives.pack(str(context), None, stream, self.told.append, ignored_in(str(context)))
+        stream.seek(0)
+        with tarfile.open(fileobj=stream) as archive:
+            modes = {one.name: one.mode for one in archive}
+        self.assertEqual(list(modes), [
+            "./.dockerignore", "./Dockerfile", "./empty", "./ignored", "./ignored/deep",
+            "./ignored/deep/but", "./kept", "./kept/file",
+        ])
+        self.assertEqual(modes["./kept"], 0o1777)
+        self.assertEqual(self.told, [f"{context.resolve()}/pipe: a pipe cannot be copied"])
+
+    @given(st.text(max_size=60), st.text(max_size=30))
+    def test_any_rule(self, text: str, path: str) -> None:
+        """Any text is read or refused with a reason, and answers."""
+        try:
+            rules = Ignored(text.splitlines())
+        except Failure:
+            return
+        self.assertIn(path in rules, (True, False))
 
     def test_kinds(self) -> None:
         """Links are followed."""

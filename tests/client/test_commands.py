@@ -30,12 +30,17 @@ from walt.rpc.commands import session as calls
 
 NODE: dict[str, Any] = {
     "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
-    "netsetup": "LAN", "booted": "yes", "image": "img",
-    "trouble": None,
+    "netsetup": "LAN", "booted": True, "powersave": False, "image": "alice/img:latest",
+    "image_name": "img", "owner": "alice", "clonable_image_link": "walt:alice/img",
+    "virtual": True, "mac": "52:54:00:00:00:02", "boot_stage": None, "trouble": None,
+    "config": {"boot.retries": 9},
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
-MINE = {"owned": ["n1"], "free": [], "others": [], "not_nodes": []}
-THEIRS = {"owned": [], "free": [], "others": ["n1", "n2"], "not_nodes": []}
+MINE: dict[str, Any] = {"owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}}
+THEIRS: dict[str, Any] = {
+    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [],
+    "owners": {"n1": "bob", "n2": "carol", "n3": "bob"},
+}
 
 
 def tables(**changes: Any) -> tuple[Any, dict[str, Any]]:
@@ -63,7 +68,7 @@ See `walt help show node-ownership`.
 
     def test_trouble(self) -> None:
         """What keeps nodes from booting is told below the tables."""
-        broken = {**NODE, "name": "n2", "booted": "NO", "trouble": "its image is broken"}
+        broken = {**NODE, "name": "n2", "booted": False, "trouble": "its image is broken"}
         out = run("node", "show", session=[tables(own=[NODE, broken], total=2)]).out
         self.assertIn("The following nodes cannot boot at present", out)
         self.assertIn("\nn2    its image is broken\n", out)
@@ -81,7 +86,7 @@ See `walt help show node-ownership`.
 
     def test_all(self) -> None:
         """Three tables in their order, with their columns."""
-        other = {**NODE, "name": "n3", "image-owner": "bob", "clonable-image-link": "walt:bob/i"}
+        other = {**NODE, "name": "n3", "owner": "bob", "clonable_image_link": "walt:bob/i"}
         out = run("node", "show", "--all", session=[
             tables(own=[NODE], free=[{**NODE, "name": "n2"}], others=[other], total=3)
         ]).out
@@ -245,6 +250,26 @@ class OwnershipTests(SynchronousTestCase):
             (nodes.ExpandNodes, {"names": ["n1", "n2"]}), (nodes.NodeOwnership, THEIRS),
         ])
         self.assertEqual((outcome.status, len(outcome.calls)), (1, 2))
+        self.assertIn("not yours: n1 (bob's), n2 (carol's), n3 (bob's). See", outcome.err)
+
+    def test_owners_are_named_where_nodes_of_others_are_touched(self) -> None:
+        """By all commands that ask: one line for each owner."""
+        expanded = (nodes.ExpandNodes, {"names": ["n1"]})
+        asked = (nodes.NodeOwnership, THEIRS)
+        self.patch(terminal, "read_line", lambda: "n")
+        for words, session in (
+            ("node reboot n", [expanded, asked]), ("node acquire n", [expanded, asked]),
+            ("node boot n img", [(images.HasImage, {}), expanded, asked]),
+            ("node remove n", [asked]), ("node config n ram=1G", [asked]),
+            ("device config n netsetup=NAT", [asked]), ("node shell n", [expanded, asked]),
+            ("node console n", [expanded, asked]), ("node run n ls", [expanded, asked]),
+            ("node rename n m", [expanded, asked]),
+        ):
+            outcome = run(*words.split(), session=session)
+            self.assertEqual(outcome.status, 1, words)
+            self.assertEqual(outcome.err, (
+                "Warning: Nodes n1 and n3 belong to bob.\nWarning: Node n2 belongs to carol.\n"
+            ), words)
 
 
 class DeviceCommandTests(SynchronousTestCase):
@@ -305,13 +330,13 @@ class DeviceCommandTests(SynchronousTestCase):
 class ListingTests(SynchronousTestCase):
     def test_images(self) -> None:
         """The working set; with --all the others."""
-        row = {"name": "img", "in-use": True, "created": "2026-01-01 00:00:00",
-               "compatibility": "pc-x86-64", "user": "bob", "clonable-link": "walt:bob/img"}
+        row = {"name": "img", "in_use": True, "created": 1.8e9, "size": 1_250_000_000,
+               "compatibility": ["pc-x86-64"], "user": "bob", "clonable_link": "walt:bob/img"}
         found = {"own": [row], "others": [], "default": [], "hidden": 1, "total": 2}
         outcome = run("image", "show", session=[(images.ShowImages, {"tables": dict(found)})])
         self.assertEqual(outcome.calls, [("cs.images.show", {"all": False, "refresh": False})])
-        self.assertIn("name  in-use  created              compatibility\n", outcome.out)
-        self.assertIn("img   True    2026-01-01 00:00:00  pc-x86-64\n", outcome.out)
+        self.assertIn("name  in-use  created              size    compatibility\n", outcome.out)
+        self.assertRegex(outcome.out, r"img   yes     2027-01-1\d [0-9:]{8}  1.2 GB  pc-x86-64\n")
         self.assertIn("--all", outcome.out)
         outcome = run("image", "show", "--all", "--refresh", session=[
             (images.ShowImages, {"tables": {**found, "others": [row], "default": [row]}}),
@@ -333,7 +358,7 @@ class ListingTests(SynchronousTestCase):
     def test_devices(self) -> None:
         """Columns without any value are dropped; unknown devices apart."""
         known = [{"name": "walt-server", "ip": "192.168.1.1", "mac": "52:54:00:00:00:01",
-                  "type": "server", "netsetup": None}]
+                  "type": "server", "node_type": None, "netsetup": None}]
         outcome = run("device", "show", session=[
             (devices.ShowDevices, {"tables": {"known": known, "unknown": known}}),
         ])
@@ -531,7 +556,7 @@ class HistoryRangeTests(SynchronousTestCase):
         )
 
     def test_mistakes(self) -> None:
-        """rc 1, and a page of help."""
+        """rc 2 (a checkpoint that is not there: 1), and a page of help."""
         moment = (calls.GetTime, {"time": 1000.0})
         for text, session in (
             ("yesterday", []), ("a:b:c", []), ("-5x:", []), ("-m:", []), ("-5M:", []),
@@ -539,7 +564,8 @@ class HistoryRangeTests(SynchronousTestCase):
             ("ghost:", [(logs.CheckpointTime, NotFound("no checkpoint ghost"))]),
         ):
             outcome = run("log", "show", "--history", text, session=session)
-            self.assertEqual((outcome.status, outcome.out), (1, ""), text)
+            status = 1 if text == "ghost:" else 2
+            self.assertEqual((outcome.status, outcome.out), (status, ""), text)
             self.assertIn("log-history", outcome.err)
 
 
@@ -675,8 +701,33 @@ class HelpPageTests(SynchronousTestCase):
         self.assertIn("walt help list", outcome.err)
 
     def test_list(self) -> None:
-        """An intro line, then `topic -- title`, sorted."""
-        lines = run("help", "list", sessions=[]).out.splitlines()[1:]
-        names = [line.split(" -- ")[0].rstrip() for line in lines]
-        self.assertEqual(names, sorted(names))
-        self.assertIn("help-intro", names)
+        """An intro line, then groups by reader: `topic -- title`; every topic once.
+
+        The first group is in the order of reading, the others are sorted.
+        """
+        groups = run("help", "list", sessions=[]).out.split("\n\n")[1:]
+        self.assertEqual(groups[0].splitlines()[0], "To begin with:")
+        found = []
+        for group in groups:
+            names = [line.split(" -- ")[0].rstrip() for line in group.splitlines()[1:]]
+            if found:
+                self.assertEqual(names, sorted(names))
+            found += names
+        self.assertEqual(sorted(found), list(topics()))
+
+    def test_search(self) -> None:
+        """Pages and commands that have all words, in any case, with lines that have one."""
+        outcome = run("help", "search", "Console", sessions=[])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        lines = outcome.out.splitlines()
+        self.assertIn("walt node console -- attach to the console of a virtual node", lines)
+        at = lines.index("walt help show node-console -- The console of a virtual node")
+        self.assertIn("console", lines[at + 1].lower())
+        self.assertTrue(lines[at + 1].startswith("    "))
+        for line in run("help", "search", "console", "CTRL-A", sessions=[]).out.splitlines():
+            if not line.startswith(" "):
+                self.assertTrue(line.startswith("walt help show node-console"), line)
+        outcome = run("help", "search", "console", "marmalade", sessions=[])
+        self.assertEqual((outcome.status, outcome.out), (1, ""))
+        self.assertIn("'console' and 'marmalade'", outcome.err)
+        self.assertEqual(run("help", "search", sessions=[]).status, 2)

@@ -37,7 +37,9 @@ class CopyTests(TestCase):
     def setUp(self) -> None:
         self.server = Server(self)
         platform = self.server.platform
-        commands = NodeCommands(platform.registry, local_sessions(reactor))
+        commands = NodeCommands(
+            platform.registry, local_sessions(reactor), platform.platform
+        )
         platform.requests["REQ_TAR_FROM_NODE"] = partial(TarFromNodeRequest, commands)
         platform.requests["REQ_TAR_TO_NODE"] = partial(TarToNodeRequest, commands)
         self.here, self.there = Path(self.mktemp()), Path(self.mktemp()).resolve()
@@ -136,7 +138,7 @@ class CopyTests(TestCase):
         (self.here / "f").write_bytes(b"")
         declined = await self.cp("f", ":/x", node=BOBS.name, data=b"n\n")
         self.assertEqual(declined.status, 1)  # type: ignore[attr-defined]
-        self.assertIn(b"belongs to other users", declined.err)
+        self.assertIn(b"bobs-node belongs to bob.", declined.err)
         self.assertFalse((self.there / "x").exists())
         await self.cp("f", ":/x", node=BOBS.name, data=b"y\n")
         self.assertTrue((self.there / "x").exists())

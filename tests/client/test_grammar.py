@@ -8,7 +8,7 @@ import walt
 from tests.client.scripted import run
 from walt.client import logo, main
 from walt.client.errors import HelpWanted, UsageError
-from walt.client.grammar import Arg, Command, Switch, subcommand_help
+from walt.client.grammar import Arg, Command, Switch, definitions, subcommand_help
 
 CATEGORIES = ["image", "node", "log", "device", "advanced", "help"]
 # Arguments of each subcommand, as its usage line shows them.
@@ -68,7 +68,10 @@ update-default-images
 dump-bash-autocomplete
 dump-zsh-autocomplete
 """,
-    "help": "list",
+    "help": """
+list
+search word...
+""",
 }
 FORMS = {
     "image build": [
@@ -175,10 +178,28 @@ Meta-switches:
     -h, --help    Prints this help message and quits
 
 Switches:
-    --count N:int    how many
-    --mode MODE:{ANY, ALL}    how; the default is ANY
+    --count N:int                       how many
+    --mode MODE:{ANY, ALL}              how; the default is ANY
     --nom, --nombre, --name NAME:str    which
-    --zeta    a flag; excludes --mode""")
+    --zeta                              a flag; excludes --mode""")
+
+    def test_help_fits_the_terminal(self) -> None:
+        """On 80 columns meanings are wrapped at their place, on 40 below what they explain."""
+        row = ("--zeta", "a flag that excludes others")
+        self.assertEqual(definitions([row], 4, 40), [
+            "    --zeta    a flag that excludes", "              others",
+        ])
+        self.assertEqual(definitions([row], 4, 36), [
+            "    --zeta", "        a flag that excludes others",
+        ])
+        self.assertEqual(definitions([row], 4), ["    --zeta    a flag that excludes others"])
+        for category in CATEGORIES:
+            commands = main.load(category)
+            texts = [main.top_help(40), main.category_help(category, commands, 40)]
+            texts += [subcommand_help(category, *one, 40) for one in commands.items()]
+            for line in "\n".join(texts).splitlines():
+                if line.startswith("    "):
+                    self.assertTrue(len(line) <= 40 or " " not in line.strip(), line)
 
 
 class HelpTests(SynchronousTestCase):
@@ -211,7 +232,7 @@ class HelpTests(SynchronousTestCase):
             "log": "show wait export add-checkpoint remove-checkpoint list-checkpoints",
             "device": "show shell rename config ping forget expose",
             "advanced": " ".join(sorted(main.load("advanced"))),
-            "help": "show list",
+            "help": "show list search",
         }
         for category, order in orders.items():
             lines = run(category, "-h").out.splitlines()
@@ -298,6 +319,32 @@ class StatusTests(SynchronousTestCase):
             self.assertEqual((outcome.status, outcome.out), (2, ""), words)
             self.assertEqual(outcome.err.count("\n"), 1)
             self.assertIn(hint, outcome.err)
+
+    def test_sets_are_explained_where_words_are_too_many(self) -> None:
+        """Several nodes are one word; so it is told by each command that takes a set."""
+        for words, hint in (
+            ("node reboot a b", "several nodes are one word with commas: a,b"),
+            ("node wait a b c --timeout 5", "commas: a,b,c; see: walt node wait --help"),
+            ("node boot a b img", "several nodes are one word with commas: a,b"),
+            ("node release a b", "commas: a,b"), ("node acquire a b", "commas: a,b"),
+            ("log show --issuers a b c", "several issuers are one word with commas: a,b"),
+        ):
+            outcome = run(*words.split(), sessions=[])
+            self.assertEqual((outcome.status, outcome.out), (2, ""), words)
+            self.assertIn(hint, outcome.err)
+            self.assertEqual(outcome.err.count("\n"), 1)
+        self.assertNotIn("commas", run("node", "shell", "a", "b", sessions=[]).err)
+
+    def test_mistyped_words_get_the_right_one(self) -> None:
+        """Switches and topics as well as commands."""
+        for words, hint in (
+            ("node wait --timout 5 n", "unknown switch --timout; did you mean --timeout? See: "),
+            ("node show --al", "did you mean --all?"), ("help show node-rebot", "'node-reboot'?"),
+        ):
+            outcome = run(*words.split(), sessions=[])
+            self.assertEqual((outcome.status, outcome.out), (2, ""), words)
+            self.assertIn(hint, outcome.err)
+            self.assertEqual(outcome.err.count("\n"), 1)
 
     def test_version(self) -> None:
         """The version of this client."""

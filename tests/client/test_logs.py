@@ -148,8 +148,8 @@ class CheckpointTests(LogCase):
         """Names and dates that are none, names that are taken."""
         await self.run_walt("log", "add-checkpoint", "taken")
         for words, text in (
-            (("taken",), b"already"), (("-x",), b""), (("a b",), b"cannot name"),
-            (("x",), b"cannot name"), (("--date", "yesterday", "xx"), b"YYYY-MM-DD hh:mm:ss"),
+            (("taken",), b"already"), (("-x",), b""), (("a b",), b"not a valid name"),
+            (("x",), b"not a valid name"), (("--date", "yesterday", "xx"), b"YYYY-MM-DD hh:mm:ss"),
             (("--date", "-5y", "xx"), b"not a relative date"),
             (("--date", "1901-01-01 00:00:00", "xx"), b"1970"),
         ):

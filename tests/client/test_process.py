@@ -208,7 +208,35 @@ class RunTests(TestCase):
                 by_ip[ip].options["output"](text)
                 by_ip[ip].options["ended"](status)
             self.assertEqual(await walt.ended, expected)
-            self.assertEqual((walt.out, walt.err), (b"one\ntwo\n", b""))
+            failed = b"node-2: exit status 3\n" if expected else b""
+            self.assertEqual((walt.out, walt.err), (b"one\ntwo\n", failed))
+
+    async def test_lines_begin_with_the_name_of_their_node(self) -> None:
+        """With --prefix, as they come, whole; on one node too, with its input."""
+        walt = Walt(self.server, "node", "run", "--prefix", "my-nodes", "hostname")
+        await self.server.program(1)
+        by_ip = {one.ip: one for one in self.server.platform.sessions.made}
+        one, two = by_ip[NODE.ip], by_ip[SECOND.ip]
+        two.options["output"](b"a\nb")
+        await walt.shows(b"node-2: a\n")
+        one.options["output"](b"x\n")
+        one.options["errors"](b"oh")
+        await walt.shows(b"node-1: x\n")
+        one.options["ended"](3)
+        two.options["output"](b"c\nlast")
+        two.options["ended"](0)
+        self.assertEqual(await walt.ended, 1)
+        self.assertEqual(walt.out, b"node-2: a\nnode-1: x\nnode-2: bc\nnode-2: last\n")
+        self.assertEqual(walt.err, b"node-1: oh\nnode-1: exit status 3\n")
+        walt = Walt(self.server, "node", "run", "--prefix", "node-1", "cat")
+        program = await self.server.program(2)
+        walt.write(b"data")
+        walt.transport.closeStdin()
+        await until(lambda: program.events == [b"data", "end"])
+        program.options["output"](b"data")
+        program.options["ended"](4)
+        self.assertEqual(await walt.ended, 4)
+        self.assertEqual((walt.out, walt.err), (b"node-1: data\n", b""))
 
     async def test_one_of_several_refused(self) -> None:
         """An error on one node is told in its place; the others go on."""
@@ -226,7 +254,7 @@ class RunTests(TestCase):
         program.options["ended"](0)
         self.assertEqual(await walt.ended, 1)
         self.assertEqual(walt.out, b"two\n")
-        self.assertIn(b"internal error", walt.err)
+        self.assertRegex(walt.err, b"^node-1: .*internal error")
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     async def test_connection_lost(self) -> None:
@@ -246,14 +274,14 @@ class RunTests(TestCase):
         self.assertEqual(await walt.ended, 0)
 
     async def test_confirmation(self) -> None:
-        """For the node of another user: y goes on and keeps the rest of the input; n, the end
+        """For the node of another user: yes goes on and keeps the rest of the input; no, the end
         of input: rc 1; anything else is asked again."""
-        for data in (b"n\n", b"", b"Y\nyes\nn\n", b"y"):
+        for data in (b"n\n", b"", b"No\n", b"j\nyess\nNO\n", b"y"):
             walt = Walt(self.server, "node", "run", BOBS.name, "cat")
             walt.write(data if data != b"y" else b"x")
             walt.transport.closeStdin()
             self.assertEqual(await walt.ended, 1)
-            self.assertIn(b"bobs-node belongs to other users", walt.err)
+            self.assertIn(b"Node bobs-node belongs to bob.", walt.err)
             self.assertTrue(walt.out.endswith(b"Aborted.\n"))
         self.assertEqual(walt.out.count(b"(y/n): "), 2)
         walt = Walt(self.server, "node", "run", BOBS.name, "cat")
@@ -264,6 +292,16 @@ class RunTests(TestCase):
         self.assertEqual(program.events, [b"for the command", "end"])
         program.options["ended"](0)
         self.assertEqual(await walt.ended, 0)
+
+    async def test_yes_is_yes_however_it_is_written(self) -> None:
+        """y, yes, Yes and YES."""
+        for number, word in enumerate((b"y", b"yes", b"Yes", b"YES")):
+            walt = Walt(self.server, "node", "run", BOBS.name, "cat")
+            walt.write(word + b"\n")
+            walt.transport.closeStdin()
+            program = await self.server.program(number)
+            program.options["ended"](0)
+            self.assertEqual(await walt.ended, 0)
 
 
 class TerminalTests(TestCase):
@@ -333,8 +371,8 @@ class TerminalTests(TestCase):
         self.assertTrue(walt.out.endswith(b" \rTimeout: some nodes are not booted yet.\r\n"))
 
     async def test_colours(self) -> None:
-        """Titles are bold on a terminal, unless NO_COLOR is set."""
-        for variables, bold in (({}, True), ({"NO_COLOR": "1"}, False)):
+        """Titles are bold on a terminal, unless NO_COLOR is set or it cannot."""
+        for variables, bold in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
             walt = Walt(self.server, "node", "show", terminal=True, variables=variables)
             self.assertEqual(await walt.ended, 0)
             self.assertEqual(b"\x1b[1mYou own the following nodes:\x1b[0m" in walt.out, bold)
@@ -395,7 +433,20 @@ class TerminalTests(TestCase):
         self.assertEqual([data for _, data in typed],
                          [b"root\r", b"\x01d in a pasted block", b"\x03", b"\x01"])
         self.assertTrue(walt.out.endswith(b"\x1bcDisconnected from the console.\r\n"))
-        self.assertNotIn(b"Server is working", walt.out)
+        attached = walt.out.partition(b"to give up.")[2]
+        self.assertNotIn(b"Server is working", attached)  # no wheel amid what the node says
+
+    async def test_console_left_by_keys_in_one_read(self) -> None:
+        """Ctrl-a and its letter may arrive together; ctrl-a a, then ctrl-a d."""
+        walt = Walt(self.server, "node", "console", "node-1", terminal=True)
+        await walt.shows(b"Press Enter")
+        walt.write(b"\n")
+        await until(lambda: self.server.platform.logs._subscribers)
+        walt.write(b"\x01a")
+        await until(lambda: self.server.virtual.typed == [("node-1", b"\x01")])
+        walt.write(b"\x01d")
+        self.assertEqual(await walt.ended, 0)
+        self.assertEqual(len(self.server.virtual.typed), 1)
 
     async def key(self, walt: Walt, key: bytes) -> None:
         """Type a key that is read alone, though nothing is sent for it."""

@@ -7,8 +7,20 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common import names
-from walt.common.sentences import enumerate_names, subject, verb
+from walt.common.sentences import enumerate_names, near, subject, verb
 from walt.common.tables import render_table, without_empty_columns
+
+
+class SlipTests(SynchronousTestCase):
+    def test_one_slip_of_a_finger_is_understood(self) -> None:
+        """A letter too many, too few, another one, two swapped; never another number."""
+        known = {"vnode1", "my-nodes", "boot.timeout"}
+        for word, found in (
+            ("vnoode1", "vnode1"), ("vnde1", "vnode1"), ("vmode1", "vnode1"),
+            ("vndoe1", "vnode1"), ("mynodes", "my-nodes"), ("boottimeout", "boot.timeout"),
+            ("vnode2", None), ("", None), ("x" * 64, None), ("server", None),
+        ):
+            self.assertEqual(near(word, known), found, word)
 
 
 class NameTests(SynchronousTestCase):

@@ -67,7 +67,7 @@ class BuilderContract:
             "deep/": b"", "deep/ContainerFile": b"FROM base\nCOPY f /f\n", "deep/f": b"x",
         })
         reference = store.temporary()
-        await self.run_program(builder.command(place, "/deep/", "ann", reference))
+        await self.run_program(await builder.command(place, "/deep/", "ann", reference))
         image = await store.examine(reference, "ann/new:latest")
         base = await store.read(BASE)
         case.assertEqual(image.models, base.models)
@@ -92,7 +92,7 @@ class BuilderContract:
             ("mounts", Invalid),
         ):
             with case.assertRaises(error):
-                builder.command(place, subdir, "ann", "localhost/walt/temporary:x")
+                await builder.command(place, subdir, "ann", "localhost/walt/temporary:x")
         for url in ("ext::sh -c true", "--upload-pack=x", "/etc", "file:///etc", ""):
             with case.assertRaises(Invalid):
                 await builder.fetch_command(place, url, progress=False)
@@ -148,7 +148,7 @@ class PodmanBuilderTests(BuilderContract, TestCase):
 
         started: Deferred[None] = Deferred()
         ended = Deferred.fromCoroutine(running.run(
-            builder.command(place, "", "ann", store.temporary()), timeout=100, on_line=line,
+            await builder.command(place, "", "ann", store.temporary()), timeout=100, on_line=line,
         ))
         await started
         (bundle,) = (place / "tmp").glob("buildah*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes.images import FakeContainers, FakeImageUsers, FakeStore
 from tests.patience import patient
+from tests.server.workers.test_unpack_tree import archive, directory, link, member
 from tests.system.storage import TestStorage, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed
 from walt.server.adapters.podman.containers import PodmanContainers, choose_engine
@@ -39,6 +41,7 @@ class ContainersContract:
         verifyObject(IContainers, containers)
         old = await store.read(NAME)
         one = await containers.start(old, ContainerOptions())
+        case.assertEqual(await containers.volatile(one), [])
         case.assertEqual(await containers.run(one, "echo new > /root/file; echo done"), b"done\n")
         await containers.freeze(one)
         await containers.commit(one, NAME, NobodyWaits())
@@ -152,9 +155,6 @@ class PodmanContainersTests(ContainersContract, TestCase):
         )
         self.assertEqual(await containers.run(one, "cat /proc/cpuinfo"), b"model: odd\n")
         self.assertEqual(await containers.run(one, "hostname"), b"image-shell\n")
-        # It is a file of the server: no disk of the container bounds it.
-        told = await containers.run(one, "{ echo x >> /etc/hostname; } 2>&1 || true")
-        self.assertIn(b"Read-only", told)
         environment = (await containers.run(one, "env")).decode().splitlines()
         for variable in ("FOO=some *value*", "HOME=/root", "container=podman"):
             self.assertIn(variable, environment)
@@ -169,6 +169,79 @@ class PodmanContainersTests(ContainersContract, TestCase):
         )
         self.assertEqual(environ.strip(), '["FOO=some *value*"]')
         self.assertEqual(list((self.place.base / "scratch").iterdir()), [])
+
+
+    async def test_all_of_it_is_saved(self) -> None:
+        """What lies below a volume, too, and the files that container engines replace."""
+        containers, store = await self.make()
+        await self.place.podman(
+            "import", "--quiet", "--change", "LABEL walt.node.models=pc-x86-64",
+            "--change", "VOLUME /data", "--change", "VOLUME /var/lib/things",
+            "--change", "USER 1000:1000", str(self.place.base / "tree.tar"), f"docker.io/{OTHER}",
+        )
+        files = ("/data/a", "/var/lib/things/b", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
+        one = await containers.start(await store.read(OTHER), ContainerOptions())
+        self.assertEqual(await containers.run(one, "id -u; id -g"), b"0\n0\n")
+        for file in files:
+            await containers.run(one, f"mkdir -p {Path(file).parent}; echo ours > {file}")
+        await containers.commit(one, OTHER, NobodyWaits())
+        await containers.remove(one)
+        two = await containers.start(await store.read(OTHER), ContainerOptions(outside=True))
+        for file in files:
+            expected = f"nameserver {RESOLVER}\n" if file == "/etc/resolv.conf" else "ours\n"
+            self.assertEqual((await containers.run(two, f"cat {file}")).decode(), expected)
+        self.assertEqual(await containers.run(two, "id -u"), b"0\n")
+        told = await containers.run(two, "{ echo x >> /etc/resolv.conf; } 2>&1 || true")
+        self.assertIn(b"/etc/resolv.conf: Read-only", told)
+        await containers.commit(two, OTHER, NobodyWaits())
+        await containers.remove(two)
+        shown = await self.place.podman("image", "inspect", "--format", "{{json .Config}}", OTHER)
+        config = json.loads(shown)
+        self.assertEqual(config["User"], "1000:1000")
+        self.assertEqual(set(config["Volumes"]), {"/data", "/var/lib/things"})
+        three = await containers.start(await store.read(OTHER), ContainerOptions())
+        self.assertEqual(await containers.run(three, "cat /etc/resolv.conf"), b"ours\n")
+        await containers.remove(three)
+
+    async def test_what_changed_on_a_node(self) -> None:
+        """It replaces what is there whatever its type, and is committed; memory is left out."""
+        containers, store = await self.make()
+        one = await containers.start(await store.read(NAME), ContainerOptions())
+        await containers.run(one, "mkdir -p /etc/d/deep; ln -s d /etc/l; echo old > /etc/f")
+        data = self.place.base / "node.tar"
+        data.write_bytes(archive(
+            link("./etc/d", "f"), directory("./etc/l", mode=0o1777), directory("./etc/f"),
+            member("./etc/f/x", b"new", mode=0o4755, uid=7), member("./run/x", b"x"),
+        ))
+        with open(data, "rb") as file:
+            self.assertEqual(await containers.unpack(one, file.fileno()), ["/run/x"])
+        await containers.commit(one, OTHER, NobodyWaits())
+        await containers.remove(one)
+        two = await containers.start(await store.read(OTHER), ContainerOptions())
+        told = await containers.run(
+            two, "readlink /etc/d; stat -c '%F %a %u' /etc/l /etc/f/x; cat /etc/f/x"
+        )
+        self.assertEqual(
+            told, b"f\ndirectory 1777 0\nregular file 4755 7\nnew"
+        )
+        data.write_bytes(b"no archive" * 100)
+        with open(data, "rb") as file, self.assertRaises(CommandFailed):
+            await containers.unpack(two, file.fileno())
+        await containers.remove(two)
+
+    async def test_files_in_memory(self) -> None:
+        """Those that a commit leaves out are known by name."""
+        containers, store = await self.make()
+        for outside in (False, True):
+            one = await containers.start(
+                await store.read(NAME), ContainerOptions(outside=outside)
+            )
+            self.assertEqual(await containers.volatile(one), [])
+            await containers.run(one, "mkdir -p /run/a /dev/shm; touch '/run/a/b c' /dev/shm/x")
+            self.assertEqual(
+                sorted(await containers.volatile(one)), ["/dev/shm/x", "/run/a/b c"]
+            )
+            await containers.remove(one)
 
 
 class EngineTests(TestCase):

@@ -68,7 +68,7 @@ class Person:
     async def nodes(self) -> dict[str, str]:
         """Return the names of this person's nodes, with their images."""
         rows = json.loads(await self.walt("", "node", "show", "--json"))["own"]
-        return {row["name"]: row["image"] for row in rows}
+        return {row["name"]: row["image_name"] for row in rows}
 
     async def images(self) -> list[str]:
         """Return the names of this person's images."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Denied, Invalid, NotFound
-from walt.server.domain.images import recipes
+from walt.server.adapters.podman import recipes
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.model import (
     MODELS_LABEL,
@@ -120,6 +120,7 @@ class FakeContainers:
         self.files: dict[str, dict[str, bytes]] = {}
         self.events: list[str] = []
         self.answers: dict[str, bytes] = {}
+        self.in_memory: list[str] = []
         self.committing: Deferred[None] | None = None
         self._count = 0
 
@@ -152,6 +153,15 @@ class FakeContainers:
             elif words[0] == "echo":
                 output += f"{words[1]}\n".encode()
         return output
+
+    async def unpack(self, container: str, input_fd: int) -> list[str]:
+        if container not in self.running:
+            raise CommandFailed(f"no container {container}")
+        self.events.append("unpack")
+        return []
+
+    async def volatile(self, container: str) -> list[str]:
+        return self.in_memory
 
     async def freeze(self, container: str) -> None:
         self.events.append("freeze")
@@ -218,21 +228,12 @@ class FakeBuilder:
         )
         archive.unlink()
 
-    def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
         if ".." in subdir.split("/"):
             raise Invalid("a sub-directory is relative, without `..`")
-        for name in recipes.NAMES:
-            recipe = place / "content" / subdir.strip("/") / name
-            if recipe.is_file():
-                break
-        else:
-            raise NotFound("no recipe")
-        if recipes.mounts_elsewhere(recipe.read_text()):
-            raise Invalid("the recipe mounts another stage or image")
-        (line,) = [
-            one for one in recipes.rewrite(recipe.read_text(), user).splitlines()
-            if one.startswith("FROM ")
-        ]
+        context = place / "content"
+        made = recipes.prepare(context / subdir.strip("/"), context, user, ())
+        (line,) = [one for one in made.splitlines() if one.startswith("FROM ")]
         base = self._store.names[f"{line.split()[1].removeprefix('docker.io/')}:latest"]
         self._image(base, ("l/N", *base.layers), reference)
         return ["true"]

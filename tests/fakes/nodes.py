@@ -20,6 +20,7 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import INodeLink, INodePower, IProvisioning, IVirtualMachines
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
@@ -116,7 +117,20 @@ class FakeProvisioning:
 
     def __init__(self) -> None:
         self.troubles: dict[str, str] = {}
+        self.past: list[str] = []  # troubles of before
         self.gate: Deferred[None] = succeed(None)
+
+    def lasting(self) -> dict[str, str]:
+        """All troubles last."""
+        return dict(self.troubles)
+
+    def machine_trouble(self, mac: str, reason: str | None) -> None:
+        """Note or forget one."""
+        if reason is None:
+            self.troubles.pop(mac, None)
+        else:
+            self.troubles[mac] = reason
+            self.past.append(reason)
 
     async def settled(self) -> None:
         """Wait for the gate."""
@@ -186,9 +200,13 @@ class FakePlatform:
         self.registration = Registration(
             self.registry, self.images, self.workflows, self.platform, self.monitor
         )
+        self.progress = BootProgress(
+            self.clock, self.registry, self.store, self.status.is_booted
+        )
+        self.status.listen(self.progress.on_status)
         self.nodes = NodeService(
             self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs,
-            self.link,
+            self.link, self.platform, self.provisioning, self.progress, self.clock,
         )
 
     async def start(self) -> None:

@@ -65,6 +65,7 @@ from walt.server.domain.transfers import (
     send_script,
 )
 from walt.server.runtime.process import Launcher, ProcessResult, ProcessRunner
+from walt.server.workers.main import find
 
 PLAIN = "benign"
 MAC, IP = "52:54:00:00:00:01", "192.168.1.2"
@@ -290,7 +291,7 @@ class ArgumentsTests(SynchronousTestCase):
     def builder(self, places: Path) -> PodmanBuilder:
         self.recorder = Recorder()
         return PodmanBuilder(
-            self.recorder, Any, Storage(), Engine(None, ()), Surroundings(),  # type: ignore[arg-type]
+            self.recorder, JobsHere(), Storage(), Engine(None, ()), Surroundings(),  # type: ignore[arg-type]
             places, Repositories(self.recorder, partial(git_command, None)),
         )
 
@@ -343,7 +344,15 @@ class ArgumentsTests(SynchronousTestCase):
             (place / "content" / name / "Dockerfile").write_text("FROM base\n")
 
         def build(subdir: str) -> list[str]:
-            return builder.command(place, subdir, "ann", "localhost/walt/temporary:1")
+            made = Deferred.fromCoroutine(
+                builder.command(place, subdir, "ann", "localhost/walt/temporary:1")
+            )
+            answers: list[Any] = []
+            made.addBoth(answers.append)
+            if isinstance(answers[0], Failure):
+                answers[0].raiseException()
+            argv: list[str] = answers[0]
+            return argv
 
         # The empty name is the content itself, which has no recipe; "-" and so on do not exist.
         self.harmless(build, over=[one for one in HOSTILE if one != "\ud800"])
@@ -431,6 +440,14 @@ class ArgumentsTests(SynchronousTestCase):
             if self.successResultOf(creation) is not Invalid:
                 self.assertRegex(value, r"^[A-Za-z0-9:]+$")
                 self.assertIn(f"link set dev tap1 master {value}\n", ran.inputs[-1])
+
+
+class JobsHere:
+    """Workers whose jobs are done at once."""
+
+    async def call(self, name: str, values: dict[str, Any]) -> Any:
+        """Do a job."""
+        return find(name)(values, lambda text: None)
 
 
 class Stored:

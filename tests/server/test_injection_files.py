@@ -118,7 +118,7 @@ class SqlTests(SynchronousTestCase):
             harmless = LogQuery(frozenset(["x"]), "x", "x", 1.0, 2.0)
             (where, values), (same, _) = logs._where(query), logs._where(harmless)
             self.assertEqual(where, same)
-            self.assertEqual(values, [[value], value, value, 1.0, 2.0])
+            self.assertEqual(values, [[value], [value], value, value, 1.0, 1.0, 2.0])
 
 
 def variables(statement: ast.expr) -> list[str]:

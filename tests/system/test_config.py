@@ -69,9 +69,9 @@ class ConfigTests(TestCase):
         )
         self.assertIn("Done. Reboot the node(s)", told)
         (one, two) = json.loads(await platform.ok("node", "config", "all-nodes", "--json"))
-        self.assertEqual(one["settings"]["boot.retries"], "3")
+        self.assertEqual(one["settings"]["boot.retries"], 3)
         self.assertEqual(one["settings"]["netsetup"], "NAT")
-        self.assertEqual(two["settings"]["boot.retries"], "9")
+        self.assertEqual(two["settings"]["boot.retries"], 9)
 
         async def may_leave() -> bool:
             return "192.168.181.31" in await self._rules(platform)
@@ -126,11 +126,11 @@ class ConfigTests(TestCase):
         self.assertEqual(acquired.status, 1)  # it cannot be rebooted: no such board answers
         self.assertIn(b"failed soft-reboot (", acquired.stderr)
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
-        self.assertEqual((row["name"], row["image"]), ("board2", "pc-x86-64-small"))
+        self.assertEqual((row["name"], row["image_name"]), ("board2", "pc-x86-64-small"))
         (row,) = json.loads(await platform.ok("node", "show", "--all", "--json", user="bob"))[
             "others"]
         self.assertEqual(
-            (row["image-owner"], row["clonable-image-link"]),
+            (row["owner"], row["clonable_image_link"]),
             ("alice", "walt:alice/pc-x86-64-small"),
         )
         # One line for each reason, whatever the number of nodes.
@@ -143,11 +143,22 @@ class ConfigTests(TestCase):
         again = await platform.walt("node", "acquire", "board2")
         self.assertIn(b"already yours", again.stderr)
         other = await platform.walt("node", "reboot", "board2", user="bob", stdin=b"n\n")
-        self.assertIn(b"belongs to other users", other.stderr)
+        self.assertIn(b"belongs to alice.", other.stderr)
         self.assertIn(b"(y/n): ", other.stdout)
         self.assertEqual(other.status, 1)
         await platform.walt("node", "release", "board2")
         self.assertEqual(json.loads(await platform.ok("node", "show", "--json"))["own"], [])
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        for deed in (
+            "node node-000001: netsetup=NAT boot.retries=3 set by alice",
+            "device switch-000009: type=switch snmp.version=2 snmp.community=…"
+            " lldp.explore=true set by alice",
+            "node board2: acquire by alice",
+            "node board2: image waltplatform/pc-x86-64-default instead of"
+            " alice/pc-x86-64-small chosen by alice",
+            "node board2: release by alice",
+        ):
+            self.assertIn(f" -> {deed}\n", events)
 
         self.assertEqual((await platform.walt("device", "forget", "ghost")).status, 1)
         nodes = platform.state / "nodes"
@@ -291,9 +302,12 @@ class ConfigTests(TestCase):
             ("waltplatform/pc-x86-64-default:latest", False, "192.168.181.31", "NAT", 3, True),
         )
         self.assertEqual(set(one), {
-            "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
-            "trouble",
+            "name", "mac", "ip", "type", "virtual", "model", "image", "image_name", "owner",
+            "clonable_image_link", "netsetup", "booted", "powersave", "boot_stage", "trouble",
+            "config",
         })
+        shown = json.loads(await platform.ok("node", "show", "--all", "--json"))
+        self.assertIn(one, [row for rows in shown.values() for row in rows])
         await found("nodes?virtual=true", "nodes", 0)
         await found("nodes", "nodes", 2)
         (image,) = await found(
@@ -301,7 +315,8 @@ class ConfigTests(TestCase):
             "&fullname=waltplatform/pc-x86-64-default:latest", "images", 1,
         )
         self.assertEqual(set(image), {
-            "fullname", "user", "id", "in_use", "created", "compatibility",
+            "name", "fullname", "user", "id", "digest", "in_use", "created", "size",
+            "compatibility", "clonable_link",
         })
         self.assertEqual(image["compatibility"], ["pc-x86-64"])
         await found(f"images?id={image['id']}", "images", 1)

@@ -57,7 +57,7 @@ class DiskFullTests(TestCase):
         images = (await platform.ok("image", "show", "--names-only")).split()
         self.assertEqual(images, ["pc-x86-64-small"])
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
-        self.assertEqual(row["booted"], "yes")
+        self.assertIs(row["booted"], True)
 
         for filler in fillers:
             filler.unlink()

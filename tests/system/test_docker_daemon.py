@@ -49,7 +49,7 @@ class DockerDaemonTests(TestCase):
         await self.migrated(platform)
         await daemon.stop()
         searched = await platform.walt("image", "search")
-        self.assertIn(b"docker was passed over: no answer at", searched.stderr)
+        self.assertIn(b"docker was skipped: no answer at", searched.stderr)
         await self.refused(
             platform, "registry docker: no answer at", "image", "clone", "docker:ann/tiny", "x"
         )
@@ -60,7 +60,7 @@ class DockerDaemonTests(TestCase):
         """What it has for nodes, under the names that links can say."""
         rows = json.loads(await platform.ok("image", "search", "--json"))
         self.assertEqual(
-            [(row["location"], row["clonable-link"]) for row in rows],
+            [(row["location"], row["clonable_link"]) for row in rows],
             [
                 ("docker daemon", "docker:alice/old:v2"),
                 ("docker daemon", "[need server upgrade, version>=99]"),

@@ -276,10 +276,10 @@ class ImageFaultTests(TestCase):
         await platform.ok("image", "publish", "--registry", "lab", "tiny")
         done = await platform.walt("image", "search", "--json")
         self.assertEqual(
-            [row["clonable-link"] for row in json.loads(done.stdout)], ["lab:alice/tiny"]
+            [row["clonable_link"] for row in json.loads(done.stdout)], ["lab:alice/tiny"]
         )
         for mode, reason in (("error", "HTTP 500"), ("slow", ""), ("expired", "HTTP 401")):
-            self.assertIn(f"{mode} was passed over: {reason and 'it '}", done.stderr.decode())
+            self.assertIn(f"{mode} was skipped: {reason and 'it '}", done.stderr.decode())
             self.assertIn(reason, done.stderr.decode())
         for mode in ("error", "expired"):
             told = await self.refused(platform, "image", "clone", f"{mode}:alice/tiny")

@@ -6,6 +6,7 @@ import configparser
 import hashlib
 import json
 import os
+import posixpath
 import signal
 import sys
 from pathlib import Path
@@ -133,22 +134,24 @@ class ImagesTests(TestCase):
             "Image 'for-rpi' is now in your working set: default image of rpi-[2-b|b] nodes.",
         ])
         date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        size = r"[0-9.]+ [kMG]B *"
         self.assertRegex(table, (
-            r"\Aname +in-use  created +compatibility\n[- ]+\n"
-            rf"for-rpi +False   {date}  rpi-\[b\|2-b\] *\n"
-            rf"pc-x86-64-default  False   {date}  pc-x86-64 *\n\n"
+            r"\Aname +in-use  created +size +compatibility\n[- ]+\n"
+            rf"for-rpi +no +{date}  {size}  rpi-\[b\|2-b\] *\n"
+            rf"pc-x86-64-default  no +{date}  {size}  pc-x86-64 *\n\n"
             r"Other images are available; use `walt image show --all` to see them\.\n\Z"
         ))
         everything = (await platform.ok("image", "show", "--all", user="zoe")).split("\n\n")
         self.assertRegex(everything[3], (
-            r"\Auser +name  created +clonable-link *\n[- ]+\n"
-            rf"alice  tiny  {date}  walt:alice/tiny *\nbob    his   {date}  walt:bob/his *\Z"
+            r"\Auser +name  created +size +clonable-link *\n[- ]+\n"
+            rf"alice  tiny  {date}  {size}  walt:alice/tiny *\n"
+            rf"bob    his   {date}  {size}  walt:bob/his *\Z"
         ))
         self.assertRegex(everything[5], (
-            r"\Aname +created +clonable-link *\n[- ]+\n"
-            rf"pc-x86-64-default  {date}  walt:waltplatform/pc-x86-64-default *\n"
-            rf"rpi-2-b-default    {date}  walt:waltplatform/rpi-2-b-default *\n"
-            rf"rpi-b-default      {date}  walt:waltplatform/rpi-b-default *\Z"
+            r"\Aname +created +size +clonable-link *\n[- ]+\n"
+            rf"pc-x86-64-default  {date}  {size}  walt:waltplatform/pc-x86-64-default *\n"
+            rf"rpi-2-b-default    {date}  {size}  walt:waltplatform/rpi-2-b-default *\n"
+            rf"rpi-b-default      {date}  {size}  walt:waltplatform/rpi-b-default *\Z"
         ))
         self.assertIn("walt image clone <clonable-link>\n", everything[6])
         # So does any command that names an image, and its completion.
@@ -219,6 +222,27 @@ class ImagesTests(TestCase):
         await self.refused(
             platform, 1, "is a file", "image", "cp", str(here), "tiny:/etc/two"
         )
+
+        # What cannot be in an image is refused by its name, and not told to be saved.
+        one = str(here / "one")
+        for place in ("/run/here", "/var/../dev/shm/here"):
+            await self.refused(
+                platform, 1, f"{posixpath.normpath(place)} lies in memory",
+                "image", "cp", one, f"tiny:{place}",
+            )
+        # A volume of the image is a directory as others, and its user is no matter.
+        recipe = platform.base / "volumes"
+        recipe.mkdir()
+        (recipe / "Dockerfile").write_text("FROM tiny\nVOLUME /data\nUSER 1000\n")
+        await platform.ok("image", "build", "--from-dir", str(recipe), "volumes")
+        await platform.ok("image", "cp", str(here), "volumes:/data")
+        for name in ("hosts", "resolv.conf", "hostname"):
+            await platform.ok("image", "cp", one, f"volumes:/etc/{name}")
+            await platform.ok("image", "cp", f"volumes:/etc/{name}", str(platform.base / name))
+            self.assertEqual((platform.base / name).read_text(), "content")
+        await platform.ok("image", "cp", "volumes:/data", str(platform.base / "data"))
+        self.assertEqual(sorted(os.listdir(platform.base / "data")), ["one", "sub"])
+        await platform.ok("image", "remove", "volumes")
 
     async def builds(self, platform: LivePlatform) -> None:
         """From a directory and from a repository."""
@@ -434,7 +458,7 @@ class ImagesTests(TestCase):
         self.assertIn(b"will now boot tiny", booted.stdout)
         rows = {row["name"]: row for row in json.loads(
             await platform.ok("image", "show", "--json"))["own"]}
-        self.assertTrue(rows["tiny"]["in-use"])
+        self.assertTrue(rows["tiny"]["in_use"])
         self.assertTrue(rows["tiny"]["digest"].startswith("sha256:"))
         await self.refused(platform, 1, "in use", "image", "remove", "tiny")
         await self.refused(platform, 1, "in use", "image", "rename", "tiny", "other")
@@ -529,7 +553,7 @@ class ImagesTests(TestCase):
             lambda: succeed("feature broken: status 3" in platform.log.read_text()), "told", 20
         )
         self.assertIn(": ptp: ptp is on", platform.log.read_text())
-        self.assertIn("server.spec counts for what is mounted", platform.log.read_text())
+        self.assertIn("server.spec applies to what is mounted", platform.log.read_text())
         self.assertEqual(
             {one.name: one.read_text() for one in outside.iterdir()},
             dict.fromkeys(kept, "of the server"),

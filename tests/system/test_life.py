@@ -180,7 +180,7 @@ class NodeLifeTests(TestCase):
     def _check_tables(self, text: str) -> None:
         (row,) = json.loads(text)["own"]
         self.assertEqual(row["type"], "virtual")
-        self.assertEqual(row["booted"], "yes")
+        self.assertIs(row["booted"], True)
         self.assertEqual(row["ip"], "192.168.181.2")
 
     async def _logged(self, platform: LivePlatform, text: str, issuers: str) -> bool:
@@ -211,7 +211,7 @@ class NodeLifeTests(TestCase):
 
         await platform.until(reads_its_root, "the node reads its root again")
         (row,) = json.loads(await platform.ok("node", "show", "--json"))["own"]
-        self.assertEqual(row["booted"], "yes")
+        self.assertIs(row["booted"], True)
 
         machine = await platform.runner.run(
             ["pgrep", "-f", f"{platform.runtime}/vnodes/"], check=False

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
@@ -64,7 +65,7 @@ class NodeFaultsTests(TestCase):
         tables = json.loads(await self.platform.ok("device", "show", "--json"))
         return sorted(row["name"] for rows in tables.values() for row in rows)
 
-    async def rows(self) -> dict[str, dict[str, str]]:
+    async def rows(self) -> dict[str, dict[str, Any]]:
         """Return the rows of all nodes by name."""
         tables = json.loads(await self.platform.ok("node", "show", "--all", "--json"))
         return {row["name"]: row for rows in tables.values() for row in rows}
@@ -73,7 +74,7 @@ class NodeFaultsTests(TestCase):
         """Return the names of simulated nodes, in their order, once all are booted."""
         names = {
             row["ip"]: name for name, row in (await self.rows()).items()
-            if row["booted"] == "yes"
+            if row["booted"]
         }
         found = [names[one.ip] for one in fleet.nodes if one.ip in names]
         return found if len(found) == len(fleet.nodes) else []
@@ -101,7 +102,7 @@ class NodeFaultsTests(TestCase):
             ):
                 self.assertIn(bad, await self.refused(*words))
         (group,) = json.loads(await self.platform.ok("node", "config", "all-nodes", "--json"))
-        self.assertEqual(group["settings"]["boot.retries"], "9")
+        self.assertEqual(group["settings"]["boot.retries"], 9)
         self.assertEqual(
             json.loads(await self.platform.ok("node", "show", "--json"))["own"], []
         )
@@ -111,7 +112,7 @@ class NodeFaultsTests(TestCase):
         for wrong in ("boot.timeout=59", "nothing=1", "ram=1G", "netsetup=WAN", "boot.retries"):
             await self.refused("node", "config", "all-nodes", "boot.retries=2", wrong)
         (group,) = json.loads(await self.platform.ok("node", "config", "all-nodes", "--json"))
-        self.assertEqual(group["settings"]["boot.retries"], "9")
+        self.assertEqual(group["settings"]["boot.retries"], 9)
 
     async def both(self, *words: str) -> list[ProcessResult]:
         """Run the same command as two users at once, both confirming."""
@@ -228,7 +229,7 @@ class NodeFaultsTests(TestCase):
             (line,) = [one for one in result.stderr.decode().splitlines() if name in one]
             self.assertRegex(line, rf"failed soft-reboot \(.*{reason}.*\) and poe-reboot")
         booted = {name: one["booted"] for name, one in (await self.rows()).items()}
-        self.assertEqual([booted[name] for name in sims], ["NO", "yes", "yes", "yes"])
+        self.assertEqual([booted[name] for name in sims], [False, True, True, True])
         late = await platform.walt("node", "wait", "--timeout", "1", sims[0])
         self.assertEqual((late.status, late.stderr.count(b"Timeout")), (1, 1))
         # One that answers nothing more and vanishes for good: its loss is noticed.
@@ -236,7 +237,7 @@ class NodeFaultsTests(TestCase):
         hanging.notification.transport.abortConnection()
 
         async def noticed() -> bool:
-            return (await self.rows())[sims[1]]["booted"] == "NO"
+            return (await self.rows())[sims[1]]["booted"] is False
 
         await platform.until(noticed, "the loss of a node is noticed", 10)
         self.assertIn(f"Node {self.boards[0]}: failed soft-reboot (".encode(), result.stderr)

@@ -227,7 +227,10 @@ class NodeFilesTests(TestCase):
 
     async def _save(self) -> None:
         """What was changed on one node is in the image that another boots."""
-        await self.run_on("vnode1", "echo kept > /root/new; echo changed >> /etc/profile")
+        await self.run_on(
+            "vnode1", "echo kept > /root/new; echo changed >> /etc/profile; rmdir /mnt /srv;"
+            " ln -s root /mnt; echo file > /srv; mkdir -m 1777 /root/empty"
+        )
         bad = await self.platform.walt("node", "save", "vnode1", "Bad Name")
         self.assertEqual(bad.status, 1)
         self.assertIn(b"not a valid image name", bad.stderr)
@@ -254,8 +257,11 @@ class NodeFilesTests(TestCase):
         await self.platform.ok("node", "boot", "vnode2", "saved")
         await self.wait("vnode2")
         self.assertEqual(
-            await self.run_on("vnode2", "cat /root/new; tail -n 1 /etc/profile"),
-            "kept\nchanged\n",
+            await self.run_on(
+                "vnode2", "cat /mnt/new; tail -n 1 /etc/profile; cat /srv;"
+                " stat -c %a /root/empty; readlink /mnt"
+            ),
+            "kept\nchanged\nfile\n1777\nroot\n",
         )
         self.assertEqual(len(self._kept()), 1)  # that of the other node went as it rebooted
         declined = await self.platform.walt("node", "save", "vnode1", "saved", stdin=b"n\n")

@@ -357,7 +357,7 @@ class NodeSettingsTests(TestCase):
         """A node that loses its root reboots; one that does not boot is rebooted hard."""
         platform = self.platform
         tables = json.loads(await platform.ok("node", "show", "--all", "--json"))
-        self.assertEqual([row["booted"] for row in tables["free"]], ["yes"])
+        self.assertEqual([row["booted"] for row in tables["free"]], [True])
         self.assertNotIn("node-0000c8 is down", await self.platform_log())
         # The cable of the board is cut: nothing tells the server, but silence.
         await platform.runner.run(["ip", "-n", platform.namespace, "link", "set", "board", "down"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 from twisted.internet import reactor
@@ -32,6 +33,29 @@ class QuickstartTests(TestCase):
         self.assertEqual(result.status, 0, output)
         return output
 
+    async def tutorial(self, platform: LivePlatform) -> None:
+        """Type the commands of the tutorial, as they are written there."""
+        page = (ROOT / "walt/doc/tutorial.md").read_text()
+        commands = re.findall(r"^    ((?:walt|echo) .*)$", page, re.MULTILINE)
+        self.assertGreater(len(commands), 10)
+        settings = [
+            f"WALT_SERVER=unix:{platform.runtime}/rpc.sock", "WALT_USERNAME=demo",
+            f"PATH={sys.prefix}/bin:{os.environ['PATH']}", f"HOME={platform.base}",
+        ]
+        for command in commands:
+            typed = b"exit\n" if " shell " in command else b""
+            # Without a terminal, nobody is asked whether log lines may be lost.
+            command = command.replace(" remove ", " remove --force ")
+            done = await platform.runner.run(
+                ["env", *settings, "bash", "-c", command], stdin=typed, check=False,
+                timeout=patient(200),
+            )
+            self.assertEqual(done.status, 0, f"{command}: {done.stdout!r} {done.stderr!r}")
+            if "log show" in command:
+                self.assertIn(b"it works", done.stdout)
+        shown = await platform.ok("node", "show", "--names-only", user="demo")
+        self.assertEqual(shown.split(), ["vnode1"])
+
     async def test_run_and_stop(self) -> None:
         """A node is booted and answers; a second run keeps it; after the end nothing is left."""
         platform = LivePlatform(reactor)
@@ -51,6 +75,7 @@ class QuickstartTests(TestCase):
         self.assertNotIn("Starting the server", await self.make(platform, "run"))
         self.assertEqual(await platform.ok(*identity, user="demo"), boot)
 
+        await self.tutorial(platform)
         self.assertIn("Stopping the server", await self.make(platform, "stop"))
         self.assertEqual(platform.left_overs(), [])
         self.assertIn("not running", await self.make(platform, "stop"))

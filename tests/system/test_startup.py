@@ -204,8 +204,8 @@ class RestartTests(TestCase):
         ))
         self.addCleanup(connected.cancel)
 
-    async def booted(self) -> list[str]:
-        """Return the column `booted` of all nodes."""
+    async def booted(self) -> list[bool]:
+        """Return which nodes are booted."""
         tables = json.loads(await self.platform.ok("node", "show", "--all", "--json"))
         return [row["booted"] for rows in tables.values() for row in rows]
 
@@ -217,7 +217,7 @@ class RestartTests(TestCase):
 
         async def is_up() -> bool:
             return (
-                await self.booted() == ["yes"] and os.path.lexists(link)
+                await self.booted() == [True] and os.path.lexists(link)
                 and "tftp-static" not in os.readlink(link)
             )
 
@@ -233,7 +233,7 @@ class RestartTests(TestCase):
         self.assertEqual(os.readlink(link), target)
 
         await load.started()
-        self.assertEqual(await self.booted(), ["yes"])  # until boot.reconnect-grace is over
+        self.assertEqual(await self.booted(), [True])  # until boot.reconnect-grace is over
         self.assertEqual(os.readlink(link), target)
         await self.plug(10)
         self.assertEqual(await self.platform.stop(), 0)
@@ -241,7 +241,7 @@ class RestartTests(TestCase):
         self.assertEqual(self.platform.left_overs(), [])
 
         await load.started()
-        self.assertEqual(await self.booted(), ["NO"])  # told to reboot by the orderly stop
+        self.assertEqual(await self.booted(), [False])  # told to reboot by the orderly stop
 
         async def back() -> bool:
             return os.readlink(link) == target

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from walt.client import settings
 from walt.client.errors import Failure
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ def invite(name: str, kind: str) -> None:
         f"It works once. If that machine knows this server by another name than {host}, use it,"
         " and name it in security.names of server.conf."
     )
+    if answer[b"reachable"] != b"True":
+        print(
+            "No other machine can reach this server now: its network is apart"
+            " (network.namespace in server.conf). `walt help show team-server` tells how to open"
+            " it.", file=sys.stderr,
+        )
 
 
 def enrol(host: str, token: str) -> None:
@@ -80,7 +86,7 @@ def show(json: bool) -> None:
         for key in ("issued", "expires"):
             row[key] = time.strftime("%Y-%m-%d", time.localtime(row[key]))
         row["serial"] = row["serial"][:12]
-    print_block("Certificates:", render_table(
+    print_block("Certificates:", table(
         ["name", "kind", "state", "issued", "expires", "serial"], rows
     ))
 

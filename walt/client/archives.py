@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
+from walt.common.errors import in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from walt.client.ignored import Ignored
     from walt.common.transfers import Place
 
     Warn = Callable[[str], None]
 
 BLOCK = 1 << 18
+_SPECIAL = {
+    stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def kind_of(path: str) -> str:
@@ -36,12 +42,15 @@ def kind_of(path: str) -> str:
     return OTHER if os.path.exists(path) else MISSING
 
 
-def pack(source: str, name: str | None, stream: Any, warn: Warn) -> None:
+def pack(
+    source: str, name: str | None, stream: Any, warn: Warn, left_out: Ignored | None = None
+) -> None:
     """Write the archive of a local file, or of the content of a local directory.
 
-    A source that is a symbolic link is followed; links inside a directory are
-    kept. A directory itself is a member but when it is merged (`name` None).
-    Everything belongs to root. Raises Failure for what cannot be read.
+    `left_out` are paths below a directory that is to be built, which are not sent; special
+    files neither, then. A source that is a symbolic link is followed; links inside a directory
+    are kept. A directory itself is a member but when it is merged (`name` None). Everything
+    belongs to root. Raises Failure for what cannot be read.
     """
     source = os.path.realpath(source)
     try:
@@ -54,21 +63,42 @@ def pack(source: str, name: str | None, stream: Any, warn: Warn) -> None:
                 return
             if name is not None:
                 archive.add(source, ".", recursive=False, filter=_to_root)
-            _pack_content(source, ".", archive, warn)
+            _pack_content(source, ".", archive, warn, left_out)
     except (OSError, tarfile.TarError) as error:
-        raise Failure(f"cannot send {source}: {error}") from None
+        raise Failure(f"cannot send {source}: {in_words(error)}") from None
 
 
-def _pack_content(directory: str, inside: str, archive: tarfile.TarFile, warn: Warn) -> None:
+def _pack_content(
+    directory: str, inside: str, archive: tarfile.TarFile, warn: Warn,
+    left_out: Ignored | None = None, above: list[tuple[str, str]] | None = None,
+) -> None:
+    """Add what a directory holds. `above` are directories that come before the next member.
+
+    They are left out themselves, what they hold may not be.
+    """
     with os.scandir(directory) as found:
         entries = sorted(found, key=lambda one: one.name)
+    above = [] if above is None else above
     for entry in entries:
-        if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-            warn(f"{entry.path}: a socket cannot be copied")
+        member = f"{inside}/{entry.name}"
+        is_directory = entry.is_dir(follow_symlinks=False)
+        if left_out is not None and member[2:] in left_out:
+            if is_directory and left_out.has_exceptions:
+                pending = [*above, (entry.path, member)]
+                _pack_content(entry.path, member, archive, warn, left_out, pending)
+                if len(pending) <= len(above):
+                    above.clear()
             continue
-        archive.add(entry.path, f"{inside}/{entry.name}", recursive=False, filter=_to_root)
-        if entry.is_dir(follow_symlinks=False):
-            _pack_content(entry.path, f"{inside}/{entry.name}", archive, warn)
+        kind = stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
+        if kind == stat.S_IFSOCK or (left_out is not None and kind in _SPECIAL):
+            warn(f"{entry.path}: {_SPECIAL[kind]} cannot be copied")
+            continue
+        for path, name in above:
+            archive.add(path, name, recursive=False, filter=_to_root)
+        above.clear()
+        archive.add(entry.path, member, recursive=False, filter=_to_root)
+        if is_directory:
+            _pack_content(entry.path, member, archive, warn, left_out)
 
 
 def _to_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -95,7 +125,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
             if member is None:
                 return False
             if not member.isreg():
-                raise Failure("the archive received holds something else than a file")
+                raise Failure("the archive received holds something other than a file")
             _write(place.path, archive, member)
             return True
     except tarfile.ReadError as error:
@@ -103,7 +133,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
             return False
         raise Failure(f"the archive received is damaged: {error}") from None
     except (OSError, tarfile.TarError) as error:
-        raise Failure(f"cannot receive {place.path}: {error}") from None
+        raise Failure(f"cannot receive {place.path}: {in_words(error)}") from None
 
 
 class _Tree:

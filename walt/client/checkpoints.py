@@ -7,8 +7,7 @@ from datetime import datetime
 from walt.client.errors import Failure
 from walt.client.history import seconds
 from walt.client.session import Session
-from walt.client.terminal import Terminal
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, table
 
 DATE = "%Y-%m-%d %H:%M:%S"
 
@@ -52,5 +51,5 @@ def show() -> int:
         print("You have no checkpoint. Add one: walt log add-checkpoint <name>")
         return 0
     rows = [{"timestamp": _shown(moment), "name": name} for moment, name in found]
-    print(render_table(["timestamp", "name"], rows))
+    print(table(["timestamp", "name"], rows))
     return 0

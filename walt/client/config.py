@@ -33,10 +33,17 @@ def paragraph(group: dict[str, Any]) -> str:
     subject = f"{kind[:1].upper()}{kind[1:]} {enumerate_names(names)}"
     if not group["settings"]:
         return f"{subject} {'has' if one else 'have'} no configuration option."
-    lines = [f"{name}={value}" for name, value in sorted(group["settings"].items())]
+    lines = [f"{name}={shown(name, value)}" for name, value in sorted(group["settings"].items())]
     return "\n".join([
         f"{subject} {'has' if one else 'have'} the following config applied:", "", *lines
     ])
+
+
+def shown(name: str, value: Any) -> str:
+    """Return the value of a setting as people write it."""
+    if value is None:
+        return "none" if name == "boot.timeout" else "<unspecified>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def change(session: Session, devices: str, words: list[str], nodes_only: bool) -> None:

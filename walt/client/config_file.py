@@ -11,6 +11,8 @@ import os
 import re
 import sys
 
+from walt.common.errors import in_words
+
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +60,7 @@ def read() -> Values:
     except FileNotFoundError:
         text = _adopted(place)
     except (OSError, UnicodeDecodeError) as error:
-        return _unusable(place, error)
+        return _unusable(place, in_words(error))
     try:
         return modern(parse(text))
     except NotSimple as error:
@@ -95,7 +97,7 @@ def _with_library(place: str, text: str, reason: NotSimple) -> Values:
     except (YAMLError, ValueError, TypeError) as error:
         return _unusable(place, str(error).splitlines()[0])
     if not isinstance(found, dict):
-        return _unusable(place, "it is no mapping")
+        return _unusable(place, "it is not a mapping")
     return modern(_flat(found))
 
 

@@ -96,17 +96,25 @@ def _console_bytes(text: str) -> bytes:
 
 
 class Keys:
-    """Recognises ctrl-a commands, when keys come alone (typed, not pasted)."""
+    """Recognises ctrl-a commands, when they come alone (typed, not pasted).
+
+    A slow link may bring ctrl-a and its letter in one piece.
+    """
 
     def __init__(self) -> None:
         self._escaped = False
 
     def typed(self, data: bytes) -> bytes | None:
         """Return the bytes to send, or None to quit."""
-        if not self._escaped:
-            self._escaped = data == CTRL_A
-            return b"" if self._escaped else data
-        self._escaped = False
-        if data == b"d":
-            return None
-        return CTRL_A if data in (b"a", CTRL_A) else b""
+        if self._escaped:
+            self._escaped = False
+            key, rest = data[:1], data[1:]
+            if key == b"d":
+                return None
+            more = self.typed(rest) if rest else b""
+            sent = CTRL_A if key in (b"a", CTRL_A) else b""
+            return None if more is None else sent + more
+        if data[:1] != CTRL_A or len(data) > 2:
+            return data
+        self._escaped = True
+        return self.typed(data[1:]) if data[1:] else b""

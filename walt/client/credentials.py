@@ -13,6 +13,7 @@ import subprocess
 
 from walt.client import config_file, settings
 from walt.client.errors import Failure
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def _run(helper: str, action: str, text: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Failure(f"{program} does not work: {error}; see {config_file.path()}") from None
+        raise Failure(
+            f"{program} does not work: {in_words(error)}; see {config_file.path()}"
+        ) from None
     if done.returncode != 0:
         reason = (done.stdout + done.stderr).strip()[:500]
         raise Failure(f"{program} refused: {reason}; see {HELPER} in {config_file.path()}")

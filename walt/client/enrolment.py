@@ -18,7 +18,9 @@ import time
 
 from walt.client import tls
 from walt.client.errors import Failure
+from walt.client.output import pip_install
 from walt.client.session import Connection, open_tcp
+from walt.common.errors import in_words
 from walt.common.ports import RPC
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -56,8 +58,8 @@ def context(host: str) -> ssl.SSLContext:
         )
     except (OSError, ssl.SSLError) as error:
         raise Failure(
-            f"the certificate in {place} cannot be used ({error}); enrol again with the command"
-            " that `walt advanced add-user` prints on the server"
+            f"the certificate in {place} cannot be used ({in_words(error)}); enrol again with the"
+            " command that `walt advanced add-user` prints on the server"
         ) from None
     return made
 
@@ -161,7 +163,8 @@ def _request() -> tuple[str, str]:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError:
         raise Failure(
-            "enrolment needs the Python package cryptography: pip install walt[remote]"
+            "enrolment needs the library cryptography in the Python that runs walt; run:"
+            f" {pip_install('cryptography')}"
         ) from None
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([
@@ -193,7 +196,7 @@ def _single(host: str, answer: dict[bytes, bytes], name: str) -> str:
     encoded = _encoded(_text(answer, name))
     if encoded is None:
         raise Failure(
-            f"the server at {host} answered with something else than one certificate: nothing"
+            f"the server at {host} answered with something other than one certificate: nothing"
             " was changed; ask whoever runs it"
         )
     return ssl.DER_cert_to_PEM_cert(encoded)

@@ -11,6 +11,7 @@ from walt.client import settings
 from walt.client.errors import Failure, Refused
 from walt.client.stream import result_status
 from walt.common import frames
+from walt.common.errors import in_words
 
 PIECE = 1 << 16
 
@@ -54,8 +55,10 @@ async def _serve(listening: socket.socket, device: str, port: int) -> None:
             await _relay(reader, writer, device, port)
         except Refused as refused:
             print(str(refused), file=sys.stderr)
-        except (OSError, EOFError, frames.BadFrame) as error:
-            print(f"a connection was lost: {error or 'the server closed it'}", file=sys.stderr)
+        except EOFError:
+            print("a connection was lost: the server closed it", file=sys.stderr)
+        except (OSError, frames.BadFrame) as error:
+            print(f"a connection was lost: {in_words(error)}", file=sys.stderr)
         finally:
             sys.stderr.flush()
             writer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from walt.client import config_file, credentials, enrolment, registries, settings
 from walt.client.errors import Failure, Refused
-from walt.client.terminal import ask, both_terminals
+from walt.client.terminal import ask, both_terminals, yes_or_no
 from walt.common.names import PLATFORM_USER, is_user_name
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -78,7 +78,7 @@ def _server() -> str:
     if host.startswith("tcp:") or host in settings.THIS_MACHINE or enrolment.enrolled(host):
         return host
     print(
-        "A server of another machine wants to know this account: on the server, somebody runs\n"
+        "A server on another machine must know this account first: on the server, somebody runs\n"
         "    walt advanced add-user NAME\nwhich prints a token. (Just press Enter if the"
         " server is open to everybody.)"
     )
@@ -113,9 +113,9 @@ def _user() -> tuple[str, dict[str, str] | None]:
     """Ask for a user name; return it, and the account at the Docker Hub that gives it."""
     hub = _answer(
         "Do you want to use images of your account at the Docker Hub? (y/n): ",
-        lambda answer: None if answer in ("y", "n") else "Answer y or n.",
+        lambda answer: "Answer y or n." if yes_or_no(answer) is None else None,
     )
-    if hub == "n":
+    if not yes_or_no(hub):
         return _answer("Your user name on this platform: ", _wrong_user), None
     user = _answer("Docker Hub user name: ", lambda answer: None)
     password = ""

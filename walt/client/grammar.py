@@ -11,12 +11,13 @@ from walt.client.errors import HelpWanted, UsageError
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     Kind = type[str] | type[int] | tuple[str, ...]
 
 HELP = ("-h", "--help")
+MIN_MEANING = 24  # columns that the meaning of a word needs at its right
 
 
 class Switch:
@@ -56,8 +57,8 @@ class Switch:
             raise UsageError(f"{self.name} expects one of {', '.join(self.kind)}, not {text!r}")
         return text
 
-    def shown(self) -> str:
-        """Return its line in the help of a subcommand."""
+    def form(self) -> str:
+        """Return how it is written, for the help of a subcommand."""
         text = ", ".join((*self.aliases, self.name))
         if self.metavar:
             if isinstance(self.kind, tuple):
@@ -65,8 +66,12 @@ class Switch:
             else:
                 kind = self.kind.__name__
             text += f" {self.metavar}:{kind}"
-        text += f"    {self.help}"
-        if self.metavar and self.default not in (None, "", 0):
+        return text
+
+    def meaning(self) -> str:
+        """Return what it does, for the help of a subcommand."""
+        text = self.help
+        if self.metavar and self.default not in (None, "", 0, -1):  # -1: no limit
             text += f"; the default is {self.default}"
         if self.excludes:
             text += f"; excludes {', '.join(self.excludes)}"
@@ -74,16 +79,20 @@ class Switch:
 
 
 class Arg:
-    """One positional argument; optional when it has a default, last if variadic."""
+    """One positional argument; optional when it has a default, last if variadic.
+
+    `set_of` says of what it is a set: one word with commas.
+    """
 
     def __init__(
         self, name: str, *, default: str | None = None, optional: bool = False,
-        variadic: bool = False,
+        variadic: bool = False, set_of: str = "",
     ) -> None:
         self.name = name
         self.default = default
         self.optional = optional or default is not None
         self.variadic = variadic
+        self.set_of = set_of
 
     def shown(self) -> str:
         """Return its form in a usage line."""
@@ -130,12 +139,14 @@ class Command:
         _check_excludes(given)
         values = {switch.key: switch.default for switch in self.switches}
         values.update({switch.key: value for switch, value in given.items()})
-        values.update(self._positional(positional))
+        values.update(self._positional(positional, given))
         return values
 
-    def _positional(self, words: list[str]) -> dict[str, Any]:
+    def _positional(
+        self, given_words: list[str], switches: Mapping[Switch, Any]
+    ) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        words = list(words)
+        words = list(given_words)
         for arg in self.args:
             if arg.variadic:
                 values[arg.name] = words
@@ -147,8 +158,21 @@ class Command:
             else:
                 raise UsageError(f"missing argument {arg.name}")
         if words:
-            raise UsageError(f"unexpected argument {words[0]!r}")
+            raise UsageError(f"unexpected argument {words[0]!r}{self._hint(given_words, switches)}")
         return values
+
+    def _hint(self, words: list[str], switches: Mapping[Switch, Any]) -> str:
+        """Return what to say of too many words: several nodes may have been meant."""
+        many = len(words) - len(self.args)
+        if self.args and self.args[0].set_of:
+            kind, items = self.args[0].set_of, words[:1 + many]
+        else:
+            given = [one for one in switches if (one.metavar or "").startswith("SET_OF_")]
+            if not given:
+                return ""
+            kind = (given[0].metavar or "").removeprefix("SET_OF_").lower()
+            items = [switches[given[0]], *words[:many]]
+        return f"; several {kind} are one word with commas: {','.join(items)}"
 
 
 def _read_switch(
@@ -157,8 +181,10 @@ def _read_switch(
     name, equals, value = word.partition("=")
     switch = table.get(name)
     if switch is None:
+        near = meant(name, table)
         raise UsageError(
-            f"unknown switch {name} (words for another program go after --)"
+            f"unknown switch {name}; did you mean {near}?" if near
+            else f"unknown switch {name} (words for another program go after --)"
         )
     if switch in given:
         raise UsageError(f"switch {name} may be given only once")
@@ -174,6 +200,14 @@ def _read_switch(
     given[switch] = switch.parse(value)
 
 
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known words that a mistyped one is most like, if any is."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), 1)
+    return near[0] if near else None
+
+
 def _check_excludes(given: dict[Switch, Any]) -> None:
     names = {switch.name for switch in given}
     for switch in given:
@@ -182,16 +216,59 @@ def _check_excludes(given: dict[Switch, Any]) -> None:
                 raise UsageError(f"{switch.name} and {other} exclude each other")
 
 
-def subcommand_help(category: str, name: str, command: Command) -> str:
-    """Return the help of one subcommand."""
+def definitions(
+    rows: Iterable[tuple[str, str]], gap: int = 2, width: int | None = None
+) -> list[str]:
+    """Return lines of words, each with its meaning at its right, aligned.
+
+    With a `width`, lines go no further: the meanings are wrapped, or below their words.
+    """
+    rows = list(rows)
+    margin = 4 + max(len(word) for word, _ in rows) + gap
+    if width is None:
+        return [f"    {word}".ljust(margin) + meaning for word, meaning in rows]
+    import textwrap
+
+    below = width - margin < MIN_MEANING
+    indent = 8 if below else margin
+    lines = []
+    for word, meaning in rows:
+        parts = textwrap.wrap(meaning, max(MIN_MEANING, width - indent), break_on_hyphens=False)
+        if below:
+            lines += wrapped(f"    {word}", width)
+        elif parts:
+            lines.append(f"    {word}".ljust(margin) + parts.pop(0))
+        lines += [indent * " " + part for part in parts]
+    return lines
+
+
+def wrapped(line: str, width: int | None, indent: str = 8 * " ") -> list[str]:
+    """Return a line in those that fit, the next ones with this indentation."""
+    if width is None:
+        return [line]
+    import textwrap
+
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def subcommand_help(
+    category: str, name: str, command: Command, width: int | None = None
+) -> str:
+    """Return the help of one subcommand, for a terminal of that width if there is one."""
     if command.usage is not None:
         usage = list(command.usage)
     else:
         args = "".join(" " + arg.shown() for arg in command.args)
         usage = [f"walt {category} {name} [SWITCHES]{args}"]
-    lines = [command.help, "", "Usage:", *("    " + line for line in usage)]
-    lines += ["", "Meta-switches:", "    -h, --help    Prints this help message and quits"]
+    lines = [*wrapped(command.help, width, ""), "", "Usage:"]
+    for line in usage:
+        lines += wrapped("    " + line, width)
+    lines += ["", "Meta-switches:"]
+    lines += definitions([("-h, --help", "Prints this help message and quits")], 4, width)
     if command.switches:
         ordered = sorted(command.switches, key=lambda one: one.name)
-        lines += ["", "Switches:", *("    " + switch.shown() for switch in ordered)]
+        lines += ["", "Switches:"]
+        lines += definitions([(one.form(), one.meaning()) for one in ordered], 4, width)
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from walt.client.errors import Failure, Refused
+from walt.client.errors import WRONG_WORDS, Failure, Refused
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -21,10 +21,12 @@ def parse_range(session: Session, text: str) -> tuple[float | None, float | None
         return None, None
     before, colon, after = text.partition(":")
     if not colon or ":" in after:
-        raise Failure(f"invalid HISTORY_RANGE: {text!r}. {HINT}")
+        raise Failure(f"invalid HISTORY_RANGE: {text!r}. {HINT}", WRONG_WORDS)
     start, end = _bound(session, before), _bound(session, after)
     if start is not None and end is not None and start > end:
-        raise Failure(f"the start of this range is after its end: invalid HISTORY_RANGE. {HINT}")
+        raise Failure(
+            f"the start of this range is after its end: invalid HISTORY_RANGE. {HINT}", WRONG_WORDS
+        )
     return start, end
 
 
@@ -45,6 +47,7 @@ def seconds(text: str) -> int:
     number, unit = text[1:-1], text[-1:]
     if not (number.isascii() and number.isdigit() and len(number) < 10) or unit not in UNITS:
         raise Failure(
-            f"{text!r} is not a relative date; write for example -30s, -5m, -2h or -1d. {HINT}"
+            f"{text!r} is not a relative date; write for example -30s, -5m, -2h or -1d. {HINT}",
+            WRONG_WORDS,
         )
     return int(number) * UNITS[unit]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from walt.client.commands.log import json_lines, received
 from walt.client.errors import Failure
 from walt.client.history import parse_range
+from walt.client.output import pip_install
 from walt.client.session import Session
 from walt.client.terminal import WHEEL, Terminal, both_terminals
 from walt.client.visible import own
@@ -130,8 +131,9 @@ class _Parquet:
             from pyarrow import parquet
         except ImportError:
             raise Failure(
-                "Parquet needs the library pyarrow; run: pip install pyarrow,"
-                " or use --format csv or jsonl"
+                "Parquet needs the library pyarrow in the Python that runs walt; run:"
+                f" {pip_install('pyarrow')}"
+                " (or use --format csv or jsonl)"
             ) from None
         self._arrow = pyarrow
         self._schema = pyarrow.schema([

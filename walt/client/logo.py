@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from walt.client.terminal import styled
+
 WIDTH = 32
 SPACING = 3
 _BLUE, _ORANGE, _PLAIN = "\033[38;5;32m", "\033[38;5;208m", "\033[0m"
@@ -42,7 +44,7 @@ def beside(text: str) -> str:
 
 
 def _many_colours() -> bool:
-    if os.environ.get("NO_COLOR"):
+    if not styled():
         return False
     return (
         "256color" in os.environ.get("TERM", "")

@@ -7,8 +7,8 @@ import os
 import sys
 
 import walt
-from walt.client.errors import INTERRUPTED, WRONG_WORDS, Failure, HelpWanted, UsageError
-from walt.client.grammar import HELP, subcommand_help
+from walt.client.errors import FAILED, INTERRUPTED, WRONG_WORDS, Failure, HelpWanted, UsageError
+from walt.client.grammar import HELP, definitions, meant, subcommand_help, wrapped
 from walt.client.visible import own, protect_terminals
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 # Categories in help order: what they are about, and the module that has them.
 CATEGORIES = {
     "image": ("images of operating systems that nodes boot", "walt.client.commands.image"),
-    "node": ("nodes: create, boot, reboot, open shells", "walt.client.commands.node"),
+    "node": ("create, boot and reboot nodes, open shells on them", "walt.client.commands.node"),
     "log": ("logs of nodes and of the platform", "walt.client.commands.log"),
     "device": ("every device of the platform", "walt.client.commands.device"),
-    "advanced": ("how the server is doing", "walt.client.commands.advanced"),
+    "advanced": (
+        "services of the server, certificates, default images, shell completion",
+        "walt.client.commands.advanced",
+    ),
     "help": ("pages of help", "walt.client.commands.help"),
 }
 
@@ -71,6 +74,14 @@ def _guarded(words: list[str]) -> int:
         if str(failure):
             print(str(failure), file=sys.stderr)
         return failure.status
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from walt.common.errors import in_words
+
+        sys.stdout.flush()
+        print(f"This machine refuses: {in_words(error)}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         sys.stdout.flush()
         print("\nAborted.", file=sys.stderr)
@@ -82,7 +93,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"walt {walt.__version__}")
         return 0
     if words and words[0] in HELP:
-        own(decorated(top_help()) + "\n")
+        own(decorated(top_help(columns_here())) + "\n")
         return 0
     if not words:
         raise Failure(f"A category is missing.\n\n{top_help()}", WRONG_WORDS)
@@ -91,7 +102,7 @@ def _dispatch(words: list[str]) -> int:
         raise _unknown("category", category, CATEGORIES, "walt --help")
     commands = load(category)
     if words and words[0] in HELP:
-        print(category_help(category, commands))
+        print(category_help(category, commands, columns_here()))
         return 0
     if not words:
         raise Failure(
@@ -104,18 +115,19 @@ def _dispatch(words: list[str]) -> int:
     try:
         values = command.parse(words)
     except HelpWanted:
-        print(subcommand_help(category, name, command))
+        print(subcommand_help(category, name, command, columns_here()))
         return 0
     except UsageError as error:
-        raise Failure(f"{error}; see: walt {category} {name} --help", WRONG_WORDS) from None
+        joint = " See" if str(error).endswith("?") else "; see"
+        raise Failure(
+            f"{error}{joint}: walt {category} {name} --help", WRONG_WORDS
+        ) from None
     return command.run(**values) or 0
 
 
 def _unknown(what: str, word: str, known: Iterable[str], where: str) -> Failure:
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"see: {where}"
+    near = meant(word, known)
+    hint = f"did you mean {near!r}?" if near else f"see: {where}"
     return Failure(f"Unknown {what} {word!r}; {hint}", WRONG_WORDS)
 
 
@@ -135,33 +147,40 @@ def decorated(text: str) -> str:
     return logo.beside(text)
 
 
-def top_help() -> str:
+def columns_here() -> int | None:
+    """Return the columns of the terminal, None for another output."""
+    from walt.client import terminal
+
+    return terminal.columns_here()
+
+
+def top_help(width: int | None = None) -> str:
     """Return the help of the command itself."""
     lines = [
         f"WalT {walt.__version__}: control a WalT platform.", "",
-        "Usage:", "    walt CATEGORY SUBCOMMAND [SWITCHES] args...", "",
+        "Usage:", *wrapped("    walt CATEGORY SUBCOMMAND [SWITCHES] args...", width), "",
         "Help:",
-        "    walt --help                        this text",
-        "    walt <category> --help             its subcommands",
-        "    walt <category> <subcommand> -h    arguments and switches",
-        "    walt help show                     introduction to WalT", "",
-        "Categories:",
+        *definitions([
+            ("walt --help", "this text"), ("walt <category> --help", "its subcommands"),
+            ("walt <category> <subcommand> -h", "arguments and switches"),
+            ("walt help show", "introduction to WalT"),
+            ("walt help search WORD", "pages and commands that have a word"),
+        ], 4, width),
+        "", "Categories:",
     ]
-    width = max(len(name) for name in CATEGORIES)
-    lines += [f"    {name.ljust(width)}  {text}" for name, (text, _) in CATEGORIES.items()]
-    return "\n".join(lines)
+    rows = [(name, text) for name, (text, _) in CATEGORIES.items()]
+    return "\n".join(lines + definitions(rows, width=width))
 
 
-def category_help(category: str, commands: dict[str, Command]) -> str:
+def category_help(category: str, commands: dict[str, Command], width: int | None = None) -> str:
     """Return the help of one category."""
-    width = max(len(name) for name in commands)
     lines = [
-        f"walt {category}: {CATEGORIES[category][0]}.", "",
-        "Usage:", f"    walt {category} SUBCOMMAND [SWITCHES] args...", "",
+        *wrapped(f"walt {category}: {CATEGORIES[category][0]}.", width, ""), "",
+        "Usage:", *wrapped(f"    walt {category} SUBCOMMAND [SWITCHES] args...", width), "",
         "Subcommands:",
     ]
-    lines += [f"    {name.ljust(width)}  {one.help}" for name, one in commands.items()]
-    return "\n".join(lines)
+    rows = [(name, one.help) for name, one in commands.items()]
+    return "\n".join(lines + definitions(rows, width=width))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import sys
 
 from walt.client.credentials import keep, stored
 from walt.client.errors import Failure, Refused
+from walt.client.output import cells, print_json
 from walt.client.session import Session
-from walt.client.terminal import Terminal, ask, print_block
+from walt.client.terminal import Terminal, ask, print_block, table
 from walt.client.visible import visible
-from walt.common.tables import render_table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def _chosen(registry: str, rows: list[dict[str, Any]]) -> str | None:
         print(f"There is no registry {registry!r}.", file=sys.stderr)
     else:
         print("Choose a registry: --registry REGISTRY.", file=sys.stderr)
-    table = [{"Registry": row["label"], "Description": row["description"]} for row in rows]
-    print_block("Registries:", render_table(["Registry", "Description"], table))
+    found = [{"Registry": row["label"], "Description": row["description"]} for row in rows]
+    print_block("Registries:", table(["Registry", "Description"], found))
     return None
 
 
@@ -138,18 +138,16 @@ def search(keyword: str, json: bool) -> int:
                 continue
     found = session.json("cs.images.search", "rows", keyword=keyword, credentials=known)
     if json:
-        from walt.client.output import print_json
-
         print_json([{key: row[key] for key in row if key != "link"} for row in found])
     elif not found:
         print("No image was found.", file=sys.stderr)
     else:
-        names = ["user", "name", "location", "compatibility", "clonable-link"]
-        table = [
+        names = ["user", "name", "location", "compatibility", "clonable_link"]
+        shown = [
             {title: row[name] for title, name in zip(COLUMNS, names)}
-            for row in found
+            for row in (cells(one) for one in found)
         ]
-        print_block("Images that can be cloned:", render_table(COLUMNS, table))
+        print_block("Images that can be cloned:", table(COLUMNS, shown))
     return 0
 
 

@@ -16,17 +16,44 @@ from walt.common import frames
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from typing import Any
+
+    Writer = Callable[[int, bytes], None]
 
 REQUEST = "REQ_NODE_CMD"
 AT_ONCE = 100  # nodes that run a command at the same time
 LOST = "the connection to the server was lost"
 
 
-def one(node: str, command: str, with_terminal: bool) -> int:
+class Prefix:
+    """Writes whole lines, each after the name of the node that it comes from."""
+
+    def __init__(self, node: str) -> None:
+        self._prefix = f"{node}: ".encode()
+        self._begun: dict[int, bytes] = {}  # by descriptor, what has no end of line yet
+
+    def __call__(self, descriptor: int, data: bytes) -> None:
+        """Write the lines that these bytes complete."""
+        *lines, self._begun[descriptor] = (self._begun.get(descriptor, b"") + data).split(b"\n")
+        write_all(descriptor, b"".join(self._prefix + line + b"\n" for line in lines))
+
+    def close(self) -> None:
+        """Write the last lines, which have no end."""
+        for descriptor in [one for one, line in self._begun.items() if line]:
+            self(descriptor, b"\n")
+
+
+def one(node: str, command: str, with_terminal: bool, prefix: bool = False) -> int:
     """Run a command on one node with our input and output; return its exit status."""
     parameters = {"node": node, "command": command, "node_terminal": with_terminal}
-    return _session(REQUEST, parameters, with_terminal)
+    if not prefix:
+        return _session(REQUEST, parameters, with_terminal)
+    writer = Prefix(node)
+    try:
+        return relay(Stream(REQUEST, parameters), write=writer)
+    finally:
+        writer.close()
 
 
 def device_shell(device: str, user: str) -> int:
@@ -55,7 +82,9 @@ def _session(request: str, parameters: dict[str, Any], with_terminal: bool) -> i
         return relay(stream, resized)
 
 
-def relay(stream: Stream, resized: socket.socket | None = None) -> int:
+def relay(
+    stream: Stream, resized: socket.socket | None = None, write: Writer = write_all
+) -> int:
     """Carry input and output until the remote side ends; return the exit status.
 
     Nothing is read from our input while the server is late, and its output is
@@ -76,7 +105,7 @@ def relay(stream: Stream, resized: socket.socket | None = None) -> int:
             rows, columns = terminal.window()
             stream.send(frames.WINDOW, json.dumps({"rows": rows, "columns": columns}).encode())
         if stream.socket in ready:
-            status = _output(stream)
+            status = _output(stream, write)
             if status is not None:
                 return status
         if 0 in ready:
@@ -88,15 +117,15 @@ def relay(stream: Stream, resized: socket.socket | None = None) -> int:
                 stream.send(frames.END)
 
 
-def _output(stream: Stream) -> int | None:
+def _output(stream: Stream, write: Writer = write_all) -> int | None:
     received = stream.received()
     if received is None:
         raise Failure(LOST)
     for kind, payload in received:
         if kind == frames.DATA:
-            write_all(1, payload)
+            write(1, payload)
         elif kind == frames.MESSAGE:
-            write_all(2, payload)
+            write(2, payload)
         elif kind == frames.RESULT:
             return result_status(payload)
     return None
@@ -114,15 +143,17 @@ def output_only(stream: Stream) -> int:
 class _Run:
     """One node's part of a command run on several."""
 
-    def __init__(self, node: str, command: str) -> None:
+    def __init__(self, node: str, command: str, prefix: bool) -> None:
         self.node = node
         self.status: int | None = None
-        self.pieces: list[tuple[int, bytes]] = []
+        self.error = ""  # why it has no status of its own
+        self._pieces: list[tuple[int, bytes]] = []
+        self._prefix = Prefix(node) if prefix else None
         self.stream = Stream(REQUEST, {"node": node, "command": command})
         self.stream.send(frames.END)
 
     def advance(self) -> None:
-        """Keep what the node printed; `status` is set at its end."""
+        """Keep what the node printed, or write it at once after its name; `status` ends it."""
         try:
             received = self.stream.received()
             if received is None:
@@ -131,46 +162,66 @@ class _Run:
                 if kind == frames.RESULT:
                     self.status = result_status(payload)
                 else:
-                    self.pieces.append((2 if kind == frames.MESSAGE else 1, payload))
+                    self._take(2 if kind == frames.MESSAGE else 1, payload)
         except (Failure, Refused) as error:
-            self.pieces.append((2, f"{error}\n".encode()))
+            self.error = str(error)
             self.status = 1
         if self.status is not None:
             self.stream.close()
+            if self._prefix is not None:
+                self._prefix.close()
+
+    def _take(self, descriptor: int, data: bytes) -> None:
+        if self._prefix is not None:
+            self._prefix(descriptor, data)
+        else:
+            self._pieces.append((descriptor, data))
 
     def show(self) -> None:
-        """Print what the node printed."""
+        """Print what was kept."""
+        if self._prefix is not None:
+            return
         if sys.stderr.isatty():
             sys.stdout.flush()
             title = terminal.bold(f"-- {visible(self.node)} --", sys.stderr)
             own(title + "\n", sys.stderr)
             sys.stderr.flush()
-        for descriptor, data in self.pieces:
+        for descriptor, data in self._pieces:
             write_all(descriptor, data)
+        self._pieces.clear()
+
+    def tell_failure(self) -> None:
+        """Say on standard error how the node failed, if it did."""
+        if self.status:
+            print(f"{self.node}: {self.error or f'exit status {self.status}'}", file=sys.stderr)
 
 
-def several(names: list[str], command: str) -> int:
+def several(names: list[str], command: str, prefix: bool = False) -> int:
     """Run a command on several nodes at once; print outputs whole, in the order given.
 
-    Standard input is not forwarded. Returns 0 when it succeeded everywhere, else 1.
+    With `prefix`, lines are printed as they come, each after the name of its node.
+    Standard input is not forwarded. A line on standard error tells of each node that
+    failed. Returns 0 when it succeeded everywhere, else 1.
     """
     waiting = list(names)
     running: dict[socket.socket, _Run] = {}
     to_show: list[_Run] = []
-    failed = False
+    all_runs: list[_Run] = []
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
-            run = _Run(waiting.pop(0), command)
+            run = _Run(waiting.pop(0), command, prefix)
             running[run.stream.socket] = run
             to_show.append(run)
+            all_runs.append(run)
         for sock in select.select(list(running), [], [])[0]:
             running[sock].advance()
             if running[sock].status is not None:
-                failed = failed or running[sock].status != 0
                 del running[sock]
         while to_show and to_show[0].status is not None:
             to_show.pop(0).show()
-    return 1 if failed else 0
+    for run in all_runs:
+        run.tell_failure()
+    return 1 if any(run.status for run in all_runs) else 0
 
 
 def ping(device: str) -> int:

@@ -10,6 +10,7 @@ import walt
 from walt.client import settings
 from walt.client.errors import Failure, Refused
 from walt.common import ampbox
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ def _no_server(where: str, error: OSError) -> Failure:
     )
 
 
-def broken(error: object) -> Failure:
+def broken(error: BaseException | str) -> Failure:
     """Return what to raise when the link to the server breaks."""
-    return Failure(f"communication issue with the server: {error}")
+    text = error if isinstance(error, str) else in_words(error)
+    return Failure(f"communication issue with the server: {text}")
 
 
 class Connection:

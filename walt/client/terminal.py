@@ -7,6 +7,7 @@ import select
 import sys
 
 from walt.client.visible import own, visible
+from walt.common import tables
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -21,11 +22,33 @@ def both_terminals() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def styled() -> bool:
+    """Tell whether titles may be bold, drawings coloured (TERM, NO_COLOR)."""
+    return os.environ.get("TERM", "") not in ("", "dumb") and not os.environ.get("NO_COLOR")
+
+
 def bold(text: str, stream: TextIO | None = None) -> str:
-    """Return a title: bold when `stream` (stdout) is a terminal that wants colours."""
-    if (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR"):
+    """Return a title: bold when `stream` (stdout) is a terminal that can, and wants colours."""
+    if (stream or sys.stdout).isatty() and styled():
         return f"\033[1m{text}\033[0m"
     return text
+
+
+NARROW = 60  # columns, below which a table that does not fit is shown row by row
+
+
+def table(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    """Return a table, or its rows one below the other where the window is too narrow."""
+    text = tables.render_table(columns, rows)
+    width = columns_here()
+    if width is None or width >= NARROW or max(map(len, text.split("\n"))) <= width:
+        return text
+    return tables.render_cards(columns, rows)
+
+
+def columns_here() -> int | None:
+    """Return the columns of the terminal that standard output is, None for another output."""
+    return window()[1] if sys.stdout.isatty() else None
 
 
 def print_block(title: str, table: str, footnote: str | None = None) -> None:
@@ -61,14 +84,20 @@ def ask(question: str) -> str | None:
     return answer
 
 
+def yes_or_no(answer: str) -> bool | None:
+    """Return what an answer to (y/n) means, in any case; None when it means neither."""
+    return {"y": True, "yes": True, "n": False, "no": False}.get(answer.strip().lower())
+
+
 def confirm(question: str = "Are you sure?") -> bool:
-    """Ask until `y` or `n`; the end of input means no."""
+    """Ask until yes or no; the end of input means no."""
     while True:
         answer = ask(f"{question} (y/n): ")
-        if answer == "y":
+        meaning = False if answer is None else yes_or_no(answer)
+        if meaning:
             print("OK.")
             return True
-        if answer is None or answer == "n":
+        if meaning is False:
             print("Aborted.")
             return False
 

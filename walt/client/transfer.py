@@ -8,6 +8,8 @@ import time
 
 from walt.client import archives
 from walt.client.errors import Failure
+from walt.client.ignored import ignored_in
+from walt.client.output import readable
 from walt.client.remote import LOST
 from walt.client.stream import Stream, result_status
 from walt.client.terminal import WHEEL, both_terminals
@@ -59,13 +61,13 @@ def send(request: str, parameters: Mapping[str, Any], source: str, kind: str, pl
 
 
 def send_directory(stream: Stream, directory: str) -> int | None:
-    """Send the content of a local directory and the end of input.
+    """Send the content of a local directory, but for what it ignores, and the end of input.
 
     Return the exit status when the remote side ended meanwhile, else None.
     """
     writer = _Writer(stream)
     try:
-        archives.pack(directory, None, writer, _warn)
+        archives.pack(directory, None, writer, _warn, ignored_in(directory))
         stream.send(frames.END)
     except _Ended:
         pass
@@ -94,23 +96,19 @@ class _Progress:
         if self._shown and now >= self._next:
             self._next = now + 0.1
             self._turn += 1
-            self._write(f"\rTransferring... {WHEEL[self._turn % 4]} {_readable(self._size)}   ")
+            self._write(f"\rTransferring... {WHEEL[self._turn % 4]} {readable(self._size)}   ")
 
     def end(self, ok: bool) -> None:
         """Say how it ended."""
         if self._shown and self._next:
             self._write("\r" + " " * 40 + "\r")
         if ok:
-            self._write(f"Transferring... done ({_readable(self._size)}).\n")
+            self._write(f"Transferring... done ({readable(self._size)}).\n")
 
     @staticmethod
     def _write(text: str) -> None:
         own(text)
         sys.stdout.flush()
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 class _Side:

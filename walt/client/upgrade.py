@@ -54,7 +54,7 @@ def fetched(connection: Connection) -> str:
         answer = connection.call("cs.server.client_package", offset=len(data))
         name, size = answer[b"name"].decode(), int(answer[b"size"])
         if not _NAME.fullmatch(name) or size > MAX_SIZE or not answer[b"data"]:
-            raise Failure("communication issue: this is no package of WalT")
+            raise Failure("communication issue: this is not a package of WalT")
         data += answer[b"data"]
     path = os.path.join(tempfile.mkdtemp(prefix="walt-"), name)
     with open(path, "wb") as stream:

@@ -113,3 +113,11 @@ def disk_refuses(error: BaseException | None) -> Unavailable | None:
         return None
     place = f" {error.filename}" if error.filename else ""
     return Unavailable(f"the server cannot write{place}: {error.strerror}; free some space on it")
+
+
+def in_words(error: object) -> str:
+    """Return why something failed, in words for people: no number of an error."""
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror.removeprefix(f"[Errno {error.errno}] ")
+        return f"{error.filename}: {text}" if error.filename else text
+    return str(error) or type(error).__name__

@@ -17,6 +17,16 @@ def render_table(columns: list[str], rows: list[dict]) -> str:
     return "\n".join([(form % line).rstrip() for line in lines])
 
 
+def render_cards(columns: list[str], rows: list[dict]) -> str:
+    """Return rows one below the other, a line for each cell that is not blank."""
+    width = max(map(len, columns))
+    cards = []
+    for row in rows:
+        cells = [(name, _text(row.get(name))) for name in columns]
+        cards.append("\n".join(f"{name.ljust(width)}  {text}" for name, text in cells if text))
+    return "\n\n".join(cards)
+
+
 def without_empty_columns(columns: list[str], rows: list[dict]) -> list[str]:
     """Return the columns that have at least one value."""
     return [name for name in columns if any(row.get(name) not in (None, "") for row in rows)]

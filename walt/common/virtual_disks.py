@@ -54,7 +54,13 @@ def _present(path: Path, info: Path) -> tuple[int, str] | None:
 def _make(path: Path, size: int, template: str) -> None:
     path.unlink(missing_ok=True)
     with open(path, "wb") as stream:
-        os.ftruncate(stream.fileno(), size)
+        try:
+            os.ftruncate(stream.fileno(), size)
+        except OSError as error:
+            path.unlink()
+            raise CommandFailed(
+                f"a disk of {size >> 30} GiB cannot be made on this machine: {error.strerror}"
+            ) from None
         if template == "none":
             return
         sectors = min(size // SECTOR - PARTITION, 0xFFFFFFFF)

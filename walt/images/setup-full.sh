@@ -11,7 +11,7 @@ chmod 700 "$root/root/.ssh"
 printf 'HostKey /etc/ssh/ssh_host_ecdsa_key\n' > "$root/etc/ssh/sshd_config.d/walt.conf"
 for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer dpkg-db-backup.timer systemd-remount-fs.service systemd-update-utmp.service \
-    systemd-pcrphase.service systemd-pcrphase-sysinit.service nbd@.service; do
+    iperf3.service nftables.service rsync.service systemd-pcrphase.service systemd-pcrphase-sysinit.service nbd@.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 for getty in getty@tty1 serial-getty@ttyS0; do

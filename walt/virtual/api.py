@@ -34,7 +34,7 @@ def parse_answer(line: bytes) -> Any:
             return answer[1]
         if answer[0] == "EXCEPTION" and isinstance(answer[1], str):
             raise CommandFailed(f"the server refused: {answer[1][:500]}")
-    raise Invalid("the server gave an answer that is none")
+    raise Invalid("the server sent an invalid answer")
 
 
 def parse_info(value: Any) -> NodeInfo:
@@ -42,7 +42,7 @@ def parse_info(value: Any) -> NodeInfo:
     if value is None:
         return NodeInfo()
     if not isinstance(value, dict):
-        raise Invalid("the server gave a record that is none")
+        raise Invalid("the server sent an invalid record")
     conf = value.get("conf")
     name = value.get("name")
     return NodeInfo(

@@ -9,7 +9,7 @@ from hashlib import sha256
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from pathlib import Path
 
-from walt.common.errors import Invalid, Unavailable, WaltError
+from walt.common.errors import Invalid, Unavailable, WaltError, in_words
 from walt.common.names import clean_host_name, is_device_name
 from walt.virtual import links
 from walt.virtual.namespace import Namespace
@@ -88,7 +88,7 @@ async def leased(mac: str, model: str, directory: Path) -> AsyncIterator[tuple[L
             ))
             lease = parse_lease(result.read_bytes())
         except (WaltError, FileNotFoundError) as error:
-            raise Unavailable(f"no DHCP server answers on walt-net ({error})") from None
+            raise Unavailable(f"no DHCP server answers on walt-net ({in_words(error)})") from None
         await run(namespace.command(
             "ip", "address", "add", f"{lease.ip}/{lease.prefix}", "dev", links.INNER
         ))

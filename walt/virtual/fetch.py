@@ -43,7 +43,7 @@ class ServerFiles:
         except UnicodeDecodeError:
             text = "\0"
         if "\0" in text:
-            raise Invalid(f"{location} is no script")
+            raise Invalid(f"{location} is not a script")
         return text
 
     async def store(self, location: Location) -> Path:

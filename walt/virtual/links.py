@@ -77,7 +77,7 @@ async def add_tap(name: str, network: str) -> None:
             ]
         elif link.get("ifalias") != NETWORK_ALIAS:
             raise Conflict(
-                f"this machine has an interface named {network}, which is no network of virtual"
+                f"this machine has an interface named {network}, which is not a network of virtual"
                 " nodes; choose another name for the network"
             )
     await batch([

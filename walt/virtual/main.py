@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from walt.common.errors import Invalid, Unavailable, WaltError
+from walt.common.errors import Invalid, Unavailable, WaltError, in_words
 from walt.common.qemu import architecture
 from walt.virtual.control import MAX_LINE, Exit, parse_command
 from walt.virtual.files import Messages, PidFile, ScreenFile
@@ -26,7 +26,7 @@ def main() -> None:
         say = Messages.to(options.log_file, options.log_prefix)
         pid_file = PidFile(options.pid_path)
     except (WaltError, OSError) as error:
-        sys.exit(f"walt-virtual-node: {error}")
+        sys.exit(f"walt-virtual-node: {in_words(error)}")
     try:
         screen_file = ScreenFile(options.screen_session_path)
         try:
@@ -35,7 +35,7 @@ def main() -> None:
         finally:
             screen_file.remove()
     except OSError as error:
-        sys.exit(f"walt-virtual-node: {error}")
+        sys.exit(f"walt-virtual-node: {in_words(error)}")
     finally:
         pid_file.remove()
 

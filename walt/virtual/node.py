@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from walt.common.errors import Invalid, WaltError
+from walt.common.errors import Invalid, WaltError, in_words
 from walt.common.machines import RANDOM_DELAY, MachineConfig, machine_config, parse_boot_delay
 from walt.common.qemu import architecture
 from walt.virtual import api, links
@@ -58,7 +58,7 @@ class VirtualNode:
                 await self._turn()
                 await self._after_reboot()
             except (WaltError, OSError) as error:
-                self._say(str(error))
+                self._say(in_words(error))
                 await asyncio.sleep(AFTER_FAILURE)
 
     def kill_machine(self) -> None:

@@ -101,7 +101,7 @@ def parse_options(words: Sequence[str]) -> Options:
     for name in ("ip", "gateway", "server_ip", "netmask"):
         check_address(f"--{name.replace('_', '-')}", getattr(given, name))
     if given.hostname and not is_device_name(given.hostname):
-        raise Invalid(f"--hostname: {given.hostname[:64]!r} cannot name a node")
+        raise Invalid(f"--hostname: {given.hostname[:64]!r} is not a valid name for a node")
     if not given.udhcpc:
         wanted = ("ip", "server_ip", "netmask") if given.managed else ("ip", "server_ip")
         missing = [f"--{name.replace('_', '-')}" for name in wanted if not getattr(given, name)]

@@ -87,7 +87,7 @@ def locate(text: str, base: Location | None) -> Location:
     try:
         parts = urlsplit(text)
     except ValueError:
-        raise Invalid(f"{text[:100]!r} is no address of a file") from None
+        raise Invalid(f"{text[:100]!r} is not the address of a file") from None
     path = unquote(parts.path)
     scheme = parts.scheme
     if not scheme and path.startswith("/"):
@@ -99,7 +99,7 @@ def locate(text: str, base: Location | None) -> Location:
         raise Invalid(f"{text[:100]!r}: files are fetched by http: and tftp: alone")
     path = "/" + posixpath.normpath(path).lstrip("/")
     if not parts.path or not path.strip("/.") or len(path) > MAX_PATH or not path.isprintable():
-        raise Invalid(f"{text[:100]!r} is no address of a file")
+        raise Invalid(f"{text[:100]!r} is not the address of a file")
     return Location(scheme, path)
 
 

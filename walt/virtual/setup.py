@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from walt.common.errors import Invalid, Unavailable, WaltError
+from walt.common.errors import Invalid, Unavailable, WaltError, in_words
 from walt.common.files import write_if_changed
 
 SERVICE = Path("etc/init.d/S52waltvirtualnode")
@@ -32,7 +32,7 @@ def install(root: Path, entrypoint: str = "") -> list[str]:
     busybox-init, Invalid for a wrong entrypoint, OSError.
     """
     if entrypoint and _ENTRYPOINT.fullmatch(entrypoint) is None:
-        raise Invalid(f"{entrypoint[:64]!r} is no host name or address")
+        raise Invalid(f"{entrypoint[:64]!r} is not a host name or an address")
     if not (root / SERVICE).parent.is_dir():
         raise Unavailable(
             "there is no /etc/init.d here: start walt-virtual-node in your own way"
@@ -65,4 +65,4 @@ def main() -> None:
         for line in install(Path("/"), *words):
             print(line)
     except (WaltError, OSError) as error:
-        sys.exit(f"walt-virtual-setup-node: {error}")
+        sys.exit(f"walt-virtual-setup-node: {in_words(error)}")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Optional
 
-from walt.common.errors import Unavailable
+from walt.common.errors import Unavailable, in_words
 from walt.virtual.namespace import Namespace
 from walt.virtual.timing import within
 
@@ -51,7 +51,7 @@ async def connected(
         reader, writer = await asyncio.open_connection(sock=made, limit=BUFFER)
         yield reader, writer
     except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.TimeoutError) as error:
-        why = str(error) or "no answer in time"
+        why = "no answer in time" if isinstance(error, asyncio.TimeoutError) else in_words(error)
         raise Unavailable(f"the server ({server.address}, port {port}): {why}") from None
     finally:
         if writer is not None:

@@ -31,7 +31,7 @@ class Variables:
         """Give a setting a value; an empty one removes it. Raises Invalid."""
         key = _key(name.partition(":")[0])
         if _NAME.fullmatch(key) is None:
-            raise Invalid(f"{name[:64]!r} cannot name a setting")
+            raise Invalid(f"{name[:64]!r} is not a valid name for a setting")
         if not value:
             self._values.pop(key, None)
             return

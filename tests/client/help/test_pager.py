@@ -15,8 +15,10 @@ PAGES = {
         f"rest {number}" for number in range(20)),
     "two": "# Second\n\n[back](one), [myself](two)\n",
 }
-NAMES = ("up", "down", "page-up", "page-down", "home", "end", "next-link", "previous-link", "open",
-         "back")
+NAMES = (
+    "search", "typed t", "typed 世", "next-match", "previous-match", "up", "down", "page-up",
+    "page-down", "home", "end", "next-link", "previous-link", "open", "back",
+)
 
 
 class KeysTests(SynchronousTestCase):
@@ -29,10 +31,10 @@ class KeysTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """Keys of usual terminals; the rest is nothing, and a lone escape hides no key."""
-        typed = b"\x1b[A\x1bOB\x1b[5~ \x1b[1~\x1bOF\t\x1b[Z\r\x7fx\x1b[<64;1;1M\x1bq\x03"
+        typed = b"\x1b[A\x1bOB\x1b[5~ \x1b[1~\x1bOF\t\x1b[Z\r\x7fx\x1b[<64;1;1M\x1bq\x03/nN"
         self.assertEqual(list(Keys().feed(typed)), [
             "up", "down", "page-up", "page-down", "home", "end", "next-link", "previous-link",
-            "open", "back", "quit", "interrupt",
+            "open", "back", "quit", "interrupt", "search", "next-match", "previous-match",
         ])
 
 
@@ -99,6 +101,31 @@ class PagerTests(SynchronousTestCase):
         self.assertEqual(self.rows(), [ENLARGE])
         self.pager.resize(10, 60)
         self.assertEqual(self.rows()[0], top)
+
+    def test_a_word_is_found_in_a_page(self) -> None:
+        """`/`, a word, Enter; n and N go on, round the ends; it is marked; Backspace gives up."""
+
+        def type_(data: bytes) -> list[str]:
+            keys = Keys(lambda: self.pager.typing)
+            for name in keys.feed(data):
+                self.assertTrue(self.pager.key(name))
+            return self.rows()
+
+        rows = type_(b"/REST 1q")
+        self.assertEqual(rows[-1], "/REST 1q")
+        rows = type_(b"\x7f\r")
+        self.assertEqual((rows[0], self.selected()), ("rest 1", "rest 1"))
+        rows = type_(b"nn")
+        self.assertIn("rest 11", rows)
+        self.assertEqual(self.selected(), "rest 1")
+        self.assertIn("rest 10", type_(b"N"))
+        self.assertIn("rest 1", type_(10 * b"n"))
+        self.assertRegex(self.rows()[-1], "q: quit")
+        self.assertEqual(type_(b"/marmalade\n")[-1], "not found: marmalade")
+        self.assertRegex(self.keys("home")[-1], "q: quit")
+        self.assertEqual(type_(b"/ab\x7f\x7f")[-1], "/")
+        self.assertRegex(type_(b"\x7f")[-1], "q: quit")
+        self.assertEqual(type_("/né ".encode())[-1], "/né")
 
     def test_ends(self) -> None:
         """q, and ctrl-C."""

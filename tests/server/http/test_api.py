@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from ipaddress import IPv4Network
 from typing import Any
@@ -23,6 +24,9 @@ from tests.server.streams.platform import EPOCH, NODE, Platform
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.limits import MAX_WEB_READERS
 from walt.server.domain.logs.model import LogQuery
+from walt.server.domain.nodes.ports import UnlocatedPower
+from walt.server.domain.nodes.progress import BootProgress
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.http.api import READER_PATIENCE, Api, WebApi
 from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.policy import Guarded, Readers
@@ -55,14 +59,21 @@ class PagesTests(TestCase):
         self.platform = Platform()
         self.images: Any = Images()
         self.counters = Counters()
+        platform = self.platform
+        self.views = NodeViews(
+            platform.registry, platform.status, UnlocatedPower(), FakeProvisioning(),
+            BootProgress(
+                platform.clock, platform.registry, platform.device_store, platform.status.is_booted
+            ),
+        )
         self.serve(Readers(NAMES))
 
     def serve(self, readers: Readers) -> None:
         """Open the site with a policy."""
         api = WebApi(
-            self.platform.registry, self.platform.status.is_booted, self.images,
+            self.platform.registry, self.views, self.images,
             self.platform.logs, lambda: [{"name": "dhcpd", "running": True}],
-            FakeProvisioning(), self.platform.clock,
+            self.platform.clock,
         )
         site = make_site(FakeBootFiles({}), {
             "api": Guarded(readers, Api(api)),
@@ -99,10 +110,20 @@ class PagesTests(TestCase):
         found = await self.json("/api/v1/nodes")
         self.assertEqual(found["num_nodes"], 1)
         [node] = found["nodes"]
-        self.assertEqual(set(node), {
-            "name", "model", "virtual", "image", "booted", "ip", "mac", "config",
-            "trouble",
-        })
+        [shown] = self.views.tables("alice", show_all=True)["own"]
+        self.assertEqual(node, json.loads(json.dumps(shown)))  # what the walt command gives
+        for name, value in (
+            ("booted", False), ("virtual", True), ("powersave", False), ("trouble", None),
+            ("boot_stage", None), ("image", "alice/img:latest"), ("image_name", "img"),
+            ("owner", "alice"), ("clonable_image_link", "walt:alice/img"),
+        ):
+            self.assertIs(type(node[name]), type(value), name)
+            self.assertEqual(node[name], value, name)
+        self.assertEqual(
+            [node["config"][name] for name in ("boot.retries", "kexec.allow", "boot.timeout")],
+            [9, True, 180],
+        )
+        self.assertTrue(all(re.fullmatch("[a-z_]+", name) for name in node), node)
         self.assertEqual((node["name"], node["booted"]), (NODE.name, False))
         self.assertIsNone(node["trouble"])
         self.assertEqual(node["config"]["netsetup"], "LAN")

@@ -44,7 +44,8 @@ class SiteTests(TestCase):
             ("192.168.77.20", "a b/é"): b"odd",
             ("192.168.77.20", "empty"): b"",
         })
-        site = make_site(self.files, {"api": Page()})
+        self.asked: list[tuple[str, str, bool]] = []
+        site = make_site(self.files, {"api": Page()}, watch=lambda *one: self.asked.append(one))
         self.port = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
         pool = HTTPConnectionPool(reactor, persistent=False)
@@ -120,6 +121,9 @@ class SiteTests(TestCase):
         self.assertEqual(json.loads(body), {"error": "No such file.", "status_code": 404})
         response, _ = await self.get("/nothing", Prefer="errors=text-only")
         self.assertEqual(response.code, 404)
+        self.assertEqual(self.asked, 3 * [("127.0.0.1", "absent", False)])
+        await self.get("/boot/start.ipxe")
+        self.assertEqual(self.asked[3:], [("127.0.0.1", "start.ipxe", True)])
 
     async def test_bad_node_ip(self) -> None:
         """An address that is none is refused."""

@@ -92,7 +92,7 @@ class ChildServiceTests(SynchronousTestCase):
         self.assertFalse(self.child.health.running)
         self.assertEqual(
             self.child.health.trouble,
-            "cannot be started: [Errno 2] No such file or directory",
+            "cannot be started: No such file or directory",
         )
         self.clock.advance(1)
         self.assertTrue(self.child.health.running)

@@ -119,12 +119,12 @@ class Platform:
         Deferred.fromCoroutine(self.registry.load())
         self.logs = LogService(self.store, self.clock, self.clock.seconds)
         self.issuers = LogIssuers(self.registry, self.logs.former)
+        self.platform = PlatformLog(self.logs, lambda: SERVER.mac)
         self.status = BootStatus(
-            self.registry, self.device_store, PlatformLog(self.logs, lambda: SERVER.mac),
-            self.clock, 180,
+            self.registry, self.device_store, self.platform, self.clock, 180,
         )
         self.sessions = FakeSessions()
-        commands = NodeCommands(self.registry, self.sessions)
+        commands = NodeCommands(self.registry, self.sessions, self.platform)
         self.requests = requests({
             "REQ_NEW_INCOMING_LOGS": LogIngestion(self.registry, self.logs).request,
             "REQ_DUMP_LOGS": LogDumps(self.logs, self.issuers).request,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Connection, Platform
 from walt.common import frames
+from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.sessions import Terminal
 
 TERMINAL = {"term": "xterm-256color", "rows": 24, "columns": 80}
@@ -35,6 +37,20 @@ class NodeCommandTests(SynchronousTestCase):
         self.open(terminal=TERMINAL, node_terminal=True)
         self.assertEqual(self.session.options["terminal"], Terminal("xterm-256color", 24, 80))
         self.assertTrue(self.session.options["node_terminal"])
+
+    def test_the_log_says_who_worked_on_a_node_of_another(self) -> None:
+        """Commands and shells on nodes of others; not on one's own."""
+        self.open()
+        other = Device(
+            "52:54:00:00:00:05", "bobs", "node", ip="192.168.1.5", image="bob/img:latest"
+        )
+        self.successResultOf(Deferred.fromCoroutine(self.platform.registry.put(other)))
+        self.open(node="bobs")
+        self.open(node="bobs", command="")
+        self.successResultOf(Deferred.fromCoroutine(self.platform.logs.flush()))
+        self.assertEqual([one.line for one in self.platform.store.lines], [
+            "node bobs of bob: command run by alice", "node bobs of bob: shell opened by alice",
+        ])
 
     def test_refused(self) -> None:
         """Wrong parameters never start anything."""

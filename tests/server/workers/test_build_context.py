@@ -54,15 +54,19 @@ class UnpackTests(SynchronousTestCase):
         return place
 
     def test_ordinary(self) -> None:
-        """Files, directories, links; parents are made; setuid is dropped."""
+        """Files, directories, links; parents are made; modes are kept."""
         place = self.unpack(
             member("./a/b/file", b"content", mode=0o4755), link("./a/link", "/etc/passwd"),
             link("hard", "a/b/file", tarfile.LNKTYPE),
             member("a", type=tarfile.DIRTYPE, mode=0o755),
+            member("all", type=tarfile.DIRTYPE, mode=0o1777),
+            member("none", type=tarfile.DIRTYPE, mode=0o555), member("none/file", b"x", mode=0o400),
             member("loop", type=tarfile.DIRTYPE), link("loop/self", "."),
         )
         self.assertEqual((place / "a/b/file").read_bytes(), b"content")
-        self.assertEqual((place / "a/b/file").stat().st_mode & 0o7777, 0o755)
+        self.assertEqual((place / "a/b/file").stat().st_mode & 0o7777, 0o4755)
+        for name, mode in (("all", 0o1777), ("none", 0o555), ("none/file", 0o400)):
+            self.assertEqual((place / name).stat().st_mode & 0o7777, mode)
         self.assertTrue((place / "a/link").is_symlink())
         self.assertEqual((place / "hard").stat().st_ino, (place / "a/b/file").stat().st_ino)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -35,6 +34,11 @@ def workflows(json: bool) -> None:
     if not rows and not json:
         print("No workflow is running.")
         return
+    if not json:
+        rows = [
+            {**row, "step-age": row["step_age"], "remaining": ", ".join(row["remaining"])}
+            for row in rows
+        ]
     _show("Running workflows:", rows, ["name", "step", "age", "step-age", "remaining"], json)
 
 
@@ -44,7 +48,7 @@ def _show(title: str, rows: list[dict[str, Any]], columns: list[str], json: bool
 
         print_json(rows)
     else:
-        print_block(title, render_table(columns, rows))
+        print_block(title, table(columns, rows))
 
 
 def fix_image_owner(other_user: str, yes_i_know_do_it_please: bool) -> None:
@@ -140,7 +144,7 @@ def dump_zsh() -> None:
     print(script.dump("zsh"), end="")
 
 
-_HUB = [Switch("--waltplatform-user", "of the account of default images")]
+_HUB = [Switch("--waltplatform-user", "use the account of the default images")]
 
 COMMANDS = {
     "add-machine": Command(
@@ -176,7 +180,7 @@ COMMANDS = {
         update_default_images, "download newer versions of the default images"
     ),
     "update-hub-meta": Command(
-        update_hub_meta, "have your images on the Docker Hub found by others", switches=_HUB
+        update_hub_meta, "let others find your images on the Docker Hub", switches=_HUB
     ),
     "workflows": Command(workflows, "print what the server is doing", switches=[JSON]),
 }

@@ -6,8 +6,8 @@ from walt.client.errors import Failure
 from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block
-from walt.common.tables import render_table, without_empty_columns
+from walt.client.terminal import Terminal, print_block, table
+from walt.common.tables import without_empty_columns
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ def show(json: bool) -> None:
 
 
 def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) -> None:
-    print_block(title, render_table(without_empty_columns(COLUMNS, rows), rows), footnote)
+    rows = [
+        {**row, "type": f"node ({row['node_type']})" if row["node_type"] else row["type"]}
+        for row in rows
+    ]
+    print_block(title, table(without_empty_columns(COLUMNS, rows), rows), footnote)
 
 
 def rename(old_name: str, new_name: str) -> None:
@@ -114,15 +118,16 @@ COMMANDS = {
     "rename": Command(rename, "rename a device", args=[Arg("old_name"), Arg("new_name")]),
     "config": Command(
         config, "print or change settings of devices",
-        args=[Arg("device_set"), Arg("configuration", variadic=True)], switches=[JSON],
+        args=[Arg("device_set", set_of="devices"), Arg("configuration", variadic=True)],
+        switches=[JSON],
     ),
     "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
     "forget": Command(
-        forget, "make a device that is gone disappear", args=[DEVICE],
+        forget, "remove a device that is gone", args=[DEVICE],
         switches=SWITCHES,
     ),
     "expose": Command(
-        expose, "have a port of this machine lead to a port of a device",
+        expose, "forward a port of this machine to a port of a device",
         args=[DEVICE, Arg("device_port"), Arg("local_port")],
     ),
 }

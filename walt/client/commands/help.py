@@ -6,10 +6,41 @@ import os
 import sys
 
 from walt.client.errors import WRONG_WORDS, Failure
-from walt.client.grammar import Arg, Command, Switch
+from walt.client.grammar import Arg, Command, Switch, meant
 
 PAGES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "doc")
 INTRO = "help-intro"
+GROUPS = {
+    "To begin with": (
+        "help-intro", "tutorial", "client-install", "remote-use", "node-ownership", "device-sets",
+        "shell-completion", "experiments",
+    ),
+    "Nodes": (
+        "node-bootup", "node-config", "node-console", "node-cp", "node-expose", "node-netsetup",
+        "node-reboot", "node-save", "shells", "vnode-disks", "vnode-networks",
+    ),
+    "Images": (
+        "image-build", "image-cp", "image-from-scratch", "image-spec-file", "images",
+        "optional-features", "registries",
+    ),
+    "Logs": (
+        "log-cat", "log-checkpoint", "log-echo", "log-export", "log-format", "log-history",
+        "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
+        "log-tee", "log-wait", "logging",
+    ),
+    "For programs": ("json", "statuses", "web-api"),
+    "For the administrator of a platform": (
+        "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
+        "device-netsetup", "networking", "node-install", "server-install",
+        "server-network-config", "server-upgrade", "switch-install", "team-server",
+        "troubleshooting", "unmanaged-devices", "vpn", "web-server",
+    ),
+    "For developers": (
+        "design-notes", "dev-client", "dev-server", "dev-server-db", "developer",
+        "new-node-support",
+    ),
+}
+SHOWN_LINES = 3  # of one page, of those that have a word sought
 
 
 def topics() -> dict[str, str]:
@@ -31,7 +62,9 @@ def show(topic: str) -> int:
     """Show one page: in a pager on a terminal, else as it is."""
     known = topics()
     if topic not in known:
-        raise Failure(f"There is no help topic {topic!r}; use `walt help list`.", WRONG_WORDS)
+        near = meant(topic, known)
+        hint = f"did you mean {near!r}?" if near else "use `walt help list` or `walt help search`."
+        raise Failure(f"There is no help topic {topic!r}; {hint}", WRONG_WORDS)
     if sys.stdout.isatty() and sys.stdin.isatty():
         from walt.client.help.screen import page
 
@@ -51,8 +84,53 @@ def list_topics(json: bool) -> None:
         return
     width = max(len(name) for name in found)
     print("Use `walt help show <topic>` to read one of these pages:")
-    for name, title in found.items():
-        print(f"{name.ljust(width)} -- {title}")
+    for group, names in GROUPS.items():
+        print(f"\n{group}:")
+        for name in names:
+            print(f"{name.ljust(width)} -- {found[name]}")
+
+
+def search(word: list[str]) -> int:
+    """Print the pages and the commands that have all these words, and the lines with them."""
+    sought = [one.lower() for one in word]
+    if not sought:
+        raise Failure("Say what to look for: walt help search WORD", WRONG_WORDS)
+    found = [*_commands(sought), *_pages(sought)]
+    if not found:
+        raise Failure(
+            f"No page and no command has {' and '.join(map(repr, word))}; see: walt help list"
+        )
+    print("\n".join(found))
+    return 0
+
+
+def _commands(sought: list[str]) -> list[str]:
+    from walt.client import main
+
+    lines = [
+        f"walt {category} {name} -- {command.help}"
+        for category in main.CATEGORIES for name, command in main.load(category).items()
+    ]
+    return [line for line in lines if all(one in line.lower() for one in sought)]
+
+
+def _pages(sought: list[str]) -> list[str]:
+    """Return lines of the pages that have all words, those that name them in the title first."""
+    found = []
+    for name, title in topics().items():
+        text = read(name)
+        if not all(one in f"{name}\n{text}".lower() for one in sought):
+            continue
+        in_title = sum(one in f"{name} {title}".lower() for one in sought)
+        lines = [
+            line.strip() for line in text.splitlines()[1:]
+            if any(one in line.lower() for one in sought)
+        ]
+        found.append((-in_title, -len(lines), f"walt help show {name} -- {title}", lines))
+    return [
+        line for _, _, title, lines in sorted(found)
+        for line in (title, *(f"    {one}" for one in lines[:SHOWN_LINES]))
+    ]
 
 
 COMMANDS = {
@@ -63,5 +141,8 @@ COMMANDS = {
     "list": Command(
         list_topics, "print the list of pages",
         switches=[Switch("--json", "print JSON for programs")],
+    ),
+    "search": Command(
+        search, "find words in pages and commands", args=[Arg("word", variadic=True)],
     ),
 }

@@ -7,16 +7,15 @@ import sys
 from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, confirm, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-OWN = ["name", "in-use", "created", "compatibility"]
-OTHERS = ["user", "name", "created", "clonable-link"]
-DEFAULTS = ["name", "created", "clonable-link"]
+OWN = ["name", "in-use", "created", "size", "compatibility"]
+OTHERS = ["user", "name", "created", "size", "clonable-link"]
+DEFAULTS = ["name", "created", "size", "clonable-link"]
 
 
 def show(all: bool, names_only: bool, refresh: bool, json: bool) -> None:
@@ -38,14 +37,17 @@ def show(all: bool, names_only: bool, refresh: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
+    from walt.client.output import cells
+
+    tables = {name: [cells(row) for row in rows] for name, rows in tables.items()}
     if tables["own"]:
-        print_block("Your images:", render_table(OWN, tables["own"]))
+        print_block("Your images:", table(OWN, tables["own"]))
     elif not show_all:
         print("\nYou have no image.")
     if tables["others"]:
-        print_block("Images of other users:", render_table(OTHERS, tables["others"]))
+        print_block("Images of other users:", table(OTHERS, tables["others"]))
     if tables["default"]:
-        print_block("Default images:", render_table(DEFAULTS, tables["default"]))
+        print_block("Default images:", table(DEFAULTS, tables["default"]))
     others = tables["others"] or tables["default"]
     if not show_all and hidden:
         print("Other images are available; use `walt image show --all` to see them.")
@@ -65,12 +67,12 @@ def shell(image_name: str) -> int:
 
 
 def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
-    """Build an image of a Dockerfile."""
+    """Build an image from a Dockerfile."""
     from walt.client import images
 
     if not from_url and not from_dir:
         raise Failure(
-            "Tell where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.",
+            "Say where the Dockerfile is: --from-dir DIRECTORY or --from-url GIT_URL.",
             WRONG_WORDS,
         )
     if sub_dir and not from_url:
@@ -145,13 +147,13 @@ COMMANDS = {
         show, "print your images",
         switches=[
             Switch("--all", "print images of other users and default images, too"),
-            Switch("--names-only", "print names alone, one a line"),
-            Switch("--refresh", "have the server read its image store again first"),
+            Switch("--names-only", "print only names, one per line"),
+            Switch("--refresh", "read the image store again first"),
             Switch("--json", "print JSON for programs"),
         ],
     ),
     "search": Command(
-        search, "search images of other users and of registries",
+        search, "search for images of other users and in registries",
         args=[Arg("keyword", optional=True)],
         switches=[Switch("--json", "print JSON for programs")],
     ),
@@ -162,7 +164,7 @@ COMMANDS = {
     ),
     "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
     "build": Command(
-        build, "build an image of a Dockerfile", args=[IMAGE],
+        build, "build an image from a Dockerfile", args=[IMAGE],
         usage=[
             "walt image build --from-url GIT_URL [--sub-dir PATH] image_name",
             "walt image build --from-dir DIRECTORY image_name",

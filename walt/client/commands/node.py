@@ -8,8 +8,7 @@ from walt.client.errors import Failure
 from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block
-from walt.common.tables import render_table
+from walt.client.terminal import Terminal, confirm, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -41,19 +40,20 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
+    shown = {kind: [_cells(row) for row in rows] for kind, rows in tables.items()}
     if tables["own"]:
-        print_block("You own the following nodes:", render_table(OWN, tables["own"]))
+        print_block("You own the following nodes:", table(OWN, shown["own"]))
     if tables["free"]:
-        print_block("The following nodes are free:", render_table(FREE, tables["free"]))
+        print_block("The following nodes are free:", table(FREE, shown["free"]))
     if tables["others"]:
         print_block(
-            "The following nodes belong to other users:", render_table(OTHERS, tables["others"])
+            "The following nodes belong to other users:", table(OTHERS, shown["others"])
         )
     troubled = [row for rows in tables.values() for row in rows if row["trouble"]]
     if troubled:
         print_block(
             "The following nodes cannot boot at present (the server goes on trying):",
-            render_table(["name", "trouble"], troubled),
+            table(["name", "trouble"], troubled),
         )
     if not show_all:
         if not tables["own"]:
@@ -64,6 +64,15 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
     elif not tables["free"] and not tables["others"]:
         print("There are no other nodes on this platform.")
     print(OWNERSHIP_HELP)
+
+
+def _cells(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node as tables show it."""
+    booted = "yes" if node["booted"] else "no (powersave)" if node["powersave"] else "NO"
+    return {
+        **node, "booted": booted, "image": node["image_name"], "image-owner": node["owner"],
+        "clonable-image-link": node["clonable_image_link"],
+    }
 
 
 def create(node_name: str) -> None:
@@ -119,8 +128,7 @@ def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> b
     not_nodes = _names(answer, b"not_nodes")
     if not_nodes and not others_pass:
         raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
-    others = _names(answer, b"others")
-    return not others or _confirm_others(others)
+    return _confirmed(_owners(answer))
 
 
 def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
@@ -130,20 +138,31 @@ def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
     return names
 
 
-def _ownership(session: Session, names: str) -> tuple[list[str], list[str], list[str]]:
-    """Return the names of owned nodes, free ones, and those of others."""
+def _owners(answer: dict[bytes, bytes]) -> dict[str, str]:
+    """Return who owns each node of others."""
+    import json
+
+    owners: dict[str, str] = json.loads(answer[b"owners"])
+    return owners
+
+
+def _ownership(session: Session, names: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the names of owned nodes, free ones, and the owners of those of others."""
     answer = session.call("cs.nodes.ownership", nodes=names)
-    return _names(answer, b"owned"), _names(answer, b"free"), _names(answer, b"others")
+    return _names(answer, b"owned"), _names(answer, b"free"), _owners(answer)
 
 
-def _confirm_others(others: list[str]) -> bool:
+def _confirmed(owners: dict[str, str]) -> bool:
+    """Say whose nodes these are, and ask whether to go on; True at once when there are none."""
     from walt.common.sentences import subject, verb
 
-    print(
-        f"Warning: {subject(others)} {verb(others, 'belongs', 'belong')} to other users.",
-        file=sys.stderr,
-    )
-    return confirm()
+    for owner in sorted(set(owners.values())):
+        names = [name for name, one in owners.items() if one == owner]
+        print(
+            f"Warning: {subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.",
+            file=sys.stderr,
+        )
+    return not owners or confirm()
 
 
 def wait(node_set: str, timeout: int) -> int:
@@ -190,7 +209,7 @@ class limited:
         raise TooLate(self._text)
 
 
-def run(node_set: str, cmdargs: list[str], term: bool) -> int:
+def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
     """Run a command on nodes, all at once."""
     from walt.client import remote
 
@@ -201,8 +220,8 @@ def run(node_set: str, cmdargs: list[str], term: bool) -> int:
     wait_booted(session, ",".join(names))
     session.close()
     if len(names) == 1:
-        return remote.one(names[0], " ".join(cmdargs), term)
-    return remote.several(names, " ".join(cmdargs))
+        return remote.one(names[0], " ".join(cmdargs), term, prefix)
+    return remote.several(names, " ".join(cmdargs), prefix)
 
 
 def shell(node_name: str) -> int:
@@ -246,7 +265,7 @@ def acquire(node_set: str) -> int:
     owned, _, others = _ownership(session, names)
     if owned:
         raise Failure(f"already yours: {', '.join(owned)}. {OWNERSHIP_HELP}")
-    if others and not _confirm_others(others):
+    if not _confirmed(others):
         return 1
     session.call("cs.nodes.acquire", nodes=names)
     return _reboot(session, names, False, "acquire")
@@ -258,7 +277,9 @@ def release(node_set: str) -> int:
     names = expand(session, node_set)
     _, free, others = _ownership(session, names)
     if free or others:
-        raise Failure(f"not yours: {', '.join(sorted(free + others))}. {OWNERSHIP_HELP}")
+        told = [f"{name} (free)" for name in free]
+        told += [f"{name} ({owner}'s)" for name, owner in others.items()]
+        raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
     session.call("cs.nodes.set_image", nodes=names, image="default")
     return _reboot(session, names, False, "release")
 
@@ -341,7 +362,7 @@ def expose(node_name: str, node_port: str, local_port: str) -> int:
 
 JSON = Switch("--json", "print JSON for programs")
 NODE = Arg("node_name")
-NODES = Arg("node_set")
+NODES = Arg("node_set", set_of="nodes")
 _BOOT = [NODES, Arg("image_name_or_default")]
 
 COMMANDS = {
@@ -349,18 +370,21 @@ COMMANDS = {
         show, "print your nodes",
         switches=[
             Switch("--all", "print free nodes and nodes of other users, too"),
-            Switch("--names-only", "print names alone, one a line"),
+            Switch("--names-only", "print only names, one per line"),
             JSON,
         ],
     ),
     "acquire": Command(acquire, "get free nodes: they boot your default image", args=[NODES]),
     "release": Command(release, "give nodes back: they become free", args=[NODES]),
-    "boot": Command(boot, "have nodes boot an image", args=_BOOT),
+    "boot": Command(boot, "boot an image on nodes", args=_BOOT),
     "shell": Command(shell, "open a shell on a node", args=[NODE]),
     "run": Command(
         run, "run a command on nodes",
         args=[NODES, Arg("cmdargs", variadic=True)],
-        switches=[Switch("--term", "give the command a terminal on the node")],
+        switches=[
+            Switch("--prefix", "begin each line with the name of its node", excludes=["--term"]),
+            Switch("--term", "give the command a terminal on the node"),
+        ],
     ),
     "cp": Command(
         cp, "copy files to or from a node, or into the image it boots",
@@ -402,7 +426,7 @@ COMMANDS = {
         ],
     ),
     "expose": Command(
-        expose, "have a port of this machine lead to a port of a node",
+        expose, "forward a port of this machine to a port of a node",
         args=[NODE, Arg("node_port"), Arg("local_port")],
     ),
     "deploy": Command(boot, "same as `walt node boot`", args=_BOOT),

@@ -33,7 +33,7 @@ _BY_NAME = {
     **dict.fromkeys((
         "checkpoint_name", "cmdargs", "device_port", "duration", "keyword", "local_port",
         "logline_regexp", "name", "new_image_name", "new_name", "new_node_name", "node_port",
-        "other_user", "server", "token",
+        "other_user", "server", "token", "word",
     ), NOTHING),
 }
 _BY_COMMAND = {

@@ -34,7 +34,7 @@ _ANSI = ("xterm", "screen", "tmux", "rxvt", "linux", "vt220")
 _LOOKS = {
     BOLD: "1", ITALIC: "3", CODE: "36", TITLE: "1;35", LINK: "4;32", DIM: "2", REVERSE: "7",
 }
-_WITHOUT_COLOURS = {BOLD: "1", ITALIC: "3", TITLE: "1", LINK: "4", REVERSE: "7"}
+_WITHOUT_COLOURS = {LINK: "4", REVERSE: "7"}  # what shows where one is
 
 
 class Screen:
@@ -129,7 +129,8 @@ def page(topic: str, topics: Collection[str], read: Callable[[str], str]) -> Non
     if not capable():
         print(clean(read(topic)))
         return
-    pager, keys = Pager(topic, topics, read, _signs()), Keys()
+    pager = Pager(topic, topics, read, _signs())
+    keys = Keys(lambda: pager.typing)
     with Screen(not os.environ.get("NO_COLOR")) as screen:
         while True:
             pager.resize(*window())

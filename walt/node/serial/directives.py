@@ -50,7 +50,7 @@ class _Formatter(string.Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         if not _SPEC.fullmatch(format_spec):
-            raise ValueError(f"{format_spec!r} is no width")
+            raise ValueError(f"{format_spec!r} is not a width")
         return super().format_field(value, format_spec)
 
 

@@ -63,4 +63,4 @@ def run() -> None:
     except NotPossible as error:
         sys.exit(f"walt-node-setup: {error}")
     except OSError as error:
-        sys.exit(f"walt-node-setup: {error}")
+        sys.exit(f"walt-node-setup: {error.filename}: {error.strerror}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from twisted.protocols import amp
+
 from walt.rpc.arguments import Float, Integer, Json, Text
 from walt.rpc.base import WaltCommand
 
@@ -52,13 +54,17 @@ class Invite(WaltCommand):
     """A token for the enrolment of a user or of a machine (`kind`).
 
     `host` is the name under which other machines reach this server, as far as
-    the server knows; `expires` is in epoch seconds.
+    the server knows; `reachable` is false when none can, as its network is apart;
+    `expires` is in epoch seconds.
     """
 
     commandName = b"ss.access.invite"
     side = "ss"
     arguments = [(b"name", Text(63)), (b"kind", Text(10))]
-    response = [(b"token", Text(200)), (b"host", Text(255)), (b"expires", Float())]
+    response = [
+        (b"token", Text(200)), (b"host", Text(255)), (b"reachable", amp.Boolean()),
+        (b"expires", Float()),
+    ]
 
 
 class ShowCertificates(WaltCommand):

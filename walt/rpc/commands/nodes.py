@@ -11,7 +11,7 @@ SetText = Text(1 << 20)
 
 
 class ShowNodes(WaltCommand):
-    """Rows of `walt node show`: the caller's nodes, or all of them."""
+    """Objects of `walt node show`: the caller's nodes, or all of them."""
 
     commandName = b"cs.nodes.show"
     side = "cs"
@@ -29,13 +29,14 @@ class ExpandNodes(WaltCommand):
 
 
 class NodeOwnership(WaltCommand):
-    """Split a set into owned, free, owned by others, and not nodes."""
+    """Split a set into owned, free, owned by others (`owners` tells whom), and not nodes."""
 
     commandName = b"cs.nodes.ownership"
     side = "cs"
     arguments = [(b"nodes", SetText)]
     response = [
         (b"owned", Names()), (b"free", Names()), (b"others", Names()), (b"not_nodes", Names()),
+        (b"owners", Texts()),
     ]
 
 

@@ -18,6 +18,7 @@ class AccessApi(amp.CommandLocator):
     def __init__(self, context: Context, serial: str | None, peer: str) -> None:
         self._access = context.access
         self._host = context.host
+        self._reachable = context.reachable
         self._serial = serial
         self._peer = peer
         self._tried = False
@@ -44,7 +45,10 @@ class AccessApi(amp.CommandLocator):
     def invite(self, name: str, kind: str) -> dict[str, Any]:
         """A new token."""
         invitation = self._access.invite(name, kind)
-        return {"token": invitation.token, "host": self._host, "expires": invitation.expires}
+        return {
+            "token": invitation.token, "host": self._host, "reachable": self._reachable,
+            "expires": invitation.expires,
+        }
 
     @commands.ShowCertificates.responder
     def show(self) -> dict[str, Any]:

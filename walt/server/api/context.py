@@ -13,7 +13,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ports import ICheckpoints
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
@@ -21,10 +21,10 @@ from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
-from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.domain.virtual.service import VirtualNodes
 
@@ -33,7 +33,8 @@ from walt.server.domain.virtual.service import VirtualNodes
 class Context:
     """Everything the API reaches; `now` returns epoch seconds.
 
-    `host` is the name under which other machines reach this server; `client_package`
+    `host` is the name under which other machines reach this server, `reachable` whether
+    they can; `client_package`
     returns the path of the wheel of this release.
     """
 
@@ -44,13 +45,13 @@ class Context:
     registration: Registration
     announcements: Announcements
     status: BootStatus
-    power: INodePower
-    provisioning: IProvisioning
+    views: NodeViews
     images: ImageService
     image_operations: ImageOperations
     files: NodeFiles
     changes: NodeChanges
     logs: LogService
+    platform: PlatformLog
     issuers: LogIssuers
     checkpoints: ICheckpoints
     virtual: VirtualNodes
@@ -58,6 +59,7 @@ class Context:
     neighbours: NeighbourReports
     access: Access
     host: str
+    reachable: bool
     client_package: Callable[[], Awaitable[Path]]
     server_ip: str
     clock: IReactorTime

@@ -60,7 +60,9 @@ class DevicesApi(amp.CommandLocator):
     @commands.RenameDevice.responder
     def rename(self, name: str, new_name: str) -> Deferred[dict[str, Any]]:
         """Another name."""
-        running = Deferred.fromCoroutine(self._context.configuration.rename(name, new_name))
+        running = Deferred.fromCoroutine(self._context.configuration.rename(
+            name, new_name, self._requester
+        ))
         return running.addCallback(lambda _: {})
 
     @commands.ForgetDevice.responder
@@ -69,7 +71,9 @@ class DevicesApi(amp.CommandLocator):
     ) -> Deferred[dict[str, Any]]:
         """A device and all that is known of it."""
         running = Deferred.fromCoroutine(
-            self._context.configuration.forget(name, force=force, keep_logs=bool(keep_logs))
+            self._context.configuration.forget(
+                name, self._requester, force=force, keep_logs=bool(keep_logs)
+            )
         )
         return running.addCallback(lambda _: {})
 

@@ -11,7 +11,7 @@ from twisted.protocols import amp
 from walt.common.errors import Invalid
 from walt.rpc.commands import images as commands
 from walt.server.api.context import Context
-from walt.server.domain.images.sessions import ImageSession
+from walt.server.domain.images.sessions import SHELL, TRANSFER, ImageSession
 from walt.server.domain.requester import IRequester
 from walt.server.domain.transfers import checked_remote_path, parse_probe, probe_script
 
@@ -88,12 +88,12 @@ class ImagesApi(amp.CommandLocator):
         """A container, until this connection ends."""
 
         async def work() -> dict[str, Any]:
-            if task not in ("shell", "transfer"):
+            if task not in (SHELL, TRANSFER):
                 raise Invalid("a session is for a shell or for a transfer")
             found = await self._context.images.find(await self._user(), image)
             session = await self._operations.sessions.open(found.fullname, task)
             self._requester.at_end(session.close)
-            if task == "shell":
+            if task == SHELL:
                 await session.prepare_shell(self._requester)
             return {"session": session.name}
 

@@ -51,8 +51,8 @@ class LogsApi(amp.CommandLocator):
         """Name a moment."""
         if not is_checkpoint_name(name):
             raise Invalid(
-                f'"{name[:80]}" cannot name a checkpoint: use letters, digits and dashes,'
-                " at least two characters, the first one no dash"
+                f'"{name[:80]}" is not a valid name for a checkpoint: use letters, digits and'
+                " dashes, at least two characters, the first one no dash"
             )
         moment = self._context.now() if time is None else time
         if not 0 <= moment <= MAX_TIME:

@@ -10,8 +10,9 @@ from twisted.protocols import amp
 from walt.rpc.commands import nodes as commands
 from walt.server.api.context import Context
 from walt.server.domain.devices.sets import ownership, parse_devices
+from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.reboot import Outcome
-from walt.server.domain.nodes.views import node_tables, record
+from walt.server.domain.nodes.views import record
 from walt.server.domain.requester import IRequester
 
 
@@ -21,15 +22,13 @@ class NodesApi(amp.CommandLocator):
     def __init__(self, context: Context, requester: IRequester) -> None:
         self._context = context
         self._requester = requester
+        self._typed: set[str] = set()  # nodes on whose consoles this requester typed
 
     @commands.ShowNodes.responder
     def show(self, all: bool) -> dict[str, Any]:
-        """Rows of the three tables."""
+        """Objects of the three tables."""
         context = self._context
-        tables = node_tables(
-            context.registry, context.status, context.power, self._requester.username, all,
-            context.provisioning.troubles,
-        )
+        tables = context.views.tables(self._requester.username, show_all=all)
         return {"tables": {**tables, "total": len(context.registry.nodes())}}
 
     @commands.ExpandNodes.responder
@@ -120,6 +119,12 @@ class NodesApi(amp.CommandLocator):
     def console_input(self, node: str, data: bytes) -> dict[str, Any]:
         """Keys for a virtual node."""
         self._context.virtual.console_input(node, data)
+        if node not in self._typed:
+            self._typed.add(node)
+            device = self._context.registry.named(node)
+            note_on_others(
+                self._context.platform, device, "console used", self._requester.username
+            )
         return {}
 
     @commands.CheckNodeReachable.responder

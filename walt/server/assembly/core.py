@@ -85,15 +85,16 @@ def _context(
             registry, nodes.registration, daemons.leases.book, str(base.config.server_ip),
             base.reactor,
         ),
-        status=nodes.status, power=nodes.power,
-        provisioning=nodes.provisioning,
+        status=nodes.status, views=nodes.views,
         images=images.service, image_operations=operations, files=nodes.files,
         changes=NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions),
-        logs=base.logs, issuers=LogIssuers(registry, base.logs.former), checkpoints=checkpoints,
+        logs=base.logs, platform=platform, issuers=LogIssuers(registry, base.logs.former),
+        checkpoints=checkpoints,
         virtual=nodes.virtual,
         operations=Operations(daemons.health.services, lambda: workflow_rows(base.workflows)),
         neighbours=NeighbourReports(registry, PostgresTopology(base.database), platform),
         access=certificates.access, host=certificates.names[0],
+        reachable=base.config.namespace is None,
         client_package=ClientPackage(base.runner, base.config.paths.cache).path,
         server_ip=str(base.config.server_ip), clock=base.reactor, now=time.time,
     )
@@ -104,7 +105,7 @@ def workflow_rows(workflows: Workflows) -> list[dict[str, Any]]:
     return [
         {
             "name": one.name, "step": one.step, "age": round(one.age, 1),
-            "step-age": round(one.step_age, 1), "remaining": ", ".join(one.remaining),
+            "step_age": round(one.step_age, 1), "remaining": list(one.remaining),
         }
         for one in workflows.running()
     ]

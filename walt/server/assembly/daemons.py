@@ -16,6 +16,7 @@ from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
 from walt.server.config.model import WALT_NET
 from walt.server.domain.nodes.announcements import LeaseBook
+from walt.server.domain.nodes.progress import BootProgress, Stage
 from walt.server.domain.nodes.registration import Registration, Sighting
 from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.lease_events import LeaseEvent
@@ -47,6 +48,7 @@ class Leases:
     """Hands lease events over to the registration, once there is one."""
 
     registration: Registration | None = None
+    progress: BootProgress | None = None
 
     def __init__(self) -> None:
         self.book = LeaseBook()
@@ -54,6 +56,8 @@ class Leases:
     def on_lease(self, event: LeaseEvent) -> None:
         """Register the device of a committed lease."""
         self.book.committed(event.mac, event.ip)
+        if self.progress is not None:
+            self.progress.reached(event.mac, Stage.ADDRESS)
         wanted = event.registration()
         if wanted is not None and self.registration is not None:
             spawn(

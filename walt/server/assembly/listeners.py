@@ -123,7 +123,7 @@ def stream_factory(
     context: Context, sessions: ISessions, doors: Doors, reactor: Any, boot_files: Any,
 ) -> SwitchFactory:
     """Return the factory of the stream listeners; `boot_files` provides IBootFiles."""
-    commands = NodeCommands(context.registry, sessions)
+    commands = NodeCommands(context.registry, sessions, context.platform)
     in_images = ImageCommands(context.image_operations.sessions, sessions)
     table = requests({
         "REQ_NEW_INCOMING_LOGS": LogIngestion(context.registry, context.logs).request,

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
+from walt.server.adapters.qemu.memory import memory_of_this_machine
 from walt.server.adapters.ssh.kept import KeptShells
 from walt.server.adapters.ssh.keys import node_key
 from walt.server.adapters.ssh.options import node_options
@@ -28,10 +29,12 @@ from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.services.provisioning import Provisioning
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
@@ -45,6 +48,8 @@ class Nodes:
     """The services of nodes."""
 
     status: BootStatus
+    views: NodeViews
+    progress: BootProgress
     power: UnlocatedPower
     provisioning: Provisioning
     rebooter: Rebooter
@@ -79,6 +84,10 @@ def build_nodes(
     reactor, launcher, config = base.reactor, base.launcher, base.config
     registry, logs, platform = base.registry, base.logs, base.platform
     status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
+    progress = BootProgress(reactor, registry, base.device_store, status.is_booted)
+    status.listen(progress.on_status)
+    logs.watch("walt-init", progress.init_lines)
+    daemons.leases.progress = progress
     status.image_content = lambda node: images.service.content(node.image)
     provisioning = Provisioning(
         reactor, registry, images.service, images.mounter, daemons.exporter, base.volumes,
@@ -97,9 +106,14 @@ def build_nodes(
         )
 
     monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
+    monitor.on_start = progress.started
+    monitor.gave_up = provisioning.machine_trouble
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
     daemons.leases.registration = registration
-    service = NodeService(registry, images.service, status, monitor, rebooter, logs, link)
+    service = NodeService(
+        registry, images.service, status, monitor, rebooter, logs, link, platform,
+        provisioning, progress, reactor,
+    )
 
     ssh_options = node_options(
         config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)
@@ -114,16 +128,19 @@ def build_nodes(
         reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
         base.workers, config.paths.nodes,
     )
+    monitor.emulated = lambda device: device.virtual and hypervisor.emulates
     virtual = machines.virtual = VirtualNodes(
         registry, service, status, monitor, images.service, provisioning, hypervisor,
         FreeAddresses(registry, config.server_ip, random.SystemRandom()), logs, platform,
         reactor, images.service.give_default,
     )
     return Nodes(
-        status=status, power=power, provisioning=provisioning, rebooter=rebooter,
+        status=status, views=NodeViews(registry, status, power, provisioning, progress),
+        progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
         monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
-            registry, service, monitor, images.service, exposed, logs, platform
+            registry, service, monitor, images.service, exposed, logs, platform,
+            memory_of_this_machine(),
         ),
         exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),

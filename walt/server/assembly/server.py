@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogPublisher
 
-from walt.common.errors import WaltError
+from walt.common.errors import WaltError, in_words
 from walt.server.adapters.network.namespace import NetworkNamespace
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
@@ -98,7 +98,7 @@ class WaltServer(Service):
             text = str(failure.value)
             _log.error("the server cannot start: {text}", text=text)
         else:
-            text = f"unexpected failure: {failure.getErrorMessage()}"
+            text = f"unexpected failure: {in_words(failure.value)}"
             _log.failure("the server cannot start", failure)
         # twistd turns sys.stderr into log lines; this is for the person who starts the server.
         print(f"walt-server: {text}", file=sys.__stderr__)
@@ -139,6 +139,7 @@ class WaltServer(Service):
         await self._prepare_keys(core)
         install_loaders(config.paths.state)
         await core.nodes.status.load()
+        await core.nodes.progress.load()
         await core.image_life.sweep()
         migration = core.image_life.operations.migration
         missing = await core.images.service.refresh(forget=not migration.possible)
@@ -308,7 +309,7 @@ class WaltServer(Service):
     def _on_reload(self, number: int, frame: Any) -> None:
         # Nothing of it is kept in memory.
         self._reactor.callFromThread(
-            _log.info, "{spec} counts for what is mounted from now on", spec=self._config.spec
+            _log.info, "{spec} applies to what is mounted from now on", spec=self._config.spec
         )
 
     def _stop_and_keep_nodes(self) -> None:
@@ -335,7 +336,7 @@ class WaltServer(Service):
                 await self._limited(undo())
             except TimeoutError:
                 _log.error(
-                    "stopping {what} took more than {limit} s: going on without",
+                    "stopping {what} took more than {limit} s: going on without it",
                     what=what, limit=UNDO_LIMIT,
                 )
             except Exception:

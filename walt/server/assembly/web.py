@@ -62,15 +62,19 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
     counters.gauge("walt_web_connections", "Connections of the web port, now",
                    lambda: connections.open)
     pages = _pages(core, counters, readers)
-    return CountedSite(make_site(core.boot_files, pages, readers), connections)
+
+    def watch(ip: str, path: str, found: bool) -> None:
+        (core.nodes.progress.boot_file if found else core.nodes.virtual.no_boot_file)(ip, path)
+
+    return CountedSite(make_site(core.boot_files, pages, readers, watch), connections)
 
 
 def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResource]:
     """Return the pages besides the index and boot files, by the start of their path."""
     context = core.context
     api = WebApi(
-        context.registry, context.status.is_booted, context.images, core.base.logs,
-        core.daemons.health.services, core.nodes.provisioning, core.base.reactor,
+        context.registry, context.views, context.images, core.base.logs,
+        core.daemons.health.services, core.base.reactor,
     )
     return {
         "api": Guarded(readers, Api(api)),

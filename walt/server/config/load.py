@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from walt.common.errors import ConfigurationError
+from walt.common.errors import ConfigurationError, in_words
 from walt.server.config.model import (
     WALT_NET,
     Database,
@@ -397,7 +397,7 @@ def load(path: Path = DEFAULT_FILE) -> ServerConfig:
             f"{path} does not exist; create it (walt-server-setup does) or give --config FILE"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {path}: {error}") from None
+        raise ConfigurationError(f"cannot read {path}: {in_words(error)}") from None
     try:
         return replace(parse(text), spec=path.with_name("server.spec"))
     except ConfigurationError as error:

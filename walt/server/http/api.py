@@ -16,12 +16,11 @@ from twisted.web.server import NOT_DONE_YET
 
 from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.devices.settings import effective, shown
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ere import Expression
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.logs.service import LogService
-from walt.server.domain.nodes.ports import IProvisioning
+from walt.server.domain.nodes.views import NodeViews
 from walt.server.http.answers import ErrorResource, answer_error
 
 _log = Logger()
@@ -77,36 +76,24 @@ def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> lis
 class WebApi:
     """Answers of the entry points.
 
-    `services` returns a row for each daemon, `provisioning` knows which nodes cannot boot;
-    `clock` ends requesters that take nothing.
+    `services` returns a row for each daemon; `clock` ends requesters that take nothing.
     """
 
     def __init__(
-        self, registry: DeviceRegistry, is_booted: Callable[[str], bool], images: ImageService,
-        logs: LogService, services: Callable[[], list[Row]], provisioning: IProvisioning,
-        clock: IReactorTime,
+        self, registry: DeviceRegistry, views: NodeViews, images: ImageService,
+        logs: LogService, services: Callable[[], list[Row]], clock: IReactorTime,
     ) -> None:
         self._registry = registry
-        self._is_booted = is_booted
+        self._views = views
         self._images = images
         self._logs = logs
         self._services = services
-        self._provisioning = provisioning
         self._clock = clock
 
     async def nodes(self, values: Values, request: IRequest) -> Row:
         """Nodes with their settings."""
-        rows = []
-        for node in sorted(self._registry.nodes(), key=lambda one: one.name):
-            config = effective(node, self._registry.subnet)
-            if "netsetup" in config:
-                config["netsetup"] = shown("netsetup", config["netsetup"])
-            rows.append({
-                "name": node.name, "model": node.model, "virtual": node.virtual,
-                "image": node.image, "booted": self._is_booted(node.mac), "ip": node.ip,
-                "mac": node.mac, "config": config,
-                "trouble": self._provisioning.troubles.get(node.mac),
-            })
+        nodes = sorted(self._registry.nodes(), key=lambda one: one.name)
+        rows = self._views.objects(nodes)
         found = filtered(rows, values, {
             "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,
             "mac": str,
@@ -120,11 +107,7 @@ class WebApi:
             await self._images.refresh()
         used = {node.image for node in self._registry.nodes()}
         rows = [
-            {
-                "fullname": one.fullname, "user": one.user, "id": one.image_id,
-                "in_use": one.fullname in used, "created": one.created_ts,
-                "compatibility": list(one.models),
-            }
+            one.row(one.fullname in used)
             for one in sorted(self._images.all(), key=lambda one: one.fullname)
         ]
         found = filtered(rows, rest, {"fullname": str, "user": str, "id": str, "in_use": bool})

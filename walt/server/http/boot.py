@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -19,6 +20,8 @@ from walt.server.http.answers import answer_error
 from walt.server.http.policy import Readers
 
 _log = Logger()
+
+Watch = Callable[[str, str, bool], object]
 
 
 def peer_address(request: IRequest) -> str:
@@ -58,13 +61,18 @@ class BootResource(Resource):
 
     `files` provides IBootFiles. `?node_ip=` replaces the requester's address, for those who
     may read about people's work (`readers`): virtual nodes' files are fetched by the server
-    itself. Others may state their own.
+    itself. Others may state their own. `watch` gets the address of the node, the path that it asked
+    for, and whether there is such a file.
     """
 
     isLeaf = True
 
-    def __init__(self, files: Any, readers: Readers) -> None:
+    def __init__(
+        self, files: Any, readers: Readers,
+        watch: Watch = lambda node, path, found: None,
+    ) -> None:
         super().__init__()
+        self._watch = watch
         self._files = files
         self._readers = readers
 
@@ -81,8 +89,11 @@ class BootResource(Resource):
                 return answer_error(request, 403, refusal)
             node = str(address)
         raw = unquote_to_bytes(request.path.partition(b"/boot/")[2])
+        path = raw.decode("utf-8", "surrogateescape")
         try:
-            found = self._files.open(node, raw.decode("utf-8", "surrogateescape"))
+            found = self._files.open(node, path)
         except NotFound:
+            self._watch(node, path, False)
             return answer_error(request, 404, "No such file.")
+        self._watch(node, path, True)
         return send_file(request, found)

@@ -11,7 +11,7 @@ from twisted.web.server import Site
 from twisted.web.util import Redirect
 
 from walt.server.http.answers import ErrorResource
-from walt.server.http.boot import BootResource
+from walt.server.http.boot import BootResource, Watch
 from walt.server.http.limits import BoundedRequest
 from walt.server.http.policy import OWN_MACHINE, Readers
 
@@ -46,19 +46,21 @@ class _Root(Resource):
 
 def make_site(
     files: Any, pages: Mapping[str, IResource] | None = None,
-    readers: Readers = OWN_MACHINE, **options: Any,
+    readers: Readers = OWN_MACHINE,
+    watch: Watch = lambda node, path, found: None, **options: Any,
 ) -> Site:
     """Return the site of the server.
 
     `files` provides IBootFiles; `pages` adds resources by the first part of
     their path (`api`, `metrics`, `doc`, `walt-vpn`), a KleinResource for
-    instance; `readers` may see the boot files of any node; `options` go to twisted.web's Site.
+    instance; `readers` may see the boot files of any node; `watch` gets what
+    nodes ask for; `options` go to twisted.web's Site.
     """
     root = _Root()
     root.putChild(b"", _Index())
     root.putChild(b"index.html", _Index())
     root.putChild(b"favicon.ico", Redirect(b"/doc/_static/logo-walt.png"))
-    root.putChild(b"boot", BootResource(files, readers))
+    root.putChild(b"boot", BootResource(files, readers, watch))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
     return Site(root, BoundedRequest, **options)

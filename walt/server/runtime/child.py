@@ -19,6 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from walt.common.errors import in_words
 from walt.common.files import write_atomic
 from walt.server.runtime.process import Launcher, Network, environment, exit_status
 
@@ -273,7 +274,7 @@ class ChildService(Service):
     def _why(self, status: int, child: _Watched | None, reason: Failure) -> str:
         """Say why it ended; its last lines may arrive after its end."""
         if reason.check(OSError):
-            return f"cannot be started: {reason.getErrorMessage()}"
+            return f"cannot be started: {in_words(reason.value)}"
         text = f"ended with status {status}"
         words = self._explain(child.last_lines) if child is not None and 0 < status < 128 else ""
         return f"{text}: {words}" if words else text

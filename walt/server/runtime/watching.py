@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from walt.common.errors import in_words
 from walt.server.runtime.child import ChildService
 
 _log = Logger()
@@ -176,7 +177,7 @@ class Watch:
         self._release(True)
 
     def _cannot_ask(self, failure: Failure) -> None:
-        reason = failure.getErrorMessage()
+        reason = in_words(failure.value)
         if reason != self._unable:
             self._unable = reason
             _log.warn(

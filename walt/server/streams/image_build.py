@@ -153,7 +153,7 @@ class BuildRequest(FramedRequest):
         else:
             await self._uploaded
             await build.unpack()
-        command = build.command(subdir)
+        command = await build.command(subdir)
         if build.warning is not None:
             self._errors(f"{build.warning}\n".encode())
         status = await self._execute(command, self._errors)

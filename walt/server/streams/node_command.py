@@ -14,6 +14,8 @@ from walt.common.errors import Invalid
 from walt.common.texts import load_json
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.sessions import ISessions, Terminal
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
@@ -25,9 +27,12 @@ MAX_COMMAND = 60_000
 class NodeCommands:
     """What the requests of one server share."""
 
-    def __init__(self, registry: DeviceRegistry, sessions: ISessions) -> None:
+    def __init__(
+        self, registry: DeviceRegistry, sessions: ISessions, platform: PlatformLog
+    ) -> None:
         self.registry = registry
         self.sessions = sessions
+        self.platform = platform
 
 
 def parse_terminal(value: Any) -> Terminal | None:
@@ -56,11 +61,17 @@ def _named(parameters: dict[str, Any], key: str, owner: NodeCommands) -> Device:
     return owner.registry.named(name)
 
 
-def node_address(parameters: dict[str, Any], owner: NodeCommands) -> str:
-    """Return the address of the parameter `node`. Raises Invalid or NotFound."""
+def node_address(
+    parameters: dict[str, Any], owner: NodeCommands, deed: str, user: str
+) -> str:
+    """Return the address of the parameter `node`. Raises Invalid or NotFound.
+
+    What is done to a node of somebody else is noted in the log of the platform.
+    """
     node = _named(parameters, "node", owner)
     if not node.is_node or node.ip is None:
         raise Invalid(f"{node.name} is not a node with an address")
+    note_on_others(owner.platform, node, deed, user)
     return node.ip
 
 
@@ -146,7 +157,9 @@ class NodeCommandRequest(SessionRequest):
         if len(command) > MAX_COMMAND or "\0" in command:
             raise Invalid("this command is too long, or holds a NUL")
         return owner.sessions.node_command(
-            node_address(parameters, owner), command,
+            node_address(
+                parameters, owner, "command run" if command else "shell opened", self.username
+            ), command,
             node_terminal=parameters.get("node_terminal") is True,
             terminal=parse_terminal(parameters.get("terminal")),
             output=self.data, errors=self.errors, ended=self.ended,

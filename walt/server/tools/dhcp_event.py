@@ -13,6 +13,7 @@ import sys
 from typing import NamedTuple
 
 from walt.common import ampbox
+from walt.common.errors import in_words
 from walt.common.leases import Registration, registration
 
 SOCKET = "/run/walt/rpc.sock"
@@ -94,7 +95,7 @@ def send(wanted: Registration, path: str) -> str | None:
                     if b"_error" in box:
                         return box.get(b"_error_description", b"").decode(errors="replace")
     except (OSError, ampbox.BadBox) as error:
-        return f"cannot reach the WalT server at {path} ({error}): is it running?"
+        return f"cannot reach the WalT server at {path} ({in_words(error)}): is it running?"
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def without_constants(module: bytes) -> bytes:
     Raises Invalid for anything else.
     """
     if module[:6] != b"\x7fELF\x02\x01":
-        raise Invalid("a kernel module is no ELF file of 64 bits")
+        raise Invalid("a kernel module is not a 64-bit ELF file")
     # Where the table of sections is, the size of its entries, the one of their names (elf(5)).
     (headers,) = struct.unpack_from("<Q", module, 0x28)
     size, _, names = struct.unpack_from("<HHH", module, 0x3A)

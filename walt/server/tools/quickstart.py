@@ -6,6 +6,7 @@ Each step is told with its duration; nothing is asked.
 from __future__ import annotations
 
 import argparse
+import grp
 import os
 import secrets
 import signal
@@ -21,6 +22,7 @@ from walt.client.errors import Failure
 from walt.client.session import Session
 from walt.common.errors import WaltError
 from walt.common.names import default_image
+from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.child import process_start
@@ -62,6 +64,15 @@ def ensure_config(path: Path) -> None:
     with step(f"Writing {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_CONFIG.format(net=2 + secrets.randbelow(250)))
+
+
+def ensure_group() -> None:
+    """Make the group whose members may use the server, unless there is one."""
+    try:
+        grp.getgrnam(GROUP)
+    except KeyError:
+        with step(f"Making the group {GROUP}"):
+            subprocess.run(["groupadd", "--system", GROUP], check=True)
 
 
 def pid_file(config: ServerConfig) -> Path:
@@ -137,6 +148,7 @@ def run(config_file: Path, variant: str) -> int:
     """Bring the platform up; return the exit status."""
     begin = time.monotonic()
     ensure_config(config_file)
+    ensure_group()
     config = load(config_file)
     _use(config)
     if running(config) is None:
@@ -158,8 +170,10 @@ def run(config_file: Path, variant: str) -> int:
     if config.paths.runtime != Path("/run/walt"):
         settings += f"WALT_SERVER=unix:{config.paths.rpc_socket} "
     for words in (f"node shell {NODE}", f"node run {NODE} -- uname -a", f"node reboot {NODE}",
-                  "log show --platform --history full", "help show"):
+                  "log show --platform --history full", "help show tutorial"):
         print(f"  {settings}{walt} {words}")
+    print(f"Accounts of this machine may use it, too: adduser NAME {GROUP}")
+    print("A server for a team: walt help show team-server")
     print("make stop ends everything.")
     return 0
 

@@ -28,9 +28,9 @@ EXTENDED = (
 def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
     """Unpack `archive` into the new directory `directory`; everything belongs to root.
 
-    Links are kept and never followed; setuid bits are dropped. Raises Invalid for
-    members that lead outside, devices, and damaged archives, LimitExceeded for
-    what would not fit.
+    Modes are kept (it lies where no other account comes), links too, and never followed.
+    Raises Invalid for members that lead outside, devices, and damaged archives,
+    LimitExceeded for what would not fit.
     """
     tree = _Tree(Path(arguments["directory"]))
     try:
@@ -85,7 +85,7 @@ class _Tree:
         elif member.isdir():
             if not _is_directory(path):
                 os.mkdir(path)
-            os.chmod(path, member.mode & 0o777 | 0o700)
+            os.chmod(path, member.mode & 0o7777)
         else:
             if os.path.lexists(path):
                 os.unlink(path)
@@ -97,7 +97,7 @@ class _Tree:
             assert source is not None
             with open(path, "xb") as target:
                 shutil.copyfileobj(source, target, BLOCK)
-            os.chmod(path, member.mode & 0o777)
+            os.chmod(path, member.mode & 0o7777)
             os.utime(path, (member.mtime, member.mtime))
         elif member.issym():
             os.symlink(member.linkname, path)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from walt.common import ampbox
-from walt.common.errors import LimitExceeded, WaltError
+from walt.common.errors import LimitExceeded, WaltError, in_words
 
 _JOB = re.compile(r"([a-z][a-z0-9_]*):([a-z][a-z0-9_]*)")
 
@@ -69,7 +69,7 @@ def answer(box: ampbox.Box, progress: Progress) -> ampbox.Box:
         return {b"error": str(error).encode() or b"failed", b"code": error.code.encode()}
     except Exception as error:
         traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {in_words(error)}"
         return {b"error": text.encode(errors="replace"), b"code": b"INTERNAL"}
 
 

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 from urllib.request import HTTPSHandler, Request, build_opener
 
-from walt.common.errors import Denied, NotFound, Unavailable
+from walt.common.errors import Denied, NotFound, Unavailable, in_words
 from walt.common.texts import load_json
 from walt.server.workers.main import Progress
 
@@ -70,8 +70,9 @@ class Client:
                     raise _translated(error) from None
             except (URLError, OSError, ValueError) as error:
                 if attempt == TRIES - 1 or self.late:
-                    reason = getattr(error, "reason", None) or error
-                    raise Unavailable(f"no proper answer ({reason})") from None
+                    cause = getattr(error, "reason", None)
+                    why = in_words(cause if isinstance(cause, BaseException) else error)
+                    raise Unavailable(f"no proper answer ({why})") from None
         raise AssertionError
 
     def _once(self, url: str, accept: str, scope: str) -> tuple[Message, Any]:

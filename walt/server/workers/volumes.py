@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from walt.common.errors import WaltError
+from walt.common.errors import WaltError, in_words
 from walt.server.adapters.volumes import images, persistent
 from walt.server.workers.main import Progress
 
@@ -35,7 +35,7 @@ def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, 
         try:
             persistent.open_persistent(Path(point), arguments["size"])
         except (WaltError, OSError) as error:
-            return str(error)
+            return in_words(error)
         return None
 
     # Each one waits for the disk most of its time.

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.server.workers.test_unpack_tree import CAPABILITY
 from walt.server.adapters.podman import prepare as module
 from walt.server.adapters.podman.prepare import Preparation, expand, load_spec, prepare
 from walt.server.domain.images.facts import Facts
@@ -54,6 +55,31 @@ class PrepareTests(SynchronousTestCase):
         self.assertEqual(self.prepare(), [])
         self.assertEqual(self.snapshot(), first)
         self.assertEqual((self.tree / "root/.ssh/authorized_keys").read_text(), KEY + "\n")
+
+    def test_capabilities(self) -> None:
+        """Programs with capabilities are set-user-id root, those of others stay as they are."""
+        for name, mode, owner in (
+            ("usr/bin/ping", 0o755, 0), ("usr/lib/deep/dumpcap", 0o750, 0),
+            ("bin/theirs", 0o755, 7), ("usr/bin/data", 0o644, 0), ("usr/bin/plain", 0o755, 0),
+        ):
+            path = self.tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+            os.chown(path, owner, 0)
+            path.chmod(mode)
+            if not name.endswith("plain"):
+                os.setxattr(path, "security.capability", CAPABILITY)
+        (self.tree / "usr/outside").symlink_to("/usr/bin")
+        (self.tree / "opt").symlink_to("usr/bin")
+        self.assertEqual(self.prepare(), [])
+        modes = {
+            name: stat.S_IMODE((self.tree / name).stat().st_mode)
+            for name in ("usr/bin/ping", "usr/lib/deep/dumpcap", "bin/theirs", "usr/bin/data",
+                         "usr/bin/plain")
+        }
+        self.assertEqual(list(modes.values()), [0o4755, 0o4750, 0o755, 0o644, 0o755])
+        told = sorted(line.split()[0] for line in self.said if "capabilities" in line)
+        self.assertEqual(told, ["/bin/theirs", "/usr/bin/ping", "/usr/lib/deep/dumpcap"])
 
     def test_spec_bombs(self) -> None:
         """A few bytes that stand for much, or nest without end, are refused."""

@@ -157,11 +157,11 @@ class RegistryTests(SynchronousTestCase):
         self.assertIsNone(self.registry.get("02:aa:00:00:00:01"))
 
     def test_new_names(self) -> None:
-        """Bad names are Invalid, taken ones Conflict; `server` is the server's in DNS."""
+        """Bad names are Invalid, taken ones Conflict (in any letters): `server` is in DNS, too."""
         self.put(node(2))
         for bad in ("", "a", "1a", "-a", "a_b", "a.b", "x" * 64, "é" * 4, "a b", "a\n"):
             self.assertRaises(Invalid, self.registry.check_new_name, bad)
-        for taken in ("node-2", "server"):
+        for taken in ("node-2", "NODE-2", "server", "Server", "localhost", "LocalHost"):
             self.assertRaises(Conflict, self.registry.check_new_name, taken)
         self.registry.check_new_name("free-1")
 
@@ -236,6 +236,17 @@ class SetsTests(SynchronousTestCase):
         ):
             self.assertEqual(self.names(text), expected, text)
         self.assertEqual(len(self.names("all-devices")), 8)
+
+    def test_mistyped_names_get_the_right_one(self) -> None:
+        """Names of devices and keywords of sets; none when nothing is near."""
+        for text, hint in (
+            ("nodes-2", "did you mean node-2? "), ("mynodes", "did you mean my-nodes? "),
+            ("all-node", "did you mean all-nodes? "), ("ghost", ""), ("node-9", ""),
+        ):
+            error = self.assertRaises(NotFound, self.names, text)
+            self.assertEqual(
+                str(error), f'there is no device named "{text}"; {hint}see: walt device show'
+            )
 
     def test_errors(self) -> None:
         """Unknown names, empty sets, sets without end, members that are not nodes."""

@@ -12,12 +12,12 @@ from walt.common.errors import Invalid
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.settings import (
     SETTINGS,
+    check_memory,
     describe,
     effective,
     needs_reboot,
     parse_words,
     plan,
-    shown,
 )
 
 SUBNET = IPv4Network("192.168.9.0/24")
@@ -44,6 +44,21 @@ class ParseTests(SynchronousTestCase):
         ):
             (parsed,) = parse_words([word]).values()
             self.assertEqual((word, parsed), (word, value))
+
+    def test_no_machine_has_more_memory_than_the_server(self) -> None:
+        """As it could never start."""
+        self.assertIsNone(check_memory({"ram": "2G", "cpu.cores": 2}, 2048))
+        self.assertIsNone(check_memory({"cpu.cores": 2}, 0))
+        error = self.assertRaises(Invalid, check_memory, {"ram": "4000G"}, 2048)
+        self.assertIn("ram=4000G: the server has 2048 MiB of memory", str(error))
+
+    def test_mistyped_settings_get_the_right_one(self) -> None:
+        """Names of settings; and several nodes as several words."""
+        for word, text in (
+            ("rma=1G", "did you mean ram?"), ("boot-timeout=60", "did you mean boot.timeout?"),
+            ("node-2", "one word with commas"),
+        ):
+            self.assertIn(text, str(self.assertRaises(Invalid, parse_words, [word])))
 
     def test_refused(self) -> None:
         """A wrong value is refused with the name of the setting."""
@@ -111,10 +126,8 @@ class ShowTests(SynchronousTestCase):
             [(group["category"], group["names"]) for group in groups],
             [("nodes", ["board"]), ("virtual nodes", ["vm", "vm2"])],
         )
-        self.assertEqual(groups[1]["settings"]["boot.timeout"], "180")
+        self.assertEqual(groups[1]["settings"]["boot.timeout"], 180)
         self.assertEqual(groups[0]["settings"]["netsetup"], "LAN")
-        self.assertEqual(shown("boot.timeout", None), "none")
-        self.assertEqual(shown("snmp.version", None), "<unspecified>")
-        self.assertEqual(shown("kexec.allow", True), "true")
+        self.assertIs(groups[0]["settings"]["kexec.allow"], True)
         self.assertTrue(needs_reboot({"ram": "1G"}))
         self.assertFalse(needs_reboot({"boot.retries": 1}))

@@ -59,7 +59,7 @@ class BuildsTests(SynchronousTestCase):
         """The image has its name, its nodes follow, nothing is left."""
         build = self.open("FROM base\n")
         self.assertRaises(Busy, self.builds.open, "ann", "new")
-        build.command()
+        self.now(build.command())
         self.assertTrue(self.now(build.finish(self.requester)))
         self.close(build)
         self.assertEqual(len(self.images.get(NEW).layers), 3)
@@ -71,11 +71,11 @@ class BuildsTests(SynchronousTestCase):
         self.users.nodes[BASE] = {"n1": "rpi-b"}
         for recipe, name in (("FROM plain\n", "new"), ("FROM base\n", "base")):
             build = self.open(recipe, name)
-            build.command()
+            self.now(build.command())
             self.failed(build.finish(self.requester), Invalid)
             self.close(build)
         build = self.open("FROM base\n")
-        self.assertRaises(NotFound, build.command, "none")
+        self.failed(build.command("none"), NotFound)
         self.close(build)
         self.assertFalse(self.images.has(NEW))
         self.assertEqual(self.images.get(BASE).image_id, "a" * 64)

@@ -74,7 +74,7 @@ class CloneTests(SynchronousTestCase):
             (Conflict, "HINT", "lab:eve/img", ""), (Conflict, "will reboot", "lab:eve/img", ""),
             (Invalid, "already", "walt:ann/img", "x"), (Invalid, "no label", "lab:eve/plain", ""),
             (CredentialsNeeded, "closed", "closed:eve/img", "x"),
-            (Invalid, "cannot name", "lab:eve/img", "default"),
+            (Invalid, "not a valid image name", "lab:eve/img", "default"),
             (Invalid, "not for them", "lab:eve/rpi", "img"),
         ):
             refused = self.failureResultOf(self.clone(link, name), error)

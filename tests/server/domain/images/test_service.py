@@ -14,7 +14,7 @@ from walt.server.domain.requester import NobodyWaits
 
 def image(name: str, digit: str = "a", models: str = "pc-x86-64", **more: str) -> StoredImage:
     labels = {"walt.node.models": models, **{k.replace("_", "."): v for k, v in more.items()}}
-    return StoredImage(name, digit * 64, labels=labels)
+    return StoredImage(name, digit * 64, size_kib=2, labels=labels)
 
 
 PC = StoredImage(
@@ -94,12 +94,14 @@ class ServiceTests(SynchronousTestCase):
         service = self.make(PC, image("ann/a:latest"), image("bob/b:v2", "b"))
         rows = self.run_now(service.tables(Asking(), show_all=False, refresh=False))
         self.assertEqual(rows["own"], [{
-            "name": "a", "in-use": True, "created": rows["own"][0]["created"],
-            "compatibility": "pc-x86-64", "digest": "",
+            "name": "a", "fullname": "ann/a:latest", "user": "ann", "in_use": True,
+            "id": rows["own"][0]["id"], "created": rows["own"][0]["created"], "size": 2048,
+            "compatibility": ["pc-x86-64"], "digest": "", "clonable_link": "walt:ann/a",
         }])
+        self.assertIsInstance(rows["own"][0]["created"], float)
         self.assertEqual((rows["others"], rows["default"], rows["hidden"]), ([], [], 2))
         rows = self.run_now(service.tables(Asking(), show_all=True, refresh=True))
-        self.assertEqual(rows["others"][0]["clonable-link"], "walt:bob/b:v2")
+        self.assertEqual(rows["others"][0]["clonable_link"], "walt:bob/b:v2")
         self.assertEqual(rows["default"][0]["name"], "pc-x86-64-default")
 
     def test_check(self) -> None:

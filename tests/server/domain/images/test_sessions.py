@@ -81,6 +81,23 @@ class SessionTests(SynchronousTestCase):
             Deferred.fromCoroutine(session.save(NAME, self.requester)), Conflict
         )
 
+    def test_files_in_memory(self) -> None:
+        """Files that no image can have are named: a transfer fails, a shell is saved without."""
+        self.containers.in_memory = [f"/run/{number}" for number in range(7)]
+        session = self.now(self.sessions.open(NAME, "transfer"))
+        refused = self.failureResultOf(
+            Deferred.fromCoroutine(session.save(NAME, self.requester)), Conflict
+        )
+        self.assertIn("/run/0, /run/1, /run/2, /run/3, /run/4 and 2 more lie", str(refused.value))
+        self.assertEqual(self.images.get(NAME).image_id, "a" * 64)
+        self.successResultOf(session.close())
+        session = self.open()
+        self.now(session.prepare_shell(self.requester))
+        self.successResultOf(session.freeze())
+        self.now(session.save(NAME, self.requester))
+        self.assertNotEqual(self.images.get(NAME).image_id, "a" * 64)
+        self.assertIn("not saved", self.requester.remarks[-1])
+
     def test_saved_under_another_name(self) -> None:
         """The image that was opened stays what it was."""
         session = self.open()

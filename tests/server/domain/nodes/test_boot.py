@@ -156,6 +156,34 @@ class MonitorTests(BootTests):
         self.fake.monitor.reset_retries(node(2, conf={"boot.retries": 1}))
         self.assertEqual(len(self.check_at(50, 60, 70)), 3)
 
+    def test_emulated(self) -> None:
+        """A machine whose processor is emulated has more time, unless the setting says how much."""
+        self.fake.monitor.emulated = lambda device: device.name == "node-2"
+        self.now(self.fake.registry.forget(*self.devices[1:]))
+        self.now(self.fake.registry.put(node(2)))
+        self.assertEqual(self.check_at(0, 180, 719), [])
+        self.assertEqual(self.check_at(720), [["node-2"]])
+        self.now(self.fake.registry.put(node(2, conf={"boot.timeout": 60})))
+        self.assertEqual(self.check_at(780), [["node-2"], ["node-2"]])
+
+    def test_a_node_that_no_restart_helps_is_given_up(self) -> None:
+        """Told once, when the last try is over; a reboot or a boot means hope again."""
+        told: list[tuple[str, str | None]] = []
+        self.fake.monitor.gave_up = lambda mac, reason: told.append((mac[-2:], reason))
+        self.now(self.fake.registry.forget(*self.devices[1:]))
+        self.now(self.fake.registry.put(node(2, conf={"boot.retries": 1, "boot.timeout": 10})))
+        self.assertEqual(self.check_at(0, 10), [["node-2"]])
+        self.assertEqual(told, [])
+        self.check_at(20, 21)
+        self.assertEqual(told, [(
+            "02", "it was not booted within 10 s although it was restarted once; it is left alone"
+            " now",
+        )])
+        self.fake.monitor.reset_retries(node(2, conf={"boot.retries": 0}))
+        self.assertEqual(told[1:], [("02", None)])
+        self.check_at(30, 40)
+        self.assertEqual(len(told), 2)  # without retries, nobody knows how long it takes
+
     def test_booted_nodes_are_left_alone(self) -> None:
         """A booted node is not late; when it goes down its time counts from there."""
         for device in self.devices:
@@ -198,6 +226,16 @@ class RebootTests(BootTests):
         )
         self.assertEqual((self.fake.power.events, self.fake.machines.killed), ([], []))
 
+    def test_the_log_says_who_asked_for_a_reboot(self) -> None:
+        """One line a node, with the cause; none for what the server does by itself."""
+        self.successResultOf(self.reboot(requester=FakeRequester()))
+        self.assertEqual([line for line in self.lines() if " by " in line], [
+            f"node node-{number}: reboot requested by joe" for number in (2, 3, 4)
+        ])
+        before = len(self.lines())
+        self.successResultOf(self.reboot(requester=None))
+        self.assertFalse([line for line in self.lines()[before:] if " by " in line])
+
     def test_trouble(self) -> None:
         """Who reboots a node that cannot boot is told why, and that is no success."""
         requester = FakeRequester()
@@ -223,7 +261,8 @@ class RebootTests(BootTests):
         self.fake.clock.advance(0.1)
         self.assertTrue(self.successResultOf(done))
         self.assertEqual(self.fake.power.events[2:], ["on 02", "on 04"])
-        self.assertEqual({line.split("method: ")[-1] for line in self.lines()[3:]},
+        down = [line for line in self.lines() if "is down" in line]
+        self.assertEqual({line.split("method: ")[-1] for line in down},
                          {"vnode hard-reboot)", "PoE hard-reboot)"})
 
     def test_mixed_failures(self) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
-from walt.common.errors import Invalid, NotFound
+from walt.common.errors import Invalid, NotFound, Unavailable
+from walt.server.domain.nodes.service import LOOK_AGAIN
 
 
 class NodeServiceTests(SynchronousTestCase):
@@ -44,6 +45,16 @@ class NodeServiceTests(SynchronousTestCase):
             "Node node-3 already uses this image.", "Node node-2 will now boot mine.",
         ])
 
+    def test_the_log_says_who_chose_an_image_and_who_blinked(self) -> None:
+        """With the image before; nothing for nodes that boot it already."""
+        self.now(self.fake.nodes.set_image("node-2,node-3", "mine", self.joe))
+        self.now(self.fake.nodes.blink("node-3", True, self.joe))
+        self.now(self.fake.nodes.blink("node-3", False, self.joe))
+        self.assertEqual(self.now(self.fake.lines("nodes")), [
+            "node node-2: image joe/mine instead of waltplatform/pc-x86-64-default chosen by joe",
+            "node node-3: blinking started by joe", "node node-3: blinking ended by joe",
+        ])
+
     def test_default(self) -> None:
         """`default` frees nodes, each with the image of its model."""
         self.now(self.fake.nodes.set_image("node-3", "default", self.joe))
@@ -72,6 +83,26 @@ class NodeServiceTests(SynchronousTestCase):
         self.assertEqual(told, ["node-2"])
         self.assertIn("last words", [one.line for one in self.fake.log_store.lines])
         self.assertIsNone(self.fake.registry.by_name("node-2"))
+
+    def test_who_waits_for_a_node_that_cannot_boot_is_told(self) -> None:
+        """At once, or when it turns out; others are waited for, and who leaves is let go."""
+        self.fake.provisioning.troubles = {node(2).mac: "no memory"}
+        failure = self.failureResultOf(
+            Deferred.fromCoroutine(self.fake.nodes.wait("node-2,node-3", self.joe)), Unavailable
+        )
+        self.assertEqual(str(failure.value), "node-2 cannot boot: no memory")
+        waiting = Deferred.fromCoroutine(self.fake.nodes.wait("node-3", self.joe))
+        self.fake.clock.advance(LOOK_AGAIN)
+        self.assertNoResult(waiting)
+        self.fake.provisioning.troubles = {node(3).mac: "no kernel"}
+        self.fake.clock.advance(LOOK_AGAIN)
+        failure = self.failureResultOf(waiting, Unavailable)
+        self.assertEqual(str(failure.value), "node-3 cannot boot: no kernel")
+        self.fake.provisioning.troubles = {}
+        waiting = Deferred.fromCoroutine(self.fake.nodes.wait("node-3", self.joe))
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.fake.clock.getDelayedCalls(), [])
 
     def test_reboot(self) -> None:
         """A set is rebooted, its result told."""

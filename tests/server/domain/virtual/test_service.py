@@ -24,7 +24,12 @@ from walt.common.machines import (
 from walt.server.domain.devices.model import Device
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.console import Console
-from walt.server.domain.virtual.service import PAUSE_AFTER_FAILURE, VirtualNodes
+from walt.server.domain.virtual.service import (
+    MANY_ENDS,
+    PAUSE_AFTER_FAILURE,
+    SHORT_LIFE,
+    VirtualNodes,
+)
 
 
 class VirtualNodesTests(SynchronousTestCase):
@@ -33,6 +38,7 @@ class VirtualNodesTests(SynchronousTestCase):
 
     def make(self, *images: Any) -> None:
         """Make the service over fakes."""
+        self.patch(random, "randint", lambda low, high: high)  # the longest boot delay
         self.fake = FakePlatform(*images)
         self.now(self.fake.start())
         self.hypervisor, self.joe = FakeHypervisor(), FakeRequester()
@@ -119,6 +125,54 @@ class VirtualNodesTests(SynchronousTestCase):
         self.create()
         self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
         self.assertEqual(len(self.hypervisor.machines), 1)
+
+    def troubles(self) -> list[str]:
+        """Return why nodes cannot boot."""
+        return list(self.fake.provisioning.troubles.values())
+
+    def test_a_machine_that_cannot_start_is_told(self) -> None:
+        """As long as it cannot; a machine that lives a while is no trouble."""
+        self.hypervisor.errors = [CommandFailed("no tap")]
+        self.create()
+        self.assertEqual(self.troubles(), ["no tap"])
+        self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
+        self.machine.end("its machine ended (status 1): cannot set up guest memory")
+        self.assertEqual(
+            self.troubles(), ["its machine ended (status 1): cannot set up guest memory"]
+        )
+        self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
+        self.assertEqual(len(self.troubles()), 1)
+        self.fake.clock.advance(SHORT_LIFE)
+        self.assertEqual(self.troubles(), [])
+
+    def test_endless_restarts_are_told(self) -> None:
+        """With the boot file that is missing, if one was asked for; until the node is booted."""
+        device = self.create()
+        for number in range(1, MANY_ENDS + 1):
+            self.assertEqual(self.troubles(), [], number)
+            self.fake.clock.advance(SHORT_LIFE)
+            self.machine.end("guest reboot")
+            self.fake.clock.advance(10)
+        self.assertIn("it restarts again and again before it is booted", self.troubles()[0])
+        self.fake.status.booted(device.mac)
+        self.assertEqual(self.troubles(), [])
+        for _ in range(MANY_ENDS):  # the first end is that of the boot that succeeded
+            self.virtual.no_boot_file(device.ip or "", "kernel")
+            self.fake.clock.advance(SHORT_LIFE)
+            self.machine.end("guest reboot")
+            self.fake.clock.advance(10)
+        self.assertEqual(
+            self.troubles(), ["it restarts again and again: its image has no boot file 'kernel'"]
+        )
+
+    def test_restarts_that_people_ask_for_are_no_trouble(self) -> None:
+        """However often."""
+        device = self.create()
+        for _ in range(2 * MANY_ENDS):
+            self.fake.clock.advance(SHORT_LIFE)
+            self.virtual.kill(device.mac)
+            self.fake.clock.advance(10)
+        self.assertEqual(self.troubles(), [])
 
     def test_kill(self) -> None:
         """A hard reboot ends the machine, which comes back."""

@@ -184,7 +184,7 @@ class DhcpdService(Daemon[DhcpConfig]):
         newest = self._running == self._text  # no other one was written meanwhile
         if newest and self._proven not in ("", self._running):
             _log.error(
-                "dhcpd, {reason}: the former one counts until the next change", reason=reason
+                "dhcpd, {reason}: the former one stays in use until the next change", reason=reason
             )
             try:
                 self._put(self._proven)

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walt.common.errors import Conflict
+from walt.common.errors import Conflict, in_words
 from walt.server.domain.network.ports import IForwarder
 
 _log = Logger()
@@ -90,7 +90,7 @@ class _Entry(_End):
 
     def _unreachable(self, failure: Failure) -> None:
         _log.info(
-            "forward of port {port}: {why}", port=self.factory.port, why=failure.getErrorMessage()
+            "forward of port {port}: {why}", port=self.factory.port, why=in_words(failure.value)
         )
         if self.transport is not None:
             self.transport.abortConnection()

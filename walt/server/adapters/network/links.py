@@ -48,7 +48,7 @@ class LinkPlan:
         if self.raw_device is None and self.vlan is not None:
             raise Invalid(f"{where}: 'vlan' needs a 'raw-device'; add one or remove 'vlan'")
         if self.raw_device is not None and not is_interface_name(self.raw_device):
-            raise Invalid(f"{where}.raw-device: {self.raw_device!r} cannot name an interface")
+            raise Invalid(f"{where}.raw-device: {self.raw_device!r} is not a valid interface name")
         if self.vlan is not None and not 1 <= self.vlan <= 4094:
             raise Invalid(f"{where}.vlan: {self.vlan} is not between 1 and 4094")
         if not is_interface_name(self.base):

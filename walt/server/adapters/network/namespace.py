@@ -90,7 +90,7 @@ class NetworkNamespace:
     def __init__(self, name: str, marker: Path, directory: Path = RUN_NETNS) -> None:
         if _NAME.fullmatch(name) is None:
             raise Invalid(
-                f"network.namespace: {name!r} cannot name a namespace; "
+                f"network.namespace: {name!r} is not a valid namespace name; "
                 "use letters, digits, '-', '_' and '.'"
             )
         self._path = directory / name

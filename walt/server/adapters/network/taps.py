@@ -40,7 +40,7 @@ class Taps:
         """Create a tap on a network; see ITaps."""
         for one in (name, network):
             if not is_interface_name(one):
-                raise Invalid(f"{one!r} cannot name a network interface")
+                raise Invalid(f"{one!r} is not a valid name for a network interface")
         await shielded(Deferred.fromCoroutine(self._create(name, network)))
 
     async def _create(self, name: str, network: str) -> None:
@@ -64,7 +64,7 @@ class Taps:
             ]
         if link.get("ifalias") != NETWORK_ALIAS:
             raise Conflict(
-                f"the server has an interface named {network}, which is no network of virtual"
+                f"the server has an interface named {network}, which is not a network of virtual"
                 " nodes; choose another name in the setting `networks`"
             )
         return []

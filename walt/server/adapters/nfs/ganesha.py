@@ -234,7 +234,7 @@ class GaneshaExporter(Service):
                 if self.child.running and self.child.pid is None:
                     await self.child.restart()
             except Unavailable as error:
-                reason = f"the NFS server does not obey: {error}"
+                reason = f"the NFS server does not accept a change: {error}"
                 if not self.running or not self.child.running:
                     break
                 _log.error("{reason}; starting it again", reason=reason)

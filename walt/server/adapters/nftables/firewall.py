@@ -8,6 +8,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.errors import in_words
 from walt.server.domain.network.firewall import FirewallConfig, removal, render
 from walt.server.domain.network.ports import IFirewall
 from walt.server.runtime.process import ProcessRunner
@@ -63,5 +64,5 @@ class NftFirewall:
         except OSError as error:
             _log.error(
                 "NAT devices cannot reach the outside: enabling IP forwarding failed ({error})",
-                error=str(error),
+                error=in_words(error),
             )

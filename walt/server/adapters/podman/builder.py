@@ -10,34 +10,32 @@ import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, NotFound, Unavailable
+from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable, in_words
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.progress import run_told
+from walt.server.adapters.podman.removal import remove_containers
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.surroundings import Surroundings
-from walt.server.domain.images import recipes
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
+_log = Logger()
+
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
-REMOVALS = 3  # tries
 MAX_SUBDIR = 2000
-# Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
-# server, with write access (CVE-2024-1753).
-SAFE_MOUNTS = (4, 9, 4)
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
 # Where `FROM dir:/…` and its like would read images from files and daemons of the server
 # (containers-transports(5)).
@@ -75,7 +73,7 @@ class PodmanBuilder:
         self._places = places
         self._repositories = repositories
         self._open: set[Path] = set()
-        self._safe_mounts = False  # until podman told its version
+        self._version: tuple[int, ...] = ()  # until podman told it
 
     def open(self) -> Path:
         """Make a directory for one build."""
@@ -99,18 +97,13 @@ class PodmanBuilder:
         )
         archive.unlink()
 
-    def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
         """Return the build command; see IImageBuilder."""
-        context = _inside(place / "content", subdir)
-        text = _read_recipe(context)
-        if not self._safe_mounts and recipes.mounts_elsewhere(text):
-            raise Invalid(
-                "the recipe mounts another stage or image (RUN --mount=…,from=…), which the"
-                f" podman of this server does not do safely (before {_dotted(SAFE_MOUNTS)});"
-                " use COPY --from=… instead"
-            )
-        recipe = place / "recipe"
-        recipe.write_text(recipes.rewrite(text, user))
+        context, recipe = _inside(place / "content", subdir), place / "recipe"
+        await self._workers.call("recipes:prepare", {
+            "context": str(context), "root": str(place / "content"), "user": user,
+            "podman": self._version, "target": str(recipe),
+        })
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
         return contained(self._surroundings.around([
@@ -162,27 +155,22 @@ class PodmanBuilder:
         """Remove the containers of builds that were killed: no build is running."""
         if self._storage.root is None:
             return  # those in the system's storage may be a person's
-        for turn in range(REMOVALS):
-            listed = await self._runner.run(
-                self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
-                timeout=QUICK, network="host",
-            )
-            names = _WORKING.findall(listed.stdout.decode())
-            if not names:
-                return
-            for directory in self._storage.changes_of(names) if turn else ():
-                # podman writes before it removes, for which a full disk has no space.
-                await self._workers.call("build_context:remove", {"directory": str(directory)})
-            await self._runner.run(
-                self._storage.podman("rm", "--force", "--ignore", *names), timeout=QUICK,
-                network="host", check=False,
-            )
+        listed = await self._runner.run(
+            self._storage.podman("ps", "--all", "--external", "--format", "{{.Names}}"),
+            timeout=QUICK, network="host",
+        )
+        names = _WORKING.findall(listed.stdout.decode())
+        if names:
+            try:
+                await remove_containers(self._runner, self._storage, (), names)
+            except CommandFailed as error:
+                _log.warn("containers of builds are left: {error}", error=str(error))
 
     async def sweep(self) -> None:
         """Remove what the builds of a killed server left; find out which podman this is."""
         told = await self._runner.run(["podman", "--version"], timeout=QUICK, check=False)
         found = _VERSION.search(told.stdout.decode(errors="replace"))
-        self._safe_mounts = found is not None and tuple(map(int, found.groups())) >= SAFE_MOUNTS
+        self._version = tuple(map(int, found.groups())) if found is not None else ()
         if self._places.exists() and any(self._places.iterdir()):
             groups = [one for place in self._places.iterdir() for one in control_groups(place)]
             await self._workers.call("build_context:remove", {"directory": str(self._places)})
@@ -212,7 +200,7 @@ def _policy() -> Any:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise Unavailable(f"{path} of the server cannot be read: {error}") from None
+            raise Unavailable(f"{path} of the server cannot be read: {in_words(error)}") from None
     return {}
 
 
@@ -242,10 +230,6 @@ def _remove_empty(groups: Sequence[Path]) -> None:
             one.rmdir()
 
 
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
-
-
 def _inside(root: Path, subdir: str) -> Path:
     """Return a directory below `root`, reached without leaving it."""
     wanted = root / subdir.strip("/")
@@ -255,20 +239,3 @@ def _inside(root: Path, subdir: str) -> Path:
     if not os.path.isdir(resolved) or not resolved.is_relative_to(os.path.realpath(root)):
         raise NotFound(f"there is no directory {subdir!r} in this repository")
     return resolved
-
-
-def _read_recipe(context: Path) -> str:
-    for name in recipes.NAMES:
-        path = context / name
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            continue
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > recipes.MAX_SIZE:
-                raise Invalid(f"{name} is not a regular file, or is larger than 1 MiB")
-            return os.read(descriptor, recipes.MAX_SIZE).decode(errors="replace")
-        finally:
-            os.close(descriptor)
-    raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")

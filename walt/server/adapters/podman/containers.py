@@ -8,6 +8,7 @@ import re
 import resource
 import secrets
 import signal
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from walt.common.names import short_image_name
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.progress import run_told, working_directory
+from walt.server.adapters.podman.removal import remove_containers, remove_images
 from walt.server.adapters.podman.store import REGISTRY
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import ContainerOptions, StoredImage
@@ -34,12 +36,18 @@ _log = Logger()
 PREFIX = "walt-session-"
 TAGS = "localhost/walt/sessions"  # tags that keep the images of containers
 HOST_NAME = "image-shell"
-NAMED = f"{HOST_NAME}\n".encode()
-FILES = ("pid", "hostname", "cpuinfo")  # of each container, in a directory of ours
+FILES = ("pid", "cpuinfo", "resolver")  # of each container, in a directory of ours
 # A static busybox of the server, so that images of any content and of any
 # architecture can be read and written; podman mounts /run on the fly.
 BUSYBOX = "/bin/busybox"
 HELPER = "/run/busybox-walt"
+# File systems in memory, which no image has. What they hold beside what a person put there:
+# our busybox, files of podman, and locks and sockets of nobody.
+IN_MEMORY = ("/run", "/dev/shm")  # noqa: S108 (names in a container)
+OF_PODMAN = (HELPER, "/run/.containerenv")
+# What unpacking a tree of a container needs of root, the way into it included.
+UNPACKING = "+chown,+dac_override,+fowner,+fsetid,+setfcap,+sys_chroot,+sys_ptrace"
+MOST_VOLATILE = 1 << 16  # bytes of names
 IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 # What programs of a session get, beside the environment of the image.
 ENVIRONMENT = {
@@ -104,17 +112,22 @@ class _Config:
 
     changes: tuple[str, ...]
     env: tuple[str, ...]
+    user: str
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> _Config:
         """Read the configuration of an image."""
+        user, volumes = config.get("User") or "", config.get("Volumes") or {}
         return cls(
             (
                 f"ENTRYPOINT {json.dumps(config.get('Entrypoint') or [])}",
                 f"CMD {json.dumps(config.get('Cmd') or [])}",
                 f"WORKDIR {config.get('WorkingDir') or '/'}",
+                *([f"USER {user}"] if user else []),
+                *([f"VOLUME {json.dumps(sorted(volumes))}"] if volumes else []),
             ),
             tuple(one for one in config.get("Env") or () if "=" in one),
+            user,
         )
 
     def missing(self) -> list[str]:
@@ -164,6 +177,7 @@ class PodmanContainers:
     async def start(self, image: StoredImage, options: ContainerOptions) -> str:
         """Start a container of an image; see IContainers."""
         name = PREFIX + secrets.token_hex(4)
+        self._scratch.mkdir(parents=True, exist_ok=True)
         self._configs[name] = await self._image_config(image)
         await self._podman("image", "tag", image.image_id, _tag(name))
         try:
@@ -171,7 +185,7 @@ class PodmanContainers:
             if options.outside:
                 network = await self._connect(name)
             await self._podman(*self._run_words(name, image, options, network))
-            await self._set_host_name(name)
+            await self._furnish(name, options)
         except BaseException:
             await self.remove(name)
             raise
@@ -201,7 +215,11 @@ class PodmanContainers:
         keeper.addErrback(lambda failure: None if found.called else found.errback(failure))
         pid = await found
         self._networks[name] = _Network(pid, keeper)
-        return ["--network", f"ns:/proc/{pid}/ns/net", "--dns", str(RESOLVER)]
+        # A file of the server: what is written there would not be in the image.
+        names = self._written(name, "resolver", f"nameserver {RESOLVER}\n".encode())
+        return [
+            "--network", f"ns:/proc/{pid}/ns/net", "--volume", f"{names}:/etc/resolv.conf:ro",
+        ]
 
     async def _disconnect(self, name: str) -> None:
         network = self._networks.pop(name, None)
@@ -215,11 +233,15 @@ class PodmanContainers:
         words = [
             "run", "--detach", "--name", name, *network, "--uts", "private",
             "--pidfile", str(self._file(name, "pid")),
-            "--volume", f"{self._written(name, 'hostname', NAMED)}:/etc/hostname:ro",
-            "--pull", "never", "--log-driver", "none", *self._engine.limit_options(),
+            "--no-hosts",
+            # What a volume of the image holds is part of it, too.
+            "--image-volume", "ignore", "--pull", "never", "--log-driver", "none",
+            *self._engine.limit_options(),
             # A commit writes down the environment: it is that of the image alone.
             "--unsetenv-all", *_env(self._configs[name].env),
         ]
+        if self._configs[name].user:
+            words += ["--user", "0:0"]
         if options.cpuinfo is not None:
             copy = self._written(name, "cpuinfo", options.cpuinfo)
             words += ["--volume", f"{copy}:/proc/cpuinfo:ro"]
@@ -234,11 +256,19 @@ class PodmanContainers:
         words += ["--mount", f"type=bind,source={BUSYBOX},destination={HELPER},ro"]
         return [*words, image.image_id]
 
-    async def _set_host_name(self, name: str) -> None:
-        """Name the host inside; with --hostname, podman would commit HOSTNAME as well."""
+    async def _furnish(self, name: str, options: ContainerOptions) -> None:
+        """Name the host inside, and show files of the image that podman replaces by its own.
+
+        With --hostname, podman would commit HOSTNAME as well.
+        """
+        files = ["/etc/hostname", *([] if options.outside else ["/etc/resolv.conf"])]
         pid = int(self._file(name, "pid").read_text())
         await self._runner.run(
-            ["nsenter", f"--uts=/proc/{pid}/ns/uts", "hostname", HOST_NAME], check=False
+            ["nsenter", f"--uts=/proc/{pid}/ns/uts", f"--mount=/proc/{pid}/ns/mnt", HELPER, "sh",
+             "-c", "; ".join([
+                 f"{HELPER} hostname {HOST_NAME}", *(f"{HELPER} umount {one}" for one in files),
+             ])],
+            check=False,
         )
 
     def _file(self, container: str, kind: str) -> Path:
@@ -247,7 +277,6 @@ class PodmanContainers:
     def _written(self, container: str, kind: str, data: bytes) -> Path:
         """Return a file with this content, removed with the container."""
         path = self._file(container, kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return path
 
@@ -272,6 +301,27 @@ class PodmanContainers:
         )
         return result.stdout
 
+    async def volatile(self, container: str) -> list[str]:
+        """Return the files that a commit leaves out; see IContainers."""
+        places = " ".join(IN_MEMORY)
+        known = " ".join(f"! -path {one}" for one in OF_PODMAN)
+        answer = await self.run(
+            container,
+            f"find {places} -xdev ! -type d ! -type s {known} -print0 2>/dev/null"
+            f" | head -c {MOST_VOLATILE}",
+        )
+        return [one.decode(errors="replace") for one in answer.split(b"\0") if one]
+
+    async def unpack(self, container: str, input_fd: int) -> list[str]:
+        """Put what changed on a node into the tree of a container; see IContainers."""
+        pid = int(self._file(container, "pid").read_text())
+        result = await self._runner.run(
+            ["setpriv", "--no-new-privs", f"--bounding-set=-all,{UNPACKING}", "--", sys.executable,
+             "-m", "walt.server.workers.unpack_tree", f"/proc/{pid}/root"],
+            timeout=SCRIPT_PATIENCE, input_fd=input_fd,
+        )
+        return result.stdout.decode(errors="replace").splitlines()
+
     async def freeze(self, container: str) -> None:
         """End every program of a container."""
         await self._podman("kill", "--signal", "KILL", container, check=False)
@@ -295,15 +345,11 @@ class PodmanContainers:
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""
         self._configs.pop(container, None)
-        try:
-            await self._podman("rm", "--force", "--time", "0", "--ignore", container)
-        except CommandFailed:
-            # podman writes before it removes, for which a full disk has no space.
-            changes = [str(one) for one in self._storage.changes_of([container])]
-            await self._runner.run(["rm", "-rf", "--one-file-system", "--", *changes])
-            await self._podman("rm", "--force", "--time", "0", "--ignore", container)
+        await remove_containers(
+            self._runner, self._storage, self._engine.global_options(), [container]
+        )
         await self._disconnect(container)
-        await self._podman("image", "rm", "--ignore", _tag(container))
+        await remove_images(self._runner, self._storage, _tag(container))
         for kind in FILES:
             self._file(container, kind).unlink(missing_ok=True)
 

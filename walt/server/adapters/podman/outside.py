@@ -167,7 +167,8 @@ def _become(program: Sequence[str], filtering: str, made: int, go: int) -> None:
         status = 127
         print(f"{program[0]} is missing on the server", file=sys.stderr)
     except (OSError, Trouble) as error:
-        print(f"The network of builds cannot be made: {error}", file=sys.stderr)
+        why = getattr(error, "strerror", None) or error.args[0]
+        print(f"The network of builds cannot be made: {why}", file=sys.stderr)
     finally:
         sys.stderr.flush()
         os._exit(status)

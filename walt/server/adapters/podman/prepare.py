@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from walt.common.errors import WaltError
-from walt.server.adapters.podman import sandbox
+from walt.common.errors import WaltError, in_words
+from walt.server.adapters.podman import capabilities, sandbox
 from walt.server.adapters.podman.boot_links import BootLinks
 from walt.server.adapters.podman.imageroot import ImageRoot
 
@@ -81,11 +81,15 @@ def prepare(root_path: Path, todo: Preparation, say: Say) -> list[str]:
             try:
                 step(root, todo)
             except (OSError, ValueError) as error:
-                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {error}")
+                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {in_words(error)}")
+        try:
+            capabilities.replace(root, say)
+        except OSError as error:
+            warnings.append(f"file capabilities: {in_words(error)}")
         try:
             warnings.extend(_image_spec(root, root_path, todo, say))
         except (OSError, ValueError) as error:
-            warnings.append(f"image spec: {error}")
+            warnings.append(f"image spec: {in_words(error)}")
     return warnings
 
 
@@ -197,7 +201,7 @@ def load_spec(data: bytes) -> dict[str, Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"unreadable: {str(error).splitlines()[0]}") from None
     except TypeError:  # a mapping in a key, which ruamel.yaml does not expect
-        raise ValueError("unreadable: a key of a mapping is no text") from None
+        raise ValueError("unreadable: a key of a mapping is not text") from None
     if not spec:
         return {}
     if not isinstance(spec, dict):
@@ -251,7 +255,7 @@ def _templates(root: ImageRoot, names: Any, todo: Preparation) -> list[str]:
             real = root.real(name)
             root.write(real, expand(root.read(real), todo.values), root.mode(real))
         except (OSError, ValueError) as error:
-            warnings.append(f"template {name}: {error}")
+            warnings.append(f"template {name}: {in_words(error)}")
     return warnings
 
 

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from walt.common.errors import NotFound
 from walt.common.texts import load_json
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.removal import remove_images
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import REGISTRY, epoch
 from walt.server.domain.images import hub
@@ -207,7 +208,7 @@ class SkopeoRegistry:
                              reference])
             await self._push(reference, remote, credentials, requester)
         finally:
-            await self._run([*self._storage.podman("image", "rm", "--ignore", "--", reference)])
+            await remove_images(self._runner, self._storage, reference)
 
     async def _run(self, argv: list[str]) -> None:
         await self._runner.run(argv, timeout=QUICK, network="host")

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.common.files import write_atomic
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.podman.removal import remove_images, run_freeing
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
 from walt.server.domain.images.ports import IImageStore
 from walt.server.runtime.process import ProcessRunner
@@ -166,7 +167,9 @@ class PodmanStore:
         """Remove a WalT name, and the image when it was its last one; NotFound."""
         async with self._lock:
             try:
-                await self._podman("image", "rm", "--", REGISTRY + fullname)
+                await run_freeing(
+                    self._runner, self.storage, "image", "rm", "--", REGISTRY + fullname
+                )
             except CommandFailed as error:
                 if NOT_KNOWN in str(error):
                     raise NotFound(f"no image named {fullname} in the store") from None
@@ -199,12 +202,12 @@ class PodmanStore:
             try:
                 await self._podman("image", "tag", reference, name)
             finally:
-                await self._podman("image", "rm", "--ignore", "--", reference, backup)
+                await remove_images(self._runner, self.storage, reference, backup)
 
     async def discard(self, reference: str) -> None:
         """Remove a temporary reference."""
         async with self._lock:
-            await self._podman("image", "rm", "--ignore", "--", reference)
+            await remove_images(self._runner, self.storage, reference)
 
     async def sweep(self) -> None:
         """Remove temporary references that a killed server left."""
@@ -216,7 +219,7 @@ class PodmanStore:
                 one for one in listed.decode().split() if one.startswith((TEMPORARY, BACKUPS))
             ]
             if left:
-                await self._podman("image", "rm", "--ignore", "--", *left)
+                await remove_images(self._runner, self.storage, *left)
 
     async def keep(self, image_id: str) -> None:
         """Keep an image although it may lose its last name."""
@@ -226,7 +229,7 @@ class PodmanStore:
     async def release(self, image_id: str) -> None:
         """Undo `keep`."""
         async with self._lock:
-            await self._podman("image", "rm", "--ignore", "--", mount_tag(image_id))
+            await remove_images(self._runner, self.storage, mount_tag(image_id))
 
 
 def _names_by_id(listed: list[dict[str, Any]]) -> dict[str, set[str]]:

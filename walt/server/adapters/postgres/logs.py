@@ -321,7 +321,7 @@ class _Cursor:
             ))
             for number, (text, values) in enumerate(reversed(searches)):
                 await abandonable(self._connection.runOperation(
-                    sql.SQL("DECLARE {} NO SCROLL CURSOR FOR").format(_named(number)) + text,
+                    sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(_named(number), text),
                     tuple(values) or None,
                 ))
         except CancelledError:

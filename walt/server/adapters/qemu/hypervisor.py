@@ -113,6 +113,11 @@ class QemuHypervisor:
         self._accel: str | None = None
         self._probing: Deferred[None] | None = None
 
+    @property
+    def emulates(self) -> bool:
+        """Whether the processors of machines are emulated, as far as is known."""
+        return self._accel == "tcg"
+
     async def prepare(self) -> str:
         """Probe the machine once; return the accelerator used: `kvm` or `tcg`."""
         if shutil.which(PROGRAM) is None or not IPXE.exists():

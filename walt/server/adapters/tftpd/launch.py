@@ -20,6 +20,8 @@ import struct
 import sys
 from collections.abc import Sequence
 
+from walt.common.errors import in_words
+
 CAPABILITIES = (6, 18)  # cap_setgid, cap_sys_chroot (linux/capability.h)
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_KEEPCAPS = 1, 24, 38, 8
@@ -101,4 +103,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except (OSError, KeyError) as error:
-        raise SystemExit(f"in.tftpd cannot be started: {error}") from None
+        raise SystemExit(f"in.tftpd cannot be started: {in_words(error)}") from None

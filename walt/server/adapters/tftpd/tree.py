@@ -20,6 +20,7 @@ from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.errors import in_words
 from walt.common.files import write_atomic
 from walt.common.mounts import mounted_below
 from walt.common.names import is_mac
@@ -84,7 +85,7 @@ class BootTreeStore:
             except OSError as error:
                 _log.warn(
                     "the tree {root} is not as remembered ({error}): reading it again",
-                    root=str(self._root), error=str(error),
+                    root=str(self._root), error=in_words(error),
                 )
                 await self._read(wanted)
                 await self._change(wanted)
@@ -127,7 +128,7 @@ class BootTreeStore:
         try:
             write_atomic(self._root / STATUS, json.dumps(status))
         except OSError as error:  # it is written again at the next change; the links are there
-            _log.warn("{path}: {error}", path=str(self._root / STATUS), error=str(error))
+            _log.warn("{path}: {error}", path=str(self._root / STATUS), error=in_words(error))
         (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read
 
     def _scan(
@@ -173,7 +174,7 @@ class BootTreeStore:
         try:
             os.rename(directory / "persist_dir", target)
         except OSError as error:  # the owner has newer data there: both stay
-            _log.warn("{path} stays: {error}", path=str(directory), error=str(error))
+            _log.warn("{path} stays: {error}", path=str(directory), error=in_words(error))
 
     # Changes
 

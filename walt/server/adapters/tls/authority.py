@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from zope.interface import implementer
 
-from walt.common.errors import Invalid, Unavailable
+from walt.common.errors import Invalid, Unavailable, in_words
 from walt.common.files import write_durable
 from walt.server.domain.access.model import Certificate, Holder, Issued
 from walt.server.domain.access.ports import IAuthority
@@ -72,8 +72,8 @@ class Authority:
             self._make_server(now)
         except (OSError, ValueError) as error:
             raise Unavailable(
-                f"the certificates in {self._directory} cannot be used: {error}; repair or"
-                " remove this directory (then clients have to enrol again)"
+                f"the certificates in {self._directory} cannot be used: {in_words(error)}; repair"
+                " or remove this directory (then clients have to enrol again)"
             ) from None
         return True
 

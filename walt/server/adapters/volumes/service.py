@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walt.common.errors import WaltError
+from walt.common.errors import WaltError, in_words
 from walt.server.adapters.volumes import images
 from walt.server.domain.services.ports import IPersistence
 from walt.server.runtime.ordered import spawn
@@ -71,7 +71,7 @@ class Volumes:
         for one in await self._workers.call(
             "volumes:close_images", {"state": str(self._state)}
         ):
-            _log.warn("{reason}: it goes when its last user ends", reason=one)
+            _log.warn("{reason}: it is unmounted when its last user ends", reason=one)
 
     def _look(self) -> None:
         if self._growing or self._clock.seconds() < self._next_try:
@@ -79,7 +79,7 @@ class Volumes:
         try:
             short = images.short_of_space(self._state)
         except OSError as error:
-            _log.warn("space for images: {error}", error=str(error))
+            _log.warn("space for images: {error}", error=in_words(error))
             short = False
         if short:
             self._growing = True

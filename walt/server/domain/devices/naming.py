@@ -15,6 +15,10 @@ RESERVED_NAMES = frozenset({
     "server", "my-nodes", "free-nodes", "all-nodes", "all-switches", "explorable-switches",
     "all-devices",
 })
+# Names of /etc/hosts of every node: no device is reached by them.
+LOCAL_NAMES = frozenset({
+    "localhost", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters",
+})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -11,8 +11,9 @@ from twisted.logger import Logger
 
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
+from walt.common.sentences import meant
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.naming import RESERVED_NAMES, SERVER_NAME, choose_name
+from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.runtime.ordered import spawn
 
@@ -69,16 +70,23 @@ class DeviceRegistry:
         mac = self._by_ip.get(ip)
         return self._by_mac[mac] if mac is not None else None
 
-    def named(self, name: str) -> Device:
-        """Return the device of a name, or raise NotFound."""
+    def named(self, name: str, keywords: Container[str] = ()) -> Device:
+        """Return the device of a name, or raise NotFound; `keywords` may have been meant, too."""
         device = self.by_name(name)
         if device is None:
-            raise NotFound(f'there is no device named "{name[:80]}"; see: walt device show')
+            hint = meant(name, keywords) or meant(name, self._by_name)
+            raise NotFound(f'there is no device named "{name[:80]}"; {hint}see: walt device show')
         return device
 
     def name_taken(self, name: str) -> bool:
-        """Tell whether a device has this name, or it is the keyword of a set."""
-        return name in self._by_name or name in RESERVED_NAMES
+        """Tell whether a device has this name, or it means something else.
+
+        Host names are the same in small and capital letters (RFC 1035).
+        """
+        folded = name.lower()
+        if folded in RESERVED_NAMES or folded in LOCAL_NAMES or name in self._by_name:
+            return True
+        return any(folded == one.lower() for one in self._by_name)
 
     def check_new_name(self, name: str) -> None:
         """Raise Invalid or Conflict unless `name` may be given to a device."""
@@ -88,7 +96,9 @@ class DeviceRegistry:
                 " with letters, digits or dashes, end without a dash, and have 2 to 63 characters"
             )
         if self.name_taken(name):
-            if name in RESERVED_NAMES:
+            if name.lower() in LOCAL_NAMES:
+                raise Conflict(f'"{name}" is every machine itself; choose another name')
+            if name.lower() in RESERVED_NAMES:
                 raise Conflict(f'"{name}" is a keyword of sets; choose another name')
             raise Conflict(f'a device is already named "{name}"; choose another name')
 
@@ -119,7 +129,7 @@ class DeviceRegistry:
             if not is_device_name(device.name):
                 name = choose_name(device.name, device.type, device.mac, self.name_taken)
                 _log.warn(
-                    "the device {old} is named {new} from now on: its name is none for DNS",
+                    "the device {old} is named {new} from now on: its name is not valid in DNS",
                     old=device.name, new=name,
                 )
                 await self.put(replace(device, name=name))

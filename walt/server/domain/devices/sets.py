@@ -33,6 +33,7 @@ class Ownership:
     free: list[str]
     others: list[str]
     not_nodes: list[str]
+    owners: dict[str, str]  # of the others
 
 
 def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device]:
@@ -49,7 +50,7 @@ def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device
         if rule is not None:
             found.update((one.mac, one) for one in registry.all() if rule(one, user))
             continue
-        device = registry.named(item)
+        device = registry.named(item, KEYWORDS)
         found[device.mac] = device
     if not found:
         raise Invalid(
@@ -82,7 +83,7 @@ def restricted(
 
 def ownership(devices: Iterable[Device], user: str) -> Ownership:
     """Split devices by the owner of the image they boot."""
-    split = Ownership([], [], [], [])
+    split = Ownership([], [], [], [], {})
     for device in devices:
         if not device.is_node:
             split.not_nodes.append(device.name)
@@ -92,4 +93,5 @@ def ownership(devices: Iterable[Device], user: str) -> Ownership:
             split.free.append(device.name)
         else:
             split.others.append(device.name)
+            split.owners[device.name] = device.owner or ""
     return split

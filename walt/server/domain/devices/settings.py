@@ -21,7 +21,7 @@ from walt.common.machines import (
     parse_networks,
     parse_ram,
 )
-from walt.common.sentences import enumerate_names
+from walt.common.sentences import enumerate_names, meant
 from walt.server.domain.devices.model import (
     NETSETUP_LAN,
     NETSETUP_NAT,
@@ -161,15 +161,15 @@ def effective(device: Device, subnet: IPv4Network) -> dict[str, Any]:
     return found
 
 
-def shown(name: str, value: Any) -> str:
-    """Return a value as `walt device config` prints it."""
-    if name == "netsetup":
-        return "NAT" if value == NETSETUP_NAT else "LAN"
-    if name == "boot.timeout":
-        return "none" if value is None else str(value)
-    if value is None:
-        return "<unspecified>"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def settings_of(device: Device, subnet: IPv4Network) -> dict[str, Any]:
+    """Return the settings that apply to a device, as programs get them.
+
+    Booleans and numbers as such, LAN or NAT, null for what is not set (and for no boot.timeout).
+    """
+    found = effective(device, subnet)
+    if "netsetup" in found:
+        found["netsetup"] = "NAT" if found["netsetup"] == NETSETUP_NAT else "LAN"
+    return found
 
 
 def parse_words(words: Sequence[str]) -> dict[str, Any]:
@@ -179,9 +179,12 @@ def parse_words(words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         setting = SETTINGS.get(name)
         if not equals:
-            raise Invalid(f"{word[:80]!r} is not a setting; write name=value. {HELP}")
+            raise Invalid(
+                f"{word[:80]!r} is not a setting; write name=value (and several devices as one"
+                f" word with commas). {HELP}"
+            )
         if setting is None:
-            raise Invalid(f"there is no setting named {name[:80]!r}. {HELP}")
+            raise Invalid(f"there is no setting named {name[:80]!r}; {meant(name, SETTINGS)}{HELP}")
         if name in values:
             raise Invalid(f"{name} is given twice")
         try:
@@ -214,6 +217,15 @@ def plan(
     return result
 
 
+def check_memory(values: Mapping[str, Any], memory: int) -> None:
+    """Raise Invalid when no machine with this much memory can start; `memory` is in MiB."""
+    if "ram" in values and parse_ram(values["ram"]) > memory:
+        raise Invalid(
+            f"ram={values['ram']}: the server has {memory} MiB of memory, swap space included."
+            f" {HELP}"
+        )
+
+
 def _converted(device: Device, values: Mapping[str, Any]) -> Device:
     if "type" not in values:
         return device
@@ -244,11 +256,9 @@ def needs_reboot(values: Mapping[str, Any]) -> bool:
 
 def describe(devices: Sequence[Device], subnet: IPv4Network) -> list[dict[str, Any]]:
     """Group devices of one category with the same settings, for display (S-075)."""
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    groups: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for device in devices:
-        settings = tuple(sorted(
-            (name, shown(name, value)) for name, value in effective(device, subnet).items()
-        ))
+        settings = tuple(sorted(settings_of(device, subnet).items()))
         groups.setdefault((main_category(device, subnet), settings), []).append(device.name)
     return [
         {"category": category, "names": sorted(names), "settings": dict(settings)}

@@ -52,9 +52,9 @@ class ImageBuild:
         """Unpack `archive`, which the client sent. Raises Invalid or LimitExceeded."""
         await self._owner.builder.unpack(self._place, self.archive)
 
-    def command(self, subdir: str = "") -> list[str]:
+    async def command(self, subdir: str = "") -> list[str]:
         """Return the program that builds. Raises NotFound or Invalid."""
-        command: list[str] = self._owner.builder.command(
+        command: list[str] = await self._owner.builder.command(
             self._place, subdir, self._user, self._reference
         )
         return command

@@ -94,7 +94,7 @@ class DefaultImages:
                 )
             except WaltError as error:
                 if error.code != "NOT_FOUND":
-                    requester.stderr(f"{place.info.label} was passed over: {error}.")
+                    requester.stderr(f"{place.info.label} was skipped: {error}.")
                 continue
             if remote.created_ts > newest:
                 newest, found = remote.created_ts, place

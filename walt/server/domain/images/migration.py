@@ -43,7 +43,7 @@ class Migration:
             except WaltError as error:
                 forget = False
                 _log.warn(
-                    "image {name} could not be got from the docker daemon, this will be tried"
+                    "image {name} could not be copied from the docker daemon, this will be tried"
                     " at the next start: {error}", name=fullname, error=str(error),
                 )
         await self._changes.images.refresh(forget=forget)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from walt.common.names import default_image, image_user, is_image_name, is_model
+from walt.common.models import compact_models
+from walt.common.names import default_image, image_user, is_image_name, is_model, short_image_name
 
 MODELS_LABEL = "walt.node.models"
 PREFERRED_NAME_LABEL = "walt.image.preferred-name"
 MIN_VERSION_LABEL = "walt.server.minversion"
 MAX_LAYERS = 128  # an image with that many is not editable: squash it first
 DEFAULT_MIN_VERSION = 4
-
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,19 @@ class StoredImage:
     def models_text(self) -> str:
         """Its models in compact notation."""
         return compact_models(self.models)
+
+    def row(self, in_use: bool) -> dict[str, Any]:
+        """Return it as programs get it, by `walt image show --json` and the web API.
+
+        `created` is in epoch seconds, `size` in bytes.
+        """
+        name = short_image_name(self.fullname)
+        return {
+            "name": name, "fullname": self.fullname, "user": self.user, "id": self.image_id,
+            "digest": self.digest, "created": self.created_ts, "size": self.size_kib * 1024,
+            "in_use": in_use, "compatibility": list(self.models),
+            "clonable_link": f"walt:{self.user}/{name}",
+        }
 
     @property
     def editable(self) -> bool:
@@ -133,43 +146,3 @@ def parse_models(label: str) -> tuple[str, ...]:
     """Return the valid model names of a comma-separated label, without repetition."""
     names = (word.strip() for word in label.split(","))
     return tuple(dict.fromkeys(name for name in names if is_model(name)))
-
-
-def compact_models(models: Iterable[str]) -> str:
-    """Return models in compact notation, in their order.
-
-    Common prefixes are grouped (`rpi-b,rpi-2-b` gives `rpi-[b|2-b]`) and optional
-    ends bracketed (`x-b,x-b-plus` gives `x-b[-plus]`); the plain list is returned
-    when it is not longer.
-    """
-    names = list(dict.fromkeys(models))
-    plain = ",".join(names)
-    families: dict[str, list[str]] = {}
-    for name in names:
-        families.setdefault(name.split("-")[0], []).append(name)
-    grouped = ",".join(_group(_optional_ends(family)) for family in families.values())
-    return grouped if len(grouped) < len(plain) else plain
-
-
-def _optional_ends(names: list[str]) -> list[str]:
-    """Merge a name with the one that only adds a last part to it."""
-    merged, known = [], set(names)
-    for name in names:
-        if name.rpartition("-")[0] in known:
-            continue
-        longer = [one for one in names if one.rpartition("-")[0] == name]
-        if len(longer) == 1:
-            merged.append(f"{name}[-{longer[0].rpartition('-')[2]}]")
-        else:
-            merged += [name, *longer]
-    return merged
-
-
-def _group(names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    prefix = os.path.commonprefix(names)
-    prefix = prefix[:prefix.rfind("-") + 1]
-    if not prefix:
-        return ",".join(names)
-    return f"{prefix}[{'|'.join(name[len(prefix):] for name in names)}]"

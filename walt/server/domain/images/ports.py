@@ -140,6 +140,20 @@ class IContainers(Interface):
         `input_fd` is a descriptor of the caller that becomes its standard input.
         """
 
+    def unpack(container: str, input_fd: int) -> Awaitable[list[str]]:
+        """Unpack the archive of what changed on a node, read from a descriptor, at `/`.
+
+        What is there changes its type, owner, mode, times and attributes to those of the
+        archive. Returns the paths that no image can have (devices, what is in memory).
+        Raises CommandFailed.
+        """
+
+    def volatile(container: str) -> Awaitable[list[str]]:
+        """Return the paths of files that lie in memory, which no image has.
+
+        The container runs. Raises CommandFailed.
+        """
+
     def freeze(container: str) -> Awaitable[None]:
         """End every program of a container, its files stay."""
 
@@ -179,7 +193,7 @@ class IImageBuilder(Interface):
         Raises Invalid or LimitExceeded for what it must not hold.
         """
 
-    def command(place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(place: Path, subdir: str, user: str, reference: str) -> list[str]:
         """Return the program that builds what was fetched or unpacked.
 
         `subdir` is relative (empty: everything); `reference` the name it gets.

@@ -1,8 +1,10 @@
-"""Dockerfiles: whose images their FROM lines name (spec server §5.10)."""
+"""Recipes of images: whose images they name (spec server §5.10, Dockerfile reference)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from walt.common.errors import Invalid
 
@@ -10,39 +12,148 @@ NAMES = ("Dockerfile", "ContainerFile", "Containerfile")
 MAX_SIZE = 1 << 20  # bytes
 HUB = "docker.io"
 
-_FROM = re.compile(
-    r"(?P<head>\s*FROM\s+(?:--\S+\s+)*)(?P<image>[^\s#\\]+)"
-    r"(?:\s+AS\s+(?P<stage>\S+))?", re.IGNORECASE,
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:@+]*")
+_PIECE = re.compile(
+    r"(?P<escaped>ESCAPE.)|'(?P<quoted>[^']*)'|(?P<dropped>\")"
+    r"|\$\{(?P<braced>\w+)(?:(?P<operator>:?[-+])(?P<other>[^}]*))?\}|\$(?P<plain>\w+)",
 )
-
 # RUN --mount=type=bind,from=stage,…
 _MOUNT = re.compile(r"--mount[=\s]\S*(?:from\s*=|[$\"'\\])", re.IGNORECASE)
+FROM, MOUNT = "--from=", "--mount="
 
 
-def rewrite(text: str, user: str) -> str:
-    """Return a recipe whose FROM lines name images in full.
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: `text` as written, continued lines joined; its parts.
 
-    An image without user part is the caller's, but for `scratch` and stages that
-    came before; names of the form `user/image` are those of the platform. Names
-    with variables are left alone. Raises Invalid without any FROM line.
+    `keyword` is in upper case; `flags` are what begins with `--`, `words` what follows.
+    `inner` is what ONBUILD keeps for later.
     """
-    stages: set[str] = set()
-    lines, found = [], False
-    continued = False
-    for line in text.splitlines():
-        match = None if continued else _FROM.match(line)
-        if match is not None:
-            found = True
-            image = match["image"]
-            if image.lower() not in stages:
-                line = match["head"] + full_reference(image, user) + line[match.end("image"):]
-            if match["stage"]:
-                stages.add(match["stage"].lower())
-        continued = line.rstrip().endswith("\\")
-        lines.append(line)
-    if not found:
-        raise Invalid("the recipe has no FROM line")
-    return "\n".join(lines) + "\n"
+
+    keyword: str
+    flags: tuple[str, ...]
+    words: tuple[str, ...]
+    text: str
+    inner: Instruction | None = None
+
+
+class ImageNames:
+    """Names images in full, instruction by instruction.
+
+    An image without user part is the caller's, but for `scratch` and stages that came before;
+    names of the form `user/image` are those of the platform. Names with variables get the
+    values that ARG gave so far; `platform` are those that nobody has to declare. `escape` is
+    the escape character of the recipe.
+    """
+
+    def __init__(self, user: str, platform: Mapping[str, str], escape: str = "\\") -> None:
+        self._user = user
+        self._piece = re.compile(_PIECE.pattern.replace("ESCAPE", re.escape(escape)), re.DOTALL)
+        self._first = dict(platform)  # what is known before the first stage
+        self._known = self._first
+        self._stages: list[str] = []
+
+    @property
+    def found(self) -> bool:
+        """Whether there was a stage."""
+        return bool(self._stages)
+
+    def rewritten(self, one: Instruction) -> str | None:
+        """Return the text of an instruction with full names, None if it is fine as it is.
+
+        Raises Invalid for names that cannot be known, or are none.
+        """
+        if one.keyword == "FROM":
+            return self._stage(one)
+        if one.keyword == "ARG":
+            self._remember(one.words)
+        elif one.keyword == "COPY":
+            return _replaced(one, FROM, self._image)
+        elif one.keyword == "RUN":
+            return _replaced(one, MOUNT, self._mount)
+        elif one.inner is not None:
+            inner = self.rewritten(one.inner)
+            return None if inner is None else f"{one.text.split()[0]} {inner}"
+        return None
+
+    def _stage(self, one: Instruction) -> str:
+        if not one.words:
+            raise Invalid("a FROM line of the recipe names no image")
+        self._known = self._first
+        image = self._image(one.words[0], numbers=False)
+        rest = one.words[1:]
+        self._stages.append(rest[1].lower() if len(rest) == 2 else "")
+        self._known = {}
+        return " ".join([one.text.split()[0], *one.flags, image, *rest])
+
+    def _remember(self, words: Iterable[str]) -> None:
+        for word in words:
+            name, has_value, value = word.partition("=")
+            if has_value:
+                try:
+                    self._known[name] = self._expand(value)
+                except Invalid:
+                    self._known.pop(name, None)  # it is told where an image is named by it
+            elif name in self._first:
+                self._known[name] = self._first[name]
+
+    def _image(self, word: str, *, numbers: bool = True) -> str:
+        """Return the full reference for a word that names an image or a stage."""
+        name = self._expand(word)
+        if name.lower() in filter(None, self._stages) or (numbers and name.isdecimal()):
+            return name
+        return full_reference(name, self._user)
+
+    def _mount(self, options: str) -> str:
+        fields = options.split(",")
+        for number, field in enumerate(fields):
+            key, has_value, value = field.partition("=")
+            if key.strip().lower() == "from":
+                fields[number] = f"{key}={self._image(value)}"
+            elif key.strip(" \"'").lower() == "from" or ("$" in key and not has_value):
+                raise Invalid(f"--mount={options}: write from=… there, without quotes or variable")
+        return ",".join(fields)
+
+    def _expand(self, word: str) -> str:
+        """Replace variables, as builders do. Raises Invalid without a value."""
+
+        def value(match: re.Match[str]) -> str:
+            if match["escaped"] is not None:
+                return match["escaped"][1:]
+            if match["quoted"] is not None or match["dropped"] is not None:
+                return match["quoted"] or ""
+            name = match["braced"] or match["plain"]
+            found, operator = self._known.get(name), match["operator"] or ""
+            if operator.startswith(":") and found == "":
+                found = None
+            if operator.endswith("+"):
+                return "" if found is None else match["other"]
+            if found is None and operator:
+                return match["other"]
+            if found is None:
+                raise Invalid(
+                    f"the recipe names an image by ${name}, which has no value here: write"
+                    f" `ARG {name}=…` before"
+                )
+            return found
+
+        return self._piece.sub(value, word)
+
+
+def _replaced(one: Instruction, flag: str, change: Callable[[str], str]) -> str | None:
+    """Return the text with the values of a flag changed, None if none of them changes."""
+    text = one.text
+    for written in one.flags:
+        if not written.lower().startswith(flag):
+            continue
+        value = written[len(flag):]
+        new = change(value)
+        if new == value:
+            continue
+        if written not in text:
+            raise Invalid(f"{written}: write this without quotes")
+        text = text.replace(written, f"{flag}{new}", 1)
+    return None if text == one.text else text
 
 
 def mounts_elsewhere(text: str) -> bool:
@@ -54,8 +165,10 @@ def mounts_elsewhere(text: str) -> bool:
 
 
 def full_reference(image: str, user: str) -> str:
-    """Return the full reference of an image named in a recipe of a user."""
-    if image == "scratch" or "$" in image:
+    """Return the full reference of an image named in a recipe of a user; Invalid if it is none."""
+    if not _REFERENCE.fullmatch(image):
+        raise Invalid(f"the recipe: {image[:80]!r} is not the name of an image")
+    if image == "scratch":
         return image
     first, slash, rest = image.partition("/")
     if not slash:

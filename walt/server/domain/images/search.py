@@ -69,7 +69,7 @@ class Searcher:
         def failed(failure: Failure) -> list[dict[str, Any]]:
             failure.trap(WaltError, TimeoutError)
             reason = "it is too slow" if failure.check(TimeoutError) else str(failure.value)
-            requester.stderr(f"{place.info.label} was passed over: {reason}.")
+            requester.stderr(f"{place.info.label} was skipped: {reason}.")
             return []
 
         return searching.addErrback(failed)
@@ -100,7 +100,7 @@ class Searcher:
             shown = link
         return {
             "user": image.user, "name": short_image_name(fullname), "location": kind,
-            "compatibility": image.models_text, "clonable-link": shown, "link": link,
+            "compatibility": list(image.models), "clonable_link": shown, "link": link,
         }
 
 

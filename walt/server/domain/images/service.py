@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,10 +11,11 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from walt.common.errors import Busy, Conflict, Invalid, NotFound, Unavailable
+from walt.common.models import compact_models
 from walt.common.names import (
     PLATFORM_USER, default_image, image_fullname, is_image_name, is_user_name, short_image_name,
 )
-from walt.server.domain.images.model import StoredImage, compact_models
+from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageCatalog, IImageStore
 from walt.server.domain.requester import IRequester
 
@@ -173,20 +173,13 @@ class ImageService:
         own, others, default = [], [], []
         used = self._in_use()
         for image in self.all():
-            row: dict[str, Any] = {
-                "name": short_image_name(image.fullname), "created": _local_time(image.created_ts),
-            }
+            row = image.row(image.fullname in used)
             if image.user == requester.username:
-                row["in-use"] = image.fullname in used
-                row["compatibility"] = image.models_text
-                row["digest"] = image.digest
                 own.append(row)
-                continue
-            row["clonable-link"] = f"walt:{image.user}/{row['name']}"
-            if any(image.is_default_of(model) for model in image.models):
+            elif any(image.is_default_of(model) for model in image.models):
                 default.append(row)
             else:
-                others.append({"user": image.user, **row})
+                others.append(row)
         return {
             "own": own, "others": others if show_all else [], "default": default if show_all else [],
             "hidden": len(others) + len(default), "total": len(self._images),
@@ -212,7 +205,7 @@ class ImageService:
             raise Invalid(f"{user!r} cannot be a user: lower-case letters, digits, dashes only")
         if not is_image_name(name):
             raise Invalid(
-                f"{name!r} cannot name an image: lower-case letters, digits and dashes, with "
+                f"{name!r} is not a valid image name: use lower-case letters, digits and dashes, with "
                 "an optional tag after a colon; 'default' is reserved"
             )
         return image_fullname(user, name)
@@ -364,8 +357,3 @@ class ImageService:
 def refused_models(image: StoredImage, models: Iterable[str]) -> list[str]:
     """Return the models among `models` that cannot boot an image."""
     return sorted({model for model in models if not image.boots_on(model)})
-
-
-def _local_time(epoch: float) -> str:
-    """Return a date as listings show it: the server's local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from walt.common.errors import Conflict, NotFound, WaltError
 from walt.common.names import short_image_name
+from walt.common.sentences import some
 from walt.server.domain.images.model import MAX_LAYERS, ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers, IImageUsers
 from walt.server.domain.images.service import ImageService
@@ -31,6 +32,7 @@ _EXPLORE = (
     "[ -f /etc/cpuinfo ] && echo cpuinfo; :"
 )
 MAX_CPUINFO = 1 << 20
+TRANSFER = "transfer"  # the task of those who send or fetch files
 SHELL = "shell"  # the task of those who may want something of the outside
 
 
@@ -38,7 +40,7 @@ class ImageSession:
     """A container of an image. Its users may run commands, save it, and must close it."""
 
     def __init__(
-        self, owner: ImageSessions, image: StoredImage, container: str, held: ExitStack
+        self, owner: ImageSessions, image: StoredImage, container: str, held: ExitStack, label: str
     ) -> None:
         self.image = image
         self.name = secrets.token_hex(16)
@@ -46,6 +48,8 @@ class ImageSession:
         self._owner = owner
         self._container = container
         self._held = held
+        self._label = label
+        self._volatile: list[str] = []
         self._frozen: Deferred[Any] | None = None
         self._saving: Deferred[Any] | None = None
         self._closing: Deferred[Any] | None = None
@@ -78,6 +82,11 @@ class ImageSession:
             self._container, script, input_fd=input_fd
         )
         return output
+
+    async def unpack(self, input_fd: int) -> list[str]:
+        """Unpack what changed on a node; see IContainers.unpack."""
+        left_out: list[str] = await self._owner.containers.unpack(self._container, input_fd)
+        return left_out
 
     async def prepare_shell(self, requester: IRequester) -> None:
         """Find out which shell this image has (`shell`); tell the requester what kind it is.
@@ -113,7 +122,16 @@ class ImageSession:
             self._frozen = spawn(self._freeze(), "ending the programs of a container")
         return self._frozen
 
+    async def _look(self) -> None:
+        """Find what a commit would leave out. The services of an image have much in memory."""
+        if self._shutdown is None:
+            self._volatile = await self._owner.containers.volatile(self._container)
+
     async def _freeze(self) -> None:
+        try:
+            await self._look()
+        except WaltError as error:
+            _log.info("files of {image}: {error}", image=self.fullname, error=str(error))
         if self._shutdown is not None:
             try:
                 await self.run(self._shutdown)
@@ -142,12 +160,18 @@ class ImageSession:
             replaced = owner.images.has(fullname)
             if self._programs:
                 await shielded(self.freeze())
+            else:
+                await self._look()
+            if self._volatile and self._label == TRANSFER:
+                raise Conflict(f"{_in_memory(self._volatile)}: nothing was saved")
             await owner.containers.commit(self._container, fullname, requester)
             await owner.images.renew(fullname)
         short = short_image_name(fullname)
         requester.stdout(
             f"Image {short} was updated." if replaced else f"New image {short} was saved."
         )
+        if self._volatile:
+            requester.stderr(f"{_in_memory(self._volatile)}: not saved")
         ok: bool = await owner.users.follow(fullname, requester)
         return ok
 
@@ -165,6 +189,15 @@ class ImageSession:
         finally:
             self._held.close()
             self._owner.forget(self)
+
+
+def _in_memory(paths: Sequence[str]) -> str:
+    """Return the beginning of a message about files that are in no image."""
+    verb = "lies" if len(paths) == 1 else "lie"
+    return (
+        f"{some(paths)} {verb} in memory (as /run and /dev/shm do on a node),"
+        " which is no part of an image"
+    )
 
 
 def _shell(program: str) -> list[str]:
@@ -196,7 +229,7 @@ class ImageSessions:
             container = await self.containers.start(
                 image, ContainerOptions(outside=label == SHELL)
             )
-            session = ImageSession(self, image, container, held.pop_all())
+            session = ImageSession(self, image, container, held.pop_all(), label)
         self._open[session.name] = session
         return session
 

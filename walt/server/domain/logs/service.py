@@ -102,6 +102,7 @@ class LogService:
         self._pending_lines = self._pending_size = 0
         self._streams: dict[StreamKey, KnownStream] = {}
         self._subscribers: dict[Subscriber, LogMatcher] = {}
+        self._watched: dict[str, Callable[[str, str], object]] = {}
         self._timer: Any = None
         self.accepted = 0  # number of the last line accepted
         self._batch = 0  # number of the last batch stored
@@ -151,10 +152,16 @@ class LogService:
         self.accepted += block.line_count
         if self._subscribers:
             self._publish(block)
+        if stream in self._watched:
+            self._watched[stream](issuer, text)
         if self._pending_lines >= BATCH:
             self._flush_soon(0)
         elif self._timer is None:
             self._flush_soon(FLUSH_AFTER)
+
+    def watch(self, stream: str, watcher: Callable[[str, str], object]) -> None:
+        """Call `watcher(issuer, text)` with all that comes in streams of one name."""
+        self._watched[stream] = watcher
 
     def _publish(self, block: LogBlock) -> None:
         issuer, stream = block.key
@@ -395,3 +402,8 @@ class PlatformLog:
         mac = self._server_mac()
         if mac is not None:
             self._logs.write(mac, f"platform.{topic}", line)
+
+    def deed(self, topic: str, subject: str, deed: str, user: str) -> None:
+        """Log who did what to a device (`node vnode1`); what the server does itself is no deed."""
+        if user:
+            self.write(topic, f"{subject}: {deed} by {user}")

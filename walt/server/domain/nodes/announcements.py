@@ -83,7 +83,7 @@ class Announcements:
         ends = (subnet.network_address, subnet.broadcast_address)
         address = IPv4Address(ip) if ip is not None else None
         if ip is None or ip == self._server_ip or address not in subnet or address in ends:
-            raise Invalid(f"{ip} is no address of a device of {subnet}")
+            raise Invalid(f"{ip} is not an address of a device in {subnet}")
         known, holder = self._registry.get(mac), self._registry.by_ip(ip)
         if holder is not None and holder.mac != mac:
             raise Denied(f"{ip} is the address of another device")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from walt.common.errors import Denied, Invalid, Unavailable, WaltError
 from walt.common.names import image_fullname, is_image_name, short_image_name
-from walt.common.sentences import subject
+from walt.common.sentences import some, subject
 from walt.common.transfers import resolve
 from walt.server.domain.devices.model import Device
-from walt.server.domain.images.sessions import ImageSession, ImageSessions
+from walt.server.domain.images.sessions import TRANSFER, ImageSessions
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import INodeShell
 from walt.server.domain.nodes.service import NodeService
@@ -21,7 +22,7 @@ from walt.server.domain.requester import IRequester
 from walt.server.domain.transfers import parse_probe, probe_script, receive_script, send_script
 
 DUMP = "exec /bin/_walt_internal_/walt-dump-diff-tar"
-UNPACK = "cd / && exec tar -x -f -"
+T = TypeVar("T")
 PATIENCE = 3600.0  # seconds for the data of a node
 
 
@@ -58,7 +59,9 @@ class NodeChanges:
         session = await self._sessions.open(_image_of(node), "save")
         try:
             requester.stdout(f"Analysing the changes on node {node.name}.")
-            await self._pour(ip, DUMP, session, UNPACK)
+            left_out = await self._pour(ip, DUMP, session.unpack)
+            if left_out:
+                requester.stderr(f"Not saved: {some(left_out)}")
             requester.stdout(f"Building image {short_image_name(fullname)}.")
             return await session.save(fullname, requester)
         finally:
@@ -81,12 +84,13 @@ class NodeChanges:
         node, ip = self._nodes.single(name, requester)
         fullname = self._owned_image(node, requester)
         kind, _ = await self._files.kinds(name, path, requester)
-        session = await self._sessions.open(fullname, "transfer")
+        session = await self._sessions.open(fullname, TRANSFER)
         try:
             there = parse_probe(await session.run(probe_script(path)))
             place = resolve(path, kind, path, *there, in_place=True)
             send = send_script(path, kind, merge=place.name is None)
-            await self._pour(ip, send, session, receive_script(place, kind))
+            receive = receive_script(place, kind)
+            await self._pour(ip, send, lambda end: session.run(receive, input_fd=end))
             return await session.save(fullname, requester)
         finally:
             await session.close()
@@ -115,14 +119,16 @@ class NodeChanges:
         first = subject(names)
         return f" and reboot {len(names)} node(s): {first[:1].lower()}{first[1:]}."
 
-    async def _pour(self, ip: str, source: str, session: ImageSession, sink: str) -> None:
-        """Run a script on a node, and give its output to a script in an image session."""
+    async def _pour(
+        self, ip: str, source: str, sink: Callable[[int], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Run a script on a node, and give its output to `sink`; return what that returns."""
         reading, writing = os.pipe()
         try:
             sending = Deferred.fromCoroutine(
                 self._shell.run(ip, source, timeout=PATIENCE, output_fd=writing)
             )
-            receiving = Deferred.fromCoroutine(session.run(sink, input_fd=reading))
+            receiving = Deferred.fromCoroutine(sink(reading))
         finally:
             os.close(reading)
             os.close(writing)
@@ -130,6 +136,8 @@ class NodeChanges:
             [sending, receiving], consumeErrors=True
         )
         _raise_first(*(result for ok, result in outcomes if not ok))
+        received: T = outcomes[1][1]
+        return received
 
 
 def _raise_first(*failures: Failure) -> None:

@@ -23,11 +23,15 @@ from walt.server.domain.requester import IRequester
 
 
 class Configuration:
-    """What people change about devices; every change is checked as a whole first."""
+    """What people change about devices; every change is checked as a whole first.
+
+    `memory` is that of this machine, in MiB, the swap space included.
+    """
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, monitor: BootMonitor,
         images: ImageService, exposed: ExposedPorts, logs: LogService, platform: PlatformLog,
+        memory: int,
     ) -> None:
         self._registry = registry
         self._nodes = nodes
@@ -36,6 +40,7 @@ class Configuration:
         self._exposed = exposed
         self._logs = logs
         self._platform = platform
+        self._memory = memory
 
     def _parse(self, devices: str, requester: IRequester, nodes_only: bool) -> list[Device]:
         parse = parse_nodes if nodes_only else parse_devices
@@ -56,10 +61,14 @@ class Configuration:
         targets = self._parse(devices, requester, nodes_only)
         values = settings.parse_words(words)
         changed = settings.plan(targets, values, self._registry.subnet)
+        settings.check_memory(values, self._memory)
         if "expose" in values:
             self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
         changed = [self._renamed_for_clarity(one) for one in changed]
         await self._registry.put(*changed)
+        deed = f"{' '.join(_public(words))} set"
+        for new in changed:
+            self._deed(new, deed, requester)
         for old, new in zip(targets, changed, strict=True):
             await self._take_effect(old, new, values)
         if settings.needs_reboot(values):
@@ -67,6 +76,10 @@ class Configuration:
             requester.stdout(f"Done. Reboot the {kind} to see the new settings in effect.")
         else:
             requester.stdout("Done.")
+
+    def _deed(self, device: Device, deed: str, requester: IRequester) -> None:
+        topic, kind = ("nodes", "node") if device.is_node else ("devices", "device")
+        self._platform.deed(topic, f"{kind} {device.name}", deed, requester.username)
 
     def _renamed_for_clarity(self, device: Device) -> Device:
         if device.type != "switch" or "unknown" not in device.name:
@@ -91,15 +104,19 @@ class Configuration:
             if text != "none" and device.ip is not None:
                 await self._exposed.restore(device.mac, device.name, device.ip, str(text))
 
-    async def rename(self, old_name: str, new_name: str) -> None:
+    async def rename(self, old_name: str, new_name: str, requester: IRequester) -> None:
         """Give a device another name; DHCP, DNS and boot links follow."""
         device = self._registry.named(old_name)
         if device.type == "server":
             raise Invalid(f"the server keeps its name, {SERVER_NAME}")
-        self._registry.check_new_name(new_name)
+        if new_name == old_name or new_name.lower() != old_name.lower():
+            self._registry.check_new_name(new_name)  # else capital letters are what changes
+        self._deed(device, f"renamed to {new_name}", requester)
         await self._registry.put(replace(device, name=new_name))
 
-    async def forget(self, name: str, *, force: bool, keep_logs: bool) -> None:
+    async def forget(
+        self, name: str, requester: IRequester, *, force: bool, keep_logs: bool
+    ) -> None:
         """Remove a device with everything known about it, or the logs kept of a former one.
 
         Raises NotFound, Invalid (virtual nodes, the server), or Conflict when log
@@ -120,6 +137,7 @@ class Configuration:
             await check_loss(
                 self._logs, device.mac, name, command, f"walt device forget --keep-logs {name}"
             )
+        self._deed(device, "forgotten", requester)
         await self._exposed.forget(device.mac)
         await self._nodes.forget(device, keep_logs=keep_logs)
 
@@ -150,3 +168,9 @@ class Configuration:
                     " images."
                 )
         return names
+
+
+def _public(words: Sequence[str]) -> list[str]:
+    """Return settings as the log may show them: communities are passwords of switches."""
+    hidden = "snmp.community="
+    return [f"{hidden}…" if word.startswith(hidden) else word[:200] for word in words]

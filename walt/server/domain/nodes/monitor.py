@@ -12,7 +12,8 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
-DEFAULT_TIMEOUT = 180
+DEFAULT_TIMEOUT = 180  # seconds
+EMULATED_TIMEOUT = 720  # of a machine whose processor is emulated, maybe beside others
 DEFAULT_RETRIES = 9
 
 
@@ -21,13 +22,16 @@ class _Boot:
     start: float
     retries: int
     cause: str | None
+    tried: int = 0  # hard reboots since the last boot, or since a person asked for one
 
 
 class BootMonitor:
     """Hard reboots the nodes that do not boot in time.
 
     `reboot` is called with the devices to reboot; the owner calls `check`
-    every few seconds.
+    every few seconds. `gave_up` gets the MAC of a node that no retry made boot,
+    with a sentence, and with None when it boots or is rebooted after all. `emulated` tells
+    whether the processor of a node is emulated.
     """
 
     def __init__(
@@ -40,15 +44,21 @@ class BootMonitor:
         self._clock = clock
         self._reboot = reboot
         self._boots: dict[str, _Boot] = {}
+        self._given_up: set[str] = set()
+        self.on_start: Callable[[Device], object] = lambda device: None
+        self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
+        self.emulated: Callable[[Device], bool] = lambda device: False
         status.listen(self._on_status)
 
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
+        self._hope(mac)
         device = self._registry.get(mac)
         if not booted and device is not None:
             self._boots[mac] = _Boot(self._clock.seconds(), _retries(device), cause)
 
     def started(self, device: Device) -> None:
         """A node is about to boot: its time counts from now."""
+        self.on_start(device)
         boot = self._boots.get(device.mac)
         if boot is None:
             self._boots[device.mac] = _Boot(self._clock.seconds(), _retries(device), None)
@@ -60,9 +70,17 @@ class BootMonitor:
         boot = self._boots.get(device.mac)
         if boot is not None:
             boot.retries = _retries(device)
+            boot.tried = 0
+        self._hope(device.mac)
+
+    def _hope(self, mac: str) -> None:
+        if mac in self._given_up:
+            self._given_up.discard(mac)
+            self.gave_up(mac, None)
 
     def forget(self, mac: str) -> None:
         """A device was removed."""
+        self._given_up.discard(mac)
         self._boots.pop(mac, None)
 
     def adjust_retries(self, device: Device, difference: int) -> None:
@@ -80,13 +98,17 @@ class BootMonitor:
                 continue
             boot = self._boots.get(device.mac)
             if boot is None:
-                self.started(device)
+                self._boots[device.mac] = _Boot(now, _retries(device), None)
                 continue
-            timeout = device.conf.get("boot.timeout", DEFAULT_TIMEOUT)
-            if timeout is None or boot.retries <= 0 or boot.cause == "powersave":
+            default = EMULATED_TIMEOUT if self.emulated(device) else DEFAULT_TIMEOUT
+            timeout = device.conf.get("boot.timeout", default)
+            if timeout is None or boot.cause == "powersave" or now - boot.start < timeout:
                 continue
-            if now - boot.start >= timeout:
+            if boot.retries <= 0:
+                self._give_up(device, boot, timeout)
+            else:
                 boot.retries -= 1
+                boot.tried += 1
                 boot.start = now
                 left = f"{boot.retries} retries left" if boot.retries else "last try"
                 self._platform.write(
@@ -96,6 +118,16 @@ class BootMonitor:
                 late.append(device)
         if late:
             self._reboot(late)
+
+    def _give_up(self, device: Device, boot: _Boot, timeout: int) -> None:
+        if boot.tried and device.mac not in self._given_up:
+            self._given_up.add(device.mac)
+            times = "once" if boot.tried == 1 else f"{boot.tried} times"
+            self.gave_up(
+                device.mac,
+                f"it was not booted within {timeout} s although it was restarted {times}; it is"
+                " left alone now",
+            )
 
 
 def _retries(device: Device) -> int:

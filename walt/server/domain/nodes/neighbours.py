@@ -35,7 +35,7 @@ class NeighbourReports:
             self._proposed.add(switch.mac)
             self._platform.write(
                 "devices",
-                f"Node {node.name} says that it is connected on {switch.name}; if that is a"
+                f"Node {node.name} says that it is connected to {switch.name}; if that is a"
                 f" switch, run: walt device config {switch.name} type=switch",
             )
         if switch.type != "switch" or not switch.conf.get("lldp.explore"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from zope.interface import Attribute, Interface, implementer
 
@@ -46,10 +46,29 @@ class INodeQuestions(Interface):
         """End the shell of a node, which reboots or is removed."""
 
 
+class IBootTimes(Interface):
+    """Keeps how long boots took, in seconds. Both methods are coroutines."""
+
+    async def load_boot_times() -> Mapping[tuple[str, str], Sequence[float]]:
+        """Return the last ones, oldest first, by MAC and full name of the image."""
+
+    async def save_boot_times(mac: str, image: str, seconds: Sequence[float]) -> None:
+        """Replace those of a node with an image; those with the images used last are kept."""
+
+
 class IProvisioning(Interface):
     """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
 
     troubles = Attribute("why nodes cannot boot at present, by MAC; tried again by itself")
+
+    def lasting() -> Mapping[str, str]:
+        """Return those of the troubles that do not go by themselves, as far as can be told."""
+
+    def machine_trouble(mac: str, reason: str | None) -> None:
+        """Take why the machine of a virtual node does not start, None when it does.
+
+        It is forgotten when the settings or the image of the node change.
+        """
 
     async def settled() -> None:
         """Return when mounts, exports and boot links are in step, but for `troubles`."""

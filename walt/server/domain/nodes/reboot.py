@@ -74,6 +74,9 @@ class Rebooter:
 
         With `client_reboots`, the power of nodes is left alone: see `Outcome.left`.
         """
+        if requester is not None:
+            for node in nodes:
+                self._platform.deed("nodes", f"node {node.name}", cause, requester.username)
         outcome = Outcome()
         workflow = self._workflows.create(
             "reboot",

@@ -6,21 +6,33 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
 from walt.common.errors import Invalid, NotFound, Unavailable
-from walt.common.names import default_image, image_fullname, is_image_name, short_image_name
+from walt.common.names import (
+    default_image,
+    image_fullname,
+    image_user,
+    is_image_name,
+    short_image_name,
+)
 from walt.common.sentences import enumerate_names, subject, verb
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_nodes
 from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeLink
+from walt.server.domain.nodes.ports import INodeLink, IProvisioning
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
 Forgotten = Callable[[Device], None]
+LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
 
@@ -30,6 +42,8 @@ class NodeService:
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
         monitor: BootMonitor, rebooter: Rebooter, logs: LogService, link: INodeLink,
+        platform: PlatformLog, provisioning: IProvisioning, progress: BootProgress,
+        clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -38,6 +52,10 @@ class NodeService:
         self._rebooter = rebooter
         self._logs = logs
         self._link = link
+        self._platform = platform
+        self._provisioning = provisioning
+        self._progress = progress
+        self._clock = clock
         self._on_forget: list[Forgotten] = []
 
     def on_forget(self, listener: Forgotten) -> None:
@@ -62,6 +80,13 @@ class NodeService:
             replace(device, image=wanted[device.mac])
             for device in devices if device.image != wanted[device.mac]
         ]
+        for device in changed:
+            self._platform.deed(
+                "nodes", f"node {device.name}",
+                f"image {_owned(device.image)} instead of"
+                f" {_owned((self._registry.get(device.mac) or device).image)} chosen",
+                requester.username,
+            )
         if changed:
             await self._registry.put(*changed)
         self._tell_associations(same, changed, image, requester)
@@ -140,22 +165,72 @@ class NodeService:
         return self._rebooter.rebooted_by_client(nodes, outcome, requester, method, cause)
 
     async def wait(self, nodes: str, requester: IRequester) -> None:
-        """Return when every node of the set has booted."""
+        """Return when every node of the set has booted.
+
+        Raises Unavailable when one of them cannot, and that does not go by itself.
+        """
         devices = self.parse(nodes, requester)
         names = {device.mac: device.name for device in devices}
 
-        def progress(missing: Collection[str]) -> None:
-            still = subject(names[mac] for mac in missing)
-            requester.busy(f"Waiting for bootup of {still[:1].lower()}{still[1:]}")
+        late: set[str] = set()  # nodes whose lateness was told
+        label = ""
 
-        await self._status.wait(list(names), progress)
+        def progress(missing: Collection[str]) -> None:
+            nonlocal label
+            still = {mac: names[mac] for mac in missing}
+            told = subject(still.values())
+            stages = self._progress.summary(still)
+            text = f"Waiting for bootup of {told[:1].lower()}{told[1:]}"
+            if stages:
+                text += f": {stages}" if len(still) == 1 else f" ({stages})"
+            if text != label:
+                label = text
+                requester.busy(text)
+            for mac in still.keys() - late:
+                sentence = self._progress.late(mac)
+                if sentence is not None:
+                    late.add(mac)
+                    requester.stderr(sentence)
+
+        waiting = Deferred.fromCoroutine(self._status.wait(list(names), progress))
+
+        def look() -> None:
+            missing = [mac for mac in names if not self._status.is_booted(mac)]
+            if not waiting.called:
+                progress(missing)
+            broken = {
+                mac: reason for mac, reason in self._provisioning.lasting().items()
+                if mac in missing
+            }
+            if broken and not waiting.called:
+                told = [f"{names[mac]} cannot boot: {reason}" for mac, reason in broken.items()]
+                hopeless.append("; ".join(sorted(told)))
+                waiting.cancel()
+
+        hopeless: list[str] = []
+        watch = LoopingCall(look)
+        watch.clock = self._clock
+        if not waiting.called:
+            # Many nodes are looked at less often: it takes a time that grows with their number.
+            watch.start(LOOK_AGAIN * min(30.0, max(1.0, len(names) / 100)))
+        try:
+            await waiting
+        except CancelledError:
+            if hopeless:
+                raise Unavailable(hopeless[0]) from None
+            raise
+        finally:
+            if watch.running:
+                watch.stop()
 
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:
         """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""
-        _, ip = self.single(name, requester)
+        node, ip = self.single(name, requester)
         reason = await self._link.request(ip, f"BLINK {int(on)}")
         if reason is not None:
             raise Unavailable(f"{name}: {reason}")
+        deed = f"blinking {'started' if on else 'ended'}"
+        self._platform.deed("nodes", f"node {node.name}", deed, requester.username)
 
     async def check_reachable(self, name: str, requester: IRequester) -> None:
         """Return when a node has booted, or answers. Raises Invalid or Unavailable."""
@@ -185,3 +260,9 @@ class NodeService:
         self._logs.forget(device.mac, device.name if keep_logs else None)
         self._monitor.forget(device.mac)
         self._status.forget(device.mac)
+        self._progress.forget(device.mac)
+
+
+def _owned(fullname: str | None) -> str:
+    """Return an image as `user/name`."""
+    return f"{image_user(fullname)}/{short_image_name(fullname)}" if fullname else "none"

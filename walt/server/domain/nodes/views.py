@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from walt.common.names import short_image_name
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.nodes.ports import INodePower
+from walt.server.domain.devices.settings import settings_of
+from walt.server.domain.nodes.ports import INodePower, IProvisioning
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.status import BootStatus
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -26,52 +28,58 @@ def netsetup_name(device: Device) -> str:
     return "NAT" if device.netsetup == NETSETUP_NAT else "LAN"
 
 
-def booted_text(device: Device, status: BootStatus, power: INodePower) -> str:
-    """Return what the column `booted` shows."""
-    if status.is_booted(device.mac):
-        return "yes"
-    return "no (powersave)" if power.is_off(device.mac) == "powersave" else "NO"
+class NodeViews:
+    """Nodes as programs get them: by `walt node show --json` and by the web API alike."""
 
+    def __init__(
+        self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
+        provisioning: IProvisioning, progress: BootProgress,
+    ) -> None:
+        self._registry = registry
+        self._status = status
+        self._power = power
+        self._provisioning = provisioning
+        self._progress = progress
 
-def node_tables(
-    registry: DeviceRegistry, status: BootStatus, power: INodePower, user: str,
-    show_all: bool, troubles: Mapping[str, str],
-) -> Tables:
-    """Return the rows of the caller's nodes, and with `show_all` of the others.
+    def objects(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
+        """Return objects of some nodes, their settings included."""
+        troubles = self._provisioning.troubles
+        found: list[dict[str, Any]] = []
+        for node in nodes:
+            image = short_image_name(node.image or "")
+            found.append({
+                "name": node.name, "mac": node.mac, "ip": node.ip, "type": node_type(node),
+                "virtual": node.virtual, "model": node.model, "image": node.image,
+                "image_name": image, "owner": None if node.is_free else node.owner,
+                "clonable_image_link": f"walt:{node.owner}/{image}" if node.owner else None,
+                "netsetup": netsetup_name(node), "booted": self._status.is_booted(node.mac),
+                "powersave": self._power.is_off(node.mac) == "powersave",
+                "boot_stage": self._progress.stage(node.mac), "trouble": troubles.get(node.mac),
+                "config": settings_of(node, self._registry.subnet),
+            })
+        return found
 
-    `troubles` tells why nodes, by MAC, cannot boot at present.
-    """
-    tables: Tables = {"own": [], "free": [], "others": []}
-    nodes = registry.nodes()
-    if not show_all:
-        nodes = [node for node in nodes if node.owner == user]
-    for node in sorted(nodes, key=lambda one: (one.owner or "", one.name)):
-        image = node.image or ""
-        row: dict[str, Any] = {
-            "name": node.name, "type": node_type(node), "model": node.model, "ip": node.ip,
-            "netsetup": netsetup_name(node), "booted": booted_text(node, status, power),
-            "trouble": troubles.get(node.mac),
-        }
-        if node.owner == user:
-            row["image"] = short_image_name(image)
-            tables["own"].append(row)
-        elif node.is_free:
-            tables["free"].append(row)
-        else:
-            row["image-owner"] = node.owner
-            row["clonable-image-link"] = f"walt:{node.owner}/{short_image_name(image)}"
-            tables["others"].append(row)
-    return tables
+    def tables(self, user: str, *, show_all: bool) -> Tables:
+        """Return the caller's nodes, and with `show_all` those that are free and of others."""
+        tables: Tables = {"own": [], "free": [], "others": []}
+        nodes = self._registry.nodes()
+        if not show_all:
+            nodes = [node for node in nodes if node.owner == user]
+        nodes.sort(key=lambda one: (one.owner or "", one.name))
+        for node, one in zip(nodes, self.objects(nodes), strict=True):
+            kind = "own" if node.owner == user else "free" if node.is_free else "others"
+            tables[kind].append(one)
+        return tables
 
 
 def device_tables(registry: DeviceRegistry) -> Tables:
-    """Return the rows of devices of known type, and of unknown ones."""
+    """Return devices of known type, and unknown ones, as programs get them."""
     tables: Tables = {"known": [], "unknown": []}
     for device in sorted(registry.all(), key=lambda one: (one.type, one.name)):
-        shown = f"node ({node_type(device)})" if device.is_node else device.type
         inside = device.type != "server" and device.in_network(registry.subnet)
         row = {
-            "name": device.name, "ip": device.ip, "mac": device.mac, "type": shown,
+            "name": device.name, "ip": device.ip, "mac": device.mac, "type": device.type,
+            "node_type": node_type(device) if device.is_node else None,
             "netsetup": netsetup_name(device) if inside else None,
         }
         tables["unknown" if device.type == "unknown" else "known"].append(row)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -25,6 +24,7 @@ from walt.server.domain.images.ports import IImageMounter, INfsExporter
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.uses import ImageUses, Use
 from walt.server.domain.nodes.ports import IProvisioning
+from walt.server.domain.nodes.troubles import BootTroubles
 from walt.server.domain.retries import Retries
 from walt.server.domain.services.ports import IPersistence, PlatformLines
 from walt.server.domain.services.service import NetworkServices
@@ -75,7 +75,6 @@ class Provisioning:
         self._exporter = exporter
         self._persistence = persistence
         self._network = network
-        self._platform = platform
         self._nodes_directory = nodes_directory
         self._mounts = ImageMounts(clock, mounter)
         self._uses = ImageUses()
@@ -89,12 +88,20 @@ class Provisioning:
         self._recheck: Any = None
         self._network_pending: set[Deferred[Any]] = set()
         self._boots: dict[str, tuple[Any, ...]] = {}
-        self._troubles: dict[str, str] = {}
+        self._troubles = BootTroubles(clock, registry, platform)
 
     @property
     def troubles(self) -> Mapping[str, str]:
         """Why nodes, by MAC, cannot boot at present; each is tried again by itself."""
-        return MappingProxyType(self._troubles)
+        return self._troubles.current()
+
+    def lasting(self) -> Mapping[str, str]:
+        """Return the troubles that do not go by themselves; see IProvisioning."""
+        return self._troubles.lasting()
+
+    def machine_trouble(self, mac: str, reason: str | None) -> None:
+        """Take why the machine of a node does not start, None when it does."""
+        self._troubles.of_machine(mac, reason)
 
     # -- updates ------------------------------------------------------------
 
@@ -228,13 +235,7 @@ class Provisioning:
                 image_id = ids.get(node.image or "")
                 if image_id is not None:
                     found[node.mac] = f"its image cannot be mounted: {broken[image_id]}"
-        before, self._troubles = self._troubles, found
-        for node in self._registry.nodes():
-            reason = found.get(node.mac)
-            if reason is not None and before.get(node.mac) != reason:
-                self._platform.write("nodes", f"{node.name} cannot boot: {reason}", error=True)
-            elif reason is None and node.mac in before:
-                self._platform.write("nodes", f"{node.name} can boot again.")
+        self._troubles.of_files(found)
 
     def _plan_recheck(self) -> None:
         self._cancel_recheck()

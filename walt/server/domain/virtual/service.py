@@ -36,6 +36,7 @@ _log = Logger()
 MODEL = "pc-x86-64"
 PAUSE_AFTER_FAILURE = 2.0
 SHORT_LIFE = 1.0  # seconds; a machine that ends before has failed: it is not tried at once
+MANY_ENDS = 3  # of machines before the node was booted: it is not going to be
 CONSOLE_STREAM = "virtualconsole"
 
 
@@ -53,6 +54,9 @@ class _Vm:
         self._machine: Any = None
         self._stopping = False
         self._unwanted = False  # a hard reboot was asked for since the settings were read
+        self._failed = False  # the last start; forgotten when a machine lives
+        self._ends = 0  # of machines in a row, before the node was booted
+        self.missing: str | None = None  # the boot file that it asked for last in vain
         self._console = Console(service.clock, self._console_chunk)
         self._life: Deferred[None] = Deferred.fromCoroutine(self._live())
         self._life.addErrback(_stopped)
@@ -75,6 +79,8 @@ class _Vm:
                 if present is None or self._stopping:
                     return
                 self._unwanted = False
+                self.missing = None
+                boots = service.boots(self._mac)
                 config = self._config(present)
                 ended: Deferred[str] = Deferred()
                 self._machine = await service.hypervisor.start(
@@ -82,17 +88,52 @@ class _Vm:
                 )
                 started = service.clock.seconds()
                 service.monitor.started(device)
+                lives = service.clock.callLater(SHORT_LIFE, self._lives)
                 if self._stopping or self._unwanted:
                     self._machine.kill()
                 reason = await ended
+                if lives.active():
+                    lives.cancel()
                 self._machine = None
                 _log.info("virtual node {name}: {reason}", name=device.name, reason=reason)
                 service.machine_ended(self._mac)
-                if not self._stopping and service.clock.seconds() - started < SHORT_LIFE:
-                    await self._sleep(PAUSE_AFTER_FAILURE)
+                life = service.clock.seconds() - started
+                if not self._stopping:
+                    if not self._unwanted:
+                        self._judge(reason, life, service.boots(self._mac) > boots)
+                    if life < SHORT_LIFE:
+                        await self._sleep(PAUSE_AFTER_FAILURE)
             except WaltError as error:
                 _log.error("virtual node {name}: {error}", name=device.name, error=error)
+                self._fails(str(error))
                 await self._sleep(PAUSE_AFTER_FAILURE)
+
+    def _fails(self, reason: str) -> None:
+        self._failed = True
+        self._service.provisioning.machine_trouble(self._mac, reason)
+
+    def _lives(self) -> None:
+        if self._failed:
+            self._failed = False
+            self._service.provisioning.machine_trouble(self._mac, None)
+
+    def _judge(self, reason: str, life: float, booted: bool) -> None:
+        """Find out from the end of a machine whether the node can boot."""
+        if booted:
+            self._ends = 0
+            return
+        self._ends += 1
+        if life < SHORT_LIFE:
+            self._fails(reason)
+        elif self.missing is not None and self._ends >= MANY_ENDS - 1:
+            self._service.provisioning.machine_trouble(
+                self._mac,
+                f"it restarts again and again: its image has no boot file {self.missing!r}",
+            )
+        elif self._ends >= MANY_ENDS:
+            self._service.provisioning.machine_trouble(
+                self._mac, "it restarts again and again before it is booted; look at its console"
+            )
 
     @staticmethod
     def _config(device: Device) -> MachineConfig:
@@ -110,6 +151,7 @@ class _Vm:
     def kill(self) -> None:
         """End the machine; one that is about to start has settings of before."""
         self._unwanted = True
+        self._ends = 0
         if self._machine is not None:
             self._machine.kill()
 
@@ -148,6 +190,22 @@ class VirtualNodes:
         self._platform = platform
         self._give_image = give_image
         self._vms: dict[str, _Vm] = {}
+        status.listen(self._on_status)
+
+    def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
+        if booted and mac in self._vms:
+            self.provisioning.machine_trouble(mac, None)
+
+    def boots(self, mac: str) -> int:
+        """Return how many times a node was booted since the start of the server."""
+        return self._status.boots(mac)
+
+    def no_boot_file(self, ip: str, name: str) -> None:
+        """A node asked for a boot file that is not there."""
+        device = self.registry.by_ip(ip)
+        vm = self._vms.get(device.mac) if device is not None else None
+        if vm is not None:
+            vm.missing = name[:200]
 
     # -- life of the platform --------------------------------------------
 
@@ -198,6 +256,7 @@ class VirtualNodes:
         )
         stored = self.registry.put(device)
         self._platform.write("devices", describe(device, previously_unknown=False))
+        self._platform.deed("nodes", f"node {name}", "created", requester.username)
         self.monitor.started(device)
         await stored
         self._run(device.mac)
@@ -238,6 +297,7 @@ class VirtualNodes:
                 self.logs, device.mac, name, f"walt node remove --force {name}",
                 f"walt node remove --keep-logs {name}",
             )
+        self._platform.deed("nodes", f"node {name}", "removed", requester.username)
         vm = self._vms.pop(device.mac, None)
         if vm is not None:
             await vm.stop()

@@ -1,4 +1,4 @@
-"""Texts of the images domain: recipes, links, the index of the Hub, credentials."""
+"""Texts of the images domain: links, the index of the Hub, credentials."""
 
 from __future__ import annotations
 
@@ -10,58 +10,8 @@ from walt.common.errors import Invalid
 from walt.server.domain.images import hub
 from walt.server.domain.images.links import Link, link_to, local_name, parse_link
 from walt.server.domain.images.places import parse_credentials
-from walt.server.domain.images.recipes import mounts_elsewhere, rewrite
 
 LOCATIONS = ["walt", "hub", "lab"]
-
-
-class RecipeTests(SynchronousTestCase):
-    def test_rewrite(self) -> None:
-        """Bare names are the caller's; stages, scratch and full references stay."""
-        for line, expected in (
-            ("FROM img", "FROM docker.io/ann/img"),
-            ("from img:v1 as one", "from docker.io/ann/img:v1 as one"),
-            ("FROM --platform=linux/amd64 img", "FROM --platform=linux/amd64 docker.io/ann/img"),
-            ("FROM bob/img", "FROM docker.io/bob/img"),
-            ("FROM waltplatform/pc-default", "FROM docker.io/waltplatform/pc-default"),
-            ("FROM scratch", "FROM scratch"),
-            ("FROM docker.io/library/debian:12", "FROM docker.io/library/debian:12"),
-            ("FROM localhost:5000/x/y", "FROM localhost:5000/x/y"),
-            ("FROM ${BASE}", "FROM ${BASE}"),
-        ):
-            self.assertEqual(rewrite(f"{line}\nRUN x\n", "ann"), f"{expected}\nRUN x\n")
-
-    def test_stages_and_continuations(self) -> None:
-        """A later FROM may name an earlier stage; a continued line is not an instruction."""
-        text = "ARG a=1\nFROM img AS Base\nRUN echo \\\nFROM x\nFROM base\nCOPY --from=base a b\n"
-        self.assertEqual(
-            rewrite(text, "ann"), text.replace("FROM img", "FROM docker.io/ann/img")
-        )
-
-    def test_mounts(self) -> None:
-        """What RUN mounts of other stages is seen, however it is written."""
-        for line in (
-            "RUN --mount=type=bind,from=base,source=/,target=/m id",
-            "RUN --network=none --MOUNT=from=base,rw id", "RUN --mount=type=bind,$HOW id",
-            "RUN --mount=type=bind,fr\\\nom=base id", "RUN \\\n --mount=from=base id",
-            'RUN --mount=type=bind,"from=base" id', "RUN --mount=type=bind,fr`\nom=base id",
-        ):
-            self.assertTrue(mounts_elsewhere(f"FROM img\n{line}\n"), line)
-        for line in ("COPY --from=base a b", "RUN --mount=type=tmpfs,target=/m id", "RUN mount"):
-            self.assertFalse(mounts_elsewhere(f"FROM img\n{line}\n"), line)
-
-    def test_no_from(self) -> None:
-        """A recipe without FROM is refused before podman sees it."""
-        for text in ("", "RUN x\n", "# FROM x\n", "FROM\n"):
-            self.assertRaises(Invalid, rewrite, text, "ann")
-
-    @given(st.text(max_size=200))
-    def test_any_text(self, text: str) -> None:
-        """No text makes it fail otherwise."""
-        try:
-            rewrite(text, "ann")
-        except Invalid:
-            pass
 
 
 class LinkTests(SynchronousTestCase):

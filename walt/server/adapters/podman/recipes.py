@@ -1,0 +1,155 @@
+"""Recipes of images as BuildKit reads them: blocking code for workers.
+
+The parser is BuildKit's own: here-documents, escape characters, continued lines and byte order
+marks are what they are for docker.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dockerfile
+
+from walt.common.errors import Invalid, NotFound
+from walt.server.domain.images.recipes import (
+    MAX_SIZE,
+    NAMES,
+    ImageNames,
+    Instruction,
+    mounts_elsewhere,
+)
+
+# Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
+# server, with write access (CVE-2024-1753).
+SAFE_MOUNTS = (4, 9, 4)
+DOCUMENTS = (4, 8, 0)  # the first version of podman that knows here-documents
+# Architectures as images name them, by those of uname(2).
+_ARCHITECTURES = {
+    "x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386",
+}
+_DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S+)\s*")
+_ONBUILD = re.compile(r"\s*ONBUILD\s+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The text for the builder; whether it has here-documents (`RUN <<END`)."""
+
+    text: str
+    has_documents: bool
+
+
+def prepare(context: Path, root: Path, user: str, podman: Sequence[int]) -> str:
+    """Return what a podman of this version is to build of a directory below `root`.
+
+    `user` asks for it. Raises NotFound or Invalid.
+    """
+    text = read(context, root)
+    if tuple(podman) < SAFE_MOUNTS and mounts_elsewhere(text):
+        raise Invalid(
+            "the recipe mounts another stage or image (RUN --mount=…,from=…), which the podman of"
+            f" this server does not do safely (before {_dotted(SAFE_MOUNTS)}); use COPY --from=…"
+            " instead"
+        )
+    made = rewrite(text, user, os.uname().machine)
+    if made.has_documents and tuple(podman) < DOCUMENTS:
+        raise Invalid(
+            "the recipe has here-documents (RUN <<…), which the podman of this server does not"
+            f" know (before {_dotted(DOCUMENTS)}); use several RUN lines, or a script that is"
+            " copied"
+        )
+    return made.text
+
+
+def read(context: Path, root: Path) -> str:
+    """Return the text of the recipe in a directory; it may be a link to a file below `root`.
+
+    Raises NotFound or Invalid.
+    """
+    for name in NAMES:
+        if not os.path.lexists(context / name):
+            continue
+        path = Path(os.path.realpath(context / name))
+        if not path.is_relative_to(os.path.realpath(root)):
+            raise Invalid(f"{name} is a link to something that is not in the directory sent")
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise Invalid(f"{name} cannot be read: {error.strerror}") from None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
+                raise Invalid(f"{name} is not a regular file, or is larger than 1 MiB")
+            return os.read(descriptor, MAX_SIZE).decode("utf-8-sig", errors="replace")
+        finally:
+            os.close(descriptor)
+    raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")
+
+
+def rewrite(text: str, user: str, machine: str) -> Recipe:
+    """Return a recipe of a user whose images are named in full.
+
+    `machine` is the kind of processor, as uname(2) tells it. Raises Invalid.
+    """
+    names = ImageNames(user, _platform(machine), _escape(text))
+    lines, made, done = text.split("\n"), [], 0
+    has_documents = False
+    for start, end, one, documents in _instructions(text):
+        made += lines[done:start - 1]
+        new = names.rewritten(one)
+        made += lines[start - 1:end] if new is None else [new.rstrip("\n")]
+        done = end
+        has_documents |= documents
+    if not names.found:
+        raise Invalid("the recipe has no FROM line")
+    made += lines[done:]
+    return Recipe("\n".join(made), has_documents)
+
+
+def _instructions(text: str) -> Iterator[tuple[int, int, Instruction, bool]]:
+    """Yield the first and the last line, the instruction, and whether it has documents."""
+    if "\0" in text:
+        raise Invalid("the recipe is no text: it has a NUL character")  # where the parser stops
+    try:
+        parsed = dockerfile.parse_string(text)
+    except dockerfile.GoParseError as error:
+        raise Invalid(f"the recipe cannot be read: {str(error)[:300]}") from None
+    for one in parsed:
+        if not one.cmd:
+            continue  # escape characters alone
+        inner = None
+        if one.cmd.upper() == "ONBUILD" and one.sub_cmd:
+            rest = one.original[_ONBUILD.match(one.original).end():]  # type: ignore[union-attr]
+            inner = next((found for _, _, found, _ in _instructions(rest)), None)
+        yield one.start_line, one.end_line, Instruction(
+            one.cmd.upper(), one.flags, one.value, one.original, inner
+        ), bool(one.heredocs)
+
+
+def _escape(text: str) -> str:
+    """Return the escape character that the directives at the top ask for."""
+    for line in text.split("\n"):
+        match = _DIRECTIVE.fullmatch(line.strip())
+        if match is None:
+            break
+        if match[1].lower() == "escape":
+            return match[2][:1]
+    return "\\"
+
+
+def _platform(machine: str) -> Mapping[str, str]:
+    """Return the variables that every recipe has before its first stage."""
+    architecture = _ARCHITECTURES.get(machine, machine)
+    found = {"OS": "linux", "ARCH": architecture, "PLATFORM": f"linux/{architecture}"}
+    return {
+        f"{kind}{name}": value for kind in ("BUILD", "TARGET") for name, value in found.items()
+    }
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
