@@ -93,7 +93,7 @@ class DeviceStoreContract:
         kept = {(NODE.mac, f"image-{number}"): [float(number)] for number in range(2, IMAGES_KEPT)}
         kept |= {(NODE.mac, "image-0"): [0.0, 2.0], (NODE.mac, "new"): [3.0]}
         self.assertEqual(await store.load_boot_times(), {**kept, (VIRTUAL.mac, "a"): [1.5]})
-        await store.forget([NODE.mac], keep_logs=False)
+        await store.forget([NODE.mac], {})
         self.assertEqual(await store.load_boot_times(), {(VIRTUAL.mac, "a"): [1.5]})
 
     async def test_many(self) -> None:
