@@ -96,6 +96,6 @@ class ExternalDatabaseTests(TestCase):
         self.assertEqual(labels, ("line,chunk",))
         indexes = {name for name, in await database.query("SELECT indexname FROM pg_indexes")}
         self.assertLessEqual({
-            "devices_ip_idx", "logs_timestamp_idx", "logs_stream_id_timestamp_idx",
+            "devices_ip_idx", "logs_place_idx", "logs_stream_id_place_idx",
             "logstreams_issuer_mac_name_idx", "checkpoints_username_idx",
         }, indexes)
