@@ -209,6 +209,52 @@ class ExportTests(LogCase):
         _, out, _ = await self.export(path, "^(one|é)$")
         self.assertIn(b"2 log lines", out)
 
+    async def test_places(self) -> None:
+        """Links and rights of a file stay; a device or a pipe is written, not replaced."""
+        secret, link = self.directory / "secret", self.directory / "link"
+        secret.touch(0o600)
+        link.symlink_to("secret")
+        status, _, err = await self.export(str(link))
+        self.assertEqual((status, err), (0, b""))
+        self.assertTrue(link.is_symlink())
+        self.assertEqual(secret.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(len(secret.read_text().splitlines()), len(self.lines))
+        pipe = self.directory / "pipe"
+        os.mkfifo(pipe)
+        device = self.directory / "null"
+        device.symlink_to("/dev/null")
+        for format in ("jsonl", "csv"):
+            walt = Walt(
+                self.server, "log", "export", "--format", format, str(pipe),
+                shell=f'cat {pipe} & "$@"; wait',
+            )
+            self.assertEqual(await walt.ended, 0, walt.err)
+            self.assertIn(b"one", walt.out, walt.err)
+            status, _, err = await self.export("--format", format, str(device))
+            self.assertEqual((status, err), (0, b""))
+        self.assertTrue(pipe.is_fifo())
+        self.assertTrue(Path("/dev/null").is_char_device())
+        status, _, err = await self.export(str(self.directory))
+        self.assertEqual(status, 1)
+        self.assertIn(b"Is a directory", err)
+
+    async def test_odd_texts(self) -> None:
+        """Quotes, line ends of other systems, what looks like a formula: the same in each file."""
+        odd = ["=1+1", "\r", "a\rb", "\u2028 \x85", '",\'";', "\\n", " ", "\x1b[31m", "\ufeff"]
+        for number, line in enumerate(odd):
+            self.logs.write(NODE.mac, "odd", line, timestamp=self.now - 9 + number / 10)
+        for format in ("jsonl", "csv", "parquet"):
+            path = self.directory / format
+            await self.export("--format", format, "--streams", "odd", str(path))
+            if format == "jsonl":
+                found = [json.loads(one)["line"] for one in path.read_bytes().split(b"\n") if one]
+            elif format == "csv":
+                with path.open(encoding="utf-8", newline="") as file:
+                    found = [row[3] for row in csv.reader(file)][1:]
+            else:
+                found = [row["line"] for row in parquet.read_table(path).to_pylist()]
+            self.assertEqual(found, odd, format)
+
     async def test_failures(self) -> None:
         """Places and ranges that are none: nothing is left, the old file stays."""
         path = self.directory / "out"

@@ -510,6 +510,17 @@ class ConfigTests(TestCase):
     async def _kept_logs(self, platform: LivePlatform, name: str) -> None:
         """Lines of a device that is gone are read by its name, over a restart, until forgotten."""
         lines = ("log", "show", "--history", "full", "--issuers", name, "--format")
+        # A server whose network card was replaced is another device: its own log is kept.
+        load = Load(platform)
+        await load.database.execute(
+            "INSERT INTO devices (mac, name, type)"
+            " VALUES ('02:00:00:00:00:99', 'before', 'server');"
+            "INSERT INTO logstreams (issuer_mac, name) VALUES ('02:00:00:00:00:99', 'exp');"
+            "INSERT INTO logs (stream_id, timestamp, place, arrival, line)"
+            " SELECT id, now(), now(), 0, 'kept' FROM logstreams"
+            " WHERE issuer_mac = '02:00:00:00:00:99'"
+        )
+        load.database.close()
         for _ in range(2):
             self.assertEqual(
                 await platform.ok(*lines, "{issuer}.{stream} {line}"),
@@ -517,6 +528,9 @@ class ConfigTests(TestCase):
             )
             await platform.stop(SIGUSR2)
             await platform.start()
+        self.assertNotIn("before", await platform.ok("device", "show"))
+        old = ("log", "show", "--history", "full", "--issuers", "before", "--format", "{line}")
+        self.assertEqual(await platform.ok(*old), "kept\n")
         file = platform.base / "kept"
         await platform.ok("log", "export", "--issuers", name, "--streams", "exp", str(file))
         self.assertEqual(len(file.read_text().splitlines()), 2)

@@ -83,9 +83,9 @@ class FallingDatabaseTests(TestCase):
         for mac in MACS:
             rows = await database.query(
                 "SELECT line FROM logs JOIN logstreams s ON s.id = stream_id"
-                " WHERE issuer_mac = %s", (mac,),
+                " WHERE issuer_mac = %s ORDER BY place, arrival", (mac,),
             )
-            self.assertEqual(sorted(int(line) for (line,) in rows), list(range(sent[mac])))
+            self.assertEqual([int(line) for (line,) in rows], list(range(sent[mac])))
 
     def fall(self, who: str, number: int) -> bool:
         """Send a signal to the database, or to one of its processes; False if there is none yet."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
+from contextlib import contextmanager
 
 from walt.client.commands.log import json_lines, received
 from walt.client.errors import Failure
@@ -16,6 +18,7 @@ from walt.client.visible import own
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from walt.client.commands.log import Record
@@ -31,22 +34,34 @@ def export(query: dict[str, Any], history: str, format: str, path: str) -> int:
     session = Session(Terminal())
     query["start"], query["end"] = parse_range(session, history)
     session.close()
-    temporary = ""
+    with _destination(path) as written:
+        count = _write(WRITERS[format](written), query)
+    print(f"{count} log lines were written to {path}.")
+    return 0
+
+
+@contextmanager
+def _destination(path: str) -> Iterator[str]:
+    """Give the file to write: a new one, which takes the place of `path` when it is whole.
+
+    A device or a pipe is written itself; links, and the rights of a file that is replaced, stay.
+    """
+    place, temporary = os.path.realpath(path), ""
     try:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=".walt-", dir=os.path.dirname(os.path.abspath(path))
-        )
+        mode = os.stat(place).st_mode if os.path.exists(place) else None
+        if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            yield place
+            return
+        descriptor, temporary = tempfile.mkstemp(prefix=".walt-", dir=os.path.dirname(place))
         os.close(descriptor)
-        count = _write(WRITERS[format](temporary), query)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
+        os.replace(temporary, place)
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-    print(f"{count} log lines were written to {path}.")
-    return 0
 
 
 def _umask() -> int:

@@ -72,9 +72,11 @@ class LogsDaemon:
         while not self._stopped:
             self._read_or_not()
             self._turn()
-        self._read()
-        self._silence()
         limit = time.monotonic() + LAST_WORDS
+        while self._read() and time.monotonic() < limit:
+            pass
+        self._take(self._requests.rest())
+        self._silence()
         for link in self._links.values():
             self._end(link)
         self._links = {}
@@ -121,12 +123,17 @@ class LogsDaemon:
         link.close()
         self._ending.append(link)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Take what is in the FIFO; tell whether there was something."""
         try:
             data = os.read(self._fifo, 65536)
         except BlockingIOError:
-            return
-        for moment, request in self._requests.feed(data, self._clock()):
+            return False
+        self._take(self._requests.feed(data, self._clock()))
+        return True
+
+    def _take(self, requests: list[tuple[float, bytes]]) -> None:
+        for moment, request in requests:
             if request:
                 self._accept(request, moment)
 

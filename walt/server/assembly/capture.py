@@ -31,6 +31,6 @@ class DaemonLog:
         try:
             for line in formatEvent(event).splitlines():
                 if HIDDEN not in line:
-                    self._logs.write(self._mac, stream, line.replace("\0", "\\x00"))
+                    self._logs.write(self._mac, stream, line)
         finally:
             self._writing = False

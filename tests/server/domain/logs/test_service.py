@@ -100,6 +100,12 @@ class LogServiceTests(SynchronousTestCase):
         self.assertEqual(self.texts(), ["1", "2", "3"])
         self.assertEqual(len(self.flushLoggedErrors(Invalid)), 1)
 
+    def test_texts_that_no_database_takes(self) -> None:
+        """What the server itself tells of odd names is kept, as what nodes send is."""
+        self.logs.write(MAC, "exp", "a\0b \udcff é\nnext")
+        self.clock.advance(FLUSH_AFTER)
+        self.assertEqual(self.texts(), ["a\\x00b \\udcff é", "next"])
+
     def test_blocks(self) -> None:
         """Lines that come together are one block: live readers see lines."""
         seen: list[LogLine] = []

@@ -128,6 +128,18 @@ def clean_text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
+def storable(text: str) -> str:
+    """Return a text that a database takes: NUL and lone surrogates appear as escapes.
+
+    Surrogates stand for bytes in the names of files (PEP 383), which errors may tell.
+    """
+    if "\0" in text:
+        text = text.replace("\0", "\\x00")
+    if not text.isascii():
+        text = text.encode(errors="backslashreplace").decode()
+    return text
+
+
 def parse_query(value: Any, issuers: frozenset[str] | None) -> LogQuery:
     """Check the JSON object of a client and return the query it asks for."""
     if not isinstance(value, Mapping):

@@ -31,6 +31,7 @@ from walt.server.domain.logs.model import (
     StreamKey,
     StreamMode,
     all_corrected,
+    storable,
 )
 from walt.server.domain.logs.order import placed
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
@@ -142,7 +143,7 @@ class LogService:
 
         Nothing is done line by line, unless somebody reads live lines.
         """
-        now = self.now()
+        now, text = self.now(), storable(text)
         if stamps is not None:
             stamps = all_corrected(stamps, now)
         block = LogBlock(StreamKey(issuer, stream), mode, now, stamps, text, text.count("\n") + 1)
