@@ -229,7 +229,7 @@ def runs(pid: int) -> bool:
     """Tell whether a process is there and has not ended (proc(5): Z)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or after
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from itertools import product
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.patience import patient
+from tests.server.runtime.test_child import runs
 from walt.server.adapters.ssh.bound import bound
 
 SHELLS = (["dash"], ["bash"], ["busybox", "sh"])
@@ -23,15 +23,6 @@ import subprocess, sys
 done = subprocess.run(sys.argv[2:], start_new_session=sys.argv[1] != "same")
 sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
 """
-
-
-def runs(pid: int) -> bool:
-    """Tell whether a process is there and has not ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 class BoundTests(SynchronousTestCase):
