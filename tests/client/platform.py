@@ -145,6 +145,7 @@ class Server:
                     platform.registry, self.images, files,
                     ImageFiles(FakeContainers(self.store), reactor), reactor,
                 ),
+                platform.logs.former,
             ),
             issuers=platform.issuers, virtual=self.virtual,
             checkpoints=self.checkpoints,

@@ -79,6 +79,7 @@ def _context(
         completion=Completion(
             registry, images.service, operations.places, checkpoints,
             RemotePaths(registry, images.service, nodes.files, life.files, base.reactor),
+            base.logs.former,
         ),
         registration=nodes.registration,
         announcements=Announcements(

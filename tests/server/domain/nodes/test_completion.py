@@ -63,7 +63,9 @@ class CompletionTests(SynchronousTestCase):
                 fake.registry, fake.images, NodeFiles(fake.nodes, questions), self.files,
                 fake.clock,
             ),
+            fake.logs.former,
         )
+        self.former = fake.logs.former
 
     def asking(self, kind: str, partial: str = "", *words: str) -> Deferred[list[str]]:
         """Begin to complete a word of joe's."""
@@ -94,6 +96,9 @@ class CompletionTests(SynchronousTestCase):
             self.of("RESCAN_SET_OF_DEVICES"), ["explorable-switches", "server", "switch-1"]
         )
         self.assertIn("walt-server", self.of("SET_OF_ISSUERS"))
+        self.former.add("bygone")  # its log lines were kept
+        self.assertEqual(self.of("SET_OF_ISSUERS", "by"), ["bygone", "bygone,"])
+        self.assertEqual(self.of("SET_OF_NODES", "by"), [])
 
     def test_images(self) -> None:
         """Own images, with the implied tag unless it would be the only difference."""

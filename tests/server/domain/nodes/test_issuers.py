@@ -39,5 +39,8 @@ class LogIssuersTests(SynchronousTestCase):
             self.assertEqual(self.issuers(names), {"node-1", NODE.mac})
             query = self.platform.issuers.query({"issuers": names}, "alice")
             self.assertEqual(self.platform.issuers.names(query), ["node-1"])
+        # A switch of that name sends no lines: those of the former node are meant.
+        logs.forget("02:00:00:00:00:77", SWITCH.name)
+        self.assertEqual(self.issuers(SWITCH.name), {SWITCH.name})
         self.successResultOf(Deferred.fromCoroutine(logs.forget_former("node-1")))
         self.assertEqual(self.issuers("node-1"), {NODE.mac})

@@ -46,6 +46,7 @@ async def migrate(database: Database) -> list[int]:
         for version, sql in scripts():
             if version in done:
                 continue
+            _log.info("database schema: step {version}, which may rewrite tables", version=version)
             await one.execute(sql)
             await one.execute("INSERT INTO schema_versions (version) VALUES (%s)", (version,))
             applied.append(version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from walt.common.errors import WaltError
 from walt.common.names import short_image_name
@@ -25,11 +25,14 @@ Candidates = Callable[[Sequence[str], str, str], list[str] | Awaitable[list[str]
 
 
 class Completion:
-    """Completes arguments by their type; see `complete`."""
+    """Completes arguments by their type; see `complete`.
+
+    `former` are the names of forgotten devices whose log lines were kept.
+    """
 
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, places: Places,
-        checkpoints: ICheckpoints, paths: RemotePaths,
+        checkpoints: ICheckpoints, paths: RemotePaths, former: Collection[str],
     ) -> None:
         self._registry = registry
         self._images = images
@@ -42,7 +45,9 @@ class Completion:
             "SWITCH": self._one("switch"),
             "SET_OF_DEVICES": self._set(DEVICE_KEYWORDS),
             "RESCAN_SET_OF_DEVICES": self._set(("explorable-switches", "server"), "switch"),
-            "SET_OF_ISSUERS": self._set((*NODE_KEYWORDS, "server"), "node", "server"),
+            "SET_OF_ISSUERS": lambda words, partial, user: self._set(
+                (*NODE_KEYWORDS, "server", *former), "node", "server"
+            )(words, partial, user),
             "IMAGE": self._image,
             "IMAGE_OR_DEFAULT": self._image_or_default,
             "NODE_CONFIG_PARAM": self._setting,

@@ -37,14 +37,16 @@ class LogIssuers:
         if not isinstance(names, str):
             raise Invalid("issuers must be a set of devices, as a text")
         items = names.split(",")
-        gone = {
-            one for one in items if one in self._former and self._registry.by_name(one) is None
-        }
+        gone = {one for one in items if one in self._former and not self._sends_lines(one)}
         present = [one for one in items if one not in gone]
         devices = parse_devices(self._registry, ",".join(present), user) if present else []
         restricted(devices, ALLOWED, self._registry, user)
         known = {device.name for device in devices}.intersection(self._former)
         return parse_query(value, frozenset(gone | known | {device.mac for device in devices}))
+
+    def _sends_lines(self, name: str) -> bool:
+        device = self._registry.by_name(name)
+        return device is not None and (device.is_node or device.type == "server")
 
     def names(self, query: LogQuery) -> list[str]:
         """Return the sorted names of the issuers of a query."""
