@@ -65,7 +65,6 @@ from walt.server.domain.transfers import (
     send_script,
 )
 from walt.server.runtime.process import Launcher, ProcessResult, ProcessRunner
-from walt.server.workers.main import find
 
 PLAIN = "benign"
 MAC, IP = "52:54:00:00:00:01", "192.168.1.2"
@@ -291,7 +290,7 @@ class ArgumentsTests(SynchronousTestCase):
     def builder(self, places: Path) -> PodmanBuilder:
         self.recorder = Recorder()
         return PodmanBuilder(
-            self.recorder, JobsHere(), Storage(), Engine(None, ()), Surroundings(),  # type: ignore[arg-type]
+            self.recorder, Any, Storage(), Engine(None, ()), Surroundings(),  # type: ignore[arg-type]
             places, Repositories(self.recorder, partial(git_command, None)),
         )
 
@@ -354,8 +353,8 @@ class ArgumentsTests(SynchronousTestCase):
             argv: list[str] = answers[0]
             return argv
 
-        # The empty name is the content itself, which has no recipe; "-" and so on do not exist.
-        self.harmless(build, over=[one for one in HOSTILE if one != "\ud800"])
+        # The empty name is the content itself; "-" and so on do not exist.
+        self.harmless(build, over=[one for one in HOSTILE if one not in ("", "\ud800")])
         for subdir in ("-x", "--help", "$(x)"):
             self.assertEqual(build(subdir)[-2:], ["--", str(place / "content" / subdir)])
 
@@ -440,14 +439,6 @@ class ArgumentsTests(SynchronousTestCase):
             if self.successResultOf(creation) is not Invalid:
                 self.assertRegex(value, r"^[A-Za-z0-9:]+$")
                 self.assertIn(f"link set dev tap1 master {value}\n", ran.inputs[-1])
-
-
-class JobsHere:
-    """Workers whose jobs are done at once."""
-
-    async def call(self, name: str, values: dict[str, Any]) -> Any:
-        """Do a job."""
-        return find(name)(values, lambda text: None)
 
 
 class Stored:

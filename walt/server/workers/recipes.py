@@ -1,21 +1,32 @@
-"""Recipes that people send, made ready for the builder."""
+"""Make the recipe that somebody sent ready for the builder: a program of its own.
+
+`python -m walt.server.workers.recipes CONTEXT ROOT USER PODMAN TARGET` writes to TARGET what a
+podman of version PODMAN (4.9.4) is to build of the directory CONTEXT below ROOT, for USER. What is
+wrong is told on standard error. It is no job of a worker: the parser takes address space that
+it does not give back, and workers have a limit of it.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
 
+from walt.common.errors import Invalid, NotFound
 from walt.server.adapters.podman import recipes
-from walt.server.workers.main import Progress
 
 
-def prepare(arguments: dict[str, Any], progress: Progress) -> None:
-    """Write to `target` what podman is to build of the directory `context` below `root`.
+def main() -> int:
+    """Do what the words of the command line say; return the exit status."""
+    context, root, user, podman, target = sys.argv[1:]
+    version = tuple(int(number) for number in podman.split(".") if number)
+    try:
+        made = recipes.prepare(Path(context), Path(root), user, version)
+    except (Invalid, NotFound) as error:
+        print(error, file=sys.stderr)
+        return recipes.IS_INVALID if isinstance(error, Invalid) else recipes.IS_NOT_THERE
+    Path(target).write_text(made)
+    return 0
 
-    `user` asks for it, `podman` is its version. Raises NotFound or Invalid.
-    """
-    made = recipes.prepare(
-        Path(arguments["context"]), Path(arguments["root"]), arguments["user"],
-        arguments["podman"],
-    )
-    Path(arguments["target"]).write_text(made)
+
+if __name__ == "__main__":
+    sys.exit(main())

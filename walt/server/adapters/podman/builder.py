@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
+from walt.server.domain.images.recipes import IS_INVALID, IS_NOT_THERE
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool
@@ -100,10 +102,7 @@ class PodmanBuilder:
     async def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
         """Return the build command; see IImageBuilder."""
         context, recipe = _inside(place / "content", subdir), place / "recipe"
-        await self._workers.call("recipes:prepare", {
-            "context": str(context), "root": str(place / "content"), "user": user,
-            "podman": self._version, "target": str(recipe),
-        })
+        await self._prepare_recipe(context, place / "content", user, recipe)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
         return contained(self._surroundings.around([
@@ -118,6 +117,19 @@ class PodmanBuilder:
                 "--file", str(recipe), "--tag", reference, "--", str(context),
             ),
         ]))
+
+    async def _prepare_recipe(
+        self, context: Path, root: Path, user: str, target: Path
+    ) -> None:
+        version = ".".join(map(str, self._version))
+        done = await self._runner.run(
+            [sys.executable, "-m", "walt.server.workers.recipes", str(context), str(root), user,
+             version, str(target)],
+            timeout=QUICK, check=False,
+        )
+        kinds = {IS_INVALID: Invalid, IS_NOT_THERE: NotFound}
+        if done.status != 0:
+            raise kinds.get(done.status, CommandFailed)(done.last_words())
 
     async def squash(
         self, image: StoredImage, reference: str, requester: IRequester
