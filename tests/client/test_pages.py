@@ -50,7 +50,9 @@ def code(text: str) -> Iterator[str]:
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)  # trees of files
     for paragraph in re.split(r"\n\n+", text):
         if paragraph.startswith("    "):
-            yield from paragraph.replace("\\\n", " ").splitlines()
+            for line in paragraph.replace("\\\n", " ").splitlines():
+                # What a command printed quotes what to type next.
+                yield from re.findall(r"`([^`]+)`", line) or [line]
         else:
             for span in re.findall(r"`([^`]+)`", paragraph):
                 yield " ".join(span.split())

@@ -53,7 +53,18 @@ class HopelessTests(TestCase):
         told = await platform.walt("node", "boot", "vm", "hollow")
         self.assertIn(b"vm: rebooted ok.", told.stdout)
         self.assertEqual(told.status, 0, told.stderr)
+        for stage in ("started", "boot script fetched"):
+            await self.seen(stage)
         await self.told("its image has no boot file 'vmlinuz'")
+
+    async def seen(self, stage: str) -> None:
+        """Return when the node has come that far."""
+
+        async def reached() -> bool:
+            (row,) = json.loads(await self.platform.ok("node", "show", "--json"))["own"]
+            return bool(row["boot_stage"] == stage)
+
+        await self.platform.until(reached, stage, 60, every=0.05)
 
     async def told(self, reason: str) -> None:
         """Check who is told that the node cannot boot."""

@@ -58,6 +58,15 @@ class ProgressTests(SynchronousTestCase):
         self.progress.reached(ONE.mac, Stage.ROOT)
         self.assertIsNone(self.progress.stage(ONE.mac))
 
+    def test_a_board_that_was_off_starts_when_it_asks_again(self) -> None:
+        """What it asked for long ago is no part of its boot."""
+        self.progress.reached(ONE.mac, Stage.ADDRESS)
+        self.fake.clock.advance(5000)
+        self.progress.reached(ONE.mac, Stage.ADDRESS)
+        self.fake.clock.advance(20)
+        self.fake.status.booted(ONE.mac)
+        self.assertEqual(self.fake.store.boot_times, {(ONE.mac, DEFAULT): [20.0]})
+
     def test_a_boot_longer_than_before_is_late(self) -> None:
         """Compared with the last ones of this node with this image, whatever happened between."""
         self.progress.started(ONE)

@@ -38,6 +38,8 @@ NAMES = {
     Stage.SYSTEM: "its system is starting",
 }
 
+ONCE = (Stage.ADDRESS, Stage.SCRIPT, Stage.ROOT)  # in one boot
+
 
 @dataclass
 class _Boot:
@@ -83,7 +85,7 @@ class BootProgress:
         self._boots[device.mac] = _Boot(self._clock.seconds(), Stage.STARTED)
 
     def reached(self, mac: str, stage: Stage) -> None:
-        """A node got this far. What comes before the stage that it had means that it restarted."""
+        """A node got this far. One that comes to a stage again, or to an earlier one, restarted."""
         device = self._registry.get(mac)
         if device is None or not device.is_node or self._is_booted(device.mac):
             return
@@ -91,7 +93,7 @@ class BootProgress:
         if boot is not None and stage == Stage.ADDRESS and boot.stage >= Stage.ROOT:
             return  # the system of the image asks, too
         again = boot is not None and (
-            stage < boot.stage or stage == boot.stage == Stage.ROOT
+            stage < boot.stage or (stage == boot.stage and stage in ONCE)
         )
         if boot is None or again:
             self._boots[device.mac] = _Boot(self._clock.seconds(), stage)
