@@ -228,8 +228,8 @@ class NodeFilesTests(TestCase):
     async def _save(self) -> None:
         """What was changed on one node is in the image that another boots."""
         await self.run_on(
-            "vnode1", "echo kept > /root/new; echo changed >> /etc/profile; rmdir /mnt /srv;"
-            " ln -s root /mnt; echo file > /srv; mkdir -m 1777 /root/empty"
+            "vnode1", "echo kept > /root/new; echo changed >> /etc/profile; rm -rf /opt /srv;"
+            " ln -s root /opt; echo file > /srv; mkdir -m 1777 /root/empty"
         )
         bad = await self.platform.walt("node", "save", "vnode1", "Bad Name")
         self.assertEqual(bad.status, 1)
@@ -258,8 +258,8 @@ class NodeFilesTests(TestCase):
         await self.wait("vnode2")
         self.assertEqual(
             await self.run_on(
-                "vnode2", "cat /mnt/new; tail -n 1 /etc/profile; cat /srv;"
-                " stat -c %a /root/empty; readlink /mnt"
+                "vnode2", "cat /opt/new; tail -n 1 /etc/profile; cat /srv;"
+                " stat -c %a /root/empty; readlink /opt"
             ),
             "kept\nchanged\nfile\n1777\nroot\n",
         )
