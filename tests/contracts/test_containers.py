@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,12 @@ class PodmanContainersTests(ContainersContract, TestCase):
         data.write_bytes(b"no archive" * 100)
         with open(data, "rb") as file, self.assertRaises(CommandFailed):
             await containers.unpack(two, file.fileno())
+        # The number of its process may be that of another one, in the tree of the server.
+        (pid,) = (self.place.base / "scratch").glob(f"{two}.pid")
+        pid.write_text(str(os.getpid()))
+        with open(data, "rb") as file, self.assertRaises(CommandFailed) as ended:
+            await containers.unpack(two, file.fileno())
+        self.assertIn("has ended", str(ended.exception))
         await containers.remove(two)
 
     async def test_files_in_memory(self) -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.places import ON_DISK
-from walt.server.workers.unpack_tree import XATTR, Refused, Tree, _Member
+from walt.common.errors import Invalid
+from walt.server.workers.build_context import BoundedMember
+from walt.server.workers.unpack_tree import XATTR, Tree
 
 MTIME = "1234567890.123456789"
 CAPABILITY = b"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
@@ -144,8 +146,8 @@ class TreeTests(SynchronousTestCase):
             [member("a", b"x", pax_headers={"mtime": "9" * 40})],
         ):
             tree = Tree(str(self.tree))
-            with tarfile.open(fileobj=io.BytesIO(archive(*members)), tarinfo=_Member) as tar:
-                with self.assertRaises((Refused, OSError, OverflowError, ValueError)):
+            with tarfile.open(fileobj=io.BytesIO(archive(*members)), tarinfo=BoundedMember) as tar:
+                with self.assertRaises((Invalid, OSError, OverflowError, ValueError)):
                     for one in tar:
                         tree.add(tar, one)
                     tree.finish()

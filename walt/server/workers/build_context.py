@@ -34,7 +34,7 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
     """
     tree = _Tree(Path(arguments["directory"]))
     try:
-        with tarfile.open(arguments["archive"], "r:*", tarinfo=_Member) as archive:
+        with tarfile.open(arguments["archive"], "r:*", tarinfo=BoundedMember) as archive:
             for member in archive:
                 tree.add(archive, member)
     except (ValueError, OverflowError, RecursionError):
@@ -48,11 +48,11 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
     return {"members": tree.members, "bytes": tree.size}
 
 
-class _Member(tarfile.TarInfo):
+class BoundedMember(tarfile.TarInfo):
     """A member whose extended headers (names, times, sparse maps) are bounded."""
 
     @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> _Member:
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> BoundedMember:
         """Read a header of 512 bytes."""
         member = super().frombuf(buf, encoding, errors)
         if member.type in EXTENDED and not 0 <= member.size <= MAX_HEADER:

@@ -16,30 +16,14 @@ import tarfile
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
+from walt.common.errors import Invalid
+from walt.server.workers.build_context import BoundedMember
+
 # What SCHILY.xattr. of pax headers may set: those of the kernel's own stay the kernel's.
 XATTR = "SCHILY.xattr."
 ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
 BLOCK = 1 << 20
-MAX_HEADER = 1 << 20  # bytes of extended headers of one member
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class Refused(Exception):
-    """The archive makes no sense; what for whoever sent it."""
-
-
-class _Member(tarfile.TarInfo):
-    """A member whose extended headers are bounded."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
-        """Read a header of 512 bytes."""
-        member = super().frombuf(buf, encoding, errors)
-        extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME,
-                    tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE)
-        if member.type in extended and not 0 <= member.size <= MAX_HEADER:
-            raise Refused(f"a header of the archive has more than {MAX_HEADER >> 10} KiB")
-        return member
 
 
 class Tree:
@@ -52,7 +36,7 @@ class Tree:
         self.left_out: list[str] = []
 
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        """Put one member in place. Raises Refused, OSError."""
+        """Put one member in place. Raises Invalid, OSError."""
         parts = _parts(member.name)
         if not parts:
             return
@@ -109,7 +93,7 @@ class Tree:
             target = _parts(member.linkname)
             with self._directory(target[:-1], create=False) as there:
                 if there is None or not target:
-                    raise Refused(f"a link of the archive leads nowhere: {member.linkname!r}")
+                    raise Invalid(f"a link of the archive leads nowhere: {member.linkname!r}")
                 if target != parts:
                     _remove(above, name)
                     os.link(target[-1], name, src_dir_fd=there, dst_dir_fd=above,
@@ -141,7 +125,7 @@ class Tree:
 def _parts(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in name:
-        raise Refused(f"the archive holds a forbidden path: {name[:200]!r}")
+        raise Invalid(f"the archive holds a forbidden path: {name[:200]!r}")
     return parts
 
 
@@ -195,7 +179,7 @@ def _set_attributes(descriptor: int, member: tarfile.TarInfo) -> None:
             try:
                 os.setxattr(descriptor, name, value.encode("utf-8", "surrogateescape"))
             except OSError as error:
-                raise Refused(
+                raise Invalid(
                     f"the attribute {name} of {member.name} cannot be kept: {error.strerror}"
                 ) from None
 
@@ -205,7 +189,7 @@ def _times(member: tarfile.TarInfo) -> tuple[int, int]:
     try:
         found = int(Decimal(member.pax_headers.get("mtime", member.mtime)) * 10**9)
     except (InvalidOperation, ValueError, OverflowError):
-        raise Refused(f"the archive holds a time that is none, of {member.name!r}") from None
+        raise Invalid(f"the archive holds a time that is none, of {member.name!r}") from None
     return found, found
 
 
@@ -217,7 +201,7 @@ def main() -> int:
     tree = Tree("/")
     try:
         with tarfile.open(
-            fileobj=sys.stdin.buffer, mode="r|", tarinfo=_Member, encoding="utf-8",
+            fileobj=sys.stdin.buffer, mode="r|", tarinfo=BoundedMember, encoding="utf-8",
             errors="surrogateescape",
         ) as archive:
             for member in archive:
@@ -230,7 +214,7 @@ def main() -> int:
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
         print(f"the archive received is damaged: {error}", file=sys.stderr)
         return 1
-    except Refused as error:
+    except Invalid as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:

@@ -29,6 +29,7 @@ from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.child import process_start
 from walt.server.runtime.process import DEFAULT_PATH, ProcessRunner
 
 _log = Logger()
@@ -164,6 +165,7 @@ class PodmanContainers:
         self._surroundings = surroundings
         self._configs: dict[str, _Config] = {}
         self._networks: dict[str, _Network] = {}
+        self._born: dict[str, int] = {}  # start times of first processes (process_start)
 
     def _words(self, *words: str) -> list[str]:
         return self._storage.podman(*self._engine.global_options(), *words)
@@ -263,6 +265,7 @@ class PodmanContainers:
         """
         files = ["/etc/hostname", *([] if options.outside else ["/etc/resolv.conf"])]
         pid = int(self._file(name, "pid").read_text())
+        self._born[name] = process_start(pid)
         await self._runner.run(
             ["nsenter", f"--uts=/proc/{pid}/ns/uts", f"--mount=/proc/{pid}/ns/mnt", HELPER, "sh",
              "-c", "; ".join([
@@ -315,6 +318,9 @@ class PodmanContainers:
     async def unpack(self, container: str, input_fd: int) -> list[str]:
         """Put what changed on a node into the tree of a container; see IContainers."""
         pid = int(self._file(container, "pid").read_text())
+        if process_start(pid) != self._born.get(container):
+            # Its number may be that of another process, whose root is the server's.
+            raise CommandFailed("the container of this image has ended")
         result = await self._runner.run(
             ["setpriv", "--no-new-privs", f"--bounding-set=-all,{UNPACKING}", "--", sys.executable,
              "-m", "walt.server.workers.unpack_tree", f"/proc/{pid}/root"],
@@ -345,6 +351,7 @@ class PodmanContainers:
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""
         self._configs.pop(container, None)
+        self._born.pop(container, None)
         await remove_containers(
             self._runner, self._storage, self._engine.global_options(), [container]
         )
