@@ -297,16 +297,17 @@ class FakeMounter:
         self.events = [] if events is None else events
         self.now: set[str] = set()
         self.broken: set[str] = set()
+        self.models = frozenset({"pc-x86-64", "pc-x86-32", "rpi-3-b"})
 
     def path(self, image_id: str) -> Path:
         return Path("/images") / image_id / "fs"
 
-    async def mount(self, image: StoredImage) -> Path:
+    async def mount(self, image: StoredImage) -> frozenset[str]:
         self.events.append(f"mount {image.image_id[:2]}")
         if image.image_id in self.broken:
             raise CommandFailed("cannot mount")
         self.now.add(image.image_id)
-        return self.path(image.image_id)
+        return self.models
 
     async def unmount(self, image_id: str) -> None:
         self.events.append(f"unmount {image_id[:2]}")

@@ -145,8 +145,13 @@ class LivePlatform:
             timeout=600, env={"PYTHONPATH": str(ROOT)},
         )
 
-    async def add_image(self, name: str, files: Mapping[str, str | Path]) -> None:
-        """Make an image: the small one, and executable `files` by path (texts, or files here)."""
+    async def add_image(
+        self, name: str, files: Mapping[str, str | Path], without: str | None = None
+    ) -> None:
+        """Make an image: the small one, and executable `files` by path (texts, or files here).
+
+        `without` is the path of something that it shall lack.
+        """
         context = self.base / f"context-{name.replace('/', '-')}"
         for path, text in files.items():
             file = context / "tree" / path.lstrip("/")
@@ -155,8 +160,10 @@ class LivePlatform:
             file.chmod(0o755)
         # One by one: a directory would replace a link that the image has in its place (/bin).
         copies = [f"COPY tree/{path.lstrip('/')} {path}\n" for path in files]
+        context.mkdir(exist_ok=True)
         (context / "Containerfile").write_text(
             "FROM docker.io/waltplatform/pc-x86-64-default:latest\n" + "".join(copies)
+            + ("" if without is None else f'RUN ["rm", "-r", "{without}"]\n')
         )
         storage = Storage.private(self.state, self.runtime)
         await self.runner.run(storage.podman(

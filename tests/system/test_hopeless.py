@@ -34,6 +34,7 @@ class HopelessTests(TestCase):
         self.addCleanup(platform.close)
         await platform.import_image()
         await platform.add_image("alice/hollow", {"/boot/pc-x86-64/start.ipxe": WITHOUT_KERNEL})
+        await platform.add_image("alice/bare", {}, without="/boot/pc-x86-64/start.ipxe")
         await platform.start()
         await platform.ok("node", "create", "vm")
         refused = await platform.walt("node", "config", "vm", "ram=4000G")
@@ -56,6 +57,10 @@ class HopelessTests(TestCase):
         for stage in ("started", "boot script fetched"):
             await self.seen(stage)
         await self.told("its image has no boot file 'vmlinuz'")
+
+        told = await platform.walt("node", "boot", "vm", "bare")
+        self.assertEqual(told.status, 1)
+        self.assertIn(b"its image has nothing that a pc-x86-64 can start from", told.stderr)
 
     async def seen(self, stage: str) -> None:
         """Return when the node has come that far."""

@@ -22,7 +22,11 @@ from walt.server.domain.transfers import (
     send_script,
 )
 
-SHELLS = (["sh", "-c"], ["busybox", "sh", "-c"])
+# GNU tar, busybox's, and bsdtar in the place of tar.
+SHELLS = (
+    ["sh", "-c"], ["busybox", "sh", "-c"],
+    ["sh", "-c", 'tar() { bsdtar "$@"; }; eval "$1"', "sh"],
+)
 
 
 def _run(shell: list[str], script: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:

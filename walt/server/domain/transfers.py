@@ -23,10 +23,12 @@ _FLUSH = (
     '[ $# -eq 0 ] || sync "$@"'
 )
 # GNU tar and bsdtar put a directory in the place of a link that leads to one, such as
-# /lib of an image; busybox's goes through it.
+# /lib of an image; busybox's goes through it. bsdtar names files among its errors: it gets
+# no list of them, the file system is flushed.
 _THROUGH_LINKS = (
-    'case "$(tar --help 2>&1)" in *keep-directory-symlink*) through=--keep-directory-symlink;; '
-    "*bsdtar*) through=-P;; *) through=;; esac; "
+    'told=-v; case "$(tar --help 2>&1)" in '
+    "*keep-directory-symlink*) through=--keep-directory-symlink;; "
+    "*bsdtar*) through=-P; told=;; *) through=;; esac; "
 )
 _EMPTY = "head -c 10240 /dev/zero"  # tar refuses to write an archive without member
 
@@ -113,8 +115,9 @@ def receive_script(place: Place, kind: str) -> str:
     if kind == DIRECTORY:
         return (
             f"list=$(mktemp) || exit 1; {_THROUGH_LINKS}"
-            f'mkdir -p {target} && cd {target} && tar -x $through -v -f - > "$list" && '
-            f"tr '\\n' '\\0' < \"$list\" | xargs -0 -r sh -c {quote(_FLUSH)} sh; "
+            f'mkdir -p {target} && cd {target} && tar -x $through $told -f - > "$list" && '
+            f"tr '\\n' '\\0' < \"$list\" | xargs -0 -r sh -c {quote(_FLUSH)} sh && "
+            '{ [ -n "$told" ] || sync -f .; }; '
             'status=$?; rm -f "$list"; exit $status'
         )
     return (

@@ -89,7 +89,8 @@ async def _mount(tools: Toolbox, options: argparse.Namespace) -> None:
     image = await tools.image(options.image)
     await ensure_host_keys(tools.runner, tools.config.paths.keys)
     tools.facts.key = await ensure_node_key(tools.runner, tools.config.paths.state)
-    print(await tools.mounter.mount(image))
+    await tools.mounter.mount(image)
+    print(tools.mounter.path(image.image_id))
 
 
 async def _umount(tools: Toolbox, options: argparse.Namespace) -> None:

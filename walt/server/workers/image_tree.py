@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from walt.common.mounts import mount_points
-from walt.server.adapters.podman import overlay
+from walt.server.adapters.podman import overlay, starts
+from walt.server.adapters.podman.imageroot import ImageRoot
 from walt.server.adapters.podman.prepare import Preparation, prepare
 
 Say = Callable[[str], None]
@@ -18,7 +19,8 @@ def mount(arguments: dict[str, Any], progress: Say) -> dict[str, Any]:
 
     Arguments: `storage`, `layers`, `place` (see overlay.mount_image), `values`,
     `keys`, `authorized_key`, `server_spec` (see prepare.Preparation). Returns
-    `mounted` (false: it was already) and `warnings`. Raises CommandFailed.
+    `mounted` (false: it was already), `warnings`, and `models`, those of nodes that find
+    something to start from. Raises CommandFailed.
     """
     place = Path(arguments["place"])
     mounted = overlay.mount_image(Path(arguments["storage"]), arguments["layers"], place)
@@ -26,7 +28,9 @@ def mount(arguments: dict[str, Any], progress: Say) -> dict[str, Any]:
         arguments["values"], Path(arguments["keys"]), arguments["authorized_key"],
         Path(arguments["server_spec"]),
     )
-    return {"mounted": mounted, "warnings": prepare(place / "fs", todo, progress)}
+    warnings = prepare(place / "fs", todo, progress)
+    with ImageRoot(place / "fs") as root:
+        return {"mounted": mounted, "warnings": warnings, "models": starts.models(root)}
 
 
 def unmount(arguments: dict[str, Any], progress: Say) -> dict[str, Any]:

@@ -58,6 +58,15 @@ class ImageMountsTests(SynchronousTestCase):
         self.assertEqual(self.mount("a", again=True), ["mount aa"])
         self.assertEqual(self.mounts.ids, {"a" * 64, "b" * 64})
 
+    def test_models_that_start(self) -> None:
+        """What an image has to start from is known while it is mounted."""
+        self.mounter.models = frozenset({"pc-x86-64"})
+        self.mount("a")
+        known = [self.mounts.starts("a" * 64, model) for model in ("pc-x86-64", "rpi-4-b", None)]
+        self.assertEqual(known, [True, False, False])
+        self.keep("")
+        self.assertTrue(self.mounts.starts("a" * 64, "rpi-4-b"))
+
     def test_a_failure_concerns_one_image(self) -> None:
         """A broken image is told, and tried again at its own pace; others are mounted."""
         self.mounter.broken = {"a" * 64}

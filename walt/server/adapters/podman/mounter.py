@@ -54,7 +54,7 @@ class OverlayMounter:
         """Return where the tree of an image is mounted."""
         return self._images / image_id / "fs"
 
-    async def mount(self, image: StoredImage) -> Path:
+    async def mount(self, image: StoredImage) -> frozenset[str]:
         """Mount and prepare an image; see IImageMounter."""
         async with self._locks[image.image_id]:
             await self._store.keep(image.image_id)
@@ -81,7 +81,7 @@ class OverlayMounter:
                 "preparing {image}: {warning}; nodes may have problems booting it",
                 image=image.fullname, warning=warning,
             )
-        return self.path(image.image_id)
+        return frozenset(result["models"])
 
     async def unmount(self, image_id: str) -> None:
         """Unmount an image and let podman forget it if it has no name; see IImageMounter."""

@@ -30,6 +30,7 @@ class ImageMounts:
         self._clock = clock
         self._mounter = mounter
         self._mounted: set[str] = set()
+        self._models: dict[str, frozenset[str]] = {}
         self._unmounting: dict[str, Deferred[None]] = {}
         self._broken: Retries[str] = Retries()
         self._busy: Retries[str] = Retries()
@@ -44,6 +45,11 @@ class ImageMounts:
     def troubles(self) -> Mapping[str, str]:
         """Why images, by id, cannot be mounted."""
         return self._broken.reasons
+
+    def starts(self, image_id: str, model: str | None) -> bool:
+        """Tell whether a mounted image has something for a model to start from, if that is known."""
+        models = self._models.get(image_id)
+        return models is None or model in models
 
     def next_retry(self) -> float | None:
         """Return when something that failed should be tried again."""
@@ -82,7 +88,7 @@ class ImageMounts:
         if image_id in self._unmounting:
             await shielded(self._unmounting[image_id])
         try:
-            await self._mounter.mount(image)
+            models = await self._mounter.mount(image)
         except WaltError as error:
             if self._broken.failed(image_id, self._clock.seconds(), str(error)):
                 _log.error("mounting {image}: {error}", image=image.fullname, error=str(error))
@@ -92,6 +98,7 @@ class ImageMounts:
             self._broken.failed(image_id, self._clock.seconds(), "unexpected failure")
         else:
             self._mounted.add(image_id)
+            self._models[image_id] = models
             self._broken.succeeded(image_id)
 
     def keep_only(self, image_ids: Collection[str]) -> None:
@@ -120,6 +127,7 @@ class ImageMounts:
                 )
         else:
             self._mounted.discard(image_id)
+            self._models.pop(image_id, None)
             self._busy.succeeded(image_id)
         finally:
             self._unmounting.pop(image_id, None)

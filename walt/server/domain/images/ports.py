@@ -81,8 +81,8 @@ class IImageCatalog(Interface):
 class IImageMounter(Interface):
     """Image trees, mounted and prepared for nodes."""
 
-    def mount(image: StoredImage) -> Awaitable[Path]:
-        """Mount an image, prepare its tree, return the tree's path.
+    def mount(image: StoredImage) -> Awaitable[frozenset[str]]:
+        """Mount an image, prepare its tree; return the models of nodes that can start from it.
 
         An image which is mounted already is prepared again. A preparation that
         fails is a warning in the log. Raises CommandFailed.

@@ -229,12 +229,18 @@ class Provisioning:
     def _note_troubles(self) -> None:
         found = dict(self._exports.reasons)
         broken = self._mounts.troubles
-        if broken:
-            ids = self._mounted_names(broken.keys())
-            for node in self._registry.nodes():
-                image_id = ids.get(node.image or "")
-                if image_id is not None:
-                    found[node.mac] = f"its image cannot be mounted: {broken[image_id]}"
+        ids = self._mounted_names(broken.keys() | self._mounts.ids)
+        for node in self._registry.nodes():
+            image_id = ids.get(node.image or "")
+            if image_id is None:
+                continue
+            if image_id in broken:
+                found[node.mac] = f"its image cannot be mounted: {broken[image_id]}"
+            elif not self._mounts.starts(image_id, node.model):
+                found[node.mac] = (
+                    f"its image has nothing that a {node.model} can start from"
+                    f" (/boot/{node.model})"
+                )
         self._troubles.of_files(found)
 
     def _plan_recheck(self) -> None:
