@@ -36,7 +36,7 @@ test-slow: install-test ## run the long scenarios: with "test", these are all te
 test-system: install-test ## run the system tests alone, quick and long ones
 	@scripts/run-tests $(VENV) --system
 
-test-release: install-test ## run the system tests that depend on the release of Debian
+test-release: install-test ## run the long scenarios, and what another release of Debian can change
 	@scripts/run-tests $(VENV) --release
 
 lint: install-test ## style and types

@@ -1,7 +1,7 @@
 """Everything that continuous integration runs, each part in a bare Debian of its own.
 
-Debian 12 runs every test. Debian 13 runs the platform of `make run` and the system tests
-that depend on the release. The last lines name what did not pass, and sum up what the
+Debian 12 runs `make test`. Debian 13 runs the platform of `make run`, the long scenarios and
+the tests that depend on the release. The last lines name what did not pass, and sum up what the
 parts counted.
 """
 

@@ -11,8 +11,9 @@ Tests of whole machines that failed beside others are tried once more, alone: em
 machines may be too slow together. What passes then is counted, and told apart.
 
 Without an option everything is run but the long scenarios, which are --slow: together they
-are all tests. --system are the system tests and attacks of both. --release are those of them
-that another release of Debian, with other daemons and tools, can change.
+are all tests. --system are the system tests and attacks of both. --release are the long
+scenarios and what tries each daemon and tool of Debian once: with the quick part on one
+release they are all tests.
 
 One more check comes last: a package list has every program that was started
 (scripts/record.py). The last line counts everything.
@@ -50,11 +51,13 @@ SCENARIOS = frozenset((
     "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
     "test_image_faults", "test_node_faults", "test_node_files", "test_node_settings",
 ))
-# What these try is our Python code alone, or PostgreSQL, or takes long: once is enough. What is
-# not listed is run with each release.
-ONCE = frozenset((
-    "test_a_calls", "test_c_users", "test_crowd", "test_falling_database", "test_hostile",
-    "test_links", "test_old_packages", "test_orphans", "test_records", "test_registration",
+# Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
+# or the same daemons for longer.
+RELEASE = frozenset((
+    "test_a_builds", "test_a_daemons", "test_a_handles", "test_a_image_commands", "test_a_swap",
+    "test_dhcpd", "test_docker_daemon", "test_doors", "test_download", "test_external_database",
+    "test_firewall", "test_images", "test_ipxe", "test_named", "test_namespace", "test_node_boot",
+    "test_registries", "test_startup", "test_swap", "test_tftpd", "test_virtual_host",
 ))
 PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
@@ -72,7 +75,7 @@ def wanted(stem: str, part: str) -> bool:
         return stem not in SCENARIOS
     if part == "slow":
         return stem in SCENARIOS
-    return part == "system" or stem not in ONCE
+    return part == "system" or stem in SCENARIOS | RELEASE
 
 
 def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
