@@ -14,7 +14,7 @@ import sys
 import time
 from types import FrameType
 
-ROOMS = (("bookworm", ("sh", ".ci/tests")), ("trixie", ("sh", ".ci/system")))
+ROOMS = (("bookworm", ("make", "test")), ("trixie", ("sh", ".ci/system")))
 SUMMARY = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped\n?")
 
 
