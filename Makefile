@@ -27,7 +27,7 @@ install-test:
 	@scripts/make-accounts $(ACCOUNTS)
 	@scripts/make-venv $(VENV) server,test
 
-test: install-test lint ## install what the tests need and run all but the long scenarios
+test: install-test ## install what the tests need; style, types, all tests but the long scenarios
 	@scripts/run-tests $(VENV)
 
 test-slow: install-test ## run the long scenarios: with "test", these are all tests

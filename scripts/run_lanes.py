@@ -1,17 +1,17 @@
 """Run the tests with trial, in three lanes: run_lanes.py [PART] TRIAL
 
-First the image that nodes boot in tests is built, unless it is cached. The fast tests are
-one run, the contracts another, each module of system tests and attacks one more; a lane
-takes the next run when it is done with one. Two lanes take the longest first; the third one
-takes the shortest, and fills the processors while the others wait for a machine to boot. The
-crowd, which fills them by itself and measures, has the machine for itself at the end. The
-output of a run is printed whole, at its end.
+First the image that nodes boot in tests is built, unless it is cached; style and types are
+checked and the fast tests run meanwhile. The contracts are another run, each module of system
+tests and attacks one more; a lane takes the next run when it is done with one. Two lanes take
+the longest first; the third one takes the shortest, and fills the processors while the others
+wait for a machine to boot. The crowd, which fills them by itself and measures, has the machine
+for itself at the end. The output of a run is printed whole, at its end.
 
 Tests of whole machines that failed beside others are tried once more, alone: emulated
 machines may be too slow together. What passes then is counted, and told apart.
 
-Without an option everything is run but the long scenarios, which are --slow: together they
-are all tests. --system are the system tests and attacks of both. --release are the long
+Without an option style and types are checked, and everything is run but the long scenarios,
+which are --slow: together they are all tests. --system are the system tests and attacks of both. --release are the long
 scenarios and what tries each daemon and tool of Debian once: with the quick part on one
 release they are all tests.
 
@@ -78,6 +78,14 @@ def wanted(stem: str, part: str) -> bool:
     return part == "system" or stem in SCENARIOS | RELEASE
 
 
+def fast_tests() -> list[str]:
+    """Return the names of the tests that need neither machines nor real daemons."""
+    return sorted({
+        "tests." + path.relative_to(TESTS).parts[0].removesuffix(".py")
+        for path in TESTS.rglob("test_*.py") if path.relative_to(TESTS).parts[0] not in SLOW
+    })
+
+
 def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     """Return the names given to each trial in the lanes, in order, and to those run alone."""
     modules = sorted(
@@ -90,14 +98,8 @@ def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     system = [[f"tests.{path.parent.name}.{path.stem}"] for path in modules]
     alone = [names for names in system if names == [ALONE]]
     system = [names for names in system if names != [ALONE]]
-    if part != "quick":
-        return system, alone
-    fast = sorted({
-        "tests." + path.relative_to(TESTS).parts[0].removesuffix(".py")
-        for path in TESTS.rglob("test_*.py") if path.relative_to(TESTS).parts[0] not in SLOW
-    })
     # What is long comes first, what is short fills the lanes at the end.
-    return [fast, ["tests.contracts"], *system], alone
+    return [*([["tests.contracts"]] if part == "quick" else []), *system], alone
 
 
 def recap(told: str) -> list[str]:
@@ -188,13 +190,35 @@ async def lane(
             counts["errors"] = counts.get("errors", 0) + (status == 0)
 
 
-def build_image(cache: str) -> bool:
-    """Build what the system tests boot, unless it is cached; tell whether it is there."""
-    done = subprocess.run(
-        [sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "small",
-         "--archive-only", "--cache-dir", cache], check=False,
+async def run_program(*argv: str) -> tuple[int, str]:
+    """Run a program to its end; return its status and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    return done.returncode == 0
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode(errors="replace")
+
+
+async def build_image(cache: str) -> bool:
+    """Build what the system tests boot, unless it is cached; tell whether it is there."""
+    status, text = await run_program(
+        sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "small",
+        "--archive-only", "--cache-dir", cache,
+    )
+    if status != 0:
+        print(f"the image of the system tests could not be built:\n{text}", file=sys.stderr)
+    return status == 0
+
+
+async def lint(programs: Path, counts: dict[str, int], told: list[str]) -> None:
+    """Count the checks of style and types as two tests."""
+    for words in (("ruff", "check", "."), ("mypy",)):
+        status, text = await run_program(str(programs / words[0]), *words[1:])
+        print(f"{' '.join(words)}: {text}", flush=True)
+        name = "failures" if status else "successes"
+        counts[name] = counts.get(name, 0) + 1
+        if status:
+            told.append(f"{' '.join(words)}:\n{text}")
 
 
 def started_programs(file: Path) -> list[str]:
@@ -243,10 +267,14 @@ def check_programs(cache: str, counts: dict[str, int], told: list[str]) -> None:
 async def main(trial: str, part: str) -> int:
     """Run all lanes with a part of the tests, print what failed once more, and the sum."""
     cache = os.environ["WALT_TEST_CACHE"]
-    if not build_image(cache):
-        print("the image of the system tests could not be built", file=sys.stderr)
-        return 1
     (waiting, alone), counts, told = runs(part), dict[str, int](), list[str]()
+    building = asyncio.create_task(build_image(cache))
+    if part == "quick":
+        await asyncio.gather(
+            lint(Path(trial).parent, counts, told), lane(1, trial, [fast_tests()], counts, told)
+        )
+    if not await building:
+        return 1
     await asyncio.gather(
         *(lane(number, trial, waiting, counts, told) for number in range(len(LANES)))
     )
