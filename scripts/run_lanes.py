@@ -11,9 +11,9 @@ Tests of whole machines that failed beside others are tried once more, alone: em
 machines may be too slow together. What passes then is counted, and told apart.
 
 Without an option style and types are checked, and everything is run but the long scenarios,
-which are --slow: together they are all tests. --system are the system tests and attacks of both. --release are the long
-scenarios and what tries each daemon and tool of Debian once: with the quick part on one
-release they are all tests.
+which are --slow: together they are all tests. --system are the system tests and attacks of
+both. --release are the long scenarios and what tries each daemon and tool of Debian once: with
+the quick part on one release they are all tests.
 
 One more check comes last: a package list has every program that was started
 (scripts/record.py). The last line counts everything.
