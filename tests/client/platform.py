@@ -42,6 +42,7 @@ from walt.server.domain.images.places import Places
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.completion import Completion
+from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.ports import UnlocatedPower
 from walt.server.domain.nodes.progress import BootProgress
@@ -146,6 +147,10 @@ class Server:
                     ImageFiles(FakeContainers(self.store), reactor), reactor,
                 ),
                 platform.logs.former,
+            ),
+            configuration=_build(
+                Configuration, registry=platform.registry, nodes=nodes, images=self.images,
+                logs=platform.logs, platform=platform.platform, memory=1 << 20,
             ),
             issuers=platform.issuers, virtual=self.virtual,
             checkpoints=self.checkpoints,

@@ -6,13 +6,13 @@ from walt.client.errors import WRONG_WORDS, Failure, Refused
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from walt.client.session import Session
+    from walt.client.calls import Calls
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 HINT = "See `walt help show log-history`."
 
 
-def parse_range(session: Session, text: str) -> tuple[float | None, float | None]:
+def parse_range(session: Calls, text: str) -> tuple[float | None, float | None]:
     """Return (start, end) in epoch seconds, None for an open bound.
 
     Raises Failure for a malformed range, an unknown checkpoint, or a start after the end.
@@ -30,7 +30,7 @@ def parse_range(session: Session, text: str) -> tuple[float | None, float | None
     return start, end
 
 
-def _bound(session: Session, text: str) -> float | None:
+def _bound(session: Calls, text: str) -> float | None:
     if not text:
         return None
     if text.startswith("-"):

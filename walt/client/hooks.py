@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from walt.client.session import Session
+    from walt.client.calls import Calls
 
     HardReboot = Callable[[list[str]], tuple[list[str], dict[str, str]]]
 
@@ -72,7 +72,7 @@ def _any_plugin() -> bool:
     return False
 
 
-def reboot(session: Session, names: str, hard_only: bool, cause: str) -> bool:
+def reboot(session: Calls, names: str, hard_only: bool, cause: str) -> bool:
     """Reboot nodes; those that the server leaves to us, by the hook. Tell whether all restarted."""
     hard_reboot: HardReboot | None = hook(HARD_REBOOT)
     if hard_reboot is None:

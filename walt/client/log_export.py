@@ -8,9 +8,10 @@ import sys
 import tempfile
 from contextlib import contextmanager
 
-from walt.client.commands.log import json_lines, received
+from walt.client.commands.log import json_lines
 from walt.client.errors import Failure
 from walt.client.history import parse_range
+from walt.client.log_stream import received
 from walt.client.output import pip_install
 from walt.client.session import Session
 from walt.client.terminal import WHEEL, Terminal, both_terminals

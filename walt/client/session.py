@@ -149,12 +149,29 @@ class Connection:
         except OSError:
             return False
 
+    def _receive(self) -> bytes:
+        return self._socket.recv(1 << 16)
+
+    def gone(self) -> bool:
+        """Tell whether the server closed the connection, between two calls."""
+        self._socket.setblocking(False)
+        try:
+            data = self._socket.recv(1 << 16)
+            self._boxes.extend(self._decoder.feed(data))
+        except BlockingIOError:
+            return False
+        except (OSError, ampbox.BadBox):
+            return True
+        finally:
+            self._socket.setblocking(True)
+        return not data
+
     def _next_box(self, busy: Busy | None) -> ampbox.Box:
         while not self._boxes:
             if busy is not None:
                 busy.wait(self._socket)
             try:
-                data = self._socket.recv(1 << 16)
+                data = self._receive()
                 self._boxes.extend(self._decoder.feed(data))
             except (OSError, ampbox.BadBox) as error:
                 raise broken(error) from None

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import socket
+import time
 
 from walt.client import settings
 from walt.client.errors import Refused
@@ -57,13 +58,19 @@ class Stream:
         except OSError:
             self._outgoing.clear()  # reading tells how it ended
 
-    def received(self) -> list[tuple[bytes, bytes]] | None:
+    def received(self, until: float | None = None) -> list[tuple[bytes, bytes]] | None:
         """Return the frames of the next bytes, waiting for them; None when the server closed.
 
-        Raises Failure when the link breaks.
+        Raises Failure when the link breaks, TimeoutError at the moment `until`, of
+        time.monotonic.
         """
         while True:
-            select.select([self.socket], [self.socket] if self.late else [], [])
+            left = None if until is None else max(0.0, until - time.monotonic())
+            ready, late, _ = select.select(
+                [self.socket], [self.socket] if self.late else [], [], left
+            )
+            if until is not None and not ready and not late:
+                raise TimeoutError
             self.flush()
             try:
                 data = self.socket.recv(1 << 18)

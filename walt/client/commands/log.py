@@ -6,12 +6,13 @@ import sys
 
 from walt.client.errors import FAILED, INTERRUPTED, WRONG_WORDS, Failure, Refused
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.log_stream import received
 from walt.client.session import Session
 from walt.client.terminal import Terminal, both_terminals, confirm
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from walt.common.records import Record
@@ -121,30 +122,6 @@ def _confirmed(session: Session, query: dict[str, Any]) -> bool:
         return True
     print(f"This will print about {count} log lines.")
     return confirm()
-
-
-def received(query: dict[str, Any]) -> Iterator[list[Record]]:
-    """Yield the records of a query as they come, by groups, until the server ends it."""
-    from walt.client.stream import Stream, result_status
-    from walt.common import frames
-    from walt.common.records import decode
-
-    stream = Stream("REQ_DUMP_LOGS", query)
-    pending = b""
-    while True:
-        found = stream.received()
-        if found is None:
-            raise Failure("communication issue: the server closed the connection")
-        for kind, payload in found:
-            if kind == frames.DATA:
-                *lines, pending = (pending + payload).split(b"\n")
-                for line in lines:
-                    yield decode(line)
-            elif kind == frames.MESSAGE:
-                sys.stderr.write(payload.decode(errors="replace"))
-            elif kind == frames.RESULT:
-                result_status(payload)
-                return
 
 
 def _may_be_old(start: float | None) -> bool:

@@ -1,0 +1,268 @@
+"""The Python API, in scripts of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.client.platform import ROOT, SECOND, Server, reactor
+from tests.patience import patient
+from tests.server.streams.platform import NODE
+from walt.client.scripting.shortcuts import shortcuts
+
+ROOT_TEXT = """< -- WalT API root --
+
+  read-only attributes:
+  - self.images: <API submodule for WalT images>
+  - self.logs: <API submodule for WalT logs>
+  - self.nodes: <API submodule for WalT nodes>
+  - self.tools: <Misc API features>
+>
+"""
+
+
+class Script(ProcessProtocol):
+    """A Python script that uses the API of a server."""
+
+    def __init__(self, server: Server | None, text: str, python: str = sys.executable) -> None:
+        self.out, self.err = b"", b""
+        self.ended: Deferred[int] = Deferred()
+        where = f"unix:{server.directory}/rpc.sock" if server is not None else "unix:/nowhere"
+        self.transport: Any = reactor.spawnProcess(
+            self, python, [python, "-c", f"from walt.client import api\n{text}"],
+            {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": "/nonexistent",
+             "WALT_SERVER": where, "WALT_USERNAME": "alice", "LC_ALL": "C.UTF-8"},
+        )
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def processEnded(self, reason: Any) -> None:
+        self.ended.callback(reason.value.exitCode)
+
+
+class ShortcutTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """Other characters, camel case, collisions in the order of names."""
+        self.assertEqual(shortcuts(["vN2", "v-n2", "rpi-3.b", "v_n2"]), {
+            "rpi-3.b": "rpi_3_b", "v-n2": "v_n2", "vN2": "v_n2_2", "v_n2": "v_n2_3",
+        })
+
+    @given(st.lists(st.text(st.characters(codec="ascii"), min_size=1, max_size=12), max_size=20))
+    def test_any_names(self, names: list[str]) -> None:
+        """Each name has a shortcut of its own, of small letters, digits and underscores."""
+        found = shortcuts(set(names))
+        self.assertEqual(set(found), set(names))
+        self.assertEqual(len(set(found.values())), len(found))
+        for one in found.values():
+            self.assertRegex(one, r"^[a-z0-9_]+$")
+
+
+class ApiTests(TestCase):
+    timeout = patient(60)
+
+    def setUp(self) -> None:
+        self.server = Server(self)
+
+    async def told(self, text: str) -> list[str]:
+        """Run a script that must succeed; return its lines."""
+        script = Script(self.server, text)
+        self.assertEqual((await script.ended, script.err), (0, b""))
+        return script.out.decode().splitlines()
+
+    async def test_root(self) -> None:
+        """The root and what it shows, without a connection."""
+        script = Script(None, "print(api)")
+        self.assertEqual((await script.ended, script.err), (0, b""))
+        self.assertEqual(script.out.decode(), ROOT_TEXT)
+
+    async def test_nodes(self) -> None:
+        """A set is a mapping by name, whose iteration gives nodes."""
+        told = await self.told(
+            "nodes = api.nodes.get_nodes()\n"
+            "print(nodes.keys(), len(nodes), 'node-1' in nodes, nodes['node-1'] in nodes)\n"
+            "node = nodes['node-1']\n"
+            "print([one.name for one in nodes], nodes.get('x'), nodes.node_1 is node)\n"
+            "print(node.mac, node.ip, node.model, node.booted, node.virtual, node.type)\n"
+            "print(nodes.filter(name='node-2').keys(), nodes.filter(owner='bob').keys())\n"
+            "print((nodes['node-1'] | nodes['node-2']).keys(), (nodes & node).keys())\n"
+            "print(node is api.nodes.get_nodes('node-1')['node-1'])\n"
+            "print(api.nodes.get_nodes([node, 'node-2']).keys())\n"
+        )
+        self.assertEqual(told, [
+            "['bobs-node', 'node-1', 'node-2'] 3 True True",
+            "['bobs-node', 'node-1', 'node-2'] None True",
+            f"{NODE.mac} {NODE.ip} {NODE.model} True {NODE.virtual} node",
+            "['node-2'] ['bobs-node']",
+            "['node-1', 'node-2'] ['node-1']",
+            "True",
+            "['node-1', 'node-2']",
+        ])
+
+    async def test_attributes(self) -> None:
+        """Unknown ones, those that cannot be written, probes of libraries."""
+        told = await self.told(
+            "import copy, pickle\n"
+            "nodes = api.nodes.get_nodes()\n"
+            "node = nodes['node-1']\n"
+            "for work in (lambda: node.x, lambda: setattr(node, 'name', 'y'), lambda: nodes.x,\n"
+            "             lambda: setattr(node, 'x', 1), lambda: nodes['x'],\n"
+            "             lambda: nodes.filter(x=1), lambda: node | nodes, lambda: nodes | 'x',\n"
+            "             lambda: node.config.x, lambda: setattr(node.config, 'x', 1)):\n"
+            "    try:\n"
+            "        print(work())\n"
+            "    except Exception as error:\n"
+            "        print(type(error).__name__)\n"
+            "print(copy.deepcopy(nodes)['node-1'] is node)\n"
+            "print(pickle.loads(pickle.dumps(node)) is node)\n"
+            "print(hasattr(node, '__array_interface__'), hasattr(nodes, '_ipython_display_'))\n"
+        )
+        self.assertEqual(told, [
+            "AttributeError", "AttributeError", "AttributeError", "AttributeError", "KeyError",
+            "AttributeError", "TypeError", "TypeError", "AttributeError", "AttributeError",
+            "True", "True", "False False",
+        ])
+
+    async def test_texts(self) -> None:
+        """What a node and a set show."""
+        told = await self.told("print(api.nodes.get_nodes('node-2')['node-2'])")
+        self.assertEqual(told[:3], ["< -- virtual node node-2 --", "", "  read-only attributes:"])
+        self.assertIn("  - self.name: 'node-2'", told)
+        self.assertIn("  - self.config: <node configuration>", told)
+        self.assertIn("  - self.owner: 'alice'  # yourself", told)
+        self.assertIn("  - self.reboot(self, force=False, hard_only=False): Reboot", told)
+        self.assertIn("  - self.remove(self, force=False): Remove this virtual node", told)
+        told = await self.told("print(api.nodes.get_nodes())")
+        self.assertEqual(told[0], "< -- Set of WalT nodes (3 items) --")
+        self.assertIn("  - self['bobs-node']: <virtual node bobs-node>", told)
+        self.assertIn("  note:", told[-4:])
+
+    async def test_configuration(self) -> None:
+        """Settings are read and written under names with underscores."""
+        told = await self.told(
+            "config = api.nodes.get_nodes('node-2')['node-2'].config\n"
+            "print(config.netsetup, config.boot_retries, config.mount_persist)\n"
+            "config.mount_persist = False\n"
+            "print(config.mount_persist, 'mount_persist' in dir(config))\n"
+            "config.boot_timeout = None\n"
+            "print(config.boot_timeout)\n"
+        )
+        self.assertEqual(told[0].split(), ["LAN", "9", "True"])
+        self.assertIn("False True", told)
+        self.assertEqual(told[-1], "None")
+        script = Script(
+            self.server, "api.nodes.get_nodes('node-2')['node-2'].config.boot_retries = 'many'"
+        )
+        self.assertEqual((await script.ended, script.out), (0, b""))
+        self.assertIn(b"boot.retries", script.err)
+
+    async def test_ownership(self) -> None:
+        """The API never asks: it refuses nodes of others unless told to go on."""
+        told = await self.told(
+            "from walt.client.exceptions import *\n"
+            "nodes = api.nodes.get_nodes()\n"
+            "for work in (lambda: nodes.reboot(), lambda: nodes['bobs-node'].release(),\n"
+            "             lambda: nodes['node-2'].acquire(), lambda: nodes['node-2'].boot(3),\n"
+            "             lambda: nodes['bobs-node'].rename('mine')):\n"
+            "    try:\n"
+            "        print(work())\n"
+            "    except Exception as error:\n"
+            "        print(type(error).__name__)\n"
+        )
+        self.assertEqual(told, [
+            "NodeNotOwnedException", "OpAppliesNodeOwnedException", "NodeAlreadyOwnedException",
+            "ParameterNotAnImageException", "NodeNotOwnedException",
+        ])
+
+    async def test_rename(self) -> None:
+        """A node keeps its object; sets follow."""
+        told = await self.told(
+            "nodes = api.nodes.get_nodes()\n"
+            "node = nodes['node-2']\n"
+            "node.rename('other')\n"
+            "print(node.name, nodes.keys(), nodes['other'] is node, node.booted)\n"
+        )
+        self.assertEqual(told[-1], "other ['bobs-node', 'node-1', 'other'] True True")
+        self.assertIsNotNone(self.server.platform.registry.by_name("other"))
+
+    async def test_waiting(self) -> None:
+        """A time limit ends a wait; the next call works."""
+        self.server.down(SECOND)
+        told = await self.told(
+            "from walt.client.timeout import TimeoutException\n"
+            "node = api.nodes.get_nodes('node-2')['node-2']\n"
+            "try:\n"
+            "    node.wait(timeout=0.2)\n"
+            "except TimeoutException:\n"
+            "    print('late', node.booted)\n"
+        )
+        self.assertEqual(told, ["late False"])
+        self.assertEqual(await self.told("api.nodes.get_nodes('node-1').wait(); print(1)"), ["1"])
+
+    async def test_logs(self) -> None:
+        """Stored and live lines, with the objects they come from."""
+        logs = self.server.platform.logs
+        for number in range(3):
+            logs.write(NODE.mac, "exp", f"line {number}")
+        told = await self.told(
+            "from walt.client.exceptions import TimeoutException\n"
+            "for log in api.logs.get_logs(history='full', issuers='node-1'):\n"
+            "    print(log.issuer.name, log.stream, log.line, type(log.timestamp).__name__)\n"
+            "try:\n"
+            "    for log in api.logs.get_logs(realtime=True, issuers='node-1', timeout=0.3):\n"
+            "        print(log)\n"
+            "except TimeoutException:\n"
+            "    print('late')\n"
+            "for words in ({}, {'history': 'x'}, {'history': 'full', 'issuers': ''}):\n"
+            "    try:\n"
+            "        api.logs.get_logs(**words)\n"
+            "    except Exception as error:\n"
+            "        print(error)\n"
+        )
+        self.assertEqual(told[:4], [
+            *(f"node-1 exp line {number} datetime" for number in range(3)), "late",
+        ])
+        self.assertEqual(len(told), 7)
+
+    async def test_threads_and_forks(self) -> None:
+        """Each thread, and a process that was forked, has a connection of its own."""
+        told = await self.told(
+            "import os, threading\n"
+            "nodes = api.nodes.get_nodes()\n"
+            "def ask():\n"
+            "    for _ in range(20):\n"
+            "        assert nodes['node-1'].booted\n"
+            "threads = [threading.Thread(target=ask) for _ in range(4)]\n"
+            "for thread in threads: thread.start()\n"
+            "for thread in threads: thread.join()\n"
+            "pid = os.fork()\n"
+            "if pid == 0:\n"
+            "    ask(); os._exit(7)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), nodes['node-1'].booted)\n"
+        )
+        self.assertEqual(told, ["7 True"])
+
+    async def test_imported_alone(self) -> None:
+        """The import opens no connection, and brings nothing but the standard library."""
+        told = await self.told(
+            "import sys\n"
+            "print([name for name in sys.modules if name.startswith(('twisted', 'asyncio'))])\n"
+        )
+        self.assertEqual(told, ["[]"])
+        self.assertEqual(self.server.sessions, [])
+
+    def test_source_is_there(self) -> None:
+        """Scripts for WalT 10 find what they import."""
+        for name in ("exceptions", "timeout"):
+            self.assertTrue(Path(ROOT, "walt", "client", f"{name}.py").is_file())

@@ -1,0 +1,100 @@
+"""The Python API on a live platform, with a node that boots."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.trial.unittest import TestCase
+
+from tests.patience import patient
+from tests.system.live import LivePlatform, why_not
+
+# What the script tells is told apart from reports of reboots and output of builds.
+TOLD = "> "
+IMAGES = """
+def tell(*words):
+    print('>', *words)
+
+node = api.nodes.create_vnode('vm')
+images = api.images.get_images()
+tell(images.keys(), images['pc-x86-64-small'].compatibility, images['pc-x86-64-small'].in_use)
+copy = api.images.clone('walt:waltplatform/pc-x86-64-default', image_name='copy')
+tell(copy.fullname, sorted(copy.aliases), images.keys(), api.images.get_images().keys())
+every = api.images.get_images()
+copy.rename('other')
+tell(copy.name, every.keys(), every.filter(name='other').keys())
+tell(api.images.clone('walt:waltplatform/pc-x86-64-default', image_name='other'))
+built = api.images.build('built', sys.argv[1])
+tell(built.name, api.images.build('built', sys.argv[1]))
+"""
+NODES = """
+from walt.client.exceptions import *
+node.wait(timeout=300)
+tell(node.booted, node.owner, node.image is every['pc-x86-64-small'], node.virtual)
+ran = node.run('echo 1; echo wrong >&2; exit 3')
+tell(ran.status, ran.json(), ran.error.strip())
+try:
+    node.run('sleep 600', timeout=2)
+except TimeoutException:
+    tell('late')
+every['pc-x86-64-small'].remove()
+tell(every['pc-x86-64-small'].in_use)
+node.boot(copy)
+node.wait(timeout=300)
+tell(node.image is copy, copy.in_use)
+tell(any('booted' in log.line and log.issuer.device_type == 'server'
+          for log in api.logs.get_logs(history='full', issuers='server')))
+try:
+    node.boot('nothing')
+except NoSuchImageNameException:
+    tell('no image')
+try:
+    tell(node.remove())
+except NodeHasLogsException:
+    tell('logs')
+node.remove(force=True)
+try:
+    node.name
+except ReferenceError:
+    tell('gone')
+copy.remove()
+tell(every.keys())
+tell(api.tools.get_server().ip, api.tools.get_server().walt_version)
+"""
+
+
+class ApiTests(TestCase):
+    skip = why_not()
+    timeout = patient(400)
+
+    async def test_images_and_nodes(self) -> None:
+        """Images are cloned, built, renamed and removed; a node boots them."""
+        from twisted.internet import reactor
+
+        import walt
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        context = platform.base / "recipe"
+        context.mkdir()
+        (context / "Dockerfile").write_text(
+            "FROM pc-x86-64-small\nRUN echo built > /root/built\n"
+        )
+        await platform.start()
+        ran = await platform.runner.run(
+            [sys.executable, "-c", f"import sys; from walt.client import api{IMAGES}{NODES}",
+             str(context)],
+            env=platform.environment(), timeout=patient(350), check=False,
+        )
+        self.assertEqual(ran.status, 0, ran.stderr.decode())
+        told = [line for line in ran.stdout.decode().splitlines() if line.startswith(TOLD)]
+        self.assertEqual(told, [f"> {line}" for line in (
+            "['pc-x86-64-small'] ('pc-x86-64',) True",
+            "alice/copy:latest ['pc-x86-64-small'] ['pc-x86-64-small'] ['copy', 'pc-x86-64-small']",
+            "other ['other', 'pc-x86-64-small'] ['other']",
+            "None", "built None",
+            "True alice True True", "3 1 wrong", "late", "True", "True True", "True", "no image",
+            "logs", "gone",
+            "['pc-x86-64-small']", f"{platform.net}.1 {walt.__version__}",
+        )])
