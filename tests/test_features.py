@@ -1,4 +1,4 @@
-"""docs/features.tsv has a row for each id of docs/spec-ids.tsv, and its proofs exist."""
+"""docs/features.tsv has a row for each id of docs/spec/ids.tsv, and its proofs exist."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def table(name: str, *head: str) -> list[list[str]]:
 class FeatureTests(SynchronousTestCase):
     def test_every_id(self) -> None:
         """What the specification asks for has a row; `D-` are decisions of the design."""
-        wanted = [row[0] for row in table("spec-ids.tsv", "id", "asks for")]
+        wanted = [row[0] for row in table("spec/ids.tsv", "id", "asks for", "sections")]
         rows = [row[0] for row in table("features.tsv", *HEAD)]
         self.assertEqual([key for key in rows if not key.startswith("D-")], sorted(wanted))
         self.assertEqual(len(wanted), 540)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Values = dict[str, str]  # "walt.server": "host.example"
 
-# Not a secret: it keeps a password from being read over a shoulder (spec §4.1).
+# Not a secret: it keeps a password from being read over a shoulder (spec user-surface §4.1).
 MASK = b"RAND0M STRING T0 HIDE A PASSW0RD"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")

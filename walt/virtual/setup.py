@@ -1,4 +1,4 @@
-"""walt-virtual-setup-node: install the service that emulates a node (spec §8.7)."""
+"""walt-virtual-setup-node: install the service that emulates a node (spec node-protocols §8.7)."""
 
 from __future__ import annotations
 

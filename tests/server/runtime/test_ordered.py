@@ -3,44 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.files import write_atomic, write_durable, write_if_changed
-from walt.server.runtime.ordered import OrderedServices, shielded, spawn
+from walt.server.runtime.ordered import shielded, spawn
 from walt.server.runtime.turns import TurnMonitor
-
-
-class _Slow(Service):
-    def __init__(self, trace: list[str], name: str) -> None:
-        self.setName(name)
-        self.trace = trace
-        self.gone: Deferred[None] = Deferred()
-
-    def stopService(self) -> Deferred[None]:
-        self.trace.append(f"stop {self.name}")
-        return self.gone
-
-
-class OrderedServicesTests(SynchronousTestCase):
-    def test_reverse_order(self) -> None:
-        """The last started stops first, and is waited for; a failure keeps nobody up."""
-        trace: list[str] = []
-        services, parts = OrderedServices(), [_Slow(trace, name) for name in "abc"]
-        for part in parts:
-            part.setServiceParent(services)
-        services.startService()
-        stopped = services.stopService()
-        self.assertEqual(trace, ["stop c"])
-        parts[2].gone.errback(OSError("cannot stop"))
-        self.assertEqual(trace, ["stop c", "stop b"])
-        parts[1].gone.callback(None)
-        self.assertNoResult(stopped)
-        parts[0].gone.callback(None)
-        self.successResultOf(stopped)
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
 
 class SpawnTests(SynchronousTestCase):

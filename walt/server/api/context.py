@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -34,8 +33,8 @@ class Context:
     """Everything the API reaches; `now` returns epoch seconds.
 
     `host` is the name under which other machines reach this server, `reachable` whether
-    they can; `client_package`
-    returns the path of the wheel of this release.
+    they can; `client_package` returns the name and the size of the wheel of this release, and
+    so many bytes of it from an offset on.
     """
 
     registry: DeviceRegistry
@@ -60,7 +59,7 @@ class Context:
     access: Access
     host: str
     reachable: bool
-    client_package: Callable[[], Awaitable[Path]]
+    client_package: Callable[[int, int], Awaitable[tuple[str, int, bytes]]]
     server_ip: str
     clock: IReactorTime
     now: Callable[[], float]

@@ -33,11 +33,8 @@ class ServerApi(amp.CommandLocator):
         return Deferred.fromCoroutine(self._piece(offset))
 
     async def _piece(self, offset: int) -> dict[str, Any]:
-        path = await self._context.client_package()
-        with open(path, "rb") as stream:
-            stream.seek(max(0, offset))
-            data = stream.read(PIECE)
-        return {"name": path.name, "size": path.stat().st_size, "data": data}
+        name, size, data = await self._context.client_package(max(0, offset), PIECE)
+        return {"name": name, "size": size, "data": data}
 
     @commands.CompleteWord.responder
     def complete(self, kind: str, words: list[str], partial: str) -> Deferred[dict[str, Any]]:

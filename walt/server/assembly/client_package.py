@@ -20,8 +20,14 @@ class ClientPackage:
         self._making = DeferredLock()
         self._path: Path | None = None
 
-    async def path(self) -> Path:
-        """Return the path of the wheel. Raises CommandFailed."""
+    async def piece(self, offset: int, length: int) -> tuple[str, int, bytes]:
+        """Return its name, its size and `length` bytes (less at its end). Raises CommandFailed."""
+        path = await self._wheel()
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return path.name, path.stat().st_size, stream.read(length)
+
+    async def _wheel(self) -> Path:
         async with self._making:
             if self._path is None:
                 await self._runner.run([

@@ -96,7 +96,7 @@ def _context(
         neighbours=NeighbourReports(registry, PostgresTopology(base.database), platform),
         access=certificates.access, host=certificates.names[0],
         reachable=base.config.namespace is None,
-        client_package=ClientPackage(base.runner, base.config.paths.cache).path,
+        client_package=ClientPackage(base.runner, base.config.paths.cache).piece,
         server_ip=str(base.config.server_ip), clock=base.reactor, now=time.time,
     )
 

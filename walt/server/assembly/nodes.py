@@ -129,10 +129,11 @@ def build_nodes(
         base.workers, config.paths.nodes,
     )
     monitor.emulated = lambda device: device.virtual and hypervisor.emulates
+    chance = random.SystemRandom()
     virtual = machines.virtual = VirtualNodes(
         registry, service, status, monitor, images.service, provisioning, hypervisor,
-        FreeAddresses(registry, config.server_ip, random.SystemRandom()), logs, platform,
-        reactor, images.service.give_default,
+        FreeAddresses(registry, config.server_ip, chance), logs, platform,
+        reactor, images.service.give_default, chance,
     )
     return Nodes(
         status=status, views=NodeViews(registry, status, power, provisioning, progress),

@@ -60,7 +60,7 @@ class WaltServer(Service):
 
     SIGTERM and SIGINT stop for good: nodes are sent to the static boot files.
     SIGUSR2 stops and keeps the nodes: they wait for the next server (design §8).
-    SIGHUP does nothing but tell that server.spec is read at each mount (spec §1.8).
+    SIGHUP does nothing but tell that server.spec is read at each mount (spec server §1.8).
     """
 
     name = "walt-server"

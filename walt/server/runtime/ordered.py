@@ -1,12 +1,11 @@
-"""Services that start in a stated order and stop in the reverse one."""
+"""Coroutines that go on without anybody who waits for them."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -41,22 +40,3 @@ def shielded(running: Deferred[T]) -> Deferred[T]:
 
     running.addCallbacks(succeeded, failed)
     return follower
-
-
-class OrderedServices(MultiService):
-    """Children stop one after the other, the last started first, each awaited.
-
-    A child that fails to stop is logged and does not keep the others up.
-    """
-
-    def stopService(self) -> Deferred[None]:
-        """Stop all children; the Deferred fires when the last one is down."""
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop_children())
-
-    async def _stop_children(self) -> None:
-        for child in reversed(list(self)):
-            try:
-                await maybeDeferred(child.stopService)
-            except Exception:
-                _log.failure("stopping {name}", name=child.name)

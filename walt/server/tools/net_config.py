@@ -1,4 +1,4 @@
-"""`walt-net-config up|down`: set the networks of server.conf up or down (spec §1.3).
+"""`walt-net-config up|down`: set the networks of server.conf up or down (spec node-protocols §1.3).
 
 The environment variable IFACE, when set, names the only network concerned;
 WALT_SERVER_CONF another configuration file than /etc/walt/server.conf.

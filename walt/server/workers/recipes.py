@@ -13,6 +13,7 @@ from pathlib import Path
 
 from walt.common.errors import Invalid, NotFound
 from walt.server.adapters.podman import recipes
+from walt.server.adapters.podman.statuses import IS_INVALID, IS_NOT_THERE
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
         made = recipes.prepare(Path(context), Path(root), user, version)
     except (Invalid, NotFound) as error:
         print(error, file=sys.stderr)
-        return recipes.IS_INVALID if isinstance(error, Invalid) else recipes.IS_NOT_THERE
+        return IS_INVALID if isinstance(error, Invalid) else IS_NOT_THERE
     Path(target).write_text(made)
     return 0
 

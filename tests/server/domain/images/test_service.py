@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.images import FakeCatalog, FakeStore
 from walt.common.errors import Busy, Conflict, Invalid, NotFound, Unavailable, WaltError
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.service import ImageService, refused_models
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.requester import NobodyWaits
 
 
@@ -162,7 +162,3 @@ class ServiceTests(SynchronousTestCase):
         self.assertEqual(
             set(service.by_id(["ann/a:latest", "bob/a:latest", "bob/none:latest"])), {"a" * 64}
         )
-
-    def test_refused_models(self) -> None:
-        """The models that an image does not support are named once."""
-        self.assertEqual(refused_models(PC, ["pc-x86-64", "rpi-b", "rpi-b"]), ["rpi-b"])

@@ -32,13 +32,17 @@ from walt.server.domain.virtual.service import (
 )
 
 
+class _Longest(random.Random):
+    def randint(self, a: int, b: int) -> int:
+        return b  # the longest boot delay
+
+
 class VirtualNodesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.make(stored(DEFAULT))
 
     def make(self, *images: Any) -> None:
         """Make the service over fakes."""
-        self.patch(random, "randint", lambda low, high: high)  # the longest boot delay
         self.fake = FakePlatform(*images)
         self.now(self.fake.start())
         self.hypervisor, self.joe = FakeHypervisor(), FakeRequester()
@@ -46,7 +50,7 @@ class VirtualNodesTests(SynchronousTestCase):
         self.virtual = VirtualNodes(
             fake.registry, fake.nodes, fake.status, fake.monitor, fake.images,
             fake.provisioning, self.hypervisor, FakeAddresses(), fake.logs, fake.platform,
-            fake.clock, fake.images.give_default,
+            fake.clock, fake.images.give_default, _Longest(),
         )
 
     def now(self, coroutine: Any) -> Any:

@@ -25,10 +25,10 @@ from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.progress import run_told
 from walt.server.adapters.podman.removal import remove_containers
 from walt.server.adapters.podman.repositories import Repositories
+from walt.server.adapters.podman.statuses import IS_INVALID, IS_NOT_THERE
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.ports import IImageBuilder
-from walt.server.domain.images.recipes import IS_INVALID, IS_NOT_THERE
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool

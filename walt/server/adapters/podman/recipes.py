@@ -17,8 +17,6 @@ import dockerfile
 
 from walt.common.errors import Invalid, NotFound
 from walt.server.domain.images.recipes import (
-    IS_INVALID,
-    IS_NOT_THERE,
     MAX_SIZE,
     NAMES,
     ImageNames,
@@ -26,7 +24,6 @@ from walt.server.domain.images.recipes import (
     mounts_elsewhere,
 )
 
-__all__ = ["IS_INVALID", "IS_NOT_THERE", "prepare", "read", "rewrite"]
 # Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
 # server, with write access (CVE-2024-1753).
 SAFE_MOUNTS = (4, 9, 4)

@@ -1,4 +1,4 @@
-"""Put the boot loaders and fall-back files of the platform in place (spec §3.2, §3.5)."""
+"""Put boot loaders and fall-back files in place (spec node-protocols §3.2, §3.5)."""
 
 from __future__ import annotations
 

@@ -11,8 +11,6 @@ from walt.common.errors import Invalid
 NAMES = ("Dockerfile", "ContainerFile", "Containerfile")
 MAX_SIZE = 1 << 20  # bytes
 HUB = "docker.io"
-# How the program that reads a recipe ends when it is wrong, or not there.
-IS_INVALID, IS_NOT_THERE = 3, 4
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-/:@+]*")
 _PIECE = re.compile(

@@ -352,8 +352,3 @@ class ImageService:
                 await self._add_name(image, targets[image.fullname])
                 await self._drop_name(image.fullname)
         return sorted(targets.values())
-
-
-def refused_models(image: StoredImage, models: Iterable[str]) -> list[str]:
-    """Return the models among `models` that cannot boot an image."""
-    return sorted({model for model in models if not image.boots_on(model)})

@@ -1,4 +1,4 @@
-"""The address plan of walt-net: who has which address, and what is free (spec §2.4)."""
+"""The address plan of walt-net: who has which address, what is free (spec node-protocols §2.4)."""
 
 from __future__ import annotations
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
-
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.python.failure import Failure
 
 from walt.common.errors import Denied, Invalid, Unavailable, WaltError
 from walt.common.names import image_fullname, is_image_name, short_image_name
@@ -20,6 +16,7 @@ from walt.server.domain.nodes.ports import INodeShell
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.requester import IRequester
 from walt.server.domain.transfers import parse_probe, probe_script, receive_script, send_script
+from walt.server.runtime.pipes import Broken, poured
 
 DUMP = "exec /bin/_walt_internal_/walt-dump-diff-tar"
 T = TypeVar("T")
@@ -123,36 +120,23 @@ class NodeChanges:
         self, ip: str, source: str, sink: Callable[[int], Coroutine[Any, Any, T]]
     ) -> T:
         """Run a script on a node, and give its output to `sink`; return what that returns."""
-        reading, writing = os.pipe()
         try:
-            sending = Deferred.fromCoroutine(
-                self._shell.run(ip, source, timeout=PATIENCE, output_fd=writing)
+            return await poured(
+                lambda output: self._shell.run(ip, source, timeout=PATIENCE, output_fd=output),
+                sink,
             )
-            receiving = Deferred.fromCoroutine(sink(reading))
-        finally:
-            os.close(reading)
-            os.close(writing)
-        outcomes: list[tuple[bool, Any]] = await DeferredList(
-            [sending, receiving], consumeErrors=True
-        )
-        _raise_first(*(result for ok, result in outcomes if not ok))
-        received: T = outcomes[1][1]
-        return received
+        except Broken as broken:
+            raise _first(broken.errors) from None
 
 
-def _raise_first(*failures: Failure) -> None:
-    """Raise the failure that explains the others.
+def _first(errors: Sequence[BaseException]) -> BaseException:
+    """Return the error that explains the others.
 
     A node that is lost comes first; else the one that stopped reading.
     """
-    for failure in failures:
-        if failure.check(Unavailable):
-            failure.raiseException()
-    for failure in reversed(failures):
-        if failure.check(WaltError):
-            failure.raiseException()
-    for failure in failures:
-        failure.raiseException()
+    lost = [one for one in errors if isinstance(one, Unavailable)]
+    told = [one for one in reversed(errors) if isinstance(one, WaltError)]
+    return [*lost, *told, *errors][0]
 
 
 def _image_of(node: Device) -> str:

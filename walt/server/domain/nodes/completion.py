@@ -139,7 +139,7 @@ class Completion:
         return matching(await self._names_of_moments(user), partial)
 
     async def _history(self, words: Sequence[str], partial: str, user: str) -> list[str]:
-        """Ranges: words for whole ones, or a start, a colon, an end (spec §1.4)."""
+        """Ranges: words for whole ones, or a start, a colon, an end (spec user-surface §1.4)."""
         start, colon, end = partial.partition(":")
         moments = [*await self._names_of_moments(user), *_relative_times(end if colon else start)]
         if colon:

@@ -88,7 +88,7 @@ class NetworkServices:
         return self._all([self._tree.apply(self._tree_config())])
 
     def links_to_static(self) -> Deferred[None]:
-        """Let every node find the looping boot files: the orderly stop (spec §3.4).
+        """Let every node find the looping boot files: the orderly stop (spec node-protocols §3.4).
 
         Later updates keep these links. Fires when they are in place.
         """

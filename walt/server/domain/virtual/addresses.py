@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from ipaddress import IPv4Address
+from random import Random
 
 from zope.interface import implementer
 
@@ -17,7 +17,7 @@ class FreeAddresses:
     """Looks into the registry for what is not used."""
 
     def __init__(
-        self, registry: DeviceRegistry, server_ip: IPv4Address, source: random.Random
+        self, registry: DeviceRegistry, server_ip: IPv4Address, source: Random
     ) -> None:
         self._registry = registry
         self._server_ip = server_ip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -70,7 +70,7 @@ class _Vm:
             try:
                 delay = self._config(device).boot_delay
                 if delay is None:
-                    delay = random.randint(*RANDOM_DELAY)  # noqa: S311 (spreads boots, no secret)
+                    delay = service.chance.randint(*RANDOM_DELAY)
                 _log.info("virtual node {name}: boots in {s} s", name=device.name, s=delay)
                 await self._sleep(delay)
                 await service.provisioning.network_settled()
@@ -168,14 +168,14 @@ class _Vm:
 
 @implementer(IVirtualMachines)
 class VirtualNodes:
-    """Creates, runs and removes virtual nodes."""
+    """Creates, runs and removes virtual nodes; `chance` spreads their boots."""
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, status: BootStatus,
         monitor: BootMonitor, images: ImageService, provisioning: IProvisioning,
         hypervisor: IHypervisor, addresses: IAddresses, logs: LogService,
         platform: PlatformLog, clock: IReactorTime,
-        give_image: Callable[[str, str], Any],
+        give_image: Callable[[str, str], Any], chance: Random,
     ) -> None:
         self.registry = registry
         self.logs = logs
@@ -183,6 +183,7 @@ class VirtualNodes:
         self.provisioning = provisioning
         self.hypervisor = hypervisor
         self.clock = clock
+        self.chance = chance
         self._nodes = nodes
         self._status = status
         self._images = images
