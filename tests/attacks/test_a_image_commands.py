@@ -26,13 +26,13 @@ class SandboxTests(SynchronousTestCase):
         self.tree = self.base / "tree"
         (self.tree / "bin").mkdir(parents=True)
         shutil.copy("/bin/busybox", self.tree / "bin/busybox")
-        for name in ("sh", "cat", "mount", "mknod", "chroot", "ls", "id", "touch", "chmod", "ip"):
+        for name in ("sh", "cat", "mount", "mknod", "chroot", "ls", "id", "touch", "chmod", "ip",
+                     "sleep"):
             (self.tree / "bin" / name).symlink_to("busybox")
 
     def run_inside(self, command: str, timeout: float = 20.0) -> tuple[int, str]:
         """Return the status and the words of a command."""
-        done = sandbox.run(self.tree, command, timeout)
-        return done.returncode, done.stdout + done.stderr
+        return sandbox.run(self.tree, command, timeout)
 
     def test_it_works(self) -> None:
         """Root of the image changes the image, with the system's directories in place."""
@@ -85,6 +85,22 @@ class SandboxTests(SynchronousTestCase):
         self.assertRaises(CommandFailed, self.run_inside, "while :; do :; done", timeout=1.0)
         status, _ = self.run_inside("x=xxxxxxxx; while :; do x=$x$x; done")
         self.assertNotEqual(status, 0)
+
+    def test_all_together(self) -> None:
+        """Many processes, large ones together, words without end: it is ended for each."""
+        for number, attack in (
+            (20, "for one in 1 2 3 4 5; do for two in 1 2 3 4 5; do sleep 30 & done; done; wait"),
+            (256, "x=xxxxxxxxxxxxxxxx; for one in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18"
+                  " 19 20; do x=$x$x; done; sleep 30 & sleep 30; wait"),
+            (256, "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"),
+        ):
+            for name, value in (
+                ("MAX_PROCESSES", number), ("MAX_MEMORY", 16 << 20), ("MAX_OUTPUT", 1 << 20),
+            ):
+                self.patch(sandbox, name, value)
+            self.assertRaisesRegex(CommandFailed, "^its command (started|took|wrote) more than",
+                                   self.run_inside, attack)
+        self.assertEqual(self.run_inside("sleep 1 & sleep 1; echo over"), (0, "over\n"))
 
 
 class MountedImageTests(TestCase):

@@ -14,7 +14,8 @@ from tests.client.platform import Walt
 from tests.client.test_logs import LogCase
 from tests.server.streams.platform import NODE
 from walt.client.terminal import Busy, print_block
-from walt.client.visible import Visible, protect_terminals, visible
+from walt.client.visible import Visible, protect_terminals
+from walt.common.controls import visible
 from walt.common.tables import render_table
 
 # The title, the clipboard, a forged line, an erased one, its colours, C1, another direction.

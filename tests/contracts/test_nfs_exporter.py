@@ -123,8 +123,8 @@ class GaneshaTests(ExporterContract, TestCase):
         launcher = self.namespace.launcher
         exporter = self.exporter = GaneshaExporter(
             reactor, launcher, ProcessRunner(reactor, launcher), directory=self.base / "state",
-            runtime=self.base / "run", links=self.base / "links", address="192.168.1.1",
-            subnet=NET,
+            runtime=self.base / "run", links=self.base / "links", trees=[self.base],
+            address="192.168.1.1", subnet=NET,
         )
         exporter.startService()
         self.addCleanup(exporter.stopService)

@@ -39,7 +39,7 @@ from walt.server.runtime.watching import NoAnswer
 from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.wire.legacy import LegacyProtocol
-from walt.server.wire.pickled import take
+from walt.server.wire.pickled import MORE, Reader
 from walt.server.workers.build_context import unpack
 
 LIMIT = 10.0  # seconds of processor time for one input
@@ -90,9 +90,20 @@ def legacy(data: bytes) -> None:
         _checked(LegacyProtocol(apis, "11.0"), greeting + data)
 
 
+def unpickled(data: bytes) -> Any:
+    """Return the first pickle, which comes in two pieces."""
+    reader = Reader()
+    for piece in (data[:len(data) // 2], data[len(data) // 2:]):
+        reader.add(piece)
+        value = reader.take()
+        if value is not MORE:
+            return value
+    return None
+
+
 def values(data: bytes) -> None:
     """One literal, one pickle, one JSON text: what is read can be shown."""
-    decoders: tuple[Callable[[bytes], Any], ...] = (parse, take, load_json)
+    decoders: tuple[Callable[[bytes], Any], ...] = (parse, unpickled, load_json)
     for decode in decoders:
         try:
             value = decode(data)

@@ -70,7 +70,8 @@ class NodeBootTests(TestCase):
         self.exporter = GaneshaExporter(
             platform.reactor, platform.launcher, platform.runner,
             directory=platform.state / "ganesha", runtime=platform.runtime / "ganesha",
-            links=platform.state / "links", address=SERVER_IP, subnet=NETWORK,
+            links=platform.state / "links", trees=[platform.state], address=SERVER_IP,
+            subnet=NETWORK,
             place=partial(inside, platform.netns),
         )
         self.exporter.startService()

@@ -13,7 +13,8 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
-from walt.common.errors import in_words
+from walt.common.archives import UNREADABLE, BoundedMember
+from walt.common.errors import Invalid, in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -117,7 +118,9 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
     they are whole. Returns False when nothing came. Raises Failure.
     """
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as archive:
+        with tarfile.open(
+            fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=BoundedMember
+        ) as archive:
             if kind == DIRECTORY:
                 _Tree(place, warn).extract_all(archive)
                 return True
@@ -132,6 +135,8 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
         if "empty" in str(error):
             return False
         raise Failure(f"the archive received is damaged: {error}") from None
+    except (Invalid, *UNREADABLE) as error:
+        raise Failure(f"the archive received makes no sense: {error}") from None
     except (OSError, tarfile.TarError) as error:
         raise Failure(f"cannot receive {place.path}: {in_words(error)}") from None
 

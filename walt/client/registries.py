@@ -10,7 +10,7 @@ from walt.client.errors import Failure, Refused
 from walt.client.output import cells, print_json
 from walt.client.session import Session
 from walt.client.terminal import Terminal, ask, print_block, table
-from walt.client.visible import visible
+from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import sys
 from walt.client import terminal
 from walt.client.errors import Failure, Refused
 from walt.client.stream import Stream, result_status, wake_up_pipe, write_all
-from walt.client.visible import own, visible
+from walt.client.visible import own
 from walt.common import frames
+from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:

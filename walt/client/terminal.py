@@ -6,8 +6,9 @@ import os
 import select
 import sys
 
-from walt.client.visible import own, visible
+from walt.client.visible import own
 from walt.common import tables
+from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 
@@ -66,3 +67,14 @@ def make_hidden(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
     path.mkdir(exist_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory that others filled, with all that is in it, as far as possible.
+
+    Blocking, for workers. shutil.rmtree calls itself for each level: some 1,000 are its end.
+    """
+    subprocess.run(
+        ["rm", "-rf", "--one-file-system", "--", os.fspath(path)], check=False,
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Invalid
-from walt.server.wire.pickled import MAX_PICKLE, dump, take
+from walt.server.wire.pickled import MAX_PICKLE, MORE, Reader, dump
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=50)
@@ -20,6 +20,14 @@ PLAIN = st.recursive(
     | st.dictionaries(st.text(max_size=10), values, max_size=5),
     max_leaves=6,
 )
+
+
+def take(data: bytes) -> tuple[Any, int] | None:
+    """Return the value of the pickle that begins `data` and its size, None while cut."""
+    reader = Reader()
+    reader.add(data)
+    value = reader.take()
+    return None if value is MORE else (value, len(data) - len(reader))
 
 
 class Evil:

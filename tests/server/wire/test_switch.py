@@ -114,7 +114,8 @@ class SwitchTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """An address has a limit, the whole server too; what ends makes place."""
-        self.patch(self.connections, "_limits", Limits(together=3, of_node=2, of_other=0))
+        limits = Limits(together=3, of_node=2, of_other=0, of_others=0)
+        self.patch(self.connections, "_limits", limits)
         one, two, three = (self.another("192.168.1.7") for _ in range(3))
         self.assertFalse(one.transport.aborted)  # type: ignore[union-attr]
         self.assertTrue(two.transport.aborted)  # type: ignore[union-attr]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.places import ON_DISK
+from walt.common.archives import BoundedMember
 from walt.common.errors import Invalid
-from walt.server.workers.build_context import BoundedMember
 from walt.server.workers.unpack_tree import XATTR, Tree
 
 MTIME = "1234567890.123456789"

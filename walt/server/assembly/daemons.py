@@ -104,7 +104,7 @@ def build_daemons(base: Base) -> Daemons:
         exporter = ganesha.GaneshaExporter(
             reactor, launcher, base.runner, directory=place("ganesha"),
             runtime=runtime("ganesha"), links=base.volumes.links,
-            address=str(config.server_ip), subnet=config.subnet,
+            trees=base.volumes.exported, address=str(config.server_ip), subnet=config.subnet,
         )
         health.daemons.append(exporter.child)
     firewall = NftFirewall(base.runner)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, ITransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Request, Site
+
+from walt.common.readers import PATIENCE, end_if_idle
 
 MAX_BODY = 64 * 1024  # bytes; no page takes any
 
@@ -50,12 +52,25 @@ class BoundedRequest(Request):
         self.channel.loseConnection()
 
 
-class CountedSite(WrappingFactory):
-    """A site that closes at once the connections that are too many."""
+class _Counted(ProtocolWrapper):
+    def makeConnection(self, transport: ITransport) -> None:
+        end_if_idle(transport, self.factory.patience)
+        super().makeConnection(transport)
 
-    def __init__(self, site: Site, counter: Counter) -> None:
+
+class CountedSite(WrappingFactory):
+    """A site that closes at once the connections that are too many.
+
+    Those that take nothing for `patience` seconds of what they asked for are ended: a file is
+    kept open for each.
+    """
+
+    protocol = _Counted
+
+    def __init__(self, site: Site, counter: Counter, patience: float = PATIENCE) -> None:
         super().__init__(site)
         self._counter = counter
+        self.patience = patience
 
     def buildProtocol(  # type: ignore[override]  # Twisted's own type forgets the refusal
         self, addr: IAddress | None

@@ -120,7 +120,7 @@ class StreamProtocol(Protocol):
     def _start(self, name: str, rest: bytes) -> None:
         factory = self._requests.get(name)
         if factory is None:
-            _log.warn("unknown stream request {name} from {peer}", name=name, peer=self._peer)
+            _log.debug("unknown stream request {name} from {peer}", name=name, peer=self._peer)
             self.close()
             return
         self._request = factory(self, self._peer)

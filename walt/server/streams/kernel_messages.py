@@ -13,6 +13,7 @@ import re
 from collections import OrderedDict
 
 MAX_PARTIAL = 64 * 1024  # bytes kept of one message that is not whole
+MAX_FRAGMENTS = 256  # of one message: a kernel makes them of about 1,000 bytes
 MAX_MESSAGES = 8  # messages of one kernel that are not whole
 
 _EXTENDED = re.compile(
@@ -98,7 +99,7 @@ class KernelMessages:
         if size > MAX_PARTIAL or offset + len(body) > size:
             return _extended(stamp, body)
         message = self._messages.setdefault(number, _Message(stamp, size))
-        if message.add(offset, body):
+        if message.add(offset, body) or len(message.parts) >= MAX_FRAGMENTS:
             del self._messages[number]
             return _extended(stamp, message.text())
         if len(self._messages) > MAX_MESSAGES:

@@ -14,11 +14,12 @@ class Limits:
     together: int
     of_node: int  # from one address of walt-net
     of_other: int  # from one address elsewhere
+    of_others: int  # from all addresses elsewhere: nodes always have the rest
 
 
 # A node keeps one connection for its state, and one for each log stream.
-DOORS = Limits(12_000, 2_500, 500)
-WEB = Limits(2_000, 200, 200)
+DOORS = Limits(12_000, 2_500, 500, 10_000)
+WEB = Limits(2_000, 200, 200, 2_000)
 
 
 class Connections:
@@ -28,32 +29,45 @@ class Connections:
         self._limits = limits
         self._count: Counter[str] = Counter()
         self._holders: dict[str, set[Any]] = {}
+        self._outside: set[str] = set()  # addresses elsewhere
+        self._others = 0  # connections from there
         self.open = 0
         self.refused = 0
 
     def admit(self, address: str | None, *, inside: bool) -> bool:
         """Count one more, from an address (`inside`: of walt-net) or a unix socket (None).
 
-        False when there are too many: it must be closed at once, and is not counted.
+        False when there are too many: it must be closed at once, and is not counted. Those
+        who may use the unix sockets always come in: no crowd of strangers keeps them out.
         """
-        limit = self._limits.of_node if inside else self._limits.of_other
-        if self.open >= self._limits.together or (
-            address is not None and self._count[address] >= limit
-        ):
+        if address is not None and not self._has_place(address, inside):
             self.refused += 1
             return False
         self.open += 1
         if address is not None:
             self._count[address] += 1
+            if not inside:
+                self._outside.add(address)
+                self._others += 1
         return True
+
+    def _has_place(self, address: str, inside: bool) -> bool:
+        limits = self._limits
+        if self.open >= limits.together:
+            return False
+        if inside:
+            return self._count[address] < limits.of_node
+        return self._count[address] < limits.of_other and self._others < limits.of_others
 
     def release(self, address: str | None) -> None:
         """Count one less."""
         self.open -= 1
         if address is not None:
             self._count[address] -= 1
+            self._others -= address in self._outside
             if self._count[address] <= 0:
                 del self._count[address]
+                self._outside.discard(address)
 
     def hold(self, serial: str | None, connection: Any) -> None:
         """Remember that a connection (with `abortConnection`) was opened with a certificate."""

@@ -13,6 +13,7 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
 from walt.common.errors import Invalid, NotFound
+from walt.common.readers import end_if_idle
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.streams.base import Peer, Request, StreamProtocol
 from walt.server.wire import pickled
@@ -32,7 +33,7 @@ class FakeTftpRequest(Request):
         super().__init__(connection, peer)
         self._registry = registry
         self._files = files
-        self._data = b""
+        self._pickles = pickled.Reader()
         self._done = False
 
     def started(self) -> None:
@@ -41,16 +42,15 @@ class FakeTftpRequest(Request):
     def received(self, data: bytes) -> None:
         if self._done:
             return
-        self._data += data
+        self._pickles.add(data)
         try:
-            found = pickled.take(self._data)
+            parameters = self._pickles.take()
         except Invalid:
             self._done = True
             self.connection.abort()
             return
-        if found is None:
+        if parameters is pickled.MORE:
             return
-        parameters, _ = found
         self._done = True
         self.connection.header_complete()
         self._answer(parameters if isinstance(parameters, dict) else {})
@@ -68,6 +68,7 @@ class FakeTftpRequest(Request):
         except NotFound:
             self._say(b"NO SUCH FILE\n")
             return
+        end_if_idle(self.connection.transport)
         self.connection.write(b"OK\n%d\n" % found.size)
         sending = FileSender().beginFileTransfer(found.stream, self.connection.transport)
 

@@ -39,23 +39,26 @@ class LegacyProtocol(Protocol):
         self._apis = apis
         self._version = version
         self._data = b""
-        self._pickled = False
+        self._pickles: pickled.Reader | None = None
         self._closed = False
         self._methods: Mapping[str, Method] | None = None
         self._greeted = False
         self._call: Deferred[Any] | None = None
 
     def dataReceived(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > MAX_BUFFER:
+        if self._pickles is None:
+            self._data += data
+        else:
+            self._pickles.add(data)
+        if len(self._data) + len(self._pickles or b"") > MAX_BUFFER:
             self._abort()
             return
         self._advance()
 
     def _advance(self) -> None:
         while self._call is None and not self._closed:
-            if self._pickled:
-                if not self._take_pickle():
+            if self._pickles is not None:
+                if not self._take_pickle(self._pickles):
                     return
                 continue
             line, newline, rest = self._data.partition(b"\n")
@@ -81,17 +84,15 @@ class LegacyProtocol(Protocol):
             else:
                 self._message(message)
 
-    def _take_pickle(self) -> bool:
+    def _take_pickle(self, pickles: pickled.Reader) -> bool:
         """Handle the next pickle; False when it is not complete."""
         try:
-            found = pickled.take(self._data)
+            message = pickles.take()
         except Invalid:
             self._close()
             return False
-        if found is None:
+        if message is pickled.MORE:
             return False
-        message, size = found
-        self._data = self._data[size:]
         self._message(message)
         return True
 
@@ -110,7 +111,7 @@ class LegacyProtocol(Protocol):
             self._close()
             return
         if len(message) == 2 and message[0] == "SET_MODE" and message[1] in MODES:
-            self._pickled = message[1] == "pickle4"
+            self._change_mode(message[1] == "pickle4")
             return
         if len(message) != 4 or message[0] != "API_CALL":
             self._close()  # 'CLOSE', or anything else
@@ -131,9 +132,18 @@ class LegacyProtocol(Protocol):
         self._call = Deferred.fromCoroutine(work())
         self._call.addCallbacks(self._answer, self._failed)
 
+    def _change_mode(self, pickles: bool) -> None:
+        """Read what comes from now on, and what has come already, as pickles or as lines."""
+        if pickles and self._pickles is None:
+            self._pickles = pickled.Reader()
+            self._pickles.add(self._data)
+            self._data = b""
+        elif not pickles and self._pickles is not None:
+            self._data, self._pickles = self._pickles.rest(), None
+
     def _answer(self, value: Any) -> None:
         # Read by words in the nodes' shell scripts: one space after the comma.
-        if self._pickled:
+        if self._pickles is not None:
             self._write(pickled.dump(("RESULT", value)))
         else:
             self._write(f"('RESULT', {value!r})\n".encode())
@@ -149,7 +159,7 @@ class LegacyProtocol(Protocol):
             self._answer_error("internal error; see the log of the server")
 
     def _answer_error(self, text: str) -> None:
-        if self._pickled:  # the peer raises what it gets
+        if self._pickles is not None:  # the peer raises what it gets
             self._write(pickled.dump(("RESULT", RuntimeError(text))))
         else:
             self._write(f"('EXCEPTION', {text!r})\n".encode())

@@ -19,6 +19,7 @@ PROTOCOL = 4
 MAX_PICKLE = 16 * 1024
 MAX_TREE = 64 * 1024  # bytes and values, with texts counted each time they are there
 _PROTO = b"\x80"  # first byte of any pickle since protocol 2
+MORE = object()  # what a cut pickle is read as
 
 
 class _Plain(pickle.Unpickler):
@@ -45,45 +46,70 @@ _PLAIN = _LEAVES | _PUTS | _GETS | frozenset((
 ))
 
 
-def take(data: bytes) -> tuple[Any, int] | None:
-    """Return the value of the pickle that begins `data` and its size, None while cut.
+class Reader:
+    """Reads pickles that come in pieces: each byte is looked at once, however small they are."""
 
-    Raises Invalid for bytes that are no pickle, for what is not a plain value,
-    or above the limit.
-    """
-    if data[:1] not in (b"", _PROTO):
-        raise Invalid("not a pickled message")
-    size = _size(data[:MAX_PICKLE])
-    if size is None:
-        if len(data) >= MAX_PICKLE:
-            raise Invalid("not a pickled message, or too long")
-        return None
-    try:
-        value = _Plain(io.BytesIO(data[:size])).load()
-        check_plain(value)
-        return value, size
-    except Invalid:
-        raise
-    except Exception:
-        # Damaged pickles raise nearly anything, as the pickle module documents.
-        raise Invalid("a pickled message cannot be read") from None
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._start_again()
 
+    def _start_again(self) -> None:
+        self._read = 0  # bytes of whole opcodes
+        self._tree = _Tree()
 
-def _size(data: bytes) -> int | None:
-    """Return where a pickle of plain values ends, None where it is cut. Raises Invalid."""
-    opcodes = pickletools.genops(io.BytesIO(data))
-    tree = _Tree()
-    while True:
+    def add(self, data: bytes) -> None:
+        """Take more bytes."""
+        self._data += data
+
+    def __len__(self) -> int:
+        """Return the number of bytes that no value was made of."""
+        return len(self._data)
+
+    def rest(self) -> bytes:
+        """Return the bytes that no value was made of."""
+        return bytes(self._data)
+
+    def take(self) -> Any:
+        """Return the next value, MORE while it is cut.
+
+        Raises Invalid for bytes that are no pickle, for what is not a plain value,
+        or above the limit.
+        """
+        if self._data[:1] not in (b"", _PROTO):
+            raise Invalid("not a pickled message")
+        if not self._find_end():
+            if len(self._data) >= MAX_PICKLE:
+                raise Invalid("not a pickled message, or too long")
+            return MORE
+        data = bytes(self._data[:self._read])
+        del self._data[:self._read]
+        self._start_again()
         try:
-            opcode, argument, position = next(opcodes)
+            value = _Plain(io.BytesIO(data)).load()
+            check_plain(value)
+            return value
+        except Invalid:
+            raise
         except Exception:
-            # What is cut is reported in the same way as what is wrong: the bound decides.
-            return None
-        if opcode.name not in _PLAIN:
-            raise Invalid("a pickled message may hold plain values only")
-        if opcode.name == "STOP":
-            return (position or 0) + 1
-        tree.add(opcode.name, argument)
+            # Damaged pickles raise nearly anything, as the pickle module documents.
+            raise Invalid("a pickled message cannot be read") from None
+
+    def _find_end(self) -> bool:
+        """Look at the opcodes that came; tell whether they end a pickle. Raises Invalid."""
+        stream = io.BytesIO(bytes(self._data[self._read:MAX_PICKLE]))
+        start, opcodes = self._read, pickletools.genops(stream)
+        while True:
+            try:
+                opcode, argument, _ = next(opcodes)
+            except Exception:
+                # What is cut is reported in the same way as what is wrong: the bound decides.
+                return False
+            if opcode.name not in _PLAIN:
+                raise Invalid("a pickled message may hold plain values only")
+            self._read = start + stream.tell()
+            if opcode.name == "STOP":
+                return True
+            self._tree.add(opcode.name, argument)
 
 
 class _Tree:

@@ -10,7 +10,9 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from walt.common.archives import UNREADABLE, BoundedMember
 from walt.common.errors import Invalid, LimitExceeded
+from walt.common.files import remove_tree
 from walt.server.workers.main import Progress
 
 MAX_MEMBERS = 1_000_000
@@ -18,11 +20,6 @@ MAX_BYTES = 32 << 30
 RESERVE = 256 << 20  # bytes of the disk that are left alone
 BLOCK = 1 << 20
 MEMORY = 1 << 30  # bytes of address space for a job
-MAX_HEADER = 1 << 20  # bytes of one extended header: the module reads it as a whole
-EXTENDED = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
 
 
 def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
@@ -37,7 +34,7 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
         with tarfile.open(arguments["archive"], "r:*", tarinfo=BoundedMember) as archive:
             for member in archive:
                 tree.add(archive, member)
-    except (ValueError, OverflowError, RecursionError):
+    except UNREADABLE:
         # The tarfile module reads numbers, and headers of headers, as they come.
         raise Invalid("the archive received is damaged: a header makes no sense") from None
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -46,18 +43,6 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise Invalid(f"the archive received is damaged: {reason}") from None
     return {"members": tree.members, "bytes": tree.size}
-
-
-class BoundedMember(tarfile.TarInfo):
-    """A member whose extended headers (names, times, sparse maps) are bounded."""
-
-    @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> BoundedMember:
-        """Read a header of 512 bytes."""
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in EXTENDED and not 0 <= member.size <= MAX_HEADER:
-            raise Invalid(f"the archive holds a header of more than {MAX_HEADER >> 10} KiB")
-        return member
 
 
 class _Tree:
@@ -130,5 +115,5 @@ def _is_directory(path: str) -> bool:
 
 def remove(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Remove the directory `directory`, whatever it holds."""
-    shutil.rmtree(arguments["directory"], ignore_errors=True)
+    remove_tree(Path(arguments["directory"]))
     return {}

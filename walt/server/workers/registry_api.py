@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from email.message import Message
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -59,8 +60,8 @@ class Client:
         """Whether the time is over."""
         return time.monotonic() >= self._end
 
-    def get(self, path: str, accept: str = "application/json") -> tuple[Message, Any]:
-        """Return headers and JSON of a path; Denied, NotFound or Unavailable."""
+    def get(self, path: str, accept: str = "application/json") -> tuple[Message, dict[str, Any]]:
+        """Return headers and the JSON object at a path; Denied, NotFound or Unavailable."""
         scope = path.split("?")[0]
         for attempt in range(TRIES):
             try:
@@ -68,14 +69,14 @@ class Client:
             except HTTPError as error:
                 if error.code < 500 or attempt == TRIES - 1:
                     raise _translated(error) from None
-            except (URLError, OSError, ValueError) as error:
+            except (URLError, OSError, ValueError, HTTPException) as error:
                 if attempt == TRIES - 1 or self.late:
                     cause = getattr(error, "reason", None)
                     why = in_words(cause if isinstance(cause, BaseException) else error)
                     raise Unavailable(f"no proper answer ({why})") from None
         raise AssertionError
 
-    def _once(self, url: str, accept: str, scope: str) -> tuple[Message, Any]:
+    def _once(self, url: str, accept: str, scope: str) -> tuple[Message, dict[str, Any]]:
         authorization = self._authorization.get(scope)
         try:
             return self._request(url, accept, authorization)
@@ -88,7 +89,7 @@ class Client:
 
     def _request(
         self, url: str, accept: str, authorization: str | None
-    ) -> tuple[Message, Any]:
+    ) -> tuple[Message, dict[str, Any]]:
         request = Request(  # noqa: S310 (http or https: from server.conf, or checked)
             url, headers={"Accept": accept, "User-Agent": "walt"}
         )
@@ -97,10 +98,20 @@ class Client:
             request.add_unredirected_header("Authorization", authorization)
         patience = max(0.1, min(PATIENCE, self._end - time.monotonic()))
         with self._opener.open(request, timeout=patience) as response:
-            body = response.read(MAX_BODY + 1)
-            if len(body) > MAX_BODY:
+            # Some registries answer `true` at the root of the API.
+            return response.headers, _mapping(load_json(self._body(response)))
+
+    def _body(self, response: HTTPResponse) -> bytes:
+        """Return the body of an answer, however slowly it comes. Raises ValueError, OSError."""
+        pieces, size = [], 0
+        while piece := response.read1(1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BODY:
                 raise ValueError("an answer is too long")
-            return response.headers, load_json(body)
+            if self.late:
+                raise TimeoutError("it answers too slowly")
+        return b"".join(pieces)
 
     def _answer(self, challenge: str) -> str:
         """Return the authorization that a challenge asks for (RFC 6750, RFC 7617)."""
@@ -129,7 +140,7 @@ class Client:
         while path and path not in seen and not self.late:
             seen.add(path)
             headers, answer = self.get(path)
-            for one in answer.get(key) or ():
+            for one in _list(answer.get(key)):
                 if isinstance(one, str):
                     yield one
             path = self._next(headers.get("Link", ""))
@@ -138,7 +149,10 @@ class Client:
         match = re.match(r'\s*<([^>]+)>\s*;\s*rel="?next"?', link)
         if match is None:
             return ""
-        url = urlsplit(urljoin(self._base, match[1]))
+        try:
+            url = urlsplit(urljoin(self._base, match[1]))
+        except ValueError:
+            return ""
         return f"{url.path}?{url.query}"  # on the same host, whatever the link says
 
     def config(self, repository: str, tag: str) -> dict[str, Any]:
@@ -146,13 +160,31 @@ class Client:
         place = f"/v2/{quote(repository)}"
         _, manifest = self.get(f"{place}/manifests/{quote(tag)}", MANIFESTS)
         if manifest.get("manifests"):
-            digest = manifest["manifests"][0]["digest"]
-            _, manifest = self.get(f"{place}/manifests/{quote(digest)}", MANIFESTS)
-        _, config = self.get(f"{place}/blobs/{quote(manifest['config']['digest'])}")
+            first = _mapping(next(iter(_list(manifest["manifests"])), None))
+            _, manifest = self.get(f"{place}/manifests/{_digest(first)}", MANIFESTS)
+        _, config = self.get(f"{place}/blobs/{_digest(_mapping(manifest.get('config')))}")
+        labels = _mapping(_mapping(config.get("config")).get("Labels"))
+        created = config.get("created")
         return {
-            "labels": (config.get("config") or {}).get("Labels") or {},
-            "created": config.get("created") or "",
+            "labels": {name: text for name, text in labels.items() if isinstance(text, str)},
+            "created": created if isinstance(created, str) else "",
         }
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _digest(descriptor: dict[str, Any]) -> str:
+    """Return the digest of a descriptor, for a URL; NotFound without any."""
+    digest = descriptor.get("digest")
+    if not isinstance(digest, str):
+        raise NotFound("it has a manifest without digests")
+    return quote(digest)
 
 
 def _basic(arguments: dict[str, Any]) -> str | None:
@@ -193,11 +225,11 @@ def search(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
 def _add_tags(client: Client, repository: str, found: list[dict[str, Any]]) -> None:
     # One broken repository (no tag left, unreadable manifest) does not hide the others.
-    with contextlib.suppress(NotFound, KeyError, TypeError, AttributeError, IndexError):
+    with contextlib.suppress(NotFound):
         for tag in client.pages(f"/v2/{quote(repository)}/tags/list?n={PAGE}", "tags"):
             if client.late:
                 return
-            with contextlib.suppress(NotFound, KeyError, TypeError, AttributeError, IndexError):
+            with contextlib.suppress(NotFound):
                 config = client.config(repository, tag)
                 if config["labels"].get(MODELS_LABEL) or repository.endswith("/walt_metadata"):
                     found.append({"fullname": f"{repository}:{tag}", **config})
@@ -210,7 +242,7 @@ def hub_users(arguments: dict[str, Any], progress: Progress) -> list[str]:
     while not client.late:
         query = urlencode({"query": "walt_metadata", "page_size": 100, "page": page})
         _, answer = client.get(f"{HUB}v2/search/repositories/?{query}")
-        for one in answer.get("results") or ():
+        for one in map(_mapping, _list(answer.get("results"))):
             user, _, name = str(one.get("repo_name", "")).partition("/")
             if name == "walt_metadata":
                 users.add(user)
@@ -228,9 +260,16 @@ def account(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any
     path = f"v2/repositories/{quote(arguments['user'])}/?page_size=100"
     while path and not hub.late:
         _, answer = hub.get(path)
-        for one in answer.get("results") or ():
+        for one in map(_mapping, _list(answer.get("results"))):
             _add_tags(registry, f"{arguments['user']}/{one.get('name')}", found)
-        path = urlsplit(answer.get("next") or "").query and (
-            f"v2/repositories/{quote(arguments['user'])}/?{urlsplit(answer['next']).query}"
-        )
+        query = _query(answer.get("next"))
+        path = query and f"v2/repositories/{quote(arguments['user'])}/?{query}"
     return found
+
+
+def _query(url: Any) -> str:
+    """Return the part of a URL behind its question mark, empty for what is none."""
+    try:
+        return urlsplit(url).query if isinstance(url, str) else ""
+    except ValueError:
+        return ""

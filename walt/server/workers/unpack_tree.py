@@ -14,10 +14,10 @@ import stat
 import sys
 import tarfile
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 
+from walt.common.archives import UNREADABLE, BoundedMember
 from walt.common.errors import Invalid
-from walt.server.workers.build_context import BoundedMember
 
 # What SCHILY.xattr. of pax headers may set: those of the kernel's own stay the kernel's.
 XATTR = "SCHILY.xattr."
@@ -188,7 +188,7 @@ def _times(member: tarfile.TarInfo) -> tuple[int, int]:
     """Return access and modification, in nanoseconds."""
     try:
         found = int(Decimal(member.pax_headers.get("mtime", member.mtime)) * 10**9)
-    except (InvalidOperation, ValueError, OverflowError):
+    except (DecimalException, ValueError, OverflowError):
         raise Invalid(f"the archive holds a time that is none, of {member.name!r}") from None
     return found, found
 
@@ -211,7 +211,7 @@ def main() -> int:
         if "empty" not in str(error):
             print(f"the archive received is damaged: {error}", file=sys.stderr)
             return 1
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
+    except (tarfile.TarError, EOFError, *UNREADABLE) as error:
         print(f"the archive received is damaged: {error}", file=sys.stderr)
         return 1
     except Invalid as error:

@@ -6,16 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from walt.common.errors import WaltError, in_words
-from walt.server.adapters.volumes import images, persistent
+from walt.common.errors import Busy, WaltError, in_words
+from walt.server.adapters.volumes import images, loop, persistent
 from walt.server.workers.main import Progress
 
 AT_ONCE = 8  # file systems that are made or mounted at the same time
 
 
 def open_images(arguments: dict[str, Any], progress: Progress) -> None:
-    """Mount the one of images below `state`; `storage`: podman's is the server's own."""
+    """Mount the one of images below `state`; `storage`: podman's is the server's own.
+
+    What is mounted in the directories `exported` from now on appears in the view of the exporter.
+    """
     images.open_images(Path(arguments["state"]), progress, storage=arguments["storage"])
+    for directory in arguments["exported"]:
+        loop.share(Path(directory))
 
 
 def grow_images(arguments: dict[str, Any], progress: Progress) -> bool:
@@ -26,6 +31,15 @@ def grow_images(arguments: dict[str, Any], progress: Progress) -> bool:
 def close_images(arguments: dict[str, Any], progress: Progress) -> list[str]:
     """Unmount the one of images; return what is still in use."""
     return images.close_images(Path(arguments["state"]))
+
+
+def close_nodes(arguments: dict[str, Any], progress: Progress) -> str | None:
+    """Undo the sharing of the directory `nodes`; return why not."""
+    try:
+        loop.unmount(Path(arguments["nodes"]))
+    except Busy as error:
+        return str(error)
+    return None
 
 
 def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, str]:

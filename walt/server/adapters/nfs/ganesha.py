@@ -8,9 +8,11 @@ nodes wait for it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,13 @@ CAPABILITIES = (
     "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "mknod", "setfcap", "setgid",
     "setuid",
 )
+# What it needs to run, read-only: its libraries, and what the C library and RPC look up.
+SYSTEM = (
+    "/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/etc/group", "/etc/host.conf",
+    "/etc/hosts", "/etc/ld.so.cache", "/etc/localtime", "/etc/netconfig", "/etc/nsswitch.conf",
+    "/etc/passwd", "/etc/protocols", "/etc/services",
+)
+VIEW = Path(__file__).with_name("view.py")
 # It complains about a keytab and a UDP port that it does not need here.
 HARMLESS = ("krb5", "NFS V4 on UDP")
 
@@ -71,7 +80,8 @@ class GaneshaExporter(Service):
     """Run ganesha.nfsd and give it the plan.
 
     `directory` holds its configuration and recovery state (state directory), `runtime` its
-    pid file and socket; the links that nodes follow are in `links`; `address` is the server's
+    pid file and socket; the links that nodes follow are in `links`, what is exported is below
+    `trees`, which are on shared mounts: the daemon sees little else. `address` is the server's
     in walt-net, whose network is `subnet`. `reactor` gives spawnProcess, listenUNIX and
     callLater. The daemon starts with the first plan. Probes ask from `place`.
     """
@@ -80,7 +90,7 @@ class GaneshaExporter(Service):
 
     def __init__(
         self, reactor: Any, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
-        runtime: Path, links: Path, address: str, subnet: IPv4Network,
+        runtime: Path, links: Path, trees: Sequence[Path], address: str, subnet: IPv4Network,
         program: str = "/usr/bin/ganesha.nfsd", place: Place = contextlib.nullcontext,
     ) -> None:
         self._reactor = reactor
@@ -110,15 +120,19 @@ class GaneshaExporter(Service):
         self._complaint = ""  # the last one since it has started
         self._waiting: list[Deferred[None]] = []
         socket = runtime / "ganesha.bus"
+        self._place_of_view = runtime / "view"
+        view = {
+            "read": [*SYSTEM, program, str(directory)],
+            "write": [str(self._recovery), str(runtime)],
+            "trees": [str(links), *map(str, trees)],
+        }
         spec = ChildSpec(
             "ganesha",
-            (program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
+            (sys.executable, "-I", str(VIEW), json.dumps(view), str(self._place_of_view),
+             ",".join(["-all", *(f"+{one}" for one in CAPABILITIES)]),
+             program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
              "-p", str(self._own_pid_file)),
             env={"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={socket}"},
-            credentials=(
-                "--bounding-set", ",".join(["-all", *(f"+{one}" for one in CAPABILITIES)]),
-                "--no-new-privs",
-            ),
         )
         self._socket = socket
         self.child = ChildService(
@@ -132,7 +146,9 @@ class GaneshaExporter(Service):
     def startService(self) -> None:
         """Allow the daemon to run: it starts with the first plan."""
         super().startService()
-        for directory in (self._directory, self._recovery, self._records, self._runtime):
+        for directory in (
+            self._directory, self._recovery, self._records, self._runtime, self._place_of_view,
+        ):
             directory.mkdir(parents=True, exist_ok=True)
         end_left_over(self._pid_file, signal.SIGKILL)
         self._own_pid_file.unlink(missing_ok=True)

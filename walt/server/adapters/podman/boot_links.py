@@ -26,9 +26,10 @@ class BootLinks:
     def confine(self) -> None:
         """Change what would lead elsewhere. Raises ValueError when links had to be removed.
 
-        A link stays as it is if it can: it may lead to a kernel that is replaced later.
+        A link stays as it is if it can: it may lead to a kernel that is replaced later. One
+        that cannot be looked at, nor changed, is removed: no link may hide the next one.
         """
-        removed = 0
+        removed, broken = 0, 0
         while self._pending:
             path = self._pending.pop()
             if path in self._seen:
@@ -41,7 +42,13 @@ class BootLinks:
                 self._root.remove(path)
                 removed += 1
                 continue
-            self._follow(path, self._confined(path, target))
+            try:
+                self._follow(path, self._confined(path, target))
+            except OSError:
+                self._root.remove(path)
+                broken += 1
+        if broken:
+            raise ValueError(f"{broken} links below /boot that lead nowhere were removed")
         if removed:
             raise ValueError(f"{removed} links below /boot were removed: more than {MAX_LINKS}")
 

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 
 from walt.server.adapters.podman.imageroot import ImageRoot
+from walt.server.adapters.podman.walk import walk
 
 Say = Callable[[str], None]
 
@@ -32,9 +33,8 @@ def replace(root: ImageRoot, say: Say) -> None:
 
 
 def _replace_below(top: int, place: str, say: Say) -> None:
-    for directory, below, files, here in os.fwalk(".", dir_fd=top, follow_symlinks=False):
-        below[:] = [name for name in below if name not in PASSED_OVER]
-        for name in files:
+    for directory, here, names in walk(top, PASSED_OVER):
+        for name in names:
             found = os.stat(name, dir_fd=here, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) or not found.st_mode & _EXECUTABLE:
                 continue

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from types import TracebackType
 
+from walt.server.adapters.podman.walk import walk
+
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_LINKS = 40  # as path_resolution(7)
 MAX_READ = 4 * 1024 * 1024
@@ -221,11 +223,11 @@ class ImageRoot:
             return []
         found = []
         with self.directory(path) as fd:
-            for where, folders, files, _ in os.fwalk(".", dir_fd=fd, follow_symlinks=False):
-                for name in (*folders, *files):
-                    inside = os.path.normpath(os.path.join(path, where, name))
-                    if self.kind(inside) == "link":
-                        found.append(inside)
+            for where, here, names in walk(fd):
+                found += [
+                    os.path.normpath(os.path.join(path, where, name)) for name in names
+                    if _link_target(name, here) is not None
+                ]
         return found
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from walt.common.errors import Busy, CommandFailed
+from walt.common.files import remove_tree
 from walt.common.mounts import is_mounted
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,7 +71,7 @@ def _mount_overlay(layers: Sequence[str], place: Path, point: Path) -> None:
             os.rename(place / name, changes / name)
         (changes / name).mkdir(mode=0o755, exist_ok=True)
     # Left by a storage driver that mounts with "volatile": it forbids another mount.
-    shutil.rmtree(changes / "work" / "work" / "incompat", ignore_errors=True)
+    remove_tree(changes / "work" / "work" / "incompat")
     options = (
         f"lowerdir={':'.join(layers)},upperdir={changes}/upper,workdir={changes}/work,"
         "index=on,nfs_export=on"
@@ -92,7 +92,7 @@ def _call(
 
 def _remove_changes(place: Path) -> None:
     for name in (CHANGES, "upper", "work"):
-        shutil.rmtree(place / name, ignore_errors=True)
+        remove_tree(place / name)
 
 
 def unmount_image(place: Path, patience: float = UNMOUNT_PATIENCE) -> None:

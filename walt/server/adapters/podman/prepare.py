@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from walt.common.errors import WaltError, in_words
+from walt.common.errors import CommandFailed, WaltError, in_words
 from walt.server.adapters.podman import capabilities, sandbox
 from walt.server.adapters.podman.boot_links import BootLinks
 from walt.server.adapters.podman.imageroot import ImageRoot
@@ -134,7 +134,13 @@ def _names(root: ImageRoot, todo: Preparation) -> None:
 
 
 def _boot_links(root: ImageRoot, todo: Preparation) -> None:
-    BootLinks(root).confine()
+    try:
+        BootLinks(root).confine()
+    except OSError as error:
+        # With links that nobody looked at, the image must not be served.
+        raise CommandFailed(
+            f"the links below /boot of the image cannot be checked: {in_words(error)}"
+        ) from None
 
 
 def _scripts(root: ImageRoot, todo: Preparation) -> None:
@@ -176,7 +182,7 @@ def _ptp(root: ImageRoot, todo: Preparation) -> None:
 
 def _set_option(text: str, name: str, change: Callable[[str], str]) -> str:
     """Change the value of `name = value` lines; add the line when there is none."""
-    pattern = re.compile(rf"^(\s*{re.escape(name)}\s*=\s*)(\S*)", re.MULTILINE)
+    pattern = re.compile(rf"^([ \t]*{re.escape(name)}[ \t]*=[ \t]*)(\S*)", re.MULTILINE)
     fixed, count = pattern.subn(lambda match: match[1] + change(match[2]), text)
     if not count:
         fixed = fixed.rstrip("\n") + f"\n{name} = {change('')}\n"
@@ -262,9 +268,9 @@ def _templates(root: ImageRoot, names: Any, todo: Preparation) -> list[str]:
 def _feature(path: Path, name: str, command: str, say: Say) -> list[str]:
     """Run the image's command for a feature, inside the image."""
     try:
-        done = sandbox.run(path, command, FEATURE_TIMEOUT)
+        status, words = sandbox.run(path, command, FEATURE_TIMEOUT)
     except WaltError as error:
         return [f"feature {name}: {error}"]
-    for line in (done.stdout + done.stderr).splitlines():
+    for line in words.splitlines():
         say(f"{name}: {line}")
-    return [] if done.returncode == 0 else [f"feature {name}: status {done.returncode}"]
+    return [] if status == 0 else [f"feature {name}: status {status}"]

@@ -23,6 +23,7 @@ from walt.server.domain.services.ports import BootFile, IBootFiles
 
 MAX_LINKS = 40  # as the kernel does (path_resolution(7))
 MAX_PATH = 4096
+MAX_STEPS = 1000  # names on the way, those of links included
 _IMAGE = re.compile(r"\.\./\.\./images/([0-9a-f]{12,64})/fs/boot/([a-z0-9][a-z0-9-]*)")
 _STATIC = re.compile(r"(?:\.\./\.\./|/.*/)tftp-static")
 _PLAIN = re.compile(r"[A-Za-z0-9:][A-Za-z0-9:.-]*")
@@ -53,7 +54,10 @@ def open_inside(root: Path, start: tuple[str, ...], path: str) -> BootFile:
 
 
 def _walk(root: Path, pending: deque[str], opened: list[int]) -> int:
-    """Return a descriptor of the file reached; every one opened goes to `opened`."""
+    """Return a descriptor of the file reached; every one opened goes to `opened`.
+
+    40 links of 4,096 bytes would be a way of 80,000 names.
+    """
     top = os.open(root, os.O_PATH | os.O_DIRECTORY)
     opened.append(top)
     stack = [top]
@@ -66,6 +70,8 @@ def _walk(root: Path, pending: deque[str], opened: list[int]) -> int:
             if len(stack) > 1:
                 stack.pop()
             continue
+        if len(opened) > MAX_STEPS:
+            raise NotFound("no such file")
         here = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=stack[-1])
         opened.append(here)
         if stat.S_ISLNK(os.fstat(here).st_mode):

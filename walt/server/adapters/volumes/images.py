@@ -8,11 +8,11 @@ the site has mounted in its place.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from walt.common.errors import Busy, CommandFailed
+from walt.common.files import remove_tree
 from walt.common.mounts import is_mounted, mounted_below
 from walt.server.adapters.volumes import loop
 
@@ -116,7 +116,7 @@ def _put(place: Path, target: Path, say: Say, *, keep: bool) -> None:
         loop.run(["umount", "--lazy", "--", str(point)])
     if not target.exists():
         if not aside.exists():
-            shutil.rmtree(new, ignore_errors=True)
+            remove_tree(new)
             new.mkdir()
             if place.is_dir():
                 if keep and any(place.iterdir()):
@@ -126,7 +126,7 @@ def _put(place: Path, target: Path, say: Say, *, keep: bool) -> None:
                     loop.run(["sync", "--file-system", str(new)])
                 os.rename(place, aside)
         os.rename(new, target)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
     if place.is_dir() and any(place.iterdir()):
         found = _unused(place)
         os.rename(place, found)

@@ -116,6 +116,18 @@ def _make_loop_device() -> None:
         ) from None
 
 
+def share(directory: Path) -> None:
+    """Have what is mounted below a directory appear in views that are made of it.
+
+    It becomes a mount point, unless it is one (mount_namespaces(7), shared subtrees).
+    Raises CommandFailed.
+    """
+    if not is_mounted(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        run(["mount", "--bind", "--", str(directory), str(directory)])
+    run(["mount", "--make-rshared", "--", str(directory)])
+
+
 def unmount(point: Path) -> None:
     """Unmount what is mounted at a directory; Busy after `PATIENCE` seconds."""
     limit = time.monotonic() + PATIENCE

@@ -7,11 +7,11 @@ that is `nodes/<mac>/volumes/joe.ext4`. It takes as much of the disk as it holds
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from walt.common.errors import Busy
+from walt.common.files import remove_tree
 from walt.common.mounts import is_mounted, mount_points
 from walt.server.adapters.volumes import loop
 
@@ -62,9 +62,9 @@ def _older_data(point: Path) -> Path | None:
 
 def _remove(directory: Path) -> None:
     aside = directory.parent / f".moved-{directory.name}"
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
     os.rename(directory, aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
 
 
 def _is_empty(file: Path) -> bool:

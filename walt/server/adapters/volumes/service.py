@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,18 @@ class Volumes:
         """The directory for the links that nodes follow: nodes may read its file system."""
         return images.top(self._state) / "links"
 
+    @property
+    def exported(self) -> Sequence[Path]:
+        """Return the directories below which is all else that nodes get: on shared mounts."""
+        return [self._state / "images", self._nodes]
+
     async def open(self) -> None:
         """Mount the file system of images and watch its space. Raises WaltError."""
         await self._workers.call(
-            "volumes:open_images", {"state": str(self._state), "storage": self._storage},
+            "volumes:open_images", {
+                "state": str(self._state), "storage": self._storage,
+                "exported": [str(one) for one in self.exported],
+            },
             on_progress=lambda text: _log.info("file system of images: {text}", text=text),
         )
         if not self._storage:
@@ -68,9 +76,10 @@ class Volumes:
         if self._looking.running:
             self._looking.stop()
         await self.keep_only(())
-        for one in await self._workers.call(
+        busy = await self._workers.call("volumes:close_nodes", {"nodes": str(self._nodes)})
+        for one in (*([busy] if busy else ()), *await self._workers.call(
             "volumes:close_images", {"state": str(self._state)}
-        ):
+        )):
             _log.warn("{reason}: it is unmounted when its last user ends", reason=one)
 
     def _look(self) -> None:
