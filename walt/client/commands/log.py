@@ -6,12 +6,13 @@ import sys
 
 from walt.client.errors import FAILED, INTERRUPTED, WRONG_WORDS, Failure, Refused
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.log_lines import json_lines, received
 from walt.client.session import Session
 from walt.client.terminal import Terminal, both_terminals, confirm
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from walt.common.records import Record
@@ -62,7 +63,7 @@ def wait(
 ) -> int:
     """Print matching lines until one has come, or one from each issuer."""
     query = _query(issuers, streams, platform, server, logline_regexp)
-    from walt.client.commands.node import TooLate, limited
+    from walt.client.nodes import TooLate, limited
 
     session = Session()
     missing = set(session.json("cs.logs.issuers", "names", issuers=query["issuers"]))
@@ -121,30 +122,6 @@ def _confirmed(session: Session, query: dict[str, Any]) -> bool:
         return True
     print(f"This will print about {count} log lines.")
     return confirm()
-
-
-def received(query: dict[str, Any]) -> Iterator[list[Record]]:
-    """Yield the records of a query as they come, by groups, until the server ends it."""
-    from walt.client.stream import Stream, result_status
-    from walt.common import frames
-    from walt.common.records import decode
-
-    stream = Stream("REQ_DUMP_LOGS", query)
-    pending = b""
-    while True:
-        found = stream.received()
-        if found is None:
-            raise Failure("communication issue: the server closed the connection")
-        for kind, payload in found:
-            if kind == frames.DATA:
-                *lines, pending = (pending + payload).split(b"\n")
-                for line in lines:
-                    yield decode(line)
-            elif kind == frames.MESSAGE:
-                sys.stderr.write(payload.decode(errors="replace"))
-            elif kind == frames.RESULT:
-                result_status(payload)
-                return
 
 
 def _may_be_old(start: float | None) -> bool:
@@ -214,21 +191,6 @@ def _template_lines(template: str) -> Formatter:
             ) from None
 
     return formatted
-
-
-def json_lines(records: list[Record]) -> str:
-    """Return one JSON object a line; 3 times faster than one call of the library for each."""
-    from json import dumps
-
-    known: dict[tuple[str, str], str] = {}
-    out = []
-    for timestamp, issuer, stream, line in records:
-        source = known.get((issuer, stream))
-        if source is None:
-            source = f', "issuer": {dumps(issuer)}, "stream": {dumps(stream)}, "line": '
-            known[issuer, stream] = source
-        out.append(f'{{"timestamp": {timestamp!r}{source}{dumps(line)}}}\n')
-    return "".join(out)
 
 
 def export(
