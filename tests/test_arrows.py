@@ -1,8 +1,10 @@
-"""The arrows of the layout: which package may import which."""
+"""The arrows of the layout: which package may import which, and whose libraries are whose."""
 
 from __future__ import annotations
 
 import ast
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -56,6 +58,36 @@ DOMAIN_ARROWS: dict[str, tuple[str, ...]] = {
     "vpn": ("devices", "nodes", "images"),
 }
 
+# Where a library of others may be imported: beside Twisted and zope, each has its adapter.
+ADAPTERS: dict[str, tuple[str, ...]] = {
+    "twisted": ("walt.rpc", "walt.server"),
+    "zope": ("walt.server",),
+    "cryptography": ("walt.client.enrolment", "walt.server.adapters.tls"),
+    "dockerfile": ("walt.server.adapters.podman.recipes",),
+    "jeepney": ("walt.server.adapters.nfs",),
+    "markdown_it": ("walt.server.http.markdown",),
+    "nbdkit": ("walt.server.adapters.nbdkit.areas",),
+    "OpenSSL": ("walt.rpc.client", "walt.server.adapters.tls"),
+    "prometheus_client": ("walt.server.runtime.metrics",),
+    "psycopg2": ("walt.server.adapters.postgres",),
+    "pyarrow": ("walt.client.log_export",),
+    "re2": ("walt.server.domain.logs.ere",),
+    "ruamel": (
+        "walt.client.config_file", "walt.server.adapters.podman.prepare",
+        "walt.server.config.load",
+    ),
+    "txpostgres": ("walt.server.adapters.postgres",),
+}
+
+# Where imports may stand inside functions, and why.
+INSIDE: dict[str, str] = {
+    "walt.client": "each command imports what it needs alone: a start takes 40 ms, Python's too",
+    "walt.server.tap": "twistd chooses the reactor after it has read the plugin",
+    "walt.server.tools.frame_relay": "tests give a reactor of their own",
+    "walt.server.workers.main": "only workers that give up root need it",
+    "walt.server.adapters.podman.prepare": "workers that read no specification do without YAML",
+}
+
 
 def modules() -> dict[str, Path]:
     """Return every module of walt, by dotted name."""
@@ -107,6 +139,59 @@ def allowed(importer: str, imported: str) -> bool:
     return any(within(imported, package) for package in ALLOWED[rule])
 
 
+def for_types(node: ast.AST) -> bool:
+    """Tell whether a node is `if TYPE_CHECKING:`, which no running program reads."""
+    return (
+        isinstance(node, ast.If) and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """Return the dotted names that a file imports when it runs; whether inside a function."""
+
+    def walk(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if for_types(child):
+                continue
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                yield from ((f"{child.module}.{alias.name}", inside) for alias in child.names)
+            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from walk(child, inside or function)
+
+    return walk(ast.parse(path.read_text()), False)
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return the sets of nodes that reach each other, each sorted (Tarjan's algorithm)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        order[node] = lowest[node] = len(order)
+        path.append(node)
+        for other in graph[node]:
+            if other not in order:
+                visit(other)
+                lowest[node] = min(lowest[node], lowest[other])
+            elif other in path:
+                lowest[node] = min(lowest[node], order[other])
+        if lowest[node] == order[node]:
+            circle = path[path.index(node):]
+            del path[path.index(node):]
+            if len(circle) > 1 or node in graph[node]:
+                found.append(sorted(circle))
+
+    for node in graph:
+        if node not in order:
+            visit(node)
+    return found
+
+
 class ArrowsTests(SynchronousTestCase):
     def test_every_import_follows_the_arrows(self) -> None:
         """No module of walt imports against the layout."""
@@ -118,3 +203,46 @@ class ArrowsTests(SynchronousTestCase):
             if not allowed(name, imported)
         ]
         self.assertEqual(wrong, [])
+
+    def test_no_circles(self) -> None:
+        """No module imports itself by way of others, not even inside functions."""
+        known = modules()
+        graph = {
+            name: {
+                one if one in known else one.rpartition(".")[0] for one, _ in imported(path)
+            } & known.keys()
+            for name, path in known.items()
+        }
+        self.assertEqual(circles(graph), [])
+
+    def test_circles_are_found(self) -> None:
+        """Circles of two and three, and one who imports itself."""
+        graph = {
+            "a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"f", "a"},
+            "g": {"a"},
+        }
+        self.assertEqual(sorted(circles(graph)), [["a", "b"], ["c", "d", "e"], ["f"]])
+
+    def test_libraries_of_others(self) -> None:
+        """Each is imported by its adapter alone, and has one."""
+        wrong, used = [], set()
+        for name, path in modules().items():
+            for one, _ in imported(path):
+                library = one.split(".")[0]
+                if library == "walt" or library in sys.stdlib_module_names:
+                    continue
+                used.add(library)
+                if not any(within(name, home) for home in ADAPTERS.get(library, ())):
+                    wrong.append(f"{name} -> {library}")
+        self.assertEqual(wrong, [])
+        self.assertEqual(used, set(ADAPTERS))
+
+    def test_imports_inside_functions(self) -> None:
+        """They have a reason."""
+        inside = {
+            name for name, path in modules().items() if any(deep for _, deep in imported(path))
+        }
+        reasons = {name: [home for home in INSIDE if within(name, home)] for name in inside}
+        self.assertEqual([name for name, homes in reasons.items() if not homes], [])
+        used = {home for homes in reasons.values() for home in homes}
+        self.assertEqual(used, set(INSIDE))

@@ -92,6 +92,13 @@ class CitationTests(SynchronousTestCase):
              ("spec server", "§5.3"), ("spec server", "§5.5")],
         )
 
+    def test_paths(self) -> None:
+        """The files and directories that the manual of developers names are there."""
+        text = (ROOT / "docs/developer.md").read_text()
+        named = set(re.findall(r"`((?:walt|tests|docs|bench|scripts)/[\w./-]*)`", text))
+        self.assertEqual({one for one in named if not (ROOT / one).exists()}, set())
+        self.assertGreater(len(named), 40)
+
     def test_sections_of_ids(self) -> None:
         """Ids have a section each that exists."""
         known = {"N": "node-protocols", "S": "server", "U": "user-surface"}

@@ -210,6 +210,22 @@ class ApiTests(TestCase):
         self.assertEqual(told, ["late False"])
         self.assertEqual(await self.told("api.nodes.get_nodes('node-1').wait(); print(1)"), ["1"])
 
+    async def test_interrupted(self) -> None:
+        """Ctrl-C ends a call at once, and its connection; the next call works."""
+        self.server.down(SECOND)
+        told = await self.told(
+            "import os, signal, threading\n"
+            "node = api.nodes.get_nodes('node-2')['node-2']\n"
+            "lines = api.logs.get_logs(realtime=True, issuers='node-1')\n"
+            "for work in (node.wait, lambda: next(lines)):\n"
+            "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+            "    try:\n"
+            "        work()\n"
+            "    except KeyboardInterrupt:\n"
+            "        print('interrupted', node.booted)\n"
+        )
+        self.assertEqual(told, ["interrupted False", "interrupted False"])
+
     async def test_logs(self) -> None:
         """Stored and live lines, with the objects they come from."""
         logs = self.server.platform.logs

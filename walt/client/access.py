@@ -60,7 +60,7 @@ def renew() -> None:
         raise Failure(
             "only certificates for servers of other machines are renewed; WALT_SERVER tells which"
         )
-    print(f"The certificate for {host} is renewed, {_until(enrolment.renew(host))}.")
+    print(f"The certificate for {host} is renewed, {_until(enrolment.renew(host, Session()))}.")
 
 
 def _until(facts: dict[str, Any]) -> str:

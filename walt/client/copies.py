@@ -7,8 +7,8 @@ import sys
 from contextlib import contextmanager
 
 from walt.client.archives import kind_of
-from walt.client.commands.node import UNREACHABLE, WAITING, may_disturb, single, wait_booted
 from walt.client.errors import Failure, Refused
+from walt.client.nodes import UNREACHABLE, WAITING, may_disturb, single, wait_booted
 from walt.client.session import Session
 from walt.client.terminal import Terminal, confirm
 from walt.client.transfer import receive, send

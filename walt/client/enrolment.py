@@ -17,9 +17,9 @@ import ssl
 import time
 
 from walt.client import tls
+from walt.client.connection import Connection, open_tcp
 from walt.client.errors import Failure
 from walt.client.output import pip_install
-from walt.client.session import Connection, open_tcp
 from walt.common.errors import in_words
 from walt.common.ports import RPC
 
@@ -136,12 +136,9 @@ def enrol(host: str, token: str) -> dict[str, Any]:
     return _remember(host, key, answer, authority)
 
 
-def renew(host: str) -> dict[str, Any]:
+def renew(host: str, session: Connection) -> dict[str, Any]:
     """Replace the certificate for a server by a fresh one. Raises Failure, Refused."""
-    from walt.client.session import Session
-
     key, request = _request()
-    session = Session()
     answer = session.call("cs.access.renew", request=request)
     session.close()
     return _remember(host, key, answer, _single(host, answer, "authority"))

@@ -28,3 +28,13 @@ class Refused(Failure):
     def __init__(self, text: str, code: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class NotConfigured(Failure):
+    """Nothing says which server to use: `main` asks, where somebody can answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no WalT server is known here. Run walt in a terminal to be asked for it,"
+            " or set WALT_SERVER and WALT_USERNAME."
+        )

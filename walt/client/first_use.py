@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from walt.client import config_file, credentials, enrolment, registries, settings
-from walt.client.errors import Failure, Refused
+from walt.client.errors import Failure, NotConfigured, Refused
+from walt.client.session import Session
 from walt.client.terminal import ask, both_terminals, yes_or_no
 from walt.common.names import PLATFORM_USER, is_user_name
 
@@ -11,16 +12,14 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOT_ASKED = (
-    "no WalT server is known here. Run walt in a terminal to be asked for it,"
-    " or set WALT_SERVER and WALT_USERNAME."
-)
-
 
 def set_up() -> None:
-    """Ask what is missing, try it, and save what works. Raises Failure when nobody answers."""
+    """Ask what is missing, try it, and save what works.
+
+    Raises NotConfigured when nobody is there to be asked, Failure when nobody answers.
+    """
     if not both_terminals():
-        raise Failure(NOT_ASKED)
+        raise NotConfigured
     print("This is the first use of WalT by this account: a few questions.")
     values = dict(settings.configured())
     while True:
@@ -133,8 +132,6 @@ def _user() -> tuple[str, dict[str, str] | None]:
 
 def _try(account: dict[str, str] | None) -> None:
     """Ask the server something, and log in at the hub. Raises Failure, Refused."""
-    from walt.client.session import Session
-
     session = Session()
     session.call("cs.server.time")  # what only users may ask
     if account is not None:

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 
 from walt.client import remote
 from walt.client.archives import kind_of
-from walt.client.commands.image import confirm_change
 from walt.client.copies import download, errors_shown, upload
 from walt.client.errors import Failure, Refused
 from walt.client.session import Session
 from walt.client.stream import Stream
-from walt.client.terminal import Terminal, ask, both_terminals
+from walt.client.terminal import Terminal, ask, both_terminals, warned
 from walt.client.transfer import send_directory
 from walt.common.transfers import DIRECTORY, DOWNLOAD, parse_transfer
 
@@ -57,7 +56,7 @@ def _saved(session: Session, name: str, image_name: str) -> bool:
         if warning and wanted != image_name and f"{wanted}:latest" != image_name:
             print(f"{warning.split(' and will', 1)[0]}. Choose another name.", file=sys.stderr)
             return False
-        if warning and not confirm_change(warning):
+        if warning and not warned(warning):
             return False
         session.call("cs.images.save", session=name, image=wanted)
     except Refused as refused:
@@ -102,7 +101,7 @@ def _upload(session: Session, name: str, transfer: Transfer) -> int:
     image = transfer.entity
     kinds = session.json("cs.images.path_kinds", "kinds", session=name, path=transfer.target.path)
     warning = session.call("cs.images.warning", image=image)[b"warning"].decode()
-    if "reboot" in warning and not confirm_change(warning):
+    if "reboot" in warning and not warned(warning):
         return 1
     with errors_shown(), closing(session, name):
         status = upload("REQ_TAR_TO_IMAGE", {"session": name}, transfer, *kinds)
@@ -116,7 +115,7 @@ def build(image_name: str, url: str, directory: str, subdir: str) -> int:
     """Build an image of a git repository, or of a directory here."""
     session = Session(Terminal())
     warning = session.call("cs.images.warning", image=image_name)[b"warning"].decode()
-    if warning and not confirm_change(warning):
+    if warning and not warned(warning):
         return 1
     session.close()
     if url:

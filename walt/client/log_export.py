@@ -8,10 +8,9 @@ import sys
 import tempfile
 from contextlib import contextmanager
 
-from walt.client.commands.log import json_lines
 from walt.client.errors import Failure
 from walt.client.history import parse_range
-from walt.client.log_stream import received
+from walt.client.log_lines import json_lines, received
 from walt.client.output import pip_install
 from walt.client.session import Session
 from walt.client.terminal import WHEEL, Terminal, both_terminals
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from walt.client.commands.log import Record
+    from walt.common.records import Record
 
 COLUMNS = ("timestamp", "issuer", "stream", "line")
 GROUP = 100_000  # lines in one row group of Parquet

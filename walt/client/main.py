@@ -7,7 +7,15 @@ import os
 import sys
 
 import walt
-from walt.client.errors import FAILED, INTERRUPTED, WRONG_WORDS, Failure, HelpWanted, UsageError
+from walt.client.errors import (
+    FAILED,
+    INTERRUPTED,
+    WRONG_WORDS,
+    Failure,
+    HelpWanted,
+    NotConfigured,
+    UsageError,
+)
 from walt.client.grammar import HELP, definitions, meant, subcommand_help, wrapped
 from walt.client.visible import own, protect_terminals
 
@@ -122,7 +130,13 @@ def _dispatch(words: list[str]) -> int:
         raise Failure(
             f"{error}{joint}: walt {category} {name} --help", WRONG_WORDS
         ) from None
-    return command.run(**values) or 0
+    try:
+        return command.run(**values) or 0
+    except NotConfigured:
+        from walt.client import first_use
+
+        first_use.set_up()
+        return command.run(**values) or 0
 
 
 def _unknown(what: str, word: str, known: Iterable[str], where: str) -> Failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from walt.client.errors import Failure
+from walt.client.errors import Failure, NotConfigured
 from walt.common.ports import RPC, STREAMS
 
 LOCAL_SOCKET = "/run/walt/rpc.sock"
@@ -25,13 +25,13 @@ class Target:
 
 
 def server() -> str:
-    """Return which server to use: `unix:PATH`, a host, or `tcp:HOST` for one without TLS."""
+    """Return which server to use: `unix:PATH`, a host, or `tcp:HOST` for one without TLS.
+
+    Raises NotConfigured on a machine that is no server, when nothing says which.
+    """
     stated = named()
     if not stated and not is_server():
-        from walt.client import first_use
-
-        first_use.set_up()
-        stated = named()
+        raise NotConfigured
     if not stated or stated in THIS_MACHINE:
         return f"unix:{LOCAL_SOCKET}"
     return stated

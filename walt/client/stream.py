@@ -9,8 +9,9 @@ import socket
 import time
 
 from walt.client import settings
+from walt.client.connection import broken
 from walt.client.errors import Refused
-from walt.client.session import broken, connect
+from walt.client.session import connect
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms

@@ -103,6 +103,12 @@ def confirm(question: str = "Are you sure?") -> bool:
             return False
 
 
+def warned(warning: str) -> bool:
+    """Show a warning of the server and ask whether to go on."""
+    print(warning, file=sys.stderr)
+    return confirm()
+
+
 class Terminal:
     """Makes the busy indicators of a session; nothing without a terminal."""
 

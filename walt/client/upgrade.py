@@ -13,7 +13,7 @@ from walt.client.terminal import both_terminals, confirm
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from walt.client.session import Connection
+    from walt.client.connection import Connection
 
 DONE = "WALT_UPGRADED"  # tells the command that is started again not to begin anew
 MAX_SIZE = 64 << 20

@@ -52,7 +52,7 @@ def rename(old_name: str, new_name: str) -> None:
 def config(device_set: str, configuration: list[str], json: bool) -> int:
     """Print or change settings of devices."""
     from walt.client import config as settings
-    from walt.client.commands.node import may_disturb
+    from walt.client.nodes import may_disturb
 
     session = Session(Terminal())
     if not configuration:
@@ -94,8 +94,8 @@ def shell(device_name: str, user: str) -> int:
 
 def expose(device_name: str, device_port: str, local_port: str) -> int:
     """Have a port of this machine lead to a port of a device."""
-    from walt.client.commands.node import may_disturb
     from walt.client.expose import expose, parse_port
+    from walt.client.nodes import may_disturb
 
     port, here = parse_port(device_port), parse_port(local_port)
     session = Session(Terminal())

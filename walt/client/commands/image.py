@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block, table
+from walt.client.terminal import Terminal, print_block, table, warned
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -106,16 +104,10 @@ def squash(image_name: str) -> int:
     """Merge all layers of an image."""
     session = Session(Terminal("Squashing"))
     warning = session.call("cs.images.warning", image=image_name)[b"warning"].decode()
-    if "reboot" in warning and not confirm_change(warning):
+    if "reboot" in warning and not warned(warning):
         return 1
     ok = session.call("cs.images.squash", image=image_name)[b"ok"]
     return 0 if ok == b"True" else 1
-
-
-def confirm_change(warning: str) -> bool:
-    """Show a warning of the server and ask whether to go on."""
-    print(warning, file=sys.stderr)
-    return confirm()
 
 
 def clone(clonable_image_link: str, image_name: str, force: bool) -> int:

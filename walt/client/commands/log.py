@@ -6,7 +6,7 @@ import sys
 
 from walt.client.errors import FAILED, INTERRUPTED, WRONG_WORDS, Failure, Refused
 from walt.client.grammar import Arg, Command, Switch
-from walt.client.log_stream import received
+from walt.client.log_lines import json_lines, received
 from walt.client.session import Session
 from walt.client.terminal import Terminal, both_terminals, confirm
 
@@ -63,7 +63,7 @@ def wait(
 ) -> int:
     """Print matching lines until one has come, or one from each issuer."""
     query = _query(issuers, streams, platform, server, logline_regexp)
-    from walt.client.commands.node import TooLate, limited
+    from walt.client.nodes import TooLate, limited
 
     session = Session()
     missing = set(session.json("cs.logs.issuers", "names", issuers=query["issuers"]))
@@ -191,21 +191,6 @@ def _template_lines(template: str) -> Formatter:
             ) from None
 
     return formatted
-
-
-def json_lines(records: list[Record]) -> str:
-    """Return one JSON object a line; 3 times faster than one call of the library for each."""
-    from json import dumps
-
-    known: dict[tuple[str, str], str] = {}
-    out = []
-    for timestamp, issuer, stream, line in records:
-        source = known.get((issuer, stream))
-        if source is None:
-            source = f', "issuer": {dumps(issuer)}, "stream": {dumps(stream)}, "line": '
-            known[issuer, stream] = source
-        out.append(f'{{"timestamp": {timestamp!r}{source}{dumps(line)}}}\n')
-    return "".join(out)
 
 
 def export(

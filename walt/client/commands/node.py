@@ -7,8 +7,18 @@ import sys
 from walt.client.errors import Failure
 from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.nodes import (
+    UNREACHABLE,
+    WAITING,
+    TooLate,
+    confirmed,
+    may_disturb,
+    ownership,
+    single,
+    wait_booted,
+)
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm, print_block, table
+from walt.client.terminal import Terminal, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -19,8 +29,6 @@ FREE = ["name", "type", "model", "ip", "netsetup", "booted"]
 OTHERS = [
     "name", "type", "model", "image-owner", "clonable-image-link", "ip", "netsetup", "booted",
 ]
-WAITING = "Node bootup notification pending"
-UNREACHABLE = 255  # what ssh answers when there was no shell at all
 OWNERSHIP_HELP = "See `walt help show node-ownership`."
 
 
@@ -119,52 +127,6 @@ def expand(session: Session, node_set: str) -> str:
     return ",".join(session.json("cs.nodes.expand", "names", nodes=node_set))
 
 
-def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> bool:
-    """Check ownership (mode owned-or-free): others' nodes need a confirmation.
-
-    `others_pass`: switches and so on are accepted beside nodes.
-    """
-    answer = session.call("cs.nodes.ownership", nodes=node_set)
-    not_nodes = _names(answer, b"not_nodes")
-    if not_nodes and not others_pass:
-        raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
-    return _confirmed(_owners(answer))
-
-
-def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
-    import json
-
-    names: list[str] = json.loads(answer[key])
-    return names
-
-
-def _owners(answer: dict[bytes, bytes]) -> dict[str, str]:
-    """Return who owns each node of others."""
-    import json
-
-    owners: dict[str, str] = json.loads(answer[b"owners"])
-    return owners
-
-
-def _ownership(session: Session, names: str) -> tuple[list[str], list[str], dict[str, str]]:
-    """Return the names of owned nodes, free ones, and the owners of those of others."""
-    answer = session.call("cs.nodes.ownership", nodes=names)
-    return _names(answer, b"owned"), _names(answer, b"free"), _owners(answer)
-
-
-def _confirmed(owners: dict[str, str]) -> bool:
-    """Say whose nodes these are, and ask whether to go on; True at once when there are none."""
-    from walt.common.sentences import subject, verb
-
-    for owner in sorted(set(owners.values())):
-        names = [name for name, one in owners.items() if one == owner]
-        print(
-            f"Warning: {subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.",
-            file=sys.stderr,
-        )
-    return not owners or confirm()
-
-
 def wait(node_set: str, timeout: int) -> int:
     """Wait until all nodes are booted; 1 when `timeout` seconds (if above 0) are over first."""
     try:
@@ -173,40 +135,6 @@ def wait(node_set: str, timeout: int) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-class TooLate(Failure):
-    """Nodes did not boot within the time given."""
-
-
-def wait_booted(session: Session, node_set: str, timeout: float = -1) -> None:
-    """Return when nodes are booted; raise TooLate after `timeout` seconds, if above 0."""
-    with limited(timeout, "Timeout: some nodes are not booted yet."):
-        session.call("cs.nodes.wait", nodes=node_set)
-
-
-class limited:
-    """A context that raises TooLate with a text after some seconds; never if not above 0."""
-
-    def __init__(self, timeout: float, text: str) -> None:
-        self._timeout = max(0.0, timeout)
-        self._text = text
-
-    def __enter__(self) -> None:
-        if self._timeout:
-            import signal
-
-            signal.signal(signal.SIGALRM, self._too_late)
-            signal.setitimer(signal.ITIMER_REAL, self._timeout)
-
-    def __exit__(self, *exc: Any) -> None:
-        if self._timeout:
-            import signal
-
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _too_late(self, number: int, frame: object) -> None:
-        raise TooLate(self._text)
 
 
 def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
@@ -251,21 +179,14 @@ def console(node_name: str) -> int:
     return attached.attach(session, name)
 
 
-def single(session: Session, node_set: str) -> str:
-    names: list[str] = session.json("cs.nodes.expand", "names", nodes=node_set)
-    if len(names) != 1:
-        raise Failure(f"exactly one node is expected here, {node_set!r} has {len(names)}")
-    return names[0]
-
-
 def acquire(node_set: str) -> int:
     """Own free nodes: they boot copies of their default images."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
-    owned, _, others = _ownership(session, names)
+    owned, _, others = ownership(session, names)
     if owned:
         raise Failure(f"already yours: {', '.join(owned)}. {OWNERSHIP_HELP}")
-    if not _confirmed(others):
+    if not confirmed(others):
         return 1
     session.call("cs.nodes.acquire", nodes=names)
     return _reboot(session, names, False, "acquire")
@@ -275,7 +196,7 @@ def release(node_set: str) -> int:
     """Give nodes back: they boot their default images and appear free."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
-    _, free, others = _ownership(session, names)
+    _, free, others = ownership(session, names)
     if free or others:
         told = [f"{name} (free)" for name in free]
         told += [f"{name} ({owner}'s)" for name, owner in others.items()]

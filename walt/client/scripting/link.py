@@ -9,9 +9,10 @@ import time
 
 import walt
 from walt.client import settings
-from walt.client.errors import Failure, Refused
+from walt.client.connection import Connection
+from walt.client.errors import Refused
 from walt.client.exceptions import TimeoutException
-from walt.client.session import PROTOCOL, Connection, connect
+from walt.client.session import PROTOCOL, connect
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
@@ -38,11 +39,6 @@ class _Session(Connection):
 
 def _open() -> tuple[_Session, str]:
     """Return a session and the version of the server. Raises Failure."""
-    if settings.named() is None and not settings.is_server():
-        raise Failure(
-            "no WalT server is known here: run `walt node show` once in a terminal,"
-            " or set WALT_SERVER and WALT_USERNAME"
-        )
     session = _Session(connect(settings.rpc_target()))
     try:
         hello = session.call(

@@ -9,7 +9,7 @@ from datetime import datetime
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.history import parse_range
-from walt.client.log_stream import received
+from walt.client.log_lines import received
 from walt.client.scripting.link import LINK
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from walt.client.scripting.issuers import Issuers
+
 Log = namedtuple("Log", ("timestamp", "line", "issuer", "stream"))
 
 
 def get_logs(
-    issuers: str, realtime: bool, history: str | None, timeout: float
+    issuers: str, realtime: bool, history: str | None, timeout: float, objects: Issuers
 ) -> Iterator[Log]:
     """Return an iterator over log lines; what is wrong with the request is told at once.
 
+    `objects` gives the objects they come from.
     `timeout` is in seconds, none below 0. Raises Failure; TimeoutException while iterating.
     """
     if not realtime and history is None:
@@ -38,17 +41,14 @@ def get_logs(
     }
     if history is not None:
         query["start"], query["end"] = parse_range(LINK, history)
-    return _lines(query, time.monotonic() + timeout if timeout >= 0 else None)
+    return _lines(query, time.monotonic() + timeout if timeout >= 0 else None, objects)
 
 
-def _lines(query: dict[str, Any], until: float | None) -> Iterator[Log]:
-    from walt.client.scripting.issuers import Issuers
-
-    issuers = Issuers()
+def _lines(query: dict[str, Any], until: float | None, objects: Issuers) -> Iterator[Log]:
     try:
         for records in received(query, until):
             for timestamp, issuer, stream, line in records:
-                yield Log(datetime.fromtimestamp(timestamp), line, issuers[issuer], stream)
+                yield Log(datetime.fromtimestamp(timestamp), line, objects[issuer], stream)
                 if until is not None and time.monotonic() >= until:
                     raise TimeoutException
     except TimeoutError:

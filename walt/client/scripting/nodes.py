@@ -17,6 +17,7 @@ from walt.client.exceptions import (
 )
 from walt.client.scripting.configuration import NodeConfiguration
 from walt.client.scripting.images import Image, image_of
+from walt.client.scripting.issuers import Issuers
 from walt.client.scripting.link import LINK
 from walt.client.scripting.logs import Log, get_logs
 from walt.client.scripting.objects import FREE, SELF, Item
@@ -130,7 +131,7 @@ class Operations:
         self, realtime: bool = False, history: str | None = None, timeout: float = -1
     ) -> Iterator[Log]:
         """Iterate over its log lines"""
-        return get_logs(self._names(), realtime, history, timeout)
+        return get_logs(self._names(), realtime, history, timeout, Issuers(node_of))
 
 
 class Node(Operations, Item):

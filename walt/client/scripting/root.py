@@ -88,10 +88,11 @@ class Logs(ApiObject):
         timeout: float = -1,
     ) -> Iterator[Log]:
         """Iterate over log lines"""
+        from walt.client.scripting.issuers import Issuers
         from walt.client.scripting.logs import get_logs
-        from walt.client.scripting.nodes import set_text
+        from walt.client.scripting.nodes import node_of, set_text
 
-        return get_logs(set_text(issuers), realtime, history, timeout)
+        return get_logs(set_text(issuers), realtime, history, timeout, Issuers(node_of))
 
 
 class Tools(ApiObject):

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from walt.client.commands.node import show, wait_booted
+from walt.client.commands.node import show
 from walt.client.errors import Failure
+from walt.client.nodes import wait_booted
 from walt.client.session import Session
 from walt.common.errors import WaltError
 from walt.common.names import default_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from walt.client.commands.log import received
+from walt.client.log_lines import received
 
 # What the console of a virtual node shows, in order.
 CONSOLE_MARKS = (
