@@ -26,8 +26,9 @@ _DETACH = 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 # Devices that programs want; not those of disks, whose file systems hold everything.
 _DEVICES = ("null", "zero", "random", "urandom")
-# Block devices by which file systems of loop devices are told apart (libblkid).
-_LOOP_MAJOR, _LOOPS = 7, 4096
+# Block devices by which file systems of loop devices are told apart (libblkid). It looks at all of
+# /dev for each other file system, and each time: those to come are few hundred.
+_LOOP_MAJOR, _MORE_LOOPS = 7, 256
 _BLOCK = ("/sys/dev/block", "/sys/devices/virtual/block")
 _SETTINGS = ("/proc/sys/kernel/cap_last_cap",)  # setpriv asks which capabilities there are
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +90,11 @@ class _View:
         for name in _DEVICES:
             self._make_file(f"{place}/{name}")
             _mount(f"/dev/{name}", f"{place}/{name}", None, _BIND)
-        made = {os.makedev(_LOOP_MAJOR, number): f"loop{number}" for number in range(_LOOPS)}
+        present = [int(one[4:]) for one in os.listdir("/sys/block") if one.startswith("loop")]
+        made = {
+            os.makedev(_LOOP_MAJOR, number): f"loop{number}"
+            for number in range(max(present, default=-1) + 1 + _MORE_LOOPS)
+        }
         for tree in trees:
             device = os.stat(tree).st_dev
             # One that holds the tree alone: what is around it is not for the program.
