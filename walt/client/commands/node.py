@@ -26,7 +26,7 @@ OWNERSHIP_HELP = "See `walt help show node-ownership`."
 
 def show(all: bool, names_only: bool, json: bool) -> None:
     """Print the nodes of the caller, or all of them."""
-    tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all)
+    tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all, brief=not json)
     total = tables.pop("total")
     if json:
         from walt.client.output import print_json

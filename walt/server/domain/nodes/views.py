@@ -43,6 +43,14 @@ class NodeViews:
 
     def objects(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
         """Return objects of some nodes, their settings included."""
+        nodes = list(nodes)
+        found = self.brief(nodes)
+        for node, one in zip(nodes, found, strict=True):
+            one["config"] = settings_of(node, self._registry.subnet)
+        return found
+
+    def brief(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
+        """Return objects of some nodes without their settings."""
         troubles = self._provisioning.troubles
         found: list[dict[str, Any]] = []
         for node in nodes:
@@ -55,18 +63,21 @@ class NodeViews:
                 "netsetup": netsetup_name(node), "booted": self._status.is_booted(node.mac),
                 "powersave": self._power.is_off(node.mac) == "powersave",
                 "boot_stage": self._progress.stage(node.mac), "trouble": troubles.get(node.mac),
-                "config": settings_of(node, self._registry.subnet),
             })
         return found
 
-    def tables(self, user: str, *, show_all: bool) -> Tables:
-        """Return the caller's nodes, and with `show_all` those that are free and of others."""
+    def tables(self, user: str, *, show_all: bool, brief: bool = False) -> Tables:
+        """Return the caller's nodes, and with `show_all` those that are free and of others.
+
+        With `brief` they come without settings.
+        """
         tables: Tables = {"own": [], "free": [], "others": []}
         nodes = self._registry.nodes()
         if not show_all:
             nodes = [node for node in nodes if node.owner == user]
         nodes.sort(key=lambda one: (one.owner or "", one.name))
-        for node, one in zip(nodes, self.objects(nodes), strict=True):
+        objects = self.brief(nodes) if brief else self.objects(nodes)
+        for node, one in zip(nodes, objects, strict=True):
             kind = "own" if node.owner == user else "free" if node.is_free else "others"
             tables[kind].append(one)
         return tables
