@@ -194,10 +194,11 @@ class GaneshaExporter(Service):
     async def _take(self, plan: ExportPlan) -> None:
         """Make the plan the wanted one: numbers, files, directories."""
         assert self._numbers is not None
-        exports = exports_of(plan)
-        for count, node in enumerate(plan.nodes, 1):
-            if node.persist is not None:
-                make_hidden(node.persist)
+        exports = exports_of(plan, self._exports.by_key)
+        await self._pause()
+        for count, key in enumerate(exports.persist.values(), 1):
+            if key not in self._exports.by_key:
+                make_hidden(exports.by_key[key].path)
                 await self._breathe(count)
         numbers = self._numbers.allocate(exports.by_key, self._held)
         wanted = {number: key for key, number in numbers.items()}
@@ -213,9 +214,12 @@ class GaneshaExporter(Service):
     def _record(self, number: int) -> Path:
         return self._records / f"{number}.conf"
 
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._reactor, 0, lambda: None)
+
     async def _breathe(self, count: int) -> None:
         if count % AT_ONCE == 0:
-            await deferLater(self._reactor, 0, lambda: None)
+            await self._pause()
 
     async def _follow(self) -> Mapping[str, str]:
         """Bring ganesha in line with what is wanted; return why not, by MAC."""
@@ -245,7 +249,7 @@ class GaneshaExporter(Service):
         return self._by_node(dict.fromkeys(lacking, reason))
 
     def _by_node(self, failures: Mapping[str, str]) -> dict[str, str]:
-        nodes = self._exports.node_keys()
+        nodes = self._exports.node_keys() if failures else {}
         return {nodes[key]: reason for key, reason in failures.items() if key in nodes}
 
     async def _change(self) -> dict[str, str]:
@@ -284,7 +288,9 @@ class GaneshaExporter(Service):
                 key: number for number, key in self._wanted.items()
                 if number in self._held or not self._asked
             }
+            await self._pause()
             tree = links_of(self._plan, self._exports, numbers)
+            await self._pause()
             for count, _ in enumerate(self._links.apply(tree), 1):
                 await self._breathe(count)
 
