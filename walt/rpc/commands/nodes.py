@@ -13,7 +13,7 @@ SetText = Text(1 << 20)
 class ShowNodes(WaltCommand):
     """Objects of `walt node show`: the caller's nodes, or all of them.
 
-    With `brief` they have what the tables show, and no settings.
+    With `brief` they have what the tables show alone.
     """
 
     commandName = b"cs.nodes.show"

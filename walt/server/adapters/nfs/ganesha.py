@@ -314,16 +314,21 @@ class GaneshaExporter(Service):
     def _before_start(self) -> None:
         """Write what it exports from its first moment: nodes never find less than they had."""
         self._initialized = self._asked = False
-        text = config.core(self._address, self._recovery, self._version)
-        text += config.export(LINKS_ID, self._links_export, NODES)
+        texts = [
+            config.core(self._address, self._recovery, self._version),
+            config.export(LINKS_ID, self._links_export, NODES),
+        ]
         self._held = set()
+        there: dict[Path, bool] = {}  # nodes share the trees of images
         for number, key in self._wanted.items():
             one = self._exports.by_key[key]
+            if one.path not in there:
+                there[one.path] = os.path.isdir(one.path)
             # One that it cannot export would keep all others back.
-            if os.path.isdir(one.path):
-                text += config.export(number, one)
+            if there[one.path]:
+                texts.append(config.export(number, one))
                 self._held.add(number)
-        write_if_changed(self._config, text, 0o600)
+        write_if_changed(self._config, "".join(texts), 0o600)
 
     def _until_up(self) -> Deferred[None]:
         """Fire when it takes orders; fails with Unavailable."""
