@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +45,21 @@ async def burst(load: Load, numbers: range) -> tuple[float, float]:
     return answered, await everywhere(load, numbers, start)
 
 
-async def postgres_alone(load: Load) -> float:
-    """Return how long PostgreSQL alone takes to start on the same cluster."""
+def postgres(load: Load) -> ChildService:
+    """Return PostgreSQL alone, on the cluster of the server."""
     platform = load.platform
     data, sockets = platform.state / "postgres", platform.runtime / "postgres"
-    child = ChildService(load.reactor, Launcher(), ChildSpec(
+    return ChildService(load.reactor, Launcher(), ChildSpec(
         "postgres",
         (str(binaries() / "postgres"), "-D", str(data), "-k", str(sockets),
          "-c", "listen_addresses=", "-c", "shared_buffers=64MB"),
         cwd="/", credentials=as_user(), stop_signals=(("INT", 30.0), ("KILL", 5.0)),
     ))
+
+
+async def postgres_alone(load: Load) -> float:
+    """Return how long PostgreSQL alone takes to start on the same cluster."""
+    child = postgres(load)
     start = time.monotonic()
     child.startService()
     await load.recorded()
@@ -86,6 +93,84 @@ async def starts(load: Load, count: int) -> None:
         f"memory of the Python processes, idle, {count} nodes", load.memory(), "MiB",
         110 if count <= 1000 else 150,
     )
+
+
+async def seeded(load: Load, count: int) -> None:
+    """Fill the database of a server that is stopped with `count` nodes.
+
+    They have no persistent data: each would be a mount of this machine.
+    """
+    numbers = range(1, count + 1)
+    macs = [mac_of(number) for number in numbers]
+    child = postgres(load)
+    child.startService()
+    await load.recorded()
+    await load.database.query(
+        "WITH added AS (INSERT INTO devices (mac, ip, name, type, virtual, conf)"
+        " SELECT mac, ip, name, 'node', false, '{\"mount.persist\": false}'::jsonb"
+        " FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (mac, ip, name) RETURNING mac)"
+        " INSERT INTO nodes (mac, image, model)"
+        " SELECT added.mac, known.image, known.model FROM added, (SELECT image, model FROM nodes"
+        " LIMIT 1) AS known RETURNING mac",
+        (macs[1:], [load.address_of(number) for number in numbers[1:]],
+         [f"node-{number:06x}" for number in numbers[1:]]),
+    )
+    load.database.close()
+    await child.stopService()
+
+
+async def grown(reactor: Any, nodes: int) -> None:
+    """Print the figures of a platform that has `nodes` nodes."""
+    platform = LivePlatform(reactor, net="192.168.128", prefix=17)
+    load = Load(platform)
+    turns = platform.base / "turns"
+    print(f"load average {os.getloadavg()[0]:.1f}")
+    try:
+        await platform.import_image()
+        await platform.start()
+        await burst(load, range(1, 2))
+        load.database.close()
+        await platform.stop()
+        await seeded(load, nodes)
+        alone = await postgres_alone(load)
+        whole = await load.started()
+        figure(f"first start, {nodes} nodes, besides PostgreSQL's own", whole - alone, "s")
+        await platform.sleep(20)
+        load.database.close()
+        await platform.stop()
+        os.environ["WALT_TURNS"] = str(turns)
+        await load.started()
+        await platform.sleep(20)
+        longest = json.loads(turns.read_text())
+        figure("longest turn of the reactor at start (CPU)", longest["longest"] * 1000, "ms", 50)
+        last = nodes
+        for _ in range(3):
+            answered, written = await burst(load, range(last + 1, last + 101))
+            last += 100
+            figure(f"100 registrations, {last - 100} nodes there: answered", answered, "s")
+            figure("  database and dhcpd.conf", written, "s", 0.3)
+            await platform.sleep(10)
+        figure("bare interpreter", bare_interpreter(), "ms")
+        figure(f"walt node show --all, {last} nodes", show_time(platform), "ms", 150)
+        figure("  with --json", wall_times(
+            walt_command("node", "show", "--all", "--json"), platform.environment()
+        ), "ms", 120)
+        await platform.sleep(2)
+        longest = json.loads(turns.read_text())
+        figure("longest turn of the reactor (CPU)", longest["longest"] * 1000, "ms", 50)
+        for spent, stack in sorted(longest["long"], reverse=True)[:12]:
+            print(f"turn of {spent * 1000:.0f} ms:", *stack.splitlines()[-12:], sep="\n")
+        load.database.close()
+        await platform.stop()
+        del os.environ["WALT_TURNS"]
+        alone, whole = await postgres_alone(load), await load.started()
+        figure(f"start to ready, {last} nodes, besides PostgreSQL's own", whole - alone, "s", 1.5)
+        await platform.sleep(40)  # idle workers end after 30 s
+        figure(f"memory of the Python processes, idle, {last} nodes", load.memory(), "MiB", 130)
+        print(f"load average {os.getloadavg()[0]:.1f}")
+    finally:
+        load.database.close()
+        await platform.close()
 
 
 async def main(reactor: Any) -> None:
@@ -147,5 +232,15 @@ async def main(reactor: Any) -> None:
     assert not Path(platform.base).exists()
 
 
+def chosen() -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """Return the measurement that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench.registration")
+    parser.add_argument(
+        "--nodes", type=int, help="measure on a platform that has this number of nodes"
+    )
+    nodes = parser.parse_args().nodes
+    return main if nodes is None else lambda reactor: grown(reactor, nodes)
+
+
 if __name__ == "__main__":
-    run_bench(main)
+    run_bench(chosen())

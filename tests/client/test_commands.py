@@ -54,7 +54,7 @@ class NodeShowTests(SynchronousTestCase):
         """A titled table, then hints."""
         outcome = run("node", "show", session=[tables(own=[NODE], total=3)])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": False})])
+        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": False, "brief": True})])
         self.assertEqual(outcome.out, """
 You own the following nodes:
 
@@ -79,7 +79,7 @@ See `walt help show node-ownership`.
         self.assertIn("You do not own any node.", out)
         outcome = run("node", "show", "--all", session=[tables()])
         self.assertIn("no node yet", outcome.out)
-        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": True})])
+        self.assertEqual(outcome.calls, [("cs.nodes.show", {"all": True, "brief": True})])
         out = run("node", "show", "--all", session=[tables(own=[NODE], total=1)]).out
         self.assertIn("no other nodes", out)
         self.assertTrue(out.endswith("See `walt help show node-ownership`.\n"))

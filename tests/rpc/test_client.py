@@ -42,7 +42,7 @@ class Api:
         self.waiting: Deferred[Any] = Deferred()
 
     @ShowNodes.responder
-    def show(self, all: bool) -> dict[str, Any]:
+    def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
         self.session.stdout(f"hello {self.session.username}")
         return {"tables": {"rows": ["x" * 100_000] if all else []}}
 

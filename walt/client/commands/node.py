@@ -34,7 +34,7 @@ OWNERSHIP_HELP = "See `walt help show node-ownership`."
 
 def show(all: bool, names_only: bool, json: bool) -> None:
     """Print the nodes of the caller, or all of them."""
-    tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all)
+    tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all, brief=not json)
     total = tables.pop("total")
     if json:
         from walt.client.output import print_json
@@ -75,12 +75,11 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
 
 
 def _cells(node: dict[str, Any]) -> dict[str, Any]:
-    """Return a node as tables show it."""
-    booted = "yes" if node["booted"] else "no (powersave)" if node["powersave"] else "NO"
-    return {
-        **node, "booted": booted, "image": node["image_name"], "image-owner": node["owner"],
-        "clonable-image-link": node["clonable_image_link"],
-    }
+    """Return a node as tables show it; it is the same dict, with more in it."""
+    node["booted"] = "yes" if node["booted"] else "no (powersave)" if node["powersave"] else "NO"
+    node["image"], node["image-owner"] = node["image_name"], node["owner"]
+    node["clonable-image-link"] = node["clonable_image_link"]
+    return node
 
 
 def create(node_name: str) -> None:

@@ -11,11 +11,14 @@ SetText = Text(1 << 20)
 
 
 class ShowNodes(WaltCommand):
-    """Objects of `walt node show`: the caller's nodes, or all of them."""
+    """Objects of `walt node show`: the caller's nodes, or all of them.
+
+    With `brief` they have what the tables show alone.
+    """
 
     commandName = b"cs.nodes.show"
     side = "cs"
-    arguments = [(b"all", amp.Boolean())]
+    arguments = [(b"all", amp.Boolean()), (b"brief", amp.Boolean(optional=True))]
     response = [(b"tables", Json())]
 
 

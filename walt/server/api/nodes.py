@@ -25,11 +25,11 @@ class NodesApi(amp.CommandLocator):
         self._typed: set[str] = set()  # nodes on whose consoles this requester typed
 
     @commands.ShowNodes.responder
-    def show(self, all: bool) -> dict[str, Any]:
+    def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
         """Objects of the three tables."""
         context = self._context
-        tables = context.views.tables(self._requester.username, show_all=all)
-        return {"tables": {**tables, "total": len(context.registry.nodes())}}
+        tables = context.views.tables(self._requester.username, show_all=all, brief=bool(brief))
+        return {"tables": {**tables, "total": context.registry.count("node")}}
 
     @commands.ExpandNodes.responder
     def expand(self, nodes: str) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class NamedService(Daemon[DnsConfig]):
         self._directory, self._runtime, self._user = directory, runtime, user
         self._loading: list[Deferred[None]] = []
         self._written: dict[str, int] = {}  # serial in the file of each zone
+        self._texts: dict[str, str] = {}  # of each zone file, with serial 0
         self._due: dict[str, int] = {}  # the one that named must have, until it showed it
         self._words: deque[str] = deque(maxlen=20)  # its complaints since it last loaded
         self._pacer = Pacer(reactor, self._write, self._reload, gap=0.5)
@@ -123,22 +124,29 @@ class NamedService(Daemon[DnsConfig]):
         texts = zones(self._config, 0)
         now = self._reactor.seconds()
         written = {}
-        for name in texts:
-            path = self._directory / name
+        for name, text in texts.items():
+            path, zone = self._directory / name, zone_of_file(name)
+            if self._texts.get(name) == text and path.exists():
+                written[zone] = self._written[zone]
+                continue
             try:
                 old = path.read_text()
             except FileNotFoundError:
                 old = ""
             serial = serial_of(old)
-            if serial is None or not same_beside_serial(old, texts[name]):
+            if serial is None or not same_beside_serial(old, text):
                 serial = next_serial(now, old)
-                write_atomic(path, texts[name].replace("    0 ; serial", f"    {serial} ; serial"))
-            written[zone_of_file(name)] = serial
+                self._texts.pop(name, None)
+                write_atomic(path, text.replace("    0 ; serial", f"    {serial} ; serial"))
+            written[zone] = serial
+            self._texts[name] = text
+            self._written[zone] = serial
         write_if_changed(
             self._directory / "named.conf",
             render_named_conf(self._config, self._directory, self._runtime),
         )
         self._written = written
+        self._texts = texts
         for path in self._directory.glob("walt.*.zone"):
             if path.name not in texts and path.name != FORWARD_ZONE_FILE:
                 path.unlink()

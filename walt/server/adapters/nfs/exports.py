@@ -36,7 +36,11 @@ class Export:
     @property
     def key(self) -> str:
         """What tells it from every other one."""
-        return f"{'rw' if self.writable else 'ro'} {self.clients} {self.path}"
+        return _key(self.writable, self.clients, self.path)
+
+
+def _key(writable: bool, clients: str, path: Path) -> str:
+    return f"{'rw' if writable else 'ro'} {clients} {path}"
 
 
 @dataclass(frozen=True)
@@ -52,26 +56,28 @@ class Exports:
         return {key: mac for links in (self.images, self.persist) for mac, key in links.items()}
 
 
-def exports_of(plan: ExportPlan) -> Exports:
-    """Return the exports of a plan."""
+def exports_of(plan: ExportPlan, former: Mapping[str, Export] | None = None) -> Exports:
+    """Return the exports of a plan; those of a `former` one, by key, are not made anew."""
+    former = {} if former is None else former
     by_key: dict[str, Export] = {}
     by_reader: dict[tuple[str, str], str] = {}
     for image in plan.images:
         fsid = _filesystem_id(image.image_id)
         for ip in image.readers:
-            export = Export(image.path, ip, False, fsid)
-            by_key[export.key] = export
-            by_reader[image.image_id, ip] = export.key
+            key = _key(False, ip, image.path)
+            by_key[key] = former.get(key) or Export(image.path, ip, False, fsid)
+            by_reader[image.image_id, ip] = key
     images: dict[str, str] = {}
     persist: dict[str, str] = {}
     for node in plan.nodes:
         if node.image_id is not None and (node.image_id, node.ip) in by_reader:
             images[node.mac] = by_reader[node.image_id, node.ip]
         if node.persist is not None:
-            seed = f"{node.mac} {node.persist.name}"
-            export = Export(node.persist, node.ip, True, _filesystem_id(seed))
-            by_key[export.key] = export
-            persist[node.mac] = export.key
+            key = _key(True, node.ip, node.persist)
+            by_key[key] = former.get(key) or Export(
+                node.persist, node.ip, True, _filesystem_id(f"{node.mac} {node.persist.name}")
+            )
+            persist[node.mac] = key
     return Exports(by_key, images, persist)
 
 

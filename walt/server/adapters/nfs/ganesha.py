@@ -210,10 +210,11 @@ class GaneshaExporter(Service):
     async def _take(self, plan: ExportPlan) -> None:
         """Make the plan the wanted one: numbers, files, directories."""
         assert self._numbers is not None
-        exports = exports_of(plan)
-        for count, node in enumerate(plan.nodes, 1):
-            if node.persist is not None:
-                make_hidden(node.persist)
+        exports = exports_of(plan, self._exports.by_key)
+        await self._pause()
+        for count, key in enumerate(exports.persist.values(), 1):
+            if key not in self._exports.by_key:
+                make_hidden(exports.by_key[key].path)
                 await self._breathe(count)
         numbers = self._numbers.allocate(exports.by_key, self._held)
         wanted = {number: key for key, number in numbers.items()}
@@ -229,9 +230,12 @@ class GaneshaExporter(Service):
     def _record(self, number: int) -> Path:
         return self._records / f"{number}.conf"
 
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._reactor, 0, lambda: None)
+
     async def _breathe(self, count: int) -> None:
         if count % AT_ONCE == 0:
-            await deferLater(self._reactor, 0, lambda: None)
+            await self._pause()
 
     async def _follow(self) -> Mapping[str, str]:
         """Bring ganesha in line with what is wanted; return why not, by MAC."""
@@ -261,7 +265,7 @@ class GaneshaExporter(Service):
         return self._by_node(dict.fromkeys(lacking, reason))
 
     def _by_node(self, failures: Mapping[str, str]) -> dict[str, str]:
-        nodes = self._exports.node_keys()
+        nodes = self._exports.node_keys() if failures else {}
         return {nodes[key]: reason for key, reason in failures.items() if key in nodes}
 
     async def _change(self) -> dict[str, str]:
@@ -300,7 +304,9 @@ class GaneshaExporter(Service):
                 key: number for number, key in self._wanted.items()
                 if number in self._held or not self._asked
             }
+            await self._pause()
             tree = links_of(self._plan, self._exports, numbers)
+            await self._pause()
             for count, _ in enumerate(self._links.apply(tree), 1):
                 await self._breathe(count)
 
@@ -324,16 +330,21 @@ class GaneshaExporter(Service):
     def _before_start(self) -> None:
         """Write what it exports from its first moment: nodes never find less than they had."""
         self._initialized = self._asked = False
-        text = config.core(self._address, self._recovery, self._version)
-        text += config.export(LINKS_ID, self._links_export, NODES)
+        texts = [
+            config.core(self._address, self._recovery, self._version),
+            config.export(LINKS_ID, self._links_export, NODES),
+        ]
         self._held = set()
+        there: dict[Path, bool] = {}  # nodes share the trees of images
         for number, key in self._wanted.items():
             one = self._exports.by_key[key]
+            if one.path not in there:
+                there[one.path] = os.path.isdir(one.path)
             # One that it cannot export would keep all others back.
-            if os.path.isdir(one.path):
-                text += config.export(number, one)
+            if there[one.path]:
+                texts.append(config.export(number, one))
                 self._held.add(number)
-        write_if_changed(self._config, text, 0o600)
+        write_if_changed(self._config, "".join(texts), 0o600)
 
     def _until_up(self) -> Deferred[None]:
         """Fire when it takes orders; fails with Unavailable."""

@@ -45,15 +45,29 @@ class LinkTree:
         """Return the links that are there; anything else is removed."""
         self._root.mkdir(parents=True, exist_ok=True)
         found: dict[str, dict[str, str]] = {"": {}}
-        for place in [self._root, *(one for one in self._root.iterdir() if _is_directory(one))]:
-            links = found.setdefault("" if place == self._root else place.name, {})
-            for one in place.iterdir():
-                if one.is_symlink():
-                    links[one.name] = os.readlink(one)
-                elif not (place == self._root and _is_directory(one)):
-                    _remove(one)
-            yield
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    found[""][entry.name] = os.readlink(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    found[entry.name] = self._links_in(entry.path)
+                else:
+                    os.unlink(entry.path)
+                yield
         return found
+
+    @staticmethod
+    def _links_in(directory: str) -> dict[str, str]:
+        links = {}
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    links[entry.name] = os.readlink(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
+        return links
 
     @staticmethod
     def _change(
@@ -71,13 +85,3 @@ class LinkTree:
                 present[name] = target
                 yield
 
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
-
-
-def _remove(path: Path) -> None:
-    if _is_directory(path):
-        shutil.rmtree(path)
-    else:
-        path.unlink()

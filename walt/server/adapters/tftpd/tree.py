@@ -29,7 +29,8 @@ from walt.server.domain.services.boot_tree import (
     PROBING,
     BootTree,
     Change,
-    difference,
+    JoinedTree,
+    changes,
 )
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.runtime.ordered import shielded, spawn
@@ -55,12 +56,12 @@ class BootTreeStore:
         self._runner = runner
         self._cooperator = Cooperator(scheduler=lambda call: clock.callLater(0, call))
         self._lock = DeferredLock()
-        self._wanted: BootTree | None = None
-        self._present: BootTree | None = None
+        self._wanted: BootTree | JoinedTree | None = None
+        self._present: BootTree | JoinedTree | None = None
         self._doomed = 0
         self._deleting: set[Deferred[Any]] = set()
 
-    def apply(self, tree: BootTree) -> Deferred[None]:
+    def apply(self, tree: BootTree | JoinedTree) -> Deferred[None]:
         """Make `tree` the wanted one; fires when the disk holds it.
 
         Fails with OSError when the disk refuses (no space, no permission).
@@ -76,7 +77,7 @@ class BootTreeStore:
         await self._lock.acquire()
         try:
             wanted = self._wanted  # the latest one: calls in between are merged
-            if wanted is None or wanted == self._present:
+            if wanted is None or wanted is self._present:
                 return
             if self._present is None:
                 await self._read(wanted)
@@ -93,7 +94,7 @@ class BootTreeStore:
         finally:
             self._lock.release()
 
-    async def _read(self, wanted: BootTree) -> None:
+    async def _read(self, wanted: BootTree | JoinedTree) -> None:
         self._present = None
         dirs: set[str] = set()
         links: dict[str, str] = {}
@@ -102,16 +103,16 @@ class BootTreeStore:
         self._present = BootTree(frozenset(dirs), links)
         self._delete_doomed()
 
-    async def _change(self, wanted: BootTree) -> None:
+    async def _change(self, wanted: BootTree | JoinedTree) -> None:
         assert self._present is not None
-        change = difference(self._present, wanted)
+        change = changes(self._present, wanted)
         if change:
             self._present, before = None, self._present
             await self._cooperator.coiterate(self._perform(change))
             self._present = before
             self._delete_doomed()
         if change or not (self._root / STATUS).exists():
-            self._remember(wanted)
+            await self._cooperator.coiterate(self._remember(wanted))
 
     # What is on disk
 
@@ -123,16 +124,25 @@ class BootTreeStore:
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _remember(self, tree: BootTree) -> None:
-        status = {"dirs": list(tree.dirs), "links": dict(tree.links)}
+    def _remember(self, tree: BootTree | JoinedTree) -> Iterator[None]:
+        dirs: list[str] = []
+        links: list[str] = []
+        for number, part in enumerate(tree.parts.values()):
+            if number % _SLICE == 0:
+                yield
+            dirs.extend(part.dirs)
+            if part.links:
+                links.append(json.dumps(part.links)[1:-1])
+        yield
+        text = f'{{"dirs": {json.dumps(dirs)}, "links": {{{", ".join(links)}}}}}'
         try:
-            write_atomic(self._root / STATUS, json.dumps(status))
+            write_atomic(self._root / STATUS, text)
         except OSError as error:  # it is written again at the next change; the links are there
             _log.warn("{path}: {error}", path=str(self._root / STATUS), error=in_words(error))
         (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read
 
     def _scan(
-        self, wanted: BootTree, remembered: frozenset[str], dirs: set[str],
+        self, wanted: BootTree | JoinedTree, remembered: frozenset[str], dirs: set[str],
         links: dict[str, str],
     ) -> Iterator[None]:
         """Read the tree, move obsolete layouts, put aside what does not belong there."""
@@ -153,7 +163,7 @@ class BootTreeStore:
             else:
                 self._put_aside(self._root / name)
 
-    def _scan_node(self, name: str, wanted: BootTree, links: dict[str, str]) -> None:
+    def _scan_node(self, name: str, wanted: BootTree | JoinedTree, links: dict[str, str]) -> None:
         directory = self._root / name
         persist = directory / "persist"
         if persist.is_dir() and not persist.is_symlink():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
+from socket import AF_INET, inet_pton
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,6 +24,15 @@ RASPBERRY_PI_PREFIXES = (
 SWITCH_PREFIXES = ("6c:b0:ce", "28:c6:8e", "44:94:fc")
 
 _NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
+
+
+def _is_inside(ip: str, subnet: IPv4Network) -> bool:
+    try:
+        number = int.from_bytes(inet_pton(AF_INET, ip), "big")
+    except OSError:
+        raise ValueError(f"not an IPv4 address: {ip!r}") from None
+    mask = int(subnet.netmask)
+    return number & mask == int(subnet.network_address)
 
 
 @dataclass(frozen=True)
@@ -75,4 +85,4 @@ class Device:
 
     def in_network(self, subnet: IPv4Network) -> bool:
         """Tell whether it has an address inside `subnet`."""
-        return self.ip is not None and IPv4Address(self.ip) in subnet
+        return self.ip is not None and _is_inside(self.ip, subnet)

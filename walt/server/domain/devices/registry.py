@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -12,7 +13,7 @@ from twisted.logger import Logger
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.common.sentences import meant
-from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.model import Device, DeviceType
 from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.runtime.ordered import spawn
@@ -35,6 +36,8 @@ class DeviceRegistry:
         self.subnet = subnet
         self._by_mac: dict[str, Device] = {}
         self._by_name: dict[str, str] = {}
+        self._folded: Counter[str] = Counter()  # names in small letters
+        self._of_type: Counter[str] = Counter()
         self._by_ip: dict[str, str] = {}
         self._by_vpn_mac: dict[str, str] = {}
         self._observers: list[Observer] = []
@@ -55,6 +58,10 @@ class DeviceRegistry:
     def nodes(self) -> list[Device]:
         """Return every node."""
         return [one for one in self._by_mac.values() if one.type == "node"]
+
+    def count(self, kind: DeviceType) -> int:
+        """Return how many devices of a type there are."""
+        return self._of_type[kind]
 
     def get(self, mac: str) -> Device | None:
         """Return the device of a MAC (a VPN MAC counts), None if unknown."""
@@ -84,9 +91,7 @@ class DeviceRegistry:
         Host names are the same in small and capital letters (RFC 1035).
         """
         folded = name.lower()
-        if folded in RESERVED_NAMES or folded in LOCAL_NAMES or name in self._by_name:
-            return True
-        return any(folded == one.lower() for one in self._by_name)
+        return folded in RESERVED_NAMES or folded in LOCAL_NAMES or folded in self._folded
 
     def check_new_name(self, name: str) -> None:
         """Raise Invalid or Conflict unless `name` may be given to a device."""
@@ -173,14 +178,24 @@ class DeviceRegistry:
     def _remember(self, device: Device) -> None:
         self._by_mac[device.mac] = device
         self._by_name[device.name] = device.mac
+        self._folded[device.name.lower()] += 1
+        self._of_type[device.type] += 1
         if device.ip:
             self._by_ip[device.ip] = device.mac
         if device.vpn_mac:
             self._by_vpn_mac[device.vpn_mac] = device.mac
 
     def _drop(self, device: Device) -> None:
-        self._by_mac.pop(device.mac, None)
+        known = self._by_mac.pop(device.mac, None)
+        if known is None:
+            return
+        device = known
         self._by_name.pop(device.name, None)
+        folded = device.name.lower()
+        self._folded[folded] -= 1
+        if not self._folded[folded]:
+            del self._folded[folded]
+        self._of_type[device.type] -= 1
         if device.ip:
             self._by_ip.pop(device.ip, None)
         if device.vpn_mac:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -153,12 +154,21 @@ def main_category(device: Device, subnet: IPv4Network) -> str:
 
 def effective(device: Device, subnet: IPv4Network) -> dict[str, Any]:
     """Return all settings that apply to a device: defaults, overridden by what was set."""
-    found = {}
-    for setting in SETTINGS.values():
-        if CATEGORIES[setting.category][0](device, subnet):
-            value = device.conf.get(setting.name, setting.default)
-            found[setting.name] = None if value is UNSET else value
+    found = dict(_defaults(tuple([rule(device, subnet) for rule, _ in CATEGORIES.values()])))
+    for name, value in device.conf.items():
+        if name in found:
+            found[name] = None if value is UNSET else value
     return found
+
+
+@lru_cache(maxsize=64)
+def _defaults(applies: tuple[bool, ...]) -> Mapping[str, Any]:
+    """Return the defaults of what applies to devices of some categories, in their order."""
+    categories = {name for name, one in zip(CATEGORIES, applies, strict=True) if one}
+    return {
+        setting.name: None if setting.default is UNSET else setting.default
+        for setting in SETTINGS.values() if setting.category in categories
+    }
 
 
 def settings_of(device: Device, subnet: IPv4Network) -> dict[str, Any]:

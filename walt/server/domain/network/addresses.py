@@ -25,40 +25,41 @@ class AddressPlan:
     """Addresses of one subnet: the server's, those in use, the free ones.
 
     `interface` is the server's address with its prefix; `used` holds the
-    addresses recorded for devices (those outside the subnet are ignored). All
-    answers are computed on integers: a /20 with 4,000 devices takes milliseconds.
+    addresses recorded for devices, as texts or numbers (those outside the subnet are ignored). All
+    answers are computed on integers, from `first` to `last`: a /20 with 4,000
+    devices takes milliseconds.
     """
 
-    def __init__(self, interface: IPv4Interface, used: Iterable[str]) -> None:
+    def __init__(self, interface: IPv4Interface, used: Iterable[str | int]) -> None:
         self.interface = interface
         network = interface.network
-        self._first = int(network.network_address) + 1
-        self._last = int(network.broadcast_address) - 1
+        self.first = int(network.network_address) + 1
+        self.last = int(network.broadcast_address) - 1
         if network.prefixlen >= 31:  # RFC 3021: no network and broadcast addresses
-            self._first, self._last = self._first - 1, self._last + 1
+            self.first, self.last = self.first - 1, self.last + 1
         numbers = {int(interface.ip)}
         for text in used:
-            number = address_number(text)
-            if number is not None and self._first <= number <= self._last:
+            number = text if isinstance(text, int) else address_number(text)
+            if number is not None and self.first <= number <= self.last:
                 numbers.add(number)
         self._taken = numbers
 
     @cached_property
     def _runs(self) -> tuple[tuple[int, int], ...]:
         runs = []
-        start = self._first
+        start = self.first
         for number in sorted(self._taken):
             if number > start:
                 runs.append((start, number - 1))
             start = max(start, number + 1)
-        if start <= self._last:
-            runs.append((start, self._last))
+        if start <= self.last:
+            runs.append((start, self.last))
         return tuple(runs)
 
     def contains(self, text: str) -> bool:
         """Tell whether `text` is a host address of the subnet."""
         number = address_number(text)
-        return number is not None and self._first <= number <= self._last
+        return number is not None and self.first <= number <= self.last
 
     def is_free(self, text: str) -> bool:
         """Tell whether `text` is a host address of the subnet that nobody has."""

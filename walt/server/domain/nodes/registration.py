@@ -76,7 +76,7 @@ class Registration:
 
     def _is_full(self) -> bool:
         """Tell whether no more devices of unknown type are recorded, with one warning."""
-        count = sum(device.type == "unknown" for device in self._registry.all())
+        count = self._registry.count("unknown")
         if count >= MAX_UNKNOWN and not self._too_many:
             self._platform.write(
                 "devices",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from walt.common.names import short_image_name
+from walt.common.names import PLATFORM_USER, short_image_name
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import settings_of
@@ -43,30 +43,42 @@ class NodeViews:
 
     def objects(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
         """Return objects of some nodes, their settings included."""
+        nodes = list(nodes)
+        found = self.brief(nodes)
+        for node, one in zip(nodes, found, strict=True):
+            one["mac"], one["virtual"], one["image"] = node.mac, node.virtual, node.image
+            one["boot_stage"] = self._progress.stage(node.mac)
+            one["config"] = settings_of(node, self._registry.subnet)
+        return found
+
+    def brief(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
+        """Return of some nodes what tables show: there may be thousands of them."""
         troubles = self._provisioning.troubles
         found: list[dict[str, Any]] = []
         for node in nodes:
-            image = short_image_name(node.image or "")
+            image, owner = short_image_name(node.image or ""), node.owner
             found.append({
-                "name": node.name, "mac": node.mac, "ip": node.ip, "type": node_type(node),
-                "virtual": node.virtual, "model": node.model, "image": node.image,
-                "image_name": image, "owner": None if node.is_free else node.owner,
-                "clonable_image_link": f"walt:{node.owner}/{image}" if node.owner else None,
+                "name": node.name, "ip": node.ip, "type": node_type(node), "model": node.model,
+                "image_name": image, "owner": None if owner == PLATFORM_USER else owner,
+                "clonable_image_link": f"walt:{owner}/{image}" if owner else None,
                 "netsetup": netsetup_name(node), "booted": self._status.is_booted(node.mac),
                 "powersave": self._power.is_off(node.mac) == "powersave",
-                "boot_stage": self._progress.stage(node.mac), "trouble": troubles.get(node.mac),
-                "config": settings_of(node, self._registry.subnet),
+                "trouble": troubles.get(node.mac),
             })
         return found
 
-    def tables(self, user: str, *, show_all: bool) -> Tables:
-        """Return the caller's nodes, and with `show_all` those that are free and of others."""
+    def tables(self, user: str, *, show_all: bool, brief: bool = False) -> Tables:
+        """Return the caller's nodes, and with `show_all` those that are free and of others.
+
+        With `brief` they have what the tables of the walt command show.
+        """
         tables: Tables = {"own": [], "free": [], "others": []}
         nodes = self._registry.nodes()
         if not show_all:
             nodes = [node for node in nodes if node.owner == user]
         nodes.sort(key=lambda one: (one.owner or "", one.name))
-        for node, one in zip(nodes, self.objects(nodes), strict=True):
+        objects = self.brief(nodes) if brief else self.objects(nodes)
+        for node, one in zip(nodes, objects, strict=True):
             kind = "own" if node.owner == user else "free" if node.is_free else "others"
             tables[kind].append(one)
         return tables

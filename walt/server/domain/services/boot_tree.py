@@ -7,13 +7,17 @@ directory of a node; the MAC with dashes, the address and the name are links.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Interface
+from types import MappingProxyType
+from typing import NamedTuple
 
 from walt.common.names import is_device_name, is_mac, is_model, is_user_name
+from walt.server.domain.devices.derived import Derived
 from walt.server.domain.devices.model import Device
-from walt.server.domain.network.addresses import AddressPlan
+from walt.server.domain.network.addresses import AddressPlan, address_number
 
 PROBING = "probing"
 STATIC = "../../tftp-static"
@@ -22,10 +26,10 @@ WIDEST_PROBING = 20  # prefix length: no links for free addresses of a wider net
 # Kept when a tree is reset, and moved when a layout is obsolete.
 PRESERVED = frozenset({"persist_dirs", "persist_dir", "volumes", "disks", "networks"})
 _IMAGE_ID = re.compile(r"[0-9a-f]{12,64}")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class BootTree:
+class BootTree(NamedTuple):
     """The wanted directories and links.
 
     `dirs` disappear with all they hold when they are not wanted any more;
@@ -34,9 +38,57 @@ class BootTree:
     """
 
     dirs: frozenset[str] = frozenset()
-    links: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = _NOTHING
     kept: frozenset[str] = frozenset()
-    owners: Mapping[str, str] = field(default_factory=dict)
+    owners: Mapping[str, str] = _NOTHING
+
+    @property
+    def parts(self) -> Mapping[str, BootTree]:
+        """It alone; see JoinedTree."""
+        return {"": self}
+
+
+class JoinedTree:
+    """A tree of `parts`, which share no link or directory.
+
+    A part that did not change is the same object in the tree that follows.
+    """
+
+    def __init__(self, parts: Mapping[str, BootTree]) -> None:
+        self.parts = parts
+
+    @cached_property
+    def whole(self) -> BootTree:
+        """The same as one tree."""
+        return _joined(self.parts.values())
+
+    @property
+    def dirs(self) -> frozenset[str]:
+        """Those of `whole`, like the others."""
+        return self.whole.dirs
+
+    @property
+    def links(self) -> Mapping[str, str]:
+        """Links and their targets."""
+        return self.whole.links
+
+    @property
+    def owners(self) -> Mapping[str, str]:
+        """Owners by MAC."""
+        return self.whole.owners
+
+
+def _joined(parts: Iterable[BootTree]) -> BootTree:
+    dirs: set[str] = set()
+    kept: set[str] = set()
+    links: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for part in parts:
+        dirs |= part.dirs
+        kept |= part.kept
+        links.update(part.links)
+        owners.update(part.owners)
+    return BootTree(frozenset(dirs), links, frozenset(kept), owners)
 
 
 @dataclass(frozen=True)
@@ -57,10 +109,12 @@ def probing_possible(interface: IPv4Interface) -> bool:
     return interface.network.prefixlen >= WIDEST_PROBING
 
 
-def _node_links(device: Device, mounts: Mapping[str, str], stopping: bool) -> dict[str, str]:
-    mac, owner = device.mac, device.owner
+def _node_links(
+    device: Device, owner: str | None, image_id: str | None, stopping: bool
+) -> dict[str, str]:
+    """Return the links of a node; `owner` is a person who has persistent data."""
+    mac = device.mac
     links = {}
-    image_id = mounts.get(device.image or "")
     mounted = (
         image_id is not None and _IMAGE_ID.fullmatch(image_id) is not None
         and device.model is not None and is_model(device.model)
@@ -71,27 +125,105 @@ def _node_links(device: Device, mounts: Mapping[str, str], stopping: bool) -> di
         links[f"{mac}/tftp"] = f"../../images/{image_id}/fs/boot/{device.model}"
     else:
         links[f"{mac}/tftp"] = STATIC  # boards loop there instead of hanging
-    if device.conf.get("mount.persist", True) and owner is not None and is_user_name(owner):
+    if owner is not None and device.conf.get("mount.persist", True):
         links[f"{mac}/persist"] = f"persist_dirs/{owner}"
     else:
         links[f"{mac}/persist"] = FORBIDDEN  # never exists: the mount fails on the node
     return links
 
 
-def _aliases(devices: list[Device], target: str | None = None) -> dict[str, str]:
-    """Return the aliases of devices: addresses first, a name never hides one of them."""
-    links: dict[str, str] = {}
-    for device in devices:
-        where = target or device.mac
-        links[device.mac.replace(":", "-")] = where
-        if device.ip is not None:
-            links[device.ip] = where
-        if target is not None:
-            links[device.mac] = where
-    for device in devices:
-        if is_device_name(device.name) and device.name != PROBING:
-            links.setdefault(device.name, target or device.mac)
+def _aliases(device: Device, target: str, hidden: bool) -> dict[str, str]:
+    """Return the aliases of a device; `hidden`: its name is that of another link."""
+    links = {device.mac.replace(":", "-"): target}
+    if device.ip is not None:
+        links[device.ip] = target
+    if target != device.mac:
+        links[device.mac] = target
+    if is_device_name(device.name) and device.name != PROBING and not hidden:
+        links.setdefault(device.name, target)
     return links
+
+
+class _Context(NamedTuple):
+    """What the part of a device depends on besides."""
+
+    image_id: str | None
+    stopping: bool
+    hidden: bool
+
+
+def _node_part(device: Device, context: _Context) -> BootTree:
+    mac = device.mac
+    links = _aliases(device, mac, context.hidden)
+    owner = device.owner
+    if owner is not None and not is_user_name(owner):
+        owner = None
+    links.update(_node_links(device, owner, context.image_id, context.stopping))
+    if owner is None:
+        return BootTree(frozenset((mac,)), links, frozenset((f"{mac}/persist_dirs",)))
+    kept = frozenset((f"{mac}/persist_dirs", f"{mac}/persist_dirs/{owner}"))
+    return BootTree(frozenset((mac,)), links, kept, {mac: owner})
+
+
+class BootLinks:
+    """The wanted tree, derived again after each change of devices or mounted images.
+
+    The parts of devices are made anew where a device was replaced, or its image mounted.
+    """
+
+    def __init__(self, interface: IPv4Interface) -> None:
+        self._interface = interface
+        empty = AddressPlan(interface, ())
+        self._first, self._last = empty.first, empty.last
+        self._parts = Derived(self._part)
+        self._free: tuple[frozenset[str], BootTree] | None = None
+
+    def _part(self, device: Device, context: _Context) -> BootTree | None:
+        """Return the part of a device, None when it boots nothing of ours."""
+        number = address_number(device.ip) if device.ip is not None else None
+        if number is None or not self._first <= number <= self._last or not is_mac(device.mac):
+            return None
+        if device.is_node:
+            return _node_part(device, context)
+        if device.type == "unknown" and device.is_raspberry_pi:
+            return BootTree(links=_aliases(device, PROBING, context.hidden))
+        return None
+
+    def tree(
+        self, devices: Collection[Device], mounts: Mapping[str, str], *, stopping: bool = False
+    ) -> JoinedTree:
+        """Return what `boot_tree` returns, in parts."""
+        contexts: dict[str | None, _Context] = {
+            image: _Context(image_id, stopping, False) for image, image_id in mounts.items()
+        }
+        none = _Context(None, stopping, False)
+        macs: set[str] | None = None
+        found = []
+        for device in devices:
+            context = contexts.get(device.image, none)
+            if device.name[2:3] == "-":  # it could be the link of another device
+                macs = macs or {one.mac for one in devices}
+                if device.name.replace("-", ":") in macs:
+                    context = context._replace(hidden=True)
+            found.append(context)
+        parts = {"": self._free_part(devices)}
+        for device, part in zip(devices, self._parts.of(devices, found), strict=True):
+            if part is not None:
+                parts[device.mac] = part
+        return JoinedTree(parts)
+
+    def _free_part(self, devices: Collection[Device]) -> BootTree:
+        if not probing_possible(self._interface):
+            used: frozenset[str] = frozenset()
+        else:
+            used = frozenset(device.ip for device in devices if device.ip is not None)
+        if self._free is None or self._free[0] != used:
+            links = {f"{PROBING}/tftp": STATIC}
+            if probing_possible(self._interface):
+                plan = AddressPlan(self._interface, used)
+                links.update((ip, PROBING) for ip in plan.free_addresses())
+            self._free = used, BootTree(frozenset({PROBING}), links)
+        return self._free[1]
 
 
 def boot_tree(
@@ -103,27 +235,24 @@ def boot_tree(
     `mounts` gives the id of each mounted image by its full name; `stopping`
     is true at an orderly stop of the server (boards then loop on tftp-static).
     """
-    devices = [device for device in devices if is_mac(device.mac)]
-    plan = AddressPlan(interface, (device.ip for device in devices if device.ip is not None))
-    inside = [d for d in devices if d.ip is not None and plan.contains(d.ip)]
-    nodes = sorted((d for d in inside if d.is_node), key=lambda d: d.mac)
-    boards = [d for d in inside if d.type == "unknown" and d.is_raspberry_pi]
+    return BootLinks(interface).tree(list(devices), mounts, stopping=stopping).whole
 
-    links: dict[str, str] = {}
-    if probing_possible(interface):
-        links.update((ip, PROBING) for ip in plan.free_addresses())
-    links.update(_aliases(boards, PROBING))
-    links.update(_aliases(nodes))
-    links[f"{PROBING}/tftp"] = STATIC
-    kept, owners = set(), {}
-    for node in nodes:
-        links.update(_node_links(node, mounts, stopping))
-        kept.add(f"{node.mac}/persist_dirs")
-        if node.owner is not None and is_user_name(node.owner):
-            owners[node.mac] = node.owner
-            kept.add(f"{node.mac}/persist_dirs/{node.owner}")
-    dirs = frozenset({PROBING, *(node.mac for node in nodes)})
-    return BootTree(dirs, links, frozenset(kept), owners)
+
+def changes(old: BootTree | JoinedTree, new: BootTree | JoinedTree) -> Change:
+    """Return what `difference` returns for the whole trees, looking at what changed alone."""
+    return difference(
+        _joined(_parts_beside(old.parts, new.parts)), _joined(_parts_beside(new.parts, old.parts))
+    )
+
+
+def _parts_beside(
+    parts: Mapping[str, BootTree], others: Mapping[str, BootTree]
+) -> Iterator[BootTree]:
+    """Yield the parts that are not the same among others."""
+    for name, part in parts.items():
+        other = others.get(name)
+        if other is not part and other != part:
+            yield part
 
 
 def difference(old: BootTree, new: BootTree) -> Change:

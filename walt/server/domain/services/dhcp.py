@@ -7,13 +7,16 @@ option 175, spec node-protocols §2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from ipaddress import IPv4Interface
+from itertools import repeat
+from operator import itemgetter
 from typing import Literal
 
 from walt.common.names import is_device_name, is_mac
+from walt.server.domain.devices.derived import Derived
 from walt.server.domain.devices.model import (
     NETSETUP_NAT,
     RASPBERRY_PI_PREFIXES,
@@ -44,6 +47,14 @@ class DhcpHost:
     type: HostType
     nat: bool = False
 
+    @cached_property
+    def text(self) -> str:
+        """The line of dhcpd.conf."""
+        return (
+            f"    host {self.label} {{ hardware ethernet {self.mac}; fixed-address {self.ip}; "
+            f'option host-name "{self.name}"; }}\n'
+        )
+
 
 @dataclass(frozen=True)
 class DhcpConfig:
@@ -71,6 +82,48 @@ def _entries(device: Device, kind: HostType) -> list[DhcpHost]:
     ]
 
 
+_Ranked = tuple[tuple[int, int, str], DhcpHost]  # the order in the file, and the entry
+
+
+def _ranked(device: Device, _: None) -> tuple[int, list[_Ranked]]:
+    """Return the address of a device (0: none) and its entries, wherever that is."""
+    number = address_number(device.ip) if device.ip is not None else None
+    if number is None:
+        return 0, []
+    if device.type == "server" or not is_mac(device.mac) or not is_device_name(device.name):
+        return number, []
+    rank = HOST_TYPES.index(device.type)
+    return number, [((rank, number, one.label), one) for one in _entries(device, device.type)]
+
+
+class DhcpHosts:
+    """The configuration of dhcpd, derived again after each change of devices.
+
+    Entries are made anew for those devices alone that were replaced since the last time.
+    """
+
+    def __init__(self, interface: IPv4Interface, *, ping_check: bool = True) -> None:
+        self._interface = interface
+        self._ping_check = ping_check
+        self._ranked = Derived(_ranked)
+
+    def config(self, devices: Collection[Device]) -> DhcpConfig:
+        """Return what `dhcp_config` returns."""
+        derived = self._ranked.of(devices, repeat(None))
+        plan = AddressPlan(self._interface, (number for number, _ in derived))
+        first, last = plan.first, plan.last
+        ranked = [one for number, found in derived if first <= number <= last for one in found]
+        ranked.sort(key=itemgetter(0))
+        hosts, labels = [], set()
+        for (_, _, label), host in ranked:
+            if label in labels:  # a device may be called like the VPN entry of another one
+                label = f"{label}-{host.mac.replace(':', '')}"
+                host = DhcpHost(label, host.mac, host.ip, host.name, host.type, host.nat)
+            labels.add(label)
+            hosts.append(host)
+        return DhcpConfig(self._interface, plan.free_ranges(), tuple(hosts), self._ping_check)
+
+
 def dhcp_config(
     interface: IPv4Interface, devices: Iterable[Device], *, ping_check: bool = True
 ) -> DhcpConfig:
@@ -80,26 +133,7 @@ def dhcp_config(
     walt-net; every recorded address leaves the dynamic ranges. A device that
     could make the file invalid (bad MAC or name) gets no entry.
     """
-    devices = list(devices)
-    plan = AddressPlan(interface, (device.ip for device in devices if device.ip is not None))
-    ranked: list[tuple[int, int, DhcpHost]] = []
-    for device in devices:
-        if device.type == "server" or device.ip is None or not plan.contains(device.ip):
-            continue
-        if not is_mac(device.mac) or not is_device_name(device.name):
-            continue
-        rank, number = HOST_TYPES.index(device.type), address_number(device.ip) or 0
-        ranked.extend((rank, number, host) for host in _entries(device, device.type))
-    ranked.sort(key=lambda one: (one[0], one[1], one[2].label))
-    hosts, labels = [], set()
-    for _, _, host in ranked:
-        label = host.label
-        if label in labels:  # a device may be called like the VPN entry of another one
-            label = f"{label}-{host.mac.replace(':', '')}"
-            host = DhcpHost(label, host.mac, host.ip, host.name, host.type, host.nat)
-        labels.add(label)
-        hosts.append(host)
-    return DhcpConfig(interface, plan.free_ranges(), tuple(hosts), ping_check)
+    return DhcpHosts(interface, ping_check=ping_check).config(list(devices))
 
 
 def only_calm_changes(old: DhcpConfig, new: DhcpConfig) -> bool:
@@ -110,32 +144,32 @@ def only_calm_changes(old: DhcpConfig, new: DhcpConfig) -> bool:
     """
     if (old.interface, old.ping_check) != (new.interface, new.ping_check):
         return False
-    before, after = set(old.hosts), set(new.hosts)
-    return before <= after and all(
-        host.type != "node" and not host.nat for host in after - before
-    )
-
-
-@lru_cache(maxsize=16384)
-def _host_text(host: DhcpHost) -> str:
-    return (
-        f"    host {host.label} {{ hardware ethernet {host.mac}; fixed-address {host.ip}; "
-        f'option host-name "{host.name}"; }}\n'
-    )
+    # Labels are unique in a file, and most entries are the same objects.
+    before = {host.label: host for host in old.hosts}
+    added = [
+        host for host in new.hosts
+        if (former := before.get(host.label)) is not host and former != host
+    ]
+    if len(new.hosts) - len(added) < len(old.hosts):
+        return False
+    return all(host.type != "node" and not host.nat for host in added)
 
 
 def _groups(config: DhcpConfig) -> str:
     text = []
     server = config.interface.ip
+    entries: dict[tuple[bool, HostType], list[str]] = {}
+    for host in config.hosts:
+        entries.setdefault((host.nat, host.type), []).append(host.text)
     for nat in (True, False):
         text.append("group {\n")
         if nat:
             text.append(f"  option routers {server};\n")
         for kind in HOST_TYPES:
-            hosts = [h for h in config.hosts if h.nat is nat and h.type == kind]
+            hosts = entries.get((nat, kind))
             if hosts:
                 text.append(f'  group {{\n    option walt.dev-type "{kind}";\n')
-                text.extend(map(_host_text, hosts))
+                text.extend(hosts)
                 text.append("  }\n")
         text.append("}\n")
     return "".join(text)

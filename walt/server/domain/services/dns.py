@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
+from itertools import groupby, repeat
 from pathlib import Path
 
 from walt.common.names import is_device_name
+from walt.server.domain.devices.derived import Derived
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.addresses import address_number, dotted, parse_address
 
@@ -58,22 +62,45 @@ def forwarders(resolv_conf: str, server: IPv4Address) -> tuple[str, ...]:
     return tuple(str(one) for one in found if not one.is_loopback) or (str(server),)
 
 
+def _record(device: Device, _: None) -> tuple[int, tuple[str, str]] | None:
+    """Return the address, as a number, and the record of a device, wherever it is."""
+    number = address_number(device.ip) if device.ip is not None else None
+    if device.type == "server" or number is None:
+        return None
+    # `server` and `walt-server` are taken: a second record would break the zone.
+    if not is_device_name(device.name) or device.name.lower() in ("server", "walt-server"):
+        return None
+    return number, (device.name, dotted(number))
+
+
+class DnsNames:
+    """The configuration of named, derived again after each change of devices.
+
+    Records are made anew for those devices alone that were replaced since the last time.
+    """
+
+    def __init__(
+        self, server: IPv4Address, subnet: IPv4Network,
+        upstream: tuple[str, ...] = (FALLBACK_FORWARDER,),
+    ) -> None:
+        self._server, self._upstream = server, upstream
+        self._first, self._last = int(subnet.network_address), int(subnet.broadcast_address)
+        self._records = Derived(_record)
+
+    def config(self, devices: Iterable[Device]) -> DnsConfig:
+        """Return what `dns_config` returns."""
+        found = self._records.of(devices, repeat(None))
+        ranked = [one for one in found if one and self._first <= one[0] <= self._last]
+        ranked.sort()
+        return DnsConfig(self._server, tuple([one for _, one in ranked]), self._upstream)
+
+
 def dns_config(
     server: IPv4Address, subnet: IPv4Network, devices: Iterable[Device],
     upstream: tuple[str, ...] = (FALLBACK_FORWARDER,),
 ) -> DnsConfig:
     """Return the configuration wanted for these devices of walt-net."""
-    first, last = int(subnet.network_address), int(subnet.broadcast_address)
-    ranked = []
-    for device in devices:
-        number = address_number(device.ip) if device.ip is not None else None
-        if device.type == "server" or number is None or not first <= number <= last:
-            continue
-        # `server` and `walt-server` are taken: a second record would break the zone.
-        if is_device_name(device.name) and device.name.lower() not in ("server", "walt-server"):
-            ranked.append((number, device.name))
-    ranked.sort()
-    return DnsConfig(server, tuple((name, dotted(number)) for number, name in ranked), upstream)
+    return DnsNames(server, subnet, upstream).config(devices)
 
 
 def reverse_zone(address: str) -> str:
@@ -114,23 +141,31 @@ def zone_of_file(name: str) -> str:
 
 def zones(config: DnsConfig, serial: int) -> dict[str, str]:
     """Return the text of every zone file, by file name."""
-    everyone = sorted(
-        [*config.names, ("server", str(config.server))],
-        key=lambda one: address_number(one[1]) or 0,
-    )
-    forward = [f"{name} IN A {ip}\n" for name, ip in everyone]
-    forward.append("walt-server IN CNAME server\n")
-    texts = {FORWARD_ZONE_FILE: _zone_head(serial) + "".join(forward)}
+    own = ("server", str(config.server))
+    everyone = [*config.names]  # by address already: a place is enough for the server
+    insort(everyone, own, key=lambda one: address_number(one[1]) or 0)
+    forward, head = [], _zone_head(serial)
+    texts = {}
     for zone, records in LOOPBACK_ZONES.items():
-        texts[loopback_zone_file(zone)] = _zone_head(serial) + records
-    by_zone: dict[str, list[str]] = {}
-    for name, ip in everyone:
-        by_zone.setdefault(reverse_zone(ip), []).append(
-            f"{ip.rpartition('.')[2]} IN PTR {name}.walt.\n"
-        )
-    for zone, lines in by_zone.items():
-        texts[reverse_zone_file(zone)] = _zone_head(serial) + "".join(lines)
-    return texts
+        texts[loopback_zone_file(zone)] = head + records
+    for network, names in groupby(everyone, lambda one: one[1].rpartition(".")[0]):
+        addresses, pointers = _records_of(tuple(names))
+        forward.append(addresses)
+        texts[reverse_zone_file(reverse_zone(f"{network}.0"))] = head + pointers
+    forward.append("walt-server IN CNAME server\n")
+    return {FORWARD_ZONE_FILE: head + "".join(forward), **texts}
+
+
+@lru_cache(maxsize=512)
+def _records_of(names: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """Return the lines, forward and reverse, of the names of one /24 network.
+
+    Most networks are the same after a change.
+    """
+    return (
+        "".join([f"{name} IN A {ip}\n" for name, ip in names]),
+        "".join([f"{ip.rpartition('.')[2]} IN PTR {name}.walt.\n" for name, ip in names]),
+    )
 
 
 def same_beside_serial(old: str, new: str) -> bool:
@@ -163,9 +198,9 @@ def render_named_conf(config: DnsConfig, directory: Path, runtime: Path) -> str:
 
     `directory` holds the zone files, `runtime` is where named may write.
     """
-    reverse = sorted({
-        reverse_zone(ip) for ip in [*(ip for _, ip in config.names), str(config.server)]
-    })
+    networks = {ip.rpartition(".")[0] for _, ip in config.names}
+    networks.add(str(config.server).rpartition(".")[0])
+    reverse = sorted(reverse_zone(f"{network}.0") for network in networks)
     declared = [
         (FORWARD_ZONE, FORWARD_ZONE_FILE),
         *((zone, loopback_zone_file(zone)) for zone in LOOPBACK_ZONES),

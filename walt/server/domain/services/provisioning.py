@@ -8,6 +8,7 @@ their own pace. What fails concerns the nodes that need it, and is tried again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.names import is_user_name
+from walt.server.domain.devices.derived import Derived
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
@@ -32,28 +34,55 @@ from walt.server.runtime.ordered import shielded, spawn
 
 _log = Logger()
 
+
+class NodeExports:
+    """What nodes may mount, derived again after each change of nodes or mounted images.
+
+    It is made anew for those nodes alone that were replaced, or whose image was mounted.
+    """
+
+    def __init__(self, registry: DeviceRegistry, nodes_directory: Path) -> None:
+        self._registry = registry
+        self._directory = nodes_directory
+        self._exports = Derived(self._export)
+        self._uses = Derived(self._use)
+
+    def _export(self, node: Device, image_id: str | None) -> NodeExport | None:
+        if node.ip is None or not node.in_network(self._registry.subnet):
+            return None
+        persist = None
+        owner = node.owner
+        if node.conf.get("mount.persist", True) and owner is not None and is_user_name(owner):
+            persist = self._directory / node.mac / "persist_dirs" / owner
+        return NodeExport(node.mac, node.ip, node.name, image_id, persist)
+
+    def _use(self, node: Device, image_id: str) -> Use:
+        ip = node.ip if node.in_network(self._registry.subnet) else None
+        return Use(image_id, node.mac, ip)
+
+    def plan(self, ids: Mapping[str, str], images: Iterable[ImageExport]) -> ExportPlan:
+        """Return what NFS must export.
+
+        `ids` gives the id of each mounted image by its full name, `images` their exports.
+        """
+        known = self._registry.nodes()
+        found = self._exports.of(known, [ids.get(node.image or "") for node in known])
+        nodes = [one for one in found if one is not None]
+        nodes.sort(key=attrgetter("mac"))
+        return ExportPlan(self._registry.subnet, tuple(sorted(images)), tuple(nodes))
+
+    def uses(self, ids: Mapping[str, str]) -> list[Use]:
+        """Return which node boots which image, `ids` giving images by their full names."""
+        nodes = [node for node in self._registry.nodes() if (node.image or "") in ids]
+        return self._uses.of(nodes, [ids[node.image or ""] for node in nodes])
+
+
 def export_plan(
     registry: DeviceRegistry, ids: Mapping[str, str], images: Iterable[ImageExport],
     nodes_directory: Path,
 ) -> ExportPlan:
-    """Return what NFS must export.
-
-    `ids` gives the id of each mounted image by its full name, `images` their exports.
-    """
-    nodes = []
-    for node in registry.nodes():
-        if node.ip is None or not node.in_network(registry.subnet):
-            continue
-        persist = None
-        owner = node.owner
-        if node.conf.get("mount.persist", True) and owner is not None and is_user_name(owner):
-            persist = nodes_directory / node.mac / "persist_dirs" / owner
-        nodes.append(NodeExport(
-            node.mac, node.ip, node.name, ids.get(node.image or ""), persist
-        ))
-    return ExportPlan(
-        registry.subnet, tuple(sorted(images)), tuple(sorted(nodes, key=lambda one: one.mac))
-    )
+    """Return what NFS must export; see NodeExports.plan."""
+    return NodeExports(registry, nodes_directory).plan(ids, images)
 
 
 @implementer(IProvisioning)
@@ -75,7 +104,7 @@ class Provisioning:
         self._exporter = exporter
         self._persistence = persistence
         self._network = network
-        self._nodes_directory = nodes_directory
+        self._node_exports = NodeExports(registry, nodes_directory)
         self._mounts = ImageMounts(clock, mounter)
         self._uses = ImageUses()
         self._exports: Retries[str] = Retries()  # nodes whose exports failed, by MAC
@@ -185,14 +214,7 @@ class Provisioning:
             self._mounts.keep_only(self._uses.images())
 
     def _wanted_uses(self, images: Mapping[str, Any]) -> list[Use]:
-        ids = self._mounted_names(images.keys())
-        uses = []
-        for node in self._registry.nodes():
-            image_id = ids.get(node.image or "")
-            if image_id is not None:
-                ip = node.ip if node.in_network(self._registry.subnet) else None
-                uses.append(Use(image_id, node.mac, ip))
-        return uses
+        return self._node_exports.uses(self._mounted_names(images.keys()))
 
     async def _export(self, ids: frozenset[str]) -> None:
         readers = self._uses.readers()
@@ -200,9 +222,7 @@ class Provisioning:
             ImageExport(one, self._mounter.path(one), tuple(sorted(readers.get(one, ()))))
             for one in ids
         ]
-        plan = export_plan(
-            self._registry, self._mounted_names(ids), exports, self._nodes_directory
-        )
+        plan = self._node_exports.plan(self._mounted_names(ids), exports)
         wanted = {node.persist: node.mac for node in plan.nodes if node.persist is not None}
         closed = await self._persistence.ensure(wanted)
         failures = {
