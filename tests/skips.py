@@ -11,7 +11,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared"
+
+def _beside() -> Path:
+    """Return the directory `shared` beside the repository, or beside what its worktree is in."""
+    above = Path(__file__).resolve().parents[2:]
+    return next((one for up in above if (one := up / "shared").is_dir()), above[0] / "shared")
+
+
+BESIDE = _beside()
 _HARDWARE = "needs hardware: "
 _DATA = "needs data beside the repository: "
 _PYTHON = "needs an interpreter that the distribution does not have: Python "

@@ -1,0 +1,1 @@
+"""Switches: what their tables say of ports, cables, power and addresses."""
