@@ -88,6 +88,8 @@ class ApiTests(TestCase):
             env=platform.environment(), timeout=patient(350), check=False,
         )
         self.assertEqual(ran.status, 0, ran.stderr.decode())
+        self.assertIn(b"Image other exists already", ran.stderr)
+        self.assertIn(b"Replace it with: force=True", ran.stderr)
         told = [line for line in ran.stdout.decode().splitlines() if line.startswith(TOLD)]
         self.assertEqual(told, [f"> {line}" for line in (
             "['pc-x86-64-small'] ('pc-x86-64',) True",
