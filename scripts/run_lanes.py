@@ -62,6 +62,9 @@ RELEASE = frozenset((
 PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no accident
+LONGEST_RUN = 1800.0  # seconds; what hangs beyond the limits of its tests is ended
+UNTIL = "WALT_TEST_UNTIL"  # epoch seconds from which no run is started any more
+NOT_RUN = "not run for want of time: "  # .ci/rooms.py looks for these lines, too
 NOT_PASSED = "not passed: "  # .ci/rooms.py looks for these lines
 RULE = "=" * 79  # trial begins with it what it tells of a test
 LAST_WORDS = 300  # characters
@@ -130,6 +133,11 @@ def failed_tests(text: str) -> list[str]:
     return sorted(set(machines)) if len(machines) == len(names) else []
 
 
+def late() -> bool:
+    """Tell whether there is no time for another run."""
+    return time.time() > float(os.environ.get(UNTIL, "inf"))
+
+
 async def run_trial(number: int, trial: str, names: list[str]) -> tuple[int, str]:
     """Run some tests and print what they say; return the status and that text."""
     start = time.monotonic()
@@ -137,7 +145,9 @@ async def run_trial(number: int, trial: str, names: list[str]) -> tuple[int, str
         trial, f"--temp-directory=/tmp/_trial-walt-{number}", *names,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )
+    ending = asyncio.get_running_loop().call_later(LONGEST_RUN, process.kill)
     output, _ = await process.communicate()
+    ending.cancel()
     text = output.decode(errors="replace")
     print(f"{text.rstrip()}\n({', '.join(names)}: {time.monotonic() - start:.0f} s)\n")
     sys.stdout.flush()
@@ -147,9 +157,11 @@ async def run_trial(number: int, trial: str, names: list[str]) -> tuple[int, str
 async def try_again(trial: str, counts: dict[str, int], told: list[str]) -> list[str]:
     """Try what failed once more; return the names of what passed, which `told` forgets."""
     passed: list[str] = []
+    tried = 0
     for one in list(told):
         names = failed_tests(one)
-        if not names or len(names) > MOST_AGAIN:
+        tried += len(names)
+        if not names or tried > MOST_AGAIN or late():
             continue
         print(f"once more, alone: {', '.join(names)}")
         status, _ = await run_trial(0, trial, names)
@@ -172,6 +184,10 @@ async def lane(
     """Run what is waiting, one after the other; add what failed to `told`."""
     while waiting:
         names = waiting.pop(LANES[number])
+        if late():
+            print(f"{NOT_RUN}{', '.join(names)}")
+            counts["skips"] = counts.get("skips", 0) + 1
+            continue
         status, text = await run_trial(number, trial, names)
         found = COUNTS.findall("\n".join(text.splitlines()[-5:]))
         for name, count in found:
