@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -102,3 +106,17 @@ class RecapTests(SynchronousTestCase):
         self.assertEqual(
             run_lanes.recap("tests.some:\nKilled\n"), ["not passed: tests.some: Killed"]
         )
+
+
+class TimeTests(SynchronousTestCase):
+    def test_no_time_left(self) -> None:
+        """After the given moment no run is started; each is named, and counts as skipped."""
+        self.patch(os, "environ", {run_lanes.UNTIL: "1.0"})
+        counts, told, out = dict[str, int](), list[str](), StringIO()
+        with redirect_stdout(out):
+            asyncio.run(run_lanes.lane(0, "/no/trial", [["tests.a"], ["tests.b"]], counts, told))
+        self.assertEqual(counts, {"skips": 2})
+        self.assertEqual(out.getvalue().splitlines(), [
+            "not run for want of time: tests.a", "not run for want of time: tests.b",
+        ])
+        self.assertEqual(told, [])
