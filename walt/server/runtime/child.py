@@ -30,6 +30,8 @@ LONGEST_PAUSE = 60.0
 PIPES_LIMIT = 2.0  # seconds until a stopped daemon's pipes are given up
 LAST_LINES = 20  # of a daemon's output that are kept to tell why it ended
 LONGEST_REASON = 300  # characters
+LOGGED = 200  # lines of a daemon that are logged in MINUTE: its peers cause them
+MINUTE = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class ChildService(Service):
         self._trouble: Callable[[], str] | None = None
         self._trouble_time: float | None = None
         self._observers: list[Callable[[bool], None]] = []
+        self._counted_since, self._lines = 0.0, 0
 
     def observe(self, observer: Callable[[bool], None]) -> None:
         """Call `observer` at each start (True) and each end (False) of the daemon's process."""
@@ -149,7 +152,17 @@ class ChildService(Service):
             observer(alive)
 
     def _log_line(self, line: str) -> None:
-        _log.info("{child}: {line}", child=self.spec.name, line=line)
+        now = self._reactor.seconds()
+        if now - self._counted_since >= MINUTE:
+            if self._lines > LOGGED:
+                _log.warn(
+                    "{child}: {count} more lines were not logged", child=self.spec.name,
+                    count=self._lines - LOGGED,
+                )
+            self._counted_since, self._lines = now, 0
+        self._lines += 1
+        if self._lines <= LOGGED:
+            _log.info("{child}: {line}", child=self.spec.name, line=line)
 
     @property
     def health(self) -> Health:
