@@ -33,6 +33,7 @@ import psycopg2.extensions
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.python import log
 
+from walt.rpc.base import ApiProtocol, WaltCommand
 from walt.server.runtime import turns
 from walt.server.runtime.turns import TurnMonitor
 
@@ -320,6 +321,25 @@ def _forgive_forks(reactor: Any, monitor: TurnMonitor) -> None:
     reactor.spawnProcess = spawn_process
 
 
+def described(answering: Callable[..., None]) -> Callable[..., None]:
+    """Return `ApiProtocol._answer` for answers whose JSON is as `walt.rpc.rows` says."""
+
+    @functools.wraps(answering)
+    def checked(
+        self: ApiProtocol, ask: bytes | None, command: type[WaltCommand], result: dict[str, Any]
+    ) -> None:
+        for name, kind in command.response:
+            value = result.get(name.decode())
+            if getattr(kind, "shape", None) is None or (value is None and kind.optional):
+                continue
+            wrong = list(kind.shape.errors(value))
+            if wrong:
+                raise AssertionError(f"{command.__name__} answers {wrong[:5]}: see walt.rpc.rows")
+        answering(self, ask, command, result)
+
+    return checked
+
+
 def watch_calls() -> None:
     """Replace what may wait by what tells of it."""
     time.sleep = guarded(time.sleep, "time.sleep")
@@ -341,6 +361,7 @@ def watch_calls() -> None:
         module.open = _guarded_open(module.open)  # type: ignore[attr-defined]
     os.supports_dir_fd.add(os.open)  # type: ignore[attr-defined]
     psycopg2.connect = _guarded_connect(psycopg2.connect)
+    ApiProtocol._answer = described(ApiProtocol._answer)  # type: ignore[method-assign]
 
 
 def watch_turns(reactor: Any, *, alone: bool) -> None:

@@ -23,6 +23,7 @@ from walt.common.errors import (
     VersionMismatch,
 )
 from walt.rpc import client as client_module
+from walt.rpc import rows
 from walt.rpc.client import CallBacks, WaltClient, unix_endpoint
 from walt.rpc.commands.devices import GetDevice
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
@@ -30,6 +31,16 @@ from walt.rpc.commands.session import StdoutWrite
 from walt.server.api.session import Session
 
 reactor: Any = any_reactor
+
+
+NO_NODES: dict[str, Any] = {"own": [], "free": [], "others": [], "total": 0}
+
+
+def row(**values: Any) -> dict[str, Any]:
+    """Return a row of `cs.nodes.show` with these values, and empty others."""
+    empty: dict[str, Any] = {"text": "", "truth": False, "object": {}}
+    fields = rows.NODES.rows.row.fields.items()
+    return {name: None if one.null else empty[one.kind] for name, one in fields} | values
 
 
 class Api:
@@ -44,7 +55,7 @@ class Api:
     @ShowNodes.responder
     def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
         self.session.stdout(f"hello {self.session.username}")
-        return {"tables": {"rows": ["x" * 100_000] if all else []}}
+        return {"tables": {**NO_NODES, "own": [row(name="x" * 100_000)] if all else []}}
 
     @WaitNodes.responder
     def wait(self, nodes: str) -> Deferred[Any]:
@@ -122,7 +133,7 @@ class ClientTests(TestCase):
         self.listen()
         client = self.client(username="bob")
         answer = await client.call(ShowNodes, all=True)
-        self.assertEqual(len(answer["tables"]["rows"][0]), 100_000)
+        self.assertEqual(len(answer["tables"]["own"][0]["name"]), 100_000)
         await self.until(lambda: self.told.texts == ["hello bob\n"])
         with self.assertRaises(NotFound) as caught:
             await client.call(GetDevice, name="it")
@@ -143,7 +154,7 @@ class ClientTests(TestCase):
         await self.until(lambda: Api.asked == ["n1"])
         self.sessions[0].transport.abortConnection()  # type: ignore[union-attr]
         await self.assertFailure(lost, Unavailable)
-        self.assertEqual((await client.call(ShowNodes, all=False))["tables"], {"rows": []})
+        self.assertEqual((await client.call(ShowNodes, all=False))["tables"], NO_NODES)
         self.assertEqual(len(self.sessions), 2)
 
     async def test_refused(self) -> None:

@@ -11,8 +11,6 @@ import os
 import re
 import sys
 
-from walt.common.errors import in_words
-
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +58,8 @@ def read() -> Values:
     except FileNotFoundError:
         text = _adopted(place)
     except (OSError, UnicodeDecodeError) as error:
+        from walt.common.errors import in_words  # only failures need it: 0.6 ms
+
         return _unusable(place, in_words(error))
     try:
         return modern(parse(text))

@@ -8,7 +8,6 @@ import sys
 
 from walt.client.errors import Failure, Refused
 from walt.common import ampbox
-from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def _no_server(where: str, error: OSError) -> Failure:
 
 def broken(error: BaseException | str) -> Failure:
     """Return what to raise when the link to the server breaks."""
+    from walt.common.errors import in_words  # only failures need it: 0.6 ms
+
     text = error if isinstance(error, str) else in_words(error)
     return Failure(f"communication issue with the server: {text}")
 

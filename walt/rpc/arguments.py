@@ -17,6 +17,7 @@ from twisted.protocols import amp
 from walt.common.errors import Invalid
 from walt.common.names import is_mac
 from walt.common.texts import LARGEST, load_json
+from walt.rpc.shapes import Shape
 
 MAX_DIGITS = 40  # characters of a number
 
@@ -68,7 +69,11 @@ class Float(amp.Argument):
 
 
 class Json(amp.Argument):
-    """Any JSON value; tables and lists travel so (design §8)."""
+    """Any JSON value; tables and lists travel so (design §8). `shape` is that of answers."""
+
+    def __init__(self, shape: Shape | None = None, *, optional: bool = False) -> None:
+        super().__init__(optional)
+        self.shape = shape
 
     def fromString(self, inString: bytes) -> Any:
         try:

@@ -10,6 +10,7 @@ from twisted.protocols import amp
 
 import walt.rpc.commands
 from walt.common.errors import ERRORS
+from walt.rpc.arguments import Json
 from walt.rpc.base import WaltCommand
 
 SIDES = {
@@ -57,6 +58,14 @@ def _fields(fields: list[tuple[bytes, amp.Argument]]) -> str:
     ) or "none"
 
 
+def _shapes(one: type[WaltCommand]) -> str:
+    """Return what JSON values of an answer hold."""
+    return "".join(
+        f"\nIn `{name.decode()}`:\n\n" + "".join(f"{line}\n" for line in kind.shape.lines())
+        for name, kind in one.response if isinstance(kind, Json) and kind.shape is not None
+    )
+
+
 def render() -> str:
     """Return the whole page."""
     codes = ", ".join(f"`{code}`" for code in sorted(ERRORS))
@@ -73,7 +82,7 @@ def render() -> str:
         parts.append(
             f"### `{one.commandName.decode()}`\n\n{doc}\n\n"
             f"- arguments: {_fields(list(one.arguments))}\n- answer: {answer}\n"
-            f"- since {one.since}\n"
+            f"- since {one.since}\n{_shapes(one)}"
         )
     return "\n".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -44,6 +45,9 @@ MAY_CALL_OPEN = {
 }
 
 
+NO_NODES: dict[str, Any] = {"own": [], "free": [], "others": [], "total": 0}
+
+
 class Api(amp.CommandLocator):
     """Answers one command of each side."""
 
@@ -55,7 +59,7 @@ class Api(amp.CommandLocator):
     def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
         if all:
             raise RuntimeError("a bug")
-        return {"tables": {}}
+        return {"tables": NO_NODES}
 
     @WaitNodes.responder
     def wait(self, nodes: str) -> Deferred[Any]:
@@ -147,7 +151,8 @@ class HelloTests(SynchronousTestCase):
         refusal = peer.ask("cs.nodes.show", all="False")
         self.assertEqual(refusal[b"_error_code"], b"VERSION_MISMATCH")
         peer.hello()
-        self.assertEqual(peer.ask("cs.nodes.show", all="False")[b"tables"], b"{}")
+        answer = peer.ask("cs.nodes.show", all="False")
+        self.assertEqual(json.loads(answer[b"tables"]), NO_NODES)
 
     def test_other_version(self) -> None:
         """A walt command of another version is told how to upgrade; other programs may stay."""

@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.fakes.processes import FIRST_PID, FakeProcess, ProcessClock
 from tests.patience import patient
 from walt.server.runtime.child import (
+    LOGGED,
+    MINUTE,
     ChildService,
     ChildSpec,
     end_left_over,
@@ -67,6 +71,25 @@ class ChildServiceTests(SynchronousTestCase):
             self.process.protocol.childDataReceived(descriptor, data)
         self.assertEqual(self.lines[:3], ["one", "two", "bad \ufffd"])
         self.assertEqual(len(self.lines[3]), 70000)
+
+    def test_many_lines(self) -> None:
+        """Peers of a daemon do not fill the log by what it writes: what is left out is told."""
+        child = ChildService(self.clock, Launcher(), ChildSpec("sleepd", ("sleepd", "-f")))
+        self.clock.advance(MINUTE)
+        child.startService()
+        said: list[str] = []
+
+        def observer(event: dict[str, Any]) -> None:
+            said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.process.protocol.childDataReceived(2, b"refused\n" * (LOGGED + 7))
+        self.clock.advance(MINUTE)
+        self.process.protocol.childDataReceived(2, b"last\n")
+        self.assertEqual(said, [
+            *["sleepd: refused"] * LOGGED, "sleepd: 7 more lines were not logged", "sleepd: last",
+        ])
 
     def test_back_off(self) -> None:
         """Quick deaths are followed by longer and longer pauses, up to a minute."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from walt.rpc import rows
 from walt.rpc.arguments import Float, Integer, Json, Text
 from walt.rpc.base import WaltCommand
 
@@ -72,7 +73,7 @@ class ShowCertificates(WaltCommand):
 
     commandName = b"ss.access.show"
     side = "ss"
-    response = [(b"rows", Json())]
+    response = [(b"rows", Json(rows.CERTIFICATES))]
 
 
 class RevokeCertificates(WaltCommand):

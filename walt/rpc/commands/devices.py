@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from walt.rpc import rows
 from walt.rpc.arguments import Integer, IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 
@@ -13,7 +14,7 @@ class ShowDevices(WaltCommand):
 
     commandName = b"cs.devices.show"
     side = "cs"
-    response = [(b"tables", Json())]
+    response = [(b"tables", Json(rows.DEVICES))]
 
 
 class GetDevice(WaltCommand):
@@ -22,7 +23,7 @@ class GetDevice(WaltCommand):
     commandName = b"cs.devices.get"
     side = "cs"
     arguments = [(b"name", Text(256))]
-    response = [(b"device", Json())]
+    response = [(b"device", Json(rows.RECORD))]
 
 
 class ForgetDevice(WaltCommand):
@@ -54,7 +55,7 @@ class GetDeviceConfig(WaltCommand):
     commandName = b"cs.devices.config"
     side = "cs"
     arguments = [(b"devices", Text(1 << 20)), (b"nodes_only", amp.Boolean())]
-    response = [(b"groups", Json())]
+    response = [(b"groups", Json(rows.SETTINGS))]
 
 
 class SetDeviceConfig(WaltCommand):
@@ -95,7 +96,7 @@ class GetVirtualDevice(WaltCommand):
     commandName = b"vs.devices.get"
     side = "vs"
     arguments = [(b"mac", Mac())]
-    response = [(b"device", Json())]
+    response = [(b"device", Json(rows.RECORD_OR_NULL))]
 
 
 class ReportNeighbour(WaltCommand):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from walt.rpc import rows
 from walt.rpc.arguments import Json, Names, Text
 from walt.rpc.base import WaltCommand
 
@@ -14,7 +15,7 @@ class ShowImages(WaltCommand):
     commandName = b"cs.images.show"
     side = "cs"
     arguments = [(b"all", amp.Boolean()), (b"refresh", amp.Boolean())]
-    response = [(b"tables", Json())]
+    response = [(b"tables", Json(rows.IMAGES))]
 
 
 class HasImage(WaltCommand):
@@ -122,7 +123,7 @@ class ListRegistries(WaltCommand):
 
     commandName = b"cs.registries.list"
     side = "cs"
-    response = [(b"rows", Json())]
+    response = [(b"rows", Json(rows.REGISTRIES))]
 
 
 class RegistryLogin(WaltCommand):
@@ -164,7 +165,7 @@ class SearchImages(WaltCommand):
     commandName = b"cs.images.search"
     side = "cs"
     arguments = [(b"keyword", Text(256)), (b"credentials", Json())]
-    response = [(b"rows", Json())]
+    response = [(b"rows", Json(rows.FOUND))]
 
 
 class UpdateDefaultImages(WaltCommand):

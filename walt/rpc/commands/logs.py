@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from walt.rpc import rows
 from walt.rpc.arguments import Float, Integer, Json, Names, Text
 from walt.rpc.base import WaltCommand
 
@@ -46,7 +47,7 @@ class ListCheckpoints(WaltCommand):
 
     commandName = b"cs.logs.list_checkpoints"
     side = "cs"
-    response = [(b"checkpoints", Json())]
+    response = [(b"checkpoints", Json(rows.CHECKPOINTS))]
 
 
 class CheckpointTime(WaltCommand):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from walt.rpc import rows
 from walt.rpc.arguments import Json, Names, Text, Texts
 from walt.rpc.base import WaltCommand
 
@@ -19,7 +20,7 @@ class ShowNodes(WaltCommand):
     commandName = b"cs.nodes.show"
     side = "cs"
     arguments = [(b"all", amp.Boolean()), (b"brief", amp.Boolean(optional=True))]
-    response = [(b"tables", Json())]
+    response = [(b"tables", Json(rows.NODES))]
 
 
 class ExpandNodes(WaltCommand):
@@ -49,7 +50,7 @@ class GetNodes(WaltCommand):
     commandName = b"cs.nodes.get"
     side = "cs"
     arguments = [(b"nodes", SetText)]
-    response = [(b"nodes", Json())]
+    response = [(b"nodes", Json(rows.RECORDS))]
 
 
 class CreateNode(WaltCommand):
@@ -96,7 +97,7 @@ class RebootNodes(WaltCommand):
         (b"nodes", SetText), (b"hard_only", amp.Boolean()), (b"cause", Text(100)),
         (b"client_reboots", amp.Boolean(optional=True)),
     ]
-    response = [(b"ok", amp.Boolean()), (b"left", Json(optional=True))]
+    response = [(b"ok", amp.Boolean()), (b"left", Json(rows.LEFT, optional=True))]
 
 
 class HardRebooted(WaltCommand):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from walt.rpc import rows
 from walt.rpc.arguments import Float, Integer, Json, Names, Text
 from walt.rpc.base import WaltCommand
 
@@ -111,7 +112,7 @@ class ShowWorkflows(WaltCommand):
 
     commandName = b"cs.server.workflows"
     side = "cs"
-    response = [(b"rows", Json())]
+    response = [(b"rows", Json(rows.WORKFLOWS))]
 
 
 class ShowServices(WaltCommand):
@@ -123,4 +124,4 @@ class ShowServices(WaltCommand):
 
     commandName = b"cs.server.services"
     side = "cs"
-    response = [(b"rows", Json())]
+    response = [(b"rows", Json(rows.SERVICES))]

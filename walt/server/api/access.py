@@ -25,12 +25,12 @@ class AccessApi(amp.CommandLocator):
 
     @commands.EnrolAuthority.responder
     def authority(self) -> dict[str, Any]:
-        """What the token's second part is the digest of."""
+        """Return the certificate of the authority, whose digest is the second part of a token."""
         return {"authority": self._access.authority()}
 
     @commands.EnrolSign.responder
     async def enrol(self, code: str, request: str) -> dict[str, Any]:
-        """One try for each connection."""
+        """Sign a request for who has the code of a token; a connection has one try."""
         if self._tried:
             raise Denied("one enrolment for each connection: connect again")
         self._tried = True
@@ -38,12 +38,12 @@ class AccessApi(amp.CommandLocator):
 
     @commands.RenewCertificate.responder
     async def renew(self, request: str) -> dict[str, Any]:
-        """A fresh certificate for the same holder."""
+        """Sign a request for the holder of the certificate that this connection has."""
         return _answer(await self._access.renew(self._serial or "", request))
 
     @commands.Invite.responder
     def invite(self, name: str, kind: str) -> dict[str, Any]:
-        """A new token."""
+        """Make a token with which a user or a machine enrols once, for some minutes."""
         invitation = self._access.invite(name, kind)
         return {
             "token": invitation.token, "host": self._host, "reachable": self._reachable,
@@ -52,7 +52,7 @@ class AccessApi(amp.CommandLocator):
 
     @commands.ShowCertificates.responder
     def show(self) -> dict[str, Any]:
-        """All of them."""
+        """Return one row for each certificate, those that were revoked included."""
         return {"rows": [
             {
                 "serial": one.serial, "name": one.holder.name, "kind": one.holder.kind,
@@ -63,12 +63,12 @@ class AccessApi(amp.CommandLocator):
 
     @commands.RevokeCertificates.responder
     async def revoke(self, name: str) -> dict[str, Any]:
-        """End them, and their connections."""
+        """End the certificates of a holder, and the connections that use them."""
         return {"count": await self._access.revoke(name)}
 
     @commands.RotateAuthority.responder
     async def rotate(self) -> dict[str, Any]:
-        """A new authority."""
+        """Make a new authority; certificates of the old one stay valid until they end."""
         await self._access.rotate()
         return {}
 

@@ -27,12 +27,12 @@ class DevicesApi(amp.CommandLocator):
 
     @commands.ShowDevices.responder
     def show(self) -> dict[str, Any]:
-        """Rows of both tables."""
+        """Return the rows of `walt device show`, by table."""
         return {"tables": device_tables(self._context.registry)}
 
     @commands.GetDevice.responder
     def get(self, name: str) -> dict[str, Any]:
-        """One record."""
+        """Return the record of the device of this name; NotFound."""
         context = self._context
         device = context.registry.named(name)
         return {
@@ -41,7 +41,7 @@ class DevicesApi(amp.CommandLocator):
 
     @commands.GetDeviceConfig.responder
     def config(self, devices: str, nodes_only: bool) -> dict[str, Any]:
-        """Groups of devices with the same settings."""
+        """Return the settings of a set, devices with the same ones together."""
         groups = self._context.configuration.show(
             devices, self._requester, nodes_only=nodes_only
         )
@@ -51,7 +51,7 @@ class DevicesApi(amp.CommandLocator):
     def set_config(
         self, devices: str, settings: list[str], nodes_only: bool
     ) -> Deferred[dict[str, Any]]:
-        """Settings of a set, all or nothing."""
+        """Change settings of a set: all of them on all devices, or none."""
         running = Deferred.fromCoroutine(self._context.configuration.change(
             devices, settings, self._requester, nodes_only=nodes_only
         ))
@@ -59,7 +59,7 @@ class DevicesApi(amp.CommandLocator):
 
     @commands.RenameDevice.responder
     def rename(self, name: str, new_name: str) -> Deferred[dict[str, Any]]:
-        """Another name."""
+        """Rename a device; its addresses, links and logs follow."""
         running = Deferred.fromCoroutine(self._context.configuration.rename(
             name, new_name, self._requester
         ))
@@ -69,7 +69,7 @@ class DevicesApi(amp.CommandLocator):
     def forget(
         self, name: str, force: bool, keep_logs: bool | None = None
     ) -> Deferred[dict[str, Any]]:
-        """A device and all that is known of it."""
+        """Forget a device, its settings and, unless they are kept, its log lines."""
         running = Deferred.fromCoroutine(
             self._context.configuration.forget(
                 name, self._requester, force=force, keep_logs=bool(keep_logs)
@@ -81,7 +81,7 @@ class DevicesApi(amp.CommandLocator):
     def announce(
         self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
     ) -> Deferred[dict[str, Any]]:
-        """A device that the caller hosts, or is."""
+        """Register a node that the calling machine emulates, or is."""
         running = Deferred.fromCoroutine(
             self._context.announcements.announce(self._ip, Sighting(mac, ip, vci, uci, name))
         )
@@ -91,7 +91,7 @@ class DevicesApi(amp.CommandLocator):
     def register(
         self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
     ) -> Deferred[dict[str, Any]]:
-        """A lease event."""
+        """Register the device that got a lease."""
         self._context.announcements.leased(mac, ip)
         running = Deferred.fromCoroutine(
             self._context.registration.register(Sighting(mac, ip, vci, uci, name))
@@ -100,7 +100,7 @@ class DevicesApi(amp.CommandLocator):
 
     @commands.GetVirtualDevice.responder
     def get_by_mac(self, mac: str) -> dict[str, Any]:
-        """The record of a MAC or VPN MAC, null if unknown."""
+        """Return the record of a MAC or VPN MAC, null if it is unknown."""
         context = self._context
         device = context.registry.get(mac)
         if device is None:
@@ -110,13 +110,13 @@ class DevicesApi(amp.CommandLocator):
 
     @commands.ReportNeighbour.responder
     async def report_neighbour(self, mac: str, label: str) -> dict[str, Any]:
-        """Where the calling node is."""
+        """Note which neighbour the calling node sees, and at which of its ports."""
         await self._context.neighbours.report(self._ip, mac, label)
         return {}
 
     @commands.SyncClock.responder
     def sync_clock(self) -> Deferred[dict[str, Any]]:
-        """The next whole second."""
+        """Answer when a second of the server's clock begins, with its number."""
         context = self._context
         waiting = next_whole_second(context.clock, context.now)
         return waiting.addCallback(lambda moment: {"time": moment})

@@ -26,7 +26,7 @@ class ImagesApi(amp.CommandLocator):
 
     @commands.ShowImages.responder
     def show(self, all: bool, refresh: bool) -> Deferred[dict[str, Any]]:
-        """Rows of the three tables."""
+        """Return the rows of `walt image show`, by table; `refresh` reads podman's store first."""
         running = Deferred.fromCoroutine(
             self._context.images.tables(self._requester, show_all=all, refresh=refresh)
         )
@@ -34,7 +34,7 @@ class ImagesApi(amp.CommandLocator):
 
     @commands.HasImage.responder
     def has(self, image: str, default_allowed: bool) -> Deferred[dict[str, Any]]:
-        """NotFound unless the caller has it."""
+        """Answer when the caller has this image (or says `default`, if allowed); else NotFound."""
         running = Deferred.fromCoroutine(
             self._context.images.check(image, self._requester, default_allowed=default_allowed)
         )
@@ -47,37 +47,37 @@ class ImagesApi(amp.CommandLocator):
 
     @commands.ImageWarning.responder
     async def warning(self, image: str) -> dict[str, Any]:
-        """A sentence."""
+        """Return what to confirm before an image changes: which nodes reboot; empty: nothing."""
         return {"warning": self._operations.changes.warning(await self._user(), image)}
 
     @commands.DuplicateImage.responder
     async def duplicate(self, image: str, new_name: str) -> dict[str, Any]:
-        """A second name."""
+        """Give an image of the caller a second name, for a copy that shares its layers."""
         await self._context.images.duplicate(await self._user(), image, new_name)
         return {}
 
     @commands.RenameImage.responder
     async def rename(self, image: str, new_name: str) -> dict[str, Any]:
-        """Another name."""
+        """Rename an image of the caller; Conflict while nodes boot it."""
         await self._context.images.rename(await self._user(), image, new_name)
         return {}
 
     @commands.RemoveImage.responder
     async def remove(self, image: str) -> dict[str, Any]:
-        """No name any more."""
+        """Remove an image of the caller; Conflict while nodes boot it."""
         await self._context.images.remove(await self._user(), image)
         return {}
 
     @commands.SquashImage.responder
     def squash(self, image: str) -> Deferred[dict[str, Any]]:
-        """One layer."""
+        """Make one layer of those of an image, then reboot its nodes; False: some did not."""
         return _ok(
             self._operations.changes.squash(self._requester.username, image, self._requester)
         )
 
     @commands.ChangeImagesOwner.responder
     def change_owner(self, user: str) -> Deferred[dict[str, Any]]:
-        """Images of somebody who left."""
+        """Give the caller the images of another user, and return their new names."""
         running = Deferred.fromCoroutine(
             self._context.images.change_owner(self._requester.username, user)
         )
@@ -85,7 +85,7 @@ class ImagesApi(amp.CommandLocator):
 
     @commands.OpenImageSession.responder
     def open(self, image: str, task: str) -> Deferred[dict[str, Any]]:
-        """A container, until this connection ends."""
+        """Open an image for changes, in a container that lives as long as this connection."""
 
         async def work() -> dict[str, Any]:
             if task not in (SHELL, TRANSFER):
@@ -104,20 +104,20 @@ class ImagesApi(amp.CommandLocator):
 
     @commands.GetImagePathKinds.responder
     def path_kinds(self, session: str, path: str) -> Deferred[dict[str, Any]]:
-        """Of a path and of its directory."""
+        """Return what a path of an opened image is, and what its directory is."""
         script = probe_script(checked_remote_path(path))
         running = Deferred.fromCoroutine(self._session(session).run(script))
         return running.addCallback(lambda answer: {"kinds": list(parse_probe(answer))})
 
     @commands.SaveImageSession.responder
     def save(self, session: str, image: str) -> Deferred[dict[str, Any]]:
-        """Under a name of the caller."""
+        """Save an opened image under a name of the caller, and reboot the nodes that boot it."""
         fullname = self._context.images.fullname(self._requester.username, image)
         return _ok(self._session(session).save(fullname, self._requester))
 
     @commands.CloseImageSession.responder
     def close(self, session: str) -> Deferred[dict[str, Any]]:
-        """Its container goes."""
+        """Close an opened image; what was not saved is lost."""
         return self._session(session).close().addCallback(lambda _: {})
 
 

@@ -25,7 +25,7 @@ class LogsApi(amp.CommandLocator):
 
     @commands.CountLogs.responder
     def count(self, query: Any) -> Deferred[dict[str, Any]]:
-        """How many stored lines match."""
+        """Return how many stored lines a query has; LimitExceeded when counting takes too long."""
         context = self._context
         wanted = context.issuers.query(query, self._requester.username)
         running = Deferred.fromCoroutine(context.logs.count(wanted, self._requester.username))
@@ -33,7 +33,7 @@ class LogsApi(amp.CommandLocator):
 
     @commands.CheckpointTime.responder
     def checkpoint_time(self, name: str) -> Deferred[dict[str, Any]]:
-        """When the caller set a checkpoint."""
+        """Return when a checkpoint of the caller is, in epoch seconds."""
         running = Deferred.fromCoroutine(
             self._context.checkpoints.time_of(self._requester.username, name)
         )
@@ -41,14 +41,14 @@ class LogsApi(amp.CommandLocator):
 
     @commands.LogIssuers.responder
     def issuers(self, issuers: str) -> dict[str, Any]:
-        """Names of a set of issuers."""
+        """Return the names of a set of issuers, keywords replaced."""
         context = self._context
         wanted = context.issuers.query({"issuers": issuers}, self._requester.username)
         return {"names": context.issuers.names(wanted)}
 
     @commands.AddCheckpoint.responder
     def add_checkpoint(self, name: str, time: float | None = None) -> Deferred[dict[str, Any]]:
-        """Name a moment."""
+        """Keep a moment (now, or epoch seconds) under a name of the caller's."""
         if not is_checkpoint_name(name):
             raise Invalid(
                 f'"{name[:80]}" is not a valid name for a checkpoint: use letters, digits and'
@@ -64,7 +64,7 @@ class LogsApi(amp.CommandLocator):
 
     @commands.RemoveCheckpoint.responder
     def remove_checkpoint(self, name: str) -> Deferred[dict[str, Any]]:
-        """Forget a moment."""
+        """Forget a checkpoint of the caller."""
         running = Deferred.fromCoroutine(
             self._context.checkpoints.remove(self._requester.username, name)
         )
@@ -72,7 +72,7 @@ class LogsApi(amp.CommandLocator):
 
     @commands.ListCheckpoints.responder
     def list_checkpoints(self) -> Deferred[dict[str, Any]]:
-        """The moments of the caller."""
+        """Return the checkpoints of the caller, by time."""
         running = Deferred.fromCoroutine(
             self._context.checkpoints.all_of(self._requester.username)
         )

@@ -26,27 +26,27 @@ class NodesApi(amp.CommandLocator):
 
     @commands.ShowNodes.responder
     def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
-        """Objects of the three tables."""
+        """Return the rows of `walt node show`, by table."""
         context = self._context
         tables = context.views.tables(self._requester.username, show_all=all, brief=bool(brief))
         return {"tables": {**tables, "total": context.registry.count("node")}}
 
     @commands.ExpandNodes.responder
     def expand(self, nodes: str) -> dict[str, Any]:
-        """Sorted names."""
+        """Return the names of a set of nodes, keywords replaced, sorted."""
         found = self._context.nodes.parse(nodes, self._requester)
         return {"names": [node.name for node in found]}
 
     @commands.NodeOwnership.responder
     def ownership(self, nodes: str) -> dict[str, Any]:
-        """Names by owner."""
+        """Return whose the nodes of a set are, and what in it is no node."""
         user = self._requester.username
         split = ownership(parse_devices(self._context.registry, nodes, user), user)
         return dict(vars(split))
 
     @commands.GetNodes.responder
     def get(self, nodes: str) -> dict[str, Any]:
-        """Records."""
+        """Return the records of a set of nodes."""
         context = self._context
         return {
             "nodes": [
@@ -57,28 +57,28 @@ class NodesApi(amp.CommandLocator):
 
     @commands.CreateNode.responder
     def create(self, name: str) -> Deferred[dict[str, Any]]:
-        """A virtual node."""
+        """Make a virtual node for the caller, and start it."""
         return _done(self._context.virtual.create(name, self._requester))
 
     @commands.RemoveNode.responder
     def remove(
         self, name: str, force: bool | None = None, keep_logs: bool | None = None
     ) -> Deferred[dict[str, Any]]:
-        """A virtual node."""
+        """Remove a virtual node, its disks and its settings."""
         return _done(self._context.virtual.remove(
             name, self._requester, force=bool(force), keep_logs=bool(keep_logs)
         ))
 
     @commands.SetNodesImage.responder
     def set_image(self, nodes: str, image: str) -> Deferred[dict[str, Any]]:
-        """Nodes to an image."""
+        """Have nodes boot an image of the caller from their next reboot on."""
         return _done(self._context.nodes.set_image(nodes, image, self._requester))
 
     @commands.RebootNodes.responder
     def reboot(
         self, nodes: str, hard_only: bool, cause: str, client_reboots: bool | None = None
     ) -> Deferred[dict[str, Any]]:
-        """Softly or by power."""
+        """Reboot nodes: by their own service, else by their machine or the power of their port."""
 
         async def work() -> dict[str, Any]:
             outcome = await self._context.nodes.reboot(
@@ -102,22 +102,22 @@ class NodesApi(amp.CommandLocator):
 
     @commands.WaitNodes.responder
     def wait(self, nodes: str) -> Deferred[dict[str, Any]]:
-        """All booted."""
+        """Answer when all nodes of a set are booted."""
         return _done(self._context.nodes.wait(nodes, self._requester))
 
     @commands.AcquireNodes.responder
     def acquire(self, nodes: str) -> Deferred[dict[str, Any]]:
-        """Nodes to copies of their default images."""
+        """Have free nodes boot the caller's copies of their default images."""
         return _done(self._context.configuration.acquire(nodes, self._requester))
 
     @commands.BlinkNode.responder
     def blink(self, node: str, on: bool) -> Deferred[dict[str, Any]]:
-        """The LED of a node."""
+        """Have a node blink, or stop it."""
         return _done(self._context.nodes.blink(node, on, self._requester))
 
     @commands.ConsoleInput.responder
     def console_input(self, node: str, data: bytes) -> dict[str, Any]:
-        """Keys for a virtual node."""
+        """Type bytes on the console of a virtual node."""
         self._context.virtual.console_input(node, data)
         if node not in self._typed:
             self._typed.add(node)
@@ -129,12 +129,12 @@ class NodesApi(amp.CommandLocator):
 
     @commands.CheckNodeReachable.responder
     def check_reachable(self, node: str) -> Deferred[dict[str, Any]]:
-        """One node."""
+        """Answer when a node is booted and answers; Unavailable."""
         return _done(self._context.nodes.check_reachable(node, self._requester))
 
     @commands.GetPathKinds.responder
     def path_kinds(self, node: str, path: str) -> Deferred[dict[str, Any]]:
-        """A path and its directory."""
+        """Return what a path of a node is, and what its directory is."""
 
         async def work() -> dict[str, Any]:
             return {"kinds": list(await self._context.files.kinds(node, path, self._requester))}
@@ -143,22 +143,22 @@ class NodesApi(amp.CommandLocator):
 
     @commands.CheckSave.responder
     def check_save(self, node: str, image: str) -> dict[str, Any]:
-        """What to confirm."""
+        """Return what to confirm before `save`: which image is replaced; empty: nothing."""
         return {"warning": self._context.changes.check_save(node, image, self._requester)}
 
     @commands.SaveNode.responder
     def save(self, node: str, image: str) -> Deferred[dict[str, Any]]:
-        """Changes of a node to an image."""
+        """Make an image of what a node boots and of the files changed on it."""
         return _ok(self._context.changes.save(node, image, self._requester))
 
     @commands.CheckBootedImage.responder
     def check_booted_image(self, node: str) -> dict[str, Any]:
-        """What to confirm."""
+        """Return what to confirm before a copy into the image that a node boots."""
         return {"warning": self._context.changes.check_booted_image(node, self._requester)}
 
     @commands.CopyToBootedImage.responder
     def cp_to_booted_image(self, node: str, path: str) -> Deferred[dict[str, Any]]:
-        """A path of a node to its image."""
+        """Copy a path of a node into the image that it boots; its nodes reboot."""
         return _ok(self._context.changes.copy_to_booted_image(node, path, self._requester))
 
 

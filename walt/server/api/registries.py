@@ -24,12 +24,12 @@ class RegistriesApi(amp.CommandLocator):
 
     @commands.ListRegistries.responder
     def registries(self) -> Deferred[dict[str, Any]]:
-        """One row each."""
+        """Return one row for each registry of server.conf."""
         return _named("rows", self._images.places.rows())
 
     @commands.RegistryLogin.responder
     def login(self, label: str, credentials: Any) -> Deferred[dict[str, Any]]:
-        """Accepted or not."""
+        """Try an account at a registry; Denied when it does not accept it."""
         trying = self._images.publisher.login(label, parse_credentials(credentials))
         return Deferred.fromCoroutine(trying).addCallback(lambda _: {})
 
@@ -37,7 +37,7 @@ class RegistriesApi(amp.CommandLocator):
     def clone(
         self, link: str, name: str, force: bool, hint: str, credentials: Any
     ) -> Deferred[dict[str, Any]]:
-        """From anywhere."""
+        """Clone an image into the working set of the caller; False: some nodes did not reboot."""
         return _named("ok", self._images.cloner.clone(
             CloneRequest(link, name, force, hint), self._requester,
             parse_credentials(credentials),
@@ -45,21 +45,21 @@ class RegistriesApi(amp.CommandLocator):
 
     @commands.PublishImage.responder
     def publish(self, registry: str, image: str, credentials: Any) -> Deferred[dict[str, Any]]:
-        """To a registry."""
+        """Publish an image of the caller, and return the link that others clone it with."""
         return _named("link", self._images.publisher.publish(
             registry, image, self._requester, parse_credentials(credentials)
         ))
 
     @commands.SearchImages.responder
     def search(self, keyword: str, credentials: Any) -> Deferred[dict[str, Any]]:
-        """Everywhere."""
+        """Look for a word in links of images: on this platform, in registries, in docker."""
         return _named("rows", self._images.searcher.search(
             keyword, self._requester, parse_credentials(credentials)
         ))
 
     @commands.UpdateDefaultImages.responder
     def update_defaults(self, credentials: Any) -> Deferred[dict[str, Any]]:
-        """Newer versions."""
+        """Replace default images by newer ones of registries, and reboot their nodes."""
         return _named("ok", self._images.defaults.update(
             self._requester, parse_credentials(credentials)
         ))
@@ -68,7 +68,7 @@ class RegistriesApi(amp.CommandLocator):
     def update_hub_index(
         self, platform_user: bool, credentials: Any
     ) -> Deferred[dict[str, Any]]:
-        """Of an account."""
+        """Write anew which images an account of the Docker Hub offers."""
         return _named("names", self._images.publisher.rebuild_index(
             self._requester, parse_credentials(credentials), platform_user=platform_user
         ))

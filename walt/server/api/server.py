@@ -24,12 +24,12 @@ class ServerApi(amp.CommandLocator):
 
     @commands.GetTime.responder
     def time(self) -> dict[str, Any]:
-        """Epoch seconds."""
+        """Return the time of the server in epoch seconds."""
         return {"time": self._context.now()}
 
     @commands.GetClientPackage.responder
     def client_package(self, offset: int) -> Deferred[dict[str, Any]]:
-        """A piece of the wheel for clients."""
+        """Return a piece of the package that clients of another version install."""
         return Deferred.fromCoroutine(self._piece(offset))
 
     async def _piece(self, offset: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class ServerApi(amp.CommandLocator):
 
     @commands.CompleteWord.responder
     def complete(self, kind: str, words: list[str], partial: str) -> Deferred[dict[str, Any]]:
-        """What the word being typed may become."""
+        """Return what the word being typed may become, for completion by shells."""
         running = Deferred.fromCoroutine(
             self._context.completion.complete(kind, words, partial, self._requester.username)
         )
@@ -46,10 +46,10 @@ class ServerApi(amp.CommandLocator):
 
     @commands.ShowWorkflows.responder
     def workflows(self) -> dict[str, Any]:
-        """What is going on."""
+        """Return one row for each workflow that runs."""
         return {"rows": self._context.operations.workflows()}
 
     @commands.ShowServices.responder
     def services(self) -> dict[str, Any]:
-        """How the daemons are."""
+        """Return one row for each daemon of the server."""
         return {"rows": self._context.operations.services()}

@@ -1,0 +1,122 @@
+"""The rows of JSON answers, as programs get them (`walt … --json` prints the same)."""
+
+from __future__ import annotations
+
+from walt.rpc.shapes import OrNull, Pairs, Row, Rows, Tables
+
+NODES = Tables(
+    Row(
+        name="text of the device",
+        mac="[text] MAC, lower case, with colons",
+        ip="text? IPv4 address in walt-net",
+        type="text physical, virtual or vpn",
+        virtual="[truth] a machine of this server or of another one",
+        model="text? like pc-x86-64",
+        image="[text?] full name of the image it boots, <user>/<name>:<tag>",
+        image_name="text the same without user, and without the tag latest",
+        owner="text? the user whose image it boots; null: it is free",
+        clonable_image_link="text? what `walt image clone` takes",
+        netsetup="text LAN or NAT",
+        booted="truth it said so, and has not been lost since",
+        powersave="truth its port was switched off to save power",
+        boot_stage="[text?] how far its boot is",
+        trouble="text? what keeps it from booting at present",
+        config="[object] effective values of its settings, by name",
+    ),
+    "own", "free", "others", total="nodes of the platform, those not shown included",
+)
+LEFT = Rows(Row(
+    name="text of the node",
+    mac="text MAC, lower case, with colons",
+    reason="text? why it did not reboot softly; null: that was not tried",
+))
+DEVICES = Tables(
+    Row(
+        name="text of the device",
+        ip="text? IPv4 address",
+        mac="text MAC, lower case, with colons",
+        type="text server, node, switch or unknown",
+        node_type="text? physical, virtual or vpn; null: it is no node",
+        netsetup="text? LAN or NAT; null outside walt-net, and for the server",
+    ),
+    "known", "unknown",
+)
+# Spec server §3.5.
+RECORD = Row(
+    mac="text MAC, lower case, with colons",
+    ip="text? IPv4 address",
+    name="text of the device",
+    type="text server, node, switch or unknown",
+    conf="object settings that were made, by name",
+    in_walt_net="truth its address is of walt-net",
+    model="[text?] of a node or switch",
+    virtual="[truth] a node: it is a virtual machine",
+    image="[text?] a node: full name of its image",
+    booted="[truth] a node: it has booted",
+    netmask="[text] a node: of walt-net",
+    gateway="[text] a node: its router; empty without NAT",
+    netsetup="[whole] a node: 0 LAN, 1 NAT",
+)
+RECORDS = Rows(RECORD)
+RECORD_OR_NULL = OrNull(RECORD)
+SETTINGS = Rows(Row(
+    category="text of devices",
+    names="texts the devices that have these settings",
+    settings="object effective values, by name",
+))
+IMAGES = Tables(
+    Row(
+        name="text without user, and without the tag latest",
+        fullname="text <user>/<name>:<tag>",
+        user="text whose it is",
+        id="text hexadecimal, of podman",
+        digest="text? address of its manifest",
+        created="number epoch seconds",
+        size="number bytes",
+        in_use="truth a node boots it",
+        compatibility="texts models of nodes that can boot it",
+        clonable_link="text what `walt image clone` takes",
+    ),
+    "own", "others", "default",
+    hidden="images of others and default ones", total="images of the platform",
+)
+REGISTRIES = Rows(Row(
+    label="text first word of clonable links",
+    description="text for people",
+    publishing="truth it needs credentials of the caller",
+    reading="truth it needs credentials of the caller",
+))
+FOUND = Rows(Row(
+    user="text whose it is",
+    name="text without user, and without the tag latest",
+    location="text what kind of place it is in",
+    compatibility="texts models of nodes that can boot it",
+    clonable_link="text what `walt image clone` takes, or why this server cannot boot it",
+    link="text the same, in any case",
+))
+WORKFLOWS = Rows(Row(
+    name="text of the workflow",
+    step="text what it does now",
+    age="number seconds since it began",
+    step_age="number seconds since the step began",
+    remaining="texts steps to come",
+))
+SERVICES = Rows(Row(
+    name="text of the daemon",
+    state="text running, not answering, restarting in N s, or stopped",
+    running="truth its process is there",
+    pid="whole? of its process",
+    restarts="whole since the start of the server",
+    status="whole? exit status of its last process",
+    trouble="text? the last one, however long ago",
+    trouble_time="number? epoch seconds",
+))
+CERTIFICATES = Rows(Row(
+    serial="text hexadecimal",
+    name="text of the user or machine",
+    kind="text user or machine",
+    issued="number epoch seconds",
+    expires="number epoch seconds",
+    revoked="number? epoch seconds",
+))
+CHECKPOINTS = Pairs("number epoch seconds", "text name")
