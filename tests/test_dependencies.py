@@ -16,7 +16,9 @@ MODULES = {
     "markdown-it-py": "markdown_it", "prometheus-client": "prometheus_client",
 }
 # Twisted imports it where TLS is used; programs are started.
-NOT_IMPORTED = {"service-identity", "coverage", "ruff", "mypy", "mypy-zope", "towncrier"}
+NOT_IMPORTED = {
+    "service-identity", "coverage", "ruff", "mypy", "mypy-zope", "towncrier", "snmpsim", "pysmi",
+}
 
 
 def wanted() -> set[str]:

@@ -17,13 +17,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def become(modules: list[str]) -> None:
     """Import the modules of the jobs, then become an account that owns nothing.
 
-    Without root nothing happens. What is imported later may be out of reach:
+    A module may have a function `prepare`, for what it would load at its first job.
+    Without root nothing else happens. What is imported later may be out of reach:
     the code may lie in a directory of root.
     """
     # Looked up by name when a host name is resolved.
     importlib.import_module("encodings.idna")
     for module in modules:
-        importlib.import_module(f"walt.server.workers.{module}")
+        prepare = getattr(
+            importlib.import_module(f"walt.server.workers.{module}"), "prepare", None
+        )
+        if prepare is not None:
+            prepare()
     if os.getuid() != 0:
         return
     account, parent = pwd.getpwnam(ACCOUNT), os.getppid()

@@ -13,14 +13,14 @@ from tests.server.domain.switches.records import rows
 from walt.server.domain.switches.bridge import LEARNED, behind, seen, tables_of_vlans
 from walt.server.domain.switches.interfaces import own_addresses
 from walt.server.domain.switches.lldp import neighbours
+from walt.server.domain.switches.numbering import Numbering
 from walt.server.domain.switches.poe import power_ports
-from walt.server.domain.switches.ports import Numbering
 from walt.server.domain.switches.tables import Answers
 
 RECORDINGS = skips.BESIDE / "snmp"
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
     """Return the lines of a recording, whose octets are those of Latin 1."""
     return path.read_text(encoding="latin-1").removesuffix("\n").split("\n")
 
@@ -34,7 +34,7 @@ class RecordingTests(SynchronousTestCase):
         found = []
         for path in sorted(RECORDINGS.glob("*.snmprec")):
             expected = json.loads((RECORDINGS / "expected" / f"{path.stem}.json").read_text())
-            answers = Answers(rows(_lines(path)))
+            answers = Answers(rows(lines(path)))
             found.append((path.stem, expected, answers, Numbering.of(answers)))
         self.assertGreater(len(found), 10)
         return found

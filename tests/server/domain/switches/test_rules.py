@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.switches.records import answers
-from walt.server.domain.switches import bridge, interfaces, lldp, poe, ports
+from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
 from walt.server.domain.switches.tables import Answers, Oid, identifier, mac, words
 
 R = "1.0.8802.1.1.2.1.4.1.1"
@@ -37,13 +37,13 @@ def ethernet(*named: tuple[int, str]) -> str:
 def seen(text: str) -> list[lldp.Neighbour]:
     """Return the neighbours of a switch with this record."""
     told = answers(text)
-    return lldp.neighbours(told, ports.Numbering.of(told))
+    return lldp.neighbours(told, numbering.Numbering.of(told))
 
 
 def powered(text: str) -> list[poe.PowerPort]:
     """Return the power ports of a switch with this record."""
     told = answers(text)
-    return poe.power_ports(told, ports.Numbering.of(told))
+    return poe.power_ports(told, numbering.Numbering.of(told))
 
 
 class NeighbourTests(SynchronousTestCase):
@@ -113,22 +113,22 @@ class NeighbourTests(SynchronousTestCase):
 
 
 class PortTests(SynchronousTestCase):
-    def local(self, text: str, number: int = 3) -> ports.LocalPort:
-        return ports.Numbering.of(answers(text)).local[number]
+    def local(self, text: str, number: int = 3) -> numbering.LocalPort:
+        return numbering.Numbering.of(answers(text)).local[number]
 
     def test_evidence(self) -> None:
         """A name before a number; of numbers the bridge's before an equal one."""
         known = ethernet((3, "lo"), (30, "Fa0/1"), (31, "Fa0/2"), (32, "x"), (33, "x"))
         for rows, interface, by in (
-            (f"{L}.3.3|4|Fa0/1", 30, ports.BY_ID),
-            (f"{L}.3.3|4|a board\n{L}.4.3|4|Fa0/2", 31, ports.BY_DESCRIPTION),
-            (f"{L}.2.3|2|7\n{L}.3.3|4|31", 31, ports.BY_LOCAL_ID),
-            (f"{L}.3.3|4|31", 3, ports.BY_NUMBER),
-            (f"{L}.3.3|4|31\n{BASE}.3|2|30", 30, ports.BY_BRIDGE),
-            (f"{L}.3.3|4|x", 3, ports.BY_NUMBER),
+            (f"{L}.3.3|4|Fa0/1", 30, numbering.BY_ID),
+            (f"{L}.3.3|4|a board\n{L}.4.3|4|Fa0/2", 31, numbering.BY_DESCRIPTION),
+            (f"{L}.2.3|2|7\n{L}.3.3|4|31", 31, numbering.BY_LOCAL_ID),
+            (f"{L}.3.3|4|31", 3, numbering.BY_NUMBER),
+            (f"{L}.3.3|4|31\n{BASE}.3|2|30", 30, numbering.BY_BRIDGE),
+            (f"{L}.3.3|4|x", 3, numbering.BY_NUMBER),
             (f"{L}.2.3|2|3\n{L}.3.3|4x|020000000001\n{IF}.6.31|4x|020000000001", 31,
-             ports.BY_ADDRESS),
-            (f"{L}.3.3|4|31\n{BASE}.3|2|77", 3, ports.BY_NUMBER),
+             numbering.BY_ADDRESS),
+            (f"{L}.3.3|4|31\n{BASE}.3|2|77", 3, numbering.BY_NUMBER),
         ):
             port = self.local(known + rows)
             self.assertEqual((port.interface, port.by), (interface, by), rows)
@@ -241,13 +241,13 @@ class BridgeTests(SynchronousTestCase):
         )
         told = answers(known + rows)
         self.assertEqual(
-            bridge.behind(bridge.seen(told, ports.Numbering.of(told))),
+            bridge.behind(bridge.seen(told, numbering.Numbering.of(told))),
             {101: {"02:00:00:00:00:01"}},
         )
         told = answers(
             known + rows + f"{Q}.2.7.2.0.0.0.0.8|2|1\n1.3.6.1.2.1.17.7.1.4.2.1.3.0.50|2|7\n"
         )
-        (one,) = bridge.seen(told, ports.Numbering.of(told))
+        (one,) = bridge.seen(told, numbering.Numbering.of(told))
         self.assertEqual(
             (one.mac, one.interface, one.table, one.status), ("02:00:00:00:00:08", 101, 7, None)
         )
@@ -282,21 +282,21 @@ class HostileTests(SynchronousTestCase):
     def test_any_rows(self, rows: dict[Oid, int | bytes | Oid]) -> None:
         """Whatever a switch answers, the rules say something that may be shown and used."""
         told = Answers(rows)
-        numbering = ports.Numbering.of(told)
-        for one in lldp.neighbours(told, numbering):
+        numbers = numbering.Numbering.of(told)
+        for one in lldp.neighbours(told, numbers):
             for text in (one.chassis, one.remote_port, one.remote_description, one.name):
                 self.assertTrue(text.isprintable())
                 self.assertLessEqual(len(text), 600)
-            self.assertIn(one.interface, {None, *numbering.interfaces})
-        power = poe.power_ports(told, numbering)
+            self.assertIn(one.interface, {None, *numbers.interfaces})
+        power = poe.power_ports(told, numbers)
         proved = [port.interface for port in power if port.interface is not None]
         self.assertEqual(len(proved), len(set(proved)))
         for port in power:
             self.assertEqual(port.interface is None, port.refused is not None)
-            self.assertIn(port.interface, {None, *numbering.interfaces})
-        bridge.behind(bridge.seen(told, numbering))
+            self.assertIn(port.interface, {None, *numbers.interfaces})
+        bridge.behind(bridge.seen(told, numbers))
         bridge.tables_of_vlans(told)
-        interfaces.aggregates(told, numbering.interfaces)
+        interfaces.aggregates(told, numbers.interfaces)
         interfaces.own_addresses(told)
 
     @given(st.binary(max_size=400))

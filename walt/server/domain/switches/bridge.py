@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from walt.server.domain.switches.ports import Numbering
+from walt.server.domain.switches.numbering import Numbering
 from walt.server.domain.switches.tables import Answers, mac_of_index, oid
 
 Q_PORT = oid("1.3.6.1.2.1.17.7.1.2.2.1.2")  # dot1qTpFdbPort, RFC 4363

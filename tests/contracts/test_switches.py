@@ -1,0 +1,122 @@
+"""What every ISwitches does: the fake, and SNMP to simulated switches over UDP."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.switches import FakeSwitches
+from tests.server.domain.switches.records import rows
+from tests.system.snmp_agents import Agents, free_port
+from walt.common.errors import Unavailable
+from walt.server.adapters.snmp.switches import SnmpSwitches
+from walt.server.domain.switches.ports import ISwitches, SnmpTarget
+from walt.server.domain.switches.tables import oid
+from walt.server.runtime.process import Launcher
+from walt.server.runtime.workers import WorkerPool
+
+IF = "1.3.6.1.2.1.2.2.1"
+POWER, OTHER = "1.3.6.1.2.1.105.1.1.1.3.1.1", "1.3.6.1.2.1.105.1.1.1.3.1.2"
+SYSTEM = "1.3.6.1.2.1.1.2.0|6|1.3.6.1.4.1.9.1"
+ROWS = [
+    SYSTEM, *(f"{IF}.2.{n}|4|port {n}" for n in range(1, 60)), f"{IF}.6.1|4x|0200000000ff",
+    f"{OTHER}|2|2",
+]
+QUICK = {"patience": 0.5, "retries": 0, "set_patience": 1.0, "effect": 2.0}
+
+
+def pool(case: TestCase) -> WorkerPool:
+    """Return workers that the test ends."""
+    from twisted.internet import reactor
+
+    workers = WorkerPool(reactor, Launcher(), size=1, network="host", unprivileged=["snmp"])
+
+    async def end() -> None:
+        workers.stop()
+        while workers._workers:
+            await deferLater(reactor, 0.02, lambda: None)
+
+    case.addCleanup(lambda: Deferred.fromCoroutine(end()))
+    return workers
+
+
+def snmp(case: TestCase, **limits: float) -> SnmpSwitches:
+    """Return what asks by SNMP, in a worker of its own."""
+    from twisted.internet import reactor
+
+    return SnmpSwitches(reactor, pool(case), **limits)
+
+
+class SwitchesContract:
+    """`make` returns an ISwitches and the target `lab`, with ROWS and POWER, on, writable."""
+
+    @abstractmethod
+    async def make(self) -> tuple[Any, SnmpTarget]:
+        """Given by each implementation; the class tells what."""
+
+    async def test_reading(self) -> None:
+        """All rows of each that answers; why there are none of others."""
+        case: Any = self
+        switches, lab = await self.make()
+        verifyObject(ISwitches, switches)
+        stranger = SnmpTarget(lab.host, 2, "no-such", lab.port)
+        old = SnmpTarget(lab.host, 1, lab.community, lab.port)
+        done: list[int] = []
+        found = await switches.read([lab, stranger, old], done.append)
+        right = rows([*ROWS, f"{POWER}|2|1"])
+        case.assertEqual(sorted(done), [0, 1, 2])
+        for one in (found[0], found[2]):
+            case.assertEqual((one.failure, one.rows), (None, right))
+        case.assertEqual(found[1].rows, {})
+        case.assertIn("no answer", found[1].failure)
+        case.assertNotIn("no-such", found[1].failure)
+        case.assertEqual(await switches.read([]), [])
+
+    async def test_writing(self) -> None:
+        """What is set is read back; what cannot be set is refused."""
+        case: Any = self
+        switches, lab = await self.make()
+        for value in (2, 1, 1):
+            case.assertEqual(await switches.set(lab, oid(POWER), value), value)
+            (one,) = await switches.read([lab])
+            case.assertEqual(one.rows[oid(POWER)], value)
+        for target, name in (
+            (lab, OTHER), (SnmpTarget(lab.host, 2, "no-such", lab.port), POWER),
+        ):
+            try:
+                await switches.set(target, oid(name), 1)
+            except Unavailable:
+                continue
+            case.fail((target.community, name))
+
+
+class FakeSwitchesTests(SwitchesContract, TestCase):
+    async def make(self) -> tuple[Any, SnmpTarget]:
+        fake, lab = FakeSwitches(), SnmpTarget("192.168.1.2", 2, "lab")
+        fake.tables[lab] = rows([*ROWS, f"{POWER}|2|1"])
+        fake.writable.add(oid(POWER))
+        return fake, lab
+
+
+class SnmpSwitchesTests(SwitchesContract, TestCase):
+    timeout = 240
+
+    async def make(self) -> tuple[Any, SnmpTarget]:
+        record = "\n".join(ROWS).replace(
+            f"{OTHER}|2|2", f"{OTHER}|2:error|op=set,status=notWritable,value=2"
+        )
+        agents = Agents(self, {"lab": f"{record}\n{POWER}|2:writecache|value=1"})
+        switches = snmp(self, **QUICK)
+        return switches, SnmpTarget("127.0.0.1", 2, "lab", agents.port)
+
+    async def test_nobody_there(self) -> None:
+        """A port that nobody listens on is silence, told once; secrets are not shown."""
+        target = SnmpTarget("127.0.0.1", 2, "secret", free_port())
+        (one,) = await snmp(self, **QUICK).read([target])
+        self.assertIn("no answer", str(one.failure))
+        self.assertNotIn("secret", f"{one}{target}")

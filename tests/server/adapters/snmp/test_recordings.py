@@ -1,0 +1,57 @@
+"""Recordings of real switches, served by snmpsim: what is read says what the record says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests import skips
+from tests.contracts.test_switches import snmp
+from tests.server.domain.switches.records import rows
+from tests.server.domain.switches.test_recordings import RECORDINGS, lines
+from tests.system.snmp_agents import Agents
+from walt.server.adapters.snmp.switches import BY_VLAN
+from walt.server.domain.switches.bridge import seen
+from walt.server.domain.switches.lldp import neighbours
+from walt.server.domain.switches.numbering import Numbering
+from walt.server.domain.switches.poe import power_ports
+from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.tables import Answers, Oid, Value
+
+
+class ServedTests(TestCase):
+    timeout = 540
+    skip = skips.without_data("snmp/expected")
+
+    async def test_all(self) -> None:
+        """All at once; neighbours, ports, power and addresses are those of the record."""
+        records = {path.stem: path for path in sorted(RECORDINGS.glob("*.snmprec"))}
+        agents = Agents(self, records)
+        whole = [name for name in records if "@" not in name]
+        switches = snmp(self, patience=20.0, limit=400.0)
+        found = await switches.read(
+            [SnmpTarget("127.0.0.1", 2, name, agents.port) for name in whole]
+        )
+        for name, one in zip(whole, found, strict=True):
+            self.assertIsNone(one.failure, name)
+            vlans = [path for other, path in records.items() if other.startswith(f"{name}@")]
+            # Reading a record takes long: not in the thread of the reactor.
+            await deferToThread(self.compare, name, records[name], vlans, one.rows)
+
+    def compare(
+        self, name: str, record: Path, vlans: list[Path], told: Mapping[Oid, Value]
+    ) -> None:
+        """Check what the rules say of what was read."""
+        by_vlan = {
+            row: value for path in vlans for row, value in rows(lines(path)).items()
+            if any(row[:len(one)] == one for one in BY_VLAN)
+        }
+        right, got = Answers({**rows(lines(record)), **by_vlan}), Answers(told)
+        numbering, ours = Numbering.of(right), Numbering.of(got)
+        self.assertEqual(ours, numbering, name)
+        self.assertEqual(neighbours(got, ours), neighbours(right, numbering), name)
+        self.assertEqual(power_ports(got, ours), power_ports(right, numbering), name)
+        self.assertEqual(seen(got, ours), seen(right, numbering), name)

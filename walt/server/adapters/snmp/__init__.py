@@ -1,0 +1,1 @@
+"""SNMP to switches, in a worker."""

@@ -1,0 +1,103 @@
+"""Switches asked by SNMP, in a worker of their own."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
+from walt.server.domain.switches.ports import ISwitches, Reading, SnmpTarget
+from walt.server.domain.switches.tables import Oid, Value, oid
+from walt.server.runtime.workers import WorkerPool
+
+# CISCO-VTP-MIB vtpVlanState.
+_VLAN_STATES, _OPERATIONAL = oid("1.3.6.1.4.1.9.9.46.1.3.1.1.2"), 1
+BY_VLAN = (interfaces.BASE_PORT_IF_INDEX, bridge.D_PORT, bridge.D_STATUS)
+
+# TP-Link's power comes first: after other tables some of its switches do not answer it.
+ROOTS: tuple[Oid, ...] = (
+    (*poe.TPLINK, poe.TPLINK_STATUS), (*poe.TPLINK, poe.TPLINK_POWER),
+    poe.SYS_OBJECT_ID[:-1],
+    interfaces.IF_DESCR, interfaces.IF_TYPE, interfaces.IF_PHYS_ADDRESS, interfaces.IF_NAME,
+    interfaces.IF_ALIAS, interfaces.AGGREGATE_OF, interfaces.BASE_ADDRESS,
+    lldp.LOCAL_CHASSIS_ID[:-1],
+    numbering.LOC_PORT_SUBTYPE, numbering.LOC_PORT_ID, numbering.LOC_PORT_DESC,
+    lldp.CHASSIS_SUBTYPE, lldp.CHASSIS_ID, lldp.PORT_SUBTYPE, lldp.PORT_ID, lldp.PORT_DESC,
+    lldp.SYS_NAME, (*lldp.MANAGEMENT, 3), lldp.TPLINK, lldp.TPLINK_LOCAL,
+    *((*table, column) for table in (poe.STANDARD, poe.NETGEAR)
+      for column in (poe.ADMIN, poe.DETECTION)),
+    poe.CISCO_PART, poe.ENTITY_ALIAS,
+    bridge.VLAN_FDB, bridge.Q_PORT, bridge.Q_STATUS, *BY_VLAN, _VLAN_STATES,
+)
+_KEPT = 1000  # switches whose repetitions are remembered
+
+
+@implementer(ISwitches)
+class SnmpSwitches:
+    """Asks by the job `snmp` of a pool of workers."""
+
+    def __init__(self, clock: IReactorTime, workers: WorkerPool, **limits: float) -> None:
+        self._clock = clock
+        self._workers = workers
+        self._limits = limits
+        self._repetitions: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+    async def read(
+        self, targets: Sequence[SnmpTarget], on_read: Callable[[int], None] | None = None
+    ) -> list[Reading]:
+        """Return what each target told; see ISwitches."""
+        found = await self._workers.call(
+            "snmp:read",
+            {
+                "targets": [self._words(one) for one in targets], "roots": ROOTS,
+                "probe": poe.SYS_OBJECT_ID,
+                "vlans": {
+                    "states": _VLAN_STATES, "operational": _OPERATIONAL, "roots": BY_VLAN,
+                    "unless": [bridge.Q_PORT],
+                },
+                **self._limits,
+            },
+            on_progress=(lambda place: on_read(int(place))) if on_read is not None else None,
+        )
+        readings = []
+        for target, one in zip(targets, found, strict=True):
+            self._remember((target.host, target.port), one["repetitions"])
+            rows = {tuple(name): _value(value) for name, value in json.loads(one["rows"])}
+            readings.append(Reading(rows, one["failure"]))
+            # Others have their turn between two switches.
+            await deferLater(self._clock, 0, lambda: None)
+        return readings
+
+    async def set(self, target: SnmpTarget, control: Oid, value: int) -> int | None:
+        """Set a whole number; see ISwitches."""
+        found: int | None = await self._workers.call(
+            "snmp:put",
+            {"target": self._words(target), "name": control, "value": value, **self._limits},
+        )
+        return found
+
+    def _words(self, target: SnmpTarget) -> dict[str, Any]:
+        words: dict[str, Any] = {
+            "host": target.host, "port": target.port, "version": target.version,
+            "community": target.community,
+        }
+        known = self._repetitions.get((target.host, target.port))
+        return words if known is None or target.version == 1 else {**words, "repetitions": known}
+
+    def _remember(self, place: tuple[str, int], repetitions: int) -> None:
+        self._repetitions[place] = repetitions
+        self._repetitions.move_to_end(place)
+        if len(self._repetitions) > _KEPT:
+            self._repetitions.popitem(last=False)
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, dict):
+        return bytes.fromhex(value["x"])
+    return tuple(value) if isinstance(value, list) else int(value)

@@ -1,0 +1,338 @@
+"""SNMP to switches with pysnmp: one engine and one loop of asyncio for the worker's life.
+
+What pysnmp leaves to its callers is done here: that identifiers increase in a walk (an agent
+that repeats one would be asked for ever), that a time-out ends the switch and not each table,
+that fewer repetitions are asked for when an answer gets too big.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Coroutine
+from functools import cache
+from typing import Any
+
+from pyasn1.type.univ import Integer, Null, ObjectIdentifier, OctetString
+from pysnmp.error import PySnmpError
+from pysnmp.hlapi.v3arch.asyncio import (
+    CommunityData,
+    ContextData,
+    ObjectIdentity,
+    ObjectType,
+    SnmpEngine,
+    UdpTransportTarget,
+    bulk_cmd,
+    get_cmd,
+    next_cmd,
+    set_cmd,
+)
+from pysnmp.proto.rfc1902 import Integer32
+from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
+
+from walt.common.errors import Unavailable
+from walt.server.workers.main import Progress
+
+MEMORY = 512 << 20  # bytes of address space
+PATIENCE, RETRIES = 3.0, 2  # seconds for one request, and how often it is sent again
+SET_PATIENCE = 20.0  # a SET is sent once: what it does is not known when no answer comes
+LIMIT = 120.0  # seconds for one switch
+EFFECT = 6.0  # seconds for a SET to take effect
+REPETITIONS = 25
+MAX_ROWS, MAX_BYTES = 200_000, 32 << 20  # of one switch
+MAX_NAME = 128  # numbers of an identifier (RFC 2578 §3.5)
+AT_ONCE = 50
+MAX_VLANS = 256
+
+# Error statuses of RFC 3416 §3.
+TOO_BIG, NO_SUCH_NAME, GENERIC = 1, 2, 5
+STATUSES = {
+    2: "has no such object", 3: "takes no such value", 4: "allows only reading", 5: "failed",
+    6: "does not allow it", 16: "does not allow it to this community",
+    17: "allows no writing of it",
+}
+
+Oid = tuple[int, ...]
+Value = int | bytes | Oid
+
+
+_PREPARATION: Oid = (1, 3, 6, 1)
+
+
+class _Stopped(Exception):
+    """Why nothing more is asked of a switch."""
+
+
+class _Refused(Exception):
+    """An error status of RFC 3416."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+@cache
+def _engine() -> SnmpEngine:
+    return SnmpEngine()
+
+
+def prepare() -> None:
+    """Have pysnmp load what it loads late: by one question to nobody for each version."""
+
+    async def work() -> None:
+        for version in (1, 2):
+            target = {"host": "127.0.0.1", "port": 9, "version": version, "community": "none"}
+            switch = Switch(target, await _transport(target, 0.1, 0), 0)
+            with contextlib.suppress(TimeoutError, _Stopped):
+                await switch.walk(_PREPARATION)
+
+    _run(work())
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return _loop().run_until_complete(work)
+
+
+def plain(value: Any) -> Value | None:
+    """Return a value as Python's; None for what marks the absence of one, or is unknown."""
+    if isinstance(value, (Null, NoSuchObject, NoSuchInstance, EndOfMibView)):
+        return None
+    if isinstance(value, Integer):
+        return int(value)
+    if isinstance(value, OctetString):
+        return bytes(value.asOctets())
+    return tuple(value) if isinstance(value, ObjectIdentifier) else None
+
+
+class Switch:
+    """One switch, asked with one community."""
+
+    def __init__(
+        self, target: dict[str, Any], transport: UdpTransportTarget, repetitions: int
+    ) -> None:
+        self._auth = CommunityData(target["community"], mpModel=target["version"] - 1)
+        self._transport = transport
+        # 0: one after the other, by GETNEXT, which is all that version 1 has.
+        self.repetitions = repetitions if target["version"] > 1 else 0
+        self.rows: dict[Oid, Value] = {}
+        self._bytes = 0
+
+    async def _ask(self, command: Callable[..., Any], *arguments: Any) -> list[tuple[Oid, Any]]:
+        """Return the names and values of one answer. Raises TimeoutError, _Refused, _Stopped."""
+        try:
+            failure, status, _, binds = await command(
+                _engine(), self._auth, self._transport, ContextData(), *arguments, lookupMib=False
+            )
+        except PySnmpError as error:
+            raise _Stopped(f"its answer could not be read ({type(error).__name__})") from None
+        if failure is not None:
+            if type(failure).__name__ == "RequestTimedOut":
+                raise TimeoutError
+            raise _Stopped(f"its answer could not be read ({failure})")
+        if int(status):
+            raise _Refused(int(status))
+        return [(tuple(bind[0]), bind[1]) for bind in binds]
+
+    async def get(self, name: Oid) -> Value | None:
+        """Return one value, None if the switch has none."""
+        try:
+            answer = await self._ask(get_cmd, ObjectType(ObjectIdentity(name)))
+        except _Refused:
+            return None
+        return plain(answer[0][1]) if answer and answer[0][0] == name else None
+
+    async def answers(self, name: Oid) -> bool:
+        """Tell whether the switch answers this community."""
+        try:
+            await self.get(name)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _after(self, name: Oid) -> list[tuple[Oid, Any]]:
+        """Return some rows after a name, with fewer repetitions when the switch cannot do them."""
+        while True:
+            bind = ObjectType(ObjectIdentity(name))
+            try:
+                if self.repetitions:
+                    return await self._ask(bulk_cmd, 0, self.repetitions, bind)
+                return await self._ask(next_cmd, bind)
+            except TimeoutError:
+                if not self.repetitions:
+                    raise
+            except _Refused as refused:
+                if refused.status == NO_SUCH_NAME:
+                    return []
+                if not self.repetitions:
+                    return []
+            self.repetitions //= 2
+
+    async def walk(self, root: Oid) -> None:
+        """Add the rows below `root`. Raises TimeoutError and _Stopped; what was read stays."""
+        at = root
+        while answer := await self._after(at):
+            for name, value in answer:
+                if name[:len(root)] != root:
+                    return
+                if isinstance(value, EndOfMibView):
+                    return
+                if name <= at:
+                    raise _Stopped("it repeats rows of its tables without end")
+                at = name
+                self._add(name, plain(value))
+
+    def _add(self, name: Oid, value: Value | None) -> None:
+        if value is None or len(name) > MAX_NAME:
+            return
+        self.rows[name] = value
+        self._bytes += 2 * len(name) + (8 if isinstance(value, int) else len(value))
+        if len(self.rows) > MAX_ROWS or self._bytes > MAX_BYTES:
+            raise _Stopped("it tells more than the server keeps of one switch")
+
+    async def set(self, name: Oid, value: int) -> None:
+        """Set a whole number, in one request. Raises as `_ask`."""
+        await self._ask(set_cmd, ObjectType(ObjectIdentity(name), Integer32(value)))
+
+
+async def _transport(target: dict[str, Any], patience: float, retries: int) -> UdpTransportTarget:
+    return await UdpTransportTarget.create(
+        (target["host"], target["port"]), timeout=patience, retries=retries
+    )
+
+
+async def _read(target: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Ask one switch all tables; see `read`."""
+    patience = arguments.get("patience", PATIENCE)
+    switch = Switch(
+        target, await _transport(target, patience, arguments.get("retries", RETRIES)),
+        target.get("repetitions", REPETITIONS),
+    )
+    failure = None
+    try:
+        async with asyncio.timeout(arguments.get("limit", LIMIT)):
+            failure = await _tables(switch, target, arguments)
+    except TimeoutError:
+        failure = "it is too slow: not everything could be read in time"
+    return {
+        "failure": failure, "repetitions": switch.repetitions,
+        "rows": json.dumps([
+            [name, {"x": value.hex()} if isinstance(value, bytes) else value]
+            for name, value in switch.rows.items()
+        ]),
+    }
+
+
+async def _tables(switch: Switch, target: dict[str, Any], arguments: dict[str, Any]) -> str | None:
+    try:
+        await switch.get(tuple(arguments["probe"]))
+    except TimeoutError:
+        return (
+            "no answer: is it on, is its address right, does it answer SNMP of this version"
+            " with this community?"
+        )
+    except _Stopped as stopped:
+        return str(stopped)
+    try:
+        for root in arguments["roots"]:
+            await switch.walk(tuple(root))
+        await _vlans(switch, target, arguments)
+    except TimeoutError:
+        return "it stopped answering"
+    except _Stopped as stopped:
+        return str(stopped)
+    return None
+
+
+async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Add the tables that Cisco's switches have for each VLAN, as `community@VLAN`.
+
+    A switch that does not know a VLAN so is silent; it is asked for all of them at once.
+    """
+    vlans = arguments["vlans"]
+    states = tuple(vlans["states"])
+    known = [
+        name[-1] for name, state in switch.rows.items()
+        if name[:len(states)] == states and state == vlans["operational"]
+    ]
+    has_all = any(
+        name[:len(one)] == one for one in map(tuple, vlans["unless"]) for name in switch.rows
+    )
+    if has_all or not known:
+        return
+    transport = await _transport(target, arguments.get("patience", PATIENCE), 0)
+    views = [
+        Switch({**target, "community": f"{target['community']}@{vlan}"}, transport,
+               switch.repetitions)
+        for vlan in known[:MAX_VLANS]
+    ]
+    answering = await asyncio.gather(*(one.answers(tuple(arguments["probe"])) for one in views))
+    for one, answers in zip(views, answering, strict=True):
+        if answers:
+            one.rows = switch.rows
+            for root in vlans["roots"]:
+                await one.walk(tuple(root))
+
+
+def read(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
+    """Walk the tables `roots` of all `targets` at the same time.
+
+    A target has host, port, version (1 or 2), community, and repetitions where they are known.
+    The result has for each one rows (JSON in a text of its own, so that they can be read one
+    switch after the other: name and value, which is a number, {"x": octets in hexadecimal}, or an
+    identifier), failure (text or null), and the repetitions that it could do. The place of a
+    target is told as progress when it is done. `probe` is an object that is asked for first;
+    `vlans` says which tables are read again for each VLAN.
+    """
+
+    async def work() -> list[dict[str, Any]]:
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def one(place: int, target: dict[str, Any]) -> dict[str, Any]:
+            async with free:
+                found = await _read(target, arguments)
+            progress(str(place))
+            return found
+
+        return await asyncio.gather(
+            *(one(place, target) for place, target in enumerate(arguments["targets"]))
+        )
+
+    found: list[dict[str, Any]] = _run(work())
+    return found
+
+
+def put(arguments: dict[str, Any], progress: Progress) -> int | None:
+    """Set `name` of `target` to `value` and return what it is then; see ISwitches.set."""
+    target, name, value = arguments["target"], tuple(arguments["name"]), arguments["value"]
+
+    async def work() -> int | None:
+        writer = Switch(target, await _transport(
+            target, arguments.get("set_patience", SET_PATIENCE), 0
+        ), 0)
+        reader = Switch(target, await _transport(
+            target, arguments.get("patience", PATIENCE), RETRIES
+        ), 0)
+        try:
+            await writer.set(name, value)
+            end = _loop().time() + arguments.get("effect", EFFECT)
+            while (now := await reader.get(name)) != value and _loop().time() < end:
+                await asyncio.sleep(0.5)
+        except TimeoutError:
+            raise Unavailable("the switch did not answer") from None
+        except _Stopped as stopped:
+            raise Unavailable(f"the switch was asked in vain: {stopped}") from None
+        except _Refused as refused:
+            what = STATUSES.get(refused.status, f"answered with error {refused.status}")
+            raise Unavailable(
+                f"the switch {what}; does its community allow to write?"
+            ) from None
+        return now if isinstance(now, int) else None
+
+    found: int | None = _run(work())
+    return found
