@@ -105,6 +105,16 @@ class PagesTests(TestCase):
         self.assertNotIn(b"Traceback", body)
         return body.decode()
 
+    def test_rows_of_the_command(self) -> None:
+        """What the command prints are the same values, fewer of them."""
+        whole = self.views.tables("alice", show_all=True)
+        brief = self.views.tables("alice", show_all=True, brief=True)
+        self.assertTrue(whole["own"] or whole["free"] or whole["others"])
+        for kind, rows in brief.items():
+            for row, other in zip(rows, whole[kind], strict=True):
+                self.assertEqual(row, {name: other[name] for name in row})
+                self.assertNotIn("config", row)
+
     async def test_nodes(self) -> None:
         """All nodes, those of a filter, none."""
         found = await self.json("/api/v1/nodes")
