@@ -71,6 +71,8 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("walt.server.runtime.metrics",),
     "psycopg2": ("walt.server.adapters.postgres",),
     "pyarrow": ("walt.client.log_export",),
+    "pyasn1": ("walt.server.workers.snmp",),
+    "pysnmp": ("walt.server.workers.snmp",),
     "re2": ("walt.server.domain.logs.ere",),
     "ruamel": (
         "walt.client.config_file", "walt.server.adapters.podman.prepare",

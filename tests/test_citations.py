@@ -17,7 +17,7 @@ SUFFIXES = {".py", ".md", ".tsv", ".sql", ".sh", ".mk", ".conf", ".service", ""}
 NUMBER = r"(?:§\d+(?:\.\d+)*(?:-\d+(?:\.\d+)*)?|D\d+\b)"
 CITED = re.compile(rf"(?P<before>\S+ \S+|\S+) (?P<numbers>{NUMBER}(?:(?:, | and |; ){NUMBER})*)")
 PAPER = re.compile(rf"(?:^|[ (,`])(?P<paper>{'|'.join(PAPERS)}|design)$", re.IGNORECASE)
-STANDARD = re.compile(r"(?:RFC \d+|PXE 2\.1|ECMA-48|UAX #9|IEEE 802\.1AB)$")
+STANDARD = re.compile(r"(?:RFC \d+|PXE 2\.1|ECMA-48|UAX #9|IEEE 802[\w.-]*)$")
 HEADING = re.compile(r"^#+ (?:PART )?(\d+(?:\.\d+)*)\b", re.MULTILINE)
 DECISION = re.compile(r"^D(\d+) \*\*", re.MULTILINE)
 
