@@ -26,7 +26,7 @@ ROOTS: tuple[Oid, ...] = (
     poe.SYS_OBJECT_ID[:-1],
     interfaces.IF_DESCR, interfaces.IF_TYPE, interfaces.IF_PHYS_ADDRESS, interfaces.IF_NAME,
     interfaces.IF_ALIAS, interfaces.AGGREGATE_OF, interfaces.BASE_ADDRESS,
-    lldp.LOCAL_CHASSIS_ID[:-1],
+    lldp.LOCAL_CHASSIS_ID[:-1], lldp.SYS_NAME_OF_SELF[:-1],
     numbering.LOC_PORT_SUBTYPE, numbering.LOC_PORT_ID, numbering.LOC_PORT_DESC,
     lldp.CHASSIS_SUBTYPE, lldp.CHASSIS_ID, lldp.PORT_SUBTYPE, lldp.PORT_ID, lldp.PORT_DESC,
     lldp.SYS_NAME, (*lldp.MANAGEMENT, 3), lldp.TPLINK, lldp.TPLINK_LOCAL,
