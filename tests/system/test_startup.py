@@ -274,7 +274,7 @@ class RestartTests(TestCase):
         )
         load.database.close()
         await self.platform.stop(signal.SIGKILL)
-        self.disturb_tree(mac)
+        await self.disturb_tree(mac)
 
         async def gone() -> bool:
             return not [pid for pid in children if alive(pid)]
@@ -321,7 +321,7 @@ class RestartTests(TestCase):
         self.assertEqual(os.readlink(nodes / "192.168.181.99"), "probing")
         self.assertEqual(os.readlink(nodes / "probing" / "tftp"), "../../tftp-static")
 
-    def disturb_tree(self, mac: str) -> None:
+    async def disturb_tree(self, mac: str) -> None:
         """Leave what no server would: missing and wrong links, strange files, an old layout."""
         nodes = self.platform.state / "nodes"
         (nodes / "node-00000b").unlink()
@@ -332,8 +332,13 @@ class RestartTests(TestCase):
         (nodes / mac / "strange").write_text("of nobody")
         (nodes / mac / "disks").mkdir()
         (nodes / mac / "disks" / "one").write_text("of the node")
-        for point in mounted_below(nodes / mac):
-            subprocess.run(["umount", str(point)], check=True)
+
+        async def unmounted() -> bool:
+            points = map(str, mounted_below(nodes / mac))
+            return all(subprocess.run(["umount", one], check=False).returncode == 0
+                       for one in points)
+
+        await self.platform.until(unmounted, "ganesha is gone, whose view had it too", 20)
         shutil.rmtree(nodes / mac / "persist_dirs")
         (nodes / mac / "persist").unlink()
         (nodes / mac / "persist").mkdir()
