@@ -262,6 +262,9 @@ class PagesTests(TestCase):
             self.platform.logs.write(
                 NODE.mac, "app", "x" * 200, timestamp=start + number / 100
             )
+            if number % 1000 == 999:
+                await self.platform.logs.flush()
+                await deferLater(reactor, 0)
         done: Deferred[None] = Deferred()
         request = f"GET /api/v1/logs?from={start}&to={EPOCH} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
