@@ -41,6 +41,7 @@ LIMIT = 120.0  # seconds for one switch
 EFFECT = 6.0  # seconds for a SET to take effect
 REPETITIONS = 25
 MAX_ROWS, MAX_BYTES = 200_000, 32 << 20  # of one switch
+PIECE = 1000  # rows
 MAX_NAME = 128  # numbers of an identifier (RFC 2578 §3.5)
 AT_ONCE = 50
 MAX_VLANS = 256
@@ -219,12 +220,14 @@ async def _read(target: dict[str, Any], arguments: dict[str, Any]) -> dict[str, 
             failure = await _tables(switch, target, arguments)
     except TimeoutError:
         failure = "it is too slow: not everything could be read in time"
+    rows = [
+        [name, {"x": value.hex()} if isinstance(value, bytes) else value]
+        for name, value in switch.rows.items()
+    ]
     return {
         "failure": failure, "repetitions": switch.repetitions,
-        "rows": json.dumps([
-            [name, {"x": value.hex()} if isinstance(value, bytes) else value]
-            for name, value in switch.rows.items()
-        ]),
+        # The reactor decodes a piece in one turn.
+        "rows": [json.dumps(rows[at:at + PIECE]) for at in range(0, len(rows), PIECE)],
     }
 
 

@@ -68,10 +68,11 @@ class SnmpSwitches:
         readings = []
         for target, one in zip(targets, found, strict=True):
             self._remember((target.host, target.port), one["repetitions"])
-            rows = {tuple(name): _value(value) for name, value in json.loads(one["rows"])}
+            rows: dict[Oid, Value] = {}
+            for piece in one["rows"]:
+                rows.update((tuple(name), _value(value)) for name, value in json.loads(piece))
+                await deferLater(self._clock, 0, lambda: None)  # others have their turn
             readings.append(Reading(rows, one["failure"]))
-            # Others have their turn between two switches.
-            await deferLater(self._clock, 0, lambda: None)
         return readings
 
     async def set(self, target: SnmpTarget, control: Oid, value: int) -> int | None:
