@@ -27,7 +27,7 @@ ROWS = [
     SYSTEM, *(f"{IF}.2.{n}|4|port {n}" for n in range(1, 60)), f"{IF}.6.1|4x|0200000000ff",
     f"{OTHER}|2|2",
 ]
-QUICK = {"patience": 2.0, "retries": 0, "set_patience": 4.0, "effect": 4.0}
+QUICK = {"patience": 2.0, "retries": 1, "set_patience": 4.0, "effect": 4.0}
 
 
 def pool(case: TestCase) -> WorkerPool:

@@ -116,7 +116,8 @@ class NodeBootTests(TestCase):
             server_spec=platform.base / "server.spec",
         )
         self.addCleanup(mounter.unmount, image.image_id)
-        return await mounter.mount(image), image.image_id
+        await mounter.mount(image)
+        return mounter.path(image.image_id), image.image_id
 
     async def _booted(self) -> None:
         """Wait until the node notifies; its console is shown if it does not."""
