@@ -49,8 +49,8 @@ ALONE = "tests.system.test_crowd"
 # Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks.
 SCENARIOS = frozenset((
     "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
-    "test_image_faults", "test_node_faults", "test_node_files", "test_node_settings",
-    "test_switch_recordings",
+    "test_image_faults", "test_image_journey", "test_networks", "test_node_faults",
+    "test_node_files", "test_node_settings", "test_switch_recordings",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.
