@@ -122,7 +122,9 @@ def proxies() -> list[str]:
 def bootstrap(recipe: Recipe, root: Path) -> None:
     """Fill `root` with the packages of the recipe, and `.kernel` with the kernel's."""
     run([
-        "mmdebstrap", "--quiet", "--mode=root", "--format=directory",
+        # That of Debian 13 makes all mounts private: those of the server are shared with the
+        # view of its NFS daemon.
+        "unshare", "--mount", "--propagation=slave", "mmdebstrap", "--quiet", "--mode=root", "--format=directory",
         f"--variant={recipe.bootstrap}", f"--include={','.join(recipe.packages)}", *proxies(),
         f"--extract-hook={_FETCH_KERNEL.replace('KERNEL', recipe.kernel)}",
         suite(), str(root), *apt_sources(),
