@@ -211,6 +211,30 @@ class GaneshaTests(ExporterContract, TestCase):
         self.assertEqual(await self.trees(), self.wanted(plan))
         self.assertEqual(exporter.child.health.restarts, 1)
 
+    async def test_mounts_made_private(self) -> None:
+        """When another program cuts its view off, it gets a new one, which goes on."""
+        exporter = self.make()
+        await self.mount("--bind", str(self.base), at=self.base)
+        await exporter.apply(self.plan([0], persist=False))
+        await ProcessRunner(reactor).run(["mount", "--make-rprivate", str(self.base)])
+        for number, choices in enumerate(([0, 2], [0, 2, 3])):
+            image = self.images[choices[-1]].path
+            await self.mount("-t", "tmpfs", "none", at=image)
+            (image / "content").touch()
+            plan = self.plan(choices, persist=False)
+            self.assertEqual(await exporter.apply(plan), {})
+            self.assertEqual(await self.trees(), self.wanted(plan))
+            self.assertEqual(
+                os.listdir(f"/proc/{exporter.child.pid}/root{image}"), ["content"], number
+            )
+            self.assertEqual(exporter.child.health.restarts, 1)
+
+    async def mount(self, *words: str, at: Path) -> None:
+        """Mount something until the end of the test."""
+        runner = ProcessRunner(reactor)
+        await runner.run(["mount", *words, str(at)])
+        self.addCleanup(runner.run, ["umount", "--lazy", str(at)])
+
     async def test_it_dies(self) -> None:
         """One that ended comes back with its exports and numbers, nobody having asked."""
         exporter = self.make()

@@ -124,7 +124,8 @@ def bootstrap(recipe: Recipe, root: Path) -> None:
     run([
         # That of Debian 13 makes all mounts private: those of the server are shared with the
         # view of its NFS daemon.
-        "unshare", "--mount", "--propagation=slave", "mmdebstrap", "--quiet", "--mode=root", "--format=directory",
+        "unshare", "--mount", "--propagation=slave", "mmdebstrap", "--quiet",
+        "--mode=root", "--format=directory",
         f"--variant={recipe.bootstrap}", f"--include={','.join(recipe.packages)}", *proxies(),
         f"--extract-hook={_FETCH_KERNEL.replace('KERNEL', recipe.kernel)}",
         suite(), str(root), *apt_sources(),

@@ -277,6 +277,7 @@ class GaneshaExporter(Service):
         failures = {}
         for number, key in self._wanted.items():
             if number not in self._held:
+                self._check_view(self._exports.by_key[key].path)
                 path, choice = str(self._record(number)), f"EXPORT(Export_Id={number})"
                 try:
                     await self._order("AddExport", "ss", (path, choice))
@@ -297,6 +298,20 @@ class GaneshaExporter(Service):
             self._recorded.discard(number)
             await self._breathe(count)
         return failures
+
+    def _check_view(self, path: Path) -> None:
+        """Raise Unavailable when the daemon does not see what the server has mounted at a path.
+
+        A program that makes all mounts of the machine private cuts its view off: the next
+        process gets a new one.
+        """
+        try:
+            here = os.stat(path)
+            there = os.stat(f"/proc/{self.child.pid}/root{path}")
+        except FileNotFoundError:
+            return  # it is told by the order
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise Unavailable(f"it does not see what is mounted at {path}")
 
     async def _set_links(self) -> None:
         if self._plan is not None:

@@ -18,10 +18,11 @@ import sys
 from collections.abc import Sequence
 
 from walt.common.errors import in_words
+from walt.common.mounts import is_mounted
 
 _CLONE_NEWNS = 0x00020000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT = 1, 2, 4, 8, 32  # mount(2)
-_BIND, _REC, _SLAVE = 4096, 16384, 1 << 19
+_BIND, _REC, _SLAVE, _SHARED = 4096, 16384, 1 << 19, 1 << 20
 _DETACH = 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 # Devices that programs want; not those of disks, whose file systems hold everything.
@@ -38,6 +39,10 @@ def main(argv: Sequence[str]) -> None:
     """Be the program. Raises OSError."""
     what, place, capabilities, *program = argv
     paths = json.loads(what)
+    for path in paths["trees"]:
+        # Another program may have made all mounts of the machine private meanwhile.
+        if is_mounted(path):
+            _mount("none", path, None, _SHARED | _REC)
     if _libc.unshare(_CLONE_NEWNS) != 0:
         raise _error("unshare")
     _mount("none", "/", None, _SLAVE | _REC)
