@@ -59,6 +59,11 @@ Value = int | bytes | Oid
 
 
 _PREPARATION: Oid = (1, 3, 6, 1)
+# Counters of its engine, which pysnmp reads from files when the first answer comes.
+_LATE = (
+    "__SNMPv2-MIB", "__SNMP-FRAMEWORK-MIB", "__SNMP-MPD-MIB", "__SNMP-TARGET-MIB",
+    "__SNMP-USER-BASED-SM-MIB", "__SNMP-VIEW-BASED-ACM-MIB",
+)
 
 
 class _Stopped(Exception):
@@ -84,9 +89,10 @@ def _engine() -> SnmpEngine:
 
 
 def prepare() -> None:
-    """Have pysnmp load what it loads late: by one question to nobody for each version."""
+    """Have pysnmp load what it loads late: for answers, and by one question for each version."""
 
     async def work() -> None:
+        _engine().get_mib_builder().load_modules(*_LATE)
         for version in (1, 2):
             target = {"host": "127.0.0.1", "port": 9, "version": version, "community": "none"}
             switch = Switch(target, await _transport(target, 0.1, 0), 0)
