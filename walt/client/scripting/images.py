@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import abstractmethod
 
 from walt.client.credentials import stored
 from walt.client.errors import Refused
@@ -52,6 +53,7 @@ def image_of(fullname: str, model: str) -> Image:
 
 def clone(link: str, force: bool, name: str) -> OwnImage | None:
     """Copy an image into the working set; None, and the reason on stderr, if that fails."""
+    before = {image.name for image in own_images()}
     try:
         answer = LINK.call(
             "cs.images.clone", link=link, name=name, force=force,
@@ -62,8 +64,11 @@ def clone(link: str, force: bool, name: str) -> OwnImage | None:
         return None
     if answer[b"ok"] != b"True":
         return None
-    wanted = name or link.rpartition("/")[2].removesuffix(":latest")
-    return next((image for image in own_images() if image.name == wanted), None)
+    images = {image.name: image for image in own_images()}
+    # Without a name the server chooses one, for instance that of a label of the image.
+    new = [one for one in images if one not in before]
+    wanted = name or (new[0] if len(new) == 1 else link.rpartition("/")[2])
+    return images.get(short_image_name(wanted))
 
 
 class Image(Item):
@@ -72,13 +77,13 @@ class Image(Item):
     _kind = "image"
 
     @property
+    @abstractmethod
     def fullname(self) -> str:
         """Owner, name and tag."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _bootable(self) -> str:
         """Return the name under which the caller's nodes boot it."""
-        raise NotImplementedError
 
 
 class OwnImage(Image):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 
 from walt.client import hooks
 from walt.client.errors import Failure, Refused
@@ -55,11 +56,12 @@ def restored(mac: str) -> Node:
     raise ReferenceError(f"there is no node with the address {mac} any more")
 
 
-class Operations:
+class Operations(ABC):
     """What can be done with a node, and with all nodes of a set at once."""
 
+    @abstractmethod
     def _names(self) -> str:
-        raise NotImplementedError
+        """Return the names of the nodes, as a set is written. Raises ReferenceError, Failure."""
 
     def _ownership(self) -> dict[str, Any]:
         answer = LINK.call("cs.nodes.ownership", nodes=self._names())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from walt.client.scripting.texts import Shown, attributes, block, methods, short_of
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
@@ -53,16 +55,16 @@ class ApiObject(Shown):
         return block(self._title, self._sections())
 
 
-class Item(ApiObject):
+class Item(ApiObject, ABC):
     """A node or an image: one object each, so that equal names are the same object."""
 
     _gone = False
     _kind = "item"
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Its name, which may change."""
-        raise NotImplementedError
 
     def _check(self) -> None:
         if self._gone:

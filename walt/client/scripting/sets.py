@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar, overload
 
 from walt.client.scripting.objects import ApiObject, Item
@@ -22,7 +23,7 @@ NOTE = (
 )
 
 
-class ItemSet(ApiObject, Generic[One]):
+class ItemSet(ApiObject, ABC, Generic[One]):
     """Items in the order of their names. What is removed leaves all sets, names follow."""
 
     _plural = "items"
@@ -103,8 +104,9 @@ class ItemSet(ApiObject, Generic[One]):
         """Return the items, what is known of them being up to date."""
         return self.values()
 
+    @abstractmethod
     def _others(self, other: object) -> list[One]:
-        raise NotImplementedError
+        """Return the items of what an operator is given. Raises TypeError."""
 
     def __or__(self, other: object) -> ItemSet[One]:
         return type(self)([*self.values(), *self._others(other)])
