@@ -27,7 +27,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
-from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
@@ -84,7 +84,9 @@ def build_nodes(
     reactor, launcher, config = base.reactor, base.launcher, base.config
     registry, logs, platform = base.registry, base.logs, base.platform
     status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
-    progress = BootProgress(reactor, registry, base.device_store, status.is_booted)
+    progress = BootProgress(
+        reactor, registry, base.boot_store, status.is_booted, images.service.digest
+    )
     status.listen(progress.on_status)
     logs.watch("walt-init", progress.init_lines)
     daemons.leases.progress = progress
@@ -100,14 +102,20 @@ def build_nodes(
     def reboot_late(late: list[Device]) -> None:
         spawn(
             rebooter.reboot(
-                late, requester=None, hard_only=True, cause="bootup timeout", reset_retries=False
+                late, requester=None, hard_only=True, cause=LATE_BOOT, reset_retries=False
             ),
             "rebooting late nodes",
         )
 
     monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
     monitor.on_start = progress.started
-    monitor.gave_up = provisioning.machine_trouble
+
+    def gave_up(mac: str, reason: str | None) -> None:
+        provisioning.machine_trouble(mac, reason)
+        if reason is not None:
+            progress.gave_up(mac, reason)
+
+    monitor.gave_up = gave_up
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
     daemons.leases.registration = registration
     service = NodeService(

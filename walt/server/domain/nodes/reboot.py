@@ -103,7 +103,7 @@ class Rebooter:
                 continue  # up again before the client told us
             self._status.down(mac, f"cause: {cause}, method: {method}", cause)
             if self.monitor is not None:
-                self.monitor.started(nodes[mac])
+                self.monitor.started(nodes[mac], cause)
         tell(report(nodes, outcome, False, method), requester)
         return outcome.ok
 
@@ -176,7 +176,7 @@ class Rebooter:
         for mac in to_power - outcome.hard_errors.keys():
             outcome.rebooted.add(mac)
             if self.monitor is not None:
-                self.monitor.started(nodes[mac])
+                self.monitor.started(nodes[mac], cause)
 
     def wf_report(
         self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome,
@@ -197,7 +197,7 @@ class Rebooter:
         outcome.rebooted.add(node.mac)
         self._status.down(node.mac, f"cause: {cause}, method: {method}", cause)
         if self.monitor is not None:
-            self.monitor.started(node)
+            self.monitor.started(node, cause)
 
 
 def tell(lines: Iterable[tuple[str, bool]], requester: IRequester) -> None:
