@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import walt
+from tests.fakes.boots import FakeBoots
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
 from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
@@ -91,10 +92,6 @@ class Server:
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.provisioning = FakeProvisioning()
-        self.progress = BootProgress(
-            self.platform.clock, self.platform.registry, self.platform.device_store,
-            self.platform.status.is_booted,
-        )
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
             FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
@@ -106,6 +103,11 @@ class Server:
         ))
         self.images = ImageService(self.store, FakeCatalog(), in_use=set)
         Deferred.fromCoroutine(self.images.refresh())
+        self.boots = FakeBoots(self.platform.device_store.devices)
+        self.progress = BootProgress(
+            self.platform.clock, self.platform.registry, self.boots,
+            self.platform.status.is_booted, self.images.digest,
+        )
         self.questions = LocalQuestions(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)

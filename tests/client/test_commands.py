@@ -49,6 +49,60 @@ def tables(**changes: Any) -> tuple[Any, dict[str, Any]]:
     }
 
 
+BOOT: dict[str, Any] = {
+    "node": "n1", "mac": "52:54:00:00:00:02", "image": "alice/img:latest", "digest": "sha256:1",
+    "cause": "reboot requested", "tries": 1, "outcome": "booted", "reason": None,
+    "stage": "ready", "asked": 1000.0, "started": 1000.0, "address": 1002.0, "script": 1003.0,
+    "kernel": 1003.5, "root": 1007.0, "system": 1008.0, "ready": 1010.0,
+}
+
+
+def booted(seconds: float) -> dict[str, Any]:
+    """Return the record of a boot that took so long."""
+    return {**BOOT, "ready": 1000 + seconds}
+
+
+class NodeBootsTests(SynchronousTestCase):
+    def test_tables(self) -> None:
+        """Each boot, then each image; what was not reached is a dash."""
+        stuck = {
+            **BOOT, **dict.fromkeys(("script", "kernel", "root", "system", "ready")),
+            "outcome": "failed", "stage": "address", "cause": None, "tries": 10,
+            "reason": "it was not booted",
+        }
+        outcome = run("node", "boots", session=[
+            (nodes.ListBoots, {"boots": [BOOT, stuck, booted(30)]}),
+        ])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.calls, [("cs.nodes.boots", {"nodes": "my-nodes", "count": 10})])
+        lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
+        told = "\n".join(lines)
+        self.assertIn(" reboot requested 1 2.0 3.0 3.5 7.0 8.0 10.0 booted\n", told)
+        self.assertIn(" - 10 2.0 - - - - - failed after address\n", told)
+        self.assertIn("alice/img:latest 3 2 1 10.0 30.0 30.0", lines)
+
+    def test_json(self) -> None:
+        """Records as they are, and percentiles of each stage."""
+        many = [booted(seconds) for seconds in range(10, 110)]
+        outcome = run("node", "boots", "n1", "--last", "100", "--json", session=[
+            (nodes.ListBoots, {"boots": many}),
+        ])
+        self.assertEqual(outcome.calls[0][1], {"nodes": "n1", "count": 100})
+        told = json.loads(outcome.out)
+        self.assertEqual(told["boots"], many)
+        [image] = told["images"]
+        self.assertEqual(image["ready"], {"p50": 59.0, "p95": 104.0, "p99": 108.0})
+        self.assertEqual((image["boots"], image["booted"], image["failed"]), (100, 100, 0))
+        self.assertEqual(image["root"]["p99"], 7.0)
+
+    def test_none(self) -> None:
+        """Nodes that never booted."""
+        outcome = run("node", "boots", session=[(nodes.ListBoots, {"boots": []})])
+        self.assertEqual((outcome.status, outcome.out), (
+            0, "No boot of these nodes is on record.\n"
+        ))
+
+
 class NodeShowTests(SynchronousTestCase):
     def test_own(self) -> None:
         """A titled table, then hints."""

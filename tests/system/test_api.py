@@ -44,6 +44,12 @@ node.wait(timeout=300)
 tell(node.image is copy, copy.in_use)
 tell(any('booted' in log.line and log.issuer.device_type == 'server'
           for log in api.logs.get_logs(history='full', issuers='server')))
+records = node.boots()
+tell([(one.cause, one.outcome, one.tries) for one in records])
+tell([one.digest == records[0].digest for one in records], records[1].image == copy.fullname)
+moments = [getattr(records[1], name) for name in
+           ('started', 'address', 'script', 'kernel', 'root', 'system', 'ready')]
+tell(moments == sorted(moments), records[1].seconds > 1)
 try:
     node.boot('nothing')
 except NoSuchImageNameException:
@@ -96,7 +102,9 @@ class ApiTests(TestCase):
             "alice/copy:latest ['pc-x86-64-small'] ['pc-x86-64-small'] ['copy', 'pc-x86-64-small']",
             "other ['other', 'pc-x86-64-small'] ['other']",
             "None", "built None",
-            "True alice True True", "3 1 wrong", "late", "True", "True True", "True", "no image",
+            "True alice True True", "3 1 wrong", "late", "True", "True True", "True",
+            "[('created', 'booted', 1), ('image change', 'booted', 1)]", "[True, True] True",
+            "True True", "no image",
             "logs", "gone",
             "['pc-x86-64-small']", f"{platform.net}.1 {walt.__version__}",
         )])

@@ -30,6 +30,25 @@ LEFT = Rows(Row(
     mac="text MAC, lower case, with colons",
     reason="text? why it did not reboot softly; null: that was not tried",
 ))
+BOOTS = Rows(Row(
+    node="text its name then",
+    mac="text MAC, lower case, with colons",
+    image="text? full name of the image it booted, <user>/<name>:<tag>",
+    digest="text? address of the manifest of that image",
+    cause="text? why it boots; null: nobody told",
+    tries="whole how often it began: by itself, or because it was late",
+    outcome="text booting, booted, failed (given up), or interrupted (by another boot)",
+    reason="text? why it failed, or the cause of the boot that interrupted it",
+    stage="text the last one that the last try reached: the fields below are their names",
+    asked="number epoch seconds: when it was asked for, or first seen",
+    started="number? epoch seconds: machine started, or told to reboot, in the last try",
+    address="number? the same: it got its address (DHCP)",
+    script="number? the same: it fetched the boot script",
+    kernel="number? the same: it began to fetch the kernel",
+    root="number? the same: its root file system was mounted",
+    system="number? the same: the system of its image started",
+    ready="number? the same: it was booted",
+))
 DEVICES = Tables(
     Row(
         name="text of the device",

@@ -136,6 +136,58 @@ def wait(node_set: str, timeout: int) -> int:
     return 0
 
 
+def boots(node_set: str, last: int, json: bool) -> None:
+    """Print how nodes booted, and percentiles for each image."""
+    from walt.client import boots as records
+
+    found = Session(Terminal()).json("cs.nodes.boots", "boots", nodes=node_set, count=last)
+    if json:
+        from walt.client.output import print_json
+
+        print_json({"boots": found, "images": records.statistics(found)})
+    elif not found:
+        print("No boot of these nodes is on record.")
+    else:
+        _show_boots(found, records.statistics(found))
+
+
+def _show_boots(found: list[dict[str, Any]], images: list[dict[str, Any]]) -> None:
+    from walt.client.boots import PERCENTILES, STAGES, elapsed
+    from walt.client.output import moment
+
+    rows = []
+    for boot in found:
+        reached = elapsed(boot)
+        outcome = boot["outcome"]
+        if outcome != "booted":
+            outcome += f" after {boot['stage']}"
+        rows.append({
+            "node": boot["node"], "image": boot["image"] or "-", "asked": moment(boot["asked"]),
+            "cause": boot["cause"] or "-", "tries": boot["tries"], "outcome": outcome,
+            **{stage: f"{reached[stage]:.1f}" for stage in STAGES if stage in reached},
+        })
+    stages = list(STAGES[1:])
+    print_block(
+        "Seconds from the beginning of the last try to each stage:",
+        table(["node", "image", "asked", "cause", "tries", *stages, "outcome"], [
+            {**dict.fromkeys(stages, "-"), **row} for row in rows
+        ]),
+    )
+    columns = [f"p{percent}" for percent in PERCENTILES]
+    print_block(
+        "Seconds until nodes were ready, by image:",
+        table(["image", "boots", "booted", "failed", *columns], [
+            {
+                **row, "image": row["image"] or "-",
+                **{
+                    name: f"{row['ready'][name]:.1f}" if row["ready"] else "-" for name in columns
+                },
+            }
+            for row in images
+        ]),
+    )
+
+
 def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
     """Run a command on nodes, all at once."""
     from walt.client import remote
@@ -343,6 +395,15 @@ COMMANDS = {
         wait, "wait until nodes are booted", args=[NODES],
         switches=[
             Switch("--timeout", "give up after this time", metavar="SECONDS", kind=int, default=-1)
+        ],
+    ),
+    "boots": Command(
+        boots, "print how nodes booted, and how long images take to boot", args=[
+            Arg("node_set", set_of="nodes", default="my-nodes"),
+        ],
+        switches=[
+            Switch("--last", "so many boots of each node", metavar="COUNT", kind=int, default=10),
+            JSON,
         ],
     ),
     "expose": Command(

@@ -16,19 +16,22 @@ from walt.client.exceptions import (
     OpAppliesNodeOwnedException,
     ParameterNotAnImageException,
 )
+from walt.client.scripting.boots import boots_of
 from walt.client.scripting.configuration import NodeConfiguration
 from walt.client.scripting.images import Image, image_of
 from walt.client.scripting.issuers import Issuers
 from walt.client.scripting.link import LINK
-from walt.client.scripting.logs import Log, get_logs
+from walt.client.scripting.logs import LogLines, get_logs
 from walt.client.scripting.objects import FREE, SELF, Item
 from walt.client.scripting.running import Result, run
 from walt.client.scripting.sets import ItemSet
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
+
+    from walt.client.scripting.columns import Frame
 
 _objects: dict[str, Node] = {}  # by MAC: one object for each node
 
@@ -129,9 +132,13 @@ class Operations(ABC):
             "cs.nodes.wait", nodes=self._names(), time_limit=timeout if timeout >= 0 else None
         )
 
+    def boots(self, last: int = 100) -> Frame:
+        """Return how it booted, the last times"""
+        return boots_of(self._names(), last)
+
     def get_logs(
         self, realtime: bool = False, history: str | None = None, timeout: float = -1
-    ) -> Iterator[Log]:
+    ) -> LogLines:
         """Iterate over its log lines"""
         return get_logs(self._names(), realtime, history, timeout, Issuers(node_of))
 

@@ -9,10 +9,8 @@ from walt.client.scripting.objects import ApiObject
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from walt.client.scripting.images import ImageSet, OwnImage
-    from walt.client.scripting.logs import Log
+    from walt.client.scripting.logs import LogLines
     from walt.client.scripting.nodes import Node, NodeSet
     from walt.client.scripting.server import Server
 
@@ -86,7 +84,7 @@ class Logs(ApiObject):
     def get_logs(
         self, realtime: bool = False, history: str | None = None, issuers: object = "my-nodes",
         timeout: float = -1,
-    ) -> Iterator[Log]:
+    ) -> LogLines:
         """Iterate over log lines"""
         from walt.client.scripting.issuers import Issuers
         from walt.client.scripting.logs import get_logs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.protocols import amp
 
 from walt.rpc import rows
-from walt.rpc.arguments import Json, Names, Text, Texts
+from walt.rpc.arguments import Integer, Json, Names, Text, Texts
 from walt.rpc.base import WaltCommand
 
 SetText = Text(1 << 20)
@@ -51,6 +51,15 @@ class GetNodes(WaltCommand):
     side = "cs"
     arguments = [(b"nodes", SetText)]
     response = [(b"nodes", Json(rows.RECORDS))]
+
+
+class ListBoots(WaltCommand):
+    """Records of the last boots of each node of a set, `count` at most, oldest first."""
+
+    commandName = b"cs.nodes.boots"
+    side = "cs"
+    arguments = [(b"nodes", SetText), (b"count", Integer())]
+    response = [(b"boots", Json(rows.BOOTS))]
 
 
 class CreateNode(WaltCommand):

@@ -55,6 +55,16 @@ class NodesApi(amp.CommandLocator):
             ]
         }
 
+    @commands.ListBoots.responder
+    def boots(self, nodes: str, count: int) -> Deferred[dict[str, Any]]:
+        """Return the records of the last boots of a set of nodes."""
+
+        async def work() -> dict[str, Any]:
+            found = await self._context.nodes.boots(nodes, count, self._requester)
+            return {"boots": [boot.row() for boot in found]}
+
+        return Deferred.fromCoroutine(work())
+
     @commands.CreateNode.responder
     def create(self, name: str) -> Deferred[dict[str, Any]]:
         """Make a virtual node for the caller, and start it."""
