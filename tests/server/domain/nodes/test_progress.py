@@ -74,6 +74,15 @@ class ProgressTests(SynchronousTestCase):
         self.fake.status.booted(ONE.mac)
         self.assertEqual([boot.seconds() for boot in self.records()], [20.0])
 
+    def test_firmware_and_boot_loader_ask_in_turn(self) -> None:
+        """PXE fetches iPXE, which asks again: one try."""
+        for _ in range(2):
+            self.progress.reached(ONE.mac, Stage.ADDRESS)
+            self.fake.clock.advance(5)
+        self.assertEqual([(one.tries, one.began) for one in self.records()], [
+            (1, self.fake.clock.seconds() - 10),
+        ])
+
     def test_a_boot_longer_than_before_is_late(self) -> None:
         """Compared with the last ones of this node with this image, whatever happened between."""
         self.progress.started(ONE)

@@ -17,6 +17,7 @@ from walt.server.runtime.ordered import spawn
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, at the start of the server
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
+CHAINED = 60.0  # seconds in which firmware, and the boot loader it fetches, ask for an address
 LONGEST = 86400.0  # seconds; what takes longer was no boot
 ROOT_LINE = "Starting up."  # of the stream walt-init: the root file system is mounted
 HANDOVER = "Handing"  # the start of its last line: the system of the image starts
@@ -133,17 +134,19 @@ class BootProgress:
         device = self._registry.get(mac)
         if device is None or not device.is_node or self._is_booted(device.mac):
             return
-        boot = self._boots.get(device.mac)
+        boot, now = self._boots.get(device.mac), self._clock.seconds()
         if boot is None:
             boot = self._begin(device, stage)
         elif stage == Stage.ADDRESS and boot.stage >= Stage.ROOT:
             return  # the system of the image asks, too
+        elif stage == Stage.ADDRESS == boot.stage and now - boot.moments[stage] < CHAINED:
+            return
         elif stage < boot.stage or (stage == boot.stage and stage in ONCE):
-            boot.try_again(stage, self._clock.seconds())
+            boot.try_again(stage, now)
         elif stage in boot.moments:
             return
         else:
-            boot.moments[stage] = self._clock.seconds()
+            boot.moments[stage] = now
         if stage <= Stage.SCRIPT:
             self._take_image(device, boot)  # it may have changed since
         self._save(boot)
