@@ -46,19 +46,21 @@ LONGEST = (
     "test_hostile", "test_config", "test_registration", "test_quickstart",
 )
 ALONE = "tests.system.test_crowd"
-# Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks.
+# Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks,
+# registries and the ways in from other machines.
 SCENARIOS = frozenset((
-    "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
-    "test_image_faults", "test_image_journey", "test_networks", "test_node_faults",
-    "test_node_files", "test_node_settings", "test_switch_recordings",
+    "test_crowd", "test_disk_full", "test_disks", "test_docker_daemon", "test_doors",
+    "test_download", "test_faults", "test_foreign_node", "test_image_faults",
+    "test_image_journey", "test_networks", "test_node_faults", "test_node_files",
+    "test_node_settings", "test_registries", "test_switch_recordings",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.
 RELEASE = frozenset((
     "test_a_builds", "test_a_daemons", "test_a_handles", "test_a_image_commands", "test_a_swap",
-    "test_dhcpd", "test_docker_daemon", "test_doors", "test_download", "test_external_database",
-    "test_firewall", "test_images", "test_ipxe", "test_named", "test_namespace", "test_node_boot",
-    "test_registries", "test_startup", "test_swap", "test_tftpd", "test_virtual_host",
+    "test_dhcpd", "test_external_database", "test_firewall", "test_images", "test_ipxe",
+    "test_named", "test_namespace", "test_node_boot", "test_startup", "test_swap", "test_tftpd",
+    "test_virtual_host",
 ))
 PARTS = ("quick", "slow", "system", "release")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
