@@ -37,6 +37,7 @@ _log = Logger()
 
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
+LONG_JOB = 3600.0  # of a worker, in silence
 MAX_SUBDIR = 2000
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
 # Where `FROM dir:/…` and its like would read images from files and daemons of the server
@@ -95,7 +96,7 @@ class PodmanBuilder:
         """Unpack an archive; see IImageBuilder."""
         await self._workers.call(
             "build_context:unpack",
-            {"archive": str(archive), "directory": str(place / "content")},
+            {"archive": str(archive), "directory": str(place / "content")}, silence=LONG_JOB,
         )
         archive.unlink()
 
@@ -158,10 +159,15 @@ class PodmanBuilder:
         """Remove what a build left; see IImageBuilder."""
         self._open.discard(place)
         groups = control_groups(place)
-        await self._workers.call("build_context:remove", {"directory": str(place)})
+        await self._remove(place)
         if not self._open:
             await self._remove_containers()
         _remove_empty(groups)
+
+    async def _remove(self, directory: Path) -> None:
+        await self._workers.call(
+            "build_context:remove", {"directory": str(directory)}, silence=LONG_JOB
+        )
 
     async def _remove_containers(self) -> None:
         """Remove the containers of builds that were killed: no build is running."""
@@ -185,7 +191,7 @@ class PodmanBuilder:
         self._version = tuple(map(int, found.groups())) if found is not None else ()
         if self._places.exists() and any(self._places.iterdir()):
             groups = [one for place in self._places.iterdir() for one in control_groups(place)]
-            await self._workers.call("build_context:remove", {"directory": str(self._places)})
+            await self._remove(self._places)
             await self._remove_containers()
             _remove_empty(groups)
 
