@@ -11,8 +11,8 @@ from walt.server.workers import main
 
 def _job(arguments: dict[str, Any], progress: main.Progress) -> Any:
     if arguments["do"] == "hang":
-        progress("hanging")
         try:
+            progress("hanging")
             time.sleep(600)
         finally:
             if "file" in arguments:
