@@ -49,6 +49,7 @@ from walt.server.domain.nodes.ports import UnlocatedPower
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
@@ -96,6 +97,7 @@ class Server:
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
             FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
         )
+        self.reservations = Reservations(self.platform.clock)
         self.checkpoints = FakeCheckpoints()
         self.store = FakeStore(*(
             StoredImage(name, "a" * 64, labels={MODELS_LABEL: "pc-x86-64"})
@@ -140,8 +142,9 @@ class Server:
             platform=platform.platform, nodes=nodes, files=files,
             views=NodeViews(
                 platform.registry, platform.status, UnlocatedPower(), self.provisioning,
-                self.progress,
+                self.progress, self.reservations,
             ),
+            reservations=self.reservations,
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,
                 RemotePaths(

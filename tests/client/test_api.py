@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from tests.client.platform import ROOT, SECOND, Server, reactor
 from tests.patience import patient
 from tests.server.streams.platform import NODE
 from walt.client.scripting.shortcuts import shortcuts
+from walt.common.names import default_image
 from walt.server.domain.nodes.boots import Stage
+from walt.server.domain.nodes.reservations import SILENCE
 
 ROOT_TEXT = """< -- WalT API root --
 
@@ -315,6 +318,63 @@ class ApiTests(TestCase):
             f"{told[2][:19]}.500000+00:00 True [4.5, nan]", "2 1",
             "the number of boots must be between 1 and 1000",
         ])
+
+    async def test_reservations(self) -> None:
+        """Nodes of a model for a while: others are refused, unless they say `force`."""
+        told = await self.told(
+            "from walt.client.exceptions import *\n"
+            "with api.nodes.reserve('pc-*', count=2) as nodes:\n"
+            "    print(nodes.keys(), nodes['node-1'].owner)\n"
+            "    for words in ({}, {'wait': 0.1}, {'count': 9}, {'model': 'x'}, {'seconds': 0},\n"
+            "                  {'nodes': 'nothing'}):\n"
+            "        try:\n"
+            "            api.nodes.reserve(**words)\n"
+            "        except Exception as error:\n"
+            "            print(type(error).__name__, error)\n"
+            "again = api.nodes.reserve()\n"
+            "print(again.nodes.keys(), again)\n"
+            "again.release()\n"
+            "again.release()\n"
+        )
+        self.assertEqual(told[0], "['node-1', 'node-2'] alice")
+        self.assertEqual(told[1], (
+            "Refused 1 nodes of model * are wanted, and 0 can be had now: bobs-node belongs to"
+            " bob, node-1 is reserved by alice, node-2 is reserved by alice"
+        ))
+        self.assertEqual([one.split()[0] for one in told[2:7]], [
+            "TimeoutException", "Refused", "Refused", "Refused", "Refused",
+        ])
+        self.assertEqual(told[7], "['node-1'] <Reservation of node-1>")
+
+    async def test_reserved_by_another_user(self) -> None:
+        """Who has it is told; a holder that died has it for a minute."""
+        clock = self.server.platform.clock
+        free = replace(SECOND, image=default_image(str(SECOND.model)))
+        await self.server.platform.registry.put(free)
+        taken = self.server.reservations.take(
+            [free], "*", 1, 600.0, user="bob", holder="other"
+        )
+        self.assertEqual([node.name for node in taken], ["node-2"])
+        script = (
+            "from walt.client.exceptions import *\n"
+            "node = api.nodes.get_nodes('node-2')['node-2']\n"
+            "for force in (False, True):\n"
+            "    try:\n"
+            "        print('>', node.reboot(force=force))\n"
+            "    except NodeReservedException as error:\n"
+            "        print('>', error)\n"
+        )
+
+        async def told() -> list[str]:
+            lines = await self.told(script)
+            return [line[2:] for line in lines if line.startswith("> ")]
+
+        refused, rebooted = await told()
+        self.assertRegex(
+            refused, r"^Node node-2 is reserved by bob until [-0-9]+ [:0-9]+\. force=True goes on$"
+        )
+        clock.advance(SILENCE)
+        self.assertEqual(await told(), [rebooted, rebooted])
 
     async def test_libraries_that_are_missing(self) -> None:
         """The message says how this Python gets them."""

@@ -33,12 +33,15 @@ NODE: dict[str, Any] = {
     "netsetup": "LAN", "booted": True, "powersave": False, "image": "alice/img:latest",
     "image_name": "img", "owner": "alice", "clonable_image_link": "walt:alice/img",
     "virtual": True, "mac": "52:54:00:00:00:02", "boot_stage": None, "trouble": None,
+    "reserved_by": None, "reserved_until": None,
     "config": {"boot.retries": 9},
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
-MINE: dict[str, Any] = {"owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}}
+MINE: dict[str, Any] = {
+    "owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}, "reservations": [],
+}
 THEIRS: dict[str, Any] = {
-    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [],
+    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [], "reservations": [],
     "owners": {"n1": "bob", "n2": "carol", "n3": "bob"},
 }
 
@@ -60,6 +63,32 @@ BOOT: dict[str, Any] = {
 def booted(seconds: float) -> dict[str, Any]:
     """Return the record of a boot that took so long."""
     return {**BOOT, "ready": 1000 + seconds}
+
+
+class ReservationTests(SynchronousTestCase):
+    RESERVED = {"node": "n1", "user": "bob", "until": 1000.0}
+
+    def test_who_is_asked(self) -> None:
+        """Nodes that another user's script has reserved need a confirmation."""
+        for answer, status in (("y", 0), ("n", 1)):
+            self.patch(terminal, "read_line", lambda answer=answer: answer)
+            outcome = run("node", "reboot", "n1", session=[
+                (nodes.ExpandNodes, {"names": ["n1"]}),
+                (nodes.NodeOwnership, {**MINE, "reservations": [self.RESERVED]}),
+                *([(nodes.RebootNodes, {"ok": True, "left": None})] if status == 0 else []),
+            ])
+            self.assertEqual(outcome.status, status, outcome.err)
+            until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1000))
+            self.assertEqual(
+                outcome.err, f"Warning: Node n1 is reserved by bob until {until}.\n"
+            )
+
+    def test_shown(self) -> None:
+        """With the table of nodes."""
+        reserved = {**NODE, "reserved_by": "bob", "reserved_until": 1000.0}
+        outcome = run("node", "show", session=[tables(own=[reserved], total=1)])
+        self.assertIn("Scripts have reserved the following nodes:", outcome.out)
+        self.assertIn("bob", outcome.out)
 
 
 class NodeBootsTests(SynchronousTestCase):

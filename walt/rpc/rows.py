@@ -21,6 +21,8 @@ NODES = Tables(
         powersave="truth its port was switched off to save power",
         boot_stage="[text?] how far its boot is",
         trouble="text? what keeps it from booting at present",
+        reserved_by="text? the user for whom a script has reserved it",
+        reserved_until="number? epoch seconds, when that ends at the latest",
         config="[object] effective values of its settings, by name",
     ),
     "own", "free", "others", total="nodes of the platform, those not shown included",
@@ -29,6 +31,11 @@ LEFT = Rows(Row(
     name="text of the node",
     mac="text MAC, lower case, with colons",
     reason="text? why it did not reboot softly; null: that was not tried",
+))
+RESERVATIONS = Rows(Row(
+    node="text its name",
+    user="text who has reserved it",
+    until="number epoch seconds, when that ends at the latest",
 ))
 BOOTS = Rows(Row(
     node="text its name then",

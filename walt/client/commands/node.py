@@ -48,6 +48,8 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
+    from walt.client.output import moment
+
     shown = {kind: [_cells(row) for row in rows] for kind, rows in tables.items()}
     if tables["own"]:
         print_block("You own the following nodes:", table(OWN, shown["own"]))
@@ -63,6 +65,14 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
             "The following nodes cannot boot at present (the server goes on trying):",
             table(["name", "trouble"], troubled),
         )
+    reserved = [row for rows in tables.values() for row in rows if row["reserved_by"]]
+    if reserved:
+        print_block("Scripts have reserved the following nodes:", table(
+            ["name", "reserved-by", "until"], [
+                {**row, "reserved-by": row["reserved_by"], "until": moment(row["reserved_until"])}
+                for row in reserved
+            ],
+        ))
     if not show_all:
         if not tables["own"]:
             print("You do not own any node.")
@@ -234,10 +244,10 @@ def acquire(node_set: str) -> int:
     """Own free nodes: they boot copies of their default images."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
-    owned, _, others = ownership(session, names)
-    if owned:
-        raise Failure(f"already yours: {', '.join(owned)}. {OWNERSHIP_HELP}")
-    if not confirmed(others):
+    whose = ownership(session, names)
+    if whose.owned:
+        raise Failure(f"already yours: {', '.join(whose.owned)}. {OWNERSHIP_HELP}")
+    if not confirmed(whose):
         return 1
     session.call("cs.nodes.acquire", nodes=names)
     return _reboot(session, names, False, "acquire")
@@ -247,10 +257,10 @@ def release(node_set: str) -> int:
     """Give nodes back: they boot their default images and appear free."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
-    _, free, others = ownership(session, names)
-    if free or others:
-        told = [f"{name} (free)" for name in free]
-        told += [f"{name} ({owner}'s)" for name, owner in others.items()]
+    whose = ownership(session, names)
+    if whose.free or whose.owners:
+        told = [f"{name} (free)" for name in whose.free]
+        told += [f"{name} ({owner}'s)" for name, owner in whose.owners.items()]
         raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
     session.call("cs.nodes.set_image", nodes=names, image="default")
     return _reboot(session, names, False, "release")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from walt.client.scripting.images import ImageSet, OwnImage
     from walt.client.scripting.logs import LogLines
     from walt.client.scripting.nodes import Node, NodeSet
+    from walt.client.scripting.reserving import Reservation
     from walt.client.scripting.server import Server
 
 
@@ -25,6 +26,15 @@ class Nodes(ApiObject):
         from walt.client.scripting.nodes import NodeSet, find, set_text
 
         return NodeSet(find(set_text(node_set)))
+
+    def reserve(
+        self, model: str = "*", count: int = 1, nodes: object = "all-nodes",
+        seconds: float = 3600.0, wait: float = 0.0,
+    ) -> Reservation:
+        """Reserve nodes for a while"""
+        from walt.client.scripting.reserving import Reservation
+
+        return Reservation(model, count, nodes, seconds, wait)
 
     def create_vnode(self, node_name: str) -> Node:
         """Create a virtual node"""

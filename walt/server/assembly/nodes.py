@@ -32,6 +32,7 @@ from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
@@ -49,6 +50,7 @@ class Nodes:
 
     status: BootStatus
     views: NodeViews
+    reservations: Reservations
     progress: BootProgress
     power: UnlocatedPower
     provisioning: Provisioning
@@ -143,8 +145,12 @@ def build_nodes(
         FreeAddresses(registry, config.server_ip, chance), logs, platform,
         reactor, images.service.give_default, chance,
     )
+    reservations = Reservations(reactor)
+    service.on_forget(lambda device: reservations.forget(device.mac))
     return Nodes(
-        status=status, views=NodeViews(registry, status, power, provisioning, progress),
+        status=status,
+        views=NodeViews(registry, status, power, provisioning, progress, reservations),
+        reservations=reservations,
         progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
         monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
