@@ -224,7 +224,7 @@ class HelpTests(SynchronousTestCase):
             self.assertEqual(listed, list(main.load(category)))
 
     def test_order_of_subcommands(self) -> None:
-        """The order of the specification; `boots` and `export` are ours, `advanced` is alphabetical."""
+        """As specified; `boots` and `export` are ours, `advanced` is alphabetical."""
         orders = {
             "node": "show acquire release boot shell run cp save reboot config create remove "
                     "rename ping console blink wait boots expose deploy",
