@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 from unittest import mock
@@ -12,6 +14,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client import scripted
+from tests.client.platform import ROOT
 from tests.client.scripted import USER, environment, run
 from walt.client import forgetting, main, registries, settings, terminal
 from walt.client.commands.help import topics
@@ -63,6 +66,37 @@ BOOT: dict[str, Any] = {
 def booted(seconds: float) -> dict[str, Any]:
     """Return the record of a boot that took so long."""
     return {**BOOT, "ready": 1000 + seconds}
+
+
+class OutputTests(SynchronousTestCase):
+    def test_a_full_disk(self) -> None:
+        """Output that cannot be written is an error, told once."""
+        for words in (["--help"], ["node", "--help"], ["help", "show", "tutorial"], ["--version"]):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "walt.client.main", *words], stdout=full,
+                    stderr=subprocess.PIPE, check=False, timeout=60, env={"PYTHONPATH": str(ROOT)},
+                )
+            self.assertEqual((done.returncode, done.stderr.decode()), (
+                1, "The output cannot be written: No space left on device\n"
+            ), words)
+
+    def test_numbers(self) -> None:
+        """Those that no clock takes are refused as words."""
+        for words in (
+            ("node", "wait", "--timeout", "9" * 20, "n1"),
+            ("log", "wait", "--timeout", "9" * 20, "x"),
+        ):
+            outcome = run(*words)
+            self.assertEqual(outcome.status, 2, outcome.err)
+            self.assertIn("expects a number up to", outcome.err)
+
+    def test_expressions(self) -> None:
+        """Classes of characters are fine; what POSIX does not know is told before it is sent."""
+        for expression in (r"\d+", r"a\\\w", "(", r"x\b"):
+            outcome = run("log", "wait", expression)
+            self.assertEqual(outcome.status, 2, outcome.err)
+            self.assertIn("regular expression", outcome.err)
 
 
 class ReservationTests(SynchronousTestCase):

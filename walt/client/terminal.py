@@ -178,6 +178,15 @@ def _ended(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def clean_up_at_signals() -> None:
+    """End as an exception does when this process is told to end: files that are not whole go."""
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _ended)
+
+
 def window() -> tuple[int, int]:
     """Return (rows, columns) of the terminal."""
     try:
@@ -188,11 +197,12 @@ def window() -> tuple[int, int]:
 
 
 def forget_output() -> None:
-    """End without a message when the reader of our output went away (Q-06)."""
+    """Drop what cannot be written: the reader of our output went away (Q-06), or a disk is full.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

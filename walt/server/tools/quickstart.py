@@ -10,6 +10,7 @@ import grp
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -174,9 +175,19 @@ def run(config_file: Path, variant: str) -> int:
                   "log show --platform --history full", "help show tutorial"):
         print(f"  {settings}{walt} {words}")
     print(f"Accounts of this machine may use it, too: adduser NAME {GROUP}")
+    if not reachable_by_all(walt):
+        print(f"  (not by {walt}, where they have no access: clone into a place such as /srv)")
     print("A server for a team: walt help show team-server")
     print("make stop ends everything.")
     return 0
+
+
+def reachable_by_all(program: Path) -> bool:
+    """Tell whether every account may run a program: all may enter the directories above it."""
+    return all(
+        one.stat().st_mode & stat.S_IXOTH
+        for path in (program, program.resolve()) for one in (path, *path.parents)
+    )
 
 
 def stop(config_file: Path) -> int:

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,14 @@ class PodmanBuilder:
         )
         archive.unlink()
 
-    async def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(
+        self, place: Path, subdir: str, user: str, reference: str, known: Collection[str]
+    ) -> list[str]:
         """Return the build command; see IImageBuilder."""
         context, recipe = _inside(place / "content", subdir), place / "recipe"
-        await self._prepare_recipe(context, place / "content", user, recipe)
+        names = place / "images"
+        names.write_text("\n".join(known))
+        await self._prepare_recipe(context, place / "content", user, names, recipe)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
         return contained(self._surroundings.around([
@@ -120,12 +124,12 @@ class PodmanBuilder:
         ]))
 
     async def _prepare_recipe(
-        self, context: Path, root: Path, user: str, target: Path
+        self, context: Path, root: Path, user: str, known: Path, target: Path
     ) -> None:
         version = ".".join(map(str, self._version))
         done = await self._runner.run(
             [sys.executable, "-m", "walt.server.workers.recipes", str(context), str(root), user,
-             version, str(target)],
+             version, str(known), str(target)],
             timeout=QUICK, check=False,
         )
         kinds = {IS_INVALID: Invalid, IS_NOT_THERE: NotFound}
