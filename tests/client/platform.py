@@ -155,7 +155,7 @@ class Server:
             ),
             configuration=_build(
                 Configuration, registry=platform.registry, nodes=nodes, images=self.images,
-                logs=platform.logs, platform=platform.platform, memory=1 << 20,
+                logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
             ),
             issuers=platform.issuers, virtual=self.virtual,
             checkpoints=self.checkpoints,

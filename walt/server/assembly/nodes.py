@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -155,7 +156,7 @@ def build_nodes(
         monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,
-            memory_of_this_machine(),
+            memory_of_this_machine(), os.cpu_count() or 1,
         ),
         exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
