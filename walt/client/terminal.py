@@ -74,14 +74,21 @@ def read_line() -> str | None:
     return line[:-1].decode(errors="replace")
 
 
+def _talk() -> Any:
+    """Return the stream for questions: who sits there must see them, wherever the output goes."""
+    return sys.stderr if sys.stdin.isatty() and not sys.stdout.isatty() else sys.stdout
+
+
 def ask(question: str) -> str | None:
     """Print a question and return the answer, None at the end of input."""
-    sys.stderr.flush()
-    sys.stdout.write(question)
     sys.stdout.flush()
+    sys.stderr.flush()
+    stream = _talk()
+    stream.write(question)
+    stream.flush()
     answer = read_line()
     if answer is None:
-        print()
+        print(file=stream)
     return answer
 
 
@@ -96,10 +103,10 @@ def confirm(question: str = "Are you sure?") -> bool:
         answer = ask(f"{question} (y/n): ")
         meaning = False if answer is None else yes_or_no(answer)
         if meaning:
-            print("OK.")
+            print("OK.", file=_talk())
             return True
         if meaning is False:
-            print("Aborted.")
+            print("Aborted.", file=_talk())
             return False
 
 

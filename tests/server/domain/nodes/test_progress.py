@@ -101,6 +101,17 @@ class ProgressTests(SynchronousTestCase):
             " 20 s at most. It has reached: root mounted."
         ))
 
+    def test_a_node_that_begins_again_and_again(self) -> None:
+        """Is told, whatever is known of earlier boots."""
+        self.progress.started(ONE, "created")
+        for _ in range(2):
+            self.progress.reached(ONE.mac, Stage.ROOT)
+            self.assertIsNone(self.progress.late(ONE.mac))
+            self.progress.started(ONE)
+        sentence = self.progress.late(ONE.mac) or ""
+        self.assertIn("began to boot 3 times", sentence)
+        self.assertIn("walt log show --consoles --issuers node-2", sentence)
+
     def test_other_nodes_of_the_model_are_compared(self) -> None:
         """For a node that never booted this image; others images tell nothing."""
         self.boot(20, TWO)

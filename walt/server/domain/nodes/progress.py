@@ -16,6 +16,7 @@ from walt.server.runtime.ordered import spawn
 
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, at the start of the server
+MANY_TRIES = 2
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
 CHAINED = 60.0  # seconds in which firmware, and the boot loader it fetches, ask for an address
 LONGEST = 86400.0  # seconds; what takes longer was no boot
@@ -215,10 +216,18 @@ class BootProgress:
         )
 
     def late(self, mac: str) -> str | None:
-        """Return a sentence when a node takes much longer than it did before, else None."""
+        """Return a sentence when a node takes much longer than it did before, or begins again and
+        again; else None.
+        """
         device, boot = self._registry.get(mac), self._boots.get(mac)
         if device is None or boot is None:
             return None
+        if boot.tries > MANY_TRIES:
+            return (
+                f"Node {device.name} began to boot {boot.tries} times, and is not ready: its last"
+                f" try has reached: {NAMES[boot.stage]}. Its console may tell why:"
+                f" walt log show --consoles --issuers {device.name} --history -5m:"
+            )
         before = self._before(device)
         elapsed = self._clock.seconds() - boot.began
         if not before or elapsed <= LATE_FACTOR * max(before) + LATE_MARGIN:
