@@ -6,6 +6,7 @@ Each step is told with its duration; nothing is asked.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import grp
 import os
 import secrets
@@ -75,6 +76,20 @@ def ensure_group() -> None:
     except KeyError:
         with step(f"Making the group {GROUP}"):
             subprocess.run(["groupadd", "--system", GROUP], check=True)
+
+
+@contextmanager
+def alone(config: ServerConfig) -> Iterator[None]:
+    """Keep others from starting or stopping the same platform meanwhile. Raises Failure."""
+    config.paths.runtime.mkdir(parents=True, exist_ok=True)
+    with open(config.paths.runtime / "quickstart.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(
+                "this platform is being started or stopped already; wait until that is done"
+            ) from None
+        yield
 
 
 def pid_file(config: ServerConfig) -> Path:
@@ -153,6 +168,11 @@ def run(config_file: Path, variant: str) -> int:
     ensure_group()
     config = load(config_file)
     _use(config)
+    with alone(config):
+        return _bring_up(config, config_file, variant, begin)
+
+
+def _bring_up(config: ServerConfig, config_file: Path, variant: str, begin: float) -> int:
     if running(config) is None:
         with step("Starting the server"):
             start(config, config_file)
@@ -193,6 +213,11 @@ def reachable_by_all(program: Path) -> bool:
 def stop(config_file: Path) -> int:
     """End the server and wait for its end; return the exit status."""
     config = load(config_file)
+    with alone(config):
+        return _take_down(config)
+
+
+def _take_down(config: ServerConfig) -> int:
     pid = running(config)
     if pid is None:
         print("The server is not running.")
