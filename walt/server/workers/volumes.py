@@ -34,10 +34,14 @@ def close_images(arguments: dict[str, Any], progress: Progress) -> list[str]:
 
 
 def close_nodes(arguments: dict[str, Any], progress: Progress) -> str | None:
-    """Undo the sharing of the directory `nodes`; return why not."""
+    """Undo the sharing of the directory `nodes`.
+
+    If something below it is in use it is detached, and goes with its last user; return why.
+    """
     try:
         loop.unmount(Path(arguments["nodes"]))
     except Busy as error:
+        loop.run(["umount", "--lazy", "--", arguments["nodes"]])
         return str(error)
     return None
 
