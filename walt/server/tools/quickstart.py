@@ -23,6 +23,7 @@ from walt.client.nodes import wait_booted
 from walt.client.session import Session
 from walt.common.errors import WaltError
 from walt.common.names import default_image
+from walt.server.assembly import confinement
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
@@ -153,6 +154,8 @@ def run(config_file: Path, variant: str) -> int:
     config = load(config_file)
     _use(config)
     if running(config) is None:
+        if confinement.allow(config.paths):
+            print("AppArmor lets dhcpd and named use the directories of the server now")
         with step("Starting the server"):
             start(config, config_file)
     if not has_default_image(config):
