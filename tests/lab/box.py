@@ -17,9 +17,19 @@ from tests.lab.image import LabImage
 from tests.lab.machine import ACCEL, Board, Machine, cable
 from tests.patience import patient
 from tests.places import ON_DISK
+from walt.common.errors import Unavailable
 from walt.server.runtime.process import ProcessResult, ProcessRunner
 
-START = patient(120)  # seconds until a guest answers
+START = patient(200)  # seconds until a guest answers
+# Patience for services on a busy machine; what the lab has no use for and takes long to start.
+KERNEL_OPTIONS = " ".join((
+    "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet systemd.default_timeout_start_sec=900",
+    "modprobe.blacklist=cfg80211,iTCO_wdt,ahci,kvm_amd,kvm_intel,powernow_k8,aesni_intel",
+    *(f"systemd.mask={one}" for one in (
+        "postgresql.service", "apt-daily.timer", "apt-daily-upgrade.timer",
+        "e2scrub_reap.service", "dpkg-db-backup.timer",
+    )),
+))
 NET = "192.168.77"
 SERVER = f"{NET}.1"
 MEMORY = 4096  # MiB
@@ -70,7 +80,7 @@ class Box:
             "-m", str(MEMORY), "-nodefaults", "-display", "none", "-no-reboot",
             "-serial", f"file:{self._machine.serial.name}",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
-            "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0",
+            "-append", KERNEL_OPTIONS,
             "-drive", f"file={self.disk.name},format=qcow2,if=virtio", *more,
             "-netdev", f"user,id=u,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22",
             "-device", "virtio-net-pci,netdev=u,romfile=",
@@ -84,7 +94,10 @@ class Box:
         async def answers() -> bool:
             if not self._machine.runs:
                 raise AssertionError(self._machine.last_words())
-            return (await self.try_to("true", timeout=30.0)).status == 0
+            try:
+                return (await self.try_to("true", timeout=patient(30))).status == 0
+            except Unavailable:
+                return False
 
         await self.until(answers, "the guest answers", START)
 

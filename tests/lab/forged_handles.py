@@ -98,10 +98,13 @@ def main() -> None:
     kept["own"] = {name: handle.hex() for name, handle in own.items()}
     for path in told["foreign"]:
         try:
-            client.handle(path)
+            handle = client.handle(path)
         except OSError:
             continue
-        kept["foreign"].append(path)
+        # The directory below a mount is there, and empty.
+        found = client.look(handle)
+        if found is not None and found.content or client.make_directory(handle, "x") == 0:
+            kept["foreign"].append(path)
     for what, handle in handles(told, own, client.handle(told["sample"])):
         found = client.look(handle)
         if found is None:

@@ -10,6 +10,7 @@ from tests.lab.box import Box
 from tests.lab.installed import installed, why_not
 from tests.patience import patient
 
+STATE = "/var/lib/walt"
 # What a stopped server must not leave, each a command that says nothing then.
 LEFT = {
     "mounts": "grep /var/lib/walt /proc/self/mounts",
@@ -44,10 +45,12 @@ class InstallTests(TestCase):
         board.boot()
         node = await booted(box, board.mac)
         mounted = await box.ok("node", "run", node, "--", "cat", "/proc/mounts")
-        roots = [line for line in mounted.splitlines() if " nfs4 " in line]
-        self.assertTrue(roots, mounted)
-        for line in roots:
-            self.assertIn("vers=4", line)
+        nfs = [line for line in mounted.splitlines() if " nfs4 " in line]
+        self.assertTrue(any(f"{STATE}/nodes/" in line and " ro," in line for line in nfs), mounted)
+        self.assertTrue(any(" /persist " in line and " rw," in line for line in nfs), mounted)
+        for line in nfs:
+            self.assertIn("vers=4.1", line)
+        await box.ok("node", "run", node, "--", "sh", "-c", "echo kept > /persist/kept")
         exports = await box.run("exportfs -s")
         self.assertEqual(exports.count("/images/"), 1, exports)
         enforced = await box.run("aa-status --profiled && aa-status | grep -E 'dhcpd|named'")
