@@ -106,7 +106,8 @@ class Board(Machine):
         (self.place / f"cable{self._number}.board").unlink(missing_ok=True)
         self.power_on([
             "qemu-system-x86_64", "-M", "pc", *ACCEL, "-m", "768", "-nodefaults",
-            "-display", "none", "-boot", "n", "-serial", f"file:{self.serial.name}",
+            "-display", "none", "-boot", "order=n,reboot-timeout=5000",
+            "-serial", f"file:{self.serial.name}",
             *cable("board", self._number, "w"),
             "-device", f"virtio-net-pci,netdev=w,mac={self.mac}",
             "-smbios", "type=1,manufacturer=QEMU",
