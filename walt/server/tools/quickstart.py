@@ -25,6 +25,7 @@ from walt.client.nodes import wait_booted
 from walt.client.session import Session
 from walt.common.errors import WaltError
 from walt.common.names import default_image
+from walt.server.assembly import confinement
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
@@ -174,6 +175,8 @@ def run(config_file: Path, variant: str) -> int:
 
 def _bring_up(config: ServerConfig, config_file: Path, variant: str, begin: float) -> int:
     if running(config) is None:
+        if confinement.allow(config.paths):
+            print("AppArmor lets dhcpd and named use the directories of the server now")
         with step("Starting the server"):
             start(config, config_file)
     if not has_default_image(config):
