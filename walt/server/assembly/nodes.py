@@ -23,12 +23,13 @@ from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.assembly.base import Base
 from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.images import Images
+from walt.server.assembly.switches import LateRegistration, Switches, build_switches
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
+from walt.server.domain.nodes.ports import IVirtualMachines
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
@@ -36,6 +37,7 @@ from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.services.provisioning import Provisioning
+from walt.server.domain.switches.saving import PowerSaving
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
 from walt.server.runtime.ordered import spawn
@@ -50,7 +52,8 @@ class Nodes:
     status: BootStatus
     views: NodeViews
     progress: BootProgress
-    power: UnlocatedPower
+    switches: Switches
+    saving: PowerSaving
     provisioning: Provisioning
     rebooter: Rebooter
     monitor: BootMonitor
@@ -94,7 +97,9 @@ def build_nodes(
         daemons.network, platform, config.paths.nodes,
     )
 
-    power, machines, link = UnlocatedPower(), _Machines(), NodeLink(reactor)
+    late = LateRegistration()
+    switches = build_switches(base, late)
+    power, machines, link = switches.power, _Machines(), NodeLink(reactor)
     rebooter = Rebooter(base.workflows, status, link, power, machines, provisioning, platform)
 
     def reboot_late(late: list[Device]) -> None:
@@ -109,11 +114,17 @@ def build_nodes(
     monitor.on_start = progress.started
     monitor.gave_up = provisioning.machine_trouble
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
-    daemons.leases.registration = registration
+    daemons.leases.registration = late.registration = registration
     service = NodeService(
         registry, images.service, status, monitor, rebooter, logs, link, platform,
         provisioning, progress, reactor,
     )
+
+    saving = PowerSaving(
+        registry, power, switches.exploration, status, monitor, platform, reactor,
+        config.power_saving,
+    )
+    rebooter.on_use, service.wake = saving.used, saving.wake
 
     ssh_options = node_options(
         config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)
@@ -137,8 +148,8 @@ def build_nodes(
     )
     return Nodes(
         status=status, views=NodeViews(registry, status, power, provisioning, progress),
-        progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
-        monitor=monitor, registration=registration, service=service,
+        progress=progress, switches=switches, saving=saving, provisioning=provisioning,
+        rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,
             memory_of_this_machine(),
