@@ -280,7 +280,7 @@ def _check_dependencies(device: Device) -> None:
     if conf.get("lldp.explore") and not {"snmp.version", *needed} <= conf.keys():
         raise Invalid(
             f"lldp.explore=true on {device.name} needs"
-            f" {enumerate_names(['snmp.version', *needed])}"
+            f" {', '.join(('snmp.version', *needed[:-1]))} and {needed[-1]}"
             " (they may be given in the same command)"
         )
     if conf.get("poe.reboots") and not conf.get("lldp.explore"):
