@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.system.netns import short_dir
 
+NAMELESS = "self"  # how snmpsim calls the context without a name
 _READY = "walt-ready"
 # GET of 1.3.6.1.2.1.1.2.0 with community `walt-ready`, by SNMPv2c (RFC 3416, BER).
 _PDU = bytes.fromhex("a019020101020100020100300e300c06082b060102010102000500")
@@ -21,9 +22,14 @@ _QUESTION = b"\x30" + bytes([len(_BODY)]) + _BODY
 
 
 class Agents:
-    """One process; the community of a switch is the name of its record."""
+    """One process; the community of a switch is the name of its record.
 
-    def __init__(self, case: Any, records: Mapping[str, str | Path]) -> None:
+    Users of version 3, whom `options` make, get the record named NAMELESS.
+    """
+
+    def __init__(
+        self, case: Any, records: Mapping[str, str | Path], options: Sequence[str] = ()
+    ) -> None:
         directory = short_dir(case)
         data, cache = directory / "data", directory / "cache"
         data.mkdir()
@@ -37,9 +43,9 @@ class Agents:
         self._process = subprocess.Popen(
             [
                 str(Path(sys.executable).parent / "snmpsim-command-responder"),
-                f"--data-dir={data}", f"--cache-dir={cache}", "--log-level=error",
+                f"--cache-dir={cache}", "--log-level=error",
                 f"--logging-method=file:{directory}/log",
-                f"--agent-udpv4-endpoint=127.0.0.1:{self.port}",
+                *options, f"--data-dir={data}", f"--agent-udpv4-endpoint=127.0.0.1:{self.port}",
             ],
             env={**os.environ, "SNMPSIM_ALLOW_ROOT": "true"},
             stdout=(directory / "output").open("wb"), stderr=subprocess.STDOUT,
