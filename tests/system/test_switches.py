@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
+from tests import skips
+from tests.contracts.test_switches import ROWS
 from tests.patience import patient
+from tests.server.domain.switches.test_recordings import RECORDINGS
 from tests.system.live import LivePlatform, why_not
-from tests.system.switch_lab import IGNORE, LATE, OBEY, REFUSE, SILENT, Switch, explored, plug
+from tests.system.snmp_agents import NAMELESS, Agents
+from tests.system.switch_lab import (
+    IGNORE,
+    LATE,
+    OBEY,
+    REFUSE,
+    SILENT,
+    Switch,
+    explored,
+    octets,
+    plug,
+)
 
 PC = "walt.node.pc-x86-64"
 ROOT, FAR = "02:00:00:00:0a:01", "02:00:00:00:0a:02"
 NODES = [f"02:00:00:00:00:0{number}" for number in range(1, 5)]
+RECORDED = ["00:16:c8:bd:4d:80", "00:16:c8:94:aa:80", "f4:ea:67:eb:dc:00"]
 STRANGER = "02:00:00:00:0c:01"
 
 
@@ -181,6 +197,88 @@ class SwitchTests(TestCase):
         await platform.stop()
         await platform.start()
         self.assertIn("g6: node-000002  [bridge table]", await platform.ok("device", "tree"))
+
+    async def test_recorded_switches(self) -> None:
+        """Records of three real switches, of whose cables four and two are parallel."""
+        why = skips.without_data("snmp/expected")
+        if why:
+            raise SkipTest(why)
+        platform = await self.start()
+        devices = json.loads(await platform.ok("device", "show", "--json"))
+        server = next(one["mac"] for one in devices["known"] if one["type"] == "server")
+        decimal = ".".join(str(one) for one in octets(server))
+        records: dict[str, str | Path] = {}
+        addresses = []
+        for number, mac in enumerate(RECORDED, 1):
+            text = (RECORDINGS / f"topo-a-switch{number}.snmprec").read_text(encoding="latin-1")
+            if number == 1:
+                text += f"1.3.6.1.2.1.17.4.3.1.2.{decimal}|2|2\n"
+                text += f"1.3.6.1.2.1.17.4.3.1.3.{decimal}|2|3\n"
+            records[f"switch{number}"] = text
+            addresses.append(f"192.168.181.20{number}")
+            await platform.runner.run([
+                "ip", "-n", platform.namespace, "address", "add", f"{addresses[-1]}/32",
+                "dev", "lo",
+            ])
+            await platform.event("commit", "", "", addresses[-1], mac, "", "0", "unknown")
+        Agents(
+            self, records, space=Path("/run/netns") / platform.namespace, addresses=addresses,
+            port=161,
+        )
+        for number, mac in enumerate(RECORDED, 1):
+            name = f"unknown-{mac.replace(':', '')[-6:]}"
+            await platform.ok(
+                "device", "config", name, "type=switch", "snmp.version=2",
+                f"snmp.community=switch{number}", "lldp.explore=true",
+            )
+        told = await platform.ok("device", "rescan", timeout=patient(280))
+        self.assertEqual([line.split()[2] for line in told.splitlines()[:3]], ["OK"] * 3)
+        tree = await platform.ok("device", "tree", "--all")
+        self.assertIn(
+            "Gi0/9: -- switch-94aa80 --  [LLDP at both ends; its port Gi0/1; 4 cables:"
+            " Gi0/9 - Gi0/1, Gi0/10 - Gi0/2, Gi0/11 - Gi0/3, Gi0/12 - Gi0/4", tree,
+        )
+        self.assertIn("Gi0/19: -- switch-ebdc00 --  [LLDP at both ends; its port Fa0/19; 2 ", tree)
+        ports = json.loads(await platform.ok("device", "port-config", "switch-bd4d80", "--json"))
+        (one,) = [row for row in ports if row["interface"] == "Gi0/9"]
+        self.assertEqual(one["numbers"], "ifIndex 10109, LLDP 9, PoE 1.9")
+        self.assertEqual(one["peer"], "switch-94aa80")
+
+    async def test_version_3(self) -> None:
+        """A user in place of a community; its passwords are shown nowhere."""
+        platform = await self.start()
+        mac, ip = "02:00:00:00:0a:07", "192.168.181.207"
+        await platform.runner.run(
+            ["ip", "-n", platform.namespace, "address", "add", f"{ip}/32", "dev", "lo"]
+        )
+        await platform.event("commit", "", "", ip, mac, "", "0", "unknown")
+        Agents(
+            self, {NAMELESS: "\n".join(ROWS)},
+            [
+                "--v3-engine-id=auto", "--v3-user=walt", "--v3-auth-key=first secret",
+                "--v3-auth-proto=SHA256", "--v3-priv-key=second secret", "--v3-priv-proto=AES",
+            ],
+            space=Path("/run/netns") / platform.namespace, addresses=[ip], port=161,
+        )
+        user = ("snmp.version=3", "snmp.user=walt", "snmp.auth.protocol=sha256")
+        await platform.ok(
+            "device", "config", "unknown-000a07", "type=switch", *user, "snmp.auth=first secret",
+            "snmp.priv=wrong secret", "lldp.explore=true",
+        )
+        failed = await platform.walt("device", "rescan", "switch-000a07")
+        self.assertIn(b"FAILED", failed.stderr)
+        await platform.ok("device", "config", "switch-000a07", "snmp.priv=second secret")
+        done = await platform.walt("device", "rescan", "switch-000a07")
+        self.assertIn(b"neither LLDP neighbours nor a bridge table", done.stderr)
+        shown = await platform.ok("device", "config", "switch-000a07")
+        self.assertIn("\nsnmp.auth=<set>\n", shown)
+        for words in (
+            ("device", "config", "switch-000a07"), ("device", "config", "all-devices", "--json"),
+            ("device", "show", "--json"), ("log", "show", "--platform", "--history", "full"),
+            ("log", "show", "--server", "--history", "full"),
+        ):
+            self.assertNotIn("secret", await platform.ok(*words), words)
+        self.assertNotIn("secret", platform.told())
 
     async def test_power(self) -> None:
         """Hard reboots by the power of ports, refused wherever something is not certain."""
