@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Switch:
         self.mac = mac
         self.behave = OBEY
         self.is_silent = False
+        self.answers_left: int | None = None  # then it is silent
         self.sets: list[tuple[Oid, int]] = []
         self._waiting: list[tuple[int, Oid, int]] = []
         self._table: dict[Oid, Value] = {
@@ -76,6 +77,21 @@ class Switch:
         index = (VLAN, *octets(mac))
         self.put({(*bridge.Q_PORT, *index): port, (*bridge.Q_STATUS, *index): bridge.LEARNED})
 
+    def sees_many(self, count: int, port: int) -> Callable[[], None]:
+        """Learn many addresses of devices that nobody knows; return what unlearns them."""
+        before, rows = dict(self._table), {}
+        for one in range(count):
+            index = (VLAN, 2, 9, 9, 0, one >> 8, one & 255)
+            rows[(*bridge.Q_PORT, *index)] = port
+            rows[(*bridge.Q_STATUS, *index)] = bridge.LEARNED
+        self.put(rows)
+
+        def forget() -> None:
+            self._table = before
+            self.put({})
+
+        return forget
+
     def forgets(self, mac: str) -> None:
         """Unlearn it."""
         index = (VLAN, *octets(mac))
@@ -100,7 +116,9 @@ class Switch:
 
     def answer(self, question: Question) -> list[bytes]:
         """Answer as an agent of version 2c does."""
-        if self.is_silent:
+        if self.answers_left is not None:
+            self.answers_left -= 1
+        if self.is_silent or (self.answers_left is not None and self.answers_left < 0):
             return []
         if question.kind == agent.SET:
             return self._set(question)

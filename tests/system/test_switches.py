@@ -27,11 +27,13 @@ from tests.system.switch_lab import (
     octets,
     plug,
 )
+from walt.server.domain.switches.poe import ADMIN, STANDARD, TRUE
 
 PC = "walt.node.pc-x86-64"
 ROOT, FAR = "02:00:00:00:0a:01", "02:00:00:00:0a:02"
 NODES = [f"02:00:00:00:00:0{number}" for number in range(1, 5)]
 RECORDED = ["00:16:c8:bd:4d:80", "00:16:c8:94:aa:80", "f4:ea:67:eb:dc:00"]
+SENSOR = "02:00:00:00:0c:02"
 STRANGER = "02:00:00:00:0c:01"
 
 
@@ -160,6 +162,15 @@ class SwitchTests(TestCase):
         self.assertEqual([one["result"] for one in rows], ["FAILED"])
         self.assertIn("node-000001", await platform.ok("device", "tree"))  # still known
         far.is_silent = False
+        far.answers_left = 12
+        gone = await platform.walt("device", "rescan", "switch-000a02")
+        self.assertIn(b"FAILED (it stopped answering)", gone.stderr)
+        self.assertIn("g2: node-000001  [bridge table]", await platform.ok("device", "tree"))
+        far.answers_left = None
+        forget = root.sees_many(10_000, 2)
+        await platform.ok("device", "rescan", "switch-000a01")
+        forget()
+        self.assertIn("g2: node-000001  [bridge table]", await platform.ok("device", "tree"))
 
     async def _hostile(self, platform: LivePlatform, root: Switch) -> None:
         """Odd texts change no name and no place."""
@@ -179,6 +190,11 @@ class SwitchTests(TestCase):
             {"walt-server", "node-000001", "node-000002", "node-000003", "switch-000a01",
              "switch-000a02", "switch-000a03"},
         )
+        root.hears(3, SENSOR, "eth0", "Sensor.lab.example", ip="192.168.181.77", place=4)
+        await platform.ok("device", "rescan")
+        rows = json.loads(await platform.ok("device", "show", "--json"))
+        (sensor,) = [one for one in rows["unknown"] if one["mac"] == SENSOR]
+        self.assertEqual((sensor["name"], sensor["ip"]), ("sensor", "192.168.181.77"))
         tree = await platform.ok("device", "tree", "--all")
         self.assertIn(f"<? {stranger['name']} ?>", tree)
         self.assertNotIn("\x1b", tree)
@@ -345,6 +361,9 @@ class SwitchTests(TestCase):
         far.is_silent = True
         await refused(names[0], "no answer")
         far.is_silent = False
+        # Two groups of ports: nothing proves any more which one is which.
+        far.put({(*STANDARD, ADMIN, 2, 1): TRUE})
+        await refused(names[0], "does not tell which interface this port of its power supply is")
         self.assertEqual(far.sets, [])
 
     async def test_killed_in_between(self) -> None:
@@ -407,6 +426,8 @@ class SwitchTests(TestCase):
         await platform.until(awake, "somebody waits for a node", 30)
         waiting.cancel()
         waiting.addErrback(lambda failure: None)
+        await platform.ok("device", "forget", "--force", "node-000003")
+        self.assertTrue(far.is_on(4))
         woken = await platform.walt("device", "rescan")
         self.assertIn(b"switch-000a02: ports that were powered off to save power", woken.stderr)
         self.assertTrue(all(far.is_on(port) for port in (2, 3, 4)))

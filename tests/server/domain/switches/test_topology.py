@@ -178,6 +178,19 @@ class MergeTests(SynchronousTestCase):
             {(switch(1), node(1)): 2, (switch(1), node(2)): 3},
         )
 
+    def test_several_at_a_port(self) -> None:
+        """A telephone and the PC behind it, both by LLDP; the power of such a port is nobody's."""
+        kinds = {switch(1): "switch", node(1): "node", mac(0xc, 1): "unknown"}
+        survey = told(
+            switch(1), 2, {1: {node(1), mac(0xc, 1)}},
+            (hears(1, mac(0xc, 1), "WAN"), hears(1, node(1), "eth0")),
+        )
+        links = merge({switch(1): survey}, {}, kinds, [], NOW)
+        self.assertEqual(
+            {(one.macs, one.evidence) for one in links},
+            {((switch(1), node(1)), LLDP), ((switch(1), mac(0xc, 1)), LLDP)},
+        )
+
     def test_old(self) -> None:
         """Not seen again: no longer confirmed; not looked at: as it was; taken: gone."""
         kinds = {switch(1): "switch", switch(2): "switch", **{node(n): "node" for n in range(4)}}

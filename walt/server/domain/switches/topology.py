@@ -16,6 +16,7 @@ from walt.server.domain.switches.survey import Survey
 End = tuple[str, int | None]  # MAC of a device, port
 
 LLDP_BOTH, LLDP, BRIDGE, REPORT = "lldp-both", "lldp", "bridge", "report"
+_SURE = (LLDP_BOTH, LLDP)
 _RANKS = {LLDP_BOTH: 3, LLDP: 2, BRIDGE: 1, REPORT: 0}
 
 
@@ -250,21 +251,32 @@ class _Look:
 
 
 def _best(links: Iterable[Link], kinds: Mapping[str, str]) -> list[Link]:
-    """Keep one link for each port of a device, and one for each device that is no switch."""
+    """Keep one link for each port of a device, and one for each device that is no switch.
+
+    Of several devices that announce themselves at a port now, as telephones do with PCs behind
+    them, all are kept.
+    """
     kept: list[Link] = []
-    taken: set[End] = set()
+    taken: dict[End, set[str]] = {}
     alone: set[str] = set()
     pairs: set[frozenset[str]] = set()
     for one in sorted(links, key=lambda link: (link.rank, repr(link.ends)), reverse=True):
-        ports = {end for end in one.ends if end[1] is not None}
+        ports = {end: one.other(end[0])[0] for end in one.ends if end[1] is not None}
+        used = {end: taken[end] for end in ports if end in taken}
+        if used and not (
+            one.confirmed and one.evidence in _SURE
+            and all(ports[end] not in others for end, others in used.items())
+        ):
+            continue
         leaves = {mac for mac in one.macs if kinds.get(mac) != "switch"}
-        if len(leaves) == 2 or ports & taken or leaves & alone:
+        if len(leaves) == 2 or leaves & alone:
             continue
         # Of two switches a link without a port is one that is there already, less known.
         if len(ports) < 2 and frozenset(one.macs) in pairs:
             continue
         kept.append(one)
-        taken |= ports
+        for end, other in ports.items():
+            taken.setdefault(end, set()).add(other)
         alone |= leaves
         pairs.add(frozenset(one.macs))
     return kept
@@ -285,7 +297,7 @@ def _without_loops(links: Sequence[Link], kinds: Mapping[str, str]) -> list[Link
     kept = []
     for one in links:  # the best first
         first, second = (root(mac) for mac in one.macs)
-        sure = one.confirmed and one.evidence in (LLDP_BOTH, LLDP)
+        sure = one.confirmed and one.evidence in _SURE
         if first == second and not sure:
             continue
         group[first] = second
