@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.server.adapters": ("walt.common", "walt.server.runtime", "walt.server.domain"),
     "walt.server.workers": (
         "walt.common", "walt.server.workers", "walt.rpc", "walt.server.adapters",
+        "walt.server.domain.switches",
     ),
     "walt.server.api": ("walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.api"),
     "walt.server.streams": (
@@ -53,7 +54,7 @@ DOMAIN_ARROWS: dict[str, tuple[str, ...]] = {
     "images": ("devices",),
     "nodes": ("devices", "images", "logs", "network"),
     "services": ("devices", "nodes", "images", "network"),
-    "switches": ("devices", "logs"),
+    "switches": ("devices", "logs", "nodes"),
     "virtual": ("devices", "nodes", "images", "logs"),
     "vpn": ("devices", "nodes", "images"),
 }

@@ -27,7 +27,7 @@ from tests.fakes.boots import FakeBoots
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
 from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
-from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning
+from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning, UnlocatedPower
 from tests.fakes.transports import serve
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.context import Context
@@ -45,7 +45,6 @@ from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
-from walt.server.domain.nodes.ports import UnlocatedPower
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
@@ -53,6 +52,9 @@ from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
+from walt.server.domain.switches.exploration import Exploration
+from walt.server.domain.switches.power import SwitchPower
+from walt.server.domain.switches.views import SwitchViews
 from walt.server.runtime.workflow import Workflows
 from walt.server.streams.base import Peer, StreamProtocol
 
@@ -98,6 +100,11 @@ class Server:
             FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
         )
         self.reservations = Reservations(self.platform.clock)
+        self.network = SwitchViews(
+            self.platform.registry,
+            _build(Exploration, registry=self.platform.registry),
+            _build(SwitchPower), self.platform.clock.seconds,
+        )
         self.checkpoints = FakeCheckpoints()
         self.store = FakeStore(*(
             StoredImage(name, "a" * 64, labels={MODELS_LABEL: "pc-x86-64"})
@@ -157,7 +164,7 @@ class Server:
                 Configuration, registry=platform.registry, nodes=nodes, images=self.images,
                 logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
             ),
-            issuers=platform.issuers, virtual=self.virtual,
+            issuers=platform.issuers, virtual=self.virtual, network=self.network,
             checkpoints=self.checkpoints,
             operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,
             now=platform.clock.seconds,

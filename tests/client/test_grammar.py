@@ -230,7 +230,7 @@ class HelpTests(SynchronousTestCase):
                     "rename ping console blink wait boots expose deploy",
             "image": "show search clone shell build cp duplicate remove rename publish squash",
             "log": "show wait export add-checkpoint remove-checkpoint list-checkpoints",
-            "device": "show shell rename config ping forget expose",
+            "device": "show shell tree rescan rename config ping forget expose port-config",
             "advanced": " ".join(sorted(main.load("advanced"))),
             "help": "show list search",
         }

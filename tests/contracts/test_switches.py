@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,11 +13,12 @@ from zope.interface.verify import verifyObject
 
 from tests.fakes.switches import FakeSwitches
 from tests.server.domain.switches.records import rows
-from tests.system.snmp_agents import Agents, free_port
+from tests.system.snmp_agents import NAMELESS, Agents, free_port
 from walt.common.errors import Unavailable
 from walt.server.adapters.snmp.switches import SnmpSwitches
-from walt.server.domain.switches.ports import ISwitches, SnmpTarget
-from walt.server.domain.switches.tables import oid
+from walt.server.domain.switches.ports import ISwitches, SnmpTarget, SnmpUser
+from walt.server.domain.switches.survey import survey
+from walt.server.domain.switches.tables import Answers, oid
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.workers import WorkerPool
 
@@ -25,6 +27,7 @@ POWER, OTHER = "1.3.6.1.2.1.105.1.1.1.3.1.1", "1.3.6.1.2.1.105.1.1.1.3.1.2"
 SYSTEM = "1.3.6.1.2.1.1.2.0|6|1.3.6.1.4.1.9.1"
 ROWS = [
     SYSTEM, *(f"{IF}.2.{n}|4|port {n}" for n in range(1, 60)), f"{IF}.6.1|4x|0200000000ff",
+    *(f"{IF}.3.{n}|2|6" for n in range(1, 60)),
     f"{OTHER}|2|2",
 ]
 QUICK = {"patience": 2.0, "retries": 1, "set_patience": 4.0, "effect": 4.0}
@@ -67,12 +70,14 @@ class SwitchesContract:
         stranger = SnmpTarget(lab.host, 2, "no-such", lab.port)
         old = SnmpTarget(lab.host, 1, lab.community, lab.port)
         done: list[int] = []
-        found = await switches.read([lab, stranger, old], done.append)
-        right = rows([*ROWS, f"{POWER}|2|1"])
+        found = await switches.read([lab, stranger, old], (), done.append)
+        right = survey(Answers(rows([*ROWS, f"{POWER}|2|1"])))
+        case.assertEqual(len(right.ports), 59)
         case.assertEqual(sorted(done), [0, 1, 2])
         for one in (found[0], found[2]):
-            case.assertEqual((one.failure, one.rows), (None, right))
-        case.assertEqual(found[1].rows, {})
+            case.assertEqual(one, right)
+        case.assertTrue(found[1].is_empty)
+        case.assertEqual(found[1].ports, {})
         case.assertIn("no answer", found[1].failure)
         case.assertNotIn("no-such", found[1].failure)
         case.assertEqual(await switches.read([]), [])
@@ -84,7 +89,7 @@ class SwitchesContract:
         for value in (2, 1, 1):
             case.assertEqual(await switches.set(lab, oid(POWER), value), value)
             (one,) = await switches.read([lab])
-            case.assertEqual(one.rows[oid(POWER)], value)
+            case.assertIn((oid(POWER), value == 1), [(p.control, p.is_on) for p in one.power])
         for target, name in (
             (lab, OTHER), (SnmpTarget(lab.host, 2, "no-such", lab.port), POWER),
         ):
@@ -113,6 +118,38 @@ class SnmpSwitchesTests(SwitchesContract, TestCase):
         agents = Agents(self, {"lab": f"{record}\n{POWER}|2:writecache|value=1"})
         switches = snmp(self, **QUICK)
         return switches, SnmpTarget("127.0.0.1", 2, "lab", agents.port)
+
+    async def test_users(self) -> None:
+        """Version 3: the right user reads and sets; a wrong one is told why, and delays nobody."""
+        tables = "\n".join(ROWS) + f"\n{POWER}|2:writecache|value=1"
+        agents = Agents(self, {NAMELESS: tables}, [
+            "--v3-engine-id=auto", "--v3-user=walt", "--v3-auth-key=first secret",
+            "--v3-auth-proto=SHA256", "--v3-priv-key=second secret", "--v3-priv-proto=AES",
+        ])
+        user = SnmpUser("walt", "first secret", "second secret", "sha256", "aes")
+        lab = SnmpTarget("127.0.0.1", 3, port=agents.port, user=user)
+        wrong = [
+            replace(user, auth="other secret"), replace(user, priv="other secret"),
+            replace(user, name="nobody"), replace(user, auth_protocol="sha"),
+        ]
+        switches = snmp(self, **QUICK)
+        right = survey(Answers(rows([*ROWS, f"{POWER}|2|1"])))
+        for _ in range(2):
+            found = await switches.read([lab, *(replace(lab, user=one) for one in wrong), lab])
+            self.assertEqual([found[0], found[-1]], [right, right])
+            for one in found[1:-1]:
+                self.assertEqual(one.ports, {})
+                self.assertNotIn("secret", str(one.failure))
+            self.assertIn("does not accept this user", str(found[1].failure))
+            self.assertIn("does not accept this user", str(found[3].failure))
+        self.assertEqual(await switches.set(lab, oid(POWER), 2), 2)
+        self.assertNotIn("secret", str(lab))
+        try:
+            await switches.set(replace(lab, user=wrong[0]), oid(POWER), 1)
+        except Unavailable as error:
+            self.assertNotIn("secret", str(error))
+        else:
+            self.fail("a wrong user has set something")
 
     async def test_nobody_there(self) -> None:
         """A port that nobody listens on is silence, told once; secrets are not shown."""

@@ -1,25 +1,29 @@
-"""What every ITopology does: the fake and PostgreSQL; and the reports of nodes."""
+"""What every ITopology does: the fake, and Exploration on PostgreSQL; and the reports of nodes."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from ipaddress import IPv4Network
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from tests.fakes.switches import FakeSwitches
 from tests.fakes.topology import FakeTopology
 from tests.server.streams.platform import NODE, SERVER, SWITCH, Platform
 from tests.system import cluster
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.migrate import migrate
-from walt.server.adapters.postgres.topology import PostgresTopology
+from walt.server.adapters.postgres.switches import PostgresSwitches
 from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.ports import ITopology
+from walt.server.domain.switches.exploration import Exploration
 
 LOW, HIGH = "52:54:00:00:00:03", "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:09"
@@ -55,7 +59,7 @@ class FakeTopologyTests(TopologyContract, TestCase):
         return FakeTopology()
 
 
-class PostgresTopologyTests(TopologyContract, TestCase):
+class ExplorationTests(TopologyContract, TestCase):
     skip = cluster.why_not()
 
     async def make(self) -> Any:
@@ -64,10 +68,23 @@ class PostgresTopologyTests(TopologyContract, TestCase):
         database = Database(reactor, cluster.shared().fresh())
         self.addCleanup(database.close)
         await migrate(database)
-        await PostgresDevices(database).save([
+        devices = PostgresDevices(database)
+        await devices.save([
             SWITCH, *(Device(mac, f"d{n}", "unknown") for n, mac in enumerate((LOW, HIGH, OTHER)))
         ])
-        return PostgresTopology(database)
+        registry = DeviceRegistry(devices, IPv4Network("192.168.1.0/24"))
+        await registry.load()
+        platform = Platform()
+        exploration = Exploration(
+            registry, FakeSwitches(), PostgresSwitches(database),
+            PlatformLog(platform.logs, lambda: SERVER.mac), lambda: 1e9, nobody,
+        )
+        await exploration.load()
+        return exploration
+
+
+async def nobody(mac: str, ip: str | None, name: str) -> None:
+    """Register nothing: no switch is read here."""
 
 
 class ReportTests(SynchronousTestCase):
@@ -92,6 +109,9 @@ class ReportTests(SynchronousTestCase):
         for label, port in (("12", 12), ("ge-0/0/1", 12), ("13", 13), ("9" * 50, 13)):
             self.report(NODE.ip, SWITCH.mac, label)
             self.assertEqual(self.topology.places, {NODE.mac: (SWITCH.mac, port)})
+        self.reports.labelled = lambda switch, label: {"ge-0/0/1": 501}.get(label)
+        self.report(NODE.ip, SWITCH.mac, "ge-0/0/1")
+        self.assertEqual(self.topology.places, {NODE.mac: (SWITCH.mac, 501)})
 
     def test_other_devices(self) -> None:
         """A report makes no switch of a device, and moves no other node."""

@@ -96,6 +96,23 @@ class FakePower:
         return self.reasons.get(mac)
 
 
+@implementer(INodePower)
+class UnlocatedPower:
+    """A platform where no switch is explored: no node has a known position."""
+
+    async def off(self, macs: Collection[str], reason: str) -> Mapping[str, str]:
+        """Fail for every node."""
+        return {mac: "unknown LLDP network position" for mac in macs}
+
+    async def on(self, macs: Collection[str]) -> Mapping[str, str]:
+        """Fail for every node."""
+        return {mac: "unknown LLDP network position" for mac in macs}
+
+    def is_off(self, mac: str) -> str | None:
+        """Return None: nothing was switched off."""
+        return None
+
+
 @implementer(IVirtualMachines)
 class FakeMachines:
     """The MACs of the machines that run."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from zope.interface import implementer
 
 from walt.common.errors import Unavailable
-from walt.server.domain.switches.ports import ISwitches, Reading, SnmpTarget
-from walt.server.domain.switches.tables import Oid, Value
+from walt.server.domain.switches.ports import ISwitches, SnmpTarget
+from walt.server.domain.switches.survey import Survey, survey
+from walt.server.domain.switches.tables import Answers, Oid, Value
 
 SILENT = "no answer"
 
@@ -24,14 +25,16 @@ class FakeSwitches:
         self.asked: list[SnmpTarget] = []
 
     async def read(
-        self, targets: Sequence[SnmpTarget], on_read: Callable[[int], None] | None = None
-    ) -> list[Reading]:
-        """Return the tables."""
+        self, targets: Sequence[SnmpTarget], known: Collection[str] = (),
+        on_read: Callable[[int], None] | None = None,
+    ) -> list[Survey]:
+        """Return what the rules say of the tables."""
         found = []
         for place, target in enumerate(targets):
             self.asked.append(target)
             rows = self._rows(target)
-            found.append(Reading(dict(rows or {}), None if rows is not None else SILENT))
+            failure = None if rows is not None else SILENT
+            found.append(survey(Answers(rows or {}), known, failure))
             if on_read is not None:
                 on_read(place)
         return found

@@ -7,9 +7,10 @@ peer that is gone, or an input that keeps the processor busy is a bug.
 from __future__ import annotations
 
 import faulthandler
+import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,16 +33,23 @@ from walt.server.adapters.nbdkit import probe as nbdkit
 from walt.server.adapters.nfs import probe as nfs
 from walt.server.adapters.podman.prepare import load_spec
 from walt.server.adapters.postgres import probe as postgres
+from walt.server.adapters.snmp.switches import ROOTS
 from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.api.session import Session
 from walt.server.domain.services.lease_events import LeaseAssembler
+from walt.server.domain.switches.survey import Survey, survey
+from walt.server.domain.switches.tables import Answers, Oid, Value
+from walt.server.domain.switches.topology import merge
+from walt.server.domain.switches.tree import tree
 from walt.server.runtime.watching import NoAnswer
 from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.pickled import MORE, Reader
+from walt.server.workers import snmp
 from walt.server.workers.build_context import unpack
 
+UDP = (1, 3, 6, 1, 6, 1, 1)  # snmpUDPDomain (RFC 3417)
 LIMIT = 10.0  # seconds of processor time for one input
 _failures: list[Any] = []
 
@@ -200,11 +208,55 @@ def answers(data: bytes) -> None:
             pass
 
 
+def replies(data: bytes) -> None:
+    """Datagrams of SNMP agents, as pysnmp gets them of its socket."""
+    engine = snmp._engine()
+    with suppress(Exception):  # which asyncio logs, and goes on
+        engine.message_dispatcher.receive_message(engine, UDP, ("127.0.0.1", 161), data)
+
+
+def tables(data: bytes) -> None:
+    """Rows of a switch, of any table, index, type and value: rules, pipe, links, tree."""
+    told = survey(Answers(_rows(data)), [NODE.mac])
+    words = json.loads(json.dumps(told.words()))
+    if Survey.of_words(words) != told:
+        raise AssertionError("a survey is another one at the end of the pipe")
+    switch, kinds = "02:00:00:00:0a:01", {NODE.mac: "node", "02:00:00:00:0a:01": "switch"}
+    links = merge({switch: told}, {}, kinds, [], 1.0)
+    tree(links, kinds, switch, show_all=True)
+    for number in told.ports:
+        told.numbers(number)
+        told.power_of(number)
+    told.named("g1")
+
+
+def _rows(data: bytes) -> dict[Oid, Value]:
+    """Read rows: table, length and numbers of the index, length and octets of the value."""
+    found: dict[Oid, Value] = {}
+    at = 0
+    while at + 3 <= len(data):
+        table, kind = ROOTS[data[at] % len(ROOTS)], data[at + 1]
+        size = data[at + 2] & 15
+        index = data[at + 3:at + 3 + size]
+        at += 3 + size
+        length = data[at] if at < len(data) else 0
+        octets = data[at + 1:at + 1 + length]
+        at += 1 + length
+        value: Value = octets
+        if kind % 3 == 1:
+            value = int.from_bytes(octets[:8], "big", signed=True)
+        elif kind % 3 == 2:
+            value = tuple(octets)
+        numbers = (2**32 - 1 - one if kind & 64 and one > 250 else one for one in index)
+        found[(*table, *numbers)] = value
+    return found
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
     for one in (
         legacy, values, specs, archives, amp, boxes, streams, ingestion, kernel_messages, leases,
-        answers,
+        answers, replies, tables,
     )
 }
 

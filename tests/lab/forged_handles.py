@@ -103,7 +103,7 @@ def main() -> None:
             continue
         # The directory below a mount is there, and empty.
         found = client.look(handle)
-        if found is not None and found.content or client.make_directory(handle, "x") == 0:
+        if (found is not None and found.content) or client.make_directory(handle, "x") == 0:
             kept["foreign"].append(path)
     for what, handle in handles(told, own, client.handle(told["sample"])):
         found = client.look(handle)

@@ -151,7 +151,8 @@ class RulesTests(SynchronousTestCase):
             lambda text: arguments.Mac().fromString(text.encode(errors="surrogatepass")),
         ]
         for name in device_settings.SETTINGS:
-            if name != "snmp.community":  # it reaches no program
+            # These go into packets, and reach no program.
+            if name not in ("snmp.community", "snmp.user", *device_settings.SECRETS):
                 parsers.append(lambda text, name=name: device_settings.parse_words(  # type: ignore[misc]
                     [f"{name}={text}"]
                 ))

@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tests.system.netns import short_dir
+from walt.server.adapters.network.namespace import inside
 
+NAMELESS = "self"  # how snmpsim calls the context without a name
 _READY = "walt-ready"
 # GET of 1.3.6.1.2.1.1.2.0 with community `walt-ready`, by SNMPv2c (RFC 3416, BER).
 _PDU = bytes.fromhex("a019020101020100020100300e300c06082b060102010102000500")
@@ -21,9 +24,17 @@ _QUESTION = b"\x30" + bytes([len(_BODY)]) + _BODY
 
 
 class Agents:
-    """One process; the community of a switch is the name of its record."""
+    """One process, in a network namespace or here; a community is the name of its record.
 
-    def __init__(self, case: Any, records: Mapping[str, str | Path]) -> None:
+    Users of version 3, whom `options` make, get the record named NAMELESS.
+    """
+
+    def __init__(
+        self, case: Any, records: Mapping[str, str | Path], options: Sequence[str] = (), *,
+        space: Path | None = None, addresses: Sequence[str] = ("127.0.0.1",),
+        port: int | None = None,
+    ) -> None:
+        self._address = addresses[0]
         directory = short_dir(case)
         data, cache = directory / "data", directory / "cache"
         data.mkdir()
@@ -33,26 +44,30 @@ class Agents:
                 place.write_bytes(record.read_bytes())
             else:
                 place.write_text("\n".join(_sorted(record)) + "\n", encoding="latin-1")
-        self.port = free_port()
-        self._process = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "snmpsim-command-responder"),
-                f"--data-dir={data}", f"--cache-dir={cache}", "--log-level=error",
-                f"--logging-method=file:{directory}/log",
-                f"--agent-udpv4-endpoint=127.0.0.1:{self.port}",
-            ],
-            env={**os.environ, "SNMPSIM_ALLOW_ROOT": "true"},
-            stdout=(directory / "output").open("wb"), stderr=subprocess.STDOUT,
-        )
+        self.port = free_port() if port is None else port
+        argv = [
+            str(Path(sys.executable).parent / "snmpsim-command-responder"),
+            f"--cache-dir={cache}", "--log-level=error",
+            f"--logging-method=file:{directory}/log", *options, f"--data-dir={data}",
+            *(f"--agent-udpv4-endpoint={one}:{self.port}" for one in addresses),
+        ]
+        # A child is where its parent was.
+        place: AbstractContextManager[None] = nullcontext() if space is None else inside(space)
+        with place, (directory / "output").open("wb") as output:
+            self._process = subprocess.Popen(
+                argv, env={**os.environ, "SNMPSIM_ALLOW_ROOT": "true"},
+                stdout=output, stderr=subprocess.STDOUT,
+            )
+            asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._said = directory / "output"
         case.addCleanup(self.stop)
-        self._wait()
+        self._wait(asking)
 
-    def _wait(self) -> None:
+    def _wait(self, asking: socket.socket) -> None:
         end = time.monotonic() + 120
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        with asking:
             asking.settimeout(0.3)
-            asking.connect(("127.0.0.1", self.port))
+            asking.connect((self._address, self.port))
             while time.monotonic() < end and self._process.poll() is None:
                 try:
                     asking.send(_QUESTION)

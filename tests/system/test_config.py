@@ -85,7 +85,12 @@ class ConfigTests(TestCase):
         for words, needed in (
             (("lldp.explore=true",), "needs snmp.version and snmp.community"),
             (("lldp.explore=true", "snmp.version=1"), "needs snmp.version and snmp.community"),
-            (("snmp.version=3",), "expected a whole number"),
+            (("snmp.version=4",), "expected a whole number"),
+            (
+                ("snmp.version=3", "snmp.community=x", "lldp.explore=true"),
+                "needs snmp.version, snmp.user, snmp.auth and snmp.priv",
+            ),
+            (("snmp.auth=secret",), "snmp.auth=<set>: expected a printable text of 8"),
             (("poe.reboots=true", "snmp.version=2", "snmp.community=x"), "needs lldp.explore=true"),
         ):
             refused = await platform.walt(
@@ -103,7 +108,9 @@ class ConfigTests(TestCase):
         shown = await platform.ok("device", "config", "switch-000009")
         self.assertTrue(shown.endswith(
             "\n\nexpose=none\nlldp.explore=true\nnetsetup=LAN\npoe.reboots=true\n"
-            "snmp.community=public\nsnmp.version=2\n"
+            "snmp.auth=<unspecified>\nsnmp.auth.protocol=sha\nsnmp.community=public\n"
+            "snmp.priv=<unspecified>\nsnmp.priv.protocol=aes\nsnmp.user=<unspecified>\n"
+            "snmp.version=2\n"
         ), shown)
         for names, words, text in (
             ("switch-000009", "nothing=1", "no setting named 'nothing'"),

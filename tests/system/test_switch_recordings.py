@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from twisted.internet.threads import deferToThread
@@ -15,12 +15,9 @@ from tests.server.domain.switches.records import rows
 from tests.server.domain.switches.test_recordings import RECORDINGS, lines
 from tests.system.snmp_agents import Agents
 from walt.server.adapters.snmp.switches import BY_VLAN
-from walt.server.domain.switches.bridge import seen
-from walt.server.domain.switches.lldp import neighbours
-from walt.server.domain.switches.numbering import Numbering
-from walt.server.domain.switches.poe import power_ports
 from walt.server.domain.switches.ports import SnmpTarget
-from walt.server.domain.switches.tables import Answers, Oid, Value
+from walt.server.domain.switches.survey import Survey, survey
+from walt.server.domain.switches.tables import Answers
 
 
 class ServedTests(TestCase):
@@ -38,19 +35,16 @@ class ServedTests(TestCase):
             self.assertIsNone(one.failure, name)
             vlans = [path for other, path in records.items() if other.startswith(f"{name}@")]
             # Reading a record takes long: not in the thread of the reactor.
-            await deferToThread(self.compare, name, records[name], vlans, one.rows)
+            await deferToThread(self.compare, name, records[name], vlans, one)
 
     def compare(
-        self, name: str, record: Path, vlans: list[Path], told: Mapping[Oid, Value]
+        self, name: str, record: Path, vlans: list[Path], told: Survey
     ) -> None:
         """Check what the rules say of what was read."""
         by_vlan = {
             row: value for path in vlans for row, value in rows(lines(path)).items()
             if any(row[:len(one)] == one for one in BY_VLAN)
         }
-        right, got = Answers({**rows(lines(record)), **by_vlan}), Answers(told)
-        numbering, ours = Numbering.of(right), Numbering.of(got)
-        self.assertEqual(ours, numbering, name)
-        self.assertEqual(neighbours(got, ours), neighbours(right, numbering), name)
-        self.assertEqual(power_ports(got, ours), power_ports(right, numbering), name)
-        self.assertEqual(seen(got, ours), seen(right, numbering), name)
+        right = survey(Answers({**rows(lines(record)), **by_vlan}))
+        for field in fields(Survey):
+            self.assertEqual(getattr(told, field.name), getattr(right, field.name), name)

@@ -64,9 +64,46 @@ DEVICES = Tables(
         type="text server, node, switch or unknown",
         node_type="text? physical, virtual or vpn; null: it is no node",
         netsetup="text? LAN or NAT; null outside walt-net, and for the server",
+        switch="text? name of the switch it is connected to",
+        port="text? name of its port there",
+        evidence="text? lldp-both, lldp, bridge, report; old: it was not seen at the last look",
     ),
     "known", "unknown",
 )
+SCANNED = Rows(Row(
+    name="text of the device",
+    mac="text MAC, lower case, with colons",
+    result="text OK, FAILED, FORBIDDEN or INVALID",
+    detail="text? why, and what to do",
+))
+BRANCHES = Rows(Row(
+    depth="whole 0 below the root; the branch above is the last one with one less",
+    name="text of the device",
+    mac="text MAC, lower case, with colons",
+    kind="text switch, node, server, unknown; back: shown elsewhere; hidden: what is left out",
+    above="text? the device it is connected to, one line up the tree",
+    port="text? name of the port there",
+    port_number="whole? ifIndex of the port there",
+    far_port="text? name of the port of the device itself",
+    evidence="text lldp-both, lldp, bridge or report",
+    confirmed="truth it was there at the last look",
+    seen="number epoch seconds, the last time it was there",
+    cables="texts ports of parallel cables",
+    poe="text? on, off, unavailable: power of the port, as the switch last said",
+    poe_reason="text? why the server switched it off",
+    explorable="truth it is a switch that may be explored",
+))
+PORTS = Rows(Row(
+    port="whole ifIndex",
+    name="text given by people; else the number",
+    interface="text ifName",
+    numbers="text all numbers that the tables of the switch give it",
+    poe="text on, off, unavailable",
+    poe_reason="text? why the server switched it off",
+    peer="text? name of the device there",
+    evidence="text? lldp-both, lldp, bridge or report",
+    confirmed="truth? the peer was there at the last look",
+))
 # Spec server §3.5.
 RECORD = Row(
     mac="text MAC, lower case, with colons",

@@ -18,14 +18,13 @@ from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
 from tests.fakes.boots import FakeBoots
-from tests.fakes.nodes import FakeProvisioning
+from tests.fakes.nodes import FakeProvisioning, UnlocatedPower
 from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from tests.server.streams.platform import EPOCH, NODE, Platform
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.limits import MAX_WEB_READERS
 from walt.server.domain.logs.model import LogQuery
-from walt.server.domain.nodes.ports import UnlocatedPower
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.views import NodeViews

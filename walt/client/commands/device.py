@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-COLUMNS = ["name", "ip", "mac", "type", "netsetup"]
+COLUMNS = ["name", "ip", "mac", "type", "netsetup", "switch", "port"]
 UNKNOWN_HELP = (
     "A board stays here until the server has the default image of its model.\n"
     "If one of these is a switch: walt device config <name> type=switch"
@@ -42,6 +42,29 @@ def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) 
         for row in rows
     ]
     print_block(title, table(without_empty_columns(COLUMNS, rows), rows), footnote)
+
+
+def tree(all: bool, json: bool) -> None:
+    """Print how the devices are connected."""
+    from walt.client import switches
+
+    switches.tree(all, json)
+
+
+def rescan(device_set: str, json: bool) -> int:
+    """Ask switches what is connected to them."""
+    from walt.client import switches
+
+    return switches.rescan(device_set, json)
+
+
+def port_config(
+    switch_name: str, port_id: str | None, configuration: list[str], json: bool
+) -> None:
+    """Print or change settings of the ports of a switch."""
+    from walt.client import switches
+
+    switches.port_config(switch_name, port_id, configuration, json)
 
 
 def rename(old_name: str, new_name: str) -> None:
@@ -115,6 +138,15 @@ COMMANDS = {
         shell, "open a shell on a device that is not a node", args=[DEVICE],
         switches=[Switch("--user", "account on the device", metavar="USER", default="")],
     ),
+    "tree": Command(
+        tree, "print how the devices are connected",
+        switches=[Switch("--all", "devices of unknown type and switches without nodes, too"), JSON],
+    ),
+    "rescan": Command(
+        rescan, "ask switches what is connected to them",
+        args=[Arg("device_set", default="server,explorable-switches", set_of="switches")],
+        switches=[JSON],
+    ),
     "rename": Command(rename, "rename a device", args=[Arg("old_name"), Arg("new_name")]),
     "config": Command(
         config, "print or change settings of devices",
@@ -129,5 +161,13 @@ COMMANDS = {
     "expose": Command(
         expose, "forward a port of this machine to a port of a device",
         args=[DEVICE, Arg("device_port"), Arg("local_port")],
+    ),
+    "port-config": Command(
+        port_config, "print or change settings of the ports of a switch",
+        args=[
+            Arg("switch_name"), Arg("port_id", optional=True),
+            Arg("configuration", variadic=True),
+        ],
+        switches=[JSON],
     ),
 }

@@ -31,9 +31,9 @@ GROUPS = {
     "For programs": ("json", "scripting", "statuses", "web-api"),
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
-        "device-netsetup", "networking", "node-install", "server-install",
-        "server-network-config", "server-upgrade", "switch-install", "team-server",
-        "troubleshooting", "unmanaged-devices", "vpn", "web-server",
+        "device-netsetup", "networking", "node-install", "power", "server-install",
+        "server-network-config", "server-upgrade", "switch-install", "switches", "team-server",
+        "topology", "troubleshooting", "unmanaged-devices", "vpn", "web-server",
     ),
     "For developers": (
         "design-notes", "dev-client", "dev-server", "dev-server-db", "developer",

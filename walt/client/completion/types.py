@@ -8,7 +8,8 @@ if TYPE_CHECKING:
 
 # Types whose candidates the helper prints; most of them come from the server.
 ASKED = frozenset((
-    "NODE", "SET_OF_NODES", "DEVICE", "SET_OF_DEVICES", "SET_OF_ISSUERS", "IMAGE",
+    "NODE", "SET_OF_NODES", "DEVICE", "SET_OF_DEVICES", "SWITCH", "RESCAN_SET_OF_DEVICES",
+    "PORT_CONFIG_PARAM", "SET_OF_ISSUERS", "IMAGE",
     "IMAGE_OR_DEFAULT", "IMAGE_CLONE_URL", "NODE_CONFIG_PARAM", "DEVICE_CONFIG_PARAM",
     "LOG_CHECKPOINT", "HISTORY_RANGE", "REGISTRY",
     "NODE_CP_SRC", "NODE_CP_DST", "IMAGE_CP_SRC", "IMAGE_CP_DST",
@@ -28,15 +29,19 @@ _BY_NAME = {
     "node_set": "SET_OF_NODES",
     "old_name": "DEVICE",
     "old_node_name": "NODE",
+    "switch_name": "SWITCH",
     "topic": TOPIC,
     # What only the person knows.
     **dict.fromkeys((
         "checkpoint_name", "cmdargs", "device_port", "duration", "keyword", "local_port",
         "logline_regexp", "name", "new_image_name", "new_name", "new_node_name", "node_port",
+        "port_id",
         "other_user", "server", "token", "word",
     ), NOTHING),
 }
 _BY_COMMAND = {
+    ("device", "port-config", "configuration"): "PORT_CONFIG_PARAM",
+    ("device", "rescan", "device_set"): "RESCAN_SET_OF_DEVICES",
     ("device", "config", "configuration"): "DEVICE_CONFIG_PARAM",
     ("image", "build", "image_name"): NOTHING,
     ("image", "clone", "image_name"): NOTHING,

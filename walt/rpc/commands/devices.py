@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.protocols import amp
 
 from walt.rpc import rows
-from walt.rpc.arguments import Integer, IPAddress, Json, Mac, Names, Text
+from walt.rpc.arguments import Float, Integer, IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 
 
@@ -65,6 +65,49 @@ class SetDeviceConfig(WaltCommand):
     side = "cs"
     arguments = [
         (b"devices", Text(1 << 20)), (b"settings", Names()), (b"nodes_only", amp.Boolean()),
+    ]
+
+
+class RescanDevices(WaltCommand):
+    """Ask switches of a set what they see; one line for each is told meanwhile."""
+
+    commandName = b"cs.devices.rescan"
+    side = "cs"
+    arguments = [(b"devices", Text(1 << 20))]
+    response = [(b"results", Json(rows.SCANNED))]
+
+
+class GetDeviceTree(WaltCommand):
+    """The network as a tree, from the switch that the server is connected to.
+
+    `age` is the time since a switch was last read, in seconds; absent when that is not known.
+    """
+
+    commandName = b"cs.devices.tree"
+    side = "cs"
+    arguments = [(b"all", amp.Boolean())]
+    response = [
+        (b"root", Text(256)), (b"age", Float(optional=True)),
+        (b"branches", Json(rows.BRANCHES)),
+    ]
+
+
+class GetPorts(WaltCommand):
+    """The ports of a switch: all of them, or the one of a number (ifIndex) or name."""
+
+    commandName = b"cs.devices.ports"
+    side = "cs"
+    arguments = [(b"name", Text(256)), (b"port", Text(256, optional=True))]
+    response = [(b"ports", Json(rows.PORTS))]
+
+
+class SetPort(WaltCommand):
+    """Apply `name=value` words to a port of a switch."""
+
+    commandName = b"cs.devices.set_port"
+    side = "cs"
+    arguments = [
+        (b"name", Text(256)), (b"port", Text(256)), (b"settings", Names()),
     ]
 
 

@@ -26,6 +26,8 @@ from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
+from walt.server.domain.switches.exploration import Exploration
+from walt.server.domain.switches.views import SwitchViews
 from walt.server.domain.virtual.service import VirtualNodes
 
 
@@ -58,6 +60,8 @@ class Context:
     virtual: VirtualNodes
     operations: Operations
     neighbours: NeighbourReports
+    exploration: Exploration
+    network: SwitchViews
     access: Access
     host: str
     reachable: bool

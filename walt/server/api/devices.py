@@ -28,7 +28,29 @@ class DevicesApi(amp.CommandLocator):
     @commands.ShowDevices.responder
     def show(self) -> dict[str, Any]:
         """Return the rows of `walt device show`, by table."""
-        return {"tables": device_tables(self._context.registry)}
+        return {"tables": device_tables(self._context.registry, self._context.network.where)}
+
+    @commands.RescanDevices.responder
+    async def rescan(self, devices: str) -> dict[str, Any]:
+        """Ask switches what they see."""
+        results = await self._context.exploration.rescan(devices, self._requester)
+        return {"results": [one.row() for one in results]}
+
+    @commands.GetDeviceTree.responder
+    def tree(self, all: bool) -> dict[str, Any]:
+        """Return the network as a tree; NotFound."""
+        return self._context.network.tree(show_all=all)
+
+    @commands.GetPorts.responder
+    def ports(self, name: str, port: str | None = None) -> dict[str, Any]:
+        """Return the ports of a switch; NotFound, Invalid."""
+        return {"ports": self._context.network.ports(name, port)}
+
+    @commands.SetPort.responder
+    async def set_port(self, name: str, port: str, settings: list[str]) -> dict[str, Any]:
+        """Change settings of a port."""
+        await self._context.exploration.set_port(name, port, settings, self._requester)
+        return {}
 
     @commands.GetDevice.responder
     def get(self, name: str) -> dict[str, Any]:

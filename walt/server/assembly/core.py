@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
-from walt.server.adapters.postgres.topology import PostgresTopology
 from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.api.context import Context
 from walt.server.assembly.access import Certificates
@@ -74,6 +73,9 @@ def _context(
 ) -> Context:
     registry, platform, operations = base.registry, base.platform, life.operations
     checkpoints = PostgresCheckpoints(base.database)
+    exploration = nodes.switches.exploration
+    reports = NeighbourReports(registry, exploration, platform)
+    reports.labelled, reports.look_again = exploration.labelled, exploration.look_again
     return Context(
         registry=registry, nodes=nodes.service, configuration=nodes.configuration,
         completion=Completion(
@@ -93,7 +95,7 @@ def _context(
         checkpoints=checkpoints,
         virtual=nodes.virtual,
         operations=Operations(daemons.health.services, lambda: workflow_rows(base.workflows)),
-        neighbours=NeighbourReports(registry, PostgresTopology(base.database), platform),
+        neighbours=reports, exploration=exploration, network=nodes.switches.views,
         access=certificates.access, host=certificates.names[0],
         reachable=base.config.namespace is None,
         client_package=ClientPackage(base.runner, base.config.paths.cache).piece,

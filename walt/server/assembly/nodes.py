@@ -24,12 +24,13 @@ from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.assembly.base import Base
 from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.images import Images
+from walt.server.assembly.switches import LateRegistration, Switches, build_switches
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
-from walt.server.domain.nodes.ports import IVirtualMachines, UnlocatedPower
+from walt.server.domain.nodes.ports import IVirtualMachines
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
@@ -38,6 +39,7 @@ from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.services.provisioning import Provisioning
+from walt.server.domain.switches.saving import PowerSaving
 from walt.server.domain.virtual.addresses import FreeAddresses
 from walt.server.domain.virtual.service import VirtualNodes
 from walt.server.runtime.ordered import spawn
@@ -53,7 +55,8 @@ class Nodes:
     views: NodeViews
     reservations: Reservations
     progress: BootProgress
-    power: UnlocatedPower
+    switches: Switches
+    saving: PowerSaving
     provisioning: Provisioning
     rebooter: Rebooter
     monitor: BootMonitor
@@ -99,7 +102,9 @@ def build_nodes(
         daemons.network, platform, config.paths.nodes,
     )
 
-    power, machines, link = UnlocatedPower(), _Machines(), NodeLink(reactor)
+    late = LateRegistration()
+    switches = build_switches(base, late)
+    power, machines, link = switches.power, _Machines(), NodeLink(reactor)
     rebooter = Rebooter(base.workflows, status, link, power, machines, provisioning, platform)
 
     def reboot_late(late: list[Device]) -> None:
@@ -120,11 +125,17 @@ def build_nodes(
 
     monitor.gave_up = gave_up
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
-    daemons.leases.registration = registration
+    daemons.leases.registration = late.registration = registration
     service = NodeService(
         registry, images.service, status, monitor, rebooter, logs, link, platform,
         provisioning, progress, reactor,
     )
+
+    saving = PowerSaving(
+        registry, power, switches.exploration, status, monitor, platform, reactor,
+        config.power_saving,
+    )
+    rebooter.on_use, service.wake = saving.used, saving.wake
 
     ssh_options = node_options(
         config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)
@@ -152,8 +163,8 @@ def build_nodes(
         status=status,
         views=NodeViews(registry, status, power, provisioning, progress, reservations),
         reservations=reservations,
-        progress=progress, power=power, provisioning=provisioning, rebooter=rebooter,
-        monitor=monitor, registration=registration, service=service,
+        progress=progress, switches=switches, saving=saving, provisioning=provisioning,
+        rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,
             memory_of_this_machine(), os.cpu_count() or 1,

@@ -32,6 +32,7 @@ from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
+from walt.server.assembly.nodes import Nodes
 from walt.server.assembly.readiness import notify
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
@@ -49,6 +50,7 @@ _log = Logger()
 
 OPEN_FILES = 16384
 MONITOR_EVERY = 2.0
+POWER_EVERY = 10.0
 STOP_PATIENCE = 10.0
 UNDO_LIMIT = 60.0  # seconds that stopping one thing may take
 
@@ -140,6 +142,9 @@ class WaltServer(Service):
         install_loaders(config.paths.state)
         await core.nodes.status.load()
         await core.nodes.progress.load()
+        self._undo("SNMP workers", core.nodes.switches.workers.stop)
+        await core.nodes.switches.exploration.load()
+        core.nodes.switches.power.load()
         await core.image_life.sweep()
         migration = core.image_life.operations.migration
         missing = await core.images.service.refresh(forget=not migration.possible)
@@ -290,6 +295,7 @@ class WaltServer(Service):
         monitor.clock = self._reactor
         monitor.start(MONITOR_EVERY, now=False)
         self._undo("boot monitor", monitor.stop)
+        self._start_power(nodes)
         nodes.virtual.start_all()
         self._undo("virtual nodes", nodes.virtual.stop_all)
         self._undo("exposed ports", nodes.exposed.stop)
@@ -300,6 +306,19 @@ class WaltServer(Service):
                 core.daemons.leases.book.committed(event.mac, event.ip)
             else:
                 core.daemons.leases.on_lease(event)
+
+    def _start_power(self, nodes: Nodes) -> None:
+        """Power what the last run left off; see to it that power comes back, and is saved."""
+        nodes.saving.start()
+
+        async def check() -> None:
+            await nodes.switches.power.keep_on()
+            await nodes.saving.check()
+
+        keeper = LoopingCall(lambda: spawn(check(), "looking after the power of ports"))
+        keeper.clock = self._reactor
+        keeper.start(POWER_EVERY, now=True)
+        self._undo("power of ports", keeper.stop)
 
     # -- stop ------------------------------------------------------------
 

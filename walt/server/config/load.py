@@ -368,7 +368,7 @@ def parse(text: str) -> ServerConfig:
     paths = _paths(root)
     networks, namespace = _networks(root.section("network"))
     virtual, security = root.section("virtual"), root.section("security")
-    logs, boot = root.section("logs"), root.section("boot")
+    logs, boot, switches = root.section("logs"), root.section("boot"), root.section("switches")
     config = ServerConfig(
         paths=paths, networks=networks, namespace=namespace,
         registries=_registries(root, errors),
@@ -380,8 +380,9 @@ def parse(text: str) -> ServerConfig:
         names=_names(security), web_clients=_web_clients(security),
         log_retention_days=logs.integer("retention", None, 1, 36500),
         reconnect_grace=boot.integer("reconnect-grace", 180, 0, 86400),
+        power_saving=switches.integer("save-power-after", 7200, 0, 365 * 86400),
     )
-    for section in (virtual, security, logs, boot, root):
+    for section in (virtual, security, logs, boot, switches, root):
         section.close()
     if errors:
         raise ConfigurationError("\n".join(errors))

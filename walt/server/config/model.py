@@ -146,6 +146,7 @@ class ServerConfig:
     web_clients: tuple[IPv4Network, ...] = ()  # that may read the web API and the metrics
     log_retention_days: int | None = None
     reconnect_grace: int = 180
+    power_saving: int = 7200  # seconds that a free node stays powered; 0: always
     spec: Path = Path("/etc/walt/server.spec")
 
     @property

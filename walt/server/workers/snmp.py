@@ -17,12 +17,20 @@ from typing import Any
 from pyasn1.type.univ import Integer, Null, ObjectIdentifier, OctetString
 from pysnmp.error import PySnmpError
 from pysnmp.hlapi.v3arch.asyncio import (
+    USM_AUTH_HMAC96_MD5,
+    USM_AUTH_HMAC96_SHA,
+    USM_AUTH_HMAC192_SHA256,
+    USM_AUTH_HMAC384_SHA512,
+    USM_PRIV_CBC56_DES,
+    USM_PRIV_CFB128_AES,
+    USM_PRIV_CFB256_AES,
     CommunityData,
     ContextData,
     ObjectIdentity,
     ObjectType,
     SnmpEngine,
     UdpTransportTarget,
+    UsmUserData,
     bulk_cmd,
     get_cmd,
     next_cmd,
@@ -32,6 +40,8 @@ from pysnmp.proto.rfc1902 import Integer32
 from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
 
 from walt.common.errors import Unavailable
+from walt.server.domain.switches.survey import survey
+from walt.server.domain.switches.tables import Answers, Oid, Value
 from walt.server.workers.main import Progress
 
 MEMORY = 512 << 20  # bytes of address space
@@ -41,7 +51,6 @@ LIMIT = 120.0  # seconds for one switch
 EFFECT = 6.0  # seconds for a SET to take effect
 REPETITIONS = 25
 MAX_ROWS, MAX_BYTES = 200_000, 32 << 20  # of one switch
-PIECE = 1000  # rows
 MAX_NAME = 128  # numbers of an identifier (RFC 2578 §3.5)
 AT_ONCE = 50
 MAX_VLANS = 256
@@ -54,10 +63,17 @@ STATUSES = {
     17: "allows no writing of it",
 }
 
-Oid = tuple[int, ...]
-Value = int | bytes | Oid
 
-
+AUTHENTICATION = {
+    "md5": USM_AUTH_HMAC96_MD5, "sha": USM_AUTH_HMAC96_SHA,
+    "sha256": USM_AUTH_HMAC192_SHA256, "sha512": USM_AUTH_HMAC384_SHA512,
+}
+PRIVACY = {"des": USM_PRIV_CBC56_DES, "aes": USM_PRIV_CFB128_AES, "aes256": USM_PRIV_CFB256_AES}
+# What an agent answers to a user that it does not know, or whose keys are others (RFC 3414 §3.2).
+_REFUSALS = frozenset((
+    "UnknownUserName", "UnknownSecurityName", "WrongDigest", "DecryptionError",
+    "UnsupportedSecurityLevel", "AuthenticationFailure", "AuthenticationError",
+))
 _PREPARATION: Oid = (1, 3, 6, 1)
 # Counters of its engine, which pysnmp reads from files when the first answer comes.
 _LATE = (
@@ -93,8 +109,14 @@ def prepare() -> None:
 
     async def work() -> None:
         _engine().get_mib_builder().load_modules(*_LATE)
-        for version in (1, 2):
-            target = {"host": "127.0.0.1", "port": 9, "version": version, "community": "none"}
+        for version in (1, 2, 3):
+            target: dict[str, Any] = {
+                "host": "127.0.0.1", "port": 9, "version": version, "community": "none",
+                "user": {
+                    "name": "none", "auth": "none none", "priv": "none none",
+                    "auth_protocol": "sha256", "priv_protocol": "aes",
+                },
+            }
             switch = Switch(target, await _transport(target, 0.1, 0), 0)
             with contextlib.suppress(TimeoutError, _Stopped):
                 await switch.walk(_PREPARATION)
@@ -117,13 +139,26 @@ def plain(value: Any) -> Value | None:
     return tuple(value) if isinstance(value, ObjectIdentifier) else None
 
 
+def _identity(target: dict[str, Any]) -> CommunityData | UsmUserData:
+    """Return as whom a switch is asked."""
+    user = target.get("user")
+    if target["version"] < 3 or user is None:
+        return CommunityData(target["community"], mpModel=min(target["version"], 2) - 1)
+    return UsmUserData(
+        user["name"], user["auth"], user["priv"],
+        authProtocol=AUTHENTICATION[user["auth_protocol"]],
+        privProtocol=PRIVACY[user["priv_protocol"]],
+    )
+
+
 class Switch:
-    """One switch, asked with one community."""
+    """One switch, asked with one community, or as one user of version 3."""
 
     def __init__(
         self, target: dict[str, Any], transport: UdpTransportTarget, repetitions: int
     ) -> None:
-        self._auth = CommunityData(target["community"], mpModel=target["version"] - 1)
+        self._auth = _identity(target)
+        self._context = ContextData(contextName=target.get("context", "").encode())
         self._transport = transport
         # 0: one after the other, by GETNEXT, which is all that version 1 has.
         self.repetitions = repetitions if target["version"] > 1 else 0
@@ -134,13 +169,18 @@ class Switch:
         """Return the names and values of one answer. Raises TimeoutError, _Refused, _Stopped."""
         try:
             failure, status, _, binds = await command(
-                _engine(), self._auth, self._transport, ContextData(), *arguments, lookupMib=False
+                _engine(), self._auth, self._transport, self._context, *arguments, lookupMib=False
             )
         except PySnmpError as error:
             raise _Stopped(f"its answer could not be read ({type(error).__name__})") from None
         if failure is not None:
             if type(failure).__name__ == "RequestTimedOut":
                 raise TimeoutError
+            if type(failure).__name__ in _REFUSALS:
+                raise _Stopped(
+                    "it does not accept this user: are snmp.user, its passwords and protocols"
+                    f" right? ({failure})"
+                )
             raise _Stopped(f"its answer could not be read ({failure})")
         if int(status):
             raise _Refused(int(status))
@@ -226,14 +266,12 @@ async def _read(target: dict[str, Any], arguments: dict[str, Any]) -> dict[str, 
             failure = await _tables(switch, target, arguments)
     except TimeoutError:
         failure = "it is too slow: not everything could be read in time"
-    rows = [
-        [name, {"x": value.hex()} if isinstance(value, bytes) else value]
-        for name, value in switch.rows.items()
-    ]
+    # The rules are applied here: what a switch tells is large, what it means is not.
+    told = survey(Answers(switch.rows), arguments.get("known", ()), failure)
     return {
-        "failure": failure, "repetitions": switch.repetitions,
-        # The reactor decodes a piece in one turn.
-        "rows": [json.dumps(rows[at:at + PIECE]) for at in range(0, len(rows), PIECE)],
+        "repetitions": switch.repetitions,
+        # The reactor decodes them one after the other.
+        "survey": json.dumps(told.words()),
     }
 
 
@@ -258,8 +296,17 @@ async def _tables(switch: Switch, target: dict[str, Any], arguments: dict[str, A
     return None
 
 
+def _view(target: dict[str, Any], vlan: int) -> dict[str, str]:
+    """Return what asks for the tables of a VLAN."""
+    if target["version"] == 3:
+        return {"context": f"vlan-{vlan}"}
+    return {"community": f"{target['community']}@{vlan}"}
+
+
 async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Add the tables that Cisco's switches have for each VLAN, as `community@VLAN`.
+
+    With version 3 they are contexts, `vlan-VLAN`.
 
     A switch that does not know a VLAN so is silent; it is asked for all of them at once.
     """
@@ -276,8 +323,7 @@ async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, An
         return
     transport = await _transport(target, arguments.get("patience", PATIENCE), 0)
     views = [
-        Switch({**target, "community": f"{target['community']}@{vlan}"}, transport,
-               switch.repetitions)
+        Switch({**target, **_view(target, vlan)}, transport, switch.repetitions)
         for vlan in known[:MAX_VLANS]
     ]
     answering = await asyncio.gather(*(one.answers(tuple(arguments["probe"])) for one in views))
@@ -291,10 +337,11 @@ async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, An
 def read(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
     """Walk the tables `roots` of all `targets` at the same time.
 
-    A target has host, port, version (1 or 2), community, and repetitions where they are known.
-    The result has for each one rows (JSON in a text of its own, so that they can be read one
-    switch after the other: name and value, which is a number, {"x": octets in hexadecimal}, or an
-    identifier), failure (text or null), and the repetitions that it could do. The place of a
+    A target has host, port, version, community, user (null below version 3: name, auth, priv,
+    auth_protocol, priv_protocol), and repetitions where they are known.
+    The result has for each one its survey (JSON in a text of its own, so that they can be read
+    one after the other) and the repetitions that it could do. `known` are addresses of devices
+    (walt.server.domain.switches.survey). The place of a
     target is told as progress when it is done. `probe` is an object that is asked for first;
     `vlans` says which tables are read again for each VLAN.
     """
@@ -302,8 +349,20 @@ def read(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
     async def work() -> list[dict[str, Any]]:
         free = asyncio.Semaphore(AT_ONCE)
 
+        # The engine has one set of keys for the name of a user.
+        names = {target["user"]["name"] for target in arguments["targets"] if target.get("user")}
+        turns = {name: asyncio.Lock() for name in names}
+        keys = {
+            name: len({
+                json.dumps(target["user"], sort_keys=True) for target in arguments["targets"]
+                if target.get("user") and target["user"]["name"] == name
+            }) for name in names
+        }
+
         async def one(place: int, target: dict[str, Any]) -> dict[str, Any]:
-            async with free:
+            user: Any = target.get("user")
+            alone = user is not None and keys[user["name"]] > 1
+            async with turns[user["name"]] if alone else contextlib.nullcontext(), free:
                 found = await _read(target, arguments)
             progress(str(place))
             return found

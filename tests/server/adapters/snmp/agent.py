@@ -57,13 +57,14 @@ def _name(content: bytes) -> Oid:
 
 @dataclass
 class Question:
-    """One request: its kind, number, repetitions (of BULK) and the name it asks for."""
+    """One request: its kind, number, repetitions (of BULK), the name it asks for, its value."""
 
     kind: int
     id: int
     repetitions: int
     name: Oid
     head: bytes
+    value: bytes = b""
 
     def answer(self, *rows: tuple[Oid, bytes], status: int = 0, id: int | None = None) -> bytes:
         """Return the datagram of a response with these names and encoded values."""
@@ -87,11 +88,12 @@ class Agent(DatagramProtocol):
         _, request, rest = _inner(pdu)
         _, _, rest = _inner(rest)
         _, repetitions, rest = _inner(rest)
-        name = _name(_inner(_inner(_inner(rest)[1])[1])[1])
+        _, bind, _ = _inner(_inner(rest)[1])
+        _, asked, given = _inner(bind)
         question = Question(
             kind, int.from_bytes(request, "big", signed=True),
-            int.from_bytes(repetitions, "big"), name,
-            element(INTEGER, version) + element(OCTETS, community),
+            int.from_bytes(repetitions, "big"), _name(asked),
+            element(INTEGER, version) + element(OCTETS, community), _inner(given)[1],
         )
         self.questions.append(question)
         assert self.transport is not None

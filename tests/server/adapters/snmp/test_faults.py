@@ -13,15 +13,17 @@ from tests.server.adapters.snmp import agent
 from tests.server.adapters.snmp.agent import Agent, Question, element, number
 from walt.common.errors import Unavailable
 from walt.server.adapters.snmp.switches import SnmpSwitches
-from walt.server.domain.switches.interfaces import IF_DESCR
+from walt.server.domain.switches.interfaces import IF_DESCR, IF_TYPE
 from walt.server.domain.switches.poe import SYS_OBJECT_ID
-from walt.server.domain.switches.ports import Reading, SnmpTarget
+from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import Oid
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.workers import WorkerPool
 
 LIMITS = {"patience": 1.0, "retries": 0, "set_patience": 1.0, "effect": 8.0}
 ROWS = {(*IF_DESCR, n): element(agent.OCTETS, b"port") for n in range(1, 40)}
+ROWS |= {(*IF_TYPE, n): number(6) for n in range(1, 40)}
 ROWS[SYS_OBJECT_ID] = agent.identifier((1, 3, 6, 1, 4, 1, 9))
 DAMAGED = bytes.fromhex("30820fff0201010406707562")
 
@@ -58,7 +60,7 @@ class FaultTests(TestCase):
         self.addCleanup(port.stopListening)
         return served, SnmpTarget("127.0.0.1", 2, "lab", port.getHost().port)
 
-    async def read(self, *behaviours: Callable[[Question], list[bytes]]) -> list[Reading]:
+    async def read(self, *behaviours: Callable[[Question], list[bytes]]) -> list[Survey]:
         return await self.switches.read([self.serve(one)[1] for one in behaviours])
 
     async def test_each_alone(self) -> None:
@@ -84,7 +86,7 @@ class FaultTests(TestCase):
             first_only(lambda one: []), lambda one: [],
             first_only(lambda one: [DAMAGED]), first_only(lambda one: [one.answer()]),
         ), strict=True))
-        self.assertEqual(len(found["honest"].rows), len(ROWS))
+        self.assertEqual(len(found["honest"].ports), 39)
         self.assertIsNone(found["honest"].failure)
         for name in ("same", "back"):
             self.assertIn("repeats rows", str(found[name].failure), name)
@@ -108,7 +110,7 @@ class FaultTests(TestCase):
             for known in (False, True):
                 served.questions.clear()
                 (one,) = await self.switches.read([target])
-                self.assertEqual((one.failure, len(one.rows)), (None, len(ROWS)))
+                self.assertEqual((one.failure, len(one.ports)), (None, 39))
                 asked = [q.repetitions for q in served.questions if q.kind == agent.BULK]
                 self.assertEqual(max(asked, default=0) > 6, not known)
 
@@ -117,7 +119,7 @@ class FaultTests(TestCase):
         odd: dict[Oid, bytes] = {
             (*IF_DESCR, 1): element(agent.OCTETS, b"x" * 1000),
             (*IF_DESCR, 2): element(5, b""), (*IF_DESCR, 3): element(0x41, b"\0" + b"\xff" * 4),
-            (*IF_DESCR, 4): number(-1),
+            (*IF_DESCR, 4): number(-1), **{(*IF_TYPE, n): number(6) for n in range(1, 5)},
         }
 
         def behave(one: Question) -> list[bytes]:
@@ -130,9 +132,8 @@ class FaultTests(TestCase):
 
         (one,) = await self.read(behave)
         self.assertIsNone(one.failure)
-        self.assertEqual(one.rows, {
-            (*IF_DESCR, 1): b"x" * 1000, (*IF_DESCR, 3): 2**32 - 1, (*IF_DESCR, 4): -1,
-        })
+        names = {index: port.name for index, port in one.ports.items()}
+        self.assertEqual(names, {1: "x" * 255, 2: "2", 3: "3", 4: "4"})
 
     async def test_without_end(self) -> None:
         """A table that always goes on is read up to a limit of rows."""
@@ -141,13 +142,16 @@ class FaultTests(TestCase):
             if one.kind == agent.GET:
                 return honest(one)
             at = one.name if len(one.name) > 11 else (*one.name, 0)
+            last.append(at[-1] + 25)
             rows = ((*at[:-1], at[-1] + n) for n in range(1, 26))
             return [one.answer(*((row, element(agent.OCTETS, b"y" * 20)) for row in rows))]
+
+        last: list[int] = []
 
         switches = SnmpSwitches(self.reactor, self.workers, **LIMITS, limit=15.0)
         (one,) = await switches.read([self.serve(behave)[1]])
         self.assertIn("too slow", str(one.failure))
-        self.assertGreater(len(one.rows), 25)
+        self.assertGreater(len(last), 2)
 
     async def test_setting(self) -> None:
         """Sent once; no effect, a late one, none at all, a refusal."""

@@ -39,7 +39,9 @@ class ParseTests(SynchronousTestCase):
             ("disks=8G,1T[template=hybrid-boot-p]", "8G,1T[template=hybrid-boot-p]"),
             ("networks=walt-net,home[lat=8ms,bw=1Gbps]", "walt-net,home[lat=8ms,bw=1Gbps]"),
             ("boot.delay=random", "random"), ("boot.delay=0", "0"), ("expose=80:8080", "80:8080"),
-            ("type=switch", "switch"), ("snmp.version=2", 2), ("snmp.community=private", "private"),
+            ("type=switch", "switch"), ("snmp.version=2", 2), ("snmp.version=3", 3),
+            ("snmp.priv=12345678", "12345678"), ("snmp.auth.protocol=SHA256", "sha256"),
+            ("snmp.community=private", "private"),
             ("lldp.explore=true", True), ("snmp.community=a=b", "a=b"),
         ):
             (parsed,) = parse_words([word]).values()
@@ -71,7 +73,9 @@ class ParseTests(SynchronousTestCase):
             "networks=walt-net[x=1]", "networks=walt-net[]", "networks=walt-net[lat=1Gbps]",
             "networks=walt-net,Home", "networks=walt-net,", "networks=walt-net,abcdefghijklmnop",
             "boot.delay=-1", "expose=80", "expose=80:8080,80:8081",
-            "expose=0:1", "type=node", "snmp.version=3", "snmp.community=", "kexec.allow=1",
+            "expose=0:1", "type=node", "snmp.version=4",
+            "snmp.auth=1234567", "snmp.priv.protocol=rot13",
+            "snmp.community=", "kexec.allow=1",
             "cpu.cores=٣",
         ):
             error = self.assertRaises(Invalid, parse_words, [word])

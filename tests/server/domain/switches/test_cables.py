@@ -10,16 +10,17 @@ from tests import skips
 from tests.server.domain.switches.records import answers, rows
 from tests.server.domain.switches.test_recordings import RECORDINGS, lines
 from tests.server.domain.switches.test_rules import IF, ethernet, neighbour
-from walt.server.domain.switches.cables import Cable, Explored, cables
+from walt.server.domain.switches.cables import Cable, cables
+from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers
 
 A, B = "020000000a00", "020000000b00"
 NAME = "1.0.8802.1.1.2.1.3.3.0"
 
 
-def switch(name: str, address: str, *neighbours: str) -> Explored:
+def switch(name: str, address: str, *neighbours: str) -> Survey:
     """Return a switch with ports 1, `p1`, and 2, `p2`."""
-    return Explored.of(answers(
+    return survey(answers(
         ethernet((1, "p1"), (2, "p2")) + f"{IF}.6.1|4x|{address}\n{NAME}|4|{name}\n"
         + "".join(neighbours)
     ))
@@ -69,12 +70,12 @@ class RecordedCableTests(SynchronousTestCase):
         """Six cables between three real switches, each seen from both ends."""
         expected = json.loads((RECORDINGS / "expected/links-topo-a.json").read_text())["links"]
         switches = {
-            path.stem: Explored.of(Answers(rows(lines(path))))
+            path.stem: survey(Answers(rows(lines(path))))
             for path in RECORDINGS.glob("topo-a-*.snmprec")
         }
         self.assertEqual(
             {
-                frozenset((key, switches[key].numbering.interfaces[port].name)
+                frozenset((key, switches[key].ports[port].name)
                           for key, port in cable.ends)
                 for cable in cables(switches) if cable.both
             },

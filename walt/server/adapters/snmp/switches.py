@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,8 +13,9 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
-from walt.server.domain.switches.ports import ISwitches, Reading, SnmpTarget
-from walt.server.domain.switches.tables import Oid, Value, oid
+from walt.server.domain.switches.ports import ISwitches, SnmpTarget
+from walt.server.domain.switches.survey import Survey
+from walt.server.domain.switches.tables import Oid, oid
 from walt.server.runtime.workers import WorkerPool
 
 # CISCO-VTP-MIB vtpVlanState.
@@ -49,14 +51,15 @@ class SnmpSwitches:
         self._repetitions: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def read(
-        self, targets: Sequence[SnmpTarget], on_read: Callable[[int], None] | None = None
-    ) -> list[Reading]:
+        self, targets: Sequence[SnmpTarget], known: Collection[str] = (),
+        on_read: Callable[[int], None] | None = None,
+    ) -> list[Survey]:
         """Return what each target told; see ISwitches."""
         found = await self._workers.call(
             "snmp:read",
             {
                 "targets": [self._words(one) for one in targets], "roots": ROOTS,
-                "probe": poe.SYS_OBJECT_ID,
+                "probe": poe.SYS_OBJECT_ID, "known": list(known),
                 "vlans": {
                     "states": _VLAN_STATES, "operational": _OPERATIONAL, "roots": BY_VLAN,
                     "unless": [bridge.Q_PORT],
@@ -65,15 +68,12 @@ class SnmpSwitches:
             },
             on_progress=(lambda place: on_read(int(place))) if on_read is not None else None,
         )
-        readings = []
+        surveys = []
         for target, one in zip(targets, found, strict=True):
             self._remember((target.host, target.port), one["repetitions"])
-            rows: dict[Oid, Value] = {}
-            for piece in one["rows"]:
-                rows.update((tuple(name), _value(value)) for name, value in json.loads(piece))
-                await deferLater(self._clock, 0, lambda: None)  # others have their turn
-            readings.append(Reading(rows, one["failure"]))
-        return readings
+            surveys.append(Survey.of_words(json.loads(one["survey"])))
+            await deferLater(self._clock, 0, lambda: None)  # others have their turn
+        return surveys
 
     async def set(self, target: SnmpTarget, control: Oid, value: int) -> int | None:
         """Set a whole number; see ISwitches."""
@@ -87,6 +87,7 @@ class SnmpSwitches:
         words: dict[str, Any] = {
             "host": target.host, "port": target.port, "version": target.version,
             "community": target.community,
+            "user": None if target.user is None else asdict(target.user),
         }
         known = self._repetitions.get((target.host, target.port))
         return words if known is None or target.version == 1 else {**words, "repetitions": known}
@@ -97,8 +98,3 @@ class SnmpSwitches:
         if len(self._repetitions) > _KEPT:
             self._repetitions.popitem(last=False)
 
-
-def _value(value: Any) -> Value:
-    if isinstance(value, dict):
-        return bytes.fromhex(value["x"])
-    return tuple(value) if isinstance(value, list) else int(value)

@@ -98,6 +98,21 @@ def _community(text: str) -> str:
     return text
 
 
+def _secret(text: str) -> str:
+    if not 8 <= len(text) <= 255 or not text.isprintable():
+        raise Invalid("expected a printable text of 8 characters or more")
+    return text
+
+
+def _one_of(*words: str) -> Parser:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise Invalid(f"expected {', '.join(words[:-1])} or {words[-1]}")
+        return text.lower()
+
+    return parse
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting: the category of devices it applies to, its default, how text is read."""
@@ -123,11 +138,20 @@ SETTINGS: dict[str, Setting] = {one.name: one for one in (
     Setting("networks", "virtual nodes", "walt-net", _checked(parse_networks), True),
     Setting("boot.delay", "virtual nodes", "random", _checked(parse_boot_delay), True),
     Setting("type", "unknown devices", "unknown", _switch_type),
-    Setting("snmp.version", "switches", UNSET, _whole(1, 2)),
+    Setting("snmp.version", "switches", UNSET, _whole(1, 3)),
     Setting("snmp.community", "switches", UNSET, _community),
+    Setting("snmp.user", "switches", UNSET, _community),
+    Setting("snmp.auth", "switches", UNSET, _secret),
+    Setting("snmp.priv", "switches", UNSET, _secret),
+    Setting("snmp.auth.protocol", "switches", "sha", _one_of("md5", "sha", "sha256", "sha512")),
+    Setting("snmp.priv.protocol", "switches", "aes", _one_of("des", "aes", "aes256")),
     Setting("lldp.explore", "switches", False, _boolean),
     Setting("poe.reboots", "switches", False, _boolean),
 )}
+
+# Once set they are never shown again.
+SECRETS = frozenset(("snmp.auth", "snmp.priv"))
+HIDDEN = "<set>"
 
 # Most specific last: the main category of a device is the last one it belongs to.
 CATEGORIES: dict[str, tuple[Callable[[Device, IPv4Network], bool], str]] = {
@@ -180,6 +204,8 @@ def settings_of(device: Device, subnet: IPv4Network) -> dict[str, Any]:
     found = effective(device, subnet)
     if "netsetup" in found:
         found["netsetup"] = "NAT" if found["netsetup"] == NETSETUP_NAT else "LAN"
+    for name in SECRETS & found.keys():
+        found[name] = HIDDEN if found[name] is not None else None
     return found
 
 
@@ -201,7 +227,8 @@ def parse_words(words: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = setting.parse(text)
         except Invalid as error:
-            raise Invalid(f"{name}={text[:80]}: {error}. {HELP}") from None
+            shown = HIDDEN if name in SECRETS else text[:80]
+            raise Invalid(f"{name}={shown}: {error}. {HELP}") from None
     return values
 
 
@@ -256,9 +283,13 @@ def _converted(device: Device, values: Mapping[str, Any]) -> Device:
 
 def _check_dependencies(device: Device) -> None:
     conf = device.conf
-    if conf.get("lldp.explore") and not ("snmp.version" in conf and "snmp.community" in conf):
+    needed: tuple[str, ...] = ("snmp.community",)
+    if conf.get("snmp.version") == 3:
+        needed = ("snmp.user", "snmp.auth", "snmp.priv")
+    if conf.get("lldp.explore") and not {"snmp.version", *needed} <= conf.keys():
         raise Invalid(
-            f"lldp.explore=true on {device.name} needs snmp.version and snmp.community"
+            f"lldp.explore=true on {device.name} needs"
+            f" {', '.join(('snmp.version', *needed[:-1]))} and {needed[-1]}"
             " (they may be given in the same command)"
         )
     if conf.get("poe.reboots") and not conf.get("lldp.explore"):

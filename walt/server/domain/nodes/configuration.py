@@ -174,5 +174,9 @@ class Configuration:
 
 def _public(words: Sequence[str]) -> list[str]:
     """Return settings as the log may show them: communities are passwords of switches."""
-    hidden = "snmp.community="
-    return [f"{hidden}…" if word.startswith(hidden) else word[:200] for word in words]
+    hidden = {"snmp.community", *settings.SECRETS}
+    names = [word.partition("=")[0] for word in words]
+    return [
+        f"{name}=…" if name in hidden else word[:200]
+        for name, word in zip(names, words, strict=True)
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import Attribute, Interface
 
 from walt.server.domain.nodes.boots import Boot
 
@@ -98,23 +98,6 @@ class INodePower(Interface):
 
     def is_off(mac: str) -> str | None:
         """Return why the port of a node is recorded off, None when it is on."""
-
-
-@implementer(INodePower)
-class UnlocatedPower:
-    """A platform where no switch is explored: no node has a known position."""
-
-    async def off(self, macs: Collection[str], reason: str) -> Mapping[str, str]:
-        """Fail for every node."""
-        return {mac: "unknown LLDP network position" for mac in macs}
-
-    async def on(self, macs: Collection[str]) -> Mapping[str, str]:
-        """Fail for every node."""
-        return {mac: "unknown LLDP network position" for mac in macs}
-
-    def is_off(self, mac: str) -> str | None:
-        """Return None: nothing was switched off."""
-        return None
 
 
 class ITopology(Interface):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
 PARALLEL_REQUESTS = 200
+POWER_LIMIT = 300.0  # seconds to switch ports: their switches are read first
 
 
 @dataclass
@@ -49,6 +50,13 @@ class Outcome:
         ]
 
 
+async def _power_again(
+    wf: Workflow, power: INodePower, to_power: set[str], **env: Any
+) -> None:
+    """Whatever failed since the ports were off: they are powered again."""
+    await power.on(to_power)
+
+
 class Rebooter:
     """Reboots nodes: softly if they answer, else by their power or their machine."""
 
@@ -65,6 +73,7 @@ class Rebooter:
         self._platform = platform
         self._left: dict[str, int] = {}  # boots so far of nodes left to a client, by MAC
         self.monitor: BootMonitor | None = None
+        self.on_use: Callable[[Collection[str]], None] = lambda macs: None
 
     async def reboot(
         self, nodes: Collection[Device], *, requester: IRequester | None, hard_only: bool,
@@ -114,6 +123,7 @@ class Rebooter:
     ) -> None:
         """Let pending image changes take effect, so that nodes boot the new one."""
         await self._provisioning.settled()
+        self.on_use(nodes.keys())
         troubles = self._provisioning.troubles
         outcome.troubles = {mac: troubles[mac] for mac in nodes if mac in troubles}
         if reset_retries and self.monitor is not None:
@@ -152,26 +162,44 @@ class Rebooter:
             if nodes[mac].virtual and self._machines.kill(mac):
                 self._done(nodes[mac], todo, outcome, cause, "vnode hard-reboot")
 
-    @step(limit=120)
-    async def wf_power_cycle(
+    def wf_power_cycle(
         self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
-        cause: str, client_reboots: bool, **env: Any
+        client_reboots: bool, **env: Any
     ) -> None:
-        """Cut the power of the remaining nodes for two seconds."""
+        """Have the power of the remaining nodes cut for two seconds."""
         if client_reboots:
             # Those that the server itself switched off are no business of the client.
             outcome.left = {mac: nodes[mac] for mac in todo if self._power.is_off(mac) is None}
             self._left.update({mac: self._status.boots(mac) for mac in outcome.left})
             todo = todo - outcome.left.keys()
-        if not todo:
-            return
-        to_cut = {mac for mac in todo if self._power.is_off(mac) is None}
+        if todo:
+            wf.update_env(to_power=set(todo), power=self._power)
+            wf.insert_steps([self.wf_power_off, self.wf_without_power, self.wf_power_on])
+
+    @step(limit=POWER_LIMIT, undo=_power_again)
+    async def wf_power_off(
+        self, wf: Workflow, nodes: dict[str, Device], to_power: set[str], outcome: Outcome,
+        cause: str, **env: Any
+    ) -> None:
+        """Switch off the ports that are on; what fails is powered again by the port itself."""
+        to_cut = {mac for mac in to_power if self._power.is_off(mac) is None}
         outcome.hard_errors.update(await self._power.off(to_cut, "hard-reboot"))
         for mac in to_cut - outcome.hard_errors.keys():
             self._status.down(mac, f"cause: {cause}, method: PoE hard-reboot", cause)
-        to_power = todo - outcome.hard_errors.keys()
+        to_power.difference_update(outcome.hard_errors)
+
+    async def wf_without_power(self, wf: Workflow, to_power: set[str], **env: Any) -> None:
+        """Leave the nodes without power as long as they need to lose it."""
         if to_power:
             await deferLater(self._workflows.clock, POE_OFF_TIME, lambda: None)
+
+    @step(limit=POWER_LIMIT)
+    async def wf_power_on(
+        self, wf: Workflow, nodes: dict[str, Device], to_power: set[str], outcome: Outcome,
+        cause: str, **env: Any
+    ) -> None:
+        """Power the ports again: the nodes boot."""
+        if to_power:
             outcome.hard_errors.update(await self._power.on(to_power))
         for mac in to_power - outcome.hard_errors.keys():
             outcome.rebooted.add(mac)

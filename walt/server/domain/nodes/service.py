@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -33,6 +33,7 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
 Forgotten = Callable[[Device], None]
+Wake = Callable[[Collection[Device], IRequester | None], Awaitable[None]]
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
@@ -58,6 +59,7 @@ class NodeService:
         self._progress = progress
         self._clock = clock
         self._on_forget: list[Forgotten] = []
+        self.wake: Wake | None = None
 
     def on_forget(self, listener: Forgotten) -> None:
         """Call `listener` with each device that is removed."""
@@ -171,6 +173,8 @@ class NodeService:
         Raises Unavailable when one of them cannot, and that does not go by itself.
         """
         devices = self.parse(nodes, requester)
+        if self.wake is not None:
+            await self.wake(devices, requester)
         names = {device.mac: device.name for device in devices}
 
         late: set[str] = set()  # nodes whose lateness was told
@@ -263,6 +267,8 @@ class NodeService:
 
         Its logs go, too, or they are kept under its name.
         """
+        if self.wake is not None:
+            await self.wake([device], None)
         await self._logs.flush()
         for listener in self._on_forget:
             listener(device)

@@ -8,7 +8,7 @@ from typing import Any
 from walt.common.names import PLATFORM_USER, short_image_name
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.devices.settings import settings_of
+from walt.server.domain.devices.settings import HIDDEN, SECRETS, settings_of
 from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import Reservations
@@ -89,15 +89,20 @@ class NodeViews:
         return tables
 
 
-def device_tables(registry: DeviceRegistry) -> Tables:
-    """Return devices of known type, and unknown ones, as programs get them."""
+def device_tables(
+    registry: DeviceRegistry, where: Callable[[str], Mapping[str, Any]]
+) -> Tables:
+    """Return devices of known type, and unknown ones, as programs get them.
+
+    `where` returns the switch and the port of a device (MAC).
+    """
     tables: Tables = {"known": [], "unknown": []}
     for device in sorted(registry.all(), key=lambda one: (one.type, one.name)):
         inside = device.type != "server" and device.in_network(registry.subnet)
         row = {
             "name": device.name, "ip": device.ip, "mac": device.mac, "type": device.type,
             "node_type": node_type(device) if device.is_node else None,
-            "netsetup": netsetup_name(device) if inside else None,
+            "netsetup": netsetup_name(device) if inside else None, **where(device.mac),
         }
         tables["unknown" if device.type == "unknown" else "known"].append(row)
     return tables
@@ -129,7 +134,10 @@ def record(
     """Return the fields of spec server §3.5, plain types only."""
     found: dict[str, Any] = {
         "mac": device.mac, "ip": device.ip, "name": device.name, "type": device.type,
-        "conf": dict(device.conf), "in_walt_net": device.in_network(registry.subnet),
+        "conf": {
+            name: HIDDEN if name in SECRETS else value for name, value in device.conf.items()
+        },
+        "in_walt_net": device.in_network(registry.subnet),
     }
     if device.type == "switch":
         found["model"] = device.model

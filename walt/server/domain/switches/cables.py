@@ -5,47 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from walt.server.domain.switches.interfaces import own_addresses
-from walt.server.domain.switches.lldp import SYS_NAME_OF_SELF, Neighbour, neighbours
-from walt.server.domain.switches.numbering import Numbering
-from walt.server.domain.switches.tables import Answers, mac, words
+from walt.server.domain.switches.lldp import Neighbour
+from walt.server.domain.switches.survey import Survey
+from walt.server.domain.switches.tables import mac
 
 End = tuple[str, int]  # key of a switch, ifIndex
 
 
-@dataclass(frozen=True)
-class Explored:
-    """A switch that was read: who it is to others, its ports, and whom it sees."""
-
-    name: str
-    addresses: frozenset[str]
-    numbering: Numbering
-    neighbours: tuple[Neighbour, ...]
-
-    @classmethod
-    def of(cls, answers: Answers) -> Explored:
-        """Read what a switch says of itself and its neighbours."""
-        numbering = Numbering.of(answers)
-        return cls(
-            words(answers.get(SYS_NAME_OF_SELF)), own_addresses(answers), numbering,
-            tuple(neighbours(answers, numbering)),
-        )
-
-    def interface(self, seen: Neighbour) -> int | None:
-        """Return the ifIndex of the port that a neighbour of ours calls by its identifiers."""
-        for text in (seen.remote_port, seen.remote_description):
-            found = [
-                one.index for one in self.numbering.interfaces.values()
-                if text and text in (one.name, one.descr)
-            ]
-            if len(found) == 1:
-                return found[0]
-        address = mac(seen.remote_port.encode()) if seen.remote_port_type == "macAddress" else None
-        found = [
-            one.index for one in self.numbering.interfaces.values()
-            if address is not None and one.mac == address
-        ]
-        return found[0] if len(found) == 1 else None
+def remote_port(switch: Survey, seen: Neighbour) -> int | None:
+    """Return the ifIndex of the port of a switch that a neighbour of it says it sees."""
+    ports = switch.ports.values()
+    for text in (seen.remote_port, seen.remote_description):
+        found = [one.index for one in ports if text and text in (one.name, one.descr)]
+        if len(found) == 1:
+            return found[0]
+    address = mac(seen.remote_port.encode()) if seen.remote_port_type == "macAddress" else None
+    found = [one.index for one in ports if address is not None and one.mac == address]
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +32,7 @@ class Cable:
     both: bool
 
 
-def cables(switches: Mapping[str, Explored]) -> list[Cable]:
+def cables(switches: Mapping[str, Survey]) -> list[Cable]:
     """Return the cables between these switches, in the order of their ends.
 
     A neighbour is the switch that has its address, or else the only one of its name: some
@@ -66,17 +42,19 @@ def cables(switches: Mapping[str, Explored]) -> list[Cable]:
     reports: dict[tuple[End, End], set[str]] = {}
     for key, switch in switches.items():
         for seen in switch.neighbours:
-            other = _who(seen, switches)
-            if seen.is_self or other is None or other == key or seen.interface is None:
+            other = who(seen, switches)
+            if seen.is_self or other is None or other == key or (
+                seen.interface is None or seen.interface not in switch.ports
+            ):
                 continue
-            there = switches[other].interface(seen)
+            there = remote_port(switches[other], seen)
             if there is not None:
                 first, second = sorted([(key, seen.interface), (other, there)])
                 reports.setdefault((first, second), set()).add(key)
     return [Cable(ends, len(by) == 2) for ends, by in sorted(reports.items())]
 
 
-def _who(seen: Neighbour, switches: Mapping[str, Explored]) -> str | None:
+def who(seen: Neighbour, switches: Mapping[str, Survey]) -> str | None:
     """Return the switch that a neighbour is, None when it is none of them or cannot be told."""
     found = [
         key for key, one in switches.items() if seen.mac is not None and seen.mac in one.addresses

@@ -1,0 +1,1 @@
+"""Exploring switches: simulated agents, our worker against bare pysnmp."""

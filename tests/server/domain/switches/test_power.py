@@ -1,0 +1,163 @@
+"""Power of ports on a switch in memory: it comes back, and is saved where nobody needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
+from tests.fakes.switch_store import FakeSwitchStore
+from tests.fakes.switches import FakeSwitches
+from tests.system.switch_lab import Switch
+from walt.server.domain.devices.model import Device
+from walt.server.domain.switches.exploration import Exploration, target
+from walt.server.domain.switches.power import LONGEST_CUT, SwitchPower
+from walt.server.domain.switches.saving import IDLE, PowerSaving
+
+SWITCH = Device(
+    "02:00:00:00:0a:01", "sw", "switch", "192.168.1.200", conf={
+        "snmp.version": 2, "snmp.community": "lab", "lldp.explore": True, "poe.reboots": True,
+    },
+)
+
+
+async def nobody(mac: str, ip: str | None, name: str) -> None:
+    """Register nothing."""
+
+
+class SwitchCase(SynchronousTestCase):
+    """A switch that feeds nodes 2 and 3 at ports 1 and 2."""
+
+    def setUp(self) -> None:
+        self.fake = FakePlatform(stored(DEFAULT))
+        self.nodes = [node(2), node(3)]
+        self.do(self.fake.start())
+        self.do(self.fake.registry.put(SWITCH, *self.nodes))
+        self.lab = Switch("sw", SWITCH.mac)
+        for port, one in enumerate(self.nodes, 1):
+            self.lab.sees(one.mac, port)
+        self.switches, self.store = FakeSwitches(), FakeSwitchStore()
+        self.switches.tables[target(SWITCH)] = self.lab._table
+        self.switches.writable = {self.lab.control(port) for port in (1, 2)}
+        self.exploration, self.power = self.build()
+        self.do(self.exploration.rescan("sw", FakeRequester()))
+
+    def build(self) -> tuple[Exploration, SwitchPower]:
+        """Return what a server has after a start."""
+        fake = self.fake
+        exploration = Exploration(
+            fake.registry, self.switches, self.store, fake.platform, lambda: 1e9, nobody
+        )
+        self.do(exploration.load())
+        power = SwitchPower(
+            fake.registry, exploration, self.switches, self.store, fake.platform, fake.clock
+        )
+        power.load()
+        return exploration, power
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Return the result of what does not wait."""
+        return self.successResultOf(Deferred.fromCoroutine(work))
+
+
+class PowerTests(SwitchCase):
+    def test_next_start(self) -> None:
+        """What was off when the server ended is powered at its next start."""
+        macs = [one.mac for one in self.nodes]
+        self.assertEqual(self.do(self.power.off(macs[:1], "hard-reboot")), {})
+        self.assertEqual(self.do(self.power.off(macs[1:], "powersave")), {})
+        self.assertEqual([self.lab.is_on(port) for port in (1, 2)], [False, False])
+        _, later = self.build()
+        self.assertEqual(later.is_off(macs[1]), "powersave")
+        self.do(later.keep_on())
+        self.assertEqual([self.lab.is_on(port) for port in (1, 2)], [True, True])
+        self.assertEqual((self.store.off, later.is_off(macs[0])), ({}, None))
+
+    def test_forgotten_cuts(self) -> None:
+        """A port that nobody powers again is, after a while; one that saves power stays off."""
+        macs = [one.mac for one in self.nodes]
+        self.do(self.power.off(macs[:1], "hard-reboot"))
+        self.do(self.power.off(macs[1:], "powersave"))
+        self.do(self.power.keep_on())
+        self.assertEqual([self.lab.is_on(port) for port in (1, 2)], [False, False])
+        self.fake.clock.advance(LONGEST_CUT + 1)
+        self.do(self.power.keep_on())
+        self.assertEqual([self.lab.is_on(port) for port in (1, 2)], [True, False])
+
+    def test_tried_again(self) -> None:
+        """A switch that refuses to power a port is asked until it does."""
+        mac = self.nodes[0].mac
+        self.do(self.power.off([mac], "hard-reboot"))
+        writable, self.switches.writable = self.switches.writable, set()
+        self.assertIn("sw port g1: ", self.do(self.power.on([mac]))[mac])
+        self.do(self.power.keep_on())
+        self.assertEqual(self.power.is_off(mac), "hard-reboot")
+        self.switches.writable = writable
+        self.do(self.power.keep_on())
+        self.assertTrue(self.lab.is_on(1))
+        self.assertEqual(self.store.off, {})
+
+
+class SavingTests(SwitchCase):
+    def setUp(self) -> None:
+        super().setUp()
+        fake = self.fake
+        self.saving = PowerSaving(
+            fake.registry, self.power, self.exploration, fake.status, fake.monitor,
+            fake.platform, fake.clock,
+        )
+        self.saving.start()
+
+    def after(self, seconds: float) -> list[bool]:
+        """Return which ports are on when so much time has passed."""
+        self.fake.clock.advance(seconds)
+        self.do(self.saving.check())
+        return [self.lab.is_on(port) for port in (1, 2)]
+
+    def test_time(self) -> None:
+        """Two hours without use; each use, and the end of one, begin them anew."""
+        first, second = self.nodes
+        self.do(self.fake.registry.put(replace(second, image="alice/img:latest")))
+        self.assertEqual(self.after(IDLE - 1), [True, True])
+        self.saving.used([first.mac])
+        self.assertEqual(self.after(IDLE - 1), [True, True])
+        self.assertEqual(self.after(2), [False, True])
+        self.do(self.fake.registry.put(second))
+        self.assertEqual(self.after(IDLE - 1), [False, True])
+        self.assertEqual(self.after(2), [False, False])
+
+    def test_failure(self) -> None:
+        """It is logged, and tried again two hours later."""
+        self.switches.writable = set()
+        self.assertEqual(self.after(IDLE), [True, True])
+        told = self.do(self.fake.lines("powersave.error"))
+        self.assertEqual(len(told), 2)
+        self.assertIn("node-2 could not be powered off: sw port g1: ", told[0])
+        self.assertEqual(self.store.off, {})
+        self.switches.writable = {self.lab.control(1)}
+        self.assertEqual(self.after(IDLE - 1), [True, True])
+        self.assertEqual(self.after(2), [False, True])
+
+    def test_wake(self) -> None:
+        """Who needs a node is told that it was asleep."""
+        self.after(IDLE)
+        requester = FakeRequester()
+        self.do(self.saving.wake(self.nodes[:1], requester))
+        self.do(self.saving.wake(self.nodes[:1], requester))
+        self.assertEqual(
+            requester.out, ["Node node-2: powered off to save power, powered on again now."]
+        )
+        self.assertEqual(self.after(1), [True, False])
+
+    def test_moved(self) -> None:
+        """A node that boots elsewhere while its port is off: the port is powered again."""
+        self.after(IDLE)
+        mac = self.nodes[0].mac
+        self.fake.status.booted(mac)
+        self.assertEqual(self.after(1), [True, False])
+        self.assertIsNone(self.exploration.place(mac))
+        self.assertIsNone(self.power.is_off(mac))

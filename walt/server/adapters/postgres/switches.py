@@ -1,0 +1,137 @@
+"""What is known of switches, in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from zope.interface import implementer
+
+from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.switches.ports import ISwitchStore, Kept, PortOff
+from walt.server.domain.switches.survey import Survey
+from walt.server.domain.switches.tables import oid
+from walt.server.domain.switches.topology import Link
+
+_LINKS = """
+SELECT mac1, port1, mac2, port2, evidence, confirmed, extract(epoch FROM last_seen)::float8
+FROM topology
+"""
+
+# A device may have been forgotten since it was read.
+_NEW = """
+FROM unnest(%s::text[], %s::integer[], %s::text[], %s::integer[], %s::text[], %s::boolean[],
+            %s::float8[]) AS new (mac1, port1, mac2, port2, evidence, confirmed, seen)
+WHERE EXISTS (SELECT 1 FROM devices WHERE mac = new.mac1)
+  AND EXISTS (SELECT 1 FROM devices WHERE mac = new.mac2)
+"""
+_COLUMNS = "mac1, port1, mac2, port2, evidence, confirmed"
+_PUT_LINKS = f"""
+INSERT INTO topology ({_COLUMNS}, last_seen) SELECT {_COLUMNS}, to_timestamp(seen) {_NEW}
+"""
+_PUT_NEWS = f"""
+INSERT INTO sightings ({_COLUMNS}, seen) SELECT {_COLUMNS}, to_timestamp(seen) {_NEW}
+"""
+
+
+@implementer(ISwitchStore)
+class PostgresSwitches:
+    """The tables switches, topology, sightings, switchports and poeoff."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self) -> Kept:
+        """Return everything; see ISwitchStore."""
+
+        async def work(one: Transaction) -> Kept:
+            explored = await one.query(
+                "SELECT mac, survey, extract(epoch FROM explored)::float8 FROM switches"
+                " WHERE survey IS NOT NULL"
+            )
+            links = await one.query(_LINKS)
+            names = await one.query("SELECT mac, port, name FROM switchports")
+            off = await one.query(
+                "SELECT mac, port, reason, control, on_value, node FROM poeoff"
+                " WHERE control IS NOT NULL"
+            )
+            return Kept(
+                {mac: Survey.of_words(words) for mac, words, _ in explored},
+                {mac: moment for mac, _, moment in explored},
+                [
+                    Link((mac1, port1), (mac2, port2), evidence, confirmed, seen)
+                    for mac1, port1, mac2, port2, evidence, confirmed, seen in links
+                ],
+                {(mac, port): name for mac, port, name in names},
+                [
+                    PortOff(mac, port, reason, oid(control), value, node)
+                    for mac, port, reason, control, value, node in off
+                ],
+            )
+
+        return await self._database.transaction(work)
+
+    async def save(
+        self, surveys: Mapping[str, Survey], links: Sequence[Link], news: Sequence[Link]
+    ) -> None:
+        """Replace surveys and links; see ISwitchStore."""
+
+        async def work(one: Transaction) -> None:
+            for mac, survey in surveys.items():
+                await one.execute(
+                    "UPDATE switches SET survey = %s, explored = now() WHERE mac = %s",
+                    (json.dumps(survey.kept().words()), mac),
+                )
+            await one.execute("DELETE FROM topology")
+            await one.execute(_PUT_LINKS, _columns(links))
+            await one.execute(_PUT_NEWS, _columns(news))
+
+        await self._database.transaction(work)
+
+    async def name_port(self, switch: str, port: int, name: str | None) -> None:
+        """Give a port a name, or take it away."""
+        if name is None:
+            await self._database.execute(
+                "DELETE FROM switchports WHERE mac = %s AND port = %s", (switch, port)
+            )
+            return
+        await self._database.execute(
+            "INSERT INTO switchports (mac, port, name) VALUES (%s, %s, %s)"
+            " ON CONFLICT (mac, port) DO UPDATE SET name = excluded.name",
+            (switch, port, name),
+        )
+
+    async def note_off(self, ports: Sequence[PortOff]) -> None:
+        """Record ports that will be switched off."""
+
+        async def work(one: Transaction) -> None:
+            for port in ports:
+                await one.execute(
+                    "INSERT INTO poeoff (mac, port, reason, control, on_value, node)"
+                    " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (mac, port) DO UPDATE"
+                    " SET reason = excluded.reason, control = excluded.control,"
+                    " on_value = excluded.on_value, node = excluded.node, since = now()",
+                    (
+                        port.switch, port.port, port.reason, ".".join(map(str, port.control)),
+                        port.on, port.node,
+                    ),
+                )
+
+        await self._database.transaction(work)
+
+    async def note_on(self, ports: Sequence[PortOff]) -> None:
+        """Remove such records."""
+        await self._database.execute(
+            "DELETE FROM poeoff p USING unnest(%s::text[], %s::integer[]) AS gone (mac, port)"
+            " WHERE p.mac = gone.mac AND p.port = gone.port",
+            ([port.switch for port in ports], [port.port for port in ports]),
+        )
+
+
+def _columns(links: Sequence[Link]) -> tuple[list[object], ...]:
+    return (
+        [one.first[0] for one in links], [one.first[1] for one in links],
+        [one.second[0] for one in links], [one.second[1] for one in links],
+        [one.evidence for one in links], [one.confirmed for one in links],
+        [one.seen for one in links],
+    )

@@ -1,0 +1,54 @@
+"""Builds what asks switches, and what switches the power of their ports."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from walt.server.adapters.postgres.switches import PostgresSwitches
+from walt.server.adapters.snmp.switches import SnmpSwitches
+from walt.server.assembly.base import Base
+from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.domain.switches.exploration import Exploration
+from walt.server.domain.switches.power import SwitchPower
+from walt.server.domain.switches.views import SwitchViews
+from walt.server.runtime.workers import WorkerPool
+
+SNMP_WORKERS = 3  # a long reading delays no port
+
+
+@dataclass(frozen=True)
+class Switches:
+    """The services of switches."""
+
+    exploration: Exploration
+    power: SwitchPower
+    views: SwitchViews
+    workers: WorkerPool
+
+
+class LateRegistration:
+    """Breaks the circle between nodes, whose ports are switched, and what LLDP tells of."""
+
+    registration: Registration | None = None
+
+    async def register(self, mac: str, ip: str | None, name: str) -> None:
+        """Record a device that a switch told of."""
+        if self.registration is not None:
+            await self.registration.register(Sighting(mac, ip, name=name))
+
+
+def build_switches(base: Base, late: LateRegistration) -> Switches:
+    """Build and join these objects."""
+    workers = WorkerPool(base.reactor, base.launcher, size=SNMP_WORKERS, unprivileged=["snmp"])
+    switches, store = SnmpSwitches(base.reactor, workers), PostgresSwitches(base.database)
+    exploration = Exploration(
+        base.registry, switches, store, base.platform, time.time, late.register
+    )
+    power = SwitchPower(
+        base.registry, exploration, switches, store, base.platform, base.reactor
+    )
+    exploration.restore = power.restore
+    return Switches(
+        exploration, power, SwitchViews(base.registry, exploration, power, time.time), workers
+    )

@@ -1,0 +1,395 @@
+"""What is known of switches, and the command that asks them (spec server §4.12, §6.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import DeferredLock
+from zope.interface import implementer
+
+from walt.common.errors import Invalid, NotFound, Unavailable
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.sets import parse_devices
+from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.ports import ITopology
+from walt.server.domain.requester import IRequester, NobodyWaits
+from walt.server.domain.switches import topology
+from walt.server.domain.switches.poe import PowerPort
+from walt.server.domain.switches.ports import ISwitches, ISwitchStore, PortOff, SnmpTarget, SnmpUser
+from walt.server.domain.switches.survey import Survey
+from walt.server.domain.switches.topology import Link
+
+LOOK_AGAIN = 600.0  # seconds between two readings of a switch that nodes cause
+NEIGHBOURS_KEPT = 100  # devices that one scan adds, found by LLDP
+_PORT_NAME = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
+NO_TABLE = (
+    "it answers, but shows neither LLDP neighbours nor a bridge table: may this community read"
+    " them?"
+)
+NO_ADDRESS = "no address of it is known: it has to ask for one by DHCP"
+
+Restore = Callable[[Iterable[str]], Awaitable[Mapping[str, str]]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one device of a scan; `kind` is OK, FAILED, FORBIDDEN or INVALID."""
+
+    device: Device
+    kind: str
+    detail: str = ""
+
+    def line(self) -> str:
+        """Return the line that people read (user-surface §1.11)."""
+        name = "walt server" if self.device.type == "server" else self.device.name
+        note = f" ({self.detail})" if self.detail else ""
+        return f"Querying {name:<25} {self.kind}{note}"
+
+    def row(self) -> dict[str, Any]:
+        """Return what programs get."""
+        return {
+            "name": self.device.name, "mac": self.device.mac, "result": self.kind,
+            "detail": self.detail or None,
+        }
+
+
+def target(switch: Device) -> SnmpTarget:
+    """Return how a switch is asked. Raises Unavailable when that is not known."""
+    if switch.ip is None:
+        raise Unavailable(NO_ADDRESS)
+    conf = switch.conf
+    if conf["snmp.version"] == 3:
+        return SnmpTarget(switch.ip, 3, user=SnmpUser(
+            str(conf["snmp.user"]), str(conf["snmp.auth"]), str(conf["snmp.priv"]),
+            str(conf.get("snmp.auth.protocol", SnmpUser.auth_protocol)),
+            str(conf.get("snmp.priv.protocol", SnmpUser.priv_protocol)),
+        ))
+    return SnmpTarget(switch.ip, int(conf["snmp.version"]), str(conf["snmp.community"]))
+
+
+@implementer(ITopology)
+class Exploration:
+    """Surveys and links: read at start, kept in memory, written at each change.
+
+    `register` records a device that a switch told of (MAC, address, name); `restore` switches
+    on what the server had switched off at some switches, and returns the reasons of failures
+    by the name of the switch.
+    """
+
+    def __init__(
+        self, registry: DeviceRegistry, switches: ISwitches, store: ISwitchStore,
+        platform: PlatformLog, now: Callable[[], float],
+        register: Callable[[str, str | None, str], Awaitable[None]],
+    ) -> None:
+        self._registry = registry
+        self._switches = switches
+        self._store = store
+        self._platform = platform
+        self._now = now
+        self._register = register
+        self._turn = DeferredLock()
+        self._looked: dict[str, float] = {}
+        self.restore: Restore | None = None
+        self.surveys: dict[str, Survey] = {}
+        self.moments: dict[str, float] = {}
+        self.links: list[Link] = []
+        self.names: dict[tuple[str, int], str] = {}
+        self.off_ports: Sequence[PortOff] = ()  # as they were at start
+
+    async def load(self) -> None:
+        """Take over what the previous run knew."""
+        kept = await self._store.load()
+        self.surveys, self.moments = dict(kept.surveys), dict(kept.moments)
+        self.links, self.names = list(kept.links), dict(kept.names)
+        self.off_ports = kept.off
+
+    # -- what is known ---------------------------------------------------
+
+    def current_links(self) -> list[Link]:
+        """Return the links of devices that were not forgotten."""
+        return [
+            one for one in self.links
+            if self._registry.get(one.first[0]) and self._registry.get(one.second[0])
+        ]
+
+    def place(self, mac: str) -> tuple[Device, int, Link] | None:
+        """Return switch, port and link of a device; None when it is at no known port."""
+        found = sorted(
+            (one for one in self.links if mac in one.macs), key=lambda one: one.rank, reverse=True
+        )
+        for link in found:
+            other, port = link.other(mac)
+            switch = self._registry.get(other)
+            if switch is not None and switch.type == "switch" and port is not None:
+                return switch, port, link
+        return None
+
+    def port_name(self, switch: str, port: int | None) -> str | None:
+        """Return the name that people gave to a port, else the switch's own one."""
+        if port is None:
+            return None
+        given = self.names.get((switch, port))
+        if given is not None:
+            return given
+        survey = self.surveys.get(switch)
+        known = survey.ports.get(port) if survey is not None else None
+        return known.name if known is not None else str(port)
+
+    def power_port(self, switch: str, port: int) -> PowerPort | None:
+        """Return the power port that was proved to feed a port, at the last look."""
+        survey = self.surveys.get(switch)
+        return survey.power_of(port) if survey is not None else None
+
+    def labelled(self, switch: str, label: str) -> int | None:
+        """Return the port that a neighbour of it calls so, None in doubt."""
+        survey = self.surveys.get(switch)
+        return survey.named(label) if survey is not None else None
+
+    async def locate(self, node_mac: str, switch_mac: str, port: int | None) -> bool:
+        """Record what a node says of its place; see ITopology."""
+        await self._turn.acquire()
+        try:
+            known = [one for one in self.links if node_mac in one.macs]
+            at = [one.other(node_mac) for one in known if one.other(node_mac)[0] == switch_mac]
+            if at and (port is None or at[0][1] == port) and known[0].confirmed:
+                return False
+            end = (switch_mac, port if port is not None else at[0][1] if at else None)
+            if end[1] is not None and any(
+                end in one.ends and node_mac not in one.macs for one in self.links
+            ):
+                return False
+            if any(one.confirmed and one.evidence != topology.REPORT for one in known):
+                return False  # a switch has seen it: that is worth more than what it says
+            new = Link.of((node_mac, None), end, topology.REPORT, self._now())
+            await self._keep({}, [*(one for one in self.links if one not in known), new])
+            return [one.ends for one in known] != [new.ends]
+        finally:
+            self._turn.release()
+
+    async def forget_place(self, mac: str) -> None:
+        """A node is where it was no longer."""
+        await self._turn.acquire()
+        try:
+            await self._keep({}, [one for one in self.links if mac not in one.macs])
+        finally:
+            self._turn.release()
+
+    async def _keep(self, surveys: Mapping[str, Survey], links: list[Link]) -> None:
+        await self._store.save(surveys, links, topology.news(self.links, links))
+        self.links = links
+        for mac, one in surveys.items():
+            self.surveys[mac] = one.kept()
+            self.moments[mac] = self._now()
+
+    # -- scans -----------------------------------------------------------
+
+    async def rescan(self, devices: str, requester: IRequester) -> list[Result]:
+        """Ask the switches of a set; tell one line for each. Raises NotFound, Invalid."""
+        chosen = parse_devices(self._registry, devices, requester.username)
+        await self._turn.acquire()
+        try:
+            results = await self._rescan(chosen, requester)
+        finally:
+            self._turn.release()
+        for one in results:
+            (requester.stdout if one.kind == "OK" else requester.stderr)(one.line())
+        return results
+
+    async def look_again(self, switch: Device) -> None:
+        """Read a switch of which something is not known, not more often than LOOK_AGAIN."""
+        if self._now() - self._looked.get(switch.mac, float("-inf")) < LOOK_AGAIN:
+            return
+        self._looked[switch.mac] = self._now()
+        await self._turn.acquire()
+        try:
+            await self._rescan([switch], NobodyWaits(), restoring=False)
+        finally:
+            self._turn.release()
+
+    async def _rescan(
+        self, chosen: list[Device], requester: IRequester, *, restoring: bool = True
+    ) -> list[Result]:
+        found: dict[str, Result] = {}
+        targets: dict[str, SnmpTarget] = {}
+        for device in chosen:
+            if device.type not in ("switch", "server"):
+                found[device.mac] = Result(
+                    device, "INVALID", f"neither a switch nor the server, its type is {device.type}"
+                )
+            elif device.type == "switch" and not device.conf.get("lldp.explore"):
+                found[device.mac] = Result(
+                    device, "FORBIDDEN",
+                    f"it may not be explored; see: walt device config {device.name}"
+                    " lldp.explore=true",
+                )
+            elif device.type == "switch" and device.ip is None:
+                found[device.mac] = Result(device, "FAILED", NO_ADDRESS)
+            elif device.type == "switch":
+                targets[device.mac] = target(device)
+        if restoring:
+            await self._restore(targets, requester)
+        surveys = await self.read(targets, requester)
+        for mac, survey in surveys.items():
+            switch = self._registry.get(mac)
+            if switch is not None:
+                found[mac] = _result(switch, survey)
+        usable = {mac: one for mac, one in surveys.items() if not one.is_empty}
+        await self._register_neighbours(usable)
+        kinds = {one.mac: one.type for one in self._registry.all()}
+        links = topology.merge(
+            {mac: one for mac, one in usable.items() if mac in kinds},
+            {mac: one for mac, one in self.surveys.items() if mac in kinds},
+            kinds, self.links, self._now(),
+        )
+        await self._keep(
+            {mac: one for mac, one in usable.items() if one.failure is None}, links
+        )
+        for device in chosen:
+            if device.type == "server":
+                found[device.mac] = self._result_of_server(device)
+        return [found[device.mac] for device in chosen if device.mac in found]
+
+    async def read(
+        self, targets: Mapping[str, SnmpTarget], requester: IRequester | None = None
+    ) -> dict[str, Survey]:
+        """Ask switches, by MAC, with progress for the requester."""
+        known = {one.mac for one in self._registry.all()}
+        for one in self.surveys.values():
+            known |= one.addresses
+        done = 0
+
+        def on_read(place: int) -> None:
+            nonlocal done
+            done += 1
+            if requester is not None:
+                requester.busy(f"Querying switches: {done} of {len(targets)}")
+
+        if requester is not None and targets:
+            requester.busy(f"Querying switches: 0 of {len(targets)}")
+        surveys = await self._switches.read(list(targets.values()), sorted(known), on_read)
+        return dict(zip(targets, surveys, strict=True))
+
+    async def _restore(self, macs: Iterable[str], requester: IRequester) -> None:
+        if self.restore is None:
+            return
+        for switch, reason in (await self.restore(macs)).items():
+            if reason:
+                requester.stderr(f"{switch}: some ports could not be powered on again: {reason}")
+            else:
+                requester.stderr(
+                    f"{switch}: ports that were powered off to save power are on again. Nodes"
+                    " there may need some minutes to be seen: run this command again in 10"
+                    " minutes."
+                )
+
+    def _result_of_server(self, server: Device) -> Result:
+        """The place of the server is what switches see."""
+        links = [one for one in self.links if server.mac in one.macs and one.confirmed]
+        if links:
+            evidence = "BRIDGE-only data" if links[0].evidence == topology.BRIDGE else ""
+            return Result(server, "OK", evidence)
+        return Result(
+            server, "FAILED", "no explored switch sees it: explore the one it is connected to"
+        )
+
+    async def _register_neighbours(self, surveys: Mapping[str, Survey]) -> None:
+        """Record devices that only LLDP tells of; nothing is changed of those that are known."""
+        own = {
+            address for one in (*surveys.values(), *self.surveys.values())
+            for address in one.addresses
+        }
+        added = 0
+        for survey in surveys.values():
+            for one in survey.neighbours:
+                if (
+                    one.mac is None or one.is_self or one.mac in own or added >= NEIGHBOURS_KEPT
+                    or self._registry.get(one.mac) is not None
+                ):
+                    continue
+                added += 1
+                address = next((
+                    ip for ip in one.addresses if self._registry.by_ip(ip) is None
+                ), None)
+                await self._register(one.mac, address, one.name.lower())
+
+    # -- ports -----------------------------------------------------------
+
+    def explored_switch(self, name: str) -> Device:
+        """Return a switch whose ports may be looked at. Raises NotFound, Invalid."""
+        device = self._registry.named(name)
+        if device.type != "switch":
+            raise Invalid(f"{name} is not a switch, its type is {device.type}")
+        if not device.conf.get("lldp.explore"):
+            raise Invalid(
+                f"{name} is not explored; see: walt device config {name} lldp.explore=true"
+            )
+        return device
+
+    def port_number(self, switch: Device, port: str) -> int:
+        """Return the port of a number (ifIndex) or name. Raises NotFound, Invalid."""
+        survey = self.surveys.get(switch.mac)
+        if survey is None:
+            raise NotFound(
+                f"nothing is known of the ports of {switch.name} yet; run: walt device rescan"
+                f" {switch.name}"
+            )
+        if port.isascii() and port.isdigit() and len(port) < 11 and int(port) in survey.ports:
+            return int(port)
+        given = [number for (mac, number), name in self.names.items()
+                 if mac == switch.mac and name == port]
+        found = given or [one.index for one in survey.ports.values() if one.name == port]
+        if len(found) != 1:
+            raise NotFound(
+                f"{switch.name} has no port {port[:80]!r}; see: walt device port-config"
+                f" {switch.name}"
+            )
+        return found[0]
+
+    async def set_port(
+        self, name: str, port: str, words: Sequence[str], requester: IRequester
+    ) -> None:
+        """Change settings of a port: `name=TEXT` is the only one. Raises NotFound, Invalid."""
+        switch = self.explored_switch(name)
+        number = self.port_number(switch, port)
+        for word in words:
+            setting, equals, value = word.partition("=")
+            if setting in ("poe", "peer") and equals:
+                raise Invalid(f"{setting} of a port can only be read")
+            if setting != "name" or not equals:
+                raise Invalid(f"{word[:80]!r} is no setting of a port; write name=TEXT")
+            default = value == str(number)
+            if not default and (not _PORT_NAME.fullmatch(value) or value.isdigit()):
+                raise Invalid(
+                    "the name of a port has letters, digits and dashes, at most 63, and is no"
+                    f" number but its own ({number}), which takes the name away"
+                )
+            taken = [one for (mac, one), text in self.names.items()
+                     if mac == switch.mac and text == value and one != number]
+            if taken:
+                raise Invalid(f"port {taken[0]} of {name} has this name already")
+            await self._store.name_port(switch.mac, number, None if default else value)
+            if default:
+                self.names.pop((switch.mac, number), None)
+            else:
+                self.names[switch.mac, number] = value
+            self._platform.deed(
+                "devices", f"device {switch.name}", f"port {number} named {value}",
+                requester.username,
+            )
+
+
+def _result(device: Device, survey: Survey) -> Result:
+    if survey.failure is not None:
+        return Result(device, "FAILED", survey.failure)
+    if survey.is_empty:
+        return Result(device, "FAILED", NO_TABLE)
+    if not survey.has_bridge:
+        return Result(device, "OK", "LLDP-only data")
+    if not survey.has_lldp:
+        return Result(device, "OK", "BRIDGE-only data")
+    return Result(device, "OK")
+

@@ -1,0 +1,311 @@
+"""Who is where: links that the tables of switches tell, merged with what was known before.
+
+Pure rules. A port is an ifIndex. What a neighbour says of itself is believed where no table of
+the switch says otherwise: anybody can announce the address of somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from walt.server.domain.switches.cables import cables, who
+from walt.server.domain.switches.interfaces import ETHERNET
+from walt.server.domain.switches.survey import Survey
+
+End = tuple[str, int | None]  # MAC of a device, port
+
+LLDP_BOTH, LLDP, BRIDGE, REPORT = "lldp-both", "lldp", "bridge", "report"
+_SURE = (LLDP_BOTH, LLDP)
+_RANKS = {LLDP_BOTH: 3, LLDP: 2, BRIDGE: 1, REPORT: 0}
+
+
+@dataclass(frozen=True)
+class Link:
+    """Two ends, the smaller MAC first, with the evidence for it; `seen` in epoch seconds.
+
+    `confirmed`: it was there at the last look.
+    """
+
+    first: End
+    second: End
+    evidence: str
+    confirmed: bool
+    seen: float
+
+    @classmethod
+    def of(
+        cls, one: End, other: End, evidence: str, seen: float, confirmed: bool = True
+    ) -> Link:
+        """Make a link of two ends in any order."""
+        first, second = (one, other) if one[0] < other[0] else (other, one)
+        return cls(first, second, evidence, confirmed, seen)
+
+    @property
+    def macs(self) -> tuple[str, str]:
+        """The devices."""
+        return self.first[0], self.second[0]
+
+    @property
+    def ends(self) -> tuple[End, End]:
+        """Both ends, which are the link whatever the evidence."""
+        return self.first, self.second
+
+    def end(self, mac: str) -> End:
+        """Return the end of a device."""
+        return self.first if self.first[0] == mac else self.second
+
+    def other(self, mac: str) -> End:
+        """Return the end that is not that of a device."""
+        return self.second if self.first[0] == mac else self.first
+
+    @property
+    def rank(self) -> tuple[bool, int, float]:
+        """How good it is: confirmed ones first, then by evidence and time."""
+        return self.confirmed, _RANKS.get(self.evidence, 0), self.seen
+
+
+def merge(
+    surveys: Mapping[str, Survey], remembered: Mapping[str, Survey], kinds: Mapping[str, str],
+    old: Sequence[Link], now: float,
+) -> list[Link]:
+    """Return all links after some switches were read.
+
+    `surveys` are the switches read now, `remembered` what was read of others before, both by
+    MAC; `kinds` has the type of each registered device. Links of a device that was read, and
+    not seen again, are no longer confirmed; those of other devices stay as they are.
+    """
+    new = [replace(one, seen=now) for one in observed(surveys, remembered, kinds)]
+    complete = {mac for mac, one in surveys.items() if one.failure is None}
+    kept = [
+        replace(one, confirmed=False) if complete & set(one.macs) else one
+        for one in old
+        if one.first[0] in kinds and one.second[0] in kinds
+    ]
+    return _without_loops(_best([*new, *kept], kinds), kinds)
+
+
+# -- what the tables say ---------------------------------------------------
+
+
+def observed(
+    surveys: Mapping[str, Survey], remembered: Mapping[str, Survey], kinds: Mapping[str, str]
+) -> list[Link]:
+    """Return the links that the switches read now tell; LLDP wins over forwarding tables."""
+    look = _Look(surveys, remembered, kinds)
+    links = [*look.cables(), *look.announced()]
+    pairs = {frozenset(one.macs) for one in links}
+    placed = {mac for one in links for mac in one.macs if mac not in surveys}
+    return links + [
+        one for one in look.bridged()
+        if frozenset(one.macs) not in pairs and not placed & set(one.macs)
+    ]
+
+
+class _Look:
+    """One look at some switches."""
+
+    def __init__(
+        self, surveys: Mapping[str, Survey], remembered: Mapping[str, Survey],
+        kinds: Mapping[str, str],
+    ) -> None:
+        self.surveys = surveys
+        self.kinds = kinds
+        # Of switches not read now the ports are known, not what they see.
+        self.every = {
+            **{mac: one.kept() for mac, one in remembered.items() if mac not in surveys},
+            **surveys,
+        }
+        self.device = {
+            address: mac for mac, one in self.every.items() for address in one.addresses
+        }
+        self.device.update((mac, mac) for mac in kinds)
+        # The ports at which each switch has learned each device.
+        self.seen: dict[str, dict[str, set[int]]] = {}
+        for mac, one in surveys.items():
+            ports: dict[str, set[int]] = {}
+            for port, addresses in one.behind.items():
+                for address in addresses if port in one.ports else ():
+                    device = self.device.get(address)
+                    if device is not None and device != mac and device in kinds:
+                        ports.setdefault(device, set()).add(port)
+            self.seen[mac] = ports
+
+    def cables(self) -> list[Link]:
+        """Return the cables between switches by LLDP, parallel ones each."""
+        found = []
+        for cable in cables(self.every):
+            (one, port), (other, there) = cable.ends
+            if cable.both or not (
+                self.contradicted(one, port, other) or self.contradicted(other, there, one)
+            ):
+                evidence = LLDP_BOTH if cable.both else LLDP
+                found.append(Link.of((one, port), (other, there), evidence, 0.0))
+        return found
+
+    def announced(self) -> Iterator[Link]:
+        """Return the registered devices that announce themselves at a port of a switch."""
+        for mac, one in self.surveys.items():
+            for neighbour in one.neighbours:
+                port = neighbour.interface
+                device = self.device.get(neighbour.mac or "")
+                if (
+                    port not in one.ports or neighbour.is_self or device is None
+                    or device == mac or device not in self.kinds or device in self.every
+                    or port is None or self.contradicted(mac, port, device)
+                ):
+                    continue
+                yield Link.of((mac, port), (device, None), LLDP, 0.0)
+            yield from self._unplaced_switches(mac, one)
+
+    def _unplaced_switches(self, mac: str, one: Survey) -> Iterator[Link]:
+        """Return neighbours that are explored switches, at ports of theirs nobody can tell."""
+        placed = {cable.ends[0] for cable in cables(self.every)} | {
+            cable.ends[1] for cable in cables(self.every)
+        }
+        for neighbour in one.neighbours:
+            port, other = neighbour.interface, who(neighbour, self.every)
+            if (
+                port in one.ports and other != mac and not neighbour.is_self
+                and neighbour.mac is not None and (mac, port) not in placed
+                and other is not None and port is not None
+                and not self.contradicted(mac, port, other)
+            ):
+                yield Link.of((mac, port), (other, None), LLDP, 0.0)
+
+    def contradicted(self, mac: str, port: int, device: str) -> bool:
+        """Tell whether a switch has learned a device at another port than it announces itself."""
+        one = self.every[mac]
+        ports = self.seen.get(mac, {}).get(device, set())
+        if not ports or port in ports or one.whole(port) in ports:
+            return False
+        # Which cables an aggregate has, not every switch tells.
+        return all(one.ports[at].type == ETHERNET for at in ports if at in one.ports)
+
+    def bridged(self) -> Iterator[Link]:
+        """Return the links that follow from forwarding tables alone."""
+        toward = self._directions()
+        yield from self._backbone(toward)
+        at: dict[tuple[str, int], set[str]] = {}
+        for device in sorted(self.kinds.keys() - self.every.keys()):
+            places = self._closest(device, toward)
+            if len(places) == 1:
+                at.setdefault(places[0], set()).add(device)
+        for (mac, port), devices in sorted(at.items()):
+            switches = {one for one in devices if self.kinds[one] == "switch"}
+            behind = switches if len(switches) == 1 else devices
+            if len(behind) == 1:
+                yield Link.of((mac, port), (min(behind), None), BRIDGE, 0.0)
+
+    def _directions(self) -> dict[tuple[str, str], int]:
+        """Return the port of each switch that leads to each other one."""
+        found = {
+            (mac, other): min(ports)
+            for mac, seen in self.seen.items() for other, ports in seen.items()
+            if other in self.surveys and len(ports) == 1
+        }
+        for cable in self.cables():
+            for end, far in (cable.ends, cable.ends[::-1]):
+                if end[0] in self.surveys and far[0] in self.surveys and end[1] is not None:
+                    port = self.surveys[end[0]].whole(end[1])
+                    found.setdefault((end[0], far[0]), port)
+        return found
+
+    def _closest(
+        self, device: str, toward: Mapping[tuple[str, str], int]
+    ) -> list[tuple[str, int]]:
+        """Return the ports behind which a device is, without those that lead past a switch."""
+        places = [
+            (mac, port) for mac, seen in self.seen.items() for port in seen.get(device, ())
+        ]
+        found = []
+        for mac, port in places:
+            for other, there in places:
+                back = toward.get((other, mac))
+                if (
+                    other != mac and toward.get((mac, other)) == port
+                    and back is not None and back != there
+                ):
+                    break
+            else:
+                found.append((mac, port))
+        return found
+
+    def _backbone(self, toward: Mapping[tuple[str, str], int]) -> Iterator[Link]:
+        """Return pairs of switches that see each other with no other one between them."""
+        for (mac, other), port in sorted(toward.items()):
+            back = toward.get((other, mac))
+            if back is None or mac > other:
+                continue
+            between = any(
+                third not in (mac, other)
+                and toward.get((mac, third)) == port and toward.get((other, third)) == back
+                and toward.get((third, mac)) != toward.get((third, other))
+                for third in self.surveys
+            )
+            if not between:
+                yield Link.of((mac, port), (other, back), BRIDGE, 0.0)
+
+
+# -- one picture -----------------------------------------------------------
+
+
+def _best(links: Iterable[Link], kinds: Mapping[str, str]) -> list[Link]:
+    """Keep one link for each port of a device, and one for each device that is no switch.
+
+    Of several devices that announce themselves at a port now, as telephones do with PCs behind
+    them, all are kept.
+    """
+    kept: list[Link] = []
+    taken: dict[End, set[str]] = {}
+    alone: set[str] = set()
+    pairs: set[frozenset[str]] = set()
+    for one in sorted(links, key=lambda link: (link.rank, repr(link.ends)), reverse=True):
+        ports = {end: one.other(end[0])[0] for end in one.ends if end[1] is not None}
+        used = {end: taken[end] for end in ports if end in taken}
+        if used and not (
+            one.confirmed and one.evidence in _SURE
+            and all(ports[end] not in others for end, others in used.items())
+        ):
+            continue
+        leaves = {mac for mac in one.macs if kinds.get(mac) != "switch"}
+        if len(leaves) == 2 or leaves & alone:
+            continue
+        # Of two switches a link without a port is one that is there already, less known.
+        if len(ports) < 2 and frozenset(one.macs) in pairs:
+            continue
+        kept.append(one)
+        for end, other in ports.items():
+            taken.setdefault(end, set()).add(other)
+        alone |= leaves
+        pairs.add(frozenset(one.macs))
+    return kept
+
+
+def _without_loops(links: Sequence[Link], kinds: Mapping[str, str]) -> list[Link]:
+    """Leave out links that close a loop, the least certain ones.
+
+    Cables that LLDP tells now are there, loop or not: the tree marks the way back.
+    """
+    group: dict[str, str] = {}
+
+    def root(mac: str) -> str:
+        while group.setdefault(mac, mac) != mac:
+            mac = group[mac]
+        return mac
+
+    kept = []
+    for one in links:  # the best first
+        first, second = (root(mac) for mac in one.macs)
+        sure = one.confirmed and one.evidence in _SURE
+        if first == second and not sure:
+            continue
+        group[first] = second
+        kept.append(one)
+    return sorted(kept, key=lambda one: (one.macs, one.first[1] or 0, one.second[1] or 0))
+
+
+def news(old: Iterable[Link], new: Iterable[Link]) -> list[Link]:
+    """Return the links that say something that was not known: what a history has to keep."""
+    known = {(one.ends, one.evidence, one.confirmed) for one in old}
+    return [one for one in new if (one.ends, one.evidence, one.confirmed) not in known]
