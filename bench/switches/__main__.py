@@ -62,7 +62,7 @@ async def main(reactor: Any) -> None:
     case = Case()
     names = [f"sw{number}" for number in range(SWITCHES)]
     workers = WorkerPool(reactor, Launcher(), size=1, network="host", unprivileged=["snmp"])
-    switches = SnmpSwitches(reactor, workers, patience=60.0, retries=0)
+    switches = SnmpSwitches(reactor, workers, patience=10.0, retries=3)
     try:
         agents = Agents(case, {name: record(number) for number, name in enumerate(names)})
         bare = await ProcessRunner(reactor).run(

@@ -23,13 +23,15 @@ REPETITIONS = 25
 
 async def walk(engine: SnmpEngine, name: str, port: int) -> int:
     """Walk all tables of one agent; return the number of rows."""
-    transport = await UdpTransportTarget.create(("127.0.0.1", port), timeout=60, retries=0)
+    transport = await UdpTransportTarget.create(("127.0.0.1", port), timeout=10, retries=3)
     rows = 0
     for root in ROOTS:
-        async for _, _, _, binds in bulk_walk_cmd(
+        async for failure, _, _, binds in bulk_walk_cmd(
             engine, CommunityData(name, mpModel=1), transport, ContextData(), 0, REPETITIONS,
             ObjectType(ObjectIdentity(root)), lexicographicMode=False, lookupMib=False,
         ):
+            if failure is not None:
+                raise RuntimeError(f"{name}: {failure}")
             rows += len(binds)
     return rows
 
