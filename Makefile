@@ -6,7 +6,7 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install install-test test test-slow test-system test-release lint bench docs
+.PHONY: help run stop install install-test test test-slow test-system test-release test-lab lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,10 @@ test-system: install-test ## run the system tests alone, quick and long ones
 
 test-release: install-test ## run the long scenarios, and what another release of Debian can change
 	@scripts/run-tests $(VENV) --release
+
+test-lab: install-test ## run the lab in a box: the product installed on a Debian in QEMU
+	@scripts/install-packages $(LAB_PACKAGES)
+	@scripts/run-tests $(VENV) --lab
 
 lint: install-test ## style and types
 	@$(VENV)/bin/ruff check .

@@ -16,17 +16,18 @@ async def start_shells(
     """Start an ssh server for each node, with the keys of the platform; return pid files.
 
     One daemon a node: each takes 5 connections of one address before they log
-    in. /root/.ssh is another directory for it alone.
+    in. /root is another directory for it alone.
     """
     home = platform.base / "home"
-    home.mkdir()
-    (home / "authorized_keys").write_text(await ensure_node_key(platform.runner, platform.state))
-    (home / "authorized_keys").chmod(0o600)
+    (home / ".ssh").mkdir(parents=True)
+    keys = home / ".ssh" / "authorized_keys"
+    keys.write_text(await ensure_node_key(platform.runner, platform.state))
+    keys.chmod(0o600)
     host_key = platform.state / "keys" / "dropbear_ecdsa_host_key"
     pid_files = []
     for node in nodes:
         pid_files.append(platform.base / f"dropbear{node.number}.pid")
-        start = 'mount --bind "$1" /root/.ssh && shift && exec dropbear "$@" >/dev/null 2>&1'
+        start = 'mount --bind "$1" /root && shift && exec dropbear "$@" >/dev/null 2>&1'
         await platform.runner.run([
             "nsenter", f"--net=/run/netns/{fleet.namespace}", "--", "unshare", "--mount",
             "sh", "-c", start, "sh", str(home), "-s", "-r", str(host_key),

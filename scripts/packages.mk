@@ -13,3 +13,10 @@ TEST_PACKAGES += docker-cli
 endif
 # Accounts of daemons that Debian's packages run as root.
 ACCOUNTS = walt-dhcp
+# The lab in a box (make test-lab): what this machine needs on top, and what its guest has
+# beside the packages of the server, as a usual Debian has it.
+LAB_PACKAGES = qemu-utils
+LAB_GUEST = \
+	systemd systemd-sysv systemd-resolved udev dbus libpam-systemd linux-image-amd64 \
+	initramfs-tools zstd openssh-server python3-venv ca-certificates apparmor nfs-kernel-server \
+	rpcbind crun curl

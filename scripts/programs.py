@@ -61,6 +61,15 @@ def parse_lists(text: str) -> set[str]:
     }
 
 
+def parse_variable(text: str, name: str) -> list[str]:
+    """Return the words of one variable in the text of packages.mk."""
+    joined = text.replace("\\\n", " ")
+    return [
+        word for words in re.findall(rf"^{name}\s*[:+?]?=(.*)$", joined, re.MULTILINE)
+        for word in words.split()
+    ]
+
+
 def brought(installed: Mapping[str, Package], wanted: Iterable[str]) -> set[str]:
     """Return the packages that `wanted` and the essential ones bring, themselves included.
 

@@ -13,7 +13,8 @@ machines may be too slow together. What passes then is counted, and told apart.
 Without an option style and types are checked, and everything is run but the long scenarios,
 which are --slow: together they are all tests. --system are the system tests and attacks of
 both. --release are the long scenarios and what tries each daemon and tool of Debian once: with
-the quick part on one release they are all tests.
+the quick part on one release they are all tests. --lab is the lab in a box (tests/lab), one
+scenario after the other: each has two emulated machines.
 
 One more check comes last: a package list has every program that was started
 (scripts/record.py). The last line counts everything.
@@ -36,7 +37,7 @@ from tests.skips import undeclared
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 LANES = (0, 0, -1)  # which of the runs that wait each lane takes
-SLOW = ("attacks", "contracts", "system")
+SLOW = ("attacks", "contracts", "lab", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
     "test_foreign_node", "test_node_settings", "test_life", "test_node_files",
@@ -46,23 +47,28 @@ LONGEST = (
     "test_hostile", "test_config", "test_registration", "test_quickstart",
 )
 ALONE = "tests.system.test_crowd"
-# Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks.
+# Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks,
+# registries and the ways in from other machines.
 SCENARIOS = frozenset((
-    "test_crowd", "test_disk_full", "test_disks", "test_faults", "test_foreign_node",
-    "test_image_faults", "test_image_journey", "test_networks", "test_node_faults",
-    "test_node_files", "test_node_settings", "test_switch_recordings", "test_switches",
+    "test_crowd", "test_disk_full", "test_disks", "test_docker_daemon", "test_doors",
+    "test_download", "test_faults", "test_foreign_node", "test_image_faults",
+    "test_image_journey", "test_networks", "test_node_faults", "test_node_files",
+    "test_node_settings", "test_registries", "test_switch_recordings", "test_switches",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.
 RELEASE = frozenset((
     "test_a_builds", "test_a_daemons", "test_a_handles", "test_a_image_commands", "test_a_swap",
-    "test_dhcpd", "test_docker_daemon", "test_doors", "test_download", "test_external_database",
-    "test_firewall", "test_images", "test_ipxe", "test_named", "test_namespace", "test_node_boot",
-    "test_registries", "test_startup", "test_swap", "test_tftpd", "test_virtual_host",
+    "test_dhcpd", "test_external_database", "test_firewall", "test_images", "test_ipxe",
+    "test_named", "test_namespace", "test_node_boot", "test_startup", "test_swap", "test_tftpd",
+    "test_virtual_host",
 ))
-PARTS = ("quick", "slow", "system", "release")
+PARTS = ("quick", "slow", "system", "release", "lab")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no accident
+LAB = tuple(
+    f"tests.lab.test_{name}" for name in ("install", "handles", "builds", "power_cut")
+)
 LONGEST_RUN = 1800.0  # seconds; what hangs beyond the limits of its tests is ended
 UNTIL = "WALT_TEST_UNTIL"  # epoch seconds from which no run is started any more
 NOT_RUN = "not run for want of time: "  # .ci/rooms.py looks for these lines, too
@@ -92,6 +98,8 @@ def fast_tests() -> list[str]:
 
 def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     """Return the names given to each trial in the lanes, in order, and to those run alone."""
+    if part == "lab":
+        return [], [[name] for name in LAB]
     modules = sorted(
         path for place in ("attacks", "system") for path in (TESTS / place).glob("test_*.py")
         if wanted(path.stem, part)
@@ -216,15 +224,20 @@ async def run_program(*argv: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode(errors="replace")
 
 
-async def build_image(cache: str) -> bool:
-    """Build what the system tests boot, unless it is cached; tell whether it is there."""
-    status, text = await run_program(
-        sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "small",
-        "--archive-only", "--cache-dir", cache,
-    )
-    if status != 0:
-        print(f"the image of the system tests could not be built:\n{text}", file=sys.stderr)
-    return status == 0
+async def build_image(cache: str, part: str) -> bool:
+    """Build what the tests of a part boot, unless it is cached; tell whether it is there."""
+    calm = ["nice", "-n", "5"] if part == "lab" else []
+    builders = [
+        ["walt.server.tools.image_recipe", "--variant", "small", "--archive-only", "--cache-dir",
+         cache],
+        *([["tests.lab.image", cache]] if part == "lab" else []),
+    ]
+    for words in builders:
+        status, text = await run_program(*calm, sys.executable, "-m", *words)
+        if status != 0:
+            print(f"the image of the tests could not be built:\n{text}", file=sys.stderr)
+            return False
+    return True
 
 
 async def lint(programs: Path, counts: dict[str, int], told: list[str]) -> None:
@@ -285,7 +298,7 @@ async def main(trial: str, part: str) -> int:
     """Run all lanes with a part of the tests, print what failed once more, and the sum."""
     cache = os.environ["WALT_TEST_CACHE"]
     (waiting, alone), counts, told = runs(part), dict[str, int](), list[str]()
-    building = asyncio.create_task(build_image(cache))
+    building = asyncio.create_task(build_image(cache, part))
     if part == "quick":
         await asyncio.gather(
             lint(Path(trial).parent, counts, told), lane(1, trial, [fast_tests()], counts, told)

@@ -49,6 +49,12 @@ class PartsTests(SynchronousTestCase):
         for table in (run_lanes.LONGEST, run_lanes.SCENARIOS, run_lanes.RELEASE):
             self.assertEqual(set(table) - stems, set())
 
+    def test_lab(self) -> None:
+        """The lab has its own command, which runs all of it."""
+        found = {f"tests.lab.{path.stem}" for path in (TESTS / "lab").glob("test_*.py")}
+        self.assertEqual(set(names("lab")), found)
+        self.assertNotIn("tests.lab", run_lanes.fast_tests())
+
     def test_alone(self) -> None:
         """The crowd has the machine for itself."""
         self.assertEqual(run_lanes.runs("slow")[1], [[run_lanes.ALONE]])

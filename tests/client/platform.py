@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 import walt
+from tests.fakes.boots import FakeBoots
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
 from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
@@ -47,6 +48,7 @@ from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
@@ -93,10 +95,6 @@ class Server:
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.provisioning = FakeProvisioning()
-        self.progress = BootProgress(
-            self.platform.clock, self.platform.registry, self.platform.device_store,
-            self.platform.status.is_booted,
-        )
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
             FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
@@ -106,6 +104,7 @@ class Server:
             _build(Exploration, registry=self.platform.registry),
             _build(SwitchPower), self.platform.clock.seconds,
         )
+        self.reservations = Reservations(self.platform.clock)
         self.checkpoints = FakeCheckpoints()
         self.store = FakeStore(*(
             StoredImage(name, "a" * 64, labels={MODELS_LABEL: "pc-x86-64"})
@@ -113,6 +112,11 @@ class Server:
         ))
         self.images = ImageService(self.store, FakeCatalog(), in_use=set)
         Deferred.fromCoroutine(self.images.refresh())
+        self.boots = FakeBoots(self.platform.device_store.devices)
+        self.progress = BootProgress(
+            self.platform.clock, self.platform.registry, self.boots,
+            self.platform.status.is_booted, self.images.digest,
+        )
         self.questions = LocalQuestions(reactor)
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
@@ -145,8 +149,9 @@ class Server:
             platform=platform.platform, nodes=nodes, files=files,
             views=NodeViews(
                 platform.registry, platform.status, UnlocatedPower(), self.provisioning,
-                self.progress,
+                self.progress, self.reservations,
             ),
+            reservations=self.reservations,
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,
                 RemotePaths(
@@ -157,7 +162,7 @@ class Server:
             ),
             configuration=_build(
                 Configuration, registry=platform.registry, nodes=nodes, images=self.images,
-                logs=platform.logs, platform=platform.platform, memory=1 << 20,
+                logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
             ),
             issuers=platform.issuers, virtual=self.virtual, network=self.network,
             checkpoints=self.checkpoints,

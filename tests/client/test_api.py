@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from tests.client.platform import ROOT, SECOND, Server, reactor
 from tests.patience import patient
 from tests.server.streams.platform import NODE
 from walt.client.scripting.shortcuts import shortcuts
+from walt.common.names import default_image
+from walt.server.domain.nodes.boots import Stage
+from walt.server.domain.nodes.reservations import SILENCE
 
 ROOT_TEXT = """< -- WalT API root --
 
@@ -250,6 +254,144 @@ class ApiTests(TestCase):
             *(f"node-1 exp line {number} datetime" for number in range(3)), "late",
         ])
         self.assertEqual(len(told), 7)
+
+    async def test_logs_as_columns(self) -> None:
+        """Of pandas and pyarrow: moments in UTC, names that occur often as words."""
+        logs = self.server.platform.logs
+        for number in range(5):
+            logs.write(NODE.mac, "exp", f"line {number}", timestamp=1_600_000_000.25 + number)
+        told = await self.told(
+            "import tempfile\n"
+            "from pyarrow import parquet\n"
+            "def lines(**words):\n"
+            "    return api.logs.get_logs(history='full', issuers='node-1', **words)\n"
+            "frame = lines().to_pandas()\n"
+            "print([str(one) for one in frame.dtypes][:3], len(frame))\n"
+            "print(frame.iloc[0].tolist())\n"
+            "table = lines().to_arrow()\n"
+            "print(table.schema.to_string().splitlines()[:4])\n"
+            "print(table.to_pandas().equals(frame))\n"
+            "print([batch.num_rows for batch in lines().batches(2)])\n"
+            "with tempfile.NamedTemporaryFile() as file:\n"
+            "    lines().to_parquet(file.name)\n"
+            "    read = parquet.read_table(file.name)\n"
+            "    print(read['line'].to_pylist() == list(frame.line))\n"
+            "print(lines(realtime=True, timeout=0.3).to_arrow().num_rows)\n"
+            "rest = lines()\n"
+            "print(next(rest).line, rest.to_arrow().num_rows)\n"
+        )
+        self.assertEqual(told, [
+            "['datetime64[us, UTC]', 'category', 'category'] 5",
+            "[Timestamp('2020-09-13 12:26:40.250000+0000', tz='UTC'), 'node-1', 'exp', 'line 0']",
+            "['timestamp: timestamp[us, tz=UTC]', "
+            "'issuer: dictionary<values=string, indices=int32, ordered=0>', "
+            "'stream: dictionary<values=string, indices=int32, ordered=0>', 'line: string']",
+            "True", "[2, 2, 1]", "True", "5", "line 0 4",
+        ])
+
+    async def test_boots(self) -> None:
+        """How nodes booted: rows with names, for pandas too; whose image has percentiles."""
+        progress, clock = self.server.progress, self.server.platform.clock
+        clock.advance(1_790_000_000)
+        self.server.down(SECOND)
+        progress.started(SECOND, "image change")
+        clock.advance(2)
+        progress.reached(SECOND.mac, Stage.ADDRESS)
+        clock.advance(2.5)
+        progress.on_status(SECOND.mac, True, None)
+        progress.started(NODE)
+        told = await self.told(
+            "nodes = api.nodes.get_nodes('node-1,node-2')\n"
+            "first, second = nodes.boots()\n"
+            "print(first.node, first.cause, first.outcome, first.tries, first.seconds)\n"
+            "print(first.address - first.started, first.kernel, second.outcome, second.stage)\n"
+            "frame = nodes.boots().to_pandas()\n"
+            "print(str(frame.ready[0]), frame.kernel.isna().all(), frame.seconds.tolist())\n"
+            "print(nodes.boots().to_arrow().num_rows, len(nodes['node-1'].boots(last=1)))\n"
+            "try:\n"
+            "    nodes.boots(last=0)\n"
+            "except Exception as error:\n"
+            "    print(error)\n"
+        )
+        self.assertEqual(told, [
+            "node-2 image change booted 1 4.5", "2.0 None booting started",
+            f"{told[2][:19]}.500000+00:00 True [4.5, nan]", "2 1",
+            "the number of boots must be between 1 and 1000",
+        ])
+
+    async def test_reservations(self) -> None:
+        """Nodes of a model for a while: others are refused, unless they say `force`."""
+        told = await self.told(
+            "from walt.client.exceptions import *\n"
+            "with api.nodes.reserve('pc-*', count=2) as nodes:\n"
+            "    print(nodes.keys(), nodes['node-1'].owner)\n"
+            "    for words in ({}, {'wait': 0.1}, {'count': 9}, {'model': 'x'}, {'seconds': 0},\n"
+            "                  {'nodes': 'nothing'}):\n"
+            "        try:\n"
+            "            api.nodes.reserve(**words)\n"
+            "        except Exception as error:\n"
+            "            print(type(error).__name__, error)\n"
+            "again = api.nodes.reserve()\n"
+            "print(again.nodes.keys(), again)\n"
+            "again.release()\n"
+            "again.release()\n"
+        )
+        self.assertEqual(told[0], "['node-1', 'node-2'] alice")
+        self.assertEqual(told[1], (
+            "Refused 1 nodes of model * are wanted, and 0 can be had now: bobs-node belongs to"
+            " bob, node-1 is reserved by alice, node-2 is reserved by alice"
+        ))
+        self.assertEqual([one.split()[0] for one in told[2:7]], [
+            "TimeoutException", "Refused", "Refused", "Refused", "Refused",
+        ])
+        self.assertEqual(told[7], "['node-1'] <Reservation of node-1>")
+
+    async def test_reserved_by_another_user(self) -> None:
+        """Who has it is told; a holder that died has it for a minute."""
+        clock = self.server.platform.clock
+        free = replace(SECOND, image=default_image(str(SECOND.model)))
+        await self.server.platform.registry.put(free)
+        taken = self.server.reservations.take(
+            [free], "*", 1, 600.0, user="bob", holder="other"
+        )
+        self.assertEqual([node.name for node in taken], ["node-2"])
+        script = (
+            "from walt.client.exceptions import *\n"
+            "node = api.nodes.get_nodes('node-2')['node-2']\n"
+            "for force in (False, True):\n"
+            "    try:\n"
+            "        print('>', node.reboot(force=force))\n"
+            "    except NodeReservedException as error:\n"
+            "        print('>', error)\n"
+        )
+
+        async def told() -> list[str]:
+            lines = await self.told(script)
+            return [line[2:] for line in lines if line.startswith("> ")]
+
+        refused, rebooted = await told()
+        self.assertRegex(
+            refused, r"^Node node-2 is reserved by bob until [-0-9]+ [:0-9]+\. force=True goes on$"
+        )
+        clock.advance(SILENCE)
+        self.assertEqual(await told(), [rebooted, rebooted])
+
+    async def test_libraries_that_are_missing(self) -> None:
+        """The message says how this Python gets them."""
+        told = await self.told(
+            "import sys\n"
+            "sys.modules['pandas'] = sys.modules['pyarrow'] = None\n"
+            "lines = api.logs.get_logs(history='full', issuers='node-1')\n"
+            "boots = api.nodes.get_nodes().boots()\n"
+            "for work in (lines.to_pandas, lines.batches, boots.to_arrow):\n"
+            "    try:\n"
+            "        work()\n"
+            "    except Exception as error:\n"
+            "        print(error)\n"
+        )
+        self.assertEqual(
+            [one.rpartition(" ")[2] for one in told], ["pandas", "pyarrow", "pyarrow"]
+        )
 
     async def test_threads_and_forks(self) -> None:
         """Each thread, and a process that was forked, has a connection of its own."""

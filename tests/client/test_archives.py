@@ -124,6 +124,47 @@ class ArchiveTests(SynchronousTestCase):
         self.assertEqual(len((out / ("long" * 40)).read_bytes()), 5000)
         self.assertEqual(self.told, ["./sub/fifo: a special file was left out"])
 
+    def test_links_to_files_stay(self) -> None:
+        """What goes where a link to a file is goes through it; links of archives are not such."""
+        real, victim = self.base / "real", self.base / "victim"
+        for kind, entry in ((FILE, "out"), (DIRECTORY, "out/link")):
+            stream = io.BytesIO()
+            (self.base / "source").mkdir(exist_ok=True)
+            (self.base / "source" / "link").write_text("new")
+            real.write_text("old")
+            (self.base / "out").parent.mkdir(exist_ok=True)
+            if kind == DIRECTORY:
+                (self.base / "out").unlink()
+                (self.base / "out").mkdir()
+            (self.base / entry).symlink_to(real.absolute())
+            source = self.base / "source"
+            archives.pack(
+                str(source / "link" if kind == FILE else source),
+                "out" if kind == FILE else None, stream, self.told.append,
+            )
+            stream.seek(0)
+            self.assertTrue(self.unpack(stream, kind))
+            self.assertTrue((self.base / entry).is_symlink())
+            self.assertEqual(real.read_text(), "new")
+        victim.write_text("safe")
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            link = tarfile.TarInfo("./trap")
+            link.type, link.linkname = tarfile.SYMTYPE, str(victim.absolute())
+            archive.addfile(link)
+            archive.addfile(tarfile.TarInfo("./trap"), io.BytesIO())
+        stream.seek(0)
+        self.unpack(stream, DIRECTORY)
+        self.assertEqual(victim.read_text(), "safe")
+
+    def test_files_of_the_kernel(self) -> None:
+        """Their size is not known before they are read."""
+        stream = io.BytesIO()
+        archives.pack("/proc/version", "out", stream, self.told.append)
+        stream.seek(0)
+        self.assertTrue(self.unpack(stream, FILE))
+        self.assertEqual((self.base / "out").read_text(), Path("/proc/version").read_text())
+
     def test_other_programs_read_it(self) -> None:
         """The tar of GNU and the one of busybox; everything belongs to root."""
         top = self.tree()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 from unittest import mock
@@ -12,6 +14,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client import scripted
+from tests.client.platform import ROOT
 from tests.client.scripted import USER, environment, run
 from walt.client import forgetting, main, registries, settings, terminal
 from walt.client.commands.help import topics
@@ -33,12 +36,15 @@ NODE: dict[str, Any] = {
     "netsetup": "LAN", "booted": True, "powersave": False, "image": "alice/img:latest",
     "image_name": "img", "owner": "alice", "clonable_image_link": "walt:alice/img",
     "virtual": True, "mac": "52:54:00:00:00:02", "boot_stage": None, "trouble": None,
+    "reserved_by": None, "reserved_until": None,
     "config": {"boot.retries": 9},
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
-MINE: dict[str, Any] = {"owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}}
+MINE: dict[str, Any] = {
+    "owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}, "reservations": [],
+}
 THEIRS: dict[str, Any] = {
-    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [],
+    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [], "reservations": [],
     "owners": {"n1": "bob", "n2": "carol", "n3": "bob"},
 }
 
@@ -47,6 +53,117 @@ def tables(**changes: Any) -> tuple[Any, dict[str, Any]]:
     return nodes.ShowNodes, {
         "tables": {"own": [], "free": [], "others": [], "total": 0, **changes}
     }
+
+
+BOOT: dict[str, Any] = {
+    "node": "n1", "mac": "52:54:00:00:00:02", "image": "alice/img:latest", "digest": "sha256:1",
+    "cause": "reboot requested", "tries": 1, "outcome": "booted", "reason": None,
+    "stage": "ready", "asked": 1000.0, "started": 1000.0, "address": 1002.0, "script": 1003.0,
+    "kernel": 1003.5, "root": 1007.0, "system": 1008.0, "ready": 1010.0,
+}
+
+
+def booted(seconds: float) -> dict[str, Any]:
+    """Return the record of a boot that took so long."""
+    return {**BOOT, "ready": 1000 + seconds}
+
+
+class OutputTests(SynchronousTestCase):
+    def test_a_full_disk(self) -> None:
+        """Output that cannot be written is an error, told once."""
+        for words in (["--help"], ["node", "--help"], ["help", "show", "tutorial"], ["--version"]):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "walt.client.main", *words], stdout=full,
+                    stderr=subprocess.PIPE, check=False, timeout=60, env={"PYTHONPATH": str(ROOT)},
+                )
+            self.assertEqual((done.returncode, done.stderr.decode()), (
+                1, "The output cannot be written: No space left on device\n"
+            ), words)
+
+    def test_numbers(self) -> None:
+        """Those that no clock takes are refused as words."""
+        for words in (
+            ("node", "wait", "--timeout", "9" * 20, "n1"),
+            ("log", "wait", "--timeout", "9" * 20, "x"),
+        ):
+            outcome = run(*words)
+            self.assertEqual(outcome.status, 2, outcome.err)
+            self.assertIn("expects a number up to", outcome.err)
+
+    def test_expressions(self) -> None:
+        """Classes of characters are fine; what POSIX does not know is told before it is sent."""
+        for expression in (r"\d+", r"a\\\w", "(", r"x\b"):
+            outcome = run("log", "wait", expression)
+            self.assertEqual(outcome.status, 2, outcome.err)
+            self.assertIn("regular expression", outcome.err)
+
+
+class ReservationTests(SynchronousTestCase):
+    RESERVED = {"node": "n1", "user": "bob", "until": 1000.0}
+
+    def test_who_is_asked(self) -> None:
+        """Nodes that another user's script has reserved need a confirmation."""
+        for answer, status in (("y", 0), ("n", 1)):
+            self.patch(terminal, "read_line", lambda answer=answer: answer)
+            outcome = run("node", "reboot", "n1", session=[
+                (nodes.ExpandNodes, {"names": ["n1"]}),
+                (nodes.NodeOwnership, {**MINE, "reservations": [self.RESERVED]}),
+                *([(nodes.RebootNodes, {"ok": True, "left": None})] if status == 0 else []),
+            ])
+            self.assertEqual(outcome.status, status, outcome.err)
+            until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(1000))
+            self.assertEqual(
+                outcome.err, f"Warning: Node n1 is reserved by bob until {until}.\n"
+            )
+
+    def test_shown(self) -> None:
+        """With the table of nodes."""
+        reserved = {**NODE, "reserved_by": "bob", "reserved_until": 1000.0}
+        outcome = run("node", "show", session=[tables(own=[reserved], total=1)])
+        self.assertIn("Scripts have reserved the following nodes:", outcome.out)
+        self.assertIn("bob", outcome.out)
+
+
+class NodeBootsTests(SynchronousTestCase):
+    def test_tables(self) -> None:
+        """Each boot, then each image; what was not reached is a dash."""
+        stuck = {
+            **BOOT, **dict.fromkeys(("script", "kernel", "root", "system", "ready")),
+            "outcome": "failed", "stage": "address", "cause": None, "tries": 10,
+            "reason": "it was not booted",
+        }
+        outcome = run("node", "boots", session=[
+            (nodes.ListBoots, {"boots": [BOOT, stuck, booted(30)]}),
+        ])
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        self.assertEqual(outcome.calls, [("cs.nodes.boots", {"nodes": "my-nodes", "count": 10})])
+        lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
+        told = "\n".join(lines)
+        self.assertIn(" reboot requested 1 2.0 3.0 3.5 7.0 8.0 10.0 booted\n", told)
+        self.assertIn(" - 10 2.0 - - - - - failed after address\n", told)
+        self.assertIn("alice/img:latest 3 2 1 10.0 30.0 30.0", lines)
+
+    def test_json(self) -> None:
+        """Records as they are, and percentiles of each stage."""
+        many = [booted(seconds) for seconds in range(10, 110)]
+        outcome = run("node", "boots", "n1", "--last", "100", "--json", session=[
+            (nodes.ListBoots, {"boots": many}),
+        ])
+        self.assertEqual(outcome.calls[0][1], {"nodes": "n1", "count": 100})
+        told = json.loads(outcome.out)
+        self.assertEqual(told["boots"], many)
+        [image] = told["images"]
+        self.assertEqual(image["ready"], {"p50": 59.0, "p95": 104.0, "p99": 108.0})
+        self.assertEqual((image["boots"], image["booted"], image["failed"]), (100, 100, 0))
+        self.assertEqual(image["root"]["p99"], 7.0)
+
+    def test_none(self) -> None:
+        """Nodes that never booted."""
+        outcome = run("node", "boots", session=[(nodes.ListBoots, {"boots": []})])
+        self.assertEqual((outcome.status, outcome.out), (
+            0, "No boot of these nodes is on record.\n"
+        ))
 
 
 class NodeShowTests(SynchronousTestCase):

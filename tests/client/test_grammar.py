@@ -224,10 +224,10 @@ class HelpTests(SynchronousTestCase):
             self.assertEqual(listed, list(main.load(category)))
 
     def test_order_of_subcommands(self) -> None:
-        """The order of the specification; `export` is ours, `advanced` is alphabetical."""
+        """As specified; `boots` and `export` are ours, `advanced` is alphabetical."""
         orders = {
             "node": "show acquire release boot shell run cp save reboot config create remove "
-                    "rename ping console blink wait expose deploy",
+                    "rename ping console blink wait boots expose deploy",
             "image": "show search clone shell build cp duplicate remove rename publish squash",
             "log": "show wait export add-checkpoint remove-checkpoint list-checkpoints",
             "device": "show shell tree rescan rename config ping forget expose port-config",

@@ -83,7 +83,7 @@ class WaitTests(LogCase):
         """Expressions that are none, issuers that are none, modes that are none."""
         for words, status in (
             (("(",), 2), (("--issuers", "ghost", "x"), 1), (("--mode", "SOME", "x"), 2),
-            (("--issuers", "switch-1", "x"), 1), ((r"(a)\1",), 1), ((r"\d",), 1),
+            (("--issuers", "switch-1", "x"), 1), ((r"(a)\1",), 2), ((r"\d",), 2),
             (("--platform", "--issuers", "server", "x"), 2),
         ):
             got, out, err = await self.run_walt("log", "wait", *words)

@@ -407,7 +407,7 @@ class TerminalTests(TestCase):
         await walt.shows(b"about 1001 log lines.")
         await walt.shows(b"(y/n): ")
         walt.write(b"n\n")
-        self.assertEqual(await walt.ended, 0)
+        self.assertEqual(await walt.ended, 1)
         self.assertNotIn(b"exp ->", walt.out)
 
     async def test_console(self) -> None:

@@ -24,14 +24,14 @@ class ParseTests(SynchronousTestCase):
         """They are split at the last colon; remote paths are absolute, without slash at the end."""
         for text, expected in (
             ("file", Operand(None, "file")),
-            ("dir/", Operand(None, "dir")),
+            ("dir/", Operand(None, "dir", slash=True)),
             ("dir/.", Operand(None, "dir/.")),
-            ("/", Operand(None, "/")),
-            ("img:/etc/", Operand("img", "/etc")),
+            ("/", Operand(None, "/", slash=True)),
+            ("img:/etc/", Operand("img", "/etc", slash=True)),
             ("img:tag:/etc", Operand("img:tag", "/etc")),
             ("img:x", Operand("img", "/root/x")),
             ("img:", Operand("img", "/root")),
-            ("img:/", Operand("img", "/")),
+            ("img:/", Operand("img", "/", slash=True)),
             ("img:.", Operand("img", "/root/.")),
         ):
             self.assertEqual(parse_operand(text), expected, text)
@@ -93,6 +93,13 @@ class ResolveTests(SynchronousTestCase):
             resolve("/etc", "d", "/etc", "d", "d", in_place=True), Place("/etc", None)
         )
         self.assertEqual(Place("/", "new").path, "/new")
+
+    def test_a_slash_at_the_end(self) -> None:
+        """It means a directory that is there, unless a directory is copied."""
+        self.assertEqual(resolve("a", "f", "/x", "d", "d", slash=True), Place("/x", "a"))
+        self.assertEqual(resolve("a", "d", "/x", "-", "d", slash=True), Place("/", "x"))
+        for kind in ("-", "f"):
+            self.assertRaises(NotFound, resolve, "a", "f", "/x", kind, "d", slash=True)
 
     def test_refused(self) -> None:
         """What cannot be copied says so, quoting the path."""

@@ -67,7 +67,7 @@ class BuilderContract:
             "deep/": b"", "deep/ContainerFile": b"FROM base\nCOPY f /f\n", "deep/f": b"x",
         })
         reference = store.temporary()
-        await self.run_program(await builder.command(place, "/deep/", "ann", reference))
+        await self.run_program(await builder.command(place, "/deep/", "ann", reference, [BASE]))
         image = await store.examine(reference, "ann/new:latest")
         base = await store.read(BASE)
         case.assertEqual(image.models, base.models)
@@ -86,13 +86,14 @@ class BuilderContract:
         place = await self.unpacked(builder, {
             "empty/": b"", "Dockerfile": b"# nothing\n",
             "mounts/": b"", "mounts/Dockerfile": b"FROM base\nRUN --mount=from=base,rw true\n",
+            "other/": b"", "other/Dockerfile": b"FROM debian:12\n",
         })
         for subdir, error in (
             ("empty", NotFound), ("none", NotFound), ("../..", Invalid), ("", Invalid),
-            ("mounts", Invalid),
+            ("mounts", Invalid), ("other", NotFound),
         ):
             with case.assertRaises(error):
-                await builder.command(place, subdir, "ann", "localhost/walt/temporary:x")
+                await builder.command(place, subdir, "ann", "localhost/walt/temporary:x", [BASE])
         for url in ("ext::sh -c true", "--upload-pack=x", "/etc", "file:///etc", ""):
             with case.assertRaises(Invalid):
                 await builder.fetch_command(place, url, progress=False)
@@ -148,7 +149,8 @@ class PodmanBuilderTests(BuilderContract, TestCase):
 
         started: Deferred[None] = Deferred()
         ended = Deferred.fromCoroutine(running.run(
-            await builder.command(place, "", "ann", store.temporary()), timeout=100, on_line=line,
+            await builder.command(place, "", "ann", store.temporary(), [BASE]), timeout=100,
+            on_line=line,
         ))
         await started
         (bundle,) = (place / "tmp").glob("buildah*")

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from tests.fakes.devices import FakeDeviceStore
 from tests.system import cluster
 from walt.server.adapters.postgres.connection import Database
-from walt.server.adapters.postgres.devices import IMAGES_KEPT, PostgresDevices
+from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.domain.devices.model import Device
 
@@ -78,23 +78,6 @@ class DeviceStoreContract:
         self.assertEqual(
             await store.load_boot_states(), {NODE.mac: False, VIRTUAL.mac: True}
         )
-
-    async def test_boot_times(self) -> None:
-        """Replaced as a whole; bounded for each node; they go with their node."""
-        store = await self.make()
-        await store.save([NODE, VIRTUAL])
-        self.assertEqual(await store.load_boot_times(), {})
-        await store.save_boot_times(VIRTUAL.mac, "a", [1.5])
-        await store.save_boot_times("02:00:00:00:00:99", "a", [1.5])
-        for number in range(IMAGES_KEPT):
-            await store.save_boot_times(NODE.mac, f"image-{number}", [float(number)])
-        await store.save_boot_times(NODE.mac, "image-0", [0.0, 2.0])
-        await store.save_boot_times(NODE.mac, "new", [3.0])
-        kept = {(NODE.mac, f"image-{number}"): [float(number)] for number in range(2, IMAGES_KEPT)}
-        kept |= {(NODE.mac, "image-0"): [0.0, 2.0], (NODE.mac, "new"): [3.0]}
-        self.assertEqual(await store.load_boot_times(), {**kept, (VIRTUAL.mac, "a"): [1.5]})
-        await store.forget([NODE.mac], {})
-        self.assertEqual(await store.load_boot_times(), {(VIRTUAL.mac, "a"): [1.5]})
 
     async def test_many(self) -> None:
         """Thousands at once."""

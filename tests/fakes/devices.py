@@ -7,20 +7,17 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.devices import IMAGES_KEPT
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
-from walt.server.domain.nodes.ports import IBootTimes
 
 
-@implementer(IDeviceStore, IBootTimes)
+@implementer(IDeviceStore)
 class FakeDeviceStore:
     """Devices in a dict; `gate` holds the next writing back, `errors` are raised by them."""
 
     def __init__(self, *devices: Device) -> None:
         self.devices = {device.mac: device for device in devices}
         self.states: dict[str, bool] = {}
-        self.boot_times: dict[tuple[str, str], list[float]] = {}
         self.writes: list[list[str]] = []
         self.gate: Deferred[None] | None = None
         self.errors: list[Exception] = []
@@ -48,8 +45,6 @@ class FakeDeviceStore:
         for mac in macs:
             self.devices.pop(mac, None)
             self.states.pop(mac, None)
-            for key in [key for key in self.boot_times if key[0] == mac]:
-                del self.boot_times[key]
 
     async def load_boot_states(self) -> Mapping[str, bool]:
         """Return the recorded states."""
@@ -58,16 +53,3 @@ class FakeDeviceStore:
     async def save_boot_states(self, states: Mapping[str, bool]) -> None:
         """Record states of known devices."""
         self.states.update((mac, state) for mac, state in states.items() if mac in self.devices)
-
-    async def load_boot_times(self) -> Mapping[tuple[str, str], Sequence[float]]:
-        """Return the recorded times."""
-        return dict(self.boot_times)
-
-    async def save_boot_times(self, mac: str, image: str, seconds: Sequence[float]) -> None:
-        """Record times of a known device; of the images before, the last ones are kept."""
-        if mac not in self.devices:
-            return
-        self.boot_times.pop((mac, image), None)
-        self.boot_times[mac, image] = list(seconds)
-        for key in [key for key in self.boot_times if key[0] == mac][:-IMAGES_KEPT]:
-            del self.boot_times[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -228,11 +228,13 @@ class FakeBuilder:
         )
         archive.unlink()
 
-    async def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(
+        self, place: Path, subdir: str, user: str, reference: str, known: Collection[str]
+    ) -> list[str]:
         if ".." in subdir.split("/"):
             raise Invalid("a sub-directory is relative, without `..`")
         context = place / "content"
-        made = recipes.prepare(context / subdir.strip("/"), context, user, ())
+        made = recipes.prepare(context / subdir.strip("/"), context, user, (), known)
         (line,) = [one for one in made.splitlines() if one.startswith("FROM ")]
         base = self._store.names[f"{line.split()[1].removeprefix('docker.io/')}:latest"]
         self._image(base, ("l/N", *base.layers), reference)

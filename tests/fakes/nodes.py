@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from tests.fakes.boots import FakeBoots
 from tests.fakes.devices import FakeDeviceStore
 from tests.fakes.images import FakeCatalog, FakeStore
 from tests.fakes.log_store import FakeLogStore
@@ -217,9 +218,11 @@ class FakePlatform:
         self.registration = Registration(
             self.registry, self.images, self.workflows, self.platform, self.monitor
         )
+        self.boots = FakeBoots(self.store.devices)
         self.progress = BootProgress(
-            self.clock, self.registry, self.store, self.status.is_booted
+            self.clock, self.registry, self.boots, self.status.is_booted, self.images.digest
         )
+        self.monitor.on_start = self.progress.started
         self.status.listen(self.progress.on_status)
         self.nodes = NodeService(
             self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs,

@@ -345,7 +345,9 @@ class ArgumentsTests(SynchronousTestCase):
 
         def build(subdir: str) -> list[str]:
             made = Deferred.fromCoroutine(
-                builder.command(place, subdir, "ann", "localhost/walt/temporary:1")
+                builder.command(
+                    place, subdir, "ann", "localhost/walt/temporary:1", ["ann/base:latest"]
+                )
             )
             answers: list[Any] = []
             made.addBoth(answers.append)
@@ -469,7 +471,8 @@ class RemoteShellTests(TestCase):
                 list_script(path, ""), list_script(str(directory), value),
             ):
                 self.assertTrue(any(
-                    word in (path, f"./{path.rpartition('/')[2]}") or value in word
+                    word.removeprefix("file=") in (path, f"./{path.rpartition('/')[2]}")
+                    or value in word
                     for word in shlex.split(script, comments=False)
                 ), script)
                 await getProcessOutputAndValue("/bin/sh", ["-c", script + " </dev/null"])

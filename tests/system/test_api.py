@@ -44,6 +44,12 @@ node.wait(timeout=300)
 tell(node.image is copy, copy.in_use)
 tell(any('booted' in log.line and log.issuer.device_type == 'server'
           for log in api.logs.get_logs(history='full', issuers='server')))
+records = node.boots()
+tell([(one.cause, one.outcome, one.tries) for one in records])
+tell([one.digest == records[0].digest for one in records], records[1].image == copy.fullname)
+moments = [getattr(records[1], name) for name in
+           ('started', 'address', 'script', 'kernel', 'root', 'system', 'ready')]
+tell(moments == sorted(moments), records[1].seconds > 1)
 try:
     node.boot('nothing')
 except NoSuchImageNameException:
@@ -60,6 +66,48 @@ except ReferenceError:
 copy.remove()
 tell(every.keys())
 tell(api.tools.get_server().ip, api.tools.get_server().walt_version)
+"""
+
+SETS = """
+from walt.client.exceptions import *
+
+def tell(*words):
+    print('>', *words)
+
+nodes = api.nodes.get_nodes()
+one, two = nodes['node-000001'], nodes['node-000002']
+tell([one.owner for one in nodes], nodes.filter(owner='waltplatform').keys())
+tell(nodes.acquire(), [one.owner for one in nodes], [one.image.fullname for one in nodes])
+for work in (one.acquire, lambda: nodes.boot('nothing')):
+    try:
+        work()
+    except (NodeAlreadyOwnedException, NoSuchImageNameException) as error:
+        tell(type(error).__name__)
+mine = api.images.clone('walt:waltplatform/pc-x86-64-default', image_name='mine')
+tell(nodes.boot(mine), [one.image is mine for one in nodes], mine.in_use)
+tell(one.release(), one.owner, one.image.fullname, repr(one.image).splitlines()[0])
+try:
+    nodes.release()
+except OpAppliesNodeOwnedException as error:
+    tell(error)
+one.forget(force=True)
+try:
+    one.name
+except ReferenceError as error:
+    tell(error)
+tell(api.nodes.get_nodes().keys(), nodes.keys())
+"""
+OTHERS = """
+from walt.client.exceptions import *
+(node,) = api.nodes.get_nodes()
+print('>', node.owner, node.image.fullname, repr(node.image).splitlines()[0])
+for work in (node.release, node.reboot, lambda: node.boot('default')):
+    try:
+        work()
+    except (NodeNotOwnedException, OpAppliesNodeOwnedException) as error:
+        print('>', type(error).__name__)
+copy = api.images.clone(node.image.clonable_link)
+print('>', copy.fullname, node.boot(copy, force=True), node.owner)
 """
 
 
@@ -96,7 +144,47 @@ class ApiTests(TestCase):
             "alice/copy:latest ['pc-x86-64-small'] ['pc-x86-64-small'] ['copy', 'pc-x86-64-small']",
             "other ['other', 'pc-x86-64-small'] ['other']",
             "None", "built None",
-            "True alice True True", "3 1 wrong", "late", "True", "True True", "True", "no image",
+            "True alice True True", "3 1 wrong", "late", "True", "True True", "True",
+            "[('created', 'booted', 1), ('image change', 'booted', 1)]", "[True, True] True",
+            "True True", "no image",
             "logs", "gone",
             "['pc-x86-64-small']", f"{platform.net}.1 {walt.__version__}",
         )])
+
+    async def test_owners_and_sets(self) -> None:
+        """Boards that do not answer get and lose owners, one by one and as a set."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        for number in (1, 2):
+            await platform.event(
+                "commit", "", "walt.node.pc-x86-64", f"{platform.net}.3{number}",
+                f"02:00:00:00:00:0{number}", "", "0", "unknown",
+            )
+        small = "alice/pc-x86-64-small:latest"
+        self.assertEqual(await self._told(platform, SETS, "alice"), [
+            "['waltplatform', 'waltplatform'] ['node-000001', 'node-000002']",
+            f"False ['alice', 'alice'] ['{small}', '{small}']",  # they do not answer
+            "NodeAlreadyOwnedException", "NoSuchImageNameException",
+            "False [True, True] True",
+            "False waltplatform waltplatform/pc-x86-64-default:latest"
+            " < -- default for pc-x86-64 nodes --",
+            "not yours: node-000001", "this node was removed",
+            "['node-000002'] ['node-000002']",
+        ])
+        self.assertEqual(await self._told(platform, OTHERS, "bob"), [
+            'alice alice/mine:latest < -- alice\'s "mine" --', "OpAppliesNodeOwnedException",
+            "NodeNotOwnedException", "NodeNotOwnedException", "bob/mine:latest False bob",
+        ])
+
+    async def _told(self, platform: LivePlatform, script: str, user: str) -> list[str]:
+        ran = await platform.runner.run(
+            [sys.executable, "-c", f"import sys; from walt.client import api{script}"],
+            env=platform.environment(user), timeout=patient(120), check=False,
+        )
+        self.assertEqual(ran.status, 0, ran.stderr.decode())
+        lines = ran.stdout.decode().splitlines()
+        return [line.removeprefix(TOLD) for line in lines if line.startswith(TOLD)]

@@ -60,6 +60,7 @@ class DhcpdCase(TestCase):
         self.dir = short_dir(self)
         self.addCleanup(pipes_closed, reactor)
         self.events: list[LeaseEvent] = []
+        self.served: list[str] = []
         self.service = self.make_service()
         self.service.apply(dhcp_config(INTERFACE, DEVICES, ping_check=False))
         self.service.startService()
@@ -71,7 +72,7 @@ class DhcpdCase(TestCase):
         return DhcpdService(
             self.reactor, self.server.launcher, directory=self.dir / "services" / "dhcpd",
             runtime=self.dir / "run", on_lease=self.events.append,
-            place=self.server.inside, patience=SHORT,
+            on_address=self.served.append, place=self.server.inside, patience=SHORT,
         )
 
     async def until(self, condition, limit: float = 40.0) -> None:
@@ -108,6 +109,16 @@ class DhcpdTests(DhcpdCase):
         self.assertEqual(
             event, LeaseEvent("00:0c:01:02:03:04", answer.yiaddr, client_name="probe")
         )
+
+    async def test_who_gets_an_address(self) -> None:
+        """Is told each time: known devices, which lease nothing, too; no name is believed."""
+        known, other = DEVICES[0].mac, "00:0c:01:02:03:04"
+        hostile = f"x) to {other} via walt-net DHCPACK on 192.168.77.9 to {other} "
+        for mac in (known, other, known):
+            _, answer = await self.client.exchange(mac, {12: hostile.encode()})
+            self.assertEqual(answer.kind, ACK)
+        await self.until(lambda: len(self.served) == 3)
+        self.assertEqual(self.served, [known, other, known])
 
     async def test_client_identifiers(self) -> None:
         """A machine has one address, whatever it calls itself; two never have the same one.

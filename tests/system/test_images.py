@@ -199,7 +199,7 @@ class ImagesTests(TestCase):
         done = await platform.walt("image", "shell", "tiny", stdin=typed)
         self.assertEqual(done.status, 0, done.stderr)
         self.assertIn(b"image-shell\n", done.stdout)
-        self.assertIn(b"discarded", done.stdout)
+        self.assertIn(b"discarded", done.stderr)
         self.assertEqual(await self.own(platform), ["tiny"])
 
     async def copies(self, platform: LivePlatform) -> None:

@@ -6,6 +6,7 @@ start with `./`), as the scripts of the server make and expect them.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
+from walt.client.terminal import clean_up_at_signals
 from walt.common.archives import UNREADABLE, BoundedMember
 from walt.common.errors import Invalid, in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     Warn = Callable[[str], None]
 
 BLOCK = 1 << 18
+KERNEL_FILES = ("/proc/", "/sys/")
+MOST_OF_KERNEL = 64 << 20  # bytes of one of its files
 _SPECIAL = {
     stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -60,13 +64,27 @@ def pack(
             fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT, bufsize=BLOCK
         ) as archive:
             if not os.path.isdir(source):
-                archive.add(source, f"./{name}", filter=_to_root)
+                _pack_file(source, f"./{name}", archive)
                 return
             if name is not None:
                 archive.add(source, ".", recursive=False, filter=_to_root)
             _pack_content(source, ".", archive, warn, left_out)
     except (OSError, tarfile.TarError) as error:
         raise Failure(f"cannot send {source}: {in_words(error)}") from None
+
+
+def _pack_file(source: str, name: str, archive: tarfile.TarFile) -> None:
+    """Add one file. The kernel tells no size, or a wrong one, of what it writes when it is read."""
+    if not os.path.realpath(source).startswith(KERNEL_FILES):
+        archive.add(source, name, filter=_to_root)
+        return
+    with open(source, "rb") as file:
+        content = file.read(MOST_OF_KERNEL + 1)
+    if len(content) > MOST_OF_KERNEL:
+        raise Failure(f"{source} is not a file that can be copied: it goes on and on")
+    member = _to_root(archive.gettarinfo(source, name))
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
 
 
 def _pack_content(
@@ -129,7 +147,7 @@ def unpack(stream: Any, kind: str, place: Place, warn: Warn) -> bool:
                 return False
             if not member.isreg():
                 raise Failure("the archive received holds something other than a file")
-            _write(place.path, archive, member)
+            _write(_through(place.path), archive, member)
             return True
     except tarfile.ReadError as error:
         if "empty" in str(error):
@@ -174,7 +192,7 @@ class _Tree:
         elif path == self._root:
             raise Failure("the archive received holds a file in place of its directory")
         elif member.isreg():
-            _write(path, archive, member)
+            _write(path if self._is_ours(path) else _through(path), archive, member)
         elif member.issym():
             _make_way(path)
             os.symlink(member.linkname, path)
@@ -201,10 +219,19 @@ class _Tree:
 
     def _may_enter(self, path: str) -> bool:
         """Tell whether a path is a directory, or a link to one that was there before."""
+        return os.path.isdir(path) and not self._is_ours(path)
+
+    def _is_ours(self, path: str) -> bool:
+        """Tell whether a path is a link that this archive made."""
         if not os.path.islink(path):
-            return os.path.isdir(path)
+            return False
         found = os.lstat(path)
-        return (found.st_dev, found.st_ino) not in self._links and os.path.isdir(path)
+        return (found.st_dev, found.st_ino) in self._links
+
+
+def _through(path: str) -> str:
+    """Return where a file goes: a link to a file stays, as with `cp`."""
+    return os.path.realpath(path) if os.path.islink(path) and os.path.isfile(path) else path
 
 
 def _write(path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -212,6 +239,7 @@ def _write(path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None
         raise Failure(f"{path} is a directory: a file cannot replace it")
     source = archive.extractfile(member)
     assert source is not None
+    clean_up_at_signals()
     descriptor, temporary = tempfile.mkstemp(prefix=".walt-", dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(descriptor, "wb") as target:

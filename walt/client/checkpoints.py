@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from walt.client.errors import Failure
+from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.history import seconds
 from walt.client.session import Session
 from walt.client.terminal import Terminal, table
@@ -29,7 +29,8 @@ def _moment(session: Session, date: str) -> float:
     except (ValueError, OverflowError, OSError):
         example = datetime.now().strftime(DATE)
         raise Failure(
-            f"{date!r} is not a date; write it as YYYY-MM-DD hh:mm:ss, for example '{example}'"
+            f"{date!r} is not a date; write it as YYYY-MM-DD hh:mm:ss, for example '{example}'",
+            WRONG_WORDS,
         ) from None
 
 
@@ -44,9 +45,14 @@ def remove(name: str) -> int:
     return 0
 
 
-def show() -> int:
+def show(json: bool) -> int:
     """Print the moments of the user."""
     found = Session(Terminal()).json("cs.logs.list_checkpoints", "checkpoints")
+    if json:
+        from walt.client.output import print_json
+
+        print_json([{"name": name, "time": moment} for moment, name in found])
+        return 0
     if not found:
         print("You have no checkpoint. Add one: walt log add-checkpoint <name>")
         return 0

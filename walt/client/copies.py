@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 
 from walt.client.archives import kind_of
-from walt.client.errors import Failure, Refused
+from walt.client.errors import FAILED, WRONG_WORDS, Failure, Refused
 from walt.client.nodes import UNREACHABLE, WAITING, may_disturb, single, wait_booted
 from walt.client.session import Session
 from walt.client.terminal import Terminal, confirm
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def node_cp(source: str, destination: str) -> int:
     """Copy files to or from a node, or from a node into the image that it boots."""
-    with errors_shown():
+    with errors_shown(WRONG_WORDS):
         transfer = parse_transfer("node", source, destination)
     session = Session(Terminal(WAITING))
     name = single(session, transfer.entity)
@@ -51,7 +51,8 @@ def download(request: str, parameters: dict[str, str], transfer: Transfer, kind:
     """Fetch a remote source of some kind; return the exit status of the remote side."""
     source, target = transfer.source.path, transfer.target.path
     place = resolve(
-        source, kind, target, kind_of(target), kind_of(os.path.dirname(target) or ".")
+        source, kind, target, kind_of(target), kind_of(os.path.dirname(target) or "."),
+        slash=transfer.target.slash,
     )
     return receive(request, {**parameters, "path": source}, kind, place)
 
@@ -61,17 +62,18 @@ def upload(
 ) -> int:
     """Send a local source; `kind` and `parent` tell about the remote target."""
     source = transfer.source.path
-    place = resolve(source, kind_of(source), transfer.target.path, kind, parent)
+    target = transfer.target
+    place = resolve(source, kind_of(source), target.path, kind, parent, slash=target.slash)
     return send(request, parameters, source, kind_of(source), place)
 
 
 @contextmanager
-def errors_shown() -> Iterator[None]:
-    """Turn errors of the rules of cp into failures of the command."""
+def errors_shown(status: int = FAILED) -> Iterator[None]:
+    """Turn errors of the rules of cp into failures of the command, with this exit status."""
     try:
         yield
     except WaltError as error:
-        raise Failure(str(error)) from None
+        raise Failure(str(error), status) from None
 
 
 def _to_booted_image(session: Session, name: str, path: str) -> int:
@@ -89,7 +91,7 @@ def node_save(node_name: str, image_name: str) -> int:
     session = Session(Terminal("Saving"))
     name = single(session, node_name)
     if not may_disturb(session, name):
-        return 0
+        return 1
     warning = session.call(
         "cs.nodes.check_save", node=name, image=image_name
     )[b"warning"].decode()

@@ -14,6 +14,10 @@ class NodeNotOwnedException(Exception):
     """The node belongs to somebody else, and `force` was not given."""
 
 
+class NodeReservedException(Exception):
+    """Another user has reserved the node for a while, and `force` was not given."""
+
+
 class NodeAlreadyOwnedException(Exception):
     """The node that should be acquired is the caller's already."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Kind = type[str] | type[int] | tuple[str, ...]
 
 HELP = ("-h", "--help")
+LARGEST = 10**9  # seconds, lines, boots
 MIN_MEANING = 24  # columns that the meaning of a word needs at its right
 
 
@@ -48,9 +49,12 @@ class Switch:
         """Return the value of `text`, or raise UsageError."""
         if self.kind is int:
             try:
-                return int(text)
+                number = int(text)
             except ValueError:
                 raise UsageError(f"{self.name} expects a whole number, not {text!r}") from None
+            if abs(number) > LARGEST:
+                raise UsageError(f"{self.name} expects a number up to {LARGEST}, not {text[:40]}")
+            return number
         if isinstance(self.kind, tuple):
             if text.upper() in self.kind:
                 return text.upper()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from walt.client import remote
 from walt.client.archives import kind_of
 from walt.client.copies import download, errors_shown, upload
-from walt.client.errors import Failure, Refused
+from walt.client.errors import WRONG_WORDS, Failure, Refused
 from walt.client.session import Session
 from walt.client.stream import Stream
 from walt.client.terminal import Terminal, ask, both_terminals, warned
@@ -35,41 +35,45 @@ def shell(image_name: str) -> int:
     sys.stdout.flush()
     remote.image_shell(name)
     print(SAVE_HELP.format(name=image_name))
+    status = None
     try:
-        while not _saved(session, name, image_name):
-            pass
+        while status is None:
+            status = _saved(session, name, image_name)
     except KeyboardInterrupt:
         print("\nThe changes were discarded.")
     session.call("cs.images.close", session=name)  # the next command finds the image free
-    return 0
+    return status or 0
 
 
-def _saved(session: Session, name: str, image_name: str) -> bool:
-    """Ask for a name and save; False to ask again. A closed standard input discards."""
+def _saved(session: Session, name: str, image_name: str) -> int | None:
+    """Ask for a name and save; return the exit status, None to ask again.
+
+    A standard input that ends discards the changes, and nobody decided that.
+    """
     answer = ask("New image name: ")
     if answer is None:
-        print("The changes were discarded.")
-        return True
+        print("No name was given: the changes were discarded.", file=sys.stderr)
+        return 1
     wanted = answer.strip() or image_name
     try:
         warning = session.call("cs.images.warning", image=wanted)[b"warning"].decode()
         if warning and wanted != image_name and f"{wanted}:latest" != image_name:
             print(f"{warning.split(' and will', 1)[0]}. Choose another name.", file=sys.stderr)
-            return False
+            return None
         if warning and not warned(warning):
-            return False
+            return None
         session.call("cs.images.save", session=name, image=wanted)
     except Refused as refused:
         if refused.code not in ("INVALID", "CONFLICT", "BUSY"):
             raise
         print(str(refused), file=sys.stderr)
-        return refused.code == "CONFLICT"  # the session has ended
-    return True
+        return 1 if refused.code == "CONFLICT" else None  # the session has ended
+    return 0
 
 
 def cp(source: str, destination: str) -> int:
     """Copy files to or from an image; its nodes reboot when it changed."""
-    with errors_shown():
+    with errors_shown(WRONG_WORDS):
         transfer = parse_transfer("image", source, destination)
     session = Session(Terminal())
     image = transfer.entity

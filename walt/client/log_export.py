@@ -13,7 +13,7 @@ from walt.client.history import parse_range
 from walt.client.log_lines import json_lines, received
 from walt.client.output import pip_install
 from walt.client.session import Session
-from walt.client.terminal import WHEEL, Terminal, both_terminals
+from walt.client.terminal import WHEEL, Terminal, both_terminals, clean_up_at_signals
 from walt.client.visible import own
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -52,6 +52,7 @@ def _destination(path: str) -> Iterator[str]:
         if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             yield place
             return
+        clean_up_at_signals()
         descriptor, temporary = tempfile.mkstemp(prefix=".walt-", dir=os.path.dirname(place))
         os.close(descriptor)
         yield temporary

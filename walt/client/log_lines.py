@@ -12,13 +12,15 @@ from walt.common.records import decode
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from typing import Any
 
     from walt.common.records import Record
 
 
-def received(query: dict[str, Any], until: float | None = None) -> Iterator[list[Record]]:
+def received(
+    query: dict[str, Any], until: float | None = None
+) -> Generator[list[Record], None, None]:
     """Yield the records of a query as they come, by groups, until the server ends it.
 
     Raises TimeoutError at the moment `until`, of time.monotonic.

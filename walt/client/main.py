@@ -71,7 +71,14 @@ def run(words: Iterable[str]) -> int:
         from walt.client.terminal import forget_output
 
         forget_output()
-        return 1
+        return FAILED
+    except OSError as error:
+        from walt.client.terminal import forget_output
+        from walt.common.errors import in_words
+
+        forget_output()
+        print(f"The output cannot be written: {in_words(error)}", file=sys.stderr)
+        return FAILED
 
 
 def _guarded(words: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import namedtuple
 
 from walt.client.errors import Failure
 from walt.client.terminal import confirm
@@ -12,52 +13,62 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+    from walt.client.scripting.link import Link
     from walt.client.session import Session
 
 WAITING = "Node bootup notification pending"
 UNREACHABLE = 255  # what ssh answers when there was no shell at all
 
 
+class Ownership(namedtuple("Ownership", ("owned", "free", "owners", "reservations"))):
+    """Names of owned nodes, of free ones, owners of the others, and reservations of others."""
+
+    __slots__ = ()
+
+
 def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> bool:
-    """Check ownership (mode owned-or-free): others' nodes need a confirmation.
+    """Check ownership: nodes of others, or reserved by others, need a confirmation.
 
     `others_pass`: switches and so on are accepted beside nodes.
     """
     answer = session.call("cs.nodes.ownership", nodes=node_set)
-    not_nodes = _names(answer, b"not_nodes")
+    not_nodes = json.loads(answer[b"not_nodes"])
     if not_nodes and not others_pass:
         raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
-    return confirmed(_owners(answer))
+    return confirmed(_ownership(answer))
 
 
-def _names(answer: dict[bytes, bytes], key: bytes) -> list[str]:
-    names: list[str] = json.loads(answer[key])
-    return names
+def _ownership(answer: dict[bytes, bytes]) -> Ownership:
+    return Ownership(*(json.loads(answer[name.encode()]) for name in Ownership._fields))
 
 
-def _owners(answer: dict[bytes, bytes]) -> dict[str, str]:
-    """Return who owns each node of others."""
-    owners: dict[str, str] = json.loads(answer[b"owners"])
-    return owners
+def ownership(session: Session | Link, names: str) -> Ownership:
+    """Return whose the nodes of a set are."""
+    return _ownership(session.call("cs.nodes.ownership", nodes=names))
 
 
-def ownership(session: Session, names: str) -> tuple[list[str], list[str], dict[str, str]]:
-    """Return the names of owned nodes, free ones, and the owners of those of others."""
-    answer = session.call("cs.nodes.ownership", nodes=names)
-    return _names(answer, b"owned"), _names(answer, b"free"), _owners(answer)
-
-
-def confirmed(owners: dict[str, str]) -> bool:
-    """Say whose nodes these are, and ask whether to go on; True at once when there are none."""
+def warnings(whose: Ownership) -> list[str]:
+    """Return sentences about whom work on these nodes may disturb."""
+    from walt.client.output import moment
     from walt.common.sentences import subject, verb
 
-    for owner in sorted(set(owners.values())):
-        names = [name for name, one in owners.items() if one == owner]
-        print(
-            f"Warning: {subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.",
-            file=sys.stderr,
+    told = []
+    for owner in sorted(set(whose.owners.values())):
+        names = [name for name, one in whose.owners.items() if one == owner]
+        told.append(f"{subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.")
+    for one in whose.reservations:
+        told.append(
+            f"{subject([one['node']])} is reserved by {one['user']} until {moment(one['until'])}."
         )
-    return not owners or confirm()
+    return told
+
+
+def confirmed(whose: Ownership) -> bool:
+    """Say whom this may disturb, and ask whether to go on; True at once when it is nobody."""
+    told = warnings(whose)
+    for one in told:
+        print(f"Warning: {one}", file=sys.stderr)
+    return not told or confirm()
 
 
 def single(session: Session, node_set: str) -> str:

@@ -9,7 +9,7 @@ import sys
 
 from walt.client import terminal
 from walt.client.errors import Failure, Refused
-from walt.client.stream import Stream, result_status, wake_up_pipe, write_all
+from walt.client.stream import Stream, result_status, sleep_again, wake_up_pipe, write_all
 from walt.client.visible import own
 from walt.common import frames
 from walt.common.controls import visible
@@ -76,11 +76,14 @@ def _session(request: str, parameters: dict[str, Any], with_terminal: bool) -> i
     parameters["terminal"] = {
         "term": os.environ.get("TERM") or "xterm", "rows": rows, "columns": columns,
     }
+    stream = Stream(request, parameters)
     resized = wake_up_pipe()
     signal.signal(signal.SIGWINCH, lambda number, frame: None)
-    stream = Stream(request, parameters)
-    with terminal.RawMode():
-        return relay(stream, resized)
+    try:
+        with terminal.RawMode():
+            return relay(stream, resized)
+    finally:
+        sleep_again(resized)
 
 
 def relay(

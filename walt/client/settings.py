@@ -49,7 +49,10 @@ def is_server() -> bool:
 
 def rpc_target() -> Target:
     """Return what to connect to for calls."""
-    return _target(server(), "rpc.sock", RPC)
+    where = server()
+    if where.startswith("unix:"):
+        return Target(where[len("unix:"):])
+    return _target(where, "rpc.sock", RPC)
 
 
 def stream_target() -> Target:

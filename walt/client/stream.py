@@ -104,7 +104,10 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def wake_up_pipe() -> socket.socket:
-    """Return a socket that becomes readable at each signal: handlers themselves do nothing."""
+    """Return a socket that becomes readable at each signal: handlers themselves do nothing.
+
+    `sleep_again` ends that, before it is closed.
+    """
     import signal
 
     ours, theirs = socket.socketpair()
@@ -112,3 +115,11 @@ def wake_up_pipe() -> socket.socket:
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
     return ours
+
+
+def sleep_again(woken: socket.socket) -> None:
+    """Let signals have their way again, without a socket."""
+    import signal
+
+    os.close(signal.set_wakeup_fd(-1))
+    woken.close()

@@ -74,14 +74,21 @@ def read_line() -> str | None:
     return line[:-1].decode(errors="replace")
 
 
+def _talk() -> Any:
+    """Return the stream for questions: who sits there must see them, wherever the output goes."""
+    return sys.stderr if sys.stdin.isatty() and not sys.stdout.isatty() else sys.stdout
+
+
 def ask(question: str) -> str | None:
     """Print a question and return the answer, None at the end of input."""
-    sys.stderr.flush()
-    sys.stdout.write(question)
     sys.stdout.flush()
+    sys.stderr.flush()
+    stream = _talk()
+    stream.write(question)
+    stream.flush()
     answer = read_line()
     if answer is None:
-        print()
+        print(file=stream)
     return answer
 
 
@@ -96,10 +103,10 @@ def confirm(question: str = "Are you sure?") -> bool:
         answer = ask(f"{question} (y/n): ")
         meaning = False if answer is None else yes_or_no(answer)
         if meaning:
-            print("OK.")
+            print("OK.", file=_talk())
             return True
         if meaning is False:
-            print("Aborted.")
+            print("Aborted.", file=_talk())
             return False
 
 
@@ -178,6 +185,15 @@ def _ended(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def clean_up_at_signals() -> None:
+    """End as an exception does when this process is told to end: files that are not whole go."""
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _ended)
+
+
 def window() -> tuple[int, int]:
     """Return (rows, columns) of the terminal."""
     try:
@@ -188,11 +204,12 @@ def window() -> tuple[int, int]:
 
 
 def forget_output() -> None:
-    """End without a message when the reader of our output went away (Q-06)."""
+    """Drop what cannot be written: the reader of our output went away (Q-06), or a disk is full.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

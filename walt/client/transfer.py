@@ -35,8 +35,10 @@ def receive(request: str, parameters: Mapping[str, Any], kind: str, place: Place
     try:
         complete = archives.unpack(reader, kind, place, _warn)
         reader.drain()
-    finally:
-        reader.close()
+    except BaseException:
+        reader.close(ok=False)
+        raise
+    reader.close()
     if reader.status == 0 and not complete:
         raise Failure("nothing was received")
     return reader.status or 0
@@ -55,8 +57,10 @@ def send(request: str, parameters: Mapping[str, Any], source: str, kind: str, pl
         writer.wait()
     except _Ended:
         pass
-    finally:
-        writer.close()
+    except BaseException:
+        writer.close(ok=False)
+        raise
+    writer.close()
     return writer.status or 0
 
 
@@ -135,10 +139,10 @@ class _Side:
                 self.status = result_status(payload)
         return data
 
-    def close(self) -> None:
-        """Close the connection and end the line of progress."""
+    def close(self, *, ok: bool = True) -> None:
+        """Close the connection and end the line of progress; `ok`: our side did its part."""
         self.stream.close()
-        self.progress.end(self.status == 0)
+        self.progress.end(ok and self.status == 0)
 
 
 class _Reader(_Side):

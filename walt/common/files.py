@@ -59,13 +59,15 @@ def write_if_changed(path: Path, data: bytes | str, mode: int = 0o644) -> bool:
     return True
 
 
-def make_hidden(path: Path) -> None:
+def make_hidden(path: Path, group: int | None = None) -> None:
     """Make a directory that other accounts cannot reach, whatever its own mode is.
 
-    Its parent is closed to them.
+    Its parent is closed to them; a `group` (its number) may go through.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
+    if group is not None:
+        os.chown(path.parent, -1, group)
+    path.parent.chmod(0o700 if group is None else 0o710)
     path.mkdir(exist_ok=True)
 
 

@@ -3,8 +3,11 @@
 import re
 
 DEVICE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*[a-zA-Z0-9]")  # a label of RFC 1123
-USER_NAME = re.compile(r"[a-z0-9-]+")
-IMAGE_NAME = re.compile(r"[a-z0-9-]+(:[a-z0-9-]+)?")
+# Parts of a repository's name begin and end with a letter or a digit (OCI distribution
+# specification, "Pulling manifests").
+_PART = "[a-z0-9]+(-+[a-z0-9]+)*"
+USER_NAME = re.compile(_PART)
+IMAGE_NAME = re.compile(rf"{_PART}(:[a-z0-9][a-z0-9-]*)?")
 CHECKPOINT_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]+")
 MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -30,7 +33,7 @@ def is_model(text: str) -> bool:
 
 def is_user_name(text: str) -> bool:
     """Tell whether `text` may be a WalT user: what image names allow (Q-10)."""
-    return len(text) <= MAX_NAME and USER_NAME.fullmatch(text) is not None and text[0] != "-"
+    return len(text) <= MAX_NAME and USER_NAME.fullmatch(text) is not None
 
 
 def is_image_name(text: str) -> bool:
@@ -38,7 +41,6 @@ def is_image_name(text: str) -> bool:
     return (
         len(text) <= 200
         and IMAGE_NAME.fullmatch(text) is not None
-        and not text.startswith("-")
         and text.split(":")[0] != "default"
     )
 

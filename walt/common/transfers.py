@@ -36,12 +36,14 @@ USAGE = {
 class Operand:
     """One side of a transfer: `entity` is a node or image name, None for the client.
 
-    `path` has no trailing slash; that of a remote operand is absolute.
+    `path` has no trailing slash; that of a remote operand is absolute. `slash` tells whether
+    there was one: a directory is meant.
     """
 
-    def __init__(self, entity: str | None, path: str) -> None:
+    def __init__(self, entity: str | None, path: str, *, slash: bool = False) -> None:
         self.entity = entity
         self.path = path
+        self.slash = slash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Operand) and vars(self) == vars(other)
@@ -95,8 +97,8 @@ def parse_operand(text: str) -> Operand:
         raise Invalid("a path has at most 4096 characters, and no NUL")
     entity, colon, path = text.rpartition(":")
     if not colon:
-        return Operand(None, strip_slash(text))
-    return Operand(entity, strip_slash(posixpath.join(HOME, path)))
+        return Operand(None, strip_slash(text), slash=text.endswith("/"))
+    return Operand(entity, strip_slash(posixpath.join(HOME, path)), slash=path.endswith("/"))
 
 
 def strip_slash(path: str) -> str:
@@ -121,11 +123,12 @@ def parse_transfer(kind: str, source: str, target: str) -> Transfer:
 
 def resolve(
     source: str, source_kind: str, target: str, target_kind: str, parent_kind: str, *,
-    in_place: bool = False,
+    slash: bool = False, in_place: bool = False,
 ) -> Place:
     """Return where a source goes; kinds are FILE, DIRECTORY, OTHER or MISSING.
 
-    `parent_kind` is the kind of the directory of `target`. `in_place`: the target
+    `parent_kind` is the kind of the directory of `target`. `slash`: it was written with one at
+    its end, so that it must be a directory. `in_place`: the target
     is the same path in another file system (booted-image), an existing directory
     is merged. Raises NotFound, Conflict or Invalid.
     """
@@ -133,6 +136,8 @@ def resolve(
         raise NotFound(f"there is no file or directory {source!r}")
     if source_kind == OTHER:
         raise Invalid(f"{source!r} is neither a regular file nor a directory")
+    if slash and source_kind == FILE and target_kind != DIRECTORY:
+        raise NotFound(f"there is no directory {target!r}")
     directory, name = posixpath.split(target)
     inside = posixpath.basename(source)
     if target_kind == MISSING:

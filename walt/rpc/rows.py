@@ -21,6 +21,8 @@ NODES = Tables(
         powersave="truth its port was switched off to save power",
         boot_stage="[text?] how far its boot is",
         trouble="text? what keeps it from booting at present",
+        reserved_by="text? the user for whom a script has reserved it",
+        reserved_until="number? epoch seconds, when that ends at the latest",
         config="[object] effective values of its settings, by name",
     ),
     "own", "free", "others", total="nodes of the platform, those not shown included",
@@ -29,6 +31,30 @@ LEFT = Rows(Row(
     name="text of the node",
     mac="text MAC, lower case, with colons",
     reason="text? why it did not reboot softly; null: that was not tried",
+))
+RESERVATIONS = Rows(Row(
+    node="text its name",
+    user="text who has reserved it",
+    until="number epoch seconds, when that ends at the latest",
+))
+BOOTS = Rows(Row(
+    node="text its name then",
+    mac="text MAC, lower case, with colons",
+    image="text? full name of the image it booted, <user>/<name>:<tag>",
+    digest="text? address of the manifest of that image",
+    cause="text? why it boots; null: nobody told",
+    tries="whole how often it began: by itself, or because it was late",
+    outcome="text booting, booted, failed (given up), or interrupted (by another boot)",
+    reason="text? why it failed, or the cause of the boot that interrupted it",
+    stage="text the last one that the last try reached: the fields below are their names",
+    asked="number epoch seconds: when it was asked for, or first seen",
+    started="number? epoch seconds: machine started, or told to reboot, in the last try",
+    address="number? the same: it got its address (DHCP)",
+    script="number? the same: it fetched the boot script",
+    kernel="number? the same: it began to fetch the kernel",
+    root="number? the same: its root file system was mounted",
+    system="number? the same: the system of its image started",
+    ready="number? the same: it was booted",
 ))
 DEVICES = Tables(
     Row(

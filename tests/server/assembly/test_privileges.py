@@ -18,3 +18,15 @@ class UnitTests(SynchronousTestCase):
         kept = {text.split(":")[0].upper() for text in KEPT.values()}
         self.assertEqual(granted, kept)
         self.assertIn("RestartKillSignal=SIGUSR2", unit)
+
+    def test_same_mounts(self) -> None:
+        """The unit has no mounts of its own: the kernel's NFS server would not see the images."""
+        unit = (files("walt.server.units") / "walt-server.service").read_text()
+        # What makes a mount namespace (systemd.exec(5)).
+        for setting in (
+            "Private(Tmp|Devices|Mounts|IPC)", "Protect(Home|System|Proc|KernelTunables)",
+            "Protect(KernelModules|KernelLogs|ControlGroups|Hostname)", "ProcSubset", "Root\\w+",
+            "Bind(ReadOnly)?Paths", "(ReadOnly|ReadWrite|Inaccessible|Exec|NoExec)Paths",
+            "TemporaryFileSystem", "MountFlags", "MountImages", "ExtensionImages", "DynamicUser",
+        ):
+            self.assertIsNone(re.search(rf"^{setting}=(?!no)", unit, re.MULTILINE), setting)

@@ -131,6 +131,34 @@ class ScriptTests(SynchronousTestCase):
                 self.assertEqual((self.target / "-new 'name").read_text(), "content")
                 self.assertFalse((self.target / "-new 'name").is_symlink())
 
+    def test_links_to_files_stay(self) -> None:
+        """A file that goes where such a link is goes through it, as with `cp`."""
+        for number, shell in enumerate(SHELLS):
+            real = self.base / f"real '{number}'"
+            real.write_text("old")
+            link = self.target / f"a link {number}"
+            link.symlink_to(os.path.relpath(real, self.target))
+            self._copy(shell, self.source / "-file", "f", Place(str(self.target), link.name), False)
+            self.assertTrue(link.is_symlink())
+            self.assertEqual(real.read_text(), "content")
+            dangling = self.target / f"dangling {number}"
+            dangling.symlink_to("nothing")
+            place = Place(str(self.target), dangling.name)
+            self._copy(shell, self.source / "-file", "f", place, False)
+            self.assertEqual(dangling.read_text(), "content")
+        self.assertFalse((self.target / "nothing").exists())
+
+    def test_files_of_the_kernel(self) -> None:
+        """Their size is not known before they are read."""
+        for shell in SHELLS:
+            for path in ("/proc/self/limits", "/proc/version", "/sys/kernel/mm/hugepages"):
+                if os.path.isdir(path):
+                    continue
+                self._copy(shell, Path(path), "f", Place(str(self.target), "copy"), False)
+                self.assertTrue((self.target / "copy").read_text().startswith(
+                    "Limit" if path.endswith("limits") else "Linux"
+                ))
+
     def test_hidden_files(self) -> None:
         """A file whose name begins with a dot, alone."""
         (self.source / "..more").write_text("more")

@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
+from tests.fakes.boots import FakeBoots
 from tests.fakes.nodes import FakeProvisioning, UnlocatedPower
 from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
@@ -25,6 +26,7 @@ from walt.server.domain.images.model import StoredImage
 from walt.server.domain.limits import MAX_WEB_READERS
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.nodes.progress import BootProgress
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.http.api import READER_PATIENCE, Api, WebApi
 from walt.server.http.pages import Documentation, Metrics
@@ -62,8 +64,10 @@ class PagesTests(TestCase):
         self.views = NodeViews(
             platform.registry, platform.status, UnlocatedPower(), FakeProvisioning(),
             BootProgress(
-                platform.clock, platform.registry, platform.device_store, platform.status.is_booted
+                platform.clock, platform.registry, FakeBoots({}), platform.status.is_booted,
+                lambda image: None,
             ),
+            Reservations(platform.clock),
         )
         self.serve(Readers(NAMES))
 

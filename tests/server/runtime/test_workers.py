@@ -17,7 +17,7 @@ from tests.patience import patient
 from walt.common import ampbox
 from walt.common.errors import InternalError, NotFound, Unavailable
 from walt.server.runtime.process import Launcher
-from walt.server.runtime.workers import IDLE_LIFE, WorkerPool
+from walt.server.runtime.workers import GRACE, IDLE_LIFE, SILENCE, WorkerPool
 from walt.server.workers import build_context
 from walt.server.workers.main import answer, find
 
@@ -87,12 +87,36 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(jobs[2]), 1)
 
     def test_cancelled_job(self) -> None:
-        """Cancelling a job kills its child."""
+        """Cancelling a job ends its child, which may clean up; what it says then is nothing."""
         job = call(self.pool, "a:b")
         job.cancel()
         self.failureResultOf(job, CancelledError)
-        self.assertEqual(self.clock.processes[0].signals, ["KILL"])
+        self.assertEqual(self.clock.processes[0].signals, ["TERM"])
+        self.reply(0, result=b"1")
+        other = call(self.pool, "a:b")
+        self.assertEqual(len(self.clock.processes), 2)
+        self.clock.advance(GRACE)
+        self.assertEqual(self.clock.processes[0].signals, ["TERM", "KILL"])
         self.clock.processes[0].end(signal=9)
+        self.assertNoResult(other)
+
+    def test_silent_job(self) -> None:
+        """A job without a sign of life is ended; the next one has its place."""
+        silent, long = call(self.pool, "a:silent"), call(self.pool, "a:b", silence=1000.0)
+        waiting = call(self.pool, "a:next")
+        self.clock.advance(SILENCE - 1)
+        self.reply(0, progress=b"half")
+        self.clock.advance(SILENCE - 1)
+        self.assertNoResult(silent)
+        self.failureResultOf(long, Unavailable)
+        self.clock.advance(1)
+        self.assertIn("a:silent", str(self.failureResultOf(silent, Unavailable).value))
+        self.assertEqual(self.clock.processes[0].signals, ["TERM"])
+        self.clock.processes[0].end(status=143)
+        self.assertIn(b"next", self.clock.processes[2].written)
+        self.reply(2, result=b"1")
+        self.assertEqual(self.successResultOf(waiting), 1)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
 
     def test_cancelled_while_waiting(self) -> None:
         """A job cancelled before its turn is never started."""
@@ -221,6 +245,19 @@ class RealWorkerTests(TestCase):
         await self.assertFailure(job, Unavailable)
         self.assertEqual(await self.pool.call("any:thing", {"do": "echo"}), {"do": "echo"})
         self.assertEqual(len(self.pids), 2)
+
+    async def test_ended_in_a_job(self) -> None:
+        """A job that is given up cleans up."""
+        started: Deferred[None] = Deferred()
+        file = Path(self.mktemp())
+        job = call(self.pool, "any:thing", {"do": "hang", "file": str(file.absolute())},
+                   on_progress=lambda text: started.callback(None))
+        await started
+        job.cancel()
+        await self.assertFailure(job, CancelledError)
+        while self.pool._workers:
+            await deferLater(self.reactor, 0.02, lambda: None)
+        self.assertEqual(file.read_text(), "cleaned up")
 
     async def test_unprivileged(self) -> None:
         """A worker for what strangers send is nobody, can become nobody else, and does its jobs."""

@@ -11,8 +11,12 @@ from walt.server.workers import main
 
 def _job(arguments: dict[str, Any], progress: main.Progress) -> Any:
     if arguments["do"] == "hang":
-        progress("hanging")
-        time.sleep(600)
+        try:
+            progress("hanging")
+            time.sleep(600)
+        finally:
+            if "file" in arguments:
+                Path(arguments["file"]).write_text("cleaned up")
     if arguments["do"] == "tell":
         status = dict(
             line.split(":\t") for line in Path("/proc/self/status").read_text().splitlines()

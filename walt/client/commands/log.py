@@ -44,7 +44,7 @@ def show(
         query["start"], query["end"] = parse_range(session, wanted)
         dated = _may_be_old(query["start"])
         if logline_regexp is None and both_terminals() and not _confirmed(session, query):
-            return 0
+            return 1
         session.close()
     formatted = json_lines if json else _formatter(format, dated)
     try:
@@ -100,10 +100,19 @@ def _query(
 
 
 def _check(expression: str) -> None:
+    """Find what is no expression anywhere; the server knows all rules (POSIX, extended)."""
     import re
+    import warnings
 
+    if re.search(r"(?:^|[^\\])(?:\\\\)*\\[dDsSwWbB0-9]", expression):
+        raise Failure(
+            f"{expression!r} is not an extended regular expression of POSIX: write for example"
+            " [0-9] for a digit; see: walt help show log-show", WRONG_WORDS,
+        )
     try:
-        re.compile(expression)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # classes of characters are new to Python
+            re.compile(expression)
     except re.error as error:
         raise Failure(
             f"{expression!r} is not a valid regular expression: {error}", WRONG_WORDS
@@ -218,11 +227,11 @@ def remove_checkpoint(checkpoint_name: str) -> int:
     return checkpoints.remove(checkpoint_name)
 
 
-def list_checkpoints() -> int:
+def list_checkpoints(json: bool) -> int:
     """Print the named moments."""
     from walt.client import checkpoints
 
-    return checkpoints.show()
+    return checkpoints.show(json)
 
 
 ISSUERS = "--issuers"
@@ -308,5 +317,8 @@ COMMANDS = {
     "remove-checkpoint": Command(
         remove_checkpoint, "forget a named moment", args=[CHECKPOINT]
     ),
-    "list-checkpoints": Command(list_checkpoints, "print your named moments"),
+    "list-checkpoints": Command(
+        list_checkpoints, "print your named moments",
+        switches=[Switch("--json", "print JSON for programs")],
+    ),
 }

@@ -48,6 +48,8 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
+    from walt.client.output import moment
+
     shown = {kind: [_cells(row) for row in rows] for kind, rows in tables.items()}
     if tables["own"]:
         print_block("You own the following nodes:", table(OWN, shown["own"]))
@@ -63,6 +65,14 @@ def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total:
             "The following nodes cannot boot at present (the server goes on trying):",
             table(["name", "trouble"], troubled),
         )
+    reserved = [row for rows in tables.values() for row in rows if row["reserved_by"]]
+    if reserved:
+        print_block("Scripts have reserved the following nodes:", table(
+            ["name", "reserved-by", "until"], [
+                {**row, "reserved-by": row["reserved_by"], "until": moment(row["reserved_until"])}
+                for row in reserved
+            ],
+        ))
     if not show_all:
         if not tables["own"]:
             print("You do not own any node.")
@@ -136,6 +146,58 @@ def wait(node_set: str, timeout: int) -> int:
     return 0
 
 
+def boots(node_set: str, last: int, json: bool) -> None:
+    """Print how nodes booted, and percentiles for each image."""
+    from walt.client import boots as records
+
+    found = Session(Terminal()).json("cs.nodes.boots", "boots", nodes=node_set, count=last)
+    if json:
+        from walt.client.output import print_json
+
+        print_json({"boots": found, "images": records.statistics(found)})
+    elif not found:
+        print("No boot of these nodes is on record.")
+    else:
+        _show_boots(found, records.statistics(found))
+
+
+def _show_boots(found: list[dict[str, Any]], images: list[dict[str, Any]]) -> None:
+    from walt.client.boots import PERCENTILES, STAGES, elapsed
+    from walt.client.output import moment
+
+    rows = []
+    for boot in found:
+        reached = elapsed(boot)
+        outcome = boot["outcome"]
+        if outcome != "booted":
+            outcome += f" after {boot['stage']}"
+        rows.append({
+            "node": boot["node"], "image": boot["image"] or "-", "asked": moment(boot["asked"]),
+            "cause": boot["cause"] or "-", "tries": boot["tries"], "outcome": outcome,
+            **{stage: f"{reached[stage]:.1f}" for stage in STAGES if stage in reached},
+        })
+    stages = list(STAGES[1:])
+    print_block(
+        "Seconds from the beginning of the last try to each stage:",
+        table(["node", "image", "asked", "cause", "tries", *stages, "outcome"], [
+            {**dict.fromkeys(stages, "-"), **row} for row in rows
+        ]),
+    )
+    columns = [f"p{percent}" for percent in PERCENTILES]
+    print_block(
+        "Seconds until nodes were ready, by image:",
+        table(["image", "boots", "booted", "failed", *columns], [
+            {
+                **row, "image": row["image"] or "-",
+                **{
+                    name: f"{row['ready'][name]:.1f}" if row["ready"] else "-" for name in columns
+                },
+            }
+            for row in images
+        ]),
+    )
+
+
 def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
     """Run a command on nodes, all at once."""
     from walt.client import remote
@@ -182,10 +244,10 @@ def acquire(node_set: str) -> int:
     """Own free nodes: they boot copies of their default images."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
-    owned, _, others = ownership(session, names)
-    if owned:
-        raise Failure(f"already yours: {', '.join(owned)}. {OWNERSHIP_HELP}")
-    if not confirmed(others):
+    whose = ownership(session, names)
+    if whose.owned:
+        raise Failure(f"already yours: {', '.join(whose.owned)}. {OWNERSHIP_HELP}")
+    if not confirmed(whose):
         return 1
     session.call("cs.nodes.acquire", nodes=names)
     return _reboot(session, names, False, "acquire")
@@ -195,10 +257,10 @@ def release(node_set: str) -> int:
     """Give nodes back: they boot their default images and appear free."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
-    _, free, others = ownership(session, names)
-    if free or others:
-        told = [f"{name} (free)" for name in free]
-        told += [f"{name} ({owner}'s)" for name, owner in others.items()]
+    whose = ownership(session, names)
+    if whose.free or whose.owners:
+        told = [f"{name} (free)" for name in whose.free]
+        told += [f"{name} ({owner}'s)" for name, owner in whose.owners.items()]
         raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
     session.call("cs.nodes.set_image", nodes=names, image="default")
     return _reboot(session, names, False, "release")
@@ -343,6 +405,15 @@ COMMANDS = {
         wait, "wait until nodes are booted", args=[NODES],
         switches=[
             Switch("--timeout", "give up after this time", metavar="SECONDS", kind=int, default=-1)
+        ],
+    ),
+    "boots": Command(
+        boots, "print how nodes booted, and how long images take to boot", args=[
+            Arg("node_set", set_of="nodes", default="my-nodes"),
+        ],
+        switches=[
+            Switch("--last", "so many boots of each node", metavar="COUNT", kind=int, default=10),
+            JSON,
         ],
     ),
     "expose": Command(

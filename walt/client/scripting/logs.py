@@ -10,21 +10,24 @@ from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.history import parse_range
 from walt.client.log_lines import received
+from walt.client.scripting.columns import arrow_batch, arrow_schema, library, pandas_frame
 from walt.client.scripting.link import LINK
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from typing import Any
 
     from walt.client.scripting.issuers import Issuers
+    from walt.common.records import Record
 
 Log = namedtuple("Log", ("timestamp", "line", "issuer", "stream"))
+COLUMNS = {"timestamp": "moment", "issuer": "word", "stream": "word", "line": "text"}
 
 
 def get_logs(
     issuers: str, realtime: bool, history: str | None, timeout: float, objects: Issuers
-) -> Iterator[Log]:
+) -> LogLines:
     """Return an iterator over log lines; what is wrong with the request is told at once.
 
     `objects` gives the objects they come from.
@@ -41,15 +44,83 @@ def get_logs(
     }
     if history is not None:
         query["start"], query["end"] = parse_range(LINK, history)
-    return _lines(query, time.monotonic() + timeout if timeout >= 0 else None, objects)
+    return LogLines(query, time.monotonic() + timeout if timeout >= 0 else None, objects)
 
 
-def _lines(query: dict[str, Any], until: float | None, objects: Issuers) -> Iterator[Log]:
-    try:
-        for records in received(query, until):
-            for timestamp, issuer, stream, line in records:
-                yield Log(datetime.fromtimestamp(timestamp), line, objects[issuer], stream)
-                if until is not None and time.monotonic() >= until:
-                    raise TimeoutException
-    except TimeoutError:
-        raise TimeoutException from None
+class LogLines:
+    """An iterator over log lines, or over the rest of them as columns.
+
+    Columns are those of `walt log export`: timestamp, issuer, stream and line. As columns, the
+    lines end with the time limit; iterating over them, it raises TimeoutException.
+    """
+
+    def __init__(self, query: dict[str, Any], until: float | None, objects: Issuers) -> None:
+        self._until = until
+        self._objects = objects
+        self._groups = received(query, until)
+        self._rest: Iterator[Record] = iter(())  # of the group that was received last
+        self._lines = self._each()
+
+    def __iter__(self) -> LogLines:
+        return self
+
+    def __next__(self) -> Log:
+        return next(self._lines)
+
+    def close(self) -> None:
+        """Leave the rest of the lines"""
+        self._lines.close()
+        self._groups.close()
+
+    def _late(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
+
+    def _each(self) -> Generator[Log, None, None]:
+        try:
+            for records in self._groups:
+                self._rest = iter(records)
+                for timestamp, issuer, stream, line in self._rest:
+                    yield Log(
+                        datetime.fromtimestamp(timestamp), line, self._objects[issuer], stream
+                    )
+                    if self._late():
+                        raise TimeoutException
+        except TimeoutError:
+            raise TimeoutException from None
+
+    def _held(self, size: int) -> Iterator[list[Record]]:
+        held = list(self._rest)
+        try:
+            for records in self._groups:
+                held += records
+                while len(held) >= size:
+                    yield held[:size]
+                    held = held[size:]
+                if self._late():
+                    break
+        except TimeoutError:
+            pass
+        self.close()
+        if held:
+            yield held
+
+    def batches(self, size: int = 100_000) -> Iterator[Any]:
+        """Iterate over pyarrow.RecordBatch of so many lines: memory does not grow"""
+        library("pyarrow")
+        return (arrow_batch(COLUMNS, held) for held in self._held(size))
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow.Table"""
+        table = library("pyarrow").Table
+        return table.from_batches(self.batches(), schema=arrow_schema(COLUMNS)).unify_dictionaries()
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame"""
+        library("pandas")
+        return pandas_frame(COLUMNS, [one for held in self._held(100_000) for one in held])
+
+    def to_parquet(self, path: str) -> None:
+        """Write an Apache Parquet file; memory does not grow"""
+        with library("pyarrow.parquet").ParquetWriter(path, arrow_schema(COLUMNS)) as file:
+            for batch in self.batches():
+                file.write_batch(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
 
@@ -12,23 +11,29 @@ from walt.client.exceptions import (
     NodeAlreadyOwnedException,
     NodeHasLogsException,
     NodeNotOwnedException,
+    NodeReservedException,
     NoSuchImageNameException,
     OpAppliesNodeOwnedException,
     ParameterNotAnImageException,
 )
+from walt.client.nodes import ownership, warnings
+from walt.client.scripting.boots import boots_of
 from walt.client.scripting.configuration import NodeConfiguration
 from walt.client.scripting.images import Image, image_of
 from walt.client.scripting.issuers import Issuers
 from walt.client.scripting.link import LINK
-from walt.client.scripting.logs import Log, get_logs
+from walt.client.scripting.logs import LogLines, get_logs
 from walt.client.scripting.objects import FREE, SELF, Item
 from walt.client.scripting.running import Result, run
 from walt.client.scripting.sets import ItemSet
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
+
+    from walt.client.nodes import Ownership
+    from walt.client.scripting.columns import Frame
 
 _objects: dict[str, Node] = {}  # by MAC: one object for each node
 
@@ -63,18 +68,19 @@ class Operations(ABC):
     def _names(self) -> str:
         """Return the names of the nodes, as a set is written. Raises ReferenceError, Failure."""
 
-    def _ownership(self) -> dict[str, Any]:
-        answer = LINK.call("cs.nodes.ownership", nodes=self._names())
-        return {name: json.loads(answer[name.encode()]) for name in ("owned", "free", "owners")}
+    def _ownership(self) -> Ownership:
+        return ownership(LINK, self._names())
 
     def _check_owner(self, force: bool) -> None:
         """Refuse nodes of others, unless `force`: who works with them is not asked."""
         if force:
             return
-        owners = self._ownership()["owners"]
-        if owners:
-            told = ", ".join(f"{name} ({owner}'s)" for name, owner in sorted(owners.items()))
+        whose = self._ownership()
+        if whose.owners:
+            told = ", ".join(f"{name} ({owner}'s)" for name, owner in sorted(whose.owners.items()))
             raise NodeNotOwnedException(f"not yours: {told}; force=True goes on")
+        if whose.reservations:
+            raise NodeReservedException(f"{' '.join(warnings(whose))} force=True goes on")
 
     def _reboot(self, names: str, hard_only: bool, cause: str) -> bool:
         return hooks.reboot(LINK, names, hard_only, cause)
@@ -99,7 +105,7 @@ class Operations(ABC):
 
     def acquire(self, force: bool = False) -> bool:
         """Get ownership of it"""
-        owned = self._ownership()["owned"]
+        owned = self._ownership().owned
         if owned:
             raise NodeAlreadyOwnedException(f"already yours: {', '.join(owned)}")
         self._check_owner(force)
@@ -110,9 +116,9 @@ class Operations(ABC):
     def release(self) -> bool:
         """Release ownership of it"""
         found = self._ownership()
-        if found["free"] or found["owners"]:
+        if found.free or found.owners:
             raise OpAppliesNodeOwnedException(
-                f"not yours: {', '.join(sorted([*found['free'], *found['owners']]))}"
+                f"not yours: {', '.join(sorted([*found.free, *found.owners]))}"
             )
         names = self._names()
         LINK.call("cs.nodes.set_image", nodes=names, image="default")
@@ -129,9 +135,13 @@ class Operations(ABC):
             "cs.nodes.wait", nodes=self._names(), time_limit=timeout if timeout >= 0 else None
         )
 
+    def boots(self, last: int = 100) -> Frame:
+        """Return how it booted, the last times"""
+        return boots_of(self._names(), last)
+
     def get_logs(
         self, realtime: bool = False, history: str | None = None, timeout: float = -1
-    ) -> Iterator[Log]:
+    ) -> LogLines:
         """Iterate over its log lines"""
         return get_logs(self._names(), realtime, history, timeout, Issuers(node_of))
 

@@ -9,11 +9,10 @@ from walt.client.scripting.objects import ApiObject
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from walt.client.scripting.images import ImageSet, OwnImage
-    from walt.client.scripting.logs import Log
+    from walt.client.scripting.logs import LogLines
     from walt.client.scripting.nodes import Node, NodeSet
+    from walt.client.scripting.reserving import Reservation
     from walt.client.scripting.server import Server
 
 
@@ -27,6 +26,15 @@ class Nodes(ApiObject):
         from walt.client.scripting.nodes import NodeSet, find, set_text
 
         return NodeSet(find(set_text(node_set)))
+
+    def reserve(
+        self, model: str = "*", count: int = 1, nodes: object = "all-nodes",
+        seconds: float = 3600.0, wait: float = 0.0,
+    ) -> Reservation:
+        """Reserve nodes for a while"""
+        from walt.client.scripting.reserving import Reservation
+
+        return Reservation(model, count, nodes, seconds, wait)
 
     def create_vnode(self, node_name: str) -> Node:
         """Create a virtual node"""
@@ -86,7 +94,7 @@ class Logs(ApiObject):
     def get_logs(
         self, realtime: bool = False, history: str | None = None, issuers: object = "my-nodes",
         timeout: float = -1,
-    ) -> Iterator[Log]:
+    ) -> LogLines:
         """Iterate over log lines"""
         from walt.client.scripting.issuers import Issuers
         from walt.client.scripting.logs import get_logs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.protocols import amp
 
 from walt.rpc import rows
-from walt.rpc.arguments import Json, Names, Text, Texts
+from walt.rpc.arguments import Float, Integer, Json, Names, Text, Texts
 from walt.rpc.base import WaltCommand
 
 SetText = Text(1 << 20)
@@ -33,14 +33,17 @@ class ExpandNodes(WaltCommand):
 
 
 class NodeOwnership(WaltCommand):
-    """Split a set into owned, free, owned by others (`owners` tells whom), and not nodes."""
+    """Split a set into owned, free, owned by others (`owners` tells whom), and not nodes.
+
+    `reservations` are those of other users, whatever they are.
+    """
 
     commandName = b"cs.nodes.ownership"
     side = "cs"
     arguments = [(b"nodes", SetText)]
     response = [
         (b"owned", Names()), (b"free", Names()), (b"others", Names()), (b"not_nodes", Names()),
-        (b"owners", Texts()),
+        (b"owners", Texts()), (b"reservations", Json(rows.RESERVATIONS)),
     ]
 
 
@@ -51,6 +54,48 @@ class GetNodes(WaltCommand):
     side = "cs"
     arguments = [(b"nodes", SetText)]
     response = [(b"nodes", Json(rows.RECORDS))]
+
+
+class ReserveNodes(WaltCommand):
+    """Reserve `count` nodes of a set for some seconds; CONFLICT when they cannot be had now.
+
+    `model` is a pattern as of fnmatch(3). The holder, a text of the client's choice, tells again
+    every 20 s that it is there (`cs.nodes.keep_reserved`), or calls this again; without a word
+    for 60 s its nodes are free.
+    """
+
+    commandName = b"cs.nodes.reserve"
+    side = "cs"
+    arguments = [
+        (b"nodes", SetText), (b"model", Text(256)), (b"count", Integer()), (b"seconds", Float()),
+        (b"holder", Text(64)),
+    ]
+    response = [(b"names", Names())]
+
+
+class KeepReserved(WaltCommand):
+    """The holder of a reservation is still there; NOT_FOUND when it is over."""
+
+    commandName = b"cs.nodes.keep_reserved"
+    side = "cs"
+    arguments = [(b"holder", Text(64))]
+
+
+class FreeReserved(WaltCommand):
+    """End a reservation of the caller."""
+
+    commandName = b"cs.nodes.free_reserved"
+    side = "cs"
+    arguments = [(b"holder", Text(64))]
+
+
+class ListBoots(WaltCommand):
+    """Records of the last boots of each node of a set, `count` at most, oldest first."""
+
+    commandName = b"cs.nodes.boots"
+    side = "cs"
+    arguments = [(b"nodes", SetText), (b"count", Integer())]
+    response = [(b"boots", Json(rows.BOOTS))]
 
 
 class CreateNode(WaltCommand):

@@ -21,6 +21,7 @@ from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.registration import Registration
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
@@ -47,6 +48,7 @@ class Context:
     announcements: Announcements
     status: BootStatus
     views: NodeViews
+    reservations: Reservations
     images: ImageService
     image_operations: ImageOperations
     files: NodeFiles

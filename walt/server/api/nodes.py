@@ -41,8 +41,35 @@ class NodesApi(amp.CommandLocator):
     def ownership(self, nodes: str) -> dict[str, Any]:
         """Return whose the nodes of a set are, and what in it is no node."""
         user = self._requester.username
-        split = ownership(parse_devices(self._context.registry, nodes, user), user)
-        return dict(vars(split))
+        devices = parse_devices(self._context.registry, nodes, user)
+        reserved = [(one, self._context.reservations.get(one.mac)) for one in devices]
+        return {**vars(ownership(devices, user)), "reservations": [
+            {"node": device.name, "user": one.user, "until": one.until}
+            for device, one in reserved if one is not None and one.user != user
+        ]}
+
+    @commands.ReserveNodes.responder
+    def reserve(
+        self, nodes: str, model: str, count: int, seconds: float, holder: str
+    ) -> dict[str, Any]:
+        """Reserve nodes for the caller."""
+        taken = self._context.reservations.take(
+            self._context.nodes.parse(nodes, self._requester), model, count, seconds,
+            user=self._requester.username, holder=holder,
+        )
+        return {"names": [node.name for node in taken]}
+
+    @commands.KeepReserved.responder
+    def keep_reserved(self, holder: str) -> dict[str, Any]:
+        """Note that the holder of a reservation is there."""
+        self._context.reservations.heard(self._requester.username, holder)
+        return {}
+
+    @commands.FreeReserved.responder
+    def free_reserved(self, holder: str) -> dict[str, Any]:
+        """End a reservation."""
+        self._context.reservations.free(self._requester.username, holder)
+        return {}
 
     @commands.GetNodes.responder
     def get(self, nodes: str) -> dict[str, Any]:
@@ -54,6 +81,16 @@ class NodesApi(amp.CommandLocator):
                 for node in context.nodes.parse(nodes, self._requester)
             ]
         }
+
+    @commands.ListBoots.responder
+    def boots(self, nodes: str, count: int) -> Deferred[dict[str, Any]]:
+        """Return the records of the last boots of a set of nodes."""
+
+        async def work() -> dict[str, Any]:
+            found = await self._context.nodes.boots(nodes, count, self._requester)
+            return {"boots": [boot.row() for boot in found]}
+
+        return Deferred.fromCoroutine(work())
 
     @commands.CreateNode.responder
     def create(self, name: str) -> Deferred[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.network.taps import Taps
+from walt.server.adapters.postgres.boots import PostgresBoots
 from walt.server.adapters.postgres.cluster import Cluster
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
@@ -40,6 +41,7 @@ class Base:
     cluster: Cluster | None
     database: Database
     device_store: PostgresDevices
+    boot_store: PostgresBoots
     registry: DeviceRegistry
     log_store: PostgresLogs
     log_upkeep: LogUpkeep
@@ -80,7 +82,8 @@ def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
             LinkPlan(one.name, one.raw_device, one.vlan, one.ip)
             for one in config.networks.values()
         ],
-        cluster=cluster, database=database, device_store=device_store, registry=registry,
+        cluster=cluster, database=database, device_store=device_store,
+        boot_store=PostgresBoots(database), registry=registry,
         log_store=log_store, log_upkeep=upkeep, logs=logs,
         platform=PlatformLog(logs, server_mac),
     )

@@ -88,7 +88,7 @@ def _context(
             registry, nodes.registration, daemons.leases.book, str(base.config.server_ip),
             base.reactor,
         ),
-        status=nodes.status, views=nodes.views,
+        status=nodes.status, views=nodes.views, reservations=nodes.reservations,
         images=images.service, image_operations=operations, files=nodes.files,
         changes=NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions),
         logs=base.logs, platform=platform, issuers=LogIssuers(registry, base.logs.former),

@@ -16,7 +16,8 @@ from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
 from walt.server.config.model import WALT_NET
 from walt.server.domain.nodes.announcements import LeaseBook
-from walt.server.domain.nodes.progress import BootProgress, Stage
+from walt.server.domain.nodes.boots import Stage
+from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.registration import Registration, Sighting
 from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.lease_events import LeaseEvent
@@ -56,8 +57,6 @@ class Leases:
     def on_lease(self, event: LeaseEvent) -> None:
         """Register the device of a committed lease."""
         self.book.committed(event.mac, event.ip)
-        if self.progress is not None:
-            self.progress.reached(event.mac, Stage.ADDRESS)
         wanted = event.registration()
         if wanted is not None and self.registration is not None:
             spawn(
@@ -66,6 +65,11 @@ class Leases:
                 ),
                 f"registering {wanted.mac}",
             )
+
+    def on_address(self, mac: str) -> None:
+        """A client got its address: this may be the boot of a node."""
+        if self.progress is not None:
+            self.progress.reached(mac, Stage.ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def build_daemons(base: Base) -> Daemons:
     leases = Leases()
     dhcpd = DhcpdService(
         reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd"),
-        on_lease=leases.on_lease,
+        on_lease=leases.on_lease, on_address=leases.on_address,
     )
     named = NamedService(reactor, launcher, directory=place("named"), runtime=runtime("named"))
     tftpd = TftpdService(reactor, launcher, directory=place("tftpd"), runtime=runtime("tftpd"))

@@ -91,15 +91,15 @@ class ImageLife:
     builder: PodmanBuilder
     operations: ImageOperations
     files: ImageFiles
-    workers: WorkerPool
+    builders: WorkerPool
     registry_workers: tuple[WorkerPool, ...]
     scratch: tuple[Path, ...]
 
     async def stop(self) -> None:
-        """End what people do inside images, and the workers that speak to registries."""
+        """End what people do inside images, and the workers of builds and registries."""
         await self.operations.sessions.stop()
         await self.files.stop()
-        for pool in self.registry_workers:
+        for pool in (self.builders, *self.registry_workers):
             pool.stop()
 
     async def sweep(self) -> None:
@@ -107,7 +107,7 @@ class ImageLife:
         self.store.storage.protect()
         for place in self.scratch:
             if place.exists():
-                await self.workers.call("build_context:remove", {"directory": str(place)})
+                await self.builders.call("build_context:remove", {"directory": str(place)})
         await self.containers.sweep()
         await self.builder.sweep()
         await self.store.sweep()
@@ -115,7 +115,7 @@ class ImageLife:
 
 def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
     """Build and join these objects."""
-    reactor, config, runner, workers = base.reactor, base.config, base.runner, base.workers
+    reactor, config, runner = base.reactor, base.config, base.runner
     store, images = stock.store, stock.service
     cgroup2 = has_cgroup2()
     engine = choose_engine(
@@ -134,8 +134,10 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         runner, store.storage, engine, config.paths.runtime / "sessions",
         config.paths.state / LAYERS, surroundings,
     )
+    # Long unpacking must not take the workers that mount what nodes boot.
+    builders = WorkerPool(reactor, base.launcher, network="host")
     builder = PodmanBuilder(
-        runner, workers, store.storage, engine, surroundings,
+        runner, builders, store.storage, engine, surroundings,
         config.paths.state / "builds",
         Repositories(
             runner, partial(git_command, config.images.git_identity), (config.subnet,),
@@ -162,7 +164,7 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
     scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
     files = ImageFiles(containers, reactor)
     return ImageLife(
-        store, containers, builder, operations, files, workers, (readers, writers), scratch
+        store, containers, builder, operations, files, builders, (readers, writers), scratch
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -28,11 +29,12 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
-from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
@@ -51,6 +53,7 @@ class Nodes:
 
     status: BootStatus
     views: NodeViews
+    reservations: Reservations
     progress: BootProgress
     switches: Switches
     saving: PowerSaving
@@ -87,7 +90,9 @@ def build_nodes(
     reactor, launcher, config = base.reactor, base.launcher, base.config
     registry, logs, platform = base.registry, base.logs, base.platform
     status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
-    progress = BootProgress(reactor, registry, base.device_store, status.is_booted)
+    progress = BootProgress(
+        reactor, registry, base.boot_store, status.is_booted, images.service.digest
+    )
     status.listen(progress.on_status)
     logs.watch("walt-init", progress.init_lines)
     daemons.leases.progress = progress
@@ -105,14 +110,20 @@ def build_nodes(
     def reboot_late(late: list[Device]) -> None:
         spawn(
             rebooter.reboot(
-                late, requester=None, hard_only=True, cause="bootup timeout", reset_retries=False
+                late, requester=None, hard_only=True, cause=LATE_BOOT, reset_retries=False
             ),
             "rebooting late nodes",
         )
 
     monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
     monitor.on_start = progress.started
-    monitor.gave_up = provisioning.machine_trouble
+
+    def gave_up(mac: str, reason: str | None) -> None:
+        provisioning.machine_trouble(mac, reason)
+        if reason is not None:
+            progress.gave_up(mac, reason)
+
+    monitor.gave_up = gave_up
     registration = Registration(registry, images.service, base.workflows, platform, monitor)
     daemons.leases.registration = late.registration = registration
     service = NodeService(
@@ -147,13 +158,17 @@ def build_nodes(
         FreeAddresses(registry, config.server_ip, chance), logs, platform,
         reactor, images.service.give_default, chance,
     )
+    reservations = Reservations(reactor)
+    service.on_forget(lambda device: reservations.forget(device.mac))
     return Nodes(
-        status=status, views=NodeViews(registry, status, power, provisioning, progress),
+        status=status,
+        views=NodeViews(registry, status, power, provisioning, progress, reservations),
+        reservations=reservations,
         progress=progress, switches=switches, saving=saving, provisioning=provisioning,
         rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,
-            memory_of_this_machine(),
+            memory_of_this_machine(), os.cpu_count() or 1,
         ),
         exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),

@@ -12,6 +12,7 @@ from pathlib import Path
 from walt.common.errors import Unavailable
 from walt.server.adapters.dhcpd import service as dhcpd
 from walt.server.adapters.nfs import kernel
+from walt.server.assembly import confinement
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
 
@@ -88,6 +89,7 @@ def check(
     for path in (config.paths.state, config.paths.runtime, config.paths.cache, config.paths.log):
         problems += _directory(path)
     problems += _space(config.paths.state)
+    problems += confinement.problems(config.paths)
     if ganesha and mtab.exists() and _in_memory(config.paths.state, mtab):
         problems.append(
             f"state-dir {config.paths.state} lies in memory (tmpfs), which nfs-ganesha does not"

@@ -94,7 +94,15 @@ def send_script(path: str, kind: str, *, merge: bool) -> str:
     """
     if kind != DIRECTORY:
         directory, name = posixpath.split(path)
-        return f"cd {quote(directory or '/')} && tar -c -h -f - {quote('./' + name)}"
+        file = quote("./" + name)
+        # The kernel tells no size, or a wrong one, of what it writes when it is read.
+        return (
+            f"cd {quote(directory or '/')} && file={file} && "
+            'case "$(readlink -f "$file")" in /proc/*|/sys/*) '
+            'tmp=$(mktemp -d) && cat "$file" > "$tmp/$file" && '
+            '(cd "$tmp" && tar -c -f - "$file"); status=$?; rm -rf "$tmp"; exit $status;; esac && '
+            'tar -c -h -f - "$file"'
+        )
     if not merge:
         return f"cd {quote(path)} && tar -c -f - ."
     return (
@@ -107,9 +115,9 @@ def send_script(path: str, kind: str, *, merge: bool) -> str:
 def receive_script(place: Place, kind: str) -> str:
     """Return a script that reads an archive on its input and puts it at `place`.
 
-    A file replaces another one only when it is complete. Directories that exist as links to
-    directories stay links, as with `cp -r`. Every file is flushed: the tar of busybox does not
-    see that an NFS server has no space left.
+    A file replaces another one only when it is complete. What exists as a link to a directory,
+    and a file that is a link to another one, stay links, as with `cp -r`. Every file is
+    flushed: the tar of busybox does not see that an NFS server has no space left.
     """
     target = quote(place.path)
     if kind == DIRECTORY:
@@ -122,10 +130,12 @@ def receive_script(place: Place, kind: str) -> str:
         )
     return (
         f"if [ -d {target} ]; then echo {target}: this is a directory >&2; exit 1; fi; "
-        f"tmp=$(mktemp -d {quote(posixpath.join(place.directory, '.walt-XXXXXX'))}) || exit 1; "
+        f"target={target}; "
+        'if [ -h "$target" ] && [ -f "$target" ]; then target=$(readlink -f "$target"); fi; '
+        'tmp=$(mktemp -d "$(dirname "$target")/.walt-XXXXXX") || exit 1; '
         # The one file of the archive may have a dot in front.
         'if (cd "$tmp" && tar -x -f -) && set -- "$tmp"/* "$tmp"/.[!.]* "$tmp"/..?* && '
         'for one; do [ -e "$one" ] || [ -h "$one" ] || continue; break; done && '
-        f'sync "$one" && mv -f "$one" {target}; '
+        'sync "$one" && mv -f "$one" "$target"; '
         'then rm -rf "$tmp"; else rm -rf "$tmp"; exit 1; fi'
     )

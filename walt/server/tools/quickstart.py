@@ -6,10 +6,12 @@ Each step is told with its duration; nothing is asked.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import grp
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -23,6 +25,7 @@ from walt.client.nodes import wait_booted
 from walt.client.session import Session
 from walt.common.errors import WaltError
 from walt.common.names import default_image
+from walt.server.assembly import confinement
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
@@ -74,6 +77,20 @@ def ensure_group() -> None:
     except KeyError:
         with step(f"Making the group {GROUP}"):
             subprocess.run(["groupadd", "--system", GROUP], check=True)
+
+
+@contextmanager
+def alone(config: ServerConfig) -> Iterator[None]:
+    """Keep others from starting or stopping the same platform meanwhile. Raises Failure."""
+    config.paths.runtime.mkdir(parents=True, exist_ok=True)
+    with open(config.paths.runtime / "quickstart.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(
+                "this platform is being started or stopped already; wait until that is done"
+            ) from None
+        yield
 
 
 def pid_file(config: ServerConfig) -> Path:
@@ -152,7 +169,14 @@ def run(config_file: Path, variant: str) -> int:
     ensure_group()
     config = load(config_file)
     _use(config)
+    with alone(config):
+        return _bring_up(config, config_file, variant, begin)
+
+
+def _bring_up(config: ServerConfig, config_file: Path, variant: str, begin: float) -> int:
     if running(config) is None:
+        if confinement.allow(config.paths):
+            print("AppArmor lets dhcpd and named use the directories of the server now")
         with step("Starting the server"):
             start(config, config_file)
     if not has_default_image(config):
@@ -174,14 +198,29 @@ def run(config_file: Path, variant: str) -> int:
                   "log show --platform --history full", "help show tutorial"):
         print(f"  {settings}{walt} {words}")
     print(f"Accounts of this machine may use it, too: adduser NAME {GROUP}")
+    if not reachable_by_all(walt):
+        print(f"  (not by {walt}, where they have no access: clone into a place such as /srv)")
     print("A server for a team: walt help show team-server")
     print("make stop ends everything.")
     return 0
 
 
+def reachable_by_all(program: Path) -> bool:
+    """Tell whether every account may run a program: all may enter the directories above it."""
+    return all(
+        one.stat().st_mode & stat.S_IXOTH
+        for path in (program, program.resolve()) for one in (path, *path.parents)
+    )
+
+
 def stop(config_file: Path) -> int:
     """End the server and wait for its end; return the exit status."""
     config = load(config_file)
+    with alone(config):
+        return _take_down(config)
+
+
+def _take_down(config: ServerConfig) -> int:
     pid = running(config)
     if pid is None:
         print("The server is not running.")

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -90,8 +91,11 @@ def serve(source: BinaryIO, wire: BinaryIO) -> None:
 def main() -> None:
     """Serve jobs on stdin and stdout; a stray print goes to stderr instead.
 
+    SIGTERM ends the job in progress as an exception does: it cleans up.
+
     `--unprivileged MODULE…` gives up root, for the jobs of these modules.
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     wire = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if sys.argv[1:2] == ["--unprivileged"]:

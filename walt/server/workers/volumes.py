@@ -34,16 +34,23 @@ def close_images(arguments: dict[str, Any], progress: Progress) -> list[str]:
 
 
 def close_nodes(arguments: dict[str, Any], progress: Progress) -> str | None:
-    """Undo the sharing of the directory `nodes`; return why not."""
+    """Undo the sharing of the directory `nodes`.
+
+    If something below it is in use it is detached, and goes with its last user; return why.
+    """
     try:
         loop.unmount(Path(arguments["nodes"]))
     except Busy as error:
+        loop.run(["umount", "--lazy", "--", arguments["nodes"]])
         return str(error)
     return None
 
 
 def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, str]:
-    """Mount those at `points`, of `size` bytes; return why not, by point."""
+    """Mount those at `points`, of `size` bytes; return why not, by point.
+
+    Each point is told as progress when it is done.
+    """
 
     def reason(point: str) -> str | None:
         try:
@@ -54,11 +61,14 @@ def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, 
 
     # Each one waits for the disk most of its time.
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        reasons = threads.map(reason, arguments["points"])
-        return {
-            point: text
-            for point, text in zip(arguments["points"], reasons, strict=True) if text is not None
-        }
+        found = {}
+        for point, text in zip(
+            arguments["points"], threads.map(reason, arguments["points"]), strict=True
+        ):
+            progress(point)
+            if text is not None:
+                found[point] = text
+        return found
 
 
 def close_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:

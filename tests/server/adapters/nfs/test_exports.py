@@ -231,7 +231,8 @@ class KernelTests(SynchronousTestCase):
         options = "sync,no_root_squash,no_subtree_check)"
         lines = (self.base / "exports.d/walt.exports").read_text().splitlines()[1:]
         self.assertEqual(lines, [
-            "/var/lib/walt/nodes 192.168.1.0/24(ro,sync,root_squash,subtree_check)",
+            "/var/lib/walt/nodes 192.168.1.0/24(ro,sync,all_squash,anonuid=65533,"
+            "anongid=65533,subtree_check)",
             f"{IMAGE.path} {NODE.ip}(fsid={'ab' * 16},ro,{options}",
         ])
         lines = (self.base / "exports.d/walt-persist.exports").read_text().splitlines()[1:]

@@ -153,6 +153,28 @@ class PrepareTests(SynchronousTestCase):
         recipe.write_bytes(b"#" * (MAX_SIZE + 1))
         self.assertRaises(Invalid, self.prepare)
 
+    def test_images_that_are_not_there(self) -> None:
+        """Are told, not asked of a stranger on the Docker Hub; those of registries are theirs."""
+        known = {"ann/img:latest", "ann/img:2", "bob/his:latest"}
+
+        def made(text: str) -> str:
+            return recipes.rewrite(text, "ann", "x86_64", known).text
+
+        for name in (
+            "img", "img:2", "bob/his", "scratch", "docker.io/library/debian:12", "quay.io/x/y",
+            "waltplatform/rpi-b-default", "img@sha256:" + "0" * 64,
+        ):
+            made(f"FROM {name}\n")
+        made("FROM img AS one\nCOPY --from=one /a /b\nCOPY --from=0 /a /b\nFROM one\n")
+        for text, told in (
+            ("FROM nosuch\n", "you have no image named 'nosuch'"),
+            ("FROM debian:12\n", "docker.io/library/debian:12"),
+            ("FROM img:3\n", "'img:3'"), ("FROM bob/hers\n", "bob has no image named 'hers'"),
+            ("ARG B=nosuch\nFROM $B\n", "'nosuch'"), ("FROM img\nCOPY --from=x /a /b\n", "'x'"),
+        ):
+            error = self.assertRaises(NotFound, made, text)
+            self.assertIn(told, str(error))
+
     def test_versions(self) -> None:
         """What the podman of the server cannot do is told before it tries."""
         for text in ("RUN --mount=from=other,target=/a id", "RUN <<END\nid\nEND"):

@@ -12,7 +12,7 @@ from walt.common.errors import Invalid
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.settings import (
     SETTINGS,
-    check_memory,
+    check_machine,
     describe,
     effective,
     needs_reboot,
@@ -47,11 +47,13 @@ class ParseTests(SynchronousTestCase):
             (parsed,) = parse_words([word]).values()
             self.assertEqual((word, parsed), (word, value))
 
-    def test_no_machine_has_more_memory_than_the_server(self) -> None:
+    def test_no_machine_is_larger_than_the_server(self) -> None:
         """As it could never start."""
-        self.assertIsNone(check_memory({"ram": "2G", "cpu.cores": 2}, 2048))
-        self.assertIsNone(check_memory({"cpu.cores": 2}, 0))
-        error = self.assertRaises(Invalid, check_memory, {"ram": "4000G"}, 2048)
+        self.assertIsNone(check_machine({"ram": "2G", "cpu.cores": 8}, 2048, 2))
+        self.assertIsNone(check_machine({"cpu.cores": 2}, 0, 1))
+        error = self.assertRaises(Invalid, check_machine, {"cpu.cores": 9}, 2048, 2)
+        self.assertIn("cpu.cores=9: the server has 2 processors", str(error))
+        error = self.assertRaises(Invalid, check_machine, {"ram": "4000G"}, 2048, 2)
         self.assertIn("ram=4000G: the server has 2048 MiB of memory", str(error))
 
     def test_mistyped_settings_get_the_right_one(self) -> None:

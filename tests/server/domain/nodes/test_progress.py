@@ -9,7 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
-from walt.server.domain.nodes.progress import KEPT, BootProgress, Stage
+from walt.common.errors import Unavailable
+from walt.server.domain.nodes.boots import Boot, Outcome, Stage
+from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
+from walt.server.domain.nodes.progress import COMPARED, BootProgress
 from walt.server.domain.nodes.service import LOOK_AGAIN
 
 ONE, TWO = node(2), node(3)
@@ -32,6 +35,10 @@ class ProgressTests(SynchronousTestCase):
         self.progress.started(device)
         self.fake.clock.advance(seconds)
         self.fake.status.booted(device.mac)
+
+    def records(self, device: Any = ONE) -> list[Boot]:
+        """Return what was recorded of a node, oldest first."""
+        return list(self.now(self.progress.history([device], 100)))
 
     def test_stages(self) -> None:
         """What a node asks for and logs tells how far it is."""
@@ -65,7 +72,16 @@ class ProgressTests(SynchronousTestCase):
         self.progress.reached(ONE.mac, Stage.ADDRESS)
         self.fake.clock.advance(20)
         self.fake.status.booted(ONE.mac)
-        self.assertEqual(self.fake.store.boot_times, {(ONE.mac, DEFAULT): [20.0]})
+        self.assertEqual([boot.seconds() for boot in self.records()], [20.0])
+
+    def test_firmware_and_boot_loader_ask_in_turn(self) -> None:
+        """PXE fetches iPXE, which asks again: one try."""
+        for _ in range(2):
+            self.progress.reached(ONE.mac, Stage.ADDRESS)
+            self.fake.clock.advance(5)
+        self.assertEqual([(one.tries, one.began) for one in self.records()], [
+            (1, self.fake.clock.seconds() - 10),
+        ])
 
     def test_a_boot_longer_than_before_is_late(self) -> None:
         """Compared with the last ones of this node with this image, whatever happened between."""
@@ -73,7 +89,7 @@ class ProgressTests(SynchronousTestCase):
         self.fake.clock.advance(1000)
         self.assertIsNone(self.progress.late(ONE.mac))  # nothing is known of this image
         self.fake.status.booted(ONE.mac)
-        for _ in range(KEPT):
+        for _ in range(COMPARED):
             self.boot(20)
         self.fake.status.down(ONE.mac, "test")
         self.progress.reached(ONE.mac, Stage.ROOT)
@@ -84,6 +100,17 @@ class ProgressTests(SynchronousTestCase):
             "Node node-2 is late: it started 36 s ago, and the last 10 boots with this image took"
             " 20 s at most. It has reached: root mounted."
         ))
+
+    def test_a_node_that_begins_again_and_again(self) -> None:
+        """Is told, whatever is known of earlier boots."""
+        self.progress.started(ONE, "created")
+        for _ in range(2):
+            self.progress.reached(ONE.mac, Stage.ROOT)
+            self.assertIsNone(self.progress.late(ONE.mac))
+            self.progress.started(ONE)
+        sentence = self.progress.late(ONE.mac) or ""
+        self.assertIn("began to boot 3 times", sentence)
+        self.assertIn("walt log show --consoles --issuers node-2", sentence)
 
     def test_other_nodes_of_the_model_are_compared(self) -> None:
         """For a node that never booted this image; others images tell nothing."""
@@ -96,21 +123,112 @@ class ProgressTests(SynchronousTestCase):
 
     def test_times_are_remembered(self) -> None:
         """By the next server, too; not those of a node that was forgotten."""
-        for seconds in range(1, KEPT + 3):
+        for seconds in range(1, COMPARED + 3):
             self.boot(seconds)
-        kept = [float(one) for one in range(3, KEPT + 3)]
-        self.assertEqual(self.fake.store.boot_times, {(ONE.mac, DEFAULT): kept})
-        after = BootProgress(
-            self.fake.clock, self.fake.registry, self.fake.store, self.fake.status.is_booted
-        )
-        self.now(after.load())
+        after = self.restarted()
         self.fake.status.down(ONE.mac, "test")
         after.started(ONE)
         self.fake.clock.advance(100)
-        self.assertIsNotNone(after.late(ONE.mac))
+        self.assertIn(f"the last {COMPARED} boots", after.late(ONE.mac) or "")
         after.forget(ONE.mac)
         self.assertIsNone(after.stage(ONE.mac))
         self.assertEqual(after._times, {})
+
+    def restarted(self) -> BootProgress:
+        """Return what the next server knows."""
+        fake = self.fake
+        after = BootProgress(
+            fake.clock, fake.registry, fake.boots, fake.status.is_booted, fake.images.digest
+        )
+        self.now(after.load())
+        return after
+
+    def test_a_record_of_a_boot(self) -> None:
+        """Each stage with its moment, once; the request and the machine are one start."""
+        began = self.fake.clock.seconds()
+        self.progress.started(ONE, "reboot requested")
+        self.fake.clock.advance(1)
+        self.progress.started(ONE)  # its machine
+        for stage in (Stage.ADDRESS, Stage.SCRIPT, Stage.KERNEL, Stage.ROOT, Stage.SYSTEM):
+            self.fake.clock.advance(1)
+            self.progress.reached(ONE.mac, stage)
+            if stage == Stage.KERNEL:
+                self.fake.clock.advance(1)
+                self.progress.reached(ONE.mac, stage)  # the next file
+        self.fake.clock.advance(1)
+        self.fake.status.booted(ONE.mac)
+        self.assertEqual(self.records(), [Boot(
+            ONE.mac, began, "node-2", DEFAULT, self.fake.images.digest(DEFAULT),
+            "reboot requested", 1, {
+                stage: began + 1 + stage + (stage > Stage.KERNEL) for stage in Stage
+            }, Outcome.BOOTED,
+        )])
+        row = self.records()[0].row()
+        self.assertEqual((row["ready"], row["stage"]), (began + 8, "ready"))
+
+    def test_tries_of_one_boot(self) -> None:
+        """A node that restarts by itself, or is restarted because it is late, tries again."""
+        self.progress.started(ONE, "image change")
+        self.progress.reached(ONE.mac, Stage.ROOT)
+        self.progress.started(ONE)
+        self.progress.reached(ONE.mac, Stage.SCRIPT)
+        self.progress.reached(ONE.mac, Stage.ADDRESS)
+        self.progress.started(ONE, LATE_BOOT)
+        self.progress.started(ONE)
+        [boot] = self.records()
+        self.assertEqual((boot.cause, boot.tries), ("image change", 4))
+        self.assertEqual((boot.stage, boot.outcome), (Stage.STARTED, Outcome.BOOTING))
+        self.progress.gave_up(ONE.mac, "it was not booted")
+        [boot] = self.records()
+        self.assertEqual((boot.outcome, boot.reason), (Outcome.FAILED, "it was not booted"))
+
+    def test_a_boot_that_another_one_ends(self) -> None:
+        """A person reboots a node that is not up yet: two records."""
+        self.progress.started(ONE, "created")
+        self.progress.reached(ONE.mac, Stage.ADDRESS)
+        self.fake.clock.advance(1)
+        self.progress.started(ONE, "image change")
+        found = [(one.cause, one.outcome, one.reason, one.stage) for one in self.records()]
+        self.assertEqual(found, [
+            ("created", Outcome.INTERRUPTED, "image change", Stage.ADDRESS),
+            ("image change", Outcome.BOOTING, None, Stage.STARTED),
+        ])
+
+    def test_what_is_no_boot(self) -> None:
+        """A node that is switched off to save power; what a node that was removed still asks."""
+        self.boot(1)
+        self.fake.status.down(ONE.mac, "test", POWERSAVE)
+        self.assertEqual(len(self.records()), 1)
+        self.progress.reached("02:00:00:00:00:99", Stage.ADDRESS)
+        self.assertEqual(len(self.now(self.fake.boots.last_boots(None, 9))), 1)
+
+    def test_a_boot_goes_on_with_the_next_server(self) -> None:
+        """Its record has what both have seen."""
+        self.progress.started(ONE, "created")
+        self.fake.clock.advance(3)
+        after = self.restarted()
+        after.reached(ONE.mac, Stage.ADDRESS)
+        [boot] = self.records()
+        self.assertEqual((boot.cause, boot.tries, len(boot.moments)), ("created", 1, 2))
+
+    def test_the_image_that_was_booted(self) -> None:
+        """It may change until the script is fetched."""
+        self.progress.started(ONE)
+        self.now(self.fake.registry.put(replace(ONE, image="joe/mine:latest")))
+        self.progress.reached(ONE.mac, Stage.SCRIPT)
+        self.now(self.fake.registry.put(ONE))
+        self.progress.reached(ONE.mac, Stage.KERNEL)
+        [boot] = self.records()
+        self.assertEqual((boot.image, boot.digest), ("joe/mine:latest", None))
+
+    def test_a_database_that_is_away(self) -> None:
+        """What could not be written is written with the next change."""
+        self.fake.boots.errors.append(Unavailable("away"))
+        self.progress.started(ONE)
+        self.assertEqual(self.records(), [])
+        self.flushLoggedErrors(Unavailable)
+        self.progress.started(TWO)
+        self.assertEqual(len(self.now(self.fake.boots.last_boots(None, 9))), 2)
 
     def test_who_waits_sees_the_stages_and_is_told_of_late_nodes(self) -> None:
         """The label changes with them; each late node is told once."""
@@ -134,8 +252,8 @@ class ProgressTests(SynchronousTestCase):
 
     def test_memory_is_bounded(self) -> None:
         """By the images and models there are, and what is kept of each."""
-        for _ in range(3 * KEPT):
+        for _ in range(3 * COMPARED):
             self.boot(20)
             self.boot(30, TWO)
-        self.assertEqual({len(times) for times in self.fake.store.boot_times.values()}, {KEPT})
-        self.assertEqual([len(one) for one in self.progress._of_kind.values()], [KEPT])
+        self.assertEqual({len(times) for times in self.progress._times.values()}, {COMPARED})
+        self.assertEqual([len(one) for one in self.progress._of_kind.values()], [COMPARED])

@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.domain.services.lease_events import LeaseAssembler, LeaseEvent, client_text
+from walt.server.domain.services.lease_events import (
+    LeaseAssembler,
+    LeaseEvent,
+    acknowledged,
+    client_text,
+)
 
 MAC, IP = "0:c:1:2:3:4", "192.168.1.7"
 NASTY = [
@@ -82,3 +87,17 @@ class LeaseAssemblerTests(SynchronousTestCase):
         for number in range(1000):
             assembler.feed(f"walt-lease 1:2:3:4:{number >> 8:x}:{number & 255:x} {IP} vci 61")
         self.assertLessEqual(len(assembler._open), 64)
+
+
+class AcknowledgedTests(SynchronousTestCase):
+    def test_lines(self) -> None:
+        """The MAC is where dhcpd writes it; a client's name comes after it."""
+        mac = "52:54:00:00:00:01"
+        for line, found in (
+            (f"DHCPACK on 192.168.1.5 to {mac} via walt-net", mac),
+            (f"DHCPACK on 192.168.1.5 to {mac} (DHCPACK on x) via walt-net", mac),
+            (f"DHCPREQUEST for 192.168.1.5 from {mac} (x DHCPACK on 192.168.1.5 to {mac} )", None),
+            (f"DHCPACK to 192.168.1.5 ({mac}) via walt-net", None),
+            ("DHCPACK on 192.168.1.5 to 52:54:00", None), ("", None),
+        ):
+            self.assertEqual(acknowledged(line), found, line)

@@ -18,6 +18,7 @@ from walt.server.domain.services.dhcp import DhcpConfig, only_calm_changes, rend
 from walt.server.domain.services.lease_events import (
     LeaseAssembler,
     LeaseEvent,
+    acknowledged,
     is_lease_line,
 )
 from walt.server.domain.services.lease_file import parse_leases, unregistered
@@ -84,15 +85,16 @@ class DhcpdService(Daemon[DhcpConfig]):
     """Run dhcpd with the configuration given to `apply`.
 
     `directory` holds its configuration and leases, `runtime` its pid file;
-    `on_lease` gets the event of each committed lease; `interface` is the one it
-    serves. `apply` fires when dhcpd answers with the configuration, or refused it:
-    then the former one that worked counts until the next change. Probes ask from
-    `place`.
+    `on_lease` gets the event of each committed lease, `on_address` the MAC of each client that
+    gets its address, by a lease or by its own entry; `interface` is the one it serves. `apply`
+    fires when dhcpd answers with the configuration, or refused it: then the former one that
+    worked counts until the next change. Probes ask from `place`.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
-        on_lease: Callable[[LeaseEvent], None], interface: str = "walt-net",
+        on_lease: Callable[[LeaseEvent], None],
+        on_address: Callable[[str], None] = lambda mac: None, interface: str = "walt-net",
         place: Place = contextlib.nullcontext, patience: Patience | None = None,
     ) -> None:
         super().__init__(
@@ -102,6 +104,7 @@ class DhcpdService(Daemon[DhcpConfig]):
         self._reactor, self._place, self._interface = reactor, place, interface
         self._directory = directory
         self._on_lease = on_lease
+        self._on_address = on_address
         self._assembler = LeaseAssembler()
         # Texts of dhcpd.conf: in the file, read by the process, one that worked.
         self._text = self._running = self._proven = ""
@@ -203,6 +206,9 @@ class DhcpdService(Daemon[DhcpConfig]):
         if not is_lease_line(line):
             if line.startswith("DHCP"):
                 _log.debug("dhcpd: {line}", line=line)
+                mac = acknowledged(line)
+                if mac is not None:
+                    self._on_address(mac)
             elif line.strip():
                 _log.info("dhcpd: {line}", line=line)
             return

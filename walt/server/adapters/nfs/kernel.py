@@ -20,6 +20,9 @@ _log = Logger()
 
 IMAGE_EXPORTS = "walt.exports"
 PERSIST_EXPORTS = "walt-persist.exports"
+# Who follows the links of nodes: an account and a group that no machine has (numbers that Debian
+# keeps for later use, Debian policy 9.2.2), so that nobody else may go where the links lead.
+FOLLOWER = 65533
 HEADER = "# Written by the WalT server; changes are lost.\n"
 
 
@@ -29,11 +32,12 @@ def render_images(plan: ExportPlan, nodes: Path) -> str:
     `nodes` is the tree of node directories: nodes follow its links, whose names are no
     secret, so that it is exported to all of them. It is no file system of its own: that a
     handle lies in it is checked (exports(5), subtree_check); links are replaced, never moved.
+    Whoever reads there is FOLLOWER, whom the way to persistent data is open for.
     """
     text = HEADER
     options = "ro,sync,no_root_squash,no_subtree_check"
     if plan.images:
-        names = "ro,sync,root_squash,subtree_check"
+        names = f"ro,sync,all_squash,anonuid={FOLLOWER},anongid={FOLLOWER},subtree_check"
         text += f"{_escaped(nodes)} {plan.subnet}({names})\n"
     for image in sorted(plan.images):
         clients = " ".join(f"{ip}(fsid={image.fsid},{options})" for ip in image.readers)
@@ -95,7 +99,7 @@ class KernelExporter(Service):
         """Export exactly what the plan says; see INfsExporter."""
         for node in plan.nodes:
             if node.persist is not None:
-                make_hidden(node.persist)
+                make_hidden(node.persist, FOLLOWER)
         reason = await self._write(render_images(plan, self._nodes), render_persist(plan))
         return {} if reason is None else {node.mac: reason for node in plan.nodes}
 

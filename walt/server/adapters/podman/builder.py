@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ _log = Logger()
 
 PATIENCE = 4 * 3600.0  # seconds
 QUICK = 120.0
+LONG_JOB = 3600.0  # of a worker, in silence
 MAX_SUBDIR = 2000
 _VERSION = re.compile(r"version (\d+)\.(\d+)\.(\d+)")
 # Where `FROM dir:/…` and its like would read images from files and daemons of the server
@@ -95,14 +96,18 @@ class PodmanBuilder:
         """Unpack an archive; see IImageBuilder."""
         await self._workers.call(
             "build_context:unpack",
-            {"archive": str(archive), "directory": str(place / "content")},
+            {"archive": str(archive), "directory": str(place / "content")}, silence=LONG_JOB,
         )
         archive.unlink()
 
-    async def command(self, place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(
+        self, place: Path, subdir: str, user: str, reference: str, known: Collection[str]
+    ) -> list[str]:
         """Return the build command; see IImageBuilder."""
         context, recipe = _inside(place / "content", subdir), place / "recipe"
-        await self._prepare_recipe(context, place / "content", user, recipe)
+        names = place / "images"
+        names.write_text("\n".join(known))
+        await self._prepare_recipe(context, place / "content", user, names, recipe)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
         return contained(self._surroundings.around([
@@ -119,12 +124,12 @@ class PodmanBuilder:
         ]))
 
     async def _prepare_recipe(
-        self, context: Path, root: Path, user: str, target: Path
+        self, context: Path, root: Path, user: str, known: Path, target: Path
     ) -> None:
         version = ".".join(map(str, self._version))
         done = await self._runner.run(
             [sys.executable, "-m", "walt.server.workers.recipes", str(context), str(root), user,
-             version, str(target)],
+             version, str(known), str(target)],
             timeout=QUICK, check=False,
         )
         kinds = {IS_INVALID: Invalid, IS_NOT_THERE: NotFound}
@@ -158,10 +163,15 @@ class PodmanBuilder:
         """Remove what a build left; see IImageBuilder."""
         self._open.discard(place)
         groups = control_groups(place)
-        await self._workers.call("build_context:remove", {"directory": str(place)})
+        await self._remove(place)
         if not self._open:
             await self._remove_containers()
         _remove_empty(groups)
+
+    async def _remove(self, directory: Path) -> None:
+        await self._workers.call(
+            "build_context:remove", {"directory": str(directory)}, silence=LONG_JOB
+        )
 
     async def _remove_containers(self) -> None:
         """Remove the containers of builds that were killed: no build is running."""
@@ -185,7 +195,7 @@ class PodmanBuilder:
         self._version = tuple(map(int, found.groups())) if found is not None else ()
         if self._places.exists() and any(self._places.iterdir()):
             groups = [one for place in self._places.iterdir() for one in control_groups(place)]
-            await self._workers.call("build_context:remove", {"directory": str(self._places)})
+            await self._remove(self._places)
             await self._remove_containers()
             _remove_empty(groups)
 

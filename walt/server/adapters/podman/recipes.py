@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,14 @@ class Recipe:
     has_documents: bool
 
 
-def prepare(context: Path, root: Path, user: str, podman: Sequence[int]) -> str:
+def prepare(
+    context: Path, root: Path, user: str, podman: Sequence[int],
+    known: Container[str] | None = None,
+) -> str:
     """Return what a podman of this version is to build of a directory below `root`.
 
-    `user` asks for it. Raises NotFound or Invalid.
+    `user` asks for it; `known` are the full names of images (None: any). Raises NotFound or
+    Invalid.
     """
     text = read(context, root)
     if tuple(podman) < SAFE_MOUNTS and mounts_elsewhere(text):
@@ -56,7 +60,7 @@ def prepare(context: Path, root: Path, user: str, podman: Sequence[int]) -> str:
             f" this server does not do safely (before {_dotted(SAFE_MOUNTS)}); use COPY --from=…"
             " instead"
         )
-    made = rewrite(text, user, os.uname().machine)
+    made = rewrite(text, user, os.uname().machine, known)
     if made.has_documents and tuple(podman) < DOCUMENTS:
         raise Invalid(
             "the recipe has here-documents (RUN <<…), which the podman of this server does not"
@@ -91,12 +95,15 @@ def read(context: Path, root: Path) -> str:
     raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")
 
 
-def rewrite(text: str, user: str, machine: str) -> Recipe:
+def rewrite(
+    text: str, user: str, machine: str, known: Container[str] | None = None
+) -> Recipe:
     """Return a recipe of a user whose images are named in full.
 
-    `machine` is the kind of processor, as uname(2) tells it. Raises Invalid.
+    `machine` is the kind of processor, as uname(2) tells it; `known` are the full names of the
+    images of the platform (None: any). Raises Invalid or NotFound.
     """
-    names = ImageNames(user, _platform(machine), _escape(text))
+    names = ImageNames(user, _platform(machine), _escape(text), known)
     lines, made, done = text.split("\n"), [], 0
     has_documents = False
     for start, end, one, documents in _instructions(text):

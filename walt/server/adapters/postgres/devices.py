@@ -11,7 +11,6 @@ from zope.interface import implementer
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
-from walt.server.domain.nodes.ports import IBootTimes
 
 _LOAD = """
 SELECT d.mac, d.name, d.type, d.ip, d.virtual, d.conf, coalesce(n.model, s.model), n.image,
@@ -61,10 +60,8 @@ _FORGET_LOGS = """
 INSERT INTO logremovals (stream_id) SELECT id FROM logstreams WHERE issuer_mac = ANY(%s)
 """
 
-IMAGES_KEPT = 10  # of a node, whose boots are remembered
 
-
-@implementer(IDeviceStore, IBootTimes)
+@implementer(IDeviceStore)
 class PostgresDevices:
     """The tables devices, nodes, switches and bootstates."""
 
@@ -127,29 +124,6 @@ class PostgresDevices:
             " ON CONFLICT (mac) DO UPDATE SET booted = excluded.booted, since = now()",
             (list(states), list(states.values())),
         )
-
-    async def load_boot_times(self) -> Mapping[tuple[str, str], Sequence[float]]:
-        """Return how long the last boots took, by MAC and image."""
-        rows = await self._database.query("SELECT mac, image, seconds FROM boottimes")
-        return {(str(mac), str(image)): [float(one) for one in times] for mac, image, times in rows}
-
-    async def save_boot_times(self, mac: str, image: str, seconds: Sequence[float]) -> None:
-        """Replace those of a node with an image; of other images, the last ones are kept."""
-
-        async def work(one: Transaction) -> None:
-            await one.execute(
-                "INSERT INTO boottimes (mac, image, seconds)"
-                " SELECT mac, %s, %s::double precision[] FROM devices WHERE mac = %s"
-                " ON CONFLICT (mac, image) DO UPDATE SET seconds = excluded.seconds, used = now()",
-                (image, list(seconds), mac),
-            )
-            await one.execute(
-                "DELETE FROM boottimes WHERE mac = %s AND image NOT IN (SELECT image FROM boottimes"
-                " WHERE mac = %s ORDER BY used DESC, image LIMIT %s)",
-                (mac, mac, IMAGES_KEPT),
-            )
-
-        await self._database.transaction(work)
 
 
 def _device(row: tuple[Any, ...]) -> Device:

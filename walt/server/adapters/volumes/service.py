@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from walt.common.errors import WaltError, in_words
 from walt.server.adapters.volumes import images
+from walt.server.adapters.volumes.loop import LONGEST
 from walt.server.domain.services.ports import IPersistence
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.workers import WorkerPool
@@ -62,6 +63,7 @@ class Volumes:
                 "state": str(self._state), "storage": self._storage,
                 "exported": [str(one) for one in self.exported],
             },
+            silence=LONGEST,
             on_progress=lambda text: _log.info("file system of images: {text}", text=text),
         )
         if not self._storage:
@@ -112,6 +114,7 @@ class Volumes:
         answer = await self._workers.call(
             "volumes:open_persistent",
             {"points": [str(one) for one in missing], "size": self._persist_size},
+            silence=LONGEST,
         )
         failures = {Path(point): reason for point, reason in answer.items()}
         if self._present is not None:

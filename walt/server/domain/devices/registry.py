@@ -81,9 +81,16 @@ class DeviceRegistry:
         """Return the device of a name, or raise NotFound; `keywords` may have been meant, too."""
         device = self.by_name(name)
         if device is None:
-            hint = meant(name, keywords) or meant(name, self._by_name)
+            hint = meant(name, keywords) or meant(name, self._by_name) or self._meant_case(name)
             raise NotFound(f'there is no device named "{name[:80]}"; {hint}see: walt device show')
         return device
+
+    def _meant_case(self, name: str) -> str:
+        """Return a hint at a name that differs in capital letters alone."""
+        folded = name.lower()
+        if folded not in self._folded:
+            return ""
+        return "".join(f"did you mean {one}? " for one in self._by_name if one.lower() == folded)
 
     def name_taken(self, name: str) -> bool:
         """Tell whether a device has this name, or it means something else.

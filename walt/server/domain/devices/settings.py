@@ -33,6 +33,7 @@ from walt.server.domain.network.expose import parse_expose
 
 UNSET = object()
 HELP = "See `walt help show device-config`."
+MOST_CORES = 4  # of a virtual machine, for each processor of the server
 
 Parser = Callable[[str], Any]
 
@@ -254,8 +255,16 @@ def plan(
     return result
 
 
-def check_memory(values: Mapping[str, Any], memory: int) -> None:
-    """Raise Invalid when no machine with this much memory can start; `memory` is in MiB."""
+def check_machine(values: Mapping[str, Any], memory: int, processors: int) -> None:
+    """Raise Invalid when a machine of this size would not start, or not boot in any time.
+
+    `memory` of the server is in MiB.
+    """
+    if values.get("cpu.cores", 0) > MOST_CORES * processors:
+        raise Invalid(
+            f"cpu.cores={values['cpu.cores']}: the server has {processors} processors, and a"
+            f" machine may have {MOST_CORES * processors} here. {HELP}"
+        )
     if "ram" in values and parse_ram(values["ram"]) > memory:
         raise Invalid(
             f"ram={values['ram']}: the server has {memory} MiB of memory, swap space included."

@@ -55,7 +55,8 @@ class ImageBuild:
     async def command(self, subdir: str = "") -> list[str]:
         """Return the program that builds. Raises NotFound or Invalid."""
         command: list[str] = await self._owner.builder.command(
-            self._place, subdir, self._user, self._reference
+            self._place, subdir, self._user, self._reference,
+            [image.fullname for image in self._owner.changes.images.all()],
         )
         return command
 

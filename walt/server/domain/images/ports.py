@@ -193,11 +193,14 @@ class IImageBuilder(Interface):
         Raises Invalid or LimitExceeded for what it must not hold.
         """
 
-    async def command(place: Path, subdir: str, user: str, reference: str) -> list[str]:
+    async def command(
+        place: Path, subdir: str, user: str, reference: str, known: Collection[str]
+    ) -> list[str]:
         """Return the program that builds what was fetched or unpacked.
 
-        `subdir` is relative (empty: everything); `reference` the name it gets.
-        Raises NotFound (no such directory, no recipe) or Invalid.
+        `subdir` is relative (empty: everything); `reference` the name it gets; `known` are the
+        full names of the images of the platform. Raises NotFound (no such directory, no
+        recipe, an image that it names) or Invalid.
         """
 
     def squash(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from walt.common.errors import Invalid
+from walt.common.errors import Invalid, NotFound
+from walt.common.names import PLATFORM_USER
 
 NAMES = ("Dockerfile", "ContainerFile", "Containerfile")
 MAX_SIZE = 1 << 20  # bytes
@@ -43,11 +44,16 @@ class ImageNames:
     An image without user part is the caller's, but for `scratch` and stages that came before;
     names of the form `user/image` are those of the platform. Names with variables get the
     values that ARG gave so far; `platform` are those that nobody has to declare. `escape` is
-    the escape character of the recipe.
+    the escape character of the recipe; `known` are the full names of the images of the
+    platform (None: any).
     """
 
-    def __init__(self, user: str, platform: Mapping[str, str], escape: str = "\\") -> None:
+    def __init__(
+        self, user: str, platform: Mapping[str, str], escape: str = "\\",
+        known: Container[str] | None = None,
+    ) -> None:
         self._user = user
+        self._images = known
         self._piece = re.compile(_PIECE.pattern.replace("ESCAPE", re.escape(escape)), re.DOTALL)
         self._first = dict(platform)  # what is known before the first stage
         self._known = self._first
@@ -61,7 +67,7 @@ class ImageNames:
     def rewritten(self, one: Instruction) -> str | None:
         """Return the text of an instruction with full names, None if it is fine as it is.
 
-        Raises Invalid for names that cannot be known, or are none.
+        Raises Invalid for names that cannot be known, or are none; NotFound.
         """
         if one.keyword == "FROM":
             return self._stage(one)
@@ -102,7 +108,26 @@ class ImageNames:
         name = self._expand(word)
         if name.lower() in filter(None, self._stages) or (numbers and name.isdecimal()):
             return name
-        return full_reference(name, self._user)
+        reference = full_reference(name, self._user)
+        if self._images is not None and reference != name:
+            self._check_known(name, reference.removeprefix(f"{HUB}/"))
+        return reference
+
+    def _check_known(self, name: str, fullname: str) -> None:
+        """Raise NotFound for an image of the platform that is not there.
+
+        The builder would ask a stranger of that name on the Docker Hub for it.
+        """
+        user, _, image = fullname.partition("/")
+        if "@" in image or user == PLATFORM_USER:
+            return
+        if (fullname if ":" in image else f"{fullname}:latest") not in (self._images or ()):
+            whose = "you have" if "/" not in name else f"{user} has"
+            hub = f"{HUB}/{name}" if "/" in name else f"{HUB}/library/{name}"
+            raise NotFound(
+                f"the recipe: {whose} no image named {image!r} here (see: walt image show --all);"
+                f" if an image of the Docker Hub is meant, write {hub}"
+            )
 
     def _mount(self, options: str) -> str:
         fields = options.split(",")

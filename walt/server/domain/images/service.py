@@ -104,6 +104,11 @@ class ImageService:
         """Return the node models an image boots on; NotFound."""
         return self.get(fullname).models
 
+    def digest(self, fullname: str) -> str | None:
+        """Return the digest of the manifest of an image, None when it is not known."""
+        image = self._images.get(fullname)
+        return image.digest if image is not None else None
+
     def content(self, fullname: str | None) -> str:
         """Return a text that names exactly what an image is now, empty if there is none."""
         image = self._images.get(fullname or "")

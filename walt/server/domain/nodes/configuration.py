@@ -25,13 +25,14 @@ from walt.server.domain.requester import IRequester
 class Configuration:
     """What people change about devices; every change is checked as a whole first.
 
-    `memory` is that of this machine, in MiB, the swap space included.
+    `memory` is that of this machine, in MiB, the swap space included; it has so many
+    `processors`.
     """
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, monitor: BootMonitor,
         images: ImageService, exposed: ExposedPorts, logs: LogService, platform: PlatformLog,
-        memory: int,
+        memory: int, processors: int,
     ) -> None:
         self._registry = registry
         self._nodes = nodes
@@ -41,6 +42,7 @@ class Configuration:
         self._logs = logs
         self._platform = platform
         self._memory = memory
+        self._processors = processors
 
     def _parse(self, devices: str, requester: IRequester, nodes_only: bool) -> list[Device]:
         parse = parse_nodes if nodes_only else parse_devices
@@ -61,7 +63,7 @@ class Configuration:
         targets = self._parse(devices, requester, nodes_only)
         values = settings.parse_words(words)
         changed = settings.plan(targets, values, self._registry.subnet)
-        settings.check_memory(values, self._memory)
+        settings.check_machine(values, self._memory, self._processors)
         if "expose" in values:
             self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
         changed = [self._renamed_for_clarity(one) for one in changed]

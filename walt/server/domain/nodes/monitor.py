@@ -15,6 +15,7 @@ from walt.server.domain.nodes.status import BootStatus
 DEFAULT_TIMEOUT = 180  # seconds
 EMULATED_TIMEOUT = 720  # of a machine whose processor is emulated, maybe beside others
 DEFAULT_RETRIES = 9
+LATE_BOOT, POWERSAVE = "bootup timeout", "powersave"  # causes of reboots and of ends
 
 
 @dataclass
@@ -45,7 +46,7 @@ class BootMonitor:
         self._reboot = reboot
         self._boots: dict[str, _Boot] = {}
         self._given_up: set[str] = set()
-        self.on_start: Callable[[Device], object] = lambda device: None
+        self.on_start: Callable[[Device, str | None], object] = lambda device, cause: None
         self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
         self.emulated: Callable[[Device], bool] = lambda device: False
         status.listen(self._on_status)
@@ -56,9 +57,9 @@ class BootMonitor:
         if not booted and device is not None:
             self._boots[mac] = _Boot(self._clock.seconds(), _retries(device), cause)
 
-    def started(self, device: Device) -> None:
-        """A node is about to boot: its time counts from now."""
-        self.on_start(device)
+    def started(self, device: Device, cause: str | None = None) -> None:
+        """A node is about to boot, for a reason if it is known: its time counts from now."""
+        self.on_start(device, cause)
         boot = self._boots.get(device.mac)
         if boot is None:
             self._boots[device.mac] = _Boot(self._clock.seconds(), _retries(device), None)
@@ -102,7 +103,7 @@ class BootMonitor:
                 continue
             default = EMULATED_TIMEOUT if self.emulated(device) else DEFAULT_TIMEOUT
             timeout = device.conf.get("boot.timeout", default)
-            if timeout is None or boot.cause == "powersave" or now - boot.start < timeout:
+            if timeout is None or boot.cause == POWERSAVE or now - boot.start < timeout:
                 continue
             if boot.retries <= 0:
                 self._give_up(device, boot, timeout)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
+from walt.server.domain.nodes.boots import Boot
+
 
 class INodeLink(Interface):
     """The network service of nodes (TCP 12346, spec node-protocols §5.1)."""
@@ -46,14 +48,15 @@ class INodeQuestions(Interface):
         """End the shell of a node, which reboots or is removed."""
 
 
-class IBootTimes(Interface):
-    """Keeps how long boots took, in seconds. Both methods are coroutines."""
+class IBoots(Interface):
+    """Keeps records of boots, the last BOOTS_KEPT of each node, until the node is removed."""
 
-    async def load_boot_times() -> Mapping[tuple[str, str], Sequence[float]]:
-        """Return the last ones, oldest first, by MAC and full name of the image."""
+    async def last_boots(macs: Sequence[str] | None, count: int) -> list[Boot]:
+        """Return the last ones of each of these nodes (None: all), `count` at most, oldest first.
+        """
 
-    async def save_boot_times(mac: str, image: str, seconds: Sequence[float]) -> None:
-        """Replace those of a node with an image; those with the images used last are kept."""
+    async def save_boots(boots: Sequence[Boot]) -> None:
+        """Insert or replace records, by `mac` and `asked`; without those of unknown nodes."""
 
 
 class IProvisioning(Interface):

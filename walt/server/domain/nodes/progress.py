@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.nodes.ports import IBootTimes
+from walt.server.domain.nodes.boots import Boot, Outcome, Stage
+from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
+from walt.server.domain.nodes.ports import IBoots
 from walt.server.runtime.ordered import spawn
 
-KEPT = 10  # boots remembered of a node with an image
+COMPARED = 10  # boots of a node with an image
+LOADED = 20  # boots of a node, at the start of the server
+MANY_TRIES = 2
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
+CHAINED = 60.0  # seconds in which firmware, and the boot loader it fetches, ask for an address
 LONGEST = 86400.0  # seconds; what takes longer was no boot
 ROOT_LINE = "Starting up."  # of the stream walt-init: the root file system is mounted
 HANDOVER = "Handing"  # the start of its last line: the system of the image starts
-
-
-class Stage(IntEnum):
-    """Stages of a boot, in their order, as far as the server can know them."""
-
-    STARTED = 0
-    ADDRESS = 1
-    SCRIPT = 2
-    KERNEL = 3
-    ROOT = 4
-    SYSTEM = 5
-
 
 NAMES = {
     Stage.STARTED: "started", Stage.ADDRESS: "DHCP done", Stage.SCRIPT: "boot script fetched",
@@ -41,64 +32,125 @@ NAMES = {
 ONCE = (Stage.ADDRESS, Stage.SCRIPT, Stage.ROOT)  # in one boot
 
 
-@dataclass
-class _Boot:
-    start: float
-    stage: Stage
-
-
 class BootProgress:
-    """Follows boots by what nodes ask for and log; remembers how long they took.
+    """Follows boots by what nodes ask for and log; keeps a record of each in `store`.
 
-    `clock` gives seconds, `is_booted` tells whether a node, by MAC, is booted.
+    `clock` gives epoch seconds, `is_booted` tells whether a node, by MAC, is booted, `digest`
+    that of an image by its full name.
     """
 
     def __init__(
-        self, clock: IReactorTime, registry: DeviceRegistry, store: IBootTimes,
-        is_booted: Callable[[str], bool],
+        self, clock: IReactorTime, registry: DeviceRegistry, store: IBoots,
+        is_booted: Callable[[str], bool], digest: Callable[[str], str | None],
     ) -> None:
         self._clock = clock
         self._registry = registry
         self._store = store
         self._is_booted = is_booted
-        self._boots: dict[str, _Boot] = {}
-        self._times: dict[tuple[str, str], list[float]] = {}
+        self._digest = digest
+        self._boots: dict[str, Boot] = {}  # those under way, by MAC
+        self._times: dict[tuple[str, str], deque[float]] = {}
         # The last ones of all nodes of a kind, for those that never booted this image.
         self._of_kind: dict[tuple[str, str, bool], deque[float]] = {}
+        self._unsaved: dict[tuple[str, float], Boot] = {}
+        self._saving = False
 
     async def load(self) -> None:
-        """Take over what a former server remembered."""
-        for (mac, image), seconds in (await self._store.load_boot_times()).items():
-            self._times[mac, image] = list(seconds)[-KEPT:]
-            device = self._registry.get(mac)
-            if device is not None:
-                self._kind(device, image).extend(seconds)
+        """Take over what a former server recorded."""
+        for boot in await self._store.last_boots(None, LOADED):
+            device = self._registry.get(boot.mac)
+            if device is None:
+                continue
+            if boot.outcome is Outcome.BOOTED:
+                self._compare_with(device, boot)
+            elif boot.outcome is Outcome.BOOTING and not self._is_booted(boot.mac):
+                self._boots[boot.mac] = boot
 
-    def _kind(self, device: Device, image: str) -> deque[float]:
-        key = image, device.model or "", device.virtual
-        return self._of_kind.setdefault(key, deque(maxlen=KEPT))
+    def _compare_with(self, device: Device, boot: Boot) -> None:
+        seconds = boot.seconds()
+        if boot.image is not None and seconds is not None and 0 < seconds < LONGEST:
+            own = self._times.setdefault((boot.mac, boot.image), deque(maxlen=COMPARED))
+            own.append(seconds)
+            key = boot.image, device.model or "", device.virtual
+            self._of_kind.setdefault(key, deque(maxlen=COMPARED)).append(seconds)
+
+    def _save(self, boot: Boot) -> None:
+        self._unsaved[boot.mac, boot.asked] = boot
+        if not self._saving:
+            self._saving = True
+            spawn(self._save_all(), "recording boots")
+
+    async def _save_all(self) -> None:
+        try:
+            while self._unsaved:
+                boots, self._unsaved = self._unsaved, {}
+                try:
+                    await self._store.save_boots(list(boots.values()))
+                except Exception:
+                    self._unsaved = {**boots, **self._unsaved}  # with the next change
+                    raise
+        finally:
+            self._saving = False
 
     # -- what is known -----------------------------------------------------
 
-    def started(self, device: Device) -> None:
-        """A node is about to boot: its machine starts, or it was told to reboot."""
-        self._boots[device.mac] = _Boot(self._clock.seconds(), Stage.STARTED)
+    def started(self, device: Device, cause: str | None = None) -> None:
+        """A node is about to boot: its machine starts, or it was told to reboot.
+
+        The same start may be told twice: by who asked for it, and by the machine that starts.
+        """
+        boot, now = self._boots.get(device.mac), self._clock.seconds()
+        if boot is None:
+            boot = self._begin(device, Stage.STARTED, cause)
+        elif cause == LATE_BOOT or (cause is None and boot.stage > Stage.STARTED):
+            boot.try_again(Stage.STARTED, now)
+        elif boot.stage is Stage.STARTED and (cause is None or boot.cause in (None, cause)):
+            boot.cause = boot.cause or cause
+            boot.moments[Stage.STARTED] = now
+        else:
+            boot = self._begin(device, Stage.STARTED, cause)
+        self._save(boot)
+
+    def _begin(self, device: Device, stage: Stage, cause: str | None = None) -> Boot:
+        now = self._clock.seconds()
+        before = self._boots.get(device.mac)
+        if before is not None:
+            self._end(before, Outcome.INTERRUPTED, cause)
+        boot = Boot(device.mac, now, device.name, cause=cause, moments={stage: now})
+        self._take_image(device, boot)
+        self._boots[device.mac] = boot
+        return boot
+
+    def _take_image(self, device: Device, boot: Boot) -> None:
+        boot.image = device.image
+        boot.digest = self._digest(device.image) if device.image is not None else None
+
+    def _end(self, boot: Boot, outcome: Outcome, reason: str | None = None) -> None:
+        self._boots.pop(boot.mac, None)
+        boot.outcome, boot.reason = outcome, reason
+        self._save(boot)
 
     def reached(self, mac: str, stage: Stage) -> None:
         """A node got this far. One that comes to a stage again, or to an earlier one, restarted."""
         device = self._registry.get(mac)
         if device is None or not device.is_node or self._is_booted(device.mac):
             return
-        boot = self._boots.get(device.mac)
-        if boot is not None and stage == Stage.ADDRESS and boot.stage >= Stage.ROOT:
+        boot, now = self._boots.get(device.mac), self._clock.seconds()
+        if boot is None:
+            boot = self._begin(device, stage)
+        elif stage == Stage.ADDRESS and boot.stage >= Stage.ROOT:
             return  # the system of the image asks, too
-        again = boot is not None and (
-            stage < boot.stage or (stage == boot.stage and stage in ONCE)
-        )
-        if boot is None or again:
-            self._boots[device.mac] = _Boot(self._clock.seconds(), stage)
+        elif stage == Stage.ADDRESS == boot.stage and now - boot.moments[stage] < CHAINED:
+            return
+        elif stage < boot.stage or (stage == boot.stage and stage in ONCE):
+            boot.try_again(stage, now)
+        elif stage in boot.moments:
+            return
         else:
-            boot.stage = stage
+            boot.moments[stage] = now
+        if stage <= Stage.SCRIPT:
+            self._take_image(device, boot)  # it may have changed since
+        self._save(boot)
 
     def boot_file(self, ip: str, path: str) -> None:
         """A node fetched a boot file by HTTP."""
@@ -121,21 +173,21 @@ class BootProgress:
         if device is None:
             return
         if not booted:
-            self.started(device)
+            if cause != POWERSAVE:
+                self.started(device, cause)
             return
-        boot = self._boots.pop(mac, None)
-        if boot is None or device.image is None:
+        boot = self._boots.get(mac)
+        if boot is None:
             return
-        seconds = self._clock.seconds() - boot.start
-        if 0 < seconds < LONGEST:
-            times = self._times.setdefault((mac, device.image), [])
-            times.append(seconds)
-            del times[:-KEPT]
-            self._kind(device, device.image).append(seconds)
-            spawn(
-                self._store.save_boot_times(mac, device.image, list(times)),
-                "recording how long a boot took",
-            )
+        boot.moments[Stage.READY] = self._clock.seconds()
+        self._compare_with(device, boot)
+        self._end(boot, Outcome.BOOTED)
+
+    def gave_up(self, mac: str, reason: str) -> None:
+        """Nothing is done any more to make a node boot."""
+        boot = self._boots.get(mac)
+        if boot is not None:
+            self._end(boot, Outcome.FAILED, reason)
 
     def forget(self, mac: str) -> None:
         """A node was removed."""
@@ -144,6 +196,10 @@ class BootProgress:
             del self._times[key]
 
     # -- what is told --------------------------------------------------------
+
+    async def history(self, nodes: Collection[Device], count: int) -> list[Boot]:
+        """Return the last boots of each of some nodes, `count` at most, oldest first."""
+        return await self._store.last_boots([node.mac for node in nodes], count)
 
     def stage(self, mac: str) -> str | None:
         """Return in words how far a node has come, None when nothing is known."""
@@ -160,12 +216,20 @@ class BootProgress:
         )
 
     def late(self, mac: str) -> str | None:
-        """Return a sentence when a node takes much longer than it did before, else None."""
+        """Return a sentence when a node takes much longer than it did before, or begins again and
+        again; else None.
+        """
         device, boot = self._registry.get(mac), self._boots.get(mac)
         if device is None or boot is None:
             return None
+        if boot.tries > MANY_TRIES:
+            return (
+                f"Node {device.name} began to boot {boot.tries} times, and is not ready: its last"
+                f" try has reached: {NAMES[boot.stage]}. Its console may tell why:"
+                f" walt log show --consoles --issuers {device.name} --history -5m:"
+            )
         before = self._before(device)
-        elapsed = self._clock.seconds() - boot.start
+        elapsed = self._clock.seconds() - boot.began
         if not before or elapsed <= LATE_FACTOR * max(before) + LATE_MARGIN:
             return None
         boots = "boot" if len(before) == 1 else f"{len(before)} boots"

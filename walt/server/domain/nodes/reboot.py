@@ -112,7 +112,7 @@ class Rebooter:
                 continue  # up again before the client told us
             self._status.down(mac, f"cause: {cause}, method: {method}", cause)
             if self.monitor is not None:
-                self.monitor.started(nodes[mac])
+                self.monitor.started(nodes[mac], cause)
         tell(report(nodes, outcome, False, method), requester)
         return outcome.ok
 
@@ -196,7 +196,7 @@ class Rebooter:
     @step(limit=POWER_LIMIT)
     async def wf_power_on(
         self, wf: Workflow, nodes: dict[str, Device], to_power: set[str], outcome: Outcome,
-        **env: Any
+        cause: str, **env: Any
     ) -> None:
         """Power the ports again: the nodes boot."""
         if to_power:
@@ -204,7 +204,7 @@ class Rebooter:
         for mac in to_power - outcome.hard_errors.keys():
             outcome.rebooted.add(mac)
             if self.monitor is not None:
-                self.monitor.started(nodes[mac])
+                self.monitor.started(nodes[mac], cause)
 
     def wf_report(
         self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome,
@@ -225,7 +225,7 @@ class Rebooter:
         outcome.rebooted.add(node.mac)
         self._status.down(node.mac, f"cause: {cause}, method: {method}", cause)
         if self.monitor is not None:
-            self.monitor.started(node)
+            self.monitor.started(node, cause)
 
 
 def tell(lines: Iterable[tuple[str, bool]], requester: IRequester) -> None:

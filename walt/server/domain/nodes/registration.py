@@ -135,7 +135,7 @@ class Registration:
         stored = self._registry.put(device)
         self._platform.write("devices", describe(device, previously_unknown))
         if device.is_node:
-            self._monitor.started(device)
+            self._monitor.started(device, "first seen")
         await stored
 
     def _free_address(self, sighting: Sighting) -> str | None:

@@ -24,6 +24,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_nodes
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import INodeLink, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
@@ -228,6 +229,15 @@ class NodeService:
         finally:
             if watch.running:
                 watch.stop()
+
+    async def boots(self, nodes: str, count: int, requester: IRequester) -> list[Boot]:
+        """Return the last boots of each node of a set, `count` at most, oldest first.
+
+        Raises NotFound or Invalid.
+        """
+        if not 0 < count <= BOOTS_KEPT:
+            raise Invalid(f"the number of boots must be between 1 and {BOOTS_KEPT}")
+        return await self._progress.history(self.parse(nodes, requester), count)
 
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:
         """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""

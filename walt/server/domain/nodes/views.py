@@ -11,6 +11,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import HIDDEN, SECRETS, settings_of
 from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -33,8 +34,9 @@ class NodeViews:
 
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
-        provisioning: IProvisioning, progress: BootProgress,
+        provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
     ) -> None:
+        self._reservations = reservations
         self._registry = registry
         self._status = status
         self._power = power
@@ -57,6 +59,7 @@ class NodeViews:
         found: list[dict[str, Any]] = []
         for node in nodes:
             image, owner = short_image_name(node.image or ""), node.owner
+            reserved = self._reservations.get(node.mac)
             found.append({
                 "name": node.name, "ip": node.ip, "type": node_type(node), "model": node.model,
                 "image_name": image, "owner": None if owner == PLATFORM_USER else owner,
@@ -64,6 +67,8 @@ class NodeViews:
                 "netsetup": netsetup_name(node), "booted": self._status.is_booted(node.mac),
                 "powersave": self._power.is_off(node.mac) == "powersave",
                 "trouble": troubles.get(node.mac),
+                "reserved_by": reserved.user if reserved is not None else None,
+                "reserved_until": reserved.until if reserved is not None else None,
             })
         return found
 

@@ -18,7 +18,14 @@ _BYTES = r"[0-9a-f]{1,2}(?::[0-9a-f]{1,2})*"
 _LINE = re.compile(
     rf"{LEASE_MARK} ({_BYTES}) ([0-9.]{{7,15}}) (?:(vci|uci|name) ({_BYTES})?|end ([01]) ([a-z]+))"
 )
+_ACK = re.compile(r"DHCPACK on [0-9.]{7,15} to ([0-9a-f]{2}(?::[0-9a-f]{2}){5}) ")
 _MAX_OPEN = 64
+
+
+def acknowledged(line: str) -> str | None:
+    """Return the MAC of a client that got its address, as dhcpd's own line tells, else None."""
+    found = _ACK.match(line)
+    return found[1] if found is not None else None
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ class VirtualNodes:
         stored = self.registry.put(device)
         self._platform.write("devices", describe(device, previously_unknown=False))
         self._platform.deed("nodes", f"node {name}", "created", requester.username)
-        self.monitor.started(device)
+        self.monitor.started(device, "created")
         await stored
         self._run(device.mac)
         requester.stdout(f"Node {name} is now booting your image {short_image_name(image)}.")

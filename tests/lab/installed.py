@@ -1,0 +1,115 @@
+"""The product installed in the lab from its wheel, as an administrator does it.
+
+It is done once for each content of the wheel: the disk that results is kept beside the one
+without it, and each test starts on a layer of its own above.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tests.lab.box import SERVER, Box
+from tests.lab.image import ROOT, WHEELS, LabImage, located
+from tests.patience import patient
+from walt.server.tools.image_recipe import archive_path
+from walt.server.tools.recipe import Recipe
+
+CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
+PARTS = ("walt", "twisted", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+CONFIG = f"""network:
+  walt-net:
+    ip: {SERVER}/24
+    raw-device: eth1
+"""
+
+
+def why_not() -> str | None:
+    """Return why the lab cannot be used here, None if it can."""
+    image = located(CACHE)
+    if not image.place.exists():
+        return f"{image.place} is missing: python -m tests.lab.image {CACHE} makes it"
+    return None
+
+
+def build_wheel(place: Path) -> Path:
+    """Build the wheel of this source tree in a directory; blocking."""
+    source = place / "source"
+    source.mkdir()
+    for name in PARTS:
+        one = ROOT / name
+        if one.is_dir():
+            shutil.copytree(one, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(one, source / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check",
+         "--no-deps", "--wheel-dir", str(place), str(source)],
+        check=True, stdin=subprocess.DEVNULL, timeout=patient(300),
+    )
+    (wheel,) = place.glob("*.whl")
+    return wheel
+
+
+def digest(wheel: Path) -> str:
+    """Return a number of the names and contents in a wheel, whenever it was made."""
+    state = hashlib.sha256()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            state.update(name.encode() + b"\0" + hashlib.sha256(archive.read(name)).digest())
+    state.update(CONFIG.encode() + Path(__file__).read_bytes())
+    return state.hexdigest()[:12]
+
+
+async def installed(reactor: Any) -> Box:
+    """Return a box, switched off, with the product installed and its service enabled."""
+    image = located(CACHE)
+    with tempfile.TemporaryDirectory(prefix="wlab-wheel-", dir="/var/tmp") as name:
+        wheel = build_wheel(Path(name))
+        disk = image.place / f"installed-{digest(wheel)}.qcow2"
+        if not disk.exists():
+            for old in image.place.glob("installed-*"):
+                old.unlink()
+            await _install(reactor, image, wheel, disk)
+    return Box(reactor, image, disk)
+
+
+async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> None:
+    archive = archive_path(CACHE, Recipe.load("small"))
+    box = Box(reactor, image)
+    try:
+        await box.start(archive)
+        await box.put(f"/root/{wheel.name}", wheel.read_bytes())
+        await box.run(
+            f"/opt/walt/bin/pip install --no-index --find-links {WHEELS}"
+            f" '/root/{wheel.name}[server]'", timeout=patient(300),
+        )
+        accounts = (ROOT / "scripts/make-accounts").read_bytes()
+        await box.run("sh -s walt-dhcp", stdin=accounts)
+        await box.run("groupadd --system walt")
+        await box.put("/etc/walt/server.conf", CONFIG.encode())
+        cached = f"/var/cache/walt/default-images/{archive.name}"
+        await box.run(f"mkdir -p $(dirname {cached}) && cp /dev/vdb {cached}",
+                      timeout=patient(120))
+        await box.run(
+            "/opt/walt/bin/walt-image-build-default --variant small"
+            " --config /etc/walt/server.conf", timeout=patient(300),
+        )
+        await box.run(
+            "cp $(/opt/walt/bin/python -c 'import walt.server.units as one;"
+            " print(one.__path__[0])')/walt-server.service /etc/systemd/system/"
+            " && systemctl enable walt-server", timeout=patient(60),
+        )
+        await box.power_off()
+        unfinished = disk.with_suffix(".new")
+        shutil.move(box.disk, unfinished)
+        unfinished.rename(disk)
+    finally:
+        await box.close()

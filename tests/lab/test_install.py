@@ -1,0 +1,80 @@
+"""Installed from the wheel on a Debian with systemd, AppArmor and the kernel's NFS server."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import TestCase
+
+from tests.lab.box import Box
+from tests.lab.installed import installed, why_not
+from tests.patience import patient
+
+STATE = "/var/lib/walt"
+# What a stopped server must not leave, each a command that says nothing then.
+LEFT = {
+    "mounts": "grep /var/lib/walt /proc/self/mounts",
+    "exports": "exportfs -s",
+    "interfaces": "ip -o link show | grep -E 'walt|wt[0-9]|dummy'",
+    "port of a bridge": "ip -o link show dev eth1 | grep master",
+    "filter": "nft list tables | grep walt",
+    "processes": "pgrep -a -f '/run/walt|/var/lib/walt' | grep -v pgrep",
+    "loop devices": "losetup --noheadings --list",
+}
+
+
+class InstallTests(TestCase):
+    skip = why_not()
+    timeout = patient(900)
+
+    async def test_boot(self) -> None:
+        """After the reboot the server is there; a board boots from the kernel's NFS; stop."""
+        from twisted.internet import reactor
+
+        box = await installed(reactor)
+        self.addCleanup(box.close)
+        await box.start()
+        await box.until_active()
+        rows = {row["name"]: row for row in json.loads(
+            await box.ok("advanced", "services", "--json")
+        )}
+        self.assertNotIn("ganesha", rows)
+        for row in rows.values():
+            self.assertEqual((row["state"], row["restarts"]), ("running", 0), row)
+        board = box.board()
+        board.boot()
+        node = await booted(box, board.mac)
+        mounted = await box.ok("node", "run", node, "--", "cat", "/proc/mounts")
+        nfs = [line for line in mounted.splitlines() if " nfs4 " in line]
+        self.assertTrue(any(f"{STATE}/nodes/" in line and " ro," in line for line in nfs), mounted)
+        self.assertTrue(any(" /persist " in line and " rw," in line for line in nfs), mounted)
+        for line in nfs:
+            self.assertIn("vers=4.1", line)
+        await box.ok("node", "run", node, "--", "sh", "-c", "echo kept > /persist/kept")
+        exports = await box.run("exportfs -s")
+        self.assertEqual(exports.count("/images/"), 1, exports)
+        enforced = await box.run("aa-status --profiled && aa-status | grep -E 'dhcpd|named'")
+        for daemon in ("dhcpd", "named"):
+            self.assertIn(daemon, enforced)
+        denied = "journalctl -b --no-pager -o cat | grep 'apparmor=\"DENIED\"' || true"
+        self.assertEqual(await box.run(denied), "")
+        await board.cut()
+        await box.run("systemctl stop walt-server", timeout=patient(150))
+        for what, command in LEFT.items():
+            done = await box.try_to(command)
+            self.assertEqual(done.stdout.decode(), "", what)
+
+
+async def booted(box: Box, mac: str) -> str:
+    """Wait until a board is a booted node; return its name."""
+
+    async def found() -> str | None:
+        tables = json.loads(await box.ok("node", "show", "--all", "--json"))
+        rows = [row for table in tables.values() for row in table] \
+            if isinstance(tables, dict) else tables
+        for row in rows:
+            if row["mac"] == mac and row["booted"]:
+                return str(row["name"])
+        return None
+
+    return str(await box.until(found, f"{mac} is booted", patient(180), every=2.0))

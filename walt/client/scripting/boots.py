@@ -1,0 +1,29 @@
+"""Records of boots, as rows (`walt help show json` tells what is in them)."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from walt.client.boots import STAGES, elapsed
+from walt.client.scripting.columns import Frame
+from walt.client.scripting.link import LINK
+
+COLUMNS = {
+    "node": "word", "mac": "word", "image": "word", "digest": "word", "cause": "word",
+    "tries": "whole", "outcome": "word", "reason": "text", "stage": "word", "asked": "moment",
+    **dict.fromkeys(STAGES, "moment"), "seconds": "number",
+}
+Boot = namedtuple("Boot", list(COLUMNS))  # type: ignore[misc]
+
+
+def boots_of(nodes: str, last: int) -> Frame:
+    """Return the last boots of each of these nodes, oldest first.
+
+    Moments are epoch seconds; `seconds` is how long the try took that succeeded, else None.
+    Raises Refused.
+    """
+    found = LINK.json("cs.nodes.boots", "boots", nodes=nodes, count=last)
+    return Frame(COLUMNS, [
+        Boot._make({**boot, "seconds": elapsed(boot).get("ready")}[name] for name in COLUMNS)
+        for boot in found
+    ])

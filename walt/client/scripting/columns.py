@@ -1,0 +1,100 @@
+"""Rows with named columns, as values of pandas and pyarrow when a script has these."""
+
+from __future__ import annotations
+
+from walt.client.errors import Failure
+from walt.client.output import pip_install
+
+TYPE_CHECKING = False  # importing typing costs every script 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    Columns = dict[str, str]  # by name, one of KINDS
+
+# `word` is a text that occurs in many rows, `moment` a number of epoch seconds.
+KINDS = ("moment", "word", "text", "whole", "number")
+MICROSECONDS = 1e6
+
+
+def library(name: str) -> Any:
+    """Return a library. Raises Failure with how to install it."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise Failure(
+            f"this needs the library {name} in the Python that runs your script; run:"
+            f" {pip_install(name)}"
+        ) from None
+
+
+def _values(columns: Columns, rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return the values of each column; moments are whole microseconds."""
+    values = [list(column) for column in zip(*rows)] or [[] for _ in columns]
+    for number, kind in enumerate(columns.values()):
+        if kind == "moment":
+            values[number] = [
+                None if one is None else round(one * MICROSECONDS) for one in values[number]
+            ]
+    return dict(zip(columns, values))
+
+
+def arrow_batch(columns: Columns, rows: Iterable[Sequence[Any]]) -> Any:
+    """Return a pyarrow.RecordBatch; moments are in UTC, words are a dictionary."""
+    pyarrow = library("pyarrow")
+    schema = arrow_schema(columns)
+    values = _values(columns, rows)
+    return pyarrow.RecordBatch.from_arrays(
+        [pyarrow.array(values[field.name], field.type) for field in schema], schema=schema
+    )
+
+
+def arrow_schema(columns: Columns) -> Any:
+    """Return the pyarrow.Schema of such batches."""
+    pyarrow = library("pyarrow")
+    types = {
+        "moment": pyarrow.timestamp("us", tz="UTC"), "text": pyarrow.string(),
+        "word": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+        "whole": pyarrow.int64(), "number": pyarrow.float64(),
+    }
+    return pyarrow.schema([(name, types[kind]) for name, kind in columns.items()])
+
+
+def pandas_frame(columns: Columns, rows: Iterable[Sequence[Any]]) -> Any:
+    """Return a pandas.DataFrame; moments are in UTC, words are categories."""
+    pandas = library("pandas")
+    values = _values(columns, rows)
+    made = {
+        "moment": lambda one: pandas.Series(
+            pandas.to_datetime(pandas.array(one, dtype="Int64"), unit="us", utc=True)
+        ).astype("datetime64[us, UTC]"),
+        "word": lambda one: pandas.Categorical(one),
+        "text": lambda one: pandas.Series(one, dtype=None if one else "object"),
+        "whole": lambda one: pandas.Series(one, dtype="int64"),
+        "number": lambda one: pandas.Series(one, dtype="float64"),
+    }
+    return pandas.DataFrame({
+        name: made[kind](values[name]) for name, kind in columns.items()
+    })
+
+
+class Frame(list):
+    """Rows, each a named tuple, which pandas and pyarrow can take over."""
+
+    def __init__(self, columns: Columns, rows: Iterable[Sequence[Any]]) -> None:
+        super().__init__(rows)
+        self.columns = columns
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame"""
+        return pandas_frame(self.columns, self)
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow.Table"""
+        return library("pyarrow").Table.from_batches([arrow_batch(self.columns, self)])
+
+    def to_parquet(self, path: str) -> None:
+        """Write an Apache Parquet file"""
+        library("pyarrow.parquet").write_table(self.to_arrow(), path)
