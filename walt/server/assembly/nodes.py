@@ -136,6 +136,7 @@ def build_nodes(
         config.power_saving,
     )
     rebooter.on_use, service.wake = saving.used, saving.wake
+    service.let_go = saving.let_go
 
     ssh_options = node_options(
         config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)

@@ -292,6 +292,24 @@ class RebootTests(BootTests):
         self.assertTrue(self.successResultOf(done))
         self.assertEqual(self.lines()[-1], "Node node-2: rebooted ok.")
 
+    def test_broken_off(self) -> None:
+        """What fails once a port is off has it powered again."""
+        self.fake.link.refusals = {"192.168.1.2": "Connection refused"}
+        once = [RuntimeError("the switch went away")]
+        power, really = self.fake.power, self.fake.power.on
+
+        async def on(macs: Any) -> Any:
+            if once:
+                raise once.pop()
+            return await really(macs)
+
+        power.on = on
+        done = self.reboot(self.devices[0])
+        self.fake.clock.advance(2)
+        self.failureResultOf(done, RuntimeError)
+        self.assertEqual(power.events, ["off 02", "on 02"])
+        self.assertIsNone(power.is_off(self.devices[0].mac))
+
     def test_port_already_off(self) -> None:
         """A node whose port is off is only switched on."""
         self.fake.power.reasons[self.devices[0].mac] = "powersave"

@@ -134,7 +134,7 @@ class SavingTests(SwitchCase):
         """It is logged, and tried again two hours later."""
         self.switches.writable = set()
         self.assertEqual(self.after(IDLE), [True, True])
-        told = self.do(self.fake.lines("powersave.error"))
+        told = sorted(self.do(self.fake.lines("powersave.error")))
         self.assertEqual(len(told), 2)
         self.assertIn("node-2 could not be powered off: sw port g1: ", told[0])
         self.assertEqual(self.store.off, {})
@@ -152,6 +152,16 @@ class SavingTests(SwitchCase):
             requester.out, ["Node node-2: powered off to save power, powered on again now."]
         )
         self.assertEqual(self.after(1), [True, False])
+
+    def test_forgotten(self) -> None:
+        """A node, or a switch, that is forgotten leaves no port off."""
+        self.after(IDLE)
+        requester = FakeRequester()
+        self.do(self.saving.let_go(self.nodes[0], requester))
+        self.assertEqual(self.after(1), [True, False])
+        self.do(self.saving.let_go(SWITCH, requester))
+        self.assertEqual(self.after(1), [True, True])
+        self.assertEqual(requester.out[1:], ["sw: ports that were powered off are on again."])
 
     def test_moved(self) -> None:
         """A node that boots elsewhere while its port is off: the port is powered again."""

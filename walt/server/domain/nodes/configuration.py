@@ -141,7 +141,7 @@ class Configuration:
             )
         self._deed(device, "forgotten", requester)
         await self._exposed.forget(device.mac)
-        await self._nodes.forget(device, keep_logs=keep_logs)
+        await self._nodes.forget(device, keep_logs=keep_logs, requester=requester)
 
     async def acquire(self, nodes: str, requester: IRequester) -> None:
         """Let free nodes boot the requester's own copies of their default images."""

@@ -33,6 +33,7 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
 Forgotten = Callable[[Device], None]
+LetGo = Callable[[Device, IRequester | None], Awaitable[None]]
 Wake = Callable[[Collection[Device], IRequester | None], Awaitable[None]]
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
@@ -60,6 +61,7 @@ class NodeService:
         self._clock = clock
         self._on_forget: list[Forgotten] = []
         self.wake: Wake | None = None
+        self.let_go: LetGo | None = None
 
     def on_forget(self, listener: Forgotten) -> None:
         """Call `listener` with each device that is removed."""
@@ -262,13 +264,15 @@ class NodeService:
             raise Invalid("exactly one node with an address is expected here")
         return nodes[0], nodes[0].ip
 
-    async def forget(self, device: Device, *, keep_logs: bool = False) -> None:
-        """Remove a device and everything known about it.
+    async def forget(
+        self, device: Device, *, keep_logs: bool = False, requester: IRequester | None = None
+    ) -> None:
+        """Remove a device and everything known about it; ports that feed it are powered again.
 
         Its logs go, too, or they are kept under its name.
         """
-        if self.wake is not None:
-            await self.wake([device], None)
+        if self.let_go is not None:
+            await self.let_go(device, requester)
         await self._logs.flush()
         for listener in self._on_forget:
             listener(device)

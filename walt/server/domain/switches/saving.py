@@ -121,6 +121,17 @@ class PowerSaving:
             self.used([node.mac])
             self._monitor.started(node)
 
+    async def let_go(self, device: Device, requester: IRequester | None) -> None:
+        """A device will be forgotten: what was switched off of it is powered again."""
+        if device.is_node:
+            await self.wake([device], requester)
+        elif device.type == "switch":
+            for name, error in (await self._power.restore([device.mac])).items():
+                if requester is not None and error:
+                    requester.stderr(f"{name}: some ports could not be powered on again: {error}")
+                elif requester is not None:
+                    requester.stdout(f"{name}: ports that were powered off are on again.")
+
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
         if not booted or self._power.is_off(mac) is None:
             return
