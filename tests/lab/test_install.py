@@ -46,7 +46,7 @@ class InstallTests(TestCase):
         node = await booted(box, board.mac)
         mounted = await box.ok("node", "run", node, "--", "cat", "/proc/mounts")
         nfs = [line for line in mounted.splitlines() if " nfs4 " in line]
-        self.assertTrue(any(f"{STATE}/nodes/" in line and " ro," in line for line in nfs), mounted)
+        self.assertTrue(any(f"{STATE}/images/" in line and " ro," in line for line in nfs), mounted)
         self.assertTrue(any(" /persist " in line and " rw," in line for line in nfs), mounted)
         for line in nfs:
             self.assertIn("vers=4.1", line)
