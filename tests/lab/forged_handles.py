@@ -78,6 +78,8 @@ def handles(told: dict, own: dict[str, bytes], sample: bytes) -> Iterator[tuple[
     for device in told["devices"]:
         exports += [(ENCODED_DEVICE, struct.pack("<II", device, one)) for one in [2, *marked]]
     for export in exports:
+        if export == export_of(own["persist"]):
+            continue  # its own one, by its own name
         yield f"export {export[0]}", made(export, ROOT)
         for inode in [2, *marked]:
             yield f"export {export[0]}", made(
