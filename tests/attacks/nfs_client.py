@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -49,6 +50,17 @@ class _Reader:
         return self.fixed(self.word())
 
 
+def _connection(server: str, source: str) -> socket.socket:
+    """Connect from a port that root alone may use: the kernel's server wants one."""
+    for port in range(1023, 600, -1):
+        try:
+            return socket.create_connection((server, 2049), 30, (source, port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
+    raise OSError("no port is free")
+
+
 @dataclass(frozen=True)
 class Found:
     """What a handle leads to: its kind, its number, what can be read of it."""
@@ -63,7 +75,7 @@ class NfsClient:
 
     def __init__(self, server: str, source: str, minor: int, account: int = 0) -> None:
         self._account = account
-        self._socket = socket.create_connection((server, 2049), 30, (source, 0))
+        self._socket = _connection(server, source)
         self._minor = minor
         self._xids = itertools.count(1)
         self._session = b""

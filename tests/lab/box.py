@@ -27,7 +27,7 @@ KERNEL_OPTIONS = " ".join((
     "modprobe.blacklist=cfg80211,iTCO_wdt,ahci,kvm_amd,kvm_intel,powernow_k8,aesni_intel",
     *(f"systemd.mask={one}" for one in (
         "postgresql.service", "apt-daily.timer", "apt-daily-upgrade.timer",
-        "e2scrub_reap.service", "dpkg-db-backup.timer",
+        "e2scrub_reap.service", "dpkg-db-backup.timer", "user@0.service",
     )),
 ))
 NET = "192.168.77"
@@ -70,7 +70,8 @@ class Box:
                 ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(self._under),
                  str(self.disk)]
             )
-        (self.place / "cable1.server").unlink(missing_ok=True)
+        for name in ("cable1.server", "ssh"):
+            (self.place / name).unlink(missing_ok=True)
         self._port = free_port()
         more = [] if archive is None else [
             "-drive", f"file={archive},format=raw,if=virtio,readonly=on"
@@ -133,6 +134,9 @@ class Box:
                 "ssh", "-q", "-F", "none", "-i", str(self.image.key), "-p", str(self._port),
                 "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o",
                 "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=15",
+                # One connection for all commands: each log-in takes seconds.
+                "-o", "ControlMaster=auto", "-o", "ControlPersist=yes",
+                "-o", f"ControlPath={self.place}/ssh",
                 "root@127.0.0.1", command,
             ],
             check=False, timeout=timeout, stdin=stdin,

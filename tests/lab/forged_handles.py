@@ -58,7 +58,8 @@ def handles(told: dict, own: dict[str, bytes], sample: bytes) -> Iterator[tuple[
     parents = [*marked[:2], 2]
     for name, handle in own.items():
         export = export_of(handle)
-        for inode in [*inodes, *marked]:
+        wanted = inodes if name in ("image", "persist", "nodes") else inodes[::20]
+        for inode in [*wanted, *marked]:
             yield f"{name} inode", made(export, INO32, struct.pack("<II", inode, 0))
         for inode in [*inodes[::50], *marked]:
             for kind, file in files(inode, parents):
@@ -77,6 +78,8 @@ def handles(told: dict, own: dict[str, bytes], sample: bytes) -> Iterator[tuple[
     for device in told["devices"]:
         exports += [(ENCODED_DEVICE, struct.pack("<II", device, one)) for one in [2, *marked]]
     for export in exports:
+        if export == export_of(own["persist"]):
+            continue  # its own one, by its own name
         yield f"export {export[0]}", made(export, ROOT)
         for inode in [2, *marked]:
             yield f"export {export[0]}", made(

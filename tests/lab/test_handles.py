@@ -138,7 +138,7 @@ class HandleTests(TestCase):
 
         async def exported() -> bool:
             exports = await box.run("exportfs -s")
-            return exports.count("persist_dirs") == 2 and exports.count("/images/") == 2
+            return all(exports.count(f" {ip}(") == 2 for ip in (VICTIM_IP, ATTACKER_IP))
 
         await box.until(exported, "the exports of both nodes", patient(120))
 

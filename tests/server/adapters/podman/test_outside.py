@@ -66,6 +66,13 @@ class PartsTests(SynchronousTestCase):
         ])
         self.assertEqual(control_groups(place / "none", own, root), [])
 
+    def test_capabilities(self) -> None:
+        """Runtimes attach filters of devices with cgroup 2: they keep the right to do that."""
+        controllers = Path(self.mktemp())
+        self.assertEqual(outside.dropped(controllers), (12, 13))
+        controllers.write_text("cpu memory\n")
+        self.assertEqual(outside.dropped(controllers), (13,))
+
     def test_surroundings(self) -> None:
         """A chroot is warned of; networks are words of the program, IPv4 alone."""
         self.assertIsNone(Surroundings().warning)

@@ -239,6 +239,8 @@ class PodmanContainers:
             # What a volume of the image holds is part of it, too.
             "--image-volume", "ignore", "--pull", "never", "--log-driver", "none",
             *self._engine.limit_options(),
+            # podman would load a profile of its own first: the server has given up that right.
+            "--security-opt", "apparmor=unconfined",
             # A commit writes down the environment: it is that of the image alone.
             "--unsetenv-all", *_env(self._configs[name].env),
         ]

@@ -5,9 +5,10 @@
 The program gets a network namespace of its own. slirp4netns(1), which stays in the network
 it is started in, carries its connections; a filter in the namespace drops what is meant for
 an address of this machine, for networks of links, and for each `--closed` network, unless
-it is in an `--open` one. The program cannot change this: it and its children lack the
-capabilities (cap_net_admin, and cap_net_raw, since raw packets pass no filter). IPv4 alone,
-names are resolved by the machine's own resolvers.
+it is in an `--open` one. The containers of the program cannot change this: they lack the
+capabilities (cap_net_admin, and cap_net_raw, since raw packets pass no filter), and so does the
+program itself where it can do without (see `dropped`). IPv4 alone, names are resolved by the
+machine's own resolvers.
 
 Status: that of the program, 128 + n for signal n; 125 when the network cannot be made. The
 program and slirp4netns end with it.
@@ -35,7 +36,10 @@ RESOLVER = OWN[3]  # where slirp4netns answers for the machine's resolvers
 # This host, loopback, links (and what clouds tell their machines there), groups.
 NEVER = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
 LOCAL = ("local", "broadcast", "anycast")  # types of routes that end here (ip-route(8))
-DROPPED = (12, 13)  # cap_net_admin, cap_net_raw (linux/capability.h)
+NET_ADMIN, NET_RAW = 12, 13  # linux/capability.h
+# With cgroup 2, what devices a container may use is a program of the kernel, and OCI runtimes
+# need cap_net_admin to attach it (kernel/bpf/syscall.c). They give it to no container.
+CGROUP2 = Path("/sys/fs/cgroup/cgroup.controllers")
 RESOLV_CONF = Path("/etc/resolv.conf")
 PATIENCE = 30  # seconds
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
@@ -62,6 +66,11 @@ def rules(closed: Iterable[IPv4Network], opened: Iterable[IPv4Network]) -> str:
         "meta nfproto ipv4 accept", "}", "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def dropped(cgroup2: Path = CGROUP2) -> tuple[int, ...]:
+    """Return the capabilities that the program is started without."""
+    return (NET_RAW,) if cgroup2.exists() else (NET_ADMIN, NET_RAW)
 
 
 def local_networks(routes: str) -> list[IPv4Network]:
@@ -160,7 +169,7 @@ def _become(program: Sequence[str], filtering: str, made: int, go: int) -> None:
         os.close(made)
         if os.read(go, 1):
             os.close(go)
-            for number in DROPPED:
+            for number in dropped():
                 _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "dropping capabilities")
             os.execvp(program[0], list(program))  # noqa: S606 (there is none)
     except FileNotFoundError:
