@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from walt.common.errors import CommandFailed, Invalid
+from walt.common.errors import CommandFailed, Invalid, in_words
 from walt.common.files import write_atomic
 from walt.server.adapters.volumes.loop import run
 from walt.server.config.model import Paths
@@ -101,7 +101,7 @@ def problems(paths: Paths) -> list[str]:
     try:
         wanted = missing(paths) if is_enforced() else {}
     except (Invalid, OSError) as error:
-        return [f"AppArmor: {error}"]
+        return [f"AppArmor: {in_words(error)}"]
     if not wanted:
         return []
     return [
