@@ -131,8 +131,10 @@ def build_nodes(
         provisioning, progress, reactor,
     )
 
+    reservations = Reservations(reactor)
+    service.on_forget(lambda device: reservations.forget(device.mac))
     saving = PowerSaving(
-        registry, power, switches.exploration, status, monitor, platform, reactor,
+        registry, power, switches.exploration, status, monitor, reservations, platform, reactor,
         config.power_saving,
     )
     rebooter.on_use, service.wake = saving.used, saving.wake
@@ -158,8 +160,6 @@ def build_nodes(
         FreeAddresses(registry, config.server_ip, chance), logs, platform,
         reactor, images.service.give_default, chance,
     )
-    reservations = Reservations(reactor)
-    service.on_forget(lambda device: reservations.forget(device.mac))
     return Nodes(
         status=status,
         views=NodeViews(registry, status, power, provisioning, progress, reservations),

@@ -14,6 +14,7 @@ from tests.fakes.switch_store import FakeSwitchStore
 from tests.fakes.switches import FakeSwitches
 from tests.system.switch_lab import Switch
 from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.switches.exploration import Exploration, target
 from walt.server.domain.switches.power import LONGEST_CUT, SwitchPower
 from walt.server.domain.switches.saving import IDLE, PowerSaving
@@ -106,9 +107,10 @@ class SavingTests(SwitchCase):
     def setUp(self) -> None:
         super().setUp()
         fake = self.fake
+        self.reservations = Reservations(fake.clock)
         self.saving = PowerSaving(
             fake.registry, self.power, self.exploration, fake.status, fake.monitor,
-            fake.platform, fake.clock,
+            self.reservations, fake.platform, fake.clock,
         )
         self.saving.start()
 
@@ -129,6 +131,17 @@ class SavingTests(SwitchCase):
         self.do(self.fake.registry.put(second))
         self.assertEqual(self.after(IDLE - 1), [False, True])
         self.assertEqual(self.after(2), [False, False])
+
+    def test_reserved(self) -> None:
+        """Nodes that a script has reserved stay on, and their time begins at its end."""
+        first = self.nodes[0]
+        self.reservations.take([first], "*", 1, 3 * IDLE, user="joe", holder="script")
+        for _ in range(int(2 * IDLE / 30)):
+            self.reservations.heard("joe", "script")
+            self.assertTrue(self.after(30)[0])
+        self.reservations.free("joe", "script")
+        self.assertTrue(self.after(IDLE - 60)[0])
+        self.assertFalse(self.after(60)[0])
 
     def test_failure(self) -> None:
         """It is logged, and tried again two hours later."""

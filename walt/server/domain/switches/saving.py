@@ -11,6 +11,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
@@ -24,19 +25,21 @@ AT_ONCE = 50  # nodes switched off by one check
 class PowerSaving:
     """Timers of free nodes, and their way back.
 
-    A timer starts anew when a node becomes free, is rebooted, woken up or powered again.
+    A timer starts anew when a node becomes free, is rebooted, woken up or powered again, and at
+    the end of a reservation.
     """
 
     def __init__(
         self, registry: DeviceRegistry, power: SwitchPower, exploration: Exploration,
-        status: BootStatus, monitor: BootMonitor, platform: PlatformLog, clock: IReactorTime,
-        idle: float = IDLE,
+        status: BootStatus, monitor: BootMonitor, reservations: Reservations,
+        platform: PlatformLog, clock: IReactorTime, idle: float = IDLE,
     ) -> None:
         self._registry = registry
         self._power = power
         self._exploration = exploration
         self._status = status
         self._monitor = monitor
+        self._reservations = reservations
         self._platform = platform
         self._clock = clock
         self._idle = idle
@@ -69,6 +72,7 @@ class PowerSaving:
             return
         self._working = True
         try:
+            self.used([mac for mac in self._since if self._reservations.get(mac) is not None])
             now = self._clock.seconds()
             due = [mac for mac, since in self._since.items() if now - since >= self._idle]
             able = []
@@ -119,7 +123,7 @@ class PowerSaving:
                     requester.stderr(text)
                 continue
             self.used([node.mac])
-            self._monitor.started(node)
+            self._monitor.started(node, "woken up")
 
     async def let_go(self, device: Device, requester: IRequester | None) -> None:
         """A device will be forgotten: what was switched off of it is powered again."""
