@@ -74,6 +74,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("walt.client.log_export",),
     "pyasn1": ("walt.server.workers.snmp",),
     "pysnmp": ("walt.server.workers.snmp",),
+    "pytest": ("walt.client.pytest_plugin",),
     "re2": ("walt.server.domain.logs.ere",),
     "ruamel": (
         "walt.client.config_file", "walt.server.adapters.podman.prepare",

@@ -28,7 +28,7 @@ GROUPS = {
         "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
         "log-tee", "log-wait", "logging",
     ),
-    "For programs": ("json", "scripting", "statuses", "web-api"),
+    "For programs": ("json", "pytest", "scripting", "statuses", "web-api"),
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
         "device-netsetup", "networking", "node-install", "power", "server-install",
