@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.client.platform import ROOT, SECOND, Server, reactor
+from tests.fakes.local_nodes import local_sessions
 from tests.patience import patient
 from tests.server.streams.platform import NODE
 from walt.client.scripting.shortcuts import shortcuts
 from walt.common.names import default_image
 from walt.server.domain.nodes.boots import Stage
 from walt.server.domain.nodes.reservations import SILENCE
+from walt.server.streams.node_command import NodeCommandRequest, NodeCommands
 
 ROOT_TEXT = """< -- WalT API root --
 
@@ -392,6 +395,47 @@ class ApiTests(TestCase):
         self.assertEqual(
             [one.rpartition(" ")[2] for one in told], ["pandas", "pyarrow", "pyarrow"]
         )
+
+    async def test_commands(self) -> None:
+        """Results of one node and of several; one that goes on meanwhile, until it is left."""
+        platform = self.server.platform
+        commands = NodeCommands(platform.registry, local_sessions(reactor), platform.platform)
+        platform.requests["REQ_NODE_CMD"] = partial(NodeCommandRequest, commands)
+        mark = Path(self.mktemp()).absolute()
+        told = await self.told(
+            "from walt.client.exceptions import TimeoutException\n"
+            "nodes = api.nodes.get_nodes('node-1,node-2')\n"
+            "node = nodes['node-1']\n"
+            "print(nodes.run('echo 1; exit 3'))\n"
+            "with node.start('echo begin; echo x >&2; exec sleep 600', ready='begin') as program:\n"
+            "    print(program.running, program.output.strip())\n"
+            "    try:\n"
+            "        program.wait(timeout=0.3)\n"
+            "    except TimeoutException:\n"
+            "        print('goes on')\n"
+            "print(program.running, program.error.strip())\n"
+            f"program = node.start('sleep 1; echo end > {mark}; echo ready')\n"
+            "program.ready('ready', timeout=30)\n"
+            "print(program.wait().status, program.wait().output.strip())\n"
+            "for command, words in (('exit 4', {}), ('sleep 600', {'timeout': 0.5})):\n"
+            "    try:\n"
+            "        node.start(command, ready='never', **words)\n"
+            "    except Exception as error:\n"
+            "        print(type(error).__name__, error)\n"
+            "try:\n"
+            "    node.run('head -c 70000000 /dev/zero')\n"
+            "except Exception as error:\n"
+            "    print(error)\n"
+        )
+        self.assertEqual(told, [
+            "{'node-1': Result(status=3, output='1\\n', error=''), "
+            "'node-2': Result(status=3, output='1\\n', error='')}",
+            "True begin", "goes on", "False x", "0 ready",
+            "Failure the program ended before it printed 'never', with status 4: ",
+            "TimeoutException ", told[-1],
+        ])
+        self.assertIn("more than 64 MiB", told[-1])
+        self.assertEqual(mark.read_text(), "end\n")
 
     async def test_threads_and_forks(self) -> None:
         """Each thread, and a process that was forked, has a connection of its own."""

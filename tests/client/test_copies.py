@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.client.platform import BOBS, Server, Walt, reactor, until
+from tests.client.test_api import Script
 from tests.fakes.local_nodes import local_sessions
 from tests.patience import patient
 from tests.server.streams.platform import NODE
@@ -63,6 +64,37 @@ class CopyTests(TestCase):
         walt = await self.cp(source, target)
         self.assertEqual((walt.status, walt.err), (0, b""), (source, target))  # type: ignore[attr-defined]
         self.assertIn(b"Transferring... done (", walt.out)
+
+    async def test_scripts(self) -> None:
+        """The same from Python: quiet, errors are exceptions; sets have a directory for each."""
+        (self.here / "a:b").write_bytes(b"data")
+        (self.here / "tree").mkdir()
+        (self.here / "tree" / "f").write_bytes(b"more")
+        script = Script(self.server, (
+            "import os\n"
+            f"os.chdir({str(self.here.resolve())!r})\n"
+            f"there = {str(self.there)!r}\n"
+            "nodes = api.nodes.get_nodes('node-1,node-2')\n"
+            "node = nodes['node-1']\n"
+            "node.put('a:b', there + '/x:y')\n"
+            "node.get(there + '/x:y', 'back')\n"
+            "node.put('tree', there)\n"
+            "nodes.collect(there + '/tree', 'all')\n"
+            "nodes.put('a:b', there + '/')\n"
+            "print(sorted(os.listdir('.')), open('all/node-2/tree/f').read())\n"
+            "for work in (lambda: node.put('none', there), lambda: node.get(there + '/none'),\n"
+            "             lambda: node.put('a:b', there + '/no/where'),\n"
+            "             lambda: nodes.put('a:b', there + '/none/')):\n"
+            "    try:\n"
+            "        work()\n"
+            "    except Exception as error:\n"
+            "        print(type(error).__name__, error)\n"
+        ))
+        self.assertEqual((await script.ended, script.err), (0, b""))
+        first, *refused = script.out.decode().splitlines()
+        self.assertEqual(first, "['a:b', 'all', 'back', 'tree'] more")
+        self.assertEqual([one.split()[0] for one in refused], ["Failure"] * 4)
+        self.assertEqual((self.there / "a:b").read_bytes(), b"data")
 
     async def test_files(self) -> None:
         """Into a directory, under a new name, over a file; both ways; odd names."""

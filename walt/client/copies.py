@@ -47,24 +47,31 @@ def node_cp(source: str, destination: str) -> int:
     return 1 if status else 0
 
 
-def download(request: str, parameters: dict[str, str], transfer: Transfer, kind: str) -> int:
-    """Fetch a remote source of some kind; return the exit status of the remote side."""
+def download(
+    request: str, parameters: dict[str, str], transfer: Transfer, kind: str,
+    told: list[str] | None = None,
+) -> int:
+    """Fetch a remote source of some kind; return the exit status of the remote side.
+
+    With `told` nothing is printed; see `walt.client.transfer`.
+    """
     source, target = transfer.source.path, transfer.target.path
     place = resolve(
         source, kind, target, kind_of(target), kind_of(os.path.dirname(target) or "."),
         slash=transfer.target.slash,
     )
-    return receive(request, {**parameters, "path": source}, kind, place)
+    return receive(request, {**parameters, "path": source}, kind, place, told)
 
 
 def upload(
-    request: str, parameters: dict[str, str], transfer: Transfer, kind: str, parent: str
+    request: str, parameters: dict[str, str], transfer: Transfer, kind: str, parent: str,
+    told: list[str] | None = None,
 ) -> int:
-    """Send a local source; `kind` and `parent` tell about the remote target."""
+    """Send a local source; `kind` and `parent` tell about the remote target, `told` as above."""
     source = transfer.source.path
     target = transfer.target
     place = resolve(source, kind_of(source), target.path, kind, parent, slash=target.slash)
-    return send(request, parameters, source, kind_of(source), place)
+    return send(request, parameters, source, kind_of(source), place, told)
 
 
 @contextmanager

@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 AHEAD = 1 << 20  # bytes of an archive that wait for the server
 
 
-def receive(request: str, parameters: Mapping[str, Any], kind: str, place: Place) -> int:
+def receive(
+    request: str, parameters: Mapping[str, Any], kind: str, place: Place,
+    told: list[str] | None = None,
+) -> int:
     """Copy what a request sends (a FILE, or the content of a DIRECTORY) to a local place.
 
-    Return the exit status of the remote side.
+    Return the exit status of the remote side. With `told`, nothing is printed: it gets the
+    texts of the remote side.
     """
-    reader = _Reader(Stream(request, {**parameters, "kind": kind, "merge": place.name is None}))
+    parameters = {**parameters, "kind": kind, "merge": place.name is None}
+    reader = _Reader(Stream(request, parameters), told)
     try:
-        complete = archives.unpack(reader, kind, place, _warn)
+        complete = archives.unpack(reader, kind, place, reader.tell)
         reader.drain()
     except BaseException:
         reader.close(ok=False)
@@ -44,15 +49,18 @@ def receive(request: str, parameters: Mapping[str, Any], kind: str, place: Place
     return reader.status or 0
 
 
-def send(request: str, parameters: Mapping[str, Any], source: str, kind: str, place: Place) -> int:
+def send(
+    request: str, parameters: Mapping[str, Any], source: str, kind: str, place: Place,
+    told: list[str] | None = None,
+) -> int:
     """Copy a local file, or the content of a directory, to a remote place.
 
-    Return the exit status of the remote side.
+    Return the exit status of the remote side; `told` as for `receive`.
     """
     where = {"directory": place.directory, "name": place.name, "kind": kind}
-    writer = _Writer(Stream(request, {**parameters, **where}))
+    writer = _Writer(Stream(request, {**parameters, **where}), told)
     try:
-        archives.pack(source, place.name, writer, _warn)
+        archives.pack(source, place.name, writer, writer.tell)
         writer.stream.send(frames.END)
         writer.wait()
     except _Ended:
@@ -71,7 +79,7 @@ def send_directory(stream: Stream, directory: str) -> int | None:
     """
     writer = _Writer(stream)
     try:
-        archives.pack(directory, None, writer, _warn, ignored_in(directory))
+        archives.pack(directory, None, writer, writer.tell, ignored_in(directory))
         stream.send(frames.END)
     except _Ended:
         pass
@@ -80,15 +88,12 @@ def send_directory(stream: Stream, directory: str) -> int | None:
     return writer.status
 
 
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
 class _Progress:
     """`Transferring…` with a wheel and the size so far; one line at the end."""
 
-    def __init__(self) -> None:
-        self._shown = both_terminals()
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._shown = both_terminals() and not quiet
         self._turn = 0
         self._next = 0.0
         self._size = 0
@@ -106,7 +111,7 @@ class _Progress:
         """Say how it ended."""
         if self._shown and self._next:
             self._write("\r" + " " * 40 + "\r")
-        if ok:
+        if ok and not self._quiet:
             self._write(f"Transferring... done ({readable(self._size)}).\n")
 
     @staticmethod
@@ -118,10 +123,18 @@ class _Progress:
 class _Side:
     """What both directions share: texts of the remote side, its status, progress."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, told: list[str] | None = None) -> None:
         self.stream = stream
         self.status: int | None = None
-        self.progress = _Progress()
+        self.progress = _Progress(quiet=told is not None)
+        self._told = told
+
+    def tell(self, text: str) -> None:
+        """Tell a text about the transfer to whoever waits for it."""
+        if self._told is not None:
+            self._told.append(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def next_data(self) -> list[bytes]:
         """Wait for frames; return those of data. `status` is set at the end."""
@@ -133,8 +146,7 @@ class _Side:
             if kind == frames.DATA:
                 data.append(payload)
             elif kind == frames.MESSAGE:
-                sys.stderr.write(payload.decode(errors="replace"))
-                sys.stderr.flush()
+                self.tell(payload.decode(errors="replace").rstrip("\n"))
             elif kind == frames.RESULT:
                 self.status = result_status(payload)
         return data
@@ -148,8 +160,8 @@ class _Side:
 class _Reader(_Side):
     """The file that tarfile reads an archive from."""
 
-    def __init__(self, stream: Stream) -> None:
-        super().__init__(stream)
+    def __init__(self, stream: Stream, told: list[str] | None = None) -> None:
+        super().__init__(stream, told)
         self._held = bytearray()
 
     def read(self, size: int) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 from walt.client import hooks
 from walt.client.errors import Failure, Refused
@@ -24,17 +26,19 @@ from walt.client.scripting.issuers import Issuers
 from walt.client.scripting.link import LINK
 from walt.client.scripting.logs import LogLines, get_logs
 from walt.client.scripting.objects import FREE, SELF, Item
-from walt.client.scripting.running import Result, run
+from walt.client.scripting.running import Program, Result, run
 from walt.client.scripting.sets import ItemSet
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from walt.client.nodes import Ownership
     from walt.client.scripting.columns import Frame
 
+T = TypeVar("T")
+AT_ONCE = 16  # commands and copies that a set does at the same time
 _objects: dict[str, Node] = {}  # by MAC: one object for each node
 
 
@@ -279,11 +283,43 @@ class Node(Operations, Item):
 
     def run(self, command: str, timeout: float | None = None, force: bool = False) -> Result:
         """Run a command, once it is booted: its status, output and error"""
-        self._check_owner(force)
         until = None if timeout is None else time.monotonic() + timeout
+        name = self._reachable(timeout, force)
+        return run(name, command, None if until is None else max(0.0, until - time.monotonic()))
+
+    def start(
+        self, command: str, ready: str | None = None, timeout: float | None = None,
+        force: bool = False,
+    ) -> Program:
+        """Start a command that runs meanwhile: a context, at whose end it is ended"""
+        name = self._reachable(timeout, force)
+        program = Program(name, command)
+        try:
+            if ready is not None:
+                program.ready(ready, timeout)
+        except BaseException:
+            program.stop()
+            raise
+        return program
+
+    def put(self, source: str, target: str = "", force: bool = False) -> None:
+        """Copy a file or a directory to it"""
+        from walt.client.scripting.copying import put
+
+        put(self._reachable(None, force), source, target)
+
+    def get(self, source: str, target: str = ".", force: bool = False) -> None:
+        """Copy a file or a directory from it"""
+        from walt.client.scripting.copying import get
+
+        get(self._reachable(None, force), source, target)
+
+    def _reachable(self, timeout: float | None, force: bool) -> str:
+        """Return its name when it is booted. Raises TimeoutException, Failure."""
+        self._check_owner(force)
         name = self._names()
         LINK.call("cs.nodes.wait", nodes=name, time_limit=timeout)
-        return run(name, command, None if until is None else max(0.0, until - time.monotonic()))
+        return name
 
     def rename(self, new_name: str, force: bool = False) -> None:
         """Rename this node"""
@@ -338,6 +374,38 @@ class NodeSet(Operations, ItemSet[Node]):
         found = set(find(self._names())) if members else set()
         return [node for node in members if node in found]
 
+    def run(
+        self, command: str, timeout: float | None = None, force: bool = False
+    ) -> dict[str, Result]:
+        """Run a command on all of them at once: a result for each name"""
+        until = None if timeout is None else time.monotonic() + timeout
+        self._check_owner(force)
+        LINK.call("cs.nodes.wait", nodes=self._names(), time_limit=timeout)
+        left = None if until is None else max(0.0, until - time.monotonic())
+        return _on_each(self.keys(), lambda name: run(name, command, left))
+
+    def put(self, source: str, target: str = "", force: bool = False) -> None:
+        """Copy a file or a directory to each of them"""
+        from walt.client.scripting.copying import put
+
+        self._check_owner(force)
+        LINK.call("cs.nodes.wait", nodes=self._names())
+        _on_each(self.keys(), lambda name: put(name, source, target))
+
+    def collect(self, source: str, target: str = ".", force: bool = False) -> None:
+        """Copy a file or a directory of each of them into a directory with its name"""
+        from walt.client.scripting.copying import get
+
+        self._check_owner(force)
+        LINK.call("cs.nodes.wait", nodes=self._names())
+
+        def one(name: str) -> None:
+            place = os.path.join(target, name)
+            os.makedirs(place, exist_ok=True)
+            get(name, source, place + "/")
+
+        _on_each(self.keys(), one)
+
     def filter(self, **attrs: object) -> NodeSet:
         """Return the nodes whose attributes have the given values"""
         nodes = self._fresh()
@@ -355,6 +423,18 @@ class NodeSet(Operations, ItemSet[Node]):
         if isinstance(other, NodeSet):
             return other.values()
         raise TypeError(f"neither a node nor a set of nodes: {other!r}")
+
+
+def _on_each(names: list[str], work: Callable[[str], T]) -> dict[str, T]:
+    """Do something for each name at once; return the results when all are done.
+
+    Raises the first error, in the order of the names.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(AT_ONCE, len(names))) as threads:
+        running = {name: threads.submit(work, name) for name in names}
+    return {name: one.result() for name, one in running.items()}
 
 
 def _value(node: Node, name: str) -> object:
