@@ -197,7 +197,7 @@ class ImagesTests(TestCase):
         """A shell fed through a pipe, saved under a new name, under its name, discarded."""
         typed = b"hostname; echo new > /root/file; exit 3\n"
         done = await platform.walt("image", "shell", "tiny", stdin=typed)
-        self.assertEqual(done.status, 0, done.stderr)
+        self.assertEqual(done.status, 1, done.stderr)  # no name was given
         self.assertIn(b"image-shell\n", done.stdout)
         self.assertIn(b"discarded", done.stderr)
         self.assertEqual(await self.own(platform), ["tiny"])

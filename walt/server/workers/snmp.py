@@ -38,6 +38,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
 )
 from pysnmp.proto.rfc1902 import Integer32
 from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
+from pysnmp.proto.secmod.rfc3414.service import SnmpUSMSecurityModel
 
 from walt.common.errors import Unavailable
 from walt.server.domain.switches.survey import survey
@@ -105,7 +106,13 @@ def _engine() -> SnmpEngine:
 
 
 def prepare() -> None:
-    """Have pysnmp load what it loads late: for answers, and by one question for each version."""
+    """Have pysnmp load what it loads late: for answers, for each kind of privacy, and by one
+    question for each version.
+    """
+    for protocol in PRIVACY.values():
+        cipher, key = SnmpUSMSecurityModel.PRIV_SERVICES[protocol], OctetString(bytes(32))
+        secret, salt = cipher.encrypt_data(key, (0, 0, None), OctetString(bytes(8)))
+        cipher.decrypt_data(key, (0, 0, salt), secret)
 
     async def work() -> None:
         _engine().get_mib_builder().load_modules(*_LATE)
