@@ -111,7 +111,7 @@ def prepare() -> None:
     """
     for protocol in PRIVACY.values():
         cipher, key = SnmpUSMSecurityModel.PRIV_SERVICES[protocol], OctetString(bytes(32))
-        secret, salt = cipher.encrypt_data(key, (0, 0, None), OctetString(bytes(8)))
+        secret, salt = cipher.encrypt_data(key, (0, 0, None), bytes(8))
         cipher.decrypt_data(key, (0, 0, salt), secret)
 
     async def work() -> None:
