@@ -218,7 +218,7 @@ class ImagesTests(TestCase):
         await self.refused(
             platform, 1, "there is no", "image", "cp", "tiny:/nothing", str(here)
         )
-        await self.refused(platform, 1, "Usage:", "image", "cp", "a", "b")
+        await self.refused(platform, 2, "Usage:", "image", "cp", "a", "b")
         await self.refused(
             platform, 1, "is a file", "image", "cp", str(here), "tiny:/etc/two"
         )
