@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
-from walt.common.errors import Unavailable
+from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.domain.nodes.progress import COMPARED, BootProgress
@@ -229,6 +229,11 @@ class ProgressTests(SynchronousTestCase):
         self.flushLoggedErrors(Unavailable)
         self.progress.started(TWO)
         self.assertEqual(len(self.now(self.fake.boots.last_boots(None, 9))), 2)
+        self.fake.boots.errors.append(Invalid("never"))
+        self.progress.started(ONE, "image change")
+        self.flushLoggedErrors(Invalid)
+        self.progress.reached(TWO.mac, Stage.ADDRESS)
+        self.assertEqual([one.cause for one in self.records()], [None])
 
     def test_who_waits_sees_the_stages_and_is_told_of_late_nodes(self) -> None:
         """The label changes with them; each late node is told once."""

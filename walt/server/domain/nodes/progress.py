@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
+from walt.common.errors import Invalid
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
@@ -86,6 +87,8 @@ class BootProgress:
                 boots, self._unsaved = self._unsaved, {}
                 try:
                     await self._store.save_boots(list(boots.values()))
+                except Invalid:
+                    raise  # the database will never take them
                 except Exception:
                     self._unsaved = {**boots, **self._unsaved}  # with the next change
                     raise
