@@ -16,7 +16,7 @@ from tests.patience import patient
 from tests.server.streams.platform import NODE
 from walt.server.domain.nodes.boots import Stage
 
-PLUGIN = ["-p", "walt.client.pytest_plugin", "-p", "no:cacheprovider"]
+PLUGIN = ["-p", "no:cacheprovider"]  # ours is loaded by its entry point
 
 
 class Pytest(ProcessProtocol):
