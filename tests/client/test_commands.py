@@ -99,6 +99,25 @@ class OutputTests(SynchronousTestCase):
             self.assertIn("regular expression", outcome.err)
 
 
+class SwitchTests(SynchronousTestCase):
+    SCANNED = {"name": "s1", "mac": "02:00:00:00:00:02", "result": "OK", "detail": None}
+
+    def test_rescan_for_programs(self) -> None:
+        """JSON alone: the server is asked to tell no lines."""
+        for words, quiet in (((), False), (("--json",), True)):
+            outcome = run("device", "rescan", "s1", *words, session=[
+                (devices.RescanDevices, {"results": [self.SCANNED]}),
+            ])
+            self.assertEqual(outcome.calls[0][1], {"devices": "s1", "quiet": quiet})
+        self.assertEqual(json.loads(outcome.out), [self.SCANNED])
+
+    def test_settings_without_a_port(self) -> None:
+        """Wrong words, told as such."""
+        outcome = run("device", "port-config", "s1", "name=desk")
+        self.assertEqual((outcome.status, outcome.out), (2, ""))
+        self.assertIn("which port?", outcome.err)
+
+
 class ReservationTests(SynchronousTestCase):
     RESERVED = {"node": "n1", "user": "bob", "until": 1000.0}
 

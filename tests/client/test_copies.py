@@ -77,6 +77,7 @@ class CopyTests(TestCase):
             "nodes = api.nodes.get_nodes('node-1,node-2')\n"
             "node = nodes['node-1']\n"
             "node.put('a:b', there + '/x:y')\n"
+            "nodes.collect(there + '/x:y', 'first')\n"
             "node.get(there + '/x:y', 'back')\n"
             "node.put('tree', there)\n"
             "nodes.collect(there + '/tree', 'all')\n"
@@ -92,7 +93,7 @@ class CopyTests(TestCase):
         ))
         self.assertEqual((await script.ended, script.err), (0, b""))
         first, *refused = script.out.decode().splitlines()
-        self.assertEqual(first, "['a:b', 'all', 'back', 'tree'] more")
+        self.assertEqual(first, "['a:b', 'all', 'back', 'first', 'tree'] more")
         self.assertEqual([one.split()[0] for one in refused], ["Failure"] * 4)
         self.assertEqual((self.there / "a:b").read_bytes(), b"data")
 

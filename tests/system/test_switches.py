@@ -156,10 +156,12 @@ class SwitchTests(TestCase):
             r"Querying switch-000a02             FAILED \(no answer: .+\)\n"
             r"Querying switch-000a03             FORBIDDEN \(.+lldp.explore=true\)\n\Z"
         ))
-        rows = json.loads((await platform.walt(
-            "device", "rescan", "switch-000a02", "--json"
-        )).stdout)
-        self.assertEqual([one["result"] for one in rows], ["FAILED"])
+        told = await platform.walt(
+            "device", "rescan", "switch-000a01,switch-000a02", "--json"
+        )
+        rows = json.loads(told.stdout)
+        self.assertEqual([one["result"] for one in rows], ["OK", "FAILED"])
+        self.assertEqual((told.status, told.stderr), (1, b""))
         self.assertIn("node-000001", await platform.ok("device", "tree"))  # still known
         far.is_silent = False
         far.answers_left = 12

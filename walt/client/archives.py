@@ -14,7 +14,6 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
-from walt.client.terminal import clean_up_at_signals
 from walt.common.archives import UNREADABLE, BoundedMember
 from walt.common.errors import Invalid, in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
@@ -239,7 +238,6 @@ def _write(path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None
         raise Failure(f"{path} is a directory: a file cannot replace it")
     source = archive.extractfile(member)
     assert source is not None
-    clean_up_at_signals()
     descriptor, temporary = tempfile.mkstemp(prefix=".walt-", dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(descriptor, "wb") as target:

@@ -10,7 +10,7 @@ from walt.client.archives import kind_of
 from walt.client.errors import FAILED, WRONG_WORDS, Failure, Refused
 from walt.client.nodes import UNREACHABLE, WAITING, may_disturb, single, wait_booted
 from walt.client.session import Session
-from walt.client.terminal import Terminal, confirm
+from walt.client.terminal import Terminal, clean_up_at_signals, confirm
 from walt.client.transfer import receive, send
 from walt.common.errors import WaltError
 from walt.common.transfers import DOWNLOAD, TO_BOOTED_IMAGE, parse_transfer, resolve
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def node_cp(source: str, destination: str) -> int:
     """Copy files to or from a node, or from a node into the image that it boots."""
+    clean_up_at_signals()
     with errors_shown(WRONG_WORDS):
         transfer = parse_transfer("node", source, destination)
     session = Session(Terminal(WAITING))

@@ -12,7 +12,7 @@ from walt.client.copies import download, errors_shown, upload
 from walt.client.errors import WRONG_WORDS, Failure, Refused
 from walt.client.session import Session
 from walt.client.stream import Stream
-from walt.client.terminal import Terminal, ask, both_terminals, warned
+from walt.client.terminal import Terminal, ask, both_terminals, clean_up_at_signals, warned
 from walt.client.transfer import send_directory
 from walt.common.transfers import DIRECTORY, DOWNLOAD, parse_transfer
 
@@ -73,6 +73,7 @@ def _saved(session: Session, name: str, image_name: str) -> int | None:
 
 def cp(source: str, destination: str) -> int:
     """Copy files to or from an image; its nodes reboot when it changed."""
+    clean_up_at_signals()
     with errors_shown(WRONG_WORDS):
         transfer = parse_transfer("image", source, destination)
     session = Session(Terminal())

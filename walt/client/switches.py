@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 
-from walt.client.errors import UsageError
+from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.session import Session
 from walt.client.terminal import Terminal
 
@@ -23,7 +23,7 @@ EVIDENCE = {
 def rescan(device_set: str, json: bool) -> int:
     """Ask switches what they see; return the exit status."""
     session = Session(Terminal("Querying switches"))
-    results = session.json("cs.devices.rescan", "results", devices=device_set)
+    results = session.json("cs.devices.rescan", "results", devices=device_set, quiet=json)
     if json:
         _print_json(results)
     return 0 if all(one["result"] == "OK" for one in results) else 1
@@ -161,7 +161,10 @@ def port_config(switch_name: str, port_id: str | None, configuration: list[str],
     session = Session(Terminal())
     if words:
         if port_id is None:
-            raise UsageError("which port? Write its number or name before the settings")
+            raise Failure(
+                "which port? Write its number or name before the settings;"
+                " see: walt device port-config --help", WRONG_WORDS,
+            )
         session.call("cs.devices.set_port", name=switch_name, port=port_id, settings=words)
         print("Done.")
         return

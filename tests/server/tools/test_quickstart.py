@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.client.errors import Failure
-from walt.server.config.load import parse
-from walt.server.tools.quickstart import alone, reachable_by_all
+from walt.server.config.load import DEFAULT_FILE, parse
+from walt.server.tools.quickstart import alone, reachable_by_all, started_with
 
 
 class QuickstartTests(SynchronousTestCase):
@@ -24,6 +26,21 @@ class QuickstartTests(SynchronousTestCase):
             self.assertIn("already", str(caught.exception))
         with alone(config):
             pass
+
+    def test_configuration_of_a_server(self) -> None:
+        """What a server that runs was started with."""
+        for words, file in (
+            (("walt-server", "--config", "/srv/other.conf"), Path("/srv/other.conf")),
+            (("walt-server",), DEFAULT_FILE),
+        ):
+            program = subprocess.Popen(
+                [sys.executable, "-c", "print(flush=True); input()", *words],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )
+            assert program.stdout is not None
+            program.stdout.readline()  # it runs
+            self.assertEqual(started_with(program.pid), file)
+            program.communicate(b"\n")
 
     def test_whom_a_program_is_for(self) -> None:
         """Those who may enter every directory above it, and above what it is a link to."""

@@ -69,11 +69,11 @@ class SetDeviceConfig(WaltCommand):
 
 
 class RescanDevices(WaltCommand):
-    """Ask switches of a set what they see; one line for each is told meanwhile."""
+    """Ask switches of a set what they see; a line for each is told, unless `quiet`."""
 
     commandName = b"cs.devices.rescan"
     side = "cs"
-    arguments = [(b"devices", Text(1 << 20))]
+    arguments = [(b"devices", Text(1 << 20)), (b"quiet", amp.Boolean(optional=True))]
     response = [(b"results", Json(rows.SCANNED))]
 
 

@@ -31,9 +31,11 @@ class DevicesApi(amp.CommandLocator):
         return {"tables": device_tables(self._context.registry, self._context.network.where)}
 
     @commands.RescanDevices.responder
-    async def rescan(self, devices: str) -> dict[str, Any]:
+    async def rescan(self, devices: str, quiet: bool | None = None) -> dict[str, Any]:
         """Ask switches what they see."""
-        results = await self._context.exploration.rescan(devices, self._requester)
+        results = await self._context.exploration.rescan(
+            devices, self._requester, quiet=bool(quiet)
+        )
         return {"results": [one.row() for one in results]}
 
     @commands.GetDeviceTree.responder

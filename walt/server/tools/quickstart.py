@@ -108,6 +108,14 @@ def running(config: ServerConfig) -> int | None:
     return pid if b"walt-server" in command else None
 
 
+def started_with(pid: int) -> Path:
+    """Return the configuration file of a server that runs, the default one if it names none."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    if b"--config" not in words:
+        return DEFAULT_FILE
+    return Path(os.fsdecode(words[words.index(b"--config") + 1]))
+
+
 def start(config: ServerConfig, config_file: Path) -> None:
     """Start the server in the background, and wait until it says hello."""
     config.paths.runtime.mkdir(parents=True, exist_ok=True)
@@ -120,7 +128,7 @@ def start(config: ServerConfig, config_file: Path) -> None:
                 str(Path(sys.executable).with_name("twistd")), "--nodaemon",
                 "--pidfile", str(pid_file(config)),
                 "--logger", "walt.server.assembly.logging.observer",
-                "walt-server", "--config", str(config_file),
+                "walt-server", "--config", str(config_file.absolute()),
             ],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             cwd="/",
@@ -131,9 +139,11 @@ def start(config: ServerConfig, config_file: Path) -> None:
             raise Failure(f"the server ended with status {process.returncode}:\n{_tail(log)}")
         try:
             Session().close()
-            return
+            if running(config) == process.pid:  # not another one, at the same place
+                return
         except Failure:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise Failure(f"the server is not ready after {START_PATIENCE:g} s; see {log}")
 
 
@@ -174,7 +184,13 @@ def run(config_file: Path, variant: str) -> int:
 
 
 def _bring_up(config: ServerConfig, config_file: Path, variant: str, begin: float) -> int:
-    if running(config) is None:
+    pid = running(config)
+    if pid is not None and started_with(pid).resolve() != config_file.resolve():
+        raise Failure(
+            "a server with another configuration runs already; end it with:"
+            f" make stop CONFIG={started_with(pid)}"
+        )
+    if pid is None:
         if confinement.allow(config.paths):
             print("AppArmor lets dhcpd and named use the directories of the server now")
         with step("Starting the server"):
@@ -263,6 +279,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except (Failure, WaltError) as error:
         print(str(error), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nAborted. If the server was started, it goes on; make stop ends it.",
+              file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

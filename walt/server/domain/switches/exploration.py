@@ -187,15 +187,20 @@ class Exploration:
 
     # -- scans -----------------------------------------------------------
 
-    async def rescan(self, devices: str, requester: IRequester) -> list[Result]:
-        """Ask the switches of a set; tell one line for each. Raises NotFound, Invalid."""
+    async def rescan(
+        self, devices: str, requester: IRequester, *, quiet: bool = False
+    ) -> list[Result]:
+        """Ask the switches of a set; tell a line for each, unless `quiet`.
+
+        Raises NotFound, Invalid.
+        """
         chosen = parse_devices(self._registry, devices, requester.username)
         await self._turn.acquire()
         try:
             results = await self._rescan(chosen, requester)
         finally:
             self._turn.release()
-        for one in results:
+        for one in () if quiet else results:
             (requester.stdout if one.kind == "OK" else requester.stderr)(one.line())
         return results
 
