@@ -301,14 +301,14 @@ class NodeBootTests(TestCase):
         self.assertIn(b"no such file", missing.stderr)
         await self._ssh("mkdir -p /etc/new /var/log/daemon /srv/log; echo c > /etc/new/conf; "
                         "echo l > /var/log/x; echo k > /etc/x.lock; echo m > /srv/log/mine; "
-                        "mknod /srv/null c 1 3; rm /etc/hostname")
+                        "mknod /srv/null c 1 3; rm /etc/ethertypes")
         text = await self._output("/bin/_walt_internal_/walt-dump-diff-tar | tar t")
         names = [line.removeprefix("./").rstrip("/") for line in text.splitlines()]
         self.assertIn("etc/new/conf", names)
         for present in ("root/d 1/sub/f", "var/log/daemon", "srv/log/mine", "srv/null"):
             self.assertIn(present, names)
         self.assertLess(names.index("etc/new"), names.index("etc/new/conf"))
-        for absent in ("var/log/x", "etc/x.lock", "bin/walt-env", "etc/hostname"):
+        for absent in ("var/log/x", "etc/x.lock", "bin/walt-env", "etc/ethertypes"):
             self.assertNotIn(absent, names)
         self.assertEqual(await self._output("ls /tmp"), "")
 
