@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from walt.server.adapters.postgres.switches import PostgresSwitches
 from walt.server.adapters.snmp.switches import SnmpSwitches
 from walt.server.assembly.base import Base
+from walt.server.config.model import ServerConfig
 from walt.server.domain.nodes.registration import Registration, Sighting
 from walt.server.domain.switches.exploration import Exploration
+from walt.server.domain.switches.ports import SnmpTarget
 from walt.server.domain.switches.power import SwitchPower
 from walt.server.domain.switches.views import SwitchViews
 from walt.server.runtime.workers import WorkerPool
@@ -38,12 +40,20 @@ class LateRegistration:
             await self.registration.register(Sighting(mac, ip, name=name))
 
 
+def _own(config: ServerConfig) -> SnmpTarget | None:
+    """Return how our own snmpd is asked for the neighbours of the server."""
+    if not config.services.lldp:
+        return None
+    return SnmpTarget(str(config.server_ip), 2, config.services.snmp_community)
+
+
 def build_switches(base: Base, late: LateRegistration) -> Switches:
     """Build and join these objects."""
     workers = WorkerPool(base.reactor, base.launcher, size=SNMP_WORKERS, unprivileged=["snmp"])
-    switches, store = SnmpSwitches(base.reactor, workers), PostgresSwitches(base.database)
+    switches, store = SnmpSwitches(workers), PostgresSwitches(base.database)
     exploration = Exploration(
-        base.registry, switches, store, base.platform, time.time, late.register
+        base.registry, switches, store, base.platform, time.time, late.register,
+        _own(base.config),
     )
     power = SwitchPower(
         base.registry, exploration, switches, store, base.platform, base.reactor
