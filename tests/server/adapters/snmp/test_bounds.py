@@ -136,6 +136,30 @@ class BoundTests(TestCase):
         self.assertRegex(str(found[0].failure), r"too slow: \d+ answers and rows in 3 s")
         self.assertIsNone(found[1].failure)
 
+    async def test_late_answers(self) -> None:
+        """Answers that come after their question was sent again: all rows, each in its place."""
+        calls: list[Any] = []
+
+        def behave(one: Question) -> list[bytes]:
+            asked.append(one)
+            if len(asked) % 3:
+                return honest(one)
+            (answer,) = honest(one)
+            transport = served.transport
+            assert transport is not None
+            calls.append(self.reactor.callLater(0.8, transport.write, answer, served.peer))
+            return []
+
+        asked: list[Question] = []
+        served, target = self.serve(behave)
+        switches = SnmpSwitches(self.workers, patience=0.5, retries=2)
+        late, right = await switches.read([target, self.serve(honest)[1]])
+        for one in calls:
+            if one.active():
+                one.cancel()
+        self.assertGreater(len(calls), 3)
+        self.assertEqual(late, right)
+
     async def test_told_at_once(self) -> None:
         """A dead switch holds nobody's survey."""
         told: list[tuple[int, bool]] = []
