@@ -149,7 +149,7 @@ class Server:
             platform=platform.platform, nodes=nodes, files=files,
             views=NodeViews(
                 platform.registry, platform.status, UnlocatedPower(), self.provisioning,
-                self.progress, self.reservations,
+                self.progress, self.reservations, lambda device: False,
             ),
             reservations=self.reservations,
             completion=Completion(

@@ -210,9 +210,11 @@ class FakePlatform:
             self.provisioning, self.platform,
         )
         self.late: list[list[str]] = []
+        self.emulated: set[str] = set()
         self.monitor = BootMonitor(
             self.registry, self.status, self.platform, self.clock,
             lambda late: self.late.append([one.name for one in late]),
+            lambda device: device.name in self.emulated,
         )
         self.rebooter.monitor = self.monitor
         self.registration = Registration(

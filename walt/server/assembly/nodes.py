@@ -115,7 +115,17 @@ def build_nodes(
             "rebooting late nodes",
         )
 
-    monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
+    hypervisor = QemuHypervisor(
+        reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
+        base.workers, config.paths.nodes,
+    )
+
+    def emulated(device: Device) -> bool:
+        return device.virtual and hypervisor.emulates
+
+    monitor = rebooter.monitor = BootMonitor(
+        registry, status, platform, reactor, reboot_late, emulated
+    )
     monitor.on_start = progress.started
 
     def gave_up(mac: str, reason: str | None) -> None:
@@ -149,11 +159,6 @@ def build_nodes(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
     )
-    hypervisor = QemuHypervisor(
-        reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
-        base.workers, config.paths.nodes,
-    )
-    monitor.emulated = lambda device: device.virtual and hypervisor.emulates
     chance = random.SystemRandom()
     virtual = machines.virtual = VirtualNodes(
         registry, service, status, monitor, images.service, provisioning, hypervisor,
@@ -162,7 +167,9 @@ def build_nodes(
     )
     return Nodes(
         status=status,
-        views=NodeViews(registry, status, power, provisioning, progress, reservations),
+        views=NodeViews(
+            registry, status, power, provisioning, progress, reservations, emulated
+        ),
         reservations=reservations,
         progress=progress, switches=switches, saving=saving, provisioning=provisioning,
         rebooter=rebooter, monitor=monitor, registration=registration, service=service,

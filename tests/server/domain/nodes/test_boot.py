@@ -158,7 +158,7 @@ class MonitorTests(BootTests):
 
     def test_emulated(self) -> None:
         """A machine whose processor is emulated has more time, unless the setting says how much."""
-        self.fake.monitor.emulated = lambda device: device.name == "node-2"
+        self.fake.emulated.add("node-2")
         self.now(self.fake.registry.forget(*self.devices[1:]))
         self.now(self.fake.registry.put(node(2)))
         self.assertEqual(self.check_at(0, 180, 719), [])

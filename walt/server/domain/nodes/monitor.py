@@ -9,11 +9,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.settings import BOOT_TIMEOUT, EMULATED_BOOT_TIMEOUT
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
-DEFAULT_TIMEOUT = 180  # seconds
-EMULATED_TIMEOUT = 720  # of a machine whose processor is emulated, maybe beside others
 DEFAULT_RETRIES = 9
 LATE_BOOT, POWERSAVE = "bootup timeout", "powersave"  # causes of reboots and of ends
 
@@ -38,6 +37,7 @@ class BootMonitor:
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, platform: PlatformLog,
         clock: IReactorTime, reboot: Callable[[list[Device]], None],
+        emulated: Callable[[Device], bool],
     ) -> None:
         self._registry = registry
         self._status = status
@@ -48,7 +48,7 @@ class BootMonitor:
         self._given_up: set[str] = set()
         self.on_start: Callable[[Device, str | None], object] = lambda device, cause: None
         self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
-        self.emulated: Callable[[Device], bool] = lambda device: False
+        self.emulated = emulated
         status.listen(self._on_status)
 
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
@@ -101,7 +101,7 @@ class BootMonitor:
             if boot is None:
                 self._boots[device.mac] = _Boot(now, _retries(device), None)
                 continue
-            default = EMULATED_TIMEOUT if self.emulated(device) else DEFAULT_TIMEOUT
+            default = EMULATED_BOOT_TIMEOUT if self.emulated(device) else BOOT_TIMEOUT
             timeout = device.conf.get("boot.timeout", default)
             if timeout is None or boot.cause == POWERSAVE or now - boot.start < timeout:
                 continue

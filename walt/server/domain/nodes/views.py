@@ -35,7 +35,9 @@ class NodeViews:
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
         provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
+        emulated: Callable[[Device], bool],
     ) -> None:
+        self._emulated = emulated
         self._reservations = reservations
         self._registry = registry
         self._status = status
@@ -50,7 +52,9 @@ class NodeViews:
         for node, one in zip(nodes, found, strict=True):
             one["mac"], one["virtual"], one["image"] = node.mac, node.virtual, node.image
             one["boot_stage"] = self._progress.stage(node.mac)
-            one["config"] = settings_of(node, self._registry.subnet)
+            one["config"] = settings_of(
+                node, self._registry.subnet, emulated=self._emulated(node)
+            )
         return found
 
     def brief(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
