@@ -279,13 +279,7 @@ class WaltServer(Service):
         )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
-        open_all(
-            listeners, core.context, core.nodes.sessions, doors,
-            web_site(core, doors.metrics),
-            rpc_socket=config.paths.rpc_socket,
-            stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
-            reactor=self._reactor, host_http=host_http, boot_files=core.boot_files,
-        )
+        open_all(listeners, core, doors, web_site(core, doors.metrics), host_http)
 
     async def _start_nodes(self, core: Core) -> None:
         nodes = core.nodes

@@ -20,6 +20,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.registration import describe
@@ -313,3 +314,9 @@ class VirtualNodes:
         vm = self._vms.get(device.mac)
         if vm is not None:
             vm.write(data)
+
+    def console_used(self, name: str, requester: IRequester) -> None:
+        """Note that somebody types on the console of a node."""
+        note_on_others(
+            self._platform, self.registry.named(name), "console used", requester.username
+        )
