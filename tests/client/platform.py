@@ -27,7 +27,13 @@ from tests.fakes.boots import FakeBoots
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
 from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
-from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning, UnlocatedPower
+from tests.fakes.nodes import (
+    FakeMachines,
+    FakeNodeLink,
+    FakeProvisioning,
+    FakeSaving,
+    UnlocatedPower,
+)
 from tests.fakes.transports import serve
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.devices import DevicesApi, SwitchesApi
@@ -100,9 +106,14 @@ class Server:
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.provisioning = FakeProvisioning()
+        self.monitor = BootMonitor(
+            self.platform.registry, self.platform.status, self.platform.platform,
+            self.platform.clock, lambda device: False,
+        )
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
-            FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
+            FakeMachines(), self.provisioning, self.monitor,
+            PlatformLog(self.platform.logs, lambda: None),
         )
         self.reservations = Reservations(self.platform.clock)
         self.network = SwitchViews(
@@ -146,7 +157,7 @@ class Server:
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
             platform=platform.platform, provisioning=self.provisioning, clock=platform.clock,
-            progress=self.progress,
+            progress=self.progress, saving=FakeSaving(),
         )
         files = NodeFiles(nodes, self.questions)
         views = NodeViews(
@@ -167,10 +178,7 @@ class Server:
         configuration = _build(
             Configuration, registry=platform.registry, nodes=nodes, images=self.images,
             logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
-            monitor=BootMonitor(
-                platform.registry, platform.status, platform.platform, platform.clock,
-                lambda late: None, lambda device: False,
-            ),
+            monitor=self.monitor,
         )
         now = platform.clock.seconds
         session = Session(

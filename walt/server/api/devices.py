@@ -6,13 +6,14 @@ from typing import Any
 
 from twisted.protocols import amp
 
+from walt.common.leases import Sighting
 from walt.rpc.commands import devices as commands
 from walt.rpc.commands.nodes import AcquireNodes
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.neighbours import NeighbourReports
-from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.views import SwitchViews

@@ -52,7 +52,7 @@ def build_api(
     reports.look_again = switches.exploration.look_again
     views = DeviceViews(registry, nodes.status.is_booted, switches.views.where, server_ip)
     announcements = Announcements(
-        registry, nodes.registration, daemons.leases.book, server_ip, base.reactor
+        registry, nodes.registration, nodes.leases, server_ip, base.reactor
     )
     completion = Completion(
         registry, images.service, operations.places, checkpoints,

@@ -15,14 +15,8 @@ from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
 from walt.server.config.model import WALT_NET
-from walt.server.domain.nodes.announcements import LeaseBook
-from walt.server.domain.nodes.boots import Stage
-from walt.server.domain.nodes.progress import BootProgress
-from walt.server.domain.nodes.registration import Registration, Sighting
 from walt.server.domain.services.dns import forwarders
-from walt.server.domain.services.lease_events import LeaseEvent
 from walt.server.domain.services.service import NetworkServices
-from walt.server.runtime.ordered import spawn
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -45,33 +39,6 @@ class Health:
         ]
 
 
-class Leases:
-    """Hands lease events over to the registration, once there is one."""
-
-    registration: Registration | None = None
-    progress: BootProgress | None = None
-
-    def __init__(self) -> None:
-        self.book = LeaseBook()
-
-    def on_lease(self, event: LeaseEvent) -> None:
-        """Register the device of a committed lease."""
-        self.book.committed(event.mac, event.ip)
-        wanted = event.registration()
-        if wanted is not None and self.registration is not None:
-            spawn(
-                self.registration.register(
-                    Sighting(wanted.mac, wanted.ip, wanted.vci, wanted.uci, wanted.name)
-                ),
-                f"registering {wanted.mac}",
-            )
-
-    def on_address(self, mac: str) -> None:
-        """A client got its address: this may be the boot of a node."""
-        if self.progress is not None:
-            self.progress.reached(mac, Stage.ADDRESS)
-
-
 @dataclass(frozen=True)
 class Daemons:
     """What nodes find in the network."""
@@ -83,7 +50,6 @@ class Daemons:
     firewall: NftFirewall
     exporter: Any
     network: NetworkServices
-    leases: Leases
     health: Health
 
 
@@ -92,10 +58,8 @@ def build_daemons(base: Base) -> Daemons:
     config, reactor, launcher = base.config, base.reactor, base.launcher
 
     place, runtime = config.paths.service, config.paths.service_runtime
-    leases = Leases()
     dhcpd = DhcpdService(
-        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd"),
-        on_lease=leases.on_lease, on_address=leases.on_address,
+        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd")
     )
     named = NamedService(reactor, launcher, directory=place("named"), runtime=runtime("named"))
     tftpd = TftpdService(reactor, launcher, directory=place("tftpd"), runtime=runtime("tftpd"))
@@ -122,7 +86,7 @@ def build_daemons(base: Base) -> Daemons:
     )
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
-        network=network, leases=leases, health=health,
+        network=network, health=health,
     )
 
 

@@ -272,7 +272,7 @@ class WaltServer(Service):
             )
         connections = Connections()
         certificates = core.certificates
-        certificates.access.revoked = connections.end
+        certificates.access.revoked.observe(connections.end)
         doors = Doors(
             Origins(config.subnet, certificates.access), connections, certificates.tls,
             self._reactor, config.remote_clients == "open", metrics_of(core, connections),
@@ -295,11 +295,10 @@ class WaltServer(Service):
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         known = {one.mac for one in core.base.registry.all()}
-        for event in core.daemons.dhcpd.lost_leases(()):
-            if event.mac in known:
-                core.daemons.leases.book.committed(event.mac, event.ip)
-            else:
-                core.daemons.leases.on_lease(event)
+        for lease in core.daemons.dhcpd.lost_leases(()):
+            nodes.leases.leased(lease)
+            if lease.mac not in known:
+                nodes.registration.leased(lease)
 
     def _start_power(self, nodes: Nodes) -> None:
         """Power what the last run left off; see to it that power comes back, and is saved."""

@@ -9,13 +9,13 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from walt.common.errors import Invalid
+from walt.common.leases import Sighting
 from walt.common.names import is_mac
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.neighbours import MAX_LABEL, NeighbourReports
-from walt.server.domain.nodes.registration import Sighting
 from walt.server.wire.legacy import Apis
 from walt.server.wire.peers import plain_address
 

@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, stored
 from walt.common.errors import Denied, Invalid
+from walt.common.leases import Sighting
 from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes import registration
 from walt.server.domain.nodes.announcements import PATIENCE, Announcements, LeaseBook
 from walt.server.domain.nodes.device_views import DeviceViews
-from walt.server.domain.nodes.registration import Sighting
 
 MAC, OTHER = "52:54:00:00:00:07", "52:54:00:00:00:08"
 IP, UCI = "192.168.1.7", "walt.node.pc-x86-64"
