@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.lldp.lldpd import LldpdService
+from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.named.service import NamedService
 from walt.server.adapters.nbdkit.service import SwapService
 from walt.server.adapters.nfs import ganesha, kernel
@@ -14,7 +16,8 @@ from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
-from walt.server.config.model import WALT_NET
+from walt.server.config.model import WALT_NET, ServerConfig
+from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.service import NetworkServices
 
@@ -40,6 +43,23 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Announcing:
+    """What makes the server known to its switch, with the configurations of both daemons."""
+
+    snmpd: SnmpdService
+    lldpd: LldpdService
+    shown: SnmpdConfig
+    told: LldpdConfig
+
+    def start(self) -> None:
+        """Start both."""
+        self.snmpd.startService()
+        self.snmpd.apply(self.shown)
+        self.lldpd.startService()
+        self.lldpd.apply(self.told)
+
+
+@dataclass(frozen=True)
 class Daemons:
     """What nodes find in the network."""
 
@@ -51,6 +71,31 @@ class Daemons:
     exporter: Any
     network: NetworkServices
     health: Health
+    announcing: Announcing | None  # None: server.conf does not want it
+
+
+def snmpd_config(config: ServerConfig) -> SnmpdConfig:
+    """Return how snmpd is run."""
+    return SnmpdConfig(
+        config.server_ip, config.subnet, config.services.snmp_community,
+        config.paths.service_runtime("snmpd") / "agentx" / "socket",
+    )
+
+
+def _announcing(base: Base, interface: str) -> Announcing:
+    """Build snmpd, and lldpd on an interface."""
+    place, runtime = base.config.paths.service, base.config.paths.service_runtime
+    shown = snmpd_config(base.config)
+    return Announcing(
+        SnmpdService(
+            base.reactor, base.launcher, directory=place("snmpd"), runtime=runtime("snmpd")
+        ),
+        LldpdService(
+            base.reactor, base.launcher, directory=place("lldpd"), runtime=runtime("lldpd"),
+            snmpd=shown,
+        ),
+        shown, LldpdConfig(base.config.server_ip, interface, shown.agentx),
+    )
 
 
 def build_daemons(base: Base) -> Daemons:
@@ -84,9 +129,14 @@ def build_daemons(base: Base) -> Daemons:
         guarded=None if walt_net.raw_device is None else walt_net.base,
         ping_check=walt_net.raw_device is not None,
     )
+    announcing = None
+    if config.services.lldp:
+        # LLDP has no VLAN: it is told at the interface itself (spec server §1.1).
+        announcing = _announcing(base, walt_net.raw_device or walt_net.base)
+        health.daemons += [announcing.snmpd, announcing.lldpd]
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
-        network=network, health=health,
+        network=network, health=health, announcing=announcing,
     )
 
 

@@ -253,6 +253,10 @@ class WaltServer(Service):
         if hasattr(daemons.exporter, "startService"):
             daemons.exporter.startService()
             self._undo("nfs", daemons.exporter.stopService)
+        if daemons.announcing is not None:
+            daemons.announcing.start()
+            for one in (daemons.announcing.snmpd, daemons.announcing.lldpd):
+                self._undo(one.name or "", one.stopService)
         self._undo("updates of services", daemons.network.stop)
         daemons.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
         daemons.swap.apply(SwapConfig(self._config.server_ip))
