@@ -29,9 +29,11 @@ from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
 from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning, UnlocatedPower
 from tests.fakes.transports import serve
+from tests.fakes.user_keys import FakeUserKeys
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.context import Context
 from walt.server.api.devices import DevicesApi
+from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
 from walt.server.api.nodes import NodesApi
 from walt.server.api.server import ServerApi
@@ -45,6 +47,8 @@ from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
+from walt.server.domain.nodes.keys import UserKeys
+from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
@@ -118,6 +122,11 @@ class Server:
             self.platform.status.is_booted, self.images.digest,
         )
         self.questions = LocalQuestions(reactor)
+        self.keys = UserKeys(
+            self.platform.registry, FakeUserKeys(), _build(NodeService), self.platform.status,
+            self.platform.platform,
+        )
+        self.keys.host_line = "walt.node ssh-ed25519 AAAA"
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
         for device in (BOBS, SECOND):
@@ -151,7 +160,9 @@ class Server:
                 platform.registry, platform.status, UnlocatedPower(), self.provisioning,
                 self.progress, self.reservations,
             ),
-            reservations=self.reservations,
+            reservations=self.reservations, open_sessions=platform.open_sessions,
+            plans=Plans(platform.status, self.reservations, platform.open_sessions),
+            keys=self.keys,
             completion=Completion(
                 platform.registry, self.images, Places([]), self.checkpoints,
                 RemotePaths(
@@ -172,7 +183,7 @@ class Server:
         session = Session(
             lambda one: [
                 NodesApi(context, one), DevicesApi(context, one), LogsApi(context, one),
-                ServerApi(context, one),
+                ServerApi(context, one), KeysApi(context, one),
             ],
             frozenset({"cs", "ss"}), peer="unix", account="alice",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Exit statuses, those of `walt help show statuses`.
-FAILED, WRONG_WORDS, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_WORDS, PLANNED, INTERRUPTED = 1, 2, 3, 130
 
 
 class Failure(Exception):

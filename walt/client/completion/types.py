@@ -33,7 +33,7 @@ _BY_NAME = {
     "topic": TOPIC,
     # What only the person knows.
     **dict.fromkeys((
-        "checkpoint_name", "cmdargs", "device_port", "duration", "keyword", "local_port",
+        "checkpoint_name", "cmdargs", "device_port", "duration", "key", "keyword", "local_port",
         "logline_regexp", "name", "new_image_name", "new_name", "new_node_name", "node_port",
         "port_id",
         "other_user", "server", "token", "word",

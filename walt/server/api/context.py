@@ -19,7 +19,9 @@ from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.neighbours import NeighbourReports
+from walt.server.domain.nodes.plans import OpenSessions, Plans
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
@@ -63,6 +65,9 @@ class Context:
     exploration: Exploration
     network: SwitchViews
     access: Access
+    keys: UserKeys
+    open_sessions: OpenSessions
+    plans: Plans
     host: str
     reachable: bool
     client_package: Callable[[int, int], Awaitable[tuple[str, int, bytes]]]

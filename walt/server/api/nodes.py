@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
+from walt.common.names import image_fullname, is_image_name
 from walt.rpc.commands import nodes as commands
 from walt.server.api.context import Context
 from walt.server.domain.devices.sets import ownership, parse_devices
@@ -70,6 +71,28 @@ class NodesApi(amp.CommandLocator):
         """End a reservation."""
         self._context.reservations.free(self._requester.username, holder)
         return {}
+
+    @commands.PlanWork.responder
+    def plan(
+        self, devices: str | None = None, image: str | None = None,
+        settings: list[str] | None = None, nodes_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return whom work on devices, or a change of an image, would disturb."""
+        context, user = self._context, self._requester.username
+        found = [] if devices is None else parse_devices(context.registry, devices, user)
+        if image is not None and is_image_name(image):
+            fullname = image_fullname(user, image)
+            known = {one.mac for one in found}
+            found += [
+                one for one in context.registry.nodes()
+                if one.image == fullname and one.mac not in known
+            ]
+        reboot = True
+        if devices is not None and settings is not None:
+            reboot = context.configuration.check(
+                devices, settings, self._requester, nodes_only=bool(nodes_only)
+            )
+        return {"rows": context.plans.rows(found, user), "reboot": reboot}
 
     @commands.GetNodes.responder
     def get(self, nodes: str) -> dict[str, Any]:

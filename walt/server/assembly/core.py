@@ -24,6 +24,7 @@ from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
+from walt.server.domain.nodes.plans import OpenSessions, Plans
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.platform import Operations
 from walt.server.runtime.process import Launcher
@@ -74,6 +75,7 @@ def _context(
     registry, platform, operations = base.registry, base.platform, life.operations
     checkpoints = PostgresCheckpoints(base.database)
     exploration = nodes.switches.exploration
+    open_sessions = OpenSessions(base.reactor)
     reports = NeighbourReports(registry, exploration, platform)
     reports.labelled, reports.look_again = exploration.labelled, exploration.look_again
     return Context(
@@ -96,7 +98,8 @@ def _context(
         virtual=nodes.virtual,
         operations=Operations(daemons.health.services, lambda: workflow_rows(base.workflows)),
         neighbours=reports, exploration=exploration, network=nodes.switches.views,
-        access=certificates.access, host=certificates.names[0],
+        access=certificates.access, keys=nodes.keys, open_sessions=open_sessions,
+        plans=Plans(nodes.status, nodes.reservations, open_sessions), host=certificates.names[0],
         reachable=base.config.namespace is None,
         client_package=ClientPackage(base.runner, base.config.paths.cache).piece,
         server_ip=str(base.config.server_ip), clock=base.reactor, now=time.time,

@@ -23,6 +23,7 @@ from walt.server.api.access import AccessApi
 from walt.server.api.context import Context
 from walt.server.api.devices import DevicesApi
 from walt.server.api.images import ImagesApi
+from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
 from walt.server.api.nodes import NodesApi
 from walt.server.api.registries import RegistriesApi
@@ -102,6 +103,7 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
                 NodesApi(context, session), DevicesApi(context, session, identity.ip),
                 ImagesApi(context, session), RegistriesApi(context, session),
                 LogsApi(context, session), ServerApi(context, session),
+                KeysApi(context, session),
                 AccessApi(context, identity.serial, identity.ip or identity.origin),
             ]
 
@@ -123,7 +125,9 @@ def stream_factory(
     context: Context, sessions: ISessions, doors: Doors, reactor: Any, boot_files: Any,
 ) -> SwitchFactory:
     """Return the factory of the stream listeners; `boot_files` provides IBootFiles."""
-    commands = NodeCommands(context.registry, sessions, context.platform)
+    commands = NodeCommands(
+        context.registry, sessions, context.platform, context.open_sessions
+    )
     in_images = ImageCommands(context.image_operations.sessions, sessions)
     table = requests({
         "REQ_NEW_INCOMING_LOGS": LogIngestion(context.registry, context.logs).request,
@@ -132,7 +136,9 @@ def stream_factory(
         "REQ_DEVICE_PING": partial(PingRequest, commands),
         "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
-        "REQ_TCP_TO_NODE": partial(TcpRequest, context.registry, reactor),
+        "REQ_TCP_TO_NODE": partial(
+            TcpRequest, context.registry, context.open_sessions, reactor
+        ),
         "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, boot_files, context.registry),
         "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(context.registry, context.status).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),

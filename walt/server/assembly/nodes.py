@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
+from walt.server.adapters.postgres.user_keys import PostgresUserKeys
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
 from walt.server.adapters.qemu.memory import memory_of_this_machine
 from walt.server.adapters.ssh.kept import KeptShells
@@ -29,6 +30,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
+from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
 from walt.server.domain.nodes.ports import IVirtualMachines
 from walt.server.domain.nodes.progress import BootProgress
@@ -69,6 +71,7 @@ class Nodes:
     questions: KeptShells
     sessions: SshSessions
     files: NodeFiles
+    keys: UserKeys
 
 
 @implementer(IVirtualMachines)
@@ -145,6 +148,10 @@ def build_nodes(
     )
     questions = KeptShells(reactor, launcher, ssh_options)
     close_with_nodes(questions, registry, status, service)
+    shell = SshNodeShell(base.runner, ssh_options)
+    keys = UserKeys(registry, PostgresUserKeys(base.database), shell, status, platform)
+    status.listen(keys.on_status)
+    service.on_forget(lambda device: keys.forget(device.mac))
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
@@ -170,9 +177,9 @@ def build_nodes(
             registry, service, monitor, images.service, exposed, logs, platform,
             memory_of_this_machine(), os.cpu_count() or 1,
         ),
-        exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
+        exposed=exposed, virtual=virtual, shell=shell,
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
-        files=NodeFiles(service, questions),
+        files=NodeFiles(service, questions), keys=keys,
     )
 
 

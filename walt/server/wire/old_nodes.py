@@ -46,6 +46,7 @@ class OldNodes:
             found["NSAPI"] = {
                 "sync_clock": self.sync_clock, "netconsole": partial(self.netconsole, ip),
                 "report_lldp_neighbor": partial(self.report_lldp_neighbor, ip),
+                "user_keys": partial(self.user_keys, ip),
             }
         if "vs" in sides:
             found["VSAPI"] = {
@@ -62,6 +63,10 @@ class OldNodes:
         """Tell a node whether its kernel should send its messages (setting `netconsole`)."""
         node = self._context.registry.by_ip(ip) if ip is not None else None
         return node is not None and node.conf.get("netconsole", False) is True
+
+    async def user_keys(self, ip: str | None) -> str:
+        """Return the public keys that the calling node lets in, with commas between."""
+        return ",".join(key.text for key in self._context.keys.of_node(ip))
 
     async def report_lldp_neighbor(self, ip: str | None, mac: Any, label: Any) -> None:
         """Record where the calling node is connected."""
