@@ -14,6 +14,10 @@ class Failure(Exception):
         self.status = status
 
 
+class NoServer(Failure):
+    """Nothing answers where the server should be."""
+
+
 class UsageError(Exception):
     """A mistake in the command line: shown on stderr, exit status 2."""
 

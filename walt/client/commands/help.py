@@ -121,7 +121,7 @@ def _commands(sought: list[str]) -> list[dict[str, Any]]:
 
     rows = [
         {"command": f"walt {category} {name}", "title": command.help, "lines": []}
-        for category in main.CATEGORIES for name, command in main.load(category).items()
+        for category in main.categories() for name, command in main.load(category).items()
     ]
     return [
         row for row in rows

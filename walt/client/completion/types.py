@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from walt.client.main import CATEGORIES
+
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from walt.client.grammar import Arg
@@ -58,7 +60,11 @@ _BY_COMMAND = {
 def of_argument(category: str, subcommand: str, arg: Arg) -> str:
     """Return the type of a positional argument; KeyError when nobody decided it."""
     special = _BY_COMMAND.get((category, subcommand, arg.name))
-    return _BY_NAME[arg.name] if special is None else special
+    if special is not None:
+        return special
+    if category in CATEGORIES:
+        return _BY_NAME[arg.name]
+    return _BY_NAME.get(arg.name, arg.name.upper())  # a plugin may complete it by its hook
 
 
 def of_value(metavar: str) -> str:
