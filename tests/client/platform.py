@@ -35,10 +35,12 @@ from tests.fakes.nodes import (
     UnlocatedPower,
 )
 from tests.fakes.transports import serve
+from tests.fakes.user_keys import FakeUserKeys
 from tests.server.streams.platform import NODE, FakeSession, Platform
 from walt.server.api.devices import DevicesApi, SwitchesApi
+from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
-from walt.server.api.nodes import NodeFilesApi, NodesApi, ReservationsApi
+from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
 from walt.server.api.server import ClockApi, ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
@@ -51,7 +53,9 @@ from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.files import NodeFiles
+from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
@@ -134,6 +138,11 @@ class Server:
             self.platform.status.is_booted, self.images.digest,
         )
         self.questions = LocalQuestions(reactor)
+        self.keys = UserKeys(
+            self.platform.registry, FakeUserKeys(), _build(NodeService), self.platform.status,
+            self.platform.platform,
+        )
+        self.keys.host_line = "walt.node ssh-ed25519 AAAA"
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
         for device in (BOBS, SECOND):
@@ -191,6 +200,11 @@ class Server:
                 _build(NodeFilesApi, requester=one, files=files),
                 DevicesApi(one, devices, configuration),
                 _build(SwitchesApi, requester=one, views=self.network),
+                PlansApi(
+                    one, platform.registry, configuration,
+                    Plans(platform.status, self.reservations, platform.open_sessions),
+                ),
+                KeysApi(one, self.keys),
                 LogsApi(one, platform.logs, platform.issuers, self.checkpoints, now),
                 ClockApi(platform.clock, now),
                 _build(

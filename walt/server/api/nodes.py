@@ -6,12 +6,15 @@ from typing import Any
 
 from twisted.protocols import amp
 
+from walt.common.names import image_fullname, is_image_name
 from walt.rpc.commands import nodes as commands
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import ownership, parse_devices
 from walt.server.domain.nodes.changes import NodeChanges
+from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.files import NodeFiles
+from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.reboot import Outcome
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
@@ -175,6 +178,41 @@ class ReservationsApi(amp.CommandLocator):
         """End a reservation."""
         self._reservations.free(self._requester.username, holder)
         return {}
+
+
+class PlansApi(amp.CommandLocator):
+    """Whom work would disturb."""
+
+    def __init__(
+        self, requester: IRequester, registry: DeviceRegistry, configuration: Configuration,
+        plans: Plans,
+    ) -> None:
+        self._requester = requester
+        self._registry = registry
+        self._configuration = configuration
+        self._plans = plans
+
+    @commands.PlanWork.responder
+    def plan(
+        self, devices: str | None = None, image: str | None = None,
+        settings: list[str] | None = None, nodes_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return whom work on devices, or a change of an image, would disturb."""
+        user = self._requester.username
+        found = [] if devices is None else parse_devices(self._registry, devices, user)
+        if image is not None and is_image_name(image):
+            fullname = image_fullname(user, image)
+            known = {one.mac for one in found}
+            found += [
+                one for one in self._registry.nodes()
+                if one.image == fullname and one.mac not in known
+            ]
+        reboot = True
+        if devices is not None and settings is not None:
+            reboot = self._configuration.check(
+                devices, settings, self._requester, nodes_only=bool(nodes_only)
+            )
+        return {"rows": self._plans.rows(found, user), "reboot": reboot}
 
 
 class NodeFilesApi(amp.CommandLocator):

@@ -12,8 +12,9 @@ from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.api.access import AccessApi
 from walt.server.api.devices import DevicesApi, RegistrationApi, SwitchesApi
 from walt.server.api.images import ImagesApi
+from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
-from walt.server.api.nodes import NodeFilesApi, NodesApi, ReservationsApi
+from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
 from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ClockApi, ServerApi
 from walt.server.assembly.access import Certificates
@@ -28,6 +29,7 @@ from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
+from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.platform import Operations
 from walt.server.domain.requester import IRequester
@@ -60,6 +62,7 @@ def build_api(
         base.logs.former,
     )
     changes = NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions)
+    plans = Plans(nodes.status, nodes.reservations, nodes.open_sessions)
     health = Operations(daemons.health.services, lambda: workflow_rows(base.workflows))
     package = ClientPackage(base.runner, base.config.paths.cache)
 
@@ -67,7 +70,8 @@ def build_api(
         return [
             NodesApi(requester, nodes.service, nodes.views, views, nodes.virtual),
             ReservationsApi(requester, registry, nodes.service, nodes.reservations),
-            NodeFilesApi(requester, nodes.files, changes),
+            NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
+            PlansApi(requester, registry, nodes.configuration, plans),
             DevicesApi(requester, views, nodes.configuration),
             SwitchesApi(requester, switches.exploration, switches.views),
             RegistrationApi(nodes.registration, announcements, reports, views, identity.ip),
@@ -82,7 +86,9 @@ def build_api(
             ),
         ]
 
-    return locators, OldNodes(registry, announcements, reports, views, clock, now)
+    return locators, OldNodes(
+        registry, announcements, reports, views, nodes.keys, clock, now
+    )
 
 
 def workflow_rows(workflows: Workflows) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
     """Return the factory of the stream listeners."""
     base, sessions, operations = core.base, core.nodes.sessions, core.image_life.operations
     registry, logs, reactor = base.registry, base.logs, base.reactor
-    commands = NodeCommands(registry, sessions, base.platform)
+    commands = NodeCommands(registry, sessions, base.platform, core.nodes.open_sessions)
     in_images = ImageCommands(operations.sessions, sessions)
     table = requests({
         "REQ_NEW_INCOMING_LOGS": LogIngestion(registry, logs).request,
@@ -114,7 +114,7 @@ def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
         "REQ_DEVICE_PING": partial(PingRequest, commands),
         "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
-        "REQ_TCP_TO_NODE": partial(TcpRequest, registry, reactor),
+        "REQ_TCP_TO_NODE": partial(TcpRequest, registry, core.nodes.open_sessions, reactor),
         "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, core.boot_files, registry),
         "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(registry, core.nodes.status).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),

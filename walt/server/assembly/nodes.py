@@ -12,6 +12,7 @@ from typing import Any
 
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
+from walt.server.adapters.postgres.user_keys import PostgresUserKeys
 from walt.server.adapters.qemu.hypervisor import QemuHypervisor
 from walt.server.adapters.qemu.memory import memory_of_this_machine
 from walt.server.adapters.ssh.kept import KeptShells
@@ -28,7 +29,9 @@ from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.announcements import LeaseBook
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
+from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
@@ -67,6 +70,8 @@ class Nodes:
     questions: KeptShells
     sessions: SshSessions
     files: NodeFiles
+    keys: UserKeys
+    open_sessions: OpenSessions
 
 
 def build_nodes(
@@ -129,6 +134,10 @@ def build_nodes(
     )
     questions = KeptShells(reactor, launcher, ssh_options)
     close_with_nodes(questions, registry, status, service)
+    shell = SshNodeShell(base.runner, ssh_options)
+    keys = UserKeys(registry, PostgresUserKeys(base.database), shell, status, platform)
+    status.changed.observe(keys.on_status)
+    service.forgotten.observe(lambda device: keys.forget(device.mac))
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
@@ -151,9 +160,9 @@ def build_nodes(
             registry, service, monitor, images.service, exposed, logs, platform,
             memory_of_this_machine(), os.cpu_count() or 1,
         ),
-        exposed=exposed, virtual=virtual, shell=SshNodeShell(base.runner, ssh_options),
+        exposed=exposed, virtual=virtual, shell=shell,
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
-        files=NodeFiles(service, questions),
+        files=NodeFiles(service, questions), keys=keys, open_sessions=OpenSessions(reactor),
     )
 
 

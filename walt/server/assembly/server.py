@@ -142,6 +142,7 @@ class WaltServer(Service):
         install_loaders(config.paths.state)
         await core.nodes.status.load()
         await core.nodes.progress.load()
+        await core.nodes.keys.load()
         self._undo("SNMP workers", core.nodes.switches.workers.stop)
         await core.nodes.switches.exploration.load()
         core.nodes.switches.power.load()
@@ -242,6 +243,7 @@ class WaltServer(Service):
         paths = self._config.paths
         await ssh_keys.ensure_host_keys(core.base.runner, paths.keys)
         core.images.facts.key = await ssh_keys.ensure_node_key(core.base.runner, paths.state)
+        core.nodes.keys.host_line = ssh_keys.known_hosts_line(paths.keys)
         ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:

@@ -15,6 +15,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.device_views import DeviceViews
+from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.neighbours import MAX_LABEL, NeighbourReports
 from walt.server.wire.legacy import Apis
 from walt.server.wire.peers import plain_address
@@ -42,13 +43,14 @@ class OldNodes:
 
     def __init__(
         self, registry: DeviceRegistry, announcements: Announcements,
-        neighbours: NeighbourReports, views: DeviceViews, clock: IReactorTime,
+        neighbours: NeighbourReports, views: DeviceViews, keys: UserKeys, clock: IReactorTime,
         now: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._announcements = announcements
         self._neighbours = neighbours
         self._views = views
+        self._keys = keys
         self._clock = clock
         self._now = now
 
@@ -59,6 +61,7 @@ class OldNodes:
             found["NSAPI"] = {
                 "sync_clock": self.sync_clock, "netconsole": partial(self.netconsole, ip),
                 "report_lldp_neighbor": partial(self.report_lldp_neighbor, ip),
+                "user_keys": partial(self.user_keys, ip),
             }
         if "vs" in sides:
             found["VSAPI"] = {
@@ -75,6 +78,10 @@ class OldNodes:
         """Tell a node whether its kernel should send its messages (setting `netconsole`)."""
         node = self._registry.by_ip(ip) if ip is not None else None
         return node is not None and node.conf.get("netconsole", False) is True
+
+    async def user_keys(self, ip: str | None) -> str:
+        """Return the public keys that the calling node lets in, with commas between."""
+        return ",".join(key.text for key in self._keys.of_node(ip))
 
     async def report_lldp_neighbor(self, ip: str | None, mac: Any, label: Any) -> None:
         """Record where the calling node is connected."""

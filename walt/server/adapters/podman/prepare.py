@@ -24,8 +24,9 @@ PUBLIC_SCRIPTS = (
 )
 INTERNAL_SCRIPTS = (
     "walt-rpc", "walt-timeout", "walt-clock-sync", "walt-notify-bootup", "walt-fs-watchdog",
-    "walt-netconsole", "walt-net-service", "walt-net-service-handler", "walt-tar-send",
-    "walt-boot-modes", "walt-init-rootfs", "walt-init-rootfs-main", "walt-init-finalfs",
+    "walt-netconsole", "walt-user-keys", "walt-net-service", "walt-net-service-handler",
+    "walt-tar-send", "walt-boot-modes", "walt-init-rootfs", "walt-init-rootfs-main",
+    "walt-init-finalfs",
     "walt-init-nbd", "walt-script-common", "walt-log-script", "walt-dump-diff-tar",
 )
 TEMPLATES = ("walt-env",)
@@ -34,6 +35,7 @@ HOSTS = b"""127.0.0.1\tlocalhost
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+USER_KEY = b" walt-user-key"  # the end of a line that walt/node/walt-user-keys wrote
 FEATURE_TIMEOUT = 120.0
 LOCALTIME = "/etc/localtime"
 DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
@@ -111,6 +113,11 @@ def _authorized_key(root: ImageRoot, todo: Preparation) -> None:
         with root.directory("/root/.ssh", create=True) as fd:
             os.chmod(f"/proc/self/fd/{fd}", 0o700)
     present = root.read(path) if root.kind(path) == "file" else b""
+    # Keys of users are for one node: an image made of its files must not let them in elsewhere.
+    present = b"".join(
+        line for line in present.splitlines(keepends=True)
+        if not line.rstrip().endswith(USER_KEY)
+    )
     key = todo.authorized_key.strip().encode()
     if key not in (line.strip() for line in present.splitlines()):
         if present and not present.endswith(b"\n"):

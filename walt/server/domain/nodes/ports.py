@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
+from walt.common.sshkeys import PublicKey
 from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.boots import Boot
 from walt.server.domain.requester import IRequester
@@ -59,6 +60,19 @@ class IBoots(Interface):
 
     async def save_boots(boots: Sequence[Boot]) -> None:
         """Insert or replace records, by `mac` and `asked`; without those of unknown nodes."""
+
+
+class IUserKeys(Interface):
+    """Keeps the public keys of users."""
+
+    async def load() -> list[tuple[str, PublicKey]]:
+        """Return all keys with their users, oldest first."""
+
+    async def add(user: str, key: PublicKey) -> None:
+        """Remember a key of a user; nothing happens if it is there."""
+
+    async def remove(user: str, key: PublicKey) -> None:
+        """Forget a key of a user."""
 
 
 class IProvisioning(Interface):
