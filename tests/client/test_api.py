@@ -23,7 +23,7 @@ from walt.client.scripting.shortcuts import shortcuts
 from walt.common.names import default_image
 from walt.server.domain.nodes.boots import Stage
 from walt.server.domain.nodes.reservations import SILENCE
-from walt.server.streams.node_command import NodeCommandRequest, NodeCommands
+from walt.server.streams.node_command import NodeCommandRequest
 
 ROOT_TEXT = """< -- WalT API root --
 
@@ -399,7 +399,7 @@ class ApiTests(TestCase):
     async def test_commands(self) -> None:
         """Results of one node and of several; one that goes on meanwhile, until it is left."""
         platform = self.server.platform
-        commands = NodeCommands(platform.registry, local_sessions(reactor), platform.platform)
+        commands = platform.commands(local_sessions(reactor))
         platform.requests["REQ_NODE_CMD"] = partial(NodeCommandRequest, commands)
         mark = Path(self.mktemp()).absolute()
         told = await self.told(

@@ -28,7 +28,6 @@ from tests.server.streams.platform import NODE
 from walt.client import archives, transfer
 from walt.common import frames
 from walt.common.transfers import FILE, Place
-from walt.server.streams.node_command import NodeCommands
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 
 
@@ -38,9 +37,7 @@ class CopyTests(TestCase):
     def setUp(self) -> None:
         self.server = Server(self)
         platform = self.server.platform
-        commands = NodeCommands(
-            platform.registry, local_sessions(reactor), platform.platform
-        )
+        commands = platform.commands(local_sessions(reactor))
         platform.requests["REQ_TAR_FROM_NODE"] = partial(TarFromNodeRequest, commands)
         platform.requests["REQ_TAR_TO_NODE"] = partial(TarToNodeRequest, commands)
         self.here, self.there = Path(self.mktemp()), Path(self.mktemp()).resolve()

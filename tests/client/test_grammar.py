@@ -227,7 +227,7 @@ class HelpTests(SynchronousTestCase):
         """As specified; `boots` and `export` are ours, `advanced` is alphabetical."""
         orders = {
             "node": "show acquire release boot shell run cp save reboot config create remove "
-                    "rename ping console blink wait boots expose deploy",
+                    "rename ping console blink wait boots expose ssh-config ssh-proxy deploy",
             "image": "show search clone shell build cp duplicate remove rename publish squash",
             "log": "show wait export add-checkpoint remove-checkpoint list-checkpoints",
             "device": "show shell tree rescan rename config ping forget expose port-config",
@@ -314,6 +314,10 @@ class StatusTests(SynchronousTestCase):
             (["fly"], "see: walt --help"), (["-v"], "see: walt --help"),
             (["nod"], "did you mean 'node'?"), (["node", "fly"], "see: walt node --help"),
             (["node", "rebot"], "did you mean 'reboot'?"),
+            (["device", "remove"], "did you mean 'forget'?"), (["node", "rm"], "'remove'?"),
+            (["node", "ls"], "'show'?"), (["node", "ssh"], "'shell'?"),
+            (["image", "push"], "'publish'?"), (["help", "ls"], "'list'?"),
+            (["image", "commit"], "see: walt image --help"),
         ):
             outcome = run(*words, sessions=[])
             self.assertEqual((outcome.status, outcome.out), (2, ""), words)

@@ -199,7 +199,7 @@ def leases(data: bytes) -> None:
     for line in data.decode("utf-8", "replace").split("\n"):
         event = assembler.feed(line)
         if event is not None:
-            event.registration()
+            event.sighting()
 
 
 def answers(data: bytes) -> None:

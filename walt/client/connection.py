@@ -6,7 +6,7 @@ import json
 import socket
 import sys
 
-from walt.client.errors import Failure, Refused
+from walt.client.errors import Failure, NoServer, Refused
 from walt.common import ampbox
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -48,8 +48,8 @@ def open_tcp(address: tuple[str, int]) -> socket.socket:
     return one
 
 
-def _no_server(where: str, error: OSError) -> Failure:
-    return Failure(
+def _no_server(where: str, error: OSError) -> NoServer:
+    return NoServer(
         f"network connection failure: no WalT server answers at {where}"
         f" ({error.strerror or error}). Is it started? WALT_SERVER tells which server to use."
     )

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from walt.common.transfers import Transfer
 
 
-def node_cp(source: str, destination: str) -> int:
-    """Copy files to or from a node, or from a node into the image that it boots."""
+def node_cp(source: str, destination: str, plan: bool = False, as_json: bool = False) -> int:
+    """Copy files to or from a node, or from a node into the image that it boots.
+
+    With `plan` nothing is copied; see `walt.client.plan`.
+    """
     clean_up_at_signals()
     with errors_shown(WRONG_WORDS):
         transfer = parse_transfer("node", source, destination)
     session = Session(Terminal(WAITING))
     name = single(session, transfer.entity)
+    if plan:
+        return _plan(session, name, transfer, as_json)
     session.call("cs.nodes.check_reachable", node=name)
     if transfer.direction == TO_BOOTED_IMAGE:
         return _to_booted_image(session, name, transfer.source.path)
@@ -46,6 +51,16 @@ def node_cp(source: str, destination: str) -> int:
     if status == UNREACHABLE:
         raise Failure(f"node {name} is unreachable; retry later")
     return 1 if status else 0
+
+
+def _plan(session: Session, name: str, transfer: Transfer, as_json: bool) -> int:
+    from walt.client import plan
+
+    if transfer.direction != TO_BOOTED_IMAGE:
+        return plan.tell_plan(session, as_json, plan.NOTHING, devices=name)
+    session.call("cs.nodes.check_booted_image", node=name)
+    (node,) = session.json("cs.nodes.get", "nodes", nodes=name)
+    return plan.tell_plan(session, as_json, image=node["image"].partition("/")[2])
 
 
 def download(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Exit statuses, those of `walt help show statuses`.
-FAILED, WRONG_WORDS, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_WORDS, PLANNED, INTERRUPTED = 1, 2, 3, 130
 
 
 class Failure(Exception):
@@ -12,6 +12,10 @@ class Failure(Exception):
     def __init__(self, text: str, status: int = FAILED) -> None:
         super().__init__(text)
         self.status = status
+
+
+class NoServer(Failure):
+    """Nothing answers where the server should be."""
 
 
 class UsageError(Exception):
@@ -26,7 +30,7 @@ class Refused(Failure):
     """The server refused a call; `code` is the wire code of the error."""
 
     def __init__(self, text: str, code: str) -> None:
-        super().__init__(text)
+        super().__init__(text, WRONG_WORDS if code == "WRONG_EXPRESSION" else FAILED)
         self.code = code
 
 

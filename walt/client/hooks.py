@@ -1,80 +1,29 @@
-"""What plugins of the client offer: Python entry points of group `walt.client.hooks`.
+"""Reboots of nodes, with what a plugin may do for those that do not answer.
 
-`hard-reboot` names a callable that gets a list of MACs and returns the list of
-those that it power-cycled, and a dict of texts: why it could not, by MAC. Its
-attribute `method`, when it has one, is its name in logs and reports.
+The hook `hard-reboot` (`walt.client.plugins`) names a callable that gets a list of MACs and
+returns the list of those that it power-cycled, and a dict of texts: why it could not, by MAC.
+Its attribute `method`, when it has one, is its name in logs and reports.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-
-from walt.client.errors import Failure
+from walt.client import plugins
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from walt.client.calls import Calls
 
     HardReboot = Callable[[list[str]], tuple[list[str], dict[str, str]]]
 
-GROUP = "walt.client.hooks"
 HARD_REBOOT = "hard-reboot"
 DEFAULT_METHOD = "client hard-reboot"
 
 
-def hook(name: str) -> Any:
-    """Return what a plugin offers under this name, None when there is none.
-
-    Raises Failure when it cannot be loaded, or several plugins offer it.
-    """
-    if not _any_plugin():
-        return None
-    from importlib import metadata
-
-    found = {
-        entry.value: entry
-        for distribution in metadata.distributions() for entry in distribution.entry_points
-        if entry.group == GROUP and entry.name == name
-    }
-    if not found:
-        return None
-    if len(found) > 1:
-        raise Failure(f"several plugins offer {name}: {', '.join(sorted(found))}; keep one")
-    ((value, entry),) = found.items()
-    try:
-        return entry.load()
-    except Exception as error:
-        raise Failure(
-            f"the plugin {value} cannot be loaded: {error}; repair or remove it"
-        ) from None
-
-
-def _any_plugin() -> bool:
-    """Tell whether an installed package has our group: importing its reader costs 50 ms."""
-    for place in sys.path:
-        try:
-            packages = os.listdir(place or ".")
-        except OSError:
-            continue
-        for name in packages:
-            if not name.endswith((".dist-info", ".egg-info")):
-                continue
-            try:
-                with open(os.path.join(place, name, "entry_points.txt"), "rb") as stream:
-                    if GROUP.encode() in stream.read():
-                        return True
-            except OSError:
-                continue
-    return False
-
-
 def reboot(session: Calls, names: str, hard_only: bool, cause: str) -> bool:
     """Reboot nodes; those that the server leaves to us, by the hook. Tell whether all restarted."""
-    hard_reboot: HardReboot | None = hook(HARD_REBOOT)
+    hard_reboot: HardReboot | None = plugins.load(plugins.HOOKS, HARD_REBOOT)
     if hard_reboot is None:
         answer = session.call("cs.nodes.reboot", nodes=names, hard_only=hard_only, cause=cause)
         return answer[b"ok"] == b"True"

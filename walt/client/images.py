@@ -71,13 +71,21 @@ def _saved(session: Session, name: str, image_name: str) -> int | None:
     return 0
 
 
-def cp(source: str, destination: str) -> int:
-    """Copy files to or from an image; its nodes reboot when it changed."""
+def cp(source: str, destination: str, plan: bool = False, as_json: bool = False) -> int:
+    """Copy files to or from an image; its nodes reboot when it changed.
+
+    With `plan` nothing is copied; see `walt.client.plan`.
+    """
     clean_up_at_signals()
     with errors_shown(WRONG_WORDS):
         transfer = parse_transfer("image", source, destination)
     session = Session(Terminal())
     image = transfer.entity
+    if plan:
+        from walt.client import plan as plans
+
+        effect = plans.NOTHING if transfer.direction == DOWNLOAD else plans.REBOOT
+        return plans.tell_plan(session, as_json, effect, image=image)
     name = session.call("cs.images.open", image=image, task="transfer")[b"session"].decode()
     if transfer.direction == DOWNLOAD:
         return _download(session, name, transfer)

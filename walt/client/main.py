@@ -22,6 +22,7 @@ from walt.client.visible import own, protect_terminals
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from walt.client.grammar import Command
 
@@ -103,7 +104,42 @@ def _guarded(words: list[str]) -> int:
         return INTERRUPTED
 
 
+def categories() -> dict[str, tuple[str, str]]:
+    """Return what each category is about and its module; those of plugins come first.
+
+    A plugin replaces no category of ours. The module of a plugin has, beside COMMANDS, HELP.
+    """
+    from walt.client import plugins
+
+    added = [name for name in plugins.names(plugins.CATEGORIES) if name not in CATEGORIES]
+    return {**{name: (_plugin(name).HELP, "") for name in added}, **CATEGORIES}
+
+
+def _plugin(category: str) -> Any:
+    """Return the module of a plugin that has a category, None without one. Raises Failure."""
+    from walt.client import plugins
+
+    module = plugins.load(plugins.CATEGORIES, category)
+    if module is not None and not (
+        isinstance(getattr(module, "HELP", None), str)
+        and isinstance(getattr(module, "COMMANDS", None), dict)
+    ):
+        raise Failure(
+            f"the plugin of category {category} lacks HELP (a text) or COMMANDS (a dict);"
+            " repair or remove it"
+        )
+    return module
+
+
+def _early(words: list[str]) -> None:
+    """Let a plugin have its way before anything else is done."""
+    from walt.client import plugins
+
+    plugins.call("early-startup", tuple(words))
+
+
 def _dispatch(words: list[str]) -> int:
+    _early(words)
     if words and words[0] == "--version":
         print(f"walt {walt.__version__}")
         return 0
@@ -113,8 +149,8 @@ def _dispatch(words: list[str]) -> int:
     if not words:
         raise Failure(f"A category is missing.\n\n{top_help()}", WRONG_WORDS)
     category = words.pop(0)
-    if category not in CATEGORIES:
-        raise _unknown("category", category, CATEGORIES, "walt --help")
+    if category not in CATEGORIES and _plugin(category) is None:
+        raise _unknown("category", category, categories(), "walt --help")
     commands = load(category)
     if words and words[0] in HELP:
         print(category_help(category, commands, columns_here()))
@@ -154,7 +190,10 @@ def _unknown(what: str, word: str, known: Iterable[str], where: str) -> Failure:
 
 def load(category: str) -> dict[str, Command]:
     """Import the module of one category only, and return its subcommands by name."""
-    module = __import__(CATEGORIES[category][1], fromlist=["COMMANDS"])
+    if category in CATEGORIES:
+        module = __import__(CATEGORIES[category][1], fromlist=["COMMANDS"])
+    else:
+        module = _plugin(category)
     commands: dict[str, Command] = module.COMMANDS
     return commands
 
@@ -189,14 +228,14 @@ def top_help(width: int | None = None) -> str:
         ], 4, width),
         "", "Categories:",
     ]
-    rows = [(name, text) for name, (text, _) in CATEGORIES.items()]
+    rows = [(name, text) for name, (text, _) in categories().items()]
     return "\n".join(lines + definitions(rows, width=width))
 
 
 def category_help(category: str, commands: dict[str, Command], width: int | None = None) -> str:
     """Return the help of one category."""
     lines = [
-        *wrapped(f"walt {category}: {CATEGORIES[category][0]}.", width, ""), "",
+        *wrapped(f"walt {category}: {categories()[category][0]}.", width, ""), "",
         "Usage:", *wrapped(f"    walt {category} SUBCOMMAND [SWITCHES] args...", width), "",
         "Subcommands:",
     ]

@@ -7,7 +7,7 @@ import sys
 import walt
 from walt.client import settings
 from walt.client.connection import Connection, open_tcp, open_unix
-from walt.client.errors import Refused
+from walt.client.errors import NoServer, Refused
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -18,7 +18,23 @@ PROTOCOL = 1
 
 
 def connect(target: settings.Target) -> Link:
-    """Open a connection to a server; Failure says what to do."""
+    """Open a connection to a server; Failure says what to do.
+
+    A plugin may help where there is no answer, once: it starts a tunnel, or a server.
+    """
+    try:
+        return _opened(target)
+    except NoServer as failure:
+        from walt.client import plugins
+
+        if not plugins.call(
+            "failing-server-socket", target.path or f"{target.host}:{target.port}", str(failure)
+        ):
+            raise
+    return _opened(target)
+
+
+def _opened(target: settings.Target) -> Link:
     if target.path is not None:
         return open_unix(target.path)
     raw = open_tcp((target.host, target.port))

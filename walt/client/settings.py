@@ -31,10 +31,20 @@ def server() -> str:
     """
     stated = named()
     if not stated and not is_server():
-        raise NotConfigured
+        stated = _of_plugin()
     if not stated or stated in THIS_MACHINE:
         return f"unix:{LOCAL_SOCKET}"
     return stated
+
+
+def _of_plugin() -> str:
+    """Return the server that a plugin knows. Raises NotConfigured when none does."""
+    from walt.client import plugins
+
+    known = plugins.call("config-missing-server")
+    if not known:
+        raise NotConfigured
+    return str(known)
 
 
 def named() -> str | None:

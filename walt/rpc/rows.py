@@ -56,6 +56,20 @@ BOOTS = Rows(Row(
     system="number? the same: the system of its image started",
     ready="number? the same: it was booted",
 ))
+PLANS = Rows(Row(
+    name="text of the node, or of another device",
+    owner="text? the user whose image it boots; null: it is free, or no node",
+    booted="truth it said so, and has not been lost since",
+    sessions="objects who works on it now: user, kind (in a few words), since (epoch seconds)",
+    reserved_by="text? the user for whom a script has reserved it",
+    reserved_until="number? epoch seconds, when that ends at the latest",
+    disturbed="truth another user owns it, a script has reserved it, or a session is open",
+))
+USER_KEYS = Rows(Row(
+    type="text like ssh-ed25519",
+    fingerprint="text SHA256:…, as ssh-keygen -l prints it",
+    comment="text what its owner calls it",
+))
 DEVICES = Tables(
     Row(
         name="text of the device",

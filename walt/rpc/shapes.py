@@ -12,7 +12,7 @@ from typing import Any
 # The types of fields, and what Python has for them. `?` after a type: null is possible.
 TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,), "truth": (bool,), "whole": (int,), "number": (int, float),
-    "texts": (list,), "object": (dict,),
+    "texts": (list,), "object": (dict,), "objects": (list,),
 }
 
 
@@ -36,6 +36,8 @@ class Field:
             return True
         if self.kind == "texts" and isinstance(value, list):
             return not all(isinstance(one, str) for one in value)
+        if self.kind == "objects" and isinstance(value, list):
+            return not all(isinstance(one, dict) for one in value)
         return not isinstance(value, TYPES[self.kind])
 
 

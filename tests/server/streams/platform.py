@@ -21,6 +21,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.domain.nodes.sessions import ISession, ISessions
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.streams.base import Peer, StreamProtocol
@@ -124,7 +125,8 @@ class Platform:
             self.registry, self.device_store, self.platform, self.clock, 180,
         )
         self.sessions = FakeSessions()
-        commands = NodeCommands(self.registry, self.sessions, self.platform)
+        self.open_sessions = OpenSessions(self.clock)
+        commands = self.commands(self.sessions)
         self.requests = requests({
             "REQ_NEW_INCOMING_LOGS": LogIngestion(self.registry, self.logs).request,
             "REQ_DUMP_LOGS": LogDumps(self.logs, self.issuers).request,
@@ -132,10 +134,16 @@ class Platform:
             "REQ_DEVICE_PING": partial(PingRequest, commands),
             "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
             "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
-            "REQ_TCP_TO_NODE": partial(TcpRequest, self.registry, any_reactor),
+            "REQ_TCP_TO_NODE": partial(
+                TcpRequest, self.registry, self.open_sessions, any_reactor
+            ),
             "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(self.registry, self.status).request,
             "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         })
+
+    def commands(self, sessions: Any) -> NodeCommands:
+        """Return what requests of commands share, with these sessions."""
+        return NodeCommands(self.registry, sessions, self.platform, self.open_sessions)
 
     def protocol(self, peer: Peer) -> StreamProtocol:
         """Return what serves a connection that comes from `peer`."""

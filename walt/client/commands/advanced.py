@@ -95,6 +95,27 @@ def add_machine(name: str) -> None:
     access.invite(name, "machine")
 
 
+def add_ssh_key(file: str) -> None:
+    """Let a public key into the nodes of the caller."""
+    from walt.client import ssh
+
+    ssh.add_key(file or "")
+
+
+def remove_ssh_key(key: str) -> None:
+    """Take a key away again."""
+    from walt.client import ssh
+
+    ssh.remove_key(key)
+
+
+def show_ssh_keys(json: bool) -> None:
+    """Print the keys of the caller."""
+    from walt.client import ssh
+
+    ssh.show_keys(json)
+
+
 def enrol(server: str, token: str) -> None:
     """Get a certificate for a server of another machine."""
     from walt.client import access
@@ -150,6 +171,10 @@ COMMANDS = {
     "add-machine": Command(
         add_machine, "let the users of another machine use this server", args=[Arg("name")]
     ),
+    "add-ssh-key": Command(
+        add_ssh_key, "let your ssh key into the nodes that you own",
+        args=[Arg("file", optional=True)],
+    ),
     "add-user": Command(
         add_user, "let a user of another machine use this server", args=[Arg("name")]
     ),
@@ -164,6 +189,9 @@ COMMANDS = {
         args=[Arg("other_user")],
         switches=[Switch("--yes-i-know-do-it-please", "really do it")],
     ),
+    "remove-ssh-key": Command(
+        remove_ssh_key, "take an ssh key away from your nodes", args=[Arg("key")]
+    ),
     "renew": Command(renew, "get a fresh certificate before the present one expires"),
     "rescan-hub-account": Command(
         update_hub_meta, "same as `walt advanced update-hub-meta`", switches=_HUB
@@ -175,6 +203,9 @@ COMMANDS = {
     "services": Command(services, "print the daemons of the server", switches=[JSON]),
     "show-certificates": Command(
         show_certificates, "print the certificates of users and machines", switches=[JSON]
+    ),
+    "show-ssh-keys": Command(
+        show_ssh_keys, "print your ssh keys", switches=[JSON]
     ),
     "update-default-images": Command(
         update_default_images, "download newer versions of the default images"

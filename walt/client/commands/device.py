@@ -5,6 +5,8 @@ from __future__ import annotations
 from walt.client.errors import Failure
 from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.plan import PLAN, REMOVED, planned, tell_plan
+from walt.client.plan import SWITCHES as PLANS
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
 from walt.common.tables import without_empty_columns
@@ -72,12 +74,14 @@ def rename(old_name: str, new_name: str) -> None:
     Session(Terminal()).call("cs.devices.rename", name=old_name, new_name=new_name)
 
 
-def config(device_set: str, configuration: list[str], json: bool) -> int:
+def config(device_set: str, configuration: list[str], plan: bool, json: bool) -> int:
     """Print or change settings of devices."""
     from walt.client import config as settings
     from walt.client.nodes import may_disturb
 
     session = Session(Terminal())
+    if configuration and planned(plan, json):
+        return tell_plan(session, json, devices=device_set, settings=configuration)
     if not configuration:
         settings.show(session, device_set, False, json)
         return 0
@@ -94,8 +98,10 @@ def ping(device_name: str) -> int:
     return remote.ping(device_name)
 
 
-def forget(device_name: str, force: bool, keep_logs: bool) -> int:
+def forget(device_name: str, force: bool, keep_logs: bool, plan: bool, json: bool) -> int:
     """Remove a device and everything known about it."""
+    if planned(plan, json):
+        return tell_plan(Session(Terminal()), json, REMOVED, devices=device_name)
     if not forgotten(Session(Terminal()), "cs.devices.forget", device_name, force, keep_logs):
         return 1
     print("done.")
@@ -151,12 +157,12 @@ COMMANDS = {
     "config": Command(
         config, "print or change settings of devices",
         args=[Arg("device_set", set_of="devices"), Arg("configuration", variadic=True)],
-        switches=[JSON],
+        switches=[PLAN, JSON],
     ),
     "ping": Command(ping, "ping a device from the server", args=[DEVICE]),
     "forget": Command(
         forget, "remove a device that is gone", args=[DEVICE],
-        switches=SWITCHES,
+        switches=[*SWITCHES, *PLANS],
     ),
     "expose": Command(
         expose, "forward a port of this machine to a port of a device",

@@ -10,6 +10,10 @@ from walt.client.grammar import Arg, Command, Switch, meant
 
 PAGES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "doc")
 INTRO = "help-intro"
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
 GROUPS = {
     "To begin with": (
         "help-intro", "tutorial", "client-install", "remote-use", "node-ownership", "device-sets",
@@ -17,7 +21,7 @@ GROUPS = {
     ),
     "Nodes": (
         "node-bootup", "node-config", "node-console", "node-cp", "node-expose", "node-netsetup",
-        "node-reboot", "node-save", "shells", "vnode-disks", "vnode-networks",
+        "node-reboot", "node-save", "shells", "ssh", "vnode-disks", "vnode-networks",
     ),
     "Images": (
         "image-build", "image-cp", "image-from-scratch", "image-spec-file", "images",
@@ -28,7 +32,7 @@ GROUPS = {
         "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
         "log-tee", "log-wait", "logging",
     ),
-    "For programs": ("json", "pytest", "scripting", "statuses", "web-api"),
+    "For programs": ("ansible", "json", "notebooks", "pytest", "scripting", "statuses", "web-api"),
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
         "device-netsetup", "networking", "node-install", "power", "server-install",
@@ -90,32 +94,43 @@ def list_topics(json: bool) -> None:
             print(f"{name.ljust(width)} -- {found[name]}")
 
 
-def search(word: list[str]) -> int:
+def search(word: list[str], json: bool) -> int:
     """Print the pages and the commands that have all these words, and the lines with them."""
     sought = [one.lower() for one in word]
     if not sought:
         raise Failure("Say what to look for: walt help search WORD", WRONG_WORDS)
     found = [*_commands(sought), *_pages(sought)]
-    if not found:
+    if not found and not json:
         raise Failure(
             f"No page and no command has {' and '.join(map(repr, word))}; see: walt help list"
         )
-    print("\n".join(found))
+    if json:
+        from walt.client.output import print_json
+
+        print_json(found)
+        return 0 if found else 1
+    for one in found:
+        print(f"{one['command']} -- {one['title']}")
+        for line in one["lines"][:SHOWN_LINES]:
+            print(f"    {line}")
     return 0
 
 
-def _commands(sought: list[str]) -> list[str]:
+def _commands(sought: list[str]) -> list[dict[str, Any]]:
     from walt.client import main
 
-    lines = [
-        f"walt {category} {name} -- {command.help}"
-        for category in main.CATEGORIES for name, command in main.load(category).items()
+    rows = [
+        {"command": f"walt {category} {name}", "title": command.help, "lines": []}
+        for category in main.categories() for name, command in main.load(category).items()
     ]
-    return [line for line in lines if all(one in line.lower() for one in sought)]
+    return [
+        row for row in rows
+        if all(one in f"{row['command']} -- {row['title']}".lower() for one in sought)
+    ]
 
 
-def _pages(sought: list[str]) -> list[str]:
-    """Return lines of the pages that have all words, those that name them in the title first."""
+def _pages(sought: list[str]) -> list[dict[str, Any]]:
+    """Return rows of the pages that have all words, those that name them in the title first."""
     found = []
     for name, title in topics().items():
         text = read(name)
@@ -126,11 +141,9 @@ def _pages(sought: list[str]) -> list[str]:
             line.strip() for line in text.splitlines()[1:]
             if any(one in line.lower() for one in sought)
         ]
-        found.append((-in_title, -len(lines), f"walt help show {name} -- {title}", lines))
-    return [
-        line for _, _, title, lines in sorted(found)
-        for line in (title, *(f"    {one}" for one in lines[:SHOWN_LINES]))
-    ]
+        row = {"command": f"walt help show {name}", "title": title, "lines": lines}
+        found.append((-in_title, -len(lines), row["command"], row))
+    return [row for *_, row in sorted(found, key=lambda one: one[:3])]
 
 
 COMMANDS = {
@@ -144,5 +157,6 @@ COMMANDS = {
     ),
     "search": Command(
         search, "find words in pages and commands", args=[Arg("word", variadic=True)],
+        switches=[Switch("--json", "print JSON for programs")],
     ),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.plan import SWITCHES as PLANS
+from walt.client.plan import planned, tell_plan
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table, warned
 
@@ -64,7 +66,9 @@ def shell(image_name: str) -> int:
     return images.shell(image_name)
 
 
-def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
+def build(
+    image_name: str, from_url: str, from_dir: str, sub_dir: str, plan: bool, json: bool
+) -> int:
     """Build an image from a Dockerfile."""
     from walt.client import images
 
@@ -75,14 +79,16 @@ def build(image_name: str, from_url: str, from_dir: str, sub_dir: str) -> int:
         )
     if sub_dir and not from_url:
         raise Failure("--sub-dir goes with --from-url only.", WRONG_WORDS)
+    if planned(plan, json):
+        return tell_plan(Session(Terminal()), json, image=image_name)
     return images.build(image_name, from_url, from_dir, sub_dir.strip("/"))
 
 
-def cp(src: str, dst: str) -> int:
+def cp(src: str, dst: str, plan: bool, json: bool) -> int:
     """Copy files to or from an image."""
     from walt.client import images
 
-    return images.cp(src, dst)
+    return images.cp(src, dst, planned(plan, json), json)
 
 
 def duplicate(image_name: str, new_image_name: str) -> None:
@@ -100,8 +106,10 @@ def remove(image_name: str) -> None:
     Session(Terminal()).call("cs.images.remove", image=image_name)
 
 
-def squash(image_name: str) -> int:
+def squash(image_name: str, plan: bool, json: bool) -> int:
     """Merge all layers of an image."""
+    if planned(plan, json):
+        return tell_plan(Session(Terminal()), json, image=image_name)
     session = Session(Terminal("Squashing"))
     warning = session.call("cs.images.warning", image=image_name)[b"warning"].decode()
     if "reboot" in warning and not warned(warning):
@@ -110,9 +118,15 @@ def squash(image_name: str) -> int:
     return 0 if ok == b"True" else 1
 
 
-def clone(clonable_image_link: str, image_name: str, force: bool) -> int:
+def clone(
+    clonable_image_link: str, image_name: str, force: bool, plan: bool, json: bool
+) -> int:
     """Get an image from somewhere else."""
     from walt.client import registries
+
+    if planned(plan, json):
+        name = image_name or clonable_image_link.rpartition("/")[2]
+        return tell_plan(Session(Terminal()), json, image=name)
 
     return registries.clone(clonable_image_link, image_name or "", force)
 
@@ -152,7 +166,7 @@ COMMANDS = {
     "clone": Command(
         clone, "get an image from another user or from a registry",
         args=[Arg("clonable_image_link"), Arg("image_name", optional=True)],
-        switches=[Switch("--force", "replace an image of that name")],
+        switches=[Switch("--force", "replace an image of that name"), *PLANS],
     ),
     "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
     "build": Command(
@@ -165,6 +179,7 @@ COMMANDS = {
             Switch("--from-url", "clone this git repository", metavar="GIT_URL", default=""),
             Switch("--from-dir", "send this directory", metavar="DIRECTORY", default=""),
             Switch("--sub-dir", "where it is in the repository", metavar="PATH", default=""),
+            *PLANS,
         ],
     ),
     "cp": Command(
@@ -173,6 +188,7 @@ COMMANDS = {
             "walt image cp <local-path> <image>:<path>",
             "walt image cp <image>:<path> <local-path>",
         ],
+        switches=PLANS,
     ),
     "duplicate": Command(duplicate, "give an image a second name", args=[IMAGE, NEW]),
     "remove": Command(remove, "remove an image", args=[IMAGE]),
@@ -183,5 +199,7 @@ COMMANDS = {
             Switch("--registry", "which registry", metavar="REGISTRY", default="auto")
         ],
     ),
-    "squash": Command(squash, "merge all layers of an image into one", args=[IMAGE]),
+    "squash": Command(
+        squash, "merge all layers of an image into one", args=[IMAGE], switches=PLANS
+    ),
 }

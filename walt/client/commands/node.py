@@ -17,6 +17,8 @@ from walt.client.nodes import (
     single,
     wait_booted,
 )
+from walt.client.plan import PLAN, REMOVED, planned, tell_plan
+from walt.client.plan import SWITCHES as PLANS
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
 
@@ -97,29 +99,37 @@ def create(node_name: str) -> None:
     Session(Terminal("Registering virtual node")).call("cs.nodes.create", name=node_name)
 
 
-def remove(node_name: str, force: bool, keep_logs: bool) -> int:
+def remove(
+    node_name: str, force: bool, keep_logs: bool, plan: bool, json: bool
+) -> int:
     """Remove a virtual node, after the ownership check."""
     session = Session(Terminal())
+    if planned(plan, json):
+        return tell_plan(session, json, REMOVED, devices=node_name)
     if not may_disturb(session, node_name):
         return 1
     return 0 if forgotten(session, "cs.nodes.remove", node_name, force, keep_logs) else 1
 
 
-def boot(node_set: str, image_name_or_default: str) -> int:
+def boot(node_set: str, image_name_or_default: str, plan: bool, json: bool) -> int:
     """Associate nodes with an image, then reboot them all."""
     session = Session(Terminal())
     session.call("cs.images.has", image=image_name_or_default, default_allowed=True)
     names = expand(session, node_set)
+    if planned(plan, json):
+        return tell_plan(session, json, devices=names)
     if not may_disturb(session, names):
         return 1
     session.call("cs.nodes.set_image", nodes=names, image=image_name_or_default)
     return _reboot(session, names, False, "image change")
 
 
-def reboot(node_set: str, hard: bool) -> int:
+def reboot(node_set: str, hard: bool, plan: bool, json: bool) -> int:
     """Reboot nodes."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
+    if planned(plan, json):
+        return tell_plan(session, json, devices=names)
     if not may_disturb(session, names):
         return 1
     return _reboot(session, names, hard, "reboot requested")
@@ -240,20 +250,22 @@ def console(node_name: str) -> int:
     return attached.attach(session, name)
 
 
-def acquire(node_set: str) -> int:
+def acquire(node_set: str, plan: bool, json: bool) -> int:
     """Own free nodes: they boot copies of their default images."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
     whose = ownership(session, names)
     if whose.owned:
         raise Failure(f"already yours: {', '.join(whose.owned)}. {OWNERSHIP_HELP}")
+    if planned(plan, json):
+        return tell_plan(session, json, devices=names)
     if not confirmed(whose):
         return 1
     session.call("cs.nodes.acquire", nodes=names)
     return _reboot(session, names, False, "acquire")
 
 
-def release(node_set: str) -> int:
+def release(node_set: str, plan: bool, json: bool) -> int:
     """Give nodes back: they boot their default images and appear free."""
     session = Session(Terminal("Rebooting"))
     names = expand(session, node_set)
@@ -262,15 +274,19 @@ def release(node_set: str) -> int:
         told = [f"{name} (free)" for name in whose.free]
         told += [f"{name} ({owner}'s)" for name, owner in whose.owners.items()]
         raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
+    if planned(plan, json):
+        return tell_plan(session, json, devices=names)
     session.call("cs.nodes.set_image", nodes=names, image="default")
     return _reboot(session, names, False, "release")
 
 
-def config(node_set: str, configuration: list[str], json: bool) -> int:
+def config(node_set: str, configuration: list[str], plan: bool, json: bool) -> int:
     """Print or change settings of nodes."""
     from walt.client import config as settings
 
     session = Session(Terminal())
+    if configuration and planned(plan, json):
+        return tell_plan(session, json, devices=node_set, settings=configuration, nodes_only=True)
     if not configuration:
         settings.show(session, node_set, True, json)
         return 0
@@ -316,17 +332,21 @@ def blink(node_name: str, duration: str) -> int:
     return 0
 
 
-def cp(src: str, dst: str) -> int:
+def cp(src: str, dst: str, plan: bool, json: bool) -> int:
     """Copy files to or from a node."""
     from walt.client import copies
 
-    return copies.node_cp(src, dst)
+    return copies.node_cp(src, dst, planned(plan, json), json)
 
 
-def save(node_name: str, image_name: str) -> int:
+def save(node_name: str, image_name: str, plan: bool, json: bool) -> int:
     """Make an image of what changed on a node."""
     from walt.client import copies
 
+    if planned(plan, json):
+        session = Session(Terminal())
+        single(session, node_name)
+        return tell_plan(session, json, image=image_name)
     return copies.node_save(node_name, image_name)
 
 
@@ -340,6 +360,20 @@ def expose(node_name: str, node_port: str, local_port: str) -> int:
     wait_booted(session, name)
     session.close()
     return expose(name, port, here)
+
+
+def ssh_config(node_set: str, json: bool) -> None:
+    """Print what lets ssh, scp and the like reach nodes."""
+    from walt.client import ssh
+
+    ssh.config(node_set, json)
+
+
+def ssh_proxy(node_name: str) -> int:
+    """Carry a connection of ssh."""
+    from walt.client import ssh
+
+    return ssh.proxy(node_name)
 
 
 JSON = Switch("--json", "print JSON for programs")
@@ -356,9 +390,13 @@ COMMANDS = {
             JSON,
         ],
     ),
-    "acquire": Command(acquire, "get free nodes: they boot your default image", args=[NODES]),
-    "release": Command(release, "give nodes back: they become free", args=[NODES]),
-    "boot": Command(boot, "boot an image on nodes", args=_BOOT),
+    "acquire": Command(
+        acquire, "get free nodes: they boot your default image", args=[NODES], switches=PLANS
+    ),
+    "release": Command(
+        release, "give nodes back: they become free", args=[NODES], switches=PLANS
+    ),
+    "boot": Command(boot, "boot an image on nodes", args=_BOOT, switches=PLANS),
     "shell": Command(shell, "open a shell on a node", args=[NODE]),
     "run": Command(
         run, "run a command on nodes",
@@ -376,22 +414,26 @@ COMMANDS = {
             "walt node cp <node>:<path> <local-path>",
             "walt node cp <node>:<path> booted-image",
         ],
+        switches=PLANS,
     ),
     "save": Command(
         save, "make an image of what changed on a node since it booted",
-        args=[NODE, Arg("image_name")],
+        args=[NODE, Arg("image_name")], switches=PLANS,
     ),
     "reboot": Command(
         reboot, "reboot nodes", args=[NODES],
-        switches=[Switch("--hard", "do not ask the operating system of the node first")],
+        switches=[
+            Switch("--hard", "do not ask the operating system of the node first"), *PLANS,
+        ],
     ),
     "config": Command(
         config, "print or change settings of nodes",
-        args=[NODES, Arg("configuration", variadic=True)], switches=[JSON],
+        args=[NODES, Arg("configuration", variadic=True)], switches=[PLAN, JSON],
     ),
     "create": Command(create, "create a virtual node", args=[NODE]),
     "remove": Command(
-        remove, "remove a virtual node and all its data", args=[NODE], switches=SWITCHES
+        remove, "remove a virtual node and all its data", args=[NODE],
+        switches=[*SWITCHES, *PLANS],
     ),
     "rename": Command(
         rename, "rename a node", args=[Arg("old_node_name"), Arg("new_node_name")]
@@ -420,5 +462,13 @@ COMMANDS = {
         expose, "forward a port of this machine to a port of a node",
         args=[NODE, Arg("node_port"), Arg("local_port")],
     ),
-    "deploy": Command(boot, "same as `walt node boot`", args=_BOOT),
+    "ssh-config": Command(
+        ssh_config, "print the configuration by which ssh reaches nodes",
+        args=[Arg("node_set", set_of="nodes", default="my-nodes")], switches=[JSON],
+    ),
+    "ssh-proxy": Command(
+        ssh_proxy, "carry a connection to the ssh port of a node (ProxyCommand of ssh)",
+        args=[NODE],
+    ),
+    "deploy": Command(boot, "same as `walt node boot`", args=_BOOT, switches=PLANS),
 }

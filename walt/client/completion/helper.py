@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+from walt.client import plugins
 from walt.client.errors import Failure
 from walt.client.session import Session
 
@@ -59,10 +60,11 @@ def candidates(kind: str, words: list[str], partial: str) -> list[str]:
     What a shell would read as more than a plain word is left out: files of nodes may
     have any name. So is a single form of a date, which nobody can want inserted.
     """
-    found: list[str] = Session().json(
+    offered = plugins.call("shell-completion", kind, tuple(words), partial)
+    found: list[str] = [str(one) for one in offered] if offered is not None else Session().json(
         "cs.server.complete", "candidates", kind=kind, words=words, partial=partial
     )
-    if kind in COPIES:
+    if offered is None and kind in COPIES:
         found = _merged(found, _local(kind, words, partial))
     found = [one for one in found if _is_plain(one.replace(PLACEHOLDER, ""))]
     if all(PLACEHOLDER in one for one in found):

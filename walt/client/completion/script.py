@@ -6,7 +6,7 @@ import os
 
 from walt.client.commands.help import topics
 from walt.client.completion import types
-from walt.client.main import CATEGORIES, load
+from walt.client.main import categories, load
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def table() -> str:
     types of their values in `_walt_types`, those of arguments in `_walt_args`, and in
     `_walt_rest` the one of all further arguments. Both shells read it the same way.
     """
-    cases = [_case("", _words((name, text) for name, (text, _) in CATEGORIES.items()))]
-    for category in CATEGORIES:
+    known = categories()
+    cases = [_case("", _words((name, text) for name, (text, _) in known.items()))]
+    for category in known:
         commands = load(category)
         cases.append(_case(category, _words((name, one.help) for name, one in commands.items())))
         cases += [

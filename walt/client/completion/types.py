@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from walt.client.main import CATEGORIES
+
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from walt.client.grammar import Arg
@@ -33,7 +35,7 @@ _BY_NAME = {
     "topic": TOPIC,
     # What only the person knows.
     **dict.fromkeys((
-        "checkpoint_name", "cmdargs", "device_port", "duration", "keyword", "local_port",
+        "checkpoint_name", "cmdargs", "device_port", "duration", "key", "keyword", "local_port",
         "logline_regexp", "name", "new_image_name", "new_name", "new_node_name", "node_port",
         "port_id",
         "other_user", "server", "token", "word",
@@ -58,7 +60,11 @@ _BY_COMMAND = {
 def of_argument(category: str, subcommand: str, arg: Arg) -> str:
     """Return the type of a positional argument; KeyError when nobody decided it."""
     special = _BY_COMMAND.get((category, subcommand, arg.name))
-    return _BY_NAME[arg.name] if special is None else special
+    if special is not None:
+        return special
+    if category in CATEGORIES:
+        return _BY_NAME[arg.name]
+    return _BY_NAME.get(arg.name, arg.name.upper())  # a plugin may complete it by its hook
 
 
 def of_value(metavar: str) -> str:

@@ -47,6 +47,22 @@ class NodeOwnership(WaltCommand):
     ]
 
 
+class PlanWork(WaltCommand):
+    """Whom work on a set of devices would disturb, or on the nodes that boot an image.
+
+    `image` is one of the caller. With `settings` (`name=value`), which are checked as if they
+    were to be set on the devices, `reboot` tells whether they take effect at the next boot only.
+    """
+
+    commandName = b"cs.nodes.plan"
+    side = "cs"
+    arguments = [
+        (b"devices", Text(1 << 20, optional=True)), (b"image", Text(256, optional=True)),
+        (b"settings", Names(optional=True)), (b"nodes_only", amp.Boolean(optional=True)),
+    ]
+    response = [(b"rows", Json(rows.PLANS)), (b"reboot", amp.Boolean())]
+
+
 class GetNodes(WaltCommand):
     """Records of the nodes of a set (spec server §3.5)."""
 

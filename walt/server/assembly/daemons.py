@@ -17,15 +17,9 @@ from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
 from walt.server.config.model import WALT_NET, ServerConfig
-from walt.server.domain.nodes.announcements import LeaseBook
-from walt.server.domain.nodes.boots import Stage
-from walt.server.domain.nodes.progress import BootProgress
-from walt.server.domain.nodes.registration import Registration, Sighting
 from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
-from walt.server.domain.services.lease_events import LeaseEvent
 from walt.server.domain.services.service import NetworkServices
-from walt.server.runtime.ordered import spawn
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -46,33 +40,6 @@ class Health:
             }
             for one in (daemon.health for daemon in self.daemons)
         ]
-
-
-class Leases:
-    """Hands lease events over to the registration, once there is one."""
-
-    registration: Registration | None = None
-    progress: BootProgress | None = None
-
-    def __init__(self) -> None:
-        self.book = LeaseBook()
-
-    def on_lease(self, event: LeaseEvent) -> None:
-        """Register the device of a committed lease."""
-        self.book.committed(event.mac, event.ip)
-        wanted = event.registration()
-        if wanted is not None and self.registration is not None:
-            spawn(
-                self.registration.register(
-                    Sighting(wanted.mac, wanted.ip, wanted.vci, wanted.uci, wanted.name)
-                ),
-                f"registering {wanted.mac}",
-            )
-
-    def on_address(self, mac: str) -> None:
-        """A client got its address: this may be the boot of a node."""
-        if self.progress is not None:
-            self.progress.reached(mac, Stage.ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -103,7 +70,6 @@ class Daemons:
     firewall: NftFirewall
     exporter: Any
     network: NetworkServices
-    leases: Leases
     health: Health
     announcing: Announcing | None  # None: server.conf does not want it
 
@@ -137,10 +103,8 @@ def build_daemons(base: Base) -> Daemons:
     config, reactor, launcher = base.config, base.reactor, base.launcher
 
     place, runtime = config.paths.service, config.paths.service_runtime
-    leases = Leases()
     dhcpd = DhcpdService(
-        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd"),
-        on_lease=leases.on_lease, on_address=leases.on_address,
+        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd")
     )
     named = NamedService(reactor, launcher, directory=place("named"), runtime=runtime("named"))
     tftpd = TftpdService(reactor, launcher, directory=place("tftpd"), runtime=runtime("tftpd"))
@@ -172,8 +136,7 @@ def build_daemons(base: Base) -> Daemons:
         health.daemons += [announcing.snmpd, announcing.lldpd]
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
-        network=network, leases=leases, health=health,
-        announcing=announcing,
+        network=network, health=health, announcing=announcing,
     )
 
 

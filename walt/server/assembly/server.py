@@ -142,6 +142,7 @@ class WaltServer(Service):
         install_loaders(config.paths.state)
         await core.nodes.status.load()
         await core.nodes.progress.load()
+        await core.nodes.keys.load()
         self._undo("SNMP workers", core.nodes.switches.workers.stop)
         await core.nodes.switches.exploration.load()
         core.nodes.switches.power.load()
@@ -242,6 +243,7 @@ class WaltServer(Service):
         paths = self._config.paths
         await ssh_keys.ensure_host_keys(core.base.runner, paths.keys)
         core.images.facts.key = await ssh_keys.ensure_node_key(core.base.runner, paths.state)
+        core.nodes.keys.host_line = ssh_keys.known_hosts_line(paths.keys)
         ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:
@@ -276,20 +278,14 @@ class WaltServer(Service):
             )
         connections = Connections()
         certificates = core.certificates
-        certificates.access.revoked = connections.end
+        certificates.access.revoked.observe(connections.end)
         doors = Doors(
             Origins(config.subnet, certificates.access), connections, certificates.tls,
             self._reactor, config.remote_clients == "open", metrics_of(core, connections),
         )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
-        open_all(
-            listeners, core.context, core.nodes.sessions, doors,
-            web_site(core, doors.metrics),
-            rpc_socket=config.paths.rpc_socket,
-            stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
-            reactor=self._reactor, host_http=host_http, boot_files=core.boot_files,
-        )
+        open_all(listeners, core, doors, web_site(core, doors.metrics), host_http)
 
     async def _start_nodes(self, core: Core) -> None:
         nodes = core.nodes
@@ -305,11 +301,10 @@ class WaltServer(Service):
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         known = {one.mac for one in core.base.registry.all()}
-        for event in core.daemons.dhcpd.lost_leases(()):
-            if event.mac in known:
-                core.daemons.leases.book.committed(event.mac, event.ip)
-            else:
-                core.daemons.leases.on_lease(event)
+        for lease in core.daemons.dhcpd.lost_leases(()):
+            nodes.leases.leased(lease)
+            if lease.mac not in known:
+                nodes.registration.leased(lease)
 
     def _start_power(self, nodes: Nodes) -> None:
         """Power what the last run left off; see to it that power comes back, and is saved."""

@@ -90,11 +90,11 @@ class StreamProtocol(Protocol):
         self._request: Request | None = None
         self._timer: Any = None
         self._finishing = False
-        self._at_end: Callable[[], object] | None = None
+        self._at_end: list[Callable[[], object]] = []
 
     def at_end(self, action: Callable[[], object]) -> None:
-        """Call `action` when the connection is lost."""
-        self._at_end = action
+        """Call `action`, too, when the connection is lost."""
+        self._at_end.append(action)
 
     def connectionMade(self) -> None:
         self._timer = self._clock.callLater(HEADER_PATIENCE, self.abort)
@@ -165,9 +165,9 @@ class StreamProtocol(Protocol):
         request, self._request = self._request, None
         if request is not None:
             request.lost()
-        at_end, self._at_end = self._at_end, None
-        if at_end is not None:
-            at_end()
+        at_end, self._at_end = self._at_end, []
+        for action in at_end:
+            action()
 
 
 def _parse_parameters(line: bytes) -> dict[str, Any]:

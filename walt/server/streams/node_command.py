@@ -16,6 +16,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.deeds import note_on_others
+from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.domain.nodes.sessions import ISessions, Terminal
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
@@ -28,11 +29,13 @@ class NodeCommands:
     """What the requests of one server share."""
 
     def __init__(
-        self, registry: DeviceRegistry, sessions: ISessions, platform: PlatformLog
+        self, registry: DeviceRegistry, sessions: ISessions, platform: PlatformLog,
+        open_sessions: OpenSessions,
     ) -> None:
         self.registry = registry
         self.sessions = sessions
         self.platform = platform
+        self.open_sessions = open_sessions
 
 
 def parse_terminal(value: Any) -> Terminal | None:
@@ -62,16 +65,18 @@ def _named(parameters: dict[str, Any], key: str, owner: NodeCommands) -> Device:
 
 
 def node_address(
-    parameters: dict[str, Any], owner: NodeCommands, deed: str, user: str
+    parameters: dict[str, Any], owner: NodeCommands, deed: str, request: FramedRequest
 ) -> str:
     """Return the address of the parameter `node`. Raises Invalid or NotFound.
 
-    What is done to a node of somebody else is noted in the log of the platform.
+    The request is a session on that node from now on. What is done to a node of somebody else
+    is noted in the log of the platform.
     """
     node = _named(parameters, "node", owner)
     if not node.is_node or node.ip is None:
         raise Invalid(f"{node.name} is not a node with an address")
-    note_on_others(owner.platform, node, deed, user)
+    note_on_others(owner.platform, node, deed, request.username)
+    request.connection.at_end(owner.open_sessions.opened(node.mac, request.username, deed))
     return node.ip
 
 
@@ -158,7 +163,7 @@ class NodeCommandRequest(SessionRequest):
             raise Invalid("this command is too long, or holds a NUL")
         return owner.sessions.node_command(
             node_address(
-                parameters, owner, "command run" if command else "shell opened", self.username
+                parameters, owner, "command run" if command else "shell opened", self
             ), command,
             node_terminal=parameters.get("node_terminal") is True,
             terminal=parse_terminal(parameters.get("terminal")),

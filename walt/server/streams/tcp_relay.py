@@ -15,9 +15,11 @@ from zope.interface import implementer
 from walt.common import frames
 from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
 PATIENCE = 10  # seconds to connect
+SSH = 22
 
 
 @implementer(IHalfCloseableProtocol)
@@ -68,10 +70,12 @@ class TcpRequest(FramedRequest):
     """Parameters: device, port. Bytes both ways; an end-of-input frame is a half-close."""
 
     def __init__(
-        self, registry: DeviceRegistry, reactor: Any, connection: StreamProtocol, peer: Peer
+        self, registry: DeviceRegistry, sessions: OpenSessions, reactor: Any,
+        connection: StreamProtocol, peer: Peer,
     ) -> None:
         super().__init__(connection, peer)
         self._registry = registry
+        self._sessions = sessions
         self._reactor = reactor
         self._device: Any = None
         self._early: list[tuple[bytes, bytes]] = []
@@ -90,6 +94,8 @@ class TcpRequest(FramedRequest):
             raise Invalid(f"the address of {name} is not known yet")
         if device.type == "server" or not device.in_network(self._registry.subnet):
             raise Invalid(f"{name} is not a device of {self._registry.subnet}")
+        kind = "ssh" if port == SSH else f"port {port}"
+        self.connection.at_end(self._sessions.opened(device.mac, self.username, kind))
         self._client.pauseProducing()  # until there is somebody to send to
         self._connecting = Deferred.fromCoroutine(self._connect(device.ip, port))
 

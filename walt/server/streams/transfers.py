@@ -49,7 +49,7 @@ class TarFromNodeRequest(SessionRequest):
             merge=parameters.get("merge") is True,
         )
         return owner.sessions.node_command(
-            node_address(parameters, owner, "files read", self.username), script,
+            node_address(parameters, owner, "files read", self), script,
             node_terminal=False, terminal=None,
             output=self.data, errors=self.errors, ended=self.ended,
         )
@@ -62,7 +62,7 @@ class TarToNodeRequest(SessionRequest):
         """Unpack an archive on a node."""
         script = receive_script(checked_place(parameters), checked_kind(parameters))
         return owner.sessions.node_command(
-            node_address(parameters, owner, "files written", self.username), script,
+            node_address(parameters, owner, "files written", self), script,
             node_terminal=False, terminal=None,
             output=self.data, errors=self.errors, ended=self.ended,
         )

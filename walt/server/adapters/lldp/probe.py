@@ -37,7 +37,7 @@ class _Malformed(Exception):
 
 
 def _split(data: bytes) -> list[tuple[int, bytes]]:
-    """Return tags and contents of elements one after the other (X.690, definite lengths)."""
+    """Return tags and contents of elements, one after the other (BER with definite lengths)."""
     found = []
     at = 0
     while at < len(data):

@@ -24,8 +24,9 @@ PUBLIC_SCRIPTS = (
 )
 INTERNAL_SCRIPTS = (
     "walt-rpc", "walt-timeout", "walt-clock-sync", "walt-notify-bootup", "walt-fs-watchdog",
-    "walt-netconsole", "walt-net-service", "walt-net-service-handler", "walt-tar-send",
-    "walt-boot-modes", "walt-init-rootfs", "walt-init-rootfs-main", "walt-init-finalfs",
+    "walt-netconsole", "walt-user-keys", "walt-net-service", "walt-net-service-handler",
+    "walt-tar-send", "walt-boot-modes", "walt-init-rootfs", "walt-init-rootfs-main",
+    "walt-init-finalfs",
     "walt-init-nbd", "walt-script-common", "walt-log-script", "walt-dump-diff-tar",
 )
 TEMPLATES = ("walt-env",)
@@ -34,6 +35,7 @@ HOSTS = b"""127.0.0.1\tlocalhost
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+USER_KEY = b" walt-user-key"  # the end of a line that walt/node/walt-user-keys wrote
 FEATURE_TIMEOUT = 120.0
 LOCALTIME = "/etc/localtime"
 DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
@@ -75,21 +77,20 @@ def prepare(root_path: Path, todo: Preparation, say: Say) -> list[str]:
     """Prepare the tree at `root_path`; return warnings, one for each step that failed."""
     warnings: list[str] = []
     with ImageRoot(root_path) as root:
-        for step in (
-            _ssh_keys, _authorized_key, _names, _boot_links, _scripts, _timezone, _ptp,
+        for name, step in (
+            ("ssh keys", lambda: _ssh_keys(root, todo)),
+            ("authorized key", lambda: _authorized_key(root, todo)),
+            ("names", lambda: _names(root, todo)), ("scripts", lambda: _scripts(root, todo)),
+            ("timezone", lambda: _timezone(root, todo)), ("ptp", lambda: _ptp(root, todo)),
+            ("image spec", lambda: warnings.extend(_image_spec(root, root_path, todo, say))),
+            # Commands of the image were run above: what is made safe comes after them.
+            ("file capabilities", lambda: capabilities.replace(root, say)),
+            ("boot links", lambda: _boot_links(root)),
         ):
             try:
-                step(root, todo)
+                step()
             except (OSError, ValueError) as error:
-                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {in_words(error)}")
-        try:
-            capabilities.replace(root, say)
-        except OSError as error:
-            warnings.append(f"file capabilities: {in_words(error)}")
-        try:
-            warnings.extend(_image_spec(root, root_path, todo, say))
-        except (OSError, ValueError) as error:
-            warnings.append(f"image spec: {in_words(error)}")
+                warnings.append(f"{name}: {in_words(error)}")
     return warnings
 
 
@@ -111,6 +112,11 @@ def _authorized_key(root: ImageRoot, todo: Preparation) -> None:
         with root.directory("/root/.ssh", create=True) as fd:
             os.chmod(f"/proc/self/fd/{fd}", 0o700)
     present = root.read(path) if root.kind(path) == "file" else b""
+    # Keys of users are for one node: an image made of its files must not let them in elsewhere.
+    present = b"".join(
+        line for line in present.splitlines(keepends=True)
+        if not line.rstrip().endswith(USER_KEY)
+    )
     key = todo.authorized_key.strip().encode()
     if key not in (line.strip() for line in present.splitlines()):
         if present and not present.endswith(b"\n"):
@@ -133,7 +139,7 @@ def _names(root: ImageRoot, todo: Preparation) -> None:
     root.remove("/usr/local/bin/walt-echo")
 
 
-def _boot_links(root: ImageRoot, todo: Preparation) -> None:
+def _boot_links(root: ImageRoot) -> None:
     try:
         BootLinks(root).confine()
     except OSError as error:

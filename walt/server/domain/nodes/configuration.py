@@ -53,7 +53,8 @@ class Configuration:
     ) -> list[dict[str, Any]]:
         """Return devices grouped by category and identical settings."""
         return settings.describe(
-            self._parse(devices, requester, nodes_only), self._registry.subnet
+            self._parse(devices, requester, nodes_only), self._registry.subnet,
+            self._monitor.emulated,
         )
 
     async def change(
@@ -61,11 +62,7 @@ class Configuration:
     ) -> None:
         """Apply `name=value` words to a set. Raises Invalid or Conflict; then nothing changed."""
         targets = self._parse(devices, requester, nodes_only)
-        values = settings.parse_words(words)
-        changed = settings.plan(targets, values, self._registry.subnet)
-        settings.check_machine(values, self._memory, self._processors)
-        if "expose" in values:
-            self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
+        values, changed = self._checked(targets, words)
         changed = [self._renamed_for_clarity(one) for one in changed]
         await self._registry.put(*changed)
         deed = f"{' '.join(_public(words))} set"
@@ -78,6 +75,27 @@ class Configuration:
             requester.stdout(f"Done. Reboot the {kind} to see the new settings in effect.")
         else:
             requester.stdout("Done.")
+
+    def check(
+        self, devices: str, words: Sequence[str], requester: IRequester, *, nodes_only: bool
+    ) -> bool:
+        """Check `name=value` words as `change` does, and change nothing.
+
+        Returns whether they take effect at the next boot only. Raises Invalid or Conflict.
+        """
+        values, _ = self._checked(self._parse(devices, requester, nodes_only), words)
+        return settings.needs_reboot(values)
+
+    def _checked(
+        self, targets: list[Device], words: Sequence[str]
+    ) -> tuple[dict[str, Any], list[Device]]:
+        """Return the values of words, and the devices as they would be."""
+        values = settings.parse_words(words)
+        changed = settings.plan(targets, values, self._registry.subnet)
+        settings.check_machine(values, self._memory, self._processors)
+        if "expose" in values:
+            self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
+        return values, list(changed)
 
     def _deed(self, device: Device, deed: str, requester: IRequester) -> None:
         topic, kind = ("nodes", "node") if device.is_node else ("devices", "device")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
+from walt.common.sshkeys import PublicKey
+from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.boots import Boot
+from walt.server.domain.requester import IRequester
 
 
 class INodeLink(Interface):
@@ -59,6 +62,19 @@ class IBoots(Interface):
         """Insert or replace records, by `mac` and `asked`; without those of unknown nodes."""
 
 
+class IUserKeys(Interface):
+    """Keeps the public keys of users."""
+
+    async def load() -> list[tuple[str, PublicKey]]:
+        """Return all keys with their users, oldest first."""
+
+    async def add(user: str, key: PublicKey) -> None:
+        """Remember a key of a user; nothing happens if it is there."""
+
+    async def remove(user: str, key: PublicKey) -> None:
+        """Forget a key of a user."""
+
+
 class IProvisioning(Interface):
     """What lets nodes boot: mounts, exports, boot links, DHCP, DNS."""
 
@@ -85,6 +101,16 @@ class IVirtualMachines(Interface):
 
     def kill(mac: str) -> bool:
         """End the machine of a node, which starts again; False if it has none."""
+
+
+class IPowerSaving(Interface):
+    """Power of nodes that nobody uses."""
+
+    async def wake(nodes: Iterable[Device], requester: IRequester | None) -> None:
+        """Power nodes that were switched off to save power; they boot."""
+
+    async def let_go(device: Device, requester: IRequester | None) -> None:
+        """A device will be forgotten: what was switched off of it is powered again."""
 
 
 class INodePower(Interface):

@@ -1,0 +1,29 @@
+"""Keys of users, in memory."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from walt.common.sshkeys import PublicKey
+from walt.server.domain.nodes.ports import IUserKeys
+
+
+@implementer(IUserKeys)
+class FakeUserKeys:
+    """Keeps them in a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, PublicKey]] = []
+
+    async def load(self) -> list[tuple[str, PublicKey]]:
+        """Return all keys with their users, oldest first."""
+        return list(self.rows)
+
+    async def add(self, user: str, key: PublicKey) -> None:
+        """Remember a key."""
+        if not any((user, key.text) == (one, other.text) for one, other in self.rows):
+            self.rows.append((user, key))
+
+    async def remove(self, user: str, key: PublicKey) -> None:
+        """Forget a key."""
+        self.rows = [one for one in self.rows if (one[0], one[1].text) != (user, key.text)]

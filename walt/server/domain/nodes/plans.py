@@ -1,0 +1,82 @@
+"""Whom work on nodes would disturb, before it is done (`walt … --plan`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes.reservations import Reservations
+from walt.server.domain.nodes.status import BootStatus
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """Somebody who works on a node now: `kind` in a few words, `since` in epoch seconds."""
+
+    user: str
+    kind: str
+    since: float
+
+
+class OpenSessions:
+    """Who works on which device now, as far as it goes through this server."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._open: dict[str, list[OpenSession]] = {}  # by MAC
+
+    def opened(self, mac: str, user: str, kind: str) -> Callable[[], None]:
+        """Note a session; return what is to be called at its end."""
+        session = OpenSession(user, kind, self._clock.seconds())
+        self._open.setdefault(mac, []).append(session)
+        return partial(self._closed, mac, session)
+
+    def _closed(self, mac: str, session: OpenSession) -> None:
+        left = [one for one in self._open[mac] if one is not session]
+        if left:
+            self._open[mac] = left
+        else:
+            del self._open[mac]
+
+    def of(self, mac: str) -> list[OpenSession]:
+        """Return the sessions on a device, oldest first."""
+        return list(self._open.get(mac, ()))
+
+
+class Plans:
+    """Tells about nodes that somebody is about to reboot, change or remove."""
+
+    def __init__(
+        self, status: BootStatus, reservations: Reservations, sessions: OpenSessions
+    ) -> None:
+        self._status = status
+        self._reservations = reservations
+        self._sessions = sessions
+
+    def rows(self, devices: Iterable[Device], user: str) -> list[dict[str, Any]]:
+        """Return one row for each device (`walt.rpc.rows.PLANS`), by name.
+
+        Somebody is disturbed where another user owns the device, a script has reserved it, or
+        a session is open on it.
+        """
+        return [self._row(one, user) for one in sorted(devices, key=lambda one: one.name)]
+
+    def _row(self, device: Device, user: str) -> dict[str, Any]:
+        reservation = self._reservations.get(device.mac)
+        sessions = self._sessions.of(device.mac)
+        owner = None if device.owner is None or device.is_free else device.owner
+        return {
+            "name": device.name, "owner": owner,
+            "booted": device.is_node and self._status.is_booted(device.mac),
+            "sessions": [vars(one) for one in sessions],
+            "reserved_by": None if reservation is None else reservation.user,
+            "reserved_until": None if reservation is None else reservation.until,
+            "disturbed": (
+                owner not in (None, user) or reservation is not None or bool(sessions)
+            ),
+        }
