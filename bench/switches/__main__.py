@@ -62,7 +62,8 @@ async def main(reactor: Any) -> None:
         done: dict[int, float] = {}
         start = time.monotonic()
         await quick.read(
-            [dead, targets[0]], (), lambda place: done.update({place: time.monotonic() - start})
+            [dead, targets[0]], (),
+            lambda place, told: done.update({place: time.monotonic() - start}),
         )
         figure("a switch beside a dead one", done[1], "s", done[0])
     finally:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import json
 import os
 import zlib
@@ -99,6 +101,9 @@ _LATE = (
     "__SNMPv2-MIB", "__SNMP-FRAMEWORK-MIB", "__SNMP-MPD-MIB", "__SNMP-TARGET-MIB",
     "__SNMP-USER-BASED-SM-MIB", "__SNMP-VIEW-BASED-ACM-MIB",
 )
+
+
+_libc = ctypes.CDLL(None)
 
 
 class _Stopped(Exception):
@@ -447,6 +452,9 @@ def read(arguments: dict[str, Any], progress: Progress) -> None:
         )
 
     _run(work())
+    # What was read is gone: the memory is for others while the worker waits.
+    gc.collect()
+    _libc.malloc_trim(0)
 
 
 def _words(place: int, told: Survey, repetitions: int) -> str:
