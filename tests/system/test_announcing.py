@@ -7,7 +7,6 @@ import json
 import os
 import pwd
 import signal
-import subprocess
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from tests.system.live import LivePlatform
 from tests.system.live import why_not as why_not_platform
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.server.adapters.lldp import probe
-from walt.server.adapters.lldp.lldpd import LldpdService
+from walt.server.adapters.lldp.lldpd import CONFIGURATION, SOCKET, LldpdService, lldpd_spec
 from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.network.namespace import inside
 from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.runtime.asking import ask_datagram
+from walt.server.runtime.child import ChildService
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.watching import NoAnswer
 
@@ -132,18 +132,16 @@ class AnnouncingTests(TestCase):
 
     async def test_both_hear_each_other(self) -> None:
         """The switch hears the server and its address; what the server hears, snmpd shows."""
-        socket = self.dir / "l.sock"
-        process = subprocess.Popen(
-            self.switch.command("lldpd", "-d", "-u", str(socket), "-I", "p1", "-C", "p1",
-                                "-O", "/dev/null"),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-
-        def end() -> None:
-            process.kill()
-            process.wait()
-
-        self.addCleanup(end)
+        other, run, nobody = (self.dir / name for name in ("other", "other-run", "nobody"))
+        for path in (other, run, nobody):
+            path.mkdir()
+        (other / CONFIGURATION).touch()
+        switch = ChildService(reactor, self.switch.launcher, lldpd_spec(
+            LldpdConfig(IPv4Address("192.168.77.20"), "p1", nobody / "socket"), other, run
+        ))
+        switch.startService()
+        self.addCleanup(switch.stopService)
+        socket = run / SOCKET
         heard: list[dict[str, Any]] = []
         end = reactor.seconds() + patient(60)  # type: ignore[attr-defined]
         while not heard and reactor.seconds() < end:  # type: ignore[attr-defined]
