@@ -55,7 +55,7 @@ IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 ENVIRONMENT = {
     "HOME": "/root", "HOSTNAME": HOST_NAME, "PATH": DEFAULT_PATH, "container": "podman",
 }
-FURNISH = Path(__file__).with_name("furnish.py")  # needs the standard library alone
+FURNISH = Path(__file__).with_name("furnish.py")
 QUICK = 120.0  # seconds
 FOREVER = 1e9
 # Holds a network, whose namespace is that of the process it names.
