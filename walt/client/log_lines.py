@@ -25,6 +25,12 @@ def received(
 
     Raises TimeoutError at the moment `until`, of time.monotonic.
     """
+    for line in groups(query, until):
+        yield decode(line)
+
+
+def groups(query: dict[str, Any], until: float | None = None) -> Generator[bytes, None, None]:
+    """Yield what `walt.common.records` decodes; see `received`."""
     stream = Stream("REQ_DUMP_LOGS", query)
     pending = b""
     try:
@@ -35,8 +41,7 @@ def received(
             for kind, payload in found:
                 if kind == frames.DATA:
                     *lines, pending = (pending + payload).split(b"\n")
-                    for line in lines:
-                        yield decode(line)
+                    yield from lines
                 elif kind == frames.MESSAGE:
                     sys.stderr.write(payload.decode(errors="replace"))
                 elif kind == frames.RESULT:

@@ -36,11 +36,19 @@ def encode(records: Sequence[Record], names: Mapping[str, str]) -> bytes:
     return _dumps([shown, which, stamps, text]).encode() + b"\n"
 
 
-def decode(line: bytes) -> list[Record]:
-    """Return the records of one line."""
+def columns(
+    line: bytes
+) -> tuple[list[tuple[str, str]], list[int] | None, list[float], list[str]]:
+    """Return what one line holds: sources, which, stamps, and the texts one by one."""
     sources, which, stamps, lines = json.loads(line)
     if isinstance(lines, str):
         lines = lines.split("\n")
+    return sources, which, stamps, lines
+
+
+def decode(line: bytes) -> list[Record]:
+    """Return the records of one line."""
+    sources, which, stamps, lines = columns(line)
     if which is None:
         issuer, stream = sources[0]
         return [(stamp, issuer, stream, text) for stamp, text in zip(stamps, lines)]

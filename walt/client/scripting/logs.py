@@ -9,9 +9,15 @@ from datetime import datetime
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.history import parse_range
-from walt.client.log_lines import received
-from walt.client.scripting.columns import arrow_batch, arrow_schema, library, pandas_frame
+from walt.client.log_lines import groups
+from walt.client.scripting.columns import (
+    LogColumns,
+    arrow_schema,
+    library,
+    pandas_frame,
+)
 from walt.client.scripting.link import LINK
+from walt.common.records import columns, decode
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ class LogLines:
     def __init__(self, query: dict[str, Any], until: float | None, objects: Issuers) -> None:
         self._until = until
         self._objects = objects
-        self._groups = received(query, until)
+        self._groups = groups(query, until)
         self._rest: Iterator[Record] = iter(())  # of the group that was received last
         self._lines = self._each()
 
@@ -77,8 +83,8 @@ class LogLines:
 
     def _each(self) -> Generator[Log, None, None]:
         try:
-            for records in self._groups:
-                self._rest = iter(records)
+            for group in self._groups:
+                self._rest = iter(decode(group))
                 for timestamp, issuer, stream, line in self._rest:
                     yield Log(
                         datetime.fromtimestamp(timestamp), line, self._objects[issuer], stream
@@ -88,26 +94,31 @@ class LogLines:
         except TimeoutError:
             raise TimeoutException from None
 
-    def _held(self, size: int) -> Iterator[list[Record]]:
-        held = list(self._rest)
+    def _left(self) -> Iterator[bytes]:
+        """Yield the groups that are to come, until the time limit."""
         try:
-            for records in self._groups:
-                held += records
-                while len(held) >= size:
-                    yield held[:size]
-                    held = held[size:]
+            for group in self._groups:
+                yield group
                 if self._late():
                     break
         except TimeoutError:
             pass
         self.close()
-        if held:
-            yield held
 
     def batches(self, size: int = 100_000) -> Iterator[Any]:
         """Iterate over pyarrow.RecordBatch of so many lines: memory does not grow"""
         library("pyarrow")
-        return (arrow_batch(COLUMNS, held) for held in self._held(size))
+        return self._batches(size)
+
+    def _batches(self, size: int) -> Iterator[Any]:
+        held = LogColumns(COLUMNS)
+        held.add_records(list(self._rest))
+        for group in self._left():
+            held.add(*columns(group))
+            while len(held) >= size:
+                yield held.take(size)
+        while len(held):
+            yield held.take(size)
 
     def to_arrow(self) -> Any:
         """Return a pyarrow.Table"""
@@ -117,7 +128,9 @@ class LogLines:
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame"""
         library("pandas")
-        return pandas_frame(COLUMNS, [one for held in self._held(100_000) for one in held])
+        return pandas_frame(
+            COLUMNS, [*self._rest, *(one for group in self._left() for one in decode(group))]
+        )
 
     def to_parquet(self, path: str) -> None:
         """Write an Apache Parquet file; memory does not grow"""
