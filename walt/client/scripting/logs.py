@@ -32,12 +32,14 @@ COLUMNS = {"timestamp": "moment", "issuer": "word", "stream": "word", "line": "t
 
 
 def get_logs(
-    issuers: str, realtime: bool, history: str | None, timeout: float, objects: Issuers
+    issuers: str, realtime: bool, history: str | None, timeout: float, consoles: bool,
+    objects: Issuers,
 ) -> LogLines:
     """Return an iterator over log lines; what is wrong with the request is told at once.
 
     `objects` gives the objects they come from.
-    `timeout` is in seconds, none below 0. Raises Failure; TimeoutException while iterating.
+    `timeout` is in seconds, none below 0. What nodes show on their consoles is left out unless
+    `consoles`, as by `walt log show`. Raises Failure; TimeoutException while iterating.
     """
     if not realtime and history is None:
         raise Failure("get_logs needs realtime=True, a history range, or both")
@@ -46,7 +48,7 @@ def get_logs(
         raise Failure("there is no node in this set")
     query: dict[str, Any] = {
         "issuers": ",".join(names), "streams": None, "lines": None,
-        "history": history is not None, "realtime": realtime,
+        "history": history is not None, "realtime": realtime, "exclude_consoles": not consoles,
     }
     if history is not None:
         query["start"], query["end"] = parse_range(LINK, history)

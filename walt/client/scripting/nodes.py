@@ -26,7 +26,7 @@ from walt.client.scripting.issuers import Issuers
 from walt.client.scripting.link import LINK
 from walt.client.scripting.logs import LogLines, get_logs
 from walt.client.scripting.objects import FREE, SELF, Item
-from walt.client.scripting.running import Program, Result, run
+from walt.client.scripting.running import Program, Result, commands_of, run
 from walt.client.scripting.sets import ItemSet
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
@@ -143,11 +143,16 @@ class Operations(ABC):
         """Return how it booted, the last times"""
         return boots_of(self._names(), last)
 
+    def commands(self) -> Frame:
+        """Return what this program ran on it"""
+        return commands_of(self._names().split(","))
+
     def get_logs(
-        self, realtime: bool = False, history: str | None = None, timeout: float = -1
+        self, realtime: bool = False, history: str | None = None, timeout: float = -1,
+        consoles: bool = False,
     ) -> LogLines:
         """Iterate over its log lines"""
-        return get_logs(self._names(), realtime, history, timeout, Issuers(node_of))
+        return get_logs(self._names(), realtime, history, timeout, consoles, Issuers(node_of))
 
 
 class Node(Operations, Item):
