@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Record = tuple[float, str, str, str]  # epoch seconds, issuer, stream, line
 
+LATEST = 1e11  # epoch seconds, year 5138: no date of Python is much later
+
 _dumps = json.JSONEncoder(check_circular=False).encode
 
 
@@ -39,11 +41,20 @@ def encode(records: Sequence[Record], names: Mapping[str, str]) -> bytes:
 def columns(
     line: bytes
 ) -> tuple[list[tuple[str, str]], list[int] | None, list[float], list[str]]:
-    """Return what one line holds: sources, which, stamps, and the texts one by one."""
+    """Return what one line holds: sources, which, stamps, and the texts one by one.
+
+    Raises ValueError, TypeError or LookupError for what `encode` cannot have written.
+    """
     sources, which, stamps, lines = json.loads(line)
-    if isinstance(lines, str):
-        lines = lines.split("\n")
-    return sources, which, stamps, lines
+    lines = lines.split("\n") if isinstance(lines, str) else ["".join([one]) for one in lines]
+    known = [("".join([issuer]), "".join([stream])) for issuer, stream in sources]
+    # Sums and extremes cost little, and refuse what is no number, and what is not there.
+    if not -LATEST < sum(stamps) < LATEST * len(stamps) or len(stamps) != len(lines) or (
+        which is not None
+        and (len(which) != len(lines) or min(which) < 0 or known[max(which)] is None)
+    ):
+        raise ValueError("numbers do not fit")
+    return known, which, stamps, lines
 
 
 def decode(line: bytes) -> list[Record]:

@@ -24,7 +24,8 @@ class NodeConfiguration(Shown):
     def _settings(self) -> dict[str, object]:
         node: Node = object.__getattribute__(self, "_node")
         groups = LINK.json(
-            "cs.devices.config", "groups", devices=node._names(), nodes_only=True
+            "cs.devices.config", "groups", [{"settings": {}}],
+            devices=node._names(), nodes_only=True,
         )
         return {name: value for group in groups for name, value in group["settings"].items()}
 

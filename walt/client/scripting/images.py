@@ -19,12 +19,19 @@ TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+# What is read of the row of an image.
+ROW: dict[str, Any] = {
+    "name": str, "fullname": str, "id": str, "created": object, "in_use": bool,
+    "compatibility": [str],
+}
 _objects: dict[str, Image] = {}  # by kind and full name: one object for each image
 
 
 def own_images() -> list[OwnImage]:
     """Return the images of the caller."""
-    rows = LINK.json("cs.images.show", "tables", all=False, refresh=False)["own"]
+    rows = LINK.json(
+        "cs.images.show", "tables", {"own": [ROW]}, all=False, refresh=False
+    )["own"]
     return [_own(row) for row in rows]
 
 

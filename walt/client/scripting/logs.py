@@ -6,10 +6,11 @@ import time
 from collections import namedtuple
 from datetime import datetime
 
+from walt.client.answers import senseless
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.history import parse_range
-from walt.client.log_lines import groups
+from walt.client.log_lines import decoded, groups
 from walt.client.scripting.columns import (
     LogColumns,
     arrow_schema,
@@ -43,7 +44,7 @@ def get_logs(
     """
     if not realtime and history is None:
         raise Failure("get_logs needs realtime=True, a history range, or both")
-    names = LINK.json("cs.logs.issuers", "names", issuers=issuers)
+    names = LINK.json("cs.logs.issuers", "names", [str], issuers=issuers)
     if not names:
         raise Failure("there is no node in this set")
     query: dict[str, Any] = {
@@ -86,7 +87,7 @@ class LogLines:
     def _each(self) -> Generator[Log, None, None]:
         try:
             for group in self._groups:
-                self._rest = iter(decode(group))
+                self._rest = iter(decoded(group, decode))
                 for timestamp, issuer, stream, line in self._rest:
                     yield Log(
                         datetime.fromtimestamp(timestamp), line, self._objects[issuer], stream
@@ -95,6 +96,8 @@ class LogLines:
                         raise TimeoutException
         except TimeoutError:
             raise TimeoutException from None
+        except (ValueError, OverflowError, OSError):  # a date that no calendar has
+            raise senseless("a log line has no date") from None
 
     def _left(self) -> Iterator[bytes]:
         """Yield the groups that are to come, until the time limit."""
@@ -116,7 +119,7 @@ class LogLines:
         held = LogColumns(COLUMNS)
         held.add_records(list(self._rest))
         for group in self._left():
-            held.add(*columns(group))
+            held.add(*decoded(group, columns))
             while len(held) >= size:
                 yield held.take(size)
         while len(held):
@@ -130,9 +133,8 @@ class LogLines:
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame"""
         library("pandas")
-        return pandas_frame(
-            COLUMNS, [*self._rest, *(one for group in self._left() for one in decode(group))]
-        )
+        rest = (one for group in self._left() for one in decoded(group, decode))
+        return pandas_frame(COLUMNS, [*self._rest, *rest])
 
     def to_parquet(self, path: str) -> None:
         """Write an Apache Parquet file; memory does not grow"""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TypeVar
 
 from walt.client import hooks
+from walt.client.answers import NULL
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import (
     NodeAlreadyOwnedException,
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     from walt.client.scripting.columns import Frame
 
 T = TypeVar("T")
+# What is read of the record of a node.
+RECORD: dict[str, Any] = {
+    "mac": str, "name": str, "ip": (str, NULL), "type": str, "in_walt_net": bool, "virtual": bool,
+    "image": (str, NULL), "model": (str, NULL), "booted": bool, "netmask": str, "gateway": str,
+    "netsetup": int,
+}
+RECORDS = [RECORD]
 AT_ONCE = 16  # commands and copies that a set does at the same time
 _objects: dict[str, Node] = {}  # by MAC: one object for each node
 
@@ -54,7 +62,7 @@ def node_of(record: dict[str, Any]) -> Node:
 
 def find(names: str) -> list[Node]:
     """Return the nodes of a set of names. Raises Refused."""
-    return [node_of(record) for record in LINK.json("cs.nodes.get", "nodes", nodes=names)]
+    return [node_of(record) for record in LINK.json("cs.nodes.get", "nodes", RECORDS, nodes=names)]
 
 
 def restored(mac: str) -> Node:
@@ -179,7 +187,9 @@ class Node(Operations, Item):
     def _refresh(self) -> None:
         """Read the record anew; the node may have another name since."""
         try:
-            (record,) = LINK.json("cs.nodes.get", "nodes", nodes=self._record["name"])
+            (record,) = LINK.json(
+                "cs.nodes.get", "nodes", RECORDS, nodes=self._record["name"]
+            )
             same = record["mac"] == self._record["mac"]
         except Refused:
             same = False
