@@ -152,11 +152,12 @@ class WrongServerTests(TestCase):
         run = "api.nodes.get_nodes().one.run('true', timeout=9)"
         logs = "list(api.logs.get_logs(history='full'))"
         arrow = "api.logs.get_logs(history='full').to_arrow()"
+        end = frames.encode(frames.RESULT, b'{"status": 0}')
         for stream, text in (
             (frames.encode(frames.RESULT, b"{"), run), (frames.encode(frames.RESULT, b"[]"), run),
             (frames.encode(frames.RESULT, b'{"status": "x"}'), run),
             (b"Z\0\0\0\0", run), (b"D\xff\xff\xff\xff", run),
-            *((frames.encode(frames.DATA, line + b"\n"), text)
+            *((frames.encode(frames.DATA, line + b"\n") + end, text)
               for text in (logs, arrow) for line in (
                   b"", b"[]", b"x", b"[1, 2, 3, 4]", b'[[["a"]], null, [1], "x"]',
                   b'[[["a", "b"]], [5], [1], "x"]', b'[[["a", "b"]], null, ["x"], "x"]',

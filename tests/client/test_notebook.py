@@ -34,7 +34,10 @@ CELLS = [
     "api.logs.get_logs(history='full', issuers='node-1').to_pandas()",
     # The kernel has a loop of its own, which runs; calls of threads go on beside it.
     "import asyncio\nawait asyncio.to_thread(lambda: nodes['node-2'].name)",
-    "get_ipython().complete('nodes.nod')[1]",
+    "from IPython.core.completer import provisionalcompleter\n"
+    "with provisionalcompleter():\n"
+    "    found = list(get_ipython().Completer.completions('nodes.nod', 9))\n"
+    "[one.text for one in found]",
 ]
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Record = tuple[float, str, str, str]  # epoch seconds, issuer, stream, line
 
-LATEST = 1e11  # epoch seconds, year 5138: no date of Python is much later
-
 _dumps = json.JSONEncoder(check_circular=False).encode
 
 
@@ -49,7 +47,8 @@ def columns(
     lines = lines.split("\n") if isinstance(lines, str) else ["".join([one]) for one in lines]
     known = [("".join([issuer]), "".join([stream])) for issuer, stream in sources]
     # Sums and extremes cost little, and refuse what is no number, and what is not there.
-    if not -LATEST < sum(stamps) < LATEST * len(stamps) or len(stamps) != len(lines) or (
+    sum(stamps)
+    if len(stamps) != len(lines) or (
         which is not None
         and (len(which) != len(lines) or min(which) < 0 or known[max(which)] is None)
     ):

@@ -56,6 +56,13 @@ def get_logs(
     return LogLines(query, time.monotonic() + timeout if timeout >= 0 else None, objects)
 
 
+def _taken(held: LogColumns, size: int) -> Any:
+    try:
+        return held.take(size)
+    except (ValueError, TypeError, OverflowError):  # those of pyarrow are among them
+        raise senseless("a log line has no date") from None
+
+
 class LogLines:
     """An iterator over log lines, or over the rest of them as columns.
 
@@ -121,9 +128,9 @@ class LogLines:
         for group in self._left():
             held.add(*decoded(group, columns))
             while len(held) >= size:
-                yield held.take(size)
+                yield _taken(held, size)
         while len(held):
-            yield held.take(size)
+            yield _taken(held, size)
 
     def to_arrow(self) -> Any:
         """Return a pyarrow.Table"""
