@@ -50,6 +50,8 @@ FILES: dict[str, str] = {
     "walt.server.adapters.nbdkit.service": "the plugin, some KB",
     "walt.server.adapters.tftpd.loaders": "loader and script of iPXE, some 100 KB",
     "walt.server.adapters.tftpd.service": "the map of names, some lines",
+    "walt.server.adapters.lldp.snmpd": "its configuration, some lines",
+    "walt.server.adapters.lldp.lldpd": "its configuration, which is empty",
     "walt.server.adapters.podman.options": "podman's list of images or containers",
     "walt.server.adapters.ssh.keys": "public keys and known_hosts, a line each",
     "walt.server.adapters.network.links": "names and MACs of interfaces, some lines",

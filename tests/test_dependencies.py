@@ -18,7 +18,7 @@ MODULES = {
 # Twisted imports it where TLS is used; programs are started.
 NOT_IMPORTED = {
     "service-identity", "coverage", "ruff", "mypy", "mypy-zope", "towncrier", "snmpsim", "pysmi",
-    "pytest-xdist", "ansible-core", "ipykernel",
+    "pytest-xdist", "ansible-core", "ipykernel", "nbclient",
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -12,6 +14,7 @@ from tests.system.live import LivePlatform, why_not
 from tests.system.netns import short_dir
 from walt.common.errors import CommandFailed
 from walt.server.adapters.podman import overlay, sandbox
+from walt.server.adapters.podman.options import Storage
 
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 
@@ -120,7 +123,9 @@ class MountedImageTests(TestCase):
         await platform.add_image("alice/trap", {
             "/etc/walt/image.spec":
                 "features:\n  ptp: cp /bin/busybox /etc/id; chmod 4755 /etc/id;"
-                " mknod /etc/disk b 254 0; echo done\n",
+                " mknod /etc/disk b 254 0; cd /boot/pc-x86-64;"
+                f" ln -s {'../' * 9}services/dhcpd/dhcpd.conf leak; ln -s /etc absolute;"
+                " echo done\n",
         })
         await platform.start()
         await platform.event(
@@ -138,6 +143,10 @@ class MountedImageTests(TestCase):
             return list(platform.state.glob("images/*/fs/etc/id"))
 
         (trap,) = await platform.until(mounted, "the image is mounted", 30)
+        tree = trap.parents[1]
+        for link in ("leak", "absolute"):  # made by the command: TFTP follows them from outside
+            real = os.path.realpath(tree / "boot/pc-x86-64" / link)
+            self.assertTrue(real.startswith(f"{tree}/"), real)
         self.assertFalse((trap.parent / "disk").exists())
         place = trap.parents[2]
         flags = next(
@@ -154,3 +163,75 @@ class MountedImageTests(TestCase):
         ):
             done = await platform.runner.run([*as_nobody, "ls", str(hidden)], check=False)
             self.assertIn(b"ermission denied", done.stderr, hidden)
+
+
+START = "bin/walt-image-shell-start"
+STOP = "bin/walt-image-shell-shutdown"
+MOUNT = (
+    "/bin/busybox mkdir -p /mnt;"
+    " /bin/busybox mount -t tmpfs none /mnt && echo 'it could mount' >> /evil.ran\n"
+)
+# What begins before the person does, and replaces what the server may use inside.
+IMAGES: dict[str, dict[str, str]] = {
+    "covered": {
+        "etc": "->xetc", "xetc/hostname": "node",
+        START: "#!/bin/sh\nB=/bin/busybox; $B rm /etc; $B mkdir /etc;"
+               " $B ln -s /proc/sys /etc/hostname; exec $B sleep 1000\n",
+    },
+    "helper": {
+        "run": "->xrun", "xrun/none": "", "evil": f"#!/bin/sh\n{MOUNT}",
+        START: "#!/bin/sh\nB=/bin/busybox; $B rm /run; $B mkdir /run;"
+               " $B cp /evil /run/busybox-walt; exec $B sleep 1000\n",
+    },
+    # No program is needed for these: links that lead elsewhere once the image is mounted.
+    "linked": {"etc/hostname": "->/proc/sys", START: "#!/bin/sh\nexec /bin/busybox sleep 1000\n"},
+    "deep": {
+        "run": "->proc/1/root/x", "proc/1/root/x/none": "",
+        "x/busybox-walt": f'#!/bin/sh\n{MOUNT}exec /bin/busybox "$@"\n',
+        START: "#!/bin/sh\nexec /bin/busybox sleep 1000\n",
+    },
+}
+TYPED = (
+    b"B=/bin/busybox; $B cat /evil.ran; v=$($B cat /proc/sys/kernel/core_pattern);"
+    b" echo \"$v\" > /proc/sys/kernel/core_pattern && echo \"it could\" write; exit\n"
+)
+
+
+class ShellTests(TestCase):
+    """Image shells, whose images start programs of their own before the person does."""
+
+    skip = why_not()
+    timeout = 300
+
+    async def test_programs_of_an_image_get_nothing_of_the_server(self) -> None:
+        """The server starts nothing that lies in the image, and undoes no mount but its own."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        storage = Storage.private(platform.state, platform.runtime)
+        busybox = Path("/bin/busybox").read_bytes()
+        for name, files in IMAGES.items():
+            archive = platform.base / f"{name}.tar"
+            with tarfile.open(archive, "w") as tar:
+                for path, text in {"bin/busybox": busybox, "bin/sh": busybox, STOP: "#!/bin/sh\n",
+                                   **files}.items():
+                    member = tarfile.TarInfo(path)
+                    member.mode = 0o755
+                    data = text.encode() if isinstance(text, str) else text
+                    if data.startswith(b"->"):
+                        member.type, member.linkname = tarfile.SYMTYPE, data[2:].decode()
+                        tar.addfile(member)
+                    else:
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+            await platform.runner.run(storage.podman(
+                "import", "--quiet", "--change", "LABEL walt.node.models=pc-x86-64",
+                str(archive), f"docker.io/alice/{name}",
+            ), timeout=100)
+        await platform.start()
+        for name in IMAGES:
+            told = await platform.walt("image", "shell", name, stdin=TYPED)
+            words = told.stdout.decode() + told.stderr.decode()
+            self.assertNotIn("it could", words, name)

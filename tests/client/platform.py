@@ -27,16 +27,21 @@ from tests.fakes.boots import FakeBoots
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
 from tests.fakes.local_nodes import LocalQuestions
 from tests.fakes.log_store import FakeCheckpoints
-from tests.fakes.nodes import FakeMachines, FakeNodeLink, FakeProvisioning, UnlocatedPower
+from tests.fakes.nodes import (
+    FakeMachines,
+    FakeNodeLink,
+    FakeProvisioning,
+    FakeSaving,
+    UnlocatedPower,
+)
 from tests.fakes.transports import serve
 from tests.fakes.user_keys import FakeUserKeys
 from tests.server.streams.platform import NODE, FakeSession, Platform
-from walt.server.api.context import Context
-from walt.server.api.devices import DevicesApi
+from walt.server.api.devices import DevicesApi, SwitchesApi
 from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
-from walt.server.api.nodes import NodesApi
-from walt.server.api.server import ServerApi
+from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
+from walt.server.api.server import ClockApi, ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
 from walt.server.domain.images.files import ImageFiles
@@ -46,8 +51,10 @@ from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
+from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.keys import UserKeys
+from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
@@ -56,6 +63,7 @@ from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
+from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.power import SwitchPower
 from walt.server.domain.switches.views import SwitchViews
@@ -88,6 +96,9 @@ class FakeVirtual:
     def console_input(self, name: str, data: bytes) -> None:
         self.typed.append((name, data))
 
+    def console_used(self, name: str, requester: IRequester) -> None:
+        pass
+
 
 class Server:
     """Listens on `rpc.sock` and `streams.sock` of a directory of its own."""
@@ -99,9 +110,14 @@ class Server:
         self.streams: list[StreamProtocol] = []
         self.link = FakeNodeLink()
         self.provisioning = FakeProvisioning()
+        self.monitor = BootMonitor(
+            self.platform.registry, self.platform.status, self.platform.platform,
+            self.platform.clock, lambda device: False,
+        )
         self.rebooter = Rebooter(
             Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
-            FakeMachines(), self.provisioning, PlatformLog(self.platform.logs, lambda: None),
+            FakeMachines(), self.provisioning, self.monitor,
+            PlatformLog(self.platform.logs, lambda: None),
         )
         self.reservations = Reservations(self.platform.clock)
         self.network = SwitchViews(
@@ -150,40 +166,51 @@ class Server:
             NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
             link=self.link, rebooter=self.rebooter,
             platform=platform.platform, provisioning=self.provisioning, clock=platform.clock,
-            progress=self.progress,
+            progress=self.progress, saving=FakeSaving(),
         )
         files = NodeFiles(nodes, self.questions)
-        context = _build(
-            Context, registry=platform.registry, status=platform.status, logs=platform.logs,
-            platform=platform.platform, nodes=nodes, files=files,
-            views=NodeViews(
-                platform.registry, platform.status, UnlocatedPower(), self.provisioning,
-                self.progress, self.reservations,
-            ),
-            reservations=self.reservations, open_sessions=platform.open_sessions,
-            plans=Plans(platform.status, self.reservations, platform.open_sessions),
-            keys=self.keys,
-            completion=Completion(
-                platform.registry, self.images, Places([]), self.checkpoints,
-                RemotePaths(
-                    platform.registry, self.images, files,
-                    ImageFiles(FakeContainers(self.store), reactor), reactor,
-                ),
-                platform.logs.former,
-            ),
-            configuration=_build(
-                Configuration, registry=platform.registry, nodes=nodes, images=self.images,
-                logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
-            ),
-            issuers=platform.issuers, virtual=self.virtual, network=self.network,
-            checkpoints=self.checkpoints,
-            operations=Operations(list, list), server_ip="192.168.1.1", clock=platform.clock,
-            now=platform.clock.seconds,
+        views = NodeViews(
+            platform.registry, platform.status, UnlocatedPower(), self.provisioning,
+            self.progress, self.reservations, lambda device: False,
         )
+        devices = DeviceViews(
+            platform.registry, platform.status.is_booted, self.network.where, "192.168.1.1"
+        )
+        completion = Completion(
+            platform.registry, self.images, Places([]), self.checkpoints,
+            RemotePaths(
+                platform.registry, self.images, files,
+                ImageFiles(FakeContainers(self.store), reactor), reactor,
+            ),
+            platform.logs.former,
+        )
+        configuration = _build(
+            Configuration, registry=platform.registry, nodes=nodes, images=self.images,
+            logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
+            monitor=self.monitor,
+        )
+        now = platform.clock.seconds
         session = Session(
             lambda one: [
-                NodesApi(context, one), DevicesApi(context, one), LogsApi(context, one),
-                ServerApi(context, one), KeysApi(context, one),
+                _build(
+                    NodesApi, requester=one, nodes=nodes, views=views, devices=devices,
+                    virtual=self.virtual,
+                ),
+                ReservationsApi(one, platform.registry, nodes, self.reservations),
+                _build(NodeFilesApi, requester=one, files=files),
+                DevicesApi(one, devices, configuration),
+                _build(SwitchesApi, requester=one, views=self.network),
+                PlansApi(
+                    one, platform.registry, configuration,
+                    Plans(platform.status, self.reservations, platform.open_sessions),
+                ),
+                KeysApi(one, self.keys),
+                LogsApi(one, platform.logs, platform.issuers, self.checkpoints, now),
+                ClockApi(platform.clock, now),
+                _build(
+                    ServerApi, requester=one, completion=completion,
+                    operations=Operations(list, list),
+                ),
             ],
             frozenset({"cs", "ss"}), peer="unix", account="alice",
         )

@@ -314,6 +314,10 @@ class StatusTests(SynchronousTestCase):
             (["fly"], "see: walt --help"), (["-v"], "see: walt --help"),
             (["nod"], "did you mean 'node'?"), (["node", "fly"], "see: walt node --help"),
             (["node", "rebot"], "did you mean 'reboot'?"),
+            (["device", "remove"], "did you mean 'forget'?"), (["node", "rm"], "'remove'?"),
+            (["node", "ls"], "'show'?"), (["node", "ssh"], "'shell'?"),
+            (["image", "push"], "'publish'?"), (["help", "ls"], "'list'?"),
+            (["image", "commit"], "see: walt image --help"),
         ):
             outcome = run(*words, sessions=[])
             self.assertEqual((outcome.status, outcome.out), (2, ""), words)

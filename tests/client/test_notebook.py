@@ -34,10 +34,12 @@ CELLS = [
     "api.logs.get_logs(history='full', issuers='node-1').to_pandas()",
     # The kernel has a loop of its own, which runs; calls of threads go on beside it.
     "import asyncio\nawait asyncio.to_thread(lambda: nodes['node-2'].name)",
+    # What a kernel answers when a person presses the tabulator.
     "from IPython.core.completer import provisionalcompleter\n"
     "with provisionalcompleter():\n"
-    "    found = list(get_ipython().Completer.completions('nodes.nod', 9))\n"
-    "[one.text for one in found]",
+    "    found = get_ipython().Completer.completions('nodes.nod', 9)\n"
+    "    texts = [one.text for one in found]\n"
+    "texts",
 ]
 
 

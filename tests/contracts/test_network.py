@@ -235,7 +235,7 @@ class ConfigurableTests(TestCase):
         directory, launcher = short_dir(self), Launcher()
         places = {"directory": directory / "s", "runtime": directory / "r"}
         interface = IPv4Interface("192.168.77.1/24")
-        dhcpd = DhcpdService(reactor, launcher, on_lease=lambda event: None, **places)
+        dhcpd = DhcpdService(reactor, launcher, **places)
         cases: list[tuple[Any, Any]] = [
             (FakeConfigurable(), 1),
             (dhcpd, dhcp_config(interface, [])),

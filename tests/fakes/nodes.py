@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -20,7 +20,13 @@ from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeLink, INodePower, IProvisioning, IVirtualMachines
+from walt.server.domain.nodes.ports import (
+    INodeLink,
+    INodePower,
+    IPowerSaving,
+    IProvisioning,
+    IVirtualMachines,
+)
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
@@ -45,6 +51,21 @@ def node(number: int, image: str = DEFAULT, **options: Any) -> Device:
         "ip": f"192.168.1.{number}", "model": "pc-x86-64", "image": image,
     }
     return Device(**{**values, **options})
+
+
+@implementer(IPowerSaving)
+class FakeSaving:
+    """Keeps who was woken up and let go."""
+
+    def __init__(self) -> None:
+        self.woken: list[str] = []
+        self.gone: list[str] = []
+
+    async def wake(self, nodes: Iterable[Device], requester: IRequester | None) -> None:
+        self.woken += [one.name for one in nodes]
+
+    async def let_go(self, device: Device, requester: IRequester | None) -> None:
+        self.gone.append(device.name)
 
 
 @implementer(INodeLink)
@@ -205,16 +226,17 @@ class FakePlatform:
         self.workflows = Workflows(self.clock)
         self.link, self.power = FakeNodeLink(), FakePower()
         self.machines, self.provisioning = FakeMachines(), FakeProvisioning()
-        self.rebooter = Rebooter(
-            self.workflows, self.status, self.link, self.power, self.machines,
-            self.provisioning, self.platform,
-        )
         self.late: list[list[str]] = []
+        self.emulated: set[str] = set()
         self.monitor = BootMonitor(
             self.registry, self.status, self.platform, self.clock,
-            lambda late: self.late.append([one.name for one in late]),
+            lambda device: device.name in self.emulated,
         )
-        self.rebooter.monitor = self.monitor
+        self.monitor.late.observe(lambda late: self.late.append([one.name for one in late]))
+        self.rebooter = Rebooter(
+            self.workflows, self.status, self.link, self.power, self.machines,
+            self.provisioning, self.monitor, self.platform,
+        )
         self.registration = Registration(
             self.registry, self.images, self.workflows, self.platform, self.monitor
         )
@@ -222,11 +244,11 @@ class FakePlatform:
         self.progress = BootProgress(
             self.clock, self.registry, self.boots, self.status.is_booted, self.images.digest
         )
-        self.monitor.on_start = self.progress.started
-        self.status.listen(self.progress.on_status)
+        self.monitor.begun.observe(self.progress.started)
+        self.status.changed.observe(self.progress.on_status)
         self.nodes = NodeService(
             self.registry, self.images, self.status, self.monitor, self.rebooter, self.logs,
-            self.link, self.platform, self.provisioning, self.progress, self.clock,
+            self.link, self.platform, self.provisioning, self.progress, FakeSaving(), self.clock,
         )
 
     async def start(self) -> None:

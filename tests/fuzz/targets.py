@@ -28,6 +28,7 @@ from walt.common.literals import parse
 from walt.common.texts import load_json
 from walt.rpc.commands.devices import RegisterDevice
 from walt.server.adapters.dhcpd import probe as dhcpd
+from walt.server.adapters.lldp import probe as snmpd
 from walt.server.adapters.named import probe as named
 from walt.server.adapters.nbdkit import probe as nbdkit
 from walt.server.adapters.nfs import probe as nfs
@@ -192,7 +193,7 @@ def leases(data: bytes) -> None:
     for line in data.decode("utf-8", "replace").split("\n"):
         event = assembler.feed(line)
         if event is not None:
-            event.registration()
+            event.sighting()
 
 
 def answers(data: bytes) -> None:
@@ -201,6 +202,7 @@ def answers(data: bytes) -> None:
     dhcpd.is_answer(data, int.from_bytes(data[4:8], "big"))
     named.read_answer(data, number)
     tftpd.read_answer(data)
+    snmpd.read_answer(data, int.from_bytes(data[17:21], "big"))
     for read in (nbdkit.read_greeting, nfs.read_reply, postgres.read_answer):
         try:
             read(data)

@@ -27,7 +27,7 @@ def main() -> None:
     launcher = NamespaceLauncher(netns=netns)
     place = partial(inside, f"/run/netns/{netns}")
     dhcpd = DhcpdService(reactor, launcher, place=place, directory=directory / "dhcpd",
-                         runtime=directory / "run-dhcpd", on_lease=lambda event: None)
+                         runtime=directory / "run-dhcpd")
     named = NamedService(reactor, launcher, place=place, directory=directory / "named",
                          runtime=directory / "run-named")
     tftpd = TftpdService(reactor, launcher, place=place, directory=directory / "tftpd",

@@ -21,9 +21,9 @@ from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.processes import pipes_closed
 from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.model import Device
 from walt.server.domain.services.dhcp import dhcp_config
-from walt.server.domain.services.lease_events import LeaseEvent
 
 SERVER = "192.168.77.1"
 INTERFACE = IPv4Interface(f"{SERVER}/24")
@@ -59,7 +59,7 @@ class DhcpdCase(TestCase):
         self.server.run("ip", "address", "add", str(INTERFACE), "dev", "walt-net")
         self.dir = short_dir(self)
         self.addCleanup(pipes_closed, reactor)
-        self.events: list[LeaseEvent] = []
+        self.events: list[Lease] = []
         self.served: list[str] = []
         self.service = self.make_service()
         self.service.apply(dhcp_config(INTERFACE, DEVICES, ping_check=False))
@@ -69,11 +69,13 @@ class DhcpdCase(TestCase):
         self.addCleanup(self.client.close)
 
     def make_service(self) -> DhcpdService:
-        return DhcpdService(
+        service = DhcpdService(
             self.reactor, self.server.launcher, directory=self.dir / "services" / "dhcpd",
-            runtime=self.dir / "run", on_lease=self.events.append,
-            on_address=self.served.append, place=self.server.inside, patience=SHORT,
+            runtime=self.dir / "run", place=self.server.inside, patience=SHORT,
         )
+        service.leases.observe(self.events.append)
+        service.addresses.observe(self.served.append)
+        return service
 
     async def until(self, condition, limit: float = 40.0) -> None:
         end = self.reactor.seconds() + limit
@@ -81,7 +83,7 @@ class DhcpdCase(TestCase):
             self.assertLess(self.reactor.seconds(), end, "waited too long")
             await deferLater(self.reactor, 0.05, lambda: None)
 
-    async def event(self) -> LeaseEvent:
+    async def event(self) -> Lease:
         await self.until(lambda: self.events)
         return self.events.pop()
 
@@ -107,7 +109,7 @@ class DhcpdTests(DhcpdCase):
         self.assertEqual(answer.file, "")
         event = await self.event()
         self.assertEqual(
-            event, LeaseEvent("00:0c:01:02:03:04", answer.yiaddr, client_name="probe")
+            event, Lease("00:0c:01:02:03:04", answer.yiaddr, client_name="probe")
         )
 
     async def test_who_gets_an_address(self) -> None:
@@ -204,7 +206,7 @@ class DhcpdTests(DhcpdCase):
         self.assertEqual(answer.file, "")
         event = await self.event()
         self.assertEqual(event.vci, "walt.node.rpi-4-b")
-        registration = event.registration()
+        registration = event.sighting()
         assert registration is not None
         self.assertIsNone(registration.name)
 
@@ -300,7 +302,7 @@ class BurstTests(DhcpdCase):
         known: dict[str, Device] = {}
         pending: list[Any] = []
 
-        def register(event: LeaseEvent) -> None:
+        def register(event: Lease) -> None:
             name = f"unknown-{event.mac.replace(':', '')}"
             known[event.mac] = Device(event.mac, name, "unknown", event.ip)
             if not pending:  # merged, as NetworkServices does
@@ -314,8 +316,9 @@ class BurstTests(DhcpdCase):
         await self.service.stopService()
         self.service = DhcpdService(
             self.reactor, self.server.launcher, directory=self.dir / "services" / "dhcpd",
-            runtime=self.dir / "run", on_lease=register, place=self.server.inside,
+            runtime=self.dir / "run", place=self.server.inside,
         )
+        self.service.leases.observe(register)
         await self.service.apply(dhcp_config(WIDE, [], ping_check=False))
         self.service.startService()
         self.addCleanup(self.service.stopService)

@@ -17,9 +17,9 @@ from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.services.boot_tree import boot_tree
 from walt.server.domain.services.dhcp import dhcp_config
-from walt.server.domain.services.lease_events import LeaseEvent
 from walt.server.domain.services.tftp import TftpConfig
 from walt.server.runtime.process import ProcessRunner
 
@@ -44,11 +44,12 @@ class PlainIpxeTests(TestCase):
         await BootTreeStore(reactor, runner, state / "nodes").apply(
             boot_tree(INTERFACE, [], {})
         )
-        events: list[LeaseEvent] = []
+        events: list[Lease] = []
         dhcpd = DhcpdService(
             reactor, namespace.launcher, directory=state / "dhcpd", runtime=state / "run",
-            on_lease=events.append, place=namespace.inside,
+            place=namespace.inside,
         )
+        dhcpd.leases.observe(events.append)
         tftpd = TftpdService(
             reactor, namespace.launcher, directory=state / "tftpd", runtime=state / "run",
             place=namespace.inside,

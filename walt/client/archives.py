@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 
 from walt.client.errors import Failure
-from walt.common.archives import UNREADABLE, BoundedMember
+from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid, in_words
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER
 
@@ -173,7 +173,7 @@ class _Tree:
     def extract_all(self, archive: tarfile.TarFile) -> None:
         """Create every member; directories get their modes at the end."""
         try:
-            for member in archive:
+            for member in members(archive):
                 self._extract(archive, member)
         finally:
             for path, member in reversed(self._directories):

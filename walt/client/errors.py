@@ -30,7 +30,7 @@ class Refused(Failure):
     """The server refused a call; `code` is the wire code of the error."""
 
     def __init__(self, text: str, code: str) -> None:
-        super().__init__(text)
+        super().__init__(text, WRONG_WORDS if code == "WRONG_EXPRESSION" else FAILED)
         self.code = code
 
 

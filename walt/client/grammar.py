@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 HELP = ("-h", "--help")
 LARGEST = 10**9  # seconds, lines, boots
+SAME_MEANING = (  # words that people have in their fingers, and those that walt has for them
+    ("remove", "forget", "remove-checkpoint", "delete", "del", "rm", "erase"),
+    ("list", "show", "list-checkpoints", "ls", "status", "info", "ps", "tail"),
+    ("reboot", "restart", "reset"), ("rename", "mv", "move"), ("cp", "copy", "scp", "rsync"),
+    ("shell", "ssh", "login", "connect"), ("run", "exec", "execute"), ("console", "tty", "serial"),
+    ("create", "build", "add-checkpoint", "add", "new"), ("duplicate", "tag"),
+    ("clone", "pull", "import"), ("publish", "push"), ("acquire", "take", "reserve"),
+    ("release", "free", "return"), ("save", "commit", "snapshot"),
+    ("config", "set", "settings"), ("rescan", "scan"), ("tree", "map", "topology"),
+)
 MIN_MEANING = 24  # columns that the meaning of a word needs at its right
 
 
@@ -205,10 +215,13 @@ def _read_switch(
 
 
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of the known words that a mistyped one is most like, if any is."""
+    """Return the one of the known words that a mistyped one is most like, or means, if any."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), 1)
+    known = list(known)
+    near = [
+        other for group in SAME_MEANING if word in group for other in group if other in known
+    ] or difflib.get_close_matches(word, known, 1)
     return near[0] if near else None
 
 

@@ -28,6 +28,13 @@ class Invalid(WaltError):
     code = "INVALID"
 
 
+class WrongExpression(Invalid):
+    """What is no regular expression: a word of the command line that nobody can have meant."""
+
+    code = "WRONG_EXPRESSION"
+    exit_status = 2
+
+
 class Busy(WaltError):
     """Another task holds the object; try again later."""
 
@@ -99,8 +106,9 @@ class ConfigurationError(WaltError):
 ERRORS: dict[str, type[WaltError]] = {
     cls.code: cls
     for cls in (
-        WaltError, NotFound, Invalid, Busy, Conflict, Denied, CredentialsNeeded, VersionMismatch,
-        Unavailable, CommandFailed, LimitExceeded, InternalError, ConfigurationError,
+        WaltError, NotFound, Invalid, WrongExpression, Busy, Conflict, Denied, CredentialsNeeded,
+        VersionMismatch, Unavailable, CommandFailed, LimitExceeded, InternalError,
+        ConfigurationError,
     )
 }
 

@@ -9,14 +9,17 @@ from typing import NamedTuple, Optional
 NODE_CLASS = "walt.node."
 
 
-class Registration(NamedTuple):
-    """Arguments of the command that registers a device."""
+class Sighting(NamedTuple):
+    """What announced a device: a lease, a neighbour of a switch, a virtual host.
 
-    vci: str
-    uci: str
-    ip: str
+    `vci` and `uci` are its DHCP vendor class and user class, `name` is a proposal.
+    """
+
     mac: str
-    name: Optional[str]
+    ip: Optional[str] = None
+    vci: str = ""
+    uci: str = ""
+    name: Optional[str] = None
 
 
 def proposed_name(client_name: str, mac: str, force: bool = False) -> Optional[str]:
@@ -33,11 +36,11 @@ def proposed_name(client_name: str, mac: str, force: bool = False) -> Optional[s
     return ("%s-%s" % (client_name, suffix)).lower()
 
 
-def registration(
+def sighting(
     vci: str, uci: str, ip: str, mac: str, client_name: str, known: bool, dev_type: str,
     force_name: bool = False,
-) -> Optional[Registration]:
-    """Return what to register, None when the event brings nothing new.
+) -> Optional[Sighting]:
+    """Return what to register, None when a lease brings nothing new.
 
     A typed device is known for good; a known device of type `unknown` is
     reported again only when it announces itself as a node.
@@ -46,4 +49,4 @@ def registration(
         return None
     if known and not (uci.startswith(NODE_CLASS) or vci.startswith(NODE_CLASS)):
         return None
-    return Registration(vci, uci, ip, mac, proposed_name(client_name, mac, force_name))
+    return Sighting(mac, ip, vci, uci, proposed_name(client_name, mac, force_name))

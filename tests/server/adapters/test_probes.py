@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.server.adapters.dhcpd import probe as dhcpd
 from walt.server.adapters.dhcpd.service import complaint
+from walt.server.adapters.lldp import probe as snmpd
 from walt.server.adapters.named import probe as named
 from walt.server.adapters.nbdkit import probe as nbdkit
 from walt.server.adapters.nfs import probe as nfs
@@ -154,6 +155,35 @@ class PostgresTests(SynchronousTestCase):
         self.assertRaises(NoAnswer, postgres.read_answer, b"HTTP")
 
 
+class SnmpdTests(SynchronousTestCase):
+    # GetResponse of snmpd 5.9.3 for sysObjectID.0: request-id 0x40000001, community lab-7.
+    ANSWER = bytes.fromhex(
+        "303202010104056c61622d37a22602044000000102010002010030183016"
+        "06082b06010201010200060a2b060104 01bf0803020a"
+    )
+
+    def test_answers(self) -> None:
+        """A value, no value, an error; answers to other questions count for nothing."""
+        number = 0x40000001
+        self.assertIs(snmpd.read_answer(self.ANSWER, number), True)
+        self.assertIsNone(snmpd.read_answer(self.ANSWER, number + 1))
+        for size in range(len(self.ANSWER)):
+            self.assertIsNone(snmpd.read_answer(self.ANSWER[:size], number), size)
+        for tag in (0x80, 0x81):
+            absent = self.ANSWER[:-12] + bytes([tag, 10]) + self.ANSWER[-10:]
+            self.assertIs(snmpd.read_answer(absent, number), False)
+        error = self.ANSWER.replace(bytes.fromhex("020100020100"), bytes.fromhex("020105020101"))
+        self.assertIs(snmpd.read_answer(error, number), False)
+
+    def test_question(self) -> None:
+        """The question is the one that snmpd answers with the above."""
+        self.assertEqual(
+            snmpd.question("lab-7", 0x40000001, snmpd.SYS_OBJECT_ID).hex(),
+            "302802010104056c61622d37a01c020440000001020100020100300e300c"
+            "06082b060102010102000500",
+        )
+
+
 class ParserTests(SynchronousTestCase):
     @given(st.binary(max_size=600))
     def test_anything(self, raw: bytes) -> None:
@@ -162,6 +192,7 @@ class ParserTests(SynchronousTestCase):
         self.assertIn(dhcpd.is_answer(raw, number), (True, False))
         named.read_answer(raw, number)
         tftpd.read_answer(raw)
+        self.assertIn(snmpd.read_answer(raw, number), (True, False, None))
         for read in (nbdkit.read_greeting, nfs.read_reply, postgres.read_answer):
             try:
                 read(raw)

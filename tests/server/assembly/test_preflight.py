@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Unavailable
 from walt.server.assembly import preflight
-from walt.server.config.model import NetworkConfig, Paths, ServerConfig
+from walt.server.config.model import NetworkConfig, Paths, ServerConfig, Services
 
 
 class PreflightTests(SynchronousTestCase):
@@ -70,3 +71,9 @@ class PreflightTests(SynchronousTestCase):
         self.assertTrue(
             self.problems(*missing, ganesha=False).endswith("apt-get install isc-dhcp-server")
         )
+        missing = ("lldpd", "snmpd")
+        self.assertTrue(
+            self.problems(*missing, ganesha=False).endswith("apt-get install lldpd snmpd")
+        )
+        self.config = replace(self.config, services=Services(lldp=False))
+        self.assertEqual(self.problems(*missing, ganesha=False), "")

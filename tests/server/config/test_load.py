@@ -24,6 +24,8 @@ class DefaultsTests(SynchronousTestCase):
         self.assertEqual((config.accel, config.remote_clients), ("auto", "tls"))
         self.assertEqual((config.reconnect_grace, config.log_retention_days), (180, None))
         self.assertEqual(config.services.http_port, 80)
+        self.assertEqual(config.services.lldp, True)
+        self.assertEqual(config.services.snmp_community, "private")
         self.assertFalse(config.vpn.enabled)
 
     def test_whole_file(self) -> None:
@@ -43,7 +45,7 @@ registries:
 vpn: {enabled: true, ssh-entrypoint: a.lan, http-entrypoint: b.lan, boot-mode: enforced}
 database: {mode: external, dsn: "host=/run/pg dbname=walt"}
 services: {runner: children, nfs: ganesha, nfsd: {service-name: nfs.service},
-           http: {port: 8080, host-port: 0}}
+           http: {port: 8080, host-port: 0}, lldp: {enabled: false, community: lab-7}}
 virtual: {accel: tcg}
 images: {storage: system, runtime: runc, build-isolation: chroot, ulimits: ["nofile=1024:1024"],
          git-networks: [127.0.0.0/8, "::1/128"], git-identity: /etc/walt/git.key}
@@ -58,6 +60,8 @@ boot: {reconnect-grace: 0}
         self.assertEqual(config.vpn.boot_mode, "enforced")
         self.assertEqual(config.database.dsn, "host=/run/pg dbname=walt")
         self.assertEqual(config.services.http_host_port, 0)
+        self.assertEqual(config.services.lldp, False)
+        self.assertEqual(config.services.snmp_community, "lab-7")
         self.assertEqual(config.images.ulimits, ("nofile=1024:1024",))
         self.assertEqual([str(one) for one in config.images.git_networks],
                          ["127.0.0.0/8", "::1/128"])
@@ -98,6 +102,9 @@ class ErrorsTests(SynchronousTestCase):
             ("database: {mode: external}", "database.dsn: missing"),
             ("database: {mode: other}", "database.mode: expected one of"),
             ("services: {runner: docker}", "services.runner: expected one of"),
+            ("services: {lldp: {community: 'a b'}}", "services.lldp.community: 'a b' is not"),
+            ("services: {lldp: {community: \"a\\nrwcommunity b\"}}", "services.lldp.community"),
+            ("services: {lldp: {enabled: yes-please}}", "services.lldp.enabled: expected true or"),
             ("services: {http: {port: true}}", "services.http.port: expected a whole number"),
             ("services: []", "services: expected a mapping"),
             ("virtual: {accel: xen}", "virtual.accel: expected one of"),

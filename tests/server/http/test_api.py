@@ -67,7 +67,7 @@ class PagesTests(TestCase):
                 platform.clock, platform.registry, FakeBoots({}), platform.status.is_booted,
                 lambda image: None,
             ),
-            Reservations(platform.clock),
+            Reservations(platform.clock), lambda device: device.virtual,
         )
         self.serve(Readers(NAMES))
 
@@ -134,7 +134,7 @@ class PagesTests(TestCase):
             self.assertEqual(node[name], value, name)
         self.assertEqual(
             [node["config"][name] for name in ("boot.retries", "kexec.allow", "boot.timeout")],
-            [9, True, 180],
+            [9, True, 720],
         )
         self.assertTrue(all(re.fullmatch("[a-z_]+", name) for name in node), node)
         self.assertEqual((node["name"], node["booted"]), (NODE.name, False))

@@ -138,8 +138,12 @@ class DumpTests(SynchronousTestCase):
             reader = self.open(history=True, **parameters)
             self.assertEqual(reader.read(), [])
             assert reader.result is not None
-            self.assertEqual(reader.result["status"], 1, parameters)
-            self.assertIn(reader.result["code"], ("INVALID", "NOT_FOUND"))
+            expression = parameters.keys() & {"lines", "streams"} and parameters != {"lines": 3}
+            self.assertEqual(reader.result["status"], 2 if expression else 1, parameters)
+            self.assertIn(
+                reader.result["code"],
+                ("WRONG_EXPRESSION",) if expression else ("INVALID", "NOT_FOUND"),
+            )
             self.assertTrue(reader.connection.closed)
 
     def test_database_down(self) -> None:

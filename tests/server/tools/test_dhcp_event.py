@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.patience import patient
 from tests.system.netns import short_dir
 from walt.common import ampbox
-from walt.common.leases import Registration, proposed_name
+from walt.common.leases import Sighting, proposed_name
 from walt.rpc.base import ApiProtocol
 from walt.rpc.commands.devices import RegisterDevice
 from walt.server.tools.dhcp_event import parse, request
@@ -35,11 +35,11 @@ class ParseTests(SynchronousTestCase):
         """A device without host entry is reported, with a proposal for its name."""
         self.assertEqual(
             parse(words(vci="v", name="Probe")).wanted,
-            Registration("v", "", "192.168.1.7", MAC, "probe-020304"),
+            Sighting(MAC, "192.168.1.7", "v", "", "probe-020304"),
         )
         self.assertEqual(
             parse(words(mac="0:c:1:2:3:4")).wanted,
-            Registration("", "", "192.168.1.7", MAC, None),
+            Sighting(MAC, "192.168.1.7"),
         )
 
     def test_early_exits(self) -> None:
@@ -76,7 +76,7 @@ class ParseTests(SynchronousTestCase):
     @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
     def test_request(self, vci: str, uci: str, name: str) -> None:
         """Any texts travel in one box that the server's command understands."""
-        raw = request(Registration(vci, uci, "192.168.1.7", MAC, name or None))
+        raw = request(Sighting(MAC, "192.168.1.7", vci, uci, name or None))
         (box,) = ampbox.Decoder().feed(raw)
         self.assertEqual(box[b"_command"], b"ss.devices.register")
         self.assertEqual(box[b"vci"].decode(), vci)

@@ -8,17 +8,23 @@ from twisted.protocols import amp
 
 from walt.common.errors import Denied
 from walt.rpc.commands import access as commands
-from walt.server.api.context import Context
 from walt.server.domain.access.model import Issued
+from walt.server.domain.access.service import Access
 
 
 class AccessApi(amp.CommandLocator):
-    """Certificates; `serial` is that of the caller's, if it has one, `peer` its address."""
+    """Certificates; `serial` is that of the caller's, if it has one, `peer` its address.
 
-    def __init__(self, context: Context, serial: str | None, peer: str) -> None:
-        self._access = context.access
-        self._host = context.host
-        self._reachable = context.reachable
+    `host` is the name under which other machines reach this server, `reachable` whether they
+    can.
+    """
+
+    def __init__(
+        self, access: Access, host: str, *, reachable: bool, serial: str | None, peer: str
+    ) -> None:
+        self._access = access
+        self._host = host
+        self._reachable = reachable
         self._serial = serial
         self._peer = peer
         self._tried = False

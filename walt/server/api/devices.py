@@ -1,146 +1,154 @@
-"""Commands about devices, leases and virtual hosts."""
+"""Commands about devices, switches, leases and virtual hosts."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
+from walt.common.leases import Sighting
 from walt.rpc.commands import devices as commands
-from walt.server.api.context import Context
-from walt.server.domain.nodes.clock import next_whole_second
-from walt.server.domain.nodes.registration import Sighting
-from walt.server.domain.nodes.views import device_tables, for_nodes, record
+from walt.rpc.commands.nodes import AcquireNodes
+from walt.server.domain.nodes.announcements import Announcements
+from walt.server.domain.nodes.configuration import Configuration
+from walt.server.domain.nodes.device_views import DeviceViews
+from walt.server.domain.nodes.neighbours import NeighbourReports
+from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.requester import IRequester
+from walt.server.domain.switches.exploration import Exploration
+from walt.server.domain.switches.views import SwitchViews
 
 
 class DevicesApi(amp.CommandLocator):
-    """Translates commands to calls of the registry and the registration; `ip` is the caller's."""
+    """What is known of devices, and what people change about them."""
 
     def __init__(
-        self, context: Context, requester: IRequester, ip: str | None = None
+        self, requester: IRequester, views: DeviceViews, configuration: Configuration
     ) -> None:
-        self._context = context
         self._requester = requester
-        self._ip = ip
+        self._views = views
+        self._configuration = configuration
 
     @commands.ShowDevices.responder
     def show(self) -> dict[str, Any]:
         """Return the rows of `walt device show`, by table."""
-        return {"tables": device_tables(self._context.registry, self._context.network.where)}
+        return {"tables": self._views.tables()}
+
+    @commands.GetDevice.responder
+    def get(self, name: str) -> dict[str, Any]:
+        """Return the record of the device of this name; NotFound."""
+        return {"device": self._views.named(name)}
+
+    @commands.GetDeviceConfig.responder
+    def config(self, devices: str, nodes_only: bool) -> dict[str, Any]:
+        """Return the settings of a set, devices with the same ones together."""
+        return {"groups": self._configuration.show(
+            devices, self._requester, nodes_only=nodes_only
+        )}
+
+    @commands.SetDeviceConfig.responder
+    async def set_config(
+        self, devices: str, settings: list[str], nodes_only: bool
+    ) -> dict[str, Any]:
+        """Change settings of a set: all of them on all devices, or none."""
+        await self._configuration.change(
+            devices, settings, self._requester, nodes_only=nodes_only
+        )
+        return {}
+
+    @commands.RenameDevice.responder
+    async def rename(self, name: str, new_name: str) -> dict[str, Any]:
+        """Rename a device; its addresses, links and logs follow."""
+        await self._configuration.rename(name, new_name, self._requester)
+        return {}
+
+    @commands.ForgetDevice.responder
+    async def forget(
+        self, name: str, force: bool, keep_logs: bool | None = None
+    ) -> dict[str, Any]:
+        """Forget a device, its settings and, unless they are kept, its log lines."""
+        await self._configuration.forget(
+            name, self._requester, force=force, keep_logs=bool(keep_logs)
+        )
+        return {}
+
+    @AcquireNodes.responder
+    async def acquire(self, nodes: str) -> dict[str, Any]:
+        """Have free nodes boot the caller's copies of their default images."""
+        await self._configuration.acquire(nodes, self._requester)
+        return {}
+
+
+class SwitchesApi(amp.CommandLocator):
+    """The cables: what switches see, and settings of their ports."""
+
+    def __init__(
+        self, requester: IRequester, exploration: Exploration, views: SwitchViews
+    ) -> None:
+        self._requester = requester
+        self._exploration = exploration
+        self._views = views
 
     @commands.RescanDevices.responder
     async def rescan(self, devices: str, quiet: bool | None = None) -> dict[str, Any]:
         """Ask switches what they see."""
-        results = await self._context.exploration.rescan(
-            devices, self._requester, quiet=bool(quiet)
-        )
+        results = await self._exploration.rescan(devices, self._requester, quiet=bool(quiet))
         return {"results": [one.row() for one in results]}
 
     @commands.GetDeviceTree.responder
     def tree(self, all: bool) -> dict[str, Any]:
         """Return the network as a tree; NotFound."""
-        return self._context.network.tree(show_all=all)
+        return self._views.tree(show_all=all)
 
     @commands.GetPorts.responder
     def ports(self, name: str, port: str | None = None) -> dict[str, Any]:
         """Return the ports of a switch; NotFound, Invalid."""
-        return {"ports": self._context.network.ports(name, port)}
+        return {"ports": self._views.ports(name, port)}
 
     @commands.SetPort.responder
     async def set_port(self, name: str, port: str, settings: list[str]) -> dict[str, Any]:
         """Change settings of a port."""
-        await self._context.exploration.set_port(name, port, settings, self._requester)
+        await self._exploration.set_port(name, port, settings, self._requester)
         return {}
 
-    @commands.GetDevice.responder
-    def get(self, name: str) -> dict[str, Any]:
-        """Return the record of the device of this name; NotFound."""
-        context = self._context
-        device = context.registry.named(name)
-        return {
-            "device": record(device, context.registry, context.status.is_booted, context.server_ip)
-        }
 
-    @commands.GetDeviceConfig.responder
-    def config(self, devices: str, nodes_only: bool) -> dict[str, Any]:
-        """Return the settings of a set, devices with the same ones together."""
-        groups = self._context.configuration.show(
-            devices, self._requester, nodes_only=nodes_only
-        )
-        return {"groups": groups}
+class RegistrationApi(amp.CommandLocator):
+    """What nodes, virtual hosts and tools of the server tell of devices; `ip` is the caller's."""
 
-    @commands.SetDeviceConfig.responder
-    def set_config(
-        self, devices: str, settings: list[str], nodes_only: bool
-    ) -> Deferred[dict[str, Any]]:
-        """Change settings of a set: all of them on all devices, or none."""
-        running = Deferred.fromCoroutine(self._context.configuration.change(
-            devices, settings, self._requester, nodes_only=nodes_only
-        ))
-        return running.addCallback(lambda _: {})
-
-    @commands.RenameDevice.responder
-    def rename(self, name: str, new_name: str) -> Deferred[dict[str, Any]]:
-        """Rename a device; its addresses, links and logs follow."""
-        running = Deferred.fromCoroutine(self._context.configuration.rename(
-            name, new_name, self._requester
-        ))
-        return running.addCallback(lambda _: {})
-
-    @commands.ForgetDevice.responder
-    def forget(
-        self, name: str, force: bool, keep_logs: bool | None = None
-    ) -> Deferred[dict[str, Any]]:
-        """Forget a device, its settings and, unless they are kept, its log lines."""
-        running = Deferred.fromCoroutine(
-            self._context.configuration.forget(
-                name, self._requester, force=force, keep_logs=bool(keep_logs)
-            )
-        )
-        return running.addCallback(lambda _: {})
+    def __init__(
+        self, registration: Registration, announcements: Announcements,
+        neighbours: NeighbourReports, views: DeviceViews, ip: str | None,
+    ) -> None:
+        self._registration = registration
+        self._announcements = announcements
+        self._neighbours = neighbours
+        self._views = views
+        self._ip = ip
 
     @commands.RegisterVirtualDevice.responder
-    def announce(
+    async def announce(
         self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
-    ) -> Deferred[dict[str, Any]]:
+    ) -> dict[str, Any]:
         """Register a node that the calling machine emulates, or is."""
-        running = Deferred.fromCoroutine(
-            self._context.announcements.announce(self._ip, Sighting(mac, ip, vci, uci, name))
-        )
-        return running.addCallback(lambda _: {})
+        await self._announcements.announce(self._ip, Sighting(mac, ip, vci, uci, name))
+        return {}
 
     @commands.RegisterDevice.responder
-    def register(
+    async def register(
         self, vci: str, uci: str, ip: str, mac: str, name: str | None = None
-    ) -> Deferred[dict[str, Any]]:
+    ) -> dict[str, Any]:
         """Register the device that got a lease."""
-        self._context.announcements.leased(mac, ip)
-        running = Deferred.fromCoroutine(
-            self._context.registration.register(Sighting(mac, ip, vci, uci, name))
-        )
-        return running.addCallback(lambda _: {})
+        self._announcements.leased(mac, ip)
+        await self._registration.register(Sighting(mac, ip, vci, uci, name))
+        return {}
 
     @commands.GetVirtualDevice.responder
     def get_by_mac(self, mac: str) -> dict[str, Any]:
         """Return the record of a MAC or VPN MAC, null if it is unknown."""
-        context = self._context
-        device = context.registry.get(mac)
-        if device is None:
-            return {"device": None}
-        found = record(device, context.registry, context.status.is_booted, context.server_ip)
-        return {"device": for_nodes(found)}
+        return {"device": self._views.for_nodes(mac)}
 
     @commands.ReportNeighbour.responder
     async def report_neighbour(self, mac: str, label: str) -> dict[str, Any]:
         """Note which neighbour the calling node sees, and at which of its ports."""
-        await self._context.neighbours.report(self._ip, mac, label)
+        await self._neighbours.report(self._ip, mac, label)
         return {}
-
-    @commands.SyncClock.responder
-    def sync_clock(self) -> Deferred[dict[str, Any]]:
-        """Answer when a second of the server's clock begins, with its number."""
-        context = self._context
-        waiting = next_whole_second(context.clock, context.now)
-        return waiting.addCallback(lambda moment: {"time": moment})

@@ -2,78 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
 from walt.common.errors import Invalid
 from walt.common.names import is_checkpoint_name
 from walt.rpc.commands import logs as commands
-from walt.server.api.context import Context
+from walt.server.domain.logs.ports import ICheckpoints
+from walt.server.domain.logs.service import LogService
+from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.requester import IRequester
 
 MAX_TIME = 253_402_300_799.0  # the end of year 9999
 
 
 class LogsApi(amp.CommandLocator):
-    """Translates commands to calls of the log service."""
+    """Questions about log lines, and checkpoints; `now` returns epoch seconds."""
 
-    def __init__(self, context: Context, requester: IRequester) -> None:
-        self._context = context
+    def __init__(
+        self, requester: IRequester, logs: LogService, issuers: LogIssuers,
+        checkpoints: ICheckpoints, now: Callable[[], float],
+    ) -> None:
         self._requester = requester
+        self._logs = logs
+        self._issuers = issuers
+        self._checkpoints = checkpoints
+        self._now = now
 
     @commands.CountLogs.responder
-    def count(self, query: Any) -> Deferred[dict[str, Any]]:
+    async def count(self, query: Any) -> dict[str, Any]:
         """Return how many stored lines a query has; LimitExceeded when counting takes too long."""
-        context = self._context
-        wanted = context.issuers.query(query, self._requester.username)
-        running = Deferred.fromCoroutine(context.logs.count(wanted, self._requester.username))
-        return running.addCallback(lambda count: {"count": count})
+        user = self._requester.username
+        return {"count": await self._logs.count(self._issuers.query(query, user), user)}
 
     @commands.CheckpointTime.responder
-    def checkpoint_time(self, name: str) -> Deferred[dict[str, Any]]:
+    async def checkpoint_time(self, name: str) -> dict[str, Any]:
         """Return when a checkpoint of the caller is, in epoch seconds."""
-        running = Deferred.fromCoroutine(
-            self._context.checkpoints.time_of(self._requester.username, name)
-        )
-        return running.addCallback(lambda moment: {"time": moment})
+        return {"time": await self._checkpoints.time_of(self._requester.username, name)}
 
     @commands.LogIssuers.responder
     def issuers(self, issuers: str) -> dict[str, Any]:
         """Return the names of a set of issuers, keywords replaced."""
-        context = self._context
-        wanted = context.issuers.query({"issuers": issuers}, self._requester.username)
-        return {"names": context.issuers.names(wanted)}
+        wanted = self._issuers.query({"issuers": issuers}, self._requester.username)
+        return {"names": self._issuers.names(wanted)}
 
     @commands.AddCheckpoint.responder
-    def add_checkpoint(self, name: str, time: float | None = None) -> Deferred[dict[str, Any]]:
+    async def add_checkpoint(self, name: str, time: float | None = None) -> dict[str, Any]:
         """Keep a moment (now, or epoch seconds) under a name of the caller's."""
         if not is_checkpoint_name(name):
             raise Invalid(
                 f'"{name[:80]}" is not a valid name for a checkpoint: use letters, digits and'
                 " dashes, at least two characters, the first one no dash"
             )
-        moment = self._context.now() if time is None else time
+        moment = self._now() if time is None else time
         if not 0 <= moment <= MAX_TIME:
             raise Invalid("a checkpoint is a moment from 1970 to 9999")
-        running = Deferred.fromCoroutine(
-            self._context.checkpoints.add(self._requester.username, name, moment)
-        )
-        return running.addCallback(lambda _: {"time": moment})
+        await self._checkpoints.add(self._requester.username, name, moment)
+        return {"time": moment}
 
     @commands.RemoveCheckpoint.responder
-    def remove_checkpoint(self, name: str) -> Deferred[dict[str, Any]]:
+    async def remove_checkpoint(self, name: str) -> dict[str, Any]:
         """Forget a checkpoint of the caller."""
-        running = Deferred.fromCoroutine(
-            self._context.checkpoints.remove(self._requester.username, name)
-        )
-        return running.addCallback(lambda _: {})
+        await self._checkpoints.remove(self._requester.username, name)
+        return {}
 
     @commands.ListCheckpoints.responder
-    def list_checkpoints(self) -> Deferred[dict[str, Any]]:
+    async def list_checkpoints(self) -> dict[str, Any]:
         """Return the checkpoints of the caller, by time."""
-        running = Deferred.fromCoroutine(
-            self._context.checkpoints.all_of(self._requester.username)
-        )
-        return running.addCallback(lambda found: {"checkpoints": found})
+        return {"checkpoints": await self._checkpoints.all_of(self._requester.username)}

@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 
 from walt.rpc.commands import session as commands
-from walt.server.api.context import Context
+from walt.rpc.commands.devices import SyncClock
+from walt.server.domain.nodes.clock import next_whole_second
+from walt.server.domain.nodes.completion import Completion
+from walt.server.domain.platform import Operations
 from walt.server.domain.requester import IRequester
 
 PIECE = 60_000  # bytes: what one AMP value holds, and a little less
 MAX_CANDIDATES = 10_000  # what the type Names holds
 
 
-class ServerApi(amp.CommandLocator):
-    """Time, completion, daemons and workflows."""
+class ClockApi(amp.CommandLocator):
+    """The time of the server; `now` returns epoch seconds."""
 
-    def __init__(self, context: Context, requester: IRequester) -> None:
-        self._context = context
-        self._requester = requester
+    def __init__(self, clock: IReactorTime, now: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = now
 
     @commands.GetTime.responder
     def time(self) -> dict[str, Any]:
         """Return the time of the server in epoch seconds."""
-        return {"time": self._context.now()}
+        return {"time": self._now()}
+
+    @SyncClock.responder
+    async def sync_clock(self) -> dict[str, Any]:
+        """Answer when a second of the server's clock begins, with its number."""
+        return {"time": await next_whole_second(self._clock, self._now)}
+
+
+class ServerApi(amp.CommandLocator):
+    """Completion, daemons and workflows, the client's package.
+
+    `client_package` returns the name and the size of the wheel of this release, and so many
+    bytes of it from an offset on.
+    """
+
+    def __init__(
+        self, requester: IRequester, completion: Completion, operations: Operations,
+        client_package: Callable[[int, int], Awaitable[tuple[str, int, bytes]]],
+    ) -> None:
+        self._requester = requester
+        self._completion = completion
+        self._operations = operations
+        self._client_package = client_package
 
     @commands.GetClientPackage.responder
-    def client_package(self, offset: int) -> Deferred[dict[str, Any]]:
+    async def client_package(self, offset: int) -> dict[str, Any]:
         """Return a piece of the package that clients of another version install."""
-        return Deferred.fromCoroutine(self._piece(offset))
-
-    async def _piece(self, offset: int) -> dict[str, Any]:
-        name, size, data = await self._context.client_package(max(0, offset), PIECE)
+        name, size, data = await self._client_package(max(0, offset), PIECE)
         return {"name": name, "size": size, "data": data}
 
     @commands.CompleteWord.responder
-    def complete(self, kind: str, words: list[str], partial: str) -> Deferred[dict[str, Any]]:
+    async def complete(self, kind: str, words: list[str], partial: str) -> dict[str, Any]:
         """Return what the word being typed may become, for completion by shells."""
-        running = Deferred.fromCoroutine(
-            self._context.completion.complete(kind, words, partial, self._requester.username)
-        )
-        return running.addCallback(lambda found: {"candidates": found[:MAX_CANDIDATES]})
+        found = await self._completion.complete(kind, words, partial, self._requester.username)
+        return {"candidates": found[:MAX_CANDIDATES]}
 
     @commands.ShowWorkflows.responder
     def workflows(self) -> dict[str, Any]:
         """Return one row for each workflow that runs."""
-        return {"rows": self._context.operations.workflows()}
+        return {"rows": self._operations.workflows()}
 
     @commands.ShowServices.responder
     def services(self) -> dict[str, Any]:
         """Return one row for each daemon of the server."""
-        return {"rows": self._context.operations.services()}
+        return {"rows": self._operations.services()}

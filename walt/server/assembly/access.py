@@ -47,7 +47,7 @@ class Certificates:
             lambda text: platform.write("access", text), self._aside,
             lambda seconds: deferLater(reactor, seconds),
         )
-        self.access.rotated = self._reload
+        self.access.rotated.observe(self._reload)
 
     async def start(self) -> LoopingCall:
         """Make and read what is needed; the call returned keeps it so. Raises Unavailable."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.lldp.lldpd import LldpdService
+from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.named.service import NamedService
 from walt.server.adapters.nbdkit.service import SwapService
 from walt.server.adapters.nfs import ganesha, kernel
@@ -14,15 +16,10 @@ from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
-from walt.server.config.model import WALT_NET
-from walt.server.domain.nodes.announcements import LeaseBook
-from walt.server.domain.nodes.boots import Stage
-from walt.server.domain.nodes.progress import BootProgress
-from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.config.model import WALT_NET, ServerConfig
+from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
-from walt.server.domain.services.lease_events import LeaseEvent
 from walt.server.domain.services.service import NetworkServices
-from walt.server.runtime.ordered import spawn
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -45,31 +42,21 @@ class Health:
         ]
 
 
-class Leases:
-    """Hands lease events over to the registration, once there is one."""
+@dataclass(frozen=True)
+class Announcing:
+    """What makes the server known to its switch, with the configurations of both daemons."""
 
-    registration: Registration | None = None
-    progress: BootProgress | None = None
+    snmpd: SnmpdService
+    lldpd: LldpdService
+    shown: SnmpdConfig
+    told: LldpdConfig
 
-    def __init__(self) -> None:
-        self.book = LeaseBook()
-
-    def on_lease(self, event: LeaseEvent) -> None:
-        """Register the device of a committed lease."""
-        self.book.committed(event.mac, event.ip)
-        wanted = event.registration()
-        if wanted is not None and self.registration is not None:
-            spawn(
-                self.registration.register(
-                    Sighting(wanted.mac, wanted.ip, wanted.vci, wanted.uci, wanted.name)
-                ),
-                f"registering {wanted.mac}",
-            )
-
-    def on_address(self, mac: str) -> None:
-        """A client got its address: this may be the boot of a node."""
-        if self.progress is not None:
-            self.progress.reached(mac, Stage.ADDRESS)
+    def start(self) -> None:
+        """Start both."""
+        self.snmpd.startService()
+        self.snmpd.apply(self.shown)
+        self.lldpd.startService()
+        self.lldpd.apply(self.told)
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,32 @@ class Daemons:
     firewall: NftFirewall
     exporter: Any
     network: NetworkServices
-    leases: Leases
     health: Health
+    announcing: Announcing | None  # None: server.conf does not want it
+
+
+def snmpd_config(config: ServerConfig) -> SnmpdConfig:
+    """Return how snmpd is run."""
+    return SnmpdConfig(
+        config.server_ip, config.subnet, config.services.snmp_community,
+        config.paths.service_runtime("snmpd") / "agentx" / "socket",
+    )
+
+
+def _announcing(base: Base, interface: str) -> Announcing:
+    """Build snmpd, and lldpd on an interface."""
+    place, runtime = base.config.paths.service, base.config.paths.service_runtime
+    shown = snmpd_config(base.config)
+    return Announcing(
+        SnmpdService(
+            base.reactor, base.launcher, directory=place("snmpd"), runtime=runtime("snmpd")
+        ),
+        LldpdService(
+            base.reactor, base.launcher, directory=place("lldpd"), runtime=runtime("lldpd"),
+            snmpd=shown,
+        ),
+        shown, LldpdConfig(base.config.server_ip, interface, shown.agentx),
+    )
 
 
 def build_daemons(base: Base) -> Daemons:
@@ -92,10 +103,8 @@ def build_daemons(base: Base) -> Daemons:
     config, reactor, launcher = base.config, base.reactor, base.launcher
 
     place, runtime = config.paths.service, config.paths.service_runtime
-    leases = Leases()
     dhcpd = DhcpdService(
-        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd"),
-        on_lease=leases.on_lease, on_address=leases.on_address,
+        reactor, launcher, directory=place("dhcpd"), runtime=runtime("dhcpd")
     )
     named = NamedService(reactor, launcher, directory=place("named"), runtime=runtime("named"))
     tftpd = TftpdService(reactor, launcher, directory=place("tftpd"), runtime=runtime("tftpd"))
@@ -120,9 +129,14 @@ def build_daemons(base: Base) -> Daemons:
         guarded=None if walt_net.raw_device is None else walt_net.base,
         ping_check=walt_net.raw_device is not None,
     )
+    announcing = None
+    if config.services.lldp:
+        # LLDP has no VLAN: it is told at the interface itself (spec server §1.1).
+        announcing = _announcing(base, walt_net.raw_device or walt_net.base)
+        health.daemons += [announcing.snmpd, announcing.lldpd]
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
-        network=network, leases=leases, health=health,
+        network=network, health=health, announcing=announcing,
     )
 
 

@@ -14,24 +14,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.amp import CommandLocator
 
 import walt
 from walt.common import ports
 from walt.server.adapters.tls.contexts import ServerTls
-from walt.server.api.access import AccessApi
-from walt.server.api.context import Context
-from walt.server.api.devices import DevicesApi
-from walt.server.api.images import ImagesApi
-from walt.server.api.keys import KeysApi
-from walt.server.api.logs import LogsApi
-from walt.server.api.nodes import NodesApi
-from walt.server.api.registries import RegistriesApi
-from walt.server.api.server import ServerApi
 from walt.server.api.session import Session
+from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port
 from walt.server.domain.limits import MAX_SESSIONS, MAX_STREAMS, Shares
-from walt.server.domain.nodes.sessions import ISessions
 from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.streams.dump import LogDumps
@@ -57,7 +47,6 @@ from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 from walt.server.wire.connections import Connections
 from walt.server.wire.fake_tftp import FakeTftpRequest
 from walt.server.wire.legacy import LegacyProtocol
-from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.policy import refusal, sides, trusted
 from walt.server.wire.switch import Choose, SwitchFactory, rpc_wires, stream_wires
@@ -91,24 +80,15 @@ class Doors:
         )
 
 
-def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
+def rpc_factory(core: Core, doors: Doors) -> SwitchFactory:
     """Return the factory of the RPC listeners."""
-    old_nodes = OldNodes(context)
     shares = Shares(MAX_SESSIONS, "sessions")
     doors.metrics.gauge("walt_sessions", "RPC sessions of users", lambda: shares.total)
 
     def amp(identity: Identity) -> Session:
-        def locators(session: Session) -> list[CommandLocator]:
-            return [
-                NodesApi(context, session), DevicesApi(context, session, identity.ip),
-                ImagesApi(context, session), RegistriesApi(context, session),
-                LogsApi(context, session), ServerApi(context, session),
-                KeysApi(context, session),
-                AccessApi(context, identity.serial, identity.ip or identity.origin),
-            ]
-
         return Session(
-            locators, sides(identity.origin, doors.open_to_all),
+            lambda session: core.locators(session, identity),
+            sides(identity.origin, doors.open_to_all),
             peer=identity.ip or identity.origin, account=identity.account, bound=identity.bound,
             refusal=refusal(identity.origin), observe=doors.metrics.call,
             shares=shares, clock=doors.clock,
@@ -116,36 +96,32 @@ def rpc_factory(context: Context, doors: Doors) -> SwitchFactory:
 
     def legacy(identity: Identity) -> LegacyProtocol:
         allowed = sides(identity.origin, doors.open_to_all)
-        return LegacyProtocol(old_nodes.apis(allowed, identity.ip), walt.__version__)
+        return LegacyProtocol(core.old_nodes.apis(allowed, identity.ip), walt.__version__)
 
     return doors.factory(rpc_wires(amp, legacy), CALLS_AT_ONCE, IDLE)
 
 
-def stream_factory(
-    context: Context, sessions: ISessions, doors: Doors, reactor: Any, boot_files: Any,
-) -> SwitchFactory:
-    """Return the factory of the stream listeners; `boot_files` provides IBootFiles."""
-    commands = NodeCommands(
-        context.registry, sessions, context.platform, context.open_sessions
-    )
-    in_images = ImageCommands(context.image_operations.sessions, sessions)
+def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
+    """Return the factory of the stream listeners."""
+    base, sessions, operations = core.base, core.nodes.sessions, core.image_life.operations
+    registry, logs, reactor = base.registry, base.logs, base.reactor
+    commands = NodeCommands(registry, sessions, base.platform, core.nodes.open_sessions)
+    in_images = ImageCommands(operations.sessions, sessions)
     table = requests({
-        "REQ_NEW_INCOMING_LOGS": LogIngestion(context.registry, context.logs).request,
-        "REQ_DUMP_LOGS": LogDumps(context.logs, context.issuers).request,
+        "REQ_NEW_INCOMING_LOGS": LogIngestion(registry, logs).request,
+        "REQ_DUMP_LOGS": LogDumps(logs, core.issuers).request,
         "REQ_NODE_CMD": partial(NodeCommandRequest, commands),
         "REQ_DEVICE_PING": partial(PingRequest, commands),
         "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
-        "REQ_TCP_TO_NODE": partial(
-            TcpRequest, context.registry, context.open_sessions, reactor
-        ),
-        "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, boot_files, context.registry),
-        "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(context.registry, context.status).request,
+        "REQ_TCP_TO_NODE": partial(TcpRequest, registry, core.nodes.open_sessions, reactor),
+        "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, core.boot_files, registry),
+        "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(registry, core.nodes.status).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         "REQ_DOCKER_PROMPT": partial(ImageShellRequest, in_images),
         "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),
         "REQ_TAR_TO_IMAGE": partial(TarToImageRequest, in_images),
-        "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, context.image_operations.builds, sessions),
+        "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, operations.builds, sessions),
     })
 
     shares = Shares(MAX_STREAMS, "streams")
@@ -213,18 +189,16 @@ class Listeners(Service):
 
 
 def open_all(
-    listeners: Listeners, context: Context, sessions: ISessions, doors: Doors,
-    site: Any, *, rpc_socket: Path, stream_socket: Path, http_port: int,
-    reactor: Any, host_http: socket.socket | None, boot_files: Any,
+    listeners: Listeners, core: Core, doors: Doors, site: Any, host_http: socket.socket | None
 ) -> None:
     """Open every socket of the server. Raises Unavailable when a port is taken."""
-    rpc = rpc_factory(context, doors)
-    streams = stream_factory(context, sessions, doors, reactor, boot_files)
+    base, paths = core.base, core.base.config.paths
+    rpc, streams = rpc_factory(core, doors), stream_factory(core, doors)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
-    listeners.tcp(http_port, site)
-    listeners.udp(ports.NETCONSOLE, Netconsole(context.registry, context.logs, reactor))
-    listeners.unix(stream_socket, streams)
-    listeners.unix(rpc_socket, rpc)
+    listeners.tcp(base.config.services.http_port, site)
+    listeners.udp(ports.NETCONSOLE, Netconsole(base.registry, base.logs, base.reactor))
+    listeners.unix(paths.stream_socket, streams)
+    listeners.unix(paths.rpc_socket, rpc)
     if host_http is not None:
         listeners.adopt(host_http, site)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zope.interface import implementer
-
 from walt.server.adapters.network.forwards import Forwards
 from walt.server.adapters.nodelink.client import NodeLink
 from walt.server.adapters.postgres.user_keys import PostgresUserKeys
@@ -25,14 +23,15 @@ from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.assembly.base import Base
 from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.images import Images
-from walt.server.assembly.switches import LateRegistration, Switches, build_switches
+from walt.server.assembly.switches import Switches, build_switches
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.nodes.announcements import LeaseBook
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.keys import UserKeys
-from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
-from walt.server.domain.nodes.ports import IVirtualMachines
+from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
@@ -43,8 +42,7 @@ from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.services.provisioning import Provisioning
 from walt.server.domain.switches.saving import PowerSaving
 from walt.server.domain.virtual.addresses import FreeAddresses
-from walt.server.domain.virtual.service import VirtualNodes
-from walt.server.runtime.ordered import spawn
+from walt.server.domain.virtual.service import RunningMachines, VirtualNodes
 
 FORMER_KEY = Path("/root/.ssh/id_rsa")  # nodes knew older servers by root's own
 
@@ -56,6 +54,7 @@ class Nodes:
     status: BootStatus
     views: NodeViews
     reservations: Reservations
+    leases: LeaseBook
     progress: BootProgress
     switches: Switches
     saving: PowerSaving
@@ -72,17 +71,7 @@ class Nodes:
     sessions: SshSessions
     files: NodeFiles
     keys: UserKeys
-
-
-@implementer(IVirtualMachines)
-class _Machines:
-    """Breaks the circle between reboots and virtual nodes."""
-
-    virtual: VirtualNodes | None = None
-
-    def kill(self, mac: str) -> bool:
-        """End the machine of a node."""
-        return self.virtual is not None and self.virtual.kill(mac)
+    open_sessions: OpenSessions
 
 
 def build_nodes(
@@ -92,56 +81,53 @@ def build_nodes(
     """Build and join these objects; `host_network` as in `assembly.core.build`."""
     reactor, launcher, config = base.reactor, base.launcher, base.config
     registry, logs, platform = base.registry, base.logs, base.platform
-    status = BootStatus(registry, base.device_store, platform, reactor, config.reconnect_grace)
+    status = BootStatus(
+        registry, base.device_store, platform, reactor, config.reconnect_grace,
+        lambda node: images.service.content(node.image),
+    )
     progress = BootProgress(
         reactor, registry, base.boot_store, status.is_booted, images.service.digest
     )
-    status.listen(progress.on_status)
-    logs.watch("walt-init", progress.init_lines)
-    daemons.leases.progress = progress
-    status.image_content = lambda node: images.service.content(node.image)
     provisioning = Provisioning(
         reactor, registry, images.service, images.mounter, daemons.exporter, base.volumes,
         daemons.network, platform, config.paths.nodes,
     )
-
-    late = LateRegistration()
-    switches = build_switches(base, late)
-    power, machines, link = switches.power, _Machines(), NodeLink(reactor)
-    rebooter = Rebooter(base.workflows, status, link, power, machines, provisioning, platform)
-
-    def reboot_late(late: list[Device]) -> None:
-        spawn(
-            rebooter.reboot(
-                late, requester=None, hard_only=True, cause=LATE_BOOT, reset_retries=False
-            ),
-            "rebooting late nodes",
-        )
-
-    monitor = rebooter.monitor = BootMonitor(registry, status, platform, reactor, reboot_late)
-    monitor.on_start = progress.started
-
-    def gave_up(mac: str, reason: str | None) -> None:
-        provisioning.machine_trouble(mac, reason)
-        if reason is not None:
-            progress.gave_up(mac, reason)
-
-    monitor.gave_up = gave_up
-    registration = Registration(registry, images.service, base.workflows, platform, monitor)
-    daemons.leases.registration = late.registration = registration
-    service = NodeService(
-        registry, images.service, status, monitor, rebooter, logs, link, platform,
-        provisioning, progress, reactor,
+    hypervisor = QemuHypervisor(
+        reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
+        base.workers, config.paths.nodes,
     )
 
-    reservations = Reservations(reactor)
-    service.on_forget(lambda device: reservations.forget(device.mac))
+    def emulated(device: Device) -> bool:
+        return device.virtual and hypervisor.emulates
+
+    monitor = BootMonitor(registry, status, platform, reactor, emulated)
+    registration = Registration(registry, images.service, base.workflows, platform, monitor)
+    leases, reservations = LeaseBook(), Reservations(reactor)
+    switches = build_switches(base, registration)
+    power, machines, link = switches.power, RunningMachines(), NodeLink(reactor)
+    rebooter = Rebooter(
+        base.workflows, status, link, power, machines, provisioning, monitor, platform
+    )
     saving = PowerSaving(
         registry, power, switches.exploration, status, monitor, reservations, platform, reactor,
         config.power_saving,
     )
-    rebooter.on_use, service.wake = saving.used, saving.wake
-    service.let_go = saving.let_go
+    service = NodeService(
+        registry, images.service, status, monitor, rebooter, logs, link, platform,
+        provisioning, progress, saving, reactor,
+    )
+    # Who hears of what.
+    logs.watch("walt-init", progress.init_lines)
+    daemons.dhcpd.leases.observe(leases.leased)
+    daemons.dhcpd.leases.observe(registration.leased)
+    daemons.dhcpd.addresses.observe(progress.got_address)
+    status.changed.observe(progress.on_status)
+    monitor.begun.observe(progress.started)
+    monitor.late.observe(rebooter.reboot_late)
+    monitor.given_up.observe(provisioning.machine_trouble)
+    monitor.given_up.observe(progress.gave_up)
+    rebooter.used.observe(saving.used)
+    service.forgotten.observe(lambda device: reservations.forget(device.mac))
 
     ssh_options = node_options(
         config.paths.state / "ssh" / "known_hosts.nodes", *_keys(config.paths.state)
@@ -150,27 +136,24 @@ def build_nodes(
     close_with_nodes(questions, registry, status, service)
     shell = SshNodeShell(base.runner, ssh_options)
     keys = UserKeys(registry, PostgresUserKeys(base.database), shell, status, platform)
-    status.listen(keys.on_status)
-    service.on_forget(lambda device: keys.forget(device.mac))
+    status.changed.observe(keys.on_status)
+    service.forgotten.observe(lambda device: keys.forget(device.mac))
     exposed = ExposedPorts(
         Forwards(reactor, opening=host_network),
         lambda line: platform.write("expose", line, error=True),
     )
-    hypervisor = QemuHypervisor(
-        reactor, launcher, base.taps, config.paths.runtime / "vnodes", config.accel,
-        base.workers, config.paths.nodes,
-    )
-    monitor.emulated = lambda device: device.virtual and hypervisor.emulates
     chance = random.SystemRandom()
-    virtual = machines.virtual = VirtualNodes(
+    virtual = VirtualNodes(
         registry, service, status, monitor, images.service, provisioning, hypervisor,
         FreeAddresses(registry, config.server_ip, chance), logs, platform,
-        reactor, images.service.give_default, chance,
+        reactor, images.service.give_default, chance, machines,
     )
     return Nodes(
         status=status,
-        views=NodeViews(registry, status, power, provisioning, progress, reservations),
-        reservations=reservations,
+        views=NodeViews(
+            registry, status, power, provisioning, progress, reservations, emulated
+        ),
+        reservations=reservations, leases=leases,
         progress=progress, switches=switches, saving=saving, provisioning=provisioning,
         rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
@@ -179,7 +162,7 @@ def build_nodes(
         ),
         exposed=exposed, virtual=virtual, shell=shell,
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
-        files=NodeFiles(service, questions), keys=keys,
+        files=NodeFiles(service, questions), keys=keys, open_sessions=OpenSessions(reactor),
     )
 
 

@@ -36,6 +36,7 @@ PROGRAMS = {
     "nsenter": "util-linux",
     "slirp4netns": "slirp4netns",
 }
+LLDP_PROGRAMS = {"lldpd": "lldpd", "snmpd": "snmpd"}
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
 MTAB = Path("/etc/mtab")
@@ -72,7 +73,11 @@ def check(
         )
     if ganesha is None:
         ganesha = not kernel.chosen(config.services.nfs)
-    wanted = PROGRAMS | GANESHA_PROGRAMS if ganesha else PROGRAMS
+    wanted = dict(PROGRAMS)
+    if ganesha:
+        wanted |= GANESHA_PROGRAMS
+    if config.services.lldp:
+        wanted |= LLDP_PROGRAMS
     missing = sorted({package for name, package in wanted.items() if which(name) is None})
     if missing:
         problems.append(f"programs are missing; run: apt-get install {' '.join(missing)}")

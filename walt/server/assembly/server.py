@@ -255,6 +255,10 @@ class WaltServer(Service):
         if hasattr(daemons.exporter, "startService"):
             daemons.exporter.startService()
             self._undo("nfs", daemons.exporter.stopService)
+        if daemons.announcing is not None:
+            daemons.announcing.start()
+            for one in (daemons.announcing.snmpd, daemons.announcing.lldpd):
+                self._undo(one.name or "", one.stopService)
         self._undo("updates of services", daemons.network.stop)
         daemons.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
         daemons.swap.apply(SwapConfig(self._config.server_ip))
@@ -274,20 +278,14 @@ class WaltServer(Service):
             )
         connections = Connections()
         certificates = core.certificates
-        certificates.access.revoked = connections.end
+        certificates.access.revoked.observe(connections.end)
         doors = Doors(
             Origins(config.subnet, certificates.access), connections, certificates.tls,
             self._reactor, config.remote_clients == "open", metrics_of(core, connections),
         )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
-        open_all(
-            listeners, core.context, core.nodes.sessions, doors,
-            web_site(core, doors.metrics),
-            rpc_socket=config.paths.rpc_socket,
-            stream_socket=config.paths.stream_socket, http_port=config.services.http_port,
-            reactor=self._reactor, host_http=host_http, boot_files=core.boot_files,
-        )
+        open_all(listeners, core, doors, web_site(core, doors.metrics), host_http)
 
     async def _start_nodes(self, core: Core) -> None:
         nodes = core.nodes
@@ -303,11 +301,10 @@ class WaltServer(Service):
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         known = {one.mac for one in core.base.registry.all()}
-        for event in core.daemons.dhcpd.lost_leases(()):
-            if event.mac in known:
-                core.daemons.leases.book.committed(event.mac, event.ip)
-            else:
-                core.daemons.leases.on_lease(event)
+        for lease in core.daemons.dhcpd.lost_leases(()):
+            nodes.leases.leased(lease)
+            if lease.mac not in known:
+                nodes.registration.leased(lease)
 
     def _start_power(self, nodes: Nodes) -> None:
         """Power what the last run left off; see to it that power comes back, and is saved."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from walt.common.leases import Sighting
 from walt.server.adapters.postgres.switches import PostgresSwitches
 from walt.server.adapters.snmp.switches import SnmpSwitches
 from walt.server.assembly.base import Base
-from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.power import SwitchPower
 from walt.server.domain.switches.views import SwitchViews
@@ -27,23 +28,16 @@ class Switches:
     workers: WorkerPool
 
 
-class LateRegistration:
-    """Breaks the circle between nodes, whose ports are switched, and what LLDP tells of."""
-
-    registration: Registration | None = None
-
-    async def register(self, mac: str, ip: str | None, name: str) -> None:
-        """Record a device that a switch told of."""
-        if self.registration is not None:
-            await self.registration.register(Sighting(mac, ip, name=name))
-
-
-def build_switches(base: Base, late: LateRegistration) -> Switches:
+def build_switches(base: Base, registration: Registration) -> Switches:
     """Build and join these objects."""
     workers = WorkerPool(base.reactor, base.launcher, size=SNMP_WORKERS, unprivileged=["snmp"])
     switches, store = SnmpSwitches(base.reactor, workers), PostgresSwitches(base.database)
+
+    async def register(mac: str, ip: str | None, name: str) -> None:
+        await registration.register(Sighting(mac, ip, name=name))
+
     exploration = Exploration(
-        base.registry, switches, store, base.platform, time.time, late.register
+        base.registry, switches, store, base.platform, time.time, register
     )
     power = SwitchPower(
         base.registry, exploration, switches, store, base.platform, base.reactor

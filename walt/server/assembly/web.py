@@ -19,7 +19,7 @@ from walt.server.wire.connections import DOORS, WEB, Connections
 def metrics_of(core: Core, connections: Connections) -> Counters:
     """Return the counters of a server, which read its state when asked."""
     found = Counters()
-    context = core.context
+    registry, status = core.base.registry, core.nodes.status
     found.gauge("walt_connections", "Connections of ports 12345 and 12347, now",
                 lambda: connections.open)
     found.gauge("walt_connections_refused", "Connections refused since the start, above a limit",
@@ -31,13 +31,13 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
         "streams_of_user": MAX_STREAMS, "calls_of_connection": MAX_CALLS,
     })
     found.gauges("walt_devices", "Known devices, by type", "type", lambda: {
-        kind: sum(1 for one in context.registry.all() if one.type == kind)
+        kind: sum(1 for one in registry.all() if one.type == kind)
         for kind in ("node", "switch", "unknown")
     })
     found.gauge("walt_nodes_booted", "Nodes that are booted", lambda: sum(
-        1 for one in context.registry.nodes() if context.status.is_booted(one.mac)
+        1 for one in registry.nodes() if status.is_booted(one.mac)
     ))
-    found.gauge("walt_images", "Names in the image store", lambda: len(context.images.all()))
+    found.gauge("walt_images", "Names in the image store", lambda: len(core.images.service.all()))
     found.gauge("walt_log_lines_accepted", "Log lines since the start",
                 lambda: core.base.logs.accepted)
     found.gauge("walt_workflows", "Workflows that run now",
@@ -71,9 +71,8 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
 
 def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResource]:
     """Return the pages besides the index and boot files, by the start of their path."""
-    context = core.context
     api = WebApi(
-        context.registry, context.views, context.images, core.base.logs,
+        core.base.registry, core.nodes.views, core.images.service, core.base.logs,
         core.daemons.health.services, core.base.reactor,
     )
     return {

@@ -36,6 +36,7 @@ _ULIMIT = re.compile(r"[a-z]+=[0-9-]+(:[0-9-]+)?")
 _SIZE = re.compile(r"([1-9][0-9]{0,5})([MGT])")
 _UNITS = {"M": 20, "G": 30, "T": 40}
 SMALLEST_PERSIST, LARGEST_PERSIST = 16 << 20, 16 << 40  # bytes; the latter is that of ext4
+_COMMUNITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -262,15 +263,17 @@ def _database(section: _Section) -> Database:
 
 def _services(section: _Section) -> Services:
     http = section.section("http")
-    nfsd = section.section("nfsd")
+    nfsd, lldp = section.section("nfsd"), section.section("lldp")
     found = Services(
         section.choice("runner", "children", "children", "systemd"),
         section.choice("nfs", "auto", "auto", "kernel", "ganesha"),
         nfsd.text("service-name", Services.nfsd_service_name),
         http.integer("port", 80, 1, 65535),
         http.integer("host-port", 12380, 0, 65535),
+        lldp.boolean("enabled") is not False,
+        lldp.text("community", Services.snmp_community, _COMMUNITY),
     )
-    for one in (http, nfsd, section):
+    for one in (http, nfsd, lldp, section):
         one.close()
     return found
 

@@ -105,6 +105,8 @@ class Services:
     nfsd_service_name: str = "nfs-kernel-server.service"
     http_port: int = 80
     http_host_port: int = 12380
+    lldp: bool = True  # lldpd and snmpd: the server is found by its switch
+    snmp_community: str = "private"  # that reads what snmpd shows
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from walt.common import ampbox
 from walt.common.errors import in_words
-from walt.common.leases import Registration, registration
+from walt.common.leases import Sighting, sighting
 
 SOCKET = "/run/walt/rpc.sock"
 COMMAND = b"ss.devices.register"
@@ -28,7 +28,7 @@ _MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
 class Arguments(NamedTuple):
     """What the command line says; `error` is a sentence when it is wrong."""
 
-    wanted: Registration | None = None
+    wanted: Sighting | None = None
     error: str | None = None
 
 
@@ -63,10 +63,10 @@ def parse(words: list[str]) -> Arguments:
         return Arguments(error=f"{ip!r} is not an IPv4 address")
     if known not in ("0", "1"):
         return Arguments(error=f"IS_KNOWN must be 0 or 1, not {known!r}")
-    return Arguments(registration(vci, uci, ip, clean, name, known == "1", dev_type, force))
+    return Arguments(sighting(vci, uci, ip, clean, name, known == "1", dev_type, force))
 
 
-def request(wanted: Registration) -> bytes:
+def request(wanted: Sighting) -> bytes:
     """Return the bytes of the AMP command that registers a device."""
     box = {b"_ask": b"1", b"_command": COMMAND}
     for key, value in wanted._asdict().items():
@@ -77,7 +77,7 @@ def request(wanted: Registration) -> bytes:
     return ampbox.encode(box)
 
 
-def send(wanted: Registration, path: str) -> str | None:
+def send(wanted: Sighting, path: str) -> str | None:
     """Register a device through the server's socket; return the error, None when done."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from walt.common.errors import Invalid
+from walt.common.leases import Sighting
 from walt.common.names import is_mac
-from walt.server.api.context import Context
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.clock import next_whole_second
-from walt.server.domain.nodes.neighbours import MAX_LABEL
-from walt.server.domain.nodes.registration import Sighting
-from walt.server.domain.nodes.views import for_nodes, record
+from walt.server.domain.nodes.device_views import DeviceViews
+from walt.server.domain.nodes.keys import UserKeys
+from walt.server.domain.nodes.neighbours import MAX_LABEL, NeighbourReports
 from walt.server.wire.legacy import Apis
 from walt.server.wire.peers import plain_address
 
@@ -36,8 +41,18 @@ def _mac(value: Any) -> str:
 class OldNodes:
     """Legacy calls, translated to the same domain services as AMP."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(
+        self, registry: DeviceRegistry, announcements: Announcements,
+        neighbours: NeighbourReports, views: DeviceViews, keys: UserKeys, clock: IReactorTime,
+        now: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._announcements = announcements
+        self._neighbours = neighbours
+        self._views = views
+        self._keys = keys
+        self._clock = clock
+        self._now = now
 
     def apis(self, sides: frozenset[str], ip: str | None = None) -> Apis:
         """Return the APIs that a peer with these sides may open; `ip` is its address."""
@@ -57,20 +72,20 @@ class OldNodes:
 
     async def sync_clock(self) -> int:
         """Answer at the next whole second."""
-        return await next_whole_second(self._context.clock, self._context.now)
+        return await next_whole_second(self._clock, self._now)
 
     async def netconsole(self, ip: str | None) -> bool:
         """Tell a node whether its kernel should send its messages (setting `netconsole`)."""
-        node = self._context.registry.by_ip(ip) if ip is not None else None
+        node = self._registry.by_ip(ip) if ip is not None else None
         return node is not None and node.conf.get("netconsole", False) is True
 
     async def user_keys(self, ip: str | None) -> str:
         """Return the public keys that the calling node lets in, with commas between."""
-        return ",".join(key.text for key in self._context.keys.of_node(ip))
+        return ",".join(key.text for key in self._keys.of_node(ip))
 
     async def report_lldp_neighbor(self, ip: str | None, mac: Any, label: Any) -> None:
         """Record where the calling node is connected."""
-        await self._context.neighbours.report(ip, _mac(mac), _text(label)[:MAX_LABEL])
+        await self._neighbours.report(ip, _mac(mac), _text(label)[:MAX_LABEL])
 
     async def register_device(
         self, caller: str | None, vci: Any, uci: Any, ip: Any, mac: Any, name: Any = None
@@ -79,16 +94,10 @@ class OldNodes:
         address = plain_address(_text(ip))
         if address is None:
             raise Invalid("expected an IPv4 address")
-        await self._context.announcements.announce(
+        await self._announcements.announce(
             caller, Sighting(_mac(mac), str(address), _text(vci), _text(uci), _text(name) or None)
         )
 
     async def get_device_info(self, mac: Any) -> dict[str, Any] | None:
         """Return the record of a device, None when unknown."""
-        context = self._context
-        device = context.registry.get(_mac(mac))
-        if device is None:
-            return None
-        return for_nodes(
-            record(device, context.registry, context.status.is_booted, context.server_ip)
-        )
+        return self._views.for_nodes(_mac(mac))

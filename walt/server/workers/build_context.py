@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from walt.common.archives import UNREADABLE, BoundedMember
+from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid, LimitExceeded
 from walt.common.files import remove_tree
 from walt.server.workers.main import Progress
@@ -32,7 +32,7 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
     tree = _Tree(Path(arguments["directory"]))
     try:
         with tarfile.open(arguments["archive"], "r:*", tarinfo=BoundedMember) as archive:
-            for member in archive:
+            for member in members(archive):
                 tree.add(archive, member)
     except UNREADABLE:
         # The tarfile module reads numbers, and headers of headers, as they come.

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import stat
 import sys
 import tarfile
 from collections.abc import Iterator
 from decimal import Decimal, DecimalException
 
-from walt.common.archives import UNREADABLE, BoundedMember
+from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid
 
 # What SCHILY.xattr. of pax headers may set: those of the kernel's own stay the kernel's.
 XATTR = "SCHILY.xattr."
 ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
 BLOCK = 1 << 20
+MEMORY = 1 << 30  # bytes: directories are remembered until their end
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -195,6 +197,8 @@ def _times(member: tarfile.TarInfo) -> tuple[int, int]:
 
 def main() -> int:
     """Unpack standard input below the directory that is named."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
     os.chroot(sys.argv[1])
     os.chdir("/")
     os.umask(0)
@@ -204,7 +208,7 @@ def main() -> int:
             fileobj=sys.stdin.buffer, mode="r|", tarinfo=BoundedMember, encoding="utf-8",
             errors="surrogateescape",
         ) as archive:
-            for member in archive:
+            for member in members(archive):
                 tree.add(archive, member)
         tree.finish()
     except tarfile.ReadError as error:
@@ -216,6 +220,9 @@ def main() -> int:
         return 1
     except Invalid as error:
         print(error, file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("the archive received needs too much memory", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"cannot unpack {error.filename or 'the archive'}: {error.strerror}",

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Invalid, NotFound
 from walt.server.adapters.podman import recipes
-from walt.server.domain.images.recipes import MAX_SIZE, mounts_elsewhere
+from walt.server.domain.images.recipes import MAX_SIZE, mounts_files
 
 NEW, OLD = (5, 4, 2), (4, 3, 1)  # versions of podman
 HERE, OTHER = "docker.io/ann/img", "docker.io/ann/other"
@@ -112,16 +112,24 @@ class RewriteTests(SynchronousTestCase):
         self.assertEqual(rewrite(made), made)
 
     def test_mounts(self) -> None:
-        """What RUN mounts of other stages is seen, however it is written."""
+        """What RUN mounts of files is seen, however it is written."""
         for line in (
             "RUN --mount=type=bind,from=base,source=/,target=/m id",
             "RUN --network=none --MOUNT=from=base,rw id", "RUN --mount=type=bind,$HOW id",
             "RUN --mount=type=bind,fr\\\nom=base id", "RUN \\\n --mount=from=base id",
+            "RUN --mount=type=cache,id=../../../x,target=/m id", "RUN --mount=target=/m id",
+            "RUN --mount=type=bind,source=link,target=/m,rw id", "RUN --mount type=cache id",
+            "RUN --mount=type=tmpfs,target=/m --mount=type=cache,target=/n id",
+            "RUN --mount=type=tmpfs,from=base,target=/m id", "RUN --mount=type=$T,target=/m id",
+            "RUN --mount=type=secret,id=x id", "ONBUILD RUN --mount=target=/m id",
             'RUN --mount=type=bind,"from=base" id', "RUN --mount=type=bind,fr`\nom=base id",
         ):
-            self.assertTrue(mounts_elsewhere(f"FROM img\n{line}\n"), line)
-        for line in ("COPY --from=base a b", "RUN --mount=type=tmpfs,target=/m id", "RUN mount"):
-            self.assertFalse(mounts_elsewhere(f"FROM img\n{line}\n"), line)
+            self.assertTrue(mounts_files(f"FROM img\n{line}\n"), line)
+        for line in (
+            "COPY --from=base a b", "RUN --mount=type=tmpfs,target=/m id", "RUN mount",
+            "RUN unshare --mount-proc id", "RUN --mount=type=tmpfs,size=64,target=/m/n id",
+        ):
+            self.assertFalse(mounts_files(f"FROM img\n{line}\n"), line)
 
 
 class PrepareTests(SynchronousTestCase):
@@ -181,4 +189,15 @@ class PrepareTests(SynchronousTestCase):
             (self.root / "Dockerfile").write_text(f"FROM img\n{text}\n")
             self.prepare(version=NEW)
             refused = self.assertRaises(Invalid, self.prepare, version=OLD)
-            self.assertIn("before 4.", str(refused))
+            self.assertIn("before ", str(refused))
+
+    def test_ignored(self) -> None:
+        """Patterns of a file of the directory, never of another one."""
+        self.assertEqual(recipes.read_ignored(self.root, self.root), b"")
+        for name in (".dockerignore", ".containerignore"):
+            (self.root / name).write_text(f"{name}\n")
+            self.assertEqual(recipes.read_ignored(self.root, self.root), f"{name}\n".encode())
+        for target in ("/etc/passwd", "../x", "nothing", "sub"):
+            (self.root / name).unlink()
+            (self.root / name).symlink_to(target)
+            self.assertRaises(Invalid, recipes.read_ignored, self.root, self.root)

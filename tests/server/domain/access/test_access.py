@@ -63,7 +63,7 @@ class AccessTests(SynchronousTestCase):
             FakeAuthority(), self.store, codes, lambda: self.now, self.told.append, self.aside,
             self.pause,
         )
-        self.access.revoked = self.ended.append
+        self.access.revoked.observe(self.ended.append)
 
     async def aside(self, work: Callable[[float], Any], now: float) -> Any:
         return work(now)
@@ -153,7 +153,7 @@ class AccessTests(SynchronousTestCase):
     def test_rotation(self) -> None:
         """The listeners are told of a new authority."""
         rotated: list[int] = []
-        self.access.rotated = lambda: rotated.append(1)
+        self.access.rotated.observe(lambda: rotated.append(1))
         self.done(self.access.rotate())
         self.assertEqual(rotated, [1])
 

@@ -127,12 +127,12 @@ class ShowTests(SynchronousTestCase):
         """Devices of one category with the same settings are shown together."""
         self.assertEqual(effective(SERVER, SUBNET), {})
         twin = Device("52:54:00:00:00:09", "vm2", "node", "192.168.9.9", True, model="m")
-        groups = describe([NODE, VNODE, twin], SUBNET)
+        groups = describe([NODE, VNODE, twin], SUBNET, lambda device: device.virtual)
         self.assertEqual(
             [(group["category"], group["names"]) for group in groups],
             [("nodes", ["board"]), ("virtual nodes", ["vm", "vm2"])],
         )
-        self.assertEqual(groups[1]["settings"]["boot.timeout"], 180)
+        self.assertEqual([one["settings"]["boot.timeout"] for one in groups], [180, 720])
         self.assertEqual(groups[0]["settings"]["netsetup"], "LAN")
         self.assertIs(groups[0]["settings"]["kexec.allow"], True)
         self.assertTrue(needs_reboot({"ram": "1G"}))

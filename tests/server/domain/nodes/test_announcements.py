@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, stored
 from walt.common.errors import Denied, Invalid
+from walt.common.leases import Sighting
 from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes import registration
 from walt.server.domain.nodes.announcements import PATIENCE, Announcements, LeaseBook
-from walt.server.domain.nodes.registration import Sighting
-from walt.server.domain.nodes.views import for_nodes, record
+from walt.server.domain.nodes.device_views import DeviceViews
 
 MAC, OTHER = "52:54:00:00:00:07", "52:54:00:00:00:08"
 IP, UCI = "192.168.1.7", "walt.node.pc-x86-64"
@@ -89,8 +89,11 @@ class AnnouncementTests(SynchronousTestCase):
         """The community of a switch is not in them."""
         conf = {"snmp.community": "secret", "snmp.version": 2, "netsetup": 1, "later": "x"}
         switch = Device(OTHER, "switch-8", "switch", ip="192.168.1.8", conf=conf)
-        found = record(switch, self.fake.registry, lambda mac: False, "192.168.1.1")
-        self.assertEqual(for_nodes({**found, "later": 1}), {
+        self.successResultOf(Deferred.fromCoroutine(self.fake.registry.put(switch)))
+        views = DeviceViews(
+            self.fake.registry, lambda mac: False, lambda mac: {}, "192.168.1.1"
+        )
+        self.assertEqual(views.for_nodes(OTHER), {
             "mac": OTHER, "ip": "192.168.1.8", "name": "switch-8", "type": "switch",
             "conf": {"netsetup": 1}, "in_walt_net": True, "model": None,
         })

@@ -158,7 +158,7 @@ class MonitorTests(BootTests):
 
     def test_emulated(self) -> None:
         """A machine whose processor is emulated has more time, unless the setting says how much."""
-        self.fake.monitor.emulated = lambda device: device.name == "node-2"
+        self.fake.emulated.add("node-2")
         self.now(self.fake.registry.forget(*self.devices[1:]))
         self.now(self.fake.registry.put(node(2)))
         self.assertEqual(self.check_at(0, 180, 719), [])
@@ -169,7 +169,7 @@ class MonitorTests(BootTests):
     def test_a_node_that_no_restart_helps_is_given_up(self) -> None:
         """Told once, when the last try is over; a reboot or a boot means hope again."""
         told: list[tuple[str, str | None]] = []
-        self.fake.monitor.gave_up = lambda mac, reason: told.append((mac[-2:], reason))
+        self.fake.monitor.given_up.observe(lambda mac, reason: told.append((mac[-2:], reason)))
         self.now(self.fake.registry.forget(*self.devices[1:]))
         self.now(self.fake.registry.put(node(2, conf={"boot.retries": 1, "boot.timeout": 10})))
         self.assertEqual(self.check_at(0, 10), [["node-2"]])

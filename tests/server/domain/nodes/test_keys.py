@@ -52,7 +52,7 @@ class UserKeysTests(TestCase):
         self.keys = self.shell.keys = UserKeys(
             self.here.registry, self.store, self.shell, self.here.status, self.here.platform
         )
-        self.here.status.listen(self.keys.on_status)
+        self.here.status.changed.observe(self.keys.on_status)
         await self.here.registry.put(
             *(replace(node(number), image=f"{user}/img:latest")
               for number, user in ((2, "ann"), (3, "ann"), (4, "joe"))), node(5),

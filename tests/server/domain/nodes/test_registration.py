@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, node, stored
 from walt.common.errors import CommandFailed, Unavailable
+from walt.common.leases import Sighting
 from walt.server.domain.devices.model import Device
-from walt.server.domain.nodes.registration import Sighting
 
 MAC = "52:54:00:00:00:07"
 UCI = "walt.node.pc-x86-64"

@@ -74,7 +74,7 @@ class NodeServiceTests(SynchronousTestCase):
     def test_forget(self) -> None:
         """Logs of a forgotten node are stored first, listeners told, waiters released."""
         told: list[str] = []
-        self.fake.nodes.on_forget(lambda device: told.append(device.name))
+        self.fake.nodes.forgotten.observe(lambda device: told.append(device.name))
         waiting = Deferred.fromCoroutine(self.fake.nodes.wait("node-2", self.joe))
         self.assertIn("node node-2", self.joe.labels[0])
         self.fake.logs.write(node(2).mac, "exp", "last words")

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.services.lease_events import (
     LeaseAssembler,
-    LeaseEvent,
     acknowledged,
     client_text,
 )
@@ -40,7 +40,7 @@ class LeaseAssemblerTests(SynchronousTestCase):
         """Whatever a client sends comes out as that field of that event, nothing else."""
         assembler = LeaseAssembler()
         events = [event for line in lines(vci, uci, name) if (event := assembler.feed(line))]
-        self.assertEqual(events, [LeaseEvent(
+        self.assertEqual(events, [Lease(
             "00:0c:01:02:03:04", IP, client_text(vci), client_text(uci), client_text(name)
         )])
 
@@ -72,7 +72,7 @@ class LeaseAssemblerTests(SynchronousTestCase):
             event = assembler.feed(line)
         assert event is not None
         self.assertTrue(event.known)
-        self.assertIsNotNone(event.registration())
+        self.assertIsNotNone(event.sighting())
 
     def test_damaged_lines(self) -> None:
         """Lines cut or made up are ignored; memory stays bounded."""

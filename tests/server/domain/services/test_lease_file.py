@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.domain.services.lease_events import LeaseEvent, client_text
-from walt.server.domain.services.lease_file import Lease, parse_leases, unregistered
+from walt.server.domain.devices.leases import Lease
+from walt.server.domain.services.lease_events import client_text
+from walt.server.domain.services.lease_file import parse_leases, unregistered
 
 FILE = """\
 # The format of this file is documented in the dhcpd.leases(5) manual page.
@@ -50,22 +51,22 @@ class LeaseFileTests(SynchronousTestCase):
     def test_latest_block_counts(self) -> None:
         """Of two blocks of one address the last one counts; a cut block is left out."""
         self.assertEqual(parse_leases(FILE), [
-            Lease("192.168.1.7", "00:0c:01:02:03:06", True),
-            Lease("192.168.1.8", "00:0c:01:02:03:05", False),
+            Lease("00:0c:01:02:03:06", "192.168.1.7"),
+            Lease("00:0c:01:02:03:05", "192.168.1.8", active=False),
         ])
 
     def test_fields(self) -> None:
         """What the client said is found, braces and quotes included."""
         text = FILE[:FILE.index("lease 192.168.1.8")]
         self.assertEqual(parse_leases(text), [Lease(
-            "192.168.1.7", "00:0c:01:02:03:04", True, "walt.node.rpi-4-b", "", 'pi; } "x"'
+            "00:0c:01:02:03:04", "192.168.1.7", "walt.node.rpi-4-b", "", 'pi; } "x"'
         )])
 
     def test_unregistered(self) -> None:
         """Active leases whose MAC nobody has become events."""
         self.assertEqual(
             unregistered(parse_leases(FILE), {"00:0c:01:02:03:05"}),
-            [LeaseEvent("00:0c:01:02:03:06", "192.168.1.7")],
+            [Lease("00:0c:01:02:03:06", "192.168.1.7")],
         )
         self.assertEqual(unregistered(parse_leases(FILE), {"00:0c:01:02:03:06"}), [])
 

@@ -28,6 +28,7 @@ from walt.server.domain.virtual.service import (
     MANY_ENDS,
     PAUSE_AFTER_FAILURE,
     SHORT_LIFE,
+    RunningMachines,
     VirtualNodes,
 )
 
@@ -47,10 +48,11 @@ class VirtualNodesTests(SynchronousTestCase):
         self.now(self.fake.start())
         self.hypervisor, self.joe = FakeHypervisor(), FakeRequester()
         fake = self.fake
+        self.machines = RunningMachines()
         self.virtual = VirtualNodes(
             fake.registry, fake.nodes, fake.status, fake.monitor, fake.images,
             fake.provisioning, self.hypervisor, FakeAddresses(), fake.logs, fake.platform,
-            fake.clock, fake.images.give_default, _Longest(),
+            fake.clock, fake.images.give_default, _Longest(), self.machines,
         )
 
     def now(self, coroutine: Any) -> Any:
@@ -174,15 +176,15 @@ class VirtualNodesTests(SynchronousTestCase):
         device = self.create()
         for _ in range(2 * MANY_ENDS):
             self.fake.clock.advance(SHORT_LIFE)
-            self.virtual.kill(device.mac)
+            self.machines.kill(device.mac)
             self.fake.clock.advance(10)
         self.assertEqual(self.troubles(), [])
 
     def test_kill(self) -> None:
         """A hard reboot ends the machine, which comes back."""
         device = self.create()
-        self.assertTrue(self.virtual.kill(device.mac))
-        self.assertFalse(self.virtual.kill("52:54:00:99:99:99"))
+        self.assertTrue(self.machines.kill(device.mac))
+        self.assertFalse(self.machines.kill("52:54:00:99:99:99"))
         self.fake.clock.advance(10)
         self.assertEqual(len(self.hypervisor.machines), 2)
 
@@ -198,7 +200,7 @@ class VirtualNodesTests(SynchronousTestCase):
         """A machine that was starting at a hard reboot has the settings of before: once more."""
         self.hypervisor.gate = gate = Deferred()
         device = self.create()
-        self.assertTrue(self.virtual.kill(device.mac))
+        self.assertTrue(self.machines.kill(device.mac))
         gate.callback(None)
         self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
         self.assertEqual([one.alive for one in self.hypervisor.machines], [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from zope.interface import implementer
 
 from walt.common.files import write_if_changed
 from walt.server.adapters.dhcpd.probe import ask_information
+from walt.server.domain.devices.leases import Lease
+from walt.server.domain.events import Source
 from walt.server.domain.services.dhcp import DhcpConfig, only_calm_changes, render
 from walt.server.domain.services.lease_events import (
     LeaseAssembler,
-    LeaseEvent,
     acknowledged,
     is_lease_line,
 )
@@ -85,17 +86,16 @@ class DhcpdService(Daemon[DhcpConfig]):
     """Run dhcpd with the configuration given to `apply`.
 
     `directory` holds its configuration and leases, `runtime` its pid file;
-    `on_lease` gets the event of each committed lease, `on_address` the MAC of each client that
-    gets its address, by a lease or by its own entry; `interface` is the one it serves. `apply`
+    `leases` tells of each committed lease, `addresses` of the MAC of each client that gets its
+    address, by a lease or by its own entry; `interface` is the one it serves. `apply`
     fires when dhcpd answers with the configuration, or refused it: then the former one that
     worked counts until the next change. Probes ask from `place`.
     """
 
     def __init__(
         self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
-        on_lease: Callable[[LeaseEvent], None],
-        on_address: Callable[[str], None] = lambda mac: None, interface: str = "walt-net",
-        place: Place = contextlib.nullcontext, patience: Patience | None = None,
+        interface: str = "walt-net", place: Place = contextlib.nullcontext,
+        patience: Patience | None = None,
     ) -> None:
         super().__init__(
             reactor, launcher, dhcpd_spec(directory, interface), runtime / "dhcpd.pid",
@@ -103,8 +103,8 @@ class DhcpdService(Daemon[DhcpConfig]):
         )
         self._reactor, self._place, self._interface = reactor, place, interface
         self._directory = directory
-        self._on_lease = on_lease
-        self._on_address = on_address
+        self.leases: Source[Lease] = Source()
+        self.addresses: Source[str] = Source()
         self._assembler = LeaseAssembler()
         # Texts of dhcpd.conf: in the file, read by the process, one that worked.
         self._text = self._running = self._proven = ""
@@ -125,8 +125,8 @@ class DhcpdService(Daemon[DhcpConfig]):
     def _follow(self, old: DhcpConfig, config: DhcpConfig) -> Deferred[None]:
         return self._pacer.changed(calm=only_calm_changes(old, config))
 
-    def lost_leases(self, known_macs: Container[str]) -> list[LeaseEvent]:
-        """Return an event for each committed lease whose device is not recorded.
+    def lost_leases(self, known_macs: Container[str]) -> list[Lease]:
+        """Return each committed lease whose device is not recorded.
 
         To be registered at start: a crash may have lost their events.
         """
@@ -208,14 +208,14 @@ class DhcpdService(Daemon[DhcpConfig]):
                 _log.debug("dhcpd: {line}", line=line)
                 mac = acknowledged(line)
                 if mac is not None:
-                    self._on_address(mac)
+                    self.addresses.tell(mac)
             elif line.strip():
                 _log.info("dhcpd: {line}", line=line)
             return
         self._pacer.activity()
-        event = self._assembler.feed(line)
-        if event is not None:
+        lease = self._assembler.feed(line)
+        if lease is not None:
             try:
-                self._on_lease(event)
+                self.leases.tell(lease)
             except Exception:
-                _log.failure("handling the lease event of {mac}", mac=event.mac)
+                _log.failure("handling the lease of {mac}", mac=lease.mac)

@@ -104,10 +104,11 @@ class PodmanBuilder:
         self, place: Path, subdir: str, user: str, reference: str, known: Collection[str]
     ) -> list[str]:
         """Return the build command; see IImageBuilder."""
-        context, recipe = _inside(place / "content", subdir), place / "recipe"
+        context = _inside(place / "content", subdir)
+        recipe, ignored = place / "recipe", place / "ignored"
         names = place / "images"
         names.write_text("\n".join(known))
-        await self._prepare_recipe(context, place / "content", user, names, recipe)
+        await self._prepare_recipe(context, place / "content", user, names, recipe, ignored)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
         return contained(self._surroundings.around([
@@ -119,17 +120,18 @@ class PodmanBuilder:
                 *self._surroundings.options(), "--layers=false", "--force-rm",
                 *self._engine.limit_options(), "--runtime-flag", f"root={place / 'oci'}",
                 "--signature-policy", str(policy),
-                "--file", str(recipe), "--tag", reference, "--", str(context),
+                "--file", str(recipe), "--ignorefile", str(ignored), "--tag", reference, "--",
+                str(context),
             ),
         ]))
 
     async def _prepare_recipe(
-        self, context: Path, root: Path, user: str, known: Path, target: Path
+        self, context: Path, root: Path, user: str, known: Path, target: Path, ignored: Path
     ) -> None:
         version = ".".join(map(str, self._version))
         done = await self._runner.run(
             [sys.executable, "-m", "walt.server.workers.recipes", str(context), str(root), user,
-             version, str(known), str(target)],
+             version, str(known), str(target), str(ignored)],
             timeout=QUICK, check=False,
         )
         kinds = {IS_INVALID: Invalid, IS_NOT_THERE: NotFound}

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from walt.common.errors import CommandFailed
 from walt.common.names import short_image_name
+from walt.server.adapters.podman.furnish import gate
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.progress import run_told, working_directory
@@ -54,6 +55,7 @@ IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 ENVIRONMENT = {
     "HOME": "/root", "HOSTNAME": HOST_NAME, "PATH": DEFAULT_PATH, "container": "podman",
 }
+FURNISH = Path(__file__).with_name("furnish.py")  # needs the standard library alone
 QUICK = 120.0  # seconds
 FOREVER = 1e9
 # Holds a network, whose namespace is that of the process it names.
@@ -186,8 +188,8 @@ class PodmanContainers:
             network = ["--network", "none"]
             if options.outside:
                 network = await self._connect(name)
-            await self._podman(*self._run_words(name, image, options, network))
-            await self._furnish(name, options)
+            made = await self._podman(*self._run_words(name, image, options, network))
+            await self._furnish(name, made.decode().split()[-1], options)
         except BaseException:
             await self.remove(name)
             raise
@@ -255,25 +257,25 @@ class PodmanContainers:
             words += [
                 "--systemd", "always", "--tmpfs", "/run/rpc_pipefs",
                 "--entrypoint",
-                json.dumps([HELPER, "env", *self._configs[name].missing(), options.init]),
+                # What the image brings runs when the container is furnished, and no earlier.
+                json.dumps(gate(
+                    HELPER, HOST_NAME, [*self._configs[name].missing(), options.init]
+                )),
             ]
         words += ["--mount", f"type=bind,source={BUSYBOX},destination={HELPER},ro"]
         return [*words, image.image_id]
 
-    async def _furnish(self, name: str, options: ContainerOptions) -> None:
+    async def _furnish(self, name: str, identity: str, options: ContainerOptions) -> None:
         """Name the host inside, and show files of the image that podman replaces by its own.
 
         With --hostname, podman would commit HOSTNAME as well.
         """
-        files = ["/etc/hostname", *([] if options.outside else ["/etc/resolv.conf"])]
+        names = ["hostname", *([] if options.outside else ["resolv.conf"])]
         pid = int(self._file(name, "pid").read_text())
         self._born[name] = process_start(pid)
         await self._runner.run(
-            ["nsenter", f"--uts=/proc/{pid}/ns/uts", f"--mount=/proc/{pid}/ns/mnt", HELPER, "sh",
-             "-c", "; ".join([
-                 f"{HELPER} hostname {HOST_NAME}", *(f"{HELPER} umount {one}" for one in files),
-             ])],
-            check=False,
+            [sys.executable, "-I", str(FURNISH), str(pid), HOST_NAME,
+             *(f"{identity}/userdata/{one}" for one in names)],
         )
 
     def _file(self, container: str, kind: str) -> Path:

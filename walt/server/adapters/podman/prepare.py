@@ -77,21 +77,20 @@ def prepare(root_path: Path, todo: Preparation, say: Say) -> list[str]:
     """Prepare the tree at `root_path`; return warnings, one for each step that failed."""
     warnings: list[str] = []
     with ImageRoot(root_path) as root:
-        for step in (
-            _ssh_keys, _authorized_key, _names, _boot_links, _scripts, _timezone, _ptp,
+        for name, step in (
+            ("ssh keys", lambda: _ssh_keys(root, todo)),
+            ("authorized key", lambda: _authorized_key(root, todo)),
+            ("names", lambda: _names(root, todo)), ("scripts", lambda: _scripts(root, todo)),
+            ("timezone", lambda: _timezone(root, todo)), ("ptp", lambda: _ptp(root, todo)),
+            ("image spec", lambda: warnings.extend(_image_spec(root, root_path, todo, say))),
+            # Commands of the image were run above: what is made safe comes after them.
+            ("file capabilities", lambda: capabilities.replace(root, say)),
+            ("boot links", lambda: _boot_links(root)),
         ):
             try:
-                step(root, todo)
+                step()
             except (OSError, ValueError) as error:
-                warnings.append(f"{step.__name__.strip('_').replace('_', ' ')}: {in_words(error)}")
-        try:
-            capabilities.replace(root, say)
-        except OSError as error:
-            warnings.append(f"file capabilities: {in_words(error)}")
-        try:
-            warnings.extend(_image_spec(root, root_path, todo, say))
-        except (OSError, ValueError) as error:
-            warnings.append(f"image spec: {in_words(error)}")
+                warnings.append(f"{name}: {in_words(error)}")
     return warnings
 
 
@@ -140,7 +139,7 @@ def _names(root: ImageRoot, todo: Preparation) -> None:
     root.remove("/usr/local/bin/walt-echo")
 
 
-def _boot_links(root: ImageRoot, todo: Preparation) -> None:
+def _boot_links(root: ImageRoot) -> None:
     try:
         BootLinks(root).confine()
     except OSError as error:

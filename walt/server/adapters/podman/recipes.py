@@ -17,16 +17,17 @@ import dockerfile
 
 from walt.common.errors import Invalid, NotFound
 from walt.server.domain.images.recipes import (
+    IGNORE_NAMES,
     MAX_SIZE,
     NAMES,
     ImageNames,
     Instruction,
-    mounts_elsewhere,
+    mounts_files,
 )
 
-# Before this version, a link in what `RUN --mount=…,from=…` mounts leads to files of the
-# server, with write access (CVE-2024-1753).
-SAFE_MOUNTS = (4, 9, 4)
+# Before this version, links in what `RUN --mount` mounts, and names of caches with `..`, lead to
+# files of the server, with write access (CVE-2024-1753, CVE-2024-9675, CVE-2024-11218).
+SAFE_MOUNTS = (5, 3, 2)
 DOCUMENTS = (4, 8, 0)  # the first version of podman that knows here-documents
 # Architectures as images name them, by those of uname(2).
 _ARCHITECTURES = {
@@ -54,11 +55,10 @@ def prepare(
     Invalid.
     """
     text = read(context, root)
-    if tuple(podman) < SAFE_MOUNTS and mounts_elsewhere(text):
+    if tuple(podman) < SAFE_MOUNTS and mounts_files(text):
         raise Invalid(
-            "the recipe mounts another stage or image (RUN --mount=…,from=…), which the podman of"
-            f" this server does not do safely (before {_dotted(SAFE_MOUNTS)}); use COPY --from=…"
-            " instead"
+            "the recipe mounts files (RUN --mount=…), which the podman of this server does not do"
+            f" safely (before {_dotted(SAFE_MOUNTS)}); use COPY, or COPY --from=…, instead"
         )
     made = rewrite(text, user, os.uname().machine, known)
     if made.has_documents and tuple(podman) < DOCUMENTS:
@@ -75,7 +75,23 @@ def read(context: Path, root: Path) -> str:
 
     Raises NotFound or Invalid.
     """
-    for name in NAMES:
+    found = _read_first(context, root, NAMES)
+    if found is None:
+        raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")
+    return found.decode("utf-8-sig", errors="replace")
+
+
+def read_ignored(context: Path, root: Path) -> bytes:
+    """Return what a directory says that a build shall not see; as above. Raises Invalid."""
+    return _read_first(context, root, IGNORE_NAMES) or b""
+
+
+def _read_first(context: Path, root: Path, names: Sequence[str]) -> bytes | None:
+    """Return the content of the first file that is there, None without any.
+
+    podman would follow its links, with the rights of the server.
+    """
+    for name in names:
         if not os.path.lexists(context / name):
             continue
         path = Path(os.path.realpath(context / name))
@@ -89,10 +105,10 @@ def read(context: Path, root: Path) -> str:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIZE:
                 raise Invalid(f"{name} is not a regular file, or is larger than 1 MiB")
-            return os.read(descriptor, MAX_SIZE).decode("utf-8-sig", errors="replace")
+            return os.read(descriptor, MAX_SIZE)
         finally:
             os.close(descriptor)
-    raise NotFound("there is no Dockerfile (nor ContainerFile) in this directory")
+    return None
 
 
 def rewrite(

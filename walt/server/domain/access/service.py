@@ -11,6 +11,7 @@ from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound
 from walt.common.names import PLATFORM_USER, is_user_name
 from walt.server.domain.access.codes import EnrolmentCodes
 from walt.server.domain.access.model import KINDS, Certificate, Holder, Invitation, Issued
+from walt.server.domain.events import Source
 
 LIFETIME = 365 * 86400.0  # seconds that a certificate of a client is valid
 # The token carries 160 bits of the authority's SHA-256, so that the first contact is verified.
@@ -50,8 +51,8 @@ class Access:
         self._issuing: Counter[str] = Counter()  # certificates on their way, by holder
         self._renewals: dict[str, deque[float]] = {}
         self._strangers: dict[str, tuple[float, int]] = {}
-        self.revoked: Callable[[str], object] = lambda serial: None
-        self.rotated: Callable[[], object] = lambda: None
+        self.revoked: Source[str] = Source()
+        self.rotated: Source[[]] = Source()
 
     async def load(self) -> None:
         """Read what is remembered."""
@@ -198,7 +199,7 @@ class Access:
         self._unstored.update(serials)
         for one in certificates:
             self._known[one.serial] = replace(one, revoked=moment)
-            self.revoked(one.serial)
+            self.revoked.tell(one.serial)
         if serials:
             await self._store.revoke(serials, moment)
         self._unstored.difference_update(serials)
@@ -206,5 +207,5 @@ class Access:
     async def rotate(self) -> None:
         """Make a new authority; holders learn it when they renew."""
         await self._aside(self._authority.rotate, self._now())
-        self.rotated()
+        self.rotated.tell()
         self._tell("the certificate authority of the platform was renewed")

@@ -33,6 +33,8 @@ from walt.server.domain.network.expose import parse_expose
 
 UNSET = object()
 HELP = "See `walt help show device-config`."
+BOOT_TIMEOUT = 180  # seconds
+EMULATED_BOOT_TIMEOUT = 720  # seconds: there may be other emulated machines beside it
 MOST_CORES = 4  # of a virtual machine, for each processor of the server
 
 Parser = Callable[[str], Any]
@@ -128,7 +130,7 @@ SETTINGS: dict[str, Setting] = {one.name: one for one in (
     Setting("netsetup", "walt-net devices", NETSETUP_LAN, _netsetup, True),
     Setting("expose", "walt-net devices", "none", _checked(parse_expose)),
     Setting("boot.retries", "nodes", 9, _whole(0, 1000)),
-    Setting("boot.timeout", "nodes", 180, _boot_timeout),
+    Setting("boot.timeout", "nodes", BOOT_TIMEOUT, _boot_timeout),
     Setting("kexec.allow", "nodes", True, _boolean),
     Setting("mount.persist", "nodes", True, _boolean, True),
     Setting("netconsole", "nodes", False, _boolean, True),
@@ -177,9 +179,14 @@ def main_category(device: Device, subnet: IPv4Network) -> str:
     return [name for name, (rule, _) in CATEGORIES.items() if rule(device, subnet)][-1]
 
 
-def effective(device: Device, subnet: IPv4Network) -> dict[str, Any]:
-    """Return all settings that apply to a device: defaults, overridden by what was set."""
+def effective(device: Device, subnet: IPv4Network, *, emulated: bool = False) -> dict[str, Any]:
+    """Return all settings that apply to a device: defaults, overridden by what was set.
+
+    `emulated` tells whether its processor is.
+    """
     found = dict(_defaults(tuple([rule(device, subnet) for rule, _ in CATEGORIES.values()])))
+    if emulated and "boot.timeout" in found:
+        found["boot.timeout"] = EMULATED_BOOT_TIMEOUT
     for name, value in device.conf.items():
         if name in found:
             found[name] = None if value is UNSET else value
@@ -196,12 +203,12 @@ def _defaults(applies: tuple[bool, ...]) -> Mapping[str, Any]:
     }
 
 
-def settings_of(device: Device, subnet: IPv4Network) -> dict[str, Any]:
+def settings_of(device: Device, subnet: IPv4Network, *, emulated: bool) -> dict[str, Any]:
     """Return the settings that apply to a device, as programs get them.
 
     Booleans and numbers as such, LAN or NAT, null for what is not set (and for no boot.timeout).
     """
-    found = effective(device, subnet)
+    found = effective(device, subnet, emulated=emulated)
     if "netsetup" in found:
         found["netsetup"] = "NAT" if found["netsetup"] == NETSETUP_NAT else "LAN"
     for name in SECRETS & found.keys():
@@ -304,11 +311,15 @@ def needs_reboot(values: Mapping[str, Any]) -> bool:
     return any(SETTINGS[name].reboot for name in values)
 
 
-def describe(devices: Sequence[Device], subnet: IPv4Network) -> list[dict[str, Any]]:
+def describe(
+    devices: Sequence[Device], subnet: IPv4Network, emulated: Callable[[Device], bool]
+) -> list[dict[str, Any]]:
     """Group devices of one category with the same settings, for display (S-075)."""
     groups: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
     for device in devices:
-        settings = tuple(sorted(settings_of(device, subnet).items()))
+        settings = tuple(sorted(
+            settings_of(device, subnet, emulated=emulated(device)).items()
+        ))
         groups.setdefault((main_category(device, subnet), settings), []).append(device.name)
     return [
         {"category": category, "names": sorted(names), "settings": dict(settings)}

@@ -10,6 +10,7 @@ from walt.common.errors import Invalid, NotFound
 from walt.common.names import PLATFORM_USER
 
 NAMES = ("Dockerfile", "ContainerFile", "Containerfile")
+IGNORE_NAMES = (".containerignore", ".dockerignore")  # the first one that is there
 MAX_SIZE = 1 << 20  # bytes
 HUB = "docker.io"
 
@@ -18,8 +19,9 @@ _PIECE = re.compile(
     r"(?P<escaped>ESCAPE.)|'(?P<quoted>[^']*)'|(?P<dropped>\")"
     r"|\$\{(?P<braced>\w+)(?:(?P<operator>:?[-+])(?P<other>[^}]*))?\}|\$(?P<plain>\w+)",
 )
-# RUN --mount=type=bind,from=stage,…
-_MOUNT = re.compile(r"--mount[=\s]\S*(?:from\s*=|[$\"'\\])", re.IGNORECASE)
+# RUN --mount=type=bind,…; what is in memory alone leads nowhere.
+_MOUNT = re.compile(r"--mount(?![\w-])[=\s]?(\S*)", re.IGNORECASE)
+_IN_MEMORY = re.compile(r"type=tmpfs(?:,(?!from\b)[a-z]+=[\w./-]+)*")
 FROM, MOUNT = "--from=", "--mount="
 
 
@@ -181,12 +183,13 @@ def _replaced(one: Instruction, flag: str, change: Callable[[str], str]) -> str 
     return None if text == one.text else text
 
 
-def mounts_elsewhere(text: str) -> bool:
-    """Tell whether an instruction mounts something of another stage or image.
+def mounts_files(text: str) -> bool:
+    """Tell whether an instruction mounts files: of the directory, a cache, a stage, an image.
 
     What variables and quotes stand for is not known here: it may be that.
     """
-    return bool(_MOUNT.search(re.sub(r"[\\`][ \t]*\r?\n", "", text)))
+    joined = re.sub(r"[\\`][ \t]*\r?\n", "", text)
+    return any(not _IN_MEMORY.fullmatch(found) for found in _MOUNT.findall(joined))
 
 
 def full_reference(image: str, user: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re2
 
-from walt.common.errors import Invalid
+from walt.common.errors import WrongExpression
 
 MAX_LENGTH = 2000
 MAX_MEMORY = 1 << 20  # bytes of one compiled expression
@@ -31,14 +31,16 @@ class Expression:
 
     def __init__(self, text: str) -> None:
         if len(text) > MAX_LENGTH:
-            raise Invalid(f"a regular expression may not have more than {MAX_LENGTH} characters")
+            raise WrongExpression(
+                f"a regular expression may not have more than {MAX_LENGTH} characters"
+            )
         if "\0" in text:
-            raise Invalid("a regular expression may not hold a NUL")
+            raise WrongExpression("a regular expression may not hold a NUL")
         try:
             self._compiled = re2.compile(_encodable(text), _options())
         except re2.error as error:
             reason = error.args[0].decode(errors="replace") if error.args else "refused"
-            raise Invalid(
+            raise WrongExpression(
                 f'"{text[:200]}" is not a valid extended regular expression: {reason}'
             ) from None
 

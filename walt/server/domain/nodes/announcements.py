@@ -8,8 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from walt.common.errors import Denied, Invalid
+from walt.common.leases import Sighting
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.nodes.registration import Registration, Sighting
+from walt.server.domain.nodes.registration import Registration
 
 PATIENCE = 3.0  # seconds: a client may speak before the line of dhcpd was read
 MAX_WAITING = 100  # announcements that wait for their lease
@@ -22,8 +24,12 @@ class LeaseBook:
         self._holders: dict[str, str] = {}
         self._waiting: list[tuple[str, str, Deferred[bool]]] = []
 
-    def committed(self, mac: str, ip: str) -> None:
+    def leased(self, lease: Lease) -> None:
         """dhcpd gave an address to a device."""
+        self.committed(lease.mac, lease.ip)
+
+    def committed(self, mac: str, ip: str) -> None:
+        """A device got an address."""
         self._holders[ip] = mac
         for entry in [one for one in self._waiting if one[:2] == (mac, ip)]:
             self._waiting.remove(entry)

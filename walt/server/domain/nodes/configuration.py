@@ -53,7 +53,8 @@ class Configuration:
     ) -> list[dict[str, Any]]:
         """Return devices grouped by category and identical settings."""
         return settings.describe(
-            self._parse(devices, requester, nodes_only), self._registry.subnet
+            self._parse(devices, requester, nodes_only), self._registry.subnet,
+            self._monitor.emulated,
         )
 
     async def change(

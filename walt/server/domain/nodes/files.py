@@ -54,5 +54,5 @@ def close_with_nodes(
         if device is not None and device.ip is not None:
             questions.close(device.ip)
 
-    status.listen(changed)
-    nodes.on_forget(lambda device: questions.close(device.ip) if device.ip else None)
+    status.changed.observe(changed)
+    nodes.forgotten.observe(lambda device: questions.close(device.ip) if device.ip else None)

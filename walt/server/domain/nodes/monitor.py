@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.settings import BOOT_TIMEOUT, EMULATED_BOOT_TIMEOUT
+from walt.server.domain.events import Source
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
-DEFAULT_TIMEOUT = 180  # seconds
-EMULATED_TIMEOUT = 720  # of a machine whose processor is emulated, maybe beside others
 DEFAULT_RETRIES = 9
 LATE_BOOT, POWERSAVE = "bootup timeout", "powersave"  # causes of reboots and of ends
 
@@ -29,27 +29,27 @@ class _Boot:
 class BootMonitor:
     """Hard reboots the nodes that do not boot in time.
 
-    `reboot` is called with the devices to reboot; the owner calls `check`
-    every few seconds. `gave_up` gets the MAC of a node that no retry made boot,
-    with a sentence, and with None when it boots or is rebooted after all. `emulated` tells
-    whether the processor of a node is emulated.
+    The owner calls `check` every few seconds. `late` tells of the nodes that are to be rebooted,
+    `begun` of each boot, with its cause; `given_up` gives the MAC of a node that no retry made
+    boot, with a sentence, and with None when it boots or is rebooted after all. `emulated`
+    tells whether the processor of a node is emulated.
     """
 
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, platform: PlatformLog,
-        clock: IReactorTime, reboot: Callable[[list[Device]], None],
+        clock: IReactorTime, emulated: Callable[[Device], bool],
     ) -> None:
         self._registry = registry
         self._status = status
         self._platform = platform
         self._clock = clock
-        self._reboot = reboot
         self._boots: dict[str, _Boot] = {}
         self._given_up: set[str] = set()
-        self.on_start: Callable[[Device, str | None], object] = lambda device, cause: None
-        self.gave_up: Callable[[str, str | None], object] = lambda mac, reason: None
-        self.emulated: Callable[[Device], bool] = lambda device: False
-        status.listen(self._on_status)
+        self.late: Source[list[Device]] = Source()
+        self.begun: Source[Device, str | None] = Source()
+        self.given_up: Source[str, str | None] = Source()
+        self.emulated = emulated
+        status.changed.observe(self._on_status)
 
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
         self._hope(mac)
@@ -59,7 +59,7 @@ class BootMonitor:
 
     def started(self, device: Device, cause: str | None = None) -> None:
         """A node is about to boot, for a reason if it is known: its time counts from now."""
-        self.on_start(device, cause)
+        self.begun.tell(device, cause)
         boot = self._boots.get(device.mac)
         if boot is None:
             self._boots[device.mac] = _Boot(self._clock.seconds(), _retries(device), None)
@@ -77,7 +77,7 @@ class BootMonitor:
     def _hope(self, mac: str) -> None:
         if mac in self._given_up:
             self._given_up.discard(mac)
-            self.gave_up(mac, None)
+            self.given_up.tell(mac, None)
 
     def forget(self, mac: str) -> None:
         """A device was removed."""
@@ -101,7 +101,7 @@ class BootMonitor:
             if boot is None:
                 self._boots[device.mac] = _Boot(now, _retries(device), None)
                 continue
-            default = EMULATED_TIMEOUT if self.emulated(device) else DEFAULT_TIMEOUT
+            default = EMULATED_BOOT_TIMEOUT if self.emulated(device) else BOOT_TIMEOUT
             timeout = device.conf.get("boot.timeout", default)
             if timeout is None or boot.cause == POWERSAVE or now - boot.start < timeout:
                 continue
@@ -118,13 +118,13 @@ class BootMonitor:
                 )
                 late.append(device)
         if late:
-            self._reboot(late)
+            self.late.tell(late)
 
     def _give_up(self, device: Device, boot: _Boot, timeout: int) -> None:
         if boot.tried and device.mac not in self._given_up:
             self._given_up.add(device.mac)
             times = "once" if boot.tried == 1 else f"{boot.tried} times"
-            self.gave_up(
+            self.given_up.tell(
                 device.mac,
                 f"it was not booted within {timeout} s although it was restarted {times}; it is"
                 " left alone now",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from zope.interface import Attribute, Interface
 
 from walt.common.sshkeys import PublicKey
+from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.boots import Boot
+from walt.server.domain.requester import IRequester
 
 
 class INodeLink(Interface):
@@ -99,6 +101,16 @@ class IVirtualMachines(Interface):
 
     def kill(mac: str) -> bool:
         """End the machine of a node, which starts again; False if it has none."""
+
+
+class IPowerSaving(Interface):
+    """Power of nodes that nobody uses."""
+
+    async def wake(nodes: Iterable[Device], requester: IRequester | None) -> None:
+        """Power nodes that were switched off to save power; they boot."""
+
+    async def let_go(device: Device, requester: IRequester | None) -> None:
+        """A device will be forgotten: what was switched off of it is powered again."""
 
 
 class INodePower(Interface):

@@ -155,6 +155,10 @@ class BootProgress:
             self._take_image(device, boot)  # it may have changed since
         self._save(boot)
 
+    def got_address(self, mac: str) -> None:
+        """A client got its address: this may be the boot of a node."""
+        self.reached(mac, Stage.ADDRESS)
+
     def boot_file(self, ip: str, path: str) -> None:
         """A node fetched a boot file by HTTP."""
         device = self._registry.by_ip(ip)
@@ -186,10 +190,10 @@ class BootProgress:
         self._compare_with(device, boot)
         self._end(boot, Outcome.BOOTED)
 
-    def gave_up(self, mac: str, reason: str) -> None:
-        """Nothing is done any more to make a node boot."""
+    def gave_up(self, mac: str, reason: str | None) -> None:
+        """Nothing is done any more to make a node boot; without a reason, something is."""
         boot = self._boots.get(mac)
-        if boot is not None:
+        if boot is not None and reason is not None:
             self._end(boot, Outcome.FAILED, reason)
 
     def forget(self, mac: str) -> None:

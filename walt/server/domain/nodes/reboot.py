@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,13 @@ from twisted.internet.task import deferLater
 
 from walt.common.sentences import subject
 from walt.server.domain.devices.model import Device
+from walt.server.domain.events import Source
 from walt.server.domain.logs.service import PlatformLog
-from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
 from walt.server.domain.nodes.ports import INodeLink, INodePower, IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.ordered import shielded
+from walt.server.runtime.ordered import shielded, spawn
 from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
@@ -58,11 +59,15 @@ async def _power_again(
 
 
 class Rebooter:
-    """Reboots nodes: softly if they answer, else by their power or their machine."""
+    """Reboots nodes: softly if they answer, else by their power or their machine.
+
+    `used` tells of the MACs of nodes that somebody reboots.
+    """
 
     def __init__(
         self, workflows: Workflows, status: BootStatus, link: INodeLink, power: INodePower,
-        machines: IVirtualMachines, provisioning: IProvisioning, platform: PlatformLog,
+        machines: IVirtualMachines, provisioning: IProvisioning, monitor: BootMonitor,
+        platform: PlatformLog,
     ) -> None:
         self._workflows = workflows
         self._status = status
@@ -72,8 +77,8 @@ class Rebooter:
         self._provisioning = provisioning
         self._platform = platform
         self._left: dict[str, int] = {}  # boots so far of nodes left to a client, by MAC
-        self.monitor: BootMonitor | None = None
-        self.on_use: Callable[[Collection[str]], None] = lambda macs: None
+        self._monitor = monitor
+        self.used: Source[Collection[str]] = Source()
 
     async def reboot(
         self, nodes: Collection[Device], *, requester: IRequester | None, hard_only: bool,
@@ -101,6 +106,15 @@ class Rebooter:
         await shielded(workflow.run())
         return outcome
 
+    def reboot_late(self, nodes: Collection[Device]) -> None:
+        """Reboot nodes that did not boot in time."""
+        spawn(
+            self.reboot(
+                nodes, requester=None, hard_only=True, cause=LATE_BOOT, reset_retries=False
+            ),
+            "rebooting late nodes",
+        )
+
     def rebooted_by_client(
         self, nodes: dict[str, Device], outcome: Outcome, requester: IRequester, method: str,
         cause: str,
@@ -111,8 +125,7 @@ class Rebooter:
             if self._left.pop(mac, boots) < boots:
                 continue  # up again before the client told us
             self._status.down(mac, f"cause: {cause}, method: {method}", cause)
-            if self.monitor is not None:
-                self.monitor.started(nodes[mac], cause)
+            self._monitor.started(nodes[mac], cause)
         tell(report(nodes, outcome, False, method), requester)
         return outcome.ok
 
@@ -123,12 +136,12 @@ class Rebooter:
     ) -> None:
         """Let pending image changes take effect, so that nodes boot the new one."""
         await self._provisioning.settled()
-        self.on_use(nodes.keys())
+        self.used.tell(nodes.keys())
         troubles = self._provisioning.troubles
         outcome.troubles = {mac: troubles[mac] for mac in nodes if mac in troubles}
-        if reset_retries and self.monitor is not None:
+        if reset_retries:
             for node in nodes.values():
-                self.monitor.reset_retries(node)
+                self._monitor.reset_retries(node)
 
     @step(limit=60)
     async def wf_soft_reboot(
@@ -203,8 +216,7 @@ class Rebooter:
             outcome.hard_errors.update(await self._power.on(to_power))
         for mac in to_power - outcome.hard_errors.keys():
             outcome.rebooted.add(mac)
-            if self.monitor is not None:
-                self.monitor.started(nodes[mac], cause)
+            self._monitor.started(nodes[mac], cause)
 
     def wf_report(
         self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome,
@@ -224,8 +236,7 @@ class Rebooter:
         todo.discard(node.mac)
         outcome.rebooted.add(node.mac)
         self._status.down(node.mac, f"cause: {cause}, method: {method}", cause)
-        if self.monitor is not None:
-            self.monitor.started(node, cause)
+        self._monitor.started(node, cause)
 
 
 def tell(lines: Iterable[tuple[str, bool]], requester: IRequester) -> None:

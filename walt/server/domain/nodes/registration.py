@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from walt.common.errors import WaltError
+from walt.common.leases import Sighting
 from walt.common.names import default_image
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import Guess, choose_name, generated_name, guess_type
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.runtime.ordered import spawn
 from walt.server.runtime.workflow import Workflow, Workflows
 
 MAX_UNKNOWN = 1000  # devices of unknown type that are recorded
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """What announced a device: a lease, an LLDP neighbour, a virtual host."""
-
-    mac: str
-    ip: str | None = None
-    vci: str = ""
-    uci: str = ""
-    name: str | None = None
 
 
 def describe(device: Device, previously_unknown: bool) -> str:
@@ -57,6 +49,12 @@ class Registration:
         self._in_progress: set[str] = set()
         self._too_many = False  # it was told
         self.stopping = False
+
+    def leased(self, lease: Lease) -> None:
+        """Register the device of a committed lease, if that brings something new."""
+        sighting = lease.sighting()
+        if sighting is not None:
+            spawn(self.register(sighting), f"registering {sighting.mac}")
 
     async def register(self, sighting: Sighting) -> None:
         """Record a device; returns when it is stored (a download may go on after).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,31 +22,29 @@ from walt.common.sentences import enumerate_names, subject, verb
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_nodes
+from walt.server.domain.events import Source
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
 from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import INodeLink, IProvisioning
+from walt.server.domain.nodes.ports import INodeLink, IPowerSaving, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
-Forgotten = Callable[[Device], None]
-LetGo = Callable[[Device, IRequester | None], Awaitable[None]]
-Wake = Callable[[Collection[Device], IRequester | None], Awaitable[None]]
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
 
 class NodeService:
-    """Images, reboots and waits of sets of nodes."""
+    """Images, reboots and waits of sets of nodes; `forgotten` tells of each device removed."""
 
     def __init__(
         self, registry: DeviceRegistry, images: ImageService, status: BootStatus,
         monitor: BootMonitor, rebooter: Rebooter, logs: LogService, link: INodeLink,
         platform: PlatformLog, provisioning: IProvisioning, progress: BootProgress,
-        clock: IReactorTime,
+        saving: IPowerSaving, clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._images = images
@@ -58,14 +56,9 @@ class NodeService:
         self._platform = platform
         self._provisioning = provisioning
         self._progress = progress
+        self._saving = saving
         self._clock = clock
-        self._on_forget: list[Forgotten] = []
-        self.wake: Wake | None = None
-        self.let_go: LetGo | None = None
-
-    def on_forget(self, listener: Forgotten) -> None:
-        """Call `listener` with each device that is removed."""
-        self._on_forget.append(listener)
+        self.forgotten: Source[Device] = Source()
 
     def parse(self, nodes: str, requester: IRequester) -> list[Device]:
         """Return the nodes of a set. Raises NotFound or Invalid."""
@@ -175,8 +168,7 @@ class NodeService:
         Raises Unavailable when one of them cannot, and that does not go by itself.
         """
         devices = self.parse(nodes, requester)
-        if self.wake is not None:
-            await self.wake(devices, requester)
+        await self._saving.wake(devices, requester)
         names = {device.mac: device.name for device in devices}
 
         late: set[str] = set()  # nodes whose lateness was told
@@ -271,11 +263,9 @@ class NodeService:
 
         Its logs go, too, or they are kept under its name.
         """
-        if self.let_go is not None:
-            await self.let_go(device, requester)
+        await self._saving.let_go(device, requester)
         await self._logs.flush()
-        for listener in self._on_forget:
-            listener(device)
+        self.forgotten.tell(device)
         await self._registry.forget(device, keep_logs=keep_logs)
         self._logs.forget(device.mac, device.name if keep_logs else None)
         self._monitor.forget(device.mac)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.events import Source
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.runtime.ordered import spawn
 
@@ -19,7 +20,6 @@ from walt.server.runtime.ordered import spawn
 RECONNECTION = 5.0
 DISCONNECTED = "cause: unknown, note: server-detected disconnection"
 
-Listener = Callable[[str, bool, str | None], None]
 
 
 class _Waiter:
@@ -35,12 +35,15 @@ class BootStatus:
     """The booted state of each node, by MAC.
 
     States survive a restart of the server (design D20): a node that was
-    booted stays so until `grace` seconds are over without a new connection.
+    booted stays so until `grace` seconds are over without a new connection. `changed` tells
+    of each change: MAC, booted, cause; `image_content` returns a sentence about the image of a
+    node, for the log.
     """
 
     def __init__(
         self, registry: DeviceRegistry, store: IDeviceStore, platform: PlatformLog,
         clock: IReactorTime, grace: float,
+        image_content: Callable[[Device], str] = lambda device: "",
     ) -> None:
         self._registry = registry
         self._store = store
@@ -52,13 +55,9 @@ class BootStatus:
         self._leaving: dict[str, float] = {}  # nodes that went down unconfirmed, and when
         self._boots: Counter[str] = Counter()
         self._waiters: list[_Waiter] = []
-        self._listeners: list[Listener] = []
         self._stopped = False
-        self.image_content: Callable[[Device], str] = lambda device: ""
-
-    def listen(self, listener: Listener) -> None:
-        """Call `listener(mac, booted, cause)` at each change of state."""
-        self._listeners.append(listener)
+        self._image_content = image_content
+        self.changed: Source[str, bool, str | None] = Source()
 
     async def load(self) -> None:
         """Take over the states of the previous run."""
@@ -95,7 +94,7 @@ class BootStatus:
             return
         self._booted.add(mac)
         self._platform.write("nodes", f"node {device.name} is booted")
-        content = self.image_content(device)
+        content = self._image_content(device)
         if content:
             # An image may change under its name: this tells later what the node ran.
             self._platform.write("images", f"node {device.name} booted {content}")
@@ -144,8 +143,7 @@ class BootStatus:
 
     def _changed(self, mac: str, booted: bool, cause: str | None) -> None:
         spawn(self._store.save_boot_states({mac: booted}), "recording a boot state")
-        for listener in self._listeners:
-            listener(mac, booted, cause)
+        self.changed.tell(mac, booted, cause)
 
     async def wait(
         self, macs: Collection[str], progress: Callable[[Collection[str]], None]

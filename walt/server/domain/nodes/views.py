@@ -1,14 +1,14 @@
-"""Rows of `walt node show` and `walt device show` (spec user-surface §1.7, §1.11)."""
+"""Rows of `walt node show` (spec user-surface §1.7)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from walt.common.names import PLATFORM_USER, short_image_name
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.devices.settings import HIDDEN, SECRETS, settings_of
+from walt.server.domain.devices.settings import settings_of
 from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import Reservations
@@ -35,7 +35,9 @@ class NodeViews:
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
         provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
+        emulated: Callable[[Device], bool],
     ) -> None:
+        self._emulated = emulated
         self._reservations = reservations
         self._registry = registry
         self._status = status
@@ -50,7 +52,9 @@ class NodeViews:
         for node, one in zip(nodes, found, strict=True):
             one["mac"], one["virtual"], one["image"] = node.mac, node.virtual, node.image
             one["boot_stage"] = self._progress.stage(node.mac)
-            one["config"] = settings_of(node, self._registry.subnet)
+            one["config"] = settings_of(
+                node, self._registry.subnet, emulated=self._emulated(node)
+            )
         return found
 
     def brief(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
@@ -72,6 +76,10 @@ class NodeViews:
             })
         return found
 
+    def total(self) -> int:
+        """Return how many nodes there are."""
+        return self._registry.count("node")
+
     def tables(self, user: str, *, show_all: bool, brief: bool = False) -> Tables:
         """Return the caller's nodes, and with `show_all` those that are free and of others.
 
@@ -87,65 +95,3 @@ class NodeViews:
             kind = "own" if node.owner == user else "free" if node.is_free else "others"
             tables[kind].append(one)
         return tables
-
-
-def device_tables(
-    registry: DeviceRegistry, where: Callable[[str], Mapping[str, Any]]
-) -> Tables:
-    """Return devices of known type, and unknown ones, as programs get them.
-
-    `where` returns the switch and the port of a device (MAC).
-    """
-    tables: Tables = {"known": [], "unknown": []}
-    for device in sorted(registry.all(), key=lambda one: (one.type, one.name)):
-        inside = device.type != "server" and device.in_network(registry.subnet)
-        row = {
-            "name": device.name, "ip": device.ip, "mac": device.mac, "type": device.type,
-            "node_type": node_type(device) if device.is_node else None,
-            "netsetup": netsetup_name(device) if inside else None, **where(device.mac),
-        }
-        tables["unknown" if device.type == "unknown" else "known"].append(row)
-    return tables
-
-
-# What a node may know of a device, and of its settings: no community of a switch.
-NODE_FIELDS = frozenset((
-    "mac", "ip", "name", "type", "conf", "in_walt_net", "virtual", "image", "model", "booted",
-    "netmask", "gateway", "netsetup",
-))
-NODE_SETTINGS = frozenset((
-    "netsetup", "kexec.allow", "mount.persist", "netconsole", "boot.retries", "boot.timeout", "ram",
-    "cpu.cores", "disks", "networks", "boot.delay",
-))
-
-
-def for_nodes(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a record that nodes and virtual hosts may know."""
-    shown = {name: value for name, value in found.items() if name in NODE_FIELDS}
-    shown["conf"] = {
-        name: value for name, value in found["conf"].items() if name in NODE_SETTINGS
-    }
-    return shown
-
-
-def record(
-    device: Device, registry: DeviceRegistry, is_booted: Callable[[str], bool], server_ip: str
-) -> dict[str, Any]:
-    """Return the fields of spec server §3.5, plain types only."""
-    found: dict[str, Any] = {
-        "mac": device.mac, "ip": device.ip, "name": device.name, "type": device.type,
-        "conf": {
-            name: HIDDEN if name in SECRETS else value for name, value in device.conf.items()
-        },
-        "in_walt_net": device.in_network(registry.subnet),
-    }
-    if device.type == "switch":
-        found["model"] = device.model
-    if device.is_node:
-        found.update(
-            virtual=device.virtual, image=device.image, model=device.model,
-            booted=is_booted(device.mac), netmask=str(registry.subnet.netmask),
-            gateway=server_ip if device.netsetup == NETSETUP_NAT else "",
-            netsetup=device.netsetup,
-        )
-    return found

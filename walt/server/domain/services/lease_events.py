@@ -8,9 +8,8 @@ hexadecimal with `:` between them, without leading zeros (what dhcpd's
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from walt.common.leases import Registration, registration
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.network.addresses import address_number
 from walt.server.domain.services.dhcp import LEASE_MARK
 
@@ -26,25 +25,6 @@ def acknowledged(line: str) -> str | None:
     """Return the MAC of a client that got its address, as dhcpd's own line tells, else None."""
     found = _ACK.match(line)
     return found[1] if found is not None else None
-
-
-@dataclass(frozen=True)
-class LeaseEvent:
-    """A committed lease: who got which address, and what the client said of itself."""
-
-    mac: str
-    ip: str
-    vci: str = ""
-    uci: str = ""
-    client_name: str = ""
-    known: bool = False
-    dev_type: str = "unknown"
-
-    def registration(self) -> Registration | None:
-        """Return what to register, None when the event brings nothing new."""
-        return registration(
-            self.vci, self.uci, self.ip, self.mac, self.client_name, self.known, self.dev_type
-        )
 
 
 def unhex(text: str) -> bytes:
@@ -65,13 +45,13 @@ def client_text(raw: bytes) -> str:
 
 
 class LeaseAssembler:
-    """Turn lines of dhcpd's output into events, one when its last line is there."""
+    """Turn lines of dhcpd's output into leases, one when its last line is there."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], dict[str, str]] = {}
 
-    def feed(self, line: str) -> LeaseEvent | None:
-        """Take one line; return the event it completes.
+    def feed(self, line: str) -> Lease | None:
+        """Take one line; return the lease it completes.
 
         Lines of another kind, or damaged ones, are ignored.
         """
@@ -88,7 +68,7 @@ class LeaseAssembler:
             self._open.setdefault(key, {})[match[3]] = client_text(unhex(match[4] or ""))
             return None
         fields = self._open.pop(key, {})
-        return LeaseEvent(
+        return Lease(
             *key, fields.get("vci", ""), fields.get("uci", ""), fields.get("name", ""),
             match[5] == "1", match[6],
         )

@@ -8,27 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 
 from walt.common.names import is_mac
+from walt.server.domain.devices.leases import Lease
 from walt.server.domain.network.addresses import address_number
-from walt.server.domain.services.lease_events import LeaseEvent, client_text
+from walt.server.domain.services.lease_events import client_text
 
 _TOKEN = re.compile(r'"((?:[^"\\\n]|\\.)*)"|([{};=])|([^\s"{};=]+)')
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b"}
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The latest state of one address in the leases file."""
-
-    ip: str
-    mac: str
-    active: bool
-    vci: str = ""
-    uci: str = ""
-    client_name: str = ""
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -67,8 +55,8 @@ def _lease(ip: str, body: str) -> Lease | None:
     if not is_mac(found["mac"]) or address_number(ip) is None:
         return None
     return Lease(
-        ip, found["mac"], found["state"] == "active", found["vci"], found["uci"],
-        found["client-hostname"],
+        found["mac"], ip, found["vci"], found["uci"], found["client-hostname"],
+        active=found["state"] == "active",
     )
 
 
@@ -89,10 +77,6 @@ def parse_leases(text: str) -> list[Lease]:
     return list(latest.values())
 
 
-def unregistered(leases: Iterable[Lease], known_macs: Container[str]) -> list[LeaseEvent]:
-    """Return an event for each active lease of a device that is not recorded."""
-    return [
-        LeaseEvent(lease.mac, lease.ip, lease.vci, lease.uci, lease.client_name)
-        for lease in leases
-        if lease.active and lease.mac not in known_macs
-    ]
+def unregistered(leases: Iterable[Lease], known_macs: Container[str]) -> list[Lease]:
+    """Return the active leases of devices that are not recorded."""
+    return [lease for lease in leases if lease.active and lease.mac not in known_macs]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 
 from walt.common.sentences import subject
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
+from walt.server.domain.nodes.ports import IPowerSaving
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -22,6 +24,7 @@ IDLE = 7200.0  # seconds that a free node stays powered without any use
 AT_ONCE = 50  # nodes switched off by one check
 
 
+@implementer(IPowerSaving)
 class PowerSaving:
     """Timers of free nodes, and their way back.
 
@@ -50,7 +53,7 @@ class PowerSaving:
         """Begin with the nodes that are free now."""
         self._changed(frozenset(one.mac for one in self._registry.nodes()))
         self._registry.observe(self._changed)
-        self._status.listen(self._on_status)
+        self._status.changed.observe(self._on_status)
 
     def _changed(self, macs: frozenset[str]) -> None:
         for mac in macs:

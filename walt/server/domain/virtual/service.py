@@ -20,6 +20,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.ports import IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.registration import describe
@@ -167,6 +168,20 @@ class _Vm:
 
 
 @implementer(IVirtualMachines)
+class RunningMachines:
+    """The machines of virtual nodes, by MAC."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, _Vm] = {}
+
+    def kill(self, mac: str) -> bool:
+        """Hard reboot: end the machine, which starts again; False if there is none."""
+        vm = self.all.get(mac)
+        if vm is not None:
+            vm.kill()
+        return vm is not None
+
+
 class VirtualNodes:
     """Creates, runs and removes virtual nodes; `chance` spreads their boots."""
 
@@ -175,7 +190,7 @@ class VirtualNodes:
         monitor: BootMonitor, images: ImageService, provisioning: IProvisioning,
         hypervisor: IHypervisor, addresses: IAddresses, logs: LogService,
         platform: PlatformLog, clock: IReactorTime,
-        give_image: Callable[[str, str], Any], chance: Random,
+        give_image: Callable[[str, str], Any], chance: Random, machines: RunningMachines,
     ) -> None:
         self.registry = registry
         self.logs = logs
@@ -190,11 +205,11 @@ class VirtualNodes:
         self._addresses = addresses
         self._platform = platform
         self._give_image = give_image
-        self._vms: dict[str, _Vm] = {}
-        status.listen(self._on_status)
+        self._machines = machines
+        status.changed.observe(self._on_status)
 
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
-        if booted and mac in self._vms:
+        if booted and mac in self._machines.all:
             self.provisioning.machine_trouble(mac, None)
 
     def boots(self, mac: str) -> int:
@@ -204,7 +219,7 @@ class VirtualNodes:
     def no_boot_file(self, ip: str, name: str) -> None:
         """A node asked for a boot file that is not there."""
         device = self.registry.by_ip(ip)
-        vm = self._vms.get(device.mac) if device is not None else None
+        vm = self._machines.all.get(device.mac) if device is not None else None
         if vm is not None:
             vm.missing = name[:200]
 
@@ -218,29 +233,20 @@ class VirtualNodes:
 
     async def stop_all(self) -> None:
         """End every machine, all at once; returns when they are gone."""
-        vms, self._vms = list(self._vms.values()), {}
+        vms = list(self._machines.all.values())
+        self._machines.all.clear()
         stops = [Deferred.fromCoroutine(vm.stop()) for vm in vms]
         for stop in stops:
             await stop
 
     def _run(self, mac: str) -> None:
         # A node may be created while the server starts the known ones: one life is enough.
-        if mac not in self._vms:
-            self._vms[mac] = _Vm(self, mac)
+        if mac not in self._machines.all:
+            self._machines.all[mac] = _Vm(self, mac)
 
     def machine_ended(self, mac: str) -> None:
         """The machine of a node is gone: the node is down until it boots again."""
         self._status.down(mac, "cause: unknown, note: the virtual machine ended")
-
-    # -- IVirtualMachines ------------------------------------------------
-
-    def kill(self, mac: str) -> bool:
-        """Hard reboot: end the machine, which starts again."""
-        vm = self._vms.get(mac)
-        if vm is None:
-            return False
-        vm.kill()
-        return True
 
     # -- what people do --------------------------------------------------
 
@@ -299,7 +305,7 @@ class VirtualNodes:
                 f"walt node remove --keep-logs {name}",
             )
         self._platform.deed("nodes", f"node {name}", "removed", requester.username)
-        vm = self._vms.pop(device.mac, None)
+        vm = self._machines.all.pop(device.mac, None)
         if vm is not None:
             await vm.stop()
         await self._nodes.forget(device, keep_logs=keep_logs)
@@ -310,6 +316,12 @@ class VirtualNodes:
         device = self.registry.named(name)
         if not device.virtual:
             raise Invalid(f"{name} is not a virtual node: it has no console here")
-        vm = self._vms.get(device.mac)
+        vm = self._machines.all.get(device.mac)
         if vm is not None:
             vm.write(data)
+
+    def console_used(self, name: str, requester: IRequester) -> None:
+        """Note that somebody types on the console of a node."""
+        note_on_others(
+            self._platform, self.registry.named(name), "console used", requester.username
+        )

@@ -1,0 +1,1 @@
+"""lldpd, which makes the server known to its switch, and snmpd, which shows what it hears."""

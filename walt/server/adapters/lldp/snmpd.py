@@ -1,0 +1,85 @@
+"""snmpd as a supervised child."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from zope.interface import implementer
+
+from walt.common.files import write_if_changed
+from walt.server.adapters.lldp.probe import SYS_OBJECT_ID, ask
+from walt.server.domain.services.announcing import SnmpdConfig, render_snmpd
+from walt.server.domain.services.ports import IConfigurable
+from walt.server.runtime.asking import Place
+from walt.server.runtime.child import ChildSpec
+from walt.server.runtime.configured import ConfiguredChild
+from walt.server.runtime.process import Launcher
+from walt.server.runtime.watching import NoAnswer, Patience
+
+USER = "Debian-snmp"  # of Debian's package
+CAPABILITIES = "+net_bind_service"  # port 161
+CONFIGURATION = "snmpd.conf"
+# Not the old multiplexing protocol, not what acts by itself on what it measures.
+LEFT_OUT = "-smux,mteTrigger,mteTriggerConf,snmpNotifyTable,snmpNotifyFilterProfileTable"
+
+
+def snmpd_spec(directory: Path, user: str = USER) -> ChildSpec:
+    """Return how snmpd is run: by its account from the start, on its own files alone.
+
+    `directory` holds its configuration, and `kept`, where it counts its starts (RFC 3414).
+    """
+    return ChildSpec(
+        "snmpd",
+        (
+            "snmpd", "-f", "-LOw", "-I", LEFT_OUT, "-C", "-c", str(directory / CONFIGURATION),
+        ),
+        # Without MIBS it would look for texts that it does not need, and complain.
+        env={
+            "MIBS": "", "MIBDIRS": str(directory), "SNMPCONFPATH": str(directory),
+            "SNMP_PERSISTENT_DIR": str(directory / "kept"), "HOME": str(directory / "kept"),
+        },
+        cwd="/",
+        credentials=(
+            "--reuid", user, "--regid", user, "--clear-groups",
+            "--inh-caps", CAPABILITIES, "--ambient-caps", CAPABILITIES,
+            "--bounding-set", f"-all,{CAPABILITIES}", "--no-new-privs",
+        ),
+    )
+
+
+@implementer(IConfigurable)
+class SnmpdService(ConfiguredChild[SnmpdConfig]):
+    """Run snmpd.
+
+    `directory` holds its configuration, `runtime` its pid file and, in a directory that its
+    account owns, the socket of AgentX; probes ask from `place`.
+    """
+
+    def __init__(
+        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        place: Place = contextlib.nullcontext, patience: Patience | None = None,
+    ) -> None:
+        super().__init__("snmpd", reactor, launcher, runtime / "snmpd.pid", patience=patience)
+        self._reactor, self._place = reactor, place
+        self._directory = directory
+
+    def _written(self, config: SnmpdConfig) -> ChildSpec:
+        for path in (self._directory / "kept", config.agentx.parent):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.chown(path, USER, USER)
+        file = self._directory / CONFIGURATION
+        write_if_changed(file, render_snmpd(config), 0o640)
+        shutil.chown(file, "root", USER)  # the community is for those who may read it
+        return snmpd_spec(self._directory)
+
+    async def _probe(self) -> None:
+        assert self._config is not None
+        config = self._config
+        if not await ask(
+            self._reactor, str(config.server), config.port, config.community, SYS_OBJECT_ID,
+            place=self._place,
+        ):
+            raise NoAnswer("does not show its own sysObjectID")

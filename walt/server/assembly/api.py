@@ -1,0 +1,102 @@
+"""What answers calls of clients, nodes and tools."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.protocols.amp import CommandLocator
+
+from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
+from walt.server.api.access import AccessApi
+from walt.server.api.devices import DevicesApi, RegistrationApi, SwitchesApi
+from walt.server.api.images import ImagesApi
+from walt.server.api.keys import KeysApi
+from walt.server.api.logs import LogsApi
+from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
+from walt.server.api.registries import RegistriesApi
+from walt.server.api.server import ClockApi, ServerApi
+from walt.server.assembly.access import Certificates
+from walt.server.assembly.base import Base
+from walt.server.assembly.client_package import ClientPackage
+from walt.server.assembly.daemons import Daemons
+from walt.server.assembly.images import ImageLife, Images
+from walt.server.assembly.nodes import Nodes
+from walt.server.domain.nodes.announcements import Announcements
+from walt.server.domain.nodes.changes import NodeChanges
+from walt.server.domain.nodes.completion import Completion
+from walt.server.domain.nodes.device_views import DeviceViews
+from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.domain.nodes.neighbours import NeighbourReports
+from walt.server.domain.nodes.plans import Plans
+from walt.server.domain.nodes.remote_paths import RemotePaths
+from walt.server.domain.platform import Operations
+from walt.server.domain.requester import IRequester
+from walt.server.runtime.workflow import Workflows
+from walt.server.wire.old_nodes import OldNodes
+from walt.server.wire.peers import Identity
+
+Locators = Callable[[IRequester, Identity], list[CommandLocator]]
+
+
+def build_api(
+    base: Base, daemons: Daemons, images: Images, nodes: Nodes, life: ImageLife,
+    certificates: Certificates, issuers: LogIssuers,
+) -> tuple[Locators, OldNodes]:
+    """Return what makes the responders of a connection, and what answers nodes of WalT 10."""
+    registry, operations, switches = base.registry, life.operations, nodes.switches
+    clock, now = base.reactor, time.time
+    server_ip = str(base.config.server_ip)
+    checkpoints = PostgresCheckpoints(base.database)
+    reports = NeighbourReports(registry, switches.exploration, base.platform)
+    reports.labelled = switches.exploration.labelled
+    reports.look_again = switches.exploration.look_again
+    views = DeviceViews(registry, nodes.status.is_booted, switches.views.where, server_ip)
+    announcements = Announcements(
+        registry, nodes.registration, nodes.leases, server_ip, base.reactor
+    )
+    completion = Completion(
+        registry, images.service, operations.places, checkpoints,
+        RemotePaths(registry, images.service, nodes.files, life.files, base.reactor),
+        base.logs.former,
+    )
+    changes = NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions)
+    plans = Plans(nodes.status, nodes.reservations, nodes.open_sessions)
+    health = Operations(daemons.health.services, lambda: workflow_rows(base.workflows))
+    package = ClientPackage(base.runner, base.config.paths.cache)
+
+    def locators(requester: IRequester, identity: Identity) -> list[CommandLocator]:
+        return [
+            NodesApi(requester, nodes.service, nodes.views, views, nodes.virtual),
+            ReservationsApi(requester, registry, nodes.service, nodes.reservations),
+            NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
+            PlansApi(requester, registry, nodes.configuration, plans),
+            DevicesApi(requester, views, nodes.configuration),
+            SwitchesApi(requester, switches.exploration, switches.views),
+            RegistrationApi(nodes.registration, announcements, reports, views, identity.ip),
+            ImagesApi(requester, images.service, operations),
+            RegistriesApi(requester, operations),
+            LogsApi(requester, base.logs, issuers, checkpoints, now),
+            ClockApi(clock, now), ServerApi(requester, completion, health, package.piece),
+            AccessApi(
+                certificates.access, certificates.names[0],
+                reachable=base.config.namespace is None, serial=identity.serial,
+                peer=identity.ip or identity.origin,
+            ),
+        ]
+
+    return locators, OldNodes(
+        registry, announcements, reports, views, nodes.keys, clock, now
+    )
+
+
+def workflow_rows(workflows: Workflows) -> list[dict[str, Any]]:
+    """Return one row for each running workflow, ages in seconds."""
+    return [
+        {
+            "name": one.name, "step": one.step, "age": round(one.age, 1),
+            "step_age": round(one.step_age, 1), "remaining": list(one.remaining),
+        }
+        for one in workflows.running()
+    ]
