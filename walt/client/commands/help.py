@@ -39,8 +39,8 @@ GROUPS = {
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
         "device-netsetup", "device-port-config", "networking", "node-install", "power",
-        "server-install", "server-network-config", "server-upgrade", "switch-install", "switches", "team-server",
-        "topology", "troubleshooting", "unmanaged-devices", "vpn", "web-server",
+        "server-install", "server-network-config", "server-upgrade", "switch-install", "switches",
+        "team-server", "topology", "troubleshooting", "unmanaged-devices", "vpn", "web-server",
     ),
     "For developers": (
         "design-notes", "dev-client", "dev-server", "dev-server-db", "developer",
