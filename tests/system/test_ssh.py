@@ -61,6 +61,7 @@ class SshTests(TestCase):
         self.assertIn(b"opens the nodes that you own", told.stdout)
         await self.platform.ok("node", "wait", "light,full", timeout=patient(400))
         await self.ssh_works()
+        await self.from_another_machine()
         await self.saved_without_keys()
         await self.ansible_works()
         await self.notebook_works()
@@ -151,6 +152,35 @@ class SshTests(TestCase):
         self.assertIn(b"Host full\n", told.stdout)
         self.assertIn(b"not yours", told.stderr)
         self.assertIn(b"add-ssh-key", told.stderr)
+
+    async def from_another_machine(self) -> None:
+        """An enrolled account of another machine: ssh goes over TLS, with the same keys."""
+        invited = await self.platform.ok("advanced", "add-user", "alice")
+        token = next(word for word in invited.split() if "." in word and len(word) > 50)
+        home, server = self.platform.base / "away", f"{self.platform.net}.1"
+        home.mkdir()
+
+        async def away(*words: str) -> ProcessResult:
+            return await self.platform.runner.run(
+                ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", *words],
+                check=False, timeout=patient(100), env={
+                    "PYTHONPATH": str(ROOT), "HOME": str(home), "WALT_SERVER": server,
+                    "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+                },
+            )
+
+        walt = (sys.executable, "-m", "walt.client.main")
+        ran = await away(*walt, "advanced", "enrol", server, token)
+        self.assertEqual(ran.status, 0, ran.stderr.decode())
+        ran = await away(*walt, "node", "ssh-config", "light,full")
+        self.assertEqual((ran.status, ran.stderr), (0, b""))
+        (home / "config").write_bytes(ran.stdout)
+        for name in ("light", "full"):
+            ran = await away(
+                "ssh", "-F", str(home / "config"), "-i", str(self.home / ".ssh" / "alice"),
+                "-o", "BatchMode=yes", name, "hostname",
+            )
+            self.assertEqual((ran.status, ran.stdout), (0, f"{name}\n".encode()), ran.stderr)
 
     async def saved_without_keys(self) -> None:
         """An image made of a node does not let its user in elsewhere; the user's own line stays."""
