@@ -22,15 +22,8 @@ from walt.server.runtime.ordered import spawn
 
 MOST = 20  # keys of a user
 PATIENCE = 60.0  # seconds for a node to take keys
-# The last word of each line that the server wrote into authorized_keys of a node.
-MARK = "walt-user-key"
 # A node that an older server booted has no such script: it takes keys from its next boot on.
 ASK = "[ -x {0} ] || exit 3; exec {0}".format("/bin/_walt_internal_/walt-user-keys")
-# What an image must not keep of the node it is made of.
-CLEAN = (
-    "f=/root/.ssh/authorized_keys; if [ -f $f ] && grep -q ' walt-user-key$' $f;"
-    " then grep -v ' walt-user-key$' $f > $f.new; cat $f.new > $f; rm -f $f.new; fi"
-)
 
 
 class UserKeys:
