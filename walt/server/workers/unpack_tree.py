@@ -9,6 +9,7 @@ type, owner, mode, times and extended attributes to what the archive says.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import resource
@@ -17,9 +18,11 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from decimal import Decimal, DecimalException
+from typing import IO
 
 from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid
+from walt.common.sshkeys import without_user_keys
 from walt.common.strangers import import_nothing_more
 
 # What SCHILY.xattr. of pax headers may set: those of the kernel's own stay the kernel's.
@@ -27,6 +30,7 @@ XATTR = "SCHILY.xattr."
 ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
 MTIME = re.compile(r"-?[0-9]{1,12}(\.[0-9]{0,20})?")
 BLOCK = 1 << 20
+KEYS = ["root", ".ssh", "authorized_keys"]  # those of users are for one node
 MEMORY = 1 << 30  # bytes: directories are remembered until their end
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -111,16 +115,19 @@ class Tree:
             os.symlink(member.linkname, name, dir_fd=above)
         elif member.isfifo():
             os.mkfifo(name, 0o600, dir_fd=above)
+        elif parts == KEYS and member.size <= BLOCK:
+            source = archive.extractfile(member)
+            assert source is not None
+            self._write(io.BytesIO(without_user_keys(source.read())), name, above)
         else:
-            self._write(archive, member, name, above)
+            source = archive.extractfile(member)
+            assert source is not None
+            self._write(source, name, above)
         _adorn(above, name, member)
         return True
 
-    def _write(
-        self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, above: int
-    ) -> None:
-        source = archive.extractfile(member)
-        assert source is not None
+    @staticmethod
+    def _write(source: IO[bytes], name: str, above: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(name, flags, 0o600, dir_fd=above), "wb") as target:
             while data := source.read(BLOCK):
