@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 from dataclasses import replace
@@ -238,6 +239,7 @@ class ApiTests(TestCase):
         logs = self.server.platform.logs
         for number in range(3):
             logs.write(NODE.mac, "exp", f"line {number}")
+        logs.write(NODE.mac, "netconsole", "on the console")
         told = await self.told(
             "from walt.client.exceptions import TimeoutException\n"
             "for log in api.logs.get_logs(history='full', issuers='node-1'):\n"
@@ -247,6 +249,8 @@ class ApiTests(TestCase):
             "        print(log)\n"
             "except TimeoutException:\n"
             "    print('late')\n"
+            "node = api.nodes.get_nodes('node-1')['node-1']\n"
+            "print([len(list(node.get_logs(history='full', consoles=one))) for one in (0, 1)])\n"
             "for words in ({}, {'history': 'x'}, {'history': 'full', 'issuers': ''}):\n"
             "    try:\n"
             "        api.logs.get_logs(**words)\n"
@@ -256,7 +260,7 @@ class ApiTests(TestCase):
         self.assertEqual(told[:4], [
             *(f"node-1 exp line {number} datetime" for number in range(3)), "late",
         ])
-        self.assertEqual(len(told), 7)
+        self.assertEqual((told[4], len(told)), ("[3, 4]", 8))
 
     async def test_logs_as_columns(self) -> None:
         """Of pandas and pyarrow: moments in UTC, names that occur often as words."""
@@ -426,7 +430,21 @@ class ApiTests(TestCase):
             "    node.run('head -c 70000000 /dev/zero')\n"
             "except Exception as error:\n"
             "    print(error)\n"
+            "try:\n"
+            "    node.run('sleep 600', timeout=0.2)\n"
+            "except TimeoutException:\n"
+            "    pass\n"
+            "found = nodes.commands()\n"
+            "print([(one.node, one.outcome, one.status, one.output) for one in found])\n"
+            "frame = nodes['node-2'].commands().to_pandas()\n"
+            "print(frame.command[0], frame.started.dtype, len(frame), len(found.to_arrow()))\n"
         )
+        *told, rows, frame = told
+        self.assertEqual(sorted(ast.literal_eval(rows)), [
+            ("node-1", "ended", 3, "1\n"), ("node-1", "failed", -1, ""),
+            ("node-1", "timeout", -1, ""), ("node-2", "ended", 3, "1\n"),
+        ])
+        self.assertEqual(frame, "echo 1; exit 3 datetime64[us, UTC] 1 4")
         self.assertEqual(told, [
             "{'node-1': Result(status=3, output='1\\n', error=''), "
             "'node-2': Result(status=3, output='1\\n', error='')}",

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from tests.fakes.transports import TcpTransport
 from tests.server.adapters.snmp.agent import INTEGER, RESPONSE, Question, element
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
-from walt.common import ampbox, frames
+from walt.common import ampbox, frames, sshkeys
 from walt.common.errors import Invalid, WaltError
 from walt.common.literals import parse
 from walt.common.texts import load_json
@@ -307,11 +307,24 @@ def _rows(data: bytes) -> dict[Oid, Value]:
     return found
 
 
+def keys(data: bytes) -> None:
+    """Public ssh keys of people: two safe words and a comment, or refused."""
+    text = data.decode(errors="replace")
+    for line in (text, f"ssh-ed25519 {text}", f"ssh-rsa {text}"):
+        try:
+            key = sshkeys.parse(line)
+        except ValueError:
+            continue
+        assert len(key.text.split(" ")) == 2
+        assert len(f"{key.text} {key.comment}".splitlines()) == 1
+        assert key.fingerprint.startswith("SHA256:")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
     for one in (
         legacy, values, specs, archives, amp, boxes, streams, ingestion, kernel_messages, leases,
-        answers, replies, tables,
+        answers, replies, tables, keys,
     )
 }
 

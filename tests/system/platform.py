@@ -112,6 +112,7 @@ class LegacyCall(Protocol):
         "sync_clock": b"('RESULT', 1700000001)\n",
         "netconsole": b"('RESULT', False)\n",
         "report_lldp_neighbor": b"('RESULT', None)\n",
+        "user_keys": b"('RESULT', '')\n",
         "broken": b"('EXCEPTION', 'no such thing')\n",
     }
 

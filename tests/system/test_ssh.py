@@ -16,17 +16,16 @@ from tests.system.live import CACHE, ROOT, LivePlatform, why_not
 from tests.system.python_image import OPENSSH
 from walt.server.runtime.process import ProcessResult
 
-PLAYBOOK = """
-- hosts: walt
-  gather_facts: false
-  tasks:
-    - ansible.builtin.ping:
-    - ansible.builtin.copy: {src: sent.txt, dest: /root/sent.txt, mode: "0640"}
-    - ansible.builtin.command: sha256sum /root/sent.txt
-      register: done
-    - ansible.builtin.copy: {content: "{{ done.stdout }} {{ walt_model }}", dest: /root/told}
-    - ansible.builtin.fetch: {src: /root/told, dest: "fetched/"}
+EXPERIMENT = """#!/usr/bin/env python3
+import sys
+print(sys.argv[2], open("/proc/sys/kernel/hostname").read().strip())
 """
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """Return the programs that a page shows in a language."""
+    text = (ROOT / name).read_text()
+    return [part.partition("```")[0] for part in text.split(f"```{language}\n")[1:]]
 
 
 class SshTests(TestCase):
@@ -62,9 +61,11 @@ class SshTests(TestCase):
         self.assertIn(b"opens the nodes that you own", told.stdout)
         await self.platform.ok("node", "wait", "light,full", timeout=patient(400))
         await self.ssh_works()
+        await self.from_another_machine()
         await self.saved_without_keys()
         await self.ansible_works()
         await self.notebook_works()
+        await self.programs_of_pages()
         await self.keys_go()
 
     async def run_here(
@@ -152,6 +153,35 @@ class SshTests(TestCase):
         self.assertIn(b"not yours", told.stderr)
         self.assertIn(b"add-ssh-key", told.stderr)
 
+    async def from_another_machine(self) -> None:
+        """An enrolled account of another machine: ssh goes over TLS, with the same keys."""
+        invited = await self.platform.ok("advanced", "add-user", "alice")
+        token = next(word for word in invited.split() if "." in word and len(word) > 50)
+        home, server = self.platform.base / "away", f"{self.platform.net}.1"
+        home.mkdir()
+
+        async def away(*words: str) -> ProcessResult:
+            return await self.platform.runner.run(
+                ["nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", *words],
+                check=False, timeout=patient(100), env={
+                    "PYTHONPATH": str(ROOT), "HOME": str(home), "WALT_SERVER": server,
+                    "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+                },
+            )
+
+        walt = (sys.executable, "-m", "walt.client.main")
+        ran = await away(*walt, "advanced", "enrol", server, token)
+        self.assertEqual(ran.status, 0, ran.stderr.decode())
+        ran = await away(*walt, "node", "ssh-config", "light,full")
+        self.assertEqual((ran.status, ran.stderr), (0, b""))
+        (home / "config").write_bytes(ran.stdout)
+        for name in ("light", "full"):
+            ran = await away(
+                "ssh", "-F", str(home / "config"), "-i", str(self.home / ".ssh" / "alice"),
+                "-o", "BatchMode=yes", name, "hostname",
+            )
+            self.assertEqual((ran.status, ran.stdout), (0, f"{name}\n".encode()), ran.stderr)
+
     async def saved_without_keys(self) -> None:
         """An image made of a node does not let its user in elsewhere; the user's own line stays."""
         await self.ssh("light", "echo '# own line' >> .ssh/authorized_keys; echo > /root/new")
@@ -175,19 +205,17 @@ class SshTests(TestCase):
             f"#!/bin/sh\nexec '{sys.executable}' -m walt.client.ansible \"$@\"\n"
         )
         inventory.chmod(0o755)
-        (place / "sent.txt").write_text("for every node\n")
-        (place / "play.yml").write_text(PLAYBOOK)
+        (place / "experiment.py").write_text(EXPERIMENT)
+        (place / "play.yml").write_text(*blocks("walt/doc/ansible.md", "yaml"))
         ran = await self.run_here(
             sys.executable, "-m", "ansible", "playbook", "-i", "inventory", "play.yml",
             "--private-key", str(self.home / ".ssh" / "alice"), check=False, cwd=place,
         )
         told = ran.stdout.decode() + ran.stderr.decode()
         self.assertEqual(ran.status, 0, told)
-        results = {
-            (place / "fetched" / name / "root" / "told").read_text() for name in ("light", "full")
-        }
-        self.assertEqual(len(results), 1, told)
-        self.assertIn("/root/sent.txt pc-x86-64", results.pop())
+        for name in ("light", "full"):
+            result = place / "results" / name / "root" / "result.txt"
+            self.assertEqual(result.read_text(), f"{name} {name}", told)
         listed: Any = await self.run_here(str(inventory), "--list", user="bob")
         self.assertEqual(
             json.loads(listed.stdout), {"_meta": {"hostvars": {}}, "walt": {"hosts": []}}
@@ -207,6 +235,18 @@ class SshTests(TestCase):
         told = "".join(second["outputs"][0]["text"])
         for name in ("light", "full"):
             self.assertIn(f"{name} is up for ", told)
+
+    async def programs_of_pages(self) -> None:
+        """The experiment of README, and the first program of the page on scripts."""
+        (readme,) = blocks("README.md", "python")
+        (script, *_) = blocks("walt/doc/scripting.md", "python")
+        ran = await self.run_here(sys.executable, "-c", readme)
+        told = ran.stdout.decode()
+        self.assertEqual(told.count("10 packets received"), 2, told + ran.stderr.decode())
+        ran = await self.run_here(sys.executable, "-c", script)
+        told = ran.stdout.decode()
+        self.assertIn("5 packets received", told, ran.stderr.decode())
+        self.assertNotIn("probe", await self.platform.ok("node", "show", "--all", "--names-only"))
 
     async def keys_go(self) -> None:
         """A key that is removed opens nothing any more; nor does one of a former owner."""

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 
+from walt.client.answers import Answer
 from walt.client.errors import Failure, NoServer, Refused
 from walt.common import ampbox
 
@@ -80,7 +81,7 @@ class Connection:
         """Close the connection: what the server does for us is cancelled."""
         self._socket.close()
 
-    def call(self, command: str, /, **arguments: Any) -> dict[bytes, bytes]:
+    def call(self, command: str, /, **arguments: Any) -> Answer:
         """Return the answer of a command as a dict of bytes.
 
         Arguments are texts, numbers, booleans, bytes, or values to send as
@@ -101,7 +102,7 @@ class Connection:
                 if b"_command" in answer:
                     _called_back(answer, busy)
                 elif answer.get(b"_answer") == ask:
-                    return answer
+                    return Answer(answer)
                 elif answer.get(b"_error") == ask:
                     raise _error(answer)
         finally:
@@ -110,9 +111,9 @@ class Connection:
 
     def json(self, command: str, name: str, /, **arguments: Any) -> Any:
         """Call a command and return one JSON value of its answer."""
-        return json.loads(self.call(command, **arguments)[name.encode()])
+        return self.call(command, **arguments).json(name)
 
-    def call_as(self, label: str, command: str, /, **arguments: Any) -> dict[bytes, bytes]:
+    def call_as(self, label: str, command: str, /, **arguments: Any) -> Answer:
         """Do a call with another busy label than that of the session."""
         usual = self._terminal
         if usual is not None:
@@ -174,6 +175,7 @@ def _called_back(box: ampbox.Box, busy: Busy | None) -> None:
     command = box[b"_command"]
     if busy is not None and command not in (b"set_busy_label", b"progress.show"):
         busy.erase()
+    box = Answer(box)
     if command == b"stdout.write":
         sys.stdout.write(box[b"text"].decode(errors="replace"))
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from json import dumps
 
+from walt.client.answers import senseless
 from walt.client.errors import Failure
 from walt.client.stream import Stream, result_status
 from walt.common import frames
@@ -12,8 +13,10 @@ from walt.common.records import decode
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from typing import Any
+    from collections.abc import Callable, Generator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
     from walt.common.records import Record
 
@@ -25,6 +28,20 @@ def received(
 
     Raises TimeoutError at the moment `until`, of time.monotonic.
     """
+    for line in groups(query, until):
+        yield decoded(line, decode)
+
+
+def decoded(line: bytes, read: Callable[[bytes], T]) -> T:
+    """Return what a function of `walt.common.records` reads in a line. Raises Failure."""
+    try:
+        return read(line)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise senseless("its log lines are not in their form") from None
+
+
+def groups(query: dict[str, Any], until: float | None = None) -> Generator[bytes, None, None]:
+    """Yield what `walt.common.records` decodes; see `received`."""
     stream = Stream("REQ_DUMP_LOGS", query)
     pending = b""
     try:
@@ -35,8 +52,7 @@ def received(
             for kind, payload in found:
                 if kind == frames.DATA:
                     *lines, pending = (pending + payload).split(b"\n")
-                    for line in lines:
-                        yield decode(line)
+                    yield from lines
                 elif kind == frames.MESSAGE:
                     sys.stderr.write(payload.decode(errors="replace"))
                 elif kind == frames.RESULT:

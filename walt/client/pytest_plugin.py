@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from walt.common.controls import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -156,12 +158,13 @@ def story(node: Node) -> str:
         }
         lines.append(f"Asked for: {boot.cause or 'unknown'}; tries: {boot.tries}; it reached:")
         lines += [f"  {seconds:7.1f} s  {name}" for name, seconds in reached.items()]
-    shown = [one.line for one in node.get_logs(history=LOOKED_AT) if one.stream.endswith("console")]
+    lines_then = node.get_logs(history=LOOKED_AT, consoles=True)
+    shown = [one.line for one in lines_then if one.stream.endswith("console")]
     if shown:
         lines += ["The end of its console:", *(f"  {one}" for one in shown[-CONSOLE_LINES:])]
     else:
         lines.append("Its console showed nothing in the last half hour.")
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def _record(request: pytest.FixtureRequest, role: str, nodes: list[Node]) -> None:
@@ -183,7 +186,4 @@ class LogWindow:
     def lines(self) -> list[Log]:
         """Return those that arrived so far, in their order."""
         age = int(time.monotonic() - self._began) + 1
-        return [
-            one for one in self._walt.logs.get_logs(history=f"-{age}s:", issuers=self._nodes)
-            if not one.stream.endswith("console")
-        ]
+        return list(self._walt.logs.get_logs(history=f"-{age}s:", issuers=self._nodes))

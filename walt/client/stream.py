@@ -9,6 +9,7 @@ import socket
 import time
 
 from walt.client import settings
+from walt.client.answers import senseless
 from walt.client.connection import broken
 from walt.client.errors import Refused
 from walt.client.session import connect
@@ -87,11 +88,17 @@ class Stream:
 
 
 def result_status(payload: bytes) -> int:
-    """Return the exit status in a RESULT frame; an error in it is raised as Refused."""
-    result = json.loads(payload)
-    if result.get("error"):
-        raise Refused(result["error"], result.get("code", ""))
-    return int(result.get("status", 0))
+    """Return the exit status in a RESULT frame; an error in it is raised as Refused.
+
+    Raises Failure when there is neither.
+    """
+    try:
+        result = json.loads(payload)
+        if result.get("error"):
+            raise Refused(str(result["error"]), str(result.get("code", "")))
+        return int(result.get("status", 0))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise senseless("the end of a stream has no status") from None
 
 
 def write_all(descriptor: int, data: bytes) -> None:

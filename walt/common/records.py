@@ -36,11 +36,29 @@ def encode(records: Sequence[Record], names: Mapping[str, str]) -> bytes:
     return _dumps([shown, which, stamps, text]).encode() + b"\n"
 
 
+def columns(
+    line: bytes
+) -> tuple[list[tuple[str, str]], list[int] | None, list[float], list[str]]:
+    """Return what one line holds: sources, which, stamps, and the texts one by one.
+
+    Raises ValueError, TypeError or LookupError for what `encode` cannot have written.
+    """
+    sources, which, stamps, lines = json.loads(line)
+    lines = lines.split("\n") if isinstance(lines, str) else ["".join([one]) for one in lines]
+    known = [("".join([issuer]), "".join([stream])) for issuer, stream in sources]
+    # Sums and extremes cost little, and refuse what is no number, and what is not there.
+    sum(stamps)
+    if len(stamps) != len(lines) or (
+        which is not None
+        and (len(which) != len(lines) or min(which) < 0 or known[max(which)] is None)
+    ):
+        raise ValueError("numbers do not fit")
+    return known, which, stamps, lines
+
+
 def decode(line: bytes) -> list[Record]:
     """Return the records of one line."""
-    sources, which, stamps, lines = json.loads(line)
-    if isinstance(lines, str):
-        lines = lines.split("\n")
+    sources, which, stamps, lines = columns(line)
     if which is None:
         issuer, stream = sources[0]
         return [(stamp, issuer, stream, text) for stamp, text in zip(stamps, lines)]

@@ -16,6 +16,8 @@ TYPES = (
 LEAST_RSA = 2048  # bits
 MAX_LINE = 4096  # characters
 MAX_COMMENT = 100
+# The end of each line that walt/node/walt-user-keys writes into authorized_keys of a node.
+USER_KEY = b" walt-user-key"
 _LINE = re.compile(r"(\S+)[ \t]+(\S+)(?:[ \t]+(.*))?")
 
 
@@ -34,6 +36,16 @@ class PublicKey(namedtuple("PublicKey", ("algorithm", "data", "comment"))):
         """What ssh-keygen -l prints of it: SHA256:…"""
         digest = hashlib.sha256(base64.b64decode(self.data)).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def without_user_keys(data: bytes) -> bytes:
+    """Return the content of a file authorized_keys without what WalT put there for one node.
+
+    An image made of it must not let the same people in elsewhere.
+    """
+    return b"".join(
+        line for line in data.splitlines(keepends=True) if not line.rstrip().endswith(USER_KEY)
+    )
 
 
 def parse(line: str) -> PublicKey:

@@ -99,6 +99,20 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual((self.tree / "hard").stat().st_nlink, 2)
         self.assertEqual((self.outside / "file").read_text(), "kept")
 
+    def test_keys_of_users(self) -> None:
+        """What WalT put into root's authorized_keys for one node does not become part of an image.
+        """
+        keys = b"ssh-rsa A me\nssh-rsa B walt-user-key\n# C\nssh-rsa D walt-user-key"
+        self.unpack(
+            directory("./root"), directory("./root/.ssh", mode=0o700),
+            member("./root/.ssh/authorized_keys", keys, mode=0o600),
+            member("./root/other", keys),
+        )
+        kept = self.tree / "root/.ssh/authorized_keys"
+        self.assertEqual(kept.read_bytes(), b"ssh-rsa A me\n# C\n")
+        self.assertEqual(kept.stat().st_mode & 0o777, 0o600)
+        self.assertEqual((self.tree / "root/other").read_bytes(), keys)
+
     def test_everything_about_files(self) -> None:
         """Owners by number, modes, nanoseconds, attributes; of directories, too."""
         headers = {
@@ -144,6 +158,7 @@ class TreeTests(SynchronousTestCase):
             [link("hard", "nowhere", tarfile.LNKTYPE)],
             [member("a", b"x", pax_headers={"mtime": "nan"})],
             [member("a", b"x", pax_headers={"mtime": "9" * 40})],
+            [member("a", b"x", pax_headers={"mtime": "1e999990"})],
         ):
             tree = Tree(str(self.tree))
             with tarfile.open(fileobj=io.BytesIO(archive(*members)), tarinfo=BoundedMember) as tar:

@@ -32,12 +32,15 @@ GROUPS = {
         "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
         "log-tee", "log-wait", "logging",
     ),
-    "For programs": ("ansible", "json", "notebooks", "pytest", "scripting", "statuses", "web-api"),
+    "For programs": (
+        "ansible", "json", "notebooks", "pytest", "scripting", "scripting-images",
+        "scripting-logs", "scripting-nodes", "scripting-tools", "statuses", "web-api",
+    ),
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
-        "device-netsetup", "networking", "node-install", "power", "server-install",
-        "server-network-config", "server-upgrade", "switch-install", "switches", "team-server",
-        "topology", "troubleshooting", "unmanaged-devices", "vpn", "web-server",
+        "device-netsetup", "device-port-config", "networking", "node-install", "power",
+        "server-install", "server-network-config", "server-upgrade", "switch-install", "switches",
+        "team-server", "topology", "troubleshooting", "unmanaged-devices", "vpn", "web-server",
     ),
     "For developers": (
         "design-notes", "dev-client", "dev-server", "dev-server-db", "developer",

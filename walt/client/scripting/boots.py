@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from walt.client.answers import NULL, NUMBER
 from walt.client.boots import STAGES, elapsed
 from walt.client.scripting.columns import Frame
 from walt.client.scripting.link import LINK
@@ -12,6 +13,11 @@ COLUMNS = {
     "node": "word", "mac": "word", "image": "word", "digest": "word", "cause": "word",
     "tries": "whole", "outcome": "word", "reason": "text", "stage": "word", "asked": "moment",
     **dict.fromkeys(STAGES, "moment"), "seconds": "number",
+}
+# What is read of an answer: `seconds` is worked out here.
+READ = {
+    name: {"moment": (*NUMBER, NULL), "whole": int}.get(kind, (str, NULL))
+    for name, kind in COLUMNS.items() if name != "seconds"
 }
 Boot = namedtuple("Boot", list(COLUMNS))  # type: ignore[misc]
 
@@ -22,7 +28,7 @@ def boots_of(nodes: str, last: int) -> Frame:
     Moments are epoch seconds; `seconds` is how long the try took that succeeded, else None.
     Raises Refused.
     """
-    found = LINK.json("cs.nodes.boots", "boots", nodes=nodes, count=last)
+    found = LINK.json("cs.nodes.boots", "boots", [READ], nodes=nodes, count=last)
     return Frame(COLUMNS, [
         Boot._make({**boot, "seconds": elapsed(boot).get("ready")}[name] for name in COLUMNS)
         for boot in found

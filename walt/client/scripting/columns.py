@@ -80,6 +80,62 @@ def pandas_frame(columns: Columns, rows: Iterable[Sequence[Any]]) -> Any:
     })
 
 
+class LogColumns:
+    """Log lines on their way to pyarrow: a list for each column, no object for each line."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._schema = arrow_schema(columns)
+        self._stamps: list[float] = []
+        self._words: tuple[dict[str, int], dict[str, int]] = ({}, {})  # issuers, streams
+        self._codes: tuple[list[int], list[int]] = ([], [])
+        self._lines: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(
+        self, sources: Sequence[Sequence[str]], which: Sequence[int] | None,
+        stamps: Sequence[float], lines: Sequence[str],
+    ) -> None:
+        """Take over what `walt.common.records.columns` returns."""
+        for part, (words, codes) in enumerate(zip(self._words, self._codes)):
+            known = [words.setdefault(source[part], len(words)) for source in sources]
+            codes += (
+                known * len(lines) if which is None else [known[position] for position in which]
+            )
+        self._stamps += stamps
+        self._lines += lines
+
+    def add_records(self, records: Sequence[tuple[float, str, str, str]]) -> None:
+        """Take over records, one by one."""
+        for stamp, issuer, stream, line in records:
+            self.add([(issuer, stream)], None, [stamp], [line])
+
+    def take(self, size: int) -> Any:
+        """Return the first lines as a pyarrow.RecordBatch; they are not held any more."""
+        pyarrow = library("pyarrow")
+        compute = library("pyarrow.compute")
+        stamps = pyarrow.array(_cut(self._stamps, size), pyarrow.float64())
+        micros = compute.round(compute.multiply(stamps, MICROSECONDS)).cast(pyarrow.int64())
+        issuers, streams = (
+            pyarrow.DictionaryArray.from_arrays(
+                pyarrow.array(_cut(codes, size), pyarrow.int32()), pyarrow.array(list(words))
+            )
+            for words, codes in zip(self._words, self._codes)
+        )
+        return pyarrow.RecordBatch.from_arrays([
+            micros.cast(self._schema.field(0).type), issuers, streams,
+            pyarrow.array(_cut(self._lines, size), pyarrow.string()),
+        ], schema=self._schema)
+
+
+def _cut(values: list[Any], size: int) -> list[Any]:
+    """Take the first ones out of a list."""
+    head = values[:size]
+    del values[:size]
+    return head
+
+
 class Frame(list):
     """Rows, each a named tuple, which pandas and pyarrow can take over."""
 

@@ -7,6 +7,7 @@ import sys
 from walt.client.errors import Refused
 from walt.client.scripting.link import LINK
 from walt.client.scripting.texts import Shown, attributes, block, short
+from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class NodeConfiguration(Shown):
     def _settings(self) -> dict[str, object]:
         node: Node = object.__getattribute__(self, "_node")
         groups = LINK.json(
-            "cs.devices.config", "groups", devices=node._names(), nodes_only=True
+            "cs.devices.config", "groups", [{"settings": {}}],
+            devices=node._names(), nodes_only=True,
         )
         return {name: value for group in groups for name, value in group["settings"].items()}
 
@@ -49,7 +51,7 @@ class NodeConfiguration(Shown):
                 nodes_only=True,
             )
         except Refused as refused:
-            print(refused, file=sys.stderr)
+            print(visible(str(refused)), file=sys.stderr)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._values()]

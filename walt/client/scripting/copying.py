@@ -43,7 +43,7 @@ def _there(node: str, path: str) -> Operand:
 
 
 def _kinds(node: str, path: str) -> tuple[str, str]:
-    kind, parent = LINK.json("cs.nodes.path_kinds", "kinds", node=node, path=path)
+    kind, parent = LINK.json("cs.nodes.path_kinds", "kinds", [str], node=node, path=path)
     return kind, parent
 
 

@@ -13,18 +13,26 @@ from walt.client.scripting.link import LINK
 from walt.client.scripting.objects import Item
 from walt.client.scripting.sets import ItemSet
 from walt.client.settings import username
+from walt.common.controls import visible
 from walt.common.names import PLATFORM_USER, default_image, image_user, short_image_name
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+# What is read of the row of an image.
+ROW: dict[str, Any] = {
+    "name": str, "fullname": str, "id": str, "created": object, "in_use": bool,
+    "compatibility": [str],
+}
 _objects: dict[str, Image] = {}  # by kind and full name: one object for each image
 
 
 def own_images() -> list[OwnImage]:
     """Return the images of the caller."""
-    rows = LINK.json("cs.images.show", "tables", all=False, refresh=False)["own"]
+    rows = LINK.json(
+        "cs.images.show", "tables", {"own": [ROW]}, all=False, refresh=False
+    )["own"]
     return [_own(row) for row in rows]
 
 
@@ -60,7 +68,7 @@ def clone(link: str, force: bool, name: str) -> OwnImage | None:
             hint="Replace it with: force=True", credentials=stored([link.split(":", 1)[0]]),
         )
     except Refused as refused:
-        print(refused, file=sys.stderr)
+        print(visible(str(refused)), file=sys.stderr)
         return None
     if answer[b"ok"] != b"True":
         return None
@@ -175,7 +183,7 @@ class OwnImage(Image):
         try:
             LINK.call(call, **arguments)
         except Refused as refused:
-            print(refused, file=sys.stderr)
+            print(visible(str(refused)), file=sys.stderr)
             return False
         return True
 

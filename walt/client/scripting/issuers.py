@@ -25,7 +25,7 @@ class Issuers(dict[str, object]):
     def __missing__(self, name: str) -> object:
         found: object = name
         try:
-            record = LINK.json("cs.devices.get", "device", name=name)
+            record = LINK.json("cs.devices.get", "device", {"type": str, "name": str}, name=name)
         except Refused:
             pass
         else:

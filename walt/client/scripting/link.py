@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 
 import walt
 from walt.client import settings
+from walt.client.answers import Answer
 from walt.client.connection import Connection
 from walt.client.errors import Refused
 from walt.client.exceptions import TimeoutException
@@ -64,7 +64,7 @@ class Link(threading.local):
 
     def call(
         self, command: str, /, *, time_limit: float | None = None, **arguments: Any
-    ) -> dict[bytes, bytes]:
+    ) -> Answer:
         """Return the answer of a command, as Connection.call does.
 
         Raises TimeoutException when it takes more than `time_limit` seconds.
@@ -79,9 +79,9 @@ class Link(threading.local):
             self.close()
             raise
 
-    def json(self, command: str, name: str, /, **arguments: Any) -> Any:
-        """Return one JSON value of the answer of a command."""
-        return json.loads(self.call(command, **arguments)[name.encode()])
+    def json(self, command: str, name: str, look: Any = object, /, **arguments: Any) -> Any:
+        """Return one JSON value of the answer of a command, which looks so (`answers.Answer`)."""
+        return self.call(command, **arguments).json(name, look)
 
     def close(self) -> None:
         """Close the connection of this thread, if there is one."""

@@ -6,12 +6,19 @@ import time
 from collections import namedtuple
 from datetime import datetime
 
+from walt.client.answers import senseless
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.history import parse_range
-from walt.client.log_lines import received
-from walt.client.scripting.columns import arrow_batch, arrow_schema, library, pandas_frame
+from walt.client.log_lines import decoded, groups
+from walt.client.scripting.columns import (
+    LogColumns,
+    arrow_schema,
+    library,
+    pandas_frame,
+)
 from walt.client.scripting.link import LINK
+from walt.common.records import columns, decode
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
@@ -26,25 +33,34 @@ COLUMNS = {"timestamp": "moment", "issuer": "word", "stream": "word", "line": "t
 
 
 def get_logs(
-    issuers: str, realtime: bool, history: str | None, timeout: float, objects: Issuers
+    issuers: str, realtime: bool, history: str | None, timeout: float, consoles: bool,
+    objects: Issuers,
 ) -> LogLines:
     """Return an iterator over log lines; what is wrong with the request is told at once.
 
     `objects` gives the objects they come from.
-    `timeout` is in seconds, none below 0. Raises Failure; TimeoutException while iterating.
+    `timeout` is in seconds, none below 0. What nodes show on their consoles is left out unless
+    `consoles`, as by `walt log show`. Raises Failure; TimeoutException while iterating.
     """
     if not realtime and history is None:
         raise Failure("get_logs needs realtime=True, a history range, or both")
-    names = LINK.json("cs.logs.issuers", "names", issuers=issuers)
+    names = LINK.json("cs.logs.issuers", "names", [str], issuers=issuers)
     if not names:
         raise Failure("there is no node in this set")
     query: dict[str, Any] = {
         "issuers": ",".join(names), "streams": None, "lines": None,
-        "history": history is not None, "realtime": realtime,
+        "history": history is not None, "realtime": realtime, "exclude_consoles": not consoles,
     }
     if history is not None:
         query["start"], query["end"] = parse_range(LINK, history)
     return LogLines(query, time.monotonic() + timeout if timeout >= 0 else None, objects)
+
+
+def _taken(held: LogColumns, size: int) -> Any:
+    try:
+        return held.take(size)
+    except (ValueError, TypeError, OverflowError):  # those of pyarrow are among them
+        raise senseless("a log line has no date") from None
 
 
 class LogLines:
@@ -57,7 +73,7 @@ class LogLines:
     def __init__(self, query: dict[str, Any], until: float | None, objects: Issuers) -> None:
         self._until = until
         self._objects = objects
-        self._groups = received(query, until)
+        self._groups = groups(query, until)
         self._rest: Iterator[Record] = iter(())  # of the group that was received last
         self._lines = self._each()
 
@@ -77,8 +93,8 @@ class LogLines:
 
     def _each(self) -> Generator[Log, None, None]:
         try:
-            for records in self._groups:
-                self._rest = iter(records)
+            for group in self._groups:
+                self._rest = iter(decoded(group, decode))
                 for timestamp, issuer, stream, line in self._rest:
                     yield Log(
                         datetime.fromtimestamp(timestamp), line, self._objects[issuer], stream
@@ -87,27 +103,34 @@ class LogLines:
                         raise TimeoutException
         except TimeoutError:
             raise TimeoutException from None
+        except (ValueError, OverflowError, OSError):  # a date that no calendar has
+            raise senseless("a log line has no date") from None
 
-    def _held(self, size: int) -> Iterator[list[Record]]:
-        held = list(self._rest)
+    def _left(self) -> Iterator[bytes]:
+        """Yield the groups that are to come, until the time limit."""
         try:
-            for records in self._groups:
-                held += records
-                while len(held) >= size:
-                    yield held[:size]
-                    held = held[size:]
+            for group in self._groups:
+                yield group
                 if self._late():
                     break
         except TimeoutError:
             pass
         self.close()
-        if held:
-            yield held
 
     def batches(self, size: int = 100_000) -> Iterator[Any]:
         """Iterate over pyarrow.RecordBatch of so many lines: memory does not grow"""
         library("pyarrow")
-        return (arrow_batch(COLUMNS, held) for held in self._held(size))
+        return self._batches(size)
+
+    def _batches(self, size: int) -> Iterator[Any]:
+        held = LogColumns(COLUMNS)
+        held.add_records(list(self._rest))
+        for group in self._left():
+            held.add(*decoded(group, columns))
+            while len(held) >= size:
+                yield _taken(held, size)
+        while len(held):
+            yield _taken(held, size)
 
     def to_arrow(self) -> Any:
         """Return a pyarrow.Table"""
@@ -117,7 +140,8 @@ class LogLines:
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame"""
         library("pandas")
-        return pandas_frame(COLUMNS, [one for held in self._held(100_000) for one in held])
+        rest = (one for group in self._left() for one in decoded(group, decode))
+        return pandas_frame(COLUMNS, [*self._rest, *rest])
 
     def to_parquet(self, path: str) -> None:
         """Write an Apache Parquet file; memory does not grow"""

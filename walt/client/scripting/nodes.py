@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TypeVar
 
 from walt.client import hooks
+from walt.client.answers import NULL
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import (
     NodeAlreadyOwnedException,
@@ -26,7 +27,7 @@ from walt.client.scripting.issuers import Issuers
 from walt.client.scripting.link import LINK
 from walt.client.scripting.logs import LogLines, get_logs
 from walt.client.scripting.objects import FREE, SELF, Item
-from walt.client.scripting.running import Program, Result, run
+from walt.client.scripting.running import Program, Result, commands_of, run
 from walt.client.scripting.sets import ItemSet
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
     from walt.client.scripting.columns import Frame
 
 T = TypeVar("T")
+# What is read of the record of a node.
+RECORD: dict[str, Any] = {
+    "mac": str, "name": str, "ip": (str, NULL), "type": str, "in_walt_net": bool, "virtual": bool,
+    "image": (str, NULL), "model": (str, NULL), "booted": bool, "netmask": str, "gateway": str,
+    "netsetup": int,
+}
+RECORDS = [RECORD]
 AT_ONCE = 16  # commands and copies that a set does at the same time
 _objects: dict[str, Node] = {}  # by MAC: one object for each node
 
@@ -54,7 +62,7 @@ def node_of(record: dict[str, Any]) -> Node:
 
 def find(names: str) -> list[Node]:
     """Return the nodes of a set of names. Raises Refused."""
-    return [node_of(record) for record in LINK.json("cs.nodes.get", "nodes", nodes=names)]
+    return [node_of(record) for record in LINK.json("cs.nodes.get", "nodes", RECORDS, nodes=names)]
 
 
 def restored(mac: str) -> Node:
@@ -143,11 +151,16 @@ class Operations(ABC):
         """Return how it booted, the last times"""
         return boots_of(self._names(), last)
 
+    def commands(self) -> Frame:
+        """Return what this program ran on it"""
+        return commands_of(self._names().split(","))
+
     def get_logs(
-        self, realtime: bool = False, history: str | None = None, timeout: float = -1
+        self, realtime: bool = False, history: str | None = None, timeout: float = -1,
+        consoles: bool = False,
     ) -> LogLines:
         """Iterate over its log lines"""
-        return get_logs(self._names(), realtime, history, timeout, Issuers(node_of))
+        return get_logs(self._names(), realtime, history, timeout, consoles, Issuers(node_of))
 
 
 class Node(Operations, Item):
@@ -174,7 +187,9 @@ class Node(Operations, Item):
     def _refresh(self) -> None:
         """Read the record anew; the node may have another name since."""
         try:
-            (record,) = LINK.json("cs.nodes.get", "nodes", nodes=self._record["name"])
+            (record,) = LINK.json(
+                "cs.nodes.get", "nodes", RECORDS, nodes=self._record["name"]
+            )
             same = record["mac"] == self._record["mac"]
         except Refused:
             same = False

@@ -37,7 +37,7 @@ class Reservation:
         while True:
             try:
                 names: list[str] = LINK.json(
-                    "cs.nodes.reserve", "names", nodes=nodes, model=model, count=count,
+                    "cs.nodes.reserve", "names", [str], nodes=nodes, model=model, count=count,
                     seconds=seconds, holder=self._holder,
                 )
                 return names

@@ -93,14 +93,16 @@ class Logs(ApiObject):
 
     def get_logs(
         self, realtime: bool = False, history: str | None = None, issuers: object = "my-nodes",
-        timeout: float = -1,
+        timeout: float = -1, consoles: bool = False,
     ) -> LogLines:
         """Iterate over log lines"""
         from walt.client.scripting.issuers import Issuers
         from walt.client.scripting.logs import get_logs
         from walt.client.scripting.nodes import node_of, set_text
 
-        return get_logs(set_text(issuers), realtime, history, timeout, Issuers(node_of))
+        return get_logs(
+            set_text(issuers), realtime, history, timeout, consoles, Issuers(node_of)
+        )
 
 
 class Tools(ApiObject):

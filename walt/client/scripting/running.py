@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import namedtuple
+from collections import deque, namedtuple
 
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.remote import LOST, REQUEST
+from walt.client.scripting.columns import Frame
 from walt.client.stream import Stream, result_status
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 MOST = 64 << 20  # bytes of output that are kept
+JOURNAL = 10_000  # commands that are remembered
+TOLD = 10_000  # characters of each output that are remembered
+Command = namedtuple(
+    "Command",
+    ("node", "command", "started", "seconds", "outcome", "status", "output", "error"),
+)
+COLUMNS = dict(zip(Command._fields, (
+    "word", "word", "moment", "number", "word", "whole", "text", "text",
+)))
+_journal: deque[Command] = deque(maxlen=JOURNAL)
 LOOK = 0.1  # seconds between two looks whether a program should be left
 
 
@@ -29,6 +41,17 @@ class Result(namedtuple("Result", ("status", "output", "error"))):
     def json(self) -> Any:
         """Return the JSON value that the command printed. Raises ValueError."""
         return json.loads(self.output)
+
+
+def commands_of(nodes: Iterable[str]) -> Frame:
+    """Return what `run` of this program ran on nodes of these names, oldest first.
+
+    `started` is epoch seconds of this machine; `outcome` is `ended`, with the status of the
+    command, or `timeout`, `interrupted`, or `failed`, with status -1. Of each output the first
+    10,000 characters are kept, and the last 10,000 commands.
+    """
+    wanted = set(nodes)
+    return Frame(COLUMNS, [one for one in list(_journal) if one.node in wanted])
 
 
 class _Command:
@@ -75,7 +98,26 @@ def run(node: str, command: str, time_limit: float | None) -> Result:
     Raises TimeoutException after `time_limit` seconds: the command is ended. Raises Failure
     when the connection breaks; the command may have run.
     """
-    until = None if time_limit is None else time.monotonic() + time_limit
+    began, clock = time.time(), time.monotonic()
+    outcome, result = "interrupted", Result(-1, "", "")
+    try:
+        result = _run(node, command, None if time_limit is None else clock + time_limit)
+        outcome = "ended"
+        return result
+    except TimeoutException:
+        outcome = "timeout"
+        raise
+    except Failure:
+        outcome = "failed"
+        raise
+    finally:
+        _journal.append(Command(
+            node, command, began, time.monotonic() - clock, outcome, result.status,
+            result.output[:TOLD], result.error[:TOLD],
+        ))
+
+
+def _run(node: str, command: str, until: float | None) -> Result:
     running = _Command(node, command)
     try:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from walt.client.answers import NULL, senseless
 from walt.client.scripting.link import LINK
 from walt.client.scripting.objects import ApiObject
 
@@ -42,6 +43,11 @@ class Server(ApiObject):
 
 def server() -> Server:
     """Return the server."""
-    rows = LINK.json("cs.devices.show", "tables")["known"]
-    (row,) = [row for row in rows if row["type"] == "server"]
+    tables = LINK.json("cs.devices.show", "tables", {
+        "known": [{"type": str, "ip": (str, NULL), "mac": str}],
+    })
+    found = [row for row in tables["known"] if row["type"] == "server"]
+    if not found:
+        raise senseless("there is no server among its devices")
+    row = found[0]
     return Server(row, LINK.server_version)

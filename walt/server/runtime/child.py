@@ -124,7 +124,7 @@ class ChildService(Service):
         self.spec = spec
         self._reactor = reactor
         self._launcher = launcher
-        self._on_line = on_line or self._log_line
+        self._on_line = on_line or self.log_line
         self._on_restart = on_restart
         self._explain = explain or last_words
         self._prepare = prepare
@@ -151,7 +151,8 @@ class ChildService(Service):
         for observer in self._observers:
             observer(alive)
 
-    def _log_line(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
+        """Log a line of the daemon, unless there were too many: its peers cause them."""
         now = self._reactor.seconds()
         if now - self._counted_since >= MINUTE:
             if self._lines > LOGGED:
@@ -378,9 +379,15 @@ def with_parent(argv: Sequence[str]) -> list[str]:
 
 
 def recorded_process(pid_file: Path) -> int | None:
-    """Return the pid in a file of ours when that very process still runs, else None."""
+    """Return the pid in a file of ours when that very process still runs, else None.
+
+    A file that the account of a daemon made in its directory says nothing.
+    """
     try:
-        pid, start = (int(word) for word in pid_file.read_text().split())
+        with open(os.open(pid_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
+            pid, start = (int(word) for word in file.read(100).split())
     except (OSError, ValueError):
         return None
     return pid if start and process_start(pid) == start else None

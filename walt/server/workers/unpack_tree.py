@@ -9,21 +9,28 @@ type, owner, mode, times and extended attributes to what the archive says.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import resource
 import stat
 import sys
 import tarfile
 from collections.abc import Iterator
 from decimal import Decimal, DecimalException
+from typing import IO
 
 from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid
+from walt.common.sshkeys import without_user_keys
+from walt.common.strangers import import_nothing_more
 
 # What SCHILY.xattr. of pax headers may set: those of the kernel's own stay the kernel's.
 XATTR = "SCHILY.xattr."
 ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
+MTIME = re.compile(r"-?[0-9]{1,12}(\.[0-9]{0,20})?")
 BLOCK = 1 << 20
+KEYS = ["root", ".ssh", "authorized_keys"]  # those of users are for one node
 MEMORY = 1 << 30  # bytes: directories are remembered until their end
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -108,16 +115,19 @@ class Tree:
             os.symlink(member.linkname, name, dir_fd=above)
         elif member.isfifo():
             os.mkfifo(name, 0o600, dir_fd=above)
+        elif parts == KEYS and member.size <= BLOCK:
+            source = archive.extractfile(member)
+            assert source is not None
+            self._write(io.BytesIO(without_user_keys(source.read())), name, above)
         else:
-            self._write(archive, member, name, above)
+            source = archive.extractfile(member)
+            assert source is not None
+            self._write(source, name, above)
         _adorn(above, name, member)
         return True
 
-    def _write(
-        self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: str, above: int
-    ) -> None:
-        source = archive.extractfile(member)
-        assert source is not None
+    @staticmethod
+    def _write(source: IO[bytes], name: str, above: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(name, flags, 0o600, dir_fd=above), "wb") as target:
             while data := source.read(BLOCK):
@@ -187,9 +197,15 @@ def _set_attributes(descriptor: int, member: tarfile.TarInfo) -> None:
 
 
 def _times(member: tarfile.TarInfo) -> tuple[int, int]:
-    """Return access and modification, in nanoseconds."""
+    """Return access and modification, in nanoseconds.
+
+    A number of the header is written without exponent (pax(1), "pax Extended Header File Times").
+    """
+    text = member.pax_headers.get("mtime")
+    if text is not None and not MTIME.fullmatch(text):
+        raise Invalid(f"the archive holds a time that is none, of {member.name!r}")
     try:
-        found = int(Decimal(member.pax_headers.get("mtime", member.mtime)) * 10**9)
+        found = int(Decimal(member.mtime if text is None else text) * 10**9)
     except (DecimalException, ValueError, OverflowError):
         raise Invalid(f"the archive holds a time that is none, of {member.name!r}") from None
     return found, found
@@ -199,6 +215,7 @@ def main() -> int:
     """Unpack standard input below the directory that is named."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
+    import_nothing_more()
     os.chroot(sys.argv[1])
     os.chdir("/")
     os.umask(0)

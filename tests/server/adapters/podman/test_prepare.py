@@ -123,7 +123,9 @@ class PrepareTests(SynchronousTestCase):
     def test_an_authorized_key_is_appended(self) -> None:
         """Keys that are there stay."""
         (self.tree / "root/.ssh").mkdir(mode=0o700)
-        (self.tree / "root/.ssh/authorized_keys").write_text("ssh-rsa BBBB user")
+        (self.tree / "root/.ssh/authorized_keys").write_text(
+            "ssh-rsa CCCC walt-user-key\nssh-rsa BBBB user"
+        )
         self.prepare()
         self.assertEqual(
             (self.tree / "root/.ssh/authorized_keys").read_text(), f"ssh-rsa BBBB user\n{KEY}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.patience import patient
 from tests.server.runtime.test_child import runs
-from walt.server.adapters.ssh.bound import bound
+from walt.server.adapters.ssh.bound import bound, on_terminal
 
 SHELLS = (["dash"], ["bash"], ["busybox", "sh"])
 # Stands for sshd, or for dropbear (`same`: the command is in its session): starts a login
@@ -79,3 +80,32 @@ class BoundTests(SynchronousTestCase):
             time.sleep(1.5)  # a look of who watches
             self.assertTrue(runs(pid), shell)
             os.kill(pid, signal.SIGKILL)
+
+
+class OnTerminalTests(SynchronousTestCase):
+    def test_statuses(self) -> None:
+        """Those of the command, of the signal that ends it, and of programs that handle one."""
+        for shell in SHELLS:
+            for command, number, status in (
+                ("echo \"it's\" '$HOME'; echo there; exec sleep 60", signal.SIGINT, 130),
+                ("echo; echo there; sleep 60", signal.SIGINT, 130),
+                ("echo; echo there; sleep 60", signal.SIGQUIT, 131),
+                ("trap 'exit 5' INT; echo; echo there; sleep 60", signal.SIGINT, 5),
+                ("echo; echo there; exit 7", None, 7),
+            ):
+                if number == signal.SIGQUIT and "busybox" in shell:
+                    continue  # it ignores that key, and what is ignored stays so
+                pid, terminal = pty.fork()
+                if pid == 0:
+                    os.execvp(shell[0], [*shell, "-c", on_terminal(command)])
+                told = b""
+                while b"there" not in told:
+                    told += os.read(terminal, 1000)
+                if number is not None:
+                    key = {signal.SIGINT: b"\x03", signal.SIGQUIT: b"\x1c"}[number]
+                    os.write(terminal, key)
+                _, ended = os.waitpid(pid, 0)
+                os.close(terminal)
+                self.assertEqual(os.waitstatus_to_exitcode(ended), status, (shell, command))
+                if "it's" in command:
+                    self.assertIn(b"it's $HOME", told)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from walt.common.errors import CommandFailed, WaltError, in_words
+from walt.common.sshkeys import without_user_keys
 from walt.server.adapters.podman import capabilities, sandbox
 from walt.server.adapters.podman.boot_links import BootLinks
 from walt.server.adapters.podman.imageroot import ImageRoot
@@ -35,7 +36,6 @@ HOSTS = b"""127.0.0.1\tlocalhost
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
-USER_KEY = b" walt-user-key"  # the end of a line that walt/node/walt-user-keys wrote
 FEATURE_TIMEOUT = 120.0
 LOCALTIME = "/etc/localtime"
 DEFAULT_SPEC = b'{"features": ["ptp"]}\n'  # of a server without server.spec
@@ -112,11 +112,7 @@ def _authorized_key(root: ImageRoot, todo: Preparation) -> None:
         with root.directory("/root/.ssh", create=True) as fd:
             os.chmod(f"/proc/self/fd/{fd}", 0o700)
     present = root.read(path) if root.kind(path) == "file" else b""
-    # Keys of users are for one node: an image made of its files must not let them in elsewhere.
-    present = b"".join(
-        line for line in present.splitlines(keepends=True)
-        if not line.rstrip().endswith(USER_KEY)
-    )
+    present = without_user_keys(present)
     key = todo.authorized_key.strip().encode()
     if key not in (line.strip() for line in present.splitlines()):
         if present and not present.endswith(b"\n"):

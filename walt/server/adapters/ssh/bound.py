@@ -20,3 +20,16 @@ _BOUND = (
 def bound(command: str) -> str:
     """Return what a login shell must run so that `command` ends with its connection."""
     return f"exec sh -c {quote(_BOUND)} walt {quote(command)}"
+
+
+# A command that a signal ends, as that of ctrl-C, has no status of its own: ssh would answer 255,
+# as when it fails itself. The shell outlives the signal, and answers 128 and its number.
+_ON_TERMINAL = 'trap : INT QUIT; (trap - INT QUIT; exec sh -c "$1"); exit $?'
+
+
+def on_terminal(command: str) -> str:
+    """Return what a login shell must run so that ssh answers the status of `command`.
+
+    It has a terminal, so it ends with its connection by itself.
+    """
+    return f"exec sh -c {quote(_ON_TERMINAL)} walt {quote(command)}"

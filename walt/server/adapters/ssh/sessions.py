@@ -17,7 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walt.server.adapters.ssh.bound import bound
+from walt.server.adapters.ssh.bound import bound, on_terminal
 from walt.server.adapters.ssh.options import device_command
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
 from walt.server.runtime.process import Launcher, Network, environment, exit_status, give
@@ -164,12 +164,12 @@ class SshSessions:
     ) -> ISession:
         """Run a command on a node as root."""
         argv = ["ssh", *self._options]
-        on_terminal = node_terminal and terminal is not None
-        if on_terminal:
+        with_terminal = node_terminal and terminal is not None
+        if with_terminal:
             argv.append("-t")  # which ends what runs on it
         argv += [f"root@{ip}"]
         if command:
-            argv += ["--", command if on_terminal else bound(command)]
+            argv += ["--", on_terminal(command) if with_terminal else bound(command)]
         return self._session(argv, terminal, _Child(output, errors, ended))
 
     def _session(

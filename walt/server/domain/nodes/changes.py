@@ -12,7 +12,6 @@ from walt.common.transfers import resolve
 from walt.server.domain.devices.model import Device
 from walt.server.domain.images.sessions import TRANSFER, ImageSessions
 from walt.server.domain.nodes.files import NodeFiles
-from walt.server.domain.nodes.keys import CLEAN
 from walt.server.domain.nodes.ports import INodeShell
 from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.requester import IRequester
@@ -58,7 +57,6 @@ class NodeChanges:
         try:
             requester.stdout(f"Analysing the changes on node {node.name}.")
             left_out = await self._pour(ip, DUMP, session.unpack)
-            await session.run(CLEAN)
             if left_out:
                 requester.stderr(f"Not saved: {some(left_out)}")
             requester.stdout(f"Building image {short_image_name(fullname)}.")

@@ -22,15 +22,8 @@ from walt.server.runtime.ordered import spawn
 
 MOST = 20  # keys of a user
 PATIENCE = 60.0  # seconds for a node to take keys
-# The last word of each line that the server wrote into authorized_keys of a node.
-MARK = "walt-user-key"
 # A node that an older server booted has no such script: it takes keys from its next boot on.
 ASK = "[ -x {0} ] || exit 3; exec {0}".format("/bin/_walt_internal_/walt-user-keys")
-# What an image must not keep of the node it is made of.
-CLEAN = (
-    "f=/root/.ssh/authorized_keys; if [ -f $f ] && grep -q ' walt-user-key$' $f;"
-    " then grep -v ' walt-user-key$' $f > $f.new; cat $f.new > $f; rm -f $f.new; fi"
-)
 
 
 class UserKeys:
@@ -135,6 +128,15 @@ class UserKeys:
         held.remove(key)
         self._platform.deed("access", f"ssh key {key.fingerprint}", "removed", user)
         return key, *await self._renew(self._nodes_of(user))
+
+    async def drop(self, user: str) -> int:
+        """Take all keys from a user who may not come in any more; return how many."""
+        held = list(self._keys.get(user, ()))
+        for key in held:
+            await self._store.remove(user, key)
+        if self._keys.pop(user, None):
+            spawn(self._tell_missed(self._nodes_of(user)), "taking keys from nodes")
+        return len(held)
 
     def _nodes_of(self, user: str) -> list[Device]:
         return [one for one in self._registry.nodes() if one.owner == user]

@@ -1,0 +1,1 @@
+"""The Python API: calls, sets, logs."""

@@ -1,0 +1,65 @@
+"""Answers of servers, which may be of another release, or not a server at all."""
+
+from __future__ import annotations
+
+import json
+
+from walt.client.errors import Failure
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+# How a value looks: a type, a tuple of types, a list with the look of each of its items, or a
+# dict with the looks of values that must be there.
+NULL = type(None)
+NUMBER = (int, float)
+
+
+class Answer(dict):
+    """What a call returned: texts by name. A name that is missing is the server's fault."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        raise senseless(f"it lacks {name.decode(errors='replace')}")
+
+    def json(self, name: str, look: Any = object) -> Any:
+        """Return a JSON value. Raises Failure when it is none, or does not look as it should."""
+        try:
+            value = json.loads(self[name.encode()])
+        except (ValueError, RecursionError):
+            raise senseless(f"{name} is not JSON") from None
+        if look is not object:
+            wrong = _wrong(value, look, name)
+            if wrong:
+                raise senseless(wrong)
+        return value
+
+
+def senseless(what: str) -> Failure:
+    """Return what to raise when an answer of the server cannot be."""
+    return Failure(
+        f"communication issue: the answer of the server makes no sense ({what[:200]});"
+        " is it a WalT server of this release?"
+    )
+
+
+def _wrong(value: Any, look: Any, where: str) -> str:
+    """Return what is wrong with a value, nothing if it looks as it should."""
+    if isinstance(look, list):
+        if not isinstance(value, list):
+            return f"{where} is no list"
+        return next(filter(None, (_wrong(one, look[0], f"{where}[…]") for one in value)), "")
+    if isinstance(look, dict):
+        if not isinstance(value, dict):
+            return f"{where} is no object"
+        for name, inside in look.items():
+            if name not in value:
+                return f"{where}.{name} is missing"
+            wrong = _wrong(value[name], inside, f"{where}.{name}")
+            if wrong:
+                return wrong
+        return ""
+    number = look is int or look == NUMBER
+    if not isinstance(value, look) or (number and isinstance(value, bool)):
+        return f"{where} is of type {type(value).__name__}"
+    return ""
