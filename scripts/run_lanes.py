@@ -52,14 +52,16 @@ ALONE = "tests.system.test_crowd"
 SCENARIOS = frozenset((
     "test_crowd", "test_disk_full", "test_disks", "test_docker_daemon", "test_doors",
     "test_download", "test_faults", "test_foreign_node", "test_image_faults",
-    "test_image_journey", "test_networks", "test_node_faults", "test_node_files",
-    "test_node_settings", "test_registries", "test_ssh", "test_switch_recordings", "test_switches",
+    "test_image_journey", "test_live_map", "test_networks", "test_node_faults", "test_node_files",
+    "test_node_settings", "test_registries", "test_ssh", "test_switch_recordings",
+    "test_switch_ways", "test_switches",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.
 RELEASE = frozenset((
     "test_a_builds", "test_a_daemons", "test_a_handles", "test_a_image_commands", "test_a_swap",
-    "test_dhcpd", "test_external_database", "test_firewall", "test_images", "test_ipxe",
+    "test_announcing", "test_dhcpd", "test_external_database", "test_firewall", "test_images",
+    "test_ipxe",
     "test_named", "test_namespace", "test_node_boot", "test_startup", "test_swap", "test_tftpd",
     "test_virtual_host",
 ))

@@ -47,6 +47,8 @@ FILES: dict[str, str] = {
     "walt.server.http.pages": "the pages of help, some 100 KB",
     "walt.server.adapters.postgres.migrate": "the schema, some 10 KB",
     "walt.server.adapters.postgres.cluster": "pg_hba.conf, a line",
+    "walt.server.runtime.accounts": "directories of daemons; once, the leases of the pool",
+    "walt.server.adapters.podman.repositories": "the account of one repository, a line",
     "walt.server.adapters.nbdkit.service": "the plugin, some KB",
     "walt.server.adapters.tftpd.loaders": "loader and script of iPXE, some 100 KB",
     "walt.server.adapters.tftpd.service": "the map of names, some lines",

@@ -31,7 +31,7 @@ def memory(workers: WorkerPool) -> float:
 async def main(reactor: Any) -> None:
     """Print the figures."""
     workers = WorkerPool(reactor, Launcher(), size=1, network="host", unprivileged=["snmp"])
-    switches = SnmpSwitches(reactor, workers, patience=10.0, retries=3)
+    switches = SnmpSwitches(workers, patience=10.0, retries=3)
     agents = subprocess.Popen(
         [sys.executable, "-m", "bench.switches.agents", str(SWITCHES), str(PORTS)],
         stdout=subprocess.PIPE, text=True,
@@ -57,12 +57,13 @@ async def main(reactor: Any) -> None:
         figure("  explored", best, "s")
         figure("  ratio", best / alone, "", 1.5)
         figure("memory of the worker after 200 switches", memory(workers), "MiB", MEMORY)
-        quick = SnmpSwitches(reactor, workers, patience=3.0, retries=0)
+        quick = SnmpSwitches(workers, patience=3.0, retries=0)
         dead = SnmpTarget("127.0.0.1", 2, "lab", free_port())
         done: dict[int, float] = {}
         start = time.monotonic()
         await quick.read(
-            [dead, targets[0]], (), lambda place: done.update({place: time.monotonic() - start})
+            [dead, targets[0]], (),
+            lambda place, told: done.update({place: time.monotonic() - start}),
         )
         figure("a switch beside a dead one", done[1], "s", done[0])
     finally:

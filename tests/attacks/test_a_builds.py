@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ class BuildTests(TestCase):
         await platform.until(lambda: succeed(self.connections() == 5), "all were accepted", 10)
         await self.ways_out(inner)
         await self.podman_itself()
+        await self.through_podman()
         await self.in_a_shell(inner)
         # The names of namespaces are shared by all: nothing that ended has taken them away.
         await platform.runner.run(
@@ -267,6 +269,58 @@ class BuildTests(TestCase):
         # net_admin, net_raw, sys_module, sys_rawio, sys_ptrace, sys_admin, sys_boot, mknod
         for number in (12, 13, 16, 17, 19, 21, 22, 27):
             self.assertFalse(int(bounding, 16) >> number & 1, (number, bounding))
+
+    async def through_podman(self) -> None:
+        """What podman and its runtime do as root, for a tree whose links lead elsewhere."""
+        platform, base = self.platform, self.platform.base
+        there = base / "there"
+        there.mkdir()
+        (there / "secret").write_text("of the server")
+        podman = Storage.private(platform.state, platform.runtime).podman
+        up = f"{'../' * 12}{str(there).lstrip('/')}"
+        for name, trigger in (
+            ("cached", f"RUN --mount=type=cache,id={up},target=/host"
+                       " busybox cat /host/secret; busybox touch /host/mark"),
+            ("bound", "RUN --mount=type=bind,source=link,target=/host,rw"
+                      " busybox cat /host/secret; busybox touch /host/mark"),
+        ):
+            context = base / name
+            context.mkdir()
+            (context / "Dockerfile").write_text(f"FROM docker.io/alice/tools\nONBUILD {trigger}\n")
+            await platform.runner.run(podman(
+                "build", "--format", "docker", "--isolation", "chroot", "--layers=false",
+                "--pull=never", "-t", f"docker.io/alice/{name}", str(context),
+            ), timeout=100)
+        tree = base / "linked.tar"
+        with tarfile.open(tree, "w") as tar:
+            for name, target in (("dev", str(there)), ("l", str(there))):
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = tarfile.SYMTYPE, target
+                tar.addfile(member)
+            tar.add("/bin/busybox", "bin/busybox")
+            tar.add("/bin/busybox", "bin/sh")
+        await platform.runner.run(podman(
+            "import", "-q", "--change", "LABEL walt.node.models=pc-x86-64", str(tree),
+            "docker.io/alice/linked",
+        ))
+        await platform.ok("image", "show", "--refresh")
+        for recipe in (
+            "FROM cached\nRUN true\n", "FROM bound\nRUN true\n", "FROM linked\nRUN true\n",
+            "FROM linked\nWORKDIR /l/made\nRUN true\n",
+        ):
+            context = Path(self.mktemp()).resolve()
+            context.mkdir()
+            (context / "Dockerfile").write_text(recipe)
+            (context / "link").symlink_to(there)
+            done = await platform.walt(
+                "image", "build", "--from-dir", str(context), f"made-{next(self.numbers)}"
+            )
+            told = (done.stdout + done.stderr).decode()
+            self.assertNotIn("of the server", told, recipe)
+            self.assertEqual([one.name for one in there.iterdir()], ["secret"], (recipe, told))
+        for words in (("shell", "linked"), ("cp", "linked:/bin/busybox", str(base / "copy"))):
+            await platform.walt("image", *words, stdin=b"exit\n")
+            self.assertEqual([one.name for one in there.iterdir()], ["secret"], words)
 
     async def podman_itself(self) -> None:
         """ADD and FROM: addresses and files of the server."""

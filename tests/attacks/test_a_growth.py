@@ -38,7 +38,7 @@ from walt.server.http.limits import CountedSite
 from walt.server.http.site import make_site
 from walt.server.streams.kernel_messages import MAX_FRAGMENTS, KernelMessages
 from walt.server.wire import pickled
-from walt.server.wire.connections import Connections, Limits
+from walt.server.wire.connections import ALWAYS, DOORS, WEB, Connections, Kind, Limits, Share
 from walt.server.workers import build_context, registry_api
 
 DEEP = 1200  # directories, one in the other: more than Python functions may be
@@ -73,16 +73,37 @@ class PeerTests(SynchronousTestCase):
 
     def test_crowds(self) -> None:
         """Strangers of many addresses leave places for nodes; unix sockets have always one."""
-        connections = Connections(Limits(together=6, of_node=9, of_other=2, of_others=4))
-        strangers = [f"203.0.113.{number // 2}" for number in range(10)]
-        taken = [one for one in strangers if connections.admit(one, inside=False)]
-        self.assertEqual(len(taken), 4)
-        nodes = [connections.admit("192.168.1.2", inside=True) for _ in range(3)]
-        self.assertEqual(nodes, [True, True, False])
-        self.assertTrue(connections.admit(None, inside=False))
-        connections.release(taken[0])
+        limits = Limits(6, {
+            Kind.NODE: Share(9, 6), Kind.NEIGHBOUR: Share(1, 2), Kind.ELSEWHERE: Share(2, 3),
+        })
+        kinds = {"1": Kind.NODE, "2": Kind.NEIGHBOUR, "3": Kind.ELSEWHERE}
+        connections = Connections(limits, lambda address: kinds[address[0]])
+
+        def admitted(*addresses: str) -> list[str]:
+            return [one for one in addresses if connections.admit(one)]
+
+        self.assertEqual(admitted("3a", "3a", "3a", "3b", "3c"), ["3a", "3a", "3b"])
+        # Addresses of walt-net that no known node has: somebody may give himself many.
+        self.assertEqual(admitted("2a", "2a", "2b", "2c"), ["2a", "2b"])
+        self.assertEqual(admitted("1a", "1a"), ["1a"])
+        self.assertTrue(connections.admit(None))
+        connections.release("3a")
         connections.release(None)
-        self.assertTrue(connections.admit(taken[0], inside=False))
+        self.assertEqual(admitted("3c", "3c"), ["3c"])
+
+    def test_one_takes_all_it_can(self) -> None:
+        """The fuller it is, the fewer are given to one: others find a place."""
+        connections = Connections(DOORS, lambda address: Kind.NODE)
+        taken = []
+        for node in range(20):
+            count = 0
+            while connections.admit(str(node)):
+                count += 1
+            taken.append(count)
+        self.assertLessEqual(taken[0], DOORS.shares[Kind.NODE].each)
+        self.assertGreater(taken[0], taken[1])
+        self.assertGreaterEqual(min(taken), ALWAYS)
+        self.assertTrue(connections.admit("one more"))
 
     def test_the_log(self) -> None:
         """What strangers sent is shown in the server's log, not obeyed by its reader's terminal."""
@@ -103,7 +124,8 @@ class ReaderTests(TestCase):
         """Who asks for a file and does not read it is not served for ever."""
         node = "127.0.0.1"
         site = CountedSite(
-            make_site(FakeBootFiles({(node, "large"): bytes(32 << 20)})), Connections(), 1.0
+            make_site(FakeBootFiles({(node, "large"): bytes(32 << 20)})),
+            Connections(WEB, lambda address: Kind.NODE), 1.0,
         )
         ended: Deferred[None] = Deferred()
         site.unregisterProtocol = (  # type: ignore[method-assign]

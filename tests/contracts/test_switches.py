@@ -50,9 +50,8 @@ def pool(case: TestCase) -> WorkerPool:
 
 def snmp(case: TestCase, **limits: float) -> SnmpSwitches:
     """Return what asks by SNMP, in a worker of its own."""
-    from twisted.internet import reactor
 
-    return SnmpSwitches(reactor, pool(case), **limits)
+    return SnmpSwitches(pool(case), **limits)
 
 
 class SwitchesContract:
@@ -70,7 +69,9 @@ class SwitchesContract:
         stranger = SnmpTarget(lab.host, 2, "no-such", lab.port)
         old = SnmpTarget(lab.host, 1, lab.community, lab.port)
         done: list[int] = []
-        found = await switches.read([lab, stranger, old], (), done.append)
+        found = await switches.read(
+            [lab, stranger, old], (), lambda place, one: done.append(place)
+        )
         right = survey(Answers(rows([*ROWS, f"{POWER}|2|1"])))
         case.assertEqual(len(right.ports), 59)
         case.assertEqual(sorted(done), [0, 1, 2])

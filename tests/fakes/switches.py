@@ -26,7 +26,7 @@ class FakeSwitches:
 
     async def read(
         self, targets: Sequence[SnmpTarget], known: Collection[str] = (),
-        on_read: Callable[[int], None] | None = None,
+        on_read: Callable[[int, Survey], None] | None = None,
     ) -> list[Survey]:
         """Return what the rules say of the tables."""
         found = []
@@ -36,7 +36,7 @@ class FakeSwitches:
             failure = None if rows is not None else SILENT
             found.append(survey(Answers(rows or {}), known, failure))
             if on_read is not None:
-                on_read(place)
+                on_read(place, found[place])
         return found
 
     async def set(self, target: SnmpTarget, control: Oid, value: int) -> int | None:

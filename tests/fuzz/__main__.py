@@ -7,7 +7,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["walt"]):
+# Of the target that tries pysnmp, its own paths count.
+INSTRUMENTED = ["walt", "pysnmp", "pyasn1"] if "replies" in sys.argv[1:2] else ["walt"]
+with atheris.instrument_imports(include=INSTRUMENTED):
     from tests.fuzz.targets import LIMIT, TARGETS, run
 
 CORPUS = Path(__file__).parent / "corpus"

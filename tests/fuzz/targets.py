@@ -6,6 +6,7 @@ peer that is gone, or an input that keeps the processor busy is a bug.
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import json
 import signal
@@ -15,12 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pysnmp.carrier.asyncio.dgram.udp import UdpAsyncioTransport
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.fakes.transports import TcpTransport
+from tests.server.adapters.snmp.agent import INTEGER, RESPONSE, Question, element
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
 from walt.common import ampbox, frames, sshkeys
 from walt.common.errors import Invalid, WaltError
@@ -38,6 +41,7 @@ from walt.server.adapters.snmp.switches import ROOTS
 from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.api.session import Session
 from walt.server.domain.services.lease_events import LeaseAssembler
+from walt.server.domain.switches.interfaces import IF_DESCR
 from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, Value
 from walt.server.domain.switches.topology import merge
@@ -49,7 +53,9 @@ from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.pickled import MORE, Reader
 from walt.server.workers import snmp
 from walt.server.workers.build_context import unpack
+from walt.server.workers.snmp_rows import Room, Rows, TooMuch
 
+TURNS = 60
 UDP = (1, 3, 6, 1, 6, 1, 1)  # snmpUDPDomain (RFC 3417)
 LIMIT = 10.0  # seconds of processor time for one input
 _failures: list[Any] = []
@@ -211,10 +217,57 @@ def answers(data: bytes) -> None:
 
 
 def replies(data: bytes) -> None:
-    """Datagrams of SNMP agents, as pysnmp gets them of its socket."""
+    """Datagrams of SNMP agents: as they come, and as answers to what a walk asks.
+
+    An answer has the number of the request, and then what the input has: a whole PDU without
+    its number, or names and values without an error, when its first octet is odd.
+    """
     engine = snmp._engine()
     with suppress(Exception):  # which asyncio logs, and goes on
         engine.message_dispatcher.receive_message(engine, UDP, ("127.0.0.1", 161), data)
+    _Agent.says = data
+
+    async def work() -> None:
+        target = {"host": "127.0.0.1", "port": 161, "version": 2, "community": "lab"}
+        there = await _Agent.create(("127.0.0.1", 161), timeout=1, retries=0)
+        switch = snmp.Switch(target, there, 25, Rows(Room(0)))
+        walking = asyncio.ensure_future(switch.walk(IF_DESCR))
+        for _ in range(TURNS):  # of the loop: an answer that is none would take a second
+            if walking.done():
+                break
+            await asyncio.sleep(0)
+        walking.cancel()
+        with suppress(asyncio.CancelledError, snmp._Stopped, TimeoutError, TooMuch):
+            await walking
+        survey(Answers(switch.rows.values))
+
+    loop = snmp._loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.run_until_complete(work())
+
+
+class _Wire(UdpAsyncioTransport):
+    """A socket at whose other end `_Agent.says` answers."""
+
+    def open_client_mode(self, *arguments: Any, **options: Any) -> _Wire:
+        return self
+
+    def send_message(self, outgoingMessage: bytes, transportAddress: Any) -> None:
+        question, says = Question.read(outgoingMessage), _Agent.says
+        number = element(INTEGER, question.id.to_bytes(4, "big"))
+        if says[:1] and says[0] & 1:
+            zero = element(INTEGER, b"\0")
+            says = number + zero + zero + element(0x30, says[1:])
+        else:
+            says = number + says[1:]
+        datagram = element(0x30, question.head + element(RESPONSE, says))
+        self.datagram_received(datagram, transportAddress)
+
+
+class _Agent(snmp.UdpTransportTarget):
+    TRANSPORT_DOMAIN = (*UDP, 99)
+    PROTO_TRANSPORT = _Wire
+    says = b""
 
 
 def tables(data: bytes) -> None:

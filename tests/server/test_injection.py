@@ -297,14 +297,15 @@ class ArgumentsTests(SynchronousTestCase):
 
     def test_git(self) -> None:
         """Addresses of repositories: four protocols, after `--`, hosts are no options of ssh."""
-        builder = self.builder(Path("/places"))
+        builder, place = self.builder(Path("/places")), self.directory()
+        (place / "tmp").mkdir()
 
         def fetch(url: str) -> list[str]:
             self.recorder.answer = b"192.0.2.7 STREAM host\n"
             self.patch(Repositories, "_own_addresses", succeed_with_nothing)
             made: list[Any] = []
             Deferred.fromCoroutine(
-                builder.fetch_command(Path("/place"), url, progress=False)
+                builder.fetch_command(place, url, progress=False)
             ).addBoth(made.append)
             if isinstance(made[0], Failure):
                 made[0].raiseException()
@@ -321,7 +322,8 @@ class ArgumentsTests(SynchronousTestCase):
             self.assertEqual(asked[:2], ["getent", "ahosts"])
             self.assertNotEqual(asked[2][0], "-")
             there = "git://192.0.2.7/x" if url.startswith("git:") else url
-            self.assertEqual(argv[-3:], ["--", there, "/place/content"])
+            there = there.replace("user:pass@", "")
+            self.assertEqual(argv[-3:], ["--", there, str(place / "content")])
         for url in (
             *HOSTILE, f"ext::sh -c touch% {CANARY}", "https://", "ssh:///x",
             f"ssh://-oProxyCommand=touch${{IFS}}{CANARY}/x", "ssh://-x@host/x", "ssh://u@-x/x",

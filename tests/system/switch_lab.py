@@ -29,8 +29,13 @@ class Switch:
     With LATE a SET takes effect at the third read that follows.
     """
 
-    def __init__(self, name: str, mac: str, ports: int = 4) -> None:
+    on, off = poe.TRUE, poe.FALSE
+
+    def __init__(
+        self, name: str, mac: str, ports: int = 4, table: Oid = poe.STANDARD
+    ) -> None:
         self.mac = mac
+        self.table = table  # of power
         self.behave = OBEY
         self.is_silent = False
         self.answers_left: int | None = None  # then it is silent
@@ -50,14 +55,13 @@ class Switch:
                 (*interfaces.BASE_PORT_IF_INDEX, port): port,
                 (*numbering.LOC_PORT_SUBTYPE, port): 5,
                 (*numbering.LOC_PORT_ID, port): f"g{port}".encode(),
-                self.control(port): poe.TRUE,
-                (*poe.STANDARD, poe.DETECTION, 1, port): poe.DELIVERING,
+                self.control(port): self.on,
             })
+            self.feeds(port, True)
 
-    @staticmethod
-    def control(port: int) -> Oid:
+    def control(self, port: int) -> Oid:
         """Return what switches a port."""
-        return (*poe.STANDARD, poe.ADMIN, 1, port)
+        return (*self.table, poe.ADMIN, 1, port)
 
     def put(self, rows: Mapping[Oid, Value]) -> None:
         """Add rows."""
@@ -66,11 +70,11 @@ class Switch:
 
     def is_on(self, port: int) -> bool:
         """Tell whether a port is powered."""
-        return self._table[self.control(port)] == poe.TRUE
+        return self._table[self.control(port)] == self.on
 
     def feeds(self, port: int, delivers: bool) -> None:
         """Say whether a port delivers power."""
-        self.put({(*poe.STANDARD, poe.DETECTION, 1, port): poe.DELIVERING if delivers else 2})
+        self.put({(*self.table, poe.DETECTION, 1, port): poe.DELIVERING if delivers else 2})
 
     def sees(self, mac: str, port: int) -> None:
         """Learn an address."""
@@ -159,7 +163,21 @@ class Switch:
     def _apply(self, name: Oid, value: int) -> None:
         port = name[-1]
         self.put({name: value})
-        self.feeds(port, value == poe.TRUE)
+        self.feeds(port, value == self.on)
+
+
+class TplinkSwitch(Switch):
+    """One with the table of TP-Link: other values, an index without group."""
+
+    on, off = poe.TPLINK_ON, poe.TPLINK_OFF
+
+    def control(self, port: int) -> Oid:
+        """Return what switches a port."""
+        return (*poe.TPLINK, poe.TPLINK_STATUS, port)
+
+    def feeds(self, port: int, delivers: bool) -> None:
+        """Say whether a port delivers power."""
+        self.put({(*poe.TPLINK, poe.TPLINK_POWER, port): poe.TPLINK_DELIVERS if delivers else 0})
 
 
 def _encoded(value: Value) -> bytes:

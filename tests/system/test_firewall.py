@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from ipaddress import IPv4Network
 
 from twisted.internet import reactor
@@ -18,6 +19,25 @@ from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.runtime.process import ProcessRunner
 
 SUBNET = IPv4Network("192.168.77.0/24")
+ASK = """
+import socket, sys
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.bind((sys.argv[1], 0))
+for _ in range(int(sys.argv[2])):
+    one.sendto(b"\\0\\1x\\0octet\\0", ("192.168.77.1", 69))
+"""
+# After our own filter: what gets through to the daemon.
+COUNT = """
+table ip count {
+    counter from-20 { }
+    counter from-21 { }
+    chain input {
+        type filter hook input priority filter + 10; policy accept;
+        udp dport 69 ip saddr 192.168.77.20 counter name "from-20"
+        udp dport 69 ip saddr 192.168.77.21 counter name "from-21"
+    }
+}
+"""
 
 
 class FirewallTests(TestCase):
@@ -77,6 +97,21 @@ class FirewallTests(TestCase):
         for _ in range(2):
             await again.remove()
         self.assertEqual(self.server.run("nft", "list", "tables"), "table ip other\n")
+
+    async def test_requests_by_tftp_are_bounded(self) -> None:
+        """A node that asks without end is not heard any more; another one is."""
+        await self.firewall.apply(FirewallConfig(SUBNET))
+
+        def asks(source: str, count: int) -> None:
+            self.node.run(sys.executable, "-c", ASK, source, str(count))
+
+        self.server.run("nft", "-f", "-", stdin=COUNT)
+        asks("192.168.77.20", 3000)
+        asks("192.168.77.21", 30)
+        for source, least, most in (("20", 150, 600), ("21", 30, 30)):
+            listed = self.server.run("nft", "list", "counter", "ip", "count", f"from-{source}")
+            packets = int(listed.split("packets ")[1].split()[0])
+            self.assertTrue(least <= packets <= most, listed)
 
     async def test_refused_change_keeps_the_rules(self) -> None:
         """A transaction that nft refuses changes nothing."""

@@ -202,7 +202,7 @@ class Places:
 
     open = 0
 
-    def admit(self, address: str | None, *, inside: bool) -> bool:
+    def admit(self, address: str | None) -> bool:
         """Count one more."""
         self.open += 1
         return self.open <= 2 or bool(self.release(address))

@@ -137,7 +137,9 @@ class Platform:
             "REQ_TCP_TO_NODE": partial(
                 TcpRequest, self.registry, self.open_sessions, any_reactor
             ),
-            "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(self.registry, self.status).request,
+            "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(
+                self.registry, self.status, self.clock
+            ).request,
             "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         })
 

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import FROM_NODE, NODE, SERVER, Platform
 from walt.server.streams.base import Peer
-from walt.server.streams.notify import keep_alive
+from walt.server.streams.notify import EVERY, MOST_AT_ONCE, keep_alive
 
 REQUEST = b"REQ_NOTIFY_BOOTUP_STATUS\n"
 
@@ -38,6 +38,20 @@ class NotifyTests(SynchronousTestCase):
             "node node-1 is booted",
             "node node-1 is down (cause: unknown, note: server-detected disconnection)",
         ])
+
+    def test_one_that_comes_and_goes_without_end(self) -> None:
+        """Some are taken at once, then so many as a node may need; the logs stay short."""
+        def taken() -> bool:
+            connection = self.platform.connect(FROM_NODE, REQUEST + b"\n")
+            connection.leave()
+            return connection.raw() == b"OK\n"
+
+        self.assertEqual(sum(taken() for _ in range(500)), MOST_AT_ONCE)
+        self.platform.clock.advance(EVERY)
+        self.assertEqual(sum(taken() for _ in range(500)), 1)
+        self.platform.clock.advance(EVERY * MOST_AT_ONCE)
+        self.assertTrue(taken())
+        self.assertTrue(len(self.events()) < 4 * MOST_AT_ONCE)
 
     def test_confirmation_with_the_request(self) -> None:
         """The script sends the request and its newline in one segment."""

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.transports import TcpTransport
 from walt.server.adapters.tls.authority import Authority
 from walt.server.adapters.tls.contexts import ServerTls
-from walt.server.wire.connections import Connections, Limits
+from walt.server.wire.connections import DOORS, Connections, Kind, Limits, Share
 from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.switch import PATIENCE, SwitchFactory, Wire, rpc_wires
 
@@ -54,7 +54,7 @@ class SwitchTests(SynchronousTestCase):
         self.clock = Clock()
         self.chosen: list[Recorder] = []
         self.transport = Transport()
-        self.connections = Connections()
+        self.connections = Connections(DOORS, lambda address: Kind.NODE)
         self.tls = ServerTls()
         self.switch = SwitchFactory(
             rpc_wires(self.maker("amp"), self.maker("legacy")),
@@ -114,7 +114,7 @@ class SwitchTests(SynchronousTestCase):
 
     def test_too_many(self) -> None:
         """An address has a limit, the whole server too; what ends makes place."""
-        limits = Limits(together=3, of_node=2, of_other=0, of_others=0)
+        limits = Limits(3, {Kind.NODE: Share(2, 3)})
         self.patch(self.connections, "_limits", limits)
         one, two, three = (self.another("192.168.1.7") for _ in range(3))
         self.assertFalse(one.transport.aborted)  # type: ignore[union-attr]

@@ -158,6 +158,7 @@ class TreeTests(SynchronousTestCase):
             [link("hard", "nowhere", tarfile.LNKTYPE)],
             [member("a", b"x", pax_headers={"mtime": "nan"})],
             [member("a", b"x", pax_headers={"mtime": "9" * 40})],
+            [member("a", b"x", pax_headers={"mtime": "1e999990"})],
         ):
             tree = Tree(str(self.tree))
             with tarfile.open(fileobj=io.BytesIO(archive(*members)), tarinfo=BoundedMember) as tar:

@@ -18,7 +18,9 @@ from walt.server.config.model import ServerConfig
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.runtime.process import Launcher
+from walt.server.wire.connections import Kind
 from walt.server.wire.old_nodes import OldNodes
+from walt.server.wire.peers import kind_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class Core:
     issuers: LogIssuers
     locators: Locators
     old_nodes: OldNodes
+
+    def kind(self, address: str) -> Kind:
+        """Return who has an address."""
+
+        def is_node(ip: str) -> bool:
+            device = self.base.registry.by_ip(ip)
+            return device is not None and device.is_node
+
+        return kind_of(address, self.base.config.subnet, is_node)
 
 
 def build(

@@ -116,7 +116,9 @@ def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
         "REQ_TCP_TO_NODE": partial(TcpRequest, registry, core.nodes.open_sessions, reactor),
         "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, core.boot_files, registry),
-        "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(registry, core.nodes.status).request,
+        "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(
+            registry, core.nodes.status, reactor
+        ).request,
         "REQ_DEVICE_SHELL": partial(DeviceShellRequest, commands),
         "REQ_DOCKER_PROMPT": partial(ImageShellRequest, in_images),
         "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),

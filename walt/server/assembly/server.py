@@ -43,7 +43,7 @@ from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.watching import Watch
-from walt.server.wire.connections import Connections
+from walt.server.wire.connections import DOORS, Connections
 from walt.server.wire.peers import Origins
 
 _log = Logger()
@@ -276,7 +276,7 @@ class WaltServer(Service):
                 "security.remote-clients is `open`: whoever reaches ports 12345 and 12347 may"
                 " do anything on this platform"
             )
-        connections = Connections()
+        connections = Connections(DOORS, core.kind)
         certificates = core.certificates
         certificates.access.revoked.observe(connections.end)
         doors = Doors(

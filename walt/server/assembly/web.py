@@ -13,7 +13,7 @@ from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.policy import Guarded, Readers
 from walt.server.http.site import make_site
 from walt.server.runtime.metrics import Metrics as Counters
-from walt.server.wire.connections import DOORS, WEB, Connections
+from walt.server.wire.connections import DOORS, WEB, Connections, Kind
 
 
 def metrics_of(core: Core, connections: Connections) -> Counters:
@@ -25,9 +25,10 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauge("walt_connections_refused", "Connections refused since the start, above a limit",
                 lambda: connections.refused)
     found.gauges("walt_limit", "Limits of docs/limits.md", "name", lambda: {
-        "connections": DOORS.together, "connections_of_node": DOORS.of_node,
-        "connections_of_other": DOORS.of_other, "web_connections": WEB.together,
-        "web_connections_of_address": WEB.of_node, "sessions_of_user": MAX_SESSIONS,
+        "connections": DOORS.together, "connections_of_node": DOORS.shares[Kind.NODE].each,
+        "connections_of_other": DOORS.shares[Kind.ELSEWHERE].each,
+        "web_connections": WEB.together,
+        "web_connections_of_address": WEB.shares[Kind.NODE].each, "sessions_of_user": MAX_SESSIONS,
         "streams_of_user": MAX_STREAMS, "calls_of_connection": MAX_CALLS,
     })
     found.gauges("walt_devices", "Known devices, by type", "type", lambda: {
@@ -53,7 +54,7 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
 
 def web_site(core: Core, counters: Counters) -> CountedSite:
     """Return the site of the web port."""
-    connections = Connections(WEB)
+    connections = Connections(WEB, core.kind)
     config = core.base.config
     readers = Readers(
         frozenset(name.lower() for name in core.certificates.names), config.web_clients,

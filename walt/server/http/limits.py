@@ -17,7 +17,7 @@ MAX_BODY = 64 * 1024  # bytes; no page takes any
 class Counter(Protocol):
     """Counts connections by the address they come from."""
 
-    def admit(self, address: str | None, *, inside: bool) -> bool:
+    def admit(self, address: str | None) -> bool:
         """Count one more; False when there are too many."""
 
     def release(self, address: str | None) -> None:
@@ -75,7 +75,7 @@ class CountedSite(WrappingFactory):
     def buildProtocol(  # type: ignore[override]  # Twisted's own type forgets the refusal
         self, addr: IAddress | None
     ) -> ProtocolWrapper | None:
-        if not self._counter.admit(_host(addr), inside=True):
+        if not self._counter.admit(_host(addr)):
             return None
         return super().buildProtocol(addr)
 

@@ -378,9 +378,15 @@ def with_parent(argv: Sequence[str]) -> list[str]:
 
 
 def recorded_process(pid_file: Path) -> int | None:
-    """Return the pid in a file of ours when that very process still runs, else None."""
+    """Return the pid in a file of ours when that very process still runs, else None.
+
+    A file that the account of a daemon made in its directory says nothing.
+    """
     try:
-        pid, start = (int(word) for word in pid_file.read_text().split())
+        with open(os.open(pid_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
+            pid, start = (int(word) for word in file.read(100).split())
     except (OSError, ValueError):
         return None
     return pid if start and process_start(pid) == start else None

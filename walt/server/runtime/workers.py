@@ -92,7 +92,7 @@ class _Worker(ProcessProtocol):
         for box in self._decoder.feed(data):
             if self._end is not None:
                 return  # nobody waits for it
-            progress = box.get(b"progress")
+            progress = ampbox.join_value(b"progress", box)
             if progress is not None:
                 if self._silence is not None and self._silence.active():
                     self._silence.reset(self._patience)

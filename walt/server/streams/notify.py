@@ -6,21 +6,47 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.status import DISCONNECTED, BootStatus
 from walt.server.streams.base import Peer, Request, StreamProtocol
 
 # Loss is detected in about 25 s: first probe after 15 s, then every 2 s, 5 times.
 KEEPALIVE = (15, 2, 5)
+# A node that keeps coming and going would fill the logs of all: so often at once, and then
+# once in so many seconds.
+MOST_AT_ONCE, EVERY = 20, 5.0
+_log = Logger()
 
 
 class BootNotifications:
     """Which connection of each address is the newest."""
 
-    def __init__(self, registry: DeviceRegistry, status: BootStatus) -> None:
+    def __init__(
+        self, registry: DeviceRegistry, status: BootStatus, clock: IReactorTime
+    ) -> None:
         self.registry = registry
         self.status = status
         self.newest: dict[str, NotifyRequest] = {}
+        self._clock = clock
+        self._rates: dict[str, tuple[float, float]] = {}  # by address: how many more, and when
+        self._told: set[str] = set()  # of whom it was said that they connect too often
+
+    def is_one_too_many(self, ip: str) -> bool:
+        """Count a connection of a node; tell whether it is to be refused."""
+        now = self._clock.seconds()
+        left, then = self._rates.get(ip, (float(MOST_AT_ONCE), now))
+        left = min(float(MOST_AT_ONCE), left + (now - then) / EVERY)
+        refused = left < 1
+        if refused and ip not in self._told:
+            _log.warn("{ip} connects too often to tell that it is booted", ip=ip)
+            self._told.add(ip)
+        elif left == MOST_AT_ONCE:
+            self._told.discard(ip)
+        self._rates[ip] = (left if refused else left - 1, now)
+        return refused
 
     def request(self, connection: StreamProtocol, peer: Peer) -> Request:
         """Make the request of one connection."""
@@ -39,7 +65,10 @@ class NotifyRequest(Request):
 
     def started(self) -> None:
         ip = self.peer.ip
-        if ip is None or self._owner.registry.by_ip(ip) is None:
+        if (
+            ip is None or self._owner.registry.by_ip(ip) is None
+            or self._owner.is_one_too_many(ip)
+        ):
             self.connection.close()
             return
         self._owner.newest[ip] = self

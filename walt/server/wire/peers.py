@@ -5,6 +5,7 @@ from __future__ import annotations
 import pwd
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Any
@@ -13,6 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from walt.common.names import is_user_name
 from walt.server.domain.access.service import Access
+from walt.server.wire.connections import Kind
 from walt.server.wire.policy import Origin
 
 _CREDENTIALS = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
@@ -87,3 +89,11 @@ def account_of(handle: socket.socket) -> str | None:
     except KeyError:
         return None
     return name if is_user_name(name) else None
+
+
+def kind_of(address: str, subnet: IPv4Network, is_node: Callable[[str], bool]) -> Kind:
+    """Return who has an address; `is_node` tells whether an address is that of a known node."""
+    plain = plain_address(address)
+    if plain is None or plain not in subnet:
+        return Kind.ELSEWHERE
+    return Kind.NODE if is_node(str(plain)) else Kind.NEIGHBOUR

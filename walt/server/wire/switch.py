@@ -7,7 +7,6 @@ request lines. What is inside TLS is told apart in the same way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
@@ -16,7 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from walt.server.wire.connections import Connections
-from walt.server.wire.peers import Identity, Origins, plain_address
+from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.policy import TRUSTED
 
 AMP_BYTE = 0x00
@@ -126,9 +125,7 @@ class SwitchFactory(Factory):
 
     def admit(self, address: str | None) -> bool:
         """Tell whether one more connection from an address may be served."""
-        plain = plain_address(address) if address is not None else None
-        subnet: IPv4Network = self.origins.subnet
-        return self.connections.admit(address, inside=plain is not None and plain in subnet)
+        return self.connections.admit(address)
 
     def buildProtocol(self, addr: Any) -> Protocol:
         return Switch(self, False)

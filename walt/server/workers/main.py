@@ -78,7 +78,7 @@ def serve(source: BinaryIO, wire: BinaryIO) -> None:
     """Answer jobs read from `source` on `wire` until the end of input."""
 
     def progress(text: str) -> None:
-        wire.write(ampbox.encode({b"progress": text.encode()[:ampbox.MAX_VALUE]}))
+        wire.write(ampbox.encode({b"progress": text.encode()}))
         wire.flush()
 
     decoder = ampbox.Decoder()

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import json
+import os
+import zlib
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any
 
 from pyasn1.type.univ import Integer, Null, ObjectIdentifier, OctetString
+from pysnmp.carrier.asyncio.dgram.udp import UdpAsyncioTransport
 from pysnmp.error import PySnmpError
 from pysnmp.hlapi.v3arch.asyncio import (
     USM_AUTH_HMAC96_MD5,
@@ -41,19 +46,34 @@ from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
 from pysnmp.proto.secmod.rfc3414.service import SnmpUSMSecurityModel
 
 from walt.common.errors import Unavailable
-from walt.server.domain.switches.survey import survey
+from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, Value
 from walt.server.workers.main import Progress
+from walt.server.workers.snmp_rows import (
+    MAX_ADDRESSES,
+    MAX_ALL_BYTES,
+    MAX_SURVEY,
+    MAX_TABLE,
+    TOO_MANY_ADDRESSES,
+    TOO_MANY_PORTS,
+    TOO_MUCH,
+    Room,
+    Rows,
+    TooMuch,
+)
 
 MEMORY = 512 << 20  # bytes of address space
 PATIENCE, RETRIES = 3.0, 2  # seconds for one request, and how often it is sent again
 SET_PATIENCE = 20.0  # a SET is sent once: what it does is not known when no answer comes
 LIMIT = 120.0  # seconds for one switch
+# A switch must give PACE answers and rows in each WINDOW seconds.
+WINDOW, PACE = 15.0, 30
 EFFECT = 6.0  # seconds for a SET to take effect
 REPETITIONS = 25
-MAX_ROWS, MAX_BYTES = 200_000, 32 << 20  # of one switch
-MAX_NAME = 128  # numbers of an identifier (RFC 2578 §3.5)
+MAX_DATAGRAM = 16 << 10  # octets: REPETITIONS rows with the longest names and texts
+STOPPED = "it stopped answering"
 AT_ONCE = 50
+SOCKETS = 16
 MAX_VLANS = 256
 
 # Error statuses of RFC 3416 §3.
@@ -81,6 +101,9 @@ _LATE = (
     "__SNMPv2-MIB", "__SNMP-FRAMEWORK-MIB", "__SNMP-MPD-MIB", "__SNMP-TARGET-MIB",
     "__SNMP-USER-BASED-SM-MIB", "__SNMP-VIEW-BASED-ACM-MIB",
 )
+
+
+_libc = ctypes.CDLL(None)
 
 
 class _Stopped(Exception):
@@ -124,7 +147,7 @@ def prepare() -> None:
                     "auth_protocol": "sha256", "priv_protocol": "aes",
                 },
             }
-            switch = Switch(target, await _transport(target, 0.1, 0), 0)
+            switch = Switch(target, await _transport(target, 0.1, 0), 0, Rows(Room(0)))
             with contextlib.suppress(TimeoutError, _Stopped):
                 await switch.walk(_PREPARATION)
 
@@ -162,15 +185,15 @@ class Switch:
     """One switch, asked with one community, or as one user of version 3."""
 
     def __init__(
-        self, target: dict[str, Any], transport: UdpTransportTarget, repetitions: int
+        self, target: dict[str, Any], transport: UdpTransportTarget, repetitions: int,
+        rows: Rows,
     ) -> None:
         self._auth = _identity(target)
         self._context = ContextData(contextName=target.get("context", "").encode())
         self._transport = transport
         # 0: one after the other, by GETNEXT, which is all that version 1 has.
         self.repetitions = repetitions if target["version"] > 1 else 0
-        self.rows: dict[Oid, Value] = {}
-        self._bytes = 0
+        self.rows = rows
 
     async def _ask(self, command: Callable[..., Any], *arguments: Any) -> list[tuple[Oid, Any]]:
         """Return the names and values of one answer. Raises TimeoutError, _Refused, _Stopped."""
@@ -189,6 +212,7 @@ class Switch:
                     f" right? ({failure})"
                 )
             raise _Stopped(f"its answer could not be read ({failure})")
+        self.rows.answers += 1
         if int(status):
             raise _Refused(int(status))
         return [(tuple(bind[0]), bind[1]) for bind in binds]
@@ -227,9 +251,12 @@ class Switch:
                     return []
             self.repetitions //= 2
 
-    async def walk(self, root: Oid) -> None:
-        """Add the rows below `root`. Raises TimeoutError and _Stopped; what was read stays."""
-        at = root
+    async def walk(self, root: Oid, large: bool = False) -> None:
+        """Add the rows below `root`, a forwarding table if it is `large`.
+
+        Raises TimeoutError, TooMuch and _Stopped; what was read stays.
+        """
+        at, left = root, MAX_ADDRESSES if large else MAX_TABLE
         while answer := await self._after(at):
             for name, value in answer:
                 if name[:len(root)] != root:
@@ -238,48 +265,92 @@ class Switch:
                     return
                 if name <= at:
                     raise _Stopped("it repeats rows of its tables without end")
+                if not left:
+                    raise TooMuch(TOO_MANY_ADDRESSES if large else TOO_MANY_PORTS)
+                left -= 1
                 at = name
-                self._add(name, plain(value))
-
-    def _add(self, name: Oid, value: Value | None) -> None:
-        if value is None or len(name) > MAX_NAME:
-            return
-        self.rows[name] = value
-        self._bytes += 2 * len(name) + (8 if isinstance(value, int) else len(value))
-        if len(self.rows) > MAX_ROWS or self._bytes > MAX_BYTES:
-            raise _Stopped("it tells more than the server keeps of one switch")
+                self.rows.add(name, plain(value))
 
     async def set(self, name: Oid, value: int) -> None:
         """Set a whole number, in one request. Raises as `_ask`."""
         await self._ask(set_cmd, ObjectType(ObjectIdentity(name), Integer32(value)))
 
 
+class _Transport(UdpAsyncioTransport):
+    """Leaves unread what is larger than any answer to what was asked: it would take seconds."""
+
+    def datagram_received(self, datagram: bytes, transport_address: tuple[str, int]) -> None:
+        if len(datagram) <= MAX_DATAGRAM:
+            super().datagram_received(datagram, transport_address)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Of want of memory, say: pysnmp would go on with a socket that is closed. The next job
+        # gets another worker.
+        if exc is not None:
+            os._exit(1)
+
+
+class _Target(UdpTransportTarget):
+    PROTO_TRANSPORT = _Transport
+
+    async def _resolve_address(self, transportAddr: tuple[str, int]) -> tuple[str, int]:
+        # There are no names here, and threads to look for them would take the address space.
+        return transportAddr
+
+
 async def _transport(target: dict[str, Any], patience: float, retries: int) -> UdpTransportTarget:
-    return await UdpTransportTarget.create(
+    made = await _Target.create(
         (target["host"], target["port"]), timeout=patience, retries=retries
     )
+    # One socket for all would lose answers that arrive together, for want of its memory.
+    place = zlib.crc32(f"{target['host']}:{target['port']}".encode()) % SOCKETS
+    made.TRANSPORT_DOMAIN = (*UdpTransportTarget.TRANSPORT_DOMAIN, place)
+    return made
 
 
-async def _read(target: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ask one switch all tables; see `read`."""
-    patience = arguments.get("patience", PATIENCE)
-    switch = Switch(
-        target, await _transport(target, patience, arguments.get("retries", RETRIES)),
-        target.get("repetitions", REPETITIONS),
-    )
-    failure = None
+async def _read(
+    target: dict[str, Any], arguments: dict[str, Any], room: Room
+) -> tuple[Survey, int]:
+    """Ask one switch all tables; return what it told, and the repetitions that it can do."""
+    patience, rows = arguments.get("patience", PATIENCE), Rows(room)
     try:
-        async with asyncio.timeout(arguments.get("limit", LIMIT)):
-            failure = await _tables(switch, target, arguments)
-    except TimeoutError:
-        failure = "it is too slow: not everything could be read in time"
-    # The rules are applied here: what a switch tells is large, what it means is not.
-    told = survey(Answers(switch.rows), arguments.get("known", ()), failure)
-    return {
-        "repetitions": switch.repetitions,
-        # The reactor decodes them one after the other.
-        "survey": json.dumps(told.words()),
-    }
+        switch = Switch(
+            target, await _transport(target, patience, arguments.get("retries", RETRIES)),
+            target.get("repetitions", REPETITIONS), rows,
+        )
+        failure = await _in_time(switch, target, arguments)
+        # The rules are applied here: what a switch tells is large, what it means is not.
+        told = survey(Answers(rows.values), arguments.get("known", ()), failure)
+        return told, switch.repetitions
+    finally:
+        rows.close()
+
+
+async def _in_time(
+    switch: Switch, target: dict[str, Any], arguments: dict[str, Any]
+) -> str | None:
+    """Read the tables as long as it gets on; return why not everything was read, else None."""
+    reading = asyncio.ensure_future(_tables(switch, target, arguments))
+    window = arguments.get("window", WINDOW)
+    end = _loop().time() + arguments.get("limit", LIMIT)
+    try:
+        while True:
+            before = switch.rows.progress
+            left = end - _loop().time()
+            if left <= 0:
+                return "it is too slow: not everything could be read in time"
+            await asyncio.wait([reading], timeout=min(window, left))
+            if reading.done():
+                return reading.result()
+            gained = switch.rows.progress - before
+            if gained < PACE and left >= window:
+                if not gained:
+                    return STOPPED
+                return f"it is too slow: {gained} answers and rows in {window:g} s"
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
 
 
 async def _tables(switch: Switch, target: dict[str, Any], arguments: dict[str, Any]) -> str | None:
@@ -292,13 +363,14 @@ async def _tables(switch: Switch, target: dict[str, Any], arguments: dict[str, A
         )
     except _Stopped as stopped:
         return str(stopped)
+    large = {tuple(root) for root in arguments.get("large", ())}
     try:
-        for root in arguments["roots"]:
-            await switch.walk(tuple(root))
+        for root in map(tuple, arguments["roots"]):
+            await switch.walk(root, root in large)
         await _vlans(switch, target, arguments)
     except TimeoutError:
-        return "it stopped answering"
-    except _Stopped as stopped:
+        return STOPPED
+    except (_Stopped, TooMuch) as stopped:
         return str(stopped)
     return None
 
@@ -320,41 +392,43 @@ async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, An
     vlans = arguments["vlans"]
     states = tuple(vlans["states"])
     known = [
-        name[-1] for name, state in switch.rows.items()
+        name[-1] for name, state in switch.rows.values.items()
         if name[:len(states)] == states and state == vlans["operational"]
     ]
     has_all = any(
-        name[:len(one)] == one for one in map(tuple, vlans["unless"]) for name in switch.rows
+        name[:len(one)] == one
+        for one in map(tuple, vlans["unless"]) for name in switch.rows.values
     )
     if has_all or not known:
         return
     transport = await _transport(target, arguments.get("patience", PATIENCE), 0)
     views = [
-        Switch({**target, **_view(target, vlan)}, transport, switch.repetitions)
+        Switch({**target, **_view(target, vlan)}, transport, switch.repetitions, switch.rows)
         for vlan in known[:MAX_VLANS]
     ]
     answering = await asyncio.gather(*(one.answers(tuple(arguments["probe"])) for one in views))
     for one, answers in zip(views, answering, strict=True):
         if answers:
-            one.rows = switch.rows
             for root in vlans["roots"]:
-                await one.walk(tuple(root))
+                await one.walk(tuple(root), True)
 
 
-def read(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
+def read(arguments: dict[str, Any], progress: Progress) -> None:
     """Walk the tables `roots` of all `targets` at the same time.
 
     A target has host, port, version, community, user (null below version 3: name, auth, priv,
     auth_protocol, priv_protocol), and repetitions where they are known.
-    The result has for each one its survey (JSON in a text of its own, so that they can be read
-    one after the other) and the repetitions that it could do. `known` are addresses of devices
-    (walt.server.domain.switches.survey). The place of a
-    target is told as progress when it is done. `probe` is an object that is asked for first;
-    `vlans` says which tables are read again for each VLAN.
+    What each one told is progress, JSON with the `place` of the target, its `survey` and the
+    `repetitions` that it could do: nobody waits for the others, here or there. `known` are
+    addresses of devices (walt.server.domain.switches.survey). `probe` is an object that is
+    asked for first; forwarding tables are `large`; `vlans` says which tables are read again for
+    each VLAN.
     """
 
-    async def work() -> list[dict[str, Any]]:
+    async def work() -> None:
         free = asyncio.Semaphore(AT_ONCE)
+        limit = int(arguments.get("room", MAX_ALL_BYTES))
+        room = Room(limit // AT_ONCE, limit)
 
         # The engine has one set of keys for the name of a user.
         names = {target["user"]["name"] for target in arguments["targets"] if target.get("user")}
@@ -366,33 +440,44 @@ def read(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
             }) for name in names
         }
 
-        async def one(place: int, target: dict[str, Any]) -> dict[str, Any]:
+        async def one(place: int, target: dict[str, Any]) -> None:
             user: Any = target.get("user")
             alone = user is not None and keys[user["name"]] > 1
             async with turns[user["name"]] if alone else contextlib.nullcontext(), free:
-                found = await _read(target, arguments)
-            progress(str(place))
-            return found
+                told, repetitions = await _read(target, arguments, room)
+            progress(_words(place, told, repetitions))
 
-        return await asyncio.gather(
+        await asyncio.gather(
             *(one(place, target) for place, target in enumerate(arguments["targets"]))
         )
 
-    found: list[dict[str, Any]] = _run(work())
-    return found
+    _run(work())
+    # What was read is gone: the memory is for others while the worker waits.
+    gc.collect()
+    _libc.malloc_trim(0)
+
+
+def _words(place: int, told: Survey, repetitions: int) -> str:
+    """Return a survey as JSON, without its tables where they are too large for the reactor."""
+    text = json.dumps({"place": place, "repetitions": repetitions, "survey": told.words()})
+    if len(text) <= MAX_SURVEY:
+        return text
+    return _words(place, Survey(failure=TOO_MUCH), repetitions)
 
 
 def put(arguments: dict[str, Any], progress: Progress) -> int | None:
     """Set `name` of `target` to `value` and return what it is then; see ISwitches.set."""
     target, name, value = arguments["target"], tuple(arguments["name"]), arguments["value"]
 
+    rows = Rows(Room(0))
+
     async def work() -> int | None:
         writer = Switch(target, await _transport(
             target, arguments.get("set_patience", SET_PATIENCE), 0
-        ), 0)
+        ), 0, rows)
         reader = Switch(target, await _transport(
             target, arguments.get("patience", PATIENCE), RETRIES
-        ), 0)
+        ), 0, rows)
         try:
             await writer.set(name, value)
             end = _loop().time() + arguments.get("effect", EFFECT)

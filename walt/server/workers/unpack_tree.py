@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import resource
 import stat
 import sys
@@ -22,10 +23,12 @@ from typing import IO
 from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid
 from walt.common.sshkeys import without_user_keys
+from walt.common.strangers import import_nothing_more
 
 # What SCHILY.xattr. of pax headers may set: those of the kernel's own stay the kernel's.
 XATTR = "SCHILY.xattr."
 ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
+MTIME = re.compile(r"-?[0-9]{1,12}(\.[0-9]{0,20})?")
 BLOCK = 1 << 20
 KEYS = ["root", ".ssh", "authorized_keys"]  # those of users are for one node
 MEMORY = 1 << 30  # bytes: directories are remembered until their end
@@ -194,9 +197,15 @@ def _set_attributes(descriptor: int, member: tarfile.TarInfo) -> None:
 
 
 def _times(member: tarfile.TarInfo) -> tuple[int, int]:
-    """Return access and modification, in nanoseconds."""
+    """Return access and modification, in nanoseconds.
+
+    A number of the header is written without exponent (pax(1), "pax Extended Header File Times").
+    """
+    text = member.pax_headers.get("mtime")
+    if text is not None and not MTIME.fullmatch(text):
+        raise Invalid(f"the archive holds a time that is none, of {member.name!r}")
     try:
-        found = int(Decimal(member.pax_headers.get("mtime", member.mtime)) * 10**9)
+        found = int(Decimal(member.mtime if text is None else text) * 10**9)
     except (DecimalException, ValueError, OverflowError):
         raise Invalid(f"the archive holds a time that is none, of {member.name!r}") from None
     return found, found
@@ -206,6 +215,7 @@ def main() -> int:
     """Unpack standard input below the directory that is named."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
+    import_nothing_more()
     os.chroot(sys.argv[1])
     os.chdir("/")
     os.umask(0)

@@ -104,7 +104,9 @@ class CommandTests(TestCase):
 
     async def command(self, url: str, *answers: str) -> list[str]:
         made = Repositories(Resolver(*answers), SSH, [WALT_NET])
-        return await made.command(url, Path("/content"), Path("/empty"), progress=False)
+        self.home = Path(self.mktemp())
+        self.home.mkdir()
+        return await made.command(url, Path("/content"), self.home, progress=False)
 
     async def test_refused(self) -> None:
         """One forbidden address among others is enough, and all reasons have one text."""
@@ -133,7 +135,23 @@ class CommandTests(TestCase):
             self.assertIn("-o HostName=192.0.2.1 ", ssh)
             self.assertIn(f"HostKeyAlias={alias}", ssh.replace("'", ""))
             self.assertIn("IdentityFile=none", ssh)
-        self.assertIn("HOME=/empty", argv)
+        self.assertTrue(any(one.startswith("HOME=") for one in argv))
+
+    async def test_passwords(self) -> None:
+        """They are in a file of the build, for the one host, and on no command line."""
+        there = "192.0.2.1 STREAM\n"
+        argv = await self.command("https://joe:s%23cret@name:8443/x", there)
+        self.assertNotIn("cret", " ".join(argv))
+        self.assertEqual(argv[-2], "https://name:8443/x")
+        file = self.home / ".netrc"
+        self.assertEqual(file.read_text(), "machine name login joe password s#cret\n")
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        for url in (
+            "https://joe:a%20b@name/x", "https://joe:a%0ab@name/x", "https://joe:a%22@name/x",
+            "ssh://joe:secret@name/x", "git://joe:secret@name/x",
+        ):
+            with self.assertRaises(Invalid):
+                await self.command(url, there)
 
     async def test_real_git(self) -> None:
         """A scan of this machine: ports that answer and others look the same; nothing connects.

@@ -66,6 +66,24 @@ class Question:
     head: bytes
     value: bytes = b""
 
+    @classmethod
+    def read(cls, datagram: bytes) -> Question:
+        """Read a request that is well formed."""
+        _, message, _ = _inner(datagram)
+        _, version, rest = _inner(message)
+        _, community, rest = _inner(rest)
+        kind, pdu, _ = _inner(rest)
+        _, request, rest = _inner(pdu)
+        _, _, rest = _inner(rest)
+        _, repetitions, rest = _inner(rest)
+        _, bind, _ = _inner(_inner(rest)[1])
+        _, asked, given = _inner(bind)
+        return cls(
+            kind, int.from_bytes(request, "big", signed=True),
+            int.from_bytes(repetitions, "big"), _name(asked),
+            element(INTEGER, version) + element(OCTETS, community), _inner(given)[1],
+        )
+
     def answer(self, *rows: tuple[Oid, bytes], status: int = 0, id: int | None = None) -> bytes:
         """Return the datagram of a response with these names and encoded values."""
         binds = b"".join(element(0x30, identifier(name) + value) for name, value in rows)
@@ -79,23 +97,12 @@ class Agent(DatagramProtocol):
     def __init__(self, behave: Callable[[Question], list[bytes]]) -> None:
         self._behave = behave
         self.questions: list[Question] = []
+        self.peer = ("", 0)  # who asked last
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        _, message, _ = _inner(datagram)
-        _, version, rest = _inner(message)
-        _, community, rest = _inner(rest)
-        kind, pdu, _ = _inner(rest)
-        _, request, rest = _inner(pdu)
-        _, _, rest = _inner(rest)
-        _, repetitions, rest = _inner(rest)
-        _, bind, _ = _inner(_inner(rest)[1])
-        _, asked, given = _inner(bind)
-        question = Question(
-            kind, int.from_bytes(request, "big", signed=True),
-            int.from_bytes(repetitions, "big"), _name(asked),
-            element(INTEGER, version) + element(OCTETS, community), _inner(given)[1],
-        )
+        question = Question.read(datagram)
         self.questions.append(question)
+        self.peer = addr
         assert self.transport is not None
         for one in self._behave(question):
             self.transport.write(one, addr)

@@ -9,11 +9,16 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, stored
-from walt.common.errors import Denied, Invalid
+from walt.common.errors import Denied, Invalid, LimitExceeded
 from walt.common.leases import Sighting
 from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes import registration
-from walt.server.domain.nodes.announcements import PATIENCE, Announcements, LeaseBook
+from walt.server.domain.nodes.announcements import (
+    MAX_OF_CALLER,
+    PATIENCE,
+    Announcements,
+    LeaseBook,
+)
 from walt.server.domain.nodes.device_views import DeviceViews
 
 MAC, OTHER = "52:54:00:00:00:07", "52:54:00:00:00:08"
@@ -35,6 +40,26 @@ class AnnouncementTests(SynchronousTestCase):
 
     def put(self, *devices: Device) -> None:
         self.successResultOf(Deferred.fromCoroutine(self.fake.registry.put(*devices)))
+
+    def test_one_that_waits_for_many(self) -> None:
+        """It has its share of those who wait, and keeps no other peer from waiting."""
+        waiting = [
+            self.announce(IP, f"52:54:00:00:02:{number:02x}", f"192.168.1.{number}")
+            for number in range(100, 100 + MAX_OF_CALLER + 5)
+        ]
+        for refused in waiting[MAX_OF_CALLER:]:
+            self.failureResultOf(refused, LimitExceeded)
+        honest = self.announce("192.168.1.60", MAC, "192.168.1.77")
+        self.assertNoResult(honest)
+        self.book.committed(MAC, "192.168.1.77")
+        self.successResultOf(honest)
+        self.fake.clock.advance(PATIENCE)
+        for late in waiting[:MAX_OF_CALLER]:
+            self.failureResultOf(late, Denied)
+        again = self.announce(IP, MAC, "192.168.1.78")
+        self.assertNoResult(again)
+        self.fake.clock.advance(PATIENCE)
+        self.failureResultOf(again, Denied)
 
     def test_own_address(self) -> None:
         """A node tells of itself."""

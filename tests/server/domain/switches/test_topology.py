@@ -17,7 +17,9 @@ from walt.server.domain.switches.topology import (
     LLDP_BOTH,
     REPORT,
     Link,
+    Move,
     merge,
+    moves,
     news,
 )
 from walt.server.domain.switches.tree import BACK, HIDDEN, root_of, tree
@@ -221,6 +223,77 @@ class MergeTests(SynchronousTestCase):
         self.assertEqual(
             {one.ends for one in merge({}, {}, triangle, sure, NOW)}, {one.ends for one in sure}
         )
+
+
+    def test_server(self) -> None:
+        """What the server hears itself: another end of its cable, or an unknown device."""
+        server, raw, stranger = mac(0xf, 1), mac(0xf, 2), mac(0xc, 1)
+        kinds = {
+            switch(1): "switch", switch(2): "switch", server: "server", stranger: "unknown",
+        }
+        own = Survey(
+            "box", frozenset({server, raw}), {5: Port(5, "eth1", mac=raw, type=6)},
+            (hears(5, switch(1), "p3"),), has_lldp=True,
+        )
+        one = told(switch(1), 3, {3: {server}}, (hears(3, raw, "eth1"),))
+        two = told(switch(2), 3, {1: {server}})
+        surveys = {switch(1): one, switch(2): two, server: own}
+        cable = Link.of((switch(1), 3), (server, 5), LLDP_BOTH, NOW)
+        self.assertIn(cable, merge(surveys, {}, kinds, [], NOW))
+        # By the table alone, as if it heard nothing; what is read of it alone takes nothing away.
+        deaf = {**surveys, server: replace(own, neighbours=()), switch(1): replace(
+            one, neighbours=()
+        )}
+        table = Link.of((switch(1), 3), (server, None), BRIDGE, NOW)
+        del deaf[switch(2)]
+        self.assertEqual(merge(deaf, {}, kinds, [], NOW), [table])
+        self.assertEqual(merge({server: deaf[server]}, deaf, kinds, [table], NOW + 1), [table])
+        # It was plugged elsewhere: at once, though the switch of before is not read.
+        near = replace(own, neighbours=(hears(5, switch(2), "p2"),))
+        links = merge({server: near}, {switch(1): one, switch(2): two}, kinds, [cable], NOW + 1)
+        self.assertEqual(links, [Link.of((switch(2), 2), (server, 5), LLDP, NOW + 1)])
+        self.assertEqual(
+            moves([cable], links, kinds), [Move((server, 5), (switch(1), 3), (switch(2), 2))]
+        )
+        # Of an unknown device people are told that it may be the switch.
+        lost = replace(own, neighbours=(hears(5, stranger, "1"),))
+        links = merge({server: lost}, {}, kinds, [], NOW)
+        self.assertEqual(root_of(links, kinds, server), (None, [stranger]))
+        # A liar with the address of the server is not its switch's port.
+        liar = told(switch(2), 3, {1: {server}}, (hears(2, server, "eth1"),))
+        links = merge({**surveys, switch(2): liar}, {}, kinds, [], NOW)
+        self.assertEqual([link for link in links if server in link.macs], [cable])
+
+    def test_moves(self) -> None:
+        """Nodes and cables that are elsewhere; not what is better known, new or gone."""
+        kinds = {
+            **{switch(n): "switch" for n in (1, 2, 3)}, **{node(n): "node" for n in range(4)},
+        }
+        old = [
+            Link.of((switch(1), 1), (switch(2), 1), LLDP_BOTH, 1.0),
+            Link.of((switch(2), 2), (switch(3), 1), LLDP_BOTH, 1.0),
+            Link.of((switch(2), 3), (node(1), None), BRIDGE, 1.0),
+            Link.of((switch(2), 4), (node(2), None), BRIDGE, 1.0, confirmed=False),
+        ]
+        self.assertEqual(moves(old, old, kinds), [])
+        self.assertEqual(moves([], old, kinds), [])
+        new = [
+            old[0],
+            Link.of((switch(1), 3), (switch(3), 1), LLDP_BOTH, 2.0),
+            Link.of((switch(3), 3), (node(1), None), BRIDGE, 2.0),
+            Link.of((switch(2), 2), (node(2), None), REPORT, 2.0),
+            Link.of((switch(2), 9), (node(3), None), BRIDGE, 2.0),
+        ]
+        self.assertEqual(moves(old, new, kinds), [
+            Move((switch(3), 1), (switch(2), 2), (switch(1), 3)),
+            Move((node(1), None), (switch(2), 3), (switch(3), 3)),
+            Move((node(2), None), (switch(2), 4), (switch(2), 2)),
+        ])
+        swapped = [
+            Link.of((switch(2), 4), (node(1), None), BRIDGE, 2.0),
+            Link.of((switch(2), 3), (node(2), None), BRIDGE, 2.0),
+        ]
+        self.assertEqual({one.end[0] for one in moves(old, swapped, kinds)}, {node(1), node(2)})
 
 
 class TreeTests(SynchronousTestCase):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from walt.server.domain.services.lease_events import (
 from walt.server.domain.services.lease_file import parse_leases, unregistered
 from walt.server.domain.services.pacing import Pacer
 from walt.server.domain.services.ports import IConfigurable
+from walt.server.runtime.accounts import give_directory, give_file, read_file
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
@@ -59,6 +59,7 @@ def complaint(lines: Sequence[str]) -> str:
 
 USER = "walt-dhcp"  # Debian has no account for it
 LEASES = Path("leases/dhcpd.leases")  # dhcpd writes new ones beside it, and renames them
+MOST_LEASES = 256 << 20  # bytes of its file
 CAPABILITIES = "+net_bind_service,+net_raw"  # port 67, answers to hosts without an address
 
 
@@ -131,20 +132,22 @@ class DhcpdService(Daemon[DhcpConfig]):
         To be registered at start: a crash may have lost their events.
         """
         try:
-            raw = (self._directory / LEASES).read_bytes()
+            raw = read_file(self._directory / LEASES, MOST_LEASES)
         except FileNotFoundError:
+            return []
+        except OSError as error:
+            _log.error("leases of before this start are not known: {error}", error=str(error))
             return []
         return unregistered(parse_leases(raw.decode("latin-1")), known_macs)
 
     def _prepare(self, config: DhcpConfig) -> None:
         leases = self._directory / LEASES
-        leases.parent.mkdir(parents=True, exist_ok=True)
         former = self._directory / LEASES.name
-        if former.exists():
+        if former.exists():  # of a server that had it here
+            leases.parent.mkdir(parents=True, exist_ok=True)
             former.replace(leases)
-        leases.touch()
-        for path in (leases.parent, leases):
-            shutil.chown(path, USER, USER)
+        give_directory(leases.parent, USER, mode=0o755)
+        give_file(leases, USER)
         self._write()
 
     def _launch(self, config: DhcpConfig) -> None:

@@ -13,6 +13,7 @@ from walt.common.files import write_if_changed
 from walt.server.adapters.lldp.probe import SYS_OBJECT_ID, ask
 from walt.server.domain.services.announcing import SnmpdConfig, render_snmpd
 from walt.server.domain.services.ports import IConfigurable
+from walt.server.runtime.accounts import give_directory
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
@@ -68,8 +69,7 @@ class SnmpdService(ConfiguredChild[SnmpdConfig]):
 
     def _written(self, config: SnmpdConfig) -> ChildSpec:
         for path in (self._directory / "kept", config.agentx.parent):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.chown(path, USER, USER)
+            give_directory(path, USER)
         file = self._directory / CONFIGURATION
         write_if_changed(file, render_snmpd(config), 0o640)
         shutil.chown(file, "root", USER)  # the community is for those who may read it

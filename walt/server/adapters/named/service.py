@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from walt.server.domain.services.dns import (
 )
 from walt.server.domain.services.pacing import Pacer
 from walt.server.domain.services.ports import IConfigurable
+from walt.server.runtime.accounts import give_directory
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
@@ -109,8 +109,7 @@ class NamedService(Daemon[DnsConfig]):
 
     def _prepare(self, config: DnsConfig) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._runtime.mkdir(parents=True, exist_ok=True)
-        shutil.chown(self._runtime, self._user, self._user)
+        give_directory(self._runtime, self._user, mode=0o755)
         self._write()
 
     def _launch(self, config: DnsConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from walt.common.files import write_if_changed
 from walt.server.adapters.nbdkit.probe import ask_greeting
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.swap import SwapConfig
+from walt.server.runtime.accounts import give_directory
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
@@ -59,9 +59,7 @@ class SwapService(ConfiguredChild[SwapConfig]):
         self._directory = directory
 
     def _written(self, config: SwapConfig) -> ChildSpec:
-        areas = self._directory / "areas"
-        areas.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.chown(areas, USER, GROUP)
+        give_directory(self._directory / "areas", USER, GROUP)
         write_if_changed(self._directory / PLUGIN.name, PLUGIN.read_bytes())
         return nbdkit_spec(config, self._directory)
 

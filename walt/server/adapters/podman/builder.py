@@ -18,6 +18,7 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
+import walt
 from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable, in_words
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
@@ -48,6 +49,11 @@ REFUSED = (
 POLICIES = (Path("/root/.config/containers/policy.json"), Path("/etc/containers/policy.json"))
 # Names that podman and buildah give to the containers of builds.
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
+
+NARROW = Path(__file__).with_name("narrow.py")
+PACKAGE = Path(walt.__file__).parent
+# What podman has of its own, whatever its storage is: locks and sockets.
+PODMAN_PLACES = ("/run/libpod", "/run/lock", "/run/runc", "/run/crun", "/run/containers")
 
 
 def contained(argv: Sequence[str]) -> list[str]:
@@ -111,7 +117,16 @@ class PodmanBuilder:
         await self._prepare_recipe(context, place / "content", user, names, recipe, ignored)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
-        return contained(self._surroundings.around([
+        view = {
+            "read": [sys.prefix, sys.base_prefix, str(PACKAGE)],
+            "write": [
+                *map(str, self._storage.places()), str(place),
+                *(one for one in PODMAN_PLACES if Path(one).exists()),
+            ],
+        }
+        (place / "root").mkdir()
+        return contained([sys.executable, "-I", str(NARROW), json.dumps(view), str(place / "root"),
+                          *self._surroundings.around([
             "env", f"TMPDIR={place / 'tmp'}",
             *self._storage.podman(
                 # systemd would be told process ids of a namespace that it is not in.
@@ -123,7 +138,7 @@ class PodmanBuilder:
                 "--file", str(recipe), "--ignorefile", str(ignored), "--tag", reference, "--",
                 str(context),
             ),
-        ]))
+        ])])
 
     async def _prepare_recipe(
         self, context: Path, root: Path, user: str, known: Path, target: Path, ignored: Path

@@ -55,7 +55,8 @@ IDLE = f"trap exit TERM; while {HELPER} sleep 100000; do :; done"
 ENVIRONMENT = {
     "HOME": "/root", "HOSTNAME": HOST_NAME, "PATH": DEFAULT_PATH, "container": "podman",
 }
-FURNISH = Path(__file__).with_name("furnish.py")  # needs the standard library alone
+FURNISH = Path(__file__).with_name("furnish.py")
+DIRECTORIES = ("dev", "proc", "sys")  # what a runtime fills
 QUICK = 120.0  # seconds
 FOREVER = 1e9
 # Holds a network, whose namespace is that of the process it names.
@@ -188,7 +189,9 @@ class PodmanContainers:
             network = ["--network", "none"]
             if options.outside:
                 network = await self._connect(name)
-            made = await self._podman(*self._run_words(name, image, options, network))
+            made = await self._podman(*self._create_words(name, image, options, network))
+            await self._check_tree(name)
+            await self._podman("start", name)
             await self._furnish(name, made.decode().split()[-1], options)
         except BaseException:
             await self.remove(name)
@@ -231,11 +234,13 @@ class PodmanContainers:
             os.kill(network.pid, signal.SIGKILL)
             await network.over
 
-    def _run_words(
+    def _create_words(
         self, name: str, image: StoredImage, options: ContainerOptions, network: list[str]
     ) -> list[str]:
         words = [
-            "run", "--detach", "--name", name, *network, "--uts", "private",
+            "create", "--name", name, *network, "--uts", "private",
+            # One that the image names would be made, where its links lead.
+            "--workdir", "/",
             "--pidfile", str(self._file(name, "pid")),
             "--no-hosts",
             # What a volume of the image holds is part of it, too.
@@ -264,6 +269,20 @@ class PodmanContainers:
             ]
         words += ["--mount", f"type=bind,source={BUSYBOX},destination={HELPER},ro"]
         return [*words, image.image_id]
+
+    async def _check_tree(self, name: str) -> None:
+        """Raise CommandFailed for a tree in which the runtime would leave the tree.
+
+        OCI runtimes make links below /dev, as root of the server, wherever /dev leads to.
+        """
+        answer = await self._podman("mount", name)
+        tree = Path(answer.decode().rstrip("\n"))
+        for place in DIRECTORIES:
+            if (tree / place).is_symlink():
+                raise CommandFailed(
+                    f"/{place} of this image is a link: no container can be made of it. Make it"
+                    " a directory (on a node: rm, mkdir, walt node save)"
+                )
 
     async def _furnish(self, name: str, identity: str, options: ContainerOptions) -> None:
         """Name the host inside, and show files of the image that podman replaces by its own.

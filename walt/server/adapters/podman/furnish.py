@@ -23,6 +23,8 @@ import socket
 import sys
 from collections.abc import Iterable
 
+from walt.common.strangers import import_nothing_more
+
 _CLONE_NEWNS, _CLONE_NEWUTS = 0x20000, 0x4000000
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -64,6 +66,7 @@ def furnish(pid: int, name: str, files: Iterable[str]) -> None:
             raise ProcessLookupError(f"process {pid} is of the server, and no container")
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         places = covers(file.read(), files)
+    import_nothing_more()
     _call(_libc.setns(spaces["mnt"], _CLONE_NEWNS))
     for place in places:
         _call(_libc.umount2(os.fsencode(place), _MNT_DETACH | _UMOUNT_NOFOLLOW))

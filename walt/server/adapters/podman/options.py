@@ -28,6 +28,10 @@ class Storage:
         """The directory that holds `overlay` and `overlay-images`."""
         return self.root or Path("/var/lib/containers/storage")
 
+    def places(self) -> tuple[Path, ...]:
+        """Return the directories that hold it."""
+        return (self.graph_root, self.runroot or Path("/run/containers/storage"))
+
     def protect(self) -> None:
         """Make a storage of the server's own inaccessible to other accounts.
 

@@ -10,7 +10,6 @@ import os
 import re
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import dockerfile
@@ -37,14 +36,6 @@ _DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S+)\s*")
 _ONBUILD = re.compile(r"\s*ONBUILD\s+", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """The text for the builder; whether it has here-documents (`RUN <<END`)."""
-
-    text: str
-    has_documents: bool
-
-
 def prepare(
     context: Path, root: Path, user: str, podman: Sequence[int],
     known: Container[str] | None = None,
@@ -55,19 +46,35 @@ def prepare(
     Invalid.
     """
     text = read(context, root)
-    if tuple(podman) < SAFE_MOUNTS and mounts_files(text):
-        raise Invalid(
-            "the recipe mounts files (RUN --mount=…), which the podman of this server does not do"
-            f" safely (before {_dotted(SAFE_MOUNTS)}); use COPY, or COPY --from=…, instead"
-        )
-    made = rewrite(text, user, os.uname().machine, known)
-    if made.has_documents and tuple(podman) < DOCUMENTS:
-        raise Invalid(
-            "the recipe has here-documents (RUN <<…), which the podman of this server does not"
-            f" know (before {_dotted(DOCUMENTS)}); use several RUN lines, or a script that is"
-            " copied"
-        )
-    return made.text
+    if tuple(podman) < SAFE_MOUNTS:
+        text = _without_mounts(text, with_documents=tuple(podman) >= DOCUMENTS)
+    return rewrite(text, user, os.uname().machine, known)
+
+
+def _without_mounts(text: str, *, with_documents: bool) -> str:
+    """Return a recipe written anew, an instruction a line: an older podman reads it as we do.
+
+    Raises Invalid for what such a podman does not do safely, or not at all.
+    """
+    escape = _escape(text)
+    lines = [] if escape == "\\" else [f"# escape={escape}"]
+    for start, end, one, documents in _instructions(text):
+        if mounts_files(one):
+            raise Invalid(
+                "the recipe mounts files (RUN --mount=…), which the podman of this server does not"
+                f" do safely (before {_dotted(SAFE_MOUNTS)}); use COPY, or COPY --from=…, instead"
+            )
+        if documents and not with_documents:
+            raise Invalid(
+                "the recipe has here-documents (RUN <<…), which the podman of this server does"
+                f" not know (before {_dotted(DOCUMENTS)}); use several RUN lines, or a script"
+                " that is copied"
+            )
+        words = one.text.strip()
+        if not documents and ("\n" in words or "\r" in words or words.endswith(escape)):
+            raise Invalid(f"the recipe: line {start} has no end that every reader would see")
+        lines += text.split("\n")[start - 1:end] if documents else [words]
+    return "\n".join([*lines, ""])
 
 
 def read(context: Path, root: Path) -> str:
@@ -113,7 +120,7 @@ def _read_first(context: Path, root: Path, names: Sequence[str]) -> bytes | None
 
 def rewrite(
     text: str, user: str, machine: str, known: Container[str] | None = None
-) -> Recipe:
+) -> str:
     """Return a recipe of a user whose images are named in full.
 
     `machine` is the kind of processor, as uname(2) tells it; `known` are the full names of the
@@ -121,17 +128,15 @@ def rewrite(
     """
     names = ImageNames(user, _platform(machine), _escape(text), known)
     lines, made, done = text.split("\n"), [], 0
-    has_documents = False
-    for start, end, one, documents in _instructions(text):
+    for start, end, one, _ in _instructions(text):
         made += lines[done:start - 1]
         new = names.rewritten(one)
         made += lines[start - 1:end] if new is None else [new.rstrip("\n")]
         done = end
-        has_documents |= documents
     if not names.found:
         raise Invalid("the recipe has no FROM line")
     made += lines[done:]
-    return Recipe("\n".join(made), has_documents)
+    return "\n".join(made)
 
 
 def _instructions(text: str) -> Iterator[tuple[int, int, Instruction, bool]]:

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from walt.common.errors import CommandFailed, Unavailable
+from walt.common.files import write_atomic
 from walt.server.domain.images.repositories import (
     NOT_FETCHED,
     PORTS,
@@ -21,6 +22,7 @@ from walt.server.domain.images.repositories import (
 from walt.server.runtime.process import ProcessRunner
 
 QUICK = 30.0  # seconds
+NONE = "x-none"  # in place of a password: a word must be there
 # `ext::` would be any command, `file::` any repository of the server's disk.
 PROTOCOLS = "git:http:https:ssh"
 
@@ -44,9 +46,17 @@ class Repositories:
     async def command(self, url: str, directory: Path, home: Path, *, progress: bool) -> list[str]:
         """Return the git command (on the host's network). Raises Invalid, CommandFailed.
 
-        `home` has no settings, cookies nor passwords: nothing of root is shown to anybody.
+        `home` has no settings, cookies nor passwords: nothing of root is shown to anybody. The
+        password of an address goes there (netrc(5)): command lines can be read by everybody.
         """
         repository = parse_repository(url)
+        url = repository.url
+        if repository.login:
+            write_atomic(
+                home / ".netrc",
+                f"machine {repository.host} login {repository.login}"
+                f" password {repository.password or NONE}\n", 0o600,
+            )
         addresses = await self._addresses(repository.host)
         options: list[str] = []
         ssh: Sequence[str] = ()

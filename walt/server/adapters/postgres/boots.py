@@ -22,7 +22,7 @@ FROM unnest(
     %s::float8[], %s::float8[]
 ) AS new (mac, asked, node, image, digest, cause, tries, outcome, reason, started, address, script,
           kernel, root, system, ready)
-WHERE EXISTS (SELECT 1 FROM devices d WHERE d.mac = new.mac)
+WHERE EXISTS (SELECT 1 FROM devices d WHERE d.mac = new.mac FOR KEY SHARE)
 ON CONFLICT (mac, asked) DO UPDATE SET
     node = excluded.node, image = excluded.image, digest = excluded.digest,
     cause = excluded.cause, tries = excluded.tries, outcome = excluded.outcome,

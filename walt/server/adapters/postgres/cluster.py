@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from pathlib import Path
 
 from walt.common.errors import Unavailable
+from walt.common.files import write_if_changed
+from walt.server.runtime.accounts import give_directory
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.process import ProcessRunner
 
@@ -39,6 +39,8 @@ class Cluster:
     def __init__(self, state: Path, runtime: Path, runner: ProcessRunner) -> None:
         self.data = state / "postgres"
         self.sockets = runtime / "postgres"
+        # Not in the data directory, which is not root's.
+        self._access = state / "pg_hba.conf"
         self._runner = runner
 
     @property
@@ -63,15 +65,10 @@ class Cluster:
         """
         bin_dir = binaries()
         try:
-            account = pwd.getpwnam(USER)
+            for path in (self.sockets, self.data):
+                give_directory(path, USER)
         except KeyError:
             raise Unavailable(f"there is no user {USER}; install package postgresql") from None
-        self.sockets.mkdir(parents=True, exist_ok=True)
-        os.chown(self.sockets, account.pw_uid, account.pw_gid)
-        os.chmod(self.sockets, 0o700)
-        self.data.mkdir(parents=True, exist_ok=True)
-        os.chown(self.data, account.pw_uid, account.pw_gid)
-        os.chmod(self.data, 0o700)
         if not (self.data / "PG_VERSION").exists():
             await self._runner.run(
                 [
@@ -81,7 +78,7 @@ class Cluster:
                 timeout=300, credentials=as_user(), cwd="/",
             )
         # Only root of this machine, through the unix socket.
-        (self.data / "pg_hba.conf").write_text("local all root peer\n")
+        write_if_changed(self._access, "local all root peer\n")
 
     def spec(self) -> ChildSpec:
         """Return how the server process is run.
@@ -92,6 +89,7 @@ class Cluster:
             "postgres",
             (
                 str(binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets),
+                "-c", f"hba_file={self._access}",
                 "-c", "listen_addresses=", "-c", "log_min_messages=warning",
                 "-c", "shared_buffers=64MB", "-c", "max_connections=60",
                 "-c", "log_min_error_statement=panic",

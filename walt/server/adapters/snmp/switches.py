@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from walt.common.errors import WaltError
 from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
 from walt.server.domain.switches.ports import ISwitches, SnmpTarget
 from walt.server.domain.switches.survey import Survey
@@ -37,6 +36,7 @@ ROOTS: tuple[Oid, ...] = (
     poe.CISCO_PART, poe.ENTITY_ALIAS,
     bridge.VLAN_FDB, bridge.Q_PORT, bridge.Q_STATUS, *BY_VLAN, _VLAN_STATES,
 )
+FORWARDING = (bridge.Q_PORT, bridge.Q_STATUS, bridge.D_PORT, bridge.D_STATUS)
 _KEPT = 1000  # switches whose repetitions are remembered
 
 
@@ -44,36 +44,49 @@ _KEPT = 1000  # switches whose repetitions are remembered
 class SnmpSwitches:
     """Asks by the job `snmp` of a pool of workers."""
 
-    def __init__(self, clock: IReactorTime, workers: WorkerPool, **limits: float) -> None:
-        self._clock = clock
+    def __init__(self, workers: WorkerPool, **limits: float) -> None:
         self._workers = workers
         self._limits = limits
         self._repetitions: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def read(
         self, targets: Sequence[SnmpTarget], known: Collection[str] = (),
-        on_read: Callable[[int], None] | None = None,
+        on_read: Callable[[int, Survey], None] | None = None,
     ) -> list[Survey]:
         """Return what each target told; see ISwitches."""
-        found = await self._workers.call(
-            "snmp:read",
-            {
-                "targets": [self._words(one) for one in targets], "roots": ROOTS,
-                "probe": poe.SYS_OBJECT_ID, "known": list(known),
-                "vlans": {
-                    "states": _VLAN_STATES, "operational": _OPERATIONAL, "roots": BY_VLAN,
-                    "unless": [bridge.Q_PORT],
+        found: dict[int, Survey] = {}
+
+        def on_progress(text: str) -> None:
+            one = json.loads(text)
+            place = one["place"]
+            self._remember((targets[place].host, targets[place].port), one["repetitions"])
+            found[place] = Survey.of_words(one["survey"])
+            if on_read is not None:
+                on_read(place, found[place])
+
+        failure = "it was not read"
+        try:
+            await self._workers.call(
+                "snmp:read",
+                {
+                    "targets": [self._words(one) for one in targets], "roots": ROOTS,
+                    "large": FORWARDING, "probe": poe.SYS_OBJECT_ID, "known": list(known),
+                    "vlans": {
+                        "states": _VLAN_STATES, "operational": _OPERATIONAL, "roots": BY_VLAN,
+                        "unless": [bridge.Q_PORT],
+                    },
+                    **self._limits,
                 },
-                **self._limits,
-            },
-            on_progress=(lambda place: on_read(int(place))) if on_read is not None else None,
-        )
-        surveys = []
-        for target, one in zip(targets, found, strict=True):
-            self._remember((target.host, target.port), one["repetitions"])
-            surveys.append(Survey.of_words(json.loads(one["survey"])))
-            await deferLater(self._clock, 0, lambda: None)  # others have their turn
-        return surveys
+                on_progress=on_progress,
+            )
+        except WaltError as error:  # what was told by then stays
+            failure = f"{failure}: {error}"
+        for place in range(len(targets)):
+            if place not in found:
+                found[place] = Survey(failure=failure)
+                if on_read is not None:
+                    on_read(place, found[place])
+        return [found[place] for place in range(len(targets))]
 
     async def set(self, target: SnmpTarget, control: Oid, value: int) -> int | None:
         """Set a whole number; see ISwitches."""

@@ -19,9 +19,9 @@ _PIECE = re.compile(
     r"(?P<escaped>ESCAPE.)|'(?P<quoted>[^']*)'|(?P<dropped>\")"
     r"|\$\{(?P<braced>\w+)(?:(?P<operator>:?[-+])(?P<other>[^}]*))?\}|\$(?P<plain>\w+)",
 )
-# RUN --mount=type=bind,…; what is in memory alone leads nowhere.
-_MOUNT = re.compile(r"--mount(?![\w-])[=\s]?(\S*)", re.IGNORECASE)
-_IN_MEMORY = re.compile(r"type=tmpfs(?:,(?!from\b)[a-z]+=[\w./-]+)*")
+# Options of RUN --mount=type=tmpfs, which is in memory alone and leads nowhere.
+_IN_MEMORY = frozenset(("type", "target", "dst", "destination", "size"))
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./-]*")
 FROM, MOUNT = "--from=", "--mount="
 
 
@@ -183,13 +183,28 @@ def _replaced(one: Instruction, flag: str, change: Callable[[str], str]) -> str 
     return None if text == one.text else text
 
 
-def mounts_files(text: str) -> bool:
+def mounts_files(one: Instruction) -> bool:
     """Tell whether an instruction mounts files: of the directory, a cache, a stage, an image.
 
     What variables and quotes stand for is not known here: it may be that.
     """
-    joined = re.sub(r"[\\`][ \t]*\r?\n", "", text)
-    return any(not _IN_MEMORY.fullmatch(found) for found in _MOUNT.findall(joined))
+    if one.inner is not None:
+        return mounts_files(one.inner)
+    return one.keyword == "RUN" and any(
+        flag.lower().startswith(MOUNT.rstrip("=")) and not _is_in_memory(flag)
+        for flag in one.flags
+    )
+
+
+def _is_in_memory(flag: str) -> bool:
+    """Tell whether a --mount is of a file system in memory: each option plain, and once."""
+    options = [field.partition("=") for field in flag.removeprefix(MOUNT).split(",")]
+    names = [name for name, _, _ in options]
+    return (
+        flag.startswith(MOUNT) and ("type", "=", "tmpfs") in options
+        and len(set(names)) == len(names) and _IN_MEMORY.issuperset(names)
+        and all(_PLAIN_VALUE.fullmatch(value) for _, _, value in options)
+    )
 
 
 def full_reference(image: str, user: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import unquote
 
 from walt.common.errors import Invalid
 
@@ -35,12 +36,17 @@ NOT_FETCHED = (
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository: how it is reached, and where; `port` is None for the usual one."""
+    """A repository: how it is reached, and where; `port` is None for the usual one.
+
+    `url` is without the account of HTTP, which `login` and `password` are.
+    """
 
     url: str
     scheme: str
     host: str  # without brackets
     port: int | None
+    login: str = ""
+    password: str = ""
 
     @property
     def where(self) -> str:
@@ -67,11 +73,31 @@ def parse_repository(url: str) -> Repository:
             " (https://…, http://…, git://…, ssh://… or user@host:path)"
         )
     found = match.groupdict()
-    port = found.get("port")
+    scheme, port, account = found.get("scheme") or "ssh", found.get("port"), found["user"] or ""
+    login, colon, password = account.partition(":")
+    if scheme in ("http", "https") and account:
+        start, end = match.span("user")
+        url = url[:start] + url[end + 1:]  # the @, too
+        login, password = _word(login), _word(password)
+    elif colon:
+        raise Invalid(f"a password cannot be given in an address of {scheme}")
+    else:
+        login = ""
     return Repository(
-        url, found.get("scheme") or "ssh", found["host"].strip("[]"),
-        None if port is None else int(port),
+        url, scheme, found["host"].strip("[]"), None if port is None else int(port),
+        login, password,
     )
+
+
+def _word(text: str) -> str:
+    """Return a part of an account, decoded; it must be one word of netrc(5). Raises Invalid."""
+    word = unquote(text)
+    if not re.fullmatch(r"[!-~]*", word) or '"' in word or "\\" in word:
+        raise Invalid(
+            "names and passwords in addresses may have neither spaces nor quotes, nor letters"
+            " beyond those of English"
+        )
+    return word
 
 
 def may_be_read(

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 TABLE = "walt"
+# in.tftpd starts a process for each request, which lives until the client has the file or is
+# silent for some seconds. A board that boots asks for tens of files.
+TFTP_RATE = "{ ip saddr limit rate over 20/second burst 200 packets }"
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 
 
@@ -64,6 +67,13 @@ def render(config: FirewallConfig) -> str:
 table ip {TABLE} {{
 	set nat-devices {{
 		type ipv4_addr{elements}
+	}}
+	set tftp-readers {{
+		type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m;
+	}}
+	chain input {{
+		type filter hook input priority filter; policy accept;
+		iifname "{config.bridge}" udp dport 69 update @tftp-readers {TFTP_RATE} drop
 	}}
 	chain outgoing {{
 		ip saddr @nat-devices accept

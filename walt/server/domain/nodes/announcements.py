@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Address
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from walt.common.errors import Denied, Invalid
+from walt.common.errors import Denied, Invalid, LimitExceeded
 from walt.common.leases import Sighting
 from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.registration import Registration
 
 PATIENCE = 3.0  # seconds: a client may speak before the line of dhcpd was read
-MAX_WAITING = 100  # announcements that wait for their lease
+MAX_WAITING = 1000  # announcements that wait for their lease
+MAX_OF_CALLER = 50  # of them, those of one peer: it must not keep others waiting
 
 
 class LeaseBook:
@@ -23,6 +25,7 @@ class LeaseBook:
     def __init__(self) -> None:
         self._holders: dict[str, str] = {}
         self._waiting: list[tuple[str, str, Deferred[bool]]] = []
+        self._callers: Counter[str] = Counter()
 
     def leased(self, lease: Lease) -> None:
         """dhcpd gave an address to a device."""
@@ -39,12 +42,18 @@ class LeaseBook:
         """Tell whether the newest lease of an address is that of a device."""
         return self._holders.get(ip) == mac
 
-    def wait(self, mac: str, ip: str, clock: IReactorTime) -> Deferred[bool]:
-        """Tell whether a device has, or gets within 3 s, the lease of an address."""
+    def wait(self, mac: str, ip: str, caller: str, clock: IReactorTime) -> Deferred[bool]:
+        """Tell whether a device has, or gets within 3 s, the lease of an address.
+
+        `caller` is the address of the peer that asks. Raises LimitExceeded.
+        """
         waiting: Deferred[bool] = Deferred()
-        if self.holds(mac, ip) or len(self._waiting) >= MAX_WAITING:
-            waiting.callback(self.holds(mac, ip))
+        if self.holds(mac, ip):
+            waiting.callback(True)
             return waiting
+        if self._callers[caller] >= MAX_OF_CALLER or len(self._waiting) >= MAX_WAITING:
+            raise LimitExceeded("too many devices are waiting for their leases: try again")
+        self._callers[caller] += 1
         entry = (mac, ip, waiting)
         self._waiting.append(entry)
 
@@ -57,6 +66,9 @@ class LeaseBook:
         def over(found: bool) -> bool:
             if timer.active():
                 timer.cancel()
+            self._callers[caller] -= 1
+            if not self._callers[caller]:
+                del self._callers[caller]
             return found
 
         return waiting.addCallback(over)
@@ -96,7 +108,9 @@ class Announcements:
         if known is not None and known.ip == ip and known.type != "unknown":
             return  # nothing new
         own = ip == caller and (known is None or known.ip == ip)
-        if not own and not await self._leases.wait(mac, ip, self._clock):
+        if not own and not await self._leases.wait(
+            mac, ip, caller or "", self._clock
+        ):
             raise Denied(
                 f"{ip} is neither the address of the caller nor one that {mac} got by DHCP"
             )

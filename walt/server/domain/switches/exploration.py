@@ -25,6 +25,7 @@ from walt.server.domain.switches.topology import Link
 
 LOOK_AGAIN = 600.0  # seconds between two readings of a switch that nodes cause
 NEIGHBOURS_KEPT = 100  # devices that one scan adds, found by LLDP
+NAMES_SHOWN = 3  # of switches that a reading waits for
 _PORT_NAME = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
 NO_TABLE = (
     "it answers, but shows neither LLDP neighbours nor a bridge table: may this community read"
@@ -75,7 +76,8 @@ def target(switch: Device) -> SnmpTarget:
 class Exploration:
     """Surveys and links: read at start, kept in memory, written at each change.
 
-    `register` records a device that a switch told of (MAC, address, name); `restore` switches
+    `own` is how the server's own agent is asked, None when there is none. `register` records a
+    device that a switch told of (MAC, address, name); `restore` switches
     on what the server had switched off at some switches, and returns the reasons of failures
     by the name of the switch.
     """
@@ -84,6 +86,7 @@ class Exploration:
         self, registry: DeviceRegistry, switches: ISwitches, store: ISwitchStore,
         platform: PlatformLog, now: Callable[[], float],
         register: Callable[[str, str | None, str], Awaitable[None]],
+        own: SnmpTarget | None = None,
     ) -> None:
         self._registry = registry
         self._switches = switches
@@ -91,6 +94,7 @@ class Exploration:
         self._platform = platform
         self._now = now
         self._register = register
+        self._own = own
         self._turn = DeferredLock()
         self._looked: dict[str, float] = {}
         self.restore: Restore | None = None
@@ -195,14 +199,15 @@ class Exploration:
         Raises NotFound, Invalid.
         """
         chosen = parse_devices(self._registry, devices, requester.username)
+
+        def tell(one: Result) -> None:
+            (requester.stdout if one.kind == "OK" else requester.stderr)(one.line())
+
         await self._turn.acquire()
         try:
-            results = await self._rescan(chosen, requester)
+            return await self._rescan(chosen, requester, None if quiet else tell)
         finally:
             self._turn.release()
-        for one in () if quiet else results:
-            (requester.stdout if one.kind == "OK" else requester.stderr)(one.line())
-        return results
 
     async def look_again(self, switch: Device) -> None:
         """Read a switch of which something is not known, not more often than LOOK_AGAIN."""
@@ -216,32 +221,36 @@ class Exploration:
             self._turn.release()
 
     async def _rescan(
-        self, chosen: list[Device], requester: IRequester, *, restoring: bool = True
+        self, chosen: list[Device], requester: IRequester,
+        tell: Callable[[Result], None] | None = None, *, restoring: bool = True,
     ) -> list[Result]:
+        """Ask devices; `tell` gets the result of each as soon as it is known."""
         found: dict[str, Result] = {}
+
+        def note(one: Result) -> None:
+            found[one.device.mac] = one
+            if tell is not None:
+                tell(one)
+
         targets: dict[str, SnmpTarget] = {}
         for device in chosen:
-            if device.type not in ("switch", "server"):
-                found[device.mac] = Result(
-                    device, "INVALID", f"neither a switch nor the server, its type is {device.type}"
-                )
-            elif device.type == "switch" and not device.conf.get("lldp.explore"):
-                found[device.mac] = Result(
-                    device, "FORBIDDEN",
-                    f"it may not be explored; see: walt device config {device.name}"
-                    " lldp.explore=true",
-                )
-            elif device.type == "switch" and device.ip is None:
-                found[device.mac] = Result(device, "FAILED", NO_ADDRESS)
+            refused = _refusal(device)
+            if refused is not None:
+                note(refused)
             elif device.type == "switch":
                 targets[device.mac] = target(device)
         if restoring:
             await self._restore(targets, requester)
-        surveys = await self.read(targets, requester)
-        for mac, survey in surveys.items():
+        server = self._registry.server
+        if server is not None and self._own is not None:
+            targets[server.mac] = self._own
+
+        def on_read(mac: str, survey: Survey) -> None:
             switch = self._registry.get(mac)
-            if switch is not None:
-                found[mac] = _result(switch, survey)
+            if switch is not None and switch.type != "server":
+                note(_result(switch, survey))
+
+        surveys = await self.read(targets, requester, on_read)
         usable = {mac: one for mac, one in surveys.items() if not one.is_empty}
         await self._register_neighbours(usable)
         kinds = {one.mac: one.type for one in self._registry.all()}
@@ -250,33 +259,68 @@ class Exploration:
             {mac: one for mac, one in self.surveys.items() if mac in kinds},
             kinds, self.links, self._now(),
         )
+        before = self.links
         await self._keep(
             {mac: one for mac, one in usable.items() if one.failure is None}, links
         )
+        for move in topology.moves(before, links, kinds):
+            self._tell_move(move, NobodyWaits() if tell is None else requester)
         for device in chosen:
             if device.type == "server":
-                found[device.mac] = self._result_of_server(device)
+                note(self._result_of_server(device, surveys.get(device.mac)))
         return [found[device.mac] for device in chosen if device.mac in found]
 
     async def read(
-        self, targets: Mapping[str, SnmpTarget], requester: IRequester | None = None
+        self, targets: Mapping[str, SnmpTarget], requester: IRequester | None = None,
+        on_read: Callable[[str, Survey], None] = lambda mac, survey: None,
     ) -> dict[str, Survey]:
-        """Ask switches, by MAC, with progress for the requester."""
+        """Ask switches, by MAC, with progress for the requester; `on_read` gets each at once."""
         known = {one.mac for one in self._registry.all()}
         for one in self.surveys.values():
             known |= one.addresses
-        done = 0
+        macs = list(targets)
+        waiting = dict.fromkeys(macs)
 
-        def on_read(place: int) -> None:
-            nonlocal done
-            done += 1
-            if requester is not None:
-                requester.busy(f"Querying switches: {done} of {len(targets)}")
+        def busy() -> None:
+            if requester is not None and waiting:
+                requester.busy(self._waiting(len(macs), list(waiting)))
 
-        if requester is not None and targets:
-            requester.busy(f"Querying switches: 0 of {len(targets)}")
-        surveys = await self._switches.read(list(targets.values()), sorted(known), on_read)
+        def told(place: int, survey: Survey) -> None:
+            waiting.pop(macs[place], None)
+            on_read(macs[place], survey)
+            busy()
+
+        busy()
+        surveys = await self._switches.read(list(targets.values()), sorted(known), told)
         return dict(zip(targets, surveys, strict=True))
+
+    def _waiting(self, whole: int, waiting: Sequence[str]) -> str:
+        """Say how far a reading is, and which switches it waits for."""
+        devices = [self._registry.get(mac) for mac in waiting[:NAMES_SHOWN]]
+        names = [one.name for one in devices if one is not None]
+        more = [f"{len(waiting) - len(names)} more"] if len(waiting) > len(names) else []
+        return (
+            f"Querying switches: {whole - len(waiting)} of {whole},"
+            f" waiting for {', '.join([*names, *more])}"
+        )
+
+    def _tell_move(self, move: topology.Move, requester: IRequester) -> None:
+        """Tell, and log, that something was plugged elsewhere."""
+        device = self._registry.get(move.end[0])
+        if device is None:
+            return
+        what = device.name
+        if device.type == "switch":
+            what = f"{what} port {self.port_name(*move.end)}"
+        now, before = self._place_words(move.now), self._place_words(move.before)
+        requester.stdout(f"Moved: {what} is at {now} now, it was at {before}")
+        kind = {"node": "Node", "switch": "Switch", "server": "Server"}.get(device.type, "Device")
+        self._platform.write("devices", f"{kind} {what} is now connected on {now}")
+
+    def _place_words(self, end: topology.End) -> str:
+        device = self._registry.get(end[0])
+        name = device.name if device is not None else end[0]
+        return name if end[1] is None else f"{name} port {self.port_name(*end)}"
 
     async def _restore(self, macs: Iterable[str], requester: IRequester) -> None:
         if self.restore is None:
@@ -291,14 +335,19 @@ class Exploration:
                     " minutes."
                 )
 
-    def _result_of_server(self, server: Device) -> Result:
-        """The place of the server is what switches see."""
+    def _result_of_server(self, server: Device, survey: Survey | None) -> Result:
+        """The place of the server is what switches see, and what it hears itself."""
         links = [one for one in self.links if server.mac in one.macs and one.confirmed]
         if links:
             evidence = "BRIDGE-only data" if links[0].evidence == topology.BRIDGE else ""
             return Result(server, "OK", evidence)
+        agent = ""
+        if survey is not None and survey.failure is not None:
+            agent = f"; its own agent: {survey.failure}"
         return Result(
-            server, "FAILED", "no explored switch sees it: explore the one it is connected to"
+            server, "FAILED",
+            "it hears no switch, and no explored switch sees it: explore the one it is connected"
+            f" to{agent}",
         )
 
     async def _register_neighbours(self, surveys: Mapping[str, Survey]) -> None:
@@ -385,6 +434,22 @@ class Exploration:
                 "devices", f"device {switch.name}", f"port {number} named {value}",
                 requester.username,
             )
+
+
+def _refusal(device: Device) -> Result | None:
+    """Return why a device is not asked, None when it is."""
+    if device.type not in ("switch", "server"):
+        return Result(
+            device, "INVALID", f"neither a switch nor the server, its type is {device.type}"
+        )
+    if device.type == "switch" and not device.conf.get("lldp.explore"):
+        return Result(
+            device, "FORBIDDEN",
+            f"it may not be explored; see: walt device config {device.name} lldp.explore=true",
+        )
+    if device.type == "switch" and device.ip is None:
+        return Result(device, "FAILED", NO_ADDRESS)
+    return None
 
 
 def _result(device: Device, survey: Survey) -> Result:

@@ -47,9 +47,9 @@ class ISwitches(Interface):
 
     async def read(
         targets: Sequence[SnmpTarget], known: Collection[str] = (),
-        on_read: Callable[[int], None] | None = None,
+        on_read: Callable[[int, Survey], None] | None = None,
     ) -> list[Survey]:
-        """Return what each target told; `on_read` gets the place of each one that is done.
+        """Return what each target told; `on_read` gets place and survey as soon as one is done.
 
         `known` are addresses of devices, see `Survey.behind`. Never fails for what a switch
         does or does not: its survey says so.

@@ -17,6 +17,7 @@ End = tuple[str, int | None]  # MAC of a device, port
 
 LLDP_BOTH, LLDP, BRIDGE, REPORT = "lldp-both", "lldp", "bridge", "report"
 _SURE = (LLDP_BOTH, LLDP)
+SWITCH, SERVER, UNKNOWN = "switch", "server", "unknown"
 _RANKS = {LLDP_BOTH: 3, LLDP: 2, BRIDGE: 1, REPORT: 0}
 
 
@@ -71,12 +72,17 @@ def merge(
 ) -> list[Link]:
     """Return all links after some switches were read.
 
-    `surveys` are the switches read now, `remembered` what was read of others before, both by
-    MAC; `kinds` has the type of each registered device. Links of a device that was read, and
-    not seen again, are no longer confirmed; those of other devices stay as they are.
+    `surveys` are the switches read now, and the server, which tells LLDP alone; `remembered` is
+    what was read of others before, both by MAC; `kinds` has the type of each registered device.
+    Links of a switch that was read, and not seen again, are no longer confirmed, nor are those
+    of the server when it was seen elsewhere; those of other devices stay as they are.
     """
     new = [replace(one, seen=now) for one in observed(surveys, remembered, kinds)]
-    complete = {mac for mac, one in surveys.items() if one.failure is None}
+    placed = {mac for one in new for mac in one.macs}
+    complete = {
+        mac for mac, one in surveys.items()
+        if (one.failure is None if kinds.get(mac) == SWITCH else mac in placed)
+    }
     kept = [
         replace(one, confirmed=False) if complete & set(one.macs) else one
         for one in old
@@ -95,7 +101,7 @@ def observed(
     look = _Look(surveys, remembered, kinds)
     links = [*look.cables(), *look.announced()]
     pairs = {frozenset(one.macs) for one in links}
-    placed = {mac for one in links for mac in one.macs if mac not in surveys}
+    placed = {mac for one in links for mac in one.macs if kinds.get(mac) != SWITCH}
     return links + [
         one for one in look.bridged()
         if frozenset(one.macs) not in pairs and not placed & set(one.macs)
@@ -116,6 +122,7 @@ class _Look:
             **{mac: one.kept() for mac, one in remembered.items() if mac not in surveys},
             **surveys,
         }
+        self.switches = {mac for mac in self.every if kinds.get(mac) == SWITCH}
         self.device = {
             address: mac for mac, one in self.every.items() for address in one.addresses
         }
@@ -187,26 +194,27 @@ class _Look:
         toward = self._directions()
         yield from self._backbone(toward)
         at: dict[tuple[str, int], set[str]] = {}
-        for device in sorted(self.kinds.keys() - self.every.keys()):
+        for device in sorted(self.kinds.keys() - self.switches):
             places = self._closest(device, toward)
             if len(places) == 1:
                 at.setdefault(places[0], set()).add(device)
         for (mac, port), devices in sorted(at.items()):
-            switches = {one for one in devices if self.kinds[one] == "switch"}
+            switches = {one for one in devices if self.kinds[one] == SWITCH}
             behind = switches if len(switches) == 1 else devices
             if len(behind) == 1:
                 yield Link.of((mac, port), (min(behind), None), BRIDGE, 0.0)
 
     def _directions(self) -> dict[tuple[str, str], int]:
         """Return the port of each switch that leads to each other one."""
+        read = self.switches & self.surveys.keys()
         found = {
             (mac, other): min(ports)
             for mac, seen in self.seen.items() for other, ports in seen.items()
-            if other in self.surveys and len(ports) == 1
+            if other in read and len(ports) == 1
         }
         for cable in self.cables():
             for end, far in (cable.ends, cable.ends[::-1]):
-                if end[0] in self.surveys and far[0] in self.surveys and end[1] is not None:
+                if end[0] in read and far[0] in read and end[1] is not None:
                     port = self.surveys[end[0]].whole(end[1])
                     found.setdefault((end[0], far[0]), port)
         return found
@@ -268,8 +276,10 @@ def _best(links: Iterable[Link], kinds: Mapping[str, str]) -> list[Link]:
             and all(ports[end] not in others for end, others in used.items())
         ):
             continue
-        leaves = {mac for mac in one.macs if kinds.get(mac) != "switch"}
-        if len(leaves) == 2 or leaves & alone:
+        leaves = {mac for mac in one.macs if kinds.get(mac) != SWITCH}
+        # What the server hears of an unknown device: it may be its switch.
+        near = {kinds.get(mac) for mac in one.macs} == {SERVER, UNKNOWN}
+        if (len(leaves) == 2 and not near) or leaves & alone:
             continue
         # Of two switches a link without a port is one that is there already, less known.
         if len(ports) < 2 and frozenset(one.macs) in pairs:
@@ -309,3 +319,47 @@ def news(old: Iterable[Link], new: Iterable[Link]) -> list[Link]:
     """Return the links that say something that was not known: what a history has to keep."""
     known = {(one.ends, one.evidence, one.confirmed) for one in old}
     return [one for one in new if (one.ends, one.evidence, one.confirmed) not in known]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A device, or a port of a switch, whose cable leads elsewhere than before."""
+
+    end: End
+    before: End
+    now: End
+
+
+def moves(old: Iterable[Link], new: Iterable[Link], kinds: Mapping[str, str]) -> list[Move]:
+    """Return what was plugged elsewhere: one for each cable, of the device that moved.
+
+    Old links count though they were not confirmed any more; a port that was not known before
+    is no move.
+    """
+
+    def key(end: End) -> End:
+        return end if kinds.get(end[0]) == SWITCH else (end[0], None)
+
+    before: dict[End, End] = {}
+    for one in sorted(old, key=lambda link: link.rank):
+        for end in one.ends:
+            before[key(end)] = one.other(end[0])
+    found = []
+    for one in new if before else ():
+        # First who is not a switch: a node that took the place of another one has moved.
+        for end in sorted(one.ends, key=lambda end: kinds.get(end[0]) == SWITCH):
+            was, now = before.get(key(end)), one.other(end[0])
+            if end[1] is None and kinds.get(end[0]) == SWITCH:
+                continue
+            if one.confirmed and was is not None and _differ(was, now):
+                found.append(Move(end, was, now))
+                break
+    # Where something was unplugged and something else plugged in, the latter is what moved.
+    there = {one.end for one in found}
+    return [one for one in found if one.now not in there or kinds.get(one.end[0]) != SWITCH]
+
+
+def _differ(one: End, other: End) -> bool:
+    return one[0] != other[0] or (
+        one[1] is not None and other[1] is not None and one[1] != other[1]
+    )
