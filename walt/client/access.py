@@ -93,11 +93,14 @@ def show(json: bool) -> None:
 
 def revoke(name: str) -> None:
     """End all certificates of a user or of a machine."""
-    count = int(Session(Terminal()).call("ss.access.revoke", name=name)[b"count"])
+    answer = Session(Terminal()).call("ss.access.revoke", name=name)
+    count, keys = int(answer[b"count"]), int(answer.get(b"keys", 0))
     print(
         f"{count} certificate{'s' if count > 1 else ''} of {name} revoked; connections opened"
         " with them are closed."
     )
+    if keys:
+        print(f"{keys} ssh key{'s' if keys > 1 else ''} of {name} removed.")
 
 
 def rotate() -> None:

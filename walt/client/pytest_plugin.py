@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from walt.common.controls import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -162,7 +164,7 @@ def story(node: Node) -> str:
         lines += ["The end of its console:", *(f"  {one}" for one in shown[-CONSOLE_LINES:])]
     else:
         lines.append("Its console showed nothing in the last half hour.")
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def _record(request: pytest.FixtureRequest, role: str, nodes: list[Node]) -> None:

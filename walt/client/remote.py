@@ -28,7 +28,11 @@ LOST = "the connection to the server was lost"
 
 
 class Prefix:
-    """Writes whole lines, each after the name of the node that it comes from."""
+    """Writes whole lines, each after the name of the node that it comes from.
+
+    On a terminal a line shows what the terminal would obey: a carriage return could put
+    another name in front of it.
+    """
 
     def __init__(self, node: str) -> None:
         self._prefix = f"{node}: ".encode()
@@ -37,6 +41,11 @@ class Prefix:
     def __call__(self, descriptor: int, data: bytes) -> None:
         """Write the lines that these bytes complete."""
         *lines, self._begun[descriptor] = (self._begun.get(descriptor, b"") + data).split(b"\n")
+        if os.isatty(descriptor):
+            lines = [
+                visible(line.removesuffix(b"\r").decode(errors="replace")).encode()
+                for line in lines
+            ]
         write_all(descriptor, b"".join(self._prefix + line + b"\n" for line in lines))
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from walt.common.files import write_atomic
 from walt.common.machines import BOOT_NETWORK, DEFAULT_CORES, MachineConfig
 from walt.common.names import is_mac
 
+# The guest is anybody's: a machine that it takes over starts nothing and gains nothing.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 EMULATED_CORES = 1  # unless more are asked for: each costs, and none is faster than one
 
 
@@ -84,7 +86,7 @@ def command(
         "-smp", str(config.cores or (DEFAULT_CORES if accel == "kvm" else EMULATED_CORES)),
         "-smbios", "type=1,manufacturer=QEMU",
         "-display", "none", "-vga", "none", "-monitor", "none", "-serial", serial,
-        "-no-reboot", *boot, *nics,
+        "-no-reboot", "-sandbox", SANDBOX, *boot, *nics,
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         *_disk_options(disks),
     ]

@@ -7,6 +7,7 @@ import sys
 from walt.client.errors import Refused
 from walt.client.scripting.link import LINK
 from walt.client.scripting.texts import Shown, attributes, block, short
+from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class NodeConfiguration(Shown):
                 nodes_only=True,
             )
         except Refused as refused:
-            print(refused, file=sys.stderr)
+            print(visible(str(refused)), file=sys.stderr)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._values()]

@@ -13,6 +13,7 @@ from walt.client.scripting.link import LINK
 from walt.client.scripting.objects import Item
 from walt.client.scripting.sets import ItemSet
 from walt.client.settings import username
+from walt.common.controls import visible
 from walt.common.names import PLATFORM_USER, default_image, image_user, short_image_name
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
@@ -67,7 +68,7 @@ def clone(link: str, force: bool, name: str) -> OwnImage | None:
             hint="Replace it with: force=True", credentials=stored([link.split(":", 1)[0]]),
         )
     except Refused as refused:
-        print(refused, file=sys.stderr)
+        print(visible(str(refused)), file=sys.stderr)
         return None
     if answer[b"ok"] != b"True":
         return None
@@ -182,7 +183,7 @@ class OwnImage(Image):
         try:
             LINK.call(call, **arguments)
         except Refused as refused:
-            print(refused, file=sys.stderr)
+            print(visible(str(refused)), file=sys.stderr)
             return False
         return True
 

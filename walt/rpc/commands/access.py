@@ -77,12 +77,12 @@ class ShowCertificates(WaltCommand):
 
 
 class RevokeCertificates(WaltCommand):
-    """End the certificates of a holder, and the connections opened with them."""
+    """End the certificates of a holder, the connections opened with them, and ssh keys."""
 
     commandName = b"ss.access.revoke"
     side = "ss"
     arguments = [(b"name", Text(63))]
-    response = [(b"count", Integer())]
+    response = [(b"count", Integer()), (b"keys", Integer(optional=True))]
 
 
 class RotateAuthority(WaltCommand):

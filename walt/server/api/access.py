@@ -10,6 +10,7 @@ from walt.common.errors import Denied
 from walt.rpc.commands import access as commands
 from walt.server.domain.access.model import Issued
 from walt.server.domain.access.service import Access
+from walt.server.domain.nodes.keys import UserKeys
 
 
 class AccessApi(amp.CommandLocator):
@@ -20,9 +21,11 @@ class AccessApi(amp.CommandLocator):
     """
 
     def __init__(
-        self, access: Access, host: str, *, reachable: bool, serial: str | None, peer: str
+        self, access: Access, keys: UserKeys, host: str, *, reachable: bool, serial: str | None,
+        peer: str,
     ) -> None:
         self._access = access
+        self._keys = keys
         self._host = host
         self._reachable = reachable
         self._serial = serial
@@ -69,8 +72,9 @@ class AccessApi(amp.CommandLocator):
 
     @commands.RevokeCertificates.responder
     async def revoke(self, name: str) -> dict[str, Any]:
-        """End the certificates of a holder, and the connections that use them."""
-        return {"count": await self._access.revoke(name)}
+        """End the certificates of a holder, the connections that use them, and ssh keys."""
+        count = await self._access.revoke(name)
+        return {"count": count, "keys": await self._keys.drop(name)}
 
     @commands.RotateAuthority.responder
     async def rotate(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def build_api(
             LogsApi(requester, base.logs, issuers, checkpoints, now),
             ClockApi(clock, now), ServerApi(requester, completion, health, package.piece),
             AccessApi(
-                certificates.access, certificates.names[0],
+                certificates.access, nodes.keys, certificates.names[0],
                 reachable=base.config.namespace is None, serial=identity.serial,
                 peer=identity.ip or identity.origin,
             ),

@@ -124,7 +124,7 @@ class ChildService(Service):
         self.spec = spec
         self._reactor = reactor
         self._launcher = launcher
-        self._on_line = on_line or self._log_line
+        self._on_line = on_line or self.log_line
         self._on_restart = on_restart
         self._explain = explain or last_words
         self._prepare = prepare
@@ -151,7 +151,8 @@ class ChildService(Service):
         for observer in self._observers:
             observer(alive)
 
-    def _log_line(self, line: str) -> None:
+    def log_line(self, line: str) -> None:
+        """Log a line of the daemon, unless there were too many: its peers cause them."""
         now = self._reactor.seconds()
         if now - self._counted_since >= MINUTE:
             if self._lines > LOGGED:

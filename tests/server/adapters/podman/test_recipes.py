@@ -199,13 +199,16 @@ class PrepareTests(SynchronousTestCase):
             "RUN --mount=type=tmpfs,target=/x,type=cache,dst=/m id",
             "RUN --mount=type=tmpfs,Type=cache,target=/x id", "run --mount=type=cache id",
             "RUN --mount=type=tmpfs,target=/x,source=y id", "RUN --mount=type=tmpfs,target= id",
+            "ARG M=mount\nRUN --$M=type=cache,id=x id", "RUN --${M}=type=cache id",
+            "RUN --moun$T=type=cache id", "ONBUILD RUN --$M=type=cache id", "COPY --$F=x a b",
         ):
             recipe.write_text(f"FROM img\n{line}\n")
             self.assertRaises(Invalid, self.prepare, version=OLD)
             recipe.write_text(f"# escape=`\nFROM img\n{line.replace(chr(92), '`')}\n")
             self.assertRaises(Invalid, self.prepare, version=OLD)
         for line in (
-            "COPY --from=0 a b", "RUN --mount=type=tmpfs,target=/m id", "RUN mount",
+            "COPY --from=0 --chown=1:1 a b", "RUN --network=none id", "RUN mount",
+            "RUN --mount=type=tmpfs,target=/m id",
             "RUN unshare --mount-proc id", "RUN --mount=type=tmpfs,size=64,target=/m/n id",
             "RUN unshare --mount id", 'CMD ["--mount=type=cache"]',
         ):

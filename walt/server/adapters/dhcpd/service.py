@@ -213,7 +213,7 @@ class DhcpdService(Daemon[DhcpConfig]):
                 if mac is not None:
                     self.addresses.tell(mac)
             elif line.strip():
-                _log.info("dhcpd: {line}", line=line)
+                self.child.log_line(line)
             return
         self._pacer.activity()
         lease = self._assembler.feed(line)

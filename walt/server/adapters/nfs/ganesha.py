@@ -101,7 +101,7 @@ class GaneshaExporter(Service):
         self._config = directory / "ganesha.conf"
         self._recovery = directory / "recovery"
         self._records = directory / "exports"
-        self._pid_file = runtime / "ganesha.pid"
+        self._pid_file = directory / "ganesha.pid"  # where ganesha cannot write
         self._own_pid_file = runtime / "ganesha.own.pid"
         self._links = LinkTree(links)
         self._links_export = links_export(links, subnet)

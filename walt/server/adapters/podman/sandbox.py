@@ -33,15 +33,21 @@ USERS = Path("/proc/sys/user/max_user_namespaces")  # user_namespaces(7)
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def command(tree: Path, shell_command: str) -> list[str]:
-    """Return the vector that runs a command of the shell in an image's tree."""
+def command(tree: Path, shell_command: str, boot_files: str | None = None) -> list[str]:
+    """Return the vector that runs a command of the shell in an image's tree.
+
+    `boot_files` is its directory of boot files, which TFTP may be reading meanwhile: the
+    command does not change it.
+    """
+    boot = [] if boot_files is None else ["--ro-bind", f"{tree}{boot_files}", boot_files]
     users = ["--unshare-user", "--disable-userns"] if _has_user_namespaces() else []
     # Settings of the kernel ask who owns a file, not for capabilities: read-only they are.
     system = [word for path in SYSTEM for word in (f"--{path[1:]}", path, "--remount-ro", path)]
     return [
         "prlimit", *LIMITS, "--", "bwrap", "--unshare-all", *users, "--die-with-parent",
         "--new-session", "--cap-drop", "ALL", "--clearenv", "--setenv", "PATH", PATH,
-        "--bind", str(tree), "/", *system, "--chdir", "/", "--", "/bin/sh", "-c", shell_command,
+        "--bind", str(tree), "/", *system, *boot, "--chdir", "/", "--",
+        "/bin/sh", "-c", shell_command,
     ]
 
 
@@ -65,10 +71,13 @@ def run(tree: Path, shell_command: str, timeout: float) -> tuple[int, str]:
                     pass
             elif root.kind(path) != "directory":
                 raise CommandFailed(f"{path} of the image is not a directory")
+        boot_files = root.real("/boot") if root.kind("/boot") is not None else None
+        if boot_files == "/" or (boot_files and root.kind(boot_files) != "directory"):
+            raise CommandFailed("/boot of the image is not a directory")
     try:
         box = subprocess.Popen(
-            command(tree, shell_command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            command(tree, shell_command, boot_files), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
     except FileNotFoundError:
         raise Unavailable("bubblewrap is missing; run: apt-get install bubblewrap") from None

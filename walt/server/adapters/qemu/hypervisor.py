@@ -35,6 +35,11 @@ from walt.server.runtime.workers import WorkerPool
 
 _log = Logger()
 
+# Its files are root's, its interfaces are opened for it: a machine needs no capability.
+POWERLESS = (
+    "setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--",
+)
+
 PROBE_PATIENCE = 5.0  # seconds; a guest prints after one where KVM works
 
 
@@ -162,9 +167,9 @@ class QemuHypervisor:
         write_atomic(script_file, script(config.model, names.index(BOOT_NETWORK)))
         disks = await self._disks(config)
         nics = await self._nics.make(config)
-        argv = self._launcher.command(command(
+        argv = self._launcher.command([*POWERLESS, *command(
             config, accel, boot_options(script_file), nics.options, disks
-        ))
+        )])
 
         async def clean_up(reason: str) -> None:
             try:

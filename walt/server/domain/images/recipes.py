@@ -21,6 +21,8 @@ _PIECE = re.compile(
 )
 # Options of RUN --mount=type=tmpfs, which is in memory alone and leads nowhere.
 _IN_MEMORY = frozenset(("type", "target", "dst", "destination", "size"))
+_PLAIN_FLAG = re.compile(r"--(?!mount)[a-z-]+(?:=.*)?", re.DOTALL)
+_FLAG_OF_RUN = re.compile(r"--(?:network|security)=[A-Za-z]+")
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9_./-]*")
 FROM, MOUNT = "--from=", "--mount="
 
@@ -186,14 +188,12 @@ def _replaced(one: Instruction, flag: str, change: Callable[[str], str]) -> str 
 def mounts_files(one: Instruction) -> bool:
     """Tell whether an instruction mounts files: of the directory, a cache, a stage, an image.
 
-    What variables and quotes stand for is not known here: it may be that.
+    What variables and quotes stand for is not known here: in the name of a flag it may be that.
     """
     if one.inner is not None:
         return mounts_files(one.inner)
-    return one.keyword == "RUN" and any(
-        flag.lower().startswith(MOUNT.rstrip("=")) and not _is_in_memory(flag)
-        for flag in one.flags
-    )
+    flags = _PLAIN_FLAG if one.keyword != "RUN" else _FLAG_OF_RUN
+    return any(not flags.fullmatch(flag) and not _is_in_memory(flag) for flag in one.flags)
 
 
 def _is_in_memory(flag: str) -> bool:

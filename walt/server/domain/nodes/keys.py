@@ -131,6 +131,15 @@ class UserKeys:
         self._platform.deed("access", f"ssh key {key.fingerprint}", "removed", user)
         return key, *await self._renew(self._nodes_of(user))
 
+    async def drop(self, user: str) -> int:
+        """Take all keys from a user who may not come in any more; return how many."""
+        held = list(self._keys.get(user, ()))
+        for key in held:
+            await self._store.remove(user, key)
+        if self._keys.pop(user, None):
+            spawn(self._tell_missed(self._nodes_of(user)), "taking keys from nodes")
+        return len(held)
+
     def _nodes_of(self, user: str) -> list[Device]:
         return [one for one in self._registry.nodes() if one.owner == user]
 
