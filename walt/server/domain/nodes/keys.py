@@ -127,7 +127,8 @@ class UserKeys:
             raise Invalid(f'several of your keys are called "{which[:80]}": give a fingerprint')
         key = found[0]
         await self._store.remove(user, key)
-        held.remove(key)
+        if key in held:  # nobody else removed it meanwhile
+            held.remove(key)
         self._platform.deed("access", f"ssh key {key.fingerprint}", "removed", user)
         return key, *await self._renew(self._nodes_of(user))
 
