@@ -17,9 +17,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.client.platform import ROOT, SECOND, Server, reactor
+from tests.client.test_process import python39
 from tests.fakes.local_nodes import local_sessions
 from tests.patience import patient
-from tests.server.streams.platform import NODE
+from tests.server.streams.platform import NODE, SERVER
 from walt.client.scripting.shortcuts import shortcuts
 from walt.common.names import default_image
 from walt.server.domain.nodes.boots import Stage
@@ -481,6 +482,31 @@ class ApiTests(TestCase):
         )
         self.assertEqual(told, ["[]"])
         self.assertEqual(self.server.sessions, [])
+
+    async def test_old_python(self) -> None:
+        """What scripts do works in the oldest Python that the client supports."""
+        commands = self.server.platform.commands(local_sessions(reactor))
+        self.server.platform.requests["REQ_NODE_CMD"] = partial(NodeCommandRequest, commands)
+        self.server.platform.logs.write(NODE.mac, "exp", "a line")
+        script = Script(self.server, (
+            "nodes = api.nodes.get_nodes('node-1,node-2')\n"
+            "print(nodes.filter(virtual=True, owner='alice').keys(), api.tools.get_server().mac)\n"
+            "print({name: one.output for name, one in nodes.run('echo 1', timeout=30).items()})\n"
+            "print([one.line for one in nodes['node-1'].get_logs(history='full')])\n"
+            "print(len(nodes.boots()), [one.status for one in nodes.commands()])\n"
+            "with nodes['node-1'].start('echo begin; sleep 600', ready='begin', timeout=30):\n"
+            "    pass\n"
+            "with api.nodes.reserve(nodes='node-1') as taken:\n"
+            "    print(taken.keys(), repr(nodes).splitlines()[0])\n"
+            "nodes['node-1'].config.boot_retries = 7\n"
+            "print(nodes['node-1'].config.boot_retries)\n"
+        ), python39())
+        self.assertEqual((await script.ended, script.err), (0, b""))
+        self.assertEqual(script.out.decode().splitlines(), [
+            f"['node-1', 'node-2'] {SERVER.mac}", "{'node-1': '1\\n', 'node-2': '1\\n'}",
+            "['a line']", "0 [0, 0]", "['node-1'] < -- Set of WalT nodes (2 items) --", "Done.",
+            "7",
+        ])
 
     def test_source_is_there(self) -> None:
         """Scripts for WalT 10 find what they import."""

@@ -49,7 +49,7 @@ class UserKeysTests(SynchronousTestCase):
     def ask(self, shell: list[str], answer: str, status: int = 0) -> int:
         """Run the script with this answer of walt-rpc; return its status."""
         text = (SCRIPTS / "walt-user-keys").read_text().replace(
-            "walt-timeout 20 walt-rpc user_keys",
+            "walt-timeout 10 walt-rpc user_keys",
             f"cat {shlex.quote(str(self.answer))}; exit {status}",
         ).replace(". /bin/_walt_internal_/walt-script-common", "")
         self.answer.write_text(answer + "\n")

@@ -12,7 +12,7 @@ from tests.common.test_sshkeys import ED25519, blob
 from tests.fakes.nodes import FakePlatform, node
 from tests.fakes.user_keys import FakeUserKeys
 from walt.common.errors import CommandFailed, Conflict, Invalid, LimitExceeded, NotFound
-from walt.server.domain.nodes.keys import MOST, UserKeys
+from walt.server.domain.nodes.keys import AT_ONCE, MOST, UserKeys
 from walt.server.domain.nodes.ports import INodeShell
 
 
@@ -30,6 +30,7 @@ class AskingNodes:
         self.has: dict[str, list[str]] = {}  # by address
         self.broken: set[str] = set()
         self.gate: Deferred[None] = succeed(None)
+        self.asked = 0
 
     async def run(
         self, ip: str, script: str, *, timeout: float, output_fd: int | None = None
@@ -38,6 +39,7 @@ class AskingNodes:
         if ip in self.broken:
             raise CommandFailed("status 3")
         assert self.keys is not None
+        self.asked += 1
         found = [one.text for one in self.keys.of_node(ip)]
         await self.gate
         self.has[ip] = found
@@ -126,6 +128,20 @@ class UserKeysTests(TestCase):
         self.assertNotIn("192.168.1.3", self.shell.has)
         self.here.status.booted(node(3).mac)
         self.assertEqual(self.shell.has["192.168.1.3"], [key(1)])
+
+    async def test_many_nodes(self) -> None:
+        """Not all nodes of a user are told at the same time; all of them in the end."""
+        await self.make()
+        many = [replace(node(number), image="zoe/img:latest") for number in range(10, 110)]
+        await self.here.registry.put(*many)
+        for one in many:
+            self.here.status.booted(one.mac)
+        gate = self.shell.gate = Deferred()
+        adding = Deferred.fromCoroutine(self.keys.add("zoe", key(1)))
+        self.assertEqual(self.shell.asked, AT_ONCE)
+        gate.callback(None)
+        _, reached, missed = await adding
+        self.assertEqual((len(reached), missed, self.shell.asked), (100, [], 100))
 
     async def test_several_changes_at_once(self) -> None:
         """The last one wins, whatever answer comes when: a node is asked once at a time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, DeferredSemaphore
 
 from walt.common.errors import Conflict, Invalid, LimitExceeded, NotFound, WaltError
 from walt.common.names import PLATFORM_USER
@@ -21,6 +21,7 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.runtime.ordered import spawn
 
 MOST = 20  # keys of a user
+AT_ONCE = 32  # nodes that are told at the same time: each is a process here
 PATIENCE = 60.0  # seconds for a node to take keys
 # A node that an older server booted has no such script: it takes keys from its next boot on.
 ASK = "[ -x {0} ] || exit 3; exec {0}".format("/bin/_walt_internal_/walt-user-keys")
@@ -47,6 +48,7 @@ class UserKeys:
         self._owners: dict[str, str | None] = {}  # by MAC, to see a change
         self._given: dict[str, list[PublicKey]] = {}  # by MAC, what a node got when it asked
         self._asking: dict[str, DeferredLock] = {}  # by MAC: one question at a time
+        self._at_once = DeferredSemaphore(AT_ONCE)
 
     async def load(self) -> None:
         """Read the keys, and follow the owners of nodes from now on."""
@@ -125,7 +127,8 @@ class UserKeys:
             raise Invalid(f'several of your keys are called "{which[:80]}": give a fingerprint')
         key = found[0]
         await self._store.remove(user, key)
-        held.remove(key)
+        if key in held:  # nobody else removed it meanwhile
+            held.remove(key)
         self._platform.deed("access", f"ssh key {key.fingerprint}", "removed", user)
         return key, *await self._renew(self._nodes_of(user))
 
@@ -154,7 +157,7 @@ class UserKeys:
         return sorted(reached), sorted(missed)
 
     async def _ask(self, node: Device) -> bool:
-        async with self._asking.setdefault(node.mac, DeferredLock()):
+        async with self._asking.setdefault(node.mac, DeferredLock()), self._at_once:
             try:
                 await self._shell.run(node.ip or "", ASK, timeout=PATIENCE)
             except WaltError:
