@@ -418,7 +418,7 @@ class ArgumentsTests(SynchronousTestCase):
                 )
                 await containers.start(StoredImage("ann/x:latest", IMAGE_ID), ContainerOptions())
 
-            argv = next(one for one in self.ran(start) if "run" in one[:3])
+            argv = next(one for one in self.ran(start) if "create" in one[:3])
             for number, word in enumerate(argv):
                 if word in (value, f"A={value}") and word not in ("-", "--", ""):
                     self.assertEqual(argv[number - 1], "--env")

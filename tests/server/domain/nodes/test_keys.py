@@ -79,6 +79,15 @@ class UserKeysTests(TestCase):
         self.assertEqual(self.shell.has, {"192.168.1.2": []})
         self.assertEqual(self.store.rows, [])
 
+    async def test_dropped(self) -> None:
+        """Who may not come in any more has no key: not here, in the store, or on nodes."""
+        await self.make()
+        await self.keys.add("ann", key(1, "laptop"))
+        self.assertEqual(await self.keys.drop("ann"), 1)
+        self.assertEqual((self.keys.of("ann"), self.store.rows), ([], []))
+        self.assertEqual(self.shell.has, {"192.168.1.2": []})
+        self.assertEqual(await self.keys.drop("ann"), 0)
+
     async def test_refused(self) -> None:
         """Wrong lines, a key twice, too many; keys that are not there, names that say nothing."""
         await self.make()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.common.errors import in_words
 from walt.common.files import write_if_changed
 from walt.server.adapters.dhcpd.probe import ask_information
 from walt.server.domain.devices.leases import Lease
@@ -136,7 +137,9 @@ class DhcpdService(Daemon[DhcpConfig]):
         except FileNotFoundError:
             return []
         except OSError as error:
-            _log.error("leases of before this start are not known: {error}", error=str(error))
+            _log.error(
+                "leases of before this start are not known: {error}", error=in_words(error)
+            )
             return []
         return unregistered(parse_leases(raw.decode("latin-1")), known_macs)
 

@@ -18,7 +18,6 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
-import walt
 from walt.common.errors import CommandFailed, Invalid, NotFound, Unavailable, in_words
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.containers import Engine
@@ -51,7 +50,7 @@ POLICIES = (Path("/root/.config/containers/policy.json"), Path("/etc/containers/
 _WORKING = re.compile(r"^\S+-working-container(?:-\d+)?$", re.MULTILINE)
 
 NARROW = Path(__file__).with_name("narrow.py")
-PACKAGE = Path(walt.__file__).parent
+PACKAGE = Path(__file__).parents[3]  # walt: outside.py is a part of it
 # What podman has of its own, whatever its storage is: locks and sockets.
 PODMAN_PLACES = ("/run/libpod", "/run/lock", "/run/runc", "/run/crun", "/run/containers")
 
@@ -117,6 +116,27 @@ class PodmanBuilder:
         await self._prepare_recipe(context, place / "content", user, names, recipe, ignored)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
+        building = self._storage.podman(
+            # systemd would be told process ids of a namespace that it is not in.
+            *self._engine.global_options(), "--cgroup-manager", "cgroupfs",
+            "build", "--format", "docker",
+            *self._surroundings.options(), "--layers=false", "--force-rm",
+            *self._engine.limit_options(), "--runtime-flag", f"root={place / 'oci'}",
+            "--signature-policy", str(policy),
+            "--file", str(recipe), "--ignorefile", str(ignored), "--tag", reference, "--",
+            str(context),
+        )
+        return contained([
+            *self._narrowed(place),
+            *self._surroundings.around(["env", f"TMPDIR={place / 'tmp'}", *building]),
+        ])
+
+    def _narrowed(self, place: Path) -> list[str]:
+        """Return the words before a program that shall see little but the storage and a place.
+
+        podman follows links of the trees that it builds, as root, in ways that its versions differ
+        in; and what an image brings for who builds on it (ONBUILD) is in no recipe.
+        """
         view = {
             "read": [sys.prefix, sys.base_prefix, str(PACKAGE)],
             "write": [
@@ -124,21 +144,9 @@ class PodmanBuilder:
                 *(one for one in PODMAN_PLACES if Path(one).exists()),
             ],
         }
-        (place / "root").mkdir()
-        return contained([sys.executable, "-I", str(NARROW), json.dumps(view), str(place / "root"),
-                          *self._surroundings.around([
-            "env", f"TMPDIR={place / 'tmp'}",
-            *self._storage.podman(
-                # systemd would be told process ids of a namespace that it is not in.
-                *self._engine.global_options(), "--cgroup-manager", "cgroupfs",
-                "build", "--format", "docker",
-                *self._surroundings.options(), "--layers=false", "--force-rm",
-                *self._engine.limit_options(), "--runtime-flag", f"root={place / 'oci'}",
-                "--signature-policy", str(policy),
-                "--file", str(recipe), "--ignorefile", str(ignored), "--tag", reference, "--",
-                str(context),
-            ),
-        ])])
+        root = place / "root"
+        root.mkdir(exist_ok=True)
+        return [sys.executable, "-I", str(NARROW), json.dumps(view), str(root)]
 
     async def _prepare_recipe(
         self, context: Path, root: Path, user: str, known: Path, target: Path, ignored: Path
