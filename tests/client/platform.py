@@ -196,7 +196,7 @@ class Server:
                     NodesApi, requester=one, nodes=nodes, views=views, devices=devices,
                     virtual=self.virtual,
                 ),
-                ReservationsApi(one, platform.registry, nodes, self.reservations),
+                ReservationsApi(one, platform.registry, nodes, self.reservations, self.images),
                 _build(NodeFilesApi, requester=one, files=files),
                 DevicesApi(one, devices, configuration),
                 _build(SwitchesApi, requester=one, views=self.network),

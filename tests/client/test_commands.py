@@ -41,11 +41,12 @@ NODE: dict[str, Any] = {
 }
 ALONE = {"client_reboots": None}  # no plugin offers to reboot nodes
 MINE: dict[str, Any] = {
-    "owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {}, "reservations": [],
+    "names": ["n1"], "owned": ["n1"], "free": [], "others": [], "not_nodes": [], "owners": {},
+    "reservations": [],
 }
 THEIRS: dict[str, Any] = {
-    "owned": [], "free": [], "others": ["n1", "n2", "n3"], "not_nodes": [], "reservations": [],
-    "owners": {"n1": "bob", "n2": "carol", "n3": "bob"},
+    "names": ["n1", "n2", "n3"], "owned": [], "free": [], "others": ["n1", "n2", "n3"],
+    "not_nodes": [], "reservations": [], "owners": {"n1": "bob", "n2": "carol", "n3": "bob"},
 }
 
 
@@ -254,20 +255,15 @@ See `walt help show node-ownership`.
 
 class NodeCommandTests(SynchronousTestCase):
     def test_boot(self) -> None:
-        """Image checked, set developed before any change, ownership, association, reboot."""
+        """Image checked, set replaced by names before any change, ownership; then all at once."""
         outcome = run("node", "boot", "my-nodes", "img", session=[
-            (images.HasImage, {}), (nodes.ExpandNodes, {"names": ["n1", "n2"]}),
-            (nodes.NodeOwnership, MINE), (nodes.SetNodesImage, {}),
-            (nodes.RebootNodes, {"ok": True}),
+            (nodes.NodeOwnership, {**MINE, "names": ["n1", "n2"]}), (nodes.BootNodes, {"ok": True}),
         ])
         self.assertEqual((outcome.status, outcome.out, outcome.err), (0, "", ""))
         self.assertEqual(outcome.calls, [
-            ("cs.images.has", {"image": "img", "default_allowed": True}),
-            ("cs.nodes.expand", {"nodes": "my-nodes"}),
-            ("cs.nodes.ownership", {"nodes": "n1,n2"}),
-            ("cs.nodes.set_image", {"nodes": "n1,n2", "image": "img"}),
-            ("cs.nodes.reboot", {
-                "nodes": "n1,n2", "hard_only": False, "cause": "image change", **ALONE,
+            ("cs.nodes.ownership", {"nodes": "my-nodes", "image": "img"}),
+            ("cs.nodes.boot", {
+                "nodes": "n1,n2", "image": "img", "cause": "image change", **ALONE,
             }),
         ])
 
@@ -375,12 +371,11 @@ class OwnershipTests(SynchronousTestCase):
         """Boots `default`; refused unless all nodes are the caller's."""
         outcome = run("node", "release", "my-nodes", session=[
             (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.NodeOwnership, MINE),
-            (nodes.SetNodesImage, {}), (nodes.RebootNodes, {"ok": True}),
+            (nodes.BootNodes, {"ok": True}),
         ])
         self.assertEqual(outcome.status, 0)
         self.assertEqual(outcome.calls[2:], [
-            ("cs.nodes.set_image", {"nodes": "n1", "image": "default"}),
-            ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "release", **ALONE}),
+            ("cs.nodes.boot", {"nodes": "n1", "image": "default", "cause": "release", **ALONE}),
         ])
         outcome = run("node", "release", "n1,n2", session=[
             (nodes.ExpandNodes, {"names": ["n1", "n2"]}), (nodes.NodeOwnership, THEIRS),
@@ -395,7 +390,7 @@ class OwnershipTests(SynchronousTestCase):
         self.patch(terminal, "read_line", lambda: "n")
         for words, session in (
             ("node reboot n", [expanded, asked]), ("node acquire n", [expanded, asked]),
-            ("node boot n img", [(images.HasImage, {}), expanded, asked]),
+            ("node boot n img", [asked]),
             ("node remove n", [asked]), ("node config n ram=1G", [asked]),
             ("device config n netsetup=NAT", [asked]), ("node shell n", [expanded, asked]),
             ("node console n", [expanded, asked]), ("node run n ls", [expanded, asked]),

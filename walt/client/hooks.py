@@ -21,17 +21,22 @@ HARD_REBOOT = "hard-reboot"
 DEFAULT_METHOD = "client hard-reboot"
 
 
-def reboot(session: Calls, names: str, hard_only: bool, cause: str) -> bool:
-    """Reboot nodes; those that the server leaves to us, by the hook. Tell whether all restarted."""
+def reboot(
+    session: Calls, names: str, hard_only: bool, cause: str, image: str | None = None
+) -> bool:
+    """Reboot nodes, onto an `image` if one is named. Tell whether all restarted.
+
+    Those that the server leaves to us are rebooted by the hook.
+    """
     hard_reboot: HardReboot | None = plugins.load(plugins.HOOKS, HARD_REBOOT)
+    call, values = "cs.nodes.reboot", {"nodes": names, "hard_only": hard_only, "cause": cause}
+    if image is not None:
+        call, values = "cs.nodes.boot", {"nodes": names, "image": image, "cause": cause}
     if hard_reboot is None:
-        answer = session.call("cs.nodes.reboot", nodes=names, hard_only=hard_only, cause=cause)
-        return answer[b"ok"] == b"True"
+        return session.call(call, **values)[b"ok"] == b"True"
     import json
 
-    answer = session.call(
-        "cs.nodes.reboot", nodes=names, hard_only=hard_only, cause=cause, client_reboots=True
-    )
+    answer = session.call(call, **values, client_reboots=True)
     ok = answer[b"ok"] == b"True"
     left = {row["mac"]: row["reason"] for row in json.loads(answer[b"left"])}
     if not left:

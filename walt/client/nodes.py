@@ -20,8 +20,8 @@ WAITING = "Node bootup notification pending"
 UNREACHABLE = 255  # what ssh answers when there was no shell at all
 
 
-class Ownership(namedtuple("Ownership", ("owned", "free", "owners", "reservations"))):
-    """Names of owned nodes, of free ones, owners of the others, and reservations of others."""
+class Ownership(namedtuple("Ownership", ("names", "owned", "free", "owners", "reservations"))):
+    """Names of all nodes, owned ones, free ones, owners of the others, reservations of others."""
 
     __slots__ = ()
 
@@ -31,20 +31,22 @@ def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> b
 
     `others_pass`: switches and so on are accepted beside nodes.
     """
-    answer = session.call("cs.nodes.ownership", nodes=node_set)
+    return confirmed(ownership(session, node_set, others_pass=others_pass))
+
+
+def ownership(
+    session: Session | Link, node_set: str, image: str | None = None, others_pass: bool = False
+) -> Ownership:
+    """Return whose the nodes of a set are. An `image` that they are to boot is checked first.
+
+    Raises Failure for what is no node, unless `others_pass`.
+    """
+    values: dict[str, Any] = {} if image is None else {"image": image}
+    answer = session.call("cs.nodes.ownership", nodes=node_set, **values)
     not_nodes = json.loads(answer[b"not_nodes"])
     if not_nodes and not others_pass:
         raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
-    return confirmed(_ownership(answer))
-
-
-def _ownership(answer: dict[bytes, bytes]) -> Ownership:
     return Ownership(*(json.loads(answer[name.encode()]) for name in Ownership._fields))
-
-
-def ownership(session: Session | Link, names: str) -> Ownership:
-    """Return whose the nodes of a set are."""
-    return _ownership(session.call("cs.nodes.ownership", nodes=names))
 
 
 def warnings(whose: Ownership) -> list[str]:

@@ -114,14 +114,13 @@ def remove(
 def boot(node_set: str, image_name_or_default: str, plan: bool, json: bool) -> int:
     """Associate nodes with an image, then reboot them all."""
     session = Session(Terminal())
-    session.call("cs.images.has", image=image_name_or_default, default_allowed=True)
-    names = expand(session, node_set)
+    whose = ownership(session, node_set, image_name_or_default)
+    names = ",".join(whose.names)
     if planned(plan, json):
         return tell_plan(session, json, devices=names)
-    if not may_disturb(session, names):
+    if not confirmed(whose):
         return 1
-    session.call("cs.nodes.set_image", nodes=names, image=image_name_or_default)
-    return _reboot(session, names, False, "image change")
+    return _reboot(session, names, False, "image change", image_name_or_default)
 
 
 def reboot(node_set: str, hard: bool, plan: bool, json: bool) -> int:
@@ -135,10 +134,12 @@ def reboot(node_set: str, hard: bool, plan: bool, json: bool) -> int:
     return _reboot(session, names, hard, "reboot requested")
 
 
-def _reboot(session: Session, names: str, hard: bool, cause: str) -> int:
+def _reboot(
+    session: Session, names: str, hard: bool, cause: str, image: str | None = None
+) -> int:
     from walt.client import hooks
 
-    return 0 if hooks.reboot(session, names, hard, cause) else 1
+    return 0 if hooks.reboot(session, names, hard, cause, image) else 1
 
 
 def expand(session: Session, node_set: str) -> str:
@@ -276,8 +277,7 @@ def release(node_set: str, plan: bool, json: bool) -> int:
         raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
     if planned(plan, json):
         return tell_plan(session, json, devices=names)
-    session.call("cs.nodes.set_image", nodes=names, image="default")
-    return _reboot(session, names, False, "release")
+    return _reboot(session, names, False, "release", "default")
 
 
 def config(node_set: str, configuration: list[str], plan: bool, json: bool) -> int:

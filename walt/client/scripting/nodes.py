@@ -83,19 +83,21 @@ class Operations(ABC):
     def _ownership(self) -> Ownership:
         return ownership(LINK, self._names())
 
-    def _check_owner(self, force: bool) -> None:
+    def _check_owner(self, force: bool, whose: Ownership | None = None) -> None:
         """Refuse nodes of others, unless `force`: who works with them is not asked."""
         if force:
             return
-        whose = self._ownership()
+        whose = whose or self._ownership()
         if whose.owners:
             told = ", ".join(f"{name} ({owner}'s)" for name, owner in sorted(whose.owners.items()))
             raise NodeNotOwnedException(f"not yours: {told}; force=True goes on")
         if whose.reservations:
             raise NodeReservedException(f"{' '.join(warnings(whose))} force=True goes on")
 
-    def _reboot(self, names: str, hard_only: bool, cause: str) -> bool:
-        return hooks.reboot(LINK, names, hard_only, cause)
+    def _reboot(
+        self, names: str, hard_only: bool, cause: str, image: str | None = None
+    ) -> bool:
+        return hooks.reboot(LINK, names, hard_only, cause, image)
 
     def boot(self, image: str | Image, force: bool = False) -> bool:
         """Boot the specified WalT image"""
@@ -104,16 +106,15 @@ class Operations(ABC):
                 f"{image!r} is neither the name of an image, nor 'default', nor an image"
             )
         name = image if isinstance(image, str) else image._bootable()
+        names = self._names()
         try:
-            LINK.call("cs.images.has", image=name, default_allowed=True)
+            whose = ownership(LINK, names, name)
         except Refused as refused:
             if refused.code not in ("NOT_FOUND", "INVALID"):
                 raise
             raise NoSuchImageNameException(str(refused)) from None
-        self._check_owner(force)
-        names = self._names()
-        LINK.call("cs.nodes.set_image", nodes=names, image=name)
-        return self._reboot(names, False, "image change")
+        self._check_owner(force, whose)
+        return self._reboot(names, False, "image change", name)
 
     def acquire(self, force: bool = False) -> bool:
         """Get ownership of it"""
@@ -133,8 +134,7 @@ class Operations(ABC):
                 f"not yours: {', '.join(sorted([*found.free, *found.owners]))}"
             )
         names = self._names()
-        LINK.call("cs.nodes.set_image", nodes=names, image="default")
-        return self._reboot(names, False, "release")
+        return self._reboot(names, False, "release", "default")
 
     def reboot(self, force: bool = False, hard_only: bool = False) -> bool:
         """Reboot"""

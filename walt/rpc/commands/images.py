@@ -18,14 +18,6 @@ class ShowImages(WaltCommand):
     response = [(b"tables", Json(rows.IMAGES))]
 
 
-class HasImage(WaltCommand):
-    """Fail with NOT_FOUND unless the caller has this image (or it is `default`)."""
-
-    commandName = b"cs.images.has"
-    side = "cs"
-    arguments = [(b"image", Text(256)), (b"default_allowed", amp.Boolean())]
-
-
 class ImageWarning(WaltCommand):
     """What replacing an image would do, in a sentence; empty when the name is free."""
 

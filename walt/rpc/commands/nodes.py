@@ -35,15 +35,17 @@ class ExpandNodes(WaltCommand):
 class NodeOwnership(WaltCommand):
     """Split a set into owned, free, owned by others (`owners` tells whom), and not nodes.
 
-    `reservations` are those of other users, whatever they are.
+    `names` are those of all nodes, keywords replaced: they mean other nodes once images have
+    changed. `reservations` are those of other users, whatever they are. An `image` that the
+    nodes are to boot is checked first: one of the caller, or `default`.
     """
 
     commandName = b"cs.nodes.ownership"
     side = "cs"
-    arguments = [(b"nodes", SetText)]
+    arguments = [(b"nodes", SetText), (b"image", Text(256, optional=True))]
     response = [
-        (b"owned", Names()), (b"free", Names()), (b"others", Names()), (b"not_nodes", Names()),
-        (b"owners", Texts()), (b"reservations", Json(rows.RESERVATIONS)),
+        (b"names", Names()), (b"owned", Names()), (b"free", Names()), (b"others", Names()),
+        (b"not_nodes", Names()), (b"owners", Texts()), (b"reservations", Json(rows.RESERVATIONS)),
     ]
 
 
@@ -142,6 +144,21 @@ class SetNodesImage(WaltCommand):
     commandName = b"cs.nodes.set_image"
     side = "cs"
     arguments = [(b"nodes", SetText), (b"image", Text(256))]
+
+
+class BootNodes(WaltCommand):
+    """Have nodes boot an image of the caller, or `default`: now. As a reboot answers.
+
+    Nothing is changed when the image is not there, or cannot boot one of them.
+    """
+
+    commandName = b"cs.nodes.boot"
+    side = "cs"
+    arguments = [
+        (b"nodes", SetText), (b"image", Text(256)), (b"cause", Text(100)),
+        (b"client_reboots", amp.Boolean(optional=True)),
+    ]
+    response = [(b"ok", amp.Boolean()), (b"left", Json(rows.LEFT, optional=True))]
 
 
 class RebootNodes(WaltCommand):

@@ -32,12 +32,6 @@ class ImagesApi(amp.CommandLocator):
             self._requester, show_all=all, refresh=refresh
         )}
 
-    @commands.HasImage.responder
-    async def has(self, image: str, default_allowed: bool) -> dict[str, Any]:
-        """Answer when the caller has this image (or says `default`, if allowed); else NotFound."""
-        await self._images.check(image, self._requester, default_allowed=default_allowed)
-        return {}
-
     async def _user(self) -> str:
         """Return the caller's name, once a newcomer has copies of the default images."""
         await self._images.first_contact(self._requester)

@@ -10,6 +10,7 @@ from walt.common.names import image_fullname, is_image_name
 from walt.rpc.commands import nodes as commands
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import ownership, parse_devices
+from walt.server.domain.images.service import ImageService
 from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
@@ -83,6 +84,16 @@ class NodesApi(amp.CommandLocator):
         await self._nodes.set_image(nodes, image, self._requester)
         return {}
 
+    @commands.BootNodes.responder
+    async def boot(
+        self, nodes: str, image: str, cause: str, client_reboots: bool | None = None
+    ) -> dict[str, Any]:
+        """Have nodes boot an image of the caller, now."""
+        outcome = await self._nodes.boot(
+            nodes, image, self._requester, cause=cause, client_reboots=bool(client_reboots)
+        )
+        return _rebooted(outcome, client_reboots)
+
     @commands.RebootNodes.responder
     async def reboot(
         self, nodes: str, hard_only: bool, cause: str, client_reboots: bool | None = None
@@ -92,7 +103,7 @@ class NodesApi(amp.CommandLocator):
             nodes, self._requester, hard_only=hard_only, cause=cause,
             client_reboots=bool(client_reboots),
         )
-        return {"ok": outcome.ok, "left": outcome.left_rows() if client_reboots else None}
+        return _rebooted(outcome, client_reboots)
 
     @commands.HardRebooted.responder
     def hard_rebooted(
@@ -138,20 +149,24 @@ class ReservationsApi(amp.CommandLocator):
 
     def __init__(
         self, requester: IRequester, registry: DeviceRegistry, nodes: NodeService,
-        reservations: Reservations,
+        reservations: Reservations, images: ImageService,
     ) -> None:
+        self._images = images
         self._requester = requester
         self._registry = registry
         self._nodes = nodes
         self._reservations = reservations
 
     @commands.NodeOwnership.responder
-    def ownership(self, nodes: str) -> dict[str, Any]:
+    async def ownership(self, nodes: str, image: str | None = None) -> dict[str, Any]:
         """Return whose the nodes of a set are, and what in it is no node."""
+        if image is not None:
+            await self._images.check(image, self._requester, default_allowed=True)
         user = self._requester.username
         devices = parse_devices(self._registry, nodes, user)
         reserved = [(one, self._reservations.get(one.mac)) for one in devices]
-        return {**vars(ownership(devices, user)), "reservations": [
+        names = sorted(device.name for device in devices if device.is_node)
+        return {"names": names, **vars(ownership(devices, user)), "reservations": [
             {"node": device.name, "user": one.user, "until": one.until}
             for device, one in reserved if one is not None and one.user != user
         ]}
@@ -247,3 +262,7 @@ class NodeFilesApi(amp.CommandLocator):
     async def cp_to_booted_image(self, node: str, path: str) -> dict[str, Any]:
         """Copy a path of a node into the image that it boots; its nodes reboot."""
         return {"ok": await self._changes.copy_to_booted_image(node, path, self._requester)}
+
+
+def _rebooted(outcome: Outcome, client_reboots: bool | None) -> dict[str, Any]:
+    return {"ok": outcome.ok, "left": outcome.left_rows() if client_reboots else None}

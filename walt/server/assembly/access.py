@@ -25,6 +25,7 @@ from walt.server.domain.logs.service import PlatformLog
 _log = Logger()
 
 CHECK_EVERY = 6 * 3600.0  # seconds between looks at the age of the server's certificate
+EXPIRED_EVERY = 60.0  # seconds between looks for certificates of clients that have expired
 
 
 class Certificates:
@@ -49,15 +50,21 @@ class Certificates:
         )
         self.access.rotated.observe(self._reload)
 
-    async def start(self) -> LoopingCall:
-        """Make and read what is needed; the call returned keeps it so. Raises Unavailable."""
+    async def start(self) -> list[LoopingCall]:
+        """Make and read what is needed; the calls returned keep it so. Raises Unavailable."""
         await self._aside(self._authority.prepare, time.time())
         self._reload()
         await self.access.load()
-        checking = LoopingCall(lambda: Deferred.fromCoroutine(self._check()))
-        checking.clock = self._reactor
-        checking.start(CHECK_EVERY, now=False)
-        return checking
+        calls = []
+        for work, seconds in (
+            (lambda: Deferred.fromCoroutine(self._check()), CHECK_EVERY),
+            (self.access.end_expired, EXPIRED_EVERY),
+        ):
+            call = LoopingCall(work)
+            call.clock = self._reactor
+            call.start(seconds, now=False)
+            calls.append(call)
+        return calls
 
     async def _aside(self, work: Callable[[float], Any], now: float) -> Any:
         """Run what writes keys in a thread: it waits for the disk."""

@@ -69,7 +69,9 @@ def build_api(
     def locators(requester: IRequester, identity: Identity) -> list[CommandLocator]:
         return [
             NodesApi(requester, nodes.service, nodes.views, views, nodes.virtual),
-            ReservationsApi(requester, registry, nodes.service, nodes.reservations),
+            ReservationsApi(
+                requester, registry, nodes.service, nodes.reservations, images.service
+            ),
             NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
             PlansApi(requester, registry, nodes.configuration, plans),
             DevicesApi(requester, views, nodes.configuration),

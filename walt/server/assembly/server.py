@@ -156,8 +156,8 @@ class WaltServer(Service):
         await self._start_services(core)
         self._undo("life of images", core.image_life.stop)
         self._undo("shells of nodes", core.nodes.questions.stop)
-        checking = await core.certificates.start()
-        self._undo("checks of certificates", checking.stop)
+        for checking in await core.certificates.start():
+            self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http)
         # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
@@ -278,7 +278,7 @@ class WaltServer(Service):
             )
         connections = Connections(DOORS, core.kind)
         certificates = core.certificates
-        certificates.access.revoked.observe(connections.end)
+        certificates.access.ended.observe(connections.end)
         doors = Doors(
             Origins(config.subnet, certificates.access), connections, certificates.tls,
             self._reactor, config.remote_clients == "open", metrics_of(core, connections),

@@ -63,7 +63,7 @@ class AccessTests(SynchronousTestCase):
             FakeAuthority(), self.store, codes, lambda: self.now, self.told.append, self.aside,
             self.pause,
         )
-        self.access.revoked.observe(self.ended.append)
+        self.access.ended.observe(self.ended.append)
 
     async def aside(self, work: Callable[[float], Any], now: float) -> Any:
         return work(now)
@@ -143,8 +143,13 @@ class AccessTests(SynchronousTestCase):
         self.now += LIFETIME / 2
         second = self.done(self.access.renew(first.serial, "request")).certificate
         self.assertEqual(second.holder, Holder("lab", "machine"))
+        self.access.end_expired()
+        self.assertEqual(self.ended, [])
         self.now += LIFETIME / 2
         self.assertIsNone(self.access.holder_of(first.serial))
+        for _ in range(2):  # told once
+            self.access.end_expired()
+            self.assertEqual(self.ended, [first.serial])
         self.assertIsNotNone(self.access.holder_of(second.serial))
         self.refused(self.access.renew(first.serial, "request"), Denied)
         self.refused(self.access.renew("", "request"), Denied)

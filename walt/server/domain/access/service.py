@@ -28,8 +28,8 @@ class Access:
 
     `authority` provides IAuthority, `store` ICertificateStore; `aside` runs a function
     that blocks, given with its argument, one at a time, and returns its result; `pause` waits
-    so many seconds; `tell` logs one sentence; `revoked` is called with each serial that
-    ends, so that open connections end too, `rotated` when there is a new authority.
+    so many seconds; `tell` logs one sentence; `ended` tells of each serial that is
+    revoked or expires, so that open connections end too, `rotated` of a new authority.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class Access:
         self._issuing: Counter[str] = Counter()  # certificates on their way, by holder
         self._renewals: dict[str, deque[float]] = {}
         self._strangers: dict[str, tuple[float, int]] = {}
-        self.revoked: Source[str] = Source()
+        self._looked = now()
+        self.ended: Source[str] = Source()
         self.rotated: Source[[]] = Source()
 
     async def load(self) -> None:
@@ -73,6 +74,14 @@ class Access:
         if found is None or found.revoked is not None or found.expires <= self._now():
             return None
         return found.holder
+
+    def end_expired(self) -> None:
+        """Tell of the certificates that have expired since the last look: connections end."""
+        now = self._now()
+        for one in self._known.values():
+            if self._looked < one.expires <= now:
+                self.ended.tell(one.serial)
+        self._looked = now
 
     def invite(self, name: str, kind: str) -> Invitation:
         """Let a user or a machine enrol once. Raises Invalid, LimitExceeded."""
@@ -199,7 +208,7 @@ class Access:
         self._unstored.update(serials)
         for one in certificates:
             self._known[one.serial] = replace(one, revoked=moment)
-            self.revoked.tell(one.serial)
+            self.ended.tell(one.serial)
         if serials:
             await self._store.revoke(serials, moment)
         self._unstored.difference_update(serials)

@@ -70,7 +70,24 @@ class NodeService:
         The change takes effect in the background; a reboot waits for it.
         Raises NotFound, Invalid (set, image, or models that the image lacks).
         """
+        await self._set_image(self.parse(nodes, requester), image, requester)
+
+    async def boot(
+        self, nodes: str, image: str, requester: IRequester, *, cause: str,
+        client_reboots: bool = False,
+    ) -> Outcome:
+        """Associate nodes with an image, as above, and reboot them, as below."""
         devices = self.parse(nodes, requester)
+        await self._set_image(devices, image, requester)
+        current = [self._registry.get(device.mac) or device for device in devices]
+        return await self._rebooter.reboot(
+            current, requester=requester, hard_only=False, cause=cause,
+            client_reboots=client_reboots,
+        )
+
+    async def _set_image(
+        self, devices: list[Device], image: str, requester: IRequester
+    ) -> None:
         wanted = {device.mac: self._wanted(device, image, requester) for device in devices}
         self._check_models(devices, wanted)
         same = [device for device in devices if device.image == wanted[device.mac]]
