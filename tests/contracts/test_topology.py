@@ -109,7 +109,8 @@ class ReportTests(SynchronousTestCase):
         for label, port in (("12", 12), ("ge-0/0/1", 12), ("13", 13), ("9" * 50, 13)):
             self.report(NODE.ip, SWITCH.mac, label)
             self.assertEqual(self.topology.places, {NODE.mac: (SWITCH.mac, port)})
-        self.reports.labelled = lambda switch, label: {"ge-0/0/1": 501}.get(label)
+        self.assertEqual(self.topology.looked, [SWITCH.name] * 2)
+        self.topology.labels["ge-0/0/1"] = 501
         self.report(NODE.ip, SWITCH.mac, "ge-0/0/1")
         self.assertEqual(self.topology.places, {NODE.mac: (SWITCH.mac, 501)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
+from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.ports import ITopology
 
 
@@ -13,6 +14,16 @@ class FakeTopology:
 
     def __init__(self) -> None:
         self.places: dict[str, tuple[str, int | None]] = {}
+        self.labels: dict[str, int] = {}  # besides numbers, which are their own
+        self.looked: list[str] = []
+
+    def labelled(self, switch_mac: str, label: str) -> int | None:
+        if label.isascii() and label.isdigit() and len(label) < 6:
+            return int(label)
+        return self.labels.get(label)
+
+    async def look_again(self, switch: Device) -> None:
+        self.looked.append(switch.name)
 
     async def locate(self, node_mac: str, switch_mac: str, port: int | None) -> bool:
         known = self.places.get(node_mac)

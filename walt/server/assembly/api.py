@@ -50,8 +50,6 @@ def build_api(
     server_ip = str(base.config.server_ip)
     checkpoints = PostgresCheckpoints(base.database)
     reports = NeighbourReports(registry, switches.exploration, base.platform)
-    reports.labelled = switches.exploration.labelled
-    reports.look_again = switches.exploration.look_again
     views = DeviceViews(registry, nodes.status.is_booted, switches.views.where, server_ip)
     announcements = Announcements(
         registry, nodes.registration, nodes.leases, server_ip, base.reactor

@@ -11,6 +11,7 @@ from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound
 from walt.common.names import PLATFORM_USER, is_user_name
 from walt.server.domain.access.codes import EnrolmentCodes
 from walt.server.domain.access.model import KINDS, Certificate, Holder, Invitation, Issued
+from walt.server.domain.access.ports import IAuthority, ICertificateStore
 from walt.server.domain.events import Source
 
 LIFETIME = 365 * 86400.0  # seconds that a certificate of a client is valid
@@ -33,8 +34,8 @@ class Access:
     """
 
     def __init__(
-        self, authority: Any, store: Any, codes: EnrolmentCodes, now: Callable[[], float],
-        tell: Callable[[str], object],
+        self, authority: IAuthority, store: ICertificateStore, codes: EnrolmentCodes,
+        now: Callable[[], float], tell: Callable[[str], object],
         aside: Callable[[Callable[[float], Any], float], Awaitable[Any]],
         pause: Callable[[float], Awaitable[object]],
     ) -> None:

@@ -5,6 +5,7 @@ Spec server §5.9. No task is held on the image: a question disturbs nobody.
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IReactorTime
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, TimeoutError
@@ -33,7 +34,7 @@ class _Kept:
 class ImageFiles:
     """Answers questions about the files of images. `containers` provides IContainers."""
 
-    def __init__(self, containers: IContainers, clock: Any) -> None:
+    def __init__(self, containers: IContainers, clock: IReactorTime) -> None:
         self._containers = containers
         self._clock = clock
         self._turns = DeferredSemaphore(MAX_CONTAINERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IReactorTime
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ class ImageMounts:
     it should be unmounted, delays nothing but itself: it is tried again later.
     """
 
-    def __init__(self, clock: Any, mounter: IImageMounter) -> None:
+    def __init__(self, clock: IReactorTime, mounter: IImageMounter) -> None:
         self._clock = clock
         self._mounter = mounter
         self._mounted: set[str] = set()

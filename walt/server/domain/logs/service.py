@@ -63,7 +63,7 @@ class _Share:
 class _Cursor:
     """A cursor of the store, and what to call when it is closed."""
 
-    def __init__(self, cursor: Any, closed: Callable[[], object]) -> None:
+    def __init__(self, cursor: ILogCursor, closed: Callable[[], object]) -> None:
         self._cursor = cursor
         self._closed: Callable[[], object] | None = closed
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.defer import DeferredLock
 
 from walt.common.errors import Conflict, Invalid, WaltError
+from walt.server.domain.network.ports import IForwarder
 
 _PAIR = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 
@@ -63,7 +63,7 @@ class ExposedPorts:
     could not be restored.
     """
 
-    def __init__(self, forwarder: Any, on_error: Callable[[str], None]) -> None:
+    def __init__(self, forwarder: IForwarder, on_error: Callable[[str], None]) -> None:
         self._forwarder = forwarder
         self._on_error = on_error
         self._open: dict[str, dict[Forward, str]] = {}

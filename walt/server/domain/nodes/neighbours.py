@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.nodes.ports import ITopology
 
 MAX_LABEL = 255  # an LLDP port identifier (IEEE 802.1AB §8.5.3)
 
 
-def _number_of(switch: str, label: str) -> int | None:
-    """Return the number that a label is: all that is known of a switch that was never read."""
-    return int(label) if label.isascii() and label.isdigit() and len(label) < 6 else None
-
-
 class NeighbourReports:
-    """Places nodes in the topology; `topology` provides ITopology.
+    """Places nodes in the topology."""
 
-    `labelled` tells which port of a switch (MAC) LLDP calls by a label, and
-    `look_again` reads a switch whose labels are not known.
-    """
-
-    def __init__(self, registry: DeviceRegistry, topology: Any, platform: PlatformLog) -> None:
+    def __init__(
+        self, registry: DeviceRegistry, topology: ITopology, platform: PlatformLog
+    ) -> None:
         self._registry = registry
         self._topology = topology
         self._platform = platform
         self._proposed: set[str] = set()
-        self.labelled: Callable[[str, str], int | None] = _number_of
-        self.look_again: Callable[[Device], Awaitable[None]] | None = None
 
     async def report(self, node_ip: str | None, switch_mac: str, label: str) -> None:
         """A node sees a device on a port whose label is `label`.
@@ -53,10 +41,10 @@ class NeighbourReports:
             )
         if switch.type != "switch" or not switch.conf.get("lldp.explore"):
             return
-        port = self.labelled(switch.mac, label[:MAX_LABEL])
-        if port is None and self.look_again is not None:
-            await self.look_again(switch)
-            port = self.labelled(switch.mac, label[:MAX_LABEL])
+        port = self._topology.labelled(switch.mac, label[:MAX_LABEL])
+        if port is None:
+            await self._topology.look_again(switch)
+            port = self._topology.labelled(switch.mac, label[:MAX_LABEL])
         if await self._topology.locate(node.mac, switch.mac, port):
             self._platform.write(
                 "devices",

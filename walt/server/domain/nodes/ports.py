@@ -129,6 +129,12 @@ class INodePower(Interface):
 class ITopology(Interface):
     """Where devices are connected."""
 
+    def labelled(switch_mac: str, label: str) -> int | None:
+        """Return the port of a switch that LLDP calls so, None in doubt."""
+
+    async def look_again(switch: Device) -> None:
+        """Read a switch whose labels are not known; does nothing when that was just done."""
+
     async def locate(node_mac: str, switch_mac: str, port: int | None) -> bool:
         """Record that a node is on a port of a switch, seen now; tell whether that is new.
 

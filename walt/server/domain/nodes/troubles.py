@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 
@@ -37,7 +39,7 @@ class BootTroubles:
     `clock` gives seconds.
     """
 
-    def __init__(self, clock: Any, registry: DeviceRegistry, platform: Lines) -> None:
+    def __init__(self, clock: IReactorTime, registry: DeviceRegistry, platform: Lines) -> None:
         self._clock = clock
         self._registry = registry
         self._platform = platform

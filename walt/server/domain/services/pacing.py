@@ -6,10 +6,9 @@ Rules of design D2 and §8 (dhcpd restarts), spec server §1.1 (throttle).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 _log = Logger()
@@ -30,7 +29,7 @@ class Pacer:
     """
 
     def __init__(
-        self, clock: Any, write: Callable[[], None], act: Callable[[], Deferred[None]], *,
+        self, clock: IReactorTime, write: Callable[[], None], act: Callable[[], Deferred[None]], *,
         gap: float = BETWEEN_RESTARTS, write_within: float = WRITE_WITHIN,
         quiet: float = QUIET, longest_calm: float = LONGEST_CALM,
     ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -93,9 +94,9 @@ class Provisioning:
     """
 
     def __init__(
-        self, clock: Any, registry: DeviceRegistry, images: ImageService, mounter: IImageMounter,
-        exporter: INfsExporter, persistence: IPersistence, network: NetworkServices,
-        platform: PlatformLines, nodes_directory: Path,
+        self, clock: IReactorTime, registry: DeviceRegistry, images: ImageService,
+        mounter: IImageMounter, exporter: INfsExporter, persistence: IPersistence,
+        network: NetworkServices, platform: PlatformLines, nodes_directory: Path,
     ) -> None:
         self._clock = clock
         self._registry = registry

@@ -7,15 +7,18 @@ from ipaddress import IPv4Interface
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.ports import IFirewall
 from walt.server.domain.services.boot_tree import BootLinks, JoinedTree, probing_possible
 from walt.server.domain.services.dhcp import DhcpHosts
 from walt.server.domain.services.dns import FALLBACK_FORWARDER, DnsNames
 from walt.server.domain.services.nat import nat_addresses
+from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.secondary import secondary_networks
 from walt.server.runtime.ordered import spawn
 
@@ -35,8 +38,8 @@ class NetworkServices:
     """
 
     def __init__(
-        self, clock: Any, interface: IPv4Interface, *,
-        dhcp: Any, dns: Any, tree: Any, firewall: Any,
+        self, clock: IReactorTime, interface: IPv4Interface, *,
+        dhcp: IConfigurable, dns: IConfigurable, tree: IConfigurable, firewall: IFirewall,
         forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,), guarded: str | None = None,
         ping_check: bool = True,
     ) -> None:
