@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -189,6 +189,7 @@ class FakeRequester:
         self.out: list[str] = []
         self.err: list[str] = []
         self.labels: list[str] = []
+        self.at_the_end: list[Callable[[], object]] = []
 
     def stdout(self, text: str) -> None:
         """Note a line."""
@@ -201,6 +202,14 @@ class FakeRequester:
     def busy(self, label: str) -> None:
         """Note a label."""
         self.labels.append(label)
+
+    def progress(self, text: str) -> None:
+        """Note how a long task goes, as a label."""
+        self.labels.append(text)
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Keep what is to be done when the requester leaves."""
+        self.at_the_end.append(action)
 
 
 class FakePlatform:
