@@ -14,7 +14,6 @@ from zope.interface.verify import verifyClass
 import tests.fakes
 import walt.server
 
-
 LOADED_BY_OTHERS = {"walt.server.adapters.nbdkit.areas"}  # a plugin of nbdkit
 
 
