@@ -3,7 +3,8 @@
 First the image that nodes boot in tests is built, unless it is cached; style and types are
 checked and the fast tests run meanwhile. The contracts are another run, each module of system
 tests and attacks one more; a lane takes the next run when it is done with one. Two lanes take
-the longest first; the third one takes the shortest, and fills the processors while the others
+the longest first, as soon as there is an image; the third one goes on with the fast tests,
+then takes the shortest, and fills the processors while the others
 wait for a machine to boot. The crowd, which fills them by itself and measures, has the machine
 for itself at the end. The output of a run is printed whole, at its end.
 
@@ -253,6 +254,17 @@ async def lint(programs: Path, counts: dict[str, int], told: list[str]) -> None:
             told.append(f"{' '.join(words)}:\n{text}")
 
 
+async def quick_checks(
+    trial: str, part: str, counts: dict[str, int], told: list[str]
+) -> None:
+    """Check style and types and run the fast tests, in the quick part."""
+    if part == "quick":
+        await asyncio.gather(
+            lint(Path(trial).parent, counts, told),
+            lane(len(LANES) - 1, trial, [fast_tests()], counts, told),
+        )
+
+
 def started_programs(file: Path) -> list[str]:
     """Return the recorded programs, when the last one that was started is among them."""
     with tempfile.TemporaryDirectory(dir=file.parent) as directory:
@@ -300,15 +312,18 @@ async def main(trial: str, part: str) -> int:
     """Run all lanes with a part of the tests, print what failed once more, and the sum."""
     cache = os.environ["WALT_TEST_CACHE"]
     (waiting, alone), counts, told = runs(part), dict[str, int](), list[str]()
-    building = asyncio.create_task(build_image(cache, part))
-    if part == "quick":
-        await asyncio.gather(
-            lint(Path(trial).parent, counts, told), lane(1, trial, [fast_tests()], counts, told)
-        )
-    if not await building:
+    fast = asyncio.create_task(quick_checks(trial, part, counts, told))
+    if not await build_image(cache, part):
+        fast.cancel()
         return 1
+
+    async def last_lane() -> None:
+        await fast
+        await lane(len(LANES) - 1, trial, waiting, counts, told)
+
     await asyncio.gather(
-        *(lane(number, trial, waiting, counts, told) for number in range(len(LANES)))
+        *(lane(number, trial, waiting, counts, told) for number in range(len(LANES) - 1)),
+        last_lane(),
     )
     await lane(0, trial, alone, counts, told)
     passed = await try_again(trial, counts, told)

@@ -82,7 +82,21 @@ class BoundTests(SynchronousTestCase):
             os.kill(pid, signal.SIGKILL)
 
 
+KEYS = {signal.SIGINT: b"\x03", signal.SIGQUIT: b"\x1c"}
+
+
 class OnTerminalTests(SynchronousTestCase):
+    def ended(self, pid: int, terminal: int, key: bytes | None) -> int:
+        """Press a key until a program ends: it may not have begun; return how it ended."""
+        while True:
+            if key is not None:
+                os.write(terminal, key)
+            for _ in range(20):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    return status
+                time.sleep(0.02)
+
     def test_statuses(self) -> None:
         """Those of the command, of the signal that ends it, and of programs that handle one."""
         for shell in SHELLS:
@@ -101,10 +115,7 @@ class OnTerminalTests(SynchronousTestCase):
                 told = b""
                 while b"there" not in told:
                     told += os.read(terminal, 1000)
-                if number is not None:
-                    key = {signal.SIGINT: b"\x03", signal.SIGQUIT: b"\x1c"}[number]
-                    os.write(terminal, key)
-                _, ended = os.waitpid(pid, 0)
+                ended = self.ended(pid, terminal, KEYS.get(number))
                 os.close(terminal)
                 self.assertEqual(os.waitstatus_to_exitcode(ended), status, (shell, command))
                 if "it's" in command:
