@@ -55,8 +55,11 @@ async def check_archives(case: TestCase, platform: LivePlatform) -> None:
     ])
     bomb = (platform.base / "bomb").read_bytes()
     case.assertLess(len(bomb), 1 << 20)
+    huge = tarfile.TarInfo("huge")
+    huge.size = 1 << 40
     for text, data in (
-        ("too large", bomb), ("damaged", b"garbage" * 100), ("damaged", bomb[:100]),
+        ("sparse", bomb), ("too large", huge.tobuf(tarfile.GNU_FORMAT)),
+        ("damaged", b"garbage" * 100), ("damaged", bomb[:100]),
         ("no Dockerfile", tar_of()), ("damaged", b""),
     ):
         done = await raw_build(platform, data)

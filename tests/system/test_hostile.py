@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
-from walt.server.wire.connections import DOORS
+from walt.server.wire.connections import DOORS, Kind
 
 # A crowd from many addresses of the loopback, most of it silent; prints what became of it.
 CROWD = """
@@ -153,8 +153,9 @@ class HostileTests(TestCase):
         await platform.until(is_open, "the crowd is there", 60)
         await platform.ok("node", "show", "--all")
         metrics = await self.metrics(platform, inside)
-        addresses = 10000 // 550 + 1
-        self.assertLessEqual(metrics["walt_connections"], addresses * DOORS.of_other + 20)
+        addresses, share = 10000 // 550 + 1, DOORS.shares[Kind.ELSEWHERE]
+        most = min(addresses * share.each, share.together)
+        self.assertLessEqual(metrics["walt_connections"], most + 20)
         self.assertGreater(metrics["walt_connections_refused"], 50)
         per_connection = (load.memory() - before) * 1024 / metrics["walt_connections"]
         self.assertLess(per_connection, 30)  # KiB

@@ -85,8 +85,9 @@ def command(
         "-cpu", kind.cpu(accel), "-m", str(config.ram_mib),
         "-smp", str(config.cores or (DEFAULT_CORES if accel == "kvm" else EMULATED_CORES)),
         "-smbios", "type=1,manufacturer=QEMU",
+        "-sandbox", SANDBOX,
         "-display", "none", "-vga", "none", "-monitor", "none", "-serial", serial,
-        "-no-reboot", "-sandbox", SANDBOX, *boot, *nics,
+        "-no-reboot", *boot, *nics,
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng",
         *_disk_options(disks),
     ]
