@@ -41,11 +41,12 @@ LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("attacks", "contracts", "lab", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_foreign_node", "test_node_settings", "test_life", "test_node_files",
+    "test_c_users", "test_foreign_node", "test_node_settings", "test_life", "test_node_files",
     "test_node_faults", "test_disks", "test_faults", "test_image_journey", "test_node_boot",
     "test_networks", "test_registries", "test_logs", "test_images", "test_doors",
     "test_disk_full", "test_startup", "test_image_faults", "test_old_packages",
-    "test_hostile", "test_config", "test_registration", "test_quickstart",
+    "test_announcing", "test_api", "test_hopeless", "test_hostile", "test_config",
+    "test_registration", "test_quickstart",
 )
 ALONE = "tests.system.test_crowd"
 # Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks,

@@ -48,7 +48,10 @@ class Core:
             device = self.base.registry.by_ip(ip)
             return device is not None and device.is_node
 
-        return kind_of(address, self.base.config.subnet, is_node)
+        config = self.base.config
+        if address == str(config.server_ip):
+            return Kind.ELSEWHERE  # programs of the server's own machine
+        return kind_of(address, config.subnet, is_node)
 
 
 def build(
