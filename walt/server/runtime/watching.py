@@ -178,7 +178,7 @@ class Watch:
 
     def _cannot_ask(self, failure: Failure) -> None:
         reason = in_words(failure.value)
-        if reason != self._unable:
+        if reason != self._unable and self._begun >= self._settled:  # not while it starts
             self._unable = reason
             _log.warn(
                 "cannot ask {child} whether it answers: {reason}",
