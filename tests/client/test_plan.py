@@ -27,7 +27,7 @@ NO_FACTS = {
     "advanced": {
         "add-machine", "add-ssh-key", "add-user", "dump-bash-autocomplete",
         "dump-zsh-autocomplete", "enrol", "fix-image-owner", "remove-ssh-key", "renew",
-        "rescan-hub-account", "revoke", "rotate-authority", "update-default-images",
+        "rescan-hub-account", "revoke", "rotate-authority", "sql", "update-default-images",
         "update-hub-meta",
     },
     "help": {"show"},

@@ -137,6 +137,13 @@ def show_certificates(json: bool) -> None:
     access.show(json)
 
 
+def sql(write: bool) -> int:
+    """Be psql, on the database of the server."""
+    from walt.client import database
+
+    return database.psql(write)
+
+
 def revoke(name: str) -> None:
     """End the certificates of a user or a machine."""
     from walt.client import access
@@ -206,6 +213,10 @@ COMMANDS = {
     ),
     "show-ssh-keys": Command(
         show_ssh_keys, "print your ssh keys", switches=[JSON]
+    ),
+    "sql": Command(
+        sql, "look into the database of the server, as root there",
+        switches=[Switch("--write", "statements may change it: stop the server before")],
     ),
     "update-default-images": Command(
         update_default_images, "download newer versions of the default images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.protocols import amp
 
 from walt.rpc import rows
-from walt.rpc.arguments import Float, Integer, Json, Names, Text
+from walt.rpc.arguments import Float, Integer, Json, Names, Text, Texts
 from walt.rpc.base import WaltCommand
 
 PROTOCOL = 1  # grows when a command changes its meaning
@@ -113,6 +113,17 @@ class ShowWorkflows(WaltCommand):
     commandName = b"cs.server.workflows"
     side = "cs"
     response = [(b"rows", Json(rows.WORKFLOWS))]
+
+
+class ReachDatabase(WaltCommand):
+    """How psql(1) reaches the database: variables of its environment (libpq, PG…).
+
+    For root of the server's machine, whom the unix socket proves: a password may be there.
+    """
+
+    commandName = b"ss.database.reach"
+    side = "ss"
+    response = [(b"variables", Texts())]
 
 
 class ShowServices(WaltCommand):

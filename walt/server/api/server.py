@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 
+from walt.common.errors import Denied
 from walt.rpc.commands import session as commands
 from walt.rpc.commands.devices import SyncClock
 from walt.server.domain.nodes.clock import next_whole_second
@@ -74,3 +75,18 @@ class ServerApi(amp.CommandLocator):
     def services(self) -> dict[str, Any]:
         """Return one row for each daemon of the server."""
         return {"rows": self._operations.services()}
+
+
+class DatabaseApi(amp.CommandLocator):
+    """The database itself; `account` is who the connection proves, `variables` say how."""
+
+    def __init__(self, account: str | None, variables: Callable[[], dict[str, str]]) -> None:
+        self._account = account
+        self._variables = variables
+
+    @commands.ReachDatabase.responder
+    def reach(self) -> dict[str, Any]:
+        """Return how psql reaches the database. Raises Denied."""
+        if self._account != "root":
+            raise Denied("only root of the server's machine may look into the database")
+        return {"variables": self._variables()}

@@ -16,7 +16,7 @@ from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
 from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
 from walt.server.api.registries import RegistriesApi
-from walt.server.api.server import ClockApi, ServerApi
+from walt.server.api.server import ClockApi, DatabaseApi, ServerApi
 from walt.server.assembly.access import Certificates
 from walt.server.assembly.base import Base
 from walt.server.assembly.client_package import ClientPackage
@@ -79,6 +79,7 @@ def build_api(
             RegistriesApi(requester, operations),
             LogsApi(requester, base.logs, issuers, checkpoints, now),
             ClockApi(clock, now), ServerApi(requester, completion, health, package.piece),
+            DatabaseApi(identity.account, base.database.variables),
             AccessApi(
                 certificates.access, nodes.keys, certificates.names[0],
                 reachable=base.config.namespace is None, serial=identity.serial,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg2
+import psycopg2.extensions
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -111,6 +112,15 @@ class Transaction:
         await abandonable(self._connection.runOperation(sql, tuple(values) or None))
 
 
+# Parameters of connections and the variables that programs read (PostgreSQL manual, "libpq").
+VARIABLES = {
+    "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE",
+    "user": "PGUSER", "password": "PGPASSWORD", "passfile": "PGPASSFILE", "sslmode": "PGSSLMODE",
+    "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslrootcert": "PGSSLROOTCERT",
+    "service": "PGSERVICE",
+}
+
+
 class Database:
     """A pool of at most `size` connections to one server.
 
@@ -125,6 +135,11 @@ class Database:
         self._patience = patience
         self._idle: list[Connection] = []
         self._turns = DeferredSemaphore(size)
+
+    def variables(self) -> dict[str, str]:
+        """Return how libpq's programs reach the same database: their environment."""
+        known = psycopg2.extensions.parse_dsn(self._dsn)
+        return {VARIABLES[name]: value for name, value in known.items() if name in VARIABLES}
 
     async def transaction(self, work: Callable[[Transaction], Awaitable[_T]]) -> _T:
         """Run `work` in one transaction, committed at its end, undone if it raises.
