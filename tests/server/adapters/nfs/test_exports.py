@@ -27,6 +27,7 @@ from walt.server.adapters.nfs.exports import (
     links_of,
 )
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
+from walt.server.runtime.process import ProcessResult
 
 NET = IPv4Network("192.168.1.0/24")
 PLACE = Path("/s/images") / ("ab" * 32) / "fs"
@@ -204,13 +205,26 @@ class KernelTests(SynchronousTestCase):
         self.ran: list[list[str]] = []
         self.refusing = False
         self.exporter = kernel.KernelExporter(
-            self, nodes=Path("/var/lib/walt/nodes"), directory=self.base / "exports.d"
+            self, nodes=Path("/var/lib/walt/nodes"), directory=self.base / "exports.d",
+            clients=self.base / "clients",
         )
 
-    async def run_command(self, argv: list[str]) -> None:
+    async def run_command(self, argv: list[str]) -> ProcessResult:
         self.ran.append(argv)
         if self.refusing:
             raise CommandFailed("exportfs: no")
+        return ProcessResult(tuple(argv), 0, b"", b"")
+
+    def test_clients_end_with_the_exports(self) -> None:
+        """What nodes hold open would keep images mounted; clients of other networks go on."""
+        self.apply(ExportPlan(NET, (), ()))
+        self.ran.clear()
+        for number, address in enumerate(("192.168.1.61:756", "10.0.0.7:800", "[fd00::1]:700")):
+            place = self.base / "clients" / str(number)
+            place.mkdir(parents=True)
+            (place / "info").write_text(f'clientid: 0x1\naddress: "{address}"\nname: "x"\n')
+        self.successResultOf(Deferred.fromCoroutine(self.exporter.withdraw()))
+        self.assertEqual(self.ran, [["tee", str(self.base / "clients/0/ctl")]])
 
     def run(self, *words: object, **more: object):  # type: ignore[no-untyped-def]
         """Be the process runner for lists of words, and a test case otherwise."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -23,6 +25,10 @@ PERSIST_EXPORTS = "walt-persist.exports"
 # Who follows the links of nodes: an account and a group that no machine has (numbers that Debian
 # keeps for later use, Debian policy 9.2.2), so that nobody else may go where the links lead.
 FOLLOWER = 65533
+# A directory for each client of NFS v4: `info` tells its address, and writing `expire` to `ctl`
+# ends what it holds (kernel documentation, admin-guide/nfs/nfsd-admin-interfaces).
+CLIENTS = Path("/proc/fs/nfsd/clients")
+_ADDRESS = re.compile(r'^address: "([0-9.]{7,15}):', re.MULTILINE)
 HEADER = "# Written by the WalT server; changes are lost.\n"
 
 
@@ -88,15 +94,19 @@ class KernelExporter(Service):
     name = "nfs"
 
     def __init__(
-        self, runner: ProcessRunner, *, nodes: Path, directory: Path = Path("/etc/exports.d")
+        self, runner: ProcessRunner, *, nodes: Path, directory: Path = Path("/etc/exports.d"),
+        clients: Path = CLIENTS,
     ) -> None:
         self._runner = runner
+        self._clients = clients
+        self._subnet: IPv4Network | None = None
         self._nodes = nodes
         self._directory = directory
         self._in_force = True  # whether the files were read after their last change
 
     async def apply(self, plan: ExportPlan) -> Mapping[str, str]:
         """Export exactly what the plan says; see INfsExporter."""
+        self._subnet = plan.subnet
         for node in plan.nodes:
             if node.persist is not None:
                 make_hidden(node.persist, FOLLOWER)
@@ -123,3 +133,19 @@ class KernelExporter(Service):
     async def withdraw(self) -> None:
         """Export nothing any more; without it, exports outlast the server (design D20)."""
         await self._write(HEADER, HEADER)
+        await self._expire()
+
+    async def _expire(self) -> None:
+        """End what clients of walt-net hold: files that they have open keep images mounted."""
+        for info in sorted(self._clients.glob("*/info")):
+            found = _ADDRESS.search(info.read_text())
+            if found is None or self._subnet is None or IPv4Address(found[1]) not in self._subnet:
+                continue
+            done = await self._runner.run(
+                ["tee", str(info.with_name("ctl"))], stdin=b"expire\n", check=False
+            )
+            if done.status != 0:
+                _log.warn(
+                    "the NFS client {ip} keeps what it has open: {reason}", ip=found[1],
+                    reason=done.last_words(),
+                )
