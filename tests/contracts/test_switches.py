@@ -6,8 +6,6 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -39,12 +37,7 @@ def pool(case: TestCase) -> WorkerPool:
 
     workers = WorkerPool(reactor, Launcher(), size=1, network="host", unprivileged=["snmp"])
 
-    async def end() -> None:
-        workers.stop()
-        while workers._workers:
-            await deferLater(reactor, 0.02, lambda: None)
-
-    case.addCleanup(lambda: Deferred.fromCoroutine(end()))
+    case.addCleanup(workers.stop)
     return workers
 
 

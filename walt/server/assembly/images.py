@@ -100,7 +100,7 @@ class ImageLife:
         await self.operations.sessions.stop()
         await self.files.stop()
         for pool in (self.builders, *self.registry_workers):
-            pool.stop()
+            await pool.stop()
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""

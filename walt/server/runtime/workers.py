@@ -142,6 +142,7 @@ class WorkerPool:
         self._idle: list[_Worker] = []
         self._waiting: deque[Deferred[_Worker]] = deque()
         self._stopping = False
+        self._over: list[Deferred[None]] = []  # of those who wait for the end of all children
 
     async def call(
         self, job: str, arguments: Mapping[str, Any] | None = None, *,
@@ -204,10 +205,19 @@ class WorkerPool:
             waiting = self._waiting.popleft()
             if not waiting.called:
                 waiting.callback(self._spawn())
+        if not self._workers:
+            over, self._over = self._over, []
+            for one in over:
+                one.callback(None)
 
-    def stop(self) -> None:
-        """Kill every child; jobs in progress fail with Unavailable."""
+    def stop(self) -> Deferred[None]:
+        """Kill every child; jobs in progress fail with Unavailable. Fires when all are gone."""
         self._stopping = True
+        over: Deferred[None] = Deferred()
+        if self._workers:
+            self._over.append(over)
+        else:
+            over.callback(None)
         for worker in list(self._idle):
             worker.idle_timer.cancel()
         self._idle.clear()
@@ -217,3 +227,4 @@ class WorkerPool:
             waiting = self._waiting.popleft()
             if not waiting.called:
                 waiting.errback(Unavailable("the server is stopping"))
+        return over

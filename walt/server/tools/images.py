@@ -123,7 +123,7 @@ def _run(
             raise SystemExit(1) from None
         finally:
             if tools is not None:
-                tools.workers.stop()
+                await tools.workers.stop()
 
     react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
 

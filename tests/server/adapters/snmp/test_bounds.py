@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.patience import patient
@@ -83,9 +82,7 @@ class BoundTests(TestCase):
         self.workers = WorkerPool(reactor, Launcher(), size=1, network="host")
 
     async def tearDown(self) -> None:
-        self.workers.stop()
-        while self.workers._workers:
-            await deferLater(self.reactor, 0.02, lambda: None)
+        await self.workers.stop()
 
     def serve(self, behave: Behaviour) -> tuple[Agent, SnmpTarget]:
         served = Agent(behave)

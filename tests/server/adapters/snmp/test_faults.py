@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.server.adapters.snmp import agent
@@ -51,9 +50,7 @@ class FaultTests(TestCase):
         self.switches = SnmpSwitches(self.workers, **LIMITS)
 
     async def tearDown(self) -> None:
-        self.workers.stop()
-        while self.workers._workers:
-            await deferLater(self.reactor, 0.02, lambda: None)
+        await self.workers.stop()
 
     def serve(self, behave: Callable[[Question], list[bytes]]) -> tuple[Agent, SnmpTarget]:
         served = Agent(behave)
