@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> None:
     for path in SCRATCH:
         os.makedirs(f"{place}{path}", mode=0o755)
         mount("scratch", f"{place}{path}", "tmpfs", NOSUID | NODEV, "mode=1777")
-    for path in (*SYSTEM, *paths["read"]):
+    resolver = os.path.realpath("/etc/resolv.conf")  # often a link to what some program wrote
+    for path in dict.fromkeys((*SYSTEM, resolver, *paths["read"])):
         if os.path.lexists(path):
             _show(place, path, RDONLY)
     for path in paths["write"]:
