@@ -39,12 +39,12 @@ done
 told=$({
     printf 'REQ_API_SESSION\\nVSAPI\\n'
     printf "('API_CALL', 'get_device_info', ('%s',), {})\\n" "$mac"
-    sleep 2
+    sleep 6
 } | busybox nc "$walt_server_ip" "$walt_server_rpc_port")
 case "$told" in
     *"'kexec.allow': False"*) echo not allowed >> /persist/hook; sync; exit 1 ;;
     *"'netmask': "*) kexec -l /boot/kernel && kexec -e ;;
-    *) echo "odd: $told" >> /persist/hook; exit 1 ;;
+    *) echo "odd: $told" >> /persist/hook; sync; exit 1 ;;
 esac
 """
 # A reboot from the local disk by the image's own means; here it fails, so a plain one follows.
