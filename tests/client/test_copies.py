@@ -114,6 +114,14 @@ class CopyTests(TestCase):
         await self.ok(":/link", "followed")
         self.assertEqual((self.here / "followed").read_bytes(), b"changed")
 
+    async def test_colons(self) -> None:
+        """Names with a time of day, both ways."""
+        (self.here / "2026-11-29T12:30:00.log").write_bytes(b"data")
+        await self.ok("2026-11-29T12:30:00.log", ":")
+        self.assertEqual((self.there / "2026-11-29T12:30:00.log").read_bytes(), b"data")
+        await self.ok(":/2026-11-29T12:30:00.log", "a:b")
+        self.assertEqual((self.here / "a:b").read_bytes(), b"data")
+
     async def test_directories(self) -> None:
         """Stored in one that exists, renamed, poured out with `/.`; links are kept."""
         top = self.here / "d"

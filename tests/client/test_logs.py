@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,29 @@ class CheckpointTests(LogCase):
             self.assertIn(text, out + err)
 
 
+class ZoneTests(LogCase):
+    async def test_difference_to_utc(self) -> None:
+        """A format may tell the zone: an hour of autumn comes twice; without, dates are as ever."""
+        year = datetime.fromtimestamp(self.logs.now(), UTC).year - 1
+        sunday = next(day for day in range(1, 8) if date(year, 11, day).weekday() == 6)
+        for hour in (5, 6):  # half past one, and half past one again, in New York
+            moment = datetime(year, 11, sunday, hour, 30, tzinfo=UTC).timestamp()
+            self.logs.write(NODE.mac, "zone", "x", timestamp=moment)
+        found = {}
+        for template in ("{timestamp:%H:%M%z %Z}", "{timestamp:%H:%M}", "{timestamp}"):
+            walt = Walt(
+                self.server, "log", "show", "--history", "full", "--streams", "zone", "--format",
+                template, variables={"TZ": "EST5EDT,M3.2.0,M11.1.0"},
+            )
+            self.assertEqual(await walt.ended, 0, walt.err)
+            found[template] = walt.out.decode().splitlines()
+        self.assertEqual(
+            found["{timestamp:%H:%M%z %Z}"], ["01:30-0400 EDT", "01:30-0500 EST"]
+        )
+        self.assertEqual(found["{timestamp:%H:%M}"], ["01:30", "01:30"])
+        self.assertEqual(found["{timestamp}"], [f"{year}-11-0{sunday} 01:30:00"] * 2)
+
+
 class ExportTests(LogCase):
     async def export(self, *words: str) -> tuple[int, bytes, bytes]:
         return await self.run_walt("log", "export", *words)
@@ -238,6 +262,22 @@ class ExportTests(LogCase):
         status, _, err = await self.export(str(self.directory))
         self.assertEqual(status, 1)
         self.assertIn(b"Is a directory", err)
+
+    async def test_open_files(self) -> None:
+        """What the shell opened is written itself: a pipe, the end of a file."""
+        file = self.directory / "all"
+        file.write_text("before\n")
+        for path, shell in (
+            ("/dev/stdout", '"$@" | cat'), ("/dev/fd/1", '"$@" | cat'),
+            ("/dev/fd/5", '"$@" 5>&1 | cat'), ("/dev/stdout", f'"$@" >> {file} && cat {file}'),
+        ):
+            walt = Walt(self.server, "log", "export", path, shell=shell)
+            self.assertEqual(await walt.ended, 0, walt.err)
+            lines = [line for line in walt.out.split(b"\n") if line.startswith(b"{")]
+            self.assertEqual(len(lines), len(self.lines), (path, shell, walt.err))
+            told = f"{len(self.lines)} log lines were written to {path}.\n".encode()
+            self.assertEqual(walt.err, told)
+        self.assertTrue(file.read_text().startswith("before\n{"))
 
     async def test_odd_texts(self) -> None:
         """Quotes, line ends of other systems, what looks like a formula: the same in each file."""

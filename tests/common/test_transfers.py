@@ -21,7 +21,7 @@ from walt.common.transfers import (
 
 class ParseTests(SynchronousTestCase):
     def test_operands(self) -> None:
-        """They are split at the last colon; remote paths are absolute, without slash at the end."""
+        """Remote paths are absolute, without slash at the end."""
         for text, expected in (
             ("file", Operand(None, "file")),
             ("dir/", Operand(None, "dir", slash=True)),
@@ -34,7 +34,23 @@ class ParseTests(SynchronousTestCase):
             ("img:/", Operand("img", "/", slash=True)),
             ("img:.", Operand("img", "/root/.")),
         ):
-            self.assertEqual(parse_operand(text), expected, text)
+            self.assertEqual(parse_operand("image", text), expected, text)
+
+    def test_colons_in_names(self) -> None:
+        """Files are often named by a time of day: they can be copied, on both sides."""
+        for kind, text, expected in (
+            ("node", "./12:30.log", Operand(None, "./12:30.log")),
+            ("node", "/tmp/12:30:59/", Operand(None, "/tmp/12:30:59", slash=True)),
+            ("node", "runs/12:30", Operand(None, "runs/12:30")),
+            ("node", "n:/tmp/12:30.log", Operand("n", "/tmp/12:30.log")),
+            ("node", "n:12:30.log", Operand("n", "/root/12:30.log")),
+            ("image", "./12:30.log", Operand(None, "./12:30.log")),
+            ("image", "img:/12:30.log", Operand("img", "/12:30.log")),
+            ("image", "img:tag:/12:30.log", Operand("img:tag", "/12:30.log")),
+            ("image", "img:tag:12:30", Operand("img:tag", "/root/12:30")),
+            ("image", "img:tag:a/12:30", Operand("img:tag", "/root/a/12:30")),
+        ):
+            self.assertEqual(parse_operand(kind, text), expected, (kind, text))
 
     def test_directions(self) -> None:
         """Exactly one side is remote, or the target is the image that a node boots."""
@@ -58,16 +74,16 @@ class ParseTests(SynchronousTestCase):
     def test_bad_paths(self) -> None:
         """Paths are bounded."""
         for text in ("i:" + "a" * 5000, "i:a\0b"):
-            self.assertRaises(Invalid, parse_operand, text)
+            self.assertRaises(Invalid, parse_operand, "image", text)
 
-    @given(st.text(max_size=50))
-    def test_any_text(self, text: str) -> None:
+    @given(st.sampled_from(("node", "image")), st.text(max_size=50))
+    def test_any_text(self, kind: str, text: str) -> None:
         """No operand makes the parser fail otherwise."""
         try:
-            operand = parse_operand(text)
+            operand = parse_operand(kind, text)
         except Invalid:
             return
-        self.assertEqual(operand.entity is None, ":" not in text)
+        self.assertEqual(operand.entity is None, ":" not in text.partition("/")[0])
         if operand.entity is not None:
             self.assertTrue(operand.path.startswith("/"))
 

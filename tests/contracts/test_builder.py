@@ -106,6 +106,18 @@ class BuilderContract:
         await builder.sweep()
         case.assertFalse(left.exists())
 
+    async def test_submodules(self) -> None:
+        """Whoever builds is told that they are not there."""
+        case: Any = self
+        builder, _ = await self.make()
+        for files, told in (
+            ({"Dockerfile": b"FROM base\n"}, False),
+            ({"Dockerfile": b"FROM base\n", ".gitmodules": b""}, True),
+        ):
+            place = await self.unpacked(builder, files)
+            case.assertEqual("submodules" in (builder.left_out(place) or ""), told)
+            await builder.close(place)
+
     async def test_squash(self) -> None:
         """One layer, the same labels; the requester is told; an absent image is an error."""
         case: Any = self

@@ -93,6 +93,34 @@ class LogStoreContract:
         ):
             self.assertEqual(await self.lines(store, query), expected, query)
 
+    async def test_expressions_mean_the_same(self) -> None:
+        """Stored lines are found by what finds live ones, or the expression is refused."""
+        store = await self.make()
+        key = StreamKey(A, "exp")
+        ids = await numbered(store, {key: "line"})
+        lines = [
+            "atb", "a\tb", "axxb", "a.b", "a\\b", "{1", '{"a": 1}', "x{,3}", "aaa", "a" * 300, "]",
+            "é", "É", "a-b", "a_b", "(a)", "a|b", "^a$", "aA", "", "[x]", "\r", "a*",
+        ]
+        now = time.time()
+        await store.insert(1, [block(ids[key], now - 50 + n / 10, one)
+                               for n, one in enumerate(lines)])
+        for text in (
+            "a\tb", r"a\tb", "a.*?b", "a.*b", r"[\.]", "[.]", r"[\]]", "[]]", r"[^\t]b", '{"', "{1",
+            r"\{1", "x{,3}", "a{2}", "a{2,}", "a{255}", "a{256}", "a{2", "a++", "a**", "^*", "*a",
+            "(*a)", "[[:alpha:]]", "^[^[:alpha:]]$", "[[:word:]]", "[[.a.]]", "[[=a=]]", r"\_",
+            r"\-",
+            r"\(a\)", "()", "(|a)b", "a|", r"a\x41", r"\101", r"\e", r"\n", "[a-z]+_", "[[]x",
+            "^$", "$", "^.$", "(a|b){2}", "é", "(?i)A", "a{1,2}{2}", "***=a", "a$*", "[a-]b",
+            r"\^a\$", "a$b",
+        ):
+            try:
+                query = LogQuery(lines=text)
+            except Invalid:
+                continue
+            live = [one for one in lines if query.matcher().found_in(one)]
+            self.assertEqual(await self.lines(store, query), live, text)
+
     async def test_streams_keep_their_id(self) -> None:
         """Asking again gives the same id."""
         store = await self.make()

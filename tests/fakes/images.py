@@ -222,6 +222,9 @@ class FakeBuilder:
         options = ["--progress"] if progress else []
         return ["git", "clone", *options, "--", url, str(place / "content")]
 
+    def left_out(self, place: Path) -> str | None:
+        return "submodules" if (place / "content" / ".gitmodules").exists() else None
+
     async def unpack(self, place: Path, archive: Path) -> None:
         build_context.unpack(
             {"archive": str(archive), "directory": str(place / "content")}, lambda text: None

@@ -353,6 +353,7 @@ class ImagesTests(TestCase):
         top = platform.base / "repositories" / "project"
         (top / "deep").mkdir(parents=True)
         (top / "deep" / "ContainerFile").write_text("FROM tiny\nRUN echo url > /root/url\n")
+        (top / ".gitmodules").write_text('[submodule "lib"]\n\tpath = lib\n\turl = ../lib\n')
         git = ["git", "-C", str(top), "-c", "user.name=t", "-c", "user.email=t@t"]
         await platform.runner.run(["git", "init", "--quiet", str(top)])
         await platform.runner.run([*git, "add", "."])
@@ -372,8 +373,10 @@ class ImagesTests(TestCase):
 
         await platform.until(serves, "the git daemon serves", 20)
         build = ("image", "build", "--from-url")
-        told = await platform.ok(*build, url, "--sub-dir", "/deep/", "from-url")
-        self.assertIn("Image from-url was built.", told)
+        done = await platform.walt(*build, url, "--sub-dir", "/deep/", "from-url")
+        self.assertEqual(done.status, 0, done.stderr)
+        self.assertIn(b"Image from-url was built.", done.stdout)
+        self.assertIn(b"submodules of this repository are not fetched", done.stderr)
         for text, words in (
             ("no Dockerfile", (url, "x")), ("no directory", (url, "--sub-dir", "none", "x")),
             ("without `..`", (url, "--sub-dir", "../..", "x")),

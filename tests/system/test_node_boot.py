@@ -283,6 +283,7 @@ class NodeBootTests(TestCase):
         self.assertEqual(refused.status, 2)
 
     async def _check_tar(self) -> None:
+        """Archives of files; what was changed, names of the system's own files left out."""
         send = "/bin/_walt_internal_/walt-tar-send"
         await self._ssh("mkdir -p 'd 1/sub'; echo a > 'd 1/sub/f'; ln -s nowhere 'd 1/l'")
         for command, members in (
@@ -301,11 +302,14 @@ class NodeBootTests(TestCase):
         self.assertIn(b"no such file", missing.stderr)
         await self._ssh("mkdir -p /etc/new /var/log/daemon /srv/log; echo c > /etc/new/conf; "
                         "echo l > /var/log/x; echo k > /etc/x.lock; echo m > /srv/log/mine; "
+                        "mkdir /srv/app; echo p > /srv/app/poetry.lock; "
+                        "echo i > /srv/app/machine-ids.csv; echo e > /srv/app/walt-env.md; "
                         "mknod /srv/null c 1 3; rm /etc/ethertypes")
         text = await self._output("/bin/_walt_internal_/walt-dump-diff-tar | tar t")
         names = [line.removeprefix("./").rstrip("/") for line in text.splitlines()]
         self.assertIn("etc/new/conf", names)
-        for present in ("root/d 1/sub/f", "var/log/daemon", "srv/log/mine", "srv/null"):
+        for present in ("root/d 1/sub/f", "var/log/daemon", "srv/log/mine", "srv/null",
+                        "srv/app/poetry.lock", "srv/app/machine-ids.csv", "srv/app/walt-env.md"):
             self.assertIn(present, names)
         self.assertLess(names.index("etc/new"), names.index("etc/new/conf"))
         for absent in ("var/log/x", "etc/x.lock", "bin/walt-env", "etc/ethertypes"):

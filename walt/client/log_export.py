@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("timestamp", "issuer", "stream", "line")
 GROUP = 100_000  # lines in one row group of Parquet
+# Files that are open already: of this process, and of the shell that started it (`>(gzip > f)`).
+_OPEN = re.compile(r"/(?:dev|proc/self)/fd/([0-9]+)")
+_NAMED = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 def export(query: dict[str, Any], history: str, format: str, path: str) -> int:
@@ -36,18 +40,32 @@ def export(query: dict[str, Any], history: str, format: str, path: str) -> int:
     session.close()
     with _destination(path) as written:
         count = _write(WRITERS[format](written), query)
-    print(f"{count} log lines were written to {path}.")
+    told = f"{count} log lines were written to {path}."
+    print(told, file=sys.stdout if _open_already(path) is None else sys.stderr)
     return 0
 
 
+def _open_already(path: str) -> int | None:
+    """Return the descriptor that a path such as /dev/stdout names, None for another path."""
+    found = _OPEN.fullmatch(path)
+    return int(found[1]) if found is not None else _NAMED.get(path)
+
+
 @contextmanager
-def _destination(path: str) -> Iterator[str]:
+def _destination(path: str) -> Iterator[str | int]:
     """Give the file to write: a new one, which takes the place of `path` when it is whole.
 
     A device or a pipe is written itself; links, and the rights of a file that is replaced, stay.
+    A descriptor is given for what is open already: the shell may have put it at the end of a
+    file, which must not be emptied nor replaced.
     """
     place, temporary = os.path.realpath(path), ""
     try:
+        descriptor = _open_already(path)
+        if descriptor is not None:
+            sys.stdout.flush()
+            yield os.dup(descriptor)
+            return
         mode = os.stat(place).st_mode if os.path.exists(place) else None
         if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             yield place
@@ -92,7 +110,7 @@ def _write(writer: _JsonLines | _Csv | _Parquet, query: dict[str, Any]) -> int:
 class _TextFile:
     """What formats made of text share."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | int) -> None:
         self._file = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
 
     def close(self) -> None:
@@ -111,7 +129,7 @@ class _JsonLines(_TextFile):
 class _Csv(_TextFile):
     """Comma-separated values with a first line of names (RFC 4180)."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | int) -> None:
         import csv
 
         super().__init__(path)
@@ -126,7 +144,7 @@ class _Csv(_TextFile):
 class _Parquet:
     """Apache Parquet, through pyarrow."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | int) -> None:
         try:
             import pyarrow
             from pyarrow import parquet
@@ -141,7 +159,8 @@ class _Parquet:
             ("timestamp", pyarrow.timestamp("us", tz="UTC")), ("issuer", pyarrow.string()),
             ("stream", pyarrow.string()), ("line", pyarrow.string()),
         ])
-        self._out = parquet.ParquetWriter(path, self._schema)
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by close)
+        self._out = parquet.ParquetWriter(self._file, self._schema)
         self._held: list[Record] = []
 
     def write(self, records: list[Record]) -> None:
@@ -163,6 +182,7 @@ class _Parquet:
         """Write the last group."""
         self._flush()
         self._out.close()
+        self._file.close()
 
 
 WRITERS: dict[str, Any] = {"JSONL": _JsonLines, "CSV": _Csv, "PARQUET": _Parquet}

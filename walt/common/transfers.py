@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 
 from walt.common.errors import Conflict, Invalid, NotFound
 
@@ -30,6 +31,11 @@ USAGE = {
         "Usage: walt image cp <local-path> <image>:<path>\n"
         "       walt image cp <image>:<path> <local-path>"
     ),
+}
+# What is remote, and the path there: names hold no slash, and those of images may have a tag.
+_REMOTE = {
+    "node": re.compile(r"(?s)([^/:]*):(.*)"),
+    "image": re.compile(r"(?s)([^/:]*(?::[^/:]+)?):(.*)"),
 }
 
 
@@ -88,16 +94,26 @@ class Place:
         return self.directory if self.name is None else posixpath.join(self.directory, self.name)
 
 
-def parse_operand(text: str) -> Operand:
-    """Split an operand at its last colon; without colon it is a path of the client.
+def split_operand(kind: str, text: str) -> tuple[str, str] | None:
+    """Return the node or image (`kind`) that an operand names, and the path there.
+
+    None for a path of the client: one without colon, or with a slash before it, as in `./12:30`.
+    """
+    found = _REMOTE[kind].fullmatch(text)
+    return (found[1], found[2]) if found is not None else None
+
+
+def parse_operand(kind: str, text: str) -> Operand:
+    """Return an operand of `walt <kind> cp`.
 
     Raises Invalid for a path that is too long or holds a NUL.
     """
     if len(text) > MAX_PATH or "\0" in text:
         raise Invalid("a path has at most 4096 characters, and no NUL")
-    entity, colon, path = text.rpartition(":")
-    if not colon:
+    split = split_operand(kind, text)
+    if split is None:
         return Operand(None, strip_slash(text), slash=text.endswith("/"))
+    entity, path = split
     return Operand(entity, strip_slash(posixpath.join(HOME, path)), slash=path.endswith("/"))
 
 
@@ -111,10 +127,10 @@ def parse_transfer(kind: str, source: str, target: str) -> Transfer:
 
     Raises Invalid with the usage text for a pair that makes no sense.
     """
-    origin = parse_operand(source)
+    origin = parse_operand(kind, source)
     if kind == "node" and target == BOOTED_IMAGE and origin.entity:
         return Transfer(TO_BOOTED_IMAGE, origin, Operand(origin.entity, origin.path))
-    end = parse_operand(target)
+    end = parse_operand(kind, target)
     one_remote = (origin.entity is None) != (end.entity is None)
     if not one_remote or "" in (origin.entity, end.entity, origin.path, end.path):
         raise Invalid(USAGE[kind])

@@ -184,11 +184,17 @@ def _default_lines(dated: bool) -> Formatter:
 def _template_lines(template: str) -> Formatter:
     from datetime import datetime
 
+    zoned = "%z" in template or "%Z" in template
+
+    def moment(timestamp: float) -> datetime:
+        local = datetime.fromtimestamp(timestamp)
+        return local.astimezone() if zoned else local
+
     def formatted(records: list[Record]) -> str:
         try:
             return "".join([
                 template.format(
-                    timestamp=datetime.fromtimestamp(timestamp), issuer=issuer, stream=stream,
+                    timestamp=moment(timestamp), issuer=issuer, stream=stream,
                     line=line,
                 ) + "\n"
                 for timestamp, issuer, stream, line in records

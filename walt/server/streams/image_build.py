@@ -150,6 +150,9 @@ class BuildRequest(FramedRequest):
             command = await build.fetch_command(url, progress=self._watched)
             if await self._execute(command, shown.received) != 0:
                 raise CommandFailed(NOT_FETCHED)
+            left_out = build.left_out()
+            if left_out is not None:
+                self._errors(f"{left_out}\n".encode())
         else:
             await self._uploaded
             await build.unpack()

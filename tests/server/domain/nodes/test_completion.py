@@ -156,6 +156,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(
             self.of("NODE_CP_SRC", "vm:/etc/pa"), ["vm:/etc/pam.d/", "vm:/etc/passwd"]
         )
+        self.assertEqual(self.of("NODE_CP_SRC", "vm:/etc/w"), ["vm:/etc/with:colon"])
         self.assertEqual(self.of("NODE_CP_SRC", "vm:"), ["vm:it's"])
         self.assertEqual(self.of("NODE_CP_SRC", "vm:sub/o"), ["vm:sub/only/a", "vm:sub/only/b"])
         self.assertEqual(self.of("NODE_CP_SRC", "ghost:/etc/"), [])
@@ -163,6 +164,7 @@ class CompletionTests(SynchronousTestCase):
         before = ("walt", "node", "cp")
         self.assertEqual(self.of("NODE_CP_DST", "", *before, "vm:x"), ["booted-image"])
         self.assertEqual(self.of("NODE_CP_DST", "vm:", *before, "local"), ["vm:it's"])
+        self.assertEqual(self.of("NODE_CP_DST", "vm:", *before, "./12:30"), ["vm:it's"])
 
     def test_paths_of_images(self) -> None:
         """Images of the user, and what is in them, by a container that ends after a while."""
@@ -171,7 +173,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(
             self.of("IMAGE_CP_SRC", "ab:v1:/etc/"), ["ab:v1:/etc/hosts", "ab:v1:/etc/init.d/"]
         )
-        self.assertEqual(self.of("IMAGE_CP_SRC", "ab:v1:"), ["ab:v1:a", "ab:v1:b"])
+        self.assertEqual(self.of("IMAGE_CP_SRC", "ab:v1:"), ["ab:v1:a:b"])
         self.assertEqual(len(self.containers.running), 1)
         self.assertEqual(self.of("IMAGE_CP_SRC", "shared:/etc/"), [])
         before = ("walt", "image", "cp")

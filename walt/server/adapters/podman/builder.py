@@ -97,6 +97,15 @@ class PodmanBuilder:
             url, place / "content", place / "tmp", progress=progress
         ))
 
+    def left_out(self, place: Path) -> str | None:
+        """Tell of submodules; see IImageBuilder.
+
+        They may be anywhere, in networks that nobody shall read too.
+        """
+        if os.path.lexists(place / "content" / ".gitmodules"):
+            return "The submodules of this repository are not fetched: their directories are empty."
+        return None
+
     async def unpack(self, place: Path, archive: Path) -> None:
         """Unpack an archive; see IImageBuilder."""
         await self._workers.call(

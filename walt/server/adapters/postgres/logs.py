@@ -110,6 +110,9 @@ _DISPLACED = sql.SQL(
     " AND timestamp < to_timestamp(%s) OFFSET 0)"
 )
 
+# Classes such as [:alpha:] are those of ASCII, as where live lines are searched.
+_EXPRESSION = """(('(?e)' || %s) COLLATE "C")"""
+
 
 def _joined(moments: Sequence[float] | None) -> str | None:
     return None if moments is None else "\n".join(map(repr, moments))
@@ -131,11 +134,11 @@ def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
         issuers = list(query.issuers)
         add("(s.issuer_mac = ANY(%s) OR s.former = ANY(%s))", issuers, issuers)
     if query.streams is not None:
-        add("s.name ~ ('(?e)' || %s)", query.streams)
+        add(f"s.name ~ {_EXPRESSION}", query.streams)
     if query.exclude_consoles:
         add("s.name NOT LIKE '%%console'")
     if query.lines is not None:
-        add("l.line ~ ('(?e)' || %s)", query.lines)
+        add(f"l.line ~ {_EXPRESSION}", query.lines)
     if query.start is not None:
         add("l.timestamp > to_timestamp(%s)", query.start)
         add("l.place > to_timestamp(%s)", query.start)

@@ -48,6 +48,11 @@ class ImageBuild:
         )
         return command
 
+    def left_out(self) -> str | None:
+        """What of a repository was not fetched, as a sentence."""
+        told: str | None = self._owner.builder.left_out(self._place)
+        return told
+
     async def unpack(self) -> None:
         """Unpack `archive`, which the client sent. Raises Invalid or LimitExceeded."""
         await self._owner.builder.unpack(self._place, self.archive)

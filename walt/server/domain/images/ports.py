@@ -187,6 +187,9 @@ class IImageBuilder(Interface):
         Invalid for a bad address, CommandFailed (NOT_FETCHED) for one that may not be read.
         """
 
+    def left_out(place: Path) -> str | None:
+        """Tell what of a repository was not fetched, None if it is there whole."""
+
     def unpack(place: Path, archive: Path) -> Awaitable[None]:
         """Unpack an archive sent by a client as the content of a build.
 

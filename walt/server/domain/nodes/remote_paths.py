@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.common.errors import WaltError
 from walt.common.names import short_image_name
-from walt.common.transfers import BOOTED_IMAGE, HOME
+from walt.common.transfers import BOOTED_IMAGE, HOME, split_operand
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.files import ImageFiles
 from walt.server.domain.images.service import ImageService
@@ -59,7 +59,7 @@ class RemotePaths:
         return [] if _source_is_remote(words) else await self.image_source(words, partial, user)
 
     async def _of_node(self, partial: str) -> list[str]:
-        name, _, typed = partial.rpartition(":")
+        name, typed = split_operand("node", partial) or ("", "")
         node = self._registry.by_name(name)
         if node is None or not node.is_node or node.ip is None:
             return []
@@ -70,7 +70,7 @@ class RemotePaths:
         )
 
     async def _of_image(self, partial: str, user: str) -> list[str]:
-        name, _, typed = partial.rpartition(":")
+        name, typed = split_operand("image", partial) or ("", "")
         try:
             fullname = self._images.fullname(user, name)
             image = self._images.get(fullname)
@@ -87,8 +87,7 @@ class RemotePaths:
         found = await self._in_time(
             entries(posixpath.join(HOME, before + slash), prefix)
         )
-        # `cp` splits an operand at its last colon: it cannot name what holds one.
-        return [f"{beginning}{one}" for one in found if ":" not in one]
+        return [f"{beginning}{one}" for one in found if one.startswith(prefix)]
 
     async def _in_time(self, question: Coroutine[Any, Any, list[str]]) -> list[str]:
         """Return an answer, or nothing when it is late; the next question finds a shell then."""
@@ -113,7 +112,8 @@ def operands(words: Sequence[str], subcommand: str) -> list[str]:
 
 
 def _source_is_remote(words: Sequence[str]) -> bool:
-    return any(":" in word for word in operands(words, "cp")[:1])
+    kind = "image" if "image" in words[:2] else "node"
+    return any(split_operand(kind, word) is not None for word in operands(words, "cp")[:1])
 
 
 def _matching(candidates: Iterable[str], partial: str) -> list[str]:
