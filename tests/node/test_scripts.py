@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -86,3 +87,32 @@ class UserKeysTests(SynchronousTestCase):
                 self.assertEqual(self.ask(shell, wrong, status), 1)
             self.assertEqual(self.ask(shell, "''"), 0)
             self.assertEqual(self.file.read_text().splitlines(), own)
+
+
+class LogEchoTests(SynchronousTestCase):
+    def test_long_lines(self) -> None:
+        """A line that a pipe does not take at once has a connection of its own."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        fifo, env = directory / "logs.fifo", directory / "walt-env"
+        os.mkfifo(fifo)
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        server.settimeout(10)
+        env.write_text(
+            f"walt_server_ip=127.0.0.1\nwalt_server_logs_port={server.getsockname()[1]}\n"
+        )
+        script = (SCRIPTS / "walt-log-echo").read_text()
+        script = script.replace("/var/lib/walt/logs.fifo", str(fifo))
+        script = script.replace("/bin/walt-env", str(env.resolve()))
+        reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        subprocess.run(["sh", "-c", script, "sh", "s", "short"], check=True)
+        self.assertEqual(os.read(reader, 100), b"LOG s short\n")
+        sender = subprocess.Popen(["sh", "-c", script, "sh", "s", "x" * 5000])
+        connection, _ = server.accept()
+        with connection, connection.makefile("rb") as received:
+            lines = [received.readline() for _ in range(5)]
+        self.assertEqual(lines[3:], [b"x" * 5000 + b"\n", b"CLOSE\n"])
+        self.assertEqual(sender.wait(10), 0)
+        self.assertRaises(BlockingIOError, os.read, reader, 1)
