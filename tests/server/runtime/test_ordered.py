@@ -5,10 +5,12 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.common.errors import Invalid, Unavailable
 from walt.common.files import write_atomic, write_durable, write_if_changed
-from walt.server.runtime.ordered import shielded, spawn
+from walt.server.runtime.ordered import MOST_TRIES, TRY_EVERY, insist, shielded, spawn
 from walt.server.runtime.turns import TurnMonitor
 
 
@@ -21,6 +23,44 @@ class SpawnTests(SynchronousTestCase):
 
         self.successResultOf(spawn(work(), "working"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_what_can_happen_is_logged_in_words(self) -> None:
+        """An error that people are told is no traceback."""
+        words: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            words.append(formatEvent(event))
+
+        async def work() -> None:
+            raise Invalid("too long")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.successResultOf(spawn(work(), "recording"))
+        self.assertEqual(words, ["recording failed: too long"])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_insist(self) -> None:
+        """What is not there yet is tried again, in its time; other errors end it."""
+        clock, outcomes = Clock(), [Unavailable("away"), Unavailable("away"), None]
+
+        async def act() -> None:
+            outcome = outcomes.pop(0)
+            if outcome is not None:
+                raise outcome
+
+        done = Deferred.fromCoroutine(insist(clock, act))
+        clock.pump([TRY_EVERY / 2] * 3)
+        self.assertNoResult(done)
+        clock.advance(TRY_EVERY / 2)
+        self.successResultOf(done)
+        outcomes += [Invalid("never")]
+        self.failureResultOf(Deferred.fromCoroutine(insist(clock, act)), Invalid)
+        outcomes += [Unavailable("away")] * MOST_TRIES
+        done = Deferred.fromCoroutine(insist(clock, act))
+        clock.pump([TRY_EVERY] * (MOST_TRIES - 1))
+        self.failureResultOf(done, Unavailable)
+        self.assertEqual(outcomes, [])
 
     def test_shielded(self) -> None:
         """Cancelling the follower lets the work go on; its late failure is logged."""

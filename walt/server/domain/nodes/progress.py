@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -13,7 +14,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.domain.nodes.ports import IBoots
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.ordered import insist, spawn
 
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, at the start of the server
@@ -86,7 +87,7 @@ class BootProgress:
             while self._unsaved:
                 boots, self._unsaved = self._unsaved, {}
                 try:
-                    await self._store.save_boots(list(boots.values()))
+                    await insist(self._clock, partial(self._store.save_boots, [*boots.values()]))
                 except Invalid:
                     raise  # the database will never take them
                 except Exception:

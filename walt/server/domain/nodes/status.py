@@ -13,7 +13,7 @@ from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.events import Source
 from walt.server.domain.logs.service import PlatformLog
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.ordered import insist, spawn
 
 # Seconds in which a node told to reboot may still come back to a restarted server: no boot is
 # that short.
@@ -142,7 +142,9 @@ class BootStatus:
             await self._store.save_boot_states(states)
 
     def _changed(self, mac: str, booted: bool, cause: str | None) -> None:
-        spawn(self._store.save_boot_states({mac: booted}), "recording a boot state")
+        spawn(insist(self._clock, lambda: self._store.save_boot_states({
+            mac: mac in self._booted,  # as it is then
+        })), "recording a boot state")
         self.changed.tell(mac, booted, cause)
 
     async def wait(
