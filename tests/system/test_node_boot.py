@@ -314,6 +314,11 @@ class NodeBootTests(TestCase):
         self.assertLess(names.index("etc/new"), names.index("etc/new/conf"))
         for absent in ("var/log/x", "etc/x.lock", "bin/walt-env", "etc/ethertypes"):
             self.assertNotIn(absent, names)
+        text = await self._output(
+            "now=$(date +%s); date -s @1600000000 > /dev/null; echo p > /srv/app/past; "
+            "/bin/_walt_internal_/walt-dump-diff-tar | tar t; date -s @$now > /dev/null"
+        )
+        self.assertIn("./srv/app/past", text.splitlines())
         self.assertEqual(await self._output("ls /tmp"), "")
 
     async def test_a_server_that_restarts(self) -> None:
