@@ -38,7 +38,8 @@ class Places:
 def with_ganesha(machine: Machine, config: ServerConfig) -> bool:
     """Tell whether nfs-ganesha gives nodes their files: where the kernel cannot, or as wished."""
     if config.services.nfs == "auto":
-        return not _kernel_serves(machine)
+        # The kernel's server is that of the machine's own network.
+        return config.namespace is not None or not _kernel_serves(machine)
     return config.services.nfs == "ganesha"
 
 
