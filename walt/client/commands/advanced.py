@@ -211,10 +211,6 @@ COMMANDS = {
         backup, "save the platform in one file while it runs, as root on the server",
         args=[Arg("file")], switches=[CONFIG],
     ),
-    "restore": Command(
-        restore, "make a platform of a backup, as root on the server",
-        args=[Arg("file")], switches=[CONFIG],
-    ),
     "doctor": Command(
         doctor, "try each step of a node's boot, as root on the server",
         switches=[CONFIG, JSON],
@@ -236,6 +232,10 @@ COMMANDS = {
     "renew": Command(renew, "get a fresh certificate before the present one expires"),
     "rescan-hub-account": Command(
         update_hub_meta, "same as `walt advanced update-hub-meta`", switches=_HUB
+    ),
+    "restore": Command(
+        restore, "make a platform of a backup, as root on the server",
+        args=[Arg("file")], switches=[CONFIG],
     ),
     "revoke": Command(
         revoke, "end the certificates of a user or a machine", args=[Arg("name")]
