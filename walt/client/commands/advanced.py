@@ -144,6 +144,16 @@ def sql(write: bool) -> int:
     return database.psql(write)
 
 
+def doctor(config: str | None, json: bool) -> int:
+    """Be walt-server-doctor, which comes with the server."""
+    from walt.client import programs
+
+    words = ["--json"] if json else []
+    return programs.become(
+        "walt-server-doctor", [*words, *(["--config", config] if config else [])]
+    )
+
+
 def revoke(name: str) -> None:
     """End the certificates of a user or a machine."""
     from walt.client import access
@@ -184,6 +194,12 @@ COMMANDS = {
     ),
     "add-user": Command(
         add_user, "let a user of another machine use this server", args=[Arg("name")]
+    ),
+    "doctor": Command(
+        doctor, "try each step of a node's boot, as root on the server",
+        switches=[
+            Switch("--config", "another server.conf", metavar="FILE"), JSON,
+        ],
     ),
     "dump-bash-autocomplete": Command(dump_bash, "print the completion script of bash"),
     "dump-zsh-autocomplete": Command(dump_zsh, "print the completion script of zsh"),

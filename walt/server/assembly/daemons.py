@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.named.service import NamedService
 from walt.server.adapters.nbdkit.service import SwapService
 from walt.server.adapters.nfs import ganesha, kernel
+from walt.server.adapters.nfs.kernel_server import KernelServer
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
+from walt.server.assembly.readiness import Essential
 from walt.server.config.model import WALT_NET, ServerConfig
 from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.service import NetworkServices
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # whom systemd-resolved(8) itself asks
 
 
 class Health:
@@ -72,6 +76,23 @@ class Daemons:
     network: NetworkServices
     health: Health
     announcing: Announcing | None  # None: server.conf does not want it
+    kernel_server: KernelServer | None  # None: ganesha serves
+
+    def essential(self) -> list[Essential]:
+        """Return what no node boots without. Ganesha starts with the first export."""
+        found = [
+            Essential(one.watch.answered, partial(getattr, one, "health"))
+            for one in (self.dhcpd, self.named, self.tftpd)
+        ]
+        if self.kernel_server is not None:
+            found.append(Essential(
+                self.kernel_server.answered, partial(getattr, self.kernel_server, "health")
+            ))
+        elif self.exporter.child.running:
+            found.append(Essential(
+                self.exporter.watch.answered, partial(getattr, self.exporter.child, "health")
+            ))
+        return found
 
 
 def snmpd_config(config: ServerConfig) -> SnmpdConfig:
@@ -111,8 +132,14 @@ def build_daemons(base: Base) -> Daemons:
     swap = SwapService(reactor, launcher, directory=place("nbdkit"), runtime=runtime("nbdkit"))
     health = Health([dhcpd, named, tftpd, swap])
     exporter: Any
-    if kernel.chosen(config.services.nfs):
+    kernel_server: KernelServer | None = None
+    if kernel.chosen(config.services.nfs, isolated=config.namespace is not None):
         exporter = kernel.KernelExporter(base.runner, nodes=config.paths.nodes)
+        kernel_server = KernelServer(
+            reactor, base.runner, unit=config.services.nfsd_service_name,
+            address=str(config.server_ip),
+        )
+        health.daemons.append(kernel_server)
     else:
         exporter = ganesha.GaneshaExporter(
             reactor, launcher, base.runner, directory=place("ganesha"),
@@ -125,7 +152,10 @@ def build_daemons(base: Base) -> Daemons:
     network = NetworkServices(
         reactor, config.walt_interface, dhcp=dhcpd, dns=named,
         tree=BootTreeStore(reactor, base.runner, config.paths.nodes), firewall=firewall,
-        forwarders=forwarders(_resolv_conf(), config.server_ip),
+        forwarders=forwarders(
+            _text(RESOLV_CONF), config.server_ip, upstream=_text(UPSTREAM),
+            isolated=config.namespace is not None,
+        ),
         guarded=None if walt_net.raw_device is None else walt_net.base,
         ping_check=walt_net.raw_device is not None,
     )
@@ -136,12 +166,12 @@ def build_daemons(base: Base) -> Daemons:
         health.daemons += [announcing.snmpd, announcing.lldpd]
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
-        network=network, health=health, announcing=announcing,
+        network=network, health=health, announcing=announcing, kernel_server=kernel_server,
     )
 
 
-def _resolv_conf() -> str:
+def _text(path: Path) -> str:
     try:
-        return RESOLV_CONF.read_text()
+        return path.read_text()
     except OSError:
         return ""

@@ -33,7 +33,7 @@ from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.nodes import Nodes
-from walt.server.assembly.readiness import notify
+from walt.server.assembly.readiness import notify, until_answering
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.domain.services.swap import SwapConfig
@@ -128,6 +128,8 @@ class WaltServer(Service):
         self._undo("file systems for nodes", core.base.volumes.close, for_good=True)
         await core.base.volumes.open()
 
+        for plan in core.base.links.no_longer_wanted(config.networks):
+            await core.base.links.down(plan)
         for plan in core.base.link_plans:
             await core.base.links.up(plan)
             self._undo(
@@ -161,9 +163,10 @@ class WaltServer(Service):
         self._open_listeners(core, host_http)
         # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
+        await self._start_nodes(core)
+        await until_answering(self._reactor, core.daemons.essential())
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
-        await self._start_nodes(core)
         if missing and migration.possible:
             spawn(migration.run(missing), "migrating images of the docker daemon")
         self.ready.callback(None)
@@ -252,6 +255,9 @@ class WaltServer(Service):
         for service in (daemons.dhcpd, daemons.named, daemons.tftpd, daemons.swap):
             service.startService()
             self._undo(service.name or "", service.stopService)
+        if daemons.kernel_server is not None:
+            daemons.kernel_server.startService()
+            self._undo("watching NFS", daemons.kernel_server.stopService)
         if hasattr(daemons.exporter, "startService"):
             daemons.exporter.startService()
             self._undo("nfs", daemons.exporter.stopService)
