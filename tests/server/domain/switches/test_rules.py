@@ -82,6 +82,12 @@ class NeighbourTests(SynchronousTestCase):
         )
         self.assertEqual(one.addresses, ())
 
+    def test_short_index(self) -> None:
+        """Agents that leave the time mark out: the port is the last number but one."""
+        (one,) = seen(ethernet((7, "p7")) + neighbour("7.1", (4, "020000000b00"), (5, "7032")))
+        self.assertEqual((one.port, one.interface, one.mac), (7, 7, "02:00:00:00:0b:00"))
+        self.assertEqual(one.remote_port, "p2")
+
     def test_several_on_a_port_and_itself(self) -> None:
         """A telephone and its PC are both kept; a switch that sees itself says so."""
         got = seen(

@@ -143,7 +143,7 @@ class _Look:
         found = []
         for cable in cables(self.every):
             (one, port), (other, there) = cable.ends
-            if cable.both or not (
+            if (cable.both and cable.named) or not (
                 self.contradicted(one, port, other) or self.contradicted(other, there, one)
             ):
                 evidence = LLDP_BOTH if cable.both else LLDP
