@@ -69,6 +69,15 @@ class CableTests(SynchronousTestCase):
         self.assertEqual(cables({"a": a, "b": twice}), [])
         self.assertEqual(cables({"a": a, "b": switch("sb", B)}), [])
 
+    def test_labels(self) -> None:
+        """What the other switch says that it announces tells its port, though it is no name."""
+        label = "1.0.8802.1.1.2.1.3.7.1"
+        one = {
+            "a": switch("sa", A, neighbour("0.1.1", (4, B), (7, hexed("502")))),
+            "b": switch("sb", B, f"{label}.2.7|2|7\n{label}.3.7|4|502\n{label}.4.7|4|p2\n"),
+        }
+        self.assertEqual(cables(one), [Cable((("a", 1), ("b", 2)), False)])
+
     def test_bridge_before_a_name(self) -> None:
         """`bridge/p2`, as RouterOS tells, is p2; a number after a stroke is no name."""
         for text, found in (

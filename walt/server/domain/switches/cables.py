@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from walt.server.domain.switches.lldp import Neighbour
-from walt.server.domain.switches.survey import Survey
+from walt.server.domain.switches.survey import Port, Survey
 from walt.server.domain.switches.tables import mac
 
 End = tuple[str, int]  # key of a switch, ifIndex
@@ -15,19 +16,26 @@ End = tuple[str, int]  # key of a switch, ifIndex
 def remote_port(switch: Survey, seen: Neighbour) -> int | None:
     """Return the ifIndex of the port of a switch that a neighbour of it says it sees."""
     ports = switch.ports.values()
-    # RouterOS puts its bridge before the name: `bridge/ether1`. Numbers are no names of ports.
-    last = seen.remote_port.rpartition("/")[2]
-    for text in (
-        seen.remote_port, seen.remote_description, last if last[:1].isalpha() else "",
-    ):
-        found = [one.index for one in ports if text and text in (one.name, one.descr)]
-        if len(found) == 1:
-            return found[0]
     address = mac(seen.remote_port.encode()) if seen.remote_port_type == "macAddress" else None
     # Some switches give that of the whole machine for each port.
-    address = None if address == seen.mac and seen.chassis_type == "macAddress" else address
-    found = [one.index for one in ports if address is not None and one.mac == address]
-    return found[0] if len(found) == 1 else None
+    is_machine = address is not None and address == seen.mac
+    # RouterOS puts its bridge before the name: `bridge/ether1`. Numbers are no names of ports.
+    last = seen.remote_port.rpartition("/")[2]
+    texts = (seen.remote_port, seen.remote_description, last if last[:1].isalpha() else "")
+    rules: list[Callable[[Port], bool]] = [
+        lambda one: bool(one.label) and one.label == seen.remote_port and not is_machine,
+        *(partial(_is_named, text) for text in texts if text),
+        lambda one: address is not None and one.mac == address and not is_machine,
+    ]
+    for rule in rules:
+        found = [one.index for one in ports if rule(one)]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _is_named(text: str, port: Port) -> bool:
+    return text in (port.name, port.descr)
 
 
 @dataclass(frozen=True)
