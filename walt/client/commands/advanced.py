@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.plan import SWITCHES as PLANS
+from walt.client.plan import planned, tell_plan
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
 
@@ -68,10 +70,12 @@ def fix_image_owner(other_user: str, yes_i_know_do_it_please: bool) -> None:
         print(f"Image {short_image_name(name)} is now yours.")
 
 
-def update_default_images() -> int:
+def update_default_images(plan: bool, json: bool) -> int:
     """Look for newer default images."""
     from walt.client import registries
 
+    if planned(plan, json):
+        return tell_plan(Session(Terminal()), json, default_images=True)
     return registries.update_default_images()
 
 
@@ -253,7 +257,7 @@ COMMANDS = {
         switches=[Switch("--write", "statements may change it: stop the server before")],
     ),
     "update-default-images": Command(
-        update_default_images, "download newer versions of the default images"
+        update_default_images, "download newer versions of the default images", switches=PLANS
     ),
     "update-hub-meta": Command(
         update_hub_meta, "let others find your images on the Docker Hub", switches=_HUB
