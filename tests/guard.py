@@ -54,6 +54,7 @@ FILES: dict[str, str] = {
     "walt.server.adapters.tftpd.service": "the map of names, some lines",
     "walt.server.adapters.lldp.snmpd": "its configuration, some lines",
     "walt.server.adapters.lldp.lldpd": "its configuration, which is empty",
+    "walt.server.adapters.timing.ptpd": "its configuration and its state, some lines",
     "walt.server.adapters.podman.options": "podman's list of images or containers",
     "walt.server.adapters.ssh.keys": "public keys and known_hosts, a line each",
     "walt.server.adapters.network.plans": "what a network is made of, a line",

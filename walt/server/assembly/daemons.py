@@ -17,12 +17,16 @@ from walt.server.adapters.nfs.kernel_server import KernelServer
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
+from walt.server.adapters.timing.clock import clock_state
+from walt.server.adapters.timing.ntp import NtpService
+from walt.server.adapters.timing.ptpd import STATUS, PtpdService
 from walt.server.assembly.base import Base
 from walt.server.assembly.readiness import Essential
 from walt.server.config.model import WALT_NET, ServerConfig
 from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.service import NetworkServices
+from walt.server.domain.services.timing import PtpConfig
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # whom systemd-resolved(8) itself asks
@@ -64,6 +68,26 @@ class Announcing:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """What gives nodes the time of the server."""
+
+    ntp: NtpService
+    ptpd: PtpdService | None  # None: server.conf does not want it
+    followed: PtpConfig
+
+    def services(self) -> list[NtpService | PtpdService]:
+        """Return those that there are."""
+        return [self.ntp] if self.ptpd is None else [self.ntp, self.ptpd]
+
+    def start(self) -> None:
+        """Start them."""
+        for one in self.services():
+            one.startService()
+        if self.ptpd is not None:
+            self.ptpd.apply(self.followed)
+
+
+@dataclass(frozen=True)
 class Daemons:
     """What nodes find in the network."""
 
@@ -76,6 +100,7 @@ class Daemons:
     network: NetworkServices
     health: Health
     announcing: Announcing | None  # None: server.conf does not want it
+    timing: Timing
     kernel_server: KernelServer | None  # None: ganesha serves
 
     def essential(self) -> list[Essential]:
@@ -116,6 +141,20 @@ def _announcing(base: Base, interface: str) -> Announcing:
             snmpd=shown,
         ),
         shown, LldpdConfig(base.config.server_ip, interface, shown.agentx),
+    )
+
+
+def _timing(base: Base) -> Timing:
+    """Build what answers to clients of NTP, and ptpd."""
+    config = base.config
+    place, runtime = config.paths.service("ptpd"), config.paths.service_runtime("ptpd")
+    return Timing(
+        NtpService(
+            base.reactor, server=config.server_ip, subnet=config.subnet, clock=clock_state
+        ),
+        PtpdService(base.reactor, base.launcher, directory=place, runtime=runtime)
+        if config.services.ptp else None,
+        PtpConfig(WALT_NET, runtime / STATUS),
     )
 
 
@@ -164,9 +203,12 @@ def build_daemons(base: Base) -> Daemons:
         # LLDP has no VLAN: it is told at the interface itself (spec server §1.1).
         announcing = _announcing(base, walt_net.raw_device or walt_net.base)
         health.daemons += [announcing.snmpd, announcing.lldpd]
+    timing = _timing(base)
+    health.daemons += timing.services()
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, swap=swap, firewall=firewall, exporter=exporter,
-        network=network, health=health, announcing=announcing, kernel_server=kernel_server,
+        network=network, health=health, announcing=announcing, timing=timing,
+        kernel_server=kernel_server,
     )
 
 

@@ -267,6 +267,9 @@ class WaltServer(Service):
             daemons.announcing.start()
             for one in (daemons.announcing.snmpd, daemons.announcing.lldpd):
                 self._undo(one.name or "", one.stopService)
+        daemons.timing.start()
+        for timer in daemons.timing.services():
+            self._undo(timer.name or "", timer.stopService)
         self._undo("updates of services", daemons.network.stop)
         daemons.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
         daemons.swap.apply(SwapConfig(self._config.server_ip))

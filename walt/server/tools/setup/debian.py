@@ -15,7 +15,7 @@ PACKAGES = (
     "bind9", "bubblewrap", "buildah", "busybox-static", "dosfstools", "dropbear-bin", "e2fsprogs",
     "git", "iproute2", "iputils-ping", "ipxe", "isc-dhcp-server", "kmod", "lldpd", "mmdebstrap",
     "mount", "nbdkit", "nbdkit-plugin-python", "nftables", "openssh-client", "podman",
-    "postgresql", "procps", "qemu-system-x86", "runc", "skopeo", "slirp4netns", "snmpd",
+    "postgresql", "procps", "ptpd", "qemu-system-x86", "runc", "skopeo", "slirp4netns", "snmpd",
     "tftpd-hpa", "util-linux", "xfsprogs",
 )
 KERNEL_NFS = ("nfs-kernel-server",)
