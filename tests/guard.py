@@ -46,6 +46,7 @@ FILES: dict[str, str] = {
     # At the start, once: files of the installation, and what a server before left.
     "walt.server.http.pages": "the pages of help, some 100 KB",
     "walt.server.adapters.postgres.migrate": "the schema, some 10 KB",
+    "walt.server.adapters.postgres.former": "the schema of older versions, some KB",
     "walt.server.adapters.postgres.cluster": "pg_hba.conf, a line",
     "walt.server.runtime.accounts": "directories of daemons; once, the leases of the pool",
     "walt.server.adapters.podman.repositories": "the account of one repository, a line",

@@ -26,6 +26,8 @@ CLASHING = (
     "named.service", "named-resolvconf.service", "isc-dhcp-server.service",
     "isc-dhcp-server6.service", "tftpd-hpa.service", "snmpd.service", "lldpd.service",
     "ptpd.service", "nfs-ganesha.service",
+    # It starts a second rpc.statd, which takes the pid file from the one of the kernel's server.
+    "nfs-ganesha-lock.service",
 )
 # Of no use on a server unless somebody had the package before.
 BROUGHT = {"postgresql": ("postgresql.service",)}
