@@ -15,6 +15,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any, Literal
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -96,7 +97,7 @@ class Links:
     """
 
     def __init__(
-        self, clock: Any, runner: ProcessRunner, state: Path,
+        self, clock: IReactorTime, runner: ProcessRunner, state: Path,
         source: random.Random | None = None,
     ) -> None:
         self._clock = clock
