@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -53,6 +53,15 @@ class _Row(NamedTuple):
     text: str
 
 
+class _Rows:
+    """The rows of all nodes, as far as they were asked for."""
+
+    def __init__(self) -> None:
+        self.by_mac: dict[str, _Row] = {}
+        self.stale: set[str] | None = None  # MACs of those to look at again; None: all
+        self.marked: set[str] = set()  # MACs of those that had a state, at the last look
+
+
 class NodeViews:
     """Nodes as programs get them: by `walt node show --json` and by the web API alike.
 
@@ -73,20 +82,58 @@ class NodeViews:
         self._provisioning = provisioning
         self._progress = progress
         self._clock = clock
-        self._rows: dict[bool, dict[str, _Row]] = {False: {}, True: {}}  # brief ones: True
+        self._brief_rows, self._whole_rows = _Rows(), _Rows()
+        registry.observe(self._changed)
+        status.changed.observe(lambda mac, booted, cause: self._changed((mac,)))
 
-    async def written(self, nodes: Sequence[Device]) -> list[str]:
+    def _changed(self, macs: Iterable[str]) -> None:
+        for rows in (self._brief_rows, self._whole_rows):
+            if rows.stale is not None:
+                rows.stale.update(macs)
+
+    async def written(self, nodes: Iterable[Device]) -> list[str]:
         """Return the rows of some nodes, settings included, as JSON.
 
         Many rows are made in several turns of the reactor.
         """
-        await self._make(nodes, brief=False)
-        troubles = self._provisioning.troubles
-        return [self._row(node, troubles, brief=False).text for node in nodes]
+        rows = (await self._fresh(brief=False)).by_mac
+        return [rows[node.mac].text for node in nodes if node.mac in rows]
 
     def is_booted(self, node: Device) -> bool:
         """Tell whether a node is booted."""
         return self._status.is_booted(node.mac)
+
+    async def _fresh(self, *, brief: bool) -> _Rows:
+        """Return rows as nodes are now."""
+        rows = self._brief_rows if brief else self._whole_rows
+        troubles = self._provisioning.troubles
+        marked = {
+            *troubles, *self._power.all_off(), *self._reservations.macs(),
+            *self._progress.under_way(),
+        }
+        if rows.stale is None:
+            rows.stale = {node.mac for node in self._registry.nodes()}
+        rows.stale |= marked | rows.marked
+        for count, mac in enumerate(list(rows.stale), 1):
+            node = self._registry.get(mac)  # a MAC of a VPN counts there
+            if node is None or node.mac != mac or not node.is_node:
+                rows.by_mac.pop(mac, None)
+            else:
+                self._look(rows, node, self._state(node, troubles), brief=brief)
+            rows.stale.discard(mac)
+            if count % AT_ONCE == 0:
+                await deferLater(self._clock, 0, lambda: None)
+        rows.marked = marked
+        return rows
+
+    def _look(self, rows: _Rows, node: Device, state: _State, *, brief: bool) -> None:
+        kept = rows.by_mac.get(node.mac)
+        if kept is not None and kept.device is node and kept.state == state:
+            return
+        value = self._brief(node, state) if brief else self._whole(node, state)
+        rows.by_mac[node.mac] = _Row(
+            node, state, (node.owner or "", node.name), json.dumps(value, sort_keys=True)
+        )
 
     def _state(self, node: Device, troubles: Mapping[str, str]) -> _State:
         mac = node.mac
@@ -115,17 +162,6 @@ class NodeViews:
             "reserved_until": reserved.until if reserved is not None else None,
         }
 
-    def _row(self, node: Device, troubles: Mapping[str, str], *, brief: bool) -> _Row:
-        """Return the row of a node as it is now."""
-        kept = self._rows[brief].get(node.mac)
-        state = self._state(node, troubles)
-        if kept is not None and kept.device is node and kept.state == state:
-            return kept
-        value = self._brief(node, state) if brief else self._whole(node, state)
-        row = _Row(node, state, (node.owner or "", node.name), json.dumps(value, sort_keys=True))
-        self._rows[brief][node.mac] = row
-        return row
-
     async def tables(self, user: str, *, show_all: bool, brief: bool = False) -> str:
         """Return the caller's nodes, and with `show_all` those that are free and of others.
 
@@ -133,39 +169,20 @@ class NodeViews:
         number of all nodes; sorted, a row a line. With `brief` rows have what the tables of
         the walt command show. Many rows are made in several turns of the reactor.
         """
-        await self._make(self._nodes(user, show_all=show_all), brief=brief)
-        troubles = self._provisioning.troubles
-        nodes = self._nodes(user, show_all=show_all)
-        rows = [self._row(node, troubles, brief=brief) for node in nodes]
+        kept = (await self._fresh(brief=brief)).by_mac
+        total = len(kept)
+        rows = [row for row in kept.values() if show_all or row.order[0] == user]
         rows.sort(key=attrgetter("order"))
-        if len(self._rows[brief]) > self._registry.count("node"):  # some were forgotten
-            self._rows[brief] = {row.device.mac: row for row in rows}
         tables: dict[str, list[str]] = {"free": [], "others": [], "own": []}
         for row in rows:
             owner = row.order[0]
             kind = "own" if owner == user else "free" if owner == PLATFORM_USER else "others"
             tables[kind].append(row.text)
-        total = self._registry.count("node")
         return "".join((
             "{\n",
             *(f'  "{kind}": {_listed(texts)},\n' for kind, texts in tables.items()),
             f'  "total": {total}\n}}',
         ))
-
-    async def _make(self, nodes: Iterable[Device], *, brief: bool) -> None:
-        """Make the rows that are not there."""
-        troubles, made = self._provisioning.troubles, 0
-        for node in nodes:
-            kept = self._rows[brief].get(node.mac)
-            if kept is None or kept.device is not node:
-                self._row(node, troubles, brief=brief)
-                made += 1
-                if made % AT_ONCE == 0:
-                    await deferLater(self._clock, 0, lambda: None)
-
-    def _nodes(self, user: str, *, show_all: bool) -> list[Device]:
-        nodes = self._registry.nodes()
-        return nodes if show_all else [node for node in nodes if node.owner == user]
 
 
 def _listed(texts: list[str]) -> str:
