@@ -80,7 +80,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "re2": ("walt.server.domain.logs.ere",),
     "ruamel": (
         "walt.client.config_file", "walt.server.adapters.podman.prepare",
-        "walt.server.config.load",
+        "walt.server.config",
     ),
     "txpostgres": ("walt.server.adapters.postgres",),
 }

@@ -108,6 +108,10 @@ class Bench:
                 (LINES,),
             )
         connection.close()
+        # No file system for each node, which the server would mount again while lines are read.
+        await self.load.database.execute(
+            """UPDATE devices SET conf = conf || '{"mount.persist": false}' WHERE type = 'node'"""
+        )
         await self.load.database.execute("ANALYZE logs")
         await self.platform.stop()  # what the server knows of streams is what it reads at start
         await self.platform.start()

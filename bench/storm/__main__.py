@@ -122,6 +122,10 @@ async def main(reactor: Any, count: int) -> None:
             await platform.sleep(0.1)
         figure(f"{count} new nodes: registered", time.monotonic() - start, "s")
         await platform.ok("node", "wait", "--timeout", "60", "all-nodes")
+        tree = platform.state / "nodes"
+        while not all((tree / node.ip / "fs").exists() for node in fleet.nodes):
+            await platform.sleep(0.1)
+        figure("  all of them can boot", time.monotonic() - start, "s")
         await platform.sleep(5)
         served = await compared(platform, fleet)
         sizes = boot_files(platform.state / "nodes", fleet.nodes[0])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import struct
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet import reactor as any_reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -18,7 +16,7 @@ from tests.client.test_api import Script
 from tests.patience import patient
 from walt.client.answers import NUMBER, Answer
 from walt.client.errors import Failure
-from walt.common import ampbox, frames, records
+from walt.common import ampbox, frames
 
 reactor: Any = any_reactor
 NODE = {
@@ -43,26 +41,19 @@ class AnswerTests(SynchronousTestCase):
             self.assertRaises(Failure, Answer({b"v": data}).json, "v")
         self.assertRaises(Failure, lambda: Answer()[b"v"])
 
-    @given(st.recursive(
-        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=3),
-        lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner),
-    ))
-    def test_any_records(self, value: object) -> None:
-        """Lines of logs are read, or refused in ways that are told."""
-        line = json.dumps(value).encode()
-        for read in (records.columns, records.decode):
-            read_any: Callable[[bytes], Any] = read
-            try:
-                read_any(line)
-            except (ValueError, TypeError, LookupError):
-                pass
 
-    @given(st.lists(st.tuples(
-        st.floats(0, 4e9), st.sampled_from("ab"), st.text(max_size=3), st.text(max_size=9),
-    ), min_size=1))
-    def test_records(self, rows: list[tuple[float, str, str, str]]) -> None:
-        """What is written is read."""
-        self.assertEqual(records.decode(records.encode(rows, {"a": "a", "b": "b"})), rows)
+def block(
+    sources: bytes = b'[["a", "b"]]', *, count: int = 1, moment: int = 0, which: int = 0,
+    size: int = 1, text: bytes = b"x",
+) -> bytes:
+    """Return a block of log lines, right or wrong."""
+    body = struct.pack(">II", count, len(sources)) + sources + struct.pack(
+        ">qii", moment, which, size
+    ) + text
+    return struct.pack(">I", len(body)) + body
+
+
+WRONG_BLOCK = struct.pack(">I", 2) + b"[]"
 
 
 class _Wrong(Protocol):
@@ -157,13 +148,13 @@ class WrongServerTests(TestCase):
             (frames.encode(frames.RESULT, b"{"), run), (frames.encode(frames.RESULT, b"[]"), run),
             (frames.encode(frames.RESULT, b'{"status": "x"}'), run),
             (b"Z\0\0\0\0", run), (b"D\xff\xff\xff\xff", run),
-            *((frames.encode(frames.DATA, line + b"\n") + end, text)
-              for text in (logs, arrow) for line in (
-                  b"", b"[]", b"x", b"[1, 2, 3, 4]", b'[[["a"]], null, [1], "x"]',
-                  b'[[["a", "b"]], [5], [1], "x"]', b'[[["a", "b"]], null, ["x"], "x"]',
-                  b'[[["a", "b"]], null, [1], ["x", "y"]]', b'[[["a", 1]], null, [1], "x"]',
-                  b'[[["a", "b"]], null, [1e30], "x"]', b'[[["a", "b"]], null, [1], [1]]',
+            *((frames.encode(frames.DATA, data) + end, text)
+              for text in (logs, arrow) for data in (
+                  b"\xff" * 99, WRONG_BLOCK, block(b"[]"), block(b"x"), block(b'[["a"]]'),
+                  block(b'[["a", 1]]'), block(which=5), block(which=-1), block(size=-1),
+                  block(size=2), block(size=0), block(text=b"\xff"), block(count=2),
               )),
+            (frames.encode(frames.DATA, block(moment=1 << 62)) + end, logs),
         ):
             server.stream = stream
             found = await self.failure(text, server)
@@ -172,7 +163,7 @@ class WrongServerTests(TestCase):
     async def test_commands(self) -> None:
         """The walt command tells it, too."""
         server = WrongServer(self)
-        server.stream = frames.encode(frames.DATA, b"[]\n")
+        server.stream = frames.encode(frames.DATA, WRONG_BLOCK)
         for words in (("node", "show"), ("image", "show"), ("device", "show"), ("log", "show",
                       "--history", "full"), ("node", "boots", "one"), ("node", "reboot", "one")):
             command = Walt(server, *words)

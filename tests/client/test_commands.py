@@ -27,7 +27,7 @@ from walt.common.errors import (
     NotFound,
     Unavailable,
 )
-from walt.common.records import encode
+from walt.common.records import block_of, encode
 from walt.rpc.arguments import Written
 from walt.rpc.commands import devices, images, logs, nodes
 from walt.rpc.commands import session as calls
@@ -731,10 +731,10 @@ class LogShowTests(SynchronousTestCase):
 
     def show(self, *words: str, records: Any = None, extra: Any = ()) -> Any:
         lines = b"".join(
-            encode([(stamp, issuer, stream, line)], {issuer: issuer})
+            encode(block_of([(stamp, issuer, stream, line)]), {issuer: issuer})
             for stamp, issuer, stream, line in records or self.RECORDS
         )
-        cut = len(lines) // 2  # frames need not end with a line
+        cut = len(lines) // 2  # frames need not end with a block
         return run("log", "show", "--realtime", *words, streams=[[
             (b"D", lines[:cut]), (b"D", lines[cut:]), *extra, (b"R", b'{"status": 0}'),
         ]], sessions=[], variables={"TZ": "UTC"})
@@ -753,7 +753,7 @@ class LogShowTests(SynchronousTestCase):
     def test_dates(self) -> None:
         """Lines of a range that goes back further than a day have their date."""
         now = time.time()
-        line = encode([(now - 1, "n1", "exp", "first")], {"n1": "n1"})
+        line = encode(block_of([(now - 1, "n1", "exp", "first")]), {"n1": "n1"})
         answer = (calls.GetTime, {"time": now})
         date = r"\d{4}-\d\d-\d\d "
         for history, session, shown in (

@@ -94,6 +94,18 @@ class CopyTests(TestCase):
         self.assertEqual([one.split()[0] for one in refused], ["Failure"] * 4)
         self.assertEqual((self.there / "a:b").read_bytes(), b"data")
 
+    async def test_names_of_bytes(self) -> None:
+        """A name that is not UTF-8 is kept in a directory, and refused in words alone."""
+        name = os.fsdecode(b"caf\xe9")
+        (self.here / "tree").mkdir()
+        (self.here / "tree" / name).write_bytes(b"data")
+        await self.ok("tree", ":/")
+        self.assertEqual((self.there / "tree" / name).read_bytes(), b"data")
+        for source, target in ((f"tree/{name}", ":/"), (f":/tree/{name}", "back")):
+            walt = await self.cp(source, target)
+            self.assertEqual(walt.status, 1)  # type: ignore[attr-defined]
+            self.assertIn(b"UTF-8", walt.err)
+
     async def test_files(self) -> None:
         """Into a directory, under a new name, over a file; both ways; odd names."""
         (self.here / "f").write_bytes(b"data")

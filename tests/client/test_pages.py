@@ -21,7 +21,7 @@ PACKAGE = Path(walt.__file__).parent
 ROOT = PACKAGE.parent
 CODE = ("client/**/*.py", "common/**/*.py", "server/**/*.py", "node/**/*", "virtual/**/*.py")
 TEXTS = ("README.md", "docs/*.md", "newsfragments/*.md")
-TOPIC = re.compile(r"\bwalt help show(?: |\n)([a-z][a-z-]+)")
+TOPIC = re.compile(r"\bwalt help show(?: |\n)([a-z][a-z0-9-]+)")
 CHANGERS = {("node", "config"), ("device", "config")}
 # No programs of ours: network, unit, service, older package, programs that an image may have.
 OTHER_NAMES = re.compile(
@@ -87,6 +87,14 @@ class PageTests(SynchronousTestCase):
             count += len(named)
             self.assertEqual(named - known, set(), where)
         self.assertGreater(count, 50)
+
+    def test_topics_of_walt_10(self) -> None:
+        """All that messages and habits name are there: the list of the specification (§1.15)."""
+        spec = (Path(__file__).parents[2] / "docs/spec/user-surface.md").read_text()
+        (listed,) = re.findall(r"(?m)^- Topics \(names are [^)]*\): ([a-z0-9, -]+)\.$", spec)
+        wanted = set(listed.split(", "))
+        self.assertGreater(len(wanted), 70)
+        self.assertEqual(wanted - set(topics()), set())
 
     def test_every_topic_is_named(self) -> None:
         """A page leads to each other one: people do not have to find it in the list."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -104,6 +105,7 @@ class PlanTests(TestCase):
             (("node", "cp", "bobs-node:/x", "/tmp"), "goes on", 0),
             (("image", "build", "--from-dir", "/nowhere", "img"), "reboots", 0),
             (("image", "squash", "img"), "reboots", 0),
+            (("image", "shell", "img"), "reboots", 0),
             (("image", "cp", "/etc/hostname", "img:/x"), "reboots", 0),
             (("image", "clone", "walt:bob/img"), "reboots", 0),
         ):
@@ -118,6 +120,13 @@ class PlanTests(TestCase):
             await self.walt("image", "squash", "other", "--plan"),
             (0, "No node would be touched.\n", ""),
         )
+        node = self.server.platform.registry.named("bobs-node")
+        await self.server.platform.registry.put(
+            replace(node, image="waltplatform/pc-x86-64-default:latest")
+        )
+        found = await self.walt("advanced", "update-default-images", "--plan")
+        self.assertEqual(found[0], 0)
+        self.assertEqual(found[1], "bobs-node reboots: free, booted\n")
         for words, status in (
             (("node", "config", "node-1", "x=1", "--plan"), 1),
             (("node", "reboot", "nothing", "--plan"), 1),

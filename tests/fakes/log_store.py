@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import Conflict, NotFound
+from walt.common.records import Block, block_of
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
@@ -151,10 +152,10 @@ class FakeCursor:
     def __init__(self, lines: list[LogLine]) -> None:
         self._lines = lines
 
-    async def next_block(self) -> list[LogLine]:
+    async def next_block(self) -> Block:
         """Return the next lines."""
         block, self._lines = self._lines[:2], self._lines[2:]
-        return block
+        return block_of(block)
 
     async def close(self) -> None:
         """Return nothing any more."""

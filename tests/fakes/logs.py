@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from tests.fakes.log_store import FakeLines
+from walt.common.records import Block, block_of
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.domain.logs.model import (
@@ -56,11 +57,11 @@ class FakeCursor:
         self.gate: Deferred[None] | None = None
         self.closed = False
 
-    async def next_block(self) -> list[LogLine]:
+    async def next_block(self) -> Block:
         if self.gate is not None:
             await self.gate
         block, self._lines = self._lines[:self._block], self._lines[self._block:]
-        return block
+        return block_of(block)
 
     async def close(self) -> None:
         self.closed = True

@@ -49,6 +49,7 @@ from walt.server.domain.switches.tree import tree
 from walt.server.runtime.watching import NoAnswer
 from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
+from walt.server.tools.doctor.dhcp import read_offer
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.pickled import MORE, Reader
 from walt.server.workers import snmp
@@ -206,6 +207,7 @@ def answers(data: bytes) -> None:
     """What daemons, or who is in their place, answer to probes."""
     number = int.from_bytes(data[:2], "big")
     dhcpd.is_answer(data, int.from_bytes(data[4:8], "big"))
+    read_offer(data, int.from_bytes(data[46:50], "big"))
     named.read_answer(data, number)
     tftpd.read_answer(data)
     snmpd.read_answer(data, int.from_bytes(data[17:21], "big"))

@@ -95,8 +95,7 @@ def packages() -> list[str]:
 def located(cache: Path) -> LabImage:
     """Return where the lab of this source tree is, made or not."""
     state = hashlib.sha256("\n".join([*packages(), *requirements()]).encode())
-    for one in (Path(__file__), ROOT / "scripts/disable-services"):
-        state.update(one.read_bytes())
+    state.update(Path(__file__).read_bytes())
     return LabImage(cache / "lab" / state.hexdigest()[:12])
 
 
@@ -162,11 +161,6 @@ def _furnish(root: Path, made: Path) -> None:
     authorized = root / "root/.ssh/authorized_keys"
     authorized.parent.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(made / f"{KEY}.pub", authorized)
-    # As scripts/install-packages leaves it on a machine that runs systemd.
-    lists = (ROOT / "scripts/packages.mk").read_text()
-    shutil.copy(ROOT / "scripts/disable-services", root / "root/disable-services")
-    _run("chroot", root, "/root/disable-services", *parse_variable(lists, "SERVER_PACKAGES"))
-    (root / "root/disable-services").unlink()
     _run("chroot", root, "systemctl", "enable", *_UNITS)
 
 

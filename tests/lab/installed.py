@@ -24,11 +24,10 @@ from walt.server.tools.recipe import Recipe
 
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
 PARTS = ("walt", "twisted", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-CONFIG = f"""network:
-  walt-net:
-    ip: {SERVER}/24
-    raw-device: eth1
-"""
+SETUP = "/opt/walt/bin/walt-server-setup"
+CHANGES = (
+    f"--set network.walt-net.ip={SERVER}/24 --set network.walt-net.raw-device=eth1"
+)
 
 
 def why_not() -> str | None:
@@ -64,7 +63,7 @@ def digest(wheel: Path) -> str:
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
             state.update(name.encode() + b"\0" + hashlib.sha256(archive.read(name)).digest())
-    state.update(CONFIG.encode() + Path(__file__).read_bytes())
+    state.update(CHANGES.encode() + Path(__file__).read_bytes())
     return state.hexdigest()[:12]
 
 
@@ -91,10 +90,7 @@ async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> No
             f"/opt/walt/bin/pip install --no-index --find-links {WHEELS}"
             f" '/root/{wheel.name}[server]'", timeout=patient(300),
         )
-        accounts = (ROOT / "scripts/make-accounts").read_bytes()
-        await box.run("sh -s walt-dhcp", stdin=accounts)
-        await box.run("groupadd --system walt")
-        await box.put("/etc/walt/server.conf", CONFIG.encode())
+        await box.run(f"{SETUP} --mode image-install {CHANGES}", timeout=patient(300))
         cached = f"/var/cache/walt/default-images/{archive.name}"
         await box.run(f"mkdir -p $(dirname {cached}) && cp /dev/vdb {cached}",
                       timeout=patient(120))
@@ -102,11 +98,9 @@ async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> No
             "/opt/walt/bin/walt-image-build-default --variant small"
             " --config /etc/walt/server.conf", timeout=patient(300),
         )
-        await box.run(
-            "cp $(/opt/walt/bin/python -c 'import walt.server.units as one;"
-            " print(one.__path__[0])')/walt-server.service /etc/systemd/system/"
-            " && systemctl enable walt-server", timeout=patient(60),
-        )
+        await box.run(SETUP, timeout=patient(400))
+        await box.until_active()
+        await box.run(f"{SETUP} --check")
         await box.power_off()
         unfinished = disk.with_suffix(".new")
         shutil.move(box.disk, unfinished)

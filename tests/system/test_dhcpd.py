@@ -164,16 +164,33 @@ class DhcpdTests(DhcpdCase):
         self.assertEqual((real.text(12), tunnel.text(12)), ("pi5", "pi5"))
 
     async def test_bios_pxe(self) -> None:
-        """A PXE BIOS is sent to the loader, an UEFI one to nothing."""
+        """A PXE BIOS is sent to its loader, an UEFI of x86-64 to its own, others to nothing."""
         offer, answer = await self.client.exchange(
             "00:11:22:33:44:01", {60: BIOS, 93: b"\0\0"}
         )
         self.assertEqual(offer.file, "pxe/walt-x86-undionly.kpxe")
         self.assertEqual(answer.file, "pxe/walt-x86-undionly.kpxe")
-        _, uefi = await self.client.exchange(
-            "00:11:22:33:44:02", {60: b"PXEClient:Arch:00007:UNDI:003016", 93: b"\0\x07"}
+        for number in (7, 9):
+            offer, answer = await self.client.exchange(
+                "00:11:22:33:44:02",
+                {60: b"PXEClient:Arch:%05d:UNDI:003016" % number, 93: bytes([0, number])},
+            )
+            for one in (offer, answer):
+                self.assertEqual(one.file, "pxe/walt-x86-64-snponly.efi")
+                self.assertIsNone(one.text(60))
+                self.assertEqual(one.siaddr, SERVER)
+        # 32-bit ones, ARM, and what boots over HTTP get an address.
+        for number, kind in ((6, b"PXEClient"), (11, b"PXEClient"), (16, b"HTTPClient")):
+            _, other = await self.client.exchange(
+                "00:11:22:33:44:04",
+                {60: b"%s:Arch:%05d:UNDI:003016" % (kind, number), 93: bytes([0, number])},
+            )
+            self.assertEqual(other.file, "")
+        _, plain = await self.client.exchange(
+            "00:11:22:33:44:05",
+            {60: b"PXEClient:Arch:00007:UNDI:003010", 93: b"\0\x07", 77: b"iPXE"},
         )
-        self.assertEqual(uefi.file, "")
+        self.assertEqual(plain.file, "pxe/walt.ipxe")
 
     async def test_ipxe(self) -> None:
         """iPXE with our script gets no file and is reported; plain iPXE gets our script."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.protocol import ProcessProtocol
@@ -23,6 +24,8 @@ from walt.server.domain.services.dhcp import dhcp_config
 from walt.server.domain.services.tftp import TftpConfig
 from walt.server.runtime.process import ProcessRunner
 
+MAC = "52:54:00:00:00:42"
+FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
 INTERFACE = IPv4Interface("192.168.77.1/24")
 # The script of a node, for the test: it reports that it was reached.
 START = "#!ipxe\nset user-class walt.node.reached\nifconf --configurator dhcp\npoweroff\n"
@@ -34,6 +37,25 @@ class PlainIpxeTests(TestCase):
 
     async def test_stock_rom(self) -> None:
         """Plain iPXE loads walt.ipxe, asks again as a WalT node and chains start.ipxe."""
+        self.assertEqual(
+            await self.classes("-boot", "n", "-device", f"virtio-net-pci,netdev=n,mac={MAC}"),
+            ["iPXE", "walt.node.pc-x86-64", "walt.node.reached"],
+        )
+
+    async def test_uefi(self) -> None:
+        """UEFI firmware without iPXE loads it, and goes on as a BIOS does."""
+        if not FIRMWARE.exists():
+            self.fail(f"{FIRMWARE} is missing: install package ovmf")
+        found = await self.classes(
+            "-M", "q35", "-cpu", "max", "-bios", str(FIRMWARE), "-m", "512",
+            "-device", f"virtio-net-pci,netdev=n,mac={MAC},romfile=",
+        )
+        self.assertEqual(
+            found, ["", "iPXE", "walt.node.pc-x86-64", "walt.node.reached"]
+        )
+
+    async def classes(self, *machine: str) -> list[str]:
+        """Start an emulated PC; return the user classes of its leases until its own script."""
         namespace, state = Namespace(self), short_dir(self)
         runner = ProcessRunner(reactor, namespace.launcher)
         links = Links(reactor, runner, state)
@@ -61,9 +83,7 @@ class PlainIpxeTests(TestCase):
             self.addCleanup(one.stopService)
         argv = namespace.launcher.command([
             "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-nodefaults", "-display", "none",
-            "-boot", "n", "-no-reboot",
-            "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no",
-            "-device", "virtio-net-pci,netdev=n,mac=52:54:00:00:00:42",
+            "-no-reboot", "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no", *machine,
         ])
         guest = reactor.spawnProcess(ProcessProtocol(), argv[0], argv, {"PATH": "/usr/bin:/bin"})
         self.addCleanup(lambda: guest.pid and guest.signalProcess("KILL"))
@@ -71,8 +91,5 @@ class PlainIpxeTests(TestCase):
         while not any(event.uci == "walt.node.reached" for event in events):
             self.assertLess(reactor.seconds(), end, f"only {events}")
             await deferLater(reactor, 0.2, lambda: None)
-        self.assertEqual({event.mac for event in events}, {"52:54:00:00:00:42"})
-        self.assertEqual(
-            [event.uci for event in events],
-            ["iPXE", "walt.node.pc-x86-64", "walt.node.reached"],
-        )
+        self.assertEqual({event.mac for event in events}, {MAC})
+        return [event.uci for event in events]

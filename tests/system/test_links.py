@@ -16,8 +16,9 @@ from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.common.errors import Invalid, Unavailable
 from walt.common.names import is_mac
-from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.links import Links
 from walt.server.adapters.network.namespace import inside
+from walt.server.adapters.network.plans import LinkPlan
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.config.load import parse
 from walt.server.runtime.process import ProcessRunner
@@ -101,6 +102,69 @@ class LinksTests(TestCase):
         found = await self.links.links()
         self.assertNotIn("walt-adm", found)
         self.assertNotIn("10.9.8.7", [a["local"] for a in found["eth8"]["addr_info"]])
+
+    async def test_other_raw_device(self) -> None:
+        """After a change of server.conf the bridge has the new port alone; others are as before."""
+        other = Namespace(self)
+        join(self.ns, "eth9", other, "far9")
+        join(self.ns, "eth8", other, "far8")
+        for plan, port in (
+            (LinkPlan("walt-net", "eth9", ip=IP), "eth9"),
+            (LinkPlan("walt-net", "eth8", ip=IP), "eth8"),
+            (VIRTUAL, "walt-net-dummy"), (LinkPlan("walt-net", "eth9", ip=IP), "eth9"),
+        ):
+            # Each by another server, as after a restart.
+            await Links(reactor, self.runner, self.dir).up(plan)
+            shown = self.shown()
+            ports = [name for name, link in shown.items() if link.get("master") == "walt-net"]
+            self.assertEqual(ports, [port], plan)
+            self.assertEqual("walt-net-dummy" in shown, plan is VIRTUAL)
+
+    async def test_the_former_vlan(self) -> None:
+        """A VLAN that left server.conf leaves the bridge, even if an older server made it."""
+        other = Namespace(self)
+        join(self.ns, "eth9", other, "far9")
+        # This kernel may have no VLANs: another interface has the name.
+        join(self.ns, "eth9.12", other, "far12")
+        await self.links.up(LinkPlan("walt-net", "eth9", 12, IP))
+        self.assertEqual(self.shown()["eth9.12"]["master"], "walt-net")
+        (self.dir / ".walt-net.plan").unlink()
+        await self.links.up(LinkPlan("walt-net", "eth9", ip=IP))
+        shown = self.shown()
+        self.assertNotIn("eth9.12", shown)
+        self.assertEqual(shown["eth9"]["master"], "walt-net")
+
+    async def test_network_that_is_no_longer_there(self) -> None:
+        """A network that left server.conf, or changed there, is undone as it was made."""
+        other = Namespace(self)
+        join(self.ns, "eth8", other, "far8")
+        join(self.ns, "eth9", other, "far9")
+        admin = IPv4Interface("10.9.8.7/24")
+        await self.links.up(LinkPlan("walt-adm", "eth8", ip=admin))
+        await self.links.up(LinkPlan("walt-adm", "eth9", ip=admin))
+        shown = self.shown()
+        self.assertEqual([one["family"] for one in shown["eth8"]["addr_info"]
+                          if one.get("local") == "10.9.8.7"], [])
+        self.assertEqual(shown["eth9"]["altnames"], ["walt-adm"])
+        config = parse("network:\n  walt-net: {ip: 192.168.77.1/24}\n")
+        links = Links(reactor, self.runner, self.dir)
+        await bring("up", config, links, NftFirewall(self.runner))
+        shown = self.shown()
+        self.assertNotIn("altnames", shown["eth9"])
+        self.assertNotIn("10.9.8.7", str(shown["eth9"]["addr_info"]))
+        self.assertEqual(links.no_longer_wanted(config.networks), [])
+
+    async def test_damaged_memory(self) -> None:
+        """What cannot be read is as good as nothing; it never reaches a command."""
+        for text in ("", "[]", "{", '{"raw-device": "-x", "vlan": null, "ip": null}',
+                     '{"raw-device": 5, "vlan": "1", "ip": "x"}'):
+            (self.dir / ".walt-net.plan").write_text(text)
+            (self.dir / ".walt-adm.plan").write_text(text)
+            await self.links.up(VIRTUAL)
+            (gone,) = self.links.no_longer_wanted(["walt-net"])
+            self.assertEqual(gone, LinkPlan("walt-adm"))
+            await self.links.down(gone)
+            self.assertEqual(self.links.no_longer_wanted(["walt-net"]), [])
 
     async def test_missing_interface(self) -> None:
         """A raw device that never comes is waited for once, then named in the error."""

@@ -319,6 +319,11 @@ class NodeBootTests(TestCase):
             "/bin/_walt_internal_/walt-dump-diff-tar | tar t; date -s @$now > /dev/null"
         )
         self.assertIn("./srv/app/past", text.splitlines())
+        text = await self._output(
+            "name=$(printf 'a\\nb'); touch \"/srv/$name\"; "
+            "/bin/_walt_internal_/walt-dump-diff-tar 2>&1 > /dev/null || rm \"/srv/$name\""
+        )
+        self.assertIn("rename or remove them: ./srv/a?b", text)
         self.assertEqual(await self._output("ls /tmp"), "")
 
     async def test_a_server_that_restarts(self) -> None:

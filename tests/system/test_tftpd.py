@@ -50,9 +50,11 @@ class TftpdTests(TestCase):
         (boot / "start.ipxe").write_text("ipxe script")
         (boot / "kernel").symlink_to("../../vmlinuz")
         (boot.parent.parent / "vmlinuz").write_bytes(os.urandom(300_000))
-        undionly = self.dir / "undionly"
-        undionly.write_text("loader")
-        install_loaders(self.dir, undionly)
+        package = self.dir / "ipxe"
+        package.mkdir()
+        (package / "undionly.kpxe").write_text("loader")
+        (package / "snponly.efi").write_text("efi loader")
+        install_loaders(self.dir, package)
         (self.dir / "tftp-static" / "bootcode.bin").write_text("firmware")
         (self.dir / "secret").write_text("readable by all, yet not for nodes")
         store = BootTreeStore(reactor, ProcessRunner(reactor), self.dir / "nodes")
@@ -99,6 +101,7 @@ class TftpdTests(TestCase):
     async def test_loaders(self) -> None:
         """The loader and the script of plain iPXE are the same for everybody."""
         self.assertEqual(await self.get("pxe/walt-x86-undionly.kpxe"), b"loader")
+        self.assertEqual(await self.get("pxe/walt-x86-64-snponly.efi"), b"efi loader")
         script = await self.get("pxe/walt.ipxe", "192.168.77.99")
         assert script is not None
         self.assertTrue(script.startswith(b"#!ipxe"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from walt.client.ignored import Ignored
+    from walt.common.ignored import Ignored
     from walt.common.transfers import Place
 
     Warn = Callable[[str], None]

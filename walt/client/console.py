@@ -8,9 +8,10 @@ import select
 from walt.client import terminal
 from walt.client.chunks import console_bytes
 from walt.client.errors import Failure
+from walt.client.log_lines import decoded
 from walt.client.stream import Stream, result_status, write_all
 from walt.common import frames
-from walt.common.records import decode
+from walt.common.records import Blocks
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ class Screen:
     """Turns the log lines of a console into its bytes, without what clears a terminal."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._arriving = Blocks()
 
     def shown(self, payload: bytes) -> bytes:
-        """Return the console's bytes held by the lines that `payload` completes."""
-        *lines, self._pending = (self._pending + payload).split(b"\n")
+        """Return the console's bytes held by the blocks that `payload` completes."""
         return b"".join(
-            _console_bytes(text) for line in lines for _, _, _, text in decode(line)
+            _console_bytes(text)
+            for block in decoded(self._arriving, payload) for text in block.texts()
         )
 
 

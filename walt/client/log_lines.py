@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from json import dumps
+from struct import error
 
 from walt.client.answers import senseless
 from walt.client.errors import Failure
 from walt.client.stream import Stream, result_status
 from walt.common import frames
-from walt.common.records import decode
+from walt.common.records import Blocks, decode
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from typing import Any, TypeVar
+    from collections.abc import Generator
+    from typing import Any
 
-    T = TypeVar("T")
-
-    from walt.common.records import Record
+    from walt.common.records import Block, Record
 
 
 def received(
@@ -28,22 +27,13 @@ def received(
 
     Raises TimeoutError at the moment `until`, of time.monotonic.
     """
-    for line in groups(query, until):
-        yield decoded(line, decode)
+    for block in blocks(query, until):
+        yield block.records()
 
 
-def decoded(line: bytes, read: Callable[[bytes], T]) -> T:
-    """Return what a function of `walt.common.records` reads in a line. Raises Failure."""
-    try:
-        return read(line)
-    except (ValueError, TypeError, LookupError, RecursionError):
-        raise senseless("its log lines are not in their form") from None
-
-
-def groups(query: dict[str, Any], until: float | None = None) -> Generator[bytes, None, None]:
-    """Yield what `walt.common.records` decodes; see `received`."""
-    stream = Stream("REQ_DUMP_LOGS", query)
-    pending = b""
+def blocks(query: dict[str, Any], until: float | None = None) -> Generator[Block, None, None]:
+    """Yield the records of a query by columns; see `received`."""
+    stream, arriving = Stream("REQ_DUMP_LOGS", query), Blocks()
     try:
         while True:
             found = stream.received(until)
@@ -51,8 +41,7 @@ def groups(query: dict[str, Any], until: float | None = None) -> Generator[bytes
                 raise Failure("communication issue: the server closed the connection")
             for kind, payload in found:
                 if kind == frames.DATA:
-                    *lines, pending = (pending + payload).split(b"\n")
-                    yield from lines
+                    yield from decoded(arriving, payload)
                 elif kind == frames.MESSAGE:
                     sys.stderr.write(payload.decode(errors="replace"))
                 elif kind == frames.RESULT:
@@ -60,6 +49,14 @@ def groups(query: dict[str, Any], until: float | None = None) -> Generator[bytes
                     return
     finally:
         stream.close()
+
+
+def decoded(arriving: Blocks, payload: bytes) -> list[Block]:
+    """Return the blocks that a data frame completes. Raises Failure."""
+    try:
+        return [decode(data) for data in arriving.feed(payload)]
+    except (ValueError, TypeError, LookupError, RecursionError, error):
+        raise senseless("its log lines are not in their form") from None
 
 
 def json_lines(records: list[Record]) -> str:

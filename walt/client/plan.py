@@ -24,15 +24,16 @@ REBOOT, REMOVED, LATER, NOTHING = "reboots", "is removed", "has to be rebooted",
 def tell_plan(
     session: Session, as_json: bool, effect: str = REBOOT, *, devices: str | None = None,
     image: str | None = None, settings: list[str] | None = None, nodes_only: bool = False,
+    default_images: bool = False,
 ) -> int:
     """Print what would become of devices, and of the nodes that boot an image of the user.
 
-    `settings` are checked as if they were set. Returns 3 when somebody would be disturbed,
-    else 0. Raises Refused.
+    `default_images` stands for the images of the platform; `settings` are checked as if they
+    were set. Returns 3 when somebody would be disturbed, else 0. Raises Refused.
     """
     answer = session.call(
         "cs.nodes.plan", devices=devices, image=image, settings=settings,
-        nodes_only=nodes_only or None,
+        nodes_only=nodes_only or None, default_images=default_images or None,
     )
     if settings is not None:
         effect = LATER if answer[b"reboot"] == b"True" else NOTHING

@@ -11,7 +11,7 @@ import time
 from walt.client import settings
 from walt.client.answers import senseless
 from walt.client.connection import broken
-from walt.client.errors import Refused
+from walt.client.errors import Failure, Refused
 from walt.client.session import connect
 from walt.common import frames
 
@@ -21,10 +21,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of a file's name (PEP 383)
+        return False
+    return True
+
+
 class Stream:
-    """A stream request in progress."""
+    """A stream request in progress. Raises Failure for a name that cannot be sent."""
 
     def __init__(self, request: str, parameters: Mapping[str, Any]) -> None:
+        for value in parameters.values():
+            if isinstance(value, str) and not _is_text(value):
+                raise Failure(
+                    f"the name {value!r} is not UTF-8, which the server could not take;"
+                    " rename it, or copy the directory that it is in"
+                )
         self.socket: Any = connect(settings.stream_target())  # of the system, or TLS
         self._decoder = frames.Decoder()
         self._outgoing = bytearray()

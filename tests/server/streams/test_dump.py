@@ -18,7 +18,7 @@ from tests.fakes.transports import serve
 from tests.server.streams.platform import CLIENT, EPOCH, NODE, SERVER, Connection, Platform
 from walt.common import frames
 from walt.common.errors import Unavailable
-from walt.common.records import decode
+from walt.common.records import Blocks, decode
 
 
 def request(**parameters: Any) -> bytes:
@@ -34,14 +34,14 @@ class Reader:
         self.records: list[list[Any]] = []
         self.result: dict[str, Any] | None = None
         self.messages = b""
-        self._pending = b""
+        self._arriving = Blocks()
 
     def read(self) -> list[str]:
         """Return the texts of the lines received so far."""
         for kind, payload in self.connection.frames():
             if kind == frames.DATA:
-                *lines, self._pending = (self._pending + payload).split(b"\n")
-                self.records += [list(one) for line in lines for one in decode(line)]
+                for data in self._arriving.feed(payload):
+                    self.records += [list(one) for one in decode(data).records()]
             elif kind == frames.RESULT:
                 self.result = json.loads(payload)
             else:

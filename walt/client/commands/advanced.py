@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from walt.client.grammar import Arg, Command, Switch
+from walt.client.plan import SWITCHES as PLANS
+from walt.client.plan import planned, tell_plan
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
 
@@ -67,10 +69,12 @@ def fix_image_owner(other_user: str, yes_i_know_do_it_please: bool) -> None:
         print(f"Image {short_image_name(name)} is now yours.")
 
 
-def update_default_images() -> int:
+def update_default_images(plan: bool, json: bool) -> int:
     """Look for newer default images."""
     from walt.client import registries
 
+    if planned(plan, json):
+        return tell_plan(Session(Terminal()), json, default_images=True)
     return registries.update_default_images()
 
 
@@ -144,6 +148,16 @@ def sql(write: bool) -> int:
     return database.psql(write)
 
 
+def doctor(config: str | None, json: bool) -> int:
+    """Be walt-server-doctor, which comes with the server."""
+    from walt.client import programs
+
+    words = ["--json"] if json else []
+    return programs.become(
+        "walt-server-doctor", [*words, *(["--config", config] if config else [])]
+    )
+
+
 def revoke(name: str) -> None:
     """End the certificates of a user or a machine."""
     from walt.client import access
@@ -185,6 +199,12 @@ COMMANDS = {
     "add-user": Command(
         add_user, "let a user of another machine use this server", args=[Arg("name")]
     ),
+    "doctor": Command(
+        doctor, "try each step of a node's boot, as root on the server",
+        switches=[
+            Switch("--config", "another server.conf", metavar="FILE"), JSON,
+        ],
+    ),
     "dump-bash-autocomplete": Command(dump_bash, "print the completion script of bash"),
     "dump-zsh-autocomplete": Command(dump_zsh, "print the completion script of zsh"),
     "enrol": Command(
@@ -219,7 +239,7 @@ COMMANDS = {
         switches=[Switch("--write", "statements may change it: stop the server before")],
     ),
     "update-default-images": Command(
-        update_default_images, "download newer versions of the default images"
+        update_default_images, "download newer versions of the default images", switches=PLANS
     ),
     "update-hub-meta": Command(
         update_hub_meta, "let others find your images on the Docker Hub", switches=_HUB

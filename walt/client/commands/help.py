@@ -30,7 +30,7 @@ GROUPS = {
     "Logs": (
         "log-cat", "log-checkpoint", "log-echo", "log-export", "log-format", "log-history",
         "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
-        "log-tee", "log-wait", "logging",
+        "log-tee", "log-wait", "logging", "rpi-serial",
     ),
     "For programs": (
         "ansible", "json", "notebooks", "pytest", "scripting", "scripting-images",
@@ -38,13 +38,14 @@ GROUPS = {
     ),
     "For the administrator of a platform": (
         "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
-        "device-netsetup", "device-port-config", "networking", "node-install", "power",
+        "device-netsetup", "device-port-config", "g5k", "networking", "node-install", "power",
         "server-install", "server-network-config", "server-upgrade", "switch-install", "switches",
-        "team-server", "topology", "troubleshooting", "unmanaged-devices", "vpn", "web-server",
+        "team-server", "topology", "troubleshooting", "unmanaged-devices", "vpn",
+        "vpn-http-entrypoint", "vpn-security", "vpn-ssh-entrypoint", "web-server",
     ),
     "For developers": (
-        "design-notes", "dev-client", "dev-server", "dev-server-db", "developer",
-        "new-node-support",
+        "design-notes", "dev-client", "dev-server", "dev-server-db",
+        "dev-walt-python-packages", "developer", "new-node-support", "packaging", "trackexec",
     ),
 }
 SHOWN_LINES = 3  # of one page, of those that have a word sought

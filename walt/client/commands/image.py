@@ -59,10 +59,12 @@ def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
         print("Look for images on registries: walt image search")
 
 
-def shell(image_name: str) -> int:
+def shell(image_name: str, plan: bool, json: bool) -> int:
     """Open a shell in an image, then ask for the name to save it under."""
     from walt.client import images
 
+    if planned(plan, json):
+        return tell_plan(Session(Terminal()), json, image=image_name)
     return images.shell(image_name)
 
 
@@ -168,7 +170,9 @@ COMMANDS = {
         args=[Arg("clonable_image_link"), Arg("image_name", optional=True)],
         switches=[Switch("--force", "replace an image of that name"), *PLANS],
     ),
-    "shell": Command(shell, "open a shell in an image, and save what changed", args=[IMAGE]),
+    "shell": Command(
+        shell, "open a shell in an image, and save what changed", args=[IMAGE], switches=PLANS
+    ),
     "build": Command(
         build, "build an image from a Dockerfile", args=[IMAGE],
         usage=[

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import accumulate
+
 from walt.client.errors import Failure
 from walt.client.output import pip_install
 
@@ -9,6 +12,8 @@ TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
+
+    from walt.common.records import Block
 
     Columns = dict[str, str]  # by name, one of KINDS
 
@@ -81,56 +86,58 @@ def pandas_frame(columns: Columns, rows: Iterable[Sequence[Any]]) -> Any:
 
 
 class LogColumns:
-    """Log lines on their way to pyarrow: a list for each column, no object for each line."""
+    """Log lines on their way to pyarrow: their columns, no object for each line."""
 
     def __init__(self, columns: Columns) -> None:
         self._schema = arrow_schema(columns)
-        self._stamps: list[float] = []
         self._words: tuple[dict[str, int], dict[str, int]] = ({}, {})  # issuers, streams
-        self._codes: tuple[list[int], list[int]] = ([], [])
-        self._lines: list[str] = []
+        self._codes = (array("i"), array("i"))
+        self._moments = array("q")
+        self._sizes = array("i")
+        self._text = bytearray()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._moments)
 
-    def add(
-        self, sources: Sequence[Sequence[str]], which: Sequence[int] | None,
-        stamps: Sequence[float], lines: Sequence[str],
-    ) -> None:
-        """Take over what `walt.common.records.columns` returns."""
+    def add(self, block: Block) -> None:
+        """Take over the records of a block."""
         for part, (words, codes) in enumerate(zip(self._words, self._codes)):
-            known = [words.setdefault(source[part], len(words)) for source in sources]
-            codes += (
-                known * len(lines) if which is None else [known[position] for position in which]
-            )
-        self._stamps += stamps
-        self._lines += lines
-
-    def add_records(self, records: Sequence[tuple[float, str, str, str]]) -> None:
-        """Take over records, one by one."""
-        for stamp, issuer, stream, line in records:
-            self.add([(issuer, stream)], None, [stamp], [line])
+            known = [words.setdefault(source[part], len(words)) for source in block.sources]
+            codes.extend([known[position] for position in block.which])
+        self._moments.extend(block.moments)
+        self._sizes.extend(block.sizes)
+        self._text += block.text
 
     def take(self, size: int) -> Any:
         """Return the first lines as a pyarrow.RecordBatch; they are not held any more."""
         pyarrow = library("pyarrow")
-        compute = library("pyarrow.compute")
-        stamps = pyarrow.array(_cut(self._stamps, size), pyarrow.float64())
-        micros = compute.round(compute.multiply(stamps, MICROSECONDS)).cast(pyarrow.int64())
+        sizes = _cut(self._sizes, size)
+        ends = array("i", accumulate(sizes, initial=0))
+        text = bytes(self._text[:ends[-1]])
+        del self._text[:ends[-1]]
+        count = len(sizes)
+
+        def numbers(kind: Any, values: array[int]) -> Any:
+            return pyarrow.Array.from_buffers(kind, count, [None, pyarrow.py_buffer(values)])
+
         issuers, streams = (
             pyarrow.DictionaryArray.from_arrays(
-                pyarrow.array(_cut(codes, size), pyarrow.int32()), pyarrow.array(list(words))
+                numbers(pyarrow.int32(), _cut(codes, size)), pyarrow.array(list(words))
             )
             for words, codes in zip(self._words, self._codes)
         )
-        return pyarrow.RecordBatch.from_arrays([
-            micros.cast(self._schema.field(0).type), issuers, streams,
-            pyarrow.array(_cut(self._lines, size), pyarrow.string()),
-        ], schema=self._schema)
+        lines = pyarrow.StringArray.from_buffers(
+            count, pyarrow.py_buffer(ends), pyarrow.py_buffer(text)
+        )
+        lines.validate(full=True)
+        moments = numbers(self._schema.field(0).type, _cut(self._moments, size))
+        return pyarrow.RecordBatch.from_arrays(
+            [moments, issuers, streams, lines], schema=self._schema
+        )
 
 
-def _cut(values: list[Any], size: int) -> list[Any]:
-    """Take the first ones out of a list."""
+def _cut(values: array[int], size: int) -> array[int]:
+    """Take the first ones out of an array."""
     head = values[:size]
     del values[:size]
     return head

@@ -10,7 +10,7 @@ from walt.client.answers import senseless
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
 from walt.client.history import parse_range
-from walt.client.log_lines import decoded, groups
+from walt.client.log_lines import blocks
 from walt.client.scripting.columns import (
     LogColumns,
     arrow_schema,
@@ -18,7 +18,7 @@ from walt.client.scripting.columns import (
     pandas_frame,
 )
 from walt.client.scripting.link import LINK
-from walt.common.records import columns, decode
+from walt.common.records import block_of
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from walt.client.scripting.issuers import Issuers
-    from walt.common.records import Record
+    from walt.common.records import Block, Record
 
 Log = namedtuple("Log", ("timestamp", "line", "issuer", "stream"))
 COLUMNS = {"timestamp": "moment", "issuer": "word", "stream": "word", "line": "text"}
@@ -73,8 +73,8 @@ class LogLines:
     def __init__(self, query: dict[str, Any], until: float | None, objects: Issuers) -> None:
         self._until = until
         self._objects = objects
-        self._groups = groups(query, until)
-        self._rest: Iterator[Record] = iter(())  # of the group that was received last
+        self._blocks = blocks(query, until)
+        self._rest: Iterator[Record] = iter(())  # of the block that was received last
         self._lines = self._each()
 
     def __iter__(self) -> LogLines:
@@ -86,15 +86,15 @@ class LogLines:
     def close(self) -> None:
         """Leave the rest of the lines"""
         self._lines.close()
-        self._groups.close()
+        self._blocks.close()
 
     def _late(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
 
     def _each(self) -> Generator[Log, None, None]:
         try:
-            for group in self._groups:
-                self._rest = iter(decoded(group, decode))
+            for block in self._blocks:
+                self._rest = iter(block.records())
                 for timestamp, issuer, stream, line in self._rest:
                     yield Log(
                         datetime.fromtimestamp(timestamp), line, self._objects[issuer], stream
@@ -106,11 +106,11 @@ class LogLines:
         except (ValueError, OverflowError, OSError):  # a date that no calendar has
             raise senseless("a log line has no date") from None
 
-    def _left(self) -> Iterator[bytes]:
-        """Yield the groups that are to come, until the time limit."""
+    def _left(self) -> Iterator[Block]:
+        """Yield the blocks that are to come, until the time limit."""
         try:
-            for group in self._groups:
-                yield group
+            for block in self._blocks:
+                yield block
                 if self._late():
                     break
         except TimeoutError:
@@ -124,9 +124,9 @@ class LogLines:
 
     def _batches(self, size: int) -> Iterator[Any]:
         held = LogColumns(COLUMNS)
-        held.add_records(list(self._rest))
-        for group in self._left():
-            held.add(*decoded(group, columns))
+        held.add(block_of(list(self._rest)))
+        for block in self._left():
+            held.add(block)
             while len(held) >= size:
                 yield _taken(held, size)
         while len(held):
@@ -140,7 +140,7 @@ class LogLines:
     def to_pandas(self) -> Any:
         """Return a pandas.DataFrame"""
         library("pandas")
-        rest = (one for group in self._left() for one in decoded(group, decode))
+        rest = (record for block in self._left() for record in block.records())
         return pandas_frame(COLUMNS, [*self._rest, *rest])
 
     def to_parquet(self, path: str) -> None:

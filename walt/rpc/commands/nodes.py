@@ -52,8 +52,9 @@ class NodeOwnership(WaltCommand):
 class PlanWork(WaltCommand):
     """Whom work on a set of devices would disturb, or on the nodes that boot an image.
 
-    `image` is one of the caller. With `settings` (`name=value`), which are checked as if they
-    were to be set on the devices, `reboot` tells whether they take effect at the next boot only.
+    `image` is one of the caller, `default_images` stands for those of the platform. With
+    `settings` (`name=value`), which are checked as if they were to be set on the devices,
+    `reboot` tells whether they take effect at the next boot only.
     """
 
     commandName = b"cs.nodes.plan"
@@ -61,6 +62,7 @@ class PlanWork(WaltCommand):
     arguments = [
         (b"devices", Text(1 << 20, optional=True)), (b"image", Text(256, optional=True)),
         (b"settings", Names(optional=True)), (b"nodes_only", amp.Boolean(optional=True)),
+        (b"default_images", amp.Boolean(optional=True)),
     ]
     response = [(b"rows", Json(rows.PLANS)), (b"reboot", amp.Boolean())]
 

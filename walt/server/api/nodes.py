@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.protocols import amp
 
-from walt.common.names import image_fullname, is_image_name
+from walt.common.names import PLATFORM_USER, image_fullname, is_image_name
 from walt.rpc.arguments import Written
 from walt.rpc.commands import nodes as commands
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -213,17 +213,22 @@ class PlansApi(amp.CommandLocator):
     def plan(
         self, devices: str | None = None, image: str | None = None,
         settings: list[str] | None = None, nodes_only: bool | None = None,
+        default_images: bool | None = None,
     ) -> dict[str, Any]:
-        """Return whom work on devices, or a change of an image, would disturb."""
+        """Return whom work on devices, or a change of images, would disturb."""
         user = self._requester.username
         found = [] if devices is None else parse_devices(self._registry, devices, user)
+        fullname = None
         if image is not None and is_image_name(image):
             fullname = image_fullname(user, image)
-            known = {one.mac for one in found}
-            found += [
-                one for one in self._registry.nodes()
-                if one.image == fullname and one.mac not in known
-            ]
+        known = {one.mac for one in found}
+        found += [
+            one for one in self._registry.nodes()
+            if one.image is not None and one.mac not in known and (
+                one.image == fullname
+                or (default_images and one.image.startswith(f"{PLATFORM_USER}/"))
+            )
+        ]
         reboot = True
         if devices is not None and settings is not None:
             reboot = self._configuration.check(

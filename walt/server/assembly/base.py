@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.links import Links
+from walt.server.adapters.network.plans import LinkPlan
 from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.postgres.boots import PostgresBoots
 from walt.server.adapters.postgres.cluster import Cluster

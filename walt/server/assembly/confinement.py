@@ -55,6 +55,13 @@ def with_block(text: str, block: str) -> str:
     return text + ("\n" if text and not text.endswith("\n") else "") + block
 
 
+def without_block(text: str, block: str) -> str:
+    """Return the text of a file without the block of a directory."""
+    first, *_, last = block.splitlines(keepends=True)
+    before, found, rest = text.partition(first)
+    return before + rest.partition(last)[2] if found else text
+
+
 def missing(paths: Paths, profiles: Path = PROFILES) -> Mapping[Path, str]:
     """Return the texts of the files that must be written first, by path. Raises OSError."""
     found = {}
@@ -94,6 +101,20 @@ def allow(paths: Paths, profiles: Path = PROFILES, *, enforced: bool | None = No
                 raise
         written.append(file)
     return written
+
+
+def withdraw(
+    paths: Paths, profiles: Path = PROFILES, *, enforced: bool | None = None
+) -> None:
+    """Take back what `allow` wrote. Raises CommandFailed, OSError."""
+    for name, block in blocks(paths).items():
+        file = profiles / "local" / name
+        text = file.read_text(errors="surrogateescape") if file.exists() else ""
+        rest = without_block(text, block)
+        if rest != text:
+            write_atomic(file, rest.encode(errors="surrogateescape"))
+            if is_enforced() if enforced is None else enforced:
+                run(["apparmor_parser", "--replace", str(profiles / name)])
 
 
 def problems(paths: Paths) -> list[str]:

@@ -18,10 +18,12 @@ from walt.server.adapters.nbdkit.service import SwapService
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.nfs.kernel import KernelExporter
+from walt.server.adapters.nfs.kernel_server import KernelServer
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.assembly.base import Base
+from walt.server.assembly.readiness import Essential
 from walt.server.config.model import WALT_NET
 from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
@@ -32,6 +34,7 @@ from walt.server.runtime import child
 from walt.server.runtime.daemon import Daemon
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # whom systemd-resolved(8) itself asks
 
 
 class Supervised(Protocol):
@@ -69,12 +72,31 @@ class Daemons:
     """
 
     dhcpd: DhcpdService
+    named: NamedService
+    tftpd: TftpdService
     firewall: NftFirewall
     exporter: GaneshaExporter | KernelExporter
     network: NetworkServices
     services: Sequence[Service]
     settled: Sequence[Callable[[], object]]
     health: Health
+    kernel_server: KernelServer | None  # None: ganesha serves
+
+    def essential(self) -> list[Essential]:
+        """Return what no node boots without. Ganesha starts with the first export."""
+        found = [
+            Essential(one.watch.answered, partial(getattr, one, "health"))
+            for one in (self.dhcpd, self.named, self.tftpd)
+        ]
+        if self.kernel_server is not None:
+            found.append(Essential(
+                self.kernel_server.answered, partial(getattr, self.kernel_server, "health")
+            ))
+        elif isinstance(self.exporter, GaneshaExporter) and self.exporter.child.running:
+            found.append(Essential(
+                self.exporter.watch.answered, partial(getattr, self.exporter.child, "health")
+            ))
+        return found
 
 
 def build_daemons(base: Base) -> Daemons:
@@ -112,8 +134,16 @@ def build_daemons(base: Base) -> Daemons:
         ]
     health = Health([*supervised])
     exporter: GaneshaExporter | KernelExporter
-    if kernel.chosen(config.services.nfs):
+    kernel_server: KernelServer | None = None
+    services: list[Service] = [*supervised]
+    if kernel.chosen(config.services.nfs, isolated=config.namespace is not None):
         exporter = KernelExporter(base.runner, nodes=config.paths.nodes)
+        kernel_server = KernelServer(
+            reactor, base.runner, unit=config.services.nfsd_service_name,
+            address=str(config.server_ip),
+        )
+        health.daemons.append(kernel_server)
+        services.append(kernel_server)
     else:
         exporter = GaneshaExporter(
             reactor, launcher, base.runner, **places("ganesha"), links=base.volumes.links,
@@ -124,18 +154,22 @@ def build_daemons(base: Base) -> Daemons:
     network = NetworkServices(
         reactor, config.walt_interface, dhcp=dhcpd, dns=named,
         tree=BootTreeStore(reactor, base.runner, config.paths.nodes), firewall=firewall,
-        forwarders=forwarders(_resolv_conf(), config.server_ip),
+        forwarders=forwarders(
+            _text(RESOLV_CONF), config.server_ip, upstream=_text(UPSTREAM),
+            isolated=config.namespace is not None,
+        ),
         guarded=None if walt_net.raw_device is None else walt_net.base,
         ping_check=walt_net.raw_device is not None,
     )
     return Daemons(
-        dhcpd=dhcpd, firewall=firewall, exporter=exporter, network=network,
-        services=[*supervised, exporter], settled=settled, health=health,
+        dhcpd=dhcpd, named=named, tftpd=tftpd, firewall=firewall, exporter=exporter,
+        network=network, services=[*services, exporter], settled=settled, health=health,
+        kernel_server=kernel_server,
     )
 
 
-def _resolv_conf() -> str:
+def _text(path: Path) -> str:
     try:
-        return RESOLV_CONF.read_text()
+        return path.read_text()
     except OSError:
         return ""

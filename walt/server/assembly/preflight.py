@@ -72,7 +72,9 @@ def check(
             "the WalT server must be started by root: it configures networks and mounts images"
         )
     if ganesha is None:
-        ganesha = not kernel.chosen(config.services.nfs)
+        ganesha = not kernel.chosen(
+            config.services.nfs, isolated=config.namespace is not None
+        )
     wanted = dict(PROGRAMS)
     if ganesha:
         wanted |= GANESHA_PROGRAMS

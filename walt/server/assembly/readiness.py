@@ -1,9 +1,24 @@
-"""systemd's readiness protocol (sd_notify(3)), when NOTIFY_SOCKET is set."""
+"""When the server is ready, and how systemd hears of it (sd_notify(3)).
+
+Ready means that what no node boots without answers questions of its own protocol.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from walt.common.errors import Unavailable
+from walt.server.runtime.child import Health
+
+PATIENCE = 120.0  # seconds for all of them: a busy machine starts daemons slowly
+PAUSE = 1.0  # seconds between two looks at one that is not there
 
 _ADDRESS = os.environ.pop("NOTIFY_SOCKET", None)  # children (podman) must not see it
 
@@ -18,3 +33,37 @@ def notify(state: str) -> None:
             one.sendto(state.encode(), address)
         except OSError:
             return
+
+
+@dataclass(frozen=True)
+class Essential:
+    """A daemon that has to answer: `answered` tells whether it did since its start."""
+
+    answered: Callable[[], Deferred[bool]]
+    health: Callable[[], Health]
+
+
+async def until_answering(
+    clock: Any, daemons: Sequence[Essential], patience: float = PATIENCE
+) -> None:
+    """Return when all of them have answered.
+
+    Raises Unavailable, with the trouble of each one that did not, after `patience` seconds.
+    """
+    limit = clock.seconds() + patience
+    missing = [*daemons]
+    while missing:
+        missing = [one for one in missing if not await one.answered()]
+        if missing and clock.seconds() >= limit:
+            lines = [_reason(one.health()) for one in missing]
+            raise Unavailable("nodes could not boot: " + "\n".join(lines))
+        if missing:
+            notify(f"STATUS=waiting for {', '.join(one.health().name for one in missing)}")
+            await deferLater(clock, PAUSE)
+    notify("STATUS=")
+
+
+def _reason(health: Health) -> str:
+    if health.trouble:
+        return f"{health.name} does not work: {health.trouble}"
+    return f"{health.name} does not answer; its lines in the log may tell why"

@@ -33,7 +33,7 @@ from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.nodes import Nodes
-from walt.server.assembly.readiness import notify
+from walt.server.assembly.readiness import notify, until_answering
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.runtime import turns
@@ -126,6 +126,8 @@ class WaltServer(Service):
         self._undo("file systems for nodes", core.base.volumes.close, for_good=True)
         await core.base.volumes.open()
 
+        for plan in core.base.links.no_longer_wanted(config.networks):
+            await core.base.links.down(plan)
         for plan in core.base.link_plans:
             await core.base.links.up(plan)
             self._undo(
@@ -159,9 +161,10 @@ class WaltServer(Service):
         self._open_listeners(core, host_http)
         # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
+        await self._start_nodes(core)
+        await until_answering(self._reactor, core.daemons.essential())
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
-        await self._start_nodes(core)
         if missing and migration.possible:
             spawn(migration.run(missing), "migrating images of the docker daemon")
         self.ready.callback(None)

@@ -15,6 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
+from walt.common.records import Block
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.service import ImageService
 from walt.server.domain.logs.ere import Expression
@@ -183,10 +184,8 @@ class WebApi:
         return moment
 
 
-def _encoded(
-    block: list[tuple[Any, ...]], names: Mapping[str, str], scale: float
-) -> Iterator[str]:
-    for timestamp, mac, stream, line in block:
+def _encoded(block: Block, names: Mapping[str, str], scale: float) -> Iterator[str]:
+    for timestamp, mac, stream, line in block.records():
         yield json.dumps({
             "timestamp": timestamp * scale, "line": line, "issuer": names.get(mac, mac),
             "stream": stream,

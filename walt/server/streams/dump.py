@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,7 +9,7 @@ from twisted.logger import Logger
 
 from walt.common import records
 from walt.common.errors import InternalError, WaltError
-from walt.server.domain.logs.model import LogLine, LogQuery, Record
+from walt.server.domain.logs.model import LogLine, LogQuery
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.runtime.producing import Gate
@@ -20,7 +19,6 @@ _log = Logger()
 
 MAX_HELD = 1 << 20  # characters of live lines kept for a late reader; above, it is dropped
 LINE_COST = 100  # what a held line costs besides its text
-PIECE = 1000  # lines in one frame
 
 
 class LogDumps:
@@ -46,8 +44,8 @@ def _cost(lines: list[LogLine]) -> int:
 
 
 class DumpRequest(FramedRequest):
-    """Parameters: the query object, `history` and `realtime`; data frames hold records, as
-    `walt.common.records` writes them.
+    """Parameters: the query object, `history` and `realtime`; data frames hold blocks of
+    records, as `walt.common.records` writes them.
     """
 
     def __init__(self, owner: LogDumps, connection: StreamProtocol, peer: Peer) -> None:
@@ -96,7 +94,7 @@ class DumpRequest(FramedRequest):
 
     def _on_live(self, lines: list[LogLine]) -> None:
         if self._live and not self._gate.closed:
-            self._send(lines)
+            self._send(records.block_of(lines))
             return
         # Lines that came together are stored together: their last number tells for all.
         self._held.append((self._owner.logs.accepted, lines))
@@ -110,14 +108,14 @@ class DumpRequest(FramedRequest):
         self.message("your reader is too slow for these live logs; they end here\n")
         self._end(status=1, error="reader too slow", code="LIMIT_EXCEEDED")
 
-    def _send(self, lines: Sequence[Record]) -> None:
-        names = {mac: self._owner.issuers.name(mac) for mac in {one[1] for one in lines}}
-        for start in range(0, len(lines), PIECE):
-            self.data(records.encode(lines[start:start + PIECE], names))
+    def _send(self, block: records.Block) -> None:
+        names = {mac: self._owner.issuers.name(mac) for mac, _ in block.sources}
+        self.data(records.encode(block, names))
 
     def _send_held(self) -> None:
         held, self._held, self._held_size = self._held, [], 0
-        self._send([line for _, lines in held for line in lines])
+        if held:
+            self._send(records.block_of([line for _, lines in held for line in lines]))
 
     def _end(self, **result: Any) -> None:
         """Stop, then send the result and close: a producer would hold back the close."""

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from walt.common.errors import Invalid, WaltError
-from walt.server.adapters.network.links import BRIDGE, LinkPlan, Links
+from walt.server.adapters.network.links import Links
+from walt.server.adapters.network.plans import BRIDGE, LinkPlan
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
@@ -56,6 +57,9 @@ async def bring(
 
     Raises WaltError for the first network that fails.
     """
+    if only is None:
+        for plan in links.no_longer_wanted(config.networks):
+            await links.down(plan)
     for plan in selected(config, only):
         if action == "up":
             await links.up(plan)

@@ -1,11 +1,10 @@
 """Make the recipe that somebody sent ready for the builder: a program of its own.
 
-`python -m walt.server.workers.recipes CONTEXT ROOT USER PODMAN KNOWN TARGET IGNORED` writes to
-TARGET what a podman of version PODMAN (4.9.4) is to build of the directory CONTEXT below ROOT,
-for USER, and to IGNORED the patterns of what it is not to see there; the
-file KNOWN has the full name of each image of the platform, one a line. What is
-wrong is told on standard error. It is no job of a worker: the parser takes address space that
-it does not give back, and workers have a limit of it.
+`python -m walt.server.workers.recipes CONTEXT ROOT USER PODMAN KNOWN TARGET` writes to TARGET
+what a podman of version PODMAN (4.9.4) is to build of the directory CONTEXT below ROOT, for
+USER, and removes what it is not to see there; the file KNOWN has the full name of each image of
+the platform, one a line. What is wrong is told on standard error. It is no job of a worker: the
+parser takes address space that it does not give back, and workers have a limit of it.
 """
 
 from __future__ import annotations
@@ -20,17 +19,16 @@ from walt.server.adapters.podman.statuses import IS_INVALID, IS_NOT_THERE
 
 def main() -> int:
     """Do what the words of the command line say; return the exit status."""
-    context, root, user, podman, known, target, ignored = sys.argv[1:]
+    context, root, user, podman, known, target = sys.argv[1:]
     version = tuple(int(number) for number in podman.split(".") if number)
     try:
         names = frozenset(Path(known).read_text().splitlines())
         made = recipes.prepare(Path(context), Path(root), user, version, names)
-        patterns = recipes.read_ignored(Path(context), Path(root))
+        recipes.remove_ignored(Path(context), Path(root))
     except (Invalid, NotFound) as error:
         print(error, file=sys.stderr)
         return IS_INVALID if isinstance(error, Invalid) else IS_NOT_THERE
     Path(target).write_text(made)
-    Path(ignored).write_bytes(patterns)
     return 0
 
 

@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.netns import short_dir
-from walt.server.adapters.network.links import LinkPlan, Links
+from walt.server.adapters.network.links import Links
+from walt.server.adapters.network.plans import LinkPlan
 from walt.server.runtime.process import ProcessResult
 
 ETH0 = b'[{"ifname": "eth0", "address": "02:00:00:00:00:01", "addr_info": []}]'

@@ -171,15 +171,42 @@ class PrepareTests(SynchronousTestCase):
             self.assertIn("before ", str(refused))
 
     def test_ignored(self) -> None:
-        """Patterns of a file of the directory, never of another one."""
-        self.assertEqual(recipes.read_ignored(self.root, self.root), b"")
-        for name in (".dockerignore", ".containerignore"):
-            (self.root / name).write_text(f"{name}\n")
-            self.assertEqual(recipes.read_ignored(self.root, self.root), f"{name}\n".encode())
+        """Removed as docker reads patterns, exceptions below ignored directories kept."""
+        outside = self.root.parent / "outside"
+        outside.mkdir()
+        (outside / "kept.txt").write_text("k")
+        files = ("source.txt", "top.py", "sub/deep/in.py", "sub/no.txt", "empty/no.txt",
+                 os.fsdecode(b"caf\xe9.py"), "new\nline")
+        for name in files:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_text("x")
+        (self.root / "link").symlink_to(outside)
+        (self.root / ".dockerignore").write_text("*\n!./source.txt\n!**/*.py\n!sub\nsub/no.txt\n")
+        recipes.remove_ignored(self.root, self.root)
+        left = {
+            str((Path(top) / name).relative_to(self.root))
+            for top, names, files in os.walk(self.root) for name in (*names, *files)
+        }
+        self.assertEqual(left, {
+            "source.txt", "top.py", "sub", "sub/deep", "sub/deep/in.py",
+            os.fsdecode(b"caf\xe9.py"),
+        })
+        self.assertTrue((outside / "kept.txt").exists())
+
+    def test_ignored_by_which_file(self) -> None:
+        """That of the directory, never another one; patterns that are none are told."""
+        (self.root / "a").write_text("x")
+        recipes.remove_ignored(self.root, self.root)
+        self.assertTrue((self.root / "a").exists())
+        (self.root / ".dockerignore").write_text("[z-a]\n")
+        self.assertRaises(Invalid, recipes.remove_ignored, self.root, self.root)
+        (self.root / ".containerignore").write_text("a\n")  # before the other
+        recipes.remove_ignored(self.root, self.root)
+        self.assertFalse((self.root / "a").exists())
         for target in ("/etc/passwd", "../x", "nothing", "sub"):
-            (self.root / name).unlink()
-            (self.root / name).symlink_to(target)
-            self.assertRaises(Invalid, recipes.read_ignored, self.root, self.root)
+            (self.root / ".containerignore").unlink()
+            (self.root / ".containerignore").symlink_to(target)
+            self.assertRaises(Invalid, recipes.remove_ignored, self.root, self.root)
 
     def test_mounts(self) -> None:
         """What RUN mounts of files is seen by an older podman's server, however it is written."""

@@ -207,13 +207,17 @@ class LoadersTests(TestCase):
     def test_installed_and_refreshed(self) -> None:
         """Loader and script are copied, refreshed, and the obsolete directory goes."""
         state = short_dir(self)
-        source = state / "loader"
+        package = state / "ipxe"
+        package.mkdir()
+        source = package / "undionly.kpxe"
         source.write_bytes(b"one")
+        (package / "snponly.efi").write_bytes(b"efi")
         (state / "tftp-standby").mkdir()
-        install_loaders(state, source)
+        install_loaders(state, package)
         source.write_bytes(b"two")
-        install_loaders(state, source)
+        install_loaders(state, package)
         self.assertEqual((state / "pxe" / "walt-x86-undionly.kpxe").read_bytes(), b"two")
+        self.assertEqual((state / "pxe" / "walt-x86-64-snponly.efi").read_bytes(), b"efi")
         self.assertIn(b"walt.node.pc-x86-64", (state / "pxe" / "walt.ipxe").read_bytes())
         self.assertTrue((state / "tftp-static").is_dir())
         self.assertFalse((state / "tftp-standby").exists())

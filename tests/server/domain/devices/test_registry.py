@@ -177,6 +177,11 @@ class NamingTests(SynchronousTestCase):
             ("walt.node.", "", "02:00:00:00:00:01", "unknown", None),
             ("walt.node.A B", "", "02:00:00:00:00:01", "unknown", None),
             ("xwalt.node.pc", "", "02:00:00:00:00:01", "unknown", None),
+            # RFC 3004: each user class after its length
+            ("", "\x0fwalt.node.rpi-b", "02:00:00:00:00:01", "node", "rpi-b"),
+            ("", "\x03lab\x0fwalt.node.rpi-b", "02:00:00:00:00:01", "node", "rpi-b"),
+            ("", "\x10walt.node.rpi-b", "02:00:00:00:00:01", "unknown", None),
+            ("", "\x0fwalt.node.rpi-b\0", "02:00:00:00:00:01", "unknown", None),
         ):
             guess = guess_type(vci, uci, mac)
             self.assertEqual((guess.type, guess.model), (kind, model), (vci, uci))

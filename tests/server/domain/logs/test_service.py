@@ -263,7 +263,7 @@ class LogServiceTests(SynchronousTestCase):
         )
         self.assertEqual(last, 4)
         block = self.successResultOf(Deferred.fromCoroutine(cursor.next_block()))
-        self.assertEqual([one.line for one in block], ["0", "1"])
+        self.assertEqual(block.texts(), ["0", "1"])
         self.logs.unsubscribe(seen.extend)
         self.write(4)
         self.assertEqual(

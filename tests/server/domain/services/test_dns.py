@@ -32,23 +32,37 @@ DEVICES = [
 
 class ForwardersTests(SynchronousTestCase):
     def test_rules(self) -> None:
-        """IPv4 servers but loopback; only loopback: the server; none: 8.8.8.8."""
+        """IPv4 servers but loopback and ourselves; none: 8.8.8.8."""
         for text, expected in (
             ("nameserver 10.0.0.1\n# nameserver 10.0.0.9\nnameserver 10.0.0.2 \n",
              ("10.0.0.1", "10.0.0.2")),
             ("nameserver 127.0.0.53\nnameserver 10.0.0.1\n", ("10.0.0.1",)),
-            ("nameserver 127.0.0.53\n", (str(SERVER),)),
+            (f"nameserver {SERVER}\n", ("8.8.8.8",)),
             ("nameserver fe80::1\nsearch x\n", ("8.8.8.8",)),
             ("", ("8.8.8.8",)),
             ("nameserver 1.2.3.4; }; x\nnameserver\n", ("8.8.8.8",)),
         ):
             self.assertEqual(forwarders(text, SERVER), expected, text)
 
-    @given(st.text(max_size=200))
-    def test_any_text(self, text: str) -> None:
-        """There is always at least one forwarder, and it is an address."""
-        for one in forwarders("nameserver " + text, SERVER):
-            IPv4Address(one)
+    def test_local_resolver(self) -> None:
+        """One of this machine: whom it asks, or itself, never our own named."""
+        local = "nameserver 127.0.0.53\noptions edns0 trust-ad\n"
+        for upstream, isolated, expected in (
+            ("nameserver 10.0.0.1\nnameserver 10.0.0.2\n", False, ("10.0.0.1", "10.0.0.2")),
+            ("nameserver 10.0.0.1\n", True, ("10.0.0.1",)),
+            (f"nameserver {SERVER}\nnameserver 127.0.0.1\n", False, ("127.0.0.53",)),
+            ("", False, ("127.0.0.53",)), ("", True, ("8.8.8.8",)),
+        ):
+            found = forwarders(local, SERVER, upstream=upstream, isolated=isolated)
+            self.assertEqual(found, expected, upstream)
+
+    @given(st.text(max_size=200), st.text(max_size=200))
+    def test_any_text(self, text: str, upstream: str) -> None:
+        """There is always at least one forwarder, and it is an address, not our own."""
+        found = forwarders("nameserver " + text, SERVER, upstream="nameserver " + upstream)
+        self.assertTrue(found)
+        for one in found:
+            self.assertNotEqual(IPv4Address(one), SERVER)
 
 
 class ZonesTests(SynchronousTestCase):

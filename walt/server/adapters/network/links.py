@@ -8,59 +8,32 @@ from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from walt.common.errors import CommandFailed, Invalid, Unavailable
+from walt.common.errors import CommandFailed, Unavailable
 from walt.common.files import write_atomic
 from walt.common.names import is_mac
+from walt.server.adapters.network.plans import (
+    BRIDGE,
+    LinkPlan,
+    forget,
+    known,
+    remember,
+    remembered,
+)
 from walt.server.domain.network.firewall import is_interface_name
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()
 
-BRIDGE = "walt-net"
 LATE_INTERFACE = 10.0  # seconds given once to a raw device that is not there yet
-_NETWORK = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,31}")
-
-
-@dataclass(frozen=True)
-class LinkPlan:
-    """One network of server.conf; `ip` is its address, `dhcp`, or None (left alone)."""
-
-    name: str
-    raw_device: str | None = None
-    vlan: int | None = None
-    ip: IPv4Interface | Literal["dhcp"] | None = None
-
-    def check(self) -> None:
-        """Raise Invalid, with what to correct in server.conf, when it cannot be set up."""
-        where = f"network.{self.name}"
-        if _NETWORK.fullmatch(self.name) is None:
-            raise Invalid(f"{where}: use letters, digits and '-' in names of networks")
-        if self.raw_device is None and self.vlan is not None:
-            raise Invalid(f"{where}: 'vlan' needs a 'raw-device'; add one or remove 'vlan'")
-        if self.raw_device is not None and not is_interface_name(self.raw_device):
-            raise Invalid(f"{where}.raw-device: {self.raw_device!r} is not a valid interface name")
-        if self.vlan is not None and not 1 <= self.vlan <= 4094:
-            raise Invalid(f"{where}.vlan: {self.vlan} is not between 1 and 4094")
-        if not is_interface_name(self.base):
-            raise Invalid(f"{where}: the interface name {self.base} is longer than 15 bytes")
-
-    @property
-    def base(self) -> str:
-        """The interface that carries the network: raw device, VLAN on it, or dummy."""
-        if self.raw_device is None:
-            return f"{self.name}-dummy"
-        return self.raw_device if self.vlan is None else f"{self.raw_device}.{self.vlan}"
 
 
 def new_mac(source: random.Random) -> str:
@@ -118,6 +91,8 @@ class Links:
         plan.check()
         links = await self._with_raw_device(plan)
         self._state.mkdir(parents=True, exist_ok=True)
+        if await self._leave_former(plan, links):
+            links = await self.links()
         created: list[str] = []
         batch = ["link set dev lo up"]
         if plan.raw_device is None:
@@ -144,6 +119,7 @@ class Links:
             batch += self._address(device, plan.ip, links.get(device))
         # Written first: `down` then removes what an `up` cut short has made.
         write_atomic(self._state_file(plan.name), "".join(f"{name}\n" for name in created))
+        remember(self._state, plan)
         await self._batch(batch)
         if plan.ip == "dhcp":
             await self._dhcp_client(plan)
@@ -164,6 +140,36 @@ class Links:
                 batch.append(f"link delete dev {name}")
         await self._batch(batch)
         self._state_file(plan.name).unlink(missing_ok=True)
+        forget(self._state, plan.name)
+
+    def no_longer_wanted(self, names: Collection[str]) -> list[LinkPlan]:
+        """Return the networks that were set up, and are none of these: they are to go down."""
+        return [remembered(self._state, one) or LinkPlan(one)
+                for one in known(self._state) if one not in names]
+
+    async def _leave_former(self, plan: LinkPlan, links: dict[str, dict[str, Any]]) -> bool:
+        """Undo what the network was made of before server.conf changed; tell if there was any.
+
+        The bridge stays, and what is connected to it.
+        """
+        former = remembered(self._state, plan.name)
+        if plan.name != BRIDGE:
+            if former in (None, plan):
+                return False
+            assert former is not None
+            await self.down(former)
+            return True
+        batch = [
+            f"link delete dev {name}" for name in self._created(plan.name)
+            if name in links and name not in (BRIDGE, plan.base)
+        ]
+        if (
+            former is not None and former.base == former.raw_device != plan.base
+            and links.get(former.base, {}).get("master") == BRIDGE
+        ):
+            batch.append(f"link set dev {former.base} nomaster")
+        await self._batch(batch)
+        return bool(batch)
 
     async def _batch(self, lines: Sequence[str]) -> None:
         await run_batch(self._runner, lines)

@@ -78,9 +78,13 @@ def usable(
     return known and which("exportfs") is not None
 
 
-def chosen(wish: str) -> bool:
-    """Tell whether the kernel exports, for a value of `services.nfs`; else ganesha does."""
-    return wish == "kernel" or (wish == "auto" and usable())
+def chosen(wish: str, *, isolated: bool) -> bool:
+    """Tell whether the kernel exports, for a value of `services.nfs`; else ganesha does.
+
+    The kernel's server is that of the machine's own network: an `isolated` platform, which
+    lives in another one, would not reach it.
+    """
+    return wish == "kernel" or (wish == "auto" and not isolated and usable())
 
 
 @implementer(INfsExporter)

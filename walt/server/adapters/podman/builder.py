@@ -120,9 +120,10 @@ class PodmanBuilder:
         """Return the build command; see IImageBuilder."""
         context = _inside(place / "content", subdir)
         recipe, ignored = place / "recipe", place / "ignored"
+        ignored.touch()  # nothing more than what is gone already
         names = place / "images"
         names.write_text("\n".join(known))
-        await self._prepare_recipe(context, place / "content", user, names, recipe, ignored)
+        await self._prepare_recipe(context, place / "content", user, names, recipe)
         policy = place / "policy.json"
         policy.write_text(json.dumps(registries_only(_policy())))
         building = self._storage.podman(
@@ -158,12 +159,12 @@ class PodmanBuilder:
         return [sys.executable, "-I", str(NARROW), json.dumps(view), str(root)]
 
     async def _prepare_recipe(
-        self, context: Path, root: Path, user: str, known: Path, target: Path, ignored: Path
+        self, context: Path, root: Path, user: str, known: Path, target: Path
     ) -> None:
         version = ".".join(map(str, self._version))
         done = await self._runner.run(
             [sys.executable, "-m", "walt.server.workers.recipes", str(context), str(root), user,
-             version, str(known), str(target), str(ignored)],
+             version, str(known), str(target)],
             timeout=QUICK, check=False,
         )
         kinds = {IS_INVALID: Invalid, IS_NOT_THERE: NotFound}

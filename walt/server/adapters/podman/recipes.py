@@ -10,13 +10,14 @@ import os
 import re
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import dockerfile
 
 from walt.common.errors import Invalid, NotFound
+from walt.common.ignored import FILES, Ignored
 from walt.server.domain.images.recipes import (
-    IGNORE_NAMES,
     MAX_SIZE,
     NAMES,
     ImageNames,
@@ -88,9 +89,26 @@ def read(context: Path, root: Path) -> str:
     return found.decode("utf-8-sig", errors="replace")
 
 
-def read_ignored(context: Path, root: Path) -> bytes:
-    """Return what a directory says that a build shall not see; as above. Raises Invalid."""
-    return _read_first(context, root, IGNORE_NAMES) or b""
+def remove_ignored(context: Path, root: Path) -> None:
+    """Remove what a directory below `root` says that a build shall not see. Raises Invalid.
+
+    Versions of podman differ in what they see of directories with exceptions.
+    """
+    text = (_read_first(context, root, FILES) or b"").decode("utf-8-sig", "surrogateescape")
+    try:
+        ignored = Ignored(text.splitlines())
+    except ValueError as error:
+        raise Invalid(str(error)) from None
+    for directory, names, files in os.walk(context, topdown=False):
+        for name in (*files, *names):
+            path = os.path.join(directory, name)
+            if os.path.relpath(path, context) not in ignored:
+                continue
+            if os.path.isdir(path) and not os.path.islink(path):
+                with suppress(OSError):  # something in it is seen
+                    os.rmdir(path)
+            else:
+                os.unlink(path)
 
 
 def _read_first(context: Path, root: Path, names: Sequence[str]) -> bytes | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
@@ -13,9 +16,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, LimitExceeded
+from walt.common.records import Block, block_of, numbers
 from walt.server.adapters.postgres.connection import (
     LIMITS,
     Database,
+    Row,
     Transaction,
     abandonable,
     unavailable,
@@ -25,15 +30,17 @@ from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
     LogQuery,
-    Record,
     StreamKey,
     StreamMode,
 )
 from walt.server.domain.logs.order import BEGINNING
 from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
+Key = tuple[datetime, int]  # place and arrival of a line
+
 FIRST_BLOCK, BLOCK = 200, 2000  # lines read at once, the first time and later
-BLOCK_SIZE = 256 << 10  # characters, about: fewer lines are read when they are long
+BLOCK_SIZE = 256 << 10  # octets, about: fewer lines are read when they are long
+LONG = 16 << 10  # octets above which a line is read alone
 COUNT_LIMIT = 20.0  # seconds to count
 SEARCH_LIMIT = 300.0  # seconds to find the next lines
 LAST_BATCHES = 2.0  # seconds after which no batch can bring lines of a forgotten device
@@ -99,10 +106,24 @@ FROM known
 """
 
 _FOUND = sql.SQL("""
-SELECT date_part('epoch', l.timestamp), coalesce(s.issuer_mac, s.former), s.name, l.line
+SELECT (date_part('epoch', l.timestamp) * 1000000)::bigint, l.stream_id, l.place, l.arrival,
+       l.line
 FROM {} l JOIN logstreams s ON s.id = l.stream_id WHERE {} ORDER BY l.place, l.arrival
 """)
 _LOGS = sql.Identifier("logs")
+# Columns of the next lines, as `walt.common.records` describes them, and where long ones are.
+_FETCH = """
+SELECT string_agg(int8send(moment), ''), string_agg(int4send(stream), ''),
+       string_agg(int4send(octet_length(line)), ''),
+       coalesce(string_agg(CASE WHEN octet_length(line) <= %(long)s THEN line END, ''), ''),
+       array_agg(place) FILTER (WHERE octet_length(line) > %(long)s),
+       array_agg(arrival) FILTER (WHERE octet_length(line) > %(long)s)
+FROM fetched_logs(%(cursor)s, %(count)s)
+"""
+_LONG_LINE = "SELECT line FROM logs WHERE place = %s AND arrival = %s"
+_SOURCES = """
+SELECT id, coalesce(issuer_mac, former), name FROM logstreams WHERE id = ANY(%s)
+"""
 # Lines with another place than their time, which are few: OFFSET keeps PostgreSQL, which
 # believes that they are many, from looking for them among all those after a range.
 _DISPLACED = sql.SQL(
@@ -310,7 +331,9 @@ class _Cursor:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Any = None
-        self._coming: Deferred[list[Record]] | None = None
+        self._coming: Deferred[list[Row]] | None = None
+        self._sources: dict[int, tuple[str, str]] = {}  # (issuer, stream) by id
+        self._parts: deque[tuple[Block, Key | None]] = deque()
         self._count = FIRST_BLOCK
         self._following = 0  # how many cursors have not been read
 
@@ -324,7 +347,9 @@ class _Cursor:
             ))
             for number, (text, values) in enumerate(reversed(searches)):
                 await abandonable(self._connection.runOperation(
-                    sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(_named(number), text),
+                    sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(
+                        sql.Identifier(_named(number)), text
+                    ),
                     tuple(values) or None,
                 ))
         except CancelledError:
@@ -339,30 +364,25 @@ class _Cursor:
         self._ask()
 
     def _ask(self) -> None:
-        self._coming = abandonable(self._connection.runQuery(
-            sql.SQL("FETCH %s FROM {}").format(_named(self._following)), (self._count,)
-        ))
+        self._coming = self._query(_FETCH, {
+            "cursor": _named(self._following), "count": self._count, "long": LONG,
+        })
 
-    async def next_block(self) -> list[Record]:
+    def _query(
+        self, text: str, values: tuple[Any, ...] | dict[str, Any]
+    ) -> Deferred[list[Row]]:
+        return abandonable(self._connection.runQuery(text, values))
+
+    async def next_block(self) -> Block:
         """Return the next lines, empty at the end."""
-        rows = await self._received()
-        while not rows and self._following and self._connection is not None:
-            self._following -= 1
-            self._ask()
-            rows = await self._received()
-        if rows and self._connection is not None:
-            # Few lines at a time when they are long: a reader costs little memory.
-            size = sum([len(row[3]) for row in rows]) // len(rows) + 1
-            self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
-            self._ask()
-        return rows
-
-    async def _received(self) -> list[Record]:
-        coming, self._coming = self._coming, None
-        if coming is None:
-            return []
         try:
-            return await coming
+            while not self._parts and self._connection is not None:
+                if await self._read():
+                    continue
+                if not self._following:
+                    break
+                self._following -= 1
+            return await self._next_part()
         except CancelledError:
             await self.close()
             raise
@@ -376,6 +396,46 @@ class _Cursor:
             await self.close()
             raise unavailable(error) from error
 
+    async def _read(self) -> bool:
+        """Read the next lines of the present cursor into `_parts`; tell whether there were any."""
+        if self._coming is None:
+            self._ask()
+        coming, self._coming = self._coming, None
+        assert coming is not None
+        ((moments, streams, sizes, text, places, arrivals),) = await coming
+        if moments is None:
+            return False
+        numbered = numbers("i", streams)
+        used = list(set(numbered))
+        new = [number for number in used if number not in self._sources]
+        if new:
+            rows = await self._query(_SOURCES, (new,))
+            self._sources |= {int(number): (issuer, name) for number, issuer, name in rows}
+        positions = {number: position for position, number in enumerate(used)}
+        block = Block(
+            [self._sources[number] for number in used], numbers("q", moments),
+            array("i", [positions[number] for number in numbered]), numbers("i", sizes),
+            text.encode(),
+        )
+        # Few lines at a time when they are long: a reader costs little memory.
+        size = sum(block.sizes) // len(block) + 1
+        self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
+        if places is None:
+            self._parts.append((block, None))
+            self._ask()
+        else:
+            self._parts += _parted(block, list(zip(places, arrivals, strict=True)))
+        return True
+
+    async def _next_part(self) -> Block:
+        if not self._parts or self._connection is None:
+            return block_of([])
+        block, key = self._parts.popleft()
+        if key is not None:
+            ((line,),) = await self._query(_LONG_LINE, key)
+            block.text = line.encode()
+        return block
+
     async def close(self) -> None:
         """Close the connection, and with it the cursor."""
         connection, self._connection = self._connection, None
@@ -387,5 +447,24 @@ class _Cursor:
             connection.close()
 
 
-def _named(number: int) -> sql.Identifier:
-    return sql.Identifier(f"dump{number}")
+def _parted(block: Block, keys: Sequence[Key]) -> Iterator[tuple[Block, Key | None]]:
+    """Yield a block by parts: each long line is a part with its key, its text is to be read."""
+
+    def part(start: int, end: int, text: bytes) -> Block:
+        cut = slice(start, end)
+        return Block(block.sources, block.moments[cut], block.which[cut], block.sizes[cut], text)
+
+    long = [position for position, size in enumerate(block.sizes) if size > LONG]
+    start = octets = 0
+    for position, key in (*zip(long, keys, strict=True), (len(block), None)):
+        if start < position:
+            size = sum(block.sizes[start:position])
+            yield part(start, position, block.text[octets:octets + size]), None
+            octets += size
+        if key is not None:
+            yield part(position, position + 1, b""), key
+        start = position + 1
+
+
+def _named(number: int) -> str:
+    return f"dump{number}"

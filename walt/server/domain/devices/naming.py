@@ -31,7 +31,7 @@ class Guess:
 
 def guess_type(vci: str, uci: str, mac: str) -> Guess:
     """Tell what a DHCP client is, from its user class, else vendor class, else MAC."""
-    for text in (uci, vci):
+    for text in (uci, *_user_classes(uci), vci):
         if text.startswith(_CLASS_PREFIX):
             model = text[len(_CLASS_PREFIX):]
             if is_model(model):
@@ -39,6 +39,21 @@ def guess_type(vci: str, uci: str, mac: str) -> Guess:
     if mac.startswith(SWITCH_PREFIXES):
         return Guess("switch", "netgear")
     return Guess("unknown")
+
+
+def _user_classes(text: str) -> list[str]:
+    """Return user classes that are written as RFC 3004 §4 says: each after its length.
+
+    iPXE and most firmware send one, without its length; systems do as the RFC says.
+    """
+    found = []
+    while text:
+        length = ord(text[0])
+        if not 0 < length < len(text):
+            return []
+        found.append(text[1:1 + length])
+        text = text[1 + length:]
+    return found
 
 
 def generated_name(kind: str, mac: str, taken: Callable[[str], bool]) -> str:

@@ -10,7 +10,6 @@ from walt.common.errors import Invalid, NotFound
 from walt.common.names import PLATFORM_USER
 
 NAMES = ("Dockerfile", "ContainerFile", "Containerfile")
-IGNORE_NAMES = (".containerignore", ".dockerignore")  # the first one that is there
 MAX_SIZE = 1 << 20  # bytes
 HUB = "docker.io"
 

@@ -14,9 +14,6 @@ StreamMode = Literal["line", "chunk"]
 TEN_YEARS = 10 * 365.25 * 86400
 
 
-Record = tuple[float, str, str, str]  # what a LogLine is, without its names
-
-
 class LogLine(NamedTuple):
     """One record: epoch seconds, issuer, name of the stream, text.
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
+from walt.common.records import Block
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
     LogQuery,
-    Record,
     StreamKey,
     StreamMode,
 )
@@ -62,7 +62,7 @@ class ILogStore(Interface):
 class ILogCursor(Interface):
     """Matching lines, block by block."""
 
-    async def next_block() -> list[Record]:
+    async def next_block() -> Block:
         """Return the next lines, empty at the end."""
 
     async def close() -> None:

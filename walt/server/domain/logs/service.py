@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, Unavailable
+from walt.common.records import Block
 from walt.server.domain.limits import (
     ALL_LOG_READERS,
     ALL_WEB_READERS,
@@ -27,7 +28,6 @@ from walt.server.domain.logs.model import (
     LogLine,
     LogMatcher,
     LogQuery,
-    Record,
     StreamKey,
     StreamMode,
     all_corrected,
@@ -67,9 +67,9 @@ class _Cursor:
         self._cursor = cursor
         self._closed: Callable[[], object] | None = closed
 
-    async def next_block(self) -> list[Record]:
+    async def next_block(self) -> Block:
         """Return the next lines, empty at the end."""
-        block: list[Record] = await self._cursor.next_block()
+        block: Block = await self._cursor.next_block()
         return block
 
     async def close(self) -> None:

@@ -24,6 +24,9 @@ from walt.server.domain.devices.model import (
 from walt.server.domain.network.addresses import AddressPlan, address_number
 
 BIOS_LOADER = "pxe/walt-x86-undionly.kpxe"
+UEFI_LOADER = "pxe/walt-x86-64-snponly.efi"
+# UEFI machines of x86-64 say 7, as firmware does, or 9, as the registry has it (RFC 4578 §2.1).
+UEFI_X86_64 = ("00:07", "00:09")
 IPXE_SCRIPT = "pxe/walt.ipxe"
 LEASE_TIME = 6_000_000  # seconds
 BIOS_PXE = "PXEClient:Arch:00000:UNDI:002001"
@@ -236,6 +239,9 @@ _RASPBERRY_PI = " or\n       ".join(
 )
 
 
+_UEFI = " or ".join(f"option client-architecture = {one}" for one in UEFI_X86_64)
+
+
 def render(config: DhcpConfig) -> str:
     """Return the text of dhcpd.conf."""
     server, network = config.interface.ip, config.interface.network
@@ -284,6 +290,10 @@ if substring(option user-class, 0, 9) = "walt.node" {{
   }} elsif option client-architecture = 00:00 {{
     filename "{BIOS_LOADER}";
   }}
+}} elsif substring(option vendor-class-identifier, 0, 9) = "PXEClient" and
+       ({_UEFI}) {{
+  # Without a class: an answer of class PXEClient has firmware ask at port 4011 first.
+  filename "{UEFI_LOADER}";
 }}
 
 subnet {network.network_address} netmask {network.netmask} {{

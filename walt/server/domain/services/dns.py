@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import insort
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
@@ -44,12 +44,28 @@ class DnsConfig:
     forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,)
 
 
-def forwarders(resolv_conf: str, server: IPv4Address) -> tuple[str, ...]:
+def forwarders(
+    resolv_conf: str, server: IPv4Address, *, upstream: str = "", isolated: bool = False,
+) -> tuple[str, ...]:
     """Return the upstream servers told by the text of /etc/resolv.conf.
 
-    These are its IPv4 servers but loopback ones; the server itself when there
-    is nothing but loopback, 8.8.8.8 when there is none (spec node-protocols §1.5).
+    These are its IPv4 servers but loopback ones and our own named, or else those of
+    `upstream`, the file of a local resolver that tells whom it asks; or else the local
+    resolver itself, unless we are `isolated` from it; or else 8.8.8.8.
     """
+    found = _name_servers(resolv_conf)
+    outside = _outside(found, server) or _outside(_name_servers(upstream), server)
+    if not outside and not isolated:
+        outside = [one for one in found if one.is_loopback]
+    return tuple(str(one) for one in outside) or (FALLBACK_FORWARDER,)
+
+
+def _outside(servers: Sequence[IPv4Address], server: IPv4Address) -> list[IPv4Address]:
+    return [one for one in servers if not one.is_loopback and one != server]
+
+
+def _name_servers(resolv_conf: str) -> list[IPv4Address]:
+    """Return the IPv4 servers in a text like /etc/resolv.conf (resolv.conf(5)), each once."""
     found: list[IPv4Address] = []
     for line in resolv_conf.splitlines():
         words = line.split()
@@ -57,9 +73,7 @@ def forwarders(resolv_conf: str, server: IPv4Address) -> tuple[str, ...]:
             address = parse_address(words[1])
             if address is not None and address not in found:
                 found.append(address)
-    if not found:
-        return (FALLBACK_FORWARDER,)
-    return tuple(str(one) for one in found if not one.is_loopback) or (str(server),)
+    return found
 
 
 def _record(device: Device) -> tuple[int, tuple[str, str]] | None:

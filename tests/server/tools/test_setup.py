@@ -1,0 +1,383 @@
+"""walt-server-setup, on a machine in memory: what it does, again, after a cut, and back."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from scripts.programs import parse_variable
+from tests.fakes.programs import Cut, FakePrograms
+from walt.server.tools.setup.debian import GANESHA, PACKAGES, POLICY
+from walt.server.tools.setup.machine import Machine
+from walt.server.tools.setup.main import main
+from walt.server.tools.setup.service import UNIT
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CONF = "etc/walt/server.conf"
+UNITS = "etc/systemd/system"
+
+
+class Site:
+    """A Debian with systemd and the kernel's NFS server, in a directory."""
+
+    def __init__(self, root: Path, release: str = "bookworm") -> None:
+        self.root = root
+        self.programs = FakePrograms(root)
+        for path, text in (
+            ("etc/os-release", f'ID=debian\nVERSION_CODENAME="{release}"\n'),
+            ("run/systemd/system/.here", ""), ("proc/filesystems", "nodev\tnfsd\n"),
+            ("etc/apparmor.d/usr.sbin.dhcpd", "profile"),
+            ("etc/apparmor.d/usr.sbin.named", "profile"),
+        ):
+            self.write(path, text)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file there."""
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+    def text(self, path: str) -> str:
+        """Return the text of a file there."""
+        return (self.root / path).read_text()
+
+    def call(self, *words: str) -> tuple[int, str, str]:
+        """Run the command; return its status and what it printed."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(words, Machine(self.programs, self.root))
+        return status, out.getvalue(), err.getvalue()
+
+    def files(self) -> dict[str, str]:
+        """Return all files but logs and the lock, with what they hold or lead to."""
+        return {
+            str(one.relative_to(self.root)):
+                str(one.readlink()) if one.is_symlink() else one.read_text()
+            for one in self.root.rglob("*")
+            if (one.is_symlink() or one.is_file())
+            and not str(one.relative_to(self.root)).startswith(("var/log/", "run/"))
+        }
+
+
+class SetupTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(os, "geteuid", lambda: 0)
+
+    def site(self, release: str = "bookworm") -> Site:
+        """Return a new machine."""
+        return Site(Path(self.mktemp()).absolute(), release)
+
+    def done(self, site: Site, *words: str) -> str:
+        """Run the command, which must succeed; return what it printed."""
+        status, out, err = site.call(*words)
+        self.assertEqual((status, err), (0, ""), out)
+        return out
+
+    def test_install(self) -> None:
+        """Both releases: everything is there, in an order that works, and the server runs."""
+        for release in ("bookworm", "trixie"):
+            site = self.site(release)
+            self.done(site)
+            programs = site.programs
+            self.assertTrue({*PACKAGES, "nfs-kernel-server"} <= programs.packages)
+            self.assertFalse(set(GANESHA) & programs.packages)
+            self.assertEqual(programs.enabled, {UNIT, "nfs-kernel-server.service"})
+            self.assertEqual(programs.active, {UNIT, "nfs-kernel-server.service"})
+            self.assertIn("walt-dhcp", programs.known["passwd"])
+            self.assertIn("walt", programs.known["group"])
+            self.assertIn("ip: 192.168.183.1/24", site.text(CONF))
+            self.assertIn(
+                "/var/lib/walt/services/dhcpd/** rwlk",
+                site.text("etc/apparmor.d/local/usr.sbin.dhcpd"),
+            )
+            self.assertTrue((site.root / "usr/local/bin/walt").is_symlink())
+            self.assertIn("_walt_table", site.text("etc/bash_completion.d/walt"))
+            self.assertTrue(site.text("usr/local/share/zsh/site-functions/_walt")
+                            .startswith("#compdef walt"))
+            start = programs.calls.index(("systemctl", "start", UNIT))
+            self.assertLess(
+                programs.calls.index(("systemctl", "start", "nfs-kernel-server.service")), start
+            )
+            self.assertLess(programs.calls.index(("systemctl", "daemon-reload")), start)
+            self.assertEqual(programs.policies, [True, True])
+            self.assertFalse((site.root / POLICY.lstrip("/")).exists())
+
+    def test_the_unit(self) -> None:
+        """It starts this installation, with the environment of the site."""
+        site = self.site()
+        self.done(site)
+        unit = site.text(f"{UNITS}/{UNIT}")
+        daemon = (site.root / "usr/local/bin/walt-server-daemon").readlink()
+        self.assertIn(
+            f"ExecStart={daemon} --config /etc/walt/server.conf $DAEMON_ARGS\n", unit
+        )
+        self.assertIn("EnvironmentFile=-/etc/walt/server.env\n", unit)
+        self.assertNotIn("/opt/walt/bin", unit)
+        self.assertIn("Type=notify\n", unit)
+
+    def test_again(self) -> None:
+        """A second call changes nothing, and --check says that nothing lacks."""
+        site = self.site()
+        self.assertEqual(site.call("--check")[0], 1)
+        self.assertNotIn(CONF, site.files())
+        self.done(site)
+        before, states = site.files(), (set(site.programs.enabled), set(site.programs.active))
+        site.programs.calls.clear()
+        self.done(site)
+        self.assertEqual(site.files(), before)
+        self.assertEqual((site.programs.enabled, site.programs.active), states)
+        changing = {"apt-get", "useradd", "groupadd"}
+        self.assertFalse([one for one in site.programs.calls if one[0] in changing])
+        self.assertFalse([one for one in site.programs.calls if "restart" in one])
+        self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
+
+    def test_cut(self) -> None:
+        """Killed before any of its programs, the next call goes on to the same end."""
+        whole = self.site()
+        self.done(whole)
+        expected = {
+            path: text.replace(str(whole.root), "") for path, text in whole.files().items()
+        }
+        self.assertGreater(len(whole.programs.calls), 40)
+        for at in range(len(whole.programs.calls)):
+            site = self.site()
+            site.programs.cut_at = at
+            with self.assertRaises(Cut):
+                site.call()
+            site.programs.cut_at = None
+            self.done(site)
+            self.assertEqual(site.files(), expected, at)
+            self.assertEqual(site.programs.enabled, whole.programs.enabled, at)
+            self.assertEqual(site.programs.active, whole.programs.active, at)
+
+    def test_check_tells_each_thing(self) -> None:
+        """What went wrong later is told by name, nothing is changed, and a call mends it."""
+        site = self.site()
+        self.done(site)
+        programs = site.programs
+
+        def old_unit() -> None:
+            site.write(f"{UNITS}/walt-server-dhcpd.service", "[Unit]\n")
+
+        for spoil, told in (
+            (lambda: programs.packages.discard("bind9"), "package bind9 is not installed"),
+            (lambda: programs.known["group"].discard("walt"), "group walt is missing"),
+            (lambda: programs.enabled.add("named.service"), "named.service starts at boot"),
+            (lambda: programs.active.add("tftpd-hpa.service"), "tftpd-hpa.service runs"),
+            (lambda: programs.enabled.discard(UNIT), f"{UNIT} does not start at boot"),
+            (lambda: programs.active.discard(UNIT), f"{UNIT} does not run"),
+            (lambda: programs.active.discard("nfs-kernel-server.service"),
+             "nfs-kernel-server.service does not run"),
+            (lambda: site.write("etc/apparmor.d/local/usr.sbin.named", ""), "usr.sbin.named lacks"),
+            (lambda: site.write(f"{UNITS}/{UNIT}", "[Unit]\n"), f"{UNIT} is not current"),
+            (old_unit, "walt-server-dhcpd.service belongs to an older version"),
+            (lambda: (site.root / "usr/local/bin/walt").unlink(), "bin/walt does not lead to"),
+            (lambda: site.write("etc/bash_completion.d/walt", ""), "completion.d/walt is not"),
+            (lambda: site.write("etc/containers/registries.conf.d/walt.conf", ""), "walt.conf is"),
+            (lambda: (site.root / "etc/walt/server.env").unlink(), "server.env is missing"),
+        ):
+            spoil()
+            before = site.files()
+            status, out, _ = site.call("--check")
+            self.assertEqual(status, 1)
+            self.assertIn(told, out)
+            self.assertEqual(site.files(), before)
+            self.done(site)
+            self.assertEqual(site.call("--check")[0], 0, told)
+
+    def test_a_changed_configuration(self) -> None:
+        """A server that runs since before it changed is restarted, once."""
+        site = self.site()
+        self.done(site)
+        site.programs.started = 1
+        status, out, _ = site.call("--check")
+        self.assertEqual(status, 1)
+        self.assertIn("runs since before /etc/walt/server.conf was changed", out)
+        site.programs.calls.clear()
+        self.done(site)
+        restarts = [one for one in site.programs.calls if one[1] == "restart"]
+        self.assertEqual(restarts, [("systemctl", "restart", UNIT)])
+
+    def test_comments_survive(self) -> None:
+        """--set changes one value; comments, order and quotes of the file stay."""
+        site = self.site()
+        site.write(CONF, """\
+# our lab
+network:
+  walt-net:   # the boards
+    ip: "10.9.0.1/16"
+    raw-device: eth1  # left socket
+
+boot:
+    reconnect-grace: 60
+""")
+        self.done(
+            site, "--set", "network.walt-net.vlan=12", "--set", "boot.reconnect-grace=",
+            "--set", "security.names=[lab.example]",
+        )
+        text = site.text(CONF)
+        for line in ("# our lab\n", "walt-net:   # the boards", 'ip: "10.9.0.1/16"',
+                     "raw-device: eth1  # left socket", "vlan: 12\n"):
+            self.assertIn(line, text)
+        self.assertNotIn("reconnect-grace", text)
+        self.done(site)
+        self.assertEqual(site.text(CONF), text)
+
+    def test_refusals(self) -> None:
+        """Nothing is changed; the status is 1, and the reason is told."""
+        for words, told in (
+            (("--set", "network.walt-net.ip=nonsense"), "expected an address with its prefix"),
+            (("--set", "network"), "is no change of server.conf"),
+            (("--set", "a.b=[1"), "not a value"),
+            (("--set", "network.walt-net.ip.more=1"), "expected an address with its prefix"),
+            (("--set", "colour=blue"), "colour: unknown key"),
+            (("--mode", "UPGRADE"), "no server to upgrade"),
+            (("--check", "--set", "boot.reconnect-grace=1"), "--check changes nothing"),
+        ):
+            site = self.site()
+            before = site.files()
+            status, _, err = site.call(*words)
+            self.assertEqual(status, 1, words)
+            self.assertIn(told, err)
+            self.assertEqual(site.files(), before, words)
+            self.assertFalse([one for one in site.programs.calls if one[0] == "apt-get"])
+
+    def test_a_file_that_is_wrong(self) -> None:
+        """A server.conf with errors is told with all of them, and stays."""
+        site = self.site()
+        for text, told in (
+            ("network: {}\nboot: {reconnect-grace: soon}\n", "reconnect-grace: expected"),
+            ("network: [\n", "not valid YAML"), ("- 1\n", "expected a mapping"),
+        ):
+            site.write(CONF, text)
+            for words in ((), ("--check",), ("--set", "boot.reconnect-grace=1")):
+                status, _, err = site.call(*words)
+                self.assertEqual(status, 1, text)
+                if not words:
+                    self.assertIn(told, err)
+                self.assertEqual(site.text(CONF), text)
+
+    def test_other_systems(self) -> None:
+        """Other releases, and people who are not root, are told."""
+        site = self.site("buster")
+        self.assertIn("this is buster; WalT servers run on Debian bookworm", site.call()[2])
+        self.patch(os, "geteuid", lambda: 1000)
+        self.assertIn("must be run by root", site.call()[2])
+
+    def test_failures(self) -> None:
+        """What a program said is told; the next call goes on."""
+        site = self.site()
+        for what, told in (
+            ("apt-get update", "no network here"), (f"systemctl start {UNIT}", "it broke"),
+        ):
+            site.programs.broken = {what: f"…\n{told}\n"}
+            status, _, err = site.call()
+            self.assertEqual(status, 1)
+            self.assertIn(told, err)
+            self.assertFalse((site.root / POLICY.lstrip("/")).exists())
+        self.assertIn("the reason", err)
+        site.programs.broken = {}
+        self.done(site)
+
+    def test_what_others_have(self) -> None:
+        """Own files of the site stay: its policy of services, settings, programs, PostgreSQL."""
+        site = self.site()
+        site.programs.packages.add("postgresql")
+        site.programs.enabled.add("postgresql.service")
+        site.write("usr/sbin/policy-rc.d", "theirs")
+        site.write("etc/walt/server.env", "http_proxy=http://p:1\n")
+        site.write("root/.walt/config", "mine")
+        self.done(site)
+        self.assertEqual(site.text("usr/sbin/policy-rc.d"), "theirs")
+        self.assertEqual(site.text("etc/walt/server.env"), "http_proxy=http://p:1\n")
+        self.assertEqual(site.text("root/.walt/config"), "mine")
+        self.assertIn("postgresql.service", site.programs.enabled)
+        (site.root / "usr/local/bin/walt").unlink()
+        site.write("usr/local/bin/walt", "theirs")
+        status, _, err = site.call()
+        self.assertEqual(status, 1)
+        self.assertIn("/usr/local/bin/walt is a file of somebody else", err)
+        self.assertEqual(site.text("usr/local/bin/walt"), "theirs")
+
+    def test_an_older_walt(self) -> None:
+        """Units of WalT 10 stop, and go, before ours starts; links lead to the new version."""
+        site = self.site()
+        for name in ("walt-server-dhcpd.service", "walt-server-nbd.socket"):
+            site.write(f"{UNITS}/{name}", "[Unit]\n")
+            site.programs.enabled.add(name)
+            site.programs.active.add(name)
+        link = site.root / "usr/local/bin/walt"
+        link.parent.mkdir(parents=True)
+        link.symlink_to("/opt/walt-10.0/bin/walt")
+        self.done(site)
+        self.assertNotIn("walt-server-dhcpd.service", site.programs.active | site.programs.enabled)
+        self.assertNotIn(f"{UNITS}/walt-server-nbd.socket", site.files())
+        self.assertNotIn("walt-10.0", str(link.readlink()))
+
+    def test_an_image(self) -> None:
+        """image-install starts nothing, on a machine without systemd neither does install."""
+        site = self.site()
+        self.done(site, "--mode", "IMAGE-INSTALL")
+        self.assertNotIn(UNIT, site.programs.active | site.programs.enabled)
+        site = self.site()
+        (site.root / "run/systemd/system/.here").unlink()
+        (site.root / "run/systemd/system").rmdir()
+        self.assertIn("when systemd does", self.done(site))
+        self.assertIn(UNIT, site.programs.enabled)
+        self.assertFalse(site.programs.active)
+        self.assertEqual(site.call("--check")[0], 0)
+
+    def test_no_kernel_server(self) -> None:
+        """Where the kernel has no NFS server, ganesha is installed, and does not start."""
+        site = self.site()
+        site.write("proc/filesystems", "ext4\n")
+        self.done(site)
+        self.assertTrue(set(GANESHA) <= site.programs.packages)
+        self.assertEqual(site.programs.enabled, {UNIT})
+
+    def test_registries(self) -> None:
+        """podman is told of the registries of server.conf (containers-registries.conf(5))."""
+        site = self.site()
+        site.write(CONF, """\
+network: {walt-net: {ip: 10.9.0.1/24}}
+registries:
+  - {label: hub, api: docker-hub}
+  - {label: lab, api: docker-registry-v2, host: reg.example, port: 5000, protocol: http}
+  - {label: jf, api: jfrog-artifactory, host: jf.example, repository: walt}
+""")
+        self.done(site)
+        text = site.text("etc/containers/registries.conf.d/walt.conf")
+        self.assertIn(
+            'unqualified-search-registries = ["docker.io", "reg.example:5000",'
+            ' "jf.example:443/walt"]', text,
+        )
+        self.assertIn(
+            'prefix = "docker.io"\nlocation = "registry-1.docker.io"\ninsecure = false\n', text
+        )
+        self.assertIn('location = "reg.example:5000"\ninsecure = true\n', text)
+
+    def test_remove(self) -> None:
+        """--remove takes back what is the product's; data, settings and accounts stay."""
+        site = self.site()
+        self.done(site)
+        site.write("var/lib/walt/data", "kept")
+        self.done(site, "--remove")
+        left = site.files()
+        self.assertNotIn(f"{UNITS}/{UNIT}", left)
+        self.assertNotIn("usr/local/bin/walt", left)
+        self.assertNotIn("etc/bash_completion.d/walt", left)
+        self.assertEqual(left["etc/apparmor.d/local/usr.sbin.dhcpd"], "")
+        self.assertEqual(left["var/lib/walt/data"], "kept")
+        self.assertIn(CONF, left)
+        self.assertNotIn(UNIT, site.programs.active | site.programs.enabled)
+        self.done(site)
+        self.assertEqual(site.call("--check")[0], 0)
+
+    def test_packages(self) -> None:
+        """What it installs is what the Makefile installs."""
+        text = (REPOSITORY / "scripts/packages.mk").read_text()
+        self.assertEqual({*PACKAGES, *GANESHA}, set(parse_variable(text, "SERVER_PACKAGES")))

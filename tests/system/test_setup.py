@@ -1,0 +1,102 @@
+"""walt-server-setup with Debian's own programs, on the files of this machine below a layer."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from tests.patience import patient
+from tests.system.netns import why_not
+from tests.system.overlaid import Overlaid
+from walt.server.tools.setup.debian import CLASHING
+
+SETUP = str(Path(sys.prefix) / "bin/walt-server-setup")
+# This kernel may have no NFS server, or one whose package is not here.
+WORDS = ("--set", "services.nfs=ganesha", "--set", "network.walt-net.ip=10.77.0.1/24")
+
+
+def reason() -> str | None:
+    """Return why this cannot be tried here, None if it can."""
+    missing = why_not("unshare", "chroot", "systemctl", "dpkg-query")
+    if missing is None and sys.prefix == sys.base_prefix:
+        return "not installed: a virtual environment"
+    return missing
+
+
+class SetupTests(TestCase):
+    skip = reason()
+    timeout = patient(300)
+
+    def test_from_cut_to_cut(self) -> None:
+        """Killed in each step, it is taken up; then nothing lacks, and nothing starts twice."""
+        machine, cut = Overlaid(self), []
+        while True:
+            process = machine.start(SETUP, *WORDS)
+            assert process.stdout is not None
+            with process.stdout as output:
+                for line in output:
+                    title = line.rstrip().removesuffix("...")
+                    if line.endswith("...\n") and title not in cut:
+                        cut.append(title)
+                        process.kill()
+                        break
+                else:
+                    break
+            process.wait(timeout=patient(30))
+        self.assertEqual(process.wait(timeout=patient(60)), 0, line)
+        for title in ("AppArmor", "settings", "commands", "unit"):
+            if title != "AppArmor" or Path("/etc/apparmor.d/usr.sbin.named").exists():
+                self.assertIn(title, cut)
+        done = machine.run(SETUP, "--check")
+        self.assertEqual((done.returncode, done.stdout), (0, "Nothing lacks.\n"), done.stderr)
+        for unit in CLASHING:
+            state = machine.run("systemctl", "is-enabled", unit).stdout.strip()
+            self.assertNotEqual(state, "enabled", unit)
+        state = machine.run("systemctl", "is-enabled", "walt-server.service").stdout.strip()
+        self.assertEqual(state, "enabled")
+        self.assertIn("ip: 10.77.0.1/24", machine.at("/etc/walt/server.conf").read_text())
+        for shell, file in (
+            ("bash", "/etc/bash_completion.d/walt"),
+            ("zsh", "/usr/local/share/zsh/site-functions/_walt"),
+        ):
+            done = machine.run(shell, "-n", file)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+        done = machine.run("/usr/local/bin/walt", "--help")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_the_unit(self) -> None:
+        """systemd finds nothing wrong with it, and where it is from."""
+        machine = Overlaid(self)
+        done = machine.run(SETUP, *WORDS)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        if shutil.which("systemd-analyze") is None:
+            self.fail("systemd-analyze belongs to systemd")
+        done = machine.run(
+            "systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+            "/etc/systemd/system/walt-server.service",
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotIn("walt-server.service:", done.stderr)
+
+    def test_removed(self) -> None:
+        """--remove leaves settings alone, and no program of ours in the way."""
+        machine = Overlaid(self)
+        self.assertEqual(machine.run(SETUP, *WORDS).returncode, 0)
+        done = machine.run(SETUP, "--remove")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        done = machine.run(
+            "ls", "/usr/local/bin/walt", "/etc/systemd/system/walt-server.service",
+            "/etc/walt/server.conf",
+        )
+        self.assertEqual(done.stdout, "/etc/walt/server.conf\n")
+
+    def test_refused(self) -> None:
+        """A wrong value is told, with status 1; the file is not written."""
+        machine = Overlaid(self)
+        done = machine.run(SETUP, "--set", "network.walt-net.ip=10.77.0.0/24")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("10.77.0.0 is not a host address", done.stderr)
+        self.assertFalse(machine.at("/etc/walt/server.conf").exists())

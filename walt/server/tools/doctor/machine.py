@@ -1,0 +1,329 @@
+"""Steps about the machine of the server: what it has, and what its own parts say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import walt
+from walt.common.mounts import is_mounted
+from walt.server.adapters.nfs import kernel
+from walt.server.adapters.podman.options import Storage
+from walt.server.assembly import confinement, preflight
+from walt.server.config.model import ServerConfig
+from walt.server.runtime.watching import NoAnswer
+from walt.server.tools.doctor import probes
+from walt.server.tools.doctor.findings import Doubtful, Skipped, Step, Wrong
+from walt.server.tools.doctor.outside import Site
+from walt.server.tools.setup.debian import CLASHING
+
+LITTLE = 2 << 30  # bytes: room for one more image or two
+FEW_FILES = 5000
+ANSWER = 10.0  # seconds that a command may take
+SPARE = {"lldpd", "snmpd", "nbdkit"}  # daemons without which nodes boot
+PLATFORM_USER, DEFAULT = "waltplatform", "-default:latest"  # of images that nobody owns
+RESTART = "systemctl restart walt-server (or start it as you do)"
+YEAR = 366 * 86400
+
+
+class Machine:
+    """The steps; `config` is the server's, `site` where it is."""
+
+    def __init__(self, config: ServerConfig, site: Site) -> None:
+        self.config, self._site = config, site
+        self.paths = config.paths
+        self._rows: dict[str, Any] = {}
+
+    def steps(self) -> list[Step]:
+        """Return them in the order in which one needs the other."""
+        return [
+            Step("programs", self.programs), Step("clock", self.clock),
+            *(Step(f"space {path}", partial(self.space, path))
+              for path in (self.paths.state, self.paths.runtime)),
+            Step("AppArmor", self.apparmor), Step("services of Debian", self.debian_services),
+            Step("server", self.server), Step("daemons", self.daemons),
+            Step("database", self.database), Step("podman", self.podman),
+            Step("default image", self.default_image),
+            Step("images of nodes", self.node_images), Step("boot links", self.boot_links),
+        ]
+
+    # -- what the machine has ------------------------------------------------
+
+    def programs(self) -> str:
+        """The programs that the server starts."""
+        wanted = dict(preflight.PROGRAMS)
+        if self.config.services.lldp:
+            wanted |= preflight.LLDP_PROGRAMS
+        if not kernel.chosen(
+            self.config.services.nfs, isolated=self.config.namespace is not None
+        ):
+            wanted |= preflight.GANESHA_PROGRAMS
+        missing = sorted({
+            package for name, package in wanted.items() if preflight.find_program(name) is None
+        })
+        if missing:
+            raise Wrong(f"missing: {' '.join(missing)}", f"apt-get install {' '.join(missing)}")
+        return f"all {len(wanted)} are there"
+
+    def clock(self) -> str:
+        """The time: certificates and logs go by it, and nodes take it over."""
+        now = time.time()
+        installed = Path(walt.__file__).stat().st_mtime
+        if now < installed - 86400:
+            raise Wrong(
+                f"it is {time.strftime('%Y-%m-%d %H:%M', time.localtime(now))} here, before this"
+                " software was installed", "timedatectl set-ntp true, or set the clock",
+            )
+        if now > installed + 20 * YEAR:
+            raise Wrong("it is decades after this software was installed", "set the clock")
+        if Path("/run/systemd/system").is_dir():
+            told = self._call(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
+            if told.strip() == "no":
+                raise Doubtful("the clock is not synchronised", "timedatectl set-ntp true")
+        return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(now))
+
+    def space(self, path: Path) -> str:
+        """Space and files of a file system, which can be written to."""
+        try:
+            found = os.statvfs(path)
+        except FileNotFoundError:
+            raise Wrong(f"{path} is not there", RESTART) from None
+        if found.f_flag & os.ST_RDONLY:
+            raise Wrong(f"{path} is read-only", "see dmesg; mount it read-write, check its disk")
+        free = found.f_bavail * found.f_frsize
+        if free < preflight.LEAST_FREE:
+            raise Wrong(
+                f"only {free >> 20} MiB are free at {path}",
+                "walt image remove, logs.retention, or a larger disk",
+            )
+        if found.f_files and found.f_favail < FEW_FILES:
+            raise Wrong(
+                f"only {found.f_favail} more files can be made at {path}",
+                "remove files there, or use a file system with more inodes",
+            )
+        if free < LITTLE and path == self.paths.state:
+            raise Doubtful(
+                f"only {free >> 20} MiB are free at {path}",
+                "walt image remove, logs.retention, or a larger disk",
+            )
+        return f"{free >> 30} GiB free"
+
+    def apparmor(self) -> str:
+        """Whether AppArmor lets dhcpd and named work."""
+        if not confinement.is_enforced():
+            raise Skipped("this kernel confines no programs by it")
+        problems = confinement.problems(self.paths)
+        if problems:
+            raise Wrong("; ".join(problems), "walt-server-apparmor, then restart the server")
+        return "dhcpd and named may use the directories of the server"
+
+    def debian_services(self) -> str:
+        """Whether services of Debian take ports of ours."""
+        if not Path("/run/systemd/system").is_dir():
+            raise Skipped("systemd does not run this machine")
+        told = self._call(["systemctl", "is-active", "--", *CLASHING]).split("\n")
+        active = [one for one, state in zip(CLASHING, told, strict=False) if state == "active"]
+        if active and self.config.namespace is None:
+            raise Wrong(f"{', '.join(active)} run, and take our ports", "walt-server-setup")
+        return "none of those is active that would take our ports"
+
+    # -- what the server says --------------------------------------------------
+
+    def server(self) -> str:
+        """Whether the server answers its users."""
+        if not self.paths.rpc_socket.exists():
+            raise Wrong(
+                f"it does not run: {self.paths.rpc_socket} is not there",
+                f"{RESTART}; its last lines say why it ended",
+            )
+        rows = self._walt("advanced", "services", "--json")
+        self._rows["services"] = rows
+        return "it answers"
+
+    def _walt(self, *words: str) -> Any:
+        """Return what a walt command prints as JSON. Raises Wrong."""
+        argv = [str(Path(sys.executable).with_name("walt")), *words]
+        environment = {**os.environ, "WALT_SERVER": f"unix:{self.paths.rpc_socket}"}
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, text=True, check=False, timeout=ANSWER,
+                stdin=subprocess.DEVNULL, env=environment,
+            )
+        except subprocess.TimeoutExpired:
+            raise Wrong(
+                f"the server does not answer within {ANSWER:g} s", f"{RESTART}; keep its log"
+            ) from None
+        if done.returncode != 0:
+            words_told = " / ".join(done.stderr.strip().splitlines()[:3])
+            raise Wrong(f"walt {' '.join(words)}: {words_told}", RESTART)
+        return json.loads(done.stdout)
+
+    def _known(self, key: str) -> Any:
+        """Return rows of the server, asked for once; skips when it did not answer before.
+
+        By the web API, whose answers change nothing: a user who asks for images gets some.
+        """
+        if "services" not in self._rows:
+            raise Skipped("the server does not answer")
+        if key not in self._rows:
+            address, port = str(self.config.server_ip), self.config.services.http_port
+            try:
+                text = self._site.from_server(
+                    lambda: probes.page(address, port, f"/api/v1/{key}")
+                )
+                self._rows[key] = json.loads(text)[key]
+            except (NoAnswer, OSError, ValueError, KeyError) as error:
+                raise Skipped(f"the web API of the server does not tell: {error}") from None
+        return self._rows[key]
+
+    def daemons(self) -> str:
+        """What the server itself says of its daemons."""
+        rows = self._known("services")
+        bad = [row for row in rows if row["state"] != "running"]
+        if bad:
+            kind = Wrong if {row["name"] for row in bad} - SPARE else Doubtful
+            raise kind(
+                "; ".join(f"{row['name']} is {row['state']}: {row['trouble']}" for row in bad),
+                "the trouble is told by the daemon itself; mend it, the server starts it again",
+            )
+        restarted = [
+            f"{row['name']} ({row['restarts']}: {row['trouble']})" for row in rows
+            if row["restarts"]
+        ]
+        if restarted:
+            raise Doubtful(f"restarted since the start: {', '.join(restarted)}",
+                           "see its lines in the log of the server")
+        return f"{', '.join(row['name'] for row in rows)} run"
+
+    def database(self) -> str:
+        """Whether PostgreSQL answers; another machine's is known to the server alone."""
+        if self.config.database.mode == "external":
+            raise Skipped("it is external; the server's log tells when it is away")
+        socket = self.paths.service_runtime("postgres") / ".s.PGSQL.5432"
+        try:
+            probes.database(str(socket))
+        except NoAnswer as error:
+            raise Wrong(
+                f"PostgreSQL: {error}", "see the lines of postgres in the log of the server"
+            ) from None
+        return "PostgreSQL answers"
+
+    # -- images ------------------------------------------------------------------
+
+    def podman(self) -> str:
+        """Whether podman reads its storage, and has what the server knows."""
+        names = sorted(row["fullname"] for row in self._known("images"))
+        storage = Storage() if self.config.images.storage == "system" else Storage.private(
+            self.paths.state, self.paths.runtime
+        )
+        try:
+            done = subprocess.run(
+                storage.podman(
+                    "image", "ls", "--noheading", "--format", "{{.Repository}}:{{.Tag}}"
+                ),
+                capture_output=True, text=True, check=False, timeout=3 * ANSWER,
+                stdin=subprocess.DEVNULL,
+            )
+        except FileNotFoundError:
+            raise Wrong("podman is not installed", "apt-get install podman") from None
+        except subprocess.TimeoutExpired:
+            raise Wrong("podman does not answer", "is its storage locked by another one?") from None
+        if done.returncode != 0:
+            words = " / ".join(done.stderr.strip().splitlines()[-2:])
+            raise Wrong(
+                f"podman cannot read its storage: {words}",
+                f"repair or restore {storage.graph_root} (walt help show backup)",
+            )
+        found = set(done.stdout.split())
+        lost = [
+            name for name in names if f"docker.io/{name}" not in found and name not in found
+        ]
+        if lost:
+            raise Wrong(
+                f"the storage lacks {', '.join(lost[:5])}",
+                "walt image show --refresh; restore them (walt help show backup)",
+            )
+        return f"its storage has {len(found)} names"
+
+    def default_image(self) -> str:
+        """Whether there is an image for nodes that nobody owns."""
+        names = [
+            row["fullname"] for row in self._known("images")
+            if row["user"] == PLATFORM_USER and row["fullname"].endswith(DEFAULT)
+        ]
+        if not names:
+            raise Doubtful(
+                "there is none: new boards have nothing to boot",
+                "walt-image-build-default, or let the server reach the Docker Hub",
+            )
+        return ", ".join(names)
+
+    def node_images(self) -> str:
+        """Whether the image of each node is mounted."""
+        nodes: list[dict[str, Any]] = self._known("nodes")
+        if not nodes:
+            raise Skipped("there are no nodes")
+        trouble = [f"{row['name']}: {row['trouble']}" for row in nodes if row.get("trouble")]
+        if trouble:
+            raise Wrong("; ".join(trouble[:5]), "walt image show --refresh; walt node reboot NAME")
+        lost = []
+        for row in nodes:
+            root = self.paths.nodes / row["mac"] / "fs"
+            target = root.resolve()
+            if not root.exists() or (
+                target.is_relative_to(self.paths.images) and not _mounted_at(target, self.paths)
+            ):
+                lost.append(f"{row['name']} ({row['image']})")
+        if lost:
+            raise Wrong(
+                f"not mounted: {', '.join(lost[:5])}", f"{RESTART}: it mounts them again"
+            )
+        return f"those of {len(nodes)} nodes are mounted"
+
+    def boot_links(self) -> str:
+        """Whether boot loaders find the files of each node."""
+        nodes: list[dict[str, Any]] = self._known("nodes")
+        if not nodes:
+            raise Skipped("there are no nodes")
+        lost = []
+        for row in nodes:
+            for link in (self.paths.nodes / row["ip"] / "tftp", self.paths.nodes / row["mac"]):
+                if not link.exists():
+                    lost.append(f"{link} of {row['name']}")
+        if lost:
+            raise Wrong(f"{', '.join(lost[:3])} lead nowhere", f"{RESTART}: it makes them again")
+        return f"those of {len(nodes)} nodes lead to boot files"
+
+    # -- helpers --------------------------------------------------------------
+
+    @staticmethod
+    def _call(argv: Sequence[str]) -> str:
+        """Return what a program prints, "" when it cannot."""
+        if shutil.which(argv[0]) is None:
+            return ""
+        try:
+            return subprocess.run(
+                list(argv), capture_output=True, text=True, check=False, timeout=ANSWER,
+                stdin=subprocess.DEVNULL,
+            ).stdout
+        except subprocess.TimeoutExpired:
+            return ""
+
+
+def _mounted_at(target: Path, paths: Any) -> bool:
+    """Tell whether a directory, or one above it below the images, is a mount point."""
+    for one in (target, *target.parents):
+        if one == paths.images:
+            return False
+        if stat.S_ISDIR(one.stat().st_mode) and is_mounted(one):
+            return True
+    return False

@@ -1,0 +1,174 @@
+"""Steps about Debian: its packages, accounts, and the services that packages bring."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from walt.common.errors import CommandFailed
+from walt.server.tools.setup.machine import Machine, Memory
+
+# What a server needs; docs/dependencies.md tells what for. scripts/packages.mk has the same list.
+PACKAGES = (
+    "bind9", "bubblewrap", "buildah", "busybox-static", "dosfstools", "dropbear-bin", "e2fsprogs",
+    "git", "iproute2", "iputils-ping", "ipxe", "isc-dhcp-server", "kmod", "lldpd", "mmdebstrap",
+    "mount", "nbdkit", "nbdkit-plugin-python", "nftables", "openssh-client", "podman",
+    "postgresql", "procps", "qemu-system-x86", "runc", "skopeo", "slirp4netns", "snmpd",
+    "tftpd-hpa", "util-linux", "xfsprogs",
+)
+KERNEL_NFS = ("nfs-kernel-server",)
+GANESHA = ("nfs-ganesha", "nfs-ganesha-vfs")
+# Units of Debian that need what the server's own daemons need: ports, mostly. Scripts of
+# /etc/init.d have units, too (systemd-sysv-generator(8)).
+CLASHING = (
+    "named.service", "named-resolvconf.service", "isc-dhcp-server.service",
+    "isc-dhcp-server6.service", "tftpd-hpa.service", "snmpd.service", "lldpd.service",
+    "ptpd.service", "nfs-ganesha.service",
+)
+# Of no use on a server unless somebody had the package before.
+BROUGHT = {"postgresql": ("postgresql.service",)}
+POLICY = "/usr/sbin/policy-rc.d"  # asked before a package starts its services (Debian policy 9.3)
+_NO_STARTS = "#!/bin/sh\n# Written by walt-server-setup while packages are installed.\nexit 101\n"
+_APT = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
+_KEEP_FILES = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+
+
+@dataclass(frozen=True)
+class PackagesStep:
+    """Debian packages are there; what they start does not start."""
+
+    machine: Machine
+    memory: Memory
+    names: Sequence[str]
+    title: str = "Debian packages"
+
+    def _missing(self) -> list[str]:
+        states = self.machine.programs.call(
+            ("dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *self.names),
+            {},
+        ).output
+        installed = {
+            line.split()[0] for line in states.splitlines() if line.endswith(" installed")
+        }
+        return [one for one in self.names if one not in installed]
+
+    def lacks(self) -> list[str]:
+        """See Step."""
+        return [f"package {one} is not installed" for one in self._missing()]
+
+    def apply(self) -> None:
+        """See Step."""
+        missing = self._missing()
+        if not missing:
+            return
+        self.memory.add_packages(missing)
+        policy = self.machine.at(POLICY)
+        kept = policy.with_name("policy-rc.d.walt-kept")
+        ours = self.machine.read(POLICY) == _NO_STARTS
+        if policy.exists() and not ours:
+            shutil.copy2(policy, kept)
+        try:
+            self.machine.write(POLICY, _NO_STARTS, 0o755)
+            # An installation that was cut is finished first; it is none of ours if it cannot be.
+            with suppress(CommandFailed):
+                self.machine.run("dpkg", "--configure", "-a", "--force-confold", env=_APT)
+            self.machine.run("apt-get", "update", env=_APT)
+            self.machine.run(
+                "apt-get", "install", "--yes", "--no-install-recommends", *_KEEP_FILES, *missing,
+                env=_APT,
+            )
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
+        policy = self.machine.at(POLICY)
+        kept = policy.with_name("policy-rc.d.walt-kept")
+        if kept.exists():
+            kept.replace(policy)
+        else:
+            policy.unlink(missing_ok=True)
+
+    def undo(self) -> None:
+        """Packages stay: others may use them by now."""
+
+
+@dataclass(frozen=True)
+class AccountsStep:
+    """System accounts, which own nothing but their files, and groups."""
+
+    machine: Machine
+    accounts: Sequence[str]
+    groups: Sequence[str]
+    title: str = "accounts"
+
+    def _missing(self, kind: str, names: Sequence[str]) -> list[str]:
+        return [one for one in names if not self.machine.succeeds("getent", kind, one)]
+
+    def lacks(self) -> list[str]:
+        """See Step."""
+        return [
+            *(f"account {one} is missing" for one in self._missing("passwd", self.accounts)),
+            *(f"group {one} is missing" for one in self._missing("group", self.groups)),
+        ]
+
+    def apply(self) -> None:
+        """See Step."""
+        for one in self._missing("passwd", self.accounts):
+            self.machine.run(
+                "useradd", "--system", "--user-group", "--no-create-home", "--home-dir",
+                "/nonexistent", "--shell", "/usr/sbin/nologin", one,
+            )
+        for one in self._missing("group", self.groups):
+            self.machine.run("groupadd", "--system", one)
+
+    def undo(self) -> None:
+        """They stay: files belong to them, and people are members."""
+
+
+@dataclass(frozen=True)
+class DebianServicesStep:
+    """Services of Debian's packages neither run nor start at the next boot."""
+
+    machine: Machine
+    memory: Memory
+    title: str = "services of Debian"
+
+    def _units(self) -> list[str]:
+        brought = self.memory.packages()
+        return [*CLASHING, *(
+            unit for package, units in BROUGHT.items() if package in brought for unit in units
+        )]
+
+    def _enabled(self) -> list[str]:
+        # One at a time: a script of /etc/init.d answers in its own way.
+        return [
+            one for one in self._units()
+            if self.machine.succeeds("systemctl", "--quiet", "is-enabled", one)
+        ]
+
+    def _active(self) -> list[str]:
+        if not self.machine.has_systemd:
+            return []
+        return [
+            one for one in self._units()
+            if self.machine.succeeds("systemctl", "--quiet", "is-active", one)
+        ]
+
+    def lacks(self) -> list[str]:
+        """See Step."""
+        return [
+            *(f"{one} starts at boot" for one in self._enabled()),
+            *(f"{one} runs" for one in self._active()),
+        ]
+
+    def apply(self) -> None:
+        """See Step."""
+        for one in self._enabled():
+            self.machine.run("systemctl", "--quiet", "disable", one)
+        for one in self._active():
+            self.machine.run("systemctl", "stop", one)
+
+    def undo(self) -> None:
+        """They stay off: whether somebody wants them is not known."""

@@ -1,0 +1,249 @@
+"""`walt-server-setup`: make this Debian machine a WalT server, or tell what lacks for that.
+
+Usage: walt-server-setup [--check | --remove] [--mode MODE] [--set KEY=VALUE]… [--config FILE]
+
+Everything may be called again, at any time: what is as it should be is left alone, and a call
+that was cut is taken up. Status: 0, or 1 for what was refused, failed, or lacks (`--check`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TextIO
+
+from walt.common.errors import ConfigurationError, Unavailable, WaltError, in_words
+from walt.server.config import edit
+from walt.server.config.load import DEFAULT_FILE, load, parse
+from walt.server.config.model import ServerConfig
+from walt.server.tools.setup.machine import Machine, Programs
+from walt.server.tools.setup.plan import Places, steps
+from walt.server.tools.setup.service import UNIT
+from walt.server.tools.setup.steps import Step
+
+NAME = "walt-server-setup"
+RELEASES = ("bookworm", "trixie")
+LOCK = Path("/run/walt-server-setup.lock")
+LOGS = Path("/var/log/walt/setup")
+MODES = ("auto", "install", "upgrade", "image-install")
+
+
+def main(words: Sequence[str] | None = None, machine: Machine | None = None) -> int:
+    """Run the command, on this machine or another one; return its exit status."""
+    options = _parser().parse_args(words)
+    log = Log()
+    machine = machine or Machine(Programs(log.write))
+    try:
+        _refuse(options, machine)
+        if options.check:
+            return _check(options, machine)
+        with _alone(machine.at(LOCK)), log.opened(machine.at(LOGS)):
+            return _remove(options, machine) if options.remove else _set_up(options, machine)
+    except (WaltError, OSError) as error:
+        print(f"{NAME}: {in_words(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\n{NAME}: interrupted; call it again to go on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=NAME, description="Make this Debian machine a WalT server; may be called again.",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="change nothing, tell what lacks")
+    what.add_argument(
+        "--remove", action="store_true",
+        help="stop the server and remove what set-up made; data, settings and packages stay",
+    )
+    parser.add_argument(
+        "--mode", type=str.lower, choices=MODES, default="auto",
+        help="upgrade: only where a server is; image-install: start nothing",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+        help="change server.conf first, as in network.walt-net.raw-device=eth1",
+    )
+    parser.add_argument("--config", type=Path, default=DEFAULT_FILE)
+    parser.add_argument("--systemd-dir", default="/etc/systemd/system")
+    parser.add_argument("--prefix", default="/usr/local", help="where commands are linked")
+    return parser
+
+
+def _places(options: argparse.Namespace) -> Places:
+    return Places(
+        Path(sys.prefix) / "bin", options.config.absolute(), options.systemd_dir, options.prefix
+    )
+
+
+def _refusals(options: argparse.Namespace, machine: Machine) -> list[str]:
+    """Return why this cannot be done here."""
+    found = []
+    if os.geteuid() != 0 and not options.check:
+        found.append("this must be run by root")
+    if sys.prefix == sys.base_prefix:
+        found.append(
+            "WalT must be installed in a virtual environment: python3 -m venv /opt/walt, then"
+            " /opt/walt/bin/pip install the wheel with its extra `server`"
+        )
+    name = _release(machine)
+    if name not in RELEASES:
+        found.append(
+            f"this is {name or 'no Debian'}; WalT servers run on Debian {' or '.join(RELEASES)}"
+        )
+    there = machine.read(f"{options.systemd_dir}/{UNIT}") is not None
+    if options.mode == "upgrade" and not there:
+        found.append("there is no server to upgrade here; leave --mode out to install one")
+    return found
+
+
+def _release(machine: Machine) -> str:
+    for line in (machine.read("/etc/os-release") or "").splitlines():
+        key, _, value = line.partition("=")
+        if key == "VERSION_CODENAME":
+            return value.strip('"')
+    return ""
+
+
+def _refuse(options: argparse.Namespace, machine: Machine) -> None:
+    refusals = _refusals(options, machine)
+    if refusals:
+        raise Unavailable("\n".join(refusals))
+
+
+def _check(options: argparse.Namespace, machine: Machine) -> int:
+    if options.changes:
+        raise Unavailable("--set changes server.conf, and --check changes nothing")
+    lacking = 0
+    if machine.read(options.config) is None:
+        print(f"{options.config}: missing")
+        lacking, config = 1, parse(edit.new_text(_free_net(machine)))
+    else:
+        config = _load(options.config, machine)
+    start = options.mode != "image-install"
+    for step in steps(machine, config, _places(options), start=start):
+        for line in step.lacks():
+            print(f"{step.title}: {line}")
+            lacking += 1
+    print(f"{lacking} things lack; {NAME} sees to them." if lacking else "Nothing lacks.")
+    return 1 if lacking else 0
+
+
+def _set_up(options: argparse.Namespace, machine: Machine) -> int:
+    config = _configure(options, machine)
+    start = options.mode != "image-install"
+    for step in steps(machine, config, _places(options), start=start):
+        if not step.lacks():
+            print(f"{step.title}: as it should be")
+            continue
+        print(f"{step.title}...", flush=True)
+        step.apply()
+        left = step.lacks()
+        if left:
+            raise Unavailable(f"{step.title}: {'; '.join(left)}")
+    if not start:
+        print("Everything is in place; the server starts when it is enabled.")
+    elif machine.has_systemd:
+        print(f"The server runs: its address is {config.server_ip}. Try: walt device show")
+    else:
+        print("Everything is in place; the server starts when systemd does.")
+    return 0
+
+
+def _configure(options: argparse.Namespace, machine: Machine) -> ServerConfig:
+    """Make or change server.conf; nothing is written that the server would refuse."""
+    place = options.config
+    text = machine.read(place)
+    changes = [edit.parse_change(one) for one in options.changes]
+    wanted = edit.changed(edit.new_text(_free_net(machine)) if text is None else text, changes)
+    try:
+        parse(wanted)
+    except ConfigurationError as error:
+        lines = "\n".join(f"  {line}" for line in str(error).splitlines())
+        raise ConfigurationError(f"errors in {place}, which stays as it is:\n{lines}") from None
+    if wanted != text:
+        print(f"{place} {'is written' if text is None else 'changes'}")
+        machine.write(place, wanted)
+    return _load(place, machine)
+
+
+def _load(place: Path, machine: Machine) -> ServerConfig:
+    return replace(load(machine.at(place)), spec=place.with_name("server.spec"))
+
+
+def _free_net(machine: Machine) -> int:
+    """Return the third byte of a network 192.168.x.0/24 that this machine has no route to."""
+    taken = []
+    for line in (machine.read("/proc/net/route") or "").splitlines()[1:]:
+        fields = line.split()  # interface, destination, gateway, flags, …, mask (7), in hex
+        taken.append((_address(fields[1]), _address(fields[7])))
+    for net in (183, *range(2, 254)):
+        address = int(IPv4Network(f"192.168.{net}.0/24").network_address)
+        if not any(mask and address & mask == destination for destination, mask in taken):
+            return net
+    return 183
+
+
+def _address(text: str) -> int:
+    # The kernel prints the number that lies in memory, in the order of the processor.
+    return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder), "big")
+
+
+def _remove(options: argparse.Namespace, machine: Machine) -> int:
+    config = _load(options.config, machine)
+    done: list[Step] = steps(machine, config, _places(options), start=True)
+    for step in reversed(done):
+        print(f"{step.title}...", flush=True)
+        step.undo()
+    print(
+        f"Removed. {config.paths.state}, {options.config.parent} and Debian's packages stay."
+    )
+    return 0
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Keep two of them from working at once. Raises Unavailable, OSError."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"another {NAME} is at work; wait until it is done") from None
+        yield
+
+
+class Log:
+    """What programs said, in a file for each call (spec server §1.10)."""
+
+    def __init__(self) -> None:
+        self._stream: TextIO | None = None
+
+    def write(self, text: str) -> None:
+        """Add some lines; before the file is opened they are not kept."""
+        if self._stream is not None:
+            self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            self._stream.flush()
+
+    @contextmanager
+    def opened(self, place: Path) -> Iterator[None]:
+        """Keep what is written meanwhile in a file of a directory."""
+        place.mkdir(parents=True, exist_ok=True)
+        name = place / f"{NAME}.{time.strftime('%m%d%y%H%M%S')}.log"
+        with open(name, "a", encoding="utf-8", errors="replace") as stream:
+            self._stream = stream
+            yield
+        self._stream = None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Which steps make a server of a machine, in their order."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from walt.server.adapters.dhcpd import service as dhcpd
+from walt.server.assembly.listeners import GROUP
+from walt.server.config.load import DEFAULT_FILE
+from walt.server.config.model import ServerConfig
+from walt.server.tools.setup import debian, files
+from walt.server.tools.setup.machine import Machine, Memory
+from walt.server.tools.setup.service import (
+    UNIT,
+    ConfinementStep,
+    EnabledStep,
+    FormerUnitsStep,
+    ServerStep,
+)
+from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
+
+_NFSD = "nfsd.ko"  # nfsd.ko.xz on Debian 13
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things go: `programs` is the directory of the virtual environment's programs."""
+
+    programs: Path
+    config: Path = DEFAULT_FILE
+    units: str = "/etc/systemd/system"
+    prefix: str = "/usr/local"
+
+
+def with_ganesha(machine: Machine, config: ServerConfig) -> bool:
+    """Tell whether nfs-ganesha gives nodes their files: where the kernel cannot, or as wished."""
+    if config.services.nfs == "auto":
+        # The kernel's server is that of the machine's own network.
+        return config.namespace is not None or not _kernel_serves(machine)
+    return config.services.nfs == "ganesha"
+
+
+def _kernel_serves(machine: Machine) -> bool:
+    """Tell whether a kernel of this machine has an NFS server: it may not be loaded yet."""
+    if "nfsd" in (machine.read("/proc/filesystems") or ""):
+        return True
+    running = f"/lib/modules/{os.uname().release}"
+    trees = [machine.at(running)] if machine.at(running).is_dir() else [
+        *machine.at("/lib/modules").glob("*")
+    ]
+    return any(
+        f"/{_NFSD}" in (tree / name).read_text()
+        for tree in trees for name in ("modules.dep", "modules.builtin") if (tree / name).exists()
+    )
+
+
+def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool) -> list[Step]:
+    """Return the steps; `start`: the server runs at the end."""
+    memory = Memory(machine, config.paths.state)
+    ganesha = with_ganesha(machine, config)
+    nfs = debian.GANESHA if ganesha else debian.KERNEL_NFS
+    links = [
+        *((f"{places.prefix}/bin/{one}", places.programs / one) for one in files.programs()),
+        (f"{places.prefix}/bin/walt-python3", places.programs / "python3"),
+    ]
+
+    def reload() -> None:
+        if machine.has_systemd:
+            machine.run("systemctl", "daemon-reload")
+
+    found: list[Step] = [
+        debian.PackagesStep(machine, memory, (*debian.PACKAGES, *nfs)),
+        debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
+        debian.DebianServicesStep(machine, memory),
+        FormerUnitsStep(machine, places.units),
+        ConfinementStep(machine, config.paths),
+        Files("settings", machine, files.first_files(config.spec)),
+        Files("registries of podman", machine, [
+            OwnFile(files.REGISTRIES, files.registries(config.registries))
+        ]),
+        Links("commands", machine, links),
+        Files("completion of shells", machine, files.completion(places.prefix)),
+    ]
+    if not ganesha:
+        found.append(EnabledStep(
+            machine, config.services.nfsd_service_name, "the kernel's NFS server"
+        ))
+    unit = f"{places.units}/{UNIT}"
+    found.append(Files("unit", machine, [
+        OwnFile(unit, files.unit(UNIT, places.programs, places.config))
+    ], reload))
+    if start:
+        found.append(ServerStep(
+            machine, (places.config, Path(unit), Path(files.ENVIRONMENT), *_installation())
+        ))
+    return found
+
+
+def _installation() -> list[Path]:
+    """Return a file that is new when the product was installed anew."""
+    record = metadata.distribution("walt").read_text("RECORD")
+    if record is None:
+        return []
+    place = metadata.distribution("walt").locate_file("walt/__init__.py")
+    return [Path(str(place))]
