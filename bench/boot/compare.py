@@ -25,7 +25,7 @@ async def add(platform: LivePlatform, tree: Path, name: str) -> None:
     await platform.runner.run(
         [
             sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "full",
-            "--name", f"root/{name}:latest", "--state-dir", str(platform.state),
+            "--name", f"alice/{name}:latest", "--state-dir", str(platform.state),
             "--runtime-dir", str(platform.runtime), "--cache-dir", str(CACHE),
         ],
         timeout=BUILD, env={"PYTHONPATH": str(tree)}, cwd=str(tree),

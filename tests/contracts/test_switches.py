@@ -144,6 +144,41 @@ class SnmpSwitchesTests(SwitchesContract, TestCase):
         else:
             self.fail("a wrong user has set something")
 
+    async def test_any_text(self) -> None:
+        """Names and passwords of any characters."""
+        words = ["p$a`s's\"w d&;%\\", "-é☃ ☃☃ é"]
+        agents = Agents(self, {NAMELESS: "\n".join(ROWS)}, [
+            "--v3-engine-id=auto", "--v3-user=w@lt 1", f"--v3-auth-key={words[0]}",
+            "--v3-auth-proto=SHA", f"--v3-priv-key={words[0][::-1]}", "--v3-priv-proto=AES",
+        ])
+        user = SnmpUser("w@lt 1", words[0], words[0][::-1])
+        lab = SnmpTarget("127.0.0.1", 3, port=agents.port, user=user)
+        strange = [
+            replace(lab, user=SnmpUser("wält ☃", *words)),
+            replace(lab, user=replace(user, priv=words[1])),
+            SnmpTarget("127.0.0.1", 2, "lab ☃", agents.port),
+        ]
+        right, *others = await snmp(self, **QUICK).read([lab, *strange])
+        self.assertIsNone(right.failure)
+        self.assertEqual(len(right.ports), 59)
+        for one in others[:2]:
+            self.assertIn("does not accept this user", str(one.failure))
+        self.assertIn("no answer", str(others[2].failure))
+
+    async def test_failing_job(self) -> None:
+        """What goes wrong with one switch leaves the others, and those of the next reading."""
+        agents = Agents(self, {name: "\n".join(ROWS) for name in ("lab", "other")})
+        lab = SnmpTarget("127.0.0.1", 2, "lab", agents.port)
+        switches = snmp(self, **QUICK)
+        wrong = replace(lab, version=3, user=SnmpUser("walt", "first secret", "second", "none"))
+        for targets in ([wrong, lab], [lab, wrong, replace(lab, community="other")]):
+            for target, told in zip(targets, await switches.read(targets), strict=True):
+                if target is wrong:
+                    self.assertIn("it was not read", str(told.failure))
+                else:
+                    self.assertIsNone(told.failure)
+        self.flushLoggedErrors()
+
     async def test_nobody_there(self) -> None:
         """A port that nobody listens on is silence, told once; secrets are not shown."""
         target = SnmpTarget("127.0.0.1", 2, "secret", free_port())

@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+CONFIG = Switch("--config", "another server.conf", metavar="FILE")
 JSON = Switch("--json", "print JSON for programs")
 
 
@@ -150,12 +151,23 @@ def sql(write: bool) -> int:
 
 def doctor(config: str | None, json: bool) -> int:
     """Be walt-server-doctor, which comes with the server."""
+    return _become("walt-server-doctor", config, *(["--json"] if json else []))
+
+
+def backup(file: str, config: str | None) -> int:
+    """Be walt-server-backup."""
+    return _become("walt-server-backup", config, "--", file)
+
+
+def restore(file: str, config: str | None) -> int:
+    """Be walt-server-restore."""
+    return _become("walt-server-restore", config, "--", file)
+
+
+def _become(program: str, config: str | None, *words: str) -> int:
     from walt.client import programs
 
-    words = ["--json"] if json else []
-    return programs.become(
-        "walt-server-doctor", [*words, *(["--config", config] if config else [])]
-    )
+    return programs.become(program, [*(["--config", config] if config else []), *words])
 
 
 def revoke(name: str) -> None:
@@ -199,11 +211,13 @@ COMMANDS = {
     "add-user": Command(
         add_user, "let a user of another machine use this server", args=[Arg("name")]
     ),
+    "backup": Command(
+        backup, "save the platform in one file while it runs, as root on the server",
+        args=[Arg("file")], switches=[CONFIG],
+    ),
     "doctor": Command(
         doctor, "try each step of a node's boot, as root on the server",
-        switches=[
-            Switch("--config", "another server.conf", metavar="FILE"), JSON,
-        ],
+        switches=[CONFIG, JSON],
     ),
     "dump-bash-autocomplete": Command(dump_bash, "print the completion script of bash"),
     "dump-zsh-autocomplete": Command(dump_zsh, "print the completion script of zsh"),
@@ -222,6 +236,10 @@ COMMANDS = {
     "renew": Command(renew, "get a fresh certificate before the present one expires"),
     "rescan-hub-account": Command(
         update_hub_meta, "same as `walt advanced update-hub-meta`", switches=_HUB
+    ),
+    "restore": Command(
+        restore, "make a platform of a backup, as root on the server",
+        args=[Arg("file")], switches=[CONFIG],
     ),
     "revoke": Command(
         revoke, "end the certificates of a user or a machine", args=[Arg("name")]

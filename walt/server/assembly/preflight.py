@@ -12,6 +12,7 @@ from pathlib import Path
 from walt.common.errors import Unavailable
 from walt.server.adapters.dhcpd import service as dhcpd
 from walt.server.adapters.nfs import kernel
+from walt.server.adapters.postgres.restore import check_restore
 from walt.server.assembly import confinement
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
@@ -97,6 +98,7 @@ def check(
         problems += _directory(path)
     problems += _space(config.paths.state)
     problems += confinement.problems(config.paths)
+    problems += check_restore(config.paths.state)
     if ganesha and mtab.exists() and _in_memory(config.paths.state, mtab):
         problems.append(
             f"state-dir {config.paths.state} lies in memory (tmpfs), which nfs-ganesha does not"

@@ -24,6 +24,7 @@ from walt.server.adapters.network.namespace import NetworkNamespace
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.postgres.probe import ask_encryption
+from walt.server.adapters.postgres.restore import load_pending
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight, privileges
@@ -219,6 +220,7 @@ class WaltServer(Service):
             maintenance = Database(self._reactor, base.cluster.maintenance_dsn)
             await create_database(maintenance)
         self._undo("database connections", base.database.close)
+        await load_pending(base.runner, base.database, self._config.paths.state)
         await migrate(base.database)
         await base.log_store.prepare()
         await base.logs.start()

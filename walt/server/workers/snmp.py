@@ -170,12 +170,12 @@ def plain(value: Any) -> Value | None:
 
 
 def _identity(target: dict[str, Any]) -> CommunityData | UsmUserData:
-    """Return as whom a switch is asked."""
+    """Return as whom a switch is asked. Texts are UTF-8 (SnmpAdminString, RFC 3411 §5)."""
     user = target.get("user")
     if target["version"] < 3 or user is None:
-        return CommunityData(target["community"], mpModel=min(target["version"], 2) - 1)
+        return CommunityData(target["community"].encode(), mpModel=min(target["version"], 2) - 1)
     return UsmUserData(
-        user["name"], user["auth"], user["priv"],
+        user["name"].encode(), user["auth"].encode(), user["priv"].encode(),
         authProtocol=AUTHENTICATION[user["auth_protocol"]],
         privProtocol=PRIVACY[user["priv_protocol"]],
     )
@@ -447,9 +447,14 @@ def read(arguments: dict[str, Any], progress: Progress) -> None:
                 told, repetitions = await _read(target, arguments, room)
             progress(_words(place, told, repetitions))
 
-        await asyncio.gather(
-            *(one(place, target) for place, target in enumerate(arguments["targets"]))
+        # All are waited for, whatever becomes of one: the next job shall find none of them.
+        done = await asyncio.gather(
+            *(one(place, target) for place, target in enumerate(arguments["targets"])),
+            return_exceptions=True,
         )
+        for failure in done:
+            if failure is not None:
+                raise failure
 
     _run(work())
     # What was read is gone: the memory is for others while the worker waits.

@@ -50,6 +50,46 @@ class CableTests(SynchronousTestCase):
         self.assertEqual(cables(one), [Cable((("a", 1), ("b", 1)), False)])
         self.assertEqual(cables({**one, "c": switch("sb", "020000000c00")}), [])
 
+    def test_ports_without_names(self) -> None:
+        """Who sees each other at one port each has a cable there, whatever the ports are called."""
+        same = (3, "020000000b00")
+        a = switch("sa", A, neighbour("0.1.1", (4, B), same))
+        b = switch("sb", B, neighbour("0.2.1", (4, A), (5, hexed("x"))))
+        ends = (("a", 1), ("b", 2))
+        self.assertEqual(cables({"a": a, "b": b}), [Cable(ends, True, named=False)])
+        telling = switch("sb", B, neighbour("0.2.1", (4, A), (5, hexed("p1"))))
+        self.assertEqual(cables({"a": a, "b": telling}), [Cable(ends, True)])
+        other = switch("sb", B, neighbour("0.2.1", (4, A), (5, hexed("p2"))))
+        self.assertEqual(
+            cables({"a": a, "b": other}), [Cable((("a", 2), ("b", 2)), False)]
+        )
+        twice = switch(
+            "sb", B, *(neighbour(f"0.{n}.1", (4, A), (5, hexed("x"))) for n in (1, 2))
+        )
+        self.assertEqual(cables({"a": a, "b": twice}), [])
+        self.assertEqual(cables({"a": a, "b": switch("sb", B)}), [])
+
+    def test_labels(self) -> None:
+        """What the other switch says that it announces tells its port, though it is no name."""
+        label = "1.0.8802.1.1.2.1.3.7.1"
+        one = {
+            "a": switch("sa", A, neighbour("0.1.1", (4, B), (7, hexed("502")))),
+            "b": switch("sb", B, f"{label}.2.7|2|7\n{label}.3.7|4|502\n{label}.4.7|4|p2\n"),
+        }
+        self.assertEqual(cables(one), [Cable((("a", 1), ("b", 2)), False)])
+
+    def test_bridge_before_a_name(self) -> None:
+        """`bridge/p2`, as RouterOS tells, is p2; a number after a stroke is no name."""
+        for text, found in (
+            ("bridge/p2", [Cable((("a", 1), ("b", 2)), False)]), ("1/2", []), ("bridge/", []),
+        ):
+            self.assertEqual(cables({
+                "a": switch("sa", A, neighbour("0.1.1", (4, B), (5, hexed(text)))),
+                "b": survey(answers(
+                    ethernet((1, "2"), (2, "p2")) + f"{IF}.6.1|4x|{B}\n{NAME}|4|sb\n"
+                )),
+            }), found, text)
+
     def test_none(self) -> None:
         """Strangers, itself, ports that cannot be told."""
         self.assertEqual(cables({

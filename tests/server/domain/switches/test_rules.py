@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.switches.records import answers
 from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
+from walt.server.domain.switches.survey import survey
 from walt.server.domain.switches.tables import Answers, Oid, identifier, mac, words
 
 R = "1.0.8802.1.1.2.1.4.1.1"
@@ -81,6 +82,12 @@ class NeighbourTests(SynchronousTestCase):
             neighbour("7.3.1", (4, "020000000001"), (5, "6530")) + f"{M}.7.3.2.1.4.10.0.0.1|2|2"
         )
         self.assertEqual(one.addresses, ())
+
+    def test_short_index(self) -> None:
+        """Agents that leave the time mark out: the port is the last number but one."""
+        (one,) = seen(ethernet((7, "p7")) + neighbour("7.1", (4, "020000000b00"), (5, "7032")))
+        self.assertEqual((one.port, one.interface, one.mac), (7, 7, "02:00:00:00:0b:00"))
+        self.assertEqual(one.remote_port, "p2")
 
     def test_several_on_a_port_and_itself(self) -> None:
         """A telephone and its PC are both kept; a switch that sees itself says so."""
@@ -275,6 +282,31 @@ _value = st.one_of(
 _rows = st.dictionaries(
     st.builds(lambda column, index: (*column, *index), _columns, _index), _value, max_size=40
 )
+
+
+class LogicalTests(SynchronousTestCase):
+    def test_units(self) -> None:
+        """What Juniper's logical interfaces see is at the port that is powered."""
+        told = (
+            ethernet((501, "ge-0/0/0"), (502, "ge-0/0/1"))
+            + f"{NAME}.531|4|ge-0/0/0.0\n{IF}.3.531|2|53\n{NAME}.532|4|ge-0/0/0.7\n"
+            f"{IF}.3.532|2|53\n{NAME}.540|4|ge-0/0/9.0\n{IF}.3.540|2|53\n"
+            f"{BASE}.528|2|531\n{BASE}.529|2|532\n{BASE}.530|2|540\n"
+            + neighbour("0.531.1", (4, "020000000b00"), (5, "7032"))
+            + "".join(
+                f"1.3.6.1.2.1.17.4.3.1.{column}.2.0.0.0.11.{octet}|2|{value}\n"
+                for octet, port in ((1, 528), (2, 529), (3, 530))
+                for column, value in ((2, port), (3, 3))
+            ) + PowerTests().pse("1.1", "1.2")
+        )
+        maker = "1.3.6.1.2.1.1.2.0|6|1.3.6.1.4.1.2636.1.1.1.2.31\n"
+        found = survey(answers(told + maker))
+        self.assertEqual({index: len(macs) for index, macs in found.behind.items()},
+                         {501: 2, 540: 1})
+        self.assertEqual(sorted(found.ports), [501, 502, 540])
+        self.assertEqual([one.interface for one in found.neighbours], [501])
+        self.assertEqual(found.numbers(501), "ifIndex 501, bridge 528, PoE 1.1")
+        self.assertEqual(sorted(survey(answers(told)).behind), [531, 532, 540])
 
 
 class HostileTests(SynchronousTestCase):

@@ -135,6 +135,30 @@ class MergeTests(SynchronousTestCase):
         self.assertEqual(merge(backwards, {}, kinds, links, NOW), links)
         self.assertEqual(news(links, merge(surveys, {}, kinds, links, NOW + 1)), [])
 
+    @given(networks())
+    @settings(deadline=None, max_examples=100)
+    def test_quiet(self, made: tuple[dict[str, Survey], dict[str, str], set[frozenset[str]]]) \
+            -> None:
+        """Without LLDP, and switches that answer the server alone: others do not learn them."""
+        surveys, kinds, right = made
+        server, root = mac(0xc, 0), switch(0)
+        kinds, right = {**kinds, server: "server"}, {*right, frozenset({server, root})}
+
+        def quiet(key: str, one: Survey) -> Survey:
+            # Where the server is: the port that leads to the root, a new one at the root.
+            way = next((at for at, macs in one.behind.items() if root in macs), len(one.ports) + 1)
+            heard = {
+                at: {mac for mac in macs if at != way or kinds[mac] != "switch"}
+                for at, macs in one.behind.items()
+            }
+            heard.setdefault(way, set()).add(server)
+            return told(key, len(one.ports) + 1, heard)
+
+        links = merge({key: quiet(key, one) for key, one in surveys.items()}, {}, kinds, [], NOW)
+        self.assertEqual({frozenset(one.macs) for one in links}, right)
+        for one in links:
+            self.assertNotIn(None, [end[1] for end in one.ends if kinds[end[0]] == "switch"])
+
     @given(networks(), some.data())
     @settings(deadline=None, max_examples=100)
     def test_parts(self, made: tuple[dict[str, Survey], dict[str, str], set[frozenset[str]]],

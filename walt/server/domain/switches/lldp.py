@@ -66,13 +66,15 @@ def neighbours(answers: Answers, numbering: Numbering) -> list[Neighbour]:
 
 
 def _standard(answers: Answers, numbering: Numbering, own: frozenset[str]) -> list[Neighbour]:
-    chassis_types = answers.numbers(CHASSIS_SUBTYPE, 3)
-    port_types = answers.numbers(PORT_SUBTYPE, 3)
-    ids, descriptions = answers.octets(PORT_ID, 3), answers.octets(PORT_DESC, 3)
-    names, managed = answers.octets(SYS_NAME, 3), _management(answers)
+    chassis_types, port_types = answers.numbers(CHASSIS_SUBTYPE), answers.numbers(PORT_SUBTYPE)
+    ids, descriptions = answers.octets(PORT_ID), answers.octets(PORT_DESC)
+    names, managed = answers.octets(SYS_NAME), _management(answers)
     found = []
-    for index, octets in answers.octets(CHASSIS_ID, 3).items():
-        port = index[1]
+    for index, octets in answers.octets(CHASSIS_ID).items():
+        # The time mark before the port is left out by some agents (TP-Link's).
+        if len(index) not in (2, 3):
+            continue
+        port = index[-2]
         kind = CHASSIS_SUBTYPES.get(chassis_types.get(index, 0))
         port_kind = PORT_SUBTYPES.get(port_types.get(index, 0))
         port_id = ids.get(index, b"")

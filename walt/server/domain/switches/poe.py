@@ -143,11 +143,17 @@ def _interfaces_of_parts(answers: Answers) -> Mapping[int, int]:
     return {part: index for part, index in found.items() if part not in several}
 
 
+def is_juniper(answers: Answers) -> bool:
+    """Tell whether Juniper made the switch."""
+    object_id = answers.get(SYS_OBJECT_ID)
+    return isinstance(object_id, tuple) and object_id[:len(JUNIPER)] == JUNIPER
+
+
 def _by_maker(answers: Answers, numbering: Numbering) -> Callable[[Oid], int | None]:
     """Juniper EX: port P of group G is `ge-(G-1)/0/(P-1)`, of whatever speed."""
-    object_id = answers.get(SYS_OBJECT_ID)
-    is_juniper = isinstance(object_id, tuple) and object_id[:len(JUNIPER)] == JUNIPER
-    names = [(one.name, one.index) for one in numbering.interfaces.values()] if is_juniper else []
+    names = [
+        (one.name, one.index) for one in numbering.interfaces.values() if is_juniper(answers)
+    ]
 
     def rule(index: Oid) -> int | None:
         if len(index) != 2 or not names:

@@ -16,7 +16,7 @@ from walt.server.domain.switches.interfaces import (
 from walt.server.domain.switches.lldp import LOCAL_CHASSIS_ID, SYS_NAME_OF_SELF, Neighbour
 from walt.server.domain.switches.lldp import neighbours as told_neighbours
 from walt.server.domain.switches.numbering import Numbering
-from walt.server.domain.switches.poe import PowerPort, power_ports
+from walt.server.domain.switches.poe import PowerPort, is_juniper, power_ports
 from walt.server.domain.switches.tables import Answers, mac, words
 
 MANY = 16  # addresses behind a port above which only those of known devices are kept
@@ -148,8 +148,15 @@ def survey(
     """Apply all rules to what a switch answered; `known` are addresses of devices."""
     numbering = Numbering.of(answers)
     rows = seen(answers, numbering)
-    neighbours = told_neighbours(answers, numbering)
-    everything = behind(rows)
+    base = _bases(answers, numbering)
+    neighbours = [
+        replace(one, interface=base.get(one.interface, one.interface))
+        if one.interface is not None else one for one in told_neighbours(answers, numbering)
+    ]
+    everything: dict[int, frozenset[str]] = {}
+    for index, macs in behind(rows).items():
+        port = base.get(index, index)
+        everything[port] = everything.get(port, frozenset()) | macs
     wanted = frozenset(known)
     own = own_addresses(answers)
     chassis = mac(answers.get(LOCAL_CHASSIS_ID))
@@ -158,7 +165,7 @@ def survey(
         own | {chassis} if chassis is not None else own,
         _ports(answers, numbering, {
             *everything, *(one.interface for one in neighbours if one.interface is not None),
-        }),
+        }, base),
         tuple(neighbours[:MAX_NEIGHBOURS]),
         {
             index: macs if len(macs) <= MANY else macs & wanted
@@ -172,17 +179,40 @@ def survey(
     )
 
 
-def _ports(answers: Answers, numbering: Numbering, used: Collection[int]) -> dict[int, Port]:
+def _bases(answers: Answers, numbering: Numbering) -> dict[int, int]:
+    """Return the port of each logical interface: that of `ge-0/0/1.0` is `ge-0/0/1`.
+
+    Juniper's switches forward by the former, and name the latter in other tables.
+    """
+    if not is_juniper(answers):
+        return {}
+    by_name: dict[str, list[int]] = {}
+    for one in numbering.interfaces.values():
+        by_name.setdefault(one.name, []).append(one.index)
+    found = {}
+    for one in numbering.interfaces.values():
+        name, _, unit = one.name.rpartition(".")
+        if unit.isdecimal() and len(by_name.get(name, ())) == 1:
+            found[one.index] = by_name[name][0]
+    return found
+
+
+def _ports(
+    answers: Answers, numbering: Numbering, used: Collection[int], base: Mapping[int, int]
+) -> dict[int, Port]:
     """Return the interfaces that are ports: Ethernet, or named by a table of ports, or used."""
     known = numbering.interfaces
-    wholes = aggregates(answers, known)
+    wholes = {
+        base.get(member, member): base.get(whole, whole)
+        for member, whole in aggregates(answers, known).items()
+    }
     lldp: dict[int, tuple[int | None, str]] = {}
     for local in numbering.local.values():
         if local.interface is not None:
-            lldp.setdefault(local.interface, (local.number, local.id))
+            lldp.setdefault(base.get(local.interface, local.interface), (local.number, local.id))
     bridge: dict[int, int] = {}
     for number, index in numbering.bridge.items():
-        bridge.setdefault(index, number)
+        bridge.setdefault(base.get(index, index), number)
 
     def is_port(one: Interface) -> bool:
         return 0 < one.index <= MAX_INDEX and (

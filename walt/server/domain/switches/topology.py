@@ -143,7 +143,7 @@ class _Look:
         found = []
         for cable in cables(self.every):
             (one, port), (other, there) = cable.ends
-            if cable.both or not (
+            if (cable.both and cable.named) or not (
                 self.contradicted(one, port, other) or self.contradicted(other, there, one)
             ):
                 evidence = LLDP_BOTH if cable.both else LLDP
@@ -217,7 +217,24 @@ class _Look:
                 if end[0] in read and far[0] in read and end[1] is not None:
                     port = self.surveys[end[0]].whole(end[1])
                     found.setdefault((end[0], far[0]), port)
+        for (mac, other), port in list(found.items()):
+            back = self._way_back(mac, port, other)
+            if back is not None:
+                found.setdefault((other, mac), back)
         return found
+
+    def _way_back(self, mac: str, port: int, other: str) -> int | None:
+        """Return the port of `other` that leads to a switch which sees it at `port`.
+
+        Switches seldom learn those that are nearer to the server: these send nothing their way.
+        What the first one sees at another port, the other one sees at that which leads to it.
+        """
+        ways: set[int] = set()
+        for device, ports in self.seen[mac].items():
+            there = self.seen[other].get(device, set())
+            if device != other and len(ports) == len(there) == 1 and port not in ports:
+                ways |= there
+        return min(ways) if len(ways) == 1 else None
 
     def _closest(
         self, device: str, toward: Mapping[tuple[str, str], int]

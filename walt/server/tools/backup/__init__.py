@@ -1,0 +1,1 @@
+"""`walt advanced backup` and `restore`: a platform in one file."""
