@@ -26,10 +26,10 @@ NO_FACTS = {
     "log": {"add-checkpoint", "remove-checkpoint", "wait", "export"},
     "device": {"expose", "forget", "ping", "rename", "shell"},
     "advanced": {
-        "add-machine", "add-ssh-key", "add-user", "dump-bash-autocomplete",
+        "add-machine", "add-ssh-key", "add-user", "backup", "dump-bash-autocomplete",
         "dump-zsh-autocomplete", "enrol", "fix-image-owner", "remove-ssh-key", "renew",
-        "rescan-hub-account", "revoke", "rotate-authority", "sql", "update-default-images",
-        "update-hub-meta",
+        "rescan-hub-account", "restore", "revoke", "rotate-authority", "sql",
+        "update-default-images", "update-hub-meta",
     },
     "help": {"show"},
 }

@@ -117,6 +117,28 @@ def networks(draw: some.DrawFn) -> tuple[dict[str, Survey], dict[str, str], set[
     return surveys, kinds, right
 
 
+def quiet(
+    surveys: dict[str, Survey], kinds: dict[str, str], right: set[frozenset[str]]
+) -> tuple[dict[str, Survey], dict[str, str], set[frozenset[str]]]:
+    """Take LLDP away, and what switches learn of others that are nearer to the server.
+
+    It is at the first switch; what others send to it is learned on the way alone.
+    """
+    server, root = mac(0xc, 0), switch(0)
+    kinds, right = {**kinds, server: "server"}, {*right, frozenset({server, root})}
+    found = {}
+    for key, one in surveys.items():
+        # Where the server is: the port that leads to the root, a new one at the root.
+        way = next((at for at, macs in one.behind.items() if root in macs), len(one.ports) + 1)
+        heard = {
+            at: {mac for mac in macs if at != way or kinds[mac] != "switch"}
+            for at, macs in one.behind.items()
+        }
+        heard.setdefault(way, set()).add(server)
+        found[key] = told(key, len(one.ports) + 1, heard)
+    return found, kinds, right
+
+
 class MergeTests(SynchronousTestCase):
     @given(networks())
     @settings(deadline=None, max_examples=200)
@@ -140,24 +162,30 @@ class MergeTests(SynchronousTestCase):
     def test_quiet(self, made: tuple[dict[str, Survey], dict[str, str], set[frozenset[str]]]) \
             -> None:
         """Without LLDP, and switches that answer the server alone: others do not learn them."""
-        surveys, kinds, right = made
-        server, root = mac(0xc, 0), switch(0)
-        kinds, right = {**kinds, server: "server"}, {*right, frozenset({server, root})}
-
-        def quiet(key: str, one: Survey) -> Survey:
-            # Where the server is: the port that leads to the root, a new one at the root.
-            way = next((at for at, macs in one.behind.items() if root in macs), len(one.ports) + 1)
-            heard = {
-                at: {mac for mac in macs if at != way or kinds[mac] != "switch"}
-                for at, macs in one.behind.items()
-            }
-            heard.setdefault(way, set()).add(server)
-            return told(key, len(one.ports) + 1, heard)
-
-        links = merge({key: quiet(key, one) for key, one in surveys.items()}, {}, kinds, [], NOW)
+        surveys, kinds, right = quiet(*made)
+        links = merge(surveys, {}, kinds, [], NOW)
         self.assertEqual({frozenset(one.macs) for one in links}, right)
         for one in links:
             self.assertNotIn(None, [end[1] for end in one.ends if kinds[end[0]] == "switch"])
+
+    @given(networks(), some.data(), some.booleans())
+    @settings(deadline=None, max_examples=200)
+    def test_some_again(
+        self, made: tuple[dict[str, Survey], dict[str, str], set[frozenset[str]]],
+        data: some.DataObject, is_quiet: bool,
+    ) -> None:
+        """Where nothing changed, reading some switches again moves nothing."""
+        surveys, kinds, _ = quiet(*made) if is_quiet else made
+        links = merge(surveys, {}, kinds, [], NOW)
+        names = data.draw(some.sets(some.sampled_from(sorted(surveys)), min_size=1))
+        again = merge(
+            {name: surveys[name] for name in names}, surveys, kinds, links, NOW + 1
+        )
+        self.assertEqual(moves(links, again, kinds), [])
+        self.assertEqual(
+            {(one.ends, one.confirmed) for one in again},
+            {(one.ends, one.confirmed) for one in links},
+        )
 
     @given(networks(), some.data())
     @settings(deadline=None, max_examples=100)

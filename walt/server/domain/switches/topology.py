@@ -6,7 +6,7 @@ the switch says otherwise: anybody can announce the address of somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from walt.server.domain.switches.cables import cables, who
@@ -75,30 +75,64 @@ def merge(
     `surveys` are the switches read now, and the server, which tells LLDP alone; `remembered` is
     what was read of others before, both by MAC; `kinds` has the type of each registered device.
     Links of a switch that was read, and not seen again, are no longer confirmed, nor are those
-    of the server when it was seen elsewhere; those of other devices stay as they are.
+    of the server when it was seen elsewhere; those of other devices stay as they are, and so do
+    cables to switches that were not read now.
     """
-    new = [replace(one, seen=now) for one in observed(surveys, remembered, kinds)]
+    held = _held(surveys, kinds, old)
+    ports = {end for one in held for end in one.ends}
+    new = [replace(one, seen=now) for one in observed(surveys, remembered, kinds, ports)]
     placed = {mac for one in new for mac in one.macs}
     complete = {
         mac for mac, one in surveys.items()
         if (one.failure is None if kinds.get(mac) == SWITCH else mac in placed)
     }
     kept = [
-        replace(one, confirmed=False) if complete & set(one.macs) else one
+        replace(one, confirmed=False) if complete & set(one.macs) and one not in held else one
         for one in old
         if one.first[0] in kinds and one.second[0] in kinds
     ]
     return _without_loops(_best([*new, *kept], kinds), kinds)
 
 
+def _held(
+    surveys: Mapping[str, Survey], kinds: Mapping[str, str], old: Sequence[Link]
+) -> set[Link]:
+    """Return the cables from switches read now to others, of which nothing says otherwise.
+
+    The forwarding table of one switch tells nothing of who is nearer, and it need not have
+    learned the other one at all.
+    """
+    found = set()
+    for link in old:
+        near = [end for end in link.ends if end[0] in surveys]
+        if (
+            len(near) != 1 or not link.confirmed
+            or any(kinds.get(mac) != SWITCH for mac in link.macs)
+        ):
+            continue
+        (mac, port), other = near[0], link.other(near[0][0])[0]
+        one = surveys[mac]
+        if (
+            port is not None and one.counts.get(one.whole(port), one.counts.get(port, 0)) > 0
+            and all(port == at for at, macs in one.behind.items() if other in macs)
+            and not any(neighbour.interface == port for neighbour in one.neighbours)
+        ):
+            found.add(link)
+    return found
+
+
 # -- what the tables say ---------------------------------------------------
 
 
 def observed(
-    surveys: Mapping[str, Survey], remembered: Mapping[str, Survey], kinds: Mapping[str, str]
+    surveys: Mapping[str, Survey], remembered: Mapping[str, Survey], kinds: Mapping[str, str],
+    beyond: Collection[End] = (),
 ) -> list[Link]:
-    """Return the links that the switches read now tell; LLDP wins over forwarding tables."""
-    look = _Look(surveys, remembered, kinds)
+    """Return the links that the switches read now tell; LLDP wins over forwarding tables.
+
+    What they learned at the ports `beyond` may be behind another switch, which was not read.
+    """
+    look = _Look(surveys, remembered, kinds, beyond)
     links = [*look.cables(), *look.announced()]
     pairs = {frozenset(one.macs) for one in links}
     placed = {mac for one in links for mac in one.macs if kinds.get(mac) != SWITCH}
@@ -113,9 +147,10 @@ class _Look:
 
     def __init__(
         self, surveys: Mapping[str, Survey], remembered: Mapping[str, Survey],
-        kinds: Mapping[str, str],
+        kinds: Mapping[str, str], beyond: Collection[End],
     ) -> None:
         self.surveys = surveys
+        self.beyond = beyond
         self.kinds = kinds
         # Of switches not read now the ports are known, not what they see.
         self.every = {
@@ -253,7 +288,8 @@ class _Look:
                 ):
                     break
             else:
-                found.append((mac, port))
+                if (mac, port) not in self.beyond:
+                    found.append((mac, port))
         return found
 
     def _backbone(self, toward: Mapping[tuple[str, str], int]) -> Iterator[Link]:
@@ -268,7 +304,7 @@ class _Look:
                 and toward.get((third, mac)) != toward.get((third, other))
                 for third in self.surveys
             )
-            if not between:
+            if not between and not {(mac, port), (other, back)} & {*self.beyond}:
                 yield Link.of((mac, port), (other, back), BRIDGE, 0.0)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import walt
+from walt.common.errors import in_words
 from walt.common.mounts import is_mounted
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.podman.options import Storage
@@ -182,7 +183,9 @@ class Machine:
                 )
                 self._rows[key] = json.loads(text)[key]
             except (NoAnswer, OSError, ValueError, KeyError) as error:
-                raise Skipped(f"the web API of the server does not tell: {error}") from None
+                raise Skipped(
+                    f"the web API of the server does not tell: {in_words(error)}"
+                ) from None
         return self._rows[key]
 
     def daemons(self) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 from walt.common import ports
-from walt.common.errors import WaltError
+from walt.common.errors import WaltError, in_words
 from walt.server.adapters.network.plans import BRIDGE, LinkPlan
 from walt.server.adapters.volumes.loop import run
 from walt.server.config.model import ServerConfig
@@ -63,7 +63,9 @@ class Network:
         try:
             shown = self._site.from_server(lambda: run(["ip", "-json", "address", "show"]))
         except (WaltError, OSError) as error:
-            raise Wrong(f"the platform's network cannot be entered: {error}", restart) from None
+            raise Wrong(
+                f"the platform's network cannot be entered: {in_words(error)}", restart
+            ) from None
         links = {one["ifname"]: one for one in json.loads(shown or "[]") if one}
         if BRIDGE not in links:
             raise Wrong(f"there is no bridge {BRIDGE}", restart)
@@ -169,7 +171,7 @@ class Network:
                 self._silent.add(port)
             holder = self._holder(kind, port)
             raise Wrong(
-                f"{who} at {self._server}, port {port} ({kind}): {error}"
+                f"{who} at {self._server}, port {port} ({kind}): {in_words(error)}"
                 + (f" (held by {holder})" if holder else ""),
                 "see `daemons` above, and the lines of the daemon in the log of the server",
             ) from None
@@ -180,7 +182,7 @@ class Network:
         except (NoAnswer, OSError) as error:
             raise Wrong(
                 f"{who} answers this machine, but not nodes: port {port} ({kind}) is filtered"
-                f" ({error})",
+                f" ({in_words(error)})",
                 f"open it for walt-net in the firewall of this machine: nft list ruleset, then"
                 f" accept iifname {BRIDGE} {kind} dport {port}",
             ) from None
