@@ -152,7 +152,7 @@ class RegistrationTests(TestCase):
             shown = await load.platform.walt(
                 "log", "show", "--platform", "--history", "full", "x{300}"
             )
-            self.assertEqual(shown.status, 1)
+            self.assertEqual(shown.status, 2)
             self.assertIn(b"invalid repetition count", shown.stderr)
 
     async def check_services(self, load: Load) -> None:
