@@ -51,6 +51,11 @@ class InstallTests(TestCase):
         for line in nfs:
             self.assertIn("vers=4.1", line)
         await box.ok("node", "run", node, "--", "sh", "-c", "echo kept > /persist/kept")
+        # What set-up made has survived a start, and nodes boot: all else would be told here.
+        await box.run("/opt/walt/bin/walt-server-setup --check", timeout=patient(120))
+        told = await box.run("/usr/local/bin/walt doctor", timeout=patient(200))
+        self.assertIn("ok      AppArmor", told)
+        self.assertIn("ok      NFS: the NFS server answers nodes", told)
         exports = await box.run("exportfs -s")
         self.assertEqual(exports.count("/images/"), 1, exports)
         enforced = await box.run("aa-status --profiled && aa-status | grep -E 'dhcpd|named'")

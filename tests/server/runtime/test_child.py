@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -290,9 +292,22 @@ class ParentTests(SynchronousTestCase):
         self.assertEqual((orphan.returncode, orphan.stdout), (1, b""))
 
 
+def ends_within(pid: int, seconds: float) -> bytes:
+    """Return the command of a process after so many seconds, b"" as soon as it has ended."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            command = b""
+        if not command or time.monotonic() > limit:
+            return command
+        time.sleep(0.02)
+
+
 class LeftOverTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.pid_file = Path(self.mktemp())
+        self.pid_file = Path(self.mktemp()).absolute()
 
     def test_the_very_process(self) -> None:
         """Pid and start time must both be right."""
@@ -301,6 +316,29 @@ class LeftOverTests(SynchronousTestCase):
         self.assertEqual(recorded_process(self.pid_file), me)
         self.pid_file.write_text(f"{me} {process_start(me) + 1}\n")
         self.assertIsNone(recorded_process(self.pid_file))
+
+    def test_inner_half(self) -> None:
+        """What a leader that is gone has left in its group ends, where it is ours."""
+        place = self.pid_file.parent
+        for words, ends in ((str(place), True), ("/elsewhere", False)):
+            leader = subprocess.Popen(
+                ["sh", "-c", '"$1" -c "import time; time.sleep(30)" "$2" & echo $!; wait', "sh",
+                 sys.executable, words],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                start_new_session=True,
+            )
+            assert leader.stdout is not None
+            inner = int(leader.stdout.readline())
+            self.pid_file.write_text(f"{leader.pid} {process_start(leader.pid)}\n")
+            leader.kill()
+            leader.wait()
+            leader.stdout.close()
+            self.assertIsNone(end_left_over(self.pid_file, signal.SIGKILL))
+            # Its new parent takes its status in its own time; a dead one has no command.
+            alive = bool(ends_within(inner, 5.0 if ends else 0.2))
+            self.assertEqual(alive, not ends)
+            if alive:
+                os.kill(inner, signal.SIGKILL)
 
     def test_damaged_files(self) -> None:
         """A damaged or absent file names nobody, and is removed."""

@@ -331,6 +331,16 @@ boot:
         self.assertFalse(site.programs.active)
         self.assertEqual(site.call("--check")[0], 0)
 
+    def test_another_name(self) -> None:
+        """A unit that is known under another name is enabled under its own one."""
+        site = self.site()
+        place = site.root / "lib/systemd/system"
+        place.mkdir(parents=True)
+        (place / "nfs-kernel-server.service").symlink_to("nfs-server.service")
+        site.programs.enabled.add("nfs-kernel-server.service")  # as systemctl has it
+        self.done(site)
+        self.assertIn("nfs-server.service", site.programs.enabled & site.programs.active)
+
     def test_no_kernel_server(self) -> None:
         """Where the kernel has no NFS server, ganesha is installed, and does not start."""
         site = self.site()

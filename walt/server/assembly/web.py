@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
 from twisted.web.resource import IResource
 
 from walt.server.api.session import MAX_CALLS
@@ -49,7 +54,26 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
         str(row["name"]): row["restarts"] for row in core.daemons.health.services()
     })
+    places = {"state": core.base.config.paths.state, "images": core.base.config.paths.images}
+    found.gauges("walt_disk_free_bytes", "Free space of file systems", "place", lambda: {
+        name: space.f_bavail * space.f_frsize for name, space in _spaces(places)
+    })
+    found.gauges("walt_disk_size_bytes", "Size of file systems", "place", lambda: {
+        name: space.f_blocks * space.f_frsize for name, space in _spaces(places)
+    })
+    started = time.time()
+    found.gauge("walt_start_time_seconds", "When this server was started, epoch seconds",
+                lambda: started)
     return found
+
+
+def _spaces(places: Mapping[str, Path]) -> Iterator[tuple[str, os.statvfs_result]]:
+    """Yield what the kernel tells of the file systems that can be asked."""
+    for name, path in places.items():
+        try:
+            yield name, os.statvfs(path)
+        except OSError:
+            continue
 
 
 def web_site(core: Core, counters: Counters) -> CountedSite:

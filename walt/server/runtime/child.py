@@ -380,14 +380,20 @@ def recorded_process(pid_file: Path) -> int | None:
 
     A file that the account of a daemon made in its directory says nothing.
     """
+    pid, start = _numbers(pid_file)
+    return pid if start and process_start(pid) == start else None
+
+
+def _numbers(pid_file: Path) -> tuple[int, int]:
+    """Return the pid and the start time in a file of ours, zeros where there is none."""
     try:
         with open(os.open(pid_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             if os.fstat(file.fileno()).st_uid != os.geteuid():
-                return None
+                return 0, 0
             pid, start = (int(word) for word in file.read(100).split())
     except (OSError, ValueError):
-        return None
-    return pid if start and process_start(pid) == start else None
+        return 0, 0
+    return pid, start
 
 
 def end_left_over(pid_file: Path, signal_number: int) -> int | None:
@@ -395,6 +401,30 @@ def end_left_over(pid_file: Path, signal_number: int) -> int | None:
     pid = recorded_process(pid_file)
     if pid is not None:
         os.kill(pid, signal_number)
-    else:
-        pid_file.unlink(missing_ok=True)
-    return pid
+        return pid
+    for orphan in _orphans(pid_file):
+        os.kill(orphan, signal.SIGKILL)
+    pid_file.unlink(missing_ok=True)
+    return None
+
+
+def _orphans(pid_file: Path) -> list[int]:
+    """Return what is left of the group of a recorded process that is gone itself.
+
+    A sandbox whose outer half is killed while it is being made leaves its inner half, which
+    waits for ever. Nobody else has the number of a group as long as one of it lives; those
+    that name the directory of the file are ours.
+    """
+    group, _ = _numbers(pid_file)
+    if group < 2 or process_start(group):
+        return []
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if int(fields[2]) == group and os.fsencode(pid_file.parent) in words:
+            found.append(int(place.name))
+    return found

@@ -97,8 +97,17 @@ class EnabledStep:
     unit: str
     title: str
 
+    @property
+    def _own_name(self) -> str:
+        """The name of the unit itself: systemd calls another name of it enabled, always."""
+        for place in ("/usr/lib/systemd/system", "/lib/systemd/system"):
+            file = self.machine.at(f"{place}/{self.unit}")
+            if file.is_symlink():
+                return file.readlink().name
+        return self.unit
+
     def _is(self, what: str) -> bool:
-        return self.machine.succeeds("systemctl", "--quiet", what, self.unit)
+        return self.machine.succeeds("systemctl", "--quiet", what, self._own_name)
 
     def lacks(self) -> list[str]:
         """See Step."""
@@ -112,9 +121,9 @@ class EnabledStep:
     def apply(self) -> None:
         """See Step."""
         if not self._is("is-enabled"):
-            self.machine.run("systemctl", "--quiet", "enable", self.unit)
+            self.machine.run("systemctl", "--quiet", "enable", self._own_name)
         if self.machine.has_systemd and not self._is("is-active"):
-            self.machine.run("systemctl", "start", self.unit)
+            self.machine.run("systemctl", "start", self._own_name)
 
     def undo(self) -> None:
         """It stays: others may use it by now."""

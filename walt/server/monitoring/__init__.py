@@ -1,0 +1,1 @@
+"""Files for monitoring systems: a dashboard of Grafana, alert rules of Prometheus."""

@@ -1,0 +1,115 @@
+"""`walt-server-dhcpd`, `walt-server-named`, `walt-server-tftpd`: one daemon without the server.
+
+For the person who looks after a platform: what the server runs, in the foreground, with the
+configuration that the server wrote last. Each prints its command line and becomes that program.
+The environment may say otherwise than server.conf: STATE_DIRECTORY, RUNTIME_DIRECTORY (of the
+server), TFTPD_USER, TFTP_ROOT; WALT_SERVER_CONF names another server.conf. Status 1 for what is
+refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from walt.common.errors import NotFound, Unavailable, WaltError, in_words
+from walt.common.files import write_if_changed
+from walt.server.adapters.dhcpd.service import LEASES, dhcpd_spec
+from walt.server.adapters.dhcpd.service import USER as DHCPD_USER
+from walt.server.adapters.named.service import USER as NAMED_USER
+from walt.server.adapters.named.service import named_spec
+from walt.server.adapters.tftpd.service import tftpd_spec
+from walt.server.config.load import DEFAULT_FILE, load
+from walt.server.config.model import ServerConfig
+from walt.server.domain.services.tftp import MAP, TftpConfig
+from walt.server.runtime.accounts import give_directory, give_file
+from walt.server.runtime.child import ChildSpec, recorded_process
+
+Prepare = Callable[[ServerConfig], ChildSpec]
+
+
+def configuration() -> ServerConfig:
+    """Return server.conf, with the directories of the environment. Raises ConfigurationError."""
+    config = load(Path(os.environ.get("WALT_SERVER_CONF", str(DEFAULT_FILE))))
+    paths = config.paths
+    return replace(config, paths=replace(
+        paths, state=Path(os.environ.get("STATE_DIRECTORY", str(paths.state))),
+        runtime=Path(os.environ.get("RUNTIME_DIRECTORY", str(paths.runtime))),
+    ))
+
+
+def _written(file: Path) -> None:
+    if not file.exists():
+        raise NotFound(f"{file} is not there: the server writes it; start it once")
+
+
+def dhcpd(config: ServerConfig) -> ChildSpec:
+    """Return how dhcpd is run. Raises NotFound, OSError."""
+    place = config.paths.service("dhcpd")
+    _written(place / "dhcpd.conf")
+    give_directory((place / LEASES).parent, DHCPD_USER, mode=0o755)
+    give_file(place / LEASES, DHCPD_USER)
+    return dhcpd_spec(place)
+
+
+def named(config: ServerConfig) -> ChildSpec:
+    """Return how named is run. Raises NotFound, OSError."""
+    place = config.paths.service("named")
+    _written(place / "named.conf")
+    give_directory(config.paths.service_runtime("named"), NAMED_USER, mode=0o755)
+    return named_spec(place)
+
+
+def tftpd(config: ServerConfig) -> ChildSpec:
+    """Return how in.tftpd is run; its map is always the same. Raises OSError."""
+    place = config.paths.service("tftpd")
+    place.mkdir(parents=True, exist_ok=True)
+    write_if_changed(place / "map", MAP)
+    root = Path(os.environ.get("TFTP_ROOT", str(config.paths.state)))
+    return tftpd_spec(
+        TftpConfig(config.server_ip, root), place, os.environ.get("TFTPD_USER", "tftp")
+    )
+
+
+def command(config: ServerConfig, spec: ChildSpec) -> list[str]:
+    """Return the argument vector, inside the network of the platform."""
+    inside = ["ip", "netns", "exec", config.namespace] if config.namespace is not None else []
+    dropped = ["setpriv", *spec.credentials, "--"] if spec.credentials else []
+    return [*inside, *dropped, *spec.argv]
+
+
+def _become(name: str, pid_file: str, prepare: Prepare) -> int:
+    """Go on as a daemon; return a status when that is refused."""
+    try:
+        if os.geteuid() != 0:
+            raise Unavailable("this must be run by root")
+        config = configuration()
+        pid = recorded_process(config.paths.service_runtime(name) / pid_file)
+        if pid is not None:
+            raise Unavailable(f"the server runs {name} already, as process {pid}; stop it first")
+        argv = command(config, prepare(config))
+        print(shlex.join(argv), flush=True)
+        os.chdir("/")
+        os.execvp(argv[0], argv)  # noqa: S606 (a vector)
+    except (WaltError, OSError, KeyError) as error:
+        print(f"walt-server-{name}: {in_words(error)}", file=sys.stderr)
+    return 1
+
+
+def dhcpd_main() -> int:
+    """Run dhcpd."""
+    return _become("dhcpd", "dhcpd.pid", dhcpd)
+
+
+def named_main() -> int:
+    """Run named."""
+    return _become("named", "child.pid", named)
+
+
+def tftpd_main() -> int:
+    """Run in.tftpd."""
+    return _become("tftpd", "tftpd.pid", tftpd)
