@@ -418,13 +418,20 @@ def _orphans(pid_file: Path) -> list[int]:
     group, _ = _numbers(pid_file)
     if group < 2 or process_start(group):
         return []
+    try:
+        os.killpg(group, 0)  # asks the kernel whether there is any; /proc is long to read
+    except OSError:
+        return []
     found = []
-    for place in Path("/proc").glob("[0-9]*"):
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        place = Path("/proc", name)
         try:
             fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[2]) != group:
+                continue
             words = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if int(fields[2]) == group and os.fsencode(pid_file.parent) in words:
-            found.append(int(place.name))
+        if os.fsencode(pid_file.parent) in words:
+            found.append(int(name))
     return found
