@@ -15,6 +15,7 @@ import fcntl
 import functools
 import gc
 import io
+import json
 import os
 import signal
 import socket
@@ -33,6 +34,7 @@ import psycopg2.extensions
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.python import log
 
+from walt.rpc.arguments import Written
 from walt.rpc.base import ApiProtocol, WaltCommand
 from walt.server.runtime import turns
 from walt.server.runtime.turns import TurnMonitor
@@ -339,6 +341,8 @@ def described(answering: Callable[..., None]) -> Callable[..., None]:
             value = result.get(name.decode())
             if getattr(kind, "shape", None) is None or (value is None and kind.optional):
                 continue
+            if isinstance(value, Written):
+                value = json.loads(value.text)
             wrong = list(kind.shape.errors(value))
             if wrong:
                 raise AssertionError(f"{command.__name__} answers {wrong[:5]}: see walt.rpc.rows")

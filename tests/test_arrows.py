@@ -32,9 +32,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.server.api": ("walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.api"),
     "walt.server.streams": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.streams",
+        "walt.server.runtime.producing",
     ),
     "walt.server.http": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.http",
+        "walt.server.runtime.producing",
     ),
     "walt.server.wire": (
         "walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.wire",

@@ -171,7 +171,7 @@ class Server:
         files = NodeFiles(nodes, self.questions)
         views = NodeViews(
             platform.registry, platform.status, UnlocatedPower(), self.provisioning,
-            self.progress, self.reservations, lambda device: False,
+            self.progress, self.reservations, lambda device: False, reactor,
         )
         devices = DeviceViews(
             platform.registry, platform.status.is_booted, self.network.where, "192.168.1.1"

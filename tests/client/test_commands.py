@@ -28,6 +28,7 @@ from walt.common.errors import (
     Unavailable,
 )
 from walt.common.records import block_of, encode
+from walt.rpc.arguments import Written
 from walt.rpc.commands import devices, images, logs, nodes
 from walt.rpc.commands import session as calls
 
@@ -245,6 +246,19 @@ See `walt help show node-ownership`.
         """The rows themselves."""
         out = run("node", "show", "--json", session=[tables(own=[NODE], total=1)]).out
         self.assertEqual(json.loads(out), {"own": [NODE], "free": [], "others": []})
+
+    def test_written_json(self) -> None:
+        """What a server writes in the form of the command is printed as it is, if it is that."""
+        row = json.dumps(NODE, sort_keys=True)
+        start = f'{{\n  "free": [],\n  "others": [],\n  "own": [\n    {row}\n  ],\n  "total": '
+        shown = []
+        for text in (
+            f"{start}1\n}}", json.dumps({"own": [NODE], "free": [], "others": [], "total": 1}),
+            f"{start}1 }}", f"{start}1\n}}".replace("\n", "\r\n"),
+        ):
+            answer = [(nodes.ShowNodes, {"tables": Written(text)})]
+            shown.append(run("node", "show", "--json", session=answer).out)
+        self.assertEqual(set(shown), {f'{start.rpartition(",")[0]}\n}}\n'})
 
     def test_five_thousand_nodes(self) -> None:
         """A table far above 64 KiB."""

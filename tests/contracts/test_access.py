@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.access import FakeAuthority, FakeCertificates
 from tests.system import cluster
 from walt.common.errors import Invalid
@@ -35,27 +36,26 @@ def request(key: Any = None, name: str = "anything") -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-class AuthorityContract:
+class AuthorityContract(Contract):
     """`make` returns a fresh IAuthority."""
 
     @abstractmethod
-    def make(self) -> Any:
+    def make(self) -> IAuthority:
         """Given by each implementation; the class tells what."""
 
     def test_issue_and_rotate(self) -> None:
         """Serials differ; the authority told is the one that signs."""
-        case: Any = self
         authority = self.make()
         verifyObject(IAuthority, authority)
-        case.assertRegex(authority.fingerprint(), r"\A[0-9a-f]{64}\Z")
+        self.assertRegex(authority.fingerprint(), r"\A[0-9a-f]{64}\Z")
         first, second = (authority.issue(ANN, request(), NOW, 1000.0) for _ in range(2))
-        case.assertNotEqual(first.certificate.serial, second.certificate.serial)
-        case.assertEqual(first.certificate.holder, ANN)
-        case.assertEqual(first.certificate.expires, NOW + 1000)
-        case.assertEqual(first.authority, authority.authority())
+        self.assertNotEqual(first.certificate.serial, second.certificate.serial)
+        self.assertEqual(first.certificate.holder, ANN)
+        self.assertEqual(first.certificate.expires, NOW + 1000)
+        self.assertEqual(first.authority, authority.authority())
         authority.rotate(NOW)
-        case.assertNotEqual(first.authority, authority.authority())
-        case.assertRaises(Invalid, authority.issue, ANN, "nonsense", NOW, 1000.0)
+        self.assertNotEqual(first.authority, authority.authority())
+        self.assertRaises(Invalid, authority.issue, ANN, "nonsense", NOW, 1000.0)
 
 
 class FakeAuthorityTests(AuthorityContract, SynchronousTestCase):
@@ -113,16 +113,15 @@ class RealAuthorityTests(AuthorityContract, SynchronousTestCase):
         self.assertEqual(authority.trusted().count("BEGIN CERTIFICATE"), 1)
 
 
-class StoreContract:
+class StoreContract(Contract):
     """`make` returns an empty ICertificateStore."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> ICertificateStore:
         """Given by each implementation; the class tells what."""
 
     async def test_life(self) -> None:
         """What is added is loaded, revocations too."""
-        case: Any = self
         store = await self.make()
         verifyObject(ICertificateStore, store)
         one = Certificate("a1", ANN, NOW, NOW + 10.5)
@@ -130,7 +129,7 @@ class StoreContract:
         await store.add(one)
         await store.add(two)
         await store.revoke(["a1"], NOW + 5)
-        case.assertEqual(
+        self.assertEqual(
             sorted(await store.load(), key=lambda each: each.serial),
             [Certificate("a1", ANN, NOW, NOW + 10.5, NOW + 5), two],
         )

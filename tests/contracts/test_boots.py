@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.contracts.test_device_store import NODE, VIRTUAL
 from tests.fakes.boots import FakeBoots
 from tests.system import cluster
@@ -23,16 +24,15 @@ BEGAN = 1_790_000_000.123456
 FIRST = Boot(NODE.mac, BEGAN, "node-1", moments={Stage.ADDRESS: BEGAN})
 
 
-class BootsContract:
+class BootsContract(Contract):
     """`make` returns an empty IBoots that knows the nodes NODE and VIRTUAL."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> IBoots:
         """Given by each implementation; the class tells what."""
 
     async def test_what_is_saved_is_found(self) -> None:
         """Every field; a record is replaced; oldest first, so many of each node."""
-        case: Any = self
         boots = await self.make()
         verifyObject(IBoots, boots)
         whole = Boot(
@@ -42,28 +42,26 @@ class BootsContract:
         other = replace(FIRST, mac=VIRTUAL.mac, asked=BEGAN + 0.5)
         await boots.save_boots([replace(whole, outcome=Outcome.BOOTING), FIRST, other])
         await boots.save_boots([whole])
-        case.assertEqual(await boots.last_boots(None, 10), [FIRST, other, whole])
-        case.assertEqual(await boots.last_boots(None, 1), [other, whole])
-        case.assertEqual(await boots.last_boots([NODE.mac, "other"], 10), [FIRST, whole])
-        case.assertEqual(await boots.last_boots([], 10), [])
+        self.assertEqual(await boots.last_boots(None, 10), [FIRST, other, whole])
+        self.assertEqual(await boots.last_boots(None, 1), [other, whole])
+        self.assertEqual(await boots.last_boots([NODE.mac, "other"], 10), [FIRST, whole])
+        self.assertEqual(await boots.last_boots([], 10), [])
 
     async def test_unknown_nodes_are_left_out(self) -> None:
         """Those that were removed meanwhile."""
-        case: Any = self
         boots = await self.make()
         await boots.save_boots([replace(FIRST, mac="02:00:00:00:00:99"), FIRST])
-        case.assertEqual(await boots.last_boots(None, 10), [FIRST])
+        self.assertEqual(await boots.last_boots(None, 10), [FIRST])
 
     async def test_the_last_ones_are_kept(self) -> None:
         """Of each node, however many it had."""
-        case: Any = self
         boots = await self.make()
         many = [replace(FIRST, asked=BEGAN + number) for number in range(BOOTS_KEPT + 2)]
         await boots.save_boots([replace(FIRST, mac=VIRTUAL.mac)])
         await boots.save_boots(many[:BOOTS_KEPT])
         await boots.save_boots(many[BOOTS_KEPT:])
         found = await boots.last_boots(None, BOOTS_KEPT + 9)
-        case.assertEqual(found, [replace(FIRST, mac=VIRTUAL.mac), *many[2:]])
+        self.assertEqual(found, [replace(FIRST, mac=VIRTUAL.mac), *many[2:]])
 
 
 class FakeBootsTests(BootsContract, TestCase):

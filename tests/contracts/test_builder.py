@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.images import FakeBuilder, FakeStore
 from tests.patience import patient
 from tests.server.domain.images.test_service import Asking
@@ -37,7 +38,7 @@ class Told(Asking):
         self.lines.append(text)
 
 
-class BuilderContract:
+class BuilderContract(Contract):
     """`make` returns a builder and the store it fills, which holds the image BASE."""
 
     @abstractmethod
@@ -60,7 +61,6 @@ class BuilderContract:
 
     async def test_build(self) -> None:
         """A recipe of a sub-directory becomes an image of the caller's base; nothing is left."""
-        case: Any = self
         builder, store = await self.make()
         verifyObject(IImageBuilder, builder)
         place = await self.unpacked(builder, {
@@ -70,18 +70,17 @@ class BuilderContract:
         await self.run_program(await builder.command(place, "/deep/", "ann", reference, [BASE]))
         image = await store.examine(reference, "ann/new:latest")
         base = await store.read(BASE)
-        case.assertEqual(image.models, base.models)
-        case.assertEqual(len(image.layers), len(base.layers) + 1)
+        self.assertEqual(image.models, base.models)
+        self.assertEqual(len(image.layers), len(base.layers) + 1)
         await builder.close(place)
-        case.assertFalse(place.exists())
+        self.assertFalse(place.exists())
         await store.discard(reference)
-        case.assertEqual([one.fullname for one in await store.scan()], [BASE])
+        self.assertEqual([one.fullname for one in await store.scan()], [BASE])
 
     async def test_refusals(self) -> None:
         """Archives that lead outside, directories and recipes that are not there, bad addresses."""
-        case: Any = self
         builder, _ = await self.make()
-        with case.assertRaises(Invalid):
+        with self.assertRaises(Invalid):
             await self.unpacked(builder, {"../out": b"x"})
         place = await self.unpacked(builder, {
             "empty/": b"", "Dockerfile": b"# nothing\n",
@@ -92,43 +91,41 @@ class BuilderContract:
             ("empty", NotFound), ("none", NotFound), ("../..", Invalid), ("", Invalid),
             ("mounts", Invalid), ("other", NotFound),
         ):
-            with case.assertRaises(error):
+            with self.assertRaises(error):
                 await builder.command(place, subdir, "ann", "localhost/walt/temporary:x", [BASE])
         for url in ("ext::sh -c true", "--upload-pack=x", "/etc", "file:///etc", ""):
-            with case.assertRaises(Invalid):
+            with self.assertRaises(Invalid):
                 await builder.fetch_command(place, url, progress=False)
         for progress in (True, False):
             command = await builder.fetch_command(place, "https://192.0.2.1/x", progress=progress)
-            case.assertIn("https://192.0.2.1/x", command)
-            case.assertEqual("--progress" in command, progress)
+            self.assertIn("https://192.0.2.1/x", command)
+            self.assertEqual("--progress" in command, progress)
         await builder.close(place)
         left: Path = builder.open()
         await builder.sweep()
-        case.assertFalse(left.exists())
+        self.assertFalse(left.exists())
 
     async def test_submodules(self) -> None:
         """Whoever builds is told that they are not there."""
-        case: Any = self
         builder, _ = await self.make()
         for files, told in (
             ({"Dockerfile": b"FROM base\n"}, False),
             ({"Dockerfile": b"FROM base\n", ".gitmodules": b""}, True),
         ):
             place = await self.unpacked(builder, files)
-            case.assertEqual("submodules" in (builder.left_out(place) or ""), told)
+            self.assertEqual("submodules" in (builder.left_out(place) or ""), told)
             await builder.close(place)
 
     async def test_squash(self) -> None:
         """One layer, the same labels; the requester is told; an absent image is an error."""
-        case: Any = self
         builder, store = await self.make()
         base = await store.read(BASE)
         reference, told = store.temporary(), Told()
         await builder.squash(base, reference, told)
         image = await store.examine(reference, BASE)
-        case.assertEqual((len(image.layers), image.models), (1, base.models))
-        case.assertTrue(told.lines)
-        with case.assertRaises(CommandFailed):
+        self.assertEqual((len(image.layers), image.models), (1, base.models))
+        self.assertTrue(told.lines)
+        with self.assertRaises(CommandFailed):
             await builder.squash(StoredImage("ann/none:latest", "9" * 64), "x", told)
 
 

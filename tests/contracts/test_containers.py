@@ -6,11 +6,11 @@ import json
 import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
 
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.images import FakeContainers, FakeImageUsers, FakeStore
 from tests.patience import patient
 from tests.server.workers.test_unpack_tree import archive, directory, link, member
@@ -28,7 +28,7 @@ NAME = "ann/image:latest"
 OTHER = "ann/other:latest"
 
 
-class ContainersContract:
+class ContainersContract(Contract):
     """`make` returns containers and the store they share, with the image NAME."""
 
     @abstractmethod
@@ -37,41 +37,39 @@ class ContainersContract:
 
     async def test_changes_are_committed(self) -> None:
         """A commit replaces or makes a name; the container can be removed twice."""
-        case: Any = self
         containers, store = await self.make()
         verifyObject(IContainers, containers)
         old = await store.read(NAME)
         one = await containers.start(old, ContainerOptions())
-        case.assertEqual(await containers.volatile(one), [])
-        case.assertEqual(await containers.run(one, "echo new > /root/file; echo done"), b"done\n")
+        self.assertEqual(await containers.volatile(one), [])
+        self.assertEqual(await containers.run(one, "echo new > /root/file; echo done"), b"done\n")
         await containers.freeze(one)
         await containers.commit(one, NAME, NobodyWaits())
         await containers.commit(one, OTHER, NobodyWaits())
         await containers.remove(one)
         await containers.remove(one)
         new = await store.read(NAME)
-        case.assertNotEqual(new.image_id, old.image_id)
-        case.assertEqual(new.models, old.models)
-        case.assertEqual(len(new.layers), len(old.layers) + 1)
+        self.assertNotEqual(new.image_id, old.image_id)
+        self.assertEqual(new.models, old.models)
+        self.assertEqual(len(new.layers), len(old.layers) + 1)
         two = await containers.start(new, ContainerOptions())
-        case.assertEqual(await containers.run(two, "cat /root/file"), b"new\n")
+        self.assertEqual(await containers.run(two, "cat /root/file"), b"new\n")
         await containers.remove(two)
-        case.assertEqual({image.fullname for image in await store.scan()}, {NAME, OTHER})
+        self.assertEqual({image.fullname for image in await store.scan()}, {NAME, OTHER})
 
     async def test_failures(self) -> None:
         """Scripts that fail, containers that do not exist."""
-        case: Any = self
         containers, store = await self.make()
         one = await containers.start(await store.read(NAME), ContainerOptions())
         for container, script in ((one, "exit 3"), ("walt-session-00000000", "true")):
-            with case.assertRaises(CommandFailed):
+            with self.assertRaises(CommandFailed):
                 await containers.run(container, script)
-        with case.assertRaises(CommandFailed):
+        with self.assertRaises(CommandFailed):
             await containers.commit("walt-session-00000000", OTHER, NobodyWaits())
         await containers.sweep()
-        with case.assertRaises(CommandFailed):
+        with self.assertRaises(CommandFailed):
             await containers.run(one, "true")
-        case.assertEqual({image.fullname for image in await store.scan()}, {NAME})
+        self.assertEqual({image.fullname for image in await store.scan()}, {NAME})
 
 
 class FakeContainersTests(ContainersContract, TestCase):

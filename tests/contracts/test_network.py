@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.services import FakeConfigurable, FakeFirewall, FakeTaps
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.common.errors import Conflict, Invalid
@@ -37,11 +38,11 @@ from walt.server.runtime.process import Launcher, ProcessRunner
 CONFIG = FirewallConfig(IPv4Network("192.168.77.0/24"), ("192.168.77.20",))
 
 
-class FirewallContract:
+class FirewallContract(Contract):
     """`make` returns an IFirewall, `in_force` the addresses it lets out (None: no rules)."""
 
     @abstractmethod
-    def make(self) -> Any:
+    def make(self) -> IFirewall:
         """Given by each implementation; the class tells what."""
 
     @abstractmethod
@@ -50,18 +51,17 @@ class FirewallContract:
 
     async def test_life(self) -> None:
         """Applying, applying again, changing and removing, twice."""
-        case: Any = self
         firewall = self.make()
         verifyObject(IFirewall, firewall)
-        case.assertIsNone(self.in_force(firewall))
+        self.assertIsNone(self.in_force(firewall))
         for _ in range(2):
             await firewall.apply(CONFIG)
-            case.assertEqual(self.in_force(firewall), ["192.168.77.20"])
+            self.assertEqual(self.in_force(firewall), ["192.168.77.20"])
         await firewall.apply(FirewallConfig(CONFIG.subnet))
-        case.assertEqual(self.in_force(firewall), [])
+        self.assertEqual(self.in_force(firewall), [])
         for _ in range(2):
             await firewall.remove()
-            case.assertIsNone(self.in_force(firewall))
+            self.assertIsNone(self.in_force(firewall))
 
 
 class FakeFirewallTests(FirewallContract, TestCase):
@@ -88,11 +88,11 @@ class NftFirewallTests(FirewallContract, TestCase):
         return [CONFIG.nat[0]] if CONFIG.nat[0] in rules else []
 
 
-class TapsContract:
+class TapsContract(Contract):
     """`make` returns an ITaps, `names` the taps that exist and their networks."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> ITaps:
         """Given by each implementation; the class tells what."""
 
     @abstractmethod
@@ -101,30 +101,28 @@ class TapsContract:
 
     async def test_life(self) -> None:
         """Creating and deleting may be repeated."""
-        case: Any = self
         taps = await self.make()
         verifyObject(ITaps, taps)
         for _ in range(2):
             await taps.create_tap("tap-a", "walt-net")
         await taps.create_tap("tap-b", "home-net")
-        case.assertEqual(self.names(taps), {"tap-a": "walt-net", "tap-b": "home-net"})
+        self.assertEqual(self.names(taps), {"tap-a": "walt-net", "tap-b": "home-net"})
         for _ in range(2):
             await taps.delete_taps(["tap-a"])
-        case.assertEqual(self.names(taps), {"tap-b": "home-net"})
+        self.assertEqual(self.names(taps), {"tap-b": "home-net"})
         await taps.delete_taps(["tap-a", "tap-b"])
-        case.assertEqual(self.names(taps), {})
+        self.assertEqual(self.names(taps), {})
 
     async def test_names(self) -> None:
         """Names that the kernel refuses, or that something else has, are refused."""
-        case: Any = self
         taps = await self.make()
         for name in ("-all", "x y", "a" * 16, ""):
             for words in ((name, "walt-net"), ("tap-a", name)):
-                await case.assertFailure(Deferred.fromCoroutine(taps.create_tap(*words)), Invalid)
-        await case.assertFailure(
+                await self.assertFailure(Deferred.fromCoroutine(taps.create_tap(*words)), Invalid)
+        await self.assertFailure(
             Deferred.fromCoroutine(taps.create_tap("tap-a", "lo")), Conflict
         )
-        case.assertEqual(self.names(taps), {})
+        self.assertEqual(self.names(taps), {})
 
 
 class FakeTapsTests(TapsContract, TestCase):

@@ -19,6 +19,7 @@ from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.images import FakeExporter
 from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
@@ -32,11 +33,11 @@ from walt.server.runtime.process import ProcessRunner
 NET = IPv4Network("192.168.1.0/24")
 
 
-class ExporterContract:
+class ExporterContract(Contract):
     """`make` returns a running INfsExporter, `trees` what is exported: (address, path, rw)."""
 
     @abstractmethod
-    def make(self) -> Any:
+    def make(self) -> INfsExporter:
         """Given by each implementation; the class tells what."""
 
     @abstractmethod
@@ -45,8 +46,7 @@ class ExporterContract:
 
     def place(self) -> None:
         """Make directories that stand for mounted images."""
-        case: Any = self
-        self.base = short_dir(case)
+        self.base = short_dir(self)
         self.images = [ImageExport(digit * 64, self.base / f"image-{digit}") for digit in "abcd"]
         for image in self.images:
             image.path.mkdir()
@@ -78,7 +78,6 @@ class ExporterContract:
 
     async def test_plans(self) -> None:
         """Whatever the plans say, in any order, that is what is exported."""
-        case: Any = self
         exporter = self.make()
         verifyObject(INfsExporter, exporter)
         choice = random.Random(11)
@@ -87,11 +86,11 @@ class ExporterContract:
                 [choice.choice([None, 0, 1, 2, 3]) for _ in range(choice.randint(0, 12))],
                 persist=choice.random() < 0.8,
             )
-            case.assertEqual(await exporter.apply(plan), {})
-            case.assertEqual(await exporter.apply(plan), {})
-            case.assertEqual(await self.trees(), self.wanted(plan))
+            self.assertEqual(await exporter.apply(plan), {})
+            self.assertEqual(await exporter.apply(plan), {})
+            self.assertEqual(await self.trees(), self.wanted(plan))
             for node in plan.nodes:
-                case.assertTrue(node.persist is None or node.persist.is_dir())
+                self.assertTrue(node.persist is None or node.persist.is_dir())
         await exporter.withdraw()
 
 

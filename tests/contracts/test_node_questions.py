@@ -17,11 +17,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.contracts import ssh_server
+from tests.contracts.contract import Contract
 from tests.fakes.local_nodes import LocalQuestions
 from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh import kept
-from walt.server.adapters.ssh.kept import KeptShells
+from walt.server.adapters.ssh.kept import MAX_SHELLS, KeptShells
 from walt.server.domain.nodes.ports import INodeQuestions
 from walt.server.runtime.process import Launcher
 
@@ -29,13 +30,13 @@ HERE, ABSENT = "127.0.0.1", "127.0.0.9"
 ODD = "new\nline 'quote' \"double\" `x` $(y) -n \\ é *" + "l" * 4096
 
 
-class QuestionsContract:
+class QuestionsContract(Contract):
     """`make` returns an INodeQuestions to which HERE answers and ABSENT does not."""
 
     short = 0.5  # seconds in which it does answer
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> INodeQuestions:
         """Given by each implementation; the class tells what."""
 
     def ask(self, script: str, ip: str = HERE, timeout: float = 20) -> Any:
@@ -43,7 +44,6 @@ class QuestionsContract:
 
     async def test_answers(self) -> None:
         """Any text comes back whole; nothing of a question stays for the next one."""
-        case: Any = self
         self.questions = await self.make()
         verifyObject(INodeQuestions, self.questions)
         for script, expected in (
@@ -52,33 +52,31 @@ class QuestionsContract:
             ("cd /; X=1; exit 0", b""), ("echo $X; cat; pwd | wc -l", b"\n1\n"),
             ("head -c 1000000 /dev/zero", bytes(1000000)),
         ):
-            case.assertEqual(await self.ask(script), expected)
+            self.assertEqual(await self.ask(script), expected)
         answers = await gatherResults([self.ask(f"echo {number}") for number in range(10)])
-        case.assertEqual(answers, [b"%d\n" % number for number in range(10)])
+        self.assertEqual(answers, [b"%d\n" % number for number in range(10)])
 
     async def test_failures(self) -> None:
         """A script that fails is told with what it said; the next one is answered."""
-        case: Any = self
         self.questions = await self.make()
         for script, text in (
             ("echo why >&2; exit 3", "why"), ("exit 3", "3"), ("if (", ""),
             ("cat /nowhere", "nowhere"), ("head -c 2000000 /dev/zero", "too long"),
         ):
-            failure = await case.assertFailure(self.ask(script), CommandFailed)
-            case.assertIn(text, str(failure))
-            case.assertEqual(await self.ask("echo well"), b"well\n")
+            failure = await self.assertFailure(self.ask(script), CommandFailed)
+            self.assertIn(text, str(failure))
+            self.assertEqual(await self.ask("echo well"), b"well\n")
 
     async def test_no_answer(self) -> None:
         """An absent node, and a script that does not end: others are not delayed by it."""
-        case: Any = self
         self.questions = await self.make()
-        hanging = case.assertFailure(self.ask("exec sleep 30", timeout=self.short), Unavailable)
-        await case.assertFailure(self.ask("true", ABSENT, self.short), Unavailable)
+        hanging = self.assertFailure(self.ask("exec sleep 30", timeout=self.short), Unavailable)
+        await self.assertFailure(self.ask("true", ABSENT, self.short), Unavailable)
         await hanging
-        case.assertEqual(await self.ask("echo well"), b"well\n")
+        self.assertEqual(await self.ask("echo well"), b"well\n")
         self.questions.close(HERE)
         self.questions.close(ABSENT)
-        case.assertEqual(await self.ask("echo well"), b"well\n")
+        self.assertEqual(await self.ask("echo well"), b"well\n")
 
 
 class LocalQuestionsTests(QuestionsContract, TestCase):
@@ -131,11 +129,11 @@ class KeptShellsTests(QuestionsContract, TestCase):
         self.clock: Any = reactor
         return self.with_clock(reactor)
 
-    def with_clock(self, clock: Any) -> KeptShells:
+    def with_clock(self, clock: Any, most: int = MAX_SHELLS) -> KeptShells:
         """Return shells whose limits count by a clock."""
         self.launcher = _Shells(self.words)
         spawner: Any = _Reactor(clock)
-        self.questions = KeptShells(spawner, self.launcher, [])
+        self.questions = KeptShells(spawner, self.launcher, [], most=most)
         self.addCleanup(self.questions.stop)
         return self.questions
 
@@ -198,8 +196,7 @@ class KeptShellsTests(QuestionsContract, TestCase):
 
     async def test_many_nodes(self) -> None:
         """Only some shells are kept: the one that waits longest goes."""
-        self.patch(kept, "MAX_SHELLS", 2)
-        self.with_clock(reactor)
+        self.with_clock(reactor, most=2)
         for ip in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3", "10.0.0.1", "10.0.0.2"):
             await self.ask("true", ip)
         self.assertEqual(

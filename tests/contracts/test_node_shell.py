@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.contracts import ssh_server
+from tests.contracts.contract import Contract
 from tests.fakes.local_nodes import LocalShell
 from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
@@ -22,36 +23,34 @@ from walt.server.runtime.process import ProcessRunner
 ABSENT = "127.0.0.9"
 
 
-class NodeShellContract:
+class NodeShellContract(Contract):
     """`make` returns an INodeShell to which 127.0.0.1 answers and ABSENT does not."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> INodeShell:
         """Given by each implementation; the class tells what."""
 
     async def test_scripts(self) -> None:
         """Output, quoting, output to a descriptor, failures with what was said."""
-        case: Any = self
         shell = await self.make()
         verifyObject(INodeShell, shell)
         odd = "it's \"$HOME\" `x`"
         script = "printf %s 'it'\"'\"'s \"$HOME\" `x`'; exit 0"
-        case.assertEqual(await shell.run("127.0.0.1", script, timeout=20), odd.encode())
+        self.assertEqual(await shell.run("127.0.0.1", script, timeout=20), odd.encode())
         reading, writing = os.pipe()
         await shell.run("127.0.0.1", "echo to a pipe", timeout=20, output_fd=writing)
         os.close(writing)
-        case.assertEqual(os.read(reading, 100), b"to a pipe\n")
+        self.assertEqual(os.read(reading, 100), b"to a pipe\n")
         os.close(reading)
         for script, text in (("echo why >&2; exit 3", "why"), ("exit 3", "status 3")):
-            failure = await case.assertFailure(self._start(shell, script), CommandFailed)
-            case.assertIn(text, str(failure))
+            failure = await self.assertFailure(self._start(shell, script), CommandFailed)
+            self.assertIn(text, str(failure))
 
     async def test_no_answer(self) -> None:
         """An absent node, and a script that does not end."""
-        case: Any = self
         shell = await self.make()
         for ip, script in ((ABSENT, "true"), ("127.0.0.1", "exec sleep 30")):
-            await case.assertFailure(self._start(shell, script, ip, 2), Unavailable)
+            await self.assertFailure(self._start(shell, script, ip, 2), Unavailable)
 
     @staticmethod
     def _start(shell: Any, script: str, ip: str = "127.0.0.1", timeout: float = 20) -> Any:

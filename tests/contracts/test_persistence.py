@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.services import FakePersistence
 from tests.patience import patient
 from tests.system.netns import short_dir, why_not
@@ -26,13 +27,13 @@ from walt.server.runtime.workers import WorkerPool
 MIB = 1 << 20
 
 
-class PersistenceContract:
+class PersistenceContract(Contract):
     """`make` returns an IPersistence for directories below `nodes`; `mounted` tells its mounts."""
 
     nodes: Path
 
     @abstractmethod
-    def make(self) -> Any:
+    def make(self) -> IPersistence:
         """Given by each implementation; the class tells what."""
 
     @abstractmethod
@@ -45,19 +46,20 @@ class PersistenceContract:
 
     async def test_mounted_and_unmounted(self) -> None:
         """Each directory has its own; what is not wanted any more is unmounted."""
-        case: Any = self
         persistence = self.make()
         verifyObject(IPersistence, persistence)
         one, two, other = self.point(1), self.point(2), self.point(1, "ann")
-        case.assertEqual(await persistence.ensure([one, two]), {})
-        case.assertEqual(await persistence.ensure([one, two]), {})
+        self.assertEqual(set(await persistence.made()), set())
+        self.assertEqual(await persistence.ensure([one, two]), {})
+        self.assertEqual(await persistence.ensure([one, two]), {})
         await persistence.keep_only([one, two])
-        case.assertEqual(self.mounted(), {one, two})
-        case.assertEqual(await persistence.ensure([two, other]), {})
+        self.assertEqual(self.mounted(), {one, two})
+        self.assertEqual(await persistence.ensure([two, other]), {})
         await persistence.keep_only([two, other])
-        case.assertEqual(self.mounted(), {two, other})
+        self.assertEqual(self.mounted(), {two, other})
         await persistence.keep_only(())
-        case.assertEqual(self.mounted(), set())
+        self.assertEqual(self.mounted(), set())
+        self.assertEqual(set(await persistence.made()), {one, two, other})
 
 
 class FakePersistenceTests(PersistenceContract, TestCase):
@@ -146,6 +148,7 @@ class VolumesTests(PersistenceContract, TestCase):
         half = persistent.file_of(one).with_suffix(".moving")
         half.parent.mkdir()
         half.write_bytes(b"half")
+        self.assertEqual(set(await volumes.made()), {one})
         self.assertEqual(await volumes.ensure([one]), {})
         self.assertTrue(is_mounted(one))
         found = (one / "same").stat()
@@ -169,6 +172,7 @@ class VolumesTests(PersistenceContract, TestCase):
             older = point.parent.parent / name
             older.mkdir(parents=True)
             (older / "older").write_text("older")
+        self.assertEqual(set(await volumes.made()), {two, *(x.parent.parent for x in (one, two))})
         self.assertEqual(await volumes.ensure([one, two]), {})
         self.assertEqual([path.name for path in one.iterdir()], ["older"])
         self.assertFalse((one.parent.parent / "persist").exists())

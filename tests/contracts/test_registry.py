@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
 
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.images import FakeRegistry, FakeStore
 from tests.patience import patient
 from tests.system import registry, storage
@@ -29,7 +29,7 @@ ACCOUNT = Credentials("walter", "secret")
 WRONG = Credentials("walter", "wrong")
 
 
-class RegistryContract:
+class RegistryContract(Contract):
     """`make` returns an empty registry with accounts, and a store with the image NAME."""
 
     @abstractmethod
@@ -42,7 +42,6 @@ class RegistryContract:
 
     async def test_life(self) -> None:
         """Pushed, found, pulled back; wrong accounts and absent images are told apart."""
-        case: Any = self
         place, store = await self.make()
         verifyObject(IRegistry, place)
         nobody = NobodyWaits()
@@ -52,32 +51,32 @@ class RegistryContract:
             place.inspect("walter/image:latest", None), place.search(None, 10.0),
             place.push(NAME, "walter/image:latest", WRONG, nobody),
         ):
-            with case.assertRaises(Denied):
+            with self.assertRaises(Denied):
                 await refused
-        with case.assertRaises(NotFound):
+        with self.assertRaises(NotFound):
             await place.inspect("walter/image:latest", ACCOUNT)
         await place.push(NAME, "walter/image:latest", ACCOUNT, nobody)
         image = await place.inspect("walter/image:latest", ACCOUNT)
-        case.assertEqual(image.labels["walt.node.models"], "pc-x86-64")
+        self.assertEqual(image.labels["walt.node.models"], "pc-x86-64")
         await place.push_index("walter/walt_metadata:latest", "metadata", "e30=", ACCOUNT, nobody)
         index = await place.inspect("walter/walt_metadata:latest", ACCOUNT)
-        case.assertEqual(index.labels["metadata"], "e30=")
+        self.assertEqual(index.labels["metadata"], "e30=")
         found = {
             one.fullname for one in await place.search_user("walter", ACCOUNT, 10.0)
             if "walt.node.models" in one.labels
         }
-        case.assertEqual(found, {"walter/image:latest"})
+        self.assertEqual(found, {"walter/image:latest"})
         reference = store.temporary()
         await place.pull("walter/image:latest", reference, ACCOUNT, nobody)
         pulled = await store.examine(reference, "bob/copy:latest")
-        case.assertEqual(pulled.models, ("pc-x86-64",))
+        self.assertEqual(pulled.models, ("pc-x86-64",))
         await store.promote(reference, "bob/copy:latest")
-        with case.assertRaises(NotFound):
+        with self.assertRaises(NotFound):
             await place.pull("walter/none:latest", store.temporary(), ACCOUNT, nobody)
-        case.assertEqual({one.fullname for one in await store.scan()}, {NAME, "bob/copy:latest"})
+        self.assertEqual({one.fullname for one in await store.scan()}, {NAME, "bob/copy:latest"})
         await self.end()
         for failing in (place.inspect("a/b:c", ACCOUNT), place.login(ACCOUNT)):
-            with case.assertRaises(Unavailable):
+            with self.assertRaises(Unavailable):
                 await failing
 
 

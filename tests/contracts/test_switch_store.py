@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.switch_store import FakeSwitchStore
 from tests.server.domain.switches.test_topology import hears, told
 from tests.system import cluster
@@ -24,16 +25,15 @@ from walt.server.domain.switches.topology import BRIDGE, LLDP, Link
 A, B, NODE = "02:00:00:00:0a:01", "02:00:00:00:0a:02", "02:00:00:00:0b:01"
 
 
-class SwitchStoreContract:
+class SwitchStoreContract(Contract):
     """`make` returns an empty ISwitchStore that knows A and B (switches) and NODE."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> ISwitchStore:
         """Given by each implementation; the class tells what."""
 
     async def test_everything(self) -> None:
         """What was put in is there again, surveys without what was seen only then."""
-        case: Any = self
         store = await self.make()
         verifyObject(ISwitchStore, store)
         power = PowerPort((1, 2), (1, 3, 2), 1, 2, True, True, 2, "proof")
@@ -53,11 +53,11 @@ class SwitchStoreContract:
         await store.note_off([replace(off, reason="powersave")])
         await store.note_on([replace(off, port=3), replace(off, port=9)])
         kept = await store.load()
-        case.assertEqual(kept.surveys, {A: survey.kept()})
-        case.assertEqual(set(kept.moments), {A})
-        case.assertEqual(sorted(kept.links, key=repr), sorted([link, place], key=repr))
-        case.assertEqual(kept.names, {(A, 1): "desk-1"})
-        case.assertEqual(list(kept.off), [replace(off, reason="powersave")])
+        self.assertEqual(kept.surveys, {A: survey.kept()})
+        self.assertEqual(set(kept.moments), {A})
+        self.assertEqual(sorted(kept.links, key=repr), sorted([link, place], key=repr))
+        self.assertEqual(kept.names, {(A, 1): "desk-1"})
+        self.assertEqual(list(kept.off), [replace(off, reason="powersave")])
 
 
 class FakeSwitchStoreTests(SwitchStoreContract, TestCase):

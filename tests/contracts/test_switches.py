@@ -9,6 +9,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.switches import FakeSwitches
 from tests.server.domain.switches.records import rows
 from tests.system.snmp_agents import NAMELESS, Agents, free_port
@@ -47,7 +48,7 @@ def snmp(case: TestCase, **limits: float) -> SnmpSwitches:
     return SnmpSwitches(pool(case), **limits)
 
 
-class SwitchesContract:
+class SwitchesContract(Contract):
     """`make` returns an ISwitches and the target `lab`, with ROWS and POWER, on, writable."""
 
     @abstractmethod
@@ -56,7 +57,6 @@ class SwitchesContract:
 
     async def test_reading(self) -> None:
         """All rows of each that answers; why there are none of others."""
-        case: Any = self
         switches, lab = await self.make()
         verifyObject(ISwitches, switches)
         stranger = SnmpTarget(lab.host, 2, "no-such", lab.port)
@@ -66,24 +66,23 @@ class SwitchesContract:
             [lab, stranger, old], (), lambda place, one: done.append(place)
         )
         right = survey(Answers(rows([*ROWS, f"{POWER}|2|1"])))
-        case.assertEqual(len(right.ports), 59)
-        case.assertEqual(sorted(done), [0, 1, 2])
+        self.assertEqual(len(right.ports), 59)
+        self.assertEqual(sorted(done), [0, 1, 2])
         for one in (found[0], found[2]):
-            case.assertEqual(one, right)
-        case.assertTrue(found[1].is_empty)
-        case.assertEqual(found[1].ports, {})
-        case.assertIn("no answer", found[1].failure)
-        case.assertNotIn("no-such", found[1].failure)
-        case.assertEqual(await switches.read([]), [])
+            self.assertEqual(one, right)
+        self.assertTrue(found[1].is_empty)
+        self.assertEqual(found[1].ports, {})
+        self.assertIn("no answer", found[1].failure)
+        self.assertNotIn("no-such", found[1].failure)
+        self.assertEqual(await switches.read([]), [])
 
     async def test_writing(self) -> None:
         """What is set is read back; what cannot be set is refused."""
-        case: Any = self
         switches, lab = await self.make()
         for value in (2, 1, 1):
-            case.assertEqual(await switches.set(lab, oid(POWER), value), value)
+            self.assertEqual(await switches.set(lab, oid(POWER), value), value)
             (one,) = await switches.read([lab])
-            case.assertIn((oid(POWER), value == 1), [(p.control, p.is_on) for p in one.power])
+            self.assertIn((oid(POWER), value == 1), [(p.control, p.is_on) for p in one.power])
         for target, name in (
             (lab, OTHER), (SnmpTarget(lab.host, 2, "no-such", lab.port), POWER),
         ):
@@ -91,7 +90,7 @@ class SwitchesContract:
                 await switches.set(target, oid(name), 1)
             except Unavailable:
                 continue
-            case.fail((target.community, name))
+            self.fail((target.community, name))
 
 
 class FakeSwitchesTests(SwitchesContract, TestCase):

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.switches import FakeSwitches
 from tests.fakes.topology import FakeTopology
 from tests.server.streams.platform import NODE, SERVER, SWITCH, Platform
@@ -29,16 +30,15 @@ LOW, HIGH = "52:54:00:00:00:03", "52:54:00:00:00:01"
 OTHER = "52:54:00:00:00:09"
 
 
-class TopologyContract:
+class TopologyContract(Contract):
     """`make` returns an empty ITopology that knows SWITCH, LOW, HIGH and OTHER."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> ITopology:
         """Given by each implementation; the class tells what."""
 
     async def test_places(self) -> None:
         """News and repetitions; one place for a node, one node for a port."""
-        case: Any = self
         topology = await self.make()
         verifyObject(ITopology, topology)
         for node, port, new in (
@@ -46,12 +46,12 @@ class TopologyContract:
             (HIGH, 4, False), (LOW, 5, True), (HIGH, 4, True), (LOW, 4, False), (LOW, 5, False),
             (HIGH, None, False), (HIGH, 7, True),
         ):
-            case.assertEqual(
+            self.assertEqual(
                 await topology.locate(node, SWITCH.mac, port), new, (node, port)
             )
-        case.assertTrue(await topology.locate(LOW, OTHER, 4))
-        case.assertTrue(await topology.locate(LOW, SWITCH.mac, 4))
-        case.assertFalse(await topology.locate(HIGH, SWITCH.mac, 7))
+        self.assertTrue(await topology.locate(LOW, OTHER, 4))
+        self.assertTrue(await topology.locate(LOW, SWITCH.mac, 4))
+        self.assertFalse(await topology.locate(HIGH, SWITCH.mac, 7))
 
 
 class FakeTopologyTests(TopologyContract, TestCase):

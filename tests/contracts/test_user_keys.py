@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from tests.contracts.contract import Contract
 from tests.fakes.user_keys import FakeUserKeys
 from tests.system import cluster
 from walt.common.sshkeys import PublicKey
@@ -19,24 +20,23 @@ from walt.server.domain.nodes.ports import IUserKeys
 ONE, TWO = PublicKey("ssh-ed25519", "AAAA", "it's"), PublicKey("ssh-rsa", "BBBB", "")
 
 
-class UserKeysContract:
+class UserKeysContract(Contract):
     """`make` returns an empty IUserKeys."""
 
     @abstractmethod
-    async def make(self) -> Any:
+    async def make(self) -> IUserKeys:
         """Given by each implementation; the class tells what."""
 
     async def test_life(self) -> None:
         """Keys belong to their user, in the order of their coming; each is there once."""
-        case: Any = self
         keys = await self.make()
         verifyObject(IUserKeys, keys)
         for user, key in (("joe", ONE), ("ann", ONE), ("joe", TWO), ("joe", ONE)):
             await keys.add(user, key)
-        case.assertEqual(await keys.load(), [("joe", ONE), ("ann", ONE), ("joe", TWO)])
+        self.assertEqual(await keys.load(), [("joe", ONE), ("ann", ONE), ("joe", TWO)])
         await keys.remove("joe", ONE)
         await keys.remove("bob", TWO)
-        case.assertEqual(await keys.load(), [("ann", ONE), ("joe", TWO)])
+        self.assertEqual(await keys.load(), [("ann", ONE), ("joe", TWO)])
 
 
 class FakeUserKeysTests(UserKeysContract, TestCase):

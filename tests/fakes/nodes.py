@@ -112,6 +112,10 @@ class FakePower:
             self.events.append(f"on {mac[-2:]}")
         return {mac: text for mac, text in self.on_errors.items() if mac in macs}
 
+    def all_off(self) -> Collection[str]:
+        """Return those that are off."""
+        return self.reasons.keys()
+
     def is_off(self, mac: str) -> str | None:
         """Return why a port is off."""
         return self.reasons.get(mac)
@@ -128,6 +132,10 @@ class UnlocatedPower:
     async def on(self, macs: Collection[str]) -> Mapping[str, str]:
         """Fail for every node."""
         return {mac: "unknown LLDP network position" for mac in macs}
+
+    def all_off(self) -> Collection[str]:
+        """Return nothing: nothing was switched off."""
+        return ()
 
     def is_off(self, mac: str) -> str | None:
         """Return None: nothing was switched off."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,20 @@ class FakePersistence:
 
     def __init__(self) -> None:
         self.mounted: set[Path] = set()
+        self.present: set[Path] = set()
         self.failing: dict[Path, str] = {}
         self.busy: set[Path] = set()
+
+    async def made(self) -> Collection[Path]:
+        """Return those that were mounted once."""
+        return set(self.present)
 
     async def ensure(self, points: Collection[Path]) -> Mapping[Path, str]:
         """Mount."""
         for point in set(points) - self.failing.keys():
             point.mkdir(parents=True, exist_ok=True)
             self.mounted.add(point)
+            self.present.add(point)
         return {one: self.failing[one] for one in points if one in self.failing}
 
     async def keep_only(self, points: Collection[Path]) -> None:
@@ -116,7 +122,10 @@ class FakeBootFiles:
         raw = self.files.get((str(address or node.lower()), "/".join(parts)))
         if raw is None:
             raise NotFound("no such file")
-        return BootFile(io.BytesIO(raw), len(raw))
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  # who asks closes it
+        stream.write(raw)
+        stream.seek(0)
+        return BootFile(stream, len(raw))
 
 
 @implementer(IForwarder)

@@ -71,7 +71,7 @@ class ConfigurationTests(SynchronousTestCase):
             registry = DeviceRegistry(FakeDeviceStore(), NETWORK)
             node = Device(MAC, "node-1", "node", IP, model="pc-x86-64", image=value)
             self.successResultOf(Deferred.fromCoroutine(registry.put(node)))
-            plan = export_plan(registry, {}, (), Path("/nodes"))
+            plan = export_plan(registry, {}, (), Path("/nodes"), [Path("/nodes") / MAC])
             self.assertEqual([one.persist for one in plan.nodes], [None], value)
         image = ImageExport(IMAGE_ID, Path('/srv/a b"#\n(rw)'), (IP,))
         plan = ExportPlan(NETWORK, (image,), (NodeExport(MAC, IP, "node-1", IMAGE_ID, None),))

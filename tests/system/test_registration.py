@@ -146,14 +146,14 @@ class RegistrationTests(TestCase):
             self.assertEqual((await self.devices(load))[mac][2], expected, (mac, ip))
         load.close(client)
 
-    async def refused_statements(self, load: Load) -> None:
-        """Have the database refuse statements: an expression that it alone does not take."""
+    async def refused_expressions(self, load: Load) -> None:
+        """Have the server refuse expressions meanwhile."""
         for _ in range(3):
             shown = await load.platform.walt(
                 "log", "show", "--platform", "--history", "full", "x{300}"
             )
-            self.assertEqual(shown.status, 1)
-            self.assertIn(b"invalid repetition count", shown.stderr)
+            self.assertEqual(shown.status, 2)
+            self.assertIn(b"repeats more than 255 times", shown.stderr)
 
     async def check_services(self, load: Load) -> None:
         """dhcpd.conf and the DNS zone hold every device, and both daemons run with them."""
@@ -259,7 +259,7 @@ class RegistrationTests(TestCase):
         load = await self.start()
         clients = [await load.connect() for _ in range(5)]
         restarts = (await load.platform.services())["dhcpd"]["restarts"]
-        refused = Deferred.fromCoroutine(self.refused_statements(load))
+        refused = Deferred.fromCoroutine(self.refused_expressions(load))
         await gatherResults([
             client.call("ss.devices.register", vci="", uci=PC, mac="52:54:00:00:00:07",
                         ip="192.168.181.40")

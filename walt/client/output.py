@@ -8,6 +8,10 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+    from walt.client.answers import Answer
+
+_PRINTABLE = bytes((10, *range(32, 127)))
+
 
 def cells(row: dict[str, Any]) -> dict[str, Any]:
     """Return an object of the server as tables show it.
@@ -56,6 +60,24 @@ def print_json(value: object) -> None:
     """Print a value as JSON, sorted, one row a line (`grep` and `diff` like it)."""
     # json.dumps(indent=…) is 4 times slower: it leaves the encoder written in C.
     print(_indented(value, ""))
+
+
+def print_written(answer: Answer, name: str, last: str) -> None:
+    """Print a JSON value of an answer as `print_json` does, without its member `last`.
+
+    Servers write it in this form, with that member, a number, at its end: 10,000 rows are
+    printed as they are, if they cannot be anything but such a text.
+    """
+    written = answer[name.encode()]
+    start, _, end = written.rpartition(b',\n  "%s": ' % last.encode())
+    number, brace = end[:-2], end[-2:]
+    plain = not written.translate(None, _PRINTABLE)
+    if plain and start.startswith(b'{\n  "') and number.isdigit() and brace == b"\n}":
+        print(start.decode("ascii") + "\n}")
+        return
+    value = answer.json(name)
+    del value[last]
+    print_json(value)
 
 
 def _indented(value: object, margin: str) -> str:

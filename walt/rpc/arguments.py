@@ -68,6 +68,13 @@ class Float(amp.Argument):
         return repr(float(inObject)).encode()
 
 
+class Written:
+    """A JSON value that is written already: `text`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 class Json(amp.Argument):
     """Any JSON value; tables and lists travel so (design §8). `shape` is that of answers."""
 
@@ -82,6 +89,8 @@ class Json(amp.Argument):
             raise Invalid("not valid JSON") from None
 
     def toString(self, inObject: Any) -> bytes:
+        if isinstance(inObject, Written):
+            return inObject.text.encode()
         return json.dumps(inObject, separators=(",", ":")).encode()
 
 

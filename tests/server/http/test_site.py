@@ -45,7 +45,11 @@ class SiteTests(TestCase):
             ("192.168.77.20", "empty"): b"",
         })
         self.asked: list[tuple[str, str, bool]] = []
-        site = make_site(self.files, {"api": Page()}, watch=lambda *one: self.asked.append(one))
+        self.preparing: dict[str, Deferred[None]] = {}
+        site = make_site(
+            self.files, {"api": Page()}, watch=lambda *one: self.asked.append(one),
+            prepare=self.preparing.get,
+        )
         self.port = reactor.listenTCP(0, site, interface="127.0.0.1")
         self.addCleanup(self.port.stopListening)
         pool = HTTPConnectionPool(reactor, persistent=False)
@@ -90,6 +94,24 @@ class SiteTests(TestCase):
         response, body = await self.get("/boot/start.ipxe")
         self.assertEqual((response.code, body), (200, b"#!ipxe\n"))
         self.assertEqual(response.length, 7)
+
+    async def test_what_a_node_boots_is_prepared(self) -> None:
+        """A file waits for the rest of what its node will want; who left gets none."""
+        self.preparing["127.0.0.1"] = preparing = Deferred[None]()
+        asking = Deferred.fromCoroutine(self.get("/boot/start.ipxe"))
+        leaving = self.agent.request(
+            b"GET", f"http://127.0.0.1:{self.port.getHost().port}/boot/start.ipxe".encode()
+        )
+        while len(self.asked) < 2:
+            await deferLater(reactor, 0.01, lambda: None)
+        leaving.cancel()
+        await leaving.addErrback(lambda failure: None)
+        await deferLater(reactor, 0.05, lambda: None)
+        self.assertFalse(asking.called)
+        preparing.callback(None)
+        response, body = await asking
+        self.assertEqual((response.code, body), (200, b"#!ipxe\n"))
+        self.assertEqual(await self.get("/boot/start.ipxe") and self.asked[-1][2], True)
 
     async def test_node_ip(self) -> None:
         """node_ip replaces the address; big files come whole, with their length."""

@@ -127,9 +127,11 @@ class Platform:
         self.sessions = FakeSessions()
         self.open_sessions = OpenSessions(self.clock)
         commands = self.commands(self.sessions)
+        self.ingestion = LogIngestion(self.registry, self.logs)
+        self.dumps = LogDumps(self.logs, self.issuers)
         self.requests = requests({
-            "REQ_NEW_INCOMING_LOGS": LogIngestion(self.registry, self.logs).request,
-            "REQ_DUMP_LOGS": LogDumps(self.logs, self.issuers).request,
+            "REQ_NEW_INCOMING_LOGS": self.ingestion.request,
+            "REQ_DUMP_LOGS": self.dumps.request,
             "REQ_NODE_CMD": partial(NodeCommandRequest, commands),
             "REQ_DEVICE_PING": partial(PingRequest, commands),
             "REQ_TAR_FROM_NODE": partial(TarFromNodeRequest, commands),

@@ -19,7 +19,6 @@ from tests.server.streams.platform import CLIENT, EPOCH, NODE, SERVER, Connectio
 from walt.common import frames
 from walt.common.errors import Unavailable
 from walt.common.records import Blocks, decode
-from walt.server.streams import dump
 
 
 def request(**parameters: Any) -> bytes:
@@ -189,7 +188,7 @@ class DumpTests(SynchronousTestCase):
 
     def test_reader_too_slow(self) -> None:
         """Above a bound of memory, the reader is told and dropped."""
-        self.patch(dump, "MAX_HELD", 10_000)
+        self.platform.dumps.most_held = 10_000
         reader = self.open(realtime=True)
         reader.connection.transport.producer.pauseProducing()
         for _ in range(100):

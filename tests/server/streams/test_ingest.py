@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import EPOCH, FROM_NODE, NODE, Platform
-from walt.server.domain.logs import service
 from walt.server.streams import ingest
 from walt.server.streams.base import Peer
 
@@ -79,7 +78,7 @@ class IngestTests(SynchronousTestCase):
 
     def test_many_lines_without_end(self) -> None:
         """They share what one device may have the server keep; nothing of them is lost."""
-        self.patch(ingest, "MAX_UNFINISHED_OF_DEVICE", 1000)
+        self.platform.ingestion.limits.unfinished_of_device = 1000
         first, second = (self.platform.connect(FROM_NODE, HEAD + b"a" * 500) for _ in range(2))
         second.send(b"b")
         self.assertTrue(second.closed)
@@ -90,7 +89,7 @@ class IngestTests(SynchronousTestCase):
         self.assertFalse(first.closed)
         first.send(b"\n" + b"e" * 1000)
         self.assertFalse(first.closed)
-        self.patch(ingest, "MAX_UNFINISHED", 1000)
+        self.platform.ingestion.limits.unfinished = 1000
         first.send(b"f")
         self.assertTrue(first.closed)
 
@@ -119,7 +118,7 @@ class IngestTests(SynchronousTestCase):
 
     def test_many_streams(self) -> None:
         """A device that makes up stream names fills one stream with the lines of the last ones."""
-        self.patch(ingest, "MAX_STREAMS", 2)
+        self.platform.ingestion.limits.streams = 2
         for name in ("a", "b", "c", "a", "d"):
             self.platform.connect(
                 FROM_NODE, f"0\n{name}\nNO_TIMESTAMPS\nof {name}\nCLOSE\n".encode()
@@ -135,13 +134,13 @@ class IngestTests(SynchronousTestCase):
 
     def test_line_without_end(self) -> None:
         """A line above the limit is cut off."""
-        self.patch(ingest, "MAX_LINE", 1000)
+        self.platform.ingestion.limits.line = 1000
         connection = self.platform.connect(FROM_NODE, HEAD + b"x" * 1001)
         self.assertTrue(connection.transport.aborted)
 
     def test_congestion(self) -> None:
         """A sender waits while the database is behind."""
-        self.patch(service, "MAX_PENDING", 3)
+        self.platform.logs.most_pending = 3
         connection = self.platform.connect(FROM_NODE, HEAD + b"1\n2\n3\n4\n")
         self.assertEqual(connection.transport.producerState, "paused")
         self.platform.clock.advance(1)

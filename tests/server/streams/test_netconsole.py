@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import NODE, Platform
-from walt.server.domain.logs import service
 from walt.server.streams.kernel_messages import MAX_MESSAGES, MAX_PARTIAL, KernelMessages
 from walt.server.streams.netconsole import PATIENCE, Netconsole
 
@@ -91,7 +90,7 @@ class NetconsoleTests(SynchronousTestCase):
 
     def test_late_database(self) -> None:
         """What cannot be stored is dropped, and counted."""
-        self.patch(service, "MAX_PENDING", 3)
+        self.platform.logs.most_pending = 3
         for _ in range(5):
             self.receive(b"line\n")
         self.platform.clock.advance(1)

@@ -36,13 +36,15 @@ OWNERSHIP_HELP = "See `walt help show node-ownership`."
 
 def show(all: bool, names_only: bool, json: bool) -> None:
     """Print the nodes of the caller, or all of them."""
-    tables = Session(Terminal()).json("cs.nodes.show", "tables", all=all, brief=not json)
-    total = tables.pop("total")
+    answer = Session(Terminal()).call("cs.nodes.show", all=all, brief=not json)
     if json:
-        from walt.client.output import print_json
+        from walt.client.output import print_written
 
-        print_json(tables)
-    elif names_only:
+        print_written(answer, "tables", "total")
+        return
+    tables = answer.json("tables")
+    total = tables.pop("total")
+    if names_only:
         for name in sorted(row["name"] for rows in tables.values() for row in rows):
             print(name)
     else:

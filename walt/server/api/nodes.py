@@ -7,6 +7,7 @@ from typing import Any
 from twisted.protocols import amp
 
 from walt.common.names import PLATFORM_USER, image_fullname, is_image_name
+from walt.rpc.arguments import Written
 from walt.rpc.commands import nodes as commands
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import ownership, parse_devices
@@ -39,10 +40,11 @@ class NodesApi(amp.CommandLocator):
         self._typed: set[str] = set()  # nodes on whose consoles this requester typed
 
     @commands.ShowNodes.responder
-    def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
+    async def show(self, all: bool, brief: bool | None = None) -> dict[str, Any]:
         """Return the rows of `walt node show`, by table."""
-        tables = self._views.tables(self._requester.username, show_all=all, brief=bool(brief))
-        return {"tables": {**tables, "total": self._views.total()}}
+        return {"tables": Written(await self._views.tables(
+            self._requester.username, show_all=all, brief=bool(brief)
+        ))}
 
     @commands.ExpandNodes.responder
     def expand(self, nodes: str) -> dict[str, Any]:

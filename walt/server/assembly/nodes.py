@@ -121,6 +121,7 @@ def build_nodes(
     daemons.dhcpd.leases.observe(leases.leased)
     daemons.dhcpd.leases.observe(registration.leased)
     daemons.dhcpd.addresses.observe(progress.got_address)
+    daemons.dhcpd.addresses.observe(provisioning.begins)
     status.changed.observe(progress.on_status)
     monitor.begun.observe(progress.started)
     monitor.late.observe(rebooter.reboot_late)
@@ -151,7 +152,7 @@ def build_nodes(
     return Nodes(
         status=status,
         views=NodeViews(
-            registry, status, power, provisioning, progress, reservations, emulated
+            registry, status, power, provisioning, progress, reservations, emulated, reactor
         ),
         reservations=reservations, leases=leases,
         progress=progress, switches=switches, saving=saving, provisioning=provisioning,

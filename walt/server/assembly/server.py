@@ -37,8 +37,6 @@ from walt.server.assembly.nodes import Nodes
 from walt.server.assembly.readiness import notify, until_answering
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
-from walt.server.domain.services.swap import SwapConfig
-from walt.server.domain.services.tftp import TftpConfig
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.ordered import spawn
@@ -255,26 +253,13 @@ class WaltServer(Service):
     async def _start_services(self, core: Core) -> None:
         daemons = core.daemons
         self._undo("firewall", daemons.firewall.remove, for_good=True)
-        for service in (daemons.dhcpd, daemons.named, daemons.tftpd, daemons.swap):
+        for service in daemons.services:
             service.startService()
             self._undo(service.name or "", service.stopService)
-        if daemons.kernel_server is not None:
-            daemons.kernel_server.startService()
-            self._undo("watching NFS", daemons.kernel_server.stopService)
-        if hasattr(daemons.exporter, "startService"):
-            daemons.exporter.startService()
-            self._undo("nfs", daemons.exporter.stopService)
-        if daemons.announcing is not None:
-            daemons.announcing.start()
-            for one in (daemons.announcing.snmpd, daemons.announcing.lldpd):
-                self._undo(one.name or "", one.stopService)
-        daemons.timing.start()
-        for timer in daemons.timing.services():
-            self._undo(timer.name or "", timer.stopService)
         self._undo("updates of services", daemons.network.stop)
-        daemons.tftpd.apply(TftpConfig(self._config.server_ip, self._config.paths.state))
-        daemons.swap.apply(SwapConfig(self._config.server_ip))
-        daemons.network.update(devices=core.base.registry.all())
+        for apply in daemons.settled:
+            apply()
+        daemons.network.update(devices=core.base.registry.present())
 
     def _capture_own_lines(self, core: Core) -> None:
         observer = DaemonLog(core.base.logs, core.images.facts.server_mac)

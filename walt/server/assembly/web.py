@@ -91,7 +91,10 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
     def watch(ip: str, path: str, found: bool) -> None:
         (core.nodes.progress.boot_file if found else core.nodes.virtual.no_boot_file)(ip, path)
 
-    return CountedSite(make_site(core.boot_files, pages, readers, watch), connections)
+    site = make_site(
+        core.boot_files, pages, readers, watch, core.nodes.provisioning.begins_at
+    )
+    return CountedSite(site, connections)
 
 
 def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResource]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,6 +23,7 @@ from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.http.answers import ErrorResource, answer_error
+from walt.server.runtime.producing import Gate
 
 _log = Logger()
 
@@ -91,15 +92,22 @@ class WebApi:
         self._services = services
         self._clock = clock
 
-    async def nodes(self, values: Values, request: IRequest) -> Row:
+    async def nodes(self, values: Values, request: IRequest) -> str:
         """Nodes with their settings."""
-        nodes = sorted(self._registry.nodes(), key=lambda one: one.name)
-        rows = self._views.objects(nodes)
-        found = filtered(rows, values, {
+        nodes = [
+            {
+                "name": node.name, "model": node.model, "virtual": node.virtual,
+                "image": node.image, "booted": self._views.is_booted(node), "ip": node.ip,
+                "mac": node.mac, "node": node,
+            }
+            for node in sorted(self._registry.nodes(), key=lambda one: one.name)
+        ]
+        found = filtered(nodes, values, {
             "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,
             "mac": str,
         })
-        return {"num_nodes": len(found), "nodes": found}
+        texts = await self._views.written([one["node"] for one in found])
+        return f'{{"num_nodes": {len(texts)}, "nodes": [{", ".join(texts)}]}}'
 
     async def images(self, values: Values, request: IRequest) -> Row:
         """Images of all users."""
@@ -191,10 +199,10 @@ class _Reader:
         self._request = request
         self._clock = clock
         self._gone = False
-        self._paused: Deferred[None] | None = None
+        self._gate = Gate(stopped=lambda: self._left(None))
         self._waiting: Deferred[Any] | None = None
         request.notifyFinish().addBoth(self._left)
-        self._request.registerProducer(self, True)
+        self._request.registerProducer(self._gate, True)
 
     def write(self, data: bytes) -> None:
         if not self._gone:
@@ -215,10 +223,10 @@ class _Reader:
 
     async def ready(self) -> None:
         """Wait until more can be written. Raises Invalid when the requester left."""
-        if self._paused is not None:
+        if self._gate.closed:
             late = self._clock.callLater(READER_PATIENCE, self._request.transport.abortConnection)
             try:
-                await self._paused
+                await self._gate.opened()
             finally:
                 if late.active():
                     late.cancel()
@@ -233,27 +241,18 @@ class _Reader:
 
     def _left(self, _: object) -> None:
         self._gone = True
-        self.resumeProducing()
+        self._gate.resumeProducing()
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def pauseProducing(self) -> None:
-        if self._paused is None:
-            self._paused = Deferred()
 
-    def resumeProducing(self) -> None:
-        paused, self._paused = self._paused, None
-        if paused is not None:
-            paused.callback(None)
-
-    def stopProducing(self) -> None:
-        self._left(None)
+Work = Callable[[Values, IRequest], Awaitable["Row | str | None"]]
 
 
 class _Entry(Resource):
     isLeaf = True
 
-    def __init__(self, work: Any) -> None:
+    def __init__(self, work: Work) -> None:
         super().__init__()
         self._work = work
 
@@ -270,7 +269,8 @@ class _Entry(Resource):
             if found is None:
                 return  # it was sent piece by piece
             request.setHeader(b"content-type", b"application/json")
-            body = json.dumps(found).encode() + b"\n"
+            text = found if isinstance(found, str) else json.dumps(found)
+            body = text.encode() + b"\n"
         except WaltError as error:
             if request.startedWriting:
                 return
@@ -299,7 +299,7 @@ class Api(Resource):
 
     def __init__(self, api: WebApi) -> None:
         super().__init__()
-        self._entries = {
+        self._entries: dict[bytes, Work] = {
             b"nodes": api.nodes, b"images": api.images, b"logs": api.logs,
             b"services": api.services,
         }

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
@@ -15,13 +15,15 @@ from twisted.web.server import NOT_DONE_YET
 
 from walt.common.errors import NotFound
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.services.ports import BootFile
+from walt.server.domain.services.ports import BootFile, IBootFiles
 from walt.server.http.answers import answer_error
 from walt.server.http.policy import Readers
+from walt.server.http.sending import send
 
 _log = Logger()
 
 Watch = Callable[[str, str, bool], object]
+Prepare = Callable[[str], "Deferred[None] | None"]
 
 
 def peer_address(request: IRequest) -> str:
@@ -40,8 +42,7 @@ def send_file(request: IRequest, found: BootFile) -> int:
         found.stream.close()
         request.finish()
         return NOT_DONE_YET
-    sender = FileSender()
-    sending = sender.beginFileTransfer(found.stream, request)
+    sending = send(found, request)
 
     def sent(_: object) -> None:
         found.stream.close()
@@ -62,16 +63,19 @@ class BootResource(Resource):
     `files` provides IBootFiles. `?node_ip=` replaces the requester's address, for those who
     may read about people's work (`readers`): virtual nodes' files are fetched by the server
     itself. Others may state their own. `watch` gets the address of the node, the path that it asked
-    for, and whether there is such a file.
+    for, and whether there is such a file. A file is sent when what `prepare` returns has fired:
+    the node will then find the rest of what it boots.
     """
 
     isLeaf = True
 
     def __init__(
-        self, files: Any, readers: Readers,
+        self, files: IBootFiles, readers: Readers,
         watch: Watch = lambda node, path, found: None,
+        prepare: Prepare = lambda node: None,
     ) -> None:
         super().__init__()
+        self._prepare = prepare
         self._watch = watch
         self._files = files
         self._readers = readers
@@ -96,4 +100,11 @@ class BootResource(Resource):
             self._watch(node, path, False)
             return answer_error(request, 404, "No such file.")
         self._watch(node, path, True)
-        return send_file(request, found)
+        waiting = self._prepare(node)
+        if waiting is None:
+            return send_file(request, found)
+        left: list[Failure] = []
+        request.notifyFinish().addErrback(left.append)  # type: ignore[attr-defined]
+        waiting.addCallback(lambda _: found.stream.close() if left else send_file(request, found))
+        waiting.addErrback(lambda failure: _log.failure("sending a boot file", failure))
+        return NOT_DONE_YET

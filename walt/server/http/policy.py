@@ -68,7 +68,7 @@ OWN_MACHINE = Readers(frozenset())
 class Guarded(Resource):
     """A page, and those below it, for readers only."""
 
-    def __init__(self, readers: Readers, page: Any) -> None:
+    def __init__(self, readers: Readers, page: Resource) -> None:
         super().__init__()
         self._readers = readers
         self._page = page

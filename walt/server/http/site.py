@@ -10,8 +10,9 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 from twisted.web.util import Redirect
 
+from walt.server.domain.services.ports import IBootFiles
 from walt.server.http.answers import ErrorResource
-from walt.server.http.boot import BootResource, Watch
+from walt.server.http.boot import BootResource, Prepare, Watch
 from walt.server.http.limits import BoundedRequest
 from walt.server.http.policy import OWN_MACHINE, Readers
 
@@ -45,22 +46,24 @@ class _Root(Resource):
 
 
 def make_site(
-    files: Any, pages: Mapping[str, IResource] | None = None,
+    files: IBootFiles, pages: Mapping[str, IResource] | None = None,
     readers: Readers = OWN_MACHINE,
-    watch: Watch = lambda node, path, found: None, **options: Any,
+    watch: Watch = lambda node, path, found: None,
+    prepare: Prepare = lambda node: None, **options: Any,
 ) -> Site:
     """Return the site of the server.
 
     `files` provides IBootFiles; `pages` adds resources by the first part of
     their path (`api`, `metrics`, `doc`, `walt-vpn`), a KleinResource for
     instance; `readers` may see the boot files of any node; `watch` gets what
-    nodes ask for; `options` go to twisted.web's Site.
+    nodes ask for; `prepare` is called with the address of a node before it gets a file (see
+    BootResource); `options` go to twisted.web's Site.
     """
     root = _Root()
     root.putChild(b"", _Index())
     root.putChild(b"index.html", _Index())
     root.putChild(b"favicon.ico", Redirect(b"/doc/_static/logo-walt.png"))
-    root.putChild(b"boot", BootResource(files, readers, watch))
+    root.putChild(b"boot", BootResource(files, readers, watch, prepare))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
     return Site(root, BoundedRequest, **options)

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from walt.common.errors import in_words
 from walt.common.files import write_atomic
 from walt.server.runtime.process import Launcher, Network, environment, exit_status
+from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
@@ -134,7 +135,7 @@ class ChildService(Service):
         self._born = 0.0
         self._child: _Watched | None = None
         self._pause: Any = None
-        self._gone: list[Deferred[None]] = []
+        self._gone: Waiters[None] = Waiters()
         self._stopping_for_restart = False
         self._last_status: int | None = None
         self._answering = True
@@ -253,10 +254,9 @@ class ChildService(Service):
             return
         self._restarts += 1
         if self._stopping_for_restart:
-            waiting, self._gone = self._gone, []
+            waiting = self._gone.taken()
             self._spawn()
-            for one in waiting:
-                one.callback(None)
+            waiting.release(None)
             return
         self._note(partial(self._why, self._last_status, child, reason))
         self._fails = 1 if lived >= HEALTHY_AFTER else self._fails + 1
@@ -271,11 +271,10 @@ class ChildService(Service):
 
     def _last_end(self, child: _Watched | None) -> None:
         """Take those with it that the daemon has started, and wait until they are gone."""
-        waiting, self._gone = self._gone, []
+        waiting = self._gone.taken()
 
         def tell(_: object) -> None:
-            for one in waiting:
-                one.callback(None)
+            waiting.release(None)
 
         if child is None or not child.group:
             tell(None)
@@ -328,9 +327,7 @@ class ChildService(Service):
         return self._end()
 
     def _end(self) -> Deferred[None]:
-        waiting: Deferred[None] = Deferred()
-        first = not self._gone
-        self._gone.append(waiting)
+        first, waiting = not self._gone, self._gone.wait()
         if first:
             self._escalate(self._child, self.spec.stop_signals)
         return waiting
@@ -344,7 +341,7 @@ class ChildService(Service):
         if child.transport is not None and child.transport.pid:
             child.transport.signalProcess(signal_number(name))
         later = self._reactor.callLater(patience, self._escalate, child, rest)
-        self._gone[0].addBoth(lambda result: (later.active() and later.cancel(), result)[1])
+        self._gone.wait().addCallback(lambda _: later.active() and later.cancel())
 
 
 def last_words(lines: Sequence[str]) -> str:
@@ -421,22 +418,20 @@ def _orphans(pid_file: Path) -> list[int]:
     group, _ = _numbers(pid_file)
     if group < 2 or process_start(group):
         return []
-    found = []
     try:
-        os.killpg(group, 0)  # nearly always nobody is left: /proc need not be read
-        for name in os.listdir("/proc"):
-            if name.isdigit() and _group(int(name)) == group:
-                words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-                if os.fsencode(pid_file.parent) in words:
-                    found.append(int(name))
+        os.killpg(group, 0)  # asks the kernel whether there is any; /proc is long to read
     except OSError:
-        pass  # the last one has just ended
+        return []
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        place = Path("/proc", name)
+        try:
+            fields = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[2]) != group:
+                continue
+            words = (place / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(pid_file.parent) in words:
+            found.append(int(name))
     return found
-
-
-def _group(pid: int) -> int:
-    """Return the process group of a process, 0 when it is gone."""
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0

@@ -22,12 +22,13 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import in_words
 from walt.server.runtime.child import ChildService
+from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
@@ -72,7 +73,7 @@ class Watch:
     """
 
     def __init__(
-        self, clock: Any, child: ChildService, probe: Probe, *,
+        self, clock: IReactorTime, child: ChildService, probe: Probe, *,
         remind: Callable[[], object] | None = None,
         on_answer: Callable[[], None] | None = None, patience: Patience | None = None,
     ) -> None:
@@ -89,7 +90,7 @@ class Watch:
         self._restarts = 0
         self._restarting: Deferred[None] | None = None
         self._unable: str | None = None
-        self._waiting: list[Deferred[bool]] = []
+        self._waiting: Waiters[bool] = Waiters()
         child.observe(self._follow)
 
     def settle(self) -> None:
@@ -105,14 +106,7 @@ class Watch:
         """
         if self._confirmed or self._child.pid is None:
             return succeed(self._confirmed)
-        waiter: Deferred[bool] = Deferred()
-        self._waiting.append(waiter)
-        return waiter
-
-    def _release(self, answered: bool) -> None:
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            one.callback(answered)
+        return self._waiting.wait()
 
     def _follow(self, alive: bool) -> None:
         if self._next is not None and self._next.active():
@@ -125,7 +119,7 @@ class Watch:
             self.settle()
             self._plan(0.0)
         else:
-            self._release(False)
+            self._waiting.release(False)
 
     def _plan(self, delay: float) -> None:
         self._next = self._clock.callLater(delay, self._ask)
@@ -174,7 +168,7 @@ class Watch:
         child.answers()
         if self._on_answer is not None:
             self._on_answer()
-        self._release(True)
+        self._waiting.release(True)
 
     def _cannot_ask(self, failure: Failure) -> None:
         reason = in_words(failure.value)
@@ -184,12 +178,12 @@ class Watch:
                 "cannot ask {child} whether it answers: {reason}",
                 child=self._child.spec.name, reason=reason,
             )
-        self._release(False)
+        self._waiting.release(False)
 
     def _bad(self, problem: NoAnswer) -> None:
         if self._begun < self._settled:
             return
-        self._release(False)
+        self._waiting.release(False)
         self._failures += 1
         patience = min(2 ** self._restarts, LONGEST_PATIENCE)
         if self._failures < self._patience.failures * patience:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from walt.common import ampbox
 from walt.common.errors import ERRORS, InternalError, Unavailable
 from walt.server.runtime.process import Launcher, Network, environment, give, own_code
+from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
@@ -142,7 +143,7 @@ class WorkerPool:
         self._idle: list[_Worker] = []
         self._waiting: deque[Deferred[_Worker]] = deque()
         self._stopping = False
-        self._over: list[Deferred[None]] = []  # of those who wait for the end of all children
+        self._over: Waiters[None] = Waiters()  # of those who wait for the end of all children
 
     async def call(
         self, job: str, arguments: Mapping[str, Any] | None = None, *,
@@ -206,18 +207,12 @@ class WorkerPool:
             if not waiting.called:
                 waiting.callback(self._spawn())
         if not self._workers:
-            over, self._over = self._over, []
-            for one in over:
-                one.callback(None)
+            self._over.release(None)
 
     def stop(self) -> Deferred[None]:
         """Kill every child; jobs in progress fail with Unavailable. Fires when all are gone."""
         self._stopping = True
-        over: Deferred[None] = Deferred()
-        if self._workers:
-            self._over.append(over)
-        else:
-            over.callback(None)
+        over = self._over.wait() if self._workers else succeed(None)
         for worker in list(self._idle):
             worker.idle_timer.cancel()
         self._idle.clear()

@@ -17,6 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from walt.server.runtime.waiting import Waiters
+
 _log = Logger()
 
 Step = Callable[..., Any]
@@ -58,7 +60,7 @@ class Workflows:
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
         self._running: dict[Workflow, Deferred[Any]] = {}
-        self._idle: list[Deferred[None]] = []
+        self._idle: Waiters[None] = Waiters()
 
     def create(self, name: str, steps: Iterable[Step], **env: Any) -> Workflow:
         """Make a workflow; `run()` starts it."""
@@ -74,15 +76,12 @@ class Workflows:
     def _ended(self, wf: Workflow) -> None:
         self._running.pop(wf, None)
         if not self._running:
-            idle, self._idle = self._idle, []
-            for one in idle:
-                one.callback(None)
+            self._idle.release(None)
 
     async def stop(self, patience: float) -> None:
         """Wait `patience` seconds for running workflows, then cancel what remains."""
         if self._running:
-            idle: Deferred[None] = Deferred(lambda d: self._idle.remove(d))
-            self._idle.append(idle)
+            idle = self._idle.wait()
             timer = self.clock.callLater(patience, idle.cancel)
             try:
                 await idle

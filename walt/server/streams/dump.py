@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from walt.common import records
 from walt.common.errors import InternalError, WaltError
 from walt.server.domain.logs.model import LogLine, LogQuery
 from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.issuers import LogIssuers
+from walt.server.runtime.producing import Gate
 from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtocol
 
 _log = Logger()
@@ -23,9 +22,15 @@ LINE_COST = 100  # what a held line costs besides its text
 
 
 class LogDumps:
-    """Makes the requests of one server."""
+    """Makes the requests of one server.
 
-    def __init__(self, logs: LogService, issuers: LogIssuers) -> None:
+    A reader for whom more than `most_held` characters of live lines wait is dropped.
+    """
+
+    def __init__(
+        self, logs: LogService, issuers: LogIssuers, most_held: int = MAX_HELD
+    ) -> None:
+        self.most_held = most_held
         self.logs = logs
         self.issuers = issuers
 
@@ -38,7 +43,6 @@ def _cost(lines: list[LogLine]) -> int:
     return sum(LINE_COST + len(one.line) + len(one.stream) for one in lines)
 
 
-@implementer(IPushProducer)
 class DumpRequest(FramedRequest):
     """Parameters: the query object, `history` and `realtime`; data frames hold blocks of
     records, as `walt.common.records` writes them.
@@ -50,7 +54,7 @@ class DumpRequest(FramedRequest):
         self._held: list[tuple[int, list[LogLine]]] = []
         self._held_size = 0
         self._live = False
-        self._paused: Deferred[None] | None = None
+        self._gate = Gate(resumed=self._caught_up, stopped=self._stop)
         self._work: Deferred[None] | None = None
         self._subscribed = False
 
@@ -59,7 +63,7 @@ class DumpRequest(FramedRequest):
         realtime = bool(parameters.pop("realtime", False))
         query = self._owner.issuers.query(parameters, self.username)
         transport: Any = self.connection.transport
-        transport.registerProducer(self, True)
+        transport.registerProducer(self._gate, True)
         if realtime:
             self._subscribed = True
             self._owner.logs.subscribe(query, self._on_live)
@@ -84,19 +88,18 @@ class DumpRequest(FramedRequest):
         try:
             while block := await cursor.next_block():
                 self._send(block)
-                if self._paused is not None:
-                    await self._paused
+                await self._gate.opened()
         finally:
             await cursor.close()
 
     def _on_live(self, lines: list[LogLine]) -> None:
-        if self._live and self._paused is None:
+        if self._live and not self._gate.closed:
             self._send(records.block_of(lines))
             return
         # Lines that came together are stored together: their last number tells for all.
         self._held.append((self._owner.logs.accepted, lines))
         self._held_size += _cost(lines)
-        if self._held_size > MAX_HELD:
+        if self._held_size > self._owner.most_held:
             self._too_slow()
 
     def _too_slow(self) -> None:
@@ -132,24 +135,9 @@ class DumpRequest(FramedRequest):
             error = InternalError("the server failed to read these logs; see its log")
         self._end(status=error.exit_status, error=str(error), code=error.code)
 
-    # -- IPushProducer ---------------------------------------------------
-
-    def pauseProducing(self) -> None:
-        """The client is late."""
-        if self._paused is None:
-            self._paused = Deferred()
-
-    def resumeProducing(self) -> None:
-        """The client caught up."""
-        paused, self._paused = self._paused, None
-        if paused is not None:
-            paused.callback(None)
+    def _caught_up(self) -> None:
         if self._live:
             self._send_held()
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-        self._stop()
 
     def lost(self) -> None:
         self._stop()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -24,6 +23,7 @@ from walt.server.domain.images.builds import ImageBuild, ImageBuilds, build_fail
 from walt.server.domain.images.repositories import NOT_FETCHED
 from walt.server.domain.nodes.sessions import ISessions
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.producing import Pace
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
 _log = Logger()
@@ -84,7 +84,6 @@ class FetchOutput:
             self._pending = b""
 
 
-@implementer(IPushProducer)
 class BuildRequest(FramedRequest):
     """Parameters: image, and url (with subdir), or neither: the client sends an archive.
 
@@ -116,7 +115,7 @@ class BuildRequest(FramedRequest):
         if url is None:
             self._archive = open(build.archive, "xb")  # noqa: SIM115 (closed by END or lost)
         transport: Any = self.connection.transport
-        transport.registerProducer(self, True)
+        transport.registerProducer(Pace(self._pause, self._resume, stop=lambda: None), True)
         self._work = Deferred.fromCoroutine(self._run(build, url, subdir))
 
     async def _run(self, build: ImageBuild, url: str | None, subdir: str) -> None:
@@ -228,15 +227,12 @@ class BuildRequest(FramedRequest):
         if self._work is not None:
             self._work.cancel()
 
-    def pauseProducing(self) -> None:
+    def _pause(self) -> None:
         """The client is late."""
         if self._program is not None:
             self._program.pause()
 
-    def resumeProducing(self) -> None:
+    def _resume(self) -> None:
         """The client caught up."""
         if self._program is not None:
             self._program.resume()
-
-    def stopProducing(self) -> None:
-        """The connection is gone; `lost` follows."""

@@ -9,9 +9,8 @@ from typing import Any
 
 from walt.common.errors import Invalid
 from walt.server.domain.images.sessions import ImageSession, ImageSessions
-from walt.server.domain.nodes.sessions import ISessions
+from walt.server.domain.nodes.sessions import ISession, ISessions
 from walt.server.domain.transfers import receive_script, send_script
-from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.streams.node_command import SessionRequest, parse_terminal
 from walt.server.streams.transfers import checked_kind, checked_path, checked_place
 
@@ -24,11 +23,8 @@ class ImageCommands:
         self.programs = programs
 
 
-class _InSession(SessionRequest):
+class _InSession(SessionRequest[ImageCommands]):
     """A program in the container of the session named by the parameter `session`."""
-
-    def __init__(self, owner: ImageCommands, connection: StreamProtocol, peer: Peer) -> None:
-        super().__init__(owner, connection, peer)
 
     def opened_session(self, parameters: dict[str, Any], owner: ImageCommands) -> ImageSession:
         """Return the session. Raises Invalid or NotFound."""
@@ -37,7 +33,7 @@ class _InSession(SessionRequest):
             raise Invalid("session must be a text")
         return owner.images.named(name)
 
-    def spawn(self, argv: list[str], parameters: dict[str, Any], owner: ImageCommands) -> Any:
+    def spawn(self, argv: list[str], parameters: dict[str, Any], owner: ImageCommands) -> ISession:
         """Start the program."""
         return owner.programs.program(
             argv, terminal=parse_terminal(parameters.get("terminal")),
@@ -48,7 +44,7 @@ class _InSession(SessionRequest):
 class ImageShellRequest(_InSession):
     """Parameters: session, terminal {term, rows, columns}."""
 
-    def start(self, parameters: dict[str, Any], owner: ImageCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: ImageCommands) -> ISession:
         """Run the shell."""
         session = self.opened_session(parameters, owner)
         self._image = session
@@ -64,7 +60,7 @@ class ImageShellRequest(_InSession):
 class TarFromImageRequest(_InSession):
     """Parameters: session, path, kind, merge. The client receives a tar archive."""
 
-    def start(self, parameters: dict[str, Any], owner: ImageCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: ImageCommands) -> ISession:
         """Archive a file, or the content of a directory."""
         script = send_script(
             checked_path(parameters, "path"), checked_kind(parameters),
@@ -77,7 +73,7 @@ class TarFromImageRequest(_InSession):
 class TarToImageRequest(_InSession):
     """Parameters: session, directory, name, kind. The client sends a tar archive."""
 
-    def start(self, parameters: dict[str, Any], owner: ImageCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: ImageCommands) -> ISession:
         """Unpack an archive."""
         script = receive_script(checked_place(parameters), checked_kind(parameters))
         session = self.opened_session(parameters, owner)

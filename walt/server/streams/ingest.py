@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.logger import Logger
@@ -24,10 +25,21 @@ MAX_UNFINISHED_OF_DEVICE = 32 * 1024 * 1024
 MAX_UNFINISHED = 256 * 1024 * 1024
 
 
+@dataclass
+class IngestLimits:
+    """What devices may send: bytes of a line, names of streams, bytes of lines without end."""
+
+    line: int = MAX_LINE
+    streams: int = MAX_STREAMS
+    unfinished_of_device: int = MAX_UNFINISHED_OF_DEVICE
+    unfinished: int = MAX_UNFINISHED
+
+
 class Unfinished:
     """Counts the bytes of lines without end, which many connections may send at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: IngestLimits) -> None:
+        self._limits = limits
         self._total = 0
         self._of_device: dict[str, int] = {}
 
@@ -39,13 +51,15 @@ class Unfinished:
             self._of_device[issuer] = mine
         else:
             self._of_device.pop(issuer, None)
-        return mine <= MAX_UNFINISHED_OF_DEVICE and self._total <= MAX_UNFINISHED
+        limits = self._limits
+        return mine <= limits.unfinished_of_device and self._total <= limits.unfinished
 
 
 class StreamNames:
     """Remembers the names of streams that devices use, up to a number for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: IngestLimits) -> None:
+        self._limits = limits
         self._of_device: dict[str, set[str]] = {}
 
     def admit(self, issuer: str, name: str) -> str:
@@ -53,13 +67,13 @@ class StreamNames:
         names = self._of_device.setdefault(issuer, set())
         if name in names:
             return name
-        if len(names) >= MAX_STREAMS:
+        if len(names) >= self._limits.streams:
             return OTHER_STREAM
         names.add(name)
-        if len(names) == MAX_STREAMS:
+        if len(names) == self._limits.streams:
             _log.warn(
                 "device {mac} has used {count} log streams, which is the limit: lines of further"
-                " ones go to the stream {other}", mac=issuer, count=MAX_STREAMS,
+                " ones go to the stream {other}", mac=issuer, count=len(names),
                 other=OTHER_STREAM,
             )
         return name
@@ -68,11 +82,14 @@ class StreamNames:
 class LogIngestion:
     """Makes the requests of one server."""
 
-    def __init__(self, registry: DeviceRegistry, logs: LogService) -> None:
+    def __init__(
+        self, registry: DeviceRegistry, logs: LogService, limits: IngestLimits | None = None
+    ) -> None:
         self.registry = registry
         self.logs = logs
-        self.unfinished = Unfinished()
-        self.names = StreamNames()
+        self.limits = IngestLimits() if limits is None else limits
+        self.unfinished = Unfinished(self.limits)
+        self.names = StreamNames(self.limits)
 
     def request(self, connection: StreamProtocol, peer: Peer) -> Request:
         """Make the request of one connection."""
@@ -112,7 +129,7 @@ class IngestRequest(Request):
             self._complete(self._take_partial() + whole)
         if rest:
             self._partial += rest
-            limit = MAX_HEADER if self._server_time is None else MAX_LINE
+            limit = MAX_HEADER if self._server_time is None else self._owner.limits.line
             fits = self._owner.unfinished.change(self._issuer, len(rest))
             if len(self._partial) > limit or not fits:
                 self.connection.abort()

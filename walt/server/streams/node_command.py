@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from typing import Any
-
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
+from typing import Any, Generic, TypeVar
 
 from walt.common import frames
 from walt.common.errors import Invalid
@@ -17,12 +14,15 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.service import PlatformLog
 from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.plans import OpenSessions
-from walt.server.domain.nodes.sessions import ISessions, Terminal
+from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
+from walt.server.runtime.producing import Pace
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
 _TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 MAX_COMMAND = 60_000
+
+_Owner = TypeVar("_Owner")  # what makes the requests of one server
 
 
 class NodeCommands:
@@ -88,23 +88,22 @@ def device_address(parameters: dict[str, Any], owner: NodeCommands) -> str:
     return device.ip
 
 
-@implementer(IPushProducer)
-class SessionRequest(FramedRequest):
+class SessionRequest(FramedRequest, Generic[_Owner]):
     """A program whose input and output belong to the client; subclasses start it."""
 
-    def __init__(self, owner: Any, connection: StreamProtocol, peer: Peer) -> None:
+    def __init__(self, owner: _Owner, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
         self._owner = owner
-        self._session: Any = None
+        self._session: ISession | None = None
 
     def opened(self, parameters: dict[str, Any]) -> None:
-        self._session = self.start(parameters, self._owner)
+        session = self._session = self.start(parameters, self._owner)
         transport: Any = self.connection.transport
-        transport.registerProducer(self, True)
-        self._session.throttle(transport)
+        transport.registerProducer(Pace(session.pause, session.resume, stop=lambda: None), True)
+        session.throttle(transport)
 
     @abstractmethod
-    def start(self, parameters: dict[str, Any], owner: Any) -> Any:
+    def start(self, parameters: dict[str, Any], owner: _Owner) -> ISession:
         """Check the parameters and start the program; return its ISession."""
 
     def errors(self, data: bytes) -> None:
@@ -137,24 +136,11 @@ class SessionRequest(FramedRequest):
         if session is not None:
             session.close()
 
-    def pauseProducing(self) -> None:
-        """The client is late."""
-        if self._session is not None:
-            self._session.pause()
 
-    def resumeProducing(self) -> None:
-        """The client caught up."""
-        if self._session is not None:
-            self._session.resume()
-
-    def stopProducing(self) -> None:
-        """The connection is gone; `lost` follows."""
-
-
-class NodeCommandRequest(SessionRequest):
+class NodeCommandRequest(SessionRequest[NodeCommands]):
     """Parameters: node, command, node_terminal, terminal {term, rows, columns}."""
 
-    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> ISession:
         """Run a command on a node by ssh."""
         command = parameters.get("command", "")
         if not isinstance(command, str):
@@ -171,10 +157,10 @@ class NodeCommandRequest(SessionRequest):
         )
 
 
-class PingRequest(SessionRequest):
+class PingRequest(SessionRequest[NodeCommands]):
     """Parameters: device."""
 
-    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> ISession:
         """Ping a device."""
         return owner.sessions.ping(
             device_address(parameters, owner),
@@ -182,10 +168,10 @@ class PingRequest(SessionRequest):
         )
 
 
-class DeviceShellRequest(SessionRequest):
+class DeviceShellRequest(SessionRequest[NodeCommands]):
     """Parameters: device, user, terminal {term, rows, columns}."""
 
-    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> ISession:
         """Open a shell on a device that is not a node, by ssh."""
         user = parameters.get("user")
         if not isinstance(user, str) or not _ACCOUNT.fullmatch(user):

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,6 +16,7 @@ from walt.common import frames
 from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.plans import OpenSessions
+from walt.server.runtime.producing import Pace
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
 
 PATIENCE = 10  # seconds to connect
@@ -46,24 +47,9 @@ class _Device(Protocol):
         self._request.finished()
 
 
-@implementer(IPushProducer)
-class _Pace:
-    """Makes one side wait while the other is late."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    def pauseProducing(self) -> None:
-        """The other side is late."""
-        self._transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """The other side caught up."""
-        self._transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The other side is gone: what still comes is dropped."""
-        self._transport.resumeProducing()
+def _pace(transport: Any) -> Pace:
+    """Return what makes one side wait while the other is late."""
+    return Pace(transport.pauseProducing, transport.resumeProducing)
 
 
 class TcpRequest(FramedRequest):
@@ -119,8 +105,8 @@ class TcpRequest(FramedRequest):
             transport.abortConnection()
             return
         self._device = transport
-        self._client.registerProducer(_Pace(transport), True)
-        transport.registerProducer(_Pace(self._client), True)
+        self._client.registerProducer(_pace(transport), True)
+        transport.registerProducer(_pace(self._client), True)
         for kind, payload in self._early:
             self.frame(kind, payload)
         self._early.clear()

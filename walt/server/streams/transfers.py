@@ -6,6 +6,7 @@ from typing import Any
 
 from walt.common.errors import Invalid
 from walt.common.transfers import DIRECTORY, FILE, MAX_PATH, Place
+from walt.server.domain.nodes.sessions import ISession
 from walt.server.domain.transfers import receive_script, send_script
 from walt.server.streams.node_command import NodeCommands, SessionRequest, node_address
 
@@ -39,10 +40,10 @@ def checked_place(parameters: dict[str, Any]) -> Place:
     return Place(checked_path(parameters, "directory"), name)
 
 
-class TarFromNodeRequest(SessionRequest):
+class TarFromNodeRequest(SessionRequest[NodeCommands]):
     """Parameters: node, path, kind, merge. The client receives a tar archive."""
 
-    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> ISession:
         """Archive a file, or the content of a directory, of a node."""
         script = send_script(
             checked_path(parameters, "path"), checked_kind(parameters),
@@ -55,10 +56,10 @@ class TarFromNodeRequest(SessionRequest):
         )
 
 
-class TarToNodeRequest(SessionRequest):
+class TarToNodeRequest(SessionRequest[NodeCommands]):
     """Parameters: node, directory, name, kind. The client sends a tar archive."""
 
-    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> Any:
+    def start(self, parameters: dict[str, Any], owner: NodeCommands) -> ISession:
         """Unpack an archive on a node."""
         script = receive_script(checked_place(parameters), checked_kind(parameters))
         return owner.sessions.node_command(

@@ -15,16 +15,16 @@ import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from walt.common.limits import DelayLine, Limits
+from walt.server.runtime.producing import Gate
 
 MACHINE = 3  # descriptor of the socket
 FRAMES_A_TURN = 64  # read from the tap before the reactor looks elsewhere
@@ -37,7 +37,7 @@ IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 class Tap(FileDescriptor):
     """The kernel's side: an existing tap, frames in and out."""
 
-    def __init__(self, name: str, reactor: Any, received: Any) -> None:
+    def __init__(self, name: str, reactor: Any, received: Callable[[bytes], None]) -> None:
         super().__init__(reactor)
         self._received = received
         self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -66,7 +66,6 @@ class Tap(FileDescriptor):
             return
 
 
-@implementer(IPushProducer)
 class Relay(Int32StringReceiver):
     """The machine's side, and the frames on their way to it."""
 
@@ -80,10 +79,10 @@ class Relay(Int32StringReceiver):
         self._queue: deque[tuple[float, bytes]] = deque()
         self._waiting = 0
         self._timer: Any = None
-        self._machine_is_late = False
+        self._gate = Gate()  # closed while the machine does not read
 
     def connectionMade(self) -> None:
-        self.transport.registerProducer(self, True)
+        self.transport.registerProducer(self._gate, True)
         self._tap = Tap(self._tap_name, self._reactor, self.from_network)
 
     def stringReceived(self, string: bytes) -> None:
@@ -91,17 +90,6 @@ class Relay(Int32StringReceiver):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._reactor.stop()
-
-    def pauseProducing(self) -> None:
-        """The machine does not read: frames that are due are dropped."""
-        self._machine_is_late = True
-
-    def resumeProducing(self) -> None:
-        """It reads again."""
-        self._machine_is_late = False
-
-    def stopProducing(self) -> None:
-        """The machine is gone."""
 
     def from_network(self, frame: bytes) -> None:
         """Accept a frame for the machine, to be sent when its time has come."""
@@ -122,7 +110,7 @@ class Relay(Int32StringReceiver):
         while self._queue and self._queue[0][0] <= now:
             _, frame = self._queue.popleft()
             self._waiting -= len(frame)
-            if not self._machine_is_late:
+            if not self._gate.closed:  # else it is dropped
                 self.sendString(frame)
         self._plan()
 

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from walt.common.errors import Invalid, NotFound
 from walt.common.readers import end_if_idle
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.services.ports import IBootFiles
 from walt.server.streams.base import Peer, Request, StreamProtocol
 from walt.server.wire import pickled
 
@@ -28,7 +29,7 @@ class FakeTftpRequest(Request):
     """
 
     def __init__(
-        self, files: Any, registry: DeviceRegistry, connection: StreamProtocol, peer: Peer
+        self, files: IBootFiles, registry: DeviceRegistry, connection: StreamProtocol, peer: Peer
     ) -> None:
         super().__init__(connection, peer)
         self._registry = registry

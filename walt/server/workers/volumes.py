@@ -71,6 +71,11 @@ def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, 
         return found
 
 
+def made_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
+    """Return the points below `nodes` whose file systems exist."""
+    return [str(one) for one in persistent.made_persistent(Path(arguments["nodes"]))]
+
+
 def close_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
     """Unmount those below `nodes` that are not at `points`; return what is busy."""
     return persistent.close_persistent(

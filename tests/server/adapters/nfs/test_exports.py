@@ -16,16 +16,18 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import CommandFailed
-from walt.server.adapters.nfs import exports as nfs_exports
 from walt.server.adapters.nfs import ganesha_config
 from walt.server.adapters.nfs.exports import (
     EXPORTS,
     FIRST_ID,
     LAST_ID,
     ExportNumbers,
+    Followed,
+    Links,
     exports_of,
     links_of,
 )
+from walt.server.adapters.nfs.links import LinkTree
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 from walt.server.runtime.process import ProcessResult
 
@@ -149,6 +151,77 @@ class ExportsTests(SynchronousTestCase):
         self.assertIsNone(ganesha_config.recorded_key([]))
 
 
+class FollowedTests(SynchronousTestCase):
+    """What is kept and changed is what a derivation from nothing gives."""
+
+    @given(st.lists(st.tuples(
+        # Of nodes 1 to 4: image, persistent data (owner), address; of images: readers.
+        st.dictionaries(st.integers(1, 4), st.tuples(
+            st.sampled_from(["ab" * 32, "cd" * 32, None]), st.sampled_from(["ann", "joe", None]),
+            st.booleans(),
+        )),
+        st.dictionaries(
+            st.sampled_from(["ab" * 32, "cd" * 32]), st.sets(st.integers(1, 8)),
+        ),
+        st.sets(st.integers(1, 4)),
+    ), max_size=8))
+    def test_after_any_plans(
+        self, steps: list[tuple[
+            dict[int, tuple[str | None, str | None, bool]], dict[str, set[int]], set[int],
+        ]],
+    ) -> None:
+        """Exports, links and numbers; some exports are refused for a while."""
+        followed, links, numbers = Followed(), Links(), ExportNumbers({})
+        with tempfile.TemporaryDirectory() as place:
+            tree = LinkTree(Path(place))
+            for found, images, refused in steps:
+                plan = ExportPlan(NET, tuple(
+                    ImageExport(image, Path("/s") / image, tuple(
+                        f"192.168.1.{one}" for one in sorted(readers)
+                    )) for image, readers in sorted(images.items())
+                ), tuple(
+                    NodeExport(
+                        f"52:54:00:00:00:0{number}", f"192.168.1.{number + 4 * moved}",
+                        f"n{number}", image, Path(f"/s/{number}/{owner}") if owner else None,
+                    ) for number, (image, owner, moved) in sorted(found.items())
+                ))
+                before = set(links.macs)
+                list(followed.take(plan))
+                wanted = exports_of(plan)
+                self.assertEqual(followed.exports, wanted)
+                self.assertEqual(followed.macs, {node.mac for node in plan.nodes})
+                gone = numbers.present.keys() - wanted.by_key.keys()
+                list(numbers.change(gone, wanted.by_key.keys() - numbers.present.keys()))
+                held = {
+                    key: number for key, number in numbers.present.items()
+                    if number % 5 not in refused
+                }
+                macs = before | followed.macs
+                nodes = [node for node in plan.nodes if node.mac in macs]
+                list(links.change(macs - followed.macs, nodes, wanted, held))
+                self.assertEqual(links.tree, links_of(plan, wanted, held))
+                list(tree.apply(links.tree, macs))
+                self.assertEqual(tree._present, links.tree)
+
+    def test_links_of_what_changed(self) -> None:
+        """Nodes that no plan changed keep their links; addresses change hands."""
+        one, two = NODE, replace(NODE, mac="52:54:00:00:00:02", ip="192.168.1.11", name="n2")
+        plan, links = ExportPlan(NET, (IMAGE,), (one, two)), Links()
+        followed = Followed()
+        list(followed.take(plan))
+        numbers = ExportNumbers({}).allocate(followed.by_key)
+        list(links.change((), plan.nodes, followed.exports, numbers))
+        swapped = replace(one, ip=two.ip), replace(two, ip=one.ip)
+        plan = replace(plan, nodes=swapped)
+        list(followed.take(plan))
+        self.assertEqual(followed.touched, {one.mac, two.mac})
+        self.assertEqual(followed.exports, exports_of(plan))
+        list(links.change((), swapped, followed.exports, numbers))
+        self.assertEqual(links.tree, links_of(plan, followed.exports, numbers))
+        list(followed.take(replace(plan, nodes=(swapped[0],))))
+        self.assertEqual(followed.touched, {two.mac})
+
+
 class NumbersTests(SynchronousTestCase):
     @given(st.sets(st.text(min_size=1, max_size=20), max_size=300))
     def test_distinct_16_bit_numbers(self, keys: set[str]) -> None:
@@ -161,8 +234,7 @@ class NumbersTests(SynchronousTestCase):
     @given(st.lists(st.sets(st.integers(0, 400), max_size=300), min_size=2, max_size=4))
     def test_numbers_never_change_hands(self, steps: list[set[int]]) -> None:
         """From one plan to the next, a number stays with its export; a restart changes none."""
-        self.patch(nfs_exports, "LAST_ID", 1001)
-        book, before = ExportNumbers({}), dict[str, int]()
+        book, before = ExportNumbers({}, last=1001), dict[str, int]()
         for step in steps:
             now = book.allocate(str(one) for one in step)
             self.assertEqual(len(set(now.values())), len(step))
@@ -170,14 +242,15 @@ class NumbersTests(SynchronousTestCase):
             for key, number in now.items():
                 self.assertEqual(owners.get(number, key), key)
             before = now
-        self.assertEqual(ExportNumbers(before).allocate(before), before)
+        self.assertEqual(ExportNumbers(before, last=1001).allocate(before), before)
 
     def test_held_numbers(self) -> None:
         """What ganesha still exports keeps its number from others."""
-        self.patch(nfs_exports, "LAST_ID", FIRST_ID + 1)
-        self.assertEqual(ExportNumbers({}).allocate(["a"], {FIRST_ID}), {"a": FIRST_ID + 1})
+        self.assertEqual(
+            ExportNumbers({}, last=FIRST_ID + 1).allocate(["a"], {FIRST_ID}), {"a": FIRST_ID + 1}
+        )
         with self.assertRaises(ValueError):
-            ExportNumbers({}).allocate(["a", "b"], {FIRST_ID})
+            ExportNumbers({}, last=FIRST_ID + 1).allocate(["a", "b"], {FIRST_ID})
 
 
 class PlanTests(SynchronousTestCase):

@@ -16,7 +16,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.patience import patient
 from tests.system import cluster
 from walt.common.errors import Unavailable
-from walt.server.adapters.postgres import connection
 from walt.server.adapters.postgres.cluster import Cluster, binaries
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.migrate import scripts
@@ -143,8 +142,9 @@ class DatabaseTests(TestCase):
         self.addCleanup(silent.close)
         silent.bind(f"{directory}/.s.PGSQL.5432")
         silent.listen()
-        self.patch(connection, "CONNECT_LIMIT", 0.2)
-        nobody = Database(self.reactor, f"host={directory} dbname=x", patience=0.3)
+        nobody = Database(
+            self.reactor, f"host={directory} dbname=x", patience=0.3, connect_limit=0.2
+        )
         await self.assertFailure(Deferred.fromCoroutine(nobody.query("SELECT 1")), Unavailable)
 
     async def test_nobody_there(self) -> None:

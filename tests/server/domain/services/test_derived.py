@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.server.domain.devices.derived import Followed
 from walt.server.domain.devices.model import Device
 from walt.server.domain.services.boot_tree import (
     BootLinks,
@@ -67,15 +68,19 @@ class DerivedTests(SynchronousTestCase):
         interface = IPv4Interface(net)
         hosts, links = DhcpHosts(interface), BootLinks(interface)
         names = DnsNames(interface.ip, interface.network)
-        before, dhcp = links.tree([], {}), dhcp_config(interface, [])
+        before, dhcp = links.tree({}), dhcp_config(interface, [])
+        followed = Followed()
         for present, mounted, stopping in platforms(changed):
-            old, dhcp = dhcp, hosts.config(present)
+            changed_devices = followed.look(present)
+            for one in (hosts, links, names):
+                one.change(changed_devices)  # type: ignore[attr-defined]
+            old, dhcp = dhcp, hosts.config()
             self.assertEqual(dhcp, dhcp_config(interface, present))
             self.assertEqual(only_calm_changes(old, dhcp), self.calm(old.hosts, dhcp.hosts))
             self.assertEqual(
-                names.config(present), dns_config(interface.ip, interface.network, present)
+                names.config(), dns_config(interface.ip, interface.network, present)
             )
-            tree = links.tree(present, mounted, stopping=stopping)
+            tree = links.tree(mounted, stopping=stopping)
             whole = boot_tree(interface, present, mounted, stopping=stopping)
             self.assertEqual(tree.whole, whole)
             self.assertEqual(changes(before, tree), difference(before.whole, whole))

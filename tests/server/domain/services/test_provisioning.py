@@ -22,7 +22,7 @@ from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.uses import GRACE
 from walt.server.domain.retries import FIRST
-from walt.server.domain.services.provisioning import Provisioning, _all_of
+from walt.server.domain.services.provisioning import PATIENCE, Provisioning, _all_of
 
 NET = IPv4Network("192.168.1.0/24")
 
@@ -95,7 +95,7 @@ class ProvisioningTests(SynchronousTestCase):
         self.registry = DeviceRegistry(FakeDeviceStore(), NET)
         self.images = Images("abc")
         self.told: list[tuple[str, str, bool]] = []
-        directory = Path(tempfile.mkdtemp(prefix="wtpr-"))
+        self.directory = directory = Path(tempfile.mkdtemp(prefix="wtpr-"))
         self.provisioning = Provisioning(
             self.clock, self.registry, self.images, self.mounter,  # type: ignore[arg-type]
             self.exporter, self.persistence, Network(self.events), self, directory,  # type: ignore[arg-type]
@@ -233,11 +233,54 @@ class ProvisioningTests(SynchronousTestCase):
         """Another owner means another persistent directory, so that the exports change."""
         self.start()
         self.put(node(10, "a"))
+        self.assertIsNone(self.exporter.plans[-1].nodes[0].persist)
+        self.assertIsNone(self.provisioning.begins(node(10, "a").mac))
         mine = self.exporter.plans[-1].nodes[0].persist
         assert mine is not None
         self.assertEqual(mine.name, "u")
         self.put(replace(node(10, "a"), conf={"mount.persist": False}))
         self.assertIsNone(self.exporter.plans[-1].nodes[0].persist)
+
+    def test_persistent_data_is_made_at_the_first_boot(self) -> None:
+        """Not at registration; who boots waits for it; what is there stays in force."""
+        self.start()
+        self.put(node(10, "a"), node(11, "a"))
+        self.assertEqual(self.persistence.mounted, set())
+        self.exporter.gate = gate = Deferred[None]()
+        begun = self.provisioning.begins_at("192.168.1.10")
+        assert begun is not None
+        again = self.provisioning.begins(node(10, "a").mac)
+        assert again is not None
+        self.assertNoResult(begun)
+        self.exporter.gate = None
+        gate.callback(None)
+        self.successResultOf(begun)
+        self.successResultOf(again)
+        self.assertIsNone(self.provisioning.begins(node(10, "a").mac))
+        (point,) = self.persistence.mounted
+        self.assertEqual([one.persist for one in self.exporter.plans[-1].nodes], [point, None])
+        # Nothing is lost when it waits in vain.
+        self.exporter.gate = Deferred()
+        late = self.provisioning.begins(node(11, "a").mac)
+        assert late is not None
+        self.clock.advance(PATIENCE)
+        self.successResultOf(late)
+        self.exporter.gate.callback(None)
+        self.assertEqual(len(self.persistence.mounted), 2)
+        for unknown in ("52:54:00:00:00:99",):
+            self.assertIsNone(self.provisioning.begins(unknown))
+        self.assertIsNone(self.provisioning.begins_at("192.168.1.99"))
+
+    def test_persistent_data_that_is_there(self) -> None:
+        """After a restart of the server it is in force at once, that of older servers, too."""
+        self.put(node(10, "a"), node(11, "a"), node(12, "a"))
+        nodes = self.directory
+        self.persistence.present = {
+            nodes / node(10, "a").mac / "persist_dirs" / "u", nodes / node(11, "a").mac,
+        }
+        self.start()
+        self.assertEqual([one.persist is None for one in self.exporter.plans[-1].nodes],
+                         [False, False, True])
 
     def test_suspended(self) -> None:
         """While the server stops, requests succeed without effect."""

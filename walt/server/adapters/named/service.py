@@ -33,6 +33,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.waiting import Waiters
 from walt.server.runtime.watching import Disobeys, Patience
 
 _log = Logger()
@@ -85,7 +86,7 @@ class NamedService(Daemon[DnsConfig]):
         )
         self._reactor, self._place = reactor, place
         self._directory, self._runtime, self._user = directory, runtime, user
-        self._loading: list[Deferred[None]] = []
+        self._loading: Waiters[None] = Waiters()
         self._written: dict[str, int] = {}  # serial in the file of each zone
         self._texts: dict[str, str] = {}  # of each zone file, with serial 0
         self._due: dict[str, int] = {}  # the one that named must have, until it showed it
@@ -166,8 +167,7 @@ class NamedService(Daemon[DnsConfig]):
         return self._when_loaded()
 
     def _when_loaded(self) -> Deferred[None]:
-        done: Deferred[None] = Deferred()
-        self._loading.append(done)
+        done = self._loading.wait()
         timer = self._reactor.callLater(LONGEST_RELOAD, self._loaded)
 
         def finished(_: None) -> None:
@@ -177,9 +177,7 @@ class NamedService(Daemon[DnsConfig]):
         return done.addCallback(finished)
 
     def _loaded(self) -> None:
-        loading, self._loading = self._loading, []
-        for one in loading:
-            one.callback(None)
+        self._loading.release(None)
 
     def _line(self, line: str) -> None:
         if LOADED in line:

@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -69,7 +70,7 @@ class Links:
     """
 
     def __init__(
-        self, clock: Any, runner: ProcessRunner, state: Path,
+        self, clock: IReactorTime, runner: ProcessRunner, state: Path,
         source: random.Random | None = None,
     ) -> None:
         self._clock = clock

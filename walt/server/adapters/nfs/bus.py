@@ -26,6 +26,7 @@ from jeepney import (
 )
 from jeepney.low_level import Parser
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -60,7 +61,7 @@ class BusConnection(Protocol):
     """
 
     def __init__(
-        self, clock: Any, uid: int, *, on_ready: Callable[[BusConnection], None],
+        self, clock: IReactorTime, uid: int, *, on_ready: Callable[[BusConnection], None],
         on_lost: Callable[[BusConnection], None],
     ) -> None:
         self._clock, self._uid = clock, uid

@@ -10,12 +10,12 @@ and its present system keeps the handles of the former one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from walt.server.domain.images.exports import ExportPlan
+from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 
 NODES = "/var/lib/walt/nodes"  # as nodes see it, whatever the state directory is
 EXPORTS = "/var/lib/walt/exports"
@@ -56,16 +56,111 @@ class Exports:
         return {key: mac for links in (self.images, self.persist) for mac, key in links.items()}
 
 
-def exports_of(plan: ExportPlan, former: Mapping[str, Export] | None = None) -> Exports:
-    """Return the exports of a plan; those of a `former` one, by key, are not made anew."""
-    former = {} if former is None else former
+class Followed:
+    """The exports of the latest plan, changed by what changed since the one before."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, Export] = {}
+        self._images: dict[str, str] = {}
+        self._persist: dict[str, str] = {}
+        self._trees: dict[str, ImageExport] = {}  # of images, by id
+        self._nodes: dict[str, NodeExport] = {}
+        self._at: dict[str, str] = {}  # MACs of nodes by address
+        self.touched: set[str] = set()  # MACs of nodes that may find something else
+
+    @property
+    def exports(self) -> Exports:
+        """The exports of the latest plan."""
+        return Exports(self.by_key, self._images, self._persist)
+
+    @property
+    def macs(self) -> Set[str]:
+        """The nodes of the latest plan."""
+        return self._nodes.keys()
+
+    def node(self, mac: str) -> NodeExport | None:
+        """Return a node of the latest plan."""
+        return self._nodes.get(mac)
+
+    def take(self, plan: ExportPlan) -> Iterator[None]:
+        """Take another plan; who iterates, to the end, may pause."""
+        self.touched = set()
+        former, self._nodes = self._nodes, {node.mac: node for node in plan.nodes}
+        changed = [node for node in plan.nodes if former.get(node.mac) is not node]
+        for mac in former.keys() - self._nodes.keys():
+            self._leave(former[mac])
+        for node in changed:
+            if node.mac in former:
+                self._leave(former[node.mac])
+        for node in changed:
+            self._come(node)
+            yield
+        trees = {image.image_id: image for image in plan.images}
+        for image_id in self._trees.keys() | trees.keys():
+            yield from self._readers(self._trees.get(image_id), trees.get(image_id))
+        self._trees = trees
+        for mac in self.touched:
+            self._set_image(mac)
+            yield
+
+    def _leave(self, node: NodeExport) -> None:
+        self.touched.add(node.mac)
+        if self._at.get(node.ip) == node.mac:
+            del self._at[node.ip]
+        if node.persist is not None:
+            del self.by_key[self._persist.pop(node.mac)]
+
+    def _come(self, node: NodeExport) -> None:
+        self.touched.add(node.mac)
+        self._at[node.ip] = node.mac
+        if node.persist is not None:
+            key = _key(True, node.ip, node.persist)
+            self._persist[node.mac] = key
+            fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
+            self.by_key[key] = Export(node.persist, node.ip, True, fsid)
+
+    def _readers(self, old: ImageExport | None, new: ImageExport | None) -> Iterator[None]:
+        if old is new:
+            return
+        before = frozenset() if old is None else frozenset(old.readers)
+        after = frozenset() if new is None else frozenset(new.readers)
+        kept = before & after if old is not None and new is not None and old.path == new.path \
+            else frozenset[str]()
+        if old is not None:
+            for ip in before - kept:
+                del self.by_key[_key(False, ip, old.path)]
+                self._touch(ip)
+                yield
+        if new is not None:
+            fsid = _filesystem_id(new.image_id)
+            for ip in after - kept:
+                self.by_key[_key(False, ip, new.path)] = Export(new.path, ip, False, fsid)
+                self._touch(ip)
+                yield
+
+    def _touch(self, ip: str) -> None:
+        if ip in self._at:
+            self.touched.add(self._at[ip])
+
+    def _set_image(self, mac: str) -> None:
+        self._images.pop(mac, None)
+        node = self._nodes.get(mac)
+        tree = None if node is None else self._trees.get(node.image_id or "")
+        if node is not None and tree is not None:
+            key = _key(False, node.ip, tree.path)
+            if key in self.by_key:
+                self._images[mac] = key
+
+
+def exports_of(plan: ExportPlan) -> Exports:
+    """Return the exports of a plan, derived from nothing."""
     by_key: dict[str, Export] = {}
     by_reader: dict[tuple[str, str], str] = {}
     for image in plan.images:
         fsid = _filesystem_id(image.image_id)
         for ip in image.readers:
             key = _key(False, ip, image.path)
-            by_key[key] = former.get(key) or Export(image.path, ip, False, fsid)
+            by_key[key] = Export(image.path, ip, False, fsid)
             by_reader[image.image_id, ip] = key
     images: dict[str, str] = {}
     persist: dict[str, str] = {}
@@ -74,7 +169,7 @@ def exports_of(plan: ExportPlan, former: Mapping[str, Export] | None = None) -> 
             images[node.mac] = by_reader[node.image_id, node.ip]
         if node.persist is not None:
             key = _key(True, node.ip, node.persist)
-            by_key[key] = former.get(key) or Export(
+            by_key[key] = Export(
                 node.persist, node.ip, True, _filesystem_id(f"{node.mac} {node.persist.name}")
             )
             persist[node.mac] = key
@@ -89,29 +184,61 @@ def links_of(
     `numbers` are those of the exports that are in force, by key. A name of a node never
     hides an address.
     """
-    tree: dict[str, dict[str, str]] = {"": {}}
-    for node in plan.nodes:
-        links = {}
-        for name, keys in (("fs", exports.images), ("persist", exports.persist)):
-            number = numbers.get(keys.get(node.mac, ""))
-            if number is not None:
-                links[name] = f"{FROM_NODE}/{number}"
-        tree[node.mac] = links
-        tree[""][node.ip] = node.mac
-    for node in plan.nodes:
-        tree[""].setdefault(node.name, node.mac)
-    return tree
+    links = Links()
+    for _ in links.change((), plan.nodes, exports, numbers):
+        pass
+    return links.tree
+
+
+class Links:
+    """The tree of links, as `links_of` returns it, changed by nodes that changed."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, dict[str, str]] = {"": {}}
+        self._names: dict[str, tuple[str, str]] = {}  # address and name, by MAC
+
+    @property
+    def macs(self) -> Set[str]:
+        """The nodes that have a directory."""
+        return self._names.keys()
+
+    def change(
+        self, gone: Iterable[str], nodes: Collection[NodeExport], exports: Exports,
+        numbers: Mapping[str, int],
+    ) -> Iterator[None]:
+        """Have no links for nodes that are gone, by MAC, and those of now for others."""
+        top = self.tree[""]
+        for mac in (*gone, *(node.mac for node in nodes)):
+            for name in self._names.pop(mac, ()):
+                if top.get(name) == mac:
+                    del top[name]
+            self.tree.pop(mac, None)
+        for node in nodes:
+            links = {}
+            for name, keys in (("fs", exports.images), ("persist", exports.persist)):
+                number = numbers.get(keys.get(node.mac, ""))
+                if number is not None:
+                    links[name] = f"{FROM_NODE}/{number}"
+            self.tree[node.mac] = links
+            self._names[node.mac] = node.ip, node.name
+            top[node.ip] = node.mac
+            yield
+        for node in nodes:
+            top.setdefault(node.name, node.mac)
 
 
 class ExportNumbers:
     """Numbers of exports, stable while the export exists.
 
     NFS file handles carry the number of their export: it derives from what the export is,
-    and stays what it was where that was not free, `known` being those of a former server.
+    and stays what it was where that was not free, `known` being those of a former server; they go
+    up to `last`.
     """
 
-    def __init__(self, known: Mapping[str, int]) -> None:
+    def __init__(self, known: Mapping[str, int], last: int = LAST_ID) -> None:
+        self._last = last
         self._numbers = dict(known)
+        self._taken = set(self._numbers.values())
 
     def allocate(self, keys: Iterable[str], held: Collection[int] = ()) -> dict[str, int]:
         """Return a number for each key; a clash moves to the next free one.
@@ -121,24 +248,38 @@ class ExportNumbers:
         Raises ValueError when there are more keys than numbers.
         """
         wanted = set(keys)
-        found = {key: number for key, number in self._numbers.items() if key in wanted}
-        taken = {*self._numbers.values(), *held}
-        for key in sorted(wanted - found.keys()):
-            found[key] = _free_number(key, taken)
-            taken.add(found[key])
-        self._numbers = found
-        return found
+        for _ in self.change(self._numbers.keys() - wanted, wanted - self._numbers.keys(), held):
+            pass
+        return dict(self._numbers)
 
+    @property
+    def present(self) -> Mapping[str, int]:
+        """The numbers of now, by key."""
+        return self._numbers
 
-def _free_number(key: str, taken: Collection[int]) -> int:
-    count = LAST_ID - FIRST_ID + 1
-    digest = hashlib.sha256(key.encode()).digest()
-    start = int.from_bytes(digest[:4], "big")
-    for step in range(count):
-        number = FIRST_ID + (start + step) % count
-        if number not in taken:
-            return number
-    raise ValueError(f"more than {count} NFS exports")
+    def change(
+        self, gone: Iterable[str], added: Iterable[str], held: Collection[int] = ()
+    ) -> Iterator[None]:
+        """Give numbers to added keys as `allocate` does, and take those of others."""
+        freed = {self._numbers.pop(key) for key in gone}
+        try:
+            for key in sorted(added):
+                number = self._free_number(key, (self._taken, held))
+                self._numbers[key] = number
+                self._taken.add(number)
+                yield
+        finally:
+            self._taken -= freed
+
+    def _free_number(self, key: str, taken: Sequence[Collection[int]]) -> int:
+        count = self._last - FIRST_ID + 1
+        digest = hashlib.sha256(key.encode()).digest()
+        start = int.from_bytes(digest[:4], "big")
+        for step in range(count):
+            number = FIRST_ID + (start + step) % count
+            if not any(number in one for one in taken):
+                return number
+        raise ValueError(f"more than {count} NFS exports")
 
 
 def _filesystem_id(seed: str) -> str:

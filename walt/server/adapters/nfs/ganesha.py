@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -34,19 +34,19 @@ from walt.server.adapters.nfs.exports import (
     LINKS_ID,
     NODES,
     ExportNumbers,
-    Exports,
-    exports_of,
+    Followed,
+    Links,
     links_export,
-    links_of,
 )
 from walt.server.adapters.nfs.links import LinkTree
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.ports import INfsExporter
 from walt.server.runtime.asking import Place
-from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
+from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.waiting import Waiters
 from walt.server.runtime.watching import NoAnswer, Watch
 
 _log = Logger()
@@ -59,6 +59,7 @@ ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
 START_LIMIT = 30.0  # seconds until it takes orders
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
+MANY = 256  # exports and links derived in one turn
 # It acts for the root of nodes: owners, modes, devices and handles of files, nothing else.
 CAPABILITIES = (
     "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "mknod", "setfcap", "setgid",
@@ -108,8 +109,10 @@ class GaneshaExporter(Service):
         self._version = 0
         self._numbers: ExportNumbers | None = None
         self._plan: ExportPlan | None = None
-        self._exports = Exports({}, {}, {})
+        self._exports = Followed()
         self._wanted: dict[int, str] = {}  # keys of exports by number
+        self._names = Links()
+        self._unlinked: set[str] | None = None  # MACs whose links may be others; None: all
         self._held: set[int] = set()  # numbers of what ganesha exports
         self._recorded: set[int] = set()  # numbers that have a file
         self._lock = DeferredLock()
@@ -118,7 +121,7 @@ class GaneshaExporter(Service):
         self._initialized = False
         self._asked = False  # whether `_held` was compared since ganesha has started
         self._complaint = ""  # the last one since it has started
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
         socket = runtime / "ganesha.bus"
         self._place_of_view = runtime / "view"
         view = {
@@ -140,6 +143,11 @@ class GaneshaExporter(Service):
             prepare=self._before_start,
         )
         self.watch = Watch(reactor, self.child, self._probe)
+
+    @property
+    def health(self) -> Health:
+        """Return whether it runs and answers, since when, and how often it was restarted."""
+        return self.child.health
 
     # -- life ---------------------------------------------------------------
 
@@ -210,22 +218,30 @@ class GaneshaExporter(Service):
     async def _take(self, plan: ExportPlan) -> None:
         """Make the plan the wanted one: numbers, files, directories."""
         assert self._numbers is not None
-        exports = exports_of(plan, self._exports.by_key)
-        await self._pause()
-        for count, key in enumerate(exports.persist.values(), 1):
-            if key not in self._exports.by_key:
-                make_hidden(exports.by_key[key].path)
+        self._plan = None
+        for count, _ in enumerate(self._exports.take(plan), 1):
+            await self._breathe(count, MANY)
+        exports, numbers = self._exports.by_key, self._numbers.present
+        if self._unlinked is not None:
+            self._unlinked |= self._exports.touched
+        added = exports.keys() - numbers.keys()
+        gone = {key: numbers[key] for key in numbers.keys() - exports.keys()}
+        for count, key in enumerate(added, 1):
+            if exports[key].writable:
+                make_hidden(exports[key].path)
                 await self._breathe(count)
-        numbers = self._numbers.allocate(exports.by_key, self._held)
-        wanted = {number: key for key, number in numbers.items()}
-        for count, (number, key) in enumerate(wanted.items(), 1):
-            if self._wanted.get(number) != key:
-                write_if_changed(
-                    self._record(number), config.record(number, exports.by_key[key]), 0o600
-                )
-                await self._breathe(count)
-        self._recorded |= wanted.keys()
-        self._plan, self._exports, self._wanted = plan, exports, wanted
+        for count, _ in enumerate(self._numbers.change(gone, added, self._held), 1):
+            await self._breathe(count, MANY)
+        for number in gone.values():
+            self._wanted.pop(number, None)
+        # Those of a former server have numbers, and are not wanted yet.
+        for count, key in enumerate(exports.keys() - self._wanted.values(), 1):
+            number = numbers[key]
+            write_if_changed(self._record(number), config.record(number, exports[key]), 0o600)
+            self._wanted[number] = key
+            self._recorded.add(number)
+            await self._breathe(count)
+        self._plan = plan
 
     def _record(self, number: int) -> Path:
         return self._records / f"{number}.conf"
@@ -233,8 +249,8 @@ class GaneshaExporter(Service):
     def _pause(self) -> Deferred[None]:
         return deferLater(self._reactor, 0, lambda: None)
 
-    async def _breathe(self, count: int) -> None:
-        if count % AT_ONCE == 0:
+    async def _breathe(self, count: int, at_once: int = AT_ONCE) -> None:
+        if count % at_once == 0:
             await self._pause()
 
     async def _follow(self) -> Mapping[str, str]:
@@ -265,7 +281,7 @@ class GaneshaExporter(Service):
         return self._by_node(dict.fromkeys(lacking, reason))
 
     def _by_node(self, failures: Mapping[str, str]) -> dict[str, str]:
-        nodes = self._exports.node_keys() if failures else {}
+        nodes = self._exports.exports.node_keys() if failures else {}
         return {nodes[key]: reason for key, reason in failures.items() if key in nodes}
 
     async def _change(self) -> dict[str, str]:
@@ -273,19 +289,19 @@ class GaneshaExporter(Service):
         if not self._asked:
             shown = (await self._order("ShowExports"))[1]
             self._held = {int(one[0]) for one in shown} - {0, LINKS_ID}
-            self._asked = True
+            self._asked, self._unlinked = True, None
         failures = {}
-        for number, key in self._wanted.items():
-            if number not in self._held:
-                self._check_view(self._exports.by_key[key].path)
-                path, choice = str(self._record(number)), f"EXPORT(Export_Id={number})"
-                try:
-                    await self._order("AddExport", "ss", (path, choice))
-                except CommandFailed as error:
-                    failures[key] = str(error).splitlines()[0]
-                    _log.error("NFS export of {key}: {error}", key=key, error=str(error))
-                else:
-                    self._held.add(number)
+        for number in sorted(self._wanted.keys() - self._held):
+            key = self._wanted[number]
+            self._check_view(self._exports.by_key[key].path)
+            path, choice = str(self._record(number)), f"EXPORT(Export_Id={number})"
+            try:
+                await self._order("AddExport", "ss", (path, choice))
+            except CommandFailed as error:
+                failures[key] = str(error).splitlines()[0]
+                _log.error("NFS export of {key}: {error}", key=key, error=str(error))
+            else:
+                self._held.add(number)
         await self._set_links()
         for number in sorted(self._held - self._wanted.keys()):
             try:
@@ -314,16 +330,27 @@ class GaneshaExporter(Service):
             raise Unavailable(f"it does not see what is mounted at {path}")
 
     async def _set_links(self) -> None:
-        if self._plan is not None:
+        if self._plan is None:
+            return
+        numbers = self._numbers.present if self._numbers is not None else {}
+        if self._asked:
             numbers = {
-                key: number for number, key in self._wanted.items()
-                if number in self._held or not self._asked
+                key: number for key, number in numbers.items() if number in self._held
             }
-            await self._pause()
-            tree = links_of(self._plan, self._exports, numbers)
-            await self._pause()
-            for count, _ in enumerate(self._links.apply(tree), 1):
-                await self._breathe(count)
+        stale, self._unlinked = self._unlinked, None  # all, unless this comes to its end
+        macs = self._names.macs | self._exports.macs if stale is None else stale
+        nodes = [node for mac in macs if (node := self._exports.node(mac)) is not None]
+        gone = [mac for mac in macs if self._exports.node(mac) is None]
+        exports = self._exports.exports
+        for count, _ in enumerate(self._names.change(gone, nodes, exports, numbers), 1):
+            await self._breathe(count, MANY)
+        for count, _ in enumerate(self._links.apply(self._names.tree, stale), 1):
+            await self._breathe(count)
+        # What is refused now may be there the next time.
+        self._unlinked = {
+            mac for keys in (exports.images, exports.persist)
+            for mac in macs if mac in keys and keys[mac] not in numbers
+        }
 
     def _order(
         self, member: str, signature: str | None = None, values: tuple[Any, ...] = ()
@@ -345,6 +372,7 @@ class GaneshaExporter(Service):
     def _before_start(self) -> None:
         """Write what it exports from its first moment: nodes never find less than they had."""
         self._initialized = self._asked = False
+        self._unlinked = None
         texts = [
             config.core(self._address, self._recovery, self._version),
             config.export(LINKS_ID, self._links_export, NODES),
@@ -365,8 +393,7 @@ class GaneshaExporter(Service):
         """Fire when it takes orders; fails with Unavailable."""
         if self._bus is not None and self._initialized:
             return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
+        waiting = self._waiting.wait()
 
         def late(_: Any, limit: float) -> None:
             raise Unavailable(f"it did not start within {limit:g} s {self._complaint}".strip())
@@ -394,10 +421,7 @@ class GaneshaExporter(Service):
     def _check_up(self) -> None:
         if self._bus is None or not self._initialized:
             return
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.called:
-                one.callback(None)
+        self._waiting.release(None)
         if not self._lock.locked:
             # Nobody waits for it: it was started again after it had ended by itself.
             spawn(self._catch_up(), "comparing the exports of the NFS server")
@@ -411,7 +435,10 @@ class GaneshaExporter(Service):
 class _Bus(Factory):
     noisy = False
 
-    def __init__(self, reactor: Any, on_ready: Any, on_lost: Any) -> None:
+    def __init__(
+        self, reactor: Any, on_ready: Callable[[BusConnection], None],
+        on_lost: Callable[[BusConnection], None],
+    ) -> None:
         self._reactor, self._on_ready, self._on_lost = reactor, on_ready, on_lost
 
     def buildProtocol(self, address: UNIXAddress | None) -> BusConnection:  # type: ignore[override]

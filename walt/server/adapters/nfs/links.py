@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from pathlib import Path
 
 _NEW = ".new-link"
@@ -19,21 +19,23 @@ class LinkTree:
         self._root = root
         self._present: dict[str, dict[str, str]] | None = None
 
-    def apply(self, tree: Tree) -> Iterator[None]:
+    def apply(self, tree: Tree, only: Collection[str] | None = None) -> Iterator[None]:
         """Make the tree what `tree` tells: names and targets of each directory (`""`: the top).
 
-        The first time, what a former server left is read; then it costs what changed. A
-        link that changes its target is replaced, never absent. Each step is a link or a
-        directory: who iterates may do other things in between.
+        The first time, what a former server left is read; then it costs what changed: `only`
+        names the directories that may have, beside the top. A link that changes its target is
+        replaced, never absent. Each step is a link or a directory: who iterates may do other
+        things in between.
         """
         if self._present is None:
-            self._present = yield from self._read()
-        for directory in self._present.keys() - tree.keys():
+            self._present, only = (yield from self._read()), None
+        names = {*self._present, *tree} if only is None else {"", *only}
+        for directory in [one for one in names if one not in tree and one in self._present]:
             shutil.rmtree(self._root / directory)
             del self._present[directory]
             yield
-        for directory, links in tree.items():
-            present = self._present.get(directory)
+        for directory in names & tree.keys():
+            links, present = tree[directory], self._present.get(directory)
             if present is None:
                 (self._root / directory).mkdir(parents=True, exist_ok=True)
                 present = {}

@@ -129,10 +129,13 @@ class Database:
     did not happen.
     """
 
-    def __init__(self, reactor: Any, dsn: str, *, size: int = 4, patience: float = 30.0) -> None:
+    def __init__(
+        self, reactor: Any, dsn: str, *, size: int = 4, patience: float = 30.0,
+        connect_limit: float = CONNECT_LIMIT,
+    ) -> None:
         self._reactor = reactor
         self._dsn = dsn
-        self._patience = patience
+        self._patience, self._connect_limit = patience, connect_limit
         self._idle: list[Connection] = []
         self._turns = DeferredSemaphore(size)
 
@@ -205,7 +208,7 @@ class Database:
             connection = _Connection(self._reactor)
             try:
                 await abandonable(connection.connect(self._dsn)).addTimeout(
-                    CONNECT_LIMIT, self._reactor
+                    self._connect_limit, self._reactor
                 )
                 return connection
             except CancelledError:

@@ -28,6 +28,7 @@ from walt.server.adapters.qemu.command import (
     script,
 )
 from walt.server.adapters.qemu.nics import NicMaker
+from walt.server.domain.network.ports import ITaps
 from walt.server.domain.virtual.ports import IHypervisor, IMachine
 from walt.server.runtime.ordered import spawn
 from walt.server.runtime.process import Launcher, environment, exit_status, give
@@ -105,7 +106,7 @@ class QemuHypervisor:
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, taps: Any, directory: Path,
+        self, reactor: Any, launcher: Launcher, taps: ITaps, directory: Path,
         accel: Literal["auto", "kvm", "tcg"], workers: WorkerPool, nodes: Path,
     ) -> None:
         self._reactor = reactor

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from walt.common.limits import Limits
 from walt.common.machines import BOOT_NETWORK, Attachment, MachineConfig
 from walt.common.qemu import nic_options, on_tap, secondary_mac, tap_name
+from walt.server.domain.network.ports import ITaps
 from walt.server.runtime.process import Launcher, environment, own_code
 
 _log = Logger()
@@ -57,7 +58,7 @@ class NicMaker:
     `taps` provides ITaps; `nodes` is the directory with one directory per MAC.
     """
 
-    def __init__(self, reactor: Any, launcher: Launcher, taps: Any, nodes: Path) -> None:
+    def __init__(self, reactor: Any, launcher: Launcher, taps: ITaps, nodes: Path) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._taps = taps

@@ -156,9 +156,12 @@ class _Place:
 
 @implementer(INodeQuestions)
 class KeptShells:
-    """Runs ssh clients with these options towards nodes."""
+    """Runs ssh clients with these options towards nodes; `most` shells are kept."""
 
-    def __init__(self, reactor: Any, launcher: Launcher, options: Sequence[str]) -> None:
+    def __init__(
+        self, reactor: Any, launcher: Launcher, options: Sequence[str], *, most: int = MAX_SHELLS
+    ) -> None:
+        self._most = most
         self._reactor = reactor
         self._launcher = launcher
         self._options = options
@@ -212,7 +215,7 @@ class KeptShells:
             return
         place.idle = self._reactor.callLater(IDLE, self._end_idle, place)
         kept = [one for one in self._places.values() if one.idle is not None]
-        if len(kept) > MAX_SHELLS:
+        if len(kept) > self._most:
             kept[0].end()
 
     def _end_idle(self, place: _Place) -> None:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from twisted.internet import main
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,6 +20,7 @@ from walt.server.adapters.ssh.bound import bound, on_terminal
 from walt.server.adapters.ssh.options import device_command
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
 from walt.server.runtime.process import Launcher, Network, environment, exit_status, give
+from walt.server.runtime.producing import Pace
 
 PIPE_SIZE = 1 << 20
 READ_SIZE = 1 << 18
@@ -43,26 +43,6 @@ class _Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self._ended(exit_status(reason))
-
-
-@implementer(IPushProducer)
-class _Throttle:
-    """Passes pauses on to the client; the end of the program's input does not end it."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def pauseProducing(self) -> None:
-        """The program is late."""
-        self._client.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """The program caught up."""
-        self._client.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The program reads no more: what still comes is dropped."""
-        self._client.resumeProducing()
 
 
 @implementer(ISession)
@@ -89,7 +69,8 @@ class _Session:
         """Slow the client down to the pace of the program."""
         writer = self._transport if self._terminal else self._transport.pipes.get(0)
         if writer is not None:
-            writer.registerProducer(_Throttle(client), True)
+            # The end of the program's input does not end the client.
+            writer.registerProducer(Pace(client.pauseProducing, client.resumeProducing), True)
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the size of the pseudo-terminal."""

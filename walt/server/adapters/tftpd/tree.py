@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -51,13 +52,14 @@ class BootTreeStore:
     `clock` gives callLater (slices of work), `runner` runs `rm`.
     """
 
-    def __init__(self, clock: Any, runner: ProcessRunner, root: Path) -> None:
+    def __init__(self, clock: IReactorTime, runner: ProcessRunner, root: Path) -> None:
         self._root = root
         self._runner = runner
         self._cooperator = Cooperator(scheduler=lambda call: clock.callLater(0, call))
         self._lock = DeferredLock()
         self._wanted: BootTree | JoinedTree | None = None
         self._present: BootTree | JoinedTree | None = None
+        self._written: dict[str, tuple[BootTree, str]] = {}  # links as they are remembered
         self._doomed = 0
         self._deleting: set[Deferred[Any]] = set()
 
@@ -127,12 +129,17 @@ class BootTreeStore:
     def _remember(self, tree: BootTree | JoinedTree) -> Iterator[None]:
         dirs: list[str] = []
         links: list[str] = []
-        for number, part in enumerate(tree.parts.values()):
+        before, self._written = self._written, {}
+        for number, (name, part) in enumerate(tree.parts.items()):
             if number % _SLICE == 0:
                 yield
             dirs.extend(part.dirs)
+            known = before.get(name)
+            if known is None or known[0] is not part:
+                known = part, json.dumps(part.links)[1:-1]
+            self._written[name] = known
             if part.links:
-                links.append(json.dumps(part.links)[1:-1])
+                links.append(known[1])
         yield
         text = f'{{"dirs": {json.dumps(dirs)}, "links": {{{", ".join(links)}}}}}'
         try:

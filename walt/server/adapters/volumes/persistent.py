@@ -6,8 +6,9 @@ that is `nodes/<mac>/volumes/joe.ext4`. It takes as much of the disk as it holds
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from walt.common.errors import Busy
@@ -23,6 +24,35 @@ OPTIONS = "nosuid,nodev,noexec,noatime,discard"
 def file_of(point: Path) -> Path:
     """Return the file of the file system that is mounted at `point`."""
     return point.parent.parent / "volumes" / f"{point.name}.ext4"
+
+
+def made_persistent(nodes: Path) -> Iterator[Path]:
+    """Yield the points of all that exist in the tree of node directories.
+
+    The directory of a node stands for any owner, where older servers left data.
+    """
+    with contextlib.suppress(FileNotFoundError), os.scandir(nodes) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            node = Path(entry.path)
+            for name in _names(node / "volumes"):
+                if name.endswith(".ext4") and not name.startswith("."):
+                    yield node / "persist_dirs" / name.removesuffix(".ext4")
+            for name in _names(node / "persist_dirs"):
+                if _names(node / "persist_dirs" / name):
+                    yield node / "persist_dirs" / name
+            if _names(node / "persist_dir") or (
+                not (node / "persist").is_symlink() and _names(node / "persist")
+            ):
+                yield node
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def open_persistent(point: Path, size: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -32,7 +32,7 @@ class Volumes:
     """
 
     def __init__(
-        self, clock: Any, workers: WorkerPool, *, state: Path, nodes: Path, storage: bool,
+        self, clock: IReactorTime, workers: WorkerPool, *, state: Path, nodes: Path, storage: bool,
         persist_size: int,
     ) -> None:
         self._clock = clock
@@ -105,6 +105,11 @@ class Volumes:
         finally:
             self._growing = False
         self._next_try = self._clock.seconds() + (0.0 if grown else TRY_AGAIN)
+
+    async def made(self) -> Collection[Path]:
+        """Return the directories whose file systems exist; see IPersistence."""
+        found = await self._workers.call("volumes:made_persistent", {"nodes": str(self._nodes)})
+        return {Path(one) for one in found}
 
     async def ensure(self, points: Collection[Path]) -> Mapping[Path, str]:
         """Mount persistent data; see IPersistence."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -17,6 +17,7 @@ from walt.server.domain.devices.model import Device, DeviceType
 from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.runtime.ordered import spawn
+from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
@@ -43,7 +44,7 @@ class DeviceRegistry:
         self._observers: list[Observer] = []
         self._unsaved: dict[str, Device | None] = {}
         self._keep_logs: dict[str, str] = {}  # names of forgotten devices, by MAC
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
         self._writing = False
 
     # -- reading ---------------------------------------------------------
@@ -54,6 +55,10 @@ class DeviceRegistry:
     def all(self) -> list[Device]:
         """Return every device, in no particular order."""
         return list(self._by_mac.values())
+
+    def present(self) -> Collection[Device]:
+        """Return every device, as they are whenever this is looked at."""
+        return self._by_mac.values()
 
     def nodes(self) -> list[Device]:
         """Return every node."""
@@ -209,8 +214,7 @@ class DeviceRegistry:
             self._by_vpn_mac.pop(device.vpn_mac, None)
 
     def _changed(self, macs: frozenset[str]) -> Deferred[None]:
-        stored: Deferred[None] = Deferred()
-        self._waiting.append(stored)
+        stored = self._waiting.wait()
         for observer in self._observers:
             observer(macs)
         if not self._writing:
@@ -222,15 +226,13 @@ class DeviceRegistry:
         try:
             while self._waiting:
                 batch, self._unsaved = self._unsaved, {}
-                waiting, self._waiting = self._waiting, []
+                waiting = self._waiting.taken()
                 try:
                     await self._save(batch)
                 except Exception as error:
-                    for one in waiting:
-                        one.errback(error)
+                    waiting.fail(error)
                 else:
-                    for one in waiting:
-                        one.callback(None)
+                    waiting.release(None)
         finally:
             self._writing = False
 

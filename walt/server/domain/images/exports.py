@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Network
 from pathlib import Path
 from socket import AF_INET, inet_pton
@@ -14,8 +15,9 @@ from walt.common.names import is_device_name, is_mac
 IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
+@lru_cache(maxsize=1 << 16)
 def _check_address(ip: str) -> None:
-    # There are as many readers as nodes: the parser of the system takes a tenth of the time.
+    # There are as many readers as nodes, and most are the same at the next change.
     try:
         inet_pton(AF_INET, ip)
     except OSError:

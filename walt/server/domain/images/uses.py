@@ -6,6 +6,7 @@ use of that image ends a grace time later. An image is mounted as long as it has
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -22,42 +23,71 @@ class Use:
 
 
 class ImageUses:
-    """The uses of images. Times are seconds of one clock."""
+    """The uses of images. Times are seconds of one clock. An update costs what changed."""
 
     def __init__(self) -> None:
-        self._uses: dict[tuple[str, str], tuple[Use, float | None]] = {}  # None: no end known
+        self._current: dict[str, Use] = {}  # by MAC
+        self._ending: dict[tuple[str, str], tuple[Use, float]] = {}
         self._left_overs: dict[str, float] = {}
+        self._counts: Counter[str] = Counter()  # uses of each image
+        self._addresses: dict[str, Counter[str]] = {}  # of the uses of each image
+        self._readers: dict[str, frozenset[str]] = {}
 
     def adopt(self, image_ids: Collection[str], now: float) -> None:
         """Keep images that a former server left mounted for the grace time."""
         self._left_overs = {image_id: now + GRACE for image_id in image_ids}
 
-    def update(self, wanted: Collection[Use], now: float) -> None:
-        """Take what nodes are to boot now; uses that are not wanted any more get an end."""
-        present = {(use.image_id, use.mac): use for use in wanted}
-        for key, (use, end) in list(self._uses.items()):
-            if key in present:
-                continue
-            if end is None:
-                self._uses[key] = (use, now + GRACE)
-            elif end <= now:
-                del self._uses[key]
-        self._uses.update({key: (use, None) for key, use in present.items()})
+    def update(self, wanted: Mapping[str, Use | None], now: float) -> None:
+        """Take what some nodes (by MAC) are to boot now, None for nothing.
+
+        Uses that are not wanted any more get an end.
+        """
+        for mac, use in wanted.items():
+            former = self._current.pop(mac, None)
+            if former is not None:
+                self._count(former, -1)
+                if use is None or use.image_id != former.image_id:
+                    self._ending[former.image_id, mac] = former, now + GRACE
+                    self._count(former, 1)
+            if use is not None:
+                self._end((use.image_id, mac))
+                self._current[mac] = use
+                self._count(use, 1)
+        for key in [key for key, (_, end) in self._ending.items() if end <= now]:
+            self._end(key)
         self._left_overs = {one: end for one, end in self._left_overs.items() if end > now}
+
+    def _end(self, key: tuple[str, str]) -> None:
+        found = self._ending.pop(key, None)
+        if found is not None:
+            self._count(found[0], -1)
+
+    def _count(self, use: Use, number: int) -> None:
+        _add(self._counts, use.image_id, number)
+        if use.ip is not None:
+            _add(self._addresses.setdefault(use.image_id, Counter()), use.ip, number)
+            self._readers.pop(use.image_id, None)
 
     def images(self) -> frozenset[str]:
         """Return the ids of the images that must stay mounted."""
-        return frozenset({image_id for image_id, _ in self._uses} | self._left_overs.keys())
+        return frozenset(self._counts.keys() | self._left_overs.keys())
 
     def readers(self) -> Mapping[str, frozenset[str]]:
-        """Return the addresses that may read each image."""
-        found: dict[str, set[str]] = {}
-        for use, _ in self._uses.values():
-            if use.ip is not None:
-                found.setdefault(use.image_id, set()).add(use.ip)
-        return {image_id: frozenset(ips) for image_id, ips in found.items()}
+        """Return the addresses that may read each image; the same set where none changed."""
+        for image_id in [one for one, ips in self._addresses.items() if not ips]:
+            del self._addresses[image_id]
+        for image_id, ips in self._addresses.items():
+            if image_id not in self._readers:
+                self._readers[image_id] = frozenset(ips)
+        return {image_id: self._readers[image_id] for image_id in self._addresses}
 
     def next_end(self) -> float | None:
         """Return when the next use ends, None when no end is known."""
-        ends = [end for _, end in self._uses.values() if end is not None]
+        ends = [end for _, end in self._ending.values()]
         return min([*ends, *self._left_overs.values()], default=None)
+
+
+def _add(counts: Counter[str], key: str, number: int) -> None:
+    counts[key] += number
+    if not counts[key]:
+        del counts[key]

@@ -86,13 +86,15 @@ class LogService:
     """The one place where lines enter and leave.
 
     `now` gives the time of reception, in epoch seconds; `on_forget` is called when a device
-    was forgotten: its lines are to be deleted.
+    was forgotten: its lines are to be deleted. Senders are asked to wait while `most_pending`
+    lines are not stored.
     """
 
     def __init__(
         self, store: ILogStore, clock: IReactorTime, now: Callable[[], float],
-        on_forget: Callable[[], None] = lambda: None,
+        on_forget: Callable[[], None] = lambda: None, most_pending: int = MAX_PENDING,
     ) -> None:
+        self.most_pending = most_pending
         self._store = store
         self._clock = clock
         self.now = now
@@ -200,9 +202,11 @@ class LogService:
         share = self._shares.get(issuer)
         if share is None:
             return False
-        full = self._pending_lines >= MAX_PENDING or self._pending_size >= MAX_PENDING_SIZE
+        full = (
+            self._pending_lines >= self.most_pending or self._pending_size >= MAX_PENDING_SIZE
+        )
         part = SMALLEST_SHARE if full else LARGEST_SHARE
-        return share.lines >= part * MAX_PENDING or share.size >= part * MAX_PENDING_SIZE
+        return share.lines >= part * self.most_pending or share.size >= part * MAX_PENDING_SIZE
 
     def welcome(self, issuer: str) -> Deferred[None]:
         """Return a Deferred that fires when lines of a device are welcome again."""

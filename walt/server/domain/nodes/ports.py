@@ -122,6 +122,9 @@ class INodePower(Interface):
     async def on(macs: Collection[str]) -> Mapping[str, str]:
         """Switch nodes on; return, by MAC, the reasons of the failures."""
 
+    def all_off() -> Collection[str]:
+        """Return the MACs of nodes whose ports are recorded off."""
+
     def is_off(mac: str) -> str | None:
         """Return why the port of a node is recorded off, None when it is on."""
 

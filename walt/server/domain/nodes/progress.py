@@ -209,6 +209,10 @@ class BootProgress:
         """Return the last boots of each of some nodes, `count` at most, oldest first."""
         return await self._store.last_boots([node.mac for node in nodes], count)
 
+    def under_way(self) -> Collection[str]:
+        """Return the MACs of nodes that boot."""
+        return self._boots.keys()
+
     def stage(self, mac: str) -> str | None:
         """Return in words how far a node has come, None when nothing is known."""
         boot = self._boots.get(mac)

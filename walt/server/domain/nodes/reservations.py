@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -45,6 +45,10 @@ class Reservations:
             del self._taken[mac]
             return None
         return found
+
+    def macs(self) -> Collection[str]:
+        """Return the MACs of nodes that were reserved; `get` tells whether they still are."""
+        return self._taken.keys()
 
     def take(
         self, nodes: Iterable[Device], model: str, count: int, seconds: float, *, user: str,

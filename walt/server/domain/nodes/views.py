@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import json
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from walt.common.names import PLATFORM_USER, short_image_name
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
@@ -11,8 +16,10 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import settings_of
 from walt.server.domain.nodes.ports import INodePower, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
-from walt.server.domain.nodes.reservations import Reservations
+from walt.server.domain.nodes.reservations import Reservation, Reservations
 from walt.server.domain.nodes.status import BootStatus
+
+AT_ONCE = 128  # rows made in one turn of the reactor
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -29,13 +36,43 @@ def netsetup_name(device: Device) -> str:
     return "NAT" if device.netsetup == NETSETUP_NAT else "LAN"
 
 
+class _State(NamedTuple):
+    """What a row tells beside the device."""
+
+    booted: bool
+    powersave: bool
+    trouble: str | None
+    reserved: Reservation | None
+    stage: str | None
+
+
+class _Row(NamedTuple):
+    device: Device
+    state: _State
+    order: tuple[str, str]  # owner and name
+    text: str
+
+
+class _Rows:
+    """The rows of all nodes, as far as they were asked for."""
+
+    def __init__(self) -> None:
+        self.by_mac: dict[str, _Row] = {}
+        self.stale: set[str] | None = None  # MACs of those to look at again; None: all
+        self.marked: set[str] = set()  # MACs of those that had a state, at the last look
+
+
 class NodeViews:
-    """Nodes as programs get them: by `walt node show --json` and by the web API alike."""
+    """Nodes as programs get them: by `walt node show --json` and by the web API alike.
+
+    Rows are kept as the JSON that they become, until their node, or its state, is another.
+    `clock` gives callLater.
+    """
 
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
         provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
-        emulated: Callable[[Device], bool],
+        emulated: Callable[[Device], bool], clock: IReactorTime,
     ) -> None:
         self._emulated = emulated
         self._reservations = reservations
@@ -44,54 +81,111 @@ class NodeViews:
         self._power = power
         self._provisioning = provisioning
         self._progress = progress
+        self._clock = clock
+        self._brief_rows, self._whole_rows = _Rows(), _Rows()
+        registry.observe(self._changed)
+        status.changed.observe(lambda mac, booted, cause: self._changed((mac,)))
 
-    def objects(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
-        """Return objects of some nodes, their settings included."""
-        nodes = list(nodes)
-        found = self.brief(nodes)
-        for node, one in zip(nodes, found, strict=True):
-            one["mac"], one["virtual"], one["image"] = node.mac, node.virtual, node.image
-            one["boot_stage"] = self._progress.stage(node.mac)
-            one["config"] = settings_of(
-                node, self._registry.subnet, emulated=self._emulated(node)
-            )
-        return found
+    def _changed(self, macs: Iterable[str]) -> None:
+        for rows in (self._brief_rows, self._whole_rows):
+            if rows.stale is not None:
+                rows.stale.update(macs)
 
-    def brief(self, nodes: Iterable[Device]) -> list[dict[str, Any]]:
-        """Return of some nodes what tables show: there may be thousands of them."""
+    async def written(self, nodes: Iterable[Device]) -> list[str]:
+        """Return the rows of some nodes, settings included, as JSON.
+
+        Many rows are made in several turns of the reactor.
+        """
+        rows = (await self._fresh(brief=False)).by_mac
+        return [rows[node.mac].text for node in nodes if node.mac in rows]
+
+    def is_booted(self, node: Device) -> bool:
+        """Tell whether a node is booted."""
+        return self._status.is_booted(node.mac)
+
+    async def _fresh(self, *, brief: bool) -> _Rows:
+        """Return rows as nodes are now."""
+        rows = self._brief_rows if brief else self._whole_rows
         troubles = self._provisioning.troubles
-        found: list[dict[str, Any]] = []
-        for node in nodes:
-            image, owner = short_image_name(node.image or ""), node.owner
-            reserved = self._reservations.get(node.mac)
-            found.append({
-                "name": node.name, "ip": node.ip, "type": node_type(node), "model": node.model,
-                "image_name": image, "owner": None if owner == PLATFORM_USER else owner,
-                "clonable_image_link": f"walt:{owner}/{image}" if owner else None,
-                "netsetup": netsetup_name(node), "booted": self._status.is_booted(node.mac),
-                "powersave": self._power.is_off(node.mac) == "powersave",
-                "trouble": troubles.get(node.mac),
-                "reserved_by": reserved.user if reserved is not None else None,
-                "reserved_until": reserved.until if reserved is not None else None,
-            })
-        return found
+        marked = {
+            *troubles, *self._power.all_off(), *self._reservations.macs(),
+            *self._progress.under_way(),
+        }
+        if rows.stale is None:
+            rows.stale = {node.mac for node in self._registry.nodes()}
+        rows.stale |= marked | rows.marked
+        for count, mac in enumerate(list(rows.stale), 1):
+            node = self._registry.get(mac)  # a MAC of a VPN counts there
+            if node is None or node.mac != mac or not node.is_node:
+                rows.by_mac.pop(mac, None)
+            else:
+                self._look(rows, node, self._state(node, troubles), brief=brief)
+            rows.stale.discard(mac)
+            if count % AT_ONCE == 0:
+                await deferLater(self._clock, 0, lambda: None)
+        rows.marked = marked
+        return rows
 
-    def total(self) -> int:
-        """Return how many nodes there are."""
-        return self._registry.count("node")
+    def _look(self, rows: _Rows, node: Device, state: _State, *, brief: bool) -> None:
+        kept = rows.by_mac.get(node.mac)
+        if kept is not None and kept.device is node and kept.state == state:
+            return
+        value = self._brief(node, state) if brief else self._whole(node, state)
+        rows.by_mac[node.mac] = _Row(
+            node, state, (node.owner or "", node.name), json.dumps(value, sort_keys=True)
+        )
 
-    def tables(self, user: str, *, show_all: bool, brief: bool = False) -> Tables:
+    def _state(self, node: Device, troubles: Mapping[str, str]) -> _State:
+        mac = node.mac
+        return _State(
+            self._status.is_booted(mac), self._power.is_off(mac) == "powersave",
+            troubles.get(mac), self._reservations.get(mac), self._progress.stage(mac),
+        )
+
+    def _whole(self, node: Device, state: _State) -> dict[str, Any]:
+        return {
+            **self._brief(node, state),
+            "mac": node.mac, "virtual": node.virtual, "image": node.image,
+            "boot_stage": state.stage,
+            "config": settings_of(node, self._registry.subnet, emulated=self._emulated(node)),
+        }
+
+    def _brief(self, node: Device, state: _State) -> dict[str, Any]:
+        image, owner, reserved = short_image_name(node.image or ""), node.owner, state.reserved
+        return {
+            "name": node.name, "ip": node.ip, "type": node_type(node), "model": node.model,
+            "image_name": image, "owner": None if owner == PLATFORM_USER else owner,
+            "clonable_image_link": f"walt:{owner}/{image}" if owner else None,
+            "netsetup": netsetup_name(node), "booted": state.booted,
+            "powersave": state.powersave, "trouble": state.trouble,
+            "reserved_by": reserved.user if reserved is not None else None,
+            "reserved_until": reserved.until if reserved is not None else None,
+        }
+
+    async def tables(self, user: str, *, show_all: bool, brief: bool = False) -> str:
         """Return the caller's nodes, and with `show_all` those that are free and of others.
 
-        With `brief` they have what the tables of the walt command show.
+        It is JSON: an object of three lists, `own`, `free` and `others`, and `total`, the
+        number of all nodes; sorted, a row a line. With `brief` rows have what the tables of
+        the walt command show. Many rows are made in several turns of the reactor.
         """
-        tables: Tables = {"own": [], "free": [], "others": []}
-        nodes = self._registry.nodes()
-        if not show_all:
-            nodes = [node for node in nodes if node.owner == user]
-        nodes.sort(key=lambda one: (one.owner or "", one.name))
-        objects = self.brief(nodes) if brief else self.objects(nodes)
-        for node, one in zip(nodes, objects, strict=True):
-            kind = "own" if node.owner == user else "free" if node.is_free else "others"
-            tables[kind].append(one)
-        return tables
+        kept = (await self._fresh(brief=brief)).by_mac
+        total = len(kept)
+        rows = [row for row in kept.values() if show_all or row.order[0] == user]
+        rows.sort(key=attrgetter("order"))
+        tables: dict[str, list[str]] = {"free": [], "others": [], "own": []}
+        for row in rows:
+            owner = row.order[0]
+            kind = "own" if owner == user else "free" if owner == PLATFORM_USER else "others"
+            tables[kind].append(row.text)
+        return "".join((
+            "{\n",
+            *(f'  "{kind}": {_listed(texts)},\n' for kind, texts in tables.items()),
+            f'  "total": {total}\n}}',
+        ))
+
+
+def _listed(texts: list[str]) -> str:
+    if not texts:
+        return "[]"
+    return "[\n    " + ",\n    ".join(texts) + "\n  ]"

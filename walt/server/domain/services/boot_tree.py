@@ -7,6 +7,7 @@ directory of a node; the MAC with dashes, the address and the name are links.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from walt.common.names import is_device_name, is_mac, is_model, is_user_name
-from walt.server.domain.devices.derived import Derived
+from walt.server.domain.devices.derived import Change as DeviceChange
+from walt.server.domain.devices.derived import Followed
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.addresses import AddressPlan, address_number
 
@@ -166,17 +168,61 @@ def _node_part(device: Device, context: _Context) -> BootTree:
 
 
 class BootLinks:
-    """The wanted tree, derived again after each change of devices or mounted images.
+    """The wanted tree, changed by the devices that changed, and by images mounted.
 
-    The parts of devices are made anew where a device was replaced, or its image mounted.
+    The parts of devices are made anew where a device was replaced, or its image mounted, or
+    where its name is a link of another device.
     """
 
     def __init__(self, interface: IPv4Interface) -> None:
         self._interface = interface
         empty = AddressPlan(interface, ())
         self._first, self._last = empty.first, empty.last
-        self._parts = Derived(self._part)
+        self._devices: dict[str, Device] = {}
+        self._of_image: dict[str, set[str]] = {}  # MACs
+        self._dashed: dict[str, set[str]] = {}  # MACs of those that are called like a MAC
+        self._stale: set[str] = set()  # MACs of those whose parts are to be made
+        self._mounts: Mapping[str, str] = {}
+        self._stopping = False
+        self._parts: dict[str, BootTree] = {}
+        self._used: Counter[str] = Counter()  # addresses
         self._free: tuple[frozenset[str], BootTree] | None = None
+
+    def change(self, changes: Collection[DeviceChange]) -> None:
+        """Take devices that changed."""
+        for change in changes:
+            if change.old is not None:
+                self._drop(change.old)
+        for change in changes:
+            if change.new is not None:
+                self._add(change.new)
+            self._stale.add(change.mac)
+            # Its links hide the name of another device, or do so no more.
+            self._stale.update(self._dashed.get(change.mac, ()))
+
+    def _drop(self, device: Device) -> None:
+        del self._devices[device.mac]
+        if device.ip is not None:
+            self._used[device.ip] -= 1
+            if not self._used[device.ip]:
+                del self._used[device.ip]
+        for groups, key in self._groups(device):
+            groups[key].discard(device.mac)
+            if not groups[key]:
+                del groups[key]
+
+    def _add(self, device: Device) -> None:
+        self._devices[device.mac] = device
+        if device.ip is not None:
+            self._used[device.ip] += 1
+        for groups, key in self._groups(device):
+            groups.setdefault(key, set()).add(device.mac)
+
+    def _groups(self, device: Device) -> Iterator[tuple[dict[str, set[str]], str]]:
+        if device.image is not None:
+            yield self._of_image, device.image
+        if device.name[2:3] == "-":
+            yield self._dashed, device.name.replace("-", ":")
 
     def _part(self, device: Device, context: _Context) -> BootTree | None:
         """Return the part of a device, None when it boots nothing of ours."""
@@ -189,37 +235,39 @@ class BootLinks:
             return BootTree(links=_aliases(device, PROBING, context.hidden))
         return None
 
-    def tree(
-        self, devices: Collection[Device], mounts: Mapping[str, str], *, stopping: bool = False
-    ) -> JoinedTree:
+    def tree(self, mounts: Mapping[str, str], *, stopping: bool = False) -> JoinedTree:
         """Return what `boot_tree` returns, in parts."""
-        contexts: dict[str | None, _Context] = {
-            image: _Context(image_id, stopping, False) for image, image_id in mounts.items()
-        }
-        none = _Context(None, stopping, False)
-        macs: set[str] | None = None
-        found = []
-        for device in devices:
-            context = contexts.get(device.image, none)
-            if device.name[2:3] == "-":  # it could be the link of another device
-                macs = macs or {one.mac for one in devices}
-                if device.name.replace("-", ":") in macs:
-                    context = context._replace(hidden=True)
-            found.append(context)
-        parts = {"": self._free_part(devices)}
-        for device, part in zip(devices, self._parts.of(devices, found), strict=True):
-            if part is not None:
-                parts[device.mac] = part
-        return JoinedTree(parts)
+        for _ in self.derive(mounts, stopping=stopping):
+            pass
+        return JoinedTree({"": self._free_part(), **self._parts})
 
-    def _free_part(self, devices: Collection[Device]) -> BootTree:
-        if not probing_possible(self._interface):
-            used: frozenset[str] = frozenset()
-        else:
-            used = frozenset(device.ip for device in devices if device.ip is not None)
+    def derive(self, mounts: Mapping[str, str], *, stopping: bool = False) -> Iterator[None]:
+        """Make the parts that `tree` lacks, one at each step: who iterates may pause."""
+        if stopping != self._stopping:
+            self._stale.update(self._devices)
+        before, self._mounts, self._stopping = self._mounts, dict(mounts), stopping
+        for image in before.keys() | mounts.keys():
+            if before.get(image) != mounts.get(image):
+                self._stale.update(self._of_image.get(image, ()))
+        while self._stale:
+            mac = self._stale.pop()
+            device = self._devices.get(mac)
+            part = None if device is None else self._part(device, _Context(
+                self._mounts.get(device.image or ""), self._stopping,
+                device.name[2:3] == "-" and device.name.replace("-", ":") in self._devices,
+            ))
+            if part is None:
+                self._parts.pop(mac, None)
+            elif part != self._parts.get(mac):
+                self._parts[mac] = part
+            yield
+
+    def _free_part(self) -> BootTree:
+        possible = probing_possible(self._interface)
+        used = frozenset(self._used) if possible else frozenset()
         if self._free is None or self._free[0] != used:
             links = {f"{PROBING}/tftp": STATIC}
-            if probing_possible(self._interface):
+            if possible:
                 plan = AddressPlan(self._interface, used)
                 links.update((ip, PROBING) for ip in plan.free_addresses())
             self._free = used, BootTree(frozenset({PROBING}), links)
@@ -235,7 +283,9 @@ def boot_tree(
     `mounts` gives the id of each mounted image by its full name; `stopping`
     is true at an orderly stop of the server (boards then loop on tftp-static).
     """
-    return BootLinks(interface).tree(list(devices), mounts, stopping=stopping).whole
+    links = BootLinks(interface)
+    links.change(Followed().look(devices))
+    return links.tree(mounts, stopping=stopping).whole
 
 
 def changes(old: BootTree | JoinedTree, new: BootTree | JoinedTree) -> Change:

@@ -7,16 +7,15 @@ option 175, spec node-protocols §2.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Interface
-from itertools import repeat
-from operator import itemgetter
 from typing import Literal
 
 from walt.common.names import is_device_name, is_mac
-from walt.server.domain.devices.derived import Derived
+from walt.server.domain.devices.derived import Change, Followed, Ordered
 from walt.server.domain.devices.model import (
     NETSETUP_NAT,
     RASPBERRY_PI_PREFIXES,
@@ -73,9 +72,12 @@ class DhcpConfig:
     ping_check: bool = True
 
 
-def _entries(device: Device, kind: HostType) -> list[DhcpHost]:
+def _entries(device: Device) -> list[DhcpHost]:
+    """Return the entries of a device, wherever its address is."""
+    if device.type == "server" or not is_mac(device.mac) or not is_device_name(device.name):
+        return []
     assert device.ip is not None
-    nat = device.netsetup == NETSETUP_NAT
+    nat, kind = device.netsetup == NETSETUP_NAT, device.type
     if device.vpn_mac is None or not is_mac(device.vpn_mac):
         return [DhcpHost(device.name, device.mac, device.ip, device.name, kind, nat)]
     # HTTP boot firmware refuses to work without a router, hence NAT for the real MAC.
@@ -85,46 +87,76 @@ def _entries(device: Device, kind: HostType) -> list[DhcpHost]:
     ]
 
 
-_Ranked = tuple[tuple[int, int, str], DhcpHost]  # the order in the file, and the entry
-
-
-def _ranked(device: Device, _: None) -> tuple[int, list[_Ranked]]:
-    """Return the address of a device (0: none) and its entries, wherever that is."""
-    number = address_number(device.ip) if device.ip is not None else None
-    if number is None:
-        return 0, []
-    if device.type == "server" or not is_mac(device.mac) or not is_device_name(device.name):
-        return number, []
-    rank = HOST_TYPES.index(device.type)
-    return number, [((rank, number, one.label), one) for one in _entries(device, device.type)]
-
-
 class DhcpHosts:
-    """The configuration of dhcpd, derived again after each change of devices.
-
-    Entries are made anew for those devices alone that were replaced since the last time.
-    """
+    """The configuration of dhcpd, changed by the devices that changed."""
 
     def __init__(self, interface: IPv4Interface, *, ping_check: bool = True) -> None:
         self._interface = interface
         self._ping_check = ping_check
-        self._ranked = Derived(_ranked)
+        empty = AddressPlan(interface, ())
+        self._first, self._last = empty.first, empty.last
+        self._hosts: Ordered[tuple[int, int, str], DhcpHost] = Ordered()
+        self._numbers: Counter[int] = Counter()  # addresses of walt-net that are recorded
+        self._labels: Counter[str] = Counter()
+        self._doubled = 0  # labels that more than one entry has
 
-    def config(self, devices: Collection[Device]) -> DhcpConfig:
+    def change(self, changes: Collection[Change]) -> None:
+        """Take what changed."""
+        for change in changes:
+            if change.old is not None:
+                self._drop(change.old)
+        for change in changes:
+            if change.new is not None:
+                self._add(change.new)
+
+    def _number(self, device: Device) -> int | None:
+        number = address_number(device.ip) if device.ip is not None else None
+        return number if number is not None and self._first <= number <= self._last else None
+
+    def _drop(self, device: Device) -> None:
+        number = self._number(device)
+        if number is None:
+            return
+        self._numbers[number] -= 1
+        if not self._numbers[number]:
+            del self._numbers[number]
+        for host in _entries(device):
+            self._hosts.drop((HOST_TYPES.index(host.type), number, host.label))
+            self._labels[host.label] -= 1
+            if self._labels[host.label] == 1:
+                self._doubled -= 1
+            elif not self._labels[host.label]:
+                del self._labels[host.label]
+
+    def _add(self, device: Device) -> None:
+        number = self._number(device)
+        if number is None:
+            return
+        self._numbers[number] += 1
+        for host in _entries(device):
+            self._hosts.add((HOST_TYPES.index(host.type), number, host.label), host)
+            self._labels[host.label] += 1
+            if self._labels[host.label] == 2:
+                self._doubled += 1
+
+    def config(self) -> DhcpConfig:
         """Return what `dhcp_config` returns."""
-        derived = self._ranked.of(devices, repeat(None))
-        plan = AddressPlan(self._interface, (number for number, _ in derived))
-        first, last = plan.first, plan.last
-        ranked = [one for number, found in derived if first <= number <= last for one in found]
-        ranked.sort(key=itemgetter(0))
-        hosts, labels = [], set()
-        for (_, _, label), host in ranked:
-            if label in labels:  # a device may be called like the VPN entry of another one
-                label = f"{label}-{host.mac.replace(':', '')}"
-                host = DhcpHost(label, host.mac, host.ip, host.name, host.type, host.nat)
-            labels.add(label)
-            hosts.append(host)
-        return DhcpConfig(self._interface, plan.free_ranges(), tuple(hosts), self._ping_check)
+        hosts = tuple(self._hosts) if not self._doubled else tuple(_told_apart(self._hosts))
+        ranges = AddressPlan(self._interface, self._numbers).free_ranges()
+        return DhcpConfig(self._interface, ranges, hosts, self._ping_check)
+
+
+def _told_apart(hosts: Iterable[DhcpHost]) -> Iterator[DhcpHost]:
+    """Yield the entries with labels of their own.
+
+    A device may be called like the VPN entry of another one.
+    """
+    labels = set()
+    for host in hosts:
+        if host.label in labels:
+            host = replace(host, label=f"{host.label}-{host.mac.replace(':', '')}")
+        labels.add(host.label)
+        yield host
 
 
 def dhcp_config(
@@ -136,7 +168,9 @@ def dhcp_config(
     walt-net; every recorded address leaves the dynamic ranges. A device that
     could make the file invalid (bad MAC or name) gets no entry.
     """
-    return DhcpHosts(interface, ping_check=ping_check).config(list(devices))
+    hosts = DhcpHosts(interface, ping_check=ping_check)
+    hosts.change(Followed().look(devices))
+    return hosts.config()
 
 
 def only_calm_changes(old: DhcpConfig, new: DhcpConfig) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
-from itertools import groupby, repeat
+from itertools import groupby
 from pathlib import Path
 
 from walt.common.names import is_device_name
-from walt.server.domain.devices.derived import Derived
+from walt.server.domain.devices.derived import Change, Followed, Ordered
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.addresses import address_number, dotted, parse_address
 
@@ -76,7 +76,7 @@ def _name_servers(resolv_conf: str) -> list[IPv4Address]:
     return found
 
 
-def _record(device: Device, _: None) -> tuple[int, tuple[str, str]] | None:
+def _record(device: Device) -> tuple[int, tuple[str, str]] | None:
     """Return the address, as a number, and the record of a device, wherever it is."""
     number = address_number(device.ip) if device.ip is not None else None
     if device.type == "server" or number is None:
@@ -88,10 +88,7 @@ def _record(device: Device, _: None) -> tuple[int, tuple[str, str]] | None:
 
 
 class DnsNames:
-    """The configuration of named, derived again after each change of devices.
-
-    Records are made anew for those devices alone that were replaced since the last time.
-    """
+    """The configuration of named, changed by the devices that changed."""
 
     def __init__(
         self, server: IPv4Address, subnet: IPv4Network,
@@ -99,14 +96,22 @@ class DnsNames:
     ) -> None:
         self._server, self._upstream = server, upstream
         self._first, self._last = int(subnet.network_address), int(subnet.broadcast_address)
-        self._records = Derived(_record)
+        self._records: Ordered[tuple[int, tuple[str, str]], tuple[str, str]] = Ordered()
 
-    def config(self, devices: Iterable[Device]) -> DnsConfig:
+    def change(self, changes: Collection[Change]) -> None:
+        """Take what changed."""
+        for change in changes:
+            found = _record(change.old) if change.old is not None else None
+            if found is not None:
+                self._records.drop(found)
+        for change in changes:
+            found = _record(change.new) if change.new is not None else None
+            if found is not None and self._first <= found[0] <= self._last:
+                self._records.add(found, found[1])
+
+    def config(self) -> DnsConfig:
         """Return what `dns_config` returns."""
-        found = self._records.of(devices, repeat(None))
-        ranked = [one for one in found if one and self._first <= one[0] <= self._last]
-        ranked.sort()
-        return DnsConfig(self._server, tuple([one for _, one in ranked]), self._upstream)
+        return DnsConfig(self._server, tuple(self._records), self._upstream)
 
 
 def dns_config(
@@ -114,7 +119,9 @@ def dns_config(
     upstream: tuple[str, ...] = (FALLBACK_FORWARDER,),
 ) -> DnsConfig:
     """Return the configuration wanted for these devices of walt-net."""
-    return DnsNames(server, subnet, upstream).config(devices)
+    names = DnsNames(server, subnet, upstream)
+    names.change(Followed().look(devices))
+    return names.config()
 
 
 def reverse_zone(address: str) -> str:

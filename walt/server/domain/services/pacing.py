@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from walt.server.runtime.waiting import Waiters
+
 _log = Logger()
 
 WRITE_WITHIN = 0.1  # seconds; the file must be there 0.2 s after a change
@@ -45,7 +47,7 @@ class Pacer:
         self._last_activity = float("-inf")
         self._writing: IDelayedCall | None = None
         self._waking: IDelayedCall | None = None
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: Waiters[None] = Waiters()
 
     @property
     def pending(self) -> bool:
@@ -54,8 +56,7 @@ class Pacer:
 
     def changed(self, *, calm: bool = False) -> Deferred[None]:
         """Tell that the wanted configuration changed; fires when it is in force."""
-        waiter: Deferred[None] = Deferred()
-        self._waiters.append(waiter)
+        waiter = self._waiters.wait()
         if not calm:
             self._urgent = True
         elif self._calm_since is None:
@@ -75,12 +76,12 @@ class Pacer:
         self._settle_write()
         self._urgent, self._calm_since = False, None
         self._last_end = self._clock.seconds()
-        self._release()
+        self._waiters.release(None)
 
     def hold(self, busy: Deferred[None]) -> None:
         """Act on nothing before `busy` fires: the daemon is starting."""
         self._acting = True
-        busy.addBoth(lambda _: self._done([]))
+        busy.addBoth(lambda _: self._done(Waiters()))
 
     def stop(self) -> None:
         """Forget every plan; those who wait are released."""
@@ -89,16 +90,11 @@ class Pacer:
             if call is not None and call.active():
                 call.cancel()
         self._writing = self._waking = None
-        self._release()
+        self._waiters.release(None)
 
     def resume(self) -> None:
         """Work again after `stop`."""
         self._stopped = False
-
-    def _release(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
 
     def _write_now(self) -> None:
         self._writing = None
@@ -146,14 +142,13 @@ class Pacer:
             return
         self._urgent, self._calm_since = False, None
         self._acting = True
-        covered, self._waiters = self._waiters, []
+        covered = self._waiters.taken()
         self._act().addErrback(
             lambda failure: _log.failure("restarting or reloading a service", failure)
         ).addBoth(lambda _: self._done(covered))
 
-    def _done(self, covered: list[Deferred[None]]) -> None:
+    def _done(self, covered: Waiters[None]) -> None:
         self._acting = False
         self._last_end = self._clock.seconds()
-        for waiter in covered:
-            waiter.callback(None)
+        covered.release(None)
         self._plan()

@@ -31,6 +31,12 @@ class IConfigurable(Interface):
 class IPersistence(Interface):
     """The file systems of nodes' persistent data, each at a directory of its own."""
 
+    def made() -> Awaitable[Collection[Path]]:
+        """Return the directories whose file systems exist, mounted or not.
+
+        The directory of a node stands for those of all owners: older servers left data there.
+        """
+
     def ensure(points: Collection[Path]) -> Awaitable[Mapping[Path, str]]:
         """Have a file system mounted at each directory; those that are stay as they are.
 

@@ -7,18 +7,18 @@ their own pace. What fails concerns the nodes that need it, and is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.names import is_user_name
-from walt.server.domain.devices.derived import Derived
+from walt.server.domain.devices.derived import Ordered
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
@@ -32,58 +32,184 @@ from walt.server.domain.retries import Retries
 from walt.server.domain.services.ports import IPersistence, PlatformLines
 from walt.server.domain.services.service import NetworkServices
 from walt.server.runtime.ordered import shielded, spawn
+from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
+PATIENCE = 20.0  # seconds that a node waits for its persistent data
+AT_ONCE = 256  # nodes that are derived from in one turn of the reactor
+
+_T = TypeVar("_T")
+
+
+class _OfNodes(Generic[_T]):
+    """A value for each node, which derives from the node and the id of the image it boots.
+
+    It is made anew for those nodes alone that were replaced, or whose image has another id.
+    """
+
+    def __init__(
+        self, registry: DeviceRegistry, derive: Callable[[Device, str | None], _T | None]
+    ) -> None:
+        self._registry = registry
+        self._derive = derive
+        self._values: dict[str, _T] = {}  # by MAC
+        self._ids: Mapping[str, str] = {}
+        self._image: dict[str, str] = {}  # full names, by MAC
+        self._of_image: dict[str, set[str]] = {}  # MACs
+        self._stale: set[str] = set()
+
+    def groups(self) -> Mapping[str, Collection[str]]:
+        """Return the MACs of nodes by the full names of the images that they boot."""
+        for mac in self._stale:
+            self._move(mac, self._node(mac))
+        return self._of_image
+
+    def _node(self, mac: str) -> Device | None:
+        device = self._registry.get(mac)  # a MAC of a VPN counts there
+        return device if device is not None and device.mac == mac and device.is_node else None
+
+    def note(self, macs: Iterable[str]) -> None:
+        """Take the MACs of devices that changed."""
+        self._stale.update(macs)
+
+    def follow(self, ids: Mapping[str, str]) -> Iterator[tuple[str, _T | None, _T | None]]:
+        """Yield of each value that changed its MAC, what it was and what it is.
+
+        `ids` gives the id of images by their full names; who iterates may pause.
+        """
+        before, self._ids = self._ids, dict(ids)
+        for image in before.keys() | ids.keys():
+            if before.get(image) != ids.get(image):
+                self._stale.update(self._of_image.get(image, ()))
+        while self._stale:
+            mac = next(iter(self._stale))
+            node = self._node(mac)
+            self._move(mac, node)
+            new = None
+            if node is not None:
+                new = self._derive(node, self._ids.get(node.image or ""))
+            self._stale.discard(mac)
+            old = self._values.pop(mac, None)
+            if new is not None:
+                self._values[mac] = new
+            if old != new:
+                yield mac, old, new
+
+    def _move(self, mac: str, node: Device | None) -> None:
+        former, image = self._image.pop(mac, None), None if node is None else node.image or ""
+        if former is not None and former != image:
+            self._of_image[former].discard(mac)
+            if not self._of_image[former]:
+                del self._of_image[former]
+        if image is not None:
+            self._image[mac] = image
+            self._of_image.setdefault(image, set()).add(mac)
+
 
 class NodeExports:
-    """What nodes may mount, derived again after each change of nodes or mounted images.
+    """What nodes may mount, changed by the nodes that changed and by mounted images.
 
-    It is made anew for those nodes alone that were replaced, or whose image was mounted.
+    Persistent data is wanted since a node began to boot, for the owner whom it had then, and
+    where it is there already: most nodes of a large platform wait for their first boot.
     """
 
     def __init__(self, registry: DeviceRegistry, nodes_directory: Path) -> None:
         self._registry = registry
         self._directory = nodes_directory
-        self._exports = Derived(self._export)
-        self._uses = Derived(self._use)
+        self._exports: _OfNodes[NodeExport] = _OfNodes(registry, self._export)
+        self._uses: _OfNodes[Use] = _OfNodes(registry, self._use)
+        self._sorted: Ordered[str, NodeExport] = Ordered()
+        self._points: dict[Path, str] = {}
+        self._open: set[Path] = set()
+
+    # -- persistent data ---------------------------------------------------------
+
+    def point(self, node: Device) -> Path | None:
+        """Return the place of the persistent data of a node and its owner, None if it has none."""
+        owner = node.owner
+        if not node.conf.get("mount.persist", True) or owner is None or not is_user_name(owner):
+            return None
+        return self._directory / node.mac / "persist_dirs" / owner
+
+    def is_open(self, point: Path) -> bool:
+        """Tell whether the data of this place is wanted."""
+        return point in self._open or point.parent.parent in self._open
+
+    def open(self, points: Iterable[Path]) -> None:
+        """Want the data of these places from now on; see IPersistence.made."""
+        for point in points:
+            if point.parent.name == "persist_dirs":
+                self._exports.note([point.parent.parent.name])
+            else:
+                self._exports.note([point.name])
+            self._open.add(point)
+
+    @property
+    def points(self) -> Mapping[Path, str]:
+        """The places of the data that is wanted, and the MACs of their nodes."""
+        return self._points
+
+    # -- what derives --------------------------------------------------------------
+
+    def note(self, macs: Iterable[str]) -> None:
+        """Take the MACs of devices that changed."""
+        macs = list(macs)
+        self._exports.note(macs)
+        self._uses.note(macs)
+
+    def of_images(self) -> Mapping[str, Collection[str]]:
+        """Return the MACs of nodes by the full names of the images that they boot."""
+        return self._uses.groups()
 
     def _export(self, node: Device, image_id: str | None) -> NodeExport | None:
         if node.ip is None or not node.in_network(self._registry.subnet):
             return None
-        persist = None
-        owner = node.owner
-        if node.conf.get("mount.persist", True) and owner is not None and is_user_name(owner):
-            persist = self._directory / node.mac / "persist_dirs" / owner
-        return NodeExport(node.mac, node.ip, node.name, image_id, persist)
+        point = self.point(node)
+        if point is not None and not self.is_open(point):
+            point = None
+        return NodeExport(node.mac, node.ip, node.name, image_id, point)
 
-    def _use(self, node: Device, image_id: str) -> Use:
+    def _use(self, node: Device, image_id: str | None) -> Use | None:
+        if image_id is None:
+            return None
         ip = node.ip if node.in_network(self._registry.subnet) else None
         return Use(image_id, node.mac, ip)
 
-    def plan(self, ids: Mapping[str, str], images: Iterable[ImageExport]) -> ExportPlan:
-        """Return what NFS must export.
+    def follow(self, ids: Mapping[str, str]) -> Iterator[None]:
+        """Have in `plan` what the ids of mounted images, by full name, make of nodes."""
+        for mac, old, new in self._exports.follow(ids):
+            if old is not None and old.persist is not None:
+                self._points.pop(old.persist, None)
+            if new is None:
+                self._sorted.drop(mac)
+            else:
+                self._sorted.add(mac, new)
+                if new.persist is not None:
+                    self._points[new.persist] = mac
+            yield
 
-        `ids` gives the id of each mounted image by its full name, `images` their exports.
-        """
-        known = self._registry.nodes()
-        found = self._exports.of(known, [ids.get(node.image or "") for node in known])
-        nodes = [one for one in found if one is not None]
-        nodes.sort(key=attrgetter("mac"))
-        return ExportPlan(self._registry.subnet, tuple(sorted(images)), tuple(nodes))
+    def plan(self, images: Iterable[ImageExport]) -> ExportPlan:
+        """Return what NFS must export, with the exports of images."""
+        return ExportPlan(self._registry.subnet, tuple(sorted(images)), tuple(self._sorted))
 
-    def uses(self, ids: Mapping[str, str]) -> list[Use]:
-        """Return which node boots which image, `ids` giving images by their full names."""
-        nodes = [node for node in self._registry.nodes() if (node.image or "") in ids]
-        return self._uses.of(nodes, [ids[node.image or ""] for node in nodes])
+    def uses(self, ids: Mapping[str, str]) -> Iterator[tuple[str, Use | None]]:
+        """Yield what nodes, by MAC, boot now where that changed; `ids` gives images by name."""
+        for mac, _, new in self._uses.follow(ids):
+            yield mac, new
 
 
 def export_plan(
     registry: DeviceRegistry, ids: Mapping[str, str], images: Iterable[ImageExport],
-    nodes_directory: Path,
+    nodes_directory: Path, opened: Iterable[Path] = (),
 ) -> ExportPlan:
-    """Return what NFS must export; see NodeExports.plan."""
-    return NodeExports(registry, nodes_directory).plan(ids, images)
+    """Return what NFS must export, derived from nothing; see NodeExports."""
+    exports = NodeExports(registry, nodes_directory)
+    exports.note(node.mac for node in registry.nodes())
+    exports.open(opened)
+    for _ in exports.follow(ids):
+        pass
+    return exports.plan(images)
 
 
 @implementer(IProvisioning)
@@ -106,13 +232,16 @@ class Provisioning:
         self._persistence = persistence
         self._network = network
         self._node_exports = NodeExports(registry, nodes_directory)
+        self._readers: Mapping[str, frozenset[str]] = {}
+        self._image_exports: dict[str, ImageExport] = {}
+        self._opening: dict[Path, Deferred[None]] = {}
         self._mounts = ImageMounts(clock, mounter)
         self._uses = ImageUses()
         self._exports: Retries[str] = Retries()  # nodes whose exports failed, by MAC
         self._whole: Retries[str] = Retries()  # updates that failed for no known reason
         self._taken_over = False
         self._stopping = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
         self._work: Deferred[None] = succeed(None)
         self._running = False
         self._recheck: Any = None
@@ -138,17 +267,19 @@ class Provisioning:
     def start(self) -> Deferred[None]:
         """Begin to follow the registry, with a first update; fires when it is in force."""
         self._registry.observe(self._on_change)
+        self._node_exports.note(node.mac for node in self._registry.nodes())
         self._boots = {node.mac: _boot_key(node) for node in self._registry.nodes()}
         return self.update()
 
     def _on_change(self, macs: frozenset[str]) -> None:
-        _track(self._network_pending, self._network.update(devices=self._registry.all()))
+        _track(self._network_pending, self._network.update(devices=self._registry.present()))
         changed = False
         for mac in macs:
             device = self._registry.get(mac)
             key = _boot_key(device) if device is not None and device.is_node else None
             if self._boots.get(mac) != key:
                 changed = True
+                self._node_exports.note([mac])
                 if key is None:
                     self._boots.pop(mac, None)
                 else:
@@ -162,11 +293,9 @@ class Provisioning:
         Requests made while an update runs are merged into one that follows it. Fires
         when an update that began after this call is over; what failed is in `troubles`.
         """
-        done: Deferred[None] = Deferred()
         if self._stopping:
-            done.callback(None)
-            return done
-        self._waiting.append(done)
+            return succeed(None)
+        done = self._waiting.wait()
         if not self._running:
             self._running = True
             self._work = spawn(self._run(), "updates of mounts and exports")
@@ -176,7 +305,7 @@ class Provisioning:
         self._cancel_recheck()
         try:
             while self._waiting:
-                waiting, self._waiting = self._waiting, []
+                waiting = self._waiting.taken()
                 try:
                     await self._update()
                 except Exception as error:
@@ -184,22 +313,58 @@ class Provisioning:
                     self._whole.failed("update", self._clock.seconds(), str(error))
                 else:
                     self._whole.succeeded("update")
-                for one in waiting:
-                    one.callback(None)
+                waiting.release(None)
         finally:
             self._running = False
             self._plan_recheck()
+
+    def begins(self, mac: str) -> Deferred[None] | None:
+        """A node begins to boot: it will mount its persistent data.
+
+        Returns None when that is in force, else a Deferred that fires when it is, when it
+        failed, or after PATIENCE.
+        """
+        node = self._registry.get(mac)
+        if node is None or not node.is_node or self._stopping:
+            return None
+        point = self._node_exports.point(node)
+        if point is None:
+            return None
+        if not self._node_exports.is_open(point):
+            self._node_exports.open([point])
+            self._opening[point] = opening = self.update()
+
+            def opened(_: None) -> None:
+                del self._opening[point]
+
+            opening.addCallback(opened)
+        found = self._opening.get(point)
+        if found is None:
+            return None
+        return shielded(found).addTimeout(
+            PATIENCE, self._clock, onTimeoutCancel=lambda failure, limit: None
+        )
+
+    def begins_at(self, ip: str) -> Deferred[None] | None:
+        """The node of an address begins to boot; see `begins`."""
+        node = self._registry.by_ip(ip)
+        return None if node is None else self.begins(node.mac)
 
     async def _update(self) -> None:
         now, again = self._clock.seconds(), False
         if not self._taken_over:
             # What a former server mounted is prepared again: this one may be newer.
             self._uses.adopt(await self._mounts.left_overs(), now)
+            self._node_exports.open(await self._persistence.made())
             self._taken_over = again = True
-        images = self._images.by_id({
-            node.image for node in self._registry.nodes() if node.image
-        })
-        self._uses.update(self._wanted_uses(images), now)
+        images = self._images.by_id([one for one in self._node_exports.of_images() if one])
+        wanted = dict[str, Use | None]()
+        for count, (mac, use) in enumerate(
+            self._node_exports.uses(self._mounted_names(images.keys())), 1
+        ):
+            wanted[mac] = use
+            await self._breathe(count)
+        self._uses.update(wanted, now)
         await self._mounts.mount(
             [images[image_id] for image_id in sorted(images)], again=again
         )
@@ -209,22 +374,34 @@ class Provisioning:
         await self._export(ids)
         if self._stopping:
             return
-        await self._network.update_links(self._registry.all(), self._mounted_names(ids))
+        await self._network.update_links(self._registry.present(), self._mounted_names(ids))
         self._note_troubles()
         if not self._stopping:
             self._mounts.keep_only(self._uses.images())
 
-    def _wanted_uses(self, images: Mapping[str, Any]) -> list[Use]:
-        return self._node_exports.uses(self._mounted_names(images.keys()))
+    async def _breathe(self, count: int) -> None:
+        """Let the reactor do something else after some pieces of work."""
+        if count % AT_ONCE == 0:
+            await deferLater(self._clock, 0, lambda: None)
+
+    def _readable(self, ids: Iterable[str]) -> list[ImageExport]:
+        """Return the exports of mounted images; those that did not change are not made anew."""
+        readers, former = self._uses.readers(), self._image_exports
+        self._image_exports = {}
+        for image_id in ids:
+            ips, path = readers.get(image_id, frozenset()), self._mounter.path(image_id)
+            export = former.get(image_id)
+            if export is None or export.path != path or self._readers.get(image_id) is not ips:
+                export = ImageExport(image_id, path, tuple(sorted(ips)))
+            self._image_exports[image_id] = export
+        self._readers = readers
+        return list(self._image_exports.values())
 
     async def _export(self, ids: frozenset[str]) -> None:
-        readers = self._uses.readers()
-        exports = [
-            ImageExport(one, self._mounter.path(one), tuple(sorted(readers.get(one, ()))))
-            for one in ids
-        ]
-        plan = self._node_exports.plan(self._mounted_names(ids), exports)
-        wanted = {node.persist: node.mac for node in plan.nodes if node.persist is not None}
+        for count, _ in enumerate(self._node_exports.follow(self._mounted_names(ids)), 1):
+            await self._breathe(count)
+        plan = self._node_exports.plan(self._readable(ids))
+        wanted = dict(self._node_exports.points)
         closed = await self._persistence.ensure(wanted)
         failures = {
             wanted[point]: f"its persistent data cannot be mounted: {reason}"
@@ -251,17 +428,21 @@ class Provisioning:
         found = dict(self._exports.reasons)
         broken = self._mounts.troubles
         ids = self._mounted_names(broken.keys() | self._mounts.ids)
-        for node in self._registry.nodes():
-            image_id = ids.get(node.image or "")
+        for image, macs in self._node_exports.of_images().items():
+            image_id = ids.get(image)
             if image_id is None:
                 continue
-            if image_id in broken:
-                found[node.mac] = f"its image cannot be mounted: {broken[image_id]}"
-            elif not self._mounts.starts(image_id, node.model):
-                found[node.mac] = (
-                    f"its image has nothing that a {node.model} can start from"
-                    f" (/boot/{node.model})"
-                )
+            for mac in macs:
+                node = self._registry.get(mac)
+                if node is None:
+                    continue
+                if image_id in broken:
+                    found[mac] = f"its image cannot be mounted: {broken[image_id]}"
+                elif not self._mounts.starts(image_id, node.model):
+                    found[mac] = (
+                        f"its image has nothing that a {node.model} can start from"
+                        f" (/boot/{node.model})"
+                    )
         self._troubles.of_files(found)
 
     def _plan_recheck(self) -> None:

@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Interface
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.derived import Change, Followed
+from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.domain.network.ports import IFirewall
-from walt.server.domain.services.boot_tree import BootLinks, JoinedTree, probing_possible
+from walt.server.domain.services.boot_tree import BootLinks, probing_possible
 from walt.server.domain.services.dhcp import DhcpHosts
 from walt.server.domain.services.dns import FALLBACK_FORWARDER, DnsNames
 from walt.server.domain.services.nat import nat_addresses
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.domain.services.secondary import secondary_networks
 from walt.server.runtime.ordered import spawn
+from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
 MERGE_WITHIN = 0.05  # seconds
-REST_PER_DEVICE = 1e-5  # seconds between two derivations, which cost some µs a device
+REST_PER_DEVICE = 5e-6  # seconds between two derivations, which cost a µs a device
+AT_ONCE = 256  # devices that are derived from in one turn of the reactor
+
+
+class Filtered:
+    """The devices that the firewall knows: of all others there is nothing to derive."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Device] = {}
+
+    @property
+    def devices(self) -> Collection[Device]:
+        """They, in no particular order."""
+        return self._known.values()
+
+    def change(self, changes: Collection[Change]) -> None:
+        """Take what changed."""
+        for change in changes:
+            device = change.new
+            if device is not None and (
+                device.netsetup == NETSETUP_NAT or (device.virtual and "networks" in device.conf)
+            ):
+                self._known[device.mac] = device
+            else:
+                self._known.pop(change.mac, None)
 
 
 class NetworkServices:
@@ -50,11 +76,14 @@ class NetworkServices:
         self._hosts = DhcpHosts(interface, ping_check=ping_check)
         self._names = DnsNames(interface.ip, interface.network, forwarders)
         self._links = BootLinks(interface)
-        self._devices: tuple[Device, ...] = ()
+        self._filtered = Filtered()
+        self._followed = Followed()
+        self._lock = DeferredLock()
+        self._devices: Collection[Device] = ()
         self._mounts: dict[str, str] | None = None
         self._new_devices = False
         self._later: Any = None
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
         self._stopping = False
         self._deriving = False
         self._not_before = 0.0
@@ -66,7 +95,7 @@ class NetworkServices:
             )
 
     def update(
-        self, devices: Iterable[Device] | None = None, mounts: Mapping[str, str] | None = None
+        self, devices: Collection[Device] | None = None, mounts: Mapping[str, str] | None = None
     ) -> Deferred[None]:
         """Take the present devices, or the mounted images (full name to id), or both.
 
@@ -76,20 +105,19 @@ class NetworkServices:
         images are known (design D20).
         """
         if devices is not None:
-            self._devices, self._new_devices = tuple(devices), True
+            self._devices, self._new_devices = devices, True
         if mounts is not None:
             self._mounts = dict(mounts)
-        done: Deferred[None] = Deferred()
-        self._waiting.append(done)
+        done = self._waiting.wait()
         self._plan()
         return done
 
     def update_links(
-        self, devices: Iterable[Device], mounts: Mapping[str, str]
+        self, devices: Collection[Device], mounts: Mapping[str, str]
     ) -> Deferred[None]:
         """Point boot links to these mounted images; fires when they are in place."""
-        self._devices, self._mounts = tuple(devices), dict(mounts)
-        return self._all([self._tree.apply(self._tree_config())])
+        self._devices, self._mounts = devices, dict(mounts)
+        return self._set_links()
 
     def links_to_static(self) -> Deferred[None]:
         """Let every node find the looping boot files: the orderly stop (spec node-protocols §3.4).
@@ -97,15 +125,14 @@ class NetworkServices:
         Later updates keep these links. Fires when they are in place.
         """
         self._stopping = True
-        return self._all([self._tree.apply(self._tree_config())])
+        return self._set_links()
 
     def stop(self) -> None:
         """Forget an update that did not start yet."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        self._release(self._waiting)
-        self._waiting = []
+        self._waiting.release(None)
 
     def _plan(self) -> None:
         if self._later is None and not self._deriving:
@@ -115,47 +142,70 @@ class NetworkServices:
     def _start(self) -> None:
         self._later = None
         self._deriving = True
-        waiting, self._waiting = self._waiting, []
-        spawn(self._derive(waiting), "deriving the configuration of services")
+        spawn(self._derive(self._waiting.taken()), "deriving the configuration of services")
 
-    async def _derive(self, waiting: list[Deferred[None]]) -> None:
+    async def _derive(self, waiting: Waiters[None]) -> None:
         """Derive each value in a reactor turn of its own: 10,000 devices cost some ms each."""
         with_devices, self._new_devices = self._new_devices, False
         pieces = []
         try:
             if with_devices:
-                wanted = self._hosts.config(self._devices)
-                await deferLater(self._clock, 0, lambda: None)
+                await self._follow()
+                wanted = self._hosts.config()
+                await self._pause()
                 pieces.append(self._dhcp.apply(wanted))
-                await deferLater(self._clock, 0, lambda: None)
-                pieces.append(self._dns.apply(self._names.config(self._devices)))
-                await deferLater(self._clock, 0, lambda: None)
+                await self._pause()
+                pieces.append(self._dns.apply(self._names.config()))
+                await self._pause()
                 pieces.append(
                     spawn(self._firewall.apply(self._firewall_config()), "updating the firewall")
                 )
-                await deferLater(self._clock, 0, lambda: None)
+                await self._pause()
             if self._mounts is not None:
-                pieces.append(self._tree.apply(self._tree_config()))
+                pieces.append(self._set_links())
         finally:
             self._deriving = False
             self._not_before = self._clock.seconds() + len(self._devices) * REST_PER_DEVICE
-            self._all(pieces).addCallback(lambda _: self._release(waiting))
+            self._all(pieces).addCallback(lambda _: waiting.release(None))
             if self._waiting:
                 self._plan()
 
-    @staticmethod
-    def _release(waiting: list[Deferred[None]]) -> None:
-        for one in waiting:
-            one.callback(None)
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._clock, 0, lambda: None)
 
-    def _tree_config(self) -> JoinedTree:
-        return self._links.tree(self._devices, self._mounts or {}, stopping=self._stopping)
+    async def _follow(self) -> None:
+        """Take the devices that changed, many of them in slices."""
+        async with self._lock:
+            changes = self._followed.look(self._devices)
+            if len(changes) > AT_ONCE:
+                # What one device leaves another one may have: all is left before.
+                changes = [
+                    *(Change(one.old, None) for one in changes if one.old is not None),
+                    *(Change(None, one.new) for one in changes if one.new is not None),
+                ]
+            for start in range(0, len(changes), AT_ONCE):
+                if start:
+                    await self._pause()
+                some = changes[start:start + AT_ONCE]
+                for one in (self._hosts, self._names, self._links, self._filtered):
+                    one.change(some)
+
+    def _set_links(self) -> Deferred[None]:
+        return self._all([Deferred.fromCoroutine(self._apply_links())])
+
+    async def _apply_links(self) -> None:
+        await self._follow()
+        mounts = self._mounts or {}
+        for count, _ in enumerate(self._links.derive(mounts, stopping=self._stopping), 1):
+            if count % AT_ONCE == 0:
+                await self._pause()
+        # The latest: it may have been asked for another one meanwhile.
+        await self._tree.apply(self._links.tree(self._mounts or {}, stopping=self._stopping))
 
     def _firewall_config(self) -> FirewallConfig:
-        network = self._interface.network
         return FirewallConfig(
-            network, nat_addresses(self._devices, network), self._guarded,
-            networks=secondary_networks(self._devices),
+            self._interface.network, nat_addresses(self._filtered.devices, self._interface.network),
+            self._guarded, networks=secondary_networks(self._filtered.devices),
         )
 
     def _all(self, pieces: list[Deferred[Any]]) -> Deferred[None]:

@@ -67,6 +67,10 @@ class SwitchPower:
 
     # -- what is known ---------------------------------------------------
 
+    def all_off(self) -> Collection[str]:
+        """Return the MACs of nodes whose ports are recorded off; see INodePower."""
+        return {one.node for one in self._off.values() if one.node is not None}
+
     def is_off(self, mac: str) -> str | None:
         """Return why the port of a node is recorded off, None when it is on."""
         return next((one.reason for one in self._off.values() if one.node == mac), None)

@@ -1,0 +1,135 @@
+"""Rows of nodes that are kept are those that would be made anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.fakes.nodes import FakePower, FakeProvisioning
+from tests.server.streams.platform import Platform
+from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes import views
+from walt.server.domain.nodes.progress import BootProgress
+from walt.server.domain.nodes.reservations import SILENCE, Reservations
+from walt.server.domain.nodes.views import NodeViews
+
+NODES = [
+    Device(
+        f"02:00:00:00:01:0{number}", f"row{number}", "node", f"192.168.1.10{number}",
+        model="pc-x86-64", image=f"{user}/img:latest",
+    ) for number, user in enumerate(["alice", "bob", "waltplatform"])
+]
+STEPS = (
+    "forget", "rename", "given", "setting", "booted", "down", "off", "on", "broken", "whole",
+    "reserved", "later", "begun",
+)
+
+
+class Lab:
+    """A platform, its views, and what may happen to its nodes."""
+
+    def __init__(self) -> None:
+        self.platform = Platform()
+        self.power, self.provisioning = FakePower(), FakeProvisioning()
+        self.clock = Clock()
+        self.reservations = Reservations(self.clock)
+        registry = self.platform.registry
+        self.progress = BootProgress(
+            self.clock, registry, Boots(), self.platform.status.is_booted,  # type: ignore[arg-type]
+            lambda image: None,
+        )
+        self.views = self.another()
+
+    def another(self) -> NodeViews:
+        """Return views that have kept nothing."""
+        return NodeViews(
+            self.platform.registry, self.platform.status, self.power, self.provisioning,
+            self.progress, self.reservations, lambda device: False, self.clock,
+        )
+
+    def do(self, step: str, number: int) -> None:
+        """Have something happen to a node."""
+        registry, mac = self.platform.registry, NODES[number].mac
+        node = registry.get(mac)
+        if node is None:
+            Deferred.fromCoroutine(registry.put(NODES[number]))
+        elif step == "forget":
+            Deferred.fromCoroutine(registry.forget(node))
+            self.platform.status.forget(mac)
+        elif step == "rename":
+            Deferred.fromCoroutine(registry.put(replace(node, name=f"{node.name[:20]}x")))
+        elif step == "given":
+            Deferred.fromCoroutine(registry.put(replace(node, image="alice/other:latest")))
+        elif step == "setting":
+            Deferred.fromCoroutine(registry.put(replace(node, conf={"netsetup": 1})))
+        elif step == "booted":
+            self.platform.status.booted(mac)
+        elif step == "down":
+            self.platform.status.down(mac, "?")
+        elif step == "off":
+            self.power.reasons[mac] = "powersave"
+        elif step == "on":
+            self.power.reasons.pop(mac, None)
+        elif step == "broken":
+            self.provisioning.troubles[mac] = "no"
+        elif step == "whole":
+            self.provisioning.troubles.pop(mac, None)
+        elif step == "reserved" and self.reservations.get(mac) is None:
+            self.reservations.take([replace(node, image="alice/img:latest")], "*", 1, 100.0,
+                                   user="alice", holder="script")
+        elif step == "later":
+            self.clock.advance(SILENCE)
+        elif step == "begun":
+            self.progress.started(node)
+
+
+class Boots:
+    """Keeps no record."""
+
+    async def save_boots(self, boots: Any) -> None:
+        """Take records."""
+
+
+class RowsTests(SynchronousTestCase):
+    def rows(self, lab: Lab, views: NodeViews, *, brief: bool, show_all: bool) -> Any:
+        """Return the tables."""
+        work = Deferred.fromCoroutine(views.tables("alice", show_all=show_all, brief=brief))
+        while not work.called:
+            lab.clock.advance(0)
+        return json.loads(self.successResultOf(work))
+
+    @given(st.lists(
+        st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.booleans(), st.booleans()),
+        max_size=15,
+    ))
+    def test_after_any_changes(self, steps: list[tuple[str, int, bool, bool]]) -> None:
+        """Each step changes what is shown as a look at everything would show it."""
+        lab = Lab()
+        for step, number, brief, show_all in steps:
+            lab.do(step, number)
+            self.assertEqual(
+                self.rows(lab, lab.views, brief=brief, show_all=show_all),
+                self.rows(lab, lab.another(), brief=brief, show_all=show_all), step,
+            )
+
+    def test_many(self) -> None:
+        """Rows are made in several turns, in which nodes may come, go and change."""
+        self.patch(views, "AT_ONCE", 1)
+        lab = Lab()
+        for number in range(3):
+            lab.do("put", number)
+        work = Deferred.fromCoroutine(lab.views.tables("alice", show_all=True))
+        self.assertNoResult(work)
+        lab.do("forget", 0)
+        lab.do("rename", 1)
+        while not work.called:
+            lab.clock.advance(0)
+        shown = self.rows(lab, lab.views, brief=False, show_all=True)
+        self.assertEqual(shown, self.rows(lab, lab.another(), brief=False, show_all=True))

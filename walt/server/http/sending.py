@@ -1,0 +1,85 @@
+"""Files sent from the page cache to sockets, without a copy in this process (sendfile(2))."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Connection
+from twisted.protocols.basic import FileSender
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.iweb import IRequest
+from zope.interface import implementer
+
+from walt.server.domain.services.ports import BootFile
+
+MOST = 1 << 20  # bytes in one turn of the reactor
+
+
+def send(found: BootFile, request: IRequest) -> Deferred[Any]:
+    """Send a file as the body of an answer, at the pace of the requester.
+
+    Its length must have been told. Fires at the end of the file; fails when the requester
+    leaves.
+    """
+    transport: Any = request.channel.transport  # type: ignore[attr-defined]
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if not isinstance(transport, Connection):
+        return FileSender().beginFileTransfer(found.stream, request)
+    return _Sending(found, request, transport).done
+
+
+@implementer(IPushProducer)
+class _Sending:
+    """One file on its way to the socket of a transport, behind what its buffer has."""
+
+    def __init__(self, found: BootFile, request: Any, transport: Any) -> None:
+        self._file = found.stream.fileno()
+        self._at, self._size = 0, found.size
+        self._request, self._transport = request, transport
+        self.done: Deferred[None] = Deferred()
+        request.registerProducer(self, True)
+        request.write(b"")  # the headers
+        self._wait()
+
+    def _wait(self) -> None:
+        """Go on when the socket takes more, after what the transport has to send."""
+        self._transport.producerPaused = True
+        self._transport.startWriting()
+
+    def pauseProducing(self) -> None:
+        """Nothing is to be done: nothing is sent but when the buffer is empty."""
+
+    def resumeProducing(self) -> None:
+        """Send what the socket takes now."""
+        if self.done.called:
+            return
+        last = min(self._size, self._at + MOST)
+        try:
+            while self._at < last:
+                sent = os.sendfile(
+                    self._transport.fileno(), self._file, self._at, last - self._at
+                )
+                if not sent:  # the file became shorter: the requester must not take it for whole
+                    self._transport.abortConnection()
+                    return
+                self._at += sent
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._transport.abortConnection()
+            return
+        if self._at < self._size:
+            self._wait()
+            return
+        self._request.unregisterProducer()
+        self.done.callback(None)
+
+    def stopProducing(self) -> None:
+        """The requester has left."""
+        if not self.done.called:
+            self.done.errback(ConnectionLost("the requester left"))
