@@ -101,6 +101,7 @@ class LivePlatform:
         self.config = self.base / "server.conf"
         self.net, self.prefix = net, prefix
         self.own_namespace = own_namespace
+        self.enter = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
         self.server_environment: dict[str, str] = {}
         self.write_config()
         self.log = self.base / "server.log"
@@ -191,7 +192,7 @@ class LivePlatform:
             "walt-server", "--config", str(self.config),
         ]
         if not self.own_namespace:
-            argv = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *argv]
+            argv = [*self.enter, *argv]
         transport = self.reactor.spawnProcess(
             self.server, argv[0], argv,
             {
