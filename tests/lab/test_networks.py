@@ -48,10 +48,11 @@ class NetworkTests(TestCase):
         board.boot()
         node = await booted(box, board.mac)
         await self.restart_keeps(node)
-        await self.older_boards(node)
         await self.limits()
         await board.cut()
         await box.run(BESIDE)
+        await self.older_boards(node)
+        await self.swap()
         self.assertTrue(await self.lease("eth2"))
         self.assertFalse(await self.lease("eth2.12"))
         await self.set_up("network.walt-net.vlan=12")
@@ -113,14 +114,25 @@ class NetworkTests(TestCase):
         (ip,) = {
             row["ip"] for table in tables.values() for row in table if row["name"] == node
         }
-        # What the kernel serves to one address, another client cannot ask for: so from there.
-        command = (
-            "mkdir -p /tmp/v3 && (modprobe nfsv3 || true) && mount -t nfs -o"
-            f" ro,vers=3,nolock,addr={SERVER} {SERVER}:{STATE}/nodes/{ip}/fs /tmp/v3"
-            " && grep /tmp/v3 /proc/mounts && ls /tmp/v3/etc/hostname && umount /tmp/v3"
+        # What the kernel serves to one address, another client cannot ask for: so with that one.
+        told = await self.box.run(
+            f"ip -n beside address add {ip}/24 dev eth2 && mkdir -p /tmp/v3 &&"
+            " ip netns exec beside mount -t nfs -o ro,vers=3,nolock"
+            f" {SERVER}:{STATE}/nodes/{ip}/fs /tmp/v3 && grep /tmp/v3 /proc/mounts"
+            " && ls -d /tmp/v3/bin /tmp/v3/boot && umount /tmp/v3", timeout=patient(60),
         )
-        told = await self.box.ok("node", "run", node, "--", "sh", "-c", command)
         self.assertIn("vers=3", told)
+
+    async def swap(self) -> None:
+        """The kernel's own NBD client gets an area, and reads what it wrote."""
+        await self.box.run(
+            "modprobe nbd && dd if=/dev/urandom of=/root/noise bs=1M count=4 status=none &&"
+            f" ip netns exec beside nbd-client {SERVER} /dev/nbd0 -N swap-1G &&"
+            " dd if=/root/noise of=/dev/nbd0 bs=1M oflag=direct status=none &&"
+            " dd if=/dev/nbd0 bs=1M count=4 iflag=direct status=none | cmp - /root/noise &&"
+            " nbd-client -d /dev/nbd0", timeout=patient(100),
+        )
+        await self.box.run("ip -n beside address flush dev eth2")
 
     async def limits(self) -> None:
         """Latency and bandwidth of a second network are the kernel's, by netem and tbf."""
