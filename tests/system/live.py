@@ -247,10 +247,15 @@ class LivePlatform:
         inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
         address = ["ip", "address", "{}", f"{ip}/32", "dev", "walt-net"]
         await self.runner.run([*inside, *(word.format("add") for word in address)])
-        await self.runner.run([
-            *inside, "curl", "--silent", "--show-error", "--fail", "--interface", ip,
-            "--output", "/dev/null", f"http://{self.net}.1/boot/start.ipxe",
-        ], timeout=patient(40))
+
+        async def is_answered() -> bool:
+            done = await self.runner.run([
+                *inside, "curl", "--silent", "--fail", "--interface", ip, "--output", "/dev/null",
+                f"http://{self.net}.1/boot/start.ipxe",
+            ], check=False, timeout=patient(40))
+            return done.status == 0
+
+        await self.until(is_answered, "the boot script is there", 60)
         await self.runner.run([*inside, *(word.format("del") for word in address)])
 
     async def services(self) -> dict[str, dict[str, Any]]:

@@ -34,11 +34,6 @@ class BackupTests(TestCase):
             "commit", "", "walt.node.pc-x86-64", f"{platform.net}.11", MAC, "board", "0", "unknown"
         )
         self.assertEqual(done.status, 0, done.stderr)
-
-        async def registered() -> bool:
-            return (platform.state / "nodes" / MAC / "fs").exists()
-
-        await platform.until(registered, "the node has its boot files", 40)
         await platform.begins_to_boot(f"{platform.net}.11")
         await self.provisioned(platform)
 
