@@ -4,7 +4,7 @@ SERVER_PACKAGES = \
 	bind9 buildah dropbear-bin git iproute2 ipxe isc-dhcp-server nftables mount openssh-client podman \
 	postgresql procps qemu-system-x86 runc skopeo tftpd-hpa util-linux \
 	nfs-ganesha nfs-ganesha-vfs nbdkit nbdkit-plugin-python mmdebstrap busybox-static kmod \
-	e2fsprogs xfsprogs dosfstools iputils-ping bubblewrap slirp4netns lldpd snmpd
+	e2fsprogs xfsprogs dosfstools iputils-ping bubblewrap slirp4netns lldpd snmpd ptpd
 TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
 	busybox-static openssl curl zsh socat libnfs-utils libarchive-tools ovmf
 # Debian 13 has split the client from docker.io.
@@ -19,4 +19,4 @@ LAB_PACKAGES = qemu-utils
 LAB_GUEST = \
 	systemd systemd-sysv systemd-resolved udev dbus libpam-systemd linux-image-amd64 \
 	initramfs-tools zstd openssh-server python3-venv ca-certificates apparmor nfs-kernel-server \
-	rpcbind crun curl
+	rpcbind crun curl nbd-client isc-dhcp-client

@@ -48,6 +48,7 @@ FILES: dict[str, str] = {
     # At the start, once: files of the installation, and what a server before left.
     "walt.server.http.pages": "the pages of help, some 100 KB",
     "walt.server.adapters.postgres.migrate": "the schema, some 10 KB",
+    "walt.server.adapters.postgres.former": "the schema of older versions, some KB",
     "walt.server.adapters.postgres.cluster": "pg_hba.conf, a line",
     "walt.server.runtime.accounts": "directories of daemons; once, the leases of the pool",
     "walt.server.adapters.podman.repositories": "the account of one repository, a line",
@@ -56,6 +57,7 @@ FILES: dict[str, str] = {
     "walt.server.adapters.tftpd.service": "the map of names, some lines",
     "walt.server.adapters.lldp.snmpd": "its configuration, some lines",
     "walt.server.adapters.lldp.lldpd": "its configuration, which is empty",
+    "walt.server.adapters.timing.ptpd": "its configuration and its state, some lines",
     "walt.server.adapters.podman.options": "podman's list of images or containers",
     "walt.server.adapters.ssh.keys": "public keys and known_hosts, a line each",
     "walt.server.adapters.network.plans": "what a network is made of, a line",

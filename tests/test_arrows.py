@@ -21,13 +21,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.node": ("walt.node",),
     "walt.virtual": ("walt", "walt.common", "walt.virtual"),
     "walt.server.config": ("walt", "walt.common", "walt.server.config"),
-    "walt.server.runtime": ("walt.common", "walt.server.runtime"),
-    "walt.server.trackexec": (),
+    "walt.server.runtime": ("walt.common", "walt.server.runtime", "walt.server.trackexec"),
+    "walt.server.trackexec": ("walt.server.trackexec",),
     "walt.server.domain": ("walt.common", "walt.server.runtime"),
     "walt.server.adapters": ("walt.common", "walt.server.runtime", "walt.server.domain"),
     "walt.server.workers": (
         "walt.common", "walt.server.workers", "walt.rpc", "walt.server.adapters",
-        "walt.server.domain.switches",
+        "walt.server.domain.switches", "walt.server.trackexec",
     ),
     "walt.server.api": ("walt", "walt.common", "walt.rpc", "walt.server.domain", "walt.server.api"),
     "walt.server.streams": (
@@ -90,7 +90,7 @@ INSIDE: dict[str, str] = {
     "walt.client": "each command imports what it needs alone: a start takes 40 ms, Python's too",
     "walt.server.tap": "twistd chooses the reactor after it has read the plugin",
     "walt.server.tools.frame_relay": "tests give a reactor of their own",
-    "walt.server.workers.main": "only workers that give up root need it",
+    "walt.server.workers.main": "only workers that give up root, or are recorded, need it",
     "walt.server.adapters.podman.prepare": "workers that read no specification do without YAML",
 }
 

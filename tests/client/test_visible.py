@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Any
 
@@ -99,7 +100,9 @@ class LogTests(LogCase):
         ):
             walt = Walt(self.server, *words, *more, terminal=True)
             self.assertEqual(await walt.ended, 0)
-            self.assertEqual(walt.out.replace(b"\r\n", b"\n"), shown)
+            # On a busy machine it has time to say that it waits.
+            told = re.sub(rb"(\r[^\r\n]*\.\.\. [^\r\n]*)+\r *\r", b"", walt.out)
+            self.assertEqual(told.replace(b"\r\n", b"\n"), shown)
             self.assertEqual((await self.run_walt(*words, *more))[1], piped)
         _, out, _ = await self.run_walt(*words, "--streams", "console")
         self.assertEqual(out, f"virtualconsole {chunk}\n".encode())

@@ -26,6 +26,7 @@ from walt.server.domain.images.ports import (
     IImageBuilder,
     IImageCatalog,
     IImageMounter,
+    IImageSource,
     IImageStore,
     IImageUsers,
     INfsExporter,
@@ -346,7 +347,7 @@ class FakeExporter:
         self.plans.clear()
 
 
-@implementer(IRegistry)
+@implementer(IImageSource, IRegistry)
 class FakeRegistry:
     """A registry in a dict; `account` is the one it knows, None for no accounts."""
 

@@ -33,6 +33,7 @@ class FakePrograms:
         self.calls: list[tuple[str, ...]] = []
         self.cut_at: int | None = None
         self.broken: dict[str, str] = {}  # how what fails begins, and what it says
+        self.former = False  # whether an older WalT has a database here
         self.policies: list[bool] = []  # whether services were kept from starting, at each apt-get
 
     def call(self, argv: Sequence[str], more_env: Mapping[str, str]) -> Done:
@@ -61,6 +62,14 @@ class FakePrograms:
                 one for one in words if not one.startswith(("-", "Dpkg::"))
             }
             self.enabled |= {*CLASHING[:6], "postgresql.service"}
+        return True
+
+    def _psql(self, *words: str) -> bool:
+        return self.former
+
+    def _pg_dump(self, *words: str) -> bool:
+        (file,) = [one.partition("=")[2] for one in words if one.startswith("--file=")]
+        Path(file).write_text("the former database")
         return True
 
     def _getent(self, kind: str, name: str) -> bool:

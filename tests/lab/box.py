@@ -28,6 +28,9 @@ KERNEL_OPTIONS = " ".join((
     *(f"systemd.mask={one}" for one in (
         "postgresql.service", "apt-daily.timer", "apt-daily-upgrade.timer",
         "e2scrub_reap.service", "dpkg-db-backup.timer", "user@0.service",
+        # At boot it may take the pid file of rpc.statd from the kernel's NFS server, which then
+        # waits for the time-out above. A server with that one has no such package.
+        "nfs-ganesha.service", "nfs-ganesha-lock.service",
     )),
 ))
 NET = "192.168.77"

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from walt.common.errors import ConfigurationError
 from walt.server.config.load import DEFAULT_FILE, load
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -26,6 +29,25 @@ def makeService(options: Any) -> IService:
         raise SystemExit(f"walt-server: {error}") from None
     from twisted.internet import reactor
 
+    _record(reactor, config.paths.log / "trackexec")
     from walt.server.assembly.server import WaltServer
 
     return WaltServer(reactor, config)
+
+
+def _record(reactor: Any, directory: Path) -> None:
+    """Record what is executed where an administrator made a directory for it (`walt help`)."""
+    if not directory.is_dir():
+        return
+    from walt.server.trackexec.start import record_server, watch
+
+    def tell(text: str) -> None:
+        reactor.callFromThread(_log.error, "{text}", text=text)
+
+    try:
+        watch(reactor, record_server(directory, tell))
+    except OSError as error:
+        _log.error(
+            "the execution is not recorded: {directory}: {reason}",
+            directory=directory, reason=error.strerror,
+        )

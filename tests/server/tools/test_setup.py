@@ -331,6 +331,27 @@ boot:
         self.assertFalse(site.programs.active)
         self.assertEqual(site.call("--check")[0], 0)
 
+    def test_former_database(self) -> None:
+        """The database of an older WalT is copied once, when its server has ended."""
+        site = self.site()
+        site.write("run/postgresql/.s.PGSQL.5432", "")
+        site.programs.former = True
+        site.programs.active.add("walt-server.service")
+        out = site.call("--check")[1]
+        self.assertIn("database of an older WalT: devices, images and logs", out)
+        self.done(site)
+        calls = [" ".join(one) for one in site.programs.calls]
+        (dump,) = [number for number, one in enumerate(calls) if one.startswith("pg_dump")]
+        self.assertLess(calls.index("systemctl stop walt-server.service"), dump)
+        for place in ("var/backups/walt/walt-former.dump", "var/lib/walt/restore/walt.dump"):
+            self.assertEqual(site.text(place), "the former database")
+        (site.root / "var/lib/walt/restore/walt.dump").unlink()  # the server has loaded it
+        (site.root / "var/lib/walt/postgres").mkdir()
+        self.done(site)
+        self.assertEqual(
+            sum(one[0] == "pg_dump" for one in site.programs.calls), 1, "copied again"
+        )
+
     def test_another_name(self) -> None:
         """A unit that is known under another name is enabled under its own one."""
         site = self.site()

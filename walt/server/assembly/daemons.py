@@ -22,6 +22,9 @@ from walt.server.adapters.nfs.kernel_server import KernelServer
 from walt.server.adapters.nftables.firewall import NftFirewall
 from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
+from walt.server.adapters.timing.clock import clock_state
+from walt.server.adapters.timing.ntp import NtpService
+from walt.server.adapters.timing.ptpd import STATUS, PtpdService
 from walt.server.assembly.base import Base
 from walt.server.assembly.readiness import PATIENCE, Essential
 from walt.server.config.model import WALT_NET
@@ -30,6 +33,7 @@ from walt.server.domain.services.dns import forwarders
 from walt.server.domain.services.service import NetworkServices
 from walt.server.domain.services.swap import SwapConfig
 from walt.server.domain.services.tftp import TftpConfig
+from walt.server.domain.services.timing import PtpConfig
 from walt.server.runtime import child
 from walt.server.runtime.daemon import Daemon
 
@@ -133,10 +137,18 @@ def build_daemons(base: Base) -> Daemons:
             partial(snmpd.apply, shown),
             partial(lldpd.apply, LldpdConfig(config.server_ip, interface, agentx)),
         ]
-    health = Health([*supervised])
+    if config.services.ptp:
+        ptpd = PtpdService(reactor, launcher, **places("ptpd"))
+        supervised.append(ptpd)
+        status = config.paths.service_runtime("ptpd") / STATUS
+        settled.append(partial(ptpd.apply, PtpConfig(WALT_NET, status)))
+    ntp = NtpService(
+        reactor, server=config.server_ip, subnet=config.subnet, clock=clock_state
+    )
+    health = Health([*supervised, ntp])
     exporter: GaneshaExporter | KernelExporter
     kernel_server: KernelServer | None = None
-    services: list[Service] = [*supervised]
+    services: list[Service] = [*supervised, ntp]
     if kernel.chosen(config.services.nfs, isolated=config.namespace is not None):
         exporter = KernelExporter(base.runner, nodes=config.paths.nodes)
         kernel_server = KernelServer(

@@ -16,6 +16,7 @@ from walt.server.adapters.podman.containers import (
     has_cgroup2,
 )
 from walt.server.adapters.podman.daemon import DockerDaemon
+from walt.server.adapters.podman.former import FormerStorage
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
@@ -32,11 +33,12 @@ from walt.server.domain.images.clone import Cloner
 from walt.server.domain.images.defaults import DefaultImages
 from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.files import ImageFiles
+from walt.server.domain.images.links import DAEMON
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import RegistryInfo
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.ports import IImageUsers, IRegistry
+from walt.server.domain.images.ports import IImageSource, IImageUsers, IRegistry
 from walt.server.domain.images.publish import Publisher
 from walt.server.domain.images.search import Searcher
 from walt.server.domain.images.service import ImageService
@@ -150,7 +152,8 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         reactor, base.launcher, size=4, network="host", unprivileged=["registry_api"]
     )
     writers = WorkerPool(reactor, base.launcher, network="host")
-    places = Places(_places(base, store.storage, readers, writers))
+    skopeo = Skopeo(runner, store.storage, config.paths.state / LAYERS)
+    places = Places(_places(base, store.storage, skopeo, readers, writers))
     defaults = DefaultImages(changes, places)
     images.download_with(defaults.download)
     major = int(walt.__version__.split(".")[0])
@@ -159,7 +162,7 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         builds=ImageBuilds(changes, builder), places=places,
         cloner=Cloner(changes, places, major), publisher=Publisher(images, places),
         searcher=Searcher(images, places, reactor, major), defaults=defaults,
-        migration=Migration(changes, places),
+        migration=Migration(changes, _former_places(base, store.storage, skopeo, places)),
     )
     scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
     files = ImageFiles(containers, reactor)
@@ -169,11 +172,10 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
 
 
 def _places(
-    base: Base, storage: Storage, readers: WorkerPool, writers: WorkerPool
+    base: Base, storage: Storage, skopeo: Skopeo, readers: WorkerPool, writers: WorkerPool
 ) -> list[IRegistry]:
     """Return the registries of the configuration, then the docker daemon if there is one."""
     runner, config = base.runner, base.config
-    skopeo = Skopeo(runner, storage, config.paths.state / LAYERS)
     found: list[IRegistry] = [
         SkopeoRegistry(
             runner, readers, writers, storage, skopeo,
@@ -188,4 +190,17 @@ def _places(
     ]
     if config.images.docker_socket.is_socket():
         found.append(DockerDaemon(writers, skopeo, config.images.docker_socket))
+    return found
+
+
+def _former_places(
+    base: Base, storage: Storage, skopeo: Skopeo, places: Places
+) -> list[IImageSource]:
+    """Return where an older WalT may have left images that the database knows."""
+    machine = Storage()
+    found: list[IImageSource] = []
+    if storage.root is not None and machine.graph_root.is_dir():
+        found.append(FormerStorage(base.runner, skopeo, machine))
+    if DAEMON in places.locations:
+        found.append(places.get(DAEMON))
     return found

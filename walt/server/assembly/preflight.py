@@ -38,12 +38,23 @@ PROGRAMS = {
     "slirp4netns": "slirp4netns",
 }
 LLDP_PROGRAMS = {"lldpd": "lldpd", "snmpd": "snmpd"}
+PTP_PROGRAMS = {"ptpd": "ptpd"}
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
 MTAB = Path("/etc/mtab")
 LEAST_FREE = 256 * 1024 * 1024  # bytes
 
 Which = Callable[[str], str | None]
+
+
+def chosen_programs(config: ServerConfig) -> dict[str, str]:
+    """Return the programs that server.conf asks for, with their packages."""
+    found: dict[str, str] = {}
+    if config.services.lldp:
+        found |= LLDP_PROGRAMS
+    if config.services.ptp:
+        found |= PTP_PROGRAMS
+    return found
 
 
 def find_program(name: str) -> str | None:
@@ -79,8 +90,7 @@ def check(
     wanted = dict(PROGRAMS)
     if ganesha:
         wanted |= GANESHA_PROGRAMS
-    if config.services.lldp:
-        wanted |= LLDP_PROGRAMS
+    wanted |= chosen_programs(config)
     missing = sorted({package for name, package in wanted.items() if which(name) is None})
     if missing:
         problems.append(f"programs are missing; run: apt-get install {' '.join(missing)}")

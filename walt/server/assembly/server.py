@@ -168,7 +168,7 @@ class WaltServer(Service):
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         if missing and migration.possible:
-            spawn(migration.run(missing), "migrating images of the docker daemon")
+            spawn(migration.run(missing), "migrating images of an older version")
         self.ready.callback(None)
 
     def _undo(self, what: str, undo: Undo, *, for_good: bool = False) -> None:
@@ -222,7 +222,8 @@ class WaltServer(Service):
             await create_database(maintenance)
         self._undo("database connections", base.database.close)
         await load_pending(base.runner, base.database, self._config.paths.state)
-        await migrate(base.database)
+        # What was loaded from a file is kept by it.
+        await migrate(base.database, keep_former=base.cluster is None)
         await base.log_store.prepare()
         await base.logs.start()
         await base.log_upkeep.start()

@@ -263,7 +263,7 @@ def _database(section: _Section) -> Database:
 
 def _services(section: _Section) -> Services:
     http = section.section("http")
-    nfsd, lldp = section.section("nfsd"), section.section("lldp")
+    nfsd, lldp, ptp = (section.section(name) for name in ("nfsd", "lldp", "ptp"))
     found = Services(
         section.choice("runner", "children", "children", "systemd"),
         section.choice("nfs", "auto", "auto", "kernel", "ganesha"),
@@ -272,8 +272,9 @@ def _services(section: _Section) -> Services:
         http.integer("host-port", 12380, 0, 65535),
         lldp.boolean("enabled") is not False,
         lldp.text("community", Services.snmp_community, _COMMUNITY),
+        ptp.boolean("enabled") is not False,
     )
-    for one in (http, nfsd, lldp, section):
+    for one in (http, nfsd, lldp, ptp, section):
         one.close()
     return found
 

@@ -107,6 +107,7 @@ class Services:
     http_host_port: int = 12380
     lldp: bool = True  # lldpd and snmpd: the server is found by its switch
     snmp_community: str = "private"  # that reads what snmpd shows
+    ptp: bool = True  # ptpd: the clocks of nodes follow that of the server
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from walt.common.errors import CommandFailed, Unavailable
+from walt.server.trackexec import VARIABLE
 
 Network = Literal["walt", "host"]
 
@@ -28,6 +29,7 @@ PASSED_ON = (*(
     form(name) for name in ("http_proxy", "https_proxy", "no_proxy")
     for form in (str.lower, str.upper)
 ), "REGISTRY_AUTH_FILE", "DOCKER_CONFIG")
+OWN_CODE = ("PYTHONPATH", VARIABLE)
 MAX_OUTPUT = 64 * 1024 * 1024
 
 
@@ -81,9 +83,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def own_code() -> dict[str, str]:
-    """Return the variable by which Python children import the code of this server."""
-    path = os.environ.get("PYTHONPATH")
-    return {} if path is None else {"PYTHONPATH": path}
+    """Return the variables by which Python children import the code of this server, recorded."""
+    return {name: os.environ[name] for name in OWN_CODE if name in os.environ}
 
 
 def exit_status(reason: Failure) -> int:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from walt.common import ampbox
 from walt.common.errors import LimitExceeded, WaltError, in_words
+from walt.server.trackexec import VARIABLE
 
 _JOB = re.compile(r"([a-z][a-z0-9_]*):([a-z][a-z0-9_]*)")
 
@@ -95,6 +96,10 @@ def main() -> None:
 
     `--unprivileged MODULE…` gives up root, for the jobs of these modules.
     """
+    if VARIABLE in os.environ:
+        from walt.server.trackexec.start import record_worker
+
+        record_worker()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     wire = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""Images that an older WalT left in a docker daemon."""
+"""Images that an older WalT left elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from walt.common.errors import Unavailable
 from walt.server.domain.images.changes import ImageChanges
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.places import Places
 from walt.server.domain.images.service import ImageService
 
 HERE, THERE, NOWHERE = "ann/here:latest", "ann/there:latest", "ann/nowhere:latest"
@@ -28,9 +27,9 @@ class MigrationTests(SynchronousTestCase):
         self.daemon = FakeRegistry(self.store, "docker")
         self.daemon.images[THERE] = StoredImage("", "b" * 64, labels=LABELS)
         self.daemon.images["ann/unknown:latest"] = StoredImage("", "c" * 64, labels=LABELS)
-        changes = ImageChanges(self.images, self.store, self.users, None)
-        self.migration = Migration(changes, Places([self.daemon]))
-        self.none = Migration(changes, Places([]))
+        self.changes = ImageChanges(self.images, self.store, self.users, None)
+        self.migration = Migration(self.changes, [self.daemon])
+        self.none = Migration(self.changes, [])
 
     def now(self, coroutine: Any) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
@@ -45,6 +44,18 @@ class MigrationTests(SynchronousTestCase):
         self.assertEqual(self.catalog.names, {HERE, THERE})
         self.assertEqual(self.users.followed, [THERE])
         self.assertEqual(self.store.temporaries, {})
+
+    def test_two_places(self) -> None:
+        """The first place that has an image gives it; one that fails keeps all from being lost."""
+        other = FakeRegistry(self.store, "podman")
+        other.images[NOWHERE] = StoredImage("", "d" * 64, labels=LABELS)
+        other.images[THERE] = StoredImage("", "e" * 64, labels=LABELS)
+        migration = Migration(self.changes, [self.daemon, other])
+        self.now(migration.run(self.now(self.images.refresh(forget=False))))
+        self.assertEqual(
+            {one.fullname: one.image_id for one in self.images.all()},
+            {HERE: "a" * 64, THERE: "b" * 64, NOWHERE: "d" * 64},
+        )
 
     def test_daemon_that_fails(self) -> None:
         """Nothing is forgotten: the next start tries again."""

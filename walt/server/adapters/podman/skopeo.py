@@ -16,7 +16,10 @@ SKOPEO = ("skopeo", "--insecure-policy")
 PATIENCE = 4 * 3600.0  # seconds for an image: it is large and links may be slow
 INSPECT_PATIENCE = 60.0
 _PREFIX = re.compile(r'^time="[^"]*" level=\w+ msg="?|"$')
-_ABSENT = ("manifest unknown", "name unknown", "not found", "no such", "reference does not exist")
+_ABSENT = (
+    "manifest unknown", "name unknown", "not found", "no such", "reference does not exist",
+    "does not resolve to an image",
+)
 _DENIED = re.compile(
     r"unauthorized|authentication required|invalid username|denied|status(code)?:? 40[13]\b"
 )

@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from twisted.logger import Logger
 
+from walt.server.adapters.postgres import former
 from walt.server.adapters.postgres.connection import Database, Transaction
 
 _log = Logger()
@@ -32,10 +33,16 @@ async def create_database(maintenance: Database) -> None:
         connection.close()
 
 
-async def migrate(database: Database) -> list[int]:
-    """Apply the files that were not yet applied; return their numbers."""
+async def migrate(database: Database, *, keep_former: bool = True) -> list[int]:
+    """Apply the files that were not yet applied; return their numbers.
+
+    A database of an older WalT is taken over, as a whole or not at all; see `former`.
+    """
 
     async def work(one: Transaction) -> list[int]:
+        is_former = await former.is_former(one)
+        if is_former:
+            await former.put_aside(one)
         await one.execute(
             "CREATE TABLE IF NOT EXISTS schema_versions"
             " (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"
@@ -50,6 +57,8 @@ async def migrate(database: Database) -> list[int]:
             await one.execute(sql)
             await one.execute("INSERT INTO schema_versions (version) VALUES (%s)", (version,))
             applied.append(version)
+        if is_former:
+            await former.take_over(one, keep=keep_former)
         return applied
 
     applied = await database.transaction(work)

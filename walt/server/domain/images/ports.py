@@ -237,8 +237,8 @@ class IImageUsers(Interface):
         """
 
 
-class IRegistry(Interface):
-    """One place outside the server that holds images. `credentials` may be None.
+class IImageSource(Interface):
+    """A place outside the store that images come from. `credentials` may be None.
 
     Everything raises Unavailable (with its reason) when the place cannot be
     reached or fails, Denied when it refuses the credentials.
@@ -249,14 +249,6 @@ class IRegistry(Interface):
     def inspect(fullname: str, credentials: Credentials | None) -> Awaitable[RemoteImage]:
         """Return what an image is; NotFound."""
 
-    def search(credentials: Credentials | None, limit: float) -> Awaitable[list[RemoteImage]]:
-        """Return the images with a label of models, found within `limit` seconds."""
-
-    def search_user(
-        user: str, credentials: Credentials | None, limit: float
-    ) -> Awaitable[list[RemoteImage]]:
-        """Return the images of one account."""
-
     def pull(
         fullname: str, reference: str, credentials: Credentials | None,
         requester: IRequester,
@@ -265,6 +257,18 @@ class IRegistry(Interface):
 
         An image that is damaged on its way is refused (CommandFailed).
         """
+
+
+class IRegistry(IImageSource):
+    """One place outside the server that holds images, and may be given some."""
+
+    def search(credentials: Credentials | None, limit: float) -> Awaitable[list[RemoteImage]]:
+        """Return the images with a label of models, found within `limit` seconds."""
+
+    def search_user(
+        user: str, credentials: Credentials | None, limit: float
+    ) -> Awaitable[list[RemoteImage]]:
+        """Return the images of one account."""
 
     def push(
         fullname: str, remote: str, credentials: Credentials | None,

@@ -30,7 +30,7 @@ from walt.server.tools.setup.debian import CLASHING
 LITTLE = 2 << 30  # bytes: room for one more image or two
 FEW_FILES = 5000
 ANSWER = 10.0  # seconds that a command may take
-SPARE = {"lldpd", "snmpd", "nbdkit"}  # daemons without which nodes boot
+SPARE = {"lldpd", "snmpd", "nbdkit", "ptpd", "ntp"}  # daemons without which nodes boot
 PLATFORM_USER, DEFAULT = "waltplatform", "-default:latest"  # of images that nobody owns
 RESTART = "systemctl restart walt-server (or start it as you do)"
 YEAR = 366 * 86400
@@ -61,9 +61,7 @@ class Machine:
 
     def programs(self) -> str:
         """The programs that the server starts."""
-        wanted = dict(preflight.PROGRAMS)
-        if self.config.services.lldp:
-            wanted |= preflight.LLDP_PROGRAMS
+        wanted = preflight.PROGRAMS | preflight.chosen_programs(self.config)
         if not kernel.chosen(
             self.config.services.nfs, isolated=self.config.namespace is not None
         ):

@@ -15,7 +15,7 @@ PACKAGES = (
     "bind9", "bubblewrap", "buildah", "busybox-static", "dosfstools", "dropbear-bin", "e2fsprogs",
     "git", "iproute2", "iputils-ping", "ipxe", "isc-dhcp-server", "kmod", "lldpd", "mmdebstrap",
     "mount", "nbdkit", "nbdkit-plugin-python", "nftables", "openssh-client", "podman",
-    "postgresql", "procps", "qemu-system-x86", "runc", "skopeo", "slirp4netns", "snmpd",
+    "postgresql", "procps", "ptpd", "qemu-system-x86", "runc", "skopeo", "slirp4netns", "snmpd",
     "tftpd-hpa", "util-linux", "xfsprogs",
 )
 KERNEL_NFS = ("nfs-kernel-server",)
@@ -26,6 +26,8 @@ CLASHING = (
     "named.service", "named-resolvconf.service", "isc-dhcp-server.service",
     "isc-dhcp-server6.service", "tftpd-hpa.service", "snmpd.service", "lldpd.service",
     "ptpd.service", "nfs-ganesha.service",
+    # It starts a second rpc.statd, which takes the pid file from the one of the kernel's server.
+    "nfs-ganesha-lock.service",
 )
 # Of no use on a server unless somebody had the package before.
 BROUGHT = {"postgresql": ("postgresql.service",)}

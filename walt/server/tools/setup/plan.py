@@ -12,6 +12,7 @@ from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
 from walt.server.tools.setup import debian, files
+from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
 from walt.server.tools.setup.service import (
     UNIT,
@@ -61,6 +62,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
     """Return the steps; `start`: the server runs at the end."""
     memory = Memory(machine, config.paths.state)
     ganesha = with_ganesha(machine, config)
+    embedded = config.database.mode == "embedded"
     nfs = debian.GANESHA if ganesha else debian.KERNEL_NFS
     links = [
         *((f"{places.prefix}/bin/{one}", places.programs / one) for one in files.programs()),
@@ -76,6 +78,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
         debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
         debian.DebianServicesStep(machine, memory),
         FormerUnitsStep(machine, places.units),
+        *([FormerDatabaseStep(machine, config.paths.state)] if embedded else []),
         ConfinementStep(machine, config.paths),
         Files("settings", machine, files.first_files(config.spec)),
         Files("registries of podman", machine, [

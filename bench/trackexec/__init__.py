@@ -1,0 +1,1 @@
+"""Cost of recording the execution of the server."""

@@ -1,0 +1,1 @@
+"""SQL that takes over the database of an older WalT (walt.server.adapters.postgres.former)."""
