@@ -19,7 +19,7 @@ from walt.server.adapters.postgres import logs
 from walt.server.adapters.postgres import migrate as schema
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
-from walt.server.adapters.postgres.logs import PostgresLogs
+from walt.server.adapters.postgres.logs import Limits, PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.domain.devices.model import Device
 from walt.server.domain.logs.model import LogBlock, LogQuery, StreamKey, StreamMode
@@ -371,8 +371,8 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         kept = block(ids[StreamKey(B, "b")], self.now, "kept")
         await store.insert(12, [block(one, self.now, "late"), kept])
         counts = []
-        self.patch(logs, "LAST_BATCHES", 0.0)
-        while await store.remove_forgotten(3000):
+        hasty = PostgresLogs(self.database, Limits(last_batches=0.0))
+        while await hasty.remove_forgotten(3000):
             counts.append((await self.database.query("SELECT count(*) FROM logs"))[0][0])
         self.assertEqual(counts, [10_005 - 3001, 10_005 - 6002, 10_005 - 9003, 3, 3])
         self.assertEqual(await self.database.query("SELECT * FROM logremovals"), [])
@@ -411,8 +411,8 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         await store.forget_former("aa")
         self.assertEqual(await store.former_issuers(), [])
         self.assertEqual(await self.lines(store, LogQuery()), [])
-        self.patch(logs, "LAST_BATCHES", 0.0)
-        while await store.remove_forgotten(3000):
+        hasty = PostgresLogs(self.database, Limits(last_batches=0.0))
+        while await hasty.remove_forgotten(3000):
             pass
         self.assertEqual(await self.database.query("SELECT count(*) FROM logs"), [(0,)])
 
@@ -472,13 +472,11 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         letters = "".join(random.Random(1).choices("ab", k=50_000))
         await store.insert(2, [block(one, self.now, "\n".join([letters] * 100))])
         slow = LogQuery(lines="(a|b)*a(a|b){16}c")
-        self.patch(logs, "COUNT_LIMIT", 0.3)
-        self.patch(logs, "SEARCH_LIMIT", 0.3)
-        await self.assertFailure(Deferred.fromCoroutine(store.count(slow)), LimitExceeded)
-        cursor = await store.open(slow)
+        hasty = PostgresLogs(self.database, Limits(count=0.3, search=0.3))
+        await self.assertFailure(Deferred.fromCoroutine(hasty.count(slow)), LimitExceeded)
+        cursor = await hasty.open(slow)
         await self.assertFailure(Deferred.fromCoroutine(cursor.next_block()), LimitExceeded)
         self.assertEqual(await store.count(LogQuery()), 104)
-        self.patch(logs, "SEARCH_LIMIT", 300.0)
         counting = await store.open(slow)
         running = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"

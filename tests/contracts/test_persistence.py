@@ -128,7 +128,6 @@ class VolumesTests(PersistenceContract, TestCase):
         volumes = self.make()
         one = self.point(1)
         await volumes.ensure([one])
-        self.patch(loop, "PATIENCE", 0.0)
         with (one / "open").open("w"):
             await volumes.keep_only(())
             self.assertTrue(is_mounted(one))
@@ -193,7 +192,6 @@ class VolumesTests(PersistenceContract, TestCase):
 
     async def test_images(self) -> None:
         """Images of an older server move; what is mounted grows with what it holds."""
-        self.patch(images, "FIRST", 320 * MIB)
         volumes = self.make()
         storage, mounts = self.state / "containers" / "storage", self.state / "images"
         layer = storage / "overlay" / "ab" / "diff"
@@ -201,7 +199,7 @@ class VolumesTests(PersistenceContract, TestCase):
         (layer / "file").write_text("content")
         os.setxattr(layer, "trusted.overlay.opaque", b"y")
         (mounts / "ab" / "changes").mkdir(parents=True)
-        images.open_images(self.state, lambda text: None, storage=True)
+        images.open_images(self.state, lambda text: None, storage=True, first=320 * MIB)
         await volumes.open()
         self.assertEqual((layer / "file").read_text(), "content")
         self.assertEqual(os.getxattr(layer, "trusted.overlay.opaque"), b"y")
@@ -232,7 +230,6 @@ class VolumesTests(PersistenceContract, TestCase):
         images.open_images(self.state_with_storage().parent, lambda text: None, storage=True)
         volumes = self.make()
         await volumes.open()
-        self.patch(loop, "PATIENCE", 0.0)
         with (self.state / "images" / "used").open("w") as used:
             await volumes.close()
             self.assertEqual(mounted_below(self.state), [])
@@ -244,9 +241,8 @@ class VolumesTests(PersistenceContract, TestCase):
 
     async def test_interrupted_moves(self) -> None:
         """A server that was killed at any moment of a move loses nothing."""
-        self.patch(images, "FIRST", 320 * MIB)
         place = self.state_with_storage()
-        images.open_images(self.state, lambda text: None, storage=True)
+        images.open_images(self.state, lambda text: None, storage=True, first=320 * MIB)
         target = images.top(self.state) / "containers"
         # Killed while it copied.
         loop.unmount(place)
@@ -254,13 +250,13 @@ class VolumesTests(PersistenceContract, TestCase):
         (target.with_name(".containers.new") / "storage" / "file").unlink()
         (place / "storage").mkdir()
         (place / "storage" / "file").write_text("content")
-        images.open_images(self.state, lambda text: None, storage=True)
+        images.open_images(self.state, lambda text: None, storage=True, first=320 * MIB)
         self.assertEqual((place / "storage" / "file").read_text(), "content")
         # Killed when the old one was put aside.
         loop.unmount(place)
         os.rename(target, target.with_name(".containers.new"))
         os.rename(place, self.state / ".containers.moved")
-        images.open_images(self.state, lambda text: None, storage=True)
+        images.open_images(self.state, lambda text: None, storage=True, first=320 * MIB)
         self.assertEqual((place / "storage" / "file").read_text(), "content")
         self.assertFalse((self.state / ".containers.moved").exists())
         images.close_images(self.state)

@@ -242,6 +242,22 @@ class LivePlatform:
             env={"WALT_RPC_SOCKET": f"{self.runtime}/rpc.sock", "PYTHONPATH": str(ROOT)},
         )
 
+    async def begins_to_boot(self, ip: str) -> None:
+        """Ask for the boot script as the node of an address does: it gets its persistent data."""
+        inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
+        address = ["ip", "address", "{}", f"{ip}/32", "dev", "walt-net"]
+        await self.runner.run([*inside, *(word.format("add") for word in address)])
+
+        async def is_answered() -> bool:
+            done = await self.runner.run([
+                *inside, "curl", "--silent", "--fail", "--interface", ip, "--output", "/dev/null",
+                f"http://{self.net}.1/boot/start.ipxe",
+            ], check=False, timeout=patient(40))
+            return done.status == 0
+
+        await self.until(is_answered, "the boot script is there", 60)
+        await self.runner.run([*inside, *(word.format("del") for word in address)])
+
     async def services(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `walt advanced services` by name."""
         rows = json.loads(await self.ok("advanced", "services", "--json"))

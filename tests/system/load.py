@@ -133,8 +133,12 @@ class Load:
             for line in text.splitlines() if "hardware ethernet" in line
         }
 
-    async def started(self) -> float:
+    async def started(self, limit: float = 60.0) -> float:
         """Start the server; return the seconds until it said READY=1."""
+        return (await self.stages_of_start(limit))[1]
+
+    async def stages_of_start(self, limit: float) -> tuple[float, float]:
+        """Start the server; return the seconds until it mounts images, and until READY=1."""
         path = f"{self.platform.base}/notify"
         readiness = _Readiness()
         port = self.reactor.listenUNIXDatagram(path, readiness)
@@ -148,10 +152,12 @@ class Load:
             while not any(text == "READY=1" for _, text in readiness.messages):
                 server = self.platform.server
                 assert server is not None
-                if server.status is not None or time.monotonic() - start > 60:
+                if server.status is not None or time.monotonic() - start > limit:
                     raise AssertionError(self.platform.log.read_text(errors="replace")[-3000:])
                 await self.platform.sleep(0.01)
-            return readiness.messages[0][0] - start
+            waits = next(at for at, text in readiness.messages if text.startswith("STATUS=prep"))
+            ready = next(at for at, text in readiness.messages if text == "READY=1")
+            return waits - start, ready - start
         finally:
             await port.stopListening()
             Path(path).unlink(missing_ok=True)

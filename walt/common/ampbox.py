@@ -24,10 +24,12 @@ class BadBox(ValueError):
     """Bytes that are not an AMP box, or a value above the limit."""
 
 
-def split_value(name: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs that carry `value`, however long it is, under `name`."""
-    if len(value) > MAX_WHOLE_VALUE:
-        raise BadBox("value of %d bytes is above the limit of %d" % (len(value), MAX_WHOLE_VALUE))
+def split_value(
+    name: bytes, value: bytes, limit: int = MAX_WHOLE_VALUE
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the pairs that carry `value`, of up to `limit` bytes, under `name`."""
+    if len(value) > limit:
+        raise BadBox("value of %d bytes is above the limit of %d" % (len(value), limit))
     yield name, value[:MAX_VALUE]
     for number, start in enumerate(range(MAX_VALUE, len(value), MAX_VALUE), 1):
         yield b"%s+%d" % (name, number), value[start:start + MAX_VALUE]
@@ -48,11 +50,11 @@ def join_value(name: bytes, box: Box) -> bytes | None:
     return b"".join(pieces)
 
 
-def encode(box: Box) -> bytes:
-    """Return the bytes of one box; long values are split."""
+def encode(box: Box, limit: int = MAX_WHOLE_VALUE) -> bytes:
+    """Return the bytes of one box; long values, of up to `limit` bytes, are split."""
     out = []
     for name, whole in box.items():
-        for key, value in split_value(name, whole):
+        for key, value in split_value(name, whole, limit):
             if not 0 < len(key) <= MAX_KEY:
                 raise BadBox("key of %d bytes" % len(key))
             out.append(len(key).to_bytes(2, "big") + key)

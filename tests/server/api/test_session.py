@@ -19,7 +19,6 @@ from walt.rpc.commands.access import EnrolAuthority
 from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncClock
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
-from walt.server.api import session as session_module
 from walt.server.api.session import HELLO_PATIENCE, Session
 from walt.server.domain.limits import Shares
 from walt.server.wire import policy
@@ -232,8 +231,7 @@ class LimitTests(SynchronousTestCase):
 
     def test_calls_in_progress(self) -> None:
         """A peer with too many calls in progress is read again when some are over."""
-        self.patch(session_module, "MAX_CALLS", 3)
-        peer = Peer()
+        peer = Peer(most_calls=3)
         peer.hello()
         for _ in range(3):
             peer.send("cs.nodes.wait", nodes="n1")

@@ -47,7 +47,8 @@ class Session(ApiProtocol):
     of a unix socket, or a certificate, which is `bound` to its user. `refusal`
     tells this peer why it may not call something; `observe` gets the name, the
     seconds and the error code of each call; `shares` limits the sessions of a
-    user; with a `clock`, a client that does not say hello is not kept.
+    user; with a `clock`, a client that does not say hello is not kept. A peer with `most_calls`
+    in progress is not read.
     Calls in progress are cancelled when the peer leaves.
     """
 
@@ -56,8 +57,10 @@ class Session(ApiProtocol):
         account: str | None = None, bound: bool = False, refusal: str = "",
         observe: Callable[[bytes, float, str], object] = lambda name, seconds, code: None,
         shares: Shares | None = None, clock: IReactorTime | None = None,
+        most_calls: int = MAX_CALLS,
     ) -> None:
         super().__init__()
+        self._most_calls = most_calls
         self.sides = sides
         self.peer = peer
         self.username = account or ""
@@ -125,11 +128,11 @@ class Session(ApiProtocol):
         """Remember a call, so that it ends with the connection."""
         self._calls.add(call)
         call.addBoth(self._finished, call)
-        if len(self._calls) == MAX_CALLS:
+        if len(self._calls) == self._most_calls:
             self._transport().pauseProducing()  # the peer waits until some of its calls are over
 
     def _finished(self, result: Any, call: Deferred[Any]) -> Any:
-        if len(self._calls) == MAX_CALLS and self._connected:
+        if len(self._calls) == self._most_calls and self._connected:
             self._transport().resumeProducing()
         self._calls.discard(call)
         return result

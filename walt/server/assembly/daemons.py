@@ -26,7 +26,7 @@ from walt.server.adapters.timing.clock import clock_state
 from walt.server.adapters.timing.ntp import NtpService
 from walt.server.adapters.timing.ptpd import STATUS, PtpdService
 from walt.server.assembly.base import Base
-from walt.server.assembly.readiness import Essential
+from walt.server.assembly.readiness import PATIENCE, Essential
 from walt.server.config.model import WALT_NET
 from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.dns import forwarders
@@ -98,7 +98,8 @@ class Daemons:
             ))
         elif isinstance(self.exporter, GaneshaExporter) and self.exporter.child.running:
             found.append(Essential(
-                self.exporter.watch.answered, partial(getattr, self.exporter.child, "health")
+                self.exporter.watch.answered, partial(getattr, self.exporter.child, "health"),
+                max(PATIENCE, self.exporter.start_limit),
             ))
         return found
 

@@ -37,20 +37,23 @@ def notify(state: str) -> None:
 
 @dataclass(frozen=True)
 class Essential:
-    """A daemon that has to answer: `answered` tells whether it did since its start."""
+    """A daemon that has to answer: `answered` tells whether it did since its start.
+
+    `patience` is how many seconds it may take.
+    """
 
     answered: Callable[[], Deferred[bool]]
     health: Callable[[], Health]
+    patience: float = PATIENCE
 
 
-async def until_answering(
-    clock: Any, daemons: Sequence[Essential], patience: float = PATIENCE
-) -> None:
+async def until_answering(clock: Any, daemons: Sequence[Essential]) -> None:
     """Return when all of them have answered.
 
-    Raises Unavailable, with the trouble of each one that did not, after `patience` seconds.
+    Raises Unavailable, with the trouble of each one that did not, when none of them need be
+    waited for any more.
     """
-    limit = clock.seconds() + patience
+    limit = clock.seconds() + max((one.patience for one in daemons), default=0.0)
     missing = [*daemons]
     while missing:
         missing = [one for one in missing if not await one.answered()]

@@ -162,6 +162,7 @@ class WaltServer(Service):
         self._open_listeners(core, host_http)
         # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
+        notify("STATUS=preparing what nodes mount")
         await self._start_nodes(core)
         await until_answering(self._reactor, core.daemons.essential())
         notify("READY=1")

@@ -69,17 +69,20 @@ class Watch:
     `clock` gives callLater and seconds. `remind` makes the daemon read its files
     again: tried once before a restart when it disobeys. `on_answer` is called at
     each good answer. When restarts do not help, each one waits for twice as many
-    failures as the one before.
+    failures as the one before. `settling` is asked how long a start takes at present, where
+    that of `patience` is not enough.
     """
 
     def __init__(
         self, clock: IReactorTime, child: ChildService, probe: Probe, *,
         remind: Callable[[], object] | None = None,
         on_answer: Callable[[], None] | None = None, patience: Patience | None = None,
+        settling: Callable[[], float] | None = None,
     ) -> None:
         self._clock, self._child, self._probe = clock, child, probe
         self._remind, self._on_answer = remind, on_answer
         self._patience = patience or Patience()
+        self._settling = settling or (lambda: self._patience.settling)
         self._asking: Deferred[None] | None = None
         self._next: IDelayedCall | None = None
         self._begun = 0.0
@@ -96,7 +99,7 @@ class Watch:
     def settle(self) -> None:
         """Give the daemon time: it was told to do something."""
         self._failures = 0
-        self._settled = self._clock.seconds() + self._patience.settling
+        self._settled = self._clock.seconds() + self._settling()
 
     def answered(self) -> Deferred[bool]:
         """Tell when the present process has answered.

@@ -15,10 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.nodes import FakePower, FakeProvisioning
 from tests.server.streams.platform import Platform
 from walt.server.domain.devices.model import Device
-from walt.server.domain.nodes import views
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import SILENCE, Reservations
-from walt.server.domain.nodes.views import NodeViews
+from walt.server.domain.nodes.views import AT_ONCE, NodeViews
 
 NODES = [
     Device(
@@ -35,8 +34,8 @@ STEPS = (
 class Lab:
     """A platform, its views, and what may happen to its nodes."""
 
-    def __init__(self) -> None:
-        self.platform = Platform()
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self.platform, self.at_once = Platform(), at_once
         self.power, self.provisioning = FakePower(), FakeProvisioning()
         self.clock = Clock()
         self.reservations = Reservations(self.clock)
@@ -51,7 +50,7 @@ class Lab:
         """Return views that have kept nothing."""
         return NodeViews(
             self.platform.registry, self.platform.status, self.power, self.provisioning,
-            self.progress, self.reservations, lambda device: False, self.clock,
+            self.progress, self.reservations, lambda device: False, self.clock, self.at_once,
         )
 
     def do(self, step: str, number: int) -> None:
@@ -121,8 +120,7 @@ class RowsTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """Rows are made in several turns, in which nodes may come, go and change."""
-        self.patch(views, "AT_ONCE", 1)
-        lab = Lab()
+        lab = Lab(at_once=1)
         for number in range(3):
             lab.do("put", number)
         work = Deferred.fromCoroutine(lab.views.tables("alice", show_all=True))

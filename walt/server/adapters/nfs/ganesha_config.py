@@ -12,6 +12,7 @@ _VERSION = re.compile(r"NFS-Ganesha Release = V(\d+)")
 # Since this version it asks the kernel for something that containers refuse, and ends
 # without this setting; older ones do not know it.
 IO_FLUSHER_SINCE = 6
+ALL = "EXPORT(Protocols=4)"  # an expression that all exports of a file match
 
 
 def major_version(text: str) -> int:
@@ -76,6 +77,7 @@ def export(number: int, one: Export, pseudo: str | None = None) -> str:
     """
     return "\n".join([
         "EXPORT {",
+        "  Protocols = 4;",
         f"  Export_Id = {number};",
         f"  Path = {_quoted(one.path)};",
         f"  Pseudo = {_quoted(pseudo or f'{EXPORTS}/{number}')};",

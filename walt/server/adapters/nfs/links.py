@@ -81,9 +81,12 @@ class LinkTree:
             yield
         for name, target in links.items():
             if present.get(name) != target:
-                (place / _NEW).unlink(missing_ok=True)
-                (place / _NEW).symlink_to(target)
-                os.rename(place / _NEW, place / name)
+                try:
+                    os.symlink(target, f"{place}/{name}")
+                except FileExistsError:
+                    (place / _NEW).unlink(missing_ok=True)
+                    (place / _NEW).symlink_to(target)
+                    os.rename(place / _NEW, place / name)
                 present[name] = target
                 yield
 

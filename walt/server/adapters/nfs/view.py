@@ -37,9 +37,8 @@ from walt.common.views import (
 
 # Devices that programs want; not those of disks, whose file systems hold everything.
 _DEVICES = ("null", "zero", "random", "urandom")
-# Block devices by which file systems of loop devices are told apart (libblkid). It looks at all of
-# /dev for each other file system, and each time: those to come are few hundred.
-_LOOP_MAJOR, _MORE_LOOPS = 7, 256
+# What libblkid reads about the block devices of trees. It looks at all of /dev for each file system
+# that is mounted, at each change of an export: there is little.
 _BLOCK = ("/sys/dev/block", "/sys/devices/virtual/block")
 _SETTINGS = ("/proc/sys/kernel/cap_last_cap",)  # setpriv asks which capabilities there are
 
@@ -94,18 +93,19 @@ class _View:
         show(path, target, flags, deep=deep)
 
     def make_devices(self, trees: Sequence[str]) -> None:
-        """Make /dev: few devices, and those of the file systems that are shown."""
+        """Make /dev: few devices, and those of trees that are file systems of their own.
+
+        XFS is told from another one by its UUID, which libblkid reads there: its fsid is the
+        number of its device, which the next mount changes (xfs_fs_statfs, fs/xfs/xfs_super.c).
+        That of ext4 derives from its UUID, so that persistent data needs no device here.
+        """
         place = f"{self._place}/dev"
         os.mkdir(place)
         mount("dev", place, "tmpfs", NOSUID | NOEXEC, "mode=755,size=16m")
         for name in _DEVICES:
             make_file(f"{place}/{name}")
             show(f"/dev/{name}", f"{place}/{name}")
-        present = [int(one[4:]) for one in os.listdir("/sys/block") if one.startswith("loop")]
-        made = {
-            os.makedev(_LOOP_MAJOR, number): f"loop{number}"
-            for number in range(max(present, default=-1) + 1 + _MORE_LOOPS)
-        }
+        made: dict[int, str] = {}
         for tree in trees:
             device = os.stat(tree).st_dev
             # One that holds the tree alone: what is around it is not for the program.

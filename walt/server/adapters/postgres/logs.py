@@ -6,6 +6,7 @@ import uuid
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -41,9 +42,6 @@ Key = tuple[datetime, int]  # place and arrival of a line
 FIRST_BLOCK, BLOCK = 200, 2000  # lines read at once, the first time and later
 BLOCK_SIZE = 256 << 10  # octets, about: fewer lines are read when they are long
 LONG = 16 << 10  # octets above which a line is read alone
-COUNT_LIMIT = 20.0  # seconds to count
-SEARCH_LIMIT = 300.0  # seconds to find the next lines
-LAST_BATCHES = 2.0  # seconds after which no batch can bring lines of a forgotten device
 # Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 # A query goes on only as long as somebody wants its result.
@@ -168,12 +166,22 @@ def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
     return sql.SQL(" AND ").join(parts), values
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take, in seconds."""
+
+    count: float = 20.0  # to count
+    search: float = 300.0  # to find the next lines
+    last_batches: float = 2.0  # after which no batch can bring lines of a forgotten device
+
+
 @implementer(ILogStore)
 class PostgresLogs:
-    """The tables logs and logstreams."""
+    """The tables logs and logstreams. `limits` are other ones than usual."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits | None = None) -> None:
         self._database = database
+        self._limits = limits or Limits()
         self._writer = str(uuid.uuid4())
         self._arrival = 0  # number of the next line
 
@@ -242,7 +250,7 @@ class PostgresLogs:
             if await self._database.transaction(work):
                 return True
             # A batch under way when the device was forgotten may have added some.
-            await self._database.execute(_REMOVED, (stream, LAST_BATCHES))
+            await self._database.execute(_REMOVED, (stream, self._limits.last_batches))
         return bool(rows)
 
     async def ensure_streams(
@@ -288,7 +296,8 @@ class PostgresLogs:
         ) + where
         connection = await self._database.connect()
         try:
-            await abandonable(connection.runOperation(f"{_LEAVING}; {_limited(COUNT_LIMIT)}"))
+            limit = _limited(self._limits.count)
+            await abandonable(connection.runOperation(f"{_LEAVING}; {limit}"))
             rows = await abandonable(connection.runQuery(text, tuple(values)))
         except psycopg2.errors.InvalidRegularExpression as error:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
@@ -316,7 +325,7 @@ class PostgresLogs:
                 (_FOUND.format(_LOGS, within), [*values, query.end]),
                 (_FOUND.format(_DISPLACED, after), [start, query.end, *values, query.end]),
             ]
-        cursor = _Cursor(self._database)
+        cursor = _Cursor(self._database, self._limits.search)
         await cursor.start(searches)
         return cursor
 
@@ -325,11 +334,12 @@ class PostgresLogs:
 class _Cursor:
     """Server-side cursors, one after the other, on a connection of its own, in one transaction.
 
-    While a block is read, the next one is on its way: both processors work.
+    While a block is read, the next one is on its way: both processors work. A search ends
+    after `limit` seconds.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, limit: float) -> None:
+        self._database, self._limit = database, limit
         self._connection: Any = None
         self._coming: Deferred[list[Row]] | None = None
         self._sources: dict[int, tuple[str, str]] = {}  # (issuer, stream) by id
@@ -342,7 +352,7 @@ class _Cursor:
         self._connection = await self._database.connect()
         try:
             await abandonable(self._connection.runOperation(
-                f"{_LEAVING}; {_limited(SEARCH_LIMIT)};"
+                f"{_LEAVING}; {_limited(self._limit)};"
                 " BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
             ))
             for number, (text, values) in enumerate(reversed(searches)):
@@ -389,7 +399,7 @@ class _Cursor:
         except psycopg2.errors.QueryCanceled:
             await self.close()
             raise LimitExceeded(
-                f"no log line was found in {SEARCH_LIMIT / 60:g} minutes of search;"
+                f"no log line was found in {self._limit / 60:g} minutes of search;"
                 " narrow the range of time, or the expression"
             ) from None
         except (psycopg2.Error, OSError) as error:

@@ -31,7 +31,7 @@ from walt.server.domain.services.boot_tree import (
     BootTree,
     Change,
     JoinedTree,
-    changes,
+    comparing,
 )
 from walt.server.domain.services.ports import IConfigurable
 from walt.server.runtime.ordered import shielded, spawn
@@ -43,6 +43,12 @@ STATUS = "status.json"
 _DOOMED = ".doomed-"
 _NEW = ".new-link"
 _SLICE = 16  # entries between two looks at the clock
+
+
+def _compare(
+    present: BootTree | JoinedTree, wanted: BootTree | JoinedTree, found: list[Change]
+) -> Iterator[None]:
+    found.append((yield from comparing(present, wanted)))
 
 
 @implementer(IConfigurable)
@@ -107,7 +113,9 @@ class BootTreeStore:
 
     async def _change(self, wanted: BootTree | JoinedTree) -> None:
         assert self._present is not None
-        change = changes(self._present, wanted)
+        found: list[Change] = []
+        await self._cooperator.coiterate(_compare(self._present, wanted, found))
+        (change,) = found
         if change:
             self._present, before = None, self._present
             await self._cooperator.coiterate(self._perform(change))

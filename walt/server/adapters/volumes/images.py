@@ -46,8 +46,8 @@ def places(state: Path, *, storage: bool) -> list[Path]:
     return [state / "containers", state / "images"] if storage else [state / "images"]
 
 
-def open_images(state: Path, say: Say, *, storage: bool) -> bool:
-    """Mount it, made before if need be; False if it was mounted already.
+def open_images(state: Path, say: Say, *, storage: bool, first: int = FIRST) -> bool:
+    """Mount it, made before of up to `first` bytes if need be; False if it was mounted already.
 
     Images that an older server kept elsewhere in the state directory are moved into it; a
     move that was interrupted is begun again. Raises CommandFailed: nothing is lost then.
@@ -59,7 +59,7 @@ def open_images(state: Path, say: Say, *, storage: bool) -> bool:
     if not is_mounted(top(state)):
         file = _file(state)
         if not file.exists():
-            loop.make(file, _first_size(state, storage=storage), loop.SOLID)
+            loop.make(file, _first_size(state, first, storage=storage), loop.SOLID)
         loop.mount(file, top(state), loop.SOLID, OPTIONS)
     for place in wanted:
         # What was prepared in images is made anew at their next mount.
@@ -68,11 +68,11 @@ def open_images(state: Path, say: Say, *, storage: bool) -> bool:
     return True
 
 
-def _first_size(state: Path, *, storage: bool) -> int:
+def _first_size(state: Path, first: int, *, storage: bool) -> int:
     used = _used(state / "containers") if storage else 0
     free = _room(state)
     if used == 0:
-        wanted = min(FIRST, max(free // 2, SMALLEST))
+        wanted = min(first, max(free // 2, SMALLEST))
     else:
         wanted = used + used // 4 + MARGIN
         if wanted > free:

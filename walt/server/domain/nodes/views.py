@@ -66,14 +66,16 @@ class NodeViews:
     """Nodes as programs get them: by `walt node show --json` and by the web API alike.
 
     Rows are kept as the JSON that they become, until their node, or its state, is another.
-    `clock` gives callLater.
+    `clock` gives callLater; `at_once` rows are
+    made in one turn of the reactor.
     """
 
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, power: INodePower,
         provisioning: IProvisioning, progress: BootProgress, reservations: Reservations,
-        emulated: Callable[[Device], bool], clock: IReactorTime,
+        emulated: Callable[[Device], bool], clock: IReactorTime, at_once: int = AT_ONCE,
     ) -> None:
+        self._at_once = at_once
         self._emulated = emulated
         self._reservations = reservations
         self._registry = registry
@@ -121,7 +123,7 @@ class NodeViews:
             else:
                 self._look(rows, node, self._state(node, troubles), brief=brief)
             rows.stale.discard(mac)
-            if count % AT_ONCE == 0:
+            if count % self._at_once == 0:
                 await deferLater(self._clock, 0, lambda: None)
         rows.marked = marked
         return rows

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Interface
+from itertools import islice
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 from walt.common.names import is_device_name, is_mac, is_model, is_user_name
 from walt.server.domain.devices.derived import Change as DeviceChange
@@ -27,8 +28,10 @@ FORBIDDEN = "forbidden_dir"
 WIDEST_PROBING = 20  # prefix length: no links for free addresses of a wider network
 # Kept when a tree is reset, and moved when a layout is obsolete.
 PRESERVED = frozenset({"persist_dirs", "persist_dir", "volumes", "disks", "networks"})
+AT_ONCE = 256  # parts, a handful of links each, that are looked at between two pauses
 _IMAGE_ID = re.compile(r"[0-9a-f]{12,64}")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_T = TypeVar("_T")
 
 
 class BootTree(NamedTuple):
@@ -62,7 +65,7 @@ class JoinedTree:
     @cached_property
     def whole(self) -> BootTree:
         """The same as one tree."""
-        return _joined(self.parts.values())
+        return _at_once(_joined(self.parts.values()))
 
     @property
     def dirs(self) -> frozenset[str]:
@@ -80,12 +83,23 @@ class JoinedTree:
         return self.whole.owners
 
 
-def _joined(parts: Iterable[BootTree]) -> BootTree:
+def _at_once(steps: Generator[None, None, _T]) -> _T:
+    """Return what comes of some steps, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(_T, end.value)
+
+
+def _joined(parts: Iterable[BootTree]) -> Generator[None, None, BootTree]:
     dirs: set[str] = set()
     kept: set[str] = set()
     links: dict[str, str] = {}
     owners: dict[str, str] = {}
-    for part in parts:
+    for count, part in enumerate(parts, 1):
+        if count % AT_ONCE == 0:
+            yield
         dirs |= part.dirs
         kept |= part.kept
         links.update(part.links)
@@ -290,9 +304,16 @@ def boot_tree(
 
 def changes(old: BootTree | JoinedTree, new: BootTree | JoinedTree) -> Change:
     """Return what `difference` returns for the whole trees, looking at what changed alone."""
-    return difference(
-        _joined(_parts_beside(old.parts, new.parts)), _joined(_parts_beside(new.parts, old.parts))
-    )
+    return _at_once(comparing(old, new))
+
+
+def comparing(
+    old: BootTree | JoinedTree, new: BootTree | JoinedTree
+) -> Generator[None, None, Change]:
+    """Find what `changes` returns, in steps: who iterates may pause."""
+    before = yield from _joined(_parts_beside(old.parts, new.parts))
+    after = yield from _joined(_parts_beside(new.parts, old.parts))
+    return (yield from _differing(before, after))
 
 
 def _parts_beside(
@@ -311,15 +332,21 @@ def difference(old: BootTree, new: BootTree) -> Change:
     Links go before directories, directories come before links; a link that
     only changes its target is replaced, never absent.
     """
+    return _at_once(_differing(old, new))
+
+
+def _differing(old: BootTree, new: BootTree) -> Generator[None, None, Change]:
     gone = old.dirs - new.dirs
-    inside_gone = {
-        link for link in old.links if "/" in link and link.split("/", 1)[0] in gone
-    }
-    return Change(
-        tuple(sorted(link for link in old.links.keys() - new.links.keys() - inside_gone)),
-        tuple(sorted(gone)),
-        (*sorted(new.dirs - old.dirs), *sorted(new.kept - old.kept)),
-        tuple(sorted(
-            (link, target) for link, target in new.links.items() if old.links.get(link) != target
-        )),
-    )
+    dropped = []
+    for count, link in enumerate(old.links, 1):
+        if count % (8 * AT_ONCE) == 0:
+            yield
+        if link not in new.links and ("/" not in link or link.split("/", 1)[0] not in gone):
+            dropped.append(link)
+    made = (*sorted(new.dirs - old.dirs), *sorted(new.kept - old.kept))
+    yield
+    links, changed = iter(new.links.items()), list[tuple[str, str]]()
+    while some := list(islice(links, 8 * AT_ONCE)):
+        changed += sorted(one for one in some if old.links.get(one[0]) != one[1])
+        yield
+    return Change(tuple(sorted(dropped)), tuple(sorted(gone)), made, tuple(changed))
