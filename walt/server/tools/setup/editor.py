@@ -10,8 +10,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from walt.common.errors import ConfigurationError
 from walt.server.config import edit
 from walt.server.config.load import parse
@@ -98,8 +96,7 @@ class Editor:
     # -- what there is ---------------------------------------------------------
 
     def _data(self) -> Mapping[str, Any]:
-        found = YAML(typ="safe", pure=True).load(self.text)
-        return found if isinstance(found, dict) else {}
+        return edit.values(self.text)
 
     def _of(self, name: str) -> Mapping[str, Any]:
         networks = self._data().get("network")
