@@ -22,6 +22,7 @@ HTTP_PORT, TFTP_PORT = 80, 69
 SCRIPT, FILES = "start.ipxe", ("initrd", "kernel")
 BLOCK = 1468  # bytes in a packet of TFTP, as u-boot wants them (RFC 2348)
 PATIENCE = 2.0  # seconds until a packet of TFTP is sent again
+DHCP_TRIES = 240  # twice a second: the simulator shares the processors with the server
 TRIES = 60
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
@@ -158,7 +159,9 @@ class Storm:
 
     async def _boot(self, client: DhcpClient, node: SimulatedNode) -> Boot:
         boot = Boot(node)
-        _, answer = await client.exchange(node.mac, {USER_CLASS: b"walt.node.pc-x86-64"})
+        _, answer = await client.exchange(
+            node.mac, {USER_CLASS: b"walt.node.pc-x86-64"}, DHCP_TRIES
+        )
         assert answer.yiaddr == node.ip, (answer.yiaddr, node)
         board = node.number % self._boards == 0
         while True:

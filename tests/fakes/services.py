@@ -42,13 +42,16 @@ class FakePersistence:
         self.present: set[Path] = set()
         self.failing: dict[Path, str] = {}
         self.busy: set[Path] = set()
+        self.gate: Deferred[None] | None = None
 
     async def made(self) -> Collection[Path]:
         """Return those that were mounted once."""
         return set(self.present)
 
     async def ensure(self, points: Collection[Path]) -> Mapping[Path, str]:
-        """Mount."""
+        """Mount, once `gate` is open."""
+        if self.gate is not None:
+            await self.gate
         for point in set(points) - self.failing.keys():
             point.mkdir(parents=True, exist_ok=True)
             self.mounted.add(point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import struct
 from collections.abc import Mapping
@@ -18,6 +19,12 @@ from walt.server.adapters.network.namespace import inside
 MAGIC = b"\x63\x82\x53\x63"
 DISCOVER, OFFER, REQUEST, ACK, NAK = 1, 2, 3, 5, 6
 MESSAGE, SERVER_ID, REQUESTED, ASKED = 53, 54, 50, 55
+_SO_ATTACH_FILTER = 26  # socket(7); the instructions are those of classic BPF (bpf(2))
+# UDP to port 68, after an IPv4 header of any length: all other frames would fill the buffer.
+_ANSWERS = b"".join(struct.pack("=HBBI", *one) for one in (
+    (0x30, 0, 0, 23), (0x15, 0, 4, 17), (0xB1, 0, 0, 14), (0x48, 0, 0, 16), (0x15, 0, 1, 68),
+    (0x06, 0, 0, 2048), (0x06, 0, 0, 0),
+))
 EVERYTHING = bytes([1, 3, 6, 12, 15, 28, 42, 43, 60, 66, 67, 119, 175])
 
 
@@ -126,6 +133,10 @@ class DhcpClient:
         with inside(namespace.path):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
             self._socket.bind((interface, 0))
+        program = ctypes.create_string_buffer(_ANSWERS)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack(
+            "HP", len(_ANSWERS) // 8, ctypes.addressof(program)
+        ))
         self._socket.setblocking(False)
         self._waiting: dict[int, Deferred[Message]] = {}
         self._xid = 0x1000
@@ -171,13 +182,13 @@ class DhcpClient:
         raise AssertionError(f"no DHCP answer to {mac} {dict(options)}")
 
     async def exchange(
-        self, mac: str, options: Mapping[int, bytes] | None = None
+        self, mac: str, options: Mapping[int, bytes] | None = None, tries: int = 12
     ) -> tuple[Message, Message]:
         """Go from DISCOVER to ACK; return the OFFER and the ACK (or NAK)."""
         mine = {ASKED: EVERYTHING, **(options or {})}
-        offer = await self.ask(mac, {MESSAGE: bytes([DISCOVER]), **mine})
+        offer = await self.ask(mac, {MESSAGE: bytes([DISCOVER]), **mine}, tries)
         answer = await self.ask(mac, {
             MESSAGE: bytes([REQUEST]), REQUESTED: socket.inet_aton(offer.yiaddr),
             SERVER_ID: offer.options[SERVER_ID], **mine,
-        })
+        }, tries)
         return offer, answer

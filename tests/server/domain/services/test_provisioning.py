@@ -22,7 +22,7 @@ from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.uses import GRACE
 from walt.server.domain.retries import FIRST
-from walt.server.domain.services.provisioning import PATIENCE, Provisioning, _all_of
+from walt.server.domain.services.provisioning import FEW, PATIENCE, Provisioning, _all_of
 
 NET = IPv4Network("192.168.1.0/24")
 
@@ -270,6 +270,33 @@ class ProvisioningTests(SynchronousTestCase):
         for unknown in ("52:54:00:00:00:99",):
             self.assertIsNone(self.provisioning.begins(unknown))
         self.assertIsNone(self.provisioning.begins_at("192.168.1.99"))
+
+    def test_much_persistent_data(self) -> None:
+        """While that of many nodes is made, all of them find what they boot; then all of it."""
+        nodes = [node(number, "a") for number in range(10, 10 + FEW + 2)]
+        self.start()
+        self.put(nodes[0])
+        self.exporter.gate = busy = Deferred[None]()
+        begun = [self.provisioning.begins(nodes[0].mac)]
+        self.put(*nodes[1:])
+        begun += [self.provisioning.begins(one.mac) for one in nodes[1:]]
+        self.persistence.gate = making = Deferred[None]()
+        self.exporter.gate = None
+        busy.callback(None)
+        for one in begun[1:]:
+            assert one is not None
+            self.assertNoResult(one)
+        plan = self.exporter.plans[-1]
+        self.assertEqual(len(plan.images[0].readers), len(nodes))
+        self.assertEqual([one.persist is None for one in plan.nodes].count(True), FEW + 1)
+        self.assertIn("link", " ".join(self.taken()[-1:]))
+        self.persistence.gate = None
+        making.callback(None)
+        for one in begun:
+            assert one is not None
+            self.successResultOf(one)
+        self.assertTrue(all(one.persist is not None for one in self.exporter.plans[-1].nodes))
+        self.assertEqual(len(self.persistence.mounted), len(nodes))
 
     def test_persistent_data_that_is_there(self) -> None:
         """After a restart of the server it is in force at once, that of older servers, too."""

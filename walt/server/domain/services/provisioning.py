@@ -37,6 +37,7 @@ from walt.server.runtime.waiting import Waiters
 _log = Logger()
 
 PATIENCE = 20.0  # seconds that a node waits for its persistent data
+FEW = 8  # new file systems of persistent data for which the images of other nodes may wait
 AT_ONCE = 256  # nodes that are derived from in one turn of the reactor
 
 _T = TypeVar("_T")
@@ -232,6 +233,7 @@ class Provisioning:
         self._persistence = persistence
         self._network = network
         self._node_exports = NodeExports(registry, nodes_directory)
+        self._mounted: frozenset[Path] | None = None  # None: nobody knows, the server has started
         self._readers: Mapping[str, frozenset[str]] = {}
         self._image_exports: dict[str, ImageExport] = {}
         self._opening: dict[Path, Deferred[None]] = {}
@@ -374,10 +376,14 @@ class Provisioning:
         await self._export(ids)
         if self._stopping:
             return
-        await self._network.update_links(self._registry.present(), self._mounted_names(ids))
+        await self._link(ids)
         self._note_troubles()
         if not self._stopping:
             self._mounts.keep_only(self._uses.images())
+
+    async def _link(self, ids: frozenset[str]) -> None:
+        if not self._stopping:
+            await self._network.update_links(self._registry.present(), self._mounted_names(ids))
 
     async def _breathe(self, count: int) -> None:
         """Let the reactor do something else after some pieces of work."""
@@ -402,7 +408,13 @@ class Provisioning:
             await self._breathe(count)
         plan = self._node_exports.plan(self._readable(ids))
         wanted = dict(self._node_exports.points)
+        new = wanted.keys() - self._mounted if self._mounted is not None else frozenset[Path]()
+        if len(new) > FEW:
+            # They take long. What nodes boot does not wait for them: their boot scripts do.
+            await self._exporter.apply(plan.without_persist({wanted[point] for point in new}))
+            await self._link(ids)
         closed = await self._persistence.ensure(wanted)
+        self._mounted = frozenset(wanted.keys() - closed.keys())
         failures = {
             wanted[point]: f"its persistent data cannot be mounted: {reason}"
             for point, reason in closed.items()
