@@ -6,7 +6,7 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install install-test test test-slow test-system test-release test-lab lint bench docs
+.PHONY: help run stop install install-test test test-slow test-system test-release test-lab deb lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ test-release: install-test ## run the long scenarios, and what another release o
 test-lab: install-test ## run the lab in a box: the product installed on a Debian in QEMU
 	@scripts/install-packages $(LAB_PACKAGES)
 	@scripts/run-tests $(VENV) --lab
+
+deb: ## make a Debian package of the server in dist/, as root
+	@/usr/bin/python3 scripts/make_deb.py dist
 
 lint: install-test ## style and types
 	@$(VENV)/bin/ruff check .

@@ -52,7 +52,7 @@ ALONE = "tests.system.test_crowd"
 # Long scenarios: boots and reboots of several nodes, waits for limits of time, full disks,
 # registries and the ways in from other machines.
 SCENARIOS = frozenset((
-    "test_crowd", "test_disk_full", "test_disks", "test_docker_daemon", "test_doors",
+    "test_crowd", "test_deb", "test_disk_full", "test_disks", "test_docker_daemon", "test_doors",
     "test_download", "test_faults", "test_foreign_node", "test_image_faults",
     "test_image_journey", "test_live_map", "test_networks", "test_node_faults", "test_node_files",
     "test_node_settings", "test_registries", "test_ssh", "test_switch_recordings",

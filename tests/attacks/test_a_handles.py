@@ -95,6 +95,7 @@ class HandleTests(TestCase):
         victim, attacker = f"{platform.net}.61", f"{platform.net}.62"
         for mac, ip in ((VICTIM, victim), (ATTACKER, attacker)):
             await platform.event("commit", "", "walt.node.pc-x86-64", ip, mac, "", "0", "unknown")
+            await platform.begins_to_boot(ip)
             await self.enter("ip", "address", "add", f"{ip}/32", "dev", "lo")
         exports = await platform.until(self.exports(4), "the exports of both nodes")
         numbers = sorted(exports)

@@ -143,6 +143,7 @@ class MountedImageTests(TestCase):
             return list(platform.state.glob("images/*/fs/etc/id"))
 
         (trap,) = await platform.until(mounted, "the image is mounted", 30)
+        await platform.begins_to_boot("192.168.181.31")
         tree = trap.parents[1]
         for name in ("pc-x86-64/leak", "pc-x86-64/absolute", "made"):
             self.assertFalse(os.path.lexists(tree / "boot" / name), name)  # TFTP may be reading

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -128,6 +129,23 @@ class GaneshaTests(ExporterContract, TestCase):
         exporter.startService()
         self.addCleanup(exporter.stopService)
         return exporter
+
+    async def test_below_tmp(self) -> None:
+        """Its view has a /tmp of its own, below which directories of the server may be."""
+        self.make()
+        await self.exporter.stopService()
+        place = Path(tempfile.mkdtemp(prefix="wt"))
+        self.addCleanup(shutil.rmtree, place, True)
+        launcher = self.namespace.launcher
+        exporter = self.exporter = GaneshaExporter(
+            reactor, launcher, ProcessRunner(reactor, launcher), directory=self.base / "state",
+            runtime=place / "run", links=self.base / "links", trees=[self.base],
+            address="192.168.1.1", subnet=NET,
+        )
+        exporter.startService()
+        self.addCleanup(exporter.stopService)
+        await exporter.apply(self.plan([0, 3]))
+        self.assertEqual((exporter.health.restarts, len(await self.trees())), (0, 4))
 
     async def numbers(self) -> set[int]:
         """Return the numbers that ganesha itself tells."""

@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.attacks.test_a_builds import ATTACKS, LISTENER, OUTSIDE, PERL, PORT, WEB, WORDS
 from tests.lab.box import NET, SERVER
-from tests.lab.installed import CONFIG, installed, why_not
+from tests.lab.installed import SETUP, installed, why_not
 from tests.patience import patient
 from tests.system.storage import archive, with_busybox
 from walt.server.adapters.podman.options import Storage
@@ -69,8 +69,8 @@ class BuildTests(TestCase):
             await box.until(self.counted(number), "it was counted", patient(30))
         runtimes = ("crun", "runc")
         for runtime, other in (runtimes, runtimes[::-1]):
-            await box.put("/etc/walt/server.conf",
-                          f"{CONFIG}images:\n  runtime: {runtime}\n".encode())
+            await box.run(f"{SETUP} --mode image-install --set images.runtime={runtime}",
+                          timeout=patient(200))
             # So that it is this one that runs.
             await box.run(f"chmod 755 $(which {runtime}) && chmod 0 /usr/*bin/{other}"
                           " && systemctl restart walt-server", timeout=patient(150))

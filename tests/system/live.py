@@ -101,6 +101,7 @@ class LivePlatform:
         self.config = self.base / "server.conf"
         self.net, self.prefix = net, prefix
         self.own_namespace = own_namespace
+        self.enter = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
         self.server_environment: dict[str, str] = {}
         self.write_config()
         self.log = self.base / "server.log"
@@ -191,7 +192,7 @@ class LivePlatform:
             "walt-server", "--config", str(self.config),
         ]
         if not self.own_namespace:
-            argv = ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *argv]
+            argv = [*self.enter, *argv]
         transport = self.reactor.spawnProcess(
             self.server, argv[0], argv,
             {
@@ -240,6 +241,22 @@ class LivePlatform:
             [sys.executable, "-m", "walt.server.tools.dhcp_event", *words], check=False,
             env={"WALT_RPC_SOCKET": f"{self.runtime}/rpc.sock", "PYTHONPATH": str(ROOT)},
         )
+
+    async def begins_to_boot(self, ip: str) -> None:
+        """Ask for the boot script as the node of an address does: it gets its persistent data."""
+        inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
+        address = ["ip", "address", "{}", f"{ip}/32", "dev", "walt-net"]
+        await self.runner.run([*inside, *(word.format("add") for word in address)])
+
+        async def is_answered() -> bool:
+            done = await self.runner.run([
+                *inside, "curl", "--silent", "--fail", "--interface", ip, "--output", "/dev/null",
+                f"http://{self.net}.1/boot/start.ipxe",
+            ], check=False, timeout=patient(40))
+            return done.status == 0
+
+        await self.until(is_answered, "the boot script is there", 60)
+        await self.runner.run([*inside, *(word.format("del") for word in address)])
 
     async def services(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `walt advanced services` by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from twisted.trial.unittest import TestCase
@@ -33,6 +34,7 @@ class BackupTests(TestCase):
             "commit", "", "walt.node.pc-x86-64", f"{platform.net}.11", MAC, "board", "0", "unknown"
         )
         self.assertEqual(done.status, 0, done.stderr)
+        await platform.begins_to_boot(f"{platform.net}.11")
         await self.provisioned(platform)
 
     async def provisioned(self, platform: LivePlatform) -> None:
@@ -40,7 +42,7 @@ class BackupTests(TestCase):
         node = platform.state / "nodes" / MAC
 
         async def ready() -> bool:
-            return (node / "fs").exists() and (node / "persist").exists()
+            return (node / "fs").exists() and os.path.ismount(os.path.realpath(node / "persist"))
 
         await platform.until(ready, "the node has its files", 40)
 

@@ -176,6 +176,7 @@ class ConfigTests(TestCase):
         def exported(text: str) -> bool:
             return any(text in one.read_text() for one in exports.glob("*.conf"))
 
+        await platform.begins_to_boot("192.168.181.32")
         self.assertTrue(exported("02:00:00:00:00:02/persist_dirs"))
         self.assertEqual(await platform.ok("device", "forget", "board2"), "done.\n")
         async def gone() -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
@@ -75,6 +77,7 @@ class DiskTests(TestCase):
         )
         self.assertEqual(after.split(), ["x", "sda"])
         await self._check_space(platform)
+        await self._check_poor_busybox(platform)
         # Another template of the same size is another disk.
         await platform.ok("node", "config", "vnode1", "disks=2G[template=hybrid-boot-v]")
         await self._reboot(platform)
@@ -114,6 +117,26 @@ class DiskTests(TestCase):
             f" grep -E 'oldest|newer'; ls -d {copies}/*/image | wc -l",
         )
         self.assertEqual(seen.split(), ["hybrid-persistent", "other", "newer", "2"])
+
+    async def _check_poor_busybox(self, platform: LivePlatform) -> None:
+        """A busybox without an applet that a hybrid boot needs: the network boot it is."""
+        found = shutil.which("busybox")
+        assert found is not None
+        poor = platform.base / "busybox"
+        poor.write_bytes(Path(found).read_bytes().replace(b"\0tail\0", b"\0tais\0"))
+        await platform.add_image("alice/poor", {"/bin/busybox": poor})
+        await platform.ok("node", "boot", "vnode1", "poor")
+        await platform.ok("node", "wait", *within(150), "vnode1")
+        seen = await platform.ok(
+            "node", "run", "vnode1", "--", ". /bin/walt-env; echo $walt_boot_mode"
+        )
+        self.assertEqual(seen, "network\n")
+        told = await platform.ok(
+            "log", "show", "--history", "full", "--issuers", "vnode1", "--streams",
+            "virtualconsole",
+        )
+        self.assertIn("hybrid boot is not possible: busybox of this image lacks tail", told)
+        await platform.ok("node", "boot", "vnode1", "default")
 
     async def _reboot(self, platform: LivePlatform) -> None:
         await platform.ok("node", "reboot", "--hard", "vnode1")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import subprocess
 from ipaddress import IPv4Interface
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
@@ -28,8 +29,13 @@ IP = IPv4Interface("192.168.77.1/24")
 VIRTUAL = LinkPlan("walt-net", ip=IP)
 
 
+def seconds() -> float:
+    """Return the reactor's time."""
+    return float(reactor.seconds())
+
+
 class LinksTests(TestCase):
-    skip = why_not("ip", "nsenter", "setpriv", "nft")
+    skip = why_not("ip", "nsenter", "setpriv", "nft", "dhclient", "busybox")
     timeout = patient(60)
 
     def setUp(self) -> None:
@@ -102,6 +108,48 @@ class LinksTests(TestCase):
         found = await self.links.links()
         self.assertNotIn("walt-adm", found)
         self.assertNotIn("10.9.8.7", [a["local"] for a in found["eth8"]["addr_info"]])
+
+    async def test_dhcp_client(self) -> None:
+        """Another network takes its address from a DHCP server, and gives it back."""
+        other = Namespace(self)
+        join(self.ns, "eth8", other, "far")
+        other.run("ip", "address", "add", "10.9.8.1/24", "dev", "far")
+        leases = self.dir / "leases"
+        leases.touch()
+        (self.dir / "udhcpd.conf").write_text(
+            f"interface far\nstart 10.9.8.20\nend 10.9.8.20\nlease_file {leases}\n"
+            f"pidfile {self.dir}/udhcpd.pid\noption subnet 255.255.255.0\n"
+        )
+        server = subprocess.Popen(
+            other.command("busybox", "udhcpd", "-f", str(self.dir / "udhcpd.conf")),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+
+        async def end() -> None:
+            await deferLater(reactor, 0, lambda: None)  # not in a turn of the server's code
+            server.kill()
+            server.wait()
+
+        self.addCleanup(end)
+        plan = LinkPlan("walt-adm", "eth8", ip="dhcp")
+        self.addCleanup(self.links.down, plan)
+
+        async def addresses(wanted: list[str]) -> None:
+            end = seconds() + patient(30)
+            while True:
+                found = (await self.links.links())["eth8"]
+                if [a["local"] for a in found["addr_info"] if a["family"] == "inet"] == wanted:
+                    return
+                self.assertLess(seconds(), end, found)
+                await deferLater(reactor, 0.1, lambda: None)
+
+        for _ in range(2):
+            await self.links.up(plan)
+            await addresses(["10.9.8.20"])
+        self.assertIn("walt-adm", await self.links.links())
+        await self.links.down(plan)
+        await addresses([])
+        self.assertNotIn("walt-adm", await self.links.links())
 
     async def test_other_raw_device(self) -> None:
         """After a change of server.conf the bridge has the new port alone; others are as before."""

@@ -7,16 +7,18 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from twisted.internet import reactor
+from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
+from twisted.names import dns
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back, until
-from tests.system.netns import Namespace, short_dir, why_not
+from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.server.adapters.named.service import NamedService
 from walt.server.domain.devices.model import Device
-from walt.server.domain.services.dns import DnsConfig, dns_config
+from walt.server.domain.services.dns import DnsConfig, dns_config, forwarders
 
 SERVER = IPv4Address("192.168.77.1")
 SUBNET = IPv4Network("192.168.76.0/23")
@@ -25,6 +27,22 @@ DEVICES = [
     Device("02:00:00:00:00:02", "Switch-2", "switch", "192.168.76.5"),
     Device("02:00:00:00:00:03", "outside", "unknown", "10.0.0.3"),
 ]
+
+
+class Upstream(DatagramProtocol):
+    """A DNS server for which all names have one address."""
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Answer a question."""
+        message = dns.Message()
+        message.fromStr(datagram)
+        (query,) = message.queries
+        message.answer, message.recAv, message.additional = 1, 1, []
+        if query.type == dns.A:
+            message.answers = [
+                dns.RRHeader(query.name.name, dns.A, ttl=60, payload=dns.Record_A("203.0.113.77"))
+            ]
+        self.transport.write(message.toStr(), addr)
 
 
 class NamedTests(TestCase):
@@ -72,6 +90,23 @@ class NamedTests(TestCase):
         self.assertEqual(await self.dig("-x", "127.0.0.1"), "localhost.")
         directory = self.dir / "services" / "named"
         self.assertFalse((directory / "walt.9.9.9.in-addr.arpa.reverse.zone").exists())
+
+    async def test_other_names_are_forwarded(self) -> None:
+        """What is no name of ours is asked of the server of resolv.conf, and kept."""
+        other = Namespace(self)
+        join(self.server, "eth1", other, "far")
+        self.server.run("ip", "address", "add", "203.0.113.2/24", "dev", "eth1")
+        other.run("ip", "address", "add", "203.0.113.1/24", "dev", "far")
+        with other.inside():
+            upstream = reactor.listenUDP(53, Upstream(), interface="203.0.113.1")
+        self.addCleanup(upstream.stopListening)
+        found = forwarders(
+            "nameserver 127.0.0.53\nnameserver 203.0.113.1\n", SERVER, upstream="", isolated=False
+        )
+        self.assertEqual(found, ("203.0.113.1",))
+        await self.service.apply(dns_config(SERVER, SUBNET, DEVICES, found))
+        self.assertEqual(await self.dig("mirror.example"), "203.0.113.77")
+        self.assertEqual(await self.dig("node-1.walt"), "192.168.77.20")
 
     async def test_transfer(self) -> None:
         """Nobody gets a whole zone: the list of all devices."""

@@ -45,7 +45,7 @@ class NetworksTests(TestCase):
         macs = await self.macs()
 
         await platform.ok(
-            "node", "config", ",".join(NODES), "networks=walt-net,home-net[lat=20ms,bw=100Mbps]"
+            "node", "config", ",".join(NODES), "networks=walt-net,home-net[lat=20ms,bw=8Mbps]"
         )
         await gatherResults([
             Deferred.fromCoroutine(platform.ok("node", "reboot", name)) for name in NODES
@@ -54,6 +54,10 @@ class NetworksTests(TestCase):
         slow = await self.ping()
         self.assertGreaterEqual(slow, 2 * 19.7)
         self.assertEqual(await self.macs(), macs)
+        # 3 MB at 8 Mbit/s take 3 s; what a bucket holds may pass at once.
+        size, seconds = await self.send()
+        self.assertEqual(size, 3_000_000)
+        self.assertGreater(seconds, 2.4)
 
         self.assertEqual(await platform.stop(signal.SIGKILL), -1)
         before = await self.interfaces()
@@ -89,6 +93,21 @@ class NetworksTests(TestCase):
         match = PING.search(output)
         assert match is not None, output
         return float(match[1])
+
+    async def send(self) -> tuple[int, float]:
+        """Send 3 MB through the second network; return what arrived, and seconds it took."""
+        received, sent = await gatherResults([
+            Deferred.fromCoroutine(self.platform.ok("node", "run", name, "--", script))
+            for name, script in (
+                ("v2", "mkfifo /tmp/open; exec 3<>/tmp/open;"
+                       " busybox timeout 60 busybox nc -l -p 5000 <&3 | wc -c"),
+                ("v1", "sleep 2; cut -d' ' -f1 /proc/uptime;"
+                       " dd if=/dev/zero bs=100000 count=30 2>/dev/null |"
+                       " busybox timeout 60 busybox nc 10.7.7.2 5000; cut -d' ' -f1 /proc/uptime"),
+            )
+        ])
+        start, end = map(float, sent.split())
+        return int(received), end - start
 
     async def macs(self) -> list[str]:
         """Return the MACs on the second network, as the server keeps them."""

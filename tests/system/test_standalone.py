@@ -8,11 +8,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.netns import sh
+from walt.server.adapters.lldp.probe import LOC_CHASSIS, SYS_OBJECT_ID, ask
 from walt.server.adapters.network.namespace import RUN_NETNS, inside
 from walt.server.runtime.watching import NoAnswer
 from walt.server.tools.doctor import probes
@@ -22,7 +26,9 @@ class StandaloneTests(TestCase):
     skip = why_not()
     timeout = patient(200)
 
-    def start(self, platform: LivePlatform, name: str) -> subprocess.Popen[str]:
+    def start(
+        self, platform: LivePlatform, name: str, **more: str
+    ) -> subprocess.Popen[str]:
         """Start one of them."""
         code = (
             "from walt.server.tools import standalone; import sys;"
@@ -32,11 +38,15 @@ class StandaloneTests(TestCase):
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, stdin=subprocess.DEVNULL,
             env={"PYTHONPATH": str(ROOT), "WALT_SERVER_CONF": str(platform.config),
-                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **more},
         )
-        self.addCleanup(process.wait)
+        self.addCleanup(deferToThread, process.wait)
         self.addCleanup(process.kill)
         return process
+
+    async def words(self, process: subprocess.Popen[str]) -> str:
+        """Wait for its end; return what it said."""
+        return (await deferToThread(process.communicate, timeout=patient(30)))[0]
 
     async def test_without_the_server(self) -> None:
         """They refuse while the server runs them; then each answers as the server's did."""
@@ -46,9 +56,10 @@ class StandaloneTests(TestCase):
         self.addCleanup(platform.close)
         await platform.start()
         address = f"{platform.net}.1"
-        for name in ("dhcpd", "named", "tftpd"):
+        await self.until_all_run(platform)
+        for name in ("dhcpd", "named", "tftpd", "snmpd", "lldpd", "ptpd"):
             process = self.start(platform, name)
-            told = process.communicate(timeout=patient(30))[0]
+            told = await self.words(process)
             self.assertEqual(process.returncode, 1, told)
             self.assertIn(f"the server runs {name} already", told)
         # Killed, it leaves the network of the platform, and files.
@@ -60,7 +71,7 @@ class StandaloneTests(TestCase):
             self.assertRaises(NoAnswer, self.ask, platform, probe)
             process = self.start(platform, name)
             assert process.stdout is not None
-            self.assertIn("ip netns exec", process.stdout.readline())
+            self.assertIn("ip netns exec", await deferToThread(process.stdout.readline))
 
             async def answers(probe: partial[None] = probe) -> bool:
                 try:
@@ -70,21 +81,54 @@ class StandaloneTests(TestCase):
                 return True
 
             await platform.until(answers, name, 30)
-        process = self.start(platform, "dhcpd")
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "Server starting service" in line:
-                break
-        else:
-            self.fail("dhcpd ended")
+        await self.announcing(platform, address)
+        for name, word in (
+            ("ptpd", "started successfully on walt-net"), ("dhcpd", "Server starting service"),
+        ):
+            process = self.start(platform, name)
+            assert process.stdout is not None
+            line = "?"
+            while line and word not in line:
+                line = await deferToThread(process.stdout.readline)
+            self.assertTrue(line, f"{name} ended")
         for one in Path(f"{platform.state}/services/dhcpd").glob("dhcpd.conf"):
             one.unlink()
         process.kill()
-        process.wait()
+        await self.words(process)
         process = self.start(platform, "dhcpd")
-        self.assertIn("start it once", process.communicate(timeout=patient(30))[0])
+        self.assertIn("start it once", await self.words(process))
         self.assertEqual(process.returncode, 1)
-        sh("ip", "netns", "delete", platform.namespace)
+        await deferToThread(sh, "ip", "netns", "delete", platform.namespace)
+
+    async def until_all_run(self, platform: LivePlatform) -> None:
+        """Wait until the server has started the last of them."""
+
+        async def run() -> bool:
+            rows = await platform.services()
+            return all(rows[name]["pid"] for name in ("snmpd", "lldpd", "ptpd"))
+
+        await platform.until(run, "all run", 30)
+
+    async def announcing(self, platform: LivePlatform, address: str) -> None:
+        """snmpd, by another name for its program, shows what lldpd tells it."""
+        self.start(platform, "snmpd", SNMPD_BINARY_NAME="/usr/sbin/snmpd")
+        for name, wanted in ((SYS_OBJECT_ID, "snmpd"), (LOC_CHASSIS, "lldpd")):
+
+            async def shown(name: bytes = name) -> bool:
+                with inside(RUN_NETNS / platform.namespace):
+                    asking = Deferred.fromCoroutine(
+                        ask(platform.reactor, address, 161, "private", name)
+                    )
+                try:
+                    return await asking.addTimeout(1, platform.reactor)
+                except (NoAnswer, TimeoutError):
+                    return False
+                finally:
+                    await deferLater(platform.reactor, 0, lambda: None)
+
+            await platform.until(shown, wanted, 60)
+            if wanted == "snmpd":
+                self.start(platform, "lldpd")
 
     def ask(self, platform: LivePlatform, probe: partial[None]) -> None:
         """Ask a daemon in the network of the platform."""

@@ -331,6 +331,15 @@ boot:
         self.assertFalse(site.programs.active)
         self.assertEqual(site.call("--check")[0], 0)
 
+    def test_an_address_by_dhcp(self) -> None:
+        """Its client is installed where a network asks for it, only there."""
+        site = self.site()
+        self.done(site)
+        self.assertNotIn("isc-dhcp-client", site.programs.packages)
+        self.done(site, "--set", "network.walt-adm.raw-device=eth2",
+                  "--set", "network.walt-adm.ip=dhcp")
+        self.assertIn("isc-dhcp-client", site.programs.packages)
+
     def test_former_database(self) -> None:
         """The database of an older WalT is copied once, when its server has ended."""
         site = self.site()

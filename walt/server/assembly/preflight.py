@@ -39,6 +39,7 @@ PROGRAMS = {
 }
 LLDP_PROGRAMS = {"lldpd": "lldpd", "snmpd": "snmpd"}
 PTP_PROGRAMS = {"ptpd": "ptpd"}
+DHCP_CLIENT = {"dhclient": "isc-dhcp-client"}  # for networks with `ip: dhcp`
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
 MTAB = Path("/etc/mtab")
@@ -54,6 +55,8 @@ def chosen_programs(config: ServerConfig) -> dict[str, str]:
         found |= LLDP_PROGRAMS
     if config.services.ptp:
         found |= PTP_PROGRAMS
+    if any(one.ip == "dhcp" for one in config.networks.values()):
+        found |= DHCP_CLIENT
     return found
 
 

@@ -49,7 +49,9 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauge("walt_workflows", "Workflows that run now",
                 lambda: len(core.base.workflows.running()))
     found.gauges("walt_service_up", "1 if a daemon runs and answers", "service", lambda: {
-        str(row["name"]): float(row["state"] == "running") for row in core.daemons.health.services()
+        # One that is not wanted (yet) is not down: ganesha starts with the first image.
+        str(row["name"]): float(row["state"] == "running")
+        for row in core.daemons.health.services() if row["state"] != "stopped"
     })
     found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
         str(row["name"]): row["restarts"] for row in core.daemons.health.services()

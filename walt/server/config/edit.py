@@ -51,6 +51,15 @@ def parse_change(text: str) -> tuple[tuple[str, ...], Any]:
     return keys, found
 
 
+def values(text: str) -> dict[str, Any]:
+    """Return what a server.conf says, as far as it is one. Raises ConfigurationError."""
+    try:
+        found = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    return found if isinstance(found, dict) else {}
+
+
 def changed(text: str, changes: Sequence[tuple[Sequence[str], Any]]) -> str:
     """Return a server.conf with some values set, or removed where they are None.
 

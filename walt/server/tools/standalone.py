@@ -1,10 +1,11 @@
-"""`walt-server-dhcpd`, `walt-server-named`, `walt-server-tftpd`: one daemon without the server.
+"""`walt-server-dhcpd`, -named, -tftpd, -snmpd, -lldpd, -ptpd: one daemon without the server.
 
 For the person who looks after a platform: what the server runs, in the foreground, with the
-configuration that the server wrote last. Each prints its command line and becomes that program.
-The environment may say otherwise than server.conf: STATE_DIRECTORY, RUNTIME_DIRECTORY (of the
-server), TFTPD_USER, TFTP_ROOT; WALT_SERVER_CONF names another server.conf. Status 1 for what is
-refused.
+configuration that the server wrote last, or that server.conf gives alone. Each prints its command
+line and becomes that program. The environment may say otherwise than server.conf: STATE_DIRECTORY,
+RUNTIME_DIRECTORY (of the server), TFTPD_USER, TFTP_ROOT, SNMPD_BINARY_NAME,
+SNMPD_USER, SNMPD_AGENTX_SOCKET, LLDPD_BINARY_NAME, PTPD_BINARY_NAME, PTPD_STATUS_FILE (spec server
+§1.1); WALT_SERVER_CONF names another server.conf. Status 1 for what is refused.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from walt.common.errors import NotFound, Unavailable, WaltError, in_words
 from walt.common.files import write_if_changed
 from walt.server.adapters.dhcpd.service import LEASES, dhcpd_spec
 from walt.server.adapters.dhcpd.service import USER as DHCPD_USER
+from walt.server.adapters.lldp import lldpd as lldpd_service
+from walt.server.adapters.lldp import snmpd as snmpd_service
 from walt.server.adapters.named.service import USER as NAMED_USER
 from walt.server.adapters.named.service import named_spec
 from walt.server.adapters.tftpd.service import tftpd_spec
+from walt.server.adapters.timing import ptpd as ptpd_service
 from walt.server.config.load import DEFAULT_FILE, load
-from walt.server.config.model import ServerConfig
+from walt.server.config.model import WALT_NET, ServerConfig
+from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.domain.services.tftp import MAP, TftpConfig
+from walt.server.domain.services.timing import PtpConfig
 from walt.server.runtime.accounts import give_directory, give_file
 from walt.server.runtime.child import ChildSpec, recorded_process
 
@@ -75,11 +81,49 @@ def tftpd(config: ServerConfig) -> ChildSpec:
     )
 
 
+def agentx(config: ServerConfig) -> Path:
+    """Return the socket by which snmpd gets what lldpd hears."""
+    place = config.paths.service_runtime("snmpd") / "agentx" / "socket"
+    return Path(os.environ.get("SNMPD_AGENTX_SOCKET", str(place)))
+
+
+def snmpd(config: ServerConfig) -> ChildSpec:
+    """Return how snmpd is run. Raises OSError, KeyError for an account that is not there."""
+    user = os.environ.get("SNMPD_USER", snmpd_service.USER)
+    shown = SnmpdConfig(
+        config.server_ip, config.subnet, config.services.snmp_community, agentx(config)
+    )
+    place = config.paths.service("snmpd")
+    snmpd_service.prepare(place, shown, user)
+    return snmpd_service.snmpd_spec(place, user)
+
+
+def lldpd(config: ServerConfig) -> ChildSpec:
+    """Return how lldpd is run, at the interface that carries walt-net. Raises OSError."""
+    place, runtime = config.paths.service("lldpd"), config.paths.service_runtime("lldpd")
+    walt_net = config.networks[WALT_NET]
+    told = LldpdConfig(
+        config.server_ip, walt_net.raw_device or f"{WALT_NET}-dummy", agentx(config)
+    )
+    lldpd_service.prepare(place, runtime)
+    return lldpd_service.lldpd_spec(told, place, runtime)
+
+
+def ptpd(config: ServerConfig) -> ChildSpec:
+    """Return how ptpd is run. Raises OSError."""
+    place, runtime = config.paths.service("ptpd"), config.paths.service_runtime("ptpd")
+    status = Path(os.environ.get("PTPD_STATUS_FILE", str(runtime / ptpd_service.STATUS)))
+    ptpd_service.prepare(place, runtime, PtpConfig(WALT_NET, status))
+    return ptpd_service.ptpd_spec(place, runtime)
+
+
 def command(config: ServerConfig, spec: ChildSpec) -> list[str]:
     """Return the argument vector, inside the network of the platform."""
     inside = ["ip", "netns", "exec", config.namespace] if config.namespace is not None else []
     dropped = ["setpriv", *spec.credentials, "--"] if spec.credentials else []
-    return [*inside, *dropped, *spec.argv]
+    program = os.environ.get(f"{spec.name.upper()}_BINARY_NAME", spec.name)
+    argv = [program if word == spec.name else word for word in spec.argv]
+    return [*inside, *dropped, *argv]
 
 
 def _become(name: str, pid_file: str, prepare: Prepare) -> int:
@@ -91,7 +135,9 @@ def _become(name: str, pid_file: str, prepare: Prepare) -> int:
         pid = recorded_process(config.paths.service_runtime(name) / pid_file)
         if pid is not None:
             raise Unavailable(f"the server runs {name} already, as process {pid}; stop it first")
-        argv = command(config, prepare(config))
+        spec = prepare(config)
+        argv = command(config, spec)
+        os.environ.update(spec.env or {})
         print(shlex.join(argv), flush=True)
         os.chdir("/")
         os.execvp(argv[0], argv)  # noqa: S606 (a vector)
@@ -113,3 +159,18 @@ def named_main() -> int:
 def tftpd_main() -> int:
     """Run in.tftpd."""
     return _become("tftpd", "tftpd.pid", tftpd)
+
+
+def snmpd_main() -> int:
+    """Run snmpd."""
+    return _become("snmpd", "snmpd.pid", snmpd)
+
+
+def lldpd_main() -> int:
+    """Run lldpd."""
+    return _become("lldpd", "lldpd.pid", lldpd)
+
+
+def ptpd_main() -> int:
+    """Run ptpd."""
+    return _become("ptpd", "ptpd.pid", ptpd)

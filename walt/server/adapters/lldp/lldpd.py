@@ -55,6 +55,16 @@ def lldpd_spec(config: LldpdConfig, directory: Path, runtime: Path) -> ChildSpec
     )
 
 
+def prepare(directory: Path, runtime: Path) -> None:
+    """Write its configuration, which is empty, and remove what another one left."""
+    for path in (directory, runtime):
+        path.mkdir(parents=True, exist_ok=True)
+    # Nothing of /etc/lldpd.d.
+    write_if_changed(directory / CONFIGURATION, "")
+    for left in (SOCKET, f"{SOCKET}.lock"):
+        (runtime / left).unlink(missing_ok=True)
+
+
 @implementer(IConfigurable)
 class LldpdService(ConfiguredChild[LldpdConfig]):
     """Run lldpd, and ask for what it serves by way of `snmpd`, whose configuration that is.
@@ -72,12 +82,7 @@ class LldpdService(ConfiguredChild[LldpdConfig]):
         self._directory, self._runtime = directory, runtime
 
     def _written(self, config: LldpdConfig) -> ChildSpec:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._runtime.mkdir(parents=True, exist_ok=True)
-        # Nothing of /etc/lldpd.d.
-        write_if_changed(self._directory / CONFIGURATION, "")
-        for left in (SOCKET, f"{SOCKET}.lock"):
-            (self._runtime / left).unlink(missing_ok=True)
+        prepare(self._directory, self._runtime)
         return lldpd_spec(config, self._directory, self._runtime)
 
     async def _probe(self) -> None:

@@ -51,6 +51,15 @@ def snmpd_spec(directory: Path, user: str = USER) -> ChildSpec:
     )
 
 
+def prepare(directory: Path, config: SnmpdConfig, user: str = USER) -> None:
+    """Write its configuration, and make what its account owns."""
+    for path in (directory / "kept", config.agentx.parent):
+        give_directory(path, user)
+    file = directory / CONFIGURATION
+    write_if_changed(file, render_snmpd(config), 0o640)
+    shutil.chown(file, "root", user)  # the community is for those who may read it
+
+
 @implementer(IConfigurable)
 class SnmpdService(ConfiguredChild[SnmpdConfig]):
     """Run snmpd.
@@ -68,11 +77,7 @@ class SnmpdService(ConfiguredChild[SnmpdConfig]):
         self._directory = directory
 
     def _written(self, config: SnmpdConfig) -> ChildSpec:
-        for path in (self._directory / "kept", config.agentx.parent):
-            give_directory(path, USER)
-        file = self._directory / CONFIGURATION
-        write_if_changed(file, render_snmpd(config), 0o640)
-        shutil.chown(file, "root", USER)  # the community is for those who may read it
+        prepare(self._directory, config)
         return snmpd_spec(self._directory)
 
     async def _probe(self) -> None:

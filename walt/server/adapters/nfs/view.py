@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> None:
     own_mounts(SLAVE)
     mount("view", place, "tmpfs", NOSUID | NODEV, "mode=755,size=16m")
     view = _View(place)
+    view.make_scratch()  # first: directories of the server may be below /tmp
     for path in (*paths["read"], *_BLOCK, *_SETTINGS):
         if os.path.lexists(path):
             view.show(path, RDONLY | NOSUID | NODEV)
@@ -62,7 +63,6 @@ def main(argv: Sequence[str]) -> None:
     for path in paths["write"]:
         view.show(path, NOSUID | NODEV | NOEXEC)
     view.make_devices(paths["trees"])
-    view.make_scratch()
     view.make_proc()
     view.enter()
     os.execv("/usr/bin/setpriv", [  # noqa: S606 (a vector, no shell)

@@ -28,6 +28,26 @@ def binaries(root: Path = _INSTALLATIONS) -> Path:
     return found[-1]
 
 
+def binaries_for(data: Path, root: Path = _INSTALLATIONS) -> Path:
+    """Return the directory of the PostgreSQL that reads a data directory, the newest for a new one.
+
+    An upgrade of Debian brings the next one beside that which made the files, and which alone can
+    read them. Raises Unavailable.
+    """
+    try:
+        version = (data / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        return binaries(root)
+    found = root / version / "bin"
+    if not version.isdigit() or not (found / "postgres").exists():
+        raise Unavailable(
+            f"the database in {data} was made by PostgreSQL {version[:20]}, which is not installed"
+            f" any more; run: apt-get install postgresql-{version[:20]}, or restore a backup in an"
+            " empty state directory (walt help show backup)"
+        )
+    return found
+
+
 def as_user() -> tuple[str, ...]:
     """Return the setpriv options that make a child run as the database user."""
     return ("--reuid", USER, "--regid", USER, "--clear-groups")
@@ -63,7 +83,7 @@ class Cluster:
 
         Raises Unavailable (not installed, no such user) or CommandFailed (no space…).
         """
-        bin_dir = binaries()
+        bin_dir = binaries_for(self.data)
         try:
             for path in (self.sockets, self.data):
                 give_directory(path, USER)
@@ -88,7 +108,8 @@ class Cluster:
         return ChildSpec(
             "postgres",
             (
-                str(binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets),
+                str(binaries_for(self.data) / "postgres"), "-D", str(self.data),
+                "-k", str(self.sockets),
                 "-c", f"hba_file={self._access}",
                 "-c", "listen_addresses=", "-c", "log_min_messages=warning",
                 "-c", "shared_buffers=64MB", "-c", "max_connections=60",

@@ -42,6 +42,14 @@ def ptpd_spec(directory: Path, runtime: Path) -> ChildSpec:
     )
 
 
+def prepare(directory: Path, runtime: Path, config: PtpConfig) -> None:
+    """Write its configuration, and remove the state that another one left."""
+    for path in (directory, runtime):
+        path.mkdir(parents=True, exist_ok=True)
+    write_if_changed(directory / CONFIGURATION, render_ptpd(config))
+    config.status.unlink(missing_ok=True)
+
+
 def state_of(text: str) -> str:
     """Return the state of the port in what ptpd writes of itself, "" when it is not told."""
     for line in text.splitlines():
@@ -63,10 +71,7 @@ class PtpdService(ConfiguredChild[PtpConfig]):
         self._directory, self._runtime = directory, runtime
 
     def _written(self, config: PtpConfig) -> ChildSpec:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._runtime.mkdir(parents=True, exist_ok=True)
-        write_if_changed(self._directory / CONFIGURATION, render_ptpd(config))
-        config.status.unlink(missing_ok=True)
+        prepare(self._directory, self._runtime, config)
         return ptpd_spec(self._directory, self._runtime)
 
     async def _probe(self) -> None:

@@ -242,6 +242,8 @@ options {{
     listen-on-v6 {{ none; }};
     allow-transfer {{ none; }};
     forwarders {{ {upstream} }};
+    // Nodes get what this machine itself gets: a site's own names cannot be proved.
+    dnssec-validation no;
     notify no;
 }};
 controls {{ }};

@@ -24,6 +24,7 @@ from walt.common.errors import ConfigurationError, Unavailable, WaltError, in_wo
 from walt.server.config import edit
 from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
+from walt.server.tools.setup.editor import Editor, interfaces
 from walt.server.tools.setup.machine import Machine, Programs
 from walt.server.tools.setup.plan import Places, steps
 from walt.server.tools.setup.service import UNIT
@@ -73,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="change server.conf first, as in network.walt-net.raw-device=eth1",
     )
+    parser.add_argument(
+        "--edit-conf", action="store_true",
+        help="ask about networks and registries of server.conf first, on the terminal",
+    )
     parser.add_argument("--config", type=Path, default=DEFAULT_FILE)
     parser.add_argument("--systemd-dir", default="/etc/systemd/system")
     parser.add_argument("--prefix", default="/usr/local", help="where commands are linked")
@@ -121,6 +126,8 @@ def _refuse(options: argparse.Namespace, machine: Machine) -> None:
 
 
 def _check(options: argparse.Namespace, machine: Machine) -> int:
+    if options.edit_conf:
+        raise Unavailable("--edit-conf changes server.conf, and --check changes nothing")
     if options.changes:
         raise Unavailable("--set changes server.conf, and --check changes nothing")
     lacking = 0
@@ -165,6 +172,8 @@ def _configure(options: argparse.Namespace, machine: Machine) -> ServerConfig:
     text = machine.read(place)
     changes = [edit.parse_change(one) for one in options.changes]
     wanted = edit.changed(edit.new_text(_free_net(machine)) if text is None else text, changes)
+    if options.edit_conf:
+        wanted = _edited(wanted, machine)
     try:
         parse(wanted)
     except ConfigurationError as error:
@@ -174,6 +183,19 @@ def _configure(options: argparse.Namespace, machine: Machine) -> ServerConfig:
         print(f"{place} {'is written' if text is None else 'changes'}")
         machine.write(place, wanted)
     return _load(place, machine)
+
+
+def _edited(text: str, machine: Machine) -> str:
+    """Return what a person makes of a server.conf on the terminal."""
+    if not sys.stdin.isatty():
+        raise Unavailable("--edit-conf asks on a terminal, and there is none; use --set")
+    try:
+        found = Editor(text, interfaces(machine), input, print).run()
+    except EOFError:
+        found = None
+    if found is None:
+        raise Unavailable("discarded: nothing was changed")
+    return found
 
 
 def _load(place: Path, machine: Machine) -> ServerConfig:

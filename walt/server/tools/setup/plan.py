@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from walt.server.adapters.dhcpd import service as dhcpd
+from walt.server.assembly import preflight
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
@@ -64,6 +65,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
     ganesha = with_ganesha(machine, config)
     embedded = config.database.mode == "embedded"
     nfs = debian.GANESHA if ganesha else debian.KERNEL_NFS
+    chosen = sorted({*preflight.chosen_programs(config).values()} - {*debian.PACKAGES})
     links = [
         *((f"{places.prefix}/bin/{one}", places.programs / one) for one in files.programs()),
         (f"{places.prefix}/bin/walt-python3", places.programs / "python3"),
@@ -74,7 +76,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
             machine.run("systemctl", "daemon-reload")
 
     found: list[Step] = [
-        debian.PackagesStep(machine, memory, (*debian.PACKAGES, *nfs)),
+        debian.PackagesStep(machine, memory, (*debian.PACKAGES, *chosen, *nfs)),
         debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
         debian.DebianServicesStep(machine, memory),
         FormerUnitsStep(machine, places.units),

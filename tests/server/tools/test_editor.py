@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.server.tools.test_setup import CONF, Site
+from walt.server.config.load import parse
+from walt.server.tools.setup.editor import Editor, interfaces, resolves
+from walt.server.tools.setup.machine import Machine
+
+TEXT = """\
+# our lab
+network:
+  walt-net:   # the boards
+    ip: 192.168.77.1/24
+"""
+
+
+class EditorTests(SynchronousTestCase):
+    def edit(self, *answers: str, text: str = TEXT) -> tuple[str | None, str]:
+        """Give answers; return what is saved, and what was told."""
+        told: list[str] = []
+        waiting = list(answers)
+
+        def ask(question: str) -> str:
+            told.append(question)
+            return waiting.pop(0)
+
+        editor = Editor(
+            text, ["eth1", "eth2"], ask, told.append, lambda host: host == "reg.example"
+        )
+        saved = editor.run()
+        self.assertEqual(waiting, [])
+        return saved, "\n".join(told)
+
+    def test_networks(self) -> None:
+        """An interface, a VLAN, an address; another network by DHCP; comments stay."""
+        saved, told = self.edit(
+            "1", "eth1", "12", "192.168.50.1/24", "2", "eth2", "", "dhcp", "s"
+        )
+        assert saved is not None
+        self.assertIn("# our lab", saved)
+        self.assertIn("walt-net:   # the boards", saved)
+        config = parse(saved)
+        walt_net, admin = config.networks["walt-net"], config.networks["walt-adm"]
+        self.assertEqual(
+            (walt_net.raw_device, walt_net.vlan, str(walt_net.ip)),
+            ("eth1", 12, "192.168.50.1/24"),
+        )
+        self.assertEqual((admin.raw_device, admin.ip), ("eth2", "dhcp"))
+        self.assertIn("interfaces: eth1, eth2", told)
+        saved, _ = self.edit("1", "-", "-", "", "2", "-", "-", "-", "s", text=saved)
+        self.assertEqual([*parse(saved or "").networks], ["walt-net"])
+        self.assertIsNone(parse(saved or "").networks["walt-net"].raw_device)
+
+    def test_what_is_wrong(self) -> None:
+        """Errors are shown at once, and nothing can be saved until they are mended."""
+        saved, told = self.edit(
+            "1", "eth9", "", "nonsense", "s", "2", "eth1", "", "10.9.9.1/24", "1", "eth1", "",
+            "192.168.77.1/24", "s", "d",
+        )
+        self.assertIsNone(saved)
+        self.assertIn("eth9 is none of these interfaces", told)
+        self.assertIn("WRONG: ", told)
+        self.assertEqual(told.count("This cannot be saved"), 2)  # also one interface for two
+        saved, told = self.edit("?", "r hub", "s", "d")
+        self.assertIsNone(saved)
+        self.assertIn("registries: at least one is needed", told)
+        self.assertIn("one of the\ndefault gateway", told)
+
+    def test_registries(self) -> None:
+        """Added with defaults, JFrog's with its repository; labels are their own; removed."""
+        saved, told = self.edit(
+            "a", "hub", "a", "lab", "ours", "", "nowhere.example",
+            "a", "lab", "ours", "", "reg.example", "5000", "", "none",
+            "a", "frog", "theirs", "jfrog-artifactory", "reg.example", "", "", "", "walt", "s",
+        )
+        assert saved is not None
+        self.assertIn("a label of its own is needed", told)
+        self.assertIn("nowhere.example has no address here", told)
+        found = {one.label: one for one in parse(saved).registries}
+        self.assertEqual([*found], ["hub", "lab", "frog"])
+        self.assertEqual(
+            (found["lab"].host, found["lab"].port, found["lab"].protocol, found["lab"].auth),
+            ("reg.example", 5000, "https", "none"),
+        )
+        self.assertEqual((found["frog"].port, found["frog"].repository), (443, "walt"))
+        saved, told = self.edit("r none", "r hub", "r frog", "s", text=saved)
+        self.assertEqual([one.label for one in parse(saved or "").registries], ["lab"])
+        self.assertIn("there is no registry none", told)
+        saved, _ = self.edit("a", "hub", "s", text=saved or "")
+        self.assertEqual([one.label for one in parse(saved or "").registries], ["hub", "lab"])
+
+    def test_interfaces(self) -> None:
+        """Wired ones, but for the one of the default gateway."""
+        site = Site(Path(self.mktemp()).absolute())
+        for name in ("eth0", "eth1", "wlan0", "lo"):
+            site.write(f"sys/class/net/{name}/address", "")
+            if name != "lo":
+                site.write(f"sys/class/net/{name}/device/x", "")
+        site.write("sys/class/net/wlan0/wireless/x", "")
+        site.write("proc/net/route", "Iface Destination\neth0 00000000 0102A8C0\n")
+        self.assertEqual(interfaces(Machine(site.programs, site.root)), ["eth1"])
+        self.assertTrue(resolves("127.0.0.1"))
+        self.assertFalse(resolves("a" * 300))
+
+    def test_command(self) -> None:
+        """walt-server-setup asks on a terminal before it goes to work; discarded, it does not."""
+        self.patch(os, "geteuid", lambda: 0)
+        site = Site(Path(self.mktemp()).absolute())
+        self.patch(sys, "stdin", io.StringIO("d\n"))
+        status, _, err = site.call("--edit-conf")
+        self.assertEqual(status, 1)
+        self.assertIn("there is none; use --set", err)
+        for typed, told in (("d\n", "discarded"), ("", "discarded")):
+            self.patch(sys, "stdin", Terminal(typed))
+            status, _, err = site.call("--edit-conf")
+            self.assertEqual((status, told in err), (1, True), err)
+            self.assertFalse((site.root / CONF.lstrip("/")).exists())
+        self.patch(sys, "stdin", Terminal("1\n\n\n192.168.44.1/24\ns\n"))
+        status, out, err = site.call("--edit-conf")
+        self.assertEqual((status, err), (0, ""), out)
+        self.assertIn("192.168.44.1/24", site.text(CONF.lstrip("/")))
+        status, _, err = site.call("--edit-conf", "--check")
+        self.assertEqual((status, "changes nothing" in err), (1, True))
+
+
+class Terminal(io.StringIO):
+    """What somebody types."""
+
+    def isatty(self) -> bool:
+        """It says so."""
+        return True

@@ -1,0 +1,71 @@
+"""`make deb`: a Debian package with a virtual environment, whose programs work where it is put."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from scripts import make_deb
+from tests.patience import patient
+from tests.places import ON_DISK
+
+# What is in the package, at its place, in a view of the file system that ends with the shell.
+INSIDE = """
+set -e
+mount -t tmpfs none /opt && mkdir /opt/walt && mount --bind "$1/opt/walt" /opt/walt
+shift
+exec "$@"
+"""
+
+
+def why_not() -> str | None:
+    """Return why no package can be made here, None if it can."""
+    if os.geteuid() != 0:
+        return "needs root, for mounts of its own"
+    missing = [one for one in ("dpkg-deb", "unshare") if shutil.which(one) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+class PackageTests(SynchronousTestCase):
+    skip = why_not()
+    timeout = patient(300)
+
+    def setUp(self) -> None:
+        self.dir = Path(tempfile.mkdtemp(prefix="wtdeb", dir=ON_DISK))
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def inside(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the package."""
+        return subprocess.run(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh",
+             str(self.dir / "tree"), *argv],
+            capture_output=True, text=True, check=False, timeout=patient(60),
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.dir)},
+        )
+
+    def test_package(self) -> None:
+        """It has the programs, with nothing of the place where it was made, and what they need."""
+        deb = make_deb.make(self.dir)
+        fields = subprocess.run(
+            ["dpkg-deb", "--field", str(deb)], capture_output=True, text=True, check=True
+        ).stdout
+        self.assertIn(f"Version: {make_deb.version()}\n", fields)
+        self.assertIn("Depends: python3 (>= 3.", fields)
+        subprocess.run(["dpkg-deb", "--extract", str(deb), str(self.dir / "tree")], check=True)
+        for program in (self.dir / "tree/opt/walt/bin").glob("walt*"):
+            first = program.read_text().splitlines()[0]
+            self.assertEqual(first, "#!/opt/walt/bin/python3", program)
+        done = self.inside("/opt/walt/bin/walt", "--version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(make_deb.version(), done.stdout)
+        done = self.inside(
+            "/opt/walt/bin/walt-server-setup", "--check", "--config", str(self.dir / "none.conf")
+        )
+        self.assertEqual((done.returncode, done.stderr), (1, ""))
+        self.assertIn("commands: /usr/local/bin/walt does not lead to /opt/walt/bin/walt\n",
+                      done.stdout)

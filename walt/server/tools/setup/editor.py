@@ -1,0 +1,178 @@
+"""`walt-server-setup --edit-conf`: networks and registries of server.conf, by questions.
+
+Spec server §8.2. What the server would refuse is told at once, and cannot be saved; comments and
+what is not asked about stay. Everything is asked on the terminal, a line for each answer.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from walt.common.errors import ConfigurationError
+from walt.server.config import edit
+from walt.server.config.load import parse
+from walt.server.config.model import WALT_NET
+from walt.server.tools.setup.machine import Machine
+
+NETWORKS = (WALT_NET, "walt-adm")  # others are edited in the file
+NOTHING = "-"  # the answer that removes a value
+HUB = {"label": "hub", "api": "docker-hub", "description": "Docker hub"}
+# What is asked of a registry, with what an empty answer means.
+FIELDS = (
+    ("label", ""), ("description", ""), ("api", "docker-registry-v2"), ("host", ""),
+    ("port", "443"), ("protocol", "https"), ("auth", "basic"),
+)
+JFROG = "jfrog-artifactory"
+HELP = """\
+A network has an interface of this machine that leads to its devices and is not the one of the
+default gateway, or none; a VLAN on it, or none; an address with its prefix, as in
+192.168.183.1/24, or `dhcp` (not walt-net). walt-net without an interface has virtual nodes only.
+An empty answer keeps a value, `-` removes it. Nothing is written before `s`."""
+
+
+def interfaces(machine: Machine) -> list[str]:
+    """Return the wired interfaces of a machine that do not lead to its default gateway."""
+    place = machine.at("/sys/class/net")
+    gateways = {
+        fields[0] for fields in map(str.split, (machine.read("/proc/net/route") or "").splitlines())
+        if len(fields) > 1 and fields[1] == "00000000"
+    }
+    return sorted(
+        one.name for one in (place.iterdir() if place.is_dir() else ())
+        if (one / "device").exists() and not (one / "wireless").exists()
+        and one.name not in gateways
+    )
+
+
+def resolves(host: str) -> bool:
+    """Tell whether a name has an address here."""
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+class Editor:
+    """Edit a text of server.conf.
+
+    `ask` returns the answer to a question, `tell` shows a line; `known` are interfaces that can be
+    chosen, `reachable` tells whether a host has an address.
+    """
+
+    def __init__(
+        self, text: str, known: Sequence[str], ask: Callable[[str], str],
+        tell: Callable[[str], object], reachable: Callable[[str], bool] = resolves,
+    ) -> None:
+        self.text = text
+        self._known = known
+        self._ask, self._tell, self._reachable = ask, tell, reachable
+
+    def run(self) -> str | None:
+        """Ask until somebody saves; return the new text, None when it is discarded."""
+        while True:
+            self._show()
+            answer = self._ask(
+                "1, 2: edit a network; a: add a registry; r LABEL: remove one; ?: help;"
+                " s: save; d: discard > "
+            ).strip()
+            if answer == "d":
+                return None
+            if answer == "s":
+                if not self._errors():
+                    return self.text
+                self._tell("This cannot be saved: mend what is wrong, or discard it.")
+            elif answer in ("1", "2"):
+                self._network(NETWORKS[int(answer) - 1])
+            elif answer == "a":
+                self._add()
+            elif answer.startswith("r "):
+                self._remove(answer[2:].strip())
+            elif answer:
+                self._tell(HELP)
+
+    # -- what there is ---------------------------------------------------------
+
+    def _data(self) -> Mapping[str, Any]:
+        return edit.values(self.text)
+
+    def _of(self, name: str) -> Mapping[str, Any]:
+        networks = self._data().get("network")
+        found = networks.get(name) if isinstance(networks, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def _registries(self) -> list[dict[str, Any]]:
+        found = self._data().get("registries", [HUB])
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    def _errors(self) -> list[str]:
+        """Return what the server would refuse, and what an editor knows better."""
+        found = []
+        try:
+            parse(self.text)
+        except ConfigurationError as error:
+            found = str(error).splitlines()
+        if not self._registries():
+            found.append("registries: at least one is needed")
+        return found
+
+    def _show(self) -> None:
+        self._tell("")
+        for number, name in enumerate(NETWORKS, 1):
+            values = self._of(name)
+            words = [
+                f"{key} {values[key]}" for key in ("raw-device", "vlan", "ip") if key in values
+            ]
+            self._tell(f"  {number}  {name}: {', '.join(words) or 'none'}")
+        for one in self._registries():
+            self._tell(f"     registry {one.get('label')}: {one.get('host') or one.get('api')}")
+        errors = self._errors()
+        self._tell("\n".join(f"  WRONG: {line}" for line in errors) if errors else "  OK")
+
+    # -- what changes ----------------------------------------------------------
+
+    def _change(self, *changes: tuple[Sequence[str], Any]) -> None:
+        self.text = edit.changed(self.text, changes)
+
+    def _network(self, name: str) -> None:
+        values = self._of(name)
+        self._tell(f"interfaces: {', '.join(self._known) or 'none that is free'}")
+        for key in ("raw-device", "vlan", "ip"):
+            answer = self._ask(f"{name} {key} [{values.get(key, 'none')}]: ").strip()
+            if answer == NOTHING:
+                self._change((("network", name, key), None))
+            elif key == "raw-device" and answer and answer not in self._known:
+                self._tell(f"{answer} is none of these interfaces; it stays as it was")
+            elif answer:
+                whole = int(answer) if key == "vlan" and answer.isdecimal() else answer
+                self._change((("network", name, key), whole))
+        if name != WALT_NET and not self._of(name):
+            self._change((("network", name), None))
+
+    def _add(self) -> None:
+        found: dict[str, Any] = {}
+        for key, default in FIELDS:
+            answer = self._ask(f"{key} [{default}]: ").strip() or default
+            if key == "label" and (not answer or any(
+                one.get("label") == answer for one in self._registries()
+            )):
+                self._tell("a label of its own is needed")
+                return
+            if key == "label" and answer == HUB["label"]:
+                self._change((("registries",), [dict(HUB), *self._registries()]))
+                return
+            if key == "host" and not self._reachable(answer):
+                self._tell(f"{answer or 'an empty name'} has no address here")
+                return
+            found[key] = int(answer) if key == "port" and answer.isdecimal() else answer
+        if found["api"] == JFROG:
+            found["repository"] = self._ask("repository []: ").strip()
+        self._change((("registries",), [*self._registries(), found]))
+
+    def _remove(self, label: str) -> None:
+        left = [one for one in self._registries() if one.get("label") != label]
+        if len(left) == len(self._registries()):
+            self._tell(f"there is no registry {label}")
+        self._change((("registries",), left))
