@@ -45,7 +45,8 @@ LONG = 16 << 10  # octets above which a line is read alone
 # Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
 # A query goes on only as long as somebody wants its result.
-_LEAVING = "SET client_connection_check_interval = '1s'"
+_LIMITED = "SET client_connection_check_interval = '1s'; SET statement_timeout = %s"
+_SNAPSHOT = f"{_LIMITED}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 # What is wrong with the lines themselves, and would be so the next time too.
 _REFUSALS = (psycopg2.DataError, psycopg2.IntegrityError, ValueError, *LIMITS)
@@ -137,8 +138,9 @@ def _joined(moments: Sequence[float] | None) -> str | None:
     return None if moments is None else "\n".join(map(repr, moments))
 
 
-def _limited(seconds: float) -> str:
-    return f"SET statement_timeout = {int(seconds * 1000)}"
+def _limited(seconds: float) -> tuple[int]:
+    """Return the values of _LIMITED: the limit in milliseconds."""
+    return (int(seconds * 1000),)
 
 
 def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
@@ -296,8 +298,9 @@ class PostgresLogs:
         ) + where
         connection = await self._database.connect()
         try:
-            limit = _limited(self._limits.count)
-            await abandonable(connection.runOperation(f"{_LEAVING}; {limit}"))
+            await abandonable(
+                connection.runOperation(_LIMITED, _limited(self._limits.count))
+            )
             rows = await abandonable(connection.runQuery(text, tuple(values)))
         except psycopg2.errors.InvalidRegularExpression as error:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
@@ -351,10 +354,9 @@ class _Cursor:
         """Open the transaction and the cursors: all see the same lines."""
         self._connection = await self._database.connect()
         try:
-            await abandonable(self._connection.runOperation(
-                f"{_LEAVING}; {_limited(self._limit)};"
-                " BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            ))
+            await abandonable(
+                self._connection.runOperation(_SNAPSHOT, _limited(self._limit))
+            )
             for number, (text, values) in enumerate(reversed(searches)):
                 await abandonable(self._connection.runOperation(
                     sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(
