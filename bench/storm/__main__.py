@@ -21,6 +21,7 @@ from bench.simulator import Fleet
 from bench.storm.boots import FILES, Boot, Storm, boot_files
 from tests.system.live import LivePlatform
 from tests.system.load import Load, figure, run_bench
+from walt.common.mounts import mounted_below
 
 CLIENTS = 32
 BOARDS = 10  # each one of so many takes its files by TFTP
@@ -126,6 +127,9 @@ async def main(reactor: Any, count: int) -> None:
         while not all((tree / node.ip / "fs").exists() for node in fleet.nodes):
             await platform.sleep(0.1)
         figure("  all of them can boot", time.monotonic() - start, "s")
+        while len([one for one in mounted_below(tree) if one.parent.parent.parent == tree]) < count:
+            await platform.sleep(0.5)
+        figure("  persistent data of all of them is there", time.monotonic() - start, "s")
         await platform.sleep(5)
         served = await compared(platform, fleet)
         sizes = boot_files(platform.state / "nodes", fleet.nodes[0])

@@ -46,10 +46,10 @@ from walt.server.streams.tcp_relay import TcpRequest
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 from walt.server.wire.connections import Connections
 from walt.server.wire.fake_tftp import FakeTftpRequest
+from walt.server.wire.first_byte import Choose, SwitchFactory, rpc_wires, stream_wires
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.policy import refusal, sides, trusted
-from walt.server.wire.switch import Choose, SwitchFactory, rpc_wires, stream_wires
 
 _log = Logger()
 

@@ -58,7 +58,7 @@ MANAGER = DBusAddress(
 ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
 START_LIMIT = 30.0  # seconds until it takes orders, with few exports
 # It looks each word of its configuration up in a list of all words: 4,000 exports are read in
-# 8 to 13 s, 10,000 in 180 s and more.
+# 8 to 13 s, 10,000 in 120 to 300 s.
 START_SQUARED = 10.0  # seconds for 1,000 exports, times the square of their thousands
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor

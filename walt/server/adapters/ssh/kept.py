@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Unavailable, WaltError
 from walt.server.adapters.ssh.shell import UNREACHABLE
 from walt.server.domain.nodes.ports import INodeQuestions
+from walt.server.runtime.keeping import Keeping, Kept
 from walt.server.runtime.process import Launcher, environment, exit_status, give
 
 IDLE = 180.0  # seconds without question after which a shell ends (N-096)
@@ -132,26 +133,12 @@ class _Shell(ProcessProtocol):
         transport.loseConnection()  # others may hold the ends of its pipes
 
 
-class _Place:
-    """What is kept for one node: at most one shell, and the queue of its questions."""
-
-    def __init__(self) -> None:
-        self.queue = DeferredLock()
-        self.shell: _Shell | None = None
-        self.idle: Any = None  # the call that ends the shell
-
-    def stay(self) -> None:
-        """A question begins: the shell does not end meanwhile."""
-        if self.idle is not None:
-            self.idle.cancel()
-            self.idle = None
-
-    def end(self) -> None:
-        """End the shell, if there is one; a question under way loses it."""
-        self.stay()
-        shell, self.shell = self.shell, None
-        if shell is not None:
-            shell.kill()
+def _end(kept: Kept[_Shell]) -> None:
+    """End the shell, if there is one; a question under way loses it."""
+    kept.stay()
+    shell, kept.held = kept.held, None
+    if shell is not None:
+        shell.kill()
 
 
 @implementer(INodeQuestions)
@@ -161,18 +148,16 @@ class KeptShells:
     def __init__(
         self, reactor: Any, launcher: Launcher, options: Sequence[str], *, most: int = MAX_SHELLS
     ) -> None:
-        self._most = most
+        self._places = Keeping[_Shell](reactor, IDLE, most, self._end_idle)  # by address
         self._reactor = reactor
         self._launcher = launcher
         self._options = options
-        self._places: dict[str, _Place] = {}  # the last used is the last one
         self._running: set[_Shell] = set()
         self._stopped = False
 
     async def ask(self, ip: str, script: str, *, timeout: float) -> bytes:
         """Run a short script on a node; see INodeQuestions."""
-        place = self._places.pop(ip, None) or _Place()
-        self._places[ip] = place
+        place = self._places.used(ip)
         if len(place.queue.waiting) >= MAX_WAITING:
             raise Unavailable("too many questions wait for this node; retry later")
         asking = Deferred.fromCoroutine(self._in_turn(ip, place, script))
@@ -185,16 +170,16 @@ class KeptShells:
         finally:
             self._forget_unused(ip)
 
-    async def _in_turn(self, ip: str, place: _Place, script: str) -> bytes:
+    async def _in_turn(self, ip: str, place: Kept[_Shell], script: str) -> bytes:
         async with place.queue:
             place.stay()
             while True:
                 if self._stopped:
                     raise Unavailable("the server is stopping")
-                if place.shell is not None and place.shell.ended:
-                    place.shell = None  # it died while nobody asked
-                fresh = place.shell is None
-                shell = place.shell = place.shell or self._open(ip)
+                if place.held is not None and place.held.ended:
+                    place.held = None  # it died while nobody asked
+                fresh = place.held is None
+                shell = place.held = place.held or self._open(ip)
                 try:
                     return await shell.ask(script)
                 except _Lost as lost:
@@ -205,28 +190,18 @@ class KeptShells:
                     shell.kill()
                     raise
                 finally:
-                    if shell.ended and place.shell is shell:
-                        place.shell = None
-                    self._keep(place)
+                    if shell.ended and place.held is shell:
+                        place.held = None
+                    self._places.leave(place)
 
-    def _keep(self, place: _Place) -> None:
-        """Keep a shell for the next question; the one that waits longest goes if too many."""
-        if place.shell is None:
-            return
-        place.idle = self._reactor.callLater(IDLE, self._end_idle, place)
-        kept = [one for one in self._places.values() if one.idle is not None]
-        if len(kept) > self._most:
-            kept[0].end()
-
-    def _end_idle(self, place: _Place) -> None:
-        place.idle = None
-        place.end()
-        self._places = {ip: one for ip, one in self._places.items() if one is not place}
+    def _end_idle(self, place: Kept[_Shell]) -> None:
+        _end(place)
+        self._places.forget(place)
 
     def _forget_unused(self, ip: str) -> None:
         place = self._places.get(ip)
-        if place is not None and place.shell is None and not place.queue.locked:
-            del self._places[ip]
+        if place is not None and place.held is None and not place.queue.locked:
+            self._places.forget(place)
 
     def _open(self, ip: str) -> _Shell:
         argv = self._launcher.command(["ssh", *self._options, f"root@{ip}", "--", "exec sh"])
@@ -240,14 +215,14 @@ class KeptShells:
         """End the shell of a node; see INodeQuestions."""
         place = self._places.get(ip)
         if place is not None:
-            place.end()
+            _end(place)
             self._forget_unused(ip)
 
     async def stop(self) -> None:
         """End every shell, and return when they are gone."""
         self._stopped = True
-        for place in list(self._places.values()):
-            place.end()
+        for place in self._places.all():
+            _end(place)
         for shell in list(self._running):
             shell.kill()
             await shell.gone

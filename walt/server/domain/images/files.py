@@ -8,13 +8,14 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.logger import Logger
 
 from walt.common.errors import CommandFailed, Unavailable, WaltError
 from walt.server.domain.images.model import ContainerOptions, StoredImage
 from walt.server.domain.images.ports import IContainers
 from walt.server.domain.transfers import checked_remote_path, list_script, parse_list
+from walt.server.runtime.keeping import Keeping, Kept
 from walt.server.runtime.ordered import spawn
 
 _log = Logger()
@@ -24,21 +25,15 @@ MAX_CONTAINERS = 4  # kept without question, and as many with one
 PATIENCE = 60.0  # seconds for an answer, the start of the container included
 
 
-class _Kept:
-    def __init__(self) -> None:
-        self.queue = DeferredLock()
-        self.container: str | None = None
-        self.idle: Any = None
-
-
 class ImageFiles:
     """Answers questions about the files of images. `containers` provides IContainers."""
 
     def __init__(self, containers: IContainers, clock: IReactorTime) -> None:
         self._containers = containers
         self._clock = clock
+        # By the id of an image: the name of its container.
+        self._kept = Keeping[str](clock, IDLE, MAX_CONTAINERS, self._end)
         self._turns = DeferredSemaphore(MAX_CONTAINERS)
-        self._kept: dict[str, _Kept] = {}  # by image id, the last used is the last one
         self._stopped = False
 
     async def entries(self, image: StoredImage, directory: str, prefix: str) -> list[str]:
@@ -48,53 +43,41 @@ class ImageFiles:
         (too slow, or the server stops).
         """
         script = list_script(checked_remote_path(directory), prefix)
-        kept = self._kept.pop(image.image_id, None) or _Kept()
-        self._kept[image.image_id] = kept
+        kept = self._kept.used(image.image_id)
         asking = Deferred.fromCoroutine(self._ask(kept, image, script))
         try:
             return parse_list(await asking.addTimeout(PATIENCE, self._clock))
         except TimeoutError:
             raise Unavailable(f"the image did not answer within {PATIENCE:g} s") from None
 
-    async def _ask(self, kept: _Kept, image: StoredImage, script: str) -> bytes:
+    async def _ask(self, kept: Kept[str], image: StoredImage, script: str) -> bytes:
         async with kept.queue, self._turns:
             if self._stopped:
                 raise Unavailable("the server is stopping")
-            _cancel(kept)
+            kept.stay()
             try:
-                if kept.container is None:
-                    kept.container = await self._containers.start(image, ContainerOptions())
-                return await self._containers.run(kept.container, script)
+                if kept.held is None:
+                    kept.held = await self._containers.start(image, ContainerOptions())
+                return await self._containers.run(kept.held, script)
             except CommandFailed:
                 await self._remove(kept)  # somebody else may have removed it: start again then
                 raise
             finally:
-                self._keep(kept)
+                self._kept.leave(kept)
 
-    def _keep(self, kept: _Kept) -> None:
-        if kept.container is None:
-            return
-        kept.idle = self._clock.callLater(IDLE, self._end, kept)
-        idle = [one for one in self._kept.values() if one.idle is not None]
-        if len(idle) > MAX_CONTAINERS:
-            self._end(idle[0])
-
-    def _end(self, kept: _Kept) -> None:
-        _cancel(kept)
+    def _end(self, kept: Kept[str]) -> None:
+        kept.stay()
         spawn(self._end_in_turn(kept), "removing the container of questions about an image")
 
-    async def _end_in_turn(self, kept: _Kept) -> None:
+    async def _end_in_turn(self, kept: Kept[str]) -> None:
         async with kept.queue:
-            _cancel(kept)
+            kept.stay()
             await self._remove(kept)
             if not kept.queue.waiting:
-                self._forget(kept)
+                self._kept.forget(kept)
 
-    def _forget(self, kept: _Kept) -> None:
-        self._kept = {key: one for key, one in self._kept.items() if one is not kept}
-
-    async def _remove(self, kept: _Kept) -> None:
-        container, kept.container = kept.container, None
+    async def _remove(self, kept: Kept[str]) -> None:
+        container, kept.held = kept.held, None
         if container is None:
             return
         try:
@@ -105,11 +88,5 @@ class ImageFiles:
     async def stop(self) -> None:
         """Remove every container: the server stops."""
         self._stopped = True
-        for kept in list(self._kept.values()):
+        for kept in self._kept.all():
             await self._end_in_turn(kept)
-
-
-def _cancel(kept: _Kept) -> None:
-    if kept.idle is not None and kept.idle.active():
-        kept.idle.cancel()
-    kept.idle = None

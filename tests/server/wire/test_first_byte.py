@@ -17,8 +17,8 @@ from tests.fakes.transports import TcpTransport
 from walt.server.adapters.tls.authority import Authority
 from walt.server.adapters.tls.contexts import ServerTls
 from walt.server.wire.connections import DOORS, Connections, Kind, Limits, Share
+from walt.server.wire.first_byte import PATIENCE, SwitchFactory, Wire, rpc_wires
 from walt.server.wire.peers import Identity, Origins
-from walt.server.wire.switch import PATIENCE, SwitchFactory, Wire, rpc_wires
 
 
 class Recorder(Protocol):
