@@ -103,7 +103,7 @@ class LogColumns:
         """Take over the records of a block."""
         for part, (words, codes) in enumerate(zip(self._words, self._codes)):
             known = [words.setdefault(source[part], len(words)) for source in block.sources]
-            codes.extend([known[position] for position in block.which])
+            codes.extend(map(known.__getitem__, block.which))
         self._moments.extend(block.moments)
         self._sizes.extend(block.sizes)
         self._text += block.text

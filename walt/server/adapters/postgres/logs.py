@@ -423,18 +423,19 @@ class _Cursor:
         if new:
             rows = await self._query(_SOURCES, (new,))
             self._sources |= {int(number): (issuer, name) for number, issuer, name in rows}
+        octets = numbers("i", sizes)
+        # Few lines at a time when they are long: a reader costs little memory.
+        size = sum(octets) // len(octets) + 1
+        self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
+        if places is None:
+            self._ask()  # PostgreSQL works while these are made ready
         positions = {number: position for position, number in enumerate(used)}
         block = Block(
             [self._sources[number] for number in used], numbers("q", moments),
-            array("i", [positions[number] for number in numbered]), numbers("i", sizes),
-            text.encode(),
+            array("i", map(positions.__getitem__, numbered)), octets, text.encode(),
         )
-        # Few lines at a time when they are long: a reader costs little memory.
-        size = sum(block.sizes) // len(block) + 1
-        self._count = max(1, min(BLOCK, 4 * self._count, BLOCK_SIZE // size))
         if places is None:
             self._parts.append((block, None))
-            self._ask()
         else:
             self._parts += _parted(block, list(zip(places, arrivals, strict=True)))
         return True
