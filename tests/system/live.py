@@ -21,6 +21,7 @@ from tests import guard
 from tests.patience import patient
 from tests.places import ON_DISK
 from tests.system.platform import missing_programs
+from tests.system.processes import processes
 from tests.system.records import faults
 from walt.server.adapters.podman.options import Storage
 from walt.server.runtime.process import ProcessResult, ProcessRunner
@@ -299,14 +300,10 @@ class LivePlatform:
 
     def left_overs(self) -> list[str]:
         """Return what a stopped server must not leave: processes, mounts, namespaces."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:
-                continue
-            if str(self.base) in command and int(process.name) != os.getpid():
-                found.append(f"process {command}")
+        found = [
+            f"process {command}" for pid, command in processes().items()
+            if str(self.base) in command and pid != os.getpid()
+        ]
         mounts = Path("/proc/self/mounts").read_text()
         found += [f"mount {line}" for line in mounts.splitlines() if str(self.base) in line]
         if Path(f"/run/netns/{self.namespace}").exists():

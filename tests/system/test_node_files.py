@@ -374,7 +374,7 @@ class NodeFilesTests(TestCase):
         found = {}
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                words = (process / "cmdline").read_bytes().decode().split("\0")
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
             if words[0] == "ssh" and any(mine in word for word in words):
