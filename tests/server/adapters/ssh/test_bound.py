@@ -111,6 +111,8 @@ class OnTerminalTests(SynchronousTestCase):
                     continue  # it ignores that key, and what is ignored stays so
                 pid, terminal = pty.fork()
                 if pid == 0:
+                    for key in KEYS:  # tests in the background of a shell ignore them
+                        signal.signal(key, signal.SIG_DFL)
                     os.execvp(shell[0], [*shell, "-c", on_terminal(command)])
                 told = b""
                 while b"there" not in told:
