@@ -102,7 +102,7 @@ class LivePlatform:
         self.config = self.base / "server.conf"
         self.net, self.prefix = net, prefix
         self.own_namespace = own_namespace
-        self.enter = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
+        self.enter: list[str] = []  # other words than nsenter's, to start it in the namespace
         self.server_environment: dict[str, str] = {}
         self.write_config()
         self.log = self.base / "server.log"
@@ -193,7 +193,8 @@ class LivePlatform:
             "walt-server", "--config", str(self.config),
         ]
         if not self.own_namespace:
-            argv = [*self.enter, *argv]
+            inside = ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
+            argv = [*(self.enter or inside), *argv]
         transport = self.reactor.spawnProcess(
             self.server, argv[0], argv,
             {

@@ -238,6 +238,16 @@ class NtpTests(CableTests):
         await until(lambda: service.health.pid is not None, "ours answers", patient(60))
         self.assertEqual(service.health.state, "running")
 
+    async def test_stopped_while_it_asks(self) -> None:
+        """Nothing of a question is left: trial looks for that."""
+        with self.server.inside():
+            silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(silent.close)
+        silent.bind(("", NTP_PORT))
+        service = self.service()
+        await self.pause()
+        self.assertFalse(service.health.running)
+
     async def test_a_port_that_is_taken(self) -> None:
         """Somebody who has the port and says nothing is told, and got over when it leaves."""
         with self.server.inside():

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -104,8 +104,9 @@ class NtpService(Service):
         self._reactor, self._place = reactor, place
         self._address: Address = (str(server), port)
         self._subnet, self._clock = subnet, clock
-        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._check()))
+        self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
+        self._looking: Deferred[None] | None = None
         self._own: tuple[socket.socket, NtpPort] | None = None
         self._good = False
         self._trouble: str | None = None
@@ -129,7 +130,19 @@ class NtpService(Service):
         super().stopService()
         if self._loop.running:
             self._loop.stop()
+        if self._looking is not None:
+            self._looking.cancel()
         self._close()
+
+    def _look(self) -> Deferred[None]:
+        self._looking = Deferred.fromCoroutine(self._check())
+
+        def looked(result: Failure | None) -> None:
+            self._looking = None
+            if isinstance(result, Failure):
+                result.trap(CancelledError)  # the service was stopped
+
+        return self._looking.addBoth(looked)
 
     async def _check(self) -> None:
         problem = await self._problem()
