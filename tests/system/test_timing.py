@@ -290,7 +290,11 @@ class PlatformTests(TestCase):
 
         await platform.until(answered, "an answer")
         await platform.stop(signal.SIGKILL)
-        self.assertEqual([one for one in platform.left_overs() if "ptpd" in one], [])
+
+        async def gone() -> bool:
+            return not [one for one in platform.left_overs() if "ptpd" in one]
+
+        await platform.until(gone, "ptpd ends with the server", 10)
         platform.config.write_text(platform.config.read_text().replace(
             "services:\n", "services:\n  ptp: {enabled: false}\n"
         ))
