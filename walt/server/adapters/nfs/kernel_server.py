@@ -10,13 +10,13 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from walt.common.errors import WaltError, in_words
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import Health
+from walt.server.runtime.looking import Looking
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.watching import NoAnswer
 
@@ -44,8 +44,7 @@ class KernelServer(Service):
         self._reactor, self._runner, self._unit = reactor, runner, unit
         self._ask = partial(ask_nothing, reactor, address, place=place)
         self._systemd = systemd
-        self._loop = LoopingCall(lambda: Deferred.fromCoroutine(self._check()))
-        self._loop.clock = reactor
+        self._looking = Looking(reactor, self._check)
         self._good = False
         self._failures, self._restarts = 0, 0
         self._trouble: str | None = None
@@ -63,13 +62,12 @@ class KernelServer(Service):
     def startService(self) -> None:
         """Begin to ask."""
         super().startService()
-        self._loop.start(EVERY, now=True)
+        self._looking.start(EVERY)
 
     def stopService(self) -> None:
         """Ask no more; the kernel's server goes on."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
+        self._looking.stop()
 
     def answered(self) -> Deferred[bool]:
         """Ask it now; tell whether it answers."""

@@ -17,9 +17,8 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,6 +33,7 @@ from walt.server.domain.services.timing import (
 )
 from walt.server.runtime.asking import Address, Place, ask_datagram
 from walt.server.runtime.child import Health
+from walt.server.runtime.looking import Looking
 from walt.server.runtime.watching import NoAnswer
 
 _log = Logger()
@@ -104,9 +104,7 @@ class NtpService(Service):
         self._reactor, self._place = reactor, place
         self._address: Address = (str(server), port)
         self._subnet, self._clock = subnet, clock
-        self._loop = LoopingCall(self._look)
-        self._loop.clock = reactor
-        self._looking: Deferred[None] | None = None
+        self._looking = Looking(reactor, self._check)
         self._own: tuple[socket.socket, NtpPort] | None = None
         self._good = False
         self._trouble: str | None = None
@@ -123,26 +121,13 @@ class NtpService(Service):
     def startService(self) -> None:
         """Begin to look."""
         super().startService()
-        self._loop.start(EVERY, now=True)
+        self._looking.start(EVERY)
 
     def stopService(self) -> None:
         """Answer no more."""
         super().stopService()
-        if self._loop.running:
-            self._loop.stop()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.stop()
         self._close()
-
-    def _look(self) -> Deferred[None]:
-        self._looking = Deferred.fromCoroutine(self._check())
-
-        def looked(result: Failure | None) -> None:
-            self._looking = None
-            if isinstance(result, Failure):
-                result.trap(CancelledError)  # the service was stopped
-
-        return self._looking.addBoth(looked)
 
     async def _check(self) -> None:
         problem = await self._problem()
