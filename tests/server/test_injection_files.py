@@ -22,7 +22,7 @@ from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.domain.network.firewall import render as render_rules
 from walt.server.domain.services import boot_tree, dhcp, dns
-from walt.server.domain.services.provisioning import export_plan
+from walt.server.domain.services.node_exports import export_plan
 from walt.server.domain.services.secondary import secondary_networks
 
 MAC, IP = "52:54:00:00:00:01", "192.168.1.2"
