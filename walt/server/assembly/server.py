@@ -154,6 +154,7 @@ class WaltServer(Service):
         self._undo("log lines", core.base.logs.flush)
         self._capture_own_lines(core)
         self._undo("workflows", lambda: core.base.workflows.stop(STOP_PATIENCE))
+        await core.vpn.start()
         await self._start_services(core)
         self._undo("life of images", core.image_life.stop)
         self._undo("shells of nodes", core.nodes.questions.stop)

@@ -80,12 +80,17 @@ class Registry:
 
 @dataclass(frozen=True)
 class Vpn:
-    """Section `vpn`; disabled unless complete."""
+    """Section `vpn`; disabled unless complete.
+
+    Entry points are a host, with `:port` where it is not the usual one; `ssh_port` is where our
+    own sshd listens.
+    """
 
     enabled: bool = False
     ssh_entrypoint: str | None = None
     http_entrypoint: str | None = None
     boot_mode: Literal["permissive", "enforced"] | None = None
+    ssh_port: int = 12322
 
 
 @dataclass(frozen=True)
