@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -11,13 +12,17 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, NotFound, Unavailable
+from walt.server.domain.network.firewall import is_interface_name
 from walt.server.domain.vpn.model import VpnKey
 from walt.server.domain.vpn.ports import (
+    IAddressesOfNames,
     IBootSignatures,
+    IEntryPointNames,
     IHostKeys,
     INeighbours,
     IVpnAuthority,
     IVpnKeys,
+    IVpnTaps,
 )
 
 
@@ -117,3 +122,53 @@ class FakeSignatures:
     async def sign(self, stream: BinaryIO) -> str:
         """Return a signature."""
         return f"{hashlib.sha256(stream.read()).hexdigest()}\nts: 1\nrsa2048: 00\n"
+
+
+@implementer(IVpnTaps)
+class FakeVpnTaps:
+    """Opens nothing but descriptors; `gate` holds the next one back, `error` is raised."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.gate: Deferred[None] | None = None
+        self.error: Exception | None = None
+
+    async def open(self, name: str) -> int:
+        """Return a descriptor of /dev/null."""
+        if not is_interface_name(name):
+            raise Invalid(f"{name!r} is no name")
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate
+        if self.error is not None:
+            raise self.error
+        self.names.append(name)
+        return os.open("/dev/null", os.O_RDWR)
+
+
+@implementer(IEntryPointNames)
+class FakeEntryPoints:
+    """Names in a dict."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, tuple[str, ...]] = {}
+
+    async def load(self) -> dict[str, tuple[str, ...]]:
+        """Return the addresses by name."""
+        return dict(self.names)
+
+    async def remember(self, name: str, addresses: Sequence[str]) -> None:
+        """Keep a name."""
+        self.names[name] = tuple(addresses)
+
+
+@implementer(IAddressesOfNames)
+class FakeNames:
+    """A name server with these names."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, tuple[str, ...]] = {}
+
+    async def of(self, name: str) -> tuple[str, ...]:
+        """Return the addresses of a name."""
+        return self.names.get(name, ())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
@@ -13,6 +15,7 @@ from tests.patience import patient
 from tests.system.live import why_not
 from tests.system.vpn_lab import ID, MAC, NAME, OUTSIDE, VpnLab
 
+ELSEWHERE = "198.51.100.9"  # an entry point of former days
 FILES: dict[str, str | Path] = {"/boot/rpi-5-b/boot.img": "an image of the firmware\n" * 5000}
 OLD_CALL = """
 import socket, sys
@@ -28,6 +31,147 @@ print(lines.readline().strip(), lines.readline().strip())
 """
 
 
+class TunnelTests(TestCase):
+    skip = why_not()
+    timeout = patient(400)
+
+    async def opened(self, lab: VpnLab, key: Path, device: str, mac: str, ip: str) -> Any:
+        """Open a tunnel and wait until the server answers through it."""
+        program, transport = lab.tunnel(key, device, mac)
+
+        async def is_there() -> bool:
+            shown = await lab.run(lab.outside, "ip", "link", "show", "dev", device, check=False)
+            return shown.status == 0
+
+        await lab.platform.until(is_there, "the device is there", 20)
+        await lab.ip_of(lab.outside, "address", "add", f"{ip}/24", "dev", device)
+        try:
+            await lab.platform.until(lambda: lab.reaches(device), "the tunnel is open", 30)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{program.err.decode()}") from None
+        return program, transport
+
+    async def said(self, lab: VpnLab, key: Path, *words: str) -> tuple[int, str]:
+        """Return the status and output of a command by ssh."""
+        done = await lab.run(lab.outside, *lab.ssh(key), *words, check=False)
+        return done.status, done.stdout.decode()
+
+    async def devices(self, lab: VpnLab) -> list[str]:
+        """Return the network devices of tunnels at the server."""
+        shown = await lab.run(
+            lab.platform.namespace, "ip", "-json", "link", "show", "master", "walt-net"
+        )
+        return [one["ifname"] for one in json.loads(shown.stdout)
+                if one["ifname"].startswith("walt-vpn")]
+
+    async def test_life(self) -> None:
+        """Special commands; a tunnel carries frames, comes back, ends with its key."""
+        from twisted.internet import reactor
+
+        lab = VpnLab(self, reactor)
+        await lab.start(FILES)
+        key, mac = await lab.enrolled()
+        platform = lab.platform
+        self.assertEqual(await self.said(lab, key, "get-server-hostname"),
+                         (0, "walt.example.org\n"))
+        status, text = await self.said(lab, key, "check-in-walt-net")
+        self.assertEqual((status, text.split()[0]), (1, "FAILED"))
+        await self._check_inside(lab, key)
+        program, _ = await self.opened(lab, key, "vpn0", mac, f"{lab.net}.60")
+        (device,) = await self.devices(lab)
+        rows = await platform.services()
+        self.assertEqual(rows["sshd"]["state"], "running")
+        await self._check_frames(lab)
+
+        # A second tunnel of the same board takes the place of the first.
+        again, _ = await self.opened(lab, key, "vpn1", mac, f"{lab.net}.61")
+        self.assertEqual(await program.ended, 1)
+        self.assertNotIn(device, await self.devices(lab))
+
+        await self._check_sshd_killed(lab, key, mac)
+        self.assertEqual(await again.ended, 1)
+        await self._check_restart(lab, key, mac)
+        await self._check_expiry(lab, key)
+        await self._check_revocation(lab, key, mac)
+
+    async def _check_inside(self, lab: VpnLab, key: Path) -> None:
+        """A board in walt-net is told so, at the port 22 that it knows."""
+        words = lab.ssh(key, "-o", "StrictHostKeyChecking=no",
+                        "-o", "UserKnownHostsFile=/dev/null")
+        words[words.index("-p") + 1] = "22"
+        words[-1] = f"walt-vpn@{lab.net}.1"
+
+        async def is_told() -> bool:
+            done = await lab.run(lab.inside, *words, "check-in-walt-net", check=False)
+            return (done.status, done.stdout) == (0, b"OK\n")
+
+        await lab.platform.until(is_told, "the board in walt-net is told so", 20)
+
+    async def _check_frames(self, lab: VpnLab) -> None:
+        """Frames of every size pass, both ways, whole."""
+        for size in (0, 1, 100, 1472):
+            done = await lab.run(
+                lab.outside, "ping", "-c", "3", "-i", "0.2", "-W", "5", "-M", "do", "-s",
+                str(size), "-I", "vpn0", f"{lab.net}.1", check=False,
+            )
+            self.assertIn(b" 0% packet loss", done.stdout, size)
+
+    async def _check_sshd_killed(self, lab: VpnLab, key: Path, mac: str) -> None:
+        """sshd comes back by itself; what was open goes on meanwhile."""
+        rows = await lab.platform.services()
+        lab.platform.expects("sshd ended unexpectedly")
+        os.kill(rows["sshd"]["pid"], signal.SIGKILL)
+
+        async def is_back() -> bool:
+            now = (await lab.platform.services())["sshd"]
+            return now["state"] == "running" and now["pid"] != rows["sshd"]["pid"]
+
+        await lab.platform.until(is_back, "sshd is back", 30)
+        await lab.platform.until(
+            lambda: self._says(lab, key), "sshd answers again", 20
+        )
+        # Whoever enters takes the place of the tunnel that is there.
+        await self.opened(lab, key, "vpn2", mac, f"{lab.net}.62")
+
+    async def _says(self, lab: VpnLab, key: Path) -> bool:
+        return (await self.said(lab, key, "get-server-hostname"))[0] == 0
+
+    async def _check_restart(self, lab: VpnLab, key: Path, mac: str) -> None:
+        """A restart of the server ends tunnels, and leaves no process of them; they come back."""
+        await lab.platform.stop(signal.SIGUSR2)
+        self.assertEqual([one for one in lab.platform.left_overs() if "sshd" in one], [])
+        await lab.platform.start()
+        await lab.platform.until(lambda: self._says(lab, key), "sshd answers again", 20)
+        await self.opened(lab, key, "vpn3", mac, f"{lab.net}.63")
+
+    async def _check_expiry(self, lab: VpnLab, key: Path) -> None:
+        """A certificate that ends while it is used ends the tunnel; afterwards it opens none."""
+        platform = lab.platform
+        good = Path(f"{key}-cert.pub").read_text()
+        await platform.runner.run([
+            "ssh-keygen", "-q", "-s", str(platform.state / "vpn-server" / "vpn-ca-key"),
+            "-I", ID, "-n", "walt-vpn", "-V", "-1m:+8s", f"{key}.pub",
+        ])
+        program, _ = lab.tunnel(key, "vpn4", "52:54:00:00:00:77", "--once")
+        await program.ended
+        self.assertIn(b"certificate has expired", program.err)
+        self.assertNotEqual((await self.said(lab, key, "get-server-hostname"))[0], 0)
+        Path(f"{key}-cert.pub").write_text(good)
+        self.assertEqual((await self.said(lab, key, "get-server-hostname"))[0], 0)
+
+    async def _check_revocation(self, lab: VpnLab, key: Path, mac: str) -> None:
+        """The tunnel ends at once, and the key opens nothing any more."""
+        program, _ = await self.opened(lab, key, "vpn5", mac, f"{lab.net}.65")
+        done = await lab.platform.runner.run([
+            "python3", "-c", OLD_CALL, f"{lab.platform.runtime}/rpc.sock", "SSAPI",
+            f"('API_CALL', 'revoke_vpn_auth_key', ('{ID}',), {{}})",
+        ])
+        self.assertIn(b"RESULT', None", done.stdout)
+        self.assertEqual(await program.ended, 1)
+        self.assertEqual(await self.devices(lab), [])
+        self.assertEqual((await self.said(lab, key, "get-server-hostname"))[0], 255)
+
+
 class EnrolmentTests(TestCase):
     skip = why_not()
     timeout = patient(300)
@@ -37,6 +181,7 @@ class EnrolmentTests(TestCase):
         from twisted.internet import reactor
 
         lab = VpnLab(self, reactor)
+        lab.http_entrypoint = ELSEWHERE
         platform = lab.platform
         await lab.start(FILES)
         await lab.board_inside()
@@ -44,7 +189,7 @@ class EnrolmentTests(TestCase):
         await self._check_strangers(lab, key)
         await lab.register()
         for item, text in (
-            ("ssh-entrypoint", f"{OUTSIDE}:2222"), ("http-entrypoint", OUTSIDE),
+            ("ssh-entrypoint", f"{OUTSIDE}:2222"), ("http-entrypoint", ELSEWHERE),
             ("boot-mode", "permissive"), ("vpn-mac", ""), ("ssh-pubkey-cert", ""),
             ("http-path", f"walt-vpn/per-ip/{lab.ip.replace('.', '-')}"),
         ):
@@ -76,8 +221,12 @@ class EnrolmentTests(TestCase):
         self.assertEqual(
             await lab.http(lab.inside, "node-conf/vpn-mac"), f"200 {vpn_mac}"
         )
+        await self._check_redirected(lab, ELSEWHERE)
         await platform.stop(signal.SIGUSR2)  # keeps the cable
+        lab.http_entrypoint = OUTSIDE
+        platform.write_config(lab.config())
         await platform.start()
+        await self._check_redirected(lab, ELSEWHERE)  # boards have it in their EEPROM
         self.assertEqual(
             await lab.http(lab.inside, "node-conf/vpn-mac"), f"200 {vpn_mac}"
         )
@@ -110,6 +259,24 @@ class EnrolmentTests(TestCase):
             await lab.http(lab.platform.namespace, f"node-conf/vpn-mac{query}"), "200 "
         )
         await lab.ip_of(lab.inside, "address", "del", f"{lab.net}.51/24", "dev", "eth0")
+
+    async def _check_redirected(self, lab: VpnLab, address: str) -> None:
+        """A board in walt-net reaches the server where its EEPROM says."""
+
+        async def reached() -> bool:
+            said = await lab.run(
+                lab.inside, "curl", "--silent", "--max-time", "2",
+                f"http://{address}/walt-vpn/server", check=False,
+            )
+            return said.stdout == b"walt.example.org\n"
+
+        await lab.platform.until(reached, "the server answers for an entry point", 20)
+        for port in ("81", "12345"):
+            refused = await lab.run(
+                lab.inside, "curl", "--silent", "--max-time", "1", f"http://{address}:{port}/",
+                check=False,
+            )
+            self.assertNotEqual(refused.status, 0)
 
     async def _check_dhcp(self, lab: VpnLab, vpn_mac: str) -> None:
         """dhcpd has two entries of the board, both with its address."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from tests.patience import patient
-from tests.system.live import LivePlatform
+from tests.system.live import ROOT, LivePlatform, Program
 from walt.server.runtime.process import ProcessResult
 
 MAC, NAME = "d8:3a:dd:00:00:05", "pi5"
@@ -24,6 +26,7 @@ class VpnLab:
         self.case = case
         self.platform = LivePlatform(reactor, own_namespace=False)
         self.net = self.platform.net
+        self.http_entrypoint = OUTSIDE
 
     @property
     def ip(self) -> str:
@@ -35,7 +38,7 @@ class VpnLab:
         return (
             f"security: {{names: [walt.example.org]}}\n"
             f"vpn: {{enabled: true, ssh-entrypoint: '{OUTSIDE}:{PORT}', ssh-port: {PORT},\n"
-            f"      http-entrypoint: {OUTSIDE}, boot-mode: {mode}}}\n{extra}"
+            f"      http-entrypoint: {self.http_entrypoint}, boot-mode: {mode}}}\n{extra}"
         )
 
     async def start(self, files: dict[str, str | Path], mode: str = "permissive") -> None:
@@ -95,6 +98,7 @@ class VpnLab:
         await self.ip_of(self.inside, "link", "set", "eth0", "up")
         await self.ip_of(self.inside, "link", "set", "lo", "up")
         await self.ip_of(self.inside, "address", "add", f"{self.ip}/24", "dev", "eth0")
+        await self.ip_of(self.inside, "route", "add", "default", "via", f"{self.net}.1")
 
     async def register(self, mac: str = MAC, name: str = NAME, ip: str = "") -> None:
         """Have the board known as a node."""
@@ -140,6 +144,47 @@ class VpnLab:
         return await self.http(
             namespace or self.inside, f"enroll{query}", "--form", f"ssh-pubkey=@{key}.pub"
         )
+
+    async def enrolled(self) -> tuple[Path, str]:
+        """Enrol a board; return its key, and its MAC of the VPN."""
+        await self.board_inside()
+        await self.register()
+        key = await self.new_key()
+        self.case.assertEqual(await self.enrol(key), "200 OK\n")
+        await self.credentials(key)
+        return key, (await self.http(self.inside, "node-conf/vpn-mac")).removeprefix("200 ")
+
+    def ssh(self, key: Path, *options: str, user: str = "walt-vpn") -> list[str]:
+        """Return the words of ssh from outside, up to the command."""
+        return [
+            "ssh", "-F", "/dev/null", *options, "-q", "-T", "-i", str(key),
+            "-o", f"CertificateFile={key}-cert.pub", "-o", "IdentitiesOnly=yes",
+            "-o", f"UserKnownHostsFile={self.platform.base}/known_hosts",
+            "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
+            "-p", str(PORT), f"{user}@{OUTSIDE}",
+        ]
+
+    def tunnel(self, key: Path, device: str, mac: str, *options: str,
+               namespace: str = "") -> tuple[Program, Any]:
+        """Open a tunnel from outside; return its process."""
+        program = Program()
+        argv = [
+            "nsenter", f"--net=/run/netns/{namespace or self.outside}", "--", sys.executable,
+            "-m", "walt.vpn.tunnel", "--device", device, "--mac", mac, *options, *self.ssh(key),
+        ]
+        transport = self.platform.reactor.spawnProcess(
+            program, argv[0], argv, {**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        self.case.addCleanup(lambda: transport.pid and transport.signalProcess("KILL"))
+        return program, transport
+
+    async def reaches(self, device: str, namespace: str = "") -> bool:
+        """Tell whether the server answers through a device."""
+        done = await self.run(
+            namespace or self.outside, "ping", "-c", "1", "-W", "1", "-I", device,
+            f"{self.net}.1", check=False,
+        )
+        return done.status == 0
 
     async def credentials(self, key: Path) -> None:
         """Fetch what a board keeps in its EEPROM: beside its key."""

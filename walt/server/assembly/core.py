@@ -65,7 +65,7 @@ def build(
     `host_network` gives a context in which sockets are opened in the host's network.
     """
     base = build_base(reactor, config, launcher)
-    daemons = build_daemons(base)
+    daemons = build_daemons(base, host_network)
     images = build_images(base)
     nodes = build_nodes(base, daemons, images, host_network)
     life = image_life(
@@ -73,7 +73,7 @@ def build(
     )
     certificates = Certificates(base.reactor, config, base.database, base.platform)
     issuers = LogIssuers(base.registry, base.logs.former)
-    vpn = build_vpn(base, nodes)
+    vpn = build_vpn(base, daemons, nodes)
     locators, old_nodes = build_api(
         base, daemons, images, nodes, vpn, life, certificates, issuers
     )

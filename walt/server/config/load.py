@@ -246,7 +246,7 @@ def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
 def _vpn(section: _Section) -> Vpn:
     enabled = section.boolean("enabled")
     ssh = section.text("ssh-entrypoint", None, _ENTRY_POINT)
-    http = section.text("http-entrypoint", None, _ENTRY_POINT)
+    http = section.text("http-entrypoint", None, _HOST)
     mode = section.choice("boot-mode", None, "permissive", "enforced")
     port = section.integer("ssh-port", Vpn.ssh_port, 1, 65535)
     section.close()

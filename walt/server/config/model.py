@@ -31,6 +31,11 @@ class Paths:
         return self.runtime / "streams.sock"
 
     @property
+    def vpn_socket(self) -> Path:
+        """The unix socket where tunnels get their network devices."""
+        return self.runtime / "vpn.sock"
+
+    @property
     def nodes(self) -> Path:
         """The tree of node directories (spec server §1.3)."""
         return self.state / "nodes"
@@ -82,8 +87,8 @@ class Registry:
 class Vpn:
     """Section `vpn`; disabled unless complete.
 
-    Entry points are a host, with `:port` where it is not the usual one; `ssh_port` is where our
-    own sshd listens.
+    Entry points are hosts, the one of ssh with `:port` where that is not 22; `ssh_port` is where
+    our own sshd listens.
     """
 
     enabled: bool = False

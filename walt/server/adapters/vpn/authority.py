@@ -29,18 +29,18 @@ class SshAuthority:
 
     def __init__(self, runner: ProcessRunner, directory: Path) -> None:
         self._runner = runner
-        self._directory = directory
+        self.directory = directory
 
     @property
     def revoked_file(self) -> Path:
         """The list of what sshd refuses (RevokedKeys, sshd_config(5))."""
-        return self._directory / REVOKED
+        return self.directory / REVOKED
 
     async def prepare(self) -> str:
         """Make the key once; return its public half."""
-        self._directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._directory.chmod(0o711)
-        key = self._directory / CA_KEY
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.directory.chmod(0o711)
+        key = self.directory / CA_KEY
         if not key.exists():
             beside = key.with_name(f".{CA_KEY}.new")
             for left in (beside, Path(f"{beside}.pub")):
@@ -59,11 +59,11 @@ class SshAuthority:
 
     async def sign(self, public_key: str, cert_id: str) -> str:
         """Return the certificate of a key."""
-        work = Path(tempfile.mkdtemp(prefix=".sign-", dir=self._directory))
+        work = Path(tempfile.mkdtemp(prefix=".sign-", dir=self.directory))
         try:
             (work / "key.pub").write_text(public_key + "\n")
             await self._keygen(
-                "-q", "-s", str(self._directory / CA_KEY), "-I", cert_id, "-n", PRINCIPAL,
+                "-q", "-s", str(self.directory / CA_KEY), "-I", cert_id, "-n", PRINCIPAL,
                 str(work / "key.pub"),
             )
             return (work / "key-cert.pub").read_text().strip()
@@ -74,11 +74,11 @@ class SshAuthority:
 
     async def refuse(self, cert_ids: Collection[str]) -> None:
         """Replace the list as a whole: sshd reads it at each attempt to come in."""
-        work = Path(tempfile.mkdtemp(prefix=".krl-", dir=self._directory))
+        work = Path(tempfile.mkdtemp(prefix=".krl-", dir=self.directory))
         try:
             (work / "ids").write_text("".join(f"id: {one}\n" for one in sorted(cert_ids)))
             await self._keygen(
-                "-q", "-k", "-f", str(work / "krl"), "-s", str(self._directory / f"{CA_KEY}.pub"),
+                "-q", "-k", "-f", str(work / "krl"), "-s", str(self.directory / f"{CA_KEY}.pub"),
                 str(work / "ids"),
             )
             (work / "krl").chmod(0o644)

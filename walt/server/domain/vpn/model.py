@@ -28,7 +28,7 @@ class VpnKey:
 
 @dataclass(frozen=True)
 class EntryPoints:
-    """Where boards come in: `ssh` and `http` are a host, with `:port` if it is not the usual one.
+    """Where boards come in: `ssh` is a host, with `:port` if that is not 22, `http` a host.
 
     `boot_mode` is what boards write into their EEPROM: `permissive` ones boot from a card or by
     TFTP too, `enforced` ones do not.
@@ -43,11 +43,6 @@ class EntryPoints:
         """The host and the port of the ssh entry point."""
         host, _, port = self.ssh.partition(":")
         return host, int(port) if port else SSH_PORT
-
-    @property
-    def http_host(self) -> str:
-        """The host of the HTTP entry point."""
-        return self.http.partition(":")[0]
 
 
 def cert_id_of(mac: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import BinaryIO
 
 from zope.interface import Interface
@@ -70,3 +70,30 @@ class IBootSignatures(Interface):
 
         Raises Unavailable for a file that changes meanwhile, CommandFailed.
         """
+
+
+class IVpnTaps(Interface):
+    """Network devices whose other end is somewhere else."""
+
+    async def open(name: str) -> int:
+        """Return a descriptor of a new TAP device on walt-net, up; it goes with its last one.
+
+        Raises CommandFailed, Unavailable.
+        """
+
+
+class IEntryPointNames(Interface):
+    """Every HTTP entry point that was ever configured: boards may have it in their EEPROM."""
+
+    async def load() -> dict[str, tuple[str, ...]]:
+        """Return the addresses that each name had last."""
+
+    async def remember(name: str, addresses: Sequence[str]) -> None:
+        """Keep a name, and its present addresses."""
+
+
+class IAddressesOfNames(Interface):
+    """The names of the machine's own network."""
+
+    async def of(name: str) -> tuple[str, ...]:
+        """Return the IPv4 addresses of a host, none if it has none at present."""
