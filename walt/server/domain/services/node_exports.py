@@ -57,13 +57,12 @@ class _OfNodes(Generic[_T]):
             if before.get(image) != ids.get(image):
                 self._stale.update(self._of_image.get(image, ()))
         while self._stale:
-            mac = next(iter(self._stale))
+            mac = self._stale.pop()
             node = self._node(mac)
             self._move(mac, node)
             new = None
             if node is not None:
                 new = self._derive(node, self._ids.get(node.image or ""))
-            self._stale.discard(mac)
             old = self._values.pop(mac, None)
             if new is not None:
                 self._values[mac] = new
