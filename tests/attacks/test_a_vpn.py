@@ -14,7 +14,7 @@ from tests.patience import patient
 from tests.system.live import Program, why_not
 from tests.system.processes import processes
 from tests.system.vpn_lab import ID, VpnLab
-from walt.server.domain.services.tunnel import PYTHON
+from walt.server.domain.network_services.tunnel import PYTHON
 
 MOST_MEMORY = 64 << 20  # bytes of an end of a tunnel
 FLOOD = """

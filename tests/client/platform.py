@@ -44,11 +44,12 @@ from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, Reservations
 from walt.server.api.server import ClockApi, ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.files import ImageFiles
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
@@ -60,7 +61,6 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.reservations import Reservations
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.domain.requester import IRequester

@@ -35,14 +35,14 @@ from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
 from walt.server.adapters.vpn.authority import SshAuthority
 from walt.server.adapters.vpn.names import HostNames
 from walt.server.domain.devices.model import Device
-from walt.server.domain.vpn.model import VpnKey
-from walt.server.domain.vpn.ports import (
+from walt.server.domain.vpn.interfaces import (
     IAddressesOfNames,
     IEntryPointNames,
     IVpnAuthority,
     IVpnKeys,
     IVpnTaps,
 )
+from walt.server.domain.vpn.model import VpnKey
 from walt.server.runtime.process import ProcessRunner
 
 BOARD = Device(

@@ -7,8 +7,8 @@ from dataclasses import replace
 from zope.interface import implementer
 
 from walt.common.errors import Invalid
+from walt.server.domain.access.interfaces import IAuthority, ICertificateStore
 from walt.server.domain.access.model import Certificate, Holder, Issued
-from walt.server.domain.access.ports import IAuthority, ICertificateStore
 
 
 @implementer(IAuthority)

@@ -13,15 +13,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Denied, Invalid, NotFound
 from walt.server.adapters.podman import recipes
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.model import (
-    MODELS_LABEL,
-    ContainerOptions,
-    Credentials,
-    RegistryInfo,
-    RemoteImage,
-    StoredImage,
-)
-from walt.server.domain.images.ports import (
+from walt.server.domain.images.interfaces import (
     IContainers,
     IImageBuilder,
     IImageCatalog,
@@ -31,6 +23,14 @@ from walt.server.domain.images.ports import (
     IImageUsers,
     INfsExporter,
     IRegistry,
+)
+from walt.server.domain.images.model import (
+    MODELS_LABEL,
+    ContainerOptions,
+    Credentials,
+    RegistryInfo,
+    RemoteImage,
+    StoredImage,
 )
 from walt.server.domain.requester import IRequester
 from walt.server.workers import build_context

@@ -16,21 +16,21 @@ from tests.fakes.images import FakeCatalog, FakeStore
 from tests.fakes.log_store import FakeLogStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import LogService, PlatformLog
-from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import (
+from walt.server.domain.logs.lines import LogService, PlatformLog
+from walt.server.domain.nodes.actions import NodeService
+from walt.server.domain.nodes.interfaces import (
     INodeLink,
     INodePower,
     IPowerSaving,
     IProvisioning,
     IVirtualMachines,
 )
+from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.workflow import Workflows

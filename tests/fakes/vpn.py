@@ -13,8 +13,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.domain.vpn.model import VpnKey
-from walt.server.domain.vpn.ports import (
+from walt.server.domain.vpn.interfaces import (
     IAddressesOfNames,
     IBootSignatures,
     IEntryPointNames,
@@ -24,6 +23,7 @@ from walt.server.domain.vpn.ports import (
     IVpnKeys,
     IVpnTaps,
 )
+from walt.server.domain.vpn.model import VpnKey
 
 
 @implementer(IVpnKeys)

@@ -31,7 +31,7 @@ from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.ssh.options import node_options
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
-from walt.server.domain.images.facts import Facts
+from walt.server.domain.images.server_values import Facts
 from walt.server.runtime.process import ProcessResult
 from walt.server.runtime.workers import WorkerPool
 

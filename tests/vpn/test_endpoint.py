@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.system.netns import short_dir
 from walt.common.ethernet import encode
 from walt.server.adapters.vpn.sshd import endpoint_archive
-from walt.server.domain.services.tunnel import PYTHON
+from walt.server.domain.network_services.tunnel import PYTHON
 from walt.vpn.certificate import facts, of_session
 
 

@@ -27,8 +27,8 @@ from tests.patience import patient
 from tests.server.domain.nodes.test_keys import key
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.domain.vpn.model import EntryPoints
-from walt.server.domain.vpn.service import VpnNodes
 from walt.server.http.site import make_site
 from walt.server.http.vpn import vpn_pages
 

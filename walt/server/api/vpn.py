@@ -8,7 +8,7 @@ from typing import Any
 from twisted.protocols import amp
 
 from walt.rpc.commands import vpn as commands
-from walt.server.domain.vpn.service import VpnNodes
+from walt.server.domain.vpn.enrolment import VpnNodes
 
 
 class VpnApi(amp.CommandLocator):

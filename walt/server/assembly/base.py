@@ -14,11 +14,11 @@ from walt.server.adapters.postgres.cluster import Cluster
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
-from walt.server.adapters.volumes.service import Volumes
+from walt.server.adapters.volumes.file_systems import Volumes
 from walt.server.config.model import ServerConfig
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.logs.upkeep import LogUpkeep
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool

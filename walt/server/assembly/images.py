@@ -28,20 +28,20 @@ from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.ssh.options import git_command
 from walt.server.assembly.base import Base
 from walt.server.domain.images.builds import ImageBuilds
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.clone import Cloner
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.defaults import DefaultImages
-from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.files import ImageFiles
+from walt.server.domain.images.interfaces import IImageSource, IImageUsers, IRegistry
 from walt.server.domain.images.links import DAEMON
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import RegistryInfo
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.ports import IImageSource, IImageUsers, IRegistry
 from walt.server.domain.images.publish import Publisher
 from walt.server.domain.images.search import Searcher
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.server_values import Facts
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.runtime.process import DEFAULT_PATH
 from walt.server.runtime.workers import WorkerPool

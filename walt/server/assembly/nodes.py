@@ -26,6 +26,8 @@ from walt.server.assembly.images import Images
 from walt.server.assembly.switches import Switches, build_switches
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.network_services.provisioning import Provisioning
+from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.announcements import LeaseBook
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
@@ -36,13 +38,11 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.reservations import Reservations
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
-from walt.server.domain.services.provisioning import Provisioning
 from walt.server.domain.switches.saving import PowerSaving
 from walt.server.domain.virtual.addresses import FreeAddresses
-from walt.server.domain.virtual.service import RunningMachines, VirtualNodes
+from walt.server.domain.virtual.machines import RunningMachines, VirtualNodes
 
 FORMER_KEY = Path("/root/.ssh/id_rsa")  # nodes knew older servers by root's own
 

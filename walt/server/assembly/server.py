@@ -39,7 +39,7 @@ from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.watching import Watch
 from walt.server.wire.connections import DOORS, Connections

@@ -24,12 +24,12 @@ from walt.server.assembly.base import Base
 from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.nodes import Nodes
 from walt.server.config.model import ServerConfig
-from walt.server.domain.services.tunnel import TunnelConfig
+from walt.server.domain.network_services.tunnel import TunnelConfig
+from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.domain.vpn.history import EntryPointHistory
 from walt.server.domain.vpn.model import EntryPoints
-from walt.server.domain.vpn.service import VpnNodes
 from walt.server.domain.vpn.tunnels import Tunnels
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 LOOK_EVERY = 600.0  # seconds between questions for the addresses of entry points
 

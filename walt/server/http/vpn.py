@@ -15,9 +15,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from walt.common.errors import Busy, CommandFailed, Denied, NotFound, Unavailable, WaltError
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.services.ports import IBootFiles
-from walt.server.domain.vpn.ports import IBootSignatures
-from walt.server.domain.vpn.service import VpnNodes
+from walt.server.domain.network_services.interfaces import IBootFiles
+from walt.server.domain.vpn.enrolment import VpnNodes
+from walt.server.domain.vpn.interfaces import IBootSignatures
 from walt.server.http.answers import ErrorResource, answer_error
 from walt.server.http.boot import BootResource, peer_address
 

@@ -26,8 +26,8 @@ from walt.server.adapters.ssh.keys import ensure_host_keys, ensure_node_key
 from walt.server.adapters.volumes.images import open_images
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
-from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.server_values import Facts
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 

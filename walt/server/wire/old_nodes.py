@@ -17,7 +17,7 @@ from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.neighbours import MAX_LABEL, NeighbourReports
-from walt.server.domain.vpn.service import VpnNodes
+from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.wire.legacy import Apis
 from walt.server.wire.peers import plain_address
 

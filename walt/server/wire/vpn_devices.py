@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from walt.common.errors import WaltError
 from walt.common.texts import load_json
-from walt.server.domain.vpn.ports import IVpnTaps
+from walt.server.domain.vpn.interfaces import IVpnTaps
 from walt.server.domain.vpn.tunnels import Tunnels
 
 _log = Logger()

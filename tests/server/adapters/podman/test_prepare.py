@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.workers.test_unpack_tree import CAPABILITY
 from walt.server.adapters.podman import prepare as module
 from walt.server.adapters.podman.prepare import Preparation, expand, load_spec, prepare
-from walt.server.domain.images.facts import Facts
+from walt.server.domain.images.server_values import Facts
 
 KEY = "ssh-rsa AAAA server"
 

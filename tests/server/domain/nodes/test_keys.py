@@ -12,8 +12,8 @@ from tests.common.test_sshkeys import ED25519, blob
 from tests.fakes.nodes import FakePlatform, node
 from tests.fakes.user_keys import FakeUserKeys
 from walt.common.errors import CommandFailed, Conflict, Invalid, LimitExceeded, NotFound
+from walt.server.domain.nodes.interfaces import INodeShell
 from walt.server.domain.nodes.keys import AT_ONCE, MOST, UserKeys
-from walt.server.domain.nodes.ports import INodeShell
 
 
 def key(number: int, comment: str = "") -> str:

@@ -11,7 +11,7 @@ from walt.common.ethernet import open_tap
 from walt.server.adapters.network.links import BRIDGE, run_batch
 from walt.server.adapters.network.taps import TAP_ALIAS
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.domain.vpn.ports import IVpnTaps
+from walt.server.domain.vpn.interfaces import IVpnTaps
 from walt.server.runtime.process import ProcessRunner
 
 

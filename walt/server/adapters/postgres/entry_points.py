@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.connection import Database
-from walt.server.domain.vpn.ports import IEntryPointNames
+from walt.server.domain.vpn.interfaces import IEntryPointNames
 
 
 @implementer(IEntryPointNames)

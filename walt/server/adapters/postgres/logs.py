@@ -27,6 +27,7 @@ from walt.server.adapters.postgres.connection import (
     unavailable,
     was_lost,
 )
+from walt.server.domain.logs.interfaces import ILogCursor, ILogStore
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
@@ -35,7 +36,6 @@ from walt.server.domain.logs.model import (
     StreamMode,
 )
 from walt.server.domain.logs.order import BEGINNING
-from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 Key = tuple[datetime, int]  # place and arrival of a line
 
@@ -174,10 +174,10 @@ def _of_streams(query: LogQuery) -> _Condition:
     return found
 
 
-async def _of_lines(connection: Any, query: LogQuery, listed: int) -> _Condition:
-    """Return what a query asks of lines.
+async def _selected(connection: Any, query: LogQuery, listed: int) -> _Condition:
+    """Return what a query asks of streams, as what it asks of lines.
 
-    Their streams are looked for first, unless they are more than `listed`: PostgreSQL compares
+    Streams are looked for first, unless they are more than `listed`: PostgreSQL compares
     numbers faster than it joins tables, and knows better which index is the right one.
     """
     found, streams = _Condition(), _of_streams(query)
@@ -189,6 +189,13 @@ async def _of_lines(connection: Any, query: LogQuery, listed: int) -> _Condition
         found.add("l.stream_id = ANY(%s::integer[])", [number for (number,) in rows])
     else:
         found.add(sql.SQL("l.stream_id IN ({})").format(which), *streams.values)
+    return found
+
+
+def _of_lines(query: LogQuery, selected: _Condition) -> _Condition:
+    """Return what a query asks of lines, those of `selected` streams."""
+    found = _Condition()
+    found.add(selected.text, *selected.values)
     if query.lines is not None:
         found.add(f"l.line ~ {_EXPRESSION}", query.lines)
     if query.start is not None:
@@ -344,7 +351,7 @@ class PostgresLogs:
             await abandonable(
                 connection.runOperation(_LIMITED, _limited(self._limits.count))
             )
-            lines = await _of_lines(connection, query, self._limits.listed)
+            lines = _of_lines(query, await _selected(connection, query, self._limits.listed))
             rows = await abandonable(connection.runQuery(
                 sql.SQL("SELECT count(*) FROM logs l WHERE {}").format(lines.text),
                 tuple(lines.values),
@@ -392,8 +399,8 @@ class _Cursor:
             await abandonable(
                 self._connection.runOperation(_SNAPSHOT, _limited(self._limits.search))
             )
-            lines = await _of_lines(self._connection, query, self._limits.listed)
-            searches = _searches(query, lines)
+            selected = await _selected(self._connection, query, self._limits.listed)
+            searches = _searches(query, _of_lines(query, selected))
             for number, (text, values) in enumerate(reversed(searches)):
                 await abandonable(self._connection.runOperation(
                     sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(

@@ -6,8 +6,8 @@ from zope.interface import implementer
 
 from walt.common.errors import NotFound
 from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.vpn.interfaces import IVpnKeys
 from walt.server.domain.vpn.model import VpnKey
-from walt.server.domain.vpn.ports import IVpnKeys
 
 
 @implementer(IVpnKeys)

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from walt.common.errors import Unavailable, in_words
-from walt.server.domain.vpn.ports import IBootSignatures
+from walt.server.domain.vpn.interfaces import IBootSignatures
 from walt.server.runtime.process import ProcessRunner
 
 PRIVATE, PUBLIC = "private.pem", "public.pem"

@@ -11,8 +11,8 @@ from pathlib import Path
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Invalid
+from walt.server.domain.vpn.interfaces import IVpnAuthority
 from walt.server.domain.vpn.model import PRINCIPAL
-from walt.server.domain.vpn.ports import IVpnAuthority
 from walt.server.runtime.process import ProcessRunner
 
 CA_KEY = "vpn-ca-key"

@@ -8,7 +8,7 @@ from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
 from walt.common.errors import Unavailable
-from walt.server.domain.vpn.ports import IHostKeys
+from walt.server.domain.vpn.interfaces import IHostKeys
 from walt.server.runtime.process import ProcessRunner
 
 KEPT = 5.0  # seconds

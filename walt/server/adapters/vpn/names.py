@@ -7,7 +7,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Unavailable
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.vpn.ports import IAddressesOfNames
+from walt.server.domain.vpn.interfaces import IAddressesOfNames
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from walt.common.names import is_mac
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.vpn.ports import INeighbours
+from walt.server.domain.vpn.interfaces import INeighbours
 from walt.server.runtime.process import ProcessRunner
 
 

@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from walt.common.files import write_if_changed
-from walt.server.domain.services.ports import IConfigurable
-from walt.server.domain.services.tunnel import TunnelConfig, render
+from walt.server.domain.network_services.interfaces import IConfigurable
+from walt.server.domain.network_services.tunnel import TunnelConfig, render
 from walt.server.runtime.accounts import group_of
 from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.child import ChildSpec

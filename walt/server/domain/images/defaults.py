@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from walt.common.errors import Unavailable, WaltError
 from walt.common.names import PLATFORM_USER, short_image_name
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.model import RemoteImage, StoredImage
 from walt.server.domain.images.places import Given, Places
-from walt.server.domain.images.ports import IRegistry
+from walt.server.domain.images.interfaces import IRegistry
 from walt.server.domain.requester import IRequester, NobodyWaits
 
 SUFFIX = "-default:latest"

@@ -15,10 +15,10 @@ from walt.common.names import PLATFORM_USER
 from walt.common.sshkeys import PublicKey, parse
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
-from walt.server.domain.nodes.ports import INodeShell, IUserKeys
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import INodeShell, IUserKeys
 from walt.server.domain.nodes.status import BootStatus
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 MOST = 20  # keys of a user
 AT_ONCE = 32  # nodes that are told at the same time: each is a process here

@@ -13,10 +13,10 @@ from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import Guess, choose_name, generated_name, guess_type
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.images.catalog import ImageService
+from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.workflow import Workflow, Workflows
 
 MAX_UNKNOWN = 1000  # devices of unknown type that are recorded

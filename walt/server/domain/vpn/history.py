@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from walt.server.domain.vpn.ports import IAddressesOfNames, IEntryPointNames
+from walt.server.domain.vpn.interfaces import IAddressesOfNames, IEntryPointNames
 
 MOST = 64  # names; each is asked of the name servers now and then
 

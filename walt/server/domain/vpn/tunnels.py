@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from walt.common.errors import Denied, LimitExceeded
-from walt.server.domain.vpn.service import VpnNodes
+from walt.server.domain.vpn.enrolment import VpnNodes
 
 MOST = 512  # tunnels together; each has two processes and a network device
 MOST_HELLOS = 32  # that are being opened
