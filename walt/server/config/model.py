@@ -31,6 +31,11 @@ class Paths:
         return self.runtime / "streams.sock"
 
     @property
+    def vpn_socket(self) -> Path:
+        """The unix socket where tunnels get their network devices."""
+        return self.runtime / "vpn.sock"
+
+    @property
     def nodes(self) -> Path:
         """The tree of node directories (spec server §1.3)."""
         return self.state / "nodes"
@@ -80,12 +85,17 @@ class Registry:
 
 @dataclass(frozen=True)
 class Vpn:
-    """Section `vpn`; disabled unless complete."""
+    """Section `vpn`; disabled unless complete.
+
+    Entry points are hosts, the one of ssh with `:port` where that is not 22; `ssh_port` is where
+    our own sshd listens.
+    """
 
     enabled: bool = False
     ssh_entrypoint: str | None = None
     http_entrypoint: str | None = None
     boot_mode: Literal["permissive", "enforced"] | None = None
+    ssh_port: int = 12322
 
 
 @dataclass(frozen=True)
