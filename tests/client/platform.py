@@ -140,9 +140,8 @@ class Server:
         self.questions = LocalQuestions(reactor)
         self.keys = UserKeys(
             self.platform.registry, FakeUserKeys(), _build(NodeService), self.platform.status,
-            self.platform.platform,
+            self.platform.platform, lambda: "walt.node ssh-ed25519 AAAA",
         )
-        self.keys.host_line = "walt.node ssh-ed25519 AAAA"
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
         for device in (BOBS, SECOND):

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from tests.fakes.boots import FakeBoots
 from tests.fakes.devices import FakeDeviceStore
-from tests.fakes.images import FakeCatalog, FakeStore
+from tests.fakes.images import FakeCatalog, FakeDefaults, FakeStore
 from tests.fakes.log_store import FakeLogStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -238,8 +238,8 @@ class FakePlatform:
             self.image_store, FakeCatalog(),
             in_use=lambda: {node.image for node in self.registry.nodes() if node.image},
             node_models=lambda: {node.model for node in self.registry.nodes() if node.model},
-            download=download,
         )
+        self.defaults = FakeDefaults(self.images, download)
         self.workflows = Workflows(self.clock)
         self.link, self.power = FakeNodeLink(), FakePower()
         self.machines, self.provisioning = FakeMachines(), FakeProvisioning()
@@ -255,7 +255,8 @@ class FakePlatform:
             self.provisioning, self.monitor, self.platform,
         )
         self.registration = Registration(
-            self.registry, self.images, self.workflows, self.platform, self.monitor
+            self.registry, self.images, self.defaults, self.workflows, self.platform,
+            self.monitor,
         )
         self.boots = FakeBoots(self.store.devices)
         self.progress = BootProgress(

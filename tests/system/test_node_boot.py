@@ -112,7 +112,7 @@ class NodeBootTests(TestCase):
         self.addCleanup(pool.stop)
         mounter = OverlayMounter(
             pool, store, storage, images=platform.state / "images", keys=keys,
-            facts=Facts(SERVER_IP, "52:54:00:00:00:01", key, grace),
+            facts=Facts(SERVER_IP, lambda: "52:54:00:00:00:01", lambda: key, grace),
             server_spec=platform.base / "server.spec",
         )
         self.addCleanup(mounter.unmount, image.image_id)

@@ -102,7 +102,9 @@ def build_nodes(
         return device.virtual and hypervisor.emulates
 
     monitor = BootMonitor(registry, status, platform, reactor, emulated)
-    registration = Registration(registry, images.service, base.workflows, platform, monitor)
+    registration = Registration(
+        registry, images.service, images.defaults, base.workflows, platform, monitor
+    )
     leases, reservations = LeaseBook(), Reservations(reactor)
     switches = build_switches(base, registration)
     power, machines, link = switches.power, RunningMachines(), NodeLink(reactor)
@@ -137,7 +139,9 @@ def build_nodes(
     questions = KeptShells(reactor, launcher, ssh_options)
     close_with_nodes(questions, registry, status, service)
     shell = SshNodeShell(base.runner, ssh_options)
-    keys = UserKeys(registry, PostgresUserKeys(base.database), shell, status, platform)
+    keys = UserKeys(
+        registry, PostgresUserKeys(base.database), shell, status, platform, base.keys.host_line
+    )
     status.changed.observe(keys.on_status)
     service.forgotten.observe(lambda device: keys.forget(device.mac))
     exposed = ExposedPorts(
@@ -147,8 +151,8 @@ def build_nodes(
     chance = random.SystemRandom()
     addresses = FreeAddresses(registry, config.server_ip, chance)
     virtual = VirtualNodes(
-        registry, service, status, monitor, images.service, provisioning, hypervisor,
-        addresses, logs, platform,
+        registry, service, status, monitor, images.service, images.defaults, provisioning,
+        hypervisor, addresses, logs, platform,
         reactor, images.service.give_default, chance, machines,
     )
     return Nodes(

@@ -25,10 +25,9 @@ from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.postgres.probe import ask_encryption
 from walt.server.adapters.postgres.restore import load_pending
-from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight, privileges
-from walt.server.assembly.base import Base, server_device
+from walt.server.assembly.base import Base, server_device, server_mac
 from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
@@ -139,7 +138,8 @@ class WaltServer(Service):
         await self._start_database(core.base, core.daemons.health)
         await core.base.registry.load()
         await self._fix_server_entry(core)
-        await self._prepare_keys(core)
+        await core.base.keys.prepare()
+        core.base.keys.write_known_hosts()
         install_loaders(config.paths.state)
         await core.nodes.status.load()
         await core.nodes.progress.load()
@@ -156,6 +156,7 @@ class WaltServer(Service):
         self._undo("workflows", lambda: core.base.workflows.stop(STOP_PATIENCE))
         await core.vpn.prepare()
         await self._start_services(core)
+        self._undo("workers of registries", core.images.stop)
         self._undo("addresses of entry points", core.vpn.stop)
         await core.vpn.start()
         self._undo("life of images", core.image_life.stop)
@@ -245,14 +246,6 @@ class WaltServer(Service):
             await registry.forget(*wrong, keep_logs=True)
         if registry.get(mac) != wanted:
             await registry.put(wanted)
-        core.images.facts.server_mac = mac
-
-    async def _prepare_keys(self, core: Core) -> None:
-        paths = self._config.paths
-        await ssh_keys.ensure_host_keys(core.base.runner, paths.keys)
-        core.images.facts.key = await ssh_keys.ensure_node_key(core.base.runner, paths.state)
-        core.nodes.keys.host_line = ssh_keys.known_hosts_line(paths.keys)
-        ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:
         daemons = core.daemons
@@ -266,7 +259,7 @@ class WaltServer(Service):
         daemons.network.update(devices=core.base.registry.present())
 
     def _capture_own_lines(self, core: Core) -> None:
-        observer = DaemonLog(core.base.logs, core.images.facts.server_mac)
+        observer = DaemonLog(core.base.logs, server_mac(core.base.registry) or "")
         globalLogPublisher.addObserver(observer)
         self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 

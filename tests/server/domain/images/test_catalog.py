@@ -112,12 +112,6 @@ class ServiceTests(SynchronousTestCase):
         found = self.run_now(service.check("pc-debian", Asking(), default_allowed=True))
         self.assertEqual(found.image_id, PC.image_id)
 
-    def test_obtain_default(self) -> None:
-        """Without a source, the error says how to make the image."""
-        service = self.make(PC)
-        self.run_now(service.obtain_default(PC.fullname))
-        self.refused(service.obtain_default("waltplatform/rpi-b-default:latest"), Unavailable)
-
     def test_rename_duplicate_remove(self) -> None:
         """Names move in store and catalog together; used and taken names are refused."""
         service = self.make(image("ann/a:latest"), image("ann/b:latest", "b"))

@@ -52,7 +52,8 @@ class UserKeysTests(TestCase):
         self.here = FakePlatform()
         self.shell, self.store = AskingNodes(), FakeUserKeys()
         self.keys = self.shell.keys = UserKeys(
-            self.here.registry, self.store, self.shell, self.here.status, self.here.platform
+            self.here.registry, self.store, self.shell, self.here.status, self.here.platform,
+            lambda: "",
         )
         self.here.status.changed.observe(self.keys.on_status)
         await self.here.registry.put(

@@ -50,7 +50,7 @@ class VirtualNodesTests(SynchronousTestCase):
         fake = self.fake
         self.machines = RunningMachines()
         self.virtual = VirtualNodes(
-            fake.registry, fake.nodes, fake.status, fake.monitor, fake.images,
+            fake.registry, fake.nodes, fake.status, fake.monitor, fake.images, fake.defaults,
             fake.provisioning, self.hypervisor, FakeAddresses(), fake.logs, fake.platform,
             fake.clock, fake.images.give_default, _Longest(), self.machines,
         )

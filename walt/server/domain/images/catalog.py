@@ -34,28 +34,21 @@ class ImageService:
     """Names and metadata of images; the store and the catalog follow each other.
 
     `in_use` returns the full names of the images that nodes boot, `node_models`
-    the models of the nodes of the platform; `download` obtains an image of the
-    platform from somewhere else (registries), by its full name, or raises.
+    the models of the nodes of the platform.
     """
 
     def __init__(
         self, store: IImageStore, catalog: IImageCatalog, *,
         in_use: Callable[[], Collection[str]],
         node_models: Callable[[], Collection[str]] = tuple,
-        download: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._catalog = catalog
         self._in_use = in_use
         self._node_models = node_models
-        self._download = download
         self._images: dict[str, StoredImage] = {}
         self._tasks: dict[str, str] = {}
         self._lock = DeferredLock()
-
-    def download_with(self, download: Callable[[str], Awaitable[None]]) -> None:
-        """Obtain missing default images with `download`."""
-        self._download = download
 
     def all(self) -> list[StoredImage]:
         """Return every image known, by name."""
@@ -115,21 +108,6 @@ class ImageService:
         if image is None:
             return ""
         return f"image={image.fullname} digest={image.digest} id={image.image_id}"
-
-    async def obtain_default(self, fullname: str) -> None:
-        """Make sure that a default image is in the store; Unavailable with the reason."""
-        if fullname not in self._images:
-            await self.refresh()
-        if fullname in self._images:
-            return
-        if self._download is None:
-            raise Unavailable(
-                f"no image {fullname} in the store; `walt-image-build-default` on the server "
-                "makes the one of PC nodes"
-            )
-        await self._download(fullname)
-        await self.refresh()
-        self.get(fullname)
 
     async def check(
         self, image: str, requester: IRequester, *, default_allowed: bool

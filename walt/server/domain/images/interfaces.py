@@ -259,6 +259,13 @@ class IImageSource(Interface):
         """
 
 
+class IDefaultImages(Interface):
+    """Where default images come from that the platform does not have."""
+
+    def obtain(fullname: str) -> Awaitable[None]:
+        """Make sure that a default image is in the store; Unavailable with the reason."""
+
+
 class IRegistry(IImageSource):
     """One place outside the server that holds images, and may be given some."""
 

@@ -19,6 +19,7 @@ from walt.common.names import default_image, image_fullname, short_image_name
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.catalog import ImageService
+from walt.server.domain.images.interfaces import IDefaultImages
 from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.deeds import note_on_others
@@ -187,7 +188,8 @@ class VirtualNodes:
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, status: BootStatus,
-        monitor: BootMonitor, images: ImageService, provisioning: IProvisioning,
+        monitor: BootMonitor, images: ImageService, defaults: IDefaultImages,
+        provisioning: IProvisioning,
         hypervisor: IHypervisor, addresses: IAddresses, logs: LogService,
         platform: PlatformLog, clock: IReactorTime,
         give_image: Callable[[str, str], Any], chance: Random, machines: RunningMachines,
@@ -202,6 +204,7 @@ class VirtualNodes:
         self._nodes = nodes
         self._status = status
         self._images = images
+        self._defaults = defaults
         self._addresses = addresses
         self._platform = platform
         self._give_image = give_image
@@ -275,7 +278,7 @@ class VirtualNodes:
         if not self._images.has(default):
             requester.busy(f'Downloading default image for "{MODEL}"')
             try:
-                await self._images.obtain_default(default)
+                await self._defaults.obtain(default)
             except Unavailable as error:
                 raise Unavailable(
                     f"the server has no default image for {MODEL} nodes, and could not get one:"
