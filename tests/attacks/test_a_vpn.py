@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
@@ -172,7 +172,7 @@ class VpnAttackTests(TestCase):
         transport = self.lab.platform.reactor.spawnProcess(program, argv[0], argv, os.environ)
 
         async def end() -> None:
-            with suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(transport.pid, SIGKILL)
             await program.ended
 
