@@ -33,14 +33,24 @@ busybox modprobe -a -q $(busybox sort -u /sys/bus/virtio/devices/*/modalias) nfs
 busybox insmod /tun.ko || fail "no tun"
 busybox ifconfig lo 127.0.0.1 up
 busybox ifconfig eth0 "$outside" netmask 255.255.255.0 up || fail "no network outside"
-(
+# The tunnel outlives this file system: it has one of its own.
+busybox mkdir /tunnel
+busybox mount -t tmpfs tmpfs /tunnel
+busybox cp -a /usr /bin /lib /lib64 /etc /client /eeprom /tunnel
+busybox mkdir /tunnel/dev /tunnel/proc /tunnel/tmp
+busybox mount -t devtmpfs devtmpfs /tunnel/dev
+busybox mount -t proc proc /tunnel/proc
+busybox cat > /tunnel/run << 'END'
+    . /eeprom/settings
     PYTHONPATH=/client python3 -s -m walt.vpn.tunnel --device walt-vpn --mac "$vpn_mac" \\
         ssh -F /dev/null -q -T -i /eeprom/key -o CertificateFile=/eeprom/key-cert.pub \\
         -o UserKnownHostsFile=/eeprom/known_hosts -o StrictHostKeyChecking=yes \\
         -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 \\
         -p "$port" "walt-vpn@$entry_point"
-    fail "the tunnel is lost"
-) &
+    echo "board: the tunnel is lost"
+    busybox reboot -f
+END
+busybox chroot /tunnel /bin/busybox sh /run &
 tries=0
 until [ -e /sys/class/net/walt-vpn ]; do
     tries=$((tries + 1))
