@@ -18,6 +18,12 @@ from tests.system.live import ROOT, Program, why_not
 from tests.system.vpn_lab import HOST, ID, MAC, NAME, OUTSIDE, VpnLab
 from walt.server.runtime.process import ProcessResult
 
+OLD_STREAM = """
+import pickle, socket, sys
+peer = socket.create_connection((sys.argv[1], 12347))
+peer.sendall(b"13\\n" + pickle.dumps({"model": sys.argv[2], "entrypoint": "x"}, protocol=4))
+print(*(line.strip() for line in peer.makefile()))
+"""
 # A machine of its own as far as this needs one: accounts, homes, an ssh server at port 22.
 ENTRY_POINT = """
 set -e
@@ -387,6 +393,10 @@ class EnrolmentTests(TestCase):
         self.assertEqual(
             await lab.http(lab.inside, "node-conf/vpn-mac"), f"200 {vpn_mac}"
         )
+        card = await lab.run(
+            lab.inside, "python3", "-c", OLD_STREAM, f"{lab.net}.1", "rpi-3-b-plus"
+        )
+        self.assertRegex(card.stdout.decode(), r"^READY ERR VPN nodes need no image")
         await self._check_redirected(lab, ELSEWHERE)
         await platform.stop(signal.SIGUSR2)  # keeps the cable
         lab.http_entrypoint = OUTSIDE

@@ -11,6 +11,7 @@ from walt.server.domain.switches.interfaces import SnmpTarget
 from walt.server.tools.set_poe import NO_POWER, TROUBLE, switched
 
 TARGET = SnmpTarget("127.0.0.1", 2, "public")
+PORTS = (101, 102, 103, 104)
 CONTROL = (*poe.STANDARD, poe.ADMIN, 1, 103)
 
 
@@ -18,10 +19,10 @@ class SetPoeTests(TestCase):
     def setUp(self) -> None:
         self.switches = FakeSwitches()
         self.rows = self.switches.tables[TARGET] = {
-            **{(*snmp_interfaces.IF_DESCR, port): b"port %d" % port for port in (101, 102, 103, 104)},
-            **{(*snmp_interfaces.IF_TYPE, port): 6 for port in (101, 102, 103, 104)},
-            **{(*poe.STANDARD, poe.ADMIN, 1, port): poe.TRUE for port in (101, 102, 103, 104)},
-            **{(*poe.STANDARD, poe.DETECTION, 1, port): poe.DELIVERING for port in (101, 102, 103, 104)},
+            **{(*snmp_interfaces.IF_DESCR, port): b"port %d" % port for port in PORTS},
+            **{(*snmp_interfaces.IF_TYPE, port): 6 for port in PORTS},
+            **{(*poe.STANDARD, poe.ADMIN, 1, port): poe.TRUE for port in PORTS},
+            **{(*poe.STANDARD, poe.DETECTION, 1, port): poe.DELIVERING for port in PORTS},
         }
         self.switches.writable = {CONTROL}
 
