@@ -86,8 +86,11 @@ class Browser:
             "return document.querySelector(arguments[0])?.innerText ?? ''", selector
         ))
 
-    def until(self, wanted: Callable[[], _T], what: str = "") -> _T:
+    def until(
+        self, wanted: Callable[[], _T], what: str = "", patience: float | None = None
+    ) -> _T:
         """Return the first value that is true."""
+        limit = self._patience if patience is None else patient(patience)
         def tried(_: Any) -> _T | None:
             try:
                 return wanted()
@@ -97,7 +100,7 @@ class Browser:
                 raise
 
         try:
-            return WebDriverWait(self.driver, self._patience, 0.05).until(tried)
+            return WebDriverWait(self.driver, limit, 0.05).until(tried)
         except Exception as error:
             self.look()
             raise AssertionError(
