@@ -55,7 +55,7 @@ DOMAIN_ARROWS: dict[str, tuple[str, ...]] = {
     "logs": (),
     "images": ("devices",),
     "nodes": ("devices", "images", "logs", "network"),
-    "services": ("devices", "nodes", "images", "network"),
+    "network_services": ("devices", "nodes", "images", "network"),
     "switches": ("devices", "logs", "nodes"),
     "virtual": ("devices", "nodes", "images", "logs"),
     "vpn": ("devices", "nodes", "images"),

@@ -11,7 +11,7 @@ from typing import Any
 from tests.system.load import figure, run_bench
 from tests.system.snmp_agents import free_port
 from walt.server.adapters.snmp.switches import SnmpSwitches
-from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.interfaces import SnmpTarget
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 

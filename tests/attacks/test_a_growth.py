@@ -34,7 +34,7 @@ from walt.server.adapters.podman.imageroot import ImageRoot
 from walt.server.adapters.podman.prepare import Preparation, prepare
 from walt.server.adapters.tftpd.boot_files import open_inside
 from walt.server.assembly import logging
-from walt.server.http.limits import CountedSite
+from walt.server.http.peer_limits import CountedSite
 from walt.server.http.site import make_site
 from walt.server.streams.kernel_messages import MAX_FRAGMENTS, KernelMessages
 from walt.server.wire import pickled

@@ -20,8 +20,8 @@ from tests.patience import patient
 from tests.system.dialogue import Dialogue
 from tests.system.live import ROOT, LivePlatform, why_not
 from tests.system.load import Load
-from walt.server.domain.access.service import MAX_RENEWALS
-from walt.server.domain.limits import MAX_SESSIONS, MAX_WEB_READERS
+from walt.server.domain.access.enrolment import MAX_RENEWALS
+from walt.server.domain.shares import MAX_SESSIONS, MAX_WEB_READERS
 from walt.server.runtime.process import ProcessResult
 
 # Speaks AMP over TLS; `cert` is a directory of an enrolment, or none.

@@ -44,11 +44,12 @@ from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, Reservations
 from walt.server.api.server import ClockApi, ServerApi
 from walt.server.api.session import Session
 from walt.server.domain.devices.model import Device
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.files import ImageFiles
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
@@ -60,7 +61,6 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.reservations import Reservations
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.domain.requester import IRequester
@@ -140,9 +140,8 @@ class Server:
         self.questions = LocalQuestions(reactor)
         self.keys = UserKeys(
             self.platform.registry, FakeUserKeys(), _build(NodeService), self.platform.status,
-            self.platform.platform,
+            self.platform.platform, lambda: "walt.node ssh-ed25519 AAAA",
         )
-        self.keys.host_line = "walt.node ssh-ed25519 AAAA"
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
         case.addCleanup(shutil.rmtree, self.directory)
         for device in (BOBS, SECOND):

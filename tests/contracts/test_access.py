@@ -21,8 +21,8 @@ from walt.server.adapters.postgres.certificates import PostgresCertificates
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.tls.authority import DAY, SERVER_LIFETIME, Authority
+from walt.server.domain.access.interfaces import IAuthority, ICertificateStore
 from walt.server.domain.access.model import Certificate, Holder
-from walt.server.domain.access.ports import IAuthority, ICertificateStore
 
 NOW = 1.8e9
 ANN = Holder("ann", "user")

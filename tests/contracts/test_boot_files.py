@@ -13,7 +13,7 @@ from tests.fakes.services import FakeBootFiles
 from tests.system.netns import short_dir
 from walt.common.errors import NotFound
 from walt.server.adapters.tftpd.boot_files import BootFiles
-from walt.server.domain.services.ports import IBootFiles
+from walt.server.domain.network_services.interfaces import IBootFiles
 
 IMAGE = "ab" * 32
 NODE, MAC = "192.168.77.20", "02:00:00:00:00:01"

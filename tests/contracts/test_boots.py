@@ -18,7 +18,7 @@ from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot, Outcome, Stage
-from walt.server.domain.nodes.ports import IBoots
+from walt.server.domain.nodes.interfaces import IBoots
 
 BEGAN = 1_790_000_000.123456
 FIRST = Boot(NODE.mac, BEGAN, "node-1", moments={Stage.ADDRESS: BEGAN})

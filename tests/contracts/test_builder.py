@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from tests.contracts.contract import Contract
 from tests.fakes.images import FakeBuilder, FakeStore
 from tests.patience import patient
-from tests.server.domain.images.test_service import Asking
+from tests.server.domain.images.test_catalog import Asking
 from tests.system.processes import commands
 from tests.system.storage import TestStorage, archive, engine, why_not, with_busybox
 from walt.common.errors import CommandFailed, Invalid, NotFound
@@ -23,8 +23,8 @@ from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.ssh.options import git_command
+from walt.server.domain.images.interfaces import IImageBuilder, IImageStore
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.ports import IImageBuilder, IImageStore
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 

@@ -16,7 +16,7 @@ from walt.common.errors import Conflict, NotFound
 from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import migrate
-from walt.server.domain.logs.ports import ICheckpoints
+from walt.server.domain.logs.interfaces import ICheckpoints
 
 
 class CheckpointsContract(Contract):

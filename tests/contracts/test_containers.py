@@ -20,8 +20,8 @@ from walt.server.adapters.podman.containers import PodmanContainers, choose_engi
 from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.podman.surroundings import Surroundings
+from walt.server.domain.images.interfaces import IContainers, IImageStore, IImageUsers
 from walt.server.domain.images.model import ContainerOptions, StoredImage
-from walt.server.domain.images.ports import IContainers, IImageStore, IImageUsers
 from walt.server.domain.requester import NobodyWaits
 
 NAME = "ann/image:latest"

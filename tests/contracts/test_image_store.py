@@ -18,13 +18,13 @@ from tests.places import ON_DISK
 from walt.common.errors import NotFound
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import PodmanStore
-from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.ports import (
+from walt.server.domain.images.interfaces import (
     IImageCatalog,
     IImageMounter,
     IImageStore,
     INfsExporter,
 )
+from walt.server.domain.images.model import StoredImage
 from walt.server.runtime.process import ProcessRunner
 
 NAME = "ann/image:latest"

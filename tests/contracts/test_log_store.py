@@ -505,7 +505,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         while found := await cursor.next_block():
             counts.append(len(found))
         await cursor.close()
-        self.assertEqual((counts[0], max(counts[1:]), sum(counts)), (200, 26, 304))
+        self.assertEqual((counts[0], max(counts[1:]), sum(counts)), (200, 53, 304))
 
     async def test_very_long_lines(self) -> None:
         """They come in their order, whatever is between them."""
@@ -518,6 +518,19 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         self.assertEqual(await self.lines(store, LogQuery(lines="^[158]é")), [
             lines[number] for number in (1, 5, 8)
         ])
+
+    async def test_more_streams_than_are_listed(self) -> None:
+        """A search finds the same lines whether it is given the numbers of streams or not."""
+        store = await self.filled()
+        unlisted = PostgresLogs(self.database, Limits(listed=1))
+        for query in (
+            LogQuery(), LogQuery(issuers=[A, B]), LogQuery(streams="^exp"), LogQuery(streams="2"),
+            LogQuery(streams="none"), LogQuery(exclude_consoles=True, lines="o"),
+            LogQuery(issuers=[A, B], start=self.now - 55, end=self.now - 35),
+        ):
+            self.assertEqual(
+                await self.lines(unlisted, query), await self.lines(store, query), query
+            )
 
     async def test_closed_in_the_middle(self) -> None:
         """A cursor closed early frees its connection."""

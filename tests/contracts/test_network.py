@@ -18,21 +18,21 @@ from tests.contracts.contract import Contract
 from tests.fakes.services import FakeConfigurable, FakeFirewall, FakeTaps
 from tests.system.netns import Namespace, short_dir, why_not
 from walt.common.errors import Conflict, Invalid
-from walt.common.limits import Limits
-from walt.server.adapters.dhcpd.service import DhcpdService
-from walt.server.adapters.named.service import NamedService
+from walt.common.traffic_shaping import Limits
+from walt.server.adapters.dhcpd.daemon import DhcpdService
+from walt.server.adapters.named.daemon import NamedService
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.nftables.firewall import NftFirewall
-from walt.server.adapters.tftpd.service import TftpdService
+from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.domain.network.firewall import FirewallConfig
-from walt.server.domain.network.ports import IFirewall, ITaps
-from walt.server.domain.services.boot_tree import BootTree
-from walt.server.domain.services.dhcp import dhcp_config
-from walt.server.domain.services.dns import DnsConfig
-from walt.server.domain.services.ports import IConfigurable
-from walt.server.domain.services.tftp import TftpConfig
+from walt.server.domain.network.interfaces import IFirewall, ITaps
+from walt.server.domain.network_services.boot_tree import BootTree
+from walt.server.domain.network_services.dhcp import dhcp_config
+from walt.server.domain.network_services.dns import DnsConfig
+from walt.server.domain.network_services.interfaces import IConfigurable
+from walt.server.domain.network_services.tftp import TftpConfig
 from walt.server.runtime.process import Launcher, ProcessRunner
 
 CONFIG = FirewallConfig(IPv4Network("192.168.77.0/24"), ("192.168.77.20",))

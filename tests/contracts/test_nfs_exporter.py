@@ -28,7 +28,7 @@ from tests.system.processes import pipes_closed
 from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID, NODES
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
-from walt.server.domain.images.ports import INfsExporter
+from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.process import ProcessRunner
 
 NET = IPv4Network("192.168.1.0/24")

@@ -23,7 +23,7 @@ from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh import kept
 from walt.server.adapters.ssh.kept import MAX_SHELLS, KeptShells
-from walt.server.domain.nodes.ports import INodeQuestions
+from walt.server.domain.nodes.interfaces import INodeQuestions
 from walt.server.runtime.process import Launcher
 
 HERE, ABSENT = "127.0.0.1", "127.0.0.9"

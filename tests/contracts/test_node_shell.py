@@ -17,7 +17,7 @@ from tests.fakes.local_nodes import LocalShell
 from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh.shell import SshNodeShell
-from walt.server.domain.nodes.ports import INodeShell
+from walt.server.domain.nodes.interfaces import INodeShell
 from walt.server.runtime.process import ProcessRunner
 
 ABSENT = "127.0.0.9"

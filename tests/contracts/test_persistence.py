@@ -19,8 +19,8 @@ from tests.patience import patient
 from tests.system.netns import short_dir, why_not
 from walt.common.mounts import is_mounted, mounted_below
 from walt.server.adapters.volumes import images, loop, persistent
-from walt.server.adapters.volumes.service import Volumes
-from walt.server.domain.services.ports import IPersistence
+from walt.server.adapters.volumes.file_systems import Volumes
+from walt.server.domain.network_services.interfaces import IPersistence
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.workers import WorkerPool
 

@@ -18,8 +18,8 @@ from walt.common.errors import Denied, NotFound, Unavailable
 from walt.server.adapters.podman.registry import Location, SkopeoRegistry
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
+from walt.server.domain.images.interfaces import IImageStore, IRegistry
 from walt.server.domain.images.model import Credentials, RegistryInfo, StoredImage
-from walt.server.domain.images.ports import IImageStore, IRegistry
 from walt.server.domain.requester import NobodyWaits
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.workers import WorkerPool

@@ -18,8 +18,8 @@ from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.switches import PostgresSwitches
 from walt.server.domain.devices.model import Device
+from walt.server.domain.switches.interfaces import ISwitchStore, PortOff
 from walt.server.domain.switches.poe import PowerPort
-from walt.server.domain.switches.ports import ISwitchStore, PortOff
 from walt.server.domain.switches.topology import BRIDGE, LLDP, Link
 
 A, B, NODE = "02:00:00:00:0a:01", "02:00:00:00:0a:02", "02:00:00:00:0b:01"

@@ -15,7 +15,7 @@ from tests.server.domain.switches.records import rows
 from tests.system.snmp_agents import NAMELESS, Agents, free_port
 from walt.common.errors import Unavailable
 from walt.server.adapters.snmp.switches import SnmpSwitches
-from walt.server.domain.switches.ports import ISwitches, SnmpTarget, SnmpUser
+from walt.server.domain.switches.interfaces import ISwitches, SnmpTarget, SnmpUser
 from walt.server.domain.switches.survey import survey
 from walt.server.domain.switches.tables import Answers, oid
 from walt.server.runtime.process import Launcher

@@ -21,9 +21,9 @@ from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.switches import PostgresSwitches
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import ITopology
 from walt.server.domain.nodes.neighbours import NeighbourReports
-from walt.server.domain.nodes.ports import ITopology
 from walt.server.domain.switches.exploration import Exploration
 
 LOW, HIGH = "52:54:00:00:00:03", "52:54:00:00:00:01"

@@ -15,7 +15,7 @@ from walt.common.sshkeys import PublicKey
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.user_keys import PostgresUserKeys
-from walt.server.domain.nodes.ports import IUserKeys
+from walt.server.domain.nodes.interfaces import IUserKeys
 
 ONE, TWO = PublicKey("ssh-ed25519", "AAAA", "it's"), PublicKey("ssh-rsa", "BBBB", "")
 

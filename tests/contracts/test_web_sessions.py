@@ -15,7 +15,7 @@ from tests.contracts.contract import Contract
 from tests.fakes.access import FakeWebSessions
 from walt.common.errors import Unavailable
 from walt.server.adapters.web.sessions import WebSessionFile
-from walt.server.domain.access.ports import IWebSessionStore
+from walt.server.domain.access.interfaces import IWebSessionStore
 from walt.server.domain.access.web_model import Entry, WebSession
 
 ANN = WebSession("c0", "4e", Entry("ann", None, "http://127.0.0.1:12381"), 1.5e9, 1.6e9)

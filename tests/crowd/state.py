@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.system.live import LivePlatform
-from walt.server.adapters.dhcpd.service import LEASES
-from walt.server.domain.services.lease_file import parse_leases
+from walt.server.adapters.dhcpd.daemon import LEASES
+from walt.server.domain.network_services.lease_file import parse_leases
 
 _HOST = re.compile(r"host (\S+) \{\s*hardware ethernet ([0-9a-f:]+);\s*fixed-address ([0-9.]+);")
 _NAME = re.compile(r"^(\S+)\s+IN\s+A\s+([0-9.]+)", re.MULTILINE)

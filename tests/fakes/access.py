@@ -7,12 +7,12 @@ from dataclasses import replace
 from zope.interface import implementer
 
 from walt.common.errors import Invalid
-from walt.server.domain.access.model import Certificate, Holder, Issued
-from walt.server.domain.access.ports import (
+from walt.server.domain.access.interfaces import (
     IAuthority,
     ICertificateStore,
     IWebSessionStore,
 )
+from walt.server.domain.access.model import Certificate, Holder, Issued
 from walt.server.domain.access.web_model import WebSession
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from zope.interface import implementer
 
 from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot
-from walt.server.domain.nodes.ports import IBoots
+from walt.server.domain.nodes.interfaces import IBoots
 
 
 @implementer(IBoots)

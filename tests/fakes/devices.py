@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.ports import IDeviceStore
 
 
 @implementer(IDeviceStore)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from walt.common.errors import CommandFailed, Denied, Invalid, NotFound
+from walt.common.errors import CommandFailed, Denied, Invalid, NotFound, Unavailable
 from walt.server.adapters.podman import recipes
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.model import (
-    MODELS_LABEL,
-    ContainerOptions,
-    Credentials,
-    RegistryInfo,
-    RemoteImage,
-    StoredImage,
-)
-from walt.server.domain.images.ports import (
+from walt.server.domain.images.interfaces import (
     IContainers,
+    IDefaultImages,
     IImageBuilder,
     IImageCatalog,
     IImageMounter,
@@ -31,6 +25,14 @@ from walt.server.domain.images.ports import (
     IImageUsers,
     INfsExporter,
     IRegistry,
+)
+from walt.server.domain.images.model import (
+    MODELS_LABEL,
+    ContainerOptions,
+    Credentials,
+    RegistryInfo,
+    RemoteImage,
+    StoredImage,
 )
 from walt.server.domain.requester import IRequester
 from walt.server.workers import build_context
@@ -345,6 +347,26 @@ class FakeExporter:
 
     async def withdraw(self) -> None:
         self.plans.clear()
+
+
+@implementer(IDefaultImages)
+class FakeDefaults:
+    """Gets images by `download`, which puts them into the store; without it there are none."""
+
+    def __init__(
+        self, images: ImageService, download: Callable[[str], Awaitable[None]] | None = None
+    ) -> None:
+        self._images = images
+        self._download = download
+
+    async def obtain(self, fullname: str) -> None:
+        await self._images.refresh()
+        if self._images.has(fullname):
+            return
+        if self._download is None:
+            raise Unavailable(f"Could not download {fullname}: no registry configured")
+        await self._download(fullname)
+        await self._images.refresh()
 
 
 @implementer(IImageSource, IRegistry)

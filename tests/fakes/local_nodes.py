@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.ssh.sessions import SshSessions
-from walt.server.domain.nodes.ports import INodeQuestions, INodeShell
+from walt.server.domain.nodes.interfaces import INodeQuestions, INodeShell
 from walt.server.runtime.process import Launcher, ProcessRunner
 
 

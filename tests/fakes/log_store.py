@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Conflict, NotFound
 from walt.common.records import Block, block_of
+from walt.server.domain.logs.interfaces import ICheckpoints, ILogCursor, ILogStore
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
@@ -19,7 +20,6 @@ from walt.server.domain.logs.model import (
     StreamMode,
 )
 from walt.server.domain.logs.order import BEGINNING
-from walt.server.domain.logs.ports import ICheckpoints, ILogCursor, ILogStore
 
 
 def lines_of(key: StreamKey, block: LogBlock) -> list[LogLine]:

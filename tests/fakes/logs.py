@@ -9,8 +9,9 @@ from zope.interface import implementer
 
 from tests.fakes.log_store import FakeLines
 from walt.common.records import Block, block_of
+from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.ports import IDeviceStore
+from walt.server.domain.logs.interfaces import ILogCursor, ILogStore
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
@@ -19,7 +20,6 @@ from walt.server.domain.logs.model import (
     StreamKey,
     StreamMode,
 )
-from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 
 @implementer(IDeviceStore)

@@ -12,25 +12,25 @@ from zope.interface import implementer
 
 from tests.fakes.boots import FakeBoots
 from tests.fakes.devices import FakeDeviceStore
-from tests.fakes.images import FakeCatalog, FakeStore
+from tests.fakes.images import FakeCatalog, FakeDefaults, FakeStore
 from tests.fakes.log_store import FakeLogStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import LogService, PlatformLog
-from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import (
+from walt.server.domain.logs.lines import LogService, PlatformLog
+from walt.server.domain.nodes.actions import NodeService
+from walt.server.domain.nodes.interfaces import (
     INodeLink,
     INodePower,
     IPowerSaving,
     IProvisioning,
     IVirtualMachines,
 )
+from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.workflow import Workflows
@@ -238,8 +238,8 @@ class FakePlatform:
             self.image_store, FakeCatalog(),
             in_use=lambda: {node.image for node in self.registry.nodes() if node.image},
             node_models=lambda: {node.model for node in self.registry.nodes() if node.model},
-            download=download,
         )
+        self.defaults = FakeDefaults(self.images, download)
         self.workflows = Workflows(self.clock)
         self.link, self.power = FakeNodeLink(), FakePower()
         self.machines, self.provisioning = FakeMachines(), FakeProvisioning()
@@ -255,7 +255,8 @@ class FakePlatform:
             self.provisioning, self.monitor, self.platform,
         )
         self.registration = Registration(
-            self.registry, self.images, self.workflows, self.platform, self.monitor
+            self.registry, self.images, self.defaults, self.workflows, self.platform,
+            self.monitor,
         )
         self.boots = FakeBoots(self.store.devices)
         self.progress = BootProgress(

@@ -11,11 +11,16 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from walt.common.errors import Conflict, Invalid, NotFound
-from walt.common.limits import Limits
+from walt.common.traffic_shaping import Limits
 from walt.server.domain.network.addresses import parse_address
 from walt.server.domain.network.firewall import FirewallConfig, is_interface_name
-from walt.server.domain.network.ports import IFirewall, IForwarder, ITaps
-from walt.server.domain.services.ports import BootFile, IBootFiles, IConfigurable, IPersistence
+from walt.server.domain.network.interfaces import IFirewall, IForwarder, ITaps
+from walt.server.domain.network_services.interfaces import (
+    BootFile,
+    IBootFiles,
+    IConfigurable,
+    IPersistence,
+)
 
 
 @implementer(IConfigurable)

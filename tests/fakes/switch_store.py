@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
-from walt.server.domain.switches.ports import ISwitchStore, Kept, PortOff
+from walt.server.domain.switches.interfaces import ISwitchStore, Kept, PortOff
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.topology import Link
 

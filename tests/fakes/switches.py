@@ -8,7 +8,7 @@ from dataclasses import replace
 from zope.interface import implementer
 
 from walt.common.errors import Unavailable
-from walt.server.domain.switches.ports import ISwitches, SnmpTarget
+from walt.server.domain.switches.interfaces import ISwitches, SnmpTarget
 from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, Value
 

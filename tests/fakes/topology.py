@@ -5,7 +5,7 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from walt.server.domain.devices.model import Device
-from walt.server.domain.nodes.ports import ITopology
+from walt.server.domain.nodes.interfaces import ITopology
 
 
 @implementer(ITopology)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from walt.common.sshkeys import PublicKey
-from walt.server.domain.nodes.ports import IUserKeys
+from walt.server.domain.nodes.interfaces import IUserKeys
 
 
 @implementer(IUserKeys)

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Conflict
 from walt.common.machines import MachineConfig
-from walt.server.domain.virtual.ports import IAddresses, IHypervisor, IMachine
+from walt.server.domain.virtual.interfaces import IAddresses, IHypervisor, IMachine
 
 
 @implementer(IMachine)

@@ -40,8 +40,8 @@ from walt.server.adapters.postgres import probe as postgres
 from walt.server.adapters.snmp.switches import ROOTS
 from walt.server.adapters.tftpd import probe as tftpd
 from walt.server.api.session import Session
-from walt.server.domain.services.lease_events import LeaseAssembler
-from walt.server.domain.switches.interfaces import IF_DESCR
+from walt.server.domain.network_services.lease_events import LeaseAssembler
+from walt.server.domain.switches.snmp_interfaces import IF_DESCR
 from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, Value
 from walt.server.domain.switches.topology import merge

@@ -28,7 +28,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.fakes.devices import FakeDeviceStore
 from tests.fakes.hostile import CANARY, HOSTILE
 from tests.fakes.processes import ProcessClock
-from tests.server.domain.images.test_service import Asking
+from tests.server.domain.images.test_catalog import Asking
 from tests.server.streams.platform import CLIENT, Platform
 from walt.common import frames, names
 from walt.common.errors import CommandFailed, Invalid, WaltError
@@ -51,7 +51,7 @@ from walt.server.adapters.ssh.options import git_command, node_options
 from walt.server.adapters.ssh.sessions import SshSessions
 from walt.server.adapters.ssh.shell import SshNodeShell
 from walt.server.domain.access.codes import EnrolmentCodes
-from walt.server.domain.access.service import Access
+from walt.server.domain.access.enrolment import Access
 from walt.server.domain.devices import naming
 from walt.server.domain.devices import settings as device_settings
 from walt.server.domain.devices.registry import DeviceRegistry

@@ -21,9 +21,9 @@ from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExpor
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.domain.network.firewall import render as render_rules
-from walt.server.domain.services import boot_tree, dhcp, dns
-from walt.server.domain.services.node_exports import export_plan
-from walt.server.domain.services.secondary import secondary_networks
+from walt.server.domain.network_services import boot_tree, dhcp, dns
+from walt.server.domain.network_services.node_exports import export_plan
+from walt.server.domain.network_services.secondary import secondary_networks
 
 MAC, IP = "52:54:00:00:00:01", "192.168.1.2"
 IMAGE_ID = "0123456789abcdef" * 4
@@ -116,9 +116,11 @@ class SqlTests(SynchronousTestCase):
             except Invalid:
                 continue  # no regular expression
             harmless = LogQuery(frozenset(["x"]), "x", "x", 1.0, 2.0)
-            (where, values), (same, _) = logs._where(query), logs._where(harmless)
-            self.assertEqual(where, same)
-            self.assertEqual(values, [[value], [value], value, value, 1.0, 1.0, 2.0])
+            found, same = (
+                logs._of_lines(asked, logs._of_streams(asked)) for asked in (query, harmless)
+            )
+            self.assertEqual(found.text, same.text)
+            self.assertEqual(found.values, [[value], [value], value, value, 1.0, 1.0, 2.0])
 
 
 def variables(statement: ast.expr) -> list[str]:

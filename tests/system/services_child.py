@@ -10,13 +10,13 @@ from pathlib import Path
 from twisted.internet import reactor
 
 from tests.system.netns import NamespaceLauncher
-from walt.server.adapters.dhcpd.service import DhcpdService
-from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.dhcpd.daemon import DhcpdService
+from walt.server.adapters.named.daemon import NamedService
 from walt.server.adapters.network.namespace import inside
-from walt.server.adapters.tftpd.service import TftpdService
-from walt.server.domain.services.dhcp import dhcp_config
-from walt.server.domain.services.dns import DnsConfig
-from walt.server.domain.services.tftp import TftpConfig
+from walt.server.adapters.tftpd.daemon import TftpdService
+from walt.server.domain.network_services.dhcp import dhcp_config
+from walt.server.domain.network_services.dns import DnsConfig
+from walt.server.domain.network_services.tftp import TftpConfig
 
 INTERFACE = IPv4Interface("192.168.77.1/24")
 

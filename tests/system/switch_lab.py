@@ -11,7 +11,7 @@ from tests.server.adapters.snmp import agent
 from tests.server.adapters.snmp.agent import Agent, Question, element, identifier, number
 from tests.system.live import LivePlatform
 from walt.server.adapters.network.namespace import inside
-from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
+from walt.server.domain.switches import bridge, lldp, numbering, poe, snmp_interfaces
 from walt.server.domain.switches.tables import Oid, Value
 
 VLAN = 1
@@ -43,16 +43,16 @@ class Switch:
         self._waiting: list[tuple[int, Oid, int]] = []
         self._table: dict[Oid, Value] = {
             poe.SYS_OBJECT_ID: (1, 3, 6, 1, 4, 1, 9),
-            lldp.SYS_NAME_OF_SELF: name.encode(), (*interfaces.BASE_ADDRESS, 0): octets(mac),
+            lldp.SYS_NAME_OF_SELF: name.encode(), (*snmp_interfaces.BASE_ADDRESS, 0): octets(mac),
         }
         for port in range(1, ports + 1):
             own = bytes([6, 0, 0]) + octets(mac)[4:] + bytes([port])
             self.put({
-                (*interfaces.IF_DESCR, port): f"g{port}".encode(),
-                (*interfaces.IF_NAME, port): f"g{port}".encode(),
-                (*interfaces.IF_TYPE, port): interfaces.ETHERNET,
-                (*interfaces.IF_PHYS_ADDRESS, port): own,
-                (*interfaces.BASE_PORT_IF_INDEX, port): port,
+                (*snmp_interfaces.IF_DESCR, port): f"g{port}".encode(),
+                (*snmp_interfaces.IF_NAME, port): f"g{port}".encode(),
+                (*snmp_interfaces.IF_TYPE, port): snmp_interfaces.ETHERNET,
+                (*snmp_interfaces.IF_PHYS_ADDRESS, port): own,
+                (*snmp_interfaces.BASE_PORT_IF_INDEX, port): port,
                 (*numbering.LOC_PORT_SUBTYPE, port): 5,
                 (*numbering.LOC_PORT_ID, port): f"g{port}".encode(),
                 self.control(port): self.on,

@@ -25,7 +25,7 @@ from walt.server.adapters.lldp import probe
 from walt.server.adapters.lldp.lldpd import CONFIGURATION, SOCKET, LldpdService, lldpd_spec
 from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.network.namespace import inside
-from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
+from walt.server.domain.network_services.announcing import LldpdConfig, SnmpdConfig
 from walt.server.runtime.asking import ask_datagram
 from walt.server.runtime.child import ChildService
 from walt.server.runtime.daemon import Daemon

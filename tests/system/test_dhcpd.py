@@ -20,10 +20,10 @@ from tests.system.dhcp_packets import ACK, DhcpClient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.processes import pipes_closed
-from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.dhcpd.daemon import DhcpdService
 from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.model import Device
-from walt.server.domain.services.dhcp import dhcp_config
+from walt.server.domain.network_services.dhcp import dhcp_config
 
 SERVER = "192.168.77.1"
 INTERFACE = IPv4Interface(f"{SERVER}/24")
@@ -373,7 +373,7 @@ class KeywordNamesTests(TestCase):
 
     def test_names_that_are_words_of_dhcpd(self) -> None:
         """Device names that dhcpd uses as keywords are accepted."""
-        from walt.server.domain.services.dhcp import render
+        from walt.server.domain.network_services.dhcp import render
 
         words = ("range", "if", "subnet", "host", "group", "deny", "known", "unknown", "else",
                  "hardware", "option", "filename", "true", "null", "host-name", "node-1")

@@ -19,7 +19,7 @@ from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.domain.devices.model import Device
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.lines import LogService
 
 MACS = [f"02:00:00:00:00:{number:02x}" for number in range(5)]
 SEED = 7  # of the moments of the falls

@@ -12,7 +12,7 @@ from walt.common.errors import NotFound, Unavailable
 from walt.server.adapters.podman.former import FormerStorage
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import PodmanStore
-from walt.server.domain.images.ports import IImageSource
+from walt.server.domain.images.interfaces import IImageSource
 from walt.server.domain.requester import NobodyWaits
 
 NAME = "alice/tools:latest"

@@ -12,16 +12,16 @@ from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
-from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.dhcpd.daemon import DhcpdService
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.network.taps import Taps
+from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.loaders import install_loaders
-from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.domain.devices.leases import Lease
-from walt.server.domain.services.boot_tree import boot_tree
-from walt.server.domain.services.dhcp import dhcp_config
-from walt.server.domain.services.tftp import TftpConfig
+from walt.server.domain.network_services.boot_tree import boot_tree
+from walt.server.domain.network_services.dhcp import dhcp_config
+from walt.server.domain.network_services.tftp import TftpConfig
 from walt.server.runtime.process import ProcessRunner
 
 MAC = "52:54:00:00:00:42"

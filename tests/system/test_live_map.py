@@ -21,7 +21,7 @@ from tests.system.test_foreign_node import script
 from walt.common.qemu import PC
 from walt.server.adapters.lldp.lldpd import SOCKET, lldpd_spec
 from walt.server.adapters.lldp.snmpd import USER, snmpd_spec
-from walt.server.domain.services.announcing import LldpdConfig
+from walt.server.domain.network_services.announcing import LldpdConfig
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher
 

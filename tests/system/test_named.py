@@ -16,9 +16,9 @@ from twisted.trial.unittest import TestCase
 from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back, until
 from tests.system.netns import Namespace, join, short_dir, why_not
-from walt.server.adapters.named.service import NamedService
+from walt.server.adapters.named.daemon import NamedService
 from walt.server.domain.devices.model import Device
-from walt.server.domain.services.dns import DnsConfig, dns_config, forwarders
+from walt.server.domain.network_services.dns import DnsConfig, dns_config, forwarders
 
 SERVER = IPv4Address("192.168.77.1")
 SUBNET = IPv4Network("192.168.76.0/23")

@@ -31,7 +31,7 @@ from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.ssh.options import node_options
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
-from walt.server.domain.images.facts import Facts
+from walt.server.domain.images.server_values import Facts
 from walt.server.runtime.process import ProcessResult
 from walt.server.runtime.workers import WorkerPool
 
@@ -112,7 +112,7 @@ class NodeBootTests(TestCase):
         self.addCleanup(pool.stop)
         mounter = OverlayMounter(
             pool, store, storage, images=platform.state / "images", keys=keys,
-            facts=Facts(SERVER_IP, "52:54:00:00:00:01", key, grace),
+            facts=Facts(SERVER_IP, lambda: "52:54:00:00:00:01", lambda: key, grace),
             server_spec=platform.base / "server.spec",
         )
         self.addCleanup(mounter.unmount, image.image_id)

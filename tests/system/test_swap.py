@@ -19,8 +19,8 @@ from twisted.trial.unittest import TestCase
 from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, short_dir, why_not
-from walt.server.adapters.nbdkit.service import SwapService
-from walt.server.domain.services.swap import SwapConfig
+from walt.server.adapters.nbdkit.daemon import SwapService
+from walt.server.domain.network_services.swap import SwapConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "192.168.77.1"

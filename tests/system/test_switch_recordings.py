@@ -15,7 +15,7 @@ from tests.server.domain.switches.records import rows
 from tests.server.domain.switches.test_recordings import RECORDINGS, lines
 from tests.system.snmp_agents import Agents
 from walt.server.adapters.snmp.switches import BY_VLAN
-from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.interfaces import SnmpTarget
 from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers
 

@@ -16,12 +16,12 @@ from twisted.trial.unittest import TestCase
 from tests.patience import patient
 from tests.system.hanging import SHORT, stop_and_come_back
 from tests.system.netns import Namespace, join, short_dir, why_not
+from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.loaders import install_loaders
-from walt.server.adapters.tftpd.service import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.domain.devices.model import Device
-from walt.server.domain.services.boot_tree import boot_tree
-from walt.server.domain.services.tftp import TftpConfig
+from walt.server.domain.network_services.boot_tree import boot_tree
+from walt.server.domain.network_services.tftp import TftpConfig
 from walt.server.runtime.process import ProcessRunner
 
 INTERFACE = IPv4Interface("192.168.77.1/24")

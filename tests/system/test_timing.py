@@ -28,7 +28,7 @@ from walt.server.adapters.network.namespace import RUN_NETNS, inside
 from walt.server.adapters.timing.clock import clock_state
 from walt.server.adapters.timing.ntp import NtpService
 from walt.server.adapters.timing.ptpd import STATUS, PtpdService
-from walt.server.domain.services.timing import (
+from walt.server.domain.network_services.timing import (
     NTP_PORT,
     ClockState,
     PtpConfig,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from walt.common.errors import Invalid
-from walt.common.limits import NO_LIMITS, Limits
+from walt.common.traffic_shaping import NO_LIMITS, Limits
 
 _RAM = re.compile(r"([1-9][0-9]{0,6})([MG])")
 _DISK = re.compile(

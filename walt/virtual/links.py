@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from walt.common.errors import CommandFailed, Conflict
-from walt.common.limits import Limits, disciplines
 from walt.common.machines import BOOT_NETWORK
+from walt.common.traffic_shaping import Limits, disciplines
 from walt.virtual.namespace import Namespace
 from walt.virtual.processes import run
 from walt.virtual.timing import uninterrupted

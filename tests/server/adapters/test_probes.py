@@ -9,7 +9,7 @@ from twisted.names import dns
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.server.adapters.dhcpd import probe as dhcpd
-from walt.server.adapters.dhcpd.service import complaint
+from walt.server.adapters.dhcpd.daemon import complaint
 from walt.server.adapters.lldp import probe as snmpd
 from walt.server.adapters.named import probe as named
 from walt.server.adapters.nbdkit import probe as nbdkit

@@ -20,7 +20,7 @@ from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncCloc
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
 from walt.server.api.session import HELLO_PATIENCE, Session
-from walt.server.domain.limits import Shares
+from walt.server.domain.shares import Shares
 from walt.server.wire import policy
 
 MAC = "52:54:00:00:00:01"

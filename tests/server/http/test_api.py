@@ -23,11 +23,11 @@ from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from tests.server.streams.platform import EPOCH, NODE, Platform
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.limits import MAX_WEB_READERS
 from walt.server.domain.logs.model import LogQuery
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.views import NodeViews
+from walt.server.domain.shares import MAX_WEB_READERS
 from walt.server.http.api import READER_PATIENCE, Api, WebApi
 from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.policy import Guarded, Readers

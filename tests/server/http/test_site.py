@@ -19,7 +19,7 @@ from twisted.web.resource import Resource
 from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from walt.server.http.answers import preferred_format
-from walt.server.http.limits import MAX_BODY, CountedSite
+from walt.server.http.peer_limits import MAX_BODY, CountedSite
 from walt.server.http.site import make_site
 
 BIG = bytes(range(256)) * 8192

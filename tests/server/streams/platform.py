@@ -19,7 +19,7 @@ from tests.fakes.transports import TcpTransport
 from walt.common import frames
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.domain.nodes.sessions import ISession, ISessions

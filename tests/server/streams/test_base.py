@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.streams.platform import CLIENT, FROM_NODE, Platform
 from walt.common import frames
-from walt.server.domain.limits import Shares
+from walt.server.domain.shares import Shares
 from walt.server.streams.base import HEADER_PATIENCE, LINGER, MAX_REQUEST_LINE, Peer
 
 

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.common.limits import Limits
+from walt.common.traffic_shaping import Limits
 from walt.server.tools import frame_relay
 
 

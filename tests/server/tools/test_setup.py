@@ -14,7 +14,7 @@ from tests.fakes.programs import Cut, FakePrograms
 from walt.server.tools.setup.debian import GANESHA, PACKAGES, POLICY
 from walt.server.tools.setup.machine import Machine
 from walt.server.tools.setup.main import main
-from walt.server.tools.setup.service import UNIT
+from walt.server.tools.setup.systemd import UNIT
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CONF = "etc/walt/server.conf"

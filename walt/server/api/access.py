@@ -8,8 +8,8 @@ from twisted.protocols import amp
 
 from walt.common.errors import Denied
 from walt.rpc.commands import access as commands
+from walt.server.domain.access.enrolment import Access
 from walt.server.domain.access.model import Issued
-from walt.server.domain.access.service import Access
 from walt.server.domain.nodes.keys import UserKeys
 
 

@@ -8,8 +8,8 @@ from twisted.protocols import amp
 
 from walt.common.errors import Invalid
 from walt.rpc.commands import images as commands
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.operations import ImageOperations
-from walt.server.domain.images.service import ImageService
 from walt.server.domain.images.sessions import SHELL, TRANSFER, ImageSession
 from walt.server.domain.requester import IRequester
 from walt.server.domain.transfers import checked_remote_path, parse_probe, probe_script

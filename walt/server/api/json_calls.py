@@ -17,7 +17,7 @@ from walt.rpc.arguments import Json
 from walt.rpc.base import WaltCommand, python_names
 from walt.rpc.commands import session as callbacks
 from walt.server.api.session import LocatorFactory, Session
-from walt.server.domain.limits import Shares
+from walt.server.domain.shares import Shares
 
 MAX_CALLS = 100  # of one page in progress
 # What gives access outlives a session of a page: it takes the command line.

@@ -40,7 +40,7 @@ class KeysApi(amp.CommandLocator):
     @commands.NodeHostKey.responder
     def host(self) -> dict[str, Any]:
         """Return what makes an ssh program know nodes."""
-        line = self._keys.host_line
+        line = self._keys.host_line()
         return {"name": line.split(" ", 1)[0], "line": line.strip()}
 
 

@@ -10,8 +10,8 @@ from twisted.protocols import amp
 from walt.common.errors import Invalid
 from walt.common.names import is_checkpoint_name
 from walt.rpc.commands import logs as commands
-from walt.server.domain.logs.ports import ICheckpoints
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.interfaces import ICheckpoints
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.requester import IRequester
 

@@ -11,18 +11,18 @@ from walt.rpc.arguments import Written
 from walt.rpc.commands import nodes as commands
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import ownership, parse_devices
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.nodes.changes import NodeChanges
+from walt.server.domain.images.catalog import ImageService
+from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.files import NodeFiles
 from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.reboot import Outcome
 from walt.server.domain.nodes.reservations import Reservations
-from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.saving import NodeChanges
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.requester import IRequester
-from walt.server.domain.virtual.service import VirtualNodes
+from walt.server.domain.virtual.machines import VirtualNodes
 
 
 class NodesApi(amp.CommandLocator):

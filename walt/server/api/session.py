@@ -25,8 +25,8 @@ from walt.rpc.commands.session import (
     StderrWrite,
     StdoutWrite,
 )
-from walt.server.domain.limits import Shares
 from walt.server.domain.requester import IRequester
+from walt.server.domain.shares import Shares
 
 _log = Logger()
 

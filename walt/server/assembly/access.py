@@ -20,9 +20,9 @@ from walt.server.adapters.tls.contexts import ServerTls
 from walt.server.adapters.web.sessions import WebSessionFile
 from walt.server.config.model import ServerConfig
 from walt.server.domain.access.codes import EnrolmentCodes
-from walt.server.domain.access.service import Access
+from walt.server.domain.access.enrolment import Access
 from walt.server.domain.access.web_sessions import WebSessions
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
 
 _log = Logger()
 

@@ -25,13 +25,13 @@ from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.images import ImageLife, Images
 from walt.server.assembly.nodes import Nodes
 from walt.server.domain.nodes.announcements import Announcements
-from walt.server.domain.nodes.changes import NodeChanges
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.plans import Plans
 from walt.server.domain.nodes.remote_paths import RemotePaths
+from walt.server.domain.nodes.saving import NodeChanges
 from walt.server.domain.platform import Operations
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.workflow import Workflows

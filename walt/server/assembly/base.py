@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from walt.server.adapters.network.links import Links
@@ -14,11 +15,12 @@ from walt.server.adapters.postgres.cluster import Cluster
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.logs import PostgresLogs
-from walt.server.adapters.volumes.service import Volumes
+from walt.server.adapters.ssh.keys import PlatformKeys
+from walt.server.adapters.volumes.file_systems import Volumes
 from walt.server.config.model import ServerConfig
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.logs.upkeep import LogUpkeep
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
@@ -48,6 +50,7 @@ class Base:
     log_upkeep: LogUpkeep
     logs: LogService
     platform: PlatformLog
+    keys: PlatformKeys
 
 
 def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
@@ -67,9 +70,6 @@ def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
     upkeep = LogUpkeep(log_store, reactor, config.log_retention_days)
     logs = LogService(log_store, reactor, time.time, upkeep.remove_soon)
 
-    def server_mac() -> str | None:
-        return registry.server.mac if registry.server is not None else None
-
     workers = WorkerPool(reactor, launcher, network="host")
     return Base(
         config=config, reactor=reactor, launcher=launcher, runner=runner,
@@ -86,8 +86,14 @@ def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
         cluster=cluster, database=database, device_store=device_store,
         boot_store=PostgresBoots(database), registry=registry,
         log_store=log_store, log_upkeep=upkeep, logs=logs,
-        platform=PlatformLog(logs, server_mac),
+        platform=PlatformLog(logs, partial(server_mac, registry)),
+        keys=PlatformKeys(runner, paths.keys, paths.state),
     )
+
+
+def server_mac(registry: DeviceRegistry) -> str | None:
+    """Return the MAC of walt-net on the server, None before its interface is up."""
+    return registry.server.mac if registry.server is not None else None
 
 
 def server_device(config: ServerConfig, mac: str, registry: DeviceRegistry) -> Device:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import ILogObserver, LogLevel, formatEvent
 from zope.interface import implementer
 
-from walt.server.domain.logs.service import LogService
+from walt.server.domain.logs.lines import LogService
 
 HIDDEN = "__DEBUG__"  # lines with this word are not logged (spec server §10.1)
 

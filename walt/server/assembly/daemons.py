@@ -10,17 +10,17 @@ from typing import Any, Protocol
 
 from twisted.application.service import Service
 
-from walt.server.adapters.dhcpd.service import DhcpdService
+from walt.server.adapters.dhcpd.daemon import DhcpdService
 from walt.server.adapters.lldp.lldpd import LldpdService
 from walt.server.adapters.lldp.snmpd import SnmpdService
-from walt.server.adapters.named.service import NamedService
-from walt.server.adapters.nbdkit.service import SwapService
+from walt.server.adapters.named.daemon import NamedService
+from walt.server.adapters.nbdkit.daemon import SwapService
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.nfs.kernel import KernelExporter
 from walt.server.adapters.nfs.kernel_server import KernelServer
 from walt.server.adapters.nftables.firewall import NftFirewall
-from walt.server.adapters.tftpd.service import TftpdService
+from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.adapters.timing.clock import clock_state
 from walt.server.adapters.timing.ntp import NtpService
@@ -28,12 +28,12 @@ from walt.server.adapters.timing.ptpd import STATUS, PtpdService
 from walt.server.assembly.base import Base
 from walt.server.assembly.readiness import PATIENCE, Essential
 from walt.server.config.model import WALT_NET
-from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
-from walt.server.domain.services.dns import forwarders
-from walt.server.domain.services.service import NetworkServices
-from walt.server.domain.services.swap import SwapConfig
-from walt.server.domain.services.tftp import TftpConfig
-from walt.server.domain.services.timing import PtpConfig
+from walt.server.domain.network_services.announcing import LldpdConfig, SnmpdConfig
+from walt.server.domain.network_services.dns import forwarders
+from walt.server.domain.network_services.publishing import NetworkServices
+from walt.server.domain.network_services.swap import SwapConfig
+from walt.server.domain.network_services.tftp import TftpConfig
+from walt.server.domain.network_services.timing import PtpConfig
 from walt.server.runtime import child
 from walt.server.runtime.daemon import Daemon
 

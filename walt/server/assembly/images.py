@@ -26,22 +26,22 @@ from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.ssh.options import git_command
-from walt.server.assembly.base import Base
+from walt.server.assembly.base import Base, server_mac
 from walt.server.domain.images.builds import ImageBuilds
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.clone import Cloner
-from walt.server.domain.images.defaults import DefaultImages
-from walt.server.domain.images.facts import Facts
+from walt.server.domain.images.consequences import ImageChanges
+from walt.server.domain.images.defaults import DefaultImages, MissingDefaults
 from walt.server.domain.images.files import ImageFiles
+from walt.server.domain.images.interfaces import IImageSource, IImageUsers, IRegistry
 from walt.server.domain.images.links import DAEMON
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import RegistryInfo
 from walt.server.domain.images.operations import ImageOperations
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.ports import IImageSource, IImageUsers, IRegistry
 from walt.server.domain.images.publish import Publisher
 from walt.server.domain.images.search import Searcher
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.server_values import Facts
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.runtime.process import DEFAULT_PATH
 from walt.server.runtime.workers import WorkerPool
@@ -52,13 +52,21 @@ SECRETS = "registries"  # below the runtime directory: credentials while they se
 
 @dataclass(frozen=True)
 class Images:
-    """Where images are, what they are called, and how they are mounted."""
+    """Where images are and come from, what they are called, and how they are mounted."""
 
     storage: Storage
     store: PodmanStore
     service: ImageService
-    facts: Facts
     mounter: OverlayMounter
+    skopeo: Skopeo
+    places: Places
+    defaults: MissingDefaults
+    registry_workers: tuple[WorkerPool, ...]
+
+    async def stop(self) -> None:
+        """End the workers of registries."""
+        for pool in self.registry_workers:
+            await pool.stop()
 
 
 def build_images(base: Base) -> Images:
@@ -69,18 +77,30 @@ def build_images(base: Base) -> Images:
         paths.state, paths.runtime
     )
     store = PodmanStore(base.runner, storage, paths.cache / "images.metadata")
-    facts = Facts(str(config.server_ip), "", "", config.reconnect_grace)
+    facts = Facts(
+        str(config.server_ip), lambda: server_mac(registry) or "", base.keys.node_key,
+        config.reconnect_grace,
+    )
+    service = ImageService(
+        store, PostgresImages(base.database),
+        in_use=lambda: {node.image for node in registry.nodes() if node.image},
+        node_models=lambda: {node.model for node in registry.nodes() if node.model},
+    )
+    # Slow registries must not take the workers that mount images.
+    readers = WorkerPool(
+        base.reactor, base.launcher, size=4, network="host", unprivileged=["registry_api"]
+    )
+    writers = WorkerPool(base.reactor, base.launcher, network="host")
+    skopeo = Skopeo(base.runner, storage, paths.state / LAYERS)
+    places = Places(_places(base, storage, skopeo, readers, writers))
     return Images(
-        storage=storage, store=store, facts=facts,
+        storage=storage, store=store, service=service,
         mounter=OverlayMounter(
             base.workers, store, storage, images=paths.images, keys=paths.keys, facts=facts,
             server_spec=config.spec,
         ),
-        service=ImageService(
-            store, PostgresImages(base.database),
-            in_use=lambda: {node.image for node in registry.nodes() if node.image},
-            node_models=lambda: {node.model for node in registry.nodes() if node.model},
-        ),
+        skopeo=skopeo, places=places, defaults=MissingDefaults(service, store, places),
+        registry_workers=(readers, writers),
     )
 
 
@@ -94,15 +114,13 @@ class ImageLife:
     operations: ImageOperations
     files: ImageFiles
     builders: WorkerPool
-    registry_workers: tuple[WorkerPool, ...]
     scratch: tuple[Path, ...]
 
     async def stop(self) -> None:
-        """End what people do inside images, and the workers of builds and registries."""
+        """End what people do inside images, and the workers of builds."""
         await self.operations.sessions.stop()
         await self.files.stop()
-        for pool in (self.builders, *self.registry_workers):
-            await pool.stop()
+        await self.builders.stop()
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""
@@ -147,27 +165,20 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
         ),
     )
     changes = ImageChanges(images, store, users, builder)
-    # Slow registries must not take the workers that mount images.
-    readers = WorkerPool(
-        reactor, base.launcher, size=4, network="host", unprivileged=["registry_api"]
-    )
-    writers = WorkerPool(reactor, base.launcher, network="host")
-    skopeo = Skopeo(runner, store.storage, config.paths.state / LAYERS)
-    places = Places(_places(base, store.storage, skopeo, readers, writers))
-    defaults = DefaultImages(changes, places)
-    images.download_with(defaults.download)
+    skopeo, places = stock.skopeo, stock.places
     major = int(walt.__version__.split(".")[0])
     operations = ImageOperations(
         sessions=ImageSessions(images, containers, users), changes=changes,
         builds=ImageBuilds(changes, builder), places=places,
         cloner=Cloner(changes, places, major), publisher=Publisher(images, places),
-        searcher=Searcher(images, places, reactor, major), defaults=defaults,
+        searcher=Searcher(images, places, reactor, major),
+        defaults=DefaultImages(changes, places),
         migration=Migration(changes, _former_places(base, store.storage, skopeo, places)),
     )
     scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
     files = ImageFiles(containers, reactor)
     return ImageLife(
-        store, containers, builder, operations, files, builders, (readers, writers), scratch
+        store, containers, builder, operations, files, builders, scratch
     )
 
 

@@ -23,7 +23,7 @@ from walt.server.api.session import Session
 from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port
 from walt.server.assembly.ui import ui_site
-from walt.server.domain.limits import MAX_SESSIONS, MAX_STREAMS, Shares
+from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS, Shares
 from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, RequestClass, StreamProtocol
 from walt.server.streams.dump import LogDumps

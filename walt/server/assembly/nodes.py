@@ -26,6 +26,8 @@ from walt.server.assembly.images import Images
 from walt.server.assembly.switches import Switches, build_switches
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.expose import ExposedPorts
+from walt.server.domain.network_services.provisioning import Provisioning
+from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.announcements import LeaseBook
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
@@ -36,13 +38,11 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.reservations import Reservations
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
-from walt.server.domain.services.provisioning import Provisioning
 from walt.server.domain.switches.saving import PowerSaving
 from walt.server.domain.virtual.addresses import FreeAddresses
-from walt.server.domain.virtual.service import RunningMachines, VirtualNodes
+from walt.server.domain.virtual.machines import RunningMachines, VirtualNodes
 
 FORMER_KEY = Path("/root/.ssh/id_rsa")  # nodes knew older servers by root's own
 
@@ -101,7 +101,9 @@ def build_nodes(
         return device.virtual and hypervisor.emulates
 
     monitor = BootMonitor(registry, status, platform, reactor, emulated)
-    registration = Registration(registry, images.service, base.workflows, platform, monitor)
+    registration = Registration(
+        registry, images.service, images.defaults, base.workflows, platform, monitor
+    )
     leases, reservations = LeaseBook(), Reservations(reactor)
     switches = build_switches(base, registration)
     power, machines, link = switches.power, RunningMachines(), NodeLink(reactor)
@@ -136,7 +138,9 @@ def build_nodes(
     questions = KeptShells(reactor, launcher, ssh_options)
     close_with_nodes(questions, registry, status, service)
     shell = SshNodeShell(base.runner, ssh_options)
-    keys = UserKeys(registry, PostgresUserKeys(base.database), shell, status, platform)
+    keys = UserKeys(
+        registry, PostgresUserKeys(base.database), shell, status, platform, base.keys.host_line
+    )
     status.changed.observe(keys.on_status)
     service.forgotten.observe(lambda device: keys.forget(device.mac))
     exposed = ExposedPorts(
@@ -145,8 +149,8 @@ def build_nodes(
     )
     chance = random.SystemRandom()
     virtual = VirtualNodes(
-        registry, service, status, monitor, images.service, provisioning, hypervisor,
-        FreeAddresses(registry, config.server_ip, chance), logs, platform,
+        registry, service, status, monitor, images.service, images.defaults, provisioning,
+        hypervisor, FreeAddresses(registry, config.server_ip, chance), logs, platform,
         reactor, images.service.give_default, chance, machines,
     )
     return Nodes(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from walt.common.errors import Unavailable
-from walt.server.adapters.dhcpd import service as dhcpd
+from walt.server.adapters.dhcpd import daemon as dhcpd
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.postgres.restore import check_restore
 from walt.server.assembly import confinement

@@ -25,10 +25,9 @@ from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.postgres.probe import ask_encryption
 from walt.server.adapters.postgres.restore import load_pending
-from walt.server.adapters.ssh import keys as ssh_keys
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.assembly import preflight, privileges
-from walt.server.assembly.base import Base, server_device
+from walt.server.assembly.base import Base, server_device, server_mac
 from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
@@ -40,7 +39,7 @@ from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.watching import Watch
 from walt.server.wire.connections import DOORS, Connections
@@ -141,7 +140,8 @@ class WaltServer(Service):
         await self._start_database(core.base, core.daemons.health)
         await core.base.registry.load()
         await self._fix_server_entry(core)
-        await self._prepare_keys(core)
+        await core.base.keys.prepare()
+        core.base.keys.write_known_hosts()
         install_loaders(config.paths.state)
         await core.nodes.status.load()
         await core.nodes.progress.load()
@@ -157,6 +157,7 @@ class WaltServer(Service):
         self._capture_own_lines(core)
         self._undo("workflows", lambda: core.base.workflows.stop(STOP_PATIENCE))
         await self._start_services(core)
+        self._undo("workers of registries", core.images.stop)
         self._undo("life of images", core.image_life.stop)
         self._undo("shells of nodes", core.nodes.questions.stop)
         for checking in await core.certificates.start():
@@ -244,14 +245,6 @@ class WaltServer(Service):
             await registry.forget(*wrong, keep_logs=True)
         if registry.get(mac) != wanted:
             await registry.put(wanted)
-        core.images.facts.server_mac = mac
-
-    async def _prepare_keys(self, core: Core) -> None:
-        paths = self._config.paths
-        await ssh_keys.ensure_host_keys(core.base.runner, paths.keys)
-        core.images.facts.key = await ssh_keys.ensure_node_key(core.base.runner, paths.state)
-        core.nodes.keys.host_line = ssh_keys.known_hosts_line(paths.keys)
-        ssh_keys.write_known_hosts(paths.keys, paths.state / "ssh" / "known_hosts.nodes")
 
     async def _start_services(self, core: Core) -> None:
         daemons = core.daemons
@@ -265,7 +258,7 @@ class WaltServer(Service):
         daemons.network.update(devices=core.base.registry.present())
 
     def _capture_own_lines(self, core: Core) -> None:
-        observer = DaemonLog(core.base.logs, core.images.facts.server_mac)
+        observer = DaemonLog(core.base.logs, server_mac(core.base.registry) or "")
         globalLogPublisher.addObserver(observer)
         self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 

@@ -12,7 +12,7 @@ from walt.server.assembly.base import Base
 from walt.server.config.model import ServerConfig
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.switches.exploration import Exploration
-from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.interfaces import SnmpTarget
 from walt.server.domain.switches.power import SwitchPower
 from walt.server.domain.switches.views import SwitchViews
 from walt.server.runtime.workers import WorkerPool

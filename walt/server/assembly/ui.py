@@ -15,10 +15,10 @@ from walt.server.assembly.api import workflow_rows
 from walt.server.assembly.core import Core
 from walt.server.assembly.web import disk_rows
 from walt.server.domain.access.web_model import WebSession
-from walt.server.domain.limits import Shares
 from walt.server.domain.nodes.live import LiveNodes
+from walt.server.domain.shares import Shares
 from walt.server.domain.topics import Rows, Topic
-from walt.server.http.limits import CountedSite
+from walt.server.http.peer_limits import CountedSite
 from walt.server.http.tab import Tab
 from walt.server.http.ui import make_ui_site
 from walt.server.http.ui_policy import Doorkeeper

@@ -13,10 +13,10 @@ from twisted.web.resource import IResource
 from walt.server.api.session import MAX_CALLS
 from walt.server.assembly.core import Core
 from walt.server.config.model import Paths
-from walt.server.domain.limits import MAX_SESSIONS, MAX_STREAMS
+from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS
 from walt.server.http.api import Api, WebApi
-from walt.server.http.limits import CountedSite
 from walt.server.http.pages import Documentation, Metrics
+from walt.server.http.peer_limits import CountedSite
 from walt.server.http.policy import Guarded, Readers
 from walt.server.http.site import make_site
 from walt.server.runtime.metrics import Metrics as Counters

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import Attribute, Interface
 
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 _log = Logger()
 

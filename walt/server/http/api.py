@@ -17,10 +17,10 @@ from twisted.web.server import NOT_DONE_YET
 from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
 from walt.common.records import Block
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.logs.ere import Expression
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.logs.model import LogQuery
-from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.http.answers import ErrorResource, answer_error
 from walt.server.runtime.producing import Gate

@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from walt.common.errors import NotFound
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.services.ports import BootFile, IBootFiles
+from walt.server.domain.network_services.interfaces import BootFile, IBootFiles
 from walt.server.http.answers import answer_error
 from walt.server.http.policy import Readers
 from walt.server.http.sending import send

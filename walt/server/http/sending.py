@@ -14,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
-from walt.server.domain.services.ports import BootFile
+from walt.server.domain.network_services.interfaces import BootFile
 
 MOST = 1 << 20  # bytes in one turn of the reactor
 

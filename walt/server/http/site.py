@@ -10,10 +10,10 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 from twisted.web.util import Redirect
 
-from walt.server.domain.services.ports import IBootFiles
+from walt.server.domain.network_services.interfaces import IBootFiles
 from walt.server.http.answers import ErrorResource
 from walt.server.http.boot import BootResource, Prepare, Watch
-from walt.server.http.limits import BoundedRequest
+from walt.server.http.peer_limits import BoundedRequest
 from walt.server.http.policy import OWN_MACHINE, Readers
 
 INDEX = b"""<!DOCTYPE html>

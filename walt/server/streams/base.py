@@ -30,7 +30,7 @@ from walt.common.errors import (
 from walt.common.names import is_user_name
 from walt.common.texts import load_json
 from walt.rpc.base import abort
-from walt.server.domain.limits import Shares
+from walt.server.domain.shares import Shares
 
 _log = Logger()
 

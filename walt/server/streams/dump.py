@@ -9,8 +9,8 @@ from twisted.logger import Logger
 
 from walt.common import records
 from walt.common.errors import InternalError, WaltError
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.logs.model import LogLine, LogQuery
-from walt.server.domain.logs.service import LogService
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.runtime.producing import Gate
 from walt.server.streams.base import FramedRequest, Peer, Request, StreamProtocol

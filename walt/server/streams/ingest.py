@@ -8,8 +8,8 @@ from typing import Any
 from twisted.logger import Logger
 
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.logs.model import clean_text
-from walt.server.domain.logs.service import LogService
 from walt.server.streams.base import Peer, Request, StreamProtocol
 
 _log = Logger()

@@ -8,8 +8,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.logs.model import clean_text
-from walt.server.domain.logs.service import LogService
 from walt.server.streams.kernel_messages import KernelMessages
 
 STREAM = "netconsole"

@@ -11,7 +11,7 @@ from walt.common.errors import Invalid
 from walt.common.texts import load_json
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.deeds import note_on_others
 from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal

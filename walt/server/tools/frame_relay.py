@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
-from walt.common.limits import DelayLine, Limits
+from walt.common.traffic_shaping import DelayLine, Limits
 from walt.server.runtime.producing import Gate
 
 MACHINE = 3  # descriptor of the socket

@@ -11,6 +11,7 @@ import argparse
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from walt.server.adapters.network.links import BRIDGE
 from walt.server.adapters.podman.mounter import OverlayMounter
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import REGISTRY, PodmanStore
-from walt.server.adapters.ssh.keys import ensure_host_keys, ensure_node_key
+from walt.server.adapters.ssh.keys import PlatformKeys
 from walt.server.adapters.volumes.images import open_images
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
-from walt.server.domain.images.facts import Facts
 from walt.server.domain.images.model import StoredImage
+from walt.server.domain.images.server_values import Facts
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.workers import WorkerPool
 
@@ -47,11 +48,14 @@ class Toolbox:
         self.runner = ProcessRunner(reactor)
         self.workers = WorkerPool(reactor, Launcher(), size=1)
         self.store = PodmanStore(self.runner, storage, paths.cache / "images.metadata")
-        self.facts = Facts(str(config.server_ip), _bridge_mac(paths.state), "",
-                           config.reconnect_grace)
+        self.keys = PlatformKeys(self.runner, paths.keys, paths.state)
         self.mounter = OverlayMounter(
             self.workers, self.store, storage, images=paths.images, keys=paths.keys,
-            facts=self.facts, server_spec=config.spec,
+            facts=Facts(
+                str(config.server_ip), partial(_bridge_mac, paths.state), self.keys.node_key,
+                config.reconnect_grace,
+            ),
+            server_spec=config.spec,
         )
 
     async def image(self, name: str) -> StoredImage:
@@ -87,8 +91,7 @@ async def _check(tools: Toolbox, options: argparse.Namespace) -> None:
 
 async def _mount(tools: Toolbox, options: argparse.Namespace) -> None:
     image = await tools.image(options.image)
-    await ensure_host_keys(tools.runner, tools.config.paths.keys)
-    tools.facts.key = await ensure_node_key(tools.runner, tools.config.paths.state)
+    await tools.keys.prepare()
     await tools.mounter.mount(image)
     print(tools.mounter.path(image.image_id))
 

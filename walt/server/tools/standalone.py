@@ -19,19 +19,19 @@ from pathlib import Path
 
 from walt.common.errors import NotFound, Unavailable, WaltError, in_words
 from walt.common.files import write_if_changed
-from walt.server.adapters.dhcpd.service import LEASES, dhcpd_spec
-from walt.server.adapters.dhcpd.service import USER as DHCPD_USER
+from walt.server.adapters.dhcpd.daemon import LEASES, dhcpd_spec
+from walt.server.adapters.dhcpd.daemon import USER as DHCPD_USER
 from walt.server.adapters.lldp import lldpd as lldpd_service
 from walt.server.adapters.lldp import snmpd as snmpd_service
-from walt.server.adapters.named.service import USER as NAMED_USER
-from walt.server.adapters.named.service import named_spec
-from walt.server.adapters.tftpd.service import tftpd_spec
+from walt.server.adapters.named.daemon import USER as NAMED_USER
+from walt.server.adapters.named.daemon import named_spec
+from walt.server.adapters.tftpd.daemon import tftpd_spec
 from walt.server.adapters.timing import ptpd as ptpd_service
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import WALT_NET, ServerConfig
-from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
-from walt.server.domain.services.tftp import MAP, TftpConfig
-from walt.server.domain.services.timing import PtpConfig
+from walt.server.domain.network_services.announcing import LldpdConfig, SnmpdConfig
+from walt.server.domain.network_services.tftp import MAP, TftpConfig
+from walt.server.domain.network_services.timing import PtpConfig
 from walt.server.runtime.accounts import give_directory, give_file
 from walt.server.runtime.child import ChildSpec, recorded_process
 

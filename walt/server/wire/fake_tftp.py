@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from walt.common.errors import Invalid, NotFound
 from walt.common.readers import end_if_idle
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.services.ports import IBootFiles
+from walt.server.domain.network_services.interfaces import IBootFiles
 from walt.server.streams.base import Peer, Request, StreamProtocol
 from walt.server.wire import pickled
 

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from walt.common.names import is_user_name
-from walt.server.domain.access.service import Access
+from walt.server.domain.access.enrolment import Access
 from walt.server.wire.connections import Kind
 from walt.server.wire.policy import Origin
 

@@ -15,7 +15,7 @@ from tests.fakes.services import FakeForwarder
 from tests.patience import patient
 from walt.common.errors import Conflict
 from walt.server.adapters.network.forwards import Forwards
-from walt.server.domain.network.ports import IForwarder
+from walt.server.domain.network.interfaces import IForwarder
 
 BIG = bytes(range(256)) * 16384
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.workers.test_unpack_tree import CAPABILITY
 from walt.server.adapters.podman import prepare as module
 from walt.server.adapters.podman.prepare import Preparation, expand, load_spec, prepare
-from walt.server.domain.images.facts import Facts
+from walt.server.domain.images.server_values import Facts
 
 KEY = "ssh-rsa AAAA server"
 
@@ -32,7 +32,7 @@ class PrepareTests(SynchronousTestCase):
         for name in ("ssh_host_ecdsa_key", "ssh_host_ecdsa_key.pub", "dropbear_ecdsa_host_key"):
             (keys / name).write_text(name)
         values = {
-            **Facts("192.168.1.1", "52:54:00:00:00:01", KEY).template_values(),
+            **Facts("192.168.1.1", lambda: "52:54:00:00:00:01", lambda: KEY).template_values(),
             "walt_image_id": "ab" * 32, "walt_image_size_kib": "1234",
         }
         self.todo = Preparation(values, keys, KEY, self.base / "server.spec")

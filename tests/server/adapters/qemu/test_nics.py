@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.services import FakeTaps
 from tests.system.netns import short_dir
 from walt.common.errors import Conflict
-from walt.common.limits import Limits
 from walt.common.machines import MachineConfig, machine_config
 from walt.common.names import is_mac
 from walt.common.qemu import tap_name
+from walt.common.traffic_shaping import Limits
 from walt.server.adapters.qemu.nics import NicMaker, Nics
 from walt.server.runtime.process import Launcher
 

@@ -16,9 +16,9 @@ from tests.server.adapters.snmp.agent import Agent, Question, element, number
 from tests.server.adapters.snmp.test_faults import honest
 from walt.server.adapters.snmp.switches import SnmpSwitches
 from walt.server.domain.switches import bridge
-from walt.server.domain.switches.interfaces import BASE_PORT_IF_INDEX, IF_DESCR, IF_TYPE
+from walt.server.domain.switches.interfaces import SnmpTarget
 from walt.server.domain.switches.poe import SYS_OBJECT_ID
-from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.snmp_interfaces import BASE_PORT_IF_INDEX, IF_DESCR, IF_TYPE
 from walt.server.domain.switches.survey import Survey
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.workers import WorkerPool

@@ -12,9 +12,9 @@ from tests.server.adapters.snmp import agent
 from tests.server.adapters.snmp.agent import Agent, Question, element, number
 from walt.common.errors import Unavailable
 from walt.server.adapters.snmp.switches import SnmpSwitches
-from walt.server.domain.switches.interfaces import IF_DESCR, IF_TYPE
+from walt.server.domain.switches.interfaces import SnmpTarget
 from walt.server.domain.switches.poe import SYS_OBJECT_ID
-from walt.server.domain.switches.ports import SnmpTarget
+from walt.server.domain.switches.snmp_interfaces import IF_DESCR, IF_TYPE
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import Oid
 from walt.server.runtime.process import Launcher

@@ -18,7 +18,7 @@ from walt.common.mounts import mounted_below
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.tree import STATUS, BootTreeStore
 from walt.server.domain.devices.model import Device
-from walt.server.domain.services.boot_tree import BootTree, boot_tree
+from walt.server.domain.network_services.boot_tree import BootTree, boot_tree
 from walt.server.runtime.process import ProcessRunner
 
 INTERFACE = IPv4Interface("192.168.1.1/28")

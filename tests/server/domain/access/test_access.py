@@ -12,8 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.access import FakeAuthority, FakeCertificates
 from walt.common.errors import Busy, Denied, Invalid, LimitExceeded, NotFound, Unavailable
 from walt.server.domain.access.codes import MAX_PENDING, VALIDITY, EnrolmentCodes
-from walt.server.domain.access.model import Certificate, Holder
-from walt.server.domain.access.service import (
+from walt.server.domain.access.enrolment import (
     LIFETIME,
     MAX_RENEWALS,
     MAX_STRANGERS,
@@ -22,6 +21,7 @@ from walt.server.domain.access.service import (
     TELL_AGAIN,
     Access,
 )
+from walt.server.domain.access.model import Certificate, Holder
 
 PEER = "192.0.2.7"
 

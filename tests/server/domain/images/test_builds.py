@@ -9,13 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeBuilder, FakeCatalog, FakeImageUsers, FakeStore
-from tests.server.domain.images.test_service import Asking
+from tests.server.domain.images.test_catalog import Asking
 from tests.system.storage import archive
 from walt.common.errors import Busy, Invalid, NotFound
 from walt.server.domain.images.builds import ImageBuild, ImageBuilds
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.catalog import ImageService
 
 BASE, PLAIN, NEW = "ann/base:latest", "ann/plain:latest", "ann/new:latest"
 LABELS = {"walt.node.models": "pc-x86-64"}

@@ -8,13 +8,13 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeCatalog, FakeImageUsers, FakeRegistry, FakeStore
-from tests.server.domain.images.test_service import Asking
+from tests.server.domain.images.test_catalog import Asking
 from walt.common.errors import Conflict, CredentialsNeeded, Denied, Invalid, Unavailable
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.clone import Cloner, CloneRequest
 from walt.server.domain.images.model import Credentials, StoredImage
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.catalog import ImageService
 
 LABELS = {"walt.node.models": "pc-x86-64"}
 MINE, HIS = "ann/img:latest", "bob/img:latest"

@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeCatalog, FakeImageUsers, FakeRegistry, FakeStore
 from walt.common.errors import Unavailable
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.migration import Migration
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.catalog import ImageService
 
 HERE, THERE, NOWHERE = "ann/here:latest", "ann/there:latest", "ann/nowhere:latest"
 LABELS = {"walt.node.models": "pc-x86-64"}

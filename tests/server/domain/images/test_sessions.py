@@ -8,10 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeImageUsers, FakeStore
-from tests.server.domain.images.test_service import Asking
+from tests.server.domain.images.test_catalog import Asking
 from walt.common.errors import Busy, CommandFailed, Conflict, NotFound
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.sessions import ImageSession, ImageSessions
 
 NAME, OTHER = "ann/image:latest", "ann/other:latest"

@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.log_store import FakeLogStore
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.logs.model import LogBlock, LogLine, LogQuery, StreamKey
 from walt.server.domain.logs.order import BEGINNING, placed
-from walt.server.domain.logs.service import LogService
 
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
 NOW = 1e9

@@ -10,8 +10,8 @@ from walt.server.domain.network.firewall import (
     is_interface_name,
     render,
 )
-from walt.server.domain.services.nat import nat_addresses
-from walt.server.domain.services.secondary import secondary_networks
+from walt.server.domain.network_services.nat import nat_addresses
+from walt.server.domain.network_services.secondary import secondary_networks
 
 SUBNET = IPv4Network("192.168.1.0/24")
 

@@ -12,8 +12,8 @@ from tests.common.test_sshkeys import ED25519, blob
 from tests.fakes.nodes import FakePlatform, node
 from tests.fakes.user_keys import FakeUserKeys
 from walt.common.errors import CommandFailed, Conflict, Invalid, LimitExceeded, NotFound
+from walt.server.domain.nodes.interfaces import INodeShell
 from walt.server.domain.nodes.keys import AT_ONCE, MOST, UserKeys
-from walt.server.domain.nodes.ports import INodeShell
 
 
 def key(number: int, comment: str = "") -> str:
@@ -52,7 +52,8 @@ class UserKeysTests(TestCase):
         self.here = FakePlatform()
         self.shell, self.store = AskingNodes(), FakeUserKeys()
         self.keys = self.shell.keys = UserKeys(
-            self.here.registry, self.store, self.shell, self.here.status, self.here.platform
+            self.here.registry, self.store, self.shell, self.here.status, self.here.platform,
+            lambda: "",
         )
         self.here.status.changed.observe(self.keys.on_status)
         await self.here.registry.put(

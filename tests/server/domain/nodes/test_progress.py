@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from walt.common.errors import Invalid, Unavailable
+from walt.server.domain.nodes.actions import LOOK_AGAIN
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.domain.nodes.progress import COMPARED, BootProgress
-from walt.server.domain.nodes.service import LOOK_AGAIN
-from walt.server.runtime.ordered import TRY_EVERY
+from walt.server.runtime.coroutines import TRY_EVERY
 
 ONE, TWO = node(2), node(3)
 

@@ -15,7 +15,7 @@ from tests.fakes.switch_store import FakeSwitchStore
 from tests.server.domain.switches.test_power import SWITCH, nobody
 from tests.server.domain.switches.test_topology import told
 from walt.server.domain.switches.exploration import Exploration, Result
-from walt.server.domain.switches.ports import ISwitches, SnmpTarget
+from walt.server.domain.switches.interfaces import ISwitches, SnmpTarget
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import Oid
 

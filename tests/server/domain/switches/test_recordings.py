@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import skips
 from tests.server.domain.switches.records import rows
 from walt.server.domain.switches.bridge import LEARNED, behind, seen, tables_of_vlans
-from walt.server.domain.switches.interfaces import own_addresses
 from walt.server.domain.switches.lldp import neighbours
 from walt.server.domain.switches.numbering import Numbering
 from walt.server.domain.switches.poe import power_ports
+from walt.server.domain.switches.snmp_interfaces import own_addresses
 from walt.server.domain.switches.tables import Answers
 
 RECORDINGS = skips.BESIDE / "snmp"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.switches.records import answers
-from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
+from walt.server.domain.switches import bridge, lldp, numbering, poe, snmp_interfaces
 from walt.server.domain.switches.survey import survey
 from walt.server.domain.switches.tables import Answers, Oid, identifier, mac, words
 
@@ -149,7 +149,7 @@ class PortTests(SynchronousTestCase):
             + "".join(f"1.2.840.10006.300.43.1.2.1.1.13.{n}|2|{w}\n"
                       for n, w in ((1, 9), (2, 0), (3, 3)))
         )
-        self.assertEqual(interfaces.aggregates(told, interfaces.interfaces(told)), {1: 9})
+        self.assertEqual(snmp_interfaces.aggregates(told, snmp_interfaces.interfaces(told)), {1: 9})
 
 
 class PowerTests(SynchronousTestCase):
@@ -328,8 +328,8 @@ class HostileTests(SynchronousTestCase):
             self.assertIn(port.interface, {None, *numbers.interfaces})
         bridge.behind(bridge.seen(told, numbers))
         bridge.tables_of_vlans(told)
-        interfaces.aggregates(told, numbers.interfaces)
-        interfaces.own_addresses(told)
+        snmp_interfaces.aggregates(told, numbers.interfaces)
+        snmp_interfaces.own_addresses(told)
 
     @given(st.binary(max_size=400))
     def test_octets(self, octets: bytes) -> None:

@@ -12,8 +12,8 @@ from zope.interface import implementer
 from walt.common.errors import Unavailable
 from walt.common.files import write_if_changed
 from walt.server.adapters.lldp.probe import LOC_CHASSIS, SYS_OBJECT_ID, ask
-from walt.server.domain.services.announcing import LldpdConfig, SnmpdConfig
-from walt.server.domain.services.ports import IConfigurable
+from walt.server.domain.network_services.announcing import LldpdConfig, SnmpdConfig
+from walt.server.domain.network_services.interfaces import IConfigurable
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild

@@ -11,8 +11,8 @@ from zope.interface import implementer
 
 from walt.common.files import write_if_changed
 from walt.server.adapters.lldp.probe import SYS_OBJECT_ID, ask
-from walt.server.domain.services.announcing import SnmpdConfig, render_snmpd
-from walt.server.domain.services.ports import IConfigurable
+from walt.server.domain.network_services.announcing import SnmpdConfig, render_snmpd
+from walt.server.domain.network_services.interfaces import IConfigurable
 from walt.server.runtime.accounts import give_directory
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.common.errors import Conflict, in_words
-from walt.server.domain.network.ports import IForwarder
+from walt.server.domain.network.interfaces import IForwarder
 
 _log = Logger()
 

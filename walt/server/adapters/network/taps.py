@@ -13,11 +13,11 @@ from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Conflict, Invalid
-from walt.common.limits import Limits, disciplines
+from walt.common.traffic_shaping import Limits, disciplines
 from walt.server.adapters.network.links import BRIDGE, run_batch, show_links
 from walt.server.domain.network.firewall import is_interface_name
-from walt.server.domain.network.ports import ITaps
-from walt.server.runtime.ordered import shielded
+from walt.server.domain.network.interfaces import ITaps
+from walt.server.runtime.coroutines import shielded
 from walt.server.runtime.process import ProcessRunner
 
 TAP_ALIAS = "WalT tap"

@@ -33,7 +33,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import CommandFailed, Unavailable
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 _log = Logger()
 

@@ -41,10 +41,10 @@ from walt.server.adapters.nfs.exports import (
 from walt.server.adapters.nfs.links import LinkTree
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.ports import INfsExporter
+from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.waiting import Waiters
 from walt.server.runtime.watching import NoAnswer, Watch

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from walt.common.errors import WaltError
 from walt.common.files import make_hidden, write_if_changed
 from walt.server.domain.images.exports import ExportPlan
-from walt.server.domain.images.ports import INfsExporter
+from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from walt.common.errors import in_words
 from walt.server.domain.network.firewall import FirewallConfig, removal, render
-from walt.server.domain.network.ports import IFirewall
+from walt.server.domain.network.interfaces import IFirewall
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.common.ports import NODE_SERVICE
-from walt.server.domain.nodes.ports import INodeLink
+from walt.server.domain.nodes.interfaces import INodeLink
 
 PATIENCE = 15.0  # seconds to connect, and again to answer
 MAX_REPLY = 65536

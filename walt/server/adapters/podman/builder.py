@@ -27,8 +27,8 @@ from walt.server.adapters.podman.removal import remove_containers
 from walt.server.adapters.podman.repositories import Repositories
 from walt.server.adapters.podman.statuses import IS_INVALID, IS_NOT_THERE
 from walt.server.adapters.podman.surroundings import Surroundings
+from walt.server.domain.images.interfaces import IImageBuilder
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.ports import IImageBuilder
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool

@@ -27,8 +27,8 @@ from walt.server.adapters.podman.progress import run_told, working_directory
 from walt.server.adapters.podman.removal import remove_containers, remove_images
 from walt.server.adapters.podman.store import REGISTRY
 from walt.server.adapters.podman.surroundings import Surroundings
+from walt.server.domain.images.interfaces import IContainers
 from walt.server.domain.images.model import ContainerOptions, StoredImage
-from walt.server.domain.images.ports import IContainers
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.child import process_start
 from walt.server.runtime.process import DEFAULT_PATH, ProcessRunner

@@ -9,13 +9,13 @@ from zope.interface import implementer
 from walt.common.errors import Invalid
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import epoch
+from walt.server.domain.images.interfaces import IRegistry
 from walt.server.domain.images.model import (
     MODELS_LABEL,
     Credentials,
     RegistryInfo,
     RemoteImage,
 )
-from walt.server.domain.images.ports import IRegistry
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.workers import WorkerPool
 

@@ -10,8 +10,8 @@ from walt.common.errors import CommandFailed, NotFound, Unavailable
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import epoch
+from walt.server.domain.images.interfaces import IImageSource
 from walt.server.domain.images.model import Credentials, RegistryInfo, RemoteImage
-from walt.server.domain.images.ports import IImageSource
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 

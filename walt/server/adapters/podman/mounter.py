@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.server.adapters.podman.options import Storage
+from walt.server.domain.images.interfaces import IImageMounter, IImageStore
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.ports import IImageMounter, IImageStore
 from walt.server.runtime.workers import WorkerPool
 
 _log = Logger()

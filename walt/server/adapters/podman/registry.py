@@ -22,8 +22,8 @@ from walt.server.adapters.podman.removal import remove_images
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.adapters.podman.store import REGISTRY, epoch
 from walt.server.domain.images import hub
+from walt.server.domain.images.interfaces import IRegistry
 from walt.server.domain.images.model import Credentials, RegistryInfo, RemoteImage
-from walt.server.domain.images.ports import IRegistry
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.workers import WorkerPool

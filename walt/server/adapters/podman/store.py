@@ -18,8 +18,8 @@ from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.common.files import write_atomic
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.removal import remove_images, run_freeing
+from walt.server.domain.images.interfaces import IImageStore
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
-from walt.server.domain.images.ports import IImageStore
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot, Outcome, Stage
-from walt.server.domain.nodes.ports import IBoots
+from walt.server.domain.nodes.interfaces import IBoots
 
 _SAVE = """
 INSERT INTO boots

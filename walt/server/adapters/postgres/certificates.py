@@ -5,8 +5,8 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.connection import Database
+from walt.server.domain.access.interfaces import ICertificateStore
 from walt.server.domain.access.model import Certificate, Holder
-from walt.server.domain.access.ports import ICertificateStore
 
 
 @implementer(ICertificateStore)

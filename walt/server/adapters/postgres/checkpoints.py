@@ -6,7 +6,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Conflict, NotFound
 from walt.server.adapters.postgres.connection import Database
-from walt.server.domain.logs.ports import ICheckpoints
+from walt.server.domain.logs.interfaces import ICheckpoints
 
 
 @implementer(ICheckpoints)

@@ -9,8 +9,8 @@ from typing import Any
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.ports import IDeviceStore
 
 _LOAD = """
 SELECT d.mac, d.name, d.type, d.ip, d.virtual, d.conf, coalesce(n.model, s.model), n.image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.connection import Database
-from walt.server.domain.images.ports import IImageCatalog
+from walt.server.domain.images.interfaces import IImageCatalog
 
 
 @implementer(IImageCatalog)

@@ -27,6 +27,7 @@ from walt.server.adapters.postgres.connection import (
     unavailable,
     was_lost,
 )
+from walt.server.domain.logs.interfaces import ILogCursor, ILogStore
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
@@ -35,12 +36,11 @@ from walt.server.domain.logs.model import (
     StreamMode,
 )
 from walt.server.domain.logs.order import BEGINNING
-from walt.server.domain.logs.ports import ILogCursor, ILogStore
 
 Key = tuple[datetime, int]  # place and arrival of a line
 
-FIRST_BLOCK, BLOCK = 200, 2000  # lines read at once, the first time and later
-BLOCK_SIZE = 256 << 10  # octets, about: fewer lines are read when they are long
+FIRST_BLOCK, BLOCK = 200, 4000  # lines read at once, the first time and later
+BLOCK_SIZE = 512 << 10  # octets, about: fewer lines are read when they are long
 LONG = 16 << 10  # octets above which a line is read alone
 # Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
@@ -107,7 +107,7 @@ FROM known
 _FOUND = sql.SQL("""
 SELECT (date_part('epoch', l.timestamp) * 1000000)::bigint, l.stream_id, l.place, l.arrival,
        l.line
-FROM {} l JOIN logstreams s ON s.id = l.stream_id WHERE {} ORDER BY l.place, l.arrival
+FROM {} l WHERE {} ORDER BY l.place, l.arrival
 """)
 _LOGS = sql.Identifier("logs")
 # Columns of the next lines, as `walt.common.records` describes them, and where long ones are.
@@ -143,37 +143,91 @@ def _limited(seconds: float) -> tuple[int]:
     return (int(seconds * 1000),)
 
 
-def _where(query: LogQuery) -> tuple[sql.Composable, list[Any]]:
-    parts: list[sql.Composable] = [sql.SQL("true")]
-    values: list[Any] = []
+class _Condition:
+    """What follows WHERE, and its values."""
 
-    def add(condition: str, *more: Any) -> None:
-        parts.append(sql.SQL(condition))
-        values.extend(more)
+    def __init__(self) -> None:
+        self._parts: list[sql.Composable] = [sql.SQL("true")]
+        self.values: list[Any] = []
 
+    def add(self, text: str | sql.Composable, *values: Any) -> None:
+        """Ask for this, too."""
+        self._parts.append(sql.SQL(text) if isinstance(text, str) else text)
+        self.values.extend(values)
+
+    @property
+    def text(self) -> sql.Composable:
+        """All of it."""
+        return sql.SQL(" AND ").join(self._parts)
+
+
+def _of_streams(query: LogQuery) -> _Condition:
+    """Return what a query asks of streams."""
+    found = _Condition()
     if query.issuers is not None:
         issuers = list(query.issuers)
-        add("(s.issuer_mac = ANY(%s) OR s.former = ANY(%s))", issuers, issuers)
+        found.add("(s.issuer_mac = ANY(%s) OR s.former = ANY(%s))", issuers, issuers)
     if query.streams is not None:
-        add(f"s.name ~ {_EXPRESSION}", query.streams)
+        found.add(f"s.name ~ {_EXPRESSION}", query.streams)
     if query.exclude_consoles:
-        add("s.name NOT LIKE '%%console'")
+        found.add("s.name NOT LIKE '%%console'")
+    return found
+
+
+async def _selected(connection: Any, query: LogQuery, listed: int) -> _Condition:
+    """Return what a query asks of streams, as what it asks of lines.
+
+    Streams are looked for first, unless they are more than `listed`: PostgreSQL compares
+    numbers faster than it joins tables, and knows better which index is the right one.
+    """
+    found, streams = _Condition(), _of_streams(query)
+    which = sql.SQL("SELECT s.id FROM logstreams s WHERE {}").format(streams.text)
+    rows = await abandonable(connection.runQuery(
+        sql.SQL("{} LIMIT %s").format(which), (*streams.values, listed + 1)
+    ))
+    if len(rows) <= listed:
+        found.add("l.stream_id = ANY(%s::integer[])", [number for (number,) in rows])
+    else:
+        found.add(sql.SQL("l.stream_id IN ({})").format(which), *streams.values)
+    return found
+
+
+def _of_lines(query: LogQuery, selected: _Condition) -> _Condition:
+    """Return what a query asks of lines, those of `selected` streams."""
+    found = _Condition()
+    found.add(selected.text, *selected.values)
     if query.lines is not None:
-        add(f"l.line ~ {_EXPRESSION}", query.lines)
+        found.add(f"l.line ~ {_EXPRESSION}", query.lines)
     if query.start is not None:
-        add("l.timestamp > to_timestamp(%s)", query.start)
-        add("l.place > to_timestamp(%s)", query.start)
+        found.add("l.timestamp > to_timestamp(%s)", query.start)
+        found.add("l.place > to_timestamp(%s)", query.start)
     if query.end is not None:
-        add("l.timestamp < to_timestamp(%s)", query.end)
-    return sql.SQL(" AND ").join(parts), values
+        found.add("l.timestamp < to_timestamp(%s)", query.end)
+    return found
+
+
+def _searches(query: LogQuery, lines: _Condition) -> list[tuple[sql.Composable, list[Any]]]:
+    """Return what finds the lines of a query, in order."""
+    if query.end is None:
+        return [(_FOUND.format(_LOGS, lines.text), lines.values)]
+    # A line is never placed before its time, hardly ever later: the places of the
+    # range are searched, then what was placed after its end, which comes last.
+    within = sql.SQL("{} AND l.place < to_timestamp(%s)").format(lines.text)
+    after = sql.SQL("{} AND l.place >= to_timestamp(%s)").format(lines.text)
+    start = BEGINNING if query.start is None else query.start
+    return [
+        (_FOUND.format(_LOGS, within), [*lines.values, query.end]),
+        (_FOUND.format(_DISPLACED, after), [start, query.end, *lines.values, query.end]),
+    ]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long things may take, in seconds."""
+    """How long things may take, in seconds, and how much a query may hold."""
 
     count: float = 20.0  # to count
     search: float = 300.0  # to find the next lines
+    listed: int = 1000  # streams whose numbers a query gets; it looks for more itself
     last_batches: float = 2.0  # after which no batch can bring lines of a forgotten device
 
 
@@ -292,16 +346,16 @@ class PostgresLogs:
 
         On a connection of its own: a long search must not keep those of ingestion.
         """
-        where, values = _where(query)
-        text = sql.SQL(
-            "SELECT count(*) FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE "
-        ) + where
         connection = await self._database.connect()
         try:
             await abandonable(
                 connection.runOperation(_LIMITED, _limited(self._limits.count))
             )
-            rows = await abandonable(connection.runQuery(text, tuple(values)))
+            lines = _of_lines(query, await _selected(connection, query, self._limits.listed))
+            rows = await abandonable(connection.runQuery(
+                sql.SQL("SELECT count(*) FROM logs l WHERE {}").format(lines.text),
+                tuple(lines.values),
+            ))
         except psycopg2.errors.InvalidRegularExpression as error:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
         except psycopg2.errors.QueryCanceled:
@@ -316,20 +370,8 @@ class PostgresLogs:
 
     async def open(self, query: LogQuery) -> ILogCursor:
         """Return a cursor that reads blocks in order."""
-        where, values = _where(query)
-        searches = [(_FOUND.format(_LOGS, where), values)]
-        if query.end is not None:
-            # A line is never placed before its time, hardly ever later: the places of the
-            # range are searched, then what was placed after its end, which comes last.
-            within = sql.SQL("{} AND l.place < to_timestamp(%s)").format(where)
-            after = sql.SQL("{} AND l.place >= to_timestamp(%s)").format(where)
-            start = BEGINNING if query.start is None else query.start
-            searches = [
-                (_FOUND.format(_LOGS, within), [*values, query.end]),
-                (_FOUND.format(_DISPLACED, after), [start, query.end, *values, query.end]),
-            ]
-        cursor = _Cursor(self._database, self._limits.search)
-        await cursor.start(searches)
+        cursor = _Cursor(self._database, self._limits)
+        await cursor.start(query)
         return cursor
 
 
@@ -338,11 +380,11 @@ class _Cursor:
     """Server-side cursors, one after the other, on a connection of its own, in one transaction.
 
     While a block is read, the next one is on its way: both processors work. A search ends
-    after `limit` seconds.
+    after `limits.search` seconds.
     """
 
-    def __init__(self, database: Database, limit: float) -> None:
-        self._database, self._limit = database, limit
+    def __init__(self, database: Database, limits: Limits) -> None:
+        self._database, self._limits = database, limits
         self._connection: Any = None
         self._coming: Deferred[list[Row]] | None = None
         self._sources: dict[int, tuple[str, str]] = {}  # (issuer, stream) by id
@@ -350,13 +392,15 @@ class _Cursor:
         self._count = FIRST_BLOCK
         self._following = 0  # how many cursors have not been read
 
-    async def start(self, searches: Sequence[tuple[sql.Composable, list[Any]]]) -> None:
+    async def start(self, query: LogQuery) -> None:
         """Open the transaction and the cursors: all see the same lines."""
         self._connection = await self._database.connect()
         try:
             await abandonable(
-                self._connection.runOperation(_SNAPSHOT, _limited(self._limit))
+                self._connection.runOperation(_SNAPSHOT, _limited(self._limits.search))
             )
+            selected = await _selected(self._connection, query, self._limits.listed)
+            searches = _searches(query, _of_lines(query, selected))
             for number, (text, values) in enumerate(reversed(searches)):
                 await abandonable(self._connection.runOperation(
                     sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(
@@ -401,7 +445,7 @@ class _Cursor:
         except psycopg2.errors.QueryCanceled:
             await self.close()
             raise LimitExceeded(
-                f"no log line was found in {self._limit / 60:g} minutes of search;"
+                f"no log line was found in {self._limits.search / 60:g} minutes of search;"
                 " narrow the range of time, or the expression"
             ) from None
         except (psycopg2.Error, OSError) as error:

@@ -6,7 +6,7 @@ from zope.interface import implementer
 
 from walt.common.sshkeys import PublicKey
 from walt.server.adapters.postgres.connection import Database
-from walt.server.domain.nodes.ports import IUserKeys
+from walt.server.domain.nodes.interfaces import IUserKeys
 
 
 @implementer(IUserKeys)

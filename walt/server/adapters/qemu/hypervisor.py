@@ -28,9 +28,9 @@ from walt.server.adapters.qemu.command import (
     script,
 )
 from walt.server.adapters.qemu.nics import NicMaker
-from walt.server.domain.network.ports import ITaps
-from walt.server.domain.virtual.ports import IHypervisor, IMachine
-from walt.server.runtime.ordered import spawn
+from walt.server.domain.network.interfaces import ITaps
+from walt.server.domain.virtual.interfaces import IHypervisor, IMachine
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher, environment, exit_status, give
 from walt.server.runtime.workers import WorkerPool
 

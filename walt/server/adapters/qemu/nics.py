@@ -17,10 +17,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from walt.common.limits import Limits
 from walt.common.machines import BOOT_NETWORK, Attachment, MachineConfig
 from walt.common.qemu import nic_options, on_tap, secondary_mac, tap_name
-from walt.server.domain.network.ports import ITaps
+from walt.common.traffic_shaping import Limits
+from walt.server.domain.network.interfaces import ITaps
 from walt.server.runtime.process import Launcher, environment, own_code
 
 _log = Logger()

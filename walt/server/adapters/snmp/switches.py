@@ -11,22 +11,23 @@ from typing import Any
 from zope.interface import implementer
 
 from walt.common.errors import WaltError
-from walt.server.domain.switches import bridge, interfaces, lldp, numbering, poe
-from walt.server.domain.switches.ports import ISwitches, SnmpTarget
+from walt.server.domain.switches import bridge, lldp, numbering, poe, snmp_interfaces
+from walt.server.domain.switches.interfaces import ISwitches, SnmpTarget
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import Oid, oid
 from walt.server.runtime.workers import WorkerPool
 
 # CISCO-VTP-MIB vtpVlanState.
 _VLAN_STATES, _OPERATIONAL = oid("1.3.6.1.4.1.9.9.46.1.3.1.1.2"), 1
-BY_VLAN = (interfaces.BASE_PORT_IF_INDEX, bridge.D_PORT, bridge.D_STATUS)
+BY_VLAN = (snmp_interfaces.BASE_PORT_IF_INDEX, bridge.D_PORT, bridge.D_STATUS)
 
 # TP-Link's power comes first: after other tables some of its switches do not answer it.
 ROOTS: tuple[Oid, ...] = (
     (*poe.TPLINK, poe.TPLINK_STATUS), (*poe.TPLINK, poe.TPLINK_POWER),
     poe.SYS_OBJECT_ID[:-1],
-    interfaces.IF_DESCR, interfaces.IF_TYPE, interfaces.IF_PHYS_ADDRESS, interfaces.IF_NAME,
-    interfaces.IF_ALIAS, interfaces.AGGREGATE_OF, interfaces.BASE_ADDRESS,
+    snmp_interfaces.IF_DESCR, snmp_interfaces.IF_TYPE, snmp_interfaces.IF_PHYS_ADDRESS,
+    snmp_interfaces.IF_NAME, snmp_interfaces.IF_ALIAS, snmp_interfaces.AGGREGATE_OF,
+    snmp_interfaces.BASE_ADDRESS,
     lldp.LOCAL_CHASSIS_ID[:-1], lldp.SYS_NAME_OF_SELF[:-1],
     numbering.LOC_PORT_SUBTYPE, numbering.LOC_PORT_ID, numbering.LOC_PORT_DESC,
     lldp.CHASSIS_SUBTYPE, lldp.CHASSIS_ID, lldp.PORT_SUBTYPE, lldp.PORT_ID, lldp.PORT_DESC,

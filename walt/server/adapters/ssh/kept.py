@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Unavailable, WaltError
 from walt.server.adapters.ssh.shell import UNREACHABLE
-from walt.server.domain.nodes.ports import INodeQuestions
+from walt.server.domain.nodes.interfaces import INodeQuestions
 from walt.server.runtime.keeping import Keeping, Kept
 from walt.server.runtime.process import Launcher, environment, exit_status, give
 

@@ -12,6 +12,37 @@ DROPBEAR_KEY = "dropbear_ecdsa_host_key"
 HOST_ALIAS = "walt.node"
 
 
+class PlatformKeys:
+    """The keys below the directories of the platform, known once `prepare` made or read them.
+
+    `keys` is the directory of the host key of nodes, `state` that of the server.
+    """
+
+    def __init__(self, runner: ProcessRunner, keys: Path, state: Path) -> None:
+        self._runner = runner
+        self._keys = keys
+        self._state = state
+        self._node_key = self._host_line = ""
+
+    async def prepare(self) -> None:
+        """Make what is missing, and read the rest. Raises CommandFailed or Unavailable."""
+        await ensure_host_keys(self._runner, self._keys)
+        self._node_key = await ensure_node_key(self._runner, self._state)
+        self._host_line = known_hosts_line(self._keys)
+
+    def write_known_hosts(self) -> None:
+        """Write the file by which the server knows nodes."""
+        write_known_hosts(self._keys, self._state / "ssh" / "known_hosts.nodes")
+
+    def node_key(self) -> str:
+        """Return the public half of the key to nodes, in one line."""
+        return self._node_key
+
+    def host_line(self) -> str:
+        """Return the line of known hosts that is true for all nodes."""
+        return self._host_line
+
+
 async def ensure_host_keys(runner: ProcessRunner, keys: Path) -> None:
     """Make the common host key of nodes in directory `keys`, once, in both formats.
 

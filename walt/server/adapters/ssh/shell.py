@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Unavailable
-from walt.server.domain.nodes.ports import INodeShell
+from walt.server.domain.nodes.interfaces import INodeShell
 from walt.server.runtime.process import ProcessRunner
 
 UNREACHABLE = 255  # what ssh answers when there was no shell at all

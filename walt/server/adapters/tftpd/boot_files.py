@@ -19,7 +19,7 @@ from zope.interface import implementer
 from walt.common.errors import NotFound
 from walt.common.names import is_mac
 from walt.server.domain.network.addresses import parse_address
-from walt.server.domain.services.ports import BootFile, IBootFiles
+from walt.server.domain.network_services.interfaces import BootFile, IBootFiles
 
 MAX_LINKS = 40  # as the kernel does (path_resolution(7))
 MAX_PATH = 4096

@@ -25,7 +25,7 @@ from walt.common.errors import in_words
 from walt.common.files import write_atomic
 from walt.common.mounts import mounted_below
 from walt.common.names import is_mac
-from walt.server.domain.services.boot_tree import (
+from walt.server.domain.network_services.boot_tree import (
     PRESERVED,
     PROBING,
     BootTree,
@@ -33,8 +33,8 @@ from walt.server.domain.services.boot_tree import (
     JoinedTree,
     comparing,
 )
-from walt.server.domain.services.ports import IConfigurable
-from walt.server.runtime.ordered import shielded, spawn
+from walt.server.domain.network_services.interfaces import IConfigurable
+from walt.server.runtime.coroutines import shielded, spawn
 from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from walt.server.domain.services.timing import ClockState
+from walt.server.domain.network_services.timing import ClockState
 
 _LEAPS = {1: 1, 2: 2}  # TIME_INS, TIME_DEL: the last minute of the day has 61 or 59 seconds
 _UNSYNC = 0x40  # STA_UNSYNC

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.common.errors import in_words
-from walt.server.domain.services.timing import (
+from walt.server.domain.network_services.timing import (
     NTP_PORT,
     ClockState,
     is_ntp_answer,

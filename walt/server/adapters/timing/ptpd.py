@@ -10,8 +10,8 @@ from typing import Any
 from zope.interface import implementer
 
 from walt.common.files import write_if_changed
-from walt.server.domain.services.ports import IConfigurable
-from walt.server.domain.services.timing import PtpConfig, render_ptpd
+from walt.server.domain.network_services.interfaces import IConfigurable
+from walt.server.domain.network_services.timing import PtpConfig, render_ptpd
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher

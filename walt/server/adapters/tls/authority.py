@@ -21,8 +21,8 @@ from zope.interface import implementer
 
 from walt.common.errors import Invalid, Unavailable, in_words
 from walt.common.files import write_durable
+from walt.server.domain.access.interfaces import IAuthority
 from walt.server.domain.access.model import Certificate, Holder, Issued
-from walt.server.domain.access.ports import IAuthority
 
 DAY = 86400.0
 AUTHORITY_LIFETIME = 3650 * DAY

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Unavailable, in_words
 from walt.common.files import write_durable
-from walt.server.domain.access.ports import IWebSessionStore
+from walt.server.domain.access.interfaces import IWebSessionStore
 from walt.server.domain.access.web_model import Entry, WebSession
 
 _log = Logger()

@@ -8,11 +8,11 @@ from dataclasses import replace
 from twisted.logger import Logger
 
 from walt.common.errors import Unavailable
-from walt.server.domain.access.ports import IWebSessionStore
+from walt.server.domain.access.interfaces import IWebSessionStore
 from walt.server.domain.access.web_links import RANDOM_BYTES, WebLinks, digest
 from walt.server.domain.access.web_model import Entry, Secrets, WebSession
 from walt.server.domain.events import Source
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 _log = Logger()
 

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.common.sentences import meant
+from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device, DeviceType
 from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
-from walt.server.domain.devices.ports import IDeviceStore
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()

@@ -8,10 +8,10 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 
 from walt.common.names import short_image_name
-from walt.server.domain.images.changes import ImageChanges
-from walt.server.domain.images.ports import IImageBuilder
+from walt.server.domain.images.consequences import ImageChanges
+from walt.server.domain.images.interfaces import IImageBuilder
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.ordered import shielded
+from walt.server.runtime.coroutines import shielded
 
 HELP = "See `walt help show image-build`."
 

@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred
 
 from walt.common.errors import Conflict, Invalid
 from walt.common.names import image_fullname, short_image_name
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.links import LOCAL, Link, local_name, parse_link
 from walt.server.domain.images.model import MODELS_LABEL, RemoteImage, StoredImage
 from walt.server.domain.images.places import Given, Places, asking
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.ordered import shielded
+from walt.server.runtime.coroutines import shielded
 
 
 @dataclass(frozen=True)

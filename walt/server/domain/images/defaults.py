@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from zope.interface import implementer
+
 from walt.common.errors import Unavailable, WaltError
 from walt.common.names import PLATFORM_USER, short_image_name
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.catalog import ImageService
+from walt.server.domain.images.consequences import ImageChanges
+from walt.server.domain.images.interfaces import IDefaultImages, IImageStore, IRegistry
 from walt.server.domain.images.model import RemoteImage, StoredImage
 from walt.server.domain.images.places import Given, Places
-from walt.server.domain.images.ports import IRegistry
 from walt.server.domain.requester import IRequester, NobodyWaits
 
 SUFFIX = "-default:latest"
@@ -18,31 +21,57 @@ def _remote_name(place: IRegistry, fullname: str) -> str:
     return f"{repository}/{fullname.split('/', 1)[1]}" if repository else fullname
 
 
-class DefaultImages:
-    """Gets default images from wherever they are."""
+@implementer(IDefaultImages)
+class MissingDefaults:
+    """Gets default images that the store lacks from wherever they are."""
 
-    def __init__(self, changes: ImageChanges, places: Places) -> None:
-        self._changes = changes
+    def __init__(self, images: ImageService, store: IImageStore, places: Places) -> None:
+        self._images = images
+        self._store = store
         self._places = places
 
-    async def download(self, fullname: str) -> None:
-        """Get a default image anonymously, from the first place that has it.
+    async def obtain(self, fullname: str) -> None:
+        """Make sure that a default image is in the store.
 
-        Raises Unavailable with the reason of each place.
+        It is downloaded anonymously, from the first place that has it. Raises Unavailable with
+        the reason of each place.
         """
+        if not self._images.has(fullname):
+            await self._images.refresh()
+        if self._images.has(fullname):
+            return
         reasons = []
         for place in self._places.all():
             if place.info.reading:
                 reasons.append(f"{place.info.label}: refuses anonymous downloads")
                 continue
             try:
-                await self._pull(place, fullname, NobodyWaits(), {})
+                await self._download(place, fullname)
                 return
             except WaltError as error:
                 reasons.append(f"{place.info.label}: {error}")
         raise Unavailable(
             f"Could not download {fullname}: " + ("; ".join(reasons) or "no registry configured")
         )
+
+    async def _download(self, place: IRegistry, fullname: str) -> None:
+        reference = self._store.temporary()
+        with self._images.task(fullname, "download"):
+            try:
+                await place.pull(_remote_name(place, fullname), reference, None, NobodyWaits())
+                await self._store.examine(reference, fullname)  # it must be an image of nodes
+                await self._store.promote(reference, fullname)
+                await self._images.renew(fullname)
+            finally:
+                await self._store.discard(reference)
+
+
+class DefaultImages:
+    """Brings the default images of the store up to date."""
+
+    def __init__(self, changes: ImageChanges, places: Places) -> None:
+        self._changes = changes
+        self._places = places
 
     async def _pull(
         self, place: IRegistry, fullname: str, requester: IRequester, given: Given

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 
 from walt.common.errors import CommandFailed, Unavailable, WaltError
 from walt.server.domain.images.model import ContainerOptions, StoredImage
-from walt.server.domain.images.ports import IContainers
+from walt.server.domain.images.interfaces import IContainers
 from walt.server.domain.transfers import checked_remote_path, list_script, parse_list
 from walt.server.runtime.keeping import Keeping, Kept
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 _log = Logger()
 

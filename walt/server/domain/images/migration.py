@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from twisted.logger import Logger
 
 from walt.common.errors import NotFound, WaltError
-from walt.server.domain.images.changes import ImageChanges
-from walt.server.domain.images.ports import IImageSource
+from walt.server.domain.images.consequences import ImageChanges
+from walt.server.domain.images.interfaces import IImageSource
 from walt.server.domain.requester import NobodyWaits
 
 _log = Logger()

@@ -11,9 +11,9 @@ from twisted.logger import Logger
 
 from walt.common.errors import WaltError
 from walt.server.domain.images.model import StoredImage
-from walt.server.domain.images.ports import IImageMounter
+from walt.server.domain.images.interfaces import IImageMounter
 from walt.server.domain.retries import Retries
-from walt.server.runtime.ordered import shielded, spawn
+from walt.server.runtime.coroutines import shielded, spawn
 
 _log = Logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from walt.server.domain.images.builds import ImageBuilds
-from walt.server.domain.images.changes import ImageChanges
+from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.clone import Cloner
 from walt.server.domain.images.defaults import DefaultImages
 from walt.server.domain.images.migration import Migration

@@ -13,7 +13,7 @@ from walt.common.names import PLATFORM_USER
 from walt.server.domain.images import hub
 from walt.server.domain.images.links import HUB, LOCAL
 from walt.server.domain.images.model import Credentials, RegistryInfo, RemoteImage
-from walt.server.domain.images.ports import IRegistry
+from walt.server.domain.images.interfaces import IRegistry
 
 MAX_SECRET = 4096
 

@@ -8,8 +8,8 @@ from walt.server.domain.images import hub
 from walt.server.domain.images.links import HUB, link_to
 from walt.server.domain.images.model import MODELS_LABEL, Credentials, RegistryInfo
 from walt.server.domain.images.places import Given, Places, asking
-from walt.server.domain.images.ports import IRegistry
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.interfaces import IRegistry
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.requester import IRequester
 
 SEARCH_LIMIT = 600.0  # seconds to read all images of an account

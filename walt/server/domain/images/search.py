@@ -14,8 +14,8 @@ from walt.server.domain.images import hub
 from walt.server.domain.images.links import HUB, LOCAL, link_to
 from walt.server.domain.images.model import MODELS_LABEL, RemoteImage, StoredImage
 from walt.server.domain.images.places import Given, Places
-from walt.server.domain.images.ports import IRegistry
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.interfaces import IRegistry
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.requester import IRequester
 
 LIMIT = 12.0  # seconds for one source

@@ -18,10 +18,10 @@ from walt.common.errors import Conflict, NotFound, WaltError
 from walt.common.names import short_image_name
 from walt.common.sentences import some
 from walt.server.domain.images.model import MAX_LAYERS, ContainerOptions, StoredImage
-from walt.server.domain.images.ports import IContainers, IImageUsers
-from walt.server.domain.images.service import ImageService
+from walt.server.domain.images.interfaces import IContainers, IImageUsers
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.ordered import shielded, spawn
+from walt.server.runtime.coroutines import shielded, spawn
 
 _log = Logger()
 

@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import Busy, Unavailable
-from walt.server.domain.logs.ports import ILogStore
-from walt.server.runtime.ordered import spawn
+from walt.server.domain.logs.interfaces import ILogStore
+from walt.server.runtime.coroutines import spawn
 
 _log = Logger()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from twisted.internet.defer import DeferredLock
 
 from walt.common.errors import Conflict, Invalid, WaltError
-from walt.server.domain.network.ports import IForwarder
+from walt.server.domain.network.interfaces import IForwarder
 
 _PAIR = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 

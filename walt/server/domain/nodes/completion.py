@@ -9,10 +9,10 @@ from walt.common.names import short_image_name
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices
 from walt.server.domain.devices.settings import CATEGORIES, SETTINGS
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.links import LOCAL, link_to
 from walt.server.domain.images.places import Places
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.ports import ICheckpoints
+from walt.server.domain.logs.interfaces import ICheckpoints
 from walt.server.domain.nodes.remote_paths import RemotePaths, operands
 
 NODE_KEYWORDS = ("my-nodes", "all-nodes", "free-nodes")

@@ -13,12 +13,12 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import SERVER_NAME, generated_name
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices, parse_nodes
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import LogService, PlatformLog
+from walt.server.domain.images.catalog import ImageService
+from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.network.expose import ExposedPorts, parse_expose
+from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.monitor import DEFAULT_RETRIES, BootMonitor
 from walt.server.domain.nodes.removal import check_loss
-from walt.server.domain.nodes.service import NodeService
 from walt.server.domain.requester import IRequester
 
 

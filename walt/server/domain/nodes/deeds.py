@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from walt.server.domain.devices.model import Device
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
 
 
 def note_on_others(platform: PlatformLog, node: Device, deed: str, user: str) -> None:

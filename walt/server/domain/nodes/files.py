@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.nodes.ports import INodeQuestions
-from walt.server.domain.nodes.service import NodeService
+from walt.server.domain.nodes.actions import NodeService
+from walt.server.domain.nodes.interfaces import INodeQuestions
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.transfers import (

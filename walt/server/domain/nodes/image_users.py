@@ -10,7 +10,7 @@ from zope.interface import implementer
 from walt.common.sentences import subject
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.images.ports import IImageUsers
+from walt.server.domain.images.interfaces import IImageUsers
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.requester import IRequester
 

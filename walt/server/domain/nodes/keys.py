@@ -6,7 +6,7 @@ told to: at a new key, a key less, another owner. They lie in its own files, nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, DeferredSemaphore
 
@@ -15,10 +15,10 @@ from walt.common.names import PLATFORM_USER
 from walt.common.sshkeys import PublicKey, parse
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
-from walt.server.domain.nodes.ports import INodeShell, IUserKeys
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import INodeShell, IUserKeys
 from walt.server.domain.nodes.status import BootStatus
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 MOST = 20  # keys of a user
 AT_ONCE = 32  # nodes that are told at the same time: each is a process here
@@ -30,20 +30,20 @@ ASK = "[ -x {0} ] || exit 3; exec {0}".format("/bin/_walt_internal_/walt-user-ke
 class UserKeys:
     """The public keys of users, and the nodes that shall have them.
 
-    `store` provides IUserKeys, `shell` INodeShell. `host_line` is that of
+    `store` provides IUserKeys, `shell` INodeShell. `host_line` returns that of
     known hosts for all nodes.
     """
 
     def __init__(
         self, registry: DeviceRegistry, store: IUserKeys, shell: INodeShell, booted: BootStatus,
-        platform: PlatformLog,
+        platform: PlatformLog, host_line: Callable[[], str],
     ) -> None:
         self._registry = registry
         self._store = store
         self._shell = shell
         self._booted = booted
         self._platform = platform
-        self.host_line = ""
+        self.host_line = host_line
         self._keys: dict[str, list[PublicKey]] = {}
         self._owners: dict[str, str | None] = {}  # by MAC, to see a change
         self._given: dict[str, list[PublicKey]] = {}  # by MAC, what a node got when it asked

@@ -11,7 +11,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import BOOT_TIMEOUT, EMULATED_BOOT_TIMEOUT
 from walt.server.domain.events import Source
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
 DEFAULT_RETRIES = 9

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
-from walt.server.domain.nodes.ports import ITopology
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import ITopology
 
 MAX_LABEL = 255  # an LLDP port identifier (IEEE 802.1AB §8.5.3)
 

@@ -13,9 +13,9 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.events import Source
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
+from walt.server.domain.nodes.interfaces import IBoots
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
-from walt.server.domain.nodes.ports import IBoots
-from walt.server.runtime.ordered import insist, spawn
+from walt.server.runtime.coroutines import insist, spawn
 
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, at the start of the server

@@ -12,12 +12,17 @@ from twisted.internet.task import deferLater
 from walt.common.sentences import subject
 from walt.server.domain.devices.model import Device
 from walt.server.domain.events import Source
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import (
+    INodeLink,
+    INodePower,
+    IProvisioning,
+    IVirtualMachines,
+)
 from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
-from walt.server.domain.nodes.ports import INodeLink, INodePower, IProvisioning, IVirtualMachines
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.ordered import shielded, spawn
+from walt.server.runtime.coroutines import shielded, spawn
 from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power

@@ -13,10 +13,11 @@ from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import Guess, choose_name, generated_name, guess_type
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.images.service import ImageService
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.images.catalog import ImageService
+from walt.server.domain.images.interfaces import IDefaultImages
+from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.workflow import Workflow, Workflows
 
 MAX_UNKNOWN = 1000  # devices of unknown type that are recorded
@@ -38,11 +39,12 @@ class Registration:
     """Turns sightings into devices and nodes; one workflow per MAC at a time."""
 
     def __init__(
-        self, registry: DeviceRegistry, images: ImageService, workflows: Workflows,
-        platform: PlatformLog, monitor: BootMonitor,
+        self, registry: DeviceRegistry, images: ImageService, defaults: IDefaultImages,
+        workflows: Workflows, platform: PlatformLog, monitor: BootMonitor,
     ) -> None:
         self._registry = registry
         self._images = images
+        self._defaults = defaults
         self._workflows = workflows
         self._platform = platform
         self._monitor = monitor
@@ -190,7 +192,7 @@ class Registration:
             f"Trying to download a default image for '{guess.model}' nodes: {image}...",
         )
         try:
-            await self._images.obtain_default(image)
+            await self._defaults.obtain(image)
         except WaltError as error:
             text = str(error)
             log("devices", text[:1].lower() + text[1:], error=True)

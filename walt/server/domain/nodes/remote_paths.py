@@ -16,10 +16,10 @@ from walt.common.errors import WaltError
 from walt.common.names import short_image_name
 from walt.common.transfers import BOOTED_IMAGE, HOME, split_operand
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.files import ImageFiles
-from walt.server.domain.images.service import ImageService
 from walt.server.domain.nodes.files import NodeFiles
-from walt.server.runtime.ordered import shielded
+from walt.server.runtime.coroutines import shielded
 
 PATIENCE = 3.0  # seconds: who types gives up after 4
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from walt.common.errors import Conflict, LimitExceeded
 from walt.common.names import PLATFORM_USER
+from walt.server.domain.logs.lines import LogService
 from walt.server.domain.logs.model import LogQuery
-from walt.server.domain.logs.service import LogService
 
 
 async def check_loss(

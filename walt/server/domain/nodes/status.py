@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.ports import IDeviceStore
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.events import Source
-from walt.server.domain.logs.service import PlatformLog
-from walt.server.runtime.ordered import insist, spawn
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.runtime.coroutines import insist, spawn
 
 # Seconds in which a node told to reboot may still come back to a restarted server: no boot is
 # that short.

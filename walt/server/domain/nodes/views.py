@@ -14,7 +14,7 @@ from walt.common.names import PLATFORM_USER, short_image_name
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import settings_of
-from walt.server.domain.nodes.ports import INodePower, IProvisioning
+from walt.server.domain.nodes.interfaces import INodePower, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reservations import Reservation, Reservations
 from walt.server.domain.nodes.status import BootStatus

@@ -14,12 +14,18 @@ from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices
-from walt.server.domain.logs.service import PlatformLog
-from walt.server.domain.nodes.ports import ITopology
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import ITopology
 from walt.server.domain.requester import IRequester, NobodyWaits
 from walt.server.domain.switches import topology
+from walt.server.domain.switches.interfaces import (
+    ISwitches,
+    ISwitchStore,
+    PortOff,
+    SnmpTarget,
+    SnmpUser,
+)
 from walt.server.domain.switches.poe import PowerPort
-from walt.server.domain.switches.ports import ISwitches, ISwitchStore, PortOff, SnmpTarget, SnmpUser
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.topology import Link
 

@@ -1,68 +1,113 @@
-"""Interfaces of a switch (IF-MIB, RFC 2863): what its ports are to us, whatever their numbers."""
+"""What the rules on switches need of the outside world."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from walt.server.domain.switches.tables import Answers, Oid, mac, oid, words
+from zope.interface import Interface
 
-IF_DESCR = oid("1.3.6.1.2.1.2.2.1.2")
-IF_TYPE = oid("1.3.6.1.2.1.2.2.1.3")
-IF_PHYS_ADDRESS = oid("1.3.6.1.2.1.2.2.1.6")
-IF_NAME = oid("1.3.6.1.2.1.31.1.1.1.1")
-IF_ALIAS = oid("1.3.6.1.2.1.31.1.1.1.18")
-BASE_ADDRESS = oid("1.3.6.1.2.1.17.1.1")  # dot1dBaseBridgeAddress, RFC 4188
-BASE_PORT_IF_INDEX = oid("1.3.6.1.2.1.17.1.4.1.2")
-# dot3adAggPortAttachedAggID, IEEE 802.3 annex 30C: the aggregate of each of its ports.
-AGGREGATE_OF = oid("1.2.840.10006.300.43.1.2.1.1.13")
+from walt.server.domain.switches.survey import Survey
+from walt.server.domain.switches.tables import Oid
+from walt.server.domain.switches.topology import Link
 
-ETHERNET = 6  # ifType ethernetCsmacd
+SNMP_PORT = 161
 
 
 @dataclass(frozen=True)
-class Interface:
-    """One row of ifTable. `mac` is its own address, in many switches that of all of them."""
+class SnmpUser:
+    """A user of SNMP version 3, with authentication and privacy (RFC 3414); secrets of 8 on.
 
-    index: int
+    Protocols are words of walt.server.domain.devices.settings.
+    """
+
     name: str
-    descr: str = ""
-    alias: str = ""
-    type: int | None = None
-    mac: str | None = None
+    auth: str = field(repr=False)
+    priv: str = field(repr=False)
+    auth_protocol: str = "sha"
+    priv_protocol: str = "aes"
 
 
-def interfaces(answers: Answers) -> dict[int, Interface]:
-    """Return the interfaces by ifIndex; the name is ifName, else ifDescr, else the number."""
-    names, descrs = answers.octets(IF_NAME, 1), answers.octets(IF_DESCR, 1)
-    types, aliases = answers.numbers(IF_TYPE, 1), answers.octets(IF_ALIAS, 1)
-    addresses = answers.octets(IF_PHYS_ADDRESS, 1)
-    found: dict[int, Interface] = {}
-    for index in sorted({*names, *descrs, *types}):
-        descr = words(descrs.get(index))
-        found[index[0]] = Interface(
-            index[0], words(names.get(index)) or descr or str(index[0]), descr,
-            words(aliases.get(index)), types.get(index), mac(addresses.get(index)),
-        )
-    return found
+@dataclass(frozen=True)
+class SnmpTarget:
+    """A switch as it is asked; `version` is 1, 2 (v2c), or 3. The community is a secret.
+
+    Version 3 has a `user`, the others a community.
+    """
+
+    host: str
+    version: int
+    community: str = field(default="", repr=False)
+    port: int = SNMP_PORT
+    user: SnmpUser | None = None
 
 
-def own_addresses(answers: Answers) -> frozenset[str]:
-    """Return the addresses that are the switch's own: by them others know it too."""
-    values = [*answers.octets(IF_PHYS_ADDRESS, 1).values(), answers.get((*BASE_ADDRESS, 0))]
-    return frozenset(one for one in map(mac, values) if one is not None)
+class ISwitches(Interface):
+    """Asks switches, all at once: a slow one delays no other."""
+
+    async def read(
+        targets: Sequence[SnmpTarget], known: Collection[str] = (),
+        on_read: Callable[[int, Survey], None] | None = None,
+    ) -> list[Survey]:
+        """Return what each target told; `on_read` gets place and survey as soon as one is done.
+
+        `known` are addresses of devices, see `Survey.behind`. Never fails for what a switch
+        does or does not: its survey says so.
+        """
+
+    async def set(target: SnmpTarget, control: Oid, value: int) -> int | None:
+        """Set a whole number, once, and return what the switch then has in its place.
+
+        Waits some seconds for the effect. None: the switch has no such object any more.
+        Raises Unavailable when the switch does not answer or refuses.
+        """
 
 
-def bridge_ports(answers: Answers) -> dict[int, int]:
-    """Return the ifIndex of each bridge port (dot1dBasePortIfIndex)."""
-    ports = answers.numbers(BASE_PORT_IF_INDEX, 1)
-    return {port: index for (port,), index in ports.items() if port > 0 and index > 0}
+@dataclass(frozen=True)
+class PortOff:
+    """A port that the server switched off: how to switch it on again.
+
+    `switch` and `node` are MACs, `port` an ifIndex, `reason` is `powersave` or `hard-reboot`.
+    """
+
+    switch: str
+    port: int
+    reason: str
+    control: Oid
+    on: int
+    node: str | None
 
 
-def aggregates(answers: Answers, known: Mapping[int, Interface]) -> dict[int, int]:
-    """Return the ifIndex of the aggregate that each member belongs to."""
-    rows: dict[Oid, int] = answers.numbers(AGGREGATE_OF, 1)
-    return {
-        member: whole for (member,), whole in rows.items()
-        if member in known and whole in known and member != whole
-    }
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of switches between two runs; names are those that people gave to ports."""
+
+    surveys: Mapping[str, Survey]
+    moments: Mapping[str, float]
+    links: Sequence[Link]
+    names: Mapping[tuple[str, int], str]
+    off: Sequence[PortOff]
+
+
+class ISwitchStore(Interface):
+    """Where what is known of switches is kept. All methods are coroutines."""
+
+    async def load() -> Kept:
+        """Return everything."""
+
+    async def save(
+        surveys: Mapping[str, Survey], links: Sequence[Link], news: Sequence[Link]
+    ) -> None:
+        """Replace these surveys and all links; add `news` to what was seen. All or nothing.
+
+        What refers to a device that was forgotten meanwhile is left out.
+        """
+
+    async def name_port(switch: str, port: int, name: str | None) -> None:
+        """Give a port a name, or take it away."""
+
+    async def note_off(ports: Sequence[PortOff]) -> None:
+        """Record ports that will be switched off."""
+
+    async def note_on(ports: Sequence[PortOff]) -> None:
+        """Remove such records."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from walt.server.domain.switches.interfaces import own_addresses
 from walt.server.domain.switches.numbering import PORT_SUBTYPES, Numbering, last_number
+from walt.server.domain.switches.snmp_interfaces import own_addresses
 from walt.server.domain.switches.tables import (
     Answers,
     Oid,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from walt.server.domain.switches.interfaces import Interface, bridge_ports, interfaces
+from walt.server.domain.switches.snmp_interfaces import Interface, bridge_ports, interfaces
 from walt.server.domain.switches.tables import Answers, identifier, mac, oid, words
 
 # LLDP-MIB, IEEE 802.1AB-2005 annex: lldpLocPortTable.

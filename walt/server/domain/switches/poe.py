@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from walt.server.domain.switches.interfaces import ETHERNET
 from walt.server.domain.switches.numbering import Numbering
+from walt.server.domain.switches.snmp_interfaces import ETHERNET
 from walt.server.domain.switches.tables import Answers, Oid, oid
 
 # POWER-ETHERNET-MIB (RFC 3621), pethPsePortTable, and Netgear's copy of it.

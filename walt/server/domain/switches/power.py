@@ -19,14 +19,14 @@ from walt.common.errors import WaltError
 from walt.common.sentences import enumerate_names
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
-from walt.server.domain.nodes.ports import INodePower
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import INodePower
 from walt.server.domain.switches import topology
 from walt.server.domain.switches.exploration import Exploration, target
+from walt.server.domain.switches.interfaces import ISwitches, ISwitchStore, PortOff
 from walt.server.domain.switches.poe import PowerPort
-from walt.server.domain.switches.ports import ISwitches, ISwitchStore, PortOff
 from walt.server.domain.switches.survey import Survey
-from walt.server.runtime.ordered import shielded
+from walt.server.runtime.coroutines import shielded
 
 _log = Logger()
 

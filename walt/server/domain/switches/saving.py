@@ -10,15 +10,15 @@ from zope.interface import implementer
 from walt.common.sentences import subject
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.logs.service import PlatformLog
+from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.nodes.interfaces import IPowerSaving
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.domain.nodes.ports import IPowerSaving
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.power import POWERSAVE, SwitchPower
-from walt.server.runtime.ordered import spawn
+from walt.server.runtime.coroutines import spawn
 
 IDLE = 7200.0  # seconds that a free node stays powered without any use
 AT_ONCE = 50  # nodes switched off by one check

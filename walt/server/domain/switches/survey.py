@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from walt.server.domain.switches.bridge import LEARNED, behind, seen
-from walt.server.domain.switches.interfaces import (
+from walt.server.domain.switches.lldp import LOCAL_CHASSIS_ID, SYS_NAME_OF_SELF, Neighbour
+from walt.server.domain.switches.lldp import neighbours as told_neighbours
+from walt.server.domain.switches.numbering import Numbering
+from walt.server.domain.switches.poe import PowerPort, is_juniper, power_ports
+from walt.server.domain.switches.snmp_interfaces import (
     ETHERNET,
     Interface,
     aggregates,
     own_addresses,
 )
-from walt.server.domain.switches.lldp import LOCAL_CHASSIS_ID, SYS_NAME_OF_SELF, Neighbour
-from walt.server.domain.switches.lldp import neighbours as told_neighbours
-from walt.server.domain.switches.numbering import Numbering
-from walt.server.domain.switches.poe import PowerPort, is_juniper, power_ports
 from walt.server.domain.switches.tables import Answers, mac, words
 
 MANY = 16  # addresses behind a port above which only those of known devices are kept

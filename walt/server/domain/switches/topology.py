@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from walt.server.domain.switches.cables import cables, who
-from walt.server.domain.switches.interfaces import ETHERNET
+from walt.server.domain.switches.snmp_interfaces import ETHERNET
 from walt.server.domain.switches.survey import Survey
 
 End = tuple[str, int | None]  # MAC of a device, port

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Conflict
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.virtual.ports import IAddresses
+from walt.server.domain.virtual.interfaces import IAddresses
 
 
 @implementer(IAddresses)

@@ -11,7 +11,7 @@ from pathlib import Path
 from walt.common.errors import Unavailable
 from walt.server.adapters.postgres.restore import pending
 from walt.server.tools.setup.machine import Machine
-from walt.server.tools.setup.service import UNIT
+from walt.server.tools.setup.systemd import UNIT
 
 SOCKET = Path("/run/postgresql/.s.PGSQL.5432")  # of Debian's cluster
 BACKUP = Path("/var/backups/walt/walt-former.dump")

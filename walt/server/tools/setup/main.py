@@ -27,8 +27,8 @@ from walt.server.config.model import ServerConfig
 from walt.server.tools.setup.editor import Editor, interfaces
 from walt.server.tools.setup.machine import Machine, Programs
 from walt.server.tools.setup.plan import Places, steps
-from walt.server.tools.setup.service import UNIT
 from walt.server.tools.setup.steps import Step
+from walt.server.tools.setup.systemd import UNIT
 
 NAME = "walt-server-setup"
 RELEASES = ("bookworm", "trixie")

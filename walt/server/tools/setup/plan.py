@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from walt.server.adapters.dhcpd import service as dhcpd
+from walt.server.adapters.dhcpd import daemon as dhcpd
 from walt.server.assembly import preflight
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
@@ -15,14 +15,14 @@ from walt.server.config.model import ServerConfig
 from walt.server.tools.setup import debian, files
 from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
-from walt.server.tools.setup.service import (
+from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
+from walt.server.tools.setup.systemd import (
     UNIT,
     ConfinementStep,
     EnabledStep,
     FormerUnitsStep,
     ServerStep,
 )
-from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
 
 _NFSD = "nfsd.ko"  # nfsd.ko.xz on Debian 13
 

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.common.errors import Invalid, Unavailable
+from walt.common.files import write_atomic, write_durable, write_if_changed
+from walt.server.runtime.coroutines import MOST_TRIES, TRY_EVERY, insist, shielded, spawn
+from walt.server.runtime.turns import TurnMonitor
+
+
+class SpawnTests(SynchronousTestCase):
+    def test_failure_is_logged(self) -> None:
+        """A failure that nobody waits for is logged."""
+
+        async def work() -> None:
+            raise ValueError("lost")
+
+        self.successResultOf(spawn(work(), "working"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_what_can_happen_is_logged_in_words(self) -> None:
+        """An error that people are told is no traceback."""
+        words: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            words.append(formatEvent(event))
+
+        async def work() -> None:
+            raise Invalid("too long")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.successResultOf(spawn(work(), "recording"))
+        self.assertEqual(words, ["recording failed: too long"])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_insist(self) -> None:
+        """What is not there yet is tried again, in its time; other errors end it."""
+        clock, outcomes = Clock(), [Unavailable("away"), Unavailable("away"), None]
+
+        async def act() -> None:
+            outcome = outcomes.pop(0)
+            if outcome is not None:
+                raise outcome
+
+        done = Deferred.fromCoroutine(insist(clock, act))
+        clock.pump([TRY_EVERY / 2] * 3)
+        self.assertNoResult(done)
+        clock.advance(TRY_EVERY / 2)
+        self.successResultOf(done)
+        outcomes += [Invalid("never")]
+        self.failureResultOf(Deferred.fromCoroutine(insist(clock, act)), Invalid)
+        outcomes += [Unavailable("away")] * MOST_TRIES
+        done = Deferred.fromCoroutine(insist(clock, act))
+        clock.pump([TRY_EVERY] * (MOST_TRIES - 1))
+        self.failureResultOf(done, Unavailable)
+        self.assertEqual(outcomes, [])
+
+    def test_shielded(self) -> None:
+        """Cancelling the follower lets the work go on; its late failure is logged."""
+        work: Deferred[int] = Deferred()
+        follower = shielded(work)
+        follower.addErrback(lambda failure: None)
+        follower.cancel()
+        self.assertFalse(work.called)
+        work.errback(ValueError("late"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_shielded_results(self) -> None:
+        """Without cancellation the follower gets result or failure."""
+        work: Deferred[int] = Deferred()
+        follower = shielded(work)
+        work.callback(3)
+        self.assertEqual(self.successResultOf(follower), 3)
+        failing: Deferred[int] = Deferred()
+        follower = shielded(failing)
+        failing.errback(ValueError("now"))
+        self.failureResultOf(follower, ValueError)
+
+
+class FilesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.path = self.directory / "file"
+
+    def test_replaces(self) -> None:
+        """The file has the new content and mode; nothing else is left."""
+        self.path.write_text("old")
+        write_atomic(self.path, "new", 0o600)
+        self.assertEqual(self.path.read_text(), "new")
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(os.listdir(self.directory), ["file"])
+
+    def test_failure_keeps_the_old_file(self) -> None:
+        """A directory where the file should be is an error, and nothing changes."""
+        self.path.mkdir()
+        self.assertRaises(OSError, write_atomic, self.path, "new")
+        self.assertEqual(os.listdir(self.directory), ["file"])
+
+    def test_only_durable_files_wait_for_the_disk(self) -> None:
+        """write_durable returns after content and directory; write_atomic waits for none."""
+        synced: list[str] = []
+        self.patch(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        write_atomic(self.path, "new")
+        write_if_changed(self.path, "newer")
+        self.assertEqual(synced, [])
+        write_durable(self.path, "newest", 0o600)
+        where = os.path.realpath(self.directory)
+        self.assertEqual(synced, [f"{where}/.file.new", where])
+        self.assertEqual(self.path.read_text(), "newest")
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+
+    def test_no_link_is_followed(self) -> None:
+        """A link planted at the temporary name is not followed."""
+        victim = self.directory / "victim"
+        victim.write_text("safe")
+        (self.directory / ".file.new").symlink_to(victim)
+        self.assertRaises(OSError, write_atomic, self.path, "new")
+        self.assertEqual(victim.read_text(), "safe")
+
+    def test_if_changed(self) -> None:
+        """It tells whether it wrote, and makes the directory."""
+        path = self.directory / "sub" / "file"
+        self.assertTrue(write_if_changed(path, "a"))
+        self.assertFalse(write_if_changed(path, b"a"))
+        self.assertTrue(write_if_changed(path, "b"))
+
+
+class _Turning(Clock):
+    def runUntilCurrent(self) -> None:
+        self.advance(0)
+
+
+class TurnMonitorTests(SynchronousTestCase):
+    def test_long_turn(self) -> None:
+        """A turn that burns CPU is told with what was running; a short one is not."""
+        reactor, long = _Turning(), []
+        monitor = TurnMonitor(reactor, lambda spent, stack: long.append((spent, stack)), 0.02)
+        monitor.start()
+        try:
+            reactor.runUntilCurrent()
+            self.assertEqual(long, [])
+            reactor.callLater(0, _burn, 0.05)
+            reactor.runUntilCurrent()
+            reactor.runUntilCurrent()
+        finally:
+            monitor.stop()
+        ((spent, stack),) = long
+        self.assertGreater(spent, 0.02)
+        self.assertIn("_burn", stack)
+        self.assertEqual(monitor.turns, 3)
+        self.assertEqual(monitor.longest, spent)
+        self.assertIs(reactor.runUntilCurrent.__func__, _Turning.runUntilCurrent)
+
+
+def _burn(seconds: float) -> None:
+    import time
+
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(1000))

@@ -1,0 +1,214 @@
+"""Keep DHCP, DNS, the boot tree and the firewall in step with the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Interface
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from walt.server.domain.devices.derived import Change, Followed
+from walt.server.domain.devices.model import NETSETUP_NAT, Device
+from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.interfaces import IFirewall
+from walt.server.domain.network_services.boot_tree import BootLinks, probing_possible
+from walt.server.domain.network_services.dhcp import DhcpHosts
+from walt.server.domain.network_services.dns import FALLBACK_FORWARDER, DnsNames
+from walt.server.domain.network_services.interfaces import IConfigurable
+from walt.server.domain.network_services.nat import nat_addresses
+from walt.server.domain.network_services.secondary import secondary_networks
+from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.waiting import Waiters
+
+_log = Logger()
+
+MERGE_WITHIN = 0.05  # seconds
+REST_PER_DEVICE = 5e-6  # seconds between two derivations, which cost a µs a device
+AT_ONCE = 256  # devices that are derived from in one turn of the reactor
+
+
+class Filtered:
+    """The devices that the firewall knows: of all others there is nothing to derive."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Device] = {}
+
+    @property
+    def devices(self) -> Collection[Device]:
+        """They, in no particular order."""
+        return self._known.values()
+
+    def change(self, changes: Collection[Change]) -> None:
+        """Take what changed."""
+        for change in changes:
+            device = change.new
+            if device is not None and (
+                device.netsetup == NETSETUP_NAT or (device.virtual and "networks" in device.conf)
+            ):
+                self._known[device.mac] = device
+            else:
+                self._known.pop(change.mac, None)
+
+
+class NetworkServices:
+    """Derive every configuration from the devices and the mounted images.
+
+    `clock` gives callLater; `dhcp`, `dns` and `tree` provide IConfigurable, `firewall` IFirewall;
+    `forwarders` are the upstream DNS servers, `guarded` the interface below the
+    bridge whose 802.1Q frames are dropped. Nothing is configured before the
+    first `update`.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, interface: IPv4Interface, *,
+        dhcp: IConfigurable, dns: IConfigurable, tree: IConfigurable, firewall: IFirewall,
+        forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,), guarded: str | None = None,
+        ping_check: bool = True,
+    ) -> None:
+        self._clock = clock
+        self._interface = interface
+        self._dhcp, self._dns, self._tree, self._firewall = dhcp, dns, tree, firewall
+        self._guarded = guarded
+        self._hosts = DhcpHosts(interface, ping_check=ping_check)
+        self._names = DnsNames(interface.ip, interface.network, forwarders)
+        self._links = BootLinks(interface)
+        self._filtered = Filtered()
+        self._followed = Followed()
+        self._lock = DeferredLock()
+        self._devices: Collection[Device] = ()
+        self._mounts: dict[str, str] | None = None
+        self._new_devices = False
+        self._later: Any = None
+        self._waiting: Waiters[None] = Waiters()
+        self._stopping = False
+        self._deriving = False
+        self._not_before = 0.0
+        if not probing_possible(interface):
+            _log.warn(
+                "walt-net {net} is wider than /20: boards that use an offered address without "
+                "requesting it find no boot files there; use a /20 or narrower network for them",
+                net=interface.network,
+            )
+
+    def update(
+        self, devices: Collection[Device] | None = None, mounts: Mapping[str, str] | None = None
+    ) -> Deferred[None]:
+        """Take the present devices, or the mounted images (full name to id), or both.
+
+        Returns a Deferred that fires when everything is in force; dhcpd may take
+        30 s (see `Pacer`). Failures are logged, they do not keep the rest up.
+        The boot tree that a former server left stays as it is until the mounted
+        images are known (design D20).
+        """
+        if devices is not None:
+            self._devices, self._new_devices = devices, True
+        if mounts is not None:
+            self._mounts = dict(mounts)
+        done = self._waiting.wait()
+        self._plan()
+        return done
+
+    def update_links(
+        self, devices: Collection[Device], mounts: Mapping[str, str]
+    ) -> Deferred[None]:
+        """Point boot links to these mounted images; fires when they are in place."""
+        self._devices, self._mounts = devices, dict(mounts)
+        return self._set_links()
+
+    def links_to_static(self) -> Deferred[None]:
+        """Let every node find the looping boot files: the orderly stop (spec node-protocols §3.4).
+
+        Later updates keep these links. Fires when they are in place.
+        """
+        self._stopping = True
+        return self._set_links()
+
+    def stop(self) -> None:
+        """Forget an update that did not start yet."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._waiting.release(None)
+
+    def _plan(self) -> None:
+        if self._later is None and not self._deriving:
+            wait = max(MERGE_WITHIN, self._not_before - self._clock.seconds())
+            self._later = self._clock.callLater(wait, self._start)
+
+    def _start(self) -> None:
+        self._later = None
+        self._deriving = True
+        spawn(self._derive(self._waiting.taken()), "deriving the configuration of services")
+
+    async def _derive(self, waiting: Waiters[None]) -> None:
+        """Derive each value in a reactor turn of its own: 10,000 devices cost some ms each."""
+        with_devices, self._new_devices = self._new_devices, False
+        pieces = []
+        try:
+            if with_devices:
+                await self._follow()
+                wanted = self._hosts.config()
+                await self._pause()
+                pieces.append(self._dhcp.apply(wanted))
+                await self._pause()
+                pieces.append(self._dns.apply(self._names.config()))
+                await self._pause()
+                pieces.append(
+                    spawn(self._firewall.apply(self._firewall_config()), "updating the firewall")
+                )
+                await self._pause()
+            if self._mounts is not None:
+                pieces.append(self._set_links())
+        finally:
+            self._deriving = False
+            self._not_before = self._clock.seconds() + len(self._devices) * REST_PER_DEVICE
+            self._all(pieces).addCallback(lambda _: waiting.release(None))
+            if self._waiting:
+                self._plan()
+
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._clock, 0, lambda: None)
+
+    async def _follow(self) -> None:
+        """Take the devices that changed, many of them in slices."""
+        async with self._lock:
+            changes = self._followed.look(self._devices)
+            if len(changes) > AT_ONCE:
+                # What one device leaves another one may have: all is left before.
+                changes = [
+                    *(Change(one.old, None) for one in changes if one.old is not None),
+                    *(Change(None, one.new) for one in changes if one.new is not None),
+                ]
+            for start in range(0, len(changes), AT_ONCE):
+                if start:
+                    await self._pause()
+                some = changes[start:start + AT_ONCE]
+                for one in (self._hosts, self._names, self._links, self._filtered):
+                    one.change(some)
+
+    def _set_links(self) -> Deferred[None]:
+        return self._all([Deferred.fromCoroutine(self._apply_links())])
+
+    async def _apply_links(self) -> None:
+        await self._follow()
+        mounts = self._mounts or {}
+        for count, _ in enumerate(self._links.derive(mounts, stopping=self._stopping), 1):
+            if count % AT_ONCE == 0:
+                await self._pause()
+        # The latest: it may have been asked for another one meanwhile.
+        await self._tree.apply(self._links.tree(self._mounts or {}, stopping=self._stopping))
+
+    def _firewall_config(self) -> FirewallConfig:
+        return FirewallConfig(
+            self._interface.network, nat_addresses(self._filtered.devices, self._interface.network),
+            self._guarded, networks=secondary_networks(self._filtered.devices),
+        )
+
+    def _all(self, pieces: list[Deferred[Any]]) -> Deferred[None]:
+        for piece in pieces:
+            piece.addErrback(lambda failure: _log.failure("configuring a service", failure))
+        return DeferredList(pieces).addCallback(lambda _: None)
