@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from tests.fakes.viewers import FakeViewer as Viewer
 from walt.server.domain.topics import LOOK_EVERY, PACE, IViewer, Topic
-
-
-@implementer(IViewer)
-class Viewer:
-    """Keeps what it is sent; `late` is set by tests."""
-
-    def __init__(self) -> None:
-        self.late = False
-        self.got: list[bytes] = []
-
-    def send(self, message: bytes) -> None:
-        self.got.append(message)
-
-    def last(self) -> Any:
-        """Return the last message, and forget all."""
-        message, self.got = self.got[-1], []
-        return json.loads(message)
 
 
 class TopicTests(SynchronousTestCase):

@@ -184,17 +184,13 @@ def rotate_authority() -> None:
     access.rotate()
 
 
-def web(logout: bool, port: str | None) -> int:
+def web(logout: bool, port: str | None, json: bool) -> int:
     """Print a link to the web pages, or end the sessions there."""
     from walt.client import web as pages
 
     if logout:
-        return pages.log_out()
-    if port is None:
-        return pages.open_pages(None)
-    from walt.client.expose import parse_port
-
-    return pages.open_pages(parse_port(port))
+        return pages.log_out(json)
+    return pages.open_pages(port, json)
 
 
 def dump_bash() -> None:
@@ -280,6 +276,7 @@ COMMANDS = {
         switches=[
             Switch("--logout", "end your sessions at the web pages instead", excludes=["--port"]),
             Switch("--port", "have this port of this machine lead to them", metavar="PORT"),
+            JSON,
         ],
     ),
     "workflows": Command(workflows, "print what the server is doing", switches=[JSON]),
