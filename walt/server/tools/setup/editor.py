@@ -40,9 +40,9 @@ def interfaces(machine: Machine) -> list[str]:
         if len(fields) > 1 and fields[1] == "00000000"
     }
     return sorted(
-        one.name for one in (place.iterdir() if place.is_dir() else ())
-        if (one / "device").exists() and not (one / "wireless").exists()
-        and one.name not in gateways
+        path.name for path in (place.iterdir() if place.is_dir() else ())
+        if (path / "device").exists() and not (path / "wireless").exists()
+        and path.name not in gateways
     )
 
 
@@ -126,8 +126,9 @@ class Editor:
                 f"{key} {values[key]}" for key in ("raw-device", "vlan", "ip") if key in values
             ]
             self._tell(f"  {number}  {name}: {', '.join(words) or 'none'}")
-        for one in self._registries():
-            self._tell(f"     registry {one.get('label')}: {one.get('host') or one.get('api')}")
+        for registry in self._registries():
+            where = registry.get("host") or registry.get("api")
+            self._tell(f"     registry {registry.get('label')}: {where}")
         errors = self._errors()
         self._tell("\n".join(f"  WRONG: {line}" for line in errors) if errors else "  OK")
 
@@ -156,7 +157,7 @@ class Editor:
         for key, default in FIELDS:
             answer = self._ask(f"{key} [{default}]: ").strip() or default
             if key == "label" and (not answer or any(
-                one.get("label") == answer for one in self._registries()
+                registry.get("label") == answer for registry in self._registries()
             )):
                 self._tell("a label of its own is needed")
                 return
@@ -172,7 +173,7 @@ class Editor:
         self._change((("registries",), [*self._registries(), found]))
 
     def _remove(self, label: str) -> None:
-        left = [one for one in self._registries() if one.get("label") != label]
+        left = [registry for registry in self._registries() if registry.get("label") != label]
         if len(left) == len(self._registries()):
             self._tell(f"there is no registry {label}")
         self._change((("registries",), left))

@@ -170,7 +170,7 @@ def _configure(options: argparse.Namespace, machine: Machine) -> ServerConfig:
     """Make or change server.conf; nothing is written that the server would refuse."""
     place = options.config
     text = machine.read(place)
-    changes = [edit.parse_change(one) for one in options.changes]
+    changes = [edit.parse_change(change) for change in options.changes]
     wanted = edit.changed(edit.new_text(_free_net(machine)) if text is None else text, changes)
     if options.edit_conf:
         wanted = _edited(wanted, machine)
