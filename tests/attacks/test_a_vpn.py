@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 from pathlib import Path
+from signal import SIGKILL
 
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
@@ -125,6 +127,7 @@ class VpnAttackTests(TestCase):
             self.assertNotEqual(reached.status, 0)
             if transport.pid:
                 transport.signalProcess("KILL")
+            await program.ended
 
     async def _check_processes(self, key: Path) -> None:
         """sshd and its sessions have an account and no right; the socket is theirs."""
@@ -163,11 +166,17 @@ class VpnAttackTests(TestCase):
             self.assertIn(b"no frames", done.stderr)
         program = Program()
         argv = [
-            "nsenter", f"--net=/run/netns/{self.lab.outside}", "--", "sh", "-c",
+            "setsid", "nsenter", f"--net=/run/netns/{self.lab.outside}", "--", "sh", "-c",
             'sleep 60 | "$@" | sleep 60', "sh", *ssh,
         ]
         transport = self.lab.platform.reactor.spawnProcess(program, argv[0], argv, os.environ)
-        self.addCleanup(lambda: transport.pid and transport.signalProcess("KILL"))
+
+        async def end() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(transport.pid, SIGKILL)
+            await program.ended
+
+        self.addCleanup(end)
 
         async def end_of_tunnel() -> int | None:
             return next((
