@@ -6,14 +6,18 @@ SERVER_PACKAGES = \
 	nfs-ganesha nfs-ganesha-vfs nbdkit nbdkit-plugin-python mmdebstrap busybox-static kmod \
 	e2fsprogs xfsprogs dosfstools iputils-ping bubblewrap slirp4netns lldpd snmpd ptpd
 TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
+<<<<<<< HEAD
 	busybox-static openssl curl zsh socat libnfs-utils libarchive-tools ovmf isc-dhcp-client systemd \
 	chromium chromium-driver
+=======
+	busybox-static openssl curl zsh socat libnfs-utils libarchive-tools ovmf isc-dhcp-client systemd openssh-server
+>>>>>>> main
 # Debian 13 has split the client from docker.io.
 ifneq ($(shell . /etc/os-release; echo $$VERSION_CODENAME),bookworm)
 TEST_PACKAGES += docker-cli
 endif
 # Accounts of daemons that Debian's packages run as root.
-ACCOUNTS = walt-dhcp
+ACCOUNTS = walt-dhcp walt-vpn
 # The lab in a box (make test-lab): what this machine needs on top, and what its guest has
 # beside the packages of the server, as a usual Debian has it.
 LAB_PACKAGES = qemu-utils

@@ -65,6 +65,9 @@ FILES: dict[str, str] = {
     "walt.server.adapters.network.links": "names and MACs of interfaces, some lines",
     "walt.server.adapters.network.namespace": "a marker, a line",
     "walt.server.adapters.tls.authority": "a key and two certificates, some KB",
+    "walt.server.adapters.tls.boot_signatures": "two keys; images are read in pieces",
+    "walt.server.adapters.vpn.sshd": "its configuration and the endpoint, some KB",
+    "walt.server.adapters.vpn.authority": "keys, a certificate, identities, a line each",
     "walt.server.adapters.nftables.firewall": "ip_forward, a digit (the kernel's, but in tests)",
     "walt.server.assembly.daemons": "resolv.conf, some lines",
     # At each change: a line or two for a device, an image or a mount.

@@ -20,6 +20,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "walt.doc": ("walt",),
     "walt.node": ("walt.node",),
     "walt.virtual": ("walt", "walt.common", "walt.virtual"),
+    "walt.vpn": ("walt.common", "walt.vpn"),
     "walt.server.config": ("walt", "walt.common", "walt.server.config"),
     "walt.server.runtime": ("walt.common", "walt.server.runtime", "walt.server.trackexec"),
     "walt.server.trackexec": ("walt.server.trackexec",),

@@ -7,6 +7,7 @@ peer that is gone, or an input that keeps the processor busy is a bug.
 from __future__ import annotations
 
 import asyncio
+import base64
 import faulthandler
 import json
 import signal
@@ -19,14 +20,18 @@ from typing import Any
 from pysnmp.carrier.asyncio.dgram.udp import UdpAsyncioTransport
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.fakes.transports import TcpTransport
+from tests.fakes.vpn import FakeVpnTaps
 from tests.server.adapters.snmp.agent import INTEGER, RESPONSE, Question, element
+from tests.server.domain.vpn.test_tunnels import FakeVpn
 from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
 from walt.common import ampbox, frames, sshkeys
 from walt.common.errors import Invalid, WaltError
+from walt.common.ethernet import MAX_FRAME, BadFrame, FrameDecoder, encode
 from walt.common.literals import parse
 from walt.common.texts import load_json
 from walt.rpc.commands.devices import RegisterDevice
@@ -46,15 +51,18 @@ from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, Value
 from walt.server.domain.switches.topology import merge
 from walt.server.domain.switches.tree import tree
+from walt.server.domain.vpn.tunnels import Tunnels
 from walt.server.runtime.watching import NoAnswer
 from walt.server.streams.base import Peer
 from walt.server.streams.netconsole import Netconsole
 from walt.server.tools.doctor.dhcp import read_offer
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.pickled import MORE, Reader
+from walt.server.wire.vpn_devices import DeviceProtocol
 from walt.server.workers import snmp
 from walt.server.workers.build_context import unpack
 from walt.server.workers.snmp_rows import Room, Rows, TooMuch
+from walt.vpn.certificate import facts
 
 TURNS = 60
 UDP = (1, 3, 6, 1, 6, 1, 1)  # snmpUDPDomain (RFC 3417)
@@ -322,11 +330,46 @@ def keys(data: bytes) -> None:
         assert key.fingerprint.startswith("SHA256:")
 
 
+def ethernet(data: bytes) -> None:
+    """Frames from the far end of a tunnel: each is one, and little is kept."""
+    for size in (1, 7, len(data) or 1):
+        decoder, found = FrameDecoder(), b""
+        with suppress(BadFrame):
+            for start in range(0, len(data), size):
+                frames = decoder.feed(data[start:start + size])
+                found += b"".join(map(encode, frames))
+        assert data.startswith(found)
+        assert len(decoder) < MAX_FRAME + 2 + size
+
+
+def certificates(data: bytes) -> None:
+    """What sshd says of a session."""
+    text = data.decode("latin-1")
+    for kind in ("ssh-ed25519", "ecdsa-sha2-nistp384", text[:10]):
+        for shown in (text, base64.b64encode(data).decode()):
+            with suppress(ValueError):
+                facts(f"{kind}-cert-v01@openssh.com", shown)
+
+
+def vpn_devices(data: bytes) -> None:
+    """Greetings of the ends of tunnels; nobody is known."""
+    vpn: Any = FakeVpn()
+    vpn.refusal = _refused
+    tunnels = Tunnels(vpn, lambda text: None)
+    for one in (data, b'{"hello": "' + data + b'"}\n'):
+        _checked(DeviceProtocol(tunnels, FakeVpnTaps(), Clock()), one)
+    assert len(tunnels) == 0
+
+
+async def _refused(identity: str) -> str:
+    return "nobody is known"
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
     for one in (
         legacy, values, specs, archives, amp, boxes, streams, ingestion, kernel_messages, leases,
-        answers, replies, tables, keys,
+        answers, replies, tables, keys, ethernet, certificates, vpn_devices,
     )
 }
 

@@ -150,11 +150,12 @@ class LivePlatform:
         )
 
     async def add_image(
-        self, name: str, files: Mapping[str, str | Path], without: str | None = None
+        self, name: str, files: Mapping[str, str | Path], without: str | None = None,
+        models: str | None = None,
     ) -> None:
         """Make an image: the small one, and executable `files` by path (texts, or files here).
 
-        `without` is the path of something that it shall lack.
+        `without` is the path of something that it shall lack, `models` what it boots.
         """
         context = self.base / f"context-{name.replace('/', '-')}"
         for path, text in files.items():
@@ -168,6 +169,7 @@ class LivePlatform:
         (context / "Containerfile").write_text(
             "FROM docker.io/waltplatform/pc-x86-64-default:latest\n" + "".join(copies)
             + ("" if without is None else f'RUN ["rm", "-r", "{without}"]\n')
+            + ("" if models is None else f'LABEL walt.node.models="{models}"\n')
         )
         storage = Storage.private(self.state, self.runtime)
         await self.runner.run(storage.podman(

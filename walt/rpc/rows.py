@@ -196,4 +196,20 @@ CERTIFICATES = Rows(Row(
     expires="number epoch seconds",
     revoked="number? epoch seconds",
 ))
+VPN_KEYS = Rows(Row(
+    certid="text identity of its certificates: vpn_ and the digits of the board's MAC",
+    revoked="truth its certificates are refused",
+    forgotten_device="truth the board is no device of the platform any more",
+    device_label="text its name and MAC, in words",
+))
+VPN_SETTINGS = Row(
+    enabled="truth the VPN is configured",
+    name="text full name of the server",
+    ssh_port="whole where our sshd listens",
+    ssh_entrypoint="text? host, with :port if it is not 22",
+    http_entrypoint="text? host",
+    boot_mode="text? permissive or enforced",
+    authority="text public key of the authority, one line",
+    host_keys="texts public keys of our sshd, one line each",
+)
 CHECKPOINTS = Pairs("number epoch seconds", "text name")

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import ConfigurationError
 from walt.server.config.load import load, parse
-from walt.server.config.model import Paths, Registry
+from walt.server.config.model import Paths, Registry, Vpn
 
 GOOD = "network:\n  walt-net:\n    ip: 192.168.183.1/24\n"
 
@@ -42,7 +42,8 @@ network:
 registries:
   - {label: hub, api: docker-hub, description: Docker}
   - {label: mine, api: docker-registry-v2, host: reg.lan, port: 5000, protocol: http, auth: none}
-vpn: {enabled: true, ssh-entrypoint: a.lan, http-entrypoint: b.lan, boot-mode: enforced}
+vpn: {enabled: true, ssh-entrypoint: "a.lan:2222", http-entrypoint: b.lan, boot-mode: enforced,
+      ssh-port: 2022}
 database: {mode: external, dsn: "host=/run/pg dbname=walt"}
 services: {runner: children, nfs: ganesha, nfsd: {service-name: nfs.service},
            http: {port: 8080, host-port: 0}, lldp: {enabled: false, community: lab-7}}
@@ -57,7 +58,7 @@ boot: {reconnect-grace: 0}
         self.assertEqual(config.networks["walt-net"].vlan, 12)
         self.assertEqual(config.networks["walt-adm"].ip, "dhcp")
         self.assertEqual([one.label for one in config.registries], ["hub", "mine"])
-        self.assertEqual(config.vpn.boot_mode, "enforced")
+        self.assertEqual(config.vpn, Vpn(True, "a.lan:2222", "b.lan", "enforced", 2022))
         self.assertEqual(config.database.dsn, "host=/run/pg dbname=walt")
         self.assertEqual(config.services.http_host_port, 0)
         self.assertEqual(config.services.lldp, False)
@@ -118,10 +119,25 @@ class ErrorsTests(SynchronousTestCase):
             ("logs: {retention: 0}", "logs.retention: expected a whole number from 1"),
             ("boot: {reconnect-grace: 1.5}", "boot.reconnect-grace: expected a whole number"),
             ("vpn: {enabled: please}", "vpn.enabled: expected true or false"),
+            ("vpn: {ssh-entrypoint: -oProxyCommand=x}", "vpn.ssh-entrypoint: "),
+            ("vpn: {ssh-entrypoint: 'a b'}", "vpn.ssh-entrypoint: "),
+            ("vpn: {http-entrypoint: 'a:x'}", "vpn.http-entrypoint: "),
+            ("vpn: {boot-mode: lax}", "vpn.boot-mode: expected one of"),
+            ("vpn: {ssh-port: 0}", "vpn.ssh-port: expected a whole number"),
         ):
             self.assertTrue(
                 any(expected in line for line in self.errors(GOOD + extra)), (extra, expected)
             )
+
+    def test_half_a_vpn(self) -> None:
+        """Incomplete or switched off, it is off; complete without `enabled`, it is on."""
+        whole = "ssh-entrypoint: a.lan, http-entrypoint: b.lan, boot-mode: permissive"
+        for text, enabled in (
+            (f"{{{whole}}}", True), (f"{{enabled: true, {whole}}}", True),
+            (f"{{enabled: false, {whole}}}", False), ("{enabled: true}", False),
+            ("{enabled: true, ssh-entrypoint: a.lan, boot-mode: enforced}", False), ("", False),
+        ):
+            self.assertEqual(parse(f"{GOOD}vpn: {text}\n").vpn.enabled, enabled, text)
 
     def test_network_errors(self) -> None:
         """Addresses must be usable by an interface and leave room for nodes."""

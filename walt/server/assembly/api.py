@@ -17,13 +17,18 @@ from walt.server.api.logs import LogsApi
 from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
 from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ClockApi, DatabaseApi, ServerApi
+<<<<<<< HEAD
 from walt.server.api.web import WebAccessApi
+=======
+from walt.server.api.vpn import VpnApi
+>>>>>>> main
 from walt.server.assembly.access import Certificates
 from walt.server.assembly.base import Base
 from walt.server.assembly.client_package import ClientPackage
 from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.images import ImageLife, Images
 from walt.server.assembly.nodes import Nodes
+from walt.server.assembly.vpn import Vpn
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.device_views import DeviceViews
@@ -42,8 +47,13 @@ Locators = Callable[[IRequester, Identity], list[CommandLocator]]
 
 
 def build_api(
+<<<<<<< HEAD
     base: Base, daemons: Daemons, images: Images, nodes: Nodes, life: ImageLife,
     certificates: Certificates, issuers: LogIssuers, ui_port: int | None,
+=======
+    base: Base, daemons: Daemons, images: Images, nodes: Nodes, vpn: Vpn, life: ImageLife,
+    certificates: Certificates, issuers: LogIssuers,
+>>>>>>> main
 ) -> tuple[Locators, OldNodes]:
     """Return what makes the responders of a connection, and what answers nodes of WalT 10."""
     registry, operations, switches = base.registry, life.operations, nodes.switches
@@ -81,6 +91,7 @@ def build_api(
             LogsApi(requester, base.logs, issuers, checkpoints, now),
             ClockApi(clock, now), ServerApi(requester, completion, health, package.piece),
             DatabaseApi(identity.account, base.database.variables),
+            VpnApi(vpn.nodes, vpn.settings),
             AccessApi(
                 certificates.access, nodes.keys, certificates.names[0],
                 reachable=base.config.namespace is None, serial=identity.serial,
@@ -90,7 +101,7 @@ def build_api(
         ]
 
     return locators, OldNodes(
-        registry, announcements, reports, views, nodes.keys, clock, now
+        registry, announcements, reports, views, nodes.keys, vpn.nodes, clock, now
     )
 
 

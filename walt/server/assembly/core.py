@@ -14,6 +14,7 @@ from walt.server.assembly.base import Base, build_base
 from walt.server.assembly.daemons import Daemons, build_daemons
 from walt.server.assembly.images import ImageLife, Images, build_images, image_life
 from walt.server.assembly.nodes import Nodes, build_nodes
+from walt.server.assembly.vpn import Vpn, build_vpn
 from walt.server.config.model import ServerConfig
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
@@ -34,6 +35,7 @@ class Core:
     daemons: Daemons
     images: Images
     nodes: Nodes
+    vpn: Vpn
     image_life: ImageLife
     certificates: Certificates
     boot_files: BootFiles
@@ -65,7 +67,7 @@ def build(
     is the port of the loopback where browsers find the pages, if there is one.
     """
     base = build_base(reactor, config, launcher)
-    daemons = build_daemons(base)
+    daemons = build_daemons(base, host_network)
     images = build_images(base)
     nodes = build_nodes(base, daemons, images, host_network)
     life = image_life(
@@ -73,11 +75,17 @@ def build(
     )
     certificates = Certificates(base.reactor, config, base.database, base.platform)
     issuers = LogIssuers(base.registry, base.logs.former)
+<<<<<<< HEAD
     locators, old_nodes = build_api(
         base, daemons, images, nodes, life, certificates, issuers, ui_port
+=======
+    vpn = build_vpn(base, daemons, nodes)
+    locators, old_nodes = build_api(
+        base, daemons, images, nodes, vpn, life, certificates, issuers
+>>>>>>> main
     )
     return Core(
-        base=base, daemons=daemons, images=images, nodes=nodes, image_life=life,
+        base=base, daemons=daemons, images=images, nodes=nodes, vpn=vpn, image_life=life,
         certificates=certificates, boot_files=BootFiles(config.paths.state),
         issuers=issuers, locators=locators, old_nodes=old_nodes,
     )

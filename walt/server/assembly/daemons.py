@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.adapters.timing.clock import clock_state
 from walt.server.adapters.timing.ntp import NtpService
 from walt.server.adapters.timing.ptpd import STATUS, PtpdService
+from walt.server.adapters.vpn.sshd import SshdService
 from walt.server.assembly.base import Base
 from walt.server.assembly.readiness import PATIENCE, Essential
 from walt.server.config.model import WALT_NET
@@ -85,6 +87,7 @@ class Daemons:
     settled: Sequence[Callable[[], object]]
     health: Health
     kernel_server: KernelServer | None  # None: ganesha serves
+    sshd: SshdService | None  # None: there is no VPN
 
     def essential(self) -> list[Essential]:
         """Return what no node boots without. Ganesha starts with the first export."""
@@ -104,8 +107,10 @@ class Daemons:
         return found
 
 
-def build_daemons(base: Base) -> Daemons:
-    """Build and join these objects."""
+def build_daemons(
+    base: Base, host_network: Callable[[], AbstractContextManager[Any]]
+) -> Daemons:
+    """Build and join these objects; `host_network` as in `assembly.core.build`."""
     config, reactor, launcher = base.config, base.reactor, base.launcher
     (walt_net,) = [plan for plan in base.link_plans if plan.name == WALT_NET]
 
@@ -142,6 +147,10 @@ def build_daemons(base: Base) -> Daemons:
         supervised.append(ptpd)
         status = config.paths.service_runtime("ptpd") / STATUS
         settled.append(partial(ptpd.apply, PtpConfig(WALT_NET, status)))
+    sshd = None
+    if config.vpn.enabled:
+        sshd = SshdService(reactor, launcher, **places("sshd"), place=host_network)
+        supervised.append(sshd)
     ntp = NtpService(
         reactor, server=config.server_ip, subnet=config.subnet, clock=clock_state
     )
@@ -173,11 +182,14 @@ def build_daemons(base: Base) -> Daemons:
         ),
         guarded=None if walt_net.raw_device is None else walt_net.base,
         ping_check=walt_net.raw_device is not None,
+        vpn_ports=(
+            (config.services.http_port, config.vpn.ssh_port) if config.vpn.enabled else None
+        ),
     )
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, firewall=firewall, exporter=exporter,
         network=network, services=[*services, exporter], settled=settled, health=health,
-        kernel_server=kernel_server,
+        kernel_server=kernel_server, sshd=sshd,
     )
 
 

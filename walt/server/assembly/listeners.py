@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from twisted.logger import Logger
 import walt
 from walt.common import ports
 from walt.server.adapters.tls.contexts import ServerTls
+from walt.server.adapters.vpn.sshd import ACCOUNT
 from walt.server.api.session import Session
 from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port
@@ -52,6 +54,7 @@ from walt.server.wire.first_byte import Choose, SwitchFactory, rpc_wires, stream
 from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.policy import refusal, sides, trusted
+from walt.server.wire.vpn_devices import DeviceFactory
 
 _log = Logger()
 
@@ -169,8 +172,21 @@ class Listeners(Service):
             self._reactor.listenUDP(port, protocol, interface=address, maxPacketSize=9216)
         )
 
+<<<<<<< HEAD
     def unix(self, path: Path, factory: Any, *, for_group: bool = True) -> None:
         """Listen on a unix socket open to root, and to the group walt (`for_group`)."""
+=======
+    def private(self, path: Path, factory: Any, account: str) -> None:
+        """Listen on a unix socket of one account (and of root)."""
+        path.unlink(missing_ok=True)
+        self._open.append(
+            self._reactor.listenUNIX(str(path), factory, mode=0o600, backlog=64)
+        )
+        os.chown(path, pwd.getpwnam(account).pw_uid, -1)
+
+    def unix(self, path: Path, factory: Any) -> None:
+        """Listen on a unix socket open to root and to the group walt."""
+>>>>>>> main
         path.unlink(missing_ok=True)
         self._open.append(self._reactor.listenUNIX(
             str(path), factory, mode=0o660 if for_group else 0o600, backlog=1024
@@ -219,7 +235,18 @@ def open_all(
     listeners.udp(ports.NETCONSOLE, Netconsole(base.registry, base.logs, base.reactor))
     listeners.unix(paths.stream_socket, streams)
     listeners.unix(paths.rpc_socket, rpc)
+<<<<<<< HEAD
     listeners.unix(paths.web_socket, ui, for_group=False)
     for opened, factory in ((host_http, site), (host_ui, ui)):
         if opened is not None:
             listeners.adopt(opened, factory)
+=======
+    if base.config.vpn.enabled:
+        tunnels = core.vpn.tunnels
+        doors.metrics.gauge("walt_vpn_tunnels", "Tunnels of VPN nodes", lambda: len(tunnels))
+        listeners.private(
+            paths.vpn_socket, DeviceFactory(tunnels, core.vpn.taps, base.reactor), ACCOUNT
+        )
+    if host_http is not None:
+        listeners.adopt(host_http, site)
+>>>>>>> main

@@ -72,6 +72,7 @@ class Nodes:
     files: NodeFiles
     keys: UserKeys
     open_sessions: OpenSessions
+    new_mac: Callable[[], str]
 
 
 def build_nodes(
@@ -148,9 +149,10 @@ def build_nodes(
         lambda line: platform.write("expose", line, error=True),
     )
     chance = random.SystemRandom()
+    addresses = FreeAddresses(registry, config.server_ip, chance)
     virtual = VirtualNodes(
         registry, service, status, monitor, images.service, images.defaults, provisioning,
-        hypervisor, FreeAddresses(registry, config.server_ip, chance), logs, platform,
+        hypervisor, addresses, logs, platform,
         reactor, images.service.give_default, chance, machines,
     )
     return Nodes(
@@ -168,6 +170,7 @@ def build_nodes(
         exposed=exposed, virtual=virtual, shell=shell,
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),
         files=NodeFiles(service, questions), keys=keys, open_sessions=OpenSessions(reactor),
+        new_mac=addresses.new_mac,
     )
 
 

@@ -13,6 +13,7 @@ from walt.common.errors import Unavailable
 from walt.server.adapters.dhcpd import daemon as dhcpd
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.postgres.restore import check_restore
+from walt.server.adapters.vpn import sshd
 from walt.server.assembly import confinement
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
@@ -39,6 +40,7 @@ PROGRAMS = {
 }
 LLDP_PROGRAMS = {"lldpd": "lldpd", "snmpd": "snmpd"}
 PTP_PROGRAMS = {"ptpd": "ptpd"}
+VPN_PROGRAMS = {"sshd": "openssh-server", "ssh-keyscan": "openssh-client", "python3": "python3"}
 DHCP_CLIENT = {"dhclient": "isc-dhcp-client"}  # for networks with `ip: dhcp`
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
@@ -55,7 +57,9 @@ def chosen_programs(config: ServerConfig) -> dict[str, str]:
         found |= LLDP_PROGRAMS
     if config.services.ptp:
         found |= PTP_PROGRAMS
-    if any(one.ip == "dhcp" for one in config.networks.values()):
+    if config.vpn.enabled:
+        found |= VPN_PROGRAMS
+    if any(network.ip == "dhcp" for network in config.networks.values()):
         found |= DHCP_CLIENT
     return found
 
@@ -106,6 +110,11 @@ def check(
         problems.append(
             f"{mtab} is missing, and nfs-ganesha would export nothing to nodes; run:"
             f" ln -s ../proc/self/mounts {mtab}"
+        )
+    if config.vpn.enabled and not _is_account(sshd.ACCOUNT):
+        problems.append(
+            f"the account {sshd.ACCOUNT} is missing; run: useradd --system --user-group"
+            f" --no-create-home --home-dir {sshd.HOME} --shell /bin/sh {sshd.ACCOUNT}"
         )
     for path in (config.paths.state, config.paths.runtime, config.paths.cache, config.paths.log):
         problems += _directory(path)

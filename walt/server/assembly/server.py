@@ -156,8 +156,11 @@ class WaltServer(Service):
         self._undo("log lines", core.base.logs.flush)
         self._capture_own_lines(core)
         self._undo("workflows", lambda: core.base.workflows.stop(STOP_PATIENCE))
+        await core.vpn.prepare()
         await self._start_services(core)
         self._undo("workers of registries", core.images.stop)
+        self._undo("addresses of entry points", core.vpn.stop)
+        await core.vpn.start()
         self._undo("life of images", core.image_life.stop)
         self._undo("shells of nodes", core.nodes.questions.stop)
         for checking in await core.certificates.start():

@@ -19,6 +19,7 @@ from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.peer_limits import CountedSite
 from walt.server.http.policy import Guarded, Readers
 from walt.server.http.site import make_site
+from walt.server.http.vpn import vpn_pages
 from walt.server.runtime.metrics import Metrics as Counters
 from walt.server.wire.connections import DOORS, WEB, Connections, Kind
 
@@ -111,7 +112,11 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
         (core.nodes.progress.boot_file if found else core.nodes.virtual.no_boot_file)(ip, path)
 
     site = make_site(
-        core.boot_files, pages, readers, watch, core.nodes.provisioning.begins_at
+        core.boot_files, pages, readers, watch, core.nodes.provisioning.begins_at,
+        lambda boot: vpn_pages(
+            core.vpn.nodes, core.boot_files, boot, core.vpn.signatures,
+            server=str(config.server_ip), name=core.vpn.name,
+        ),
     )
     return CountedSite(site, connections)
 

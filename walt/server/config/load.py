@@ -32,6 +32,7 @@ RUNTIME_DIR_LIMIT = 40  # podman refuses a runroot above 50 characters, sockets 
 _INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}")
 _LABEL = re.compile(r"[a-z0-9-]+")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ENTRY_POINT = re.compile(_HOST.pattern + r"(:[1-9][0-9]{0,4})?")
 _ULIMIT = re.compile(r"[a-z]+=[0-9-]+(:[0-9-]+)?")
 _SIZE = re.compile(r"([1-9][0-9]{0,5})([MGT])")
 _UNITS = {"M": 20, "G": 30, "T": 40}
@@ -239,17 +240,22 @@ def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
     labels = [one.label for one in found]
     if len(set(labels)) < len(labels):
         root.error("registries", "two registries have the same label")
+    # Repositories of JFrog's are registries of their own.
+    places = [(one.host, one.port, one.repository) for one in found if one.host]
+    if len(set(places)) < len(places):
+        root.error("registries", "two registries are at the same host and port")
     return tuple(found)
 
 
 def _vpn(section: _Section) -> Vpn:
     enabled = section.boolean("enabled")
-    ssh = section.text("ssh-entrypoint", None, _HOST)
+    ssh = section.text("ssh-entrypoint", None, _ENTRY_POINT)
     http = section.text("http-entrypoint", None, _HOST)
     mode = section.choice("boot-mode", None, "permissive", "enforced")
+    port = section.integer("ssh-port", Vpn.ssh_port, 1, 65535)
     section.close()
     complete = bool(ssh and http and mode)
-    return Vpn(True, ssh, http, mode) if complete and enabled is not False else Vpn()
+    return Vpn(True, ssh, http, mode, port) if complete and enabled is not False else Vpn()
 
 
 def _database(section: _Section) -> Database:

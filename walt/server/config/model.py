@@ -31,9 +31,15 @@ class Paths:
         return self.runtime / "streams.sock"
 
     @property
+<<<<<<< HEAD
     def web_socket(self) -> Path:
         """The unix socket of the pages, for what clients relay."""
         return self.runtime / "web.sock"
+=======
+    def vpn_socket(self) -> Path:
+        """The unix socket where tunnels get their network devices."""
+        return self.runtime / "vpn.sock"
+>>>>>>> main
 
     @property
     def nodes(self) -> Path:
@@ -85,12 +91,17 @@ class Registry:
 
 @dataclass(frozen=True)
 class Vpn:
-    """Section `vpn`; disabled unless complete."""
+    """Section `vpn`; disabled unless complete.
+
+    Entry points are hosts, the one of ssh with `:port` where that is not 22; `ssh_port` is where
+    our own sshd listens.
+    """
 
     enabled: bool = False
     ssh_entrypoint: str | None = None
     http_entrypoint: str | None = None
     boot_mode: Literal["permissive", "enforced"] | None = None
+    ssh_port: int = 12322
 
 
 @dataclass(frozen=True)

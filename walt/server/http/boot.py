@@ -93,7 +93,10 @@ class BootResource(Resource):
                 return answer_error(request, 403, refusal)
             node = str(address)
         raw = unquote_to_bytes(request.path.partition(b"/boot/")[2])
-        path = raw.decode("utf-8", "surrogateescape")
+        return self.serve(request, node, raw.decode("utf-8", "surrogateescape"))
+
+    def serve(self, request: IRequest, node: str, path: str) -> bytes | int:
+        """Send a boot file of the node of an address, or the error."""
         try:
             found = self._files.open(node, path)
         except NotFound:

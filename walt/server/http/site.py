@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.web.iweb import IRequest
@@ -49,21 +49,26 @@ def make_site(
     files: IBootFiles, pages: Mapping[str, IResource] | None = None,
     readers: Readers = OWN_MACHINE,
     watch: Watch = lambda node, path, found: None,
-    prepare: Prepare = lambda node: None, **options: Any,
+    prepare: Prepare = lambda node: None,
+    vpn: Callable[[BootResource], IResource] | None = None, **options: Any,
 ) -> Site:
     """Return the site of the server.
 
     `files` provides IBootFiles; `pages` adds resources by the first part of
-    their path (`api`, `metrics`, `doc`, `walt-vpn`), a KleinResource for
+    their path (`api`, `metrics`, `doc`), a KleinResource for
     instance; `readers` may see the boot files of any node; `watch` gets what
     nodes ask for; `prepare` is called with the address of a node before it gets a file (see
-    BootResource); `options` go to twisted.web's Site.
+    BootResource); `vpn` makes the pages of the VPN with what sends boot files; `options` go to
+    twisted.web's Site.
     """
     root = _Root()
     root.putChild(b"", _Index())
     root.putChild(b"index.html", _Index())
     root.putChild(b"favicon.ico", Redirect(b"/doc/_static/logo-walt.png"))
-    root.putChild(b"boot", BootResource(files, readers, watch, prepare))
+    boot = BootResource(files, readers, watch, prepare)
+    root.putChild(b"boot", boot)
+    if vpn is not None:
+        root.putChild(b"walt-vpn", vpn(boot))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
     return Site(root, BoundedRequest, **options)

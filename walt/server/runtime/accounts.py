@@ -24,6 +24,11 @@ def give_directory(path: Path, account: str, group: str | None = None, mode: int
     _give(os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS), account, group, mode)
 
 
+def group_of(account: str) -> int:
+    """Return the number of the group that an account has by itself. Raises KeyError."""
+    return pwd.getpwnam(account).pw_gid
+
+
 def give_file(path: Path, account: str, mode: int = 0o644) -> None:
     """Make a file of an account in a directory that it owns, or take one that it has.
 

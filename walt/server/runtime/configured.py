@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,10 +26,12 @@ class ConfiguredChild(Daemon[_C]):
 
     def __init__(
         self, name: str, reactor: Any, launcher: Launcher, pid_file: Path, *,
-        patience: Patience | None = None,
+        patience: Patience | None = None, on_line: Callable[[str], None] | None = None,
     ) -> None:
         # Nothing is run before there is a configuration.
-        super().__init__(reactor, launcher, ChildSpec(name, ()), pid_file, patience=patience)
+        super().__init__(
+            reactor, launcher, ChildSpec(name, ()), pid_file, patience=patience, on_line=on_line
+        )
 
     @abstractmethod
     def _written(self, config: _C) -> ChildSpec:

@@ -1,4 +1,4 @@
-"""The NS and VS methods that old images and VPN nodes call (spec node-protocols §7)."""
+"""The calls of old images, VPN nodes and old tools (spec node-protocols §7, server §7.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from walt.common.errors import Invalid
+from walt.common.errors import Conflict, Invalid, NotFound
 from walt.common.leases import Sighting
 from walt.common.names import is_mac
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -17,6 +17,7 @@ from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.device_views import DeviceViews
 from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.neighbours import MAX_LABEL, NeighbourReports
+from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.wire.legacy import Apis
 from walt.server.wire.peers import plain_address
 
@@ -43,14 +44,15 @@ class OldNodes:
 
     def __init__(
         self, registry: DeviceRegistry, announcements: Announcements,
-        neighbours: NeighbourReports, views: DeviceViews, keys: UserKeys, clock: IReactorTime,
-        now: Callable[[], float],
+        neighbours: NeighbourReports, views: DeviceViews, keys: UserKeys, vpn: VpnNodes,
+        clock: IReactorTime, now: Callable[[], float],
     ) -> None:
         self._registry = registry
         self._announcements = announcements
         self._neighbours = neighbours
         self._views = views
         self._keys = keys
+        self._vpn = vpn
         self._clock = clock
         self._now = now
 
@@ -67,6 +69,11 @@ class OldNodes:
             found["VSAPI"] = {
                 "register_device": partial(self.register_device, ip),
                 "get_device_info": self.get_device_info,
+            }
+        if "ss" in sides:
+            found["SSAPI"] = {
+                "get_vpn_auth_keys": self._vpn.rows,
+                "revoke_vpn_auth_key": self.revoke_vpn_auth_key,
             }
         return found
 
@@ -101,3 +108,11 @@ class OldNodes:
     async def get_device_info(self, mac: Any) -> dict[str, Any] | None:
         """Return the record of a device, None when unknown."""
         return self._views.for_nodes(_mac(mac))
+
+    async def revoke_vpn_auth_key(self, certid: Any) -> dict[str, str] | None:
+        """Revoke the key of a board; return what is wrong, None when it is done."""
+        try:
+            await self._vpn.revoke(_text(certid))
+        except (NotFound, Conflict) as error:
+            return {"status": "KO", "error_msg": str(error)}
+        return None

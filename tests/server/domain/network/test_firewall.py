@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -7,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network.firewall import (
     FirewallConfig,
+    Redirection,
     is_interface_name,
     render,
 )
@@ -53,6 +55,24 @@ class FirewallTests(SynchronousTestCase):
         text = render(FirewallConfig(SUBNET, networks=names))
         for name in ("walt-net", "home", "office"):
             self.assertIn(f'iifname "{name}" oifname "{name}" accept\n', text)
+
+    def test_boards_of_the_vpn(self) -> None:
+        """Web requests to entry points, and ssh of enrolled boards, come to the server."""
+        wanted = Redirection("192.168.1.1", ("10.9.0.1", "10.9.0.2"), 8080, ("192.168.1.7",), 2222)
+        text = render(FirewallConfig(SUBNET, redirection=wanted))
+        self.assertIn(
+            'iifname "walt-net" ip saddr 192.168.1.0/24 ip daddr != 192.168.1.0/24 ip daddr'
+            " { 10.9.0.1, 10.9.0.2 } tcp dport 80 dnat to 192.168.1.1:8080\n", text
+        )
+        self.assertIn(
+            "ip saddr { 192.168.1.7 } ip daddr 192.168.1.1 tcp dport 22 redirect to :2222\n", text
+        )
+        for none in (None, replace(wanted, entry_points=(), boards=())):
+            self.assertNotIn(
+                "prerouting", render(FirewallConfig(SUBNET, redirection=none))
+            )
+        usual = render(FirewallConfig(SUBNET, redirection=replace(wanted, ssh=22)))
+        self.assertNotIn("redirect", usual)
 
     def test_interface_names(self) -> None:
         """What could be read as an option, or is too long, names no interface."""

@@ -18,6 +18,21 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 
 
 @dataclass(frozen=True)
+class Redirection:
+    """What boards of the VPN find at the server, as long as they are in walt-net.
+
+    Web requests to `entry_points` outside (addresses) are answered at the server's own port
+    `http`; `boards`, which are enrolled, reach at `ssh` what they expect at port 22 of the server.
+    """
+
+    server: str
+    entry_points: tuple[str, ...]
+    http: int
+    boards: tuple[str, ...]
+    ssh: int
+
+
+@dataclass(frozen=True)
 class FirewallConfig:
     """What the firewall enforces.
 
@@ -33,6 +48,7 @@ class FirewallConfig:
     guarded: str | None = None
     bridge: str = "walt-net"
     networks: tuple[str, ...] = ()
+    redirection: Redirection | None = None
 
 
 def is_interface_name(text: str) -> bool:
@@ -53,6 +69,32 @@ def removal() -> str:
         f"table ip {TABLE}\ndelete table ip {TABLE}\n"
         f"table bridge {TABLE}\ndelete table bridge {TABLE}\n"
     )
+
+
+def _redirecting(config: FirewallConfig) -> str:
+    """Return the chain for boards of the VPN, nothing without any."""
+    wanted = config.redirection
+    if wanted is None or not (wanted.entry_points or wanted.boards):
+        return ""
+    rules = []
+    if wanted.entry_points:
+        rules.append(
+            f"ip daddr != {config.subnet} ip daddr {{ {', '.join(wanted.entry_points)} }}"
+            f" tcp dport 80 dnat to {wanted.server}:{wanted.http}"
+        )
+    if wanted.boards and wanted.ssh != 22:
+        rules.append(
+            f"ip saddr {{ {', '.join(wanted.boards)} }} ip daddr {wanted.server}"
+            f" tcp dport 22 redirect to :{wanted.ssh}"
+        )
+    lines = "".join(
+        f'\t\tiifname "{config.bridge}" ip saddr {config.subnet} {rule}\n' for rule in rules
+    )
+    return f"""\
+	chain prerouting {{
+		type nat hook prerouting priority dstnat; policy accept;
+{lines}	}}
+"""
 
 
 def render(config: FirewallConfig) -> str:
@@ -88,7 +130,7 @@ table ip {TABLE} {{
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr {subnet} ip daddr != {subnet} fib daddr type != local masquerade
 	}}
-}}
+{_redirecting(config)}}}
 """
     if config.guarded is not None:
         text += f"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Interface
 from typing import Any
 
@@ -13,13 +13,14 @@ from twisted.logger import Logger
 
 from walt.server.domain.devices.derived import Change, Followed
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
-from walt.server.domain.network.firewall import FirewallConfig
+from walt.server.domain.network.firewall import FirewallConfig, Redirection
 from walt.server.domain.network.interfaces import IFirewall
 from walt.server.domain.network_services.boot_tree import BootLinks, probing_possible
 from walt.server.domain.network_services.dhcp import DhcpHosts
 from walt.server.domain.network_services.dns import FALLBACK_FORWARDER, DnsNames
 from walt.server.domain.network_services.interfaces import IConfigurable
 from walt.server.domain.network_services.nat import nat_addresses
+from walt.server.domain.network_services.redirected import board_addresses
 from walt.server.domain.network_services.secondary import secondary_networks
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.waiting import Waiters
@@ -47,7 +48,8 @@ class Filtered:
         for change in changes:
             device = change.new
             if device is not None and (
-                device.netsetup == NETSETUP_NAT or (device.virtual and "networks" in device.conf)
+                device.netsetup == NETSETUP_NAT or device.vpn_mac is not None
+                or (device.virtual and "networks" in device.conf)
             ):
                 self._known[device.mac] = device
             else:
@@ -59,7 +61,8 @@ class NetworkServices:
 
     `clock` gives callLater; `dhcp`, `dns` and `tree` provide IConfigurable, `firewall` IFirewall;
     `forwarders` are the upstream DNS servers, `guarded` the interface below the
-    bridge whose 802.1Q frames are dropped. Nothing is configured before the
+    bridge whose 802.1Q frames are dropped, `vpn_ports` those of the server's web pages and of the
+    VPN's sshd (None: there is no VPN). Nothing is configured before the
     first `update`.
     """
 
@@ -67,12 +70,14 @@ class NetworkServices:
         self, clock: IReactorTime, interface: IPv4Interface, *,
         dhcp: IConfigurable, dns: IConfigurable, tree: IConfigurable, firewall: IFirewall,
         forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,), guarded: str | None = None,
-        ping_check: bool = True,
+        ping_check: bool = True, vpn_ports: tuple[int, int] | None = None,
     ) -> None:
         self._clock = clock
         self._interface = interface
         self._dhcp, self._dns, self._tree, self._firewall = dhcp, dns, tree, firewall
         self._guarded = guarded
+        self._vpn_ports = vpn_ports
+        self._entry_points: tuple[str, ...] = ()
         self._hosts = DhcpHosts(interface, ping_check=ping_check)
         self._names = DnsNames(interface.ip, interface.network, forwarders)
         self._links = BootLinks(interface)
@@ -180,7 +185,7 @@ class NetworkServices:
             if len(changes) > AT_ONCE:
                 # What one device leaves another one may have: all is left before.
                 changes = [
-                    *(Change(one.old, None) for one in changes if one.old is not None),
+                    *(Change(change.old, None) for change in changes if change.old is not None),
                     *(Change(None, one.new) for one in changes if one.new is not None),
                 ]
             for start in range(0, len(changes), AT_ONCE):
@@ -202,10 +207,24 @@ class NetworkServices:
         # The latest: it may have been asked for another one meanwhile.
         await self._tree.apply(self._links.tree(self._mounts or {}, stopping=self._stopping))
 
+    def redirect(self, entry_points: Sequence[str]) -> None:
+        """Answer web requests of walt-net to these addresses outside ourselves."""
+        self._entry_points = tuple(entry_points)
+        if not self._stopping:
+            spawn(self._firewall.apply(self._firewall_config()), "updating the firewall")
+
     def _firewall_config(self) -> FirewallConfig:
+        subnet, devices = self._interface.network, self._filtered.devices
+        redirection = None
+        if self._vpn_ports is not None:
+            http, ssh = self._vpn_ports
+            redirection = Redirection(
+                str(self._interface.ip), self._entry_points, http,
+                board_addresses(devices, subnet), ssh,
+            )
         return FirewallConfig(
-            self._interface.network, nat_addresses(self._filtered.devices, self._interface.network),
-            self._guarded, networks=secondary_networks(self._filtered.devices),
+            subnet, nat_addresses(devices, subnet), self._guarded,
+            networks=secondary_networks(devices), redirection=redirection,
         )
 
     def _all(self, pieces: list[Deferred[Any]]) -> Deferred[None]:

@@ -10,7 +10,9 @@ from walt.common.names import is_mac
 from walt.server.tools.backup.archive import is_name
 
 # Whole directories and files below the state directory: what cannot be made again.
-KEPT = ("keys", "ssh", "tls", "tftp-static", "services/dhcpd/leases")
+KEPT = (
+    "keys", "ssh", "tls", "vpn-server", "http-boot", "tftp-static", "services/dhcpd/leases",
+)
 FILES = (".walt-net.mac",)
 CONFIG = ("server.conf", "server.spec", "server.env")
 DATABASE = "database/walt.dump"

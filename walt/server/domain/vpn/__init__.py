@@ -1,0 +1,1 @@
+"""Boards in other buildings, which boot through a tunnel (spec node-protocols §9)."""

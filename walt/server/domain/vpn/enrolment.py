@@ -1,0 +1,190 @@
+"""Enrolment of boards into the VPN, and the end of their keys (spec node-protocols §9.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import DeferredLock
+
+from walt.common.errors import Busy, Conflict, Denied, Invalid, NotFound
+from walt.common.sshkeys import parse
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.events import Source
+from walt.server.domain.vpn.interfaces import IHostKeys, INeighbours, IVpnAuthority, IVpnKeys
+from walt.server.domain.vpn.model import MODEL, EntryPoints, VpnKey, cert_id_of
+
+MOST_WAITING = 16  # enrolments on their way: each runs programs and writes to the database
+
+
+class VpnNodes:
+    """Who may come in through the tunnel.
+
+    `entry_points` is None where the VPN is not configured; `new_mac` makes a random MAC of
+    virtual devices; `tell` logs one sentence. `revoked` tells of each identity whose
+    certificates are refused from now on, so that open tunnels end.
+    """
+
+    def __init__(
+        self, registry: DeviceRegistry, entry_points: EntryPoints | None, keys: IVpnKeys,
+        authority: IVpnAuthority, neighbours: INeighbours, host_keys: IHostKeys,
+        new_mac: Callable[[], str], tell: Callable[[str], object],
+    ) -> None:
+        self._registry = registry
+        self.entry_points = entry_points
+        self._keys, self._authority = keys, authority
+        self._neighbours, self._host_keys = neighbours, host_keys
+        self._new_mac, self._tell = new_mac, tell
+        self._lock = DeferredLock()
+        self._waiting = 0
+        self.revoked: Source[str] = Source()
+
+    async def prepare(self) -> str:
+        """Make the authority, and refuse what was revoked; return the authority's public key.
+
+        What the database says counts: a key that a backup brought back is refused again.
+        """
+        public = await self._authority.prepare()
+        await self._authority.refuse(await self._revoked_ids())
+        return public
+
+    async def _revoked_ids(self) -> set[str]:
+        return {one.cert_id for one in await self._keys.load() if one.revoked}
+
+    # -- what boards ask ---------------------------------------------------
+
+    def board(self, ip: str) -> Device:
+        """Return the board of an address. Raises Denied for whoever else has it."""
+        device = self._registry.by_ip(ip)
+        if (
+            device is None or not device.is_node or device.virtual or device.model != MODEL
+            or not device.in_network(self._registry.subnet)
+        ):
+            raise Denied(
+                f"{ip} is not the address of a node of model {MODEL} in walt-net: only those"
+                " can enrol"
+            )
+        return device
+
+    def vpn_mac(self, ip: str) -> str:
+        """Return the MAC that a board has in the VPN, nothing if it is not enrolled.
+
+        Raises Denied.
+        """
+        return self.board(ip).vpn_mac or ""
+
+    async def certificate(self, ip: str) -> str:
+        """Return the certificate of a board, nothing if it is not enrolled. Raises Denied."""
+        mac = self.board(ip).vpn_mac
+        found = [one for one in await self._keys.load() if one.vpn_mac == mac]
+        return found[0].certificate if found else ""
+
+    async def host_keys(self) -> str:
+        """Return what makes boards know the ssh entry point. Raises Invalid, Unavailable."""
+        if self.entry_points is None:
+            raise Invalid("no ssh entry point is configured: see `vpn` in server.conf")
+        return await self._host_keys.of(*self.entry_points.ssh_address)
+
+    async def enrol(self, ip: str, line: str, *, on_behalf: bool = False) -> VpnKey:
+        """Sign the key of the board at an address; the first time, give it a MAC of the VPN.
+
+        `on_behalf`: the server's own machine asks for it, so its cable proves nothing.
+        Raises Invalid, Denied, Busy, Unavailable.
+        """
+        if self.entry_points is None:
+            raise Invalid("the entry points of the VPN are not configured: see server.conf")
+        self.board(ip)
+        try:
+            key = parse(line)
+        except ValueError as error:
+            raise Invalid(str(error)) from None
+        if self._waiting >= MOST_WAITING:
+            raise Busy("too many boards enrol at this moment: try again")
+        self._waiting += 1
+        try:
+            async with self._lock:
+                return await self._enrol(ip, key.text, on_behalf)
+        finally:
+            self._waiting -= 1
+
+    async def _enrol(self, ip: str, key: str, on_behalf: bool) -> VpnKey:
+        if not on_behalf:
+            await self._check_cable(ip, self.board(ip))
+        board = self.board(ip)
+        identity = cert_id_of(board.mac)
+        known = await self._keys.load()
+        if any(one.revoked for one in known if one.cert_id == identity):
+            self._tell(f"{board.name} ({ip}) asked for a certificate, but its key is revoked")
+            raise Denied("the key of this board was revoked, and so are all that follow")
+        certificate = await self._authority.sign(key, identity)
+        board = self.board(ip)  # it may have been forgotten meanwhile
+        if cert_id_of(board.mac) != identity:
+            raise Conflict("another board has this address now: try again")
+        if board.vpn_mac is not None:
+            await self._keys.replace_certificate(board.vpn_mac, certificate)
+            self._tell(f"VPN node {board.name} got a new certificate {identity}")
+            return VpnKey(board.vpn_mac, certificate, identity)
+        new = VpnKey(self._unused({one.vpn_mac for one in known}), certificate, identity)
+        await self._keys.enrol(board.mac, new)
+        present = self._registry.get(board.mac)
+        if present is None:
+            raise NotFound("the board was forgotten meanwhile: boot it again")
+        await self._registry.put(replace(present, vpn_mac=new.vpn_mac))
+        self._tell(f"{present.name} ({ip}) enrolled in the VPN as {identity}, {new.vpn_mac}")
+        return new
+
+    async def _check_cable(self, ip: str, board: Device) -> None:
+        """Raise Denied unless the address answers with a MAC of the board itself."""
+        mac = await self._neighbours.mac_of(ip)
+        if mac is None or mac not in (board.mac, board.vpn_mac):
+            self._tell(f"{mac or 'nobody known'} tried to enrol in the VPN as {board.name} ({ip})")
+            raise Denied(f"another machine than {board.name} uses the address {ip}")
+
+    def _unused(self, taken: set[str]) -> str:
+        while True:
+            mac = self._new_mac()
+            if mac not in taken and self._registry.get(mac) is None:
+                return mac
+
+    # -- what administrators ask --------------------------------------------
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each key, by identity (spec server §7.4)."""
+        owners = {node.vpn_mac: node for node in self._registry.nodes() if node.vpn_mac}
+        found = []
+        for key in sorted(await self._keys.load(), key=lambda one: (one.cert_id, one.vpn_mac)):
+            owner = owners.get(key.vpn_mac)
+            found.append({
+                "certid": key.cert_id, "revoked": key.revoked, "forgotten_device": owner is None,
+                "device_label": key.label or "forgotten device" if owner is None
+                else f'node "{owner.name}" mac={owner.mac}',
+            })
+        return found
+
+    async def revoke(self, cert_id: str) -> None:
+        """Refuse the certificates of an identity, those of the future too.
+
+        Raises NotFound, Conflict (revoked before), CommandFailed, Unavailable.
+        """
+        async with self._lock:
+            known = [one for one in await self._keys.load() if one.cert_id == cert_id]
+            if not known:
+                raise NotFound("Did not find such VPN key.")
+            if all(one.revoked for one in known):
+                raise Conflict("This VPN key was already revoked.")
+            # The tunnel first: when the database fails, nobody was let in meanwhile.
+            await self._authority.refuse({*await self._revoked_ids(), cert_id})
+            self.revoked.tell(cert_id)
+            await self._keys.revoke(cert_id)
+            self._tell(f"the VPN key {cert_id} was revoked")
+
+    async def refusal(self, cert_id: str) -> str | None:
+        """Return why a tunnel with such a certificate is not opened, None if it is."""
+        known = [one for one in await self._keys.load() if one.cert_id == cert_id]
+        if any(one.revoked for one in known):
+            return f"the key {cert_id} is revoked"
+        if not known:
+            return f"the key {cert_id} belongs to no board of this platform"
+        return None

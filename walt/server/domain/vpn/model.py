@@ -1,0 +1,50 @@
+"""Keys of VPN nodes and where their tunnels enter, as frozen values (spec server §1.6, §2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MODEL = "rpi-5-b"  # the boards whose firmware can boot over HTTP from anywhere
+PRINCIPAL = "walt-vpn"  # the account in whose name certificates are made out
+SSH_PORT = 22  # of an entry point that names none
+
+BootMode = Literal["permissive", "enforced"]
+
+
+@dataclass(frozen=True)
+class VpnKey:
+    """One row of `vpnauth`: the certificate of a board, kept for good.
+
+    `label` names the device when it was forgotten, None as long as there is one.
+    """
+
+    vpn_mac: str
+    certificate: str
+    cert_id: str
+    label: str | None = None
+    revoked: bool = False
+
+
+@dataclass(frozen=True)
+class EntryPoints:
+    """Where boards come in: `ssh` is a host, with `:port` if that is not 22, `http` a host.
+
+    `boot_mode` is what boards write into their EEPROM: `permissive` ones boot from a card or by
+    TFTP too, `enforced` ones do not.
+    """
+
+    ssh: str
+    http: str
+    boot_mode: BootMode
+
+    @property
+    def ssh_address(self) -> tuple[str, int]:
+        """The host and the port of the ssh entry point."""
+        host, _, port = self.ssh.partition(":")
+        return host, int(port) if port else SSH_PORT
+
+
+def cert_id_of(mac: str) -> str:
+    """Return the identity of the certificates of a board (spec node-protocols §9.3)."""
+    return "vpn_" + mac.replace(":", "")
