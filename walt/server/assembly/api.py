@@ -17,11 +17,8 @@ from walt.server.api.logs import LogsApi
 from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, ReservationsApi
 from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ClockApi, DatabaseApi, ServerApi
-<<<<<<< HEAD
-from walt.server.api.web import WebAccessApi
-=======
 from walt.server.api.vpn import VpnApi
->>>>>>> main
+from walt.server.api.web import WebAccessApi
 from walt.server.assembly.access import Certificates
 from walt.server.assembly.base import Base
 from walt.server.assembly.client_package import ClientPackage
@@ -47,13 +44,8 @@ Locators = Callable[[IRequester, Identity], list[CommandLocator]]
 
 
 def build_api(
-<<<<<<< HEAD
-    base: Base, daemons: Daemons, images: Images, nodes: Nodes, life: ImageLife,
-    certificates: Certificates, issuers: LogIssuers, ui_port: int | None,
-=======
     base: Base, daemons: Daemons, images: Images, nodes: Nodes, vpn: Vpn, life: ImageLife,
-    certificates: Certificates, issuers: LogIssuers,
->>>>>>> main
+    certificates: Certificates, issuers: LogIssuers, ui_port: int | None,
 ) -> tuple[Locators, OldNodes]:
     """Return what makes the responders of a connection, and what answers nodes of WalT 10."""
     registry, operations, switches = base.registry, life.operations, nodes.switches

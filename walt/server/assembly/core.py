@@ -75,14 +75,9 @@ def build(
     )
     certificates = Certificates(base.reactor, config, base.database, base.platform)
     issuers = LogIssuers(base.registry, base.logs.former)
-<<<<<<< HEAD
-    locators, old_nodes = build_api(
-        base, daemons, images, nodes, life, certificates, issuers, ui_port
-=======
     vpn = build_vpn(base, daemons, nodes)
     locators, old_nodes = build_api(
-        base, daemons, images, nodes, vpn, life, certificates, issuers
->>>>>>> main
+        base, daemons, images, nodes, vpn, life, certificates, issuers, ui_port
     )
     return Core(
         base=base, daemons=daemons, images=images, nodes=nodes, vpn=vpn, image_life=life,

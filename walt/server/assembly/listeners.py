@@ -172,10 +172,6 @@ class Listeners(Service):
             self._reactor.listenUDP(port, protocol, interface=address, maxPacketSize=9216)
         )
 
-<<<<<<< HEAD
-    def unix(self, path: Path, factory: Any, *, for_group: bool = True) -> None:
-        """Listen on a unix socket open to root, and to the group walt (`for_group`)."""
-=======
     def private(self, path: Path, factory: Any, account: str) -> None:
         """Listen on a unix socket of one account (and of root)."""
         path.unlink(missing_ok=True)
@@ -186,13 +182,10 @@ class Listeners(Service):
 
     def unix(self, path: Path, factory: Any) -> None:
         """Listen on a unix socket open to root and to the group walt."""
->>>>>>> main
         path.unlink(missing_ok=True)
-        self._open.append(self._reactor.listenUNIX(
-            str(path), factory, mode=0o660 if for_group else 0o600, backlog=1024
-        ))
-        if not for_group:
-            return
+        self._open.append(
+            self._reactor.listenUNIX(str(path), factory, mode=0o660, backlog=1024)
+        )
         try:
             os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
         except KeyError:
@@ -235,18 +228,13 @@ def open_all(
     listeners.udp(ports.NETCONSOLE, Netconsole(base.registry, base.logs, base.reactor))
     listeners.unix(paths.stream_socket, streams)
     listeners.unix(paths.rpc_socket, rpc)
-<<<<<<< HEAD
-    listeners.unix(paths.web_socket, ui, for_group=False)
-    for opened, factory in ((host_http, site), (host_ui, ui)):
-        if opened is not None:
-            listeners.adopt(opened, factory)
-=======
     if base.config.vpn.enabled:
         tunnels = core.vpn.tunnels
         doors.metrics.gauge("walt_vpn_tunnels", "Tunnels of VPN nodes", lambda: len(tunnels))
         listeners.private(
             paths.vpn_socket, DeviceFactory(tunnels, core.vpn.taps, base.reactor), ACCOUNT
         )
-    if host_http is not None:
-        listeners.adopt(host_http, site)
->>>>>>> main
+    listeners.private(paths.web_socket, ui, "root")
+    for opened, factory in ((host_http, site), (host_ui, ui)):
+        if opened is not None:
+            listeners.adopt(opened, factory)

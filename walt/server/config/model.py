@@ -31,15 +31,14 @@ class Paths:
         return self.runtime / "streams.sock"
 
     @property
-<<<<<<< HEAD
     def web_socket(self) -> Path:
         """The unix socket of the pages, for what clients relay."""
         return self.runtime / "web.sock"
-=======
+
+    @property
     def vpn_socket(self) -> Path:
         """The unix socket where tunnels get their network devices."""
         return self.runtime / "vpn.sock"
->>>>>>> main
 
     @property
     def nodes(self) -> Path:
