@@ -84,6 +84,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "walt.server.config",
     ),
     "txpostgres": ("walt.server.adapters.postgres",),
+    "wsproto": ("walt.server.http.websocket",),
 }
 
 # Where imports may stand inside functions, and why.

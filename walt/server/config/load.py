@@ -276,6 +276,7 @@ def _services(section: _Section) -> Services:
         nfsd.text("service-name", Services.nfsd_service_name),
         http.integer("port", 80, 1, 65535),
         http.integer("host-port", 12380, 0, 65535),
+        http.integer("ui-port", 12381, 0, 65535),
         lldp.boolean("enabled") is not False,
         lldp.text("community", Services.snmp_community, _COMMUNITY),
         ptp.boolean("enabled") is not False,
