@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -125,6 +127,18 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         """Type into an element."""
         self.until(lambda: self.all(selector), selector)[0].send_keys(text)
+
+    def keys(self, text: str) -> None:
+        """Type where the keyboard is: for terminals, Enter for an end of line."""
+        for word in re.split(r"(\n|\x03)", text):
+            keys = ActionChains(self.driver)
+            if word == "\n":
+                keys.send_keys(Keys.ENTER)
+            elif word == "\x03":
+                keys.key_down(Keys.CONTROL).send_keys("c").key_up(Keys.CONTROL)
+            else:
+                keys.send_keys(word)
+            keys.perform()
 
     def point(self, selector: str) -> None:
         """Move the pointer to an element."""

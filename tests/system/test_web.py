@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.threads import deferToThread
@@ -66,6 +69,12 @@ class PagesTests(TestCase):
 
         return await deferToThread(watched)
 
+    def picture(self, page: Browser, name: str) -> None:
+        """Save what is seen, for README and the manual, where WALT_TEST_PICTURES says."""
+        place = os.environ.get("WALT_TEST_PICTURES")
+        if place:
+            page.picture(Path(place) / f"{name}.png")
+
     async def accessible(self) -> None:
         """Look at the page as somebody does who cannot see it, or not well."""
         found = await deferToThread(self.browser.serious)
@@ -84,6 +93,14 @@ class PagesTests(TestCase):
         """A virtual node is made, boots before one's eyes, reboots, and is removed."""
         await self.start(image=True)
         await self.see(self.create)
+        await self.see(self.node_page)
+        await self.accessible()
+        await self.see(self.shell)
+        await self.see(self.console)
+        await self.accessible()
+        for look in (self.logs, self.boots, self.images, self.services):
+            await self.see(look)
+            await self.accessible()
         await self.see(self.reboot)
         told = await self.platform.ok("log", "show", "--platform", "--history", "-5m:")
         self.assertRegex(told, "vm.*reboot|reboot.*vm")
@@ -101,8 +118,80 @@ class PagesTests(TestCase):
         page.shows("booting: ", "tbody")
         page.until(lambda: "● booted" in page.text("tbody"), "a booted node", patience=90)
 
+    def node_page(self, page: Browser) -> None:
+        """Facts, boots and log lines of one node, found by its link."""
+        page.click("tbody a", "vm")
+        page.shows("booted", "dl")
+        self.assertEqual(page.driver.current_url, f"{page.origin}/ui/nodes/vm")
+        page.shows("created", "main table")
+        page.shows("walt-init", ".lines")
+        self.picture(page, "web-node")
+
+    def shell(self, page: Browser) -> None:
+        """A shell on the node; what runs wild in it can be stopped."""
+        page.click("main a", "Shell")
+        page.until(lambda: page.all(".xterm-rows"), "a terminal")
+        page.shows("#", ".xterm-rows")
+        page.keys("echo $((6*7))$((6*7)); printf '\\360\\237\\220\\247\\n'\n")
+        page.shows("4242", ".xterm-rows")
+        page.shows("\U0001f427", ".xterm-rows")
+        page.keys("stty size\n")
+        page.until(lambda: re.search(r"^\d+ \d+$", page.text(".xterm-rows"), re.M), "a size")
+        page.keys("yes\n")
+        page.shows("y\ny\ny", ".xterm-rows")
+        page.keys("\x03")
+        page.keys("echo its $((40+2)) over\n")
+        page.shows("its 42 over", ".xterm-rows")
+        page.keys("exit\n")
+        page.shows("It ended")
+
+    def console(self, page: Browser) -> None:
+        """What it said before one came, and what it says to what one types."""
+        page.go("/ui/nodes/vm/console")
+        page.until(lambda: len(page.text(".xterm-rows").strip()) > 10, "its past")
+        page.keys("\necho c$((1000+1))\n")
+        page.shows("c1001", ".xterm-rows")
+        page.driver.refresh()
+        page.shows("c1001", ".xterm-rows")
+        self.picture(page, "web-console")
+
+    def logs(self, page: Browser) -> None:
+        """The server filters; the address says how."""
+        page.go("/ui/logs?issuers=server&span=3600")
+        page.shows("node vm is booted", ".lines")
+        page.type("input[type=search]", "is booted$")
+        page.click("form button", "Show")
+        page.until(lambda: "lines=is" in page.driver.current_url, "the filter")
+        page.until(lambda: 0 < page.text(".lines").count("\n") + 1 == page.text(".lines").count(
+            "is booted"), "such lines alone")
+        self.picture(page, "web-logs")
+        page.go("/ui/logs?lines=(")
+        page.shows("(", "[role=alert]")
+
+    def boots(self, page: Browser) -> None:
+        """Each boot with its stages, and percentiles."""
+        page.go("/ui/boots")
+        page.shows("alice/pc-x86-64-small", "table")
+        page.shows("created")
+        self.picture(page, "web-boots")
+
+    def images(self, page: Browser) -> None:
+        """Those of all users."""
+        page.click("nav a", "Images")
+        page.shows("waltplatform", "tbody")
+        page.shows("alice", "tbody")
+
+    def services(self, page: Browser) -> None:
+        """Daemons, the database, disks."""
+        page.click("nav a", "Services")
+        for text in ("postgres", "dhcpd", "● running", "GiB"):
+            page.shows(text)
+        self.picture(page, "web-services")
+
     def reboot(self, page: Browser) -> None:
         """The question names the node; it boots again."""
+        page.go("/ui/nodes")
+        page.shows("vm", "tbody")
         page.click("tbody input[type=checkbox]")
         page.click("main button", "Reboot")
         page.shows("vm", "dialog")
@@ -141,6 +230,7 @@ class PagesTests(TestCase):
         self.assertEqual(page.driver.current_url, f"{page.origin}/ui/nodes")
         page.shows(str(SIMULATED), "[role=status]")
         self.assertEqual(len(page.all("tbody tr")), SIMULATED)
+        self.picture(page, "web-nodes")
 
     def search_and_sort(self, page: Browser) -> None:
         """The state is in the address, and the way back works."""

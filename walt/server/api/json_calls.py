@@ -7,6 +7,7 @@ its responders. Only the boxes become JSON on their way to the page.
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,7 +36,7 @@ class JsonCalls(Session):
 
     `send` gets the JSON of what the page is told: `{"answer": NUMBER, "values": {…}}`,
     `{"error": NUMBER, "code": CODE, "text": TEXT}`, or `{"told": NAME, "values": {…}}` for a
-    call-back.
+    call-back. Bytes are base 64 there (RFC 4648 §4).
     """
 
     def __init__(
@@ -107,6 +108,8 @@ def _encoded(command: type[WaltCommand], values: dict[str, Any], proto: Any) -> 
         if value is None:
             continue
         try:
+            if type(argument) is amp.String:  # bytes
+                value = b64decode(value, validate=True)
             box[wire] = argument.toStringProto(value, proto)
         except (TypeError, ValueError, AttributeError):
             raise Invalid(f"argument {name} has a wrong type") from None
@@ -124,6 +127,6 @@ def _written(types: Iterable[tuple[bytes, amp.Argument]], box: Any, proto: Any) 
             text = raw.decode()
         else:
             value = argument.fromStringProto(raw, proto)
-            text = json.dumps(value.hex() if isinstance(value, bytes) else value)
+            text = json.dumps(b64encode(value).decode() if isinstance(value, bytes) else value)
         values.append(f"{json.dumps(name.decode())}: {text}")
     return "{" + ", ".join(values) + "}"

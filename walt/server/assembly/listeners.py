@@ -44,6 +44,7 @@ from walt.server.streams.node_command import (
     NodeCommands,
     PingRequest,
 )
+from walt.server.streams.node_console import ConsoleRequest
 from walt.server.streams.notify import BootNotifications
 from walt.server.streams.registry import requests
 from walt.server.streams.tcp_relay import TcpRequest, WebRequest
@@ -128,6 +129,7 @@ def stream_table(core: Core) -> dict[str, RequestClass]:
         "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),
         "REQ_TAR_TO_IMAGE": partial(TarToImageRequest, in_images),
         "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, operations.builds, sessions),
+        "REQ_NODE_CONSOLE": partial(ConsoleRequest, core.nodes.virtual, commands),
         "REQ_WEB": partial(WebRequest, base.config.paths.web_socket, reactor),
     })
 

@@ -17,7 +17,7 @@ WINDOW = 128 * 1024  # bytes that a page may have to process: then the stream wa
 MAX_HELD = 256 * 1024  # bytes of a page, for a stream that does not take them
 PIECE = 32 * 1024  # bytes of one message
 ACKNOWLEDGEMENT = b"A"  # a kind of frame that pages alone send: octets processed (4)
-FOR_PAGES = frozenset({"REQ_DUMP_LOGS", "REQ_NODE_CMD", "REQ_DEVICE_PING"})
+FOR_PAGES = frozenset({"REQ_DUMP_LOGS", "REQ_NODE_CMD", "REQ_NODE_CONSOLE"})
 
 
 class PageStream:

@@ -22,6 +22,7 @@ NUMBERS = {
     "REQ_DEVICE_SHELL": 15,
     "REQ_TAR_FOR_IMAGE_BUILD": 16,
     "REQ_WEB": 17,
+    "REQ_NODE_CONSOLE": 18,
 }
 
 

@@ -35,7 +35,7 @@ export function Deeds() {
   return html`<section class="deeds" aria-label="What was done" hidden=${lines.length === 0}>
     <div class="bar"><strong>What was done</strong>
       <button type="button" onClick=${() => { told.value = []; }}>Clear</button></div>
-    <ul role="log" aria-live="polite">${lines.map((one) => html`<li key=${one.id} class=${one.wrong ? "wrong" : null}>
-      <span class="text">${one.wrong ? "✕ " : ""}${one.text}</span></li>`)}</ul>
+    <div role="log" aria-live="polite"><ul>${lines.map((one) => html`<li key=${one.id} class=${one.wrong ? "wrong" : null}>
+      <span class="text">${one.wrong ? "✕ " : ""}${one.text}</span></li>`)}</ul></div>
   </section>`;
 }
