@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import subprocess
@@ -24,6 +25,7 @@ from walt.client.experiment.comparing import compare
 from walt.client.experiment.document import Errors
 from walt.client.experiment.model import Experiment, Limits
 from walt.client.experiment.reading import load, parsed
+from walt.client.experiment.replaying import with_images
 from walt.client.experiment.sealing import seal, verify
 from walt.client.scripting.running import Result
 
@@ -157,6 +159,35 @@ class CastingTests(SynchronousTestCase):
         self.assertEqual(found.missing, ["a: 1 more pc-* of 1"])
 
 
+class ReplayTests(SynchronousTestCase):
+    def test_images(self) -> None:
+        """By their ids, whatever their names; another one of that name only where it may be."""
+        experiment = parsed(SMALL.replace('model: "pc-*"', 'model: "pc-*", image: x'), Errors())
+        assert experiment is not None
+        manifest = {
+            "roles": {"a": ["n1"], "b": ["n2"]}, "images": {"ann/x:latest": "1" * 64,
+                                                            "ann/d:latest": "2" * 64},
+            "nodes": {"n1": {"image": "ann/x:latest"}, "n2": {"image": "ann/d:latest"}},
+        }
+        for own, exact, images, missing, notes in (
+            ({"x": "1" * 64, "d": "2" * 64}, True, ["x", "d"], [], []),
+            ({"y": "1" * 64, "d": "2" * 64}, True, ["y", "d"], [], ["a: y, the same image as x"]),
+            ({"x": "3" * 64}, True, ["x", "default"], ["a: the image x (id 111111111111)",
+                                                      "b: the image d (id 222222222222)"], []),
+            ({"x": "3" * 64}, False, ["x", "default"], [], [
+                "a: x of this platform is another image",
+                "b: default of this platform is another image",
+            ]),
+            ({}, False, ["x", "default"], ["a: the image x (id 111111111111)"],
+             ["b: default of this platform is another image"]),
+        ):
+            found = with_images(experiment, manifest, own, exact=exact)
+            self.assertEqual(
+                ([role.image for role in found[0].roles], found[1], found[2]),
+                (images, missing, notes), own,
+            )
+
+
 class ArchiveTests(SynchronousTestCase):
     def folder(self, name: str, **changes: Any) -> Path:
         """Write the archive of a run."""
@@ -171,7 +202,7 @@ class ArchiveTests(SynchronousTestCase):
             "ended": None, "state": changes.get("state", "done"),
             "walt": {"client": "11", "server": "11"}, "definition": "", "commit": None,
             "roles": {"a": ["n1"]}, "nodes": {"n1": node},
-            "images": {"ann/x:latest": changes.get("image", "1" * 64)},
+            "images": {"ann/x:latest": changes.get("image", "1" * 64)}, "booted": {},
         }
         folder = Folder(place)
         folder.begin(manifest, SMALL, changes.get("scripts", {}))
@@ -238,6 +269,21 @@ class ArchiveTests(SynchronousTestCase):
             self.assertEqual(command.show(str(target)), 0)
         self.assertIn("value, medians:", told.getvalue())
 
+    def test_logs(self) -> None:
+        """Streams of one archive alone are told; bombs and nonsense cannot be compared."""
+        first = self.folder("first")
+        lines = gzip.compress(b'[1.0, "n1", "mark", "x"]\n' * 1000)
+        for content, expected in (
+            (lines, []), (gzip.compress(b'[1.0, "n1", "other", "x"]\n'), ["! log", "! log"]),
+            (lines[:-20], ["? log"]), (b"nonsense", ["? log"]), (gzip.compress(b"[]\n"), ["? log"]),
+            (gzip.compress(bytes(1 << 26)), ["? log"]),
+        ):
+            second = self.folder("second")
+            (first / "logs.jsonl.gz").write_bytes(lines)
+            (second / "logs.jsonl.gz").write_bytes(content)
+            found = compare(Archive(first), Archive(second))
+            self.assertEqual([f"{one.mark} {one.category}" for one in found], expected)
+
     def test_hostile(self) -> None:
         """Names that climb, links, other formats and cut files are refused in words."""
         place = Path(self.mktemp())
@@ -262,6 +308,19 @@ class ArchiveTests(SynchronousTestCase):
             except Failure:
                 continue
             self.fail(f"cut at {size} it passes")
+        for changed in (
+            {"roles": {"a": 7}}, {"nodes": {"n1": {}}}, {"images": {"x": None}}, {"began": "x"},
+            {"roles": []}, {"booted": {"a": []}},
+        ):
+            odd = self.folder("odd")
+            manifest = json.loads((odd / "manifest.json").read_text()) | changed
+            (odd / "manifest.json").write_text(json.dumps(manifest))
+            self.assertRaises(Failure, Archive, odd)
+        for changed in ({"results": {"value": ["x"]}}, {"commands": [1]}, {"values": None}):
+            odd = self.folder("odd")
+            file = odd / "points" / "0001.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+            self.assertRaises(Failure, Archive(odd).points)
         linked = self.folder("linked")
         (linked / "files").mkdir()
         (linked / "files" / "passwd").symlink_to("/etc/passwd")

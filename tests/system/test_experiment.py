@@ -106,6 +106,15 @@ class ExperimentTests(TestCase):
         ])
         same = await platform.ok("experiment", "diff", str(sealed), str(first))
         self.assertEqual(same, "= nothing differs\n")
+        await platform.ok("image", "duplicate", "pc-x86-64-small", "other")
+        (place / "measure.sh").unlink()
+        fourth = place / "fourth"
+        await platform.ok("experiment", "repeat", "--to", str(fourth), str(sealed))
+        self.assertEqual(
+            [line for line in (await platform.ok(
+                "experiment", "diff", str(sealed), str(fourth)
+            )).splitlines() if line.startswith("!")], [],
+        )
         shown = await platform.ok("experiment", "show", str(sealed))
         self.assertIn("SIZE=20  ######", shown)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
+    from walt.client.experiment.model import Experiment
 
 EXAMPLE = """\
 # An experiment: `walt help show experiment-file` tells what can be written here.
@@ -110,19 +111,63 @@ def plan(file: str, map: str | None, json: bool) -> int:
 
 def run(file: str, to: str | None, map: str | None, force: bool) -> int:
     """Run an experiment."""
-    from walt.client.experiment.archive import Folder
-    from walt.client.experiment.casting import cast
     from walt.client.experiment.reading import load
-    from walt.client.experiment.running import Runner, manifest_of
 
     experiment, text, scripts = load(Path(file))
-    found = cast(experiment, _given(map))
+    return _begin(experiment, text, scripts, to, map, force, {"commit": _commit(Path(file))})
+
+
+def repeat(archive: str, to: str | None, map: str | None, force: bool) -> int:
+    """Do a run again, with the very same images."""
+    return _again(archive, to, map, force, exact=True)
+
+
+def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
+    """Do a run again, with what this platform has."""
+    return _again(archive, to, map, force, exact=False)
+
+
+def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
+    from walt.client.experiment.archive import TEXT, Archive
+    from walt.client.experiment.comparing import experiment_of
+    from walt.client.experiment.replaying import with_images
+    from walt.client.experiment.sealing import verify
+    from walt.client.scripting.images import own_images
+
+    found = Archive(Path(archive))
+    wrong = verify(found)
+    if wrong:
+        raise Failure("\n".join(wrong))
+    own = {image.name: image.id for image in own_images()}
+    experiment, missing, notes = with_images(
+        experiment_of(found), found.manifest, own, exact=exact
+    )
+    if missing:
+        raise Failure("\n".join(f"missing: {line}" for line in missing))
+    for line in notes:
+        print(visible(line))
+    return _begin(
+        experiment, found.data(TEXT).decode(), found.scripts(), to, map, force,
+        {"of": found.manifest["run"], "commit": found.manifest["commit"]},
+    )
+
+
+def _begin(
+    experiment: Experiment, text: str, scripts: dict[str, str], to: str | None, map: str | None,
+    force: bool, more: dict[str, Any],
+) -> int:
+    from walt.client.experiment.archive import Folder
+    from walt.client.experiment.casting import cast
+    from walt.client.experiment.running import Runner, manifest_of
+
+    given = _given(map)
+    found = cast(experiment, given)
     if found.missing:
         raise Failure("\n".join(f"missing: {line}" for line in found.missing))
     if found.disturbed and not _may(found, force):
         return FAILED
     folder = Folder(Path(to or time.strftime(f"{experiment.name}-%Y%m%d-%H%M%S")))
-    manifest = manifest_of(experiment, found, text, _commit(Path(file)))
+    manifest = manifest_of(experiment, found, text) | more | {"map": given}
     folder.begin(manifest, text, scripts)
     print(f"{folder.path}: run {manifest['run']} on {', '.join(found.names)}")
     runner = Runner(experiment, scripts, folder, manifest, _line)
@@ -158,20 +203,16 @@ def _go(runner: Any, folder: Folder, before: dict[int, dict[str, Any]], force: b
 
 def resume(directory: str, force: bool) -> int:
     """Go on with a run that was interrupted."""
-    from walt.client.experiment.archive import TEXT, Archive, Folder
+    from walt.client.experiment.archive import Archive, Folder
     from walt.client.experiment.comparing import experiment_of
     from walt.client.experiment.running import Runner
 
     archive = Archive(Path(directory))
     if not Path(directory).is_dir():
         raise Failure(f"{directory} is sealed; only a folder can be gone on with")
-    experiment = experiment_of(archive)
-    scripts = {
-        name.partition("/")[2]: archive.data(name).decode() for name in archive.files("scripts")
-    }
+    experiment = experiment_of(archive).booting(archive.manifest["booted"])
     folder = Folder(Path(directory))
-    runner = Runner(experiment, scripts, folder, archive.manifest, _line)
-    assert TEXT in archive.names
+    runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
     return _go(runner, folder, archive.points(), force)
 
 
@@ -235,6 +276,7 @@ def _commit(file: Path) -> str | None:
     return found.stdout.decode().strip() or None
 
 
+_TO = Switch("--to", "the folder to make", metavar="DIRECTORY")
 _JSON = Switch("--json", "print JSON for programs")
 _MAP = Switch("--map", "nodes for roles, ROLE=NODE,ROLE=NODE", metavar="ROLES")
 _FORCE = Switch("--force", "disturb other people without a question")
@@ -247,9 +289,15 @@ COMMANDS = {
     ),
     "run": Command(
         run, "run an experiment, and keep everything it gives", args=[Arg("file")],
-        switches=[
-            Switch("--to", "the folder to make", metavar="DIRECTORY"), _MAP, _FORCE,
-        ],
+        switches=[_TO, _MAP, _FORCE],
+    ),
+    "repeat": Command(
+        repeat, "do a run again, with the very same images", args=[Arg("archive")],
+        switches=[_TO, _MAP, _FORCE],
+    ),
+    "replay": Command(
+        replay, "do a run again, with what this platform has", args=[Arg("archive")],
+        switches=[_TO, _MAP, _FORCE],
     ),
     "resume": Command(
         resume, "go on with a run that was interrupted", args=[Arg("directory")],

@@ -14,8 +14,10 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
+from walt.client.answers import NULL, NUMBER, looks_wrong
 from walt.client.errors import Failure
 from walt.common.errors import in_words
 
@@ -28,7 +30,25 @@ FORMAT = 1
 MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
 POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
 CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
-MOST_FILES, LARGEST_JSON = 200_000, 64 << 20
+MOST_FILES, LARGEST = 200_000, 64 << 20
+# How manifests and points look; see `answers.looks_wrong`.
+_MANIFEST = {
+    "name": str, "licence": str, "run": str, "began": NUMBER, "ended": (*NUMBER, NULL),
+    "state": str, "walt": {}, "roles": {}, "nodes": {}, "images": {}, "booted": {},
+    "commit": (str, NULL),
+}
+_NODE = {
+    **dict.fromkeys(("mac", "ip", "model", "image", "kernel", "cpu", "processors"), str),
+    "settings": {},
+}
+_COMMAND = {
+    "step": int, "role": str, "node": str, "outcome": str, "status": (int, NULL),
+    "background": bool, "command": str,
+}
+_POINT = {
+    "number": int, "repetition": int, "values": {}, "tries": int, "outcome": str, "reason": str,
+    "commands": [_COMMAND], "results": {}, "began": NUMBER, "seconds": NUMBER,
+}
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -82,29 +102,48 @@ class Archive:
         if len(names) > MOST_FILES:
             raise Failure(f"{path} has more than {MOST_FILES} files")
         self.names = frozenset(map(check_path, names))
-        self.manifest = self.json(MANIFEST)
-        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
-            told = self.manifest.get("format") if isinstance(self.manifest, dict) else None
-            raise Failure(
-                f"{path} has the format {str(told)[:20]}, and this walt reads {FORMAT} alone"
-            )
+        self.manifest: dict[str, Any] = self._manifest()
 
-    def data(self, name: str, most: int = LARGEST_JSON) -> bytes:
-        """Return the content of a file of at most so many bytes. Raises Failure."""
+    def _manifest(self) -> dict[str, Any]:
+        found = self.json(MANIFEST)
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            told = found.get("format") if isinstance(found, dict) else None
+            raise Failure(
+                f"{self.path} has the format {str(told)[:20]}, and this walt reads {FORMAT} alone"
+            )
+        wrong = looks_wrong(found, _MANIFEST, MANIFEST) or next(filter(None, (
+            *(looks_wrong(names, [str], "roles") for names in found["roles"].values()),
+            *(looks_wrong(node, _NODE, "nodes") for node in found["nodes"].values()),
+            *(looks_wrong(text, str, "images") for text in found["images"].values()),
+            *(looks_wrong(text, str, "booted") for text in found["booted"].values()),
+        )), "")
+        if wrong:
+            raise Failure(f"{self.path} makes no sense: {wrong}")
+        return found
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield the content of a file. Raises Failure."""
         if name not in self.names:
             raise Failure(f"{self.path} has no file {name}")
         try:
-            if self._zip is None:
-                with open(self.path / name, "rb") as file:
-                    data = file.read(most + 1)
-            else:
-                with self._zip.open(name) as member:
-                    data = member.read(most + 1)
-        except (OSError, zipfile.BadZipFile, ValueError, RuntimeError, EOFError) as error:
+            with (
+                open(self.path / name, "rb") if self._zip is None else self._zip.open(name)
+            ) as file:
+                while piece := file.read(1 << 20):
+                    yield piece
+        except (
+            OSError, zipfile.BadZipFile, ValueError, RuntimeError, EOFError, zlib.error,
+        ) as error:
             raise Failure(f"{name} of {self.path} cannot be read: {in_words(error)}") from None
-        if len(data) > most:
-            raise Failure(f"{name} of {self.path} is larger than {most} bytes")
-        return data
+
+    def data(self, name: str) -> bytes:
+        """Return the content of a file that is not large. Raises Failure."""
+        found = bytearray()
+        for piece in self.pieces(name):
+            found += piece
+            if len(found) > LARGEST:
+                raise Failure(f"{name} of {self.path} is larger than {LARGEST} bytes")
+        return bytes(found)
 
     def json(self, name: str) -> Any:
         """Return the value of a JSON file. Raises Failure."""
@@ -119,10 +158,21 @@ class Archive:
         for name in sorted(self.names):
             if re.fullmatch(rf"{POINTS}/\d{{4,5}}\.json", name):
                 point = self.json(name)
-                if not isinstance(point, dict) or not isinstance(point.get("number"), int):
-                    raise Failure(f"{name} of {self.path} is no point")
+                wrong = looks_wrong(point, _POINT, name) or next(filter(None, (
+                    looks_wrong(numbers, [NUMBER], f"{name}.results")
+                    for numbers in point["results"].values()
+                )), "")
+                if wrong:
+                    raise Failure(f"{self.path} makes no sense: {wrong}")
                 found[point["number"]] = point
         return found
+
+    def scripts(self) -> dict[str, str]:
+        """Return the texts of scripts by their names. Raises Failure."""
+        return {
+            name.partition("/")[2]: self.data(name).decode(errors="replace")
+            for name in self.files(SCRIPTS)
+        }
 
     def files(self, below: str) -> Iterator[str]:
         """Yield the names of files below a folder."""

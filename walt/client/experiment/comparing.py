@@ -6,19 +6,17 @@ result or log.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import zlib
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 
+from walt.client.answers import NULL, NUMBER, looks_wrong
 from walt.client.errors import Failure
 from walt.client.experiment.archive import BOOTS, LOGS, TEXT, Archive
 from walt.client.experiment.document import Errors
 from walt.client.experiment.reading import parsed
-from walt.client.experiment.sealing import LARGEST
 from walt.client.experiment.showing import measured
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 
     from walt.client.experiment.model import Experiment
 
+PIECE, MOST_STREAMS = 1 << 20, 10_000  # bytes of logs that are read at once; of all kinds
+_BOOT = {"node": str, "outcome": (str, NULL), "seconds": (*NUMBER, NULL)}
 SLOWER = 1.5  # a boot that takes so many times as long is told
 
 
@@ -156,6 +156,9 @@ def _boots(first: Archive, second: Archive) -> Iterator[Difference]:
     seconds = []
     for archive in (first, second):
         boots = archive.json(BOOTS) if BOOTS in archive.names else []
+        wrong = looks_wrong(boots, [_BOOT], BOOTS)
+        if wrong:
+            raise Failure(f"{archive.path} makes no sense: {wrong}")
         seconds.append([boot["seconds"] for boot in boots if boot.get("seconds")])
         failed = [boot["node"] for boot in boots if boot.get("outcome") == "failed"]
         if failed:
@@ -173,13 +176,21 @@ def _streams(archive: Archive) -> Counter[str] | None:
     if LOGS not in archive.names:
         return None
     found: Counter[str] = Counter()
+    inflate, rest = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), b""  # of gzip
     try:
-        with gzip.open(io.BytesIO(archive.data(LOGS, LARGEST)), "rt", encoding="utf-8") as lines:
-            for line in lines:
-                found[json.loads(line)[2]] += 1
-    except (OSError, EOFError, ValueError, LookupError, TypeError, zlib.error):
+        for piece in archive.pieces(LOGS):
+            while piece:
+                lines = (rest + inflate.decompress(piece, PIECE)).split(b"\n")
+                piece, rest = inflate.unconsumed_tail, lines.pop()
+                if len(rest) > PIECE:
+                    return None
+                for line in lines:
+                    found[str(json.loads(line)[2])] += 1
+                    if len(found) > MOST_STREAMS:
+                        return None
+    except (ValueError, LookupError, TypeError, RecursionError, zlib.error):
         return None
-    return found
+    return found if inflate.eof else None
 
 
 def _logs(first: Archive, second: Archive) -> Iterator[Difference]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class Experiment:
     results: tuple[Measure, ...] = ()
     streams: str | None = None
     limits: Limits = Limits()
+
+    def booting(self, images: Mapping[str, str]) -> Experiment:
+        """Return it with other images, by role."""
+        return replace(self, roles=tuple(
+            replace(role, image=images.get(role.name, role.image)) for role in self.roles
+        ))
 
     def points(self) -> list[Point]:
         """Return what is measured, in order: all values, then all of them again."""

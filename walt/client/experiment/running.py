@@ -41,9 +41,7 @@ FACTS = "uname -srm; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1;
 TOLD = 500  # characters of an error that are told
 
 
-def manifest_of(
-    experiment: Experiment, cast: Cast, text: str, commit: str | None
-) -> dict[str, Any]:
+def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]:
     """Return the manifest of a run that begins now."""
     began = time.time()
     return {
@@ -51,8 +49,9 @@ def manifest_of(
         "run": hashlib.sha256(f"{began} {experiment.name}".encode()).hexdigest()[:12],
         "began": began, "ended": None, "state": "running",
         "walt": {"client": walt.__version__, "server": ""},
-        "definition": hashlib.sha256(text.encode()).hexdigest(), "commit": commit,
+        "definition": hashlib.sha256(text.encode()).hexdigest(),
         "roles": cast.nodes, "nodes": {}, "images": {},
+        "booted": {role.name: role.image for role in experiment.roles},
     }
 
 

@@ -22,7 +22,6 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-LARGEST = 1 << 40  # bytes of one file
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # ZIP knows none before
 
@@ -75,11 +74,13 @@ def verify(archive: Archive) -> list[str]:
         return []
     wrong, told = [], {}
     for line in archive.data(CHECKSUMS).decode(errors="replace").splitlines():
-        checksum, _, name = line.partition("  ")
-        told[name] = checksum
+        value, _, name = line.partition("  ")
+        told[name] = value
     for name in sorted(archive.names - {CHECKSUMS}):
-        found = hashlib.sha256(archive.data(name, LARGEST)).hexdigest()
-        if told.pop(name, None) != found:
+        checksum = hashlib.sha256()
+        for piece in archive.pieces(name):
+            checksum.update(piece)
+        if told.pop(name, None) != checksum.hexdigest():
             wrong.append(f"{name} is not what was sealed")
     return wrong + [f"{name} is missing" for name in sorted(told)]
 
