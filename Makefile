@@ -6,7 +6,7 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install install-test test test-slow test-system test-release test-lab deb lint bench docs
+.PHONY: help run stop install assets install-test test test-slow test-system test-release test-lab deb lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,11 +21,16 @@ install: ## install what the server needs: Debian packages and .venv
 	@scripts/install-packages $(BASE_PACKAGES) $(SERVER_PACKAGES)
 	@scripts/make-accounts $(ACCOUNTS)
 	@scripts/make-venv $(VENV) server
+	@$(PYTHON) scripts/make_assets.py || echo "The server runs without its web pages."
+
+assets: ## fetch and make what the web pages take from others, if it is missing
+	@python3 scripts/make_assets.py
 
 install-test:
 	@scripts/install-packages $(BASE_PACKAGES) $(SERVER_PACKAGES) $(TEST_PACKAGES)
 	@scripts/make-accounts $(ACCOUNTS)
 	@scripts/make-venv $(VENV) server,test
+	@$(PYTHON) scripts/make_assets.py
 
 test: install-test ## install what the tests need; style, types, all tests but the long scenarios
 	@scripts/run-tests $(VENV)

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 
 from tests.system.dhcp_packets import DhcpClient
 from tests.system.live import LivePlatform
@@ -22,6 +23,7 @@ from walt.server.adapters.network.namespace import inside
 USER_CLASS = 77  # RFC 3004
 HOST_NAME = 12
 INTERFACE = "sim"
+MOMENT = 0.05  # seconds between two crowds
 
 
 @dataclass
@@ -99,8 +101,11 @@ class Fleet:
         """The file of the namespace (what DhcpClient asks for)."""
         return Path("/run/netns") / self.namespace
 
-    async def start(self) -> None:
-        """Bring the nodes up: DHCP (which registers them), services, notifications."""
+    async def start(self, crowd: int | None = None) -> None:
+        """Bring the nodes up: DHCP (which registers them), services, notifications.
+
+        `crowd` nodes connect at once, the others a moment later; None: all do.
+        """
         run, ours = self.platform.runner.run, self.platform.namespace
         await run(["ip", "netns", "add", self.namespace])
         for words in (
@@ -121,9 +126,11 @@ class Fleet:
             for node in self.nodes
         ]
         await run(["ip", "-n", self.namespace, "-batch", "-"], stdin="".join(batch).encode())
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes, 1):
             self.serve(node)
             self.notify(node)
+            if crowd is not None and number % crowd == 0:
+                await deferLater(self.reactor, MOMENT, lambda: None)
 
     def _lease(self, client: DhcpClient, node: SimulatedNode) -> Deferred[None]:
         async def work() -> None:

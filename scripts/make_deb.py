@@ -91,6 +91,7 @@ def make(directory: Path) -> Path:
         stage.chmod(0o755)
         inside = stage / "opt/walt"
         inside.mkdir(parents=True)
+        run(PYTHON, str(ROOT / "scripts/make_assets.py"))
         run("unshare", "--mount", "--propagation", "private", "sh", "-c", BUILD, "sh",
             str(inside), PYTHON, str(ROOT))
         about = stage / "DEBIAN"

@@ -41,8 +41,9 @@ LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("attacks", "contracts", "lab", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_c_users", "test_foreign_node", "test_node_settings", "test_life", "test_node_files",
-    "test_node_faults", "test_disks", "test_faults", "test_image_journey", "test_node_boot",
+    "test_c_users", "test_web", "test_foreign_node", "test_node_settings", "test_life",
+    "test_node_files", "test_node_faults", "test_disks", "test_faults", "test_image_journey",
+    "test_node_boot",
     "test_networks", "test_registries", "test_doctor", "test_timing", "test_logs", "test_images",
     "test_doors", "test_disk_full", "test_startup", "test_image_faults", "test_old_packages",
     "test_announcing", "test_api", "test_hopeless", "test_hostile", "test_config",
@@ -53,7 +54,7 @@ ALONE = "tests.system.test_crowd"
 # full disks, registries and the ways in from other machines.
 SCENARIOS = frozenset((
     "test_crowd", "test_deb", "test_disk_full", "test_disks", "test_docker_daemon", "test_doctor",
-    "test_doors", "test_download", "test_faults", "test_foreign_node",
+    "test_doors", "test_download", "test_experiment", "test_faults", "test_foreign_node",
     "test_image_faults", "test_image_journey", "test_live_map", "test_networks",
     "test_node_faults", "test_node_files", "test_node_settings", "test_registries", "test_ssh",
     "test_switch_recordings", "test_switch_ways", "test_switches", "test_trackexec",

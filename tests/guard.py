@@ -47,6 +47,7 @@ NOT_OURS = ("tests.", *FREE, "importlib.", "_frozen_importlib")
 FILES: dict[str, str] = {
     # At the start, once: files of the installation, and what a server before left.
     "walt.server.http.pages": "the pages of help, some 100 KB",
+    "walt.server.http.ui": "the files of the pages, some 500 KB",
     "walt.server.adapters.postgres.migrate": "the schema, some 10 KB",
     "walt.server.adapters.postgres.former": "the schema of older versions, some KB",
     "walt.server.adapters.postgres.cluster": "pg_hba.conf, a line",

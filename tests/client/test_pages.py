@@ -129,6 +129,8 @@ class PageTests(SynchronousTestCase):
         category, *rest = words
         if category.startswith(("<", "-")) or category in ("CATEGORY", "…"):
             return
+        if category in main.SHORT:
+            category, rest = "advanced", words
         if category not in main.CATEGORIES:
             yield f"there is no category: {' '.join(words)}"
             return

@@ -7,8 +7,13 @@ from dataclasses import replace
 from zope.interface import implementer
 
 from walt.common.errors import Invalid
-from walt.server.domain.access.interfaces import IAuthority, ICertificateStore
+from walt.server.domain.access.interfaces import (
+    IAuthority,
+    ICertificateStore,
+    IWebSessionStore,
+)
 from walt.server.domain.access.model import Certificate, Holder, Issued
+from walt.server.domain.access.web_model import WebSession
 
 
 @implementer(IAuthority)
@@ -54,3 +59,17 @@ class FakeCertificates:
     async def revoke(self, serials: list[str], moment: float) -> None:
         for serial in serials:
             self.kept[serial] = replace(self.kept[serial], revoked=moment)
+
+
+@implementer(IWebSessionStore)
+class FakeWebSessions:
+    """Keeps them in a list; `kept` may be looked at."""
+
+    def __init__(self) -> None:
+        self.kept: list[WebSession] = []
+
+    async def load(self) -> list[WebSession]:
+        return list(self.kept)
+
+    async def save(self, sessions: list[WebSession]) -> None:
+        self.kept = list(sessions)

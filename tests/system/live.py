@@ -104,6 +104,7 @@ class LivePlatform:
         self.own_namespace = own_namespace
         self.enter: list[str] = []  # other words than nsenter's, to start it in the namespace
         self.server_environment: dict[str, str] = {}
+        self.ui_port = 0  # where browsers find the pages; 0: nowhere
         self.write_config()
         self.log = self.base / "server.log"
         self.server: _Server | None = None
@@ -126,7 +127,8 @@ class LivePlatform:
             f"  walt-net:\n    ip: {self.net}.1/{self.prefix}\n"
             f"state-dir: {self.state}\nruntime-dir: {self.runtime}\n"
             f"cache-dir: {self.base}/c\nlog-dir: {self.base}/l\n"
-            "services:\n  http:\n    host-port: 0\nvirtual:\n  accel: tcg\n" + extra
+            "services:\n  http:\n    host-port: 0\n"
+            f"    ui-port: {self.ui_port}\nvirtual:\n  accel: tcg\n" + extra
         )
 
     def environment(self, user: str = "alice") -> dict[str, str]:

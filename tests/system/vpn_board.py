@@ -135,8 +135,8 @@ def extra(tun: Path) -> bytes:
     for path in _python():
         found[str(path)] = (0o644, path.read_bytes())
     here = Path(__file__).resolve().parents[2]
-    for module in ("common/__init__.py", "common/ethernet.py", "vpn/__init__.py", "vpn/relay.py",
-                   "vpn/tunnel.py"):
+    for module in ("common/__init__.py", "common/errors.py", "common/ethernet.py",
+                   "vpn/__init__.py", "vpn/relay.py", "vpn/tunnel.py"):
         found[f"/client/walt/{module}"] = (0o644, (here / "walt" / module).read_bytes())
     found["/client/walt/__init__.py"] = (0o644, b"")
     return archive(found)

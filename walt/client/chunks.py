@@ -43,5 +43,5 @@ def readable(records: list[Record]) -> list[Record]:
             found.append(record)
             continue
         text = _CONTROLS.sub("", chunk.decode(errors="backslashreplace"))
-        found += [(stamp, issuer, stream, one) for one in _ENDS.split(text) if one.strip()]
+        found += [(stamp, issuer, stream, word) for word in _ENDS.split(text) if word.strip()]
     return found

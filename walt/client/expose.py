@@ -13,6 +13,10 @@ from walt.client.stream import result_status
 from walt.common import frames
 from walt.common.errors import in_words
 
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
 PIECE = 1 << 16
 
 
@@ -31,7 +35,7 @@ def expose(device: str, port: int, local_port: int) -> int:
         " Type ctrl-C to stop."
     )
     sys.stdout.flush()
-    asyncio.run(_serve(listening, device, port))
+    asyncio.run(serve(listening, "REQ_TCP_TO_NODE", {"device": device, "port": port}))
     return 0
 
 
@@ -46,13 +50,18 @@ def _listen(port: int) -> socket.socket:
         raise Failure(f"cannot listen on port {port}: {error.strerror or error}") from None
 
 
-async def _serve(listening: socket.socket, device: str, port: int) -> None:
+async def serve(
+    listening: socket.socket, request: str, parameters: dict[str, Any], told: bool = True
+) -> None:
+    """Relay every connection by a stream request; each is `told` on standard output."""
+
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = writer.get_extra_info("peername")
-        print(f"Connection from {address[0].removeprefix('::ffff:')} port {address[1]}.")
-        sys.stdout.flush()
+        if told:
+            print(f"Connection from {address[0].removeprefix('::ffff:')} port {address[1]}.")
+            sys.stdout.flush()
         try:
-            await _relay(reader, writer, device, port)
+            await _relay(reader, writer, request, parameters)
         except Refused as refused:
             print(str(refused), file=sys.stderr)
         except EOFError:
@@ -68,7 +77,9 @@ async def _serve(listening: socket.socket, device: str, port: int) -> None:
         await server.serve_forever()
 
 
-async def _open(device: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(
+    request: str, parameters: dict[str, Any]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     target = settings.stream_target()
     if target.path is not None:
         reader, writer = await asyncio.open_unix_connection(target.path)
@@ -80,16 +91,17 @@ async def _open(device: str, port: int) -> tuple[asyncio.StreamReader, asyncio.S
         )
     else:
         reader, writer = await asyncio.open_connection(target.host, target.port)
-    parameters = {"device": device, "port": port, "username": settings.username()}
-    writer.write(f"REQ_TCP_TO_NODE\n{json.dumps(parameters)}\n".encode())
+    line = json.dumps({**parameters, "username": settings.username()})
+    writer.write(f"{request}\n{line}\n".encode())
     return reader, writer
 
 
 async def _relay(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, device: str, port: int
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: str,
+    parameters: dict[str, Any],
 ) -> None:
     """Carry one connection, each side at the pace of the other."""
-    from_server, to_server = await _open(device, port)
+    from_server, to_server = await _open(request, parameters)
     outgoing = asyncio.ensure_future(_outgoing(reader, to_server))
     try:
         await _incoming(from_server, writer)

@@ -181,7 +181,7 @@ class Command:
         if self.args and self.args[0].set_of:
             kind, items = self.args[0].set_of, words[:1 + many]
         else:
-            given = [one for one in switches if (one.metavar or "").startswith("SET_OF_")]
+            given = [switch for switch in switches if (switch.metavar or "").startswith("SET_OF_")]
             if not given:
                 return ""
             kind = (given[0].metavar or "").removeprefix("SET_OF_").lower()

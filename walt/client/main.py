@@ -32,13 +32,16 @@ CATEGORIES = {
     "node": ("create, boot and reboot nodes, open shells on them", "walt.client.commands.node"),
     "log": ("logs of nodes and of the platform", "walt.client.commands.log"),
     "device": ("every device of the platform", "walt.client.commands.device"),
+    "experiment": (
+        "experiments that are one file, and can be done again", "walt.client.commands.experiment"
+    ),
     "advanced": (
         "services of the server, certificates, default images, shell completion",
         "walt.client.commands.advanced",
     ),
     "help": ("pages of help", "walt.client.commands.help"),
 }
-DOCTOR = "doctor"  # `walt doctor` is easier to remember than where it belongs
+SHORT = ("doctor", "web")  # `walt doctor` is easier to remember than where it belongs
 
 
 def main() -> None:
@@ -149,7 +152,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if not words:
         raise Failure(f"A category is missing.\n\n{top_help()}", WRONG_WORDS)
-    if words[0] == DOCTOR:
+    if words[0] in SHORT:
         words.insert(0, "advanced")
     category = words.pop(0)
     if category not in CATEGORIES and _plugin(category) is None:

@@ -58,9 +58,10 @@ def warnings(whose: Ownership) -> list[str]:
     for owner in sorted(set(whose.owners.values())):
         names = [name for name, one in whose.owners.items() if one == owner]
         told.append(f"{subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.")
-    for one in whose.reservations:
+    for reservation in whose.reservations:
         told.append(
-            f"{subject([one['node']])} is reserved by {one['user']} until {moment(one['until'])}."
+            f"{subject([reservation['node']])} is reserved by {reservation['user']}"
+            f" until {moment(reservation['until'])}."
         )
     return told
 

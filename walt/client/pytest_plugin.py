@@ -141,7 +141,7 @@ def _boot(request: pytest.FixtureRequest, nodes: NodeSet, *, fresh: bool) -> Non
     try:
         nodes.wait(timeout=request.config.getoption("--walt-boot-timeout"))
     except TimeoutException:
-        late = [one for one in nodes if not one.booted]
+        late = [node for node in nodes if not node.booted]
         pytest.fail("\n\n".join(map(story, late)) or "nodes did not boot in time", pytrace=False)
 
 

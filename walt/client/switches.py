@@ -26,7 +26,7 @@ def rescan(device_set: str, json: bool) -> int:
     results = session.json("cs.devices.rescan", "results", devices=device_set, quiet=json)
     if json:
         _print_json(results)
-    return 0 if all(one["result"] == "OK" for one in results) else 1
+    return 0 if all(result["result"] == "OK" for result in results) else 1
 
 
 def _print_json(value: object) -> None:
@@ -68,14 +68,14 @@ def drawn(root: str, branches: list[dict[str, Any]], strokes: Strokes) -> list[s
     """Return the lines of the tree."""
     lines = [f"-- {root} --"]
     after = _followed(branches)
-    for number, one in enumerate(branches):
-        depth = one["depth"]
+    for number, branch in enumerate(branches):
+        depth = branch["depth"]
         margin = "".join(
             f"{strokes.down if more else ' '}    " for more in after[number][:depth]
         )
         stroke = strokes.branch if after[number][depth] else strokes.last
-        port = "" if one["kind"] == "hidden" else f"{one['port'] or '?'}: "
-        lines.append(f"{margin}{stroke}{port}{label(one)}{remarks(one)}")
+        port = "" if branch["kind"] == "hidden" else f"{branch['port'] or '?'}: "
+        lines.append(f"{margin}{stroke}{port}{label(branch)}{remarks(branch)}")
     return lines
 
 
@@ -83,8 +83,8 @@ def _followed(branches: list[dict[str, Any]]) -> list[list[bool]]:
     """Return, for each branch and each depth up to its own, whether more follows there."""
     found: list[list[bool]] = []
     more: list[bool] = []
-    for one in reversed(branches):
-        depth = one["depth"]
+    for branch in reversed(branches):
+        depth = branch["depth"]
         more = [*more[:depth + 1], *[False] * (depth + 1 - len(more))]
         found.append(list(more))
         more[depth] = True
@@ -128,7 +128,7 @@ def notes(branches: list[dict[str, Any]], age: float | None, show_all: bool) -> 
     lines = []
     if age is not None:
         lines.append(f"The network was explored {ago(age)} ago; to do it again: walt device rescan")
-    if any(not one["confirmed"] for one in branches):
+    if any(not branch["confirmed"] for branch in branches):
         lines.append("(name): not seen at the last look")
     if any(one["kind"] == "unknown" for one in branches):
         lines.append("<? name ?>: the type is not known; a switch: walt device config <name>"
@@ -172,7 +172,7 @@ def port_config(switch_name: str, port_id: str | None, configuration: list[str],
     if json:
         _print_json(ports)
         return
-    shown = ports if port_id is not None else [one for one in ports if worth(one)]
+    shown = ports if port_id is not None else [port for port in ports if worth(port)]
     print(f"Ports of {switch_name}:")
     print()
     for one in shown:

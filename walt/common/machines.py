@@ -77,10 +77,10 @@ def parse_disks(text: str) -> tuple[Disk, ...]:
     if text == "none":
         return ()
     disks = []
-    for one in text.split(","):
-        match = _DISK.fullmatch(one)
+    for word in text.split(","):
+        match = _DISK.fullmatch(word)
         if match is None:
-            raise Invalid(f'"{one[:40]}" is not a disk; write for example 8G or 1T[template=ext4]')
+            raise Invalid(f'"{word[:40]}" is not a disk; write for example 8G or 1T[template=ext4]')
         size = int(match[1]) * 10**9 * (1000 if match[2] == "T" else 1)
         disks.append(Disk(size, match[4] or "none"))
     return tuple(disks)
@@ -89,8 +89,8 @@ def parse_disks(text: str) -> tuple[Disk, ...]:
 def parse_networks(text: str) -> tuple[Attachment, ...]:
     """Return the interfaces of `walt-net,home-net[lat=8ms,bw=100Mbps]`. Raises Invalid."""
     found: dict[str, Attachment] = {}
-    for one in _OUTSIDE_BRACKETS.split(text):
-        match = _NETWORK.fullmatch(one)
+    for word in _OUTSIDE_BRACKETS.split(text):
+        match = _NETWORK.fullmatch(word)
         if match is None:
             raise Invalid("expected networks, as in walt-net,home-net[lat=8ms,bw=100Mbps]")
         name = match[1]
@@ -111,8 +111,8 @@ def parse_networks(text: str) -> tuple[Attachment, ...]:
 
 def _parse_limits(text: str | None) -> Limits:
     values: dict[str, int] = {}
-    for one in text.split(",") if text is not None else ():
-        match = _LIMIT.fullmatch(one)
+    for word in text.split(",") if text is not None else ():
+        match = _LIMIT.fullmatch(word)
         unit = _UNITS[match[1]].get(match[3]) if match is not None else None
         if match is None or unit is None or match[1] in values:
             raise Invalid("limits of a network are lat=<n>ms|us and bw=<n>Mbps|Gbps, once each")

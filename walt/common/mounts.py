@@ -19,7 +19,7 @@ def is_mounted(path: Path) -> bool:
 def mounted_below(path: Path) -> list[Path]:
     """Return the mount points at `path` and below it, in an order to unmount them."""
     found = [
-        one for one in mount_points() if one == str(path) or one.startswith(f"{path}/")
+        point for point in mount_points() if point == str(path) or point.startswith(f"{path}/")
     ]
     return [Path(one) for one in reversed(found)]
 

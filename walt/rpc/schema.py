@@ -71,18 +71,18 @@ def render() -> str:
     codes = ", ".join(f"`{code}`" for code in sorted(ERRORS))
     parts = [_INTRODUCTION.format(codes=codes)]
     side = None
-    for one in commands():
-        if one.side != side:
-            side = one.side
+    for command in commands():
+        if command.side != side:
+            side = command.side
             parts.append(f"## {SIDES[side]}\n")
-        doc = inspect.cleandoc(one.__doc__ or "")
+        doc = inspect.cleandoc(command.__doc__ or "")
         answer = "nothing: the command is one-way"
-        if one.requiresAnswer:
-            answer = _fields(list(one.response))
+        if command.requiresAnswer:
+            answer = _fields(list(command.response))
         parts.append(
-            f"### `{one.commandName.decode()}`\n\n{doc}\n\n"
-            f"- arguments: {_fields(list(one.arguments))}\n- answer: {answer}\n"
-            f"- since {one.since}\n{_shapes(one)}"
+            f"### `{command.commandName.decode()}`\n\n{doc}\n\n"
+            f"- arguments: {_fields(list(command.arguments))}\n- answer: {answer}\n"
+            f"- since {command.since}\n{_shapes(command)}"
         )
     return "\n".join(parts)
 

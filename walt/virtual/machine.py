@@ -90,7 +90,7 @@ class Machine:
 
         Raises CommandFailed when it cannot start or fails, Conflict.
         """
-        taps = [tap_name(self._config.mac, one.network) for one in self._config.networks]
+        taps = [tap_name(self._config.mac, network.network) for network in self._config.networks]
         terminal = _terminal()
         try:
             argv = await self._command(boot)
@@ -103,14 +103,17 @@ class Machine:
     async def _command(self, boot: Boot) -> list[str]:
         nics: list[str] = []
         config, kind = self._config, architecture(self._config.model)
-        for one in config.networks:
-            tap = tap_name(config.mac, one.network)
-            await links.add_tap(tap, one.network)
-            if one.limits and not await links.shape(tap, one.limits):
-                self._say(f"no limits on {one.network}: this kernel has no netem or tbf")
-            on_walt_net = one.network == BOOT_NETWORK
-            own = config.mac if on_walt_net else secondary_mac(self._place.networks, one.network)
-            nics += nic_options(on_tap(tap), one.network, own, kind.nic)
+        for network in config.networks:
+            tap = tap_name(config.mac, network.network)
+            await links.add_tap(tap, network.network)
+            if network.limits and not await links.shape(tap, network.limits):
+                self._say(f"no limits on {network.network}: this kernel has no netem or tbf")
+            on_walt_net = network.network == BOOT_NETWORK
+            own = (
+                config.mac if on_walt_net
+                else secondary_mac(self._place.networks, network.network)
+            )
+            nics += nic_options(on_tap(tap), network.network, own, kind.nic)
         disks: list[str] = []
         if config.disks or self._place.disks.exists():
             disks = prepare(self._place.disks, [vars(disk) for disk in config.disks])

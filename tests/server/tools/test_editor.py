@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.tools.test_setup import CONF, Site
 from walt.server.config.load import parse
 from walt.server.config.model import Vpn
-from walt.server.tools.setup.editor import Editor, interfaces, resolves
+from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces, resolves
 from walt.server.tools.setup.machine import Machine
 from walt.server.tools.setup.vpn_editor import Trials, VpnEditor, real_trials
 from walt.server.tools.vpn import http_trial
@@ -36,7 +36,8 @@ class EditorTests(SynchronousTestCase):
             return waiting.pop(0)
 
         editor = Editor(
-            text, ["eth1", "eth2"], ask, told.append, lambda host: host == "reg.example"
+            text, ["eth1", "eth2"], ask, told.append, lambda host: host == "reg.example",
+            {("eth1", 20)},
         )
         saved = editor.run()
         self.assertEqual(waiting, [])
@@ -99,6 +100,51 @@ class EditorTests(SynchronousTestCase):
         self.assertIn("there is no registry none", told)
         saved, _ = self.edit("a", "hub", "s", text=saved or "")
         self.assertEqual([one.label for one in parse(saved or "").registries], ["hub", "lab"])
+
+    def test_edited_registries(self) -> None:
+        """Each value is offered as it is; two are not at one place, unless JFrog's differ."""
+        two = "".join(
+            f"- {{label: {label}, api: {api}, description: x, host: reg.example,"
+            f" repository: {label}}}\n"
+            for label, api in (("one", "jfrog-artifactory"), ("two", "jfrog-artifactory"))
+        )
+        saved, told = self.edit(
+            "e none", "e one", "", "", "", "", "5000", "http", "none", "", "s",
+            text=f"{TEXT}registries:\n{two}",
+        )
+        first, second = parse(saved or "").registries
+        self.assertIn("there is no registry none", told)
+        self.assertEqual(
+            (first.label, first.port, first.protocol, first.repository, second.port),
+            ("one", 5000, "http", "one", 443),
+        )
+        # ... with the repository of the other one, and its port:
+        saved, told = self.edit(
+            "e one", "", "", "", "", "443", "", "", "two", "s", "e two", "two", "y" * 36,
+            "e hub", "a", "two", "d", text=saved or "",
+        )
+        self.assertIsNone(saved)
+        for text in (
+            "WRONG: registries: two registries are at the same host and port",
+            "a description of 1 to 35 characters", "the hub has nothing", "a label of its own",
+        ):
+            self.assertIn(text, told)
+
+    def test_vlan_of_the_gateway(self) -> None:
+        """It is refused, other VLANs of that interface are not."""
+        saved, told = self.edit("1", "eth1", "20", "", "s", "1", "", "21", "", "s")
+        self.assertIn("WRONG: network.walt-net.vlan: VLAN 20 of eth1 leads to the default", told)
+        self.assertEqual(parse(saved or "").networks["walt-net"].vlan, 21)
+        site = Site(Path(self.mktemp()).absolute())
+        machine = Machine(site.programs, site.root)
+        self.assertEqual(gateway_vlans(machine), frozenset())
+        site.write("proc/net/route", "Iface Destination\neth0.20 00000000 0102A8C0\n")
+        site.write(
+            "proc/net/vlan/config",
+            "VLAN Dev name    | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n"
+            "eth0.20        | 20  | eth0\neth0.30        | 30  | eth0\n",
+        )
+        self.assertEqual(gateway_vlans(machine), frozenset({("eth0", 20)}))
 
     def test_interfaces(self) -> None:
         """Wired ones, but for the one of the default gateway."""

@@ -184,6 +184,15 @@ def rotate_authority() -> None:
     access.rotate()
 
 
+def web(logout: bool, port: str | None, json: bool) -> int:
+    """Print a link to the web pages, or end the sessions there."""
+    from walt.client import web as pages
+
+    if logout:
+        return pages.log_out(json)
+    return pages.open_pages(port, json)
+
+
 def dump_bash() -> None:
     """Print the completion script of bash."""
     from walt.client.completion import script
@@ -261,6 +270,14 @@ COMMANDS = {
     ),
     "update-hub-meta": Command(
         update_hub_meta, "let others find your images on the Docker Hub", switches=_HUB
+    ),
+    "web": Command(
+        web, "print a link to the web pages: it works once, for two minutes",
+        switches=[
+            Switch("--logout", "end your sessions at the web pages instead", excludes=["--port"]),
+            Switch("--port", "have this port of this machine lead to them", metavar="PORT"),
+            JSON,
+        ],
     ),
     "workflows": Command(workflows, "print what the server is doing", switches=[JSON]),
 }

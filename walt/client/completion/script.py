@@ -41,7 +41,8 @@ def table() -> str:
     cases = [_case("", _words((name, text) for name, (text, _) in known.items()))]
     for category in known:
         commands = load(category)
-        cases.append(_case(category, _words((name, one.help) for name, one in commands.items())))
+        words = _words((name, command.help) for name, command in commands.items())
+        cases.append(_case(category, words))
         cases += [
             _case(f"{category} {name}", _subcommand(category, name, one))
             for name, one in commands.items()

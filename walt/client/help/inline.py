@@ -65,7 +65,8 @@ def read_spans(text: str, topics: Container[str]) -> tuple[Span, ...]:
             pieces += _link(label, target, topics)
     pieces.append(_Piece(text[at:]))
     return tuple(
-        Span(one.text, one.bold, one.italic, one.code, one.topic) for one in pieces if one.text
+        Span(piece.text, piece.bold, piece.italic, piece.code, piece.topic)
+        for piece in pieces if piece.text
     )
 
 

@@ -40,7 +40,7 @@ class NodeConfiguration(Shown):
         return values[name]
 
     def __setattr__(self, name: str, value: object) -> None:
-        names = {one.replace(".", "_"): one for one in self._settings()}
+        names = {setting.replace(".", "_"): setting for setting in self._settings()}
         if name not in names:
             raise AttributeError(f"this node has no setting {name!r}")
         text = str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -162,7 +162,7 @@ class OwnImage(Image):
         """Other names in the working set with the same content."""
         self._check()
         images = own_images()
-        return {one.name for one in images if one.id == self.id and one is not self}
+        return {image.name for image in images if image.id == self.id and image is not self}
 
     def remove(self) -> None:
         """Remove this image"""

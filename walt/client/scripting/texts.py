@@ -65,7 +65,8 @@ def methods(kind: type) -> list[str]:
         known = signature(function)
         bare = known.replace(
             parameters=[
-                one.replace(annotation=Parameter.empty) for one in known.parameters.values()
+                parameter.replace(annotation=Parameter.empty)
+                for parameter in known.parameters.values()
             ],
             return_annotation=known.empty,
         )

@@ -89,7 +89,7 @@ class Board:
         self._definitions[words[2]] = _Definition(words[1], words[3], " ".join(words[4:]))
 
     def _record(self, text: str) -> Optional[Record]:
-        prefixes = [one for one in self._definitions if text.startswith(one)]
+        prefixes = [definition for definition in self._definitions if text.startswith(definition)]
         if not prefixes:
             return None
         stream, separator, template = self._definitions[max(prefixes, key=len)]

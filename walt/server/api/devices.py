@@ -93,7 +93,7 @@ class SwitchesApi(amp.CommandLocator):
     async def rescan(self, devices: str, quiet: bool | None = None) -> dict[str, Any]:
         """Ask switches what they see."""
         results = await self._exploration.rescan(devices, self._requester, quiet=bool(quiet))
-        return {"results": [one.row() for one in results]}
+        return {"results": [result.row() for result in results]}
 
     @commands.GetDeviceTree.responder
     def tree(self, all: bool) -> dict[str, Any]:

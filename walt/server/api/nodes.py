@@ -223,10 +223,10 @@ class PlansApi(amp.CommandLocator):
             fullname = image_fullname(user, image)
         known = {one.mac for one in found}
         found += [
-            one for one in self._registry.nodes()
-            if one.image is not None and one.mac not in known and (
-                one.image == fullname
-                or (default_images and one.image.startswith(f"{PLATFORM_USER}/"))
+            node for node in self._registry.nodes()
+            if node.image is not None and node.mac not in known and (
+                node.image == fullname
+                or (default_images and node.image.startswith(f"{PLATFORM_USER}/"))
             )
         ]
         reboot = True

@@ -144,6 +144,11 @@ class Session(ApiProtocol):
         """Cancel what this peer was waiting for."""
         self._connected = False
         super().connectionLost(reason)
+        self.end()
+
+    def end(self) -> None:
+        """The peer is gone."""
+        self._connected = False
         if self._late is not None and self._late.active():
             self._late.cancel()
         if self._counted is not None and self._shares is not None:

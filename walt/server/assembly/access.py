@@ -17,9 +17,11 @@ from walt.server.adapters.postgres.certificates import PostgresCertificates
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.tls.authority import Authority
 from walt.server.adapters.tls.contexts import ServerTls
+from walt.server.adapters.web.sessions import WebSessionFile
 from walt.server.config.model import ServerConfig
 from walt.server.domain.access.codes import EnrolmentCodes
 from walt.server.domain.access.enrolment import Access
+from walt.server.domain.access.web_sessions import WebSessions
 from walt.server.domain.logs.lines import PlatformLog
 
 _log = Logger()
@@ -29,7 +31,9 @@ EXPIRED_EVERY = 60.0  # seconds between looks for certificates of clients that h
 
 
 class Certificates:
-    """Keeps the server's certificate fresh; `access` holds those of clients."""
+    """Keeps the server's certificate fresh; `access` holds those of clients, `web` the browsers
+    that are in.
+    """
 
     def __init__(
         self, reactor: Any, config: ServerConfig, database: Database, platform: PlatformLog
@@ -49,16 +53,23 @@ class Certificates:
             lambda seconds: deferLater(reactor, seconds),
         )
         self.access.rotated.observe(self._reload)
+        self.web = WebSessions(
+            WebSessionFile(config.paths.state / "web-sessions.json", self._in_thread),
+            time.time, os.urandom, lambda serial: self.access.holder_of(serial) is not None,
+            lambda text: platform.write("access", text),
+        )
+        self.access.ended.observe(self.web.end_of)
 
     async def start(self) -> list[LoopingCall]:
         """Make and read what is needed; the calls returned keep it so. Raises Unavailable."""
         await self._aside(self._authority.prepare, time.time())
         self._reload()
         await self.access.load()
+        await self.web.load()
         calls = []
         for work, seconds in (
             (lambda: Deferred.fromCoroutine(self._check()), CHECK_EVERY),
-            (self.access.end_expired, EXPIRED_EVERY),
+            (self.access.end_expired, EXPIRED_EVERY), (self.web.end_old, EXPIRED_EVERY),
         ):
             call = LoopingCall(work)
             call.clock = self._reactor
@@ -69,9 +80,12 @@ class Certificates:
     async def _aside(self, work: Callable[[float], Any], now: float) -> Any:
         """Run what writes keys in a thread: it waits for the disk."""
         async with self._lock:
-            return await deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), work, now
-            )
+            return await self._in_thread(work, now)
+
+    async def _in_thread(self, work: Callable[..., Any], *values: float) -> Any:
+        return await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), work, *values
+        )
 
     async def _check(self) -> None:
         try:

@@ -18,6 +18,7 @@ from walt.server.api.nodes import NodeFilesApi, NodesApi, PlansApi, Reservations
 from walt.server.api.registries import RegistriesApi
 from walt.server.api.server import ClockApi, DatabaseApi, ServerApi
 from walt.server.api.vpn import VpnApi
+from walt.server.api.web import WebAccessApi
 from walt.server.assembly.access import Certificates
 from walt.server.assembly.base import Base
 from walt.server.assembly.client_package import ClientPackage
@@ -44,7 +45,7 @@ Locators = Callable[[IRequester, Identity], list[CommandLocator]]
 
 def build_api(
     base: Base, daemons: Daemons, images: Images, nodes: Nodes, vpn: Vpn, life: ImageLife,
-    certificates: Certificates, issuers: LogIssuers,
+    certificates: Certificates, issuers: LogIssuers, ui_port: int | None,
 ) -> tuple[Locators, OldNodes]:
     """Return what makes the responders of a connection, and what answers nodes of WalT 10."""
     registry, operations, switches = base.registry, life.operations, nodes.switches
@@ -88,6 +89,7 @@ def build_api(
                 reachable=base.config.namespace is None, serial=identity.serial,
                 peer=identity.ip or identity.origin,
             ),
+            WebAccessApi(requester, certificates.web, identity.serial, ui_port),
         ]
 
     return locators, OldNodes(

@@ -80,8 +80,8 @@ def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
         workflows=Workflows(reactor),
         links=Links(reactor, runner, paths.state), taps=Taps(runner),
         link_plans=[
-            LinkPlan(one.name, one.raw_device, one.vlan, one.ip)
-            for one in config.networks.values()
+            LinkPlan(network.name, network.raw_device, network.vlan, network.ip)
+            for network in config.networks.values()
         ],
         cluster=cluster, database=database, device_store=device_store,
         boot_store=PostgresBoots(database), registry=registry,

@@ -59,10 +59,12 @@ class Core:
 def build(
     reactor: Any, config: ServerConfig, launcher: Launcher,
     host_network: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ui_port: int | None = None,
 ) -> Core:
     """Build every object; nothing is started and nothing outside is touched.
 
-    `host_network` gives a context in which sockets are opened in the host's network.
+    `host_network` gives a context in which sockets are opened in the host's network; `ui_port`
+    is the port of the loopback where browsers find the pages, if there is one.
     """
     base = build_base(reactor, config, launcher)
     daemons = build_daemons(base, host_network)
@@ -75,7 +77,7 @@ def build(
     issuers = LogIssuers(base.registry, base.logs.former)
     vpn = build_vpn(base, daemons, nodes)
     locators, old_nodes = build_api(
-        base, daemons, images, nodes, vpn, life, certificates, issuers
+        base, daemons, images, nodes, vpn, life, certificates, issuers, ui_port
     )
     return Core(
         base=base, daemons=daemons, images=images, nodes=nodes, vpn=vpn, image_life=life,

@@ -145,8 +145,8 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
     surroundings = Surroundings(
         "chroot" if config.images.build_isolation == "chroot" else "oci",
         tuple(
-            one.ip.network for one in config.networks.values()
-            if isinstance(one.ip, IPv4Interface)
+            network.ip.network for network in config.networks.values()
+            if isinstance(network.ip, IPv4Interface)
         ),
         config.images.git_networks,
     )
@@ -191,13 +191,15 @@ def _places(
         SkopeoRegistry(
             runner, readers, writers, storage, skopeo,
             RegistryInfo(
-                one.label, one.description, "hub" if one.api == "docker-hub" else "registry",
-                one.auth == "basic",
-                one.repository if one.api == "jfrog-artifactory" else None,
+                registry.label, registry.description,
+                "hub" if registry.api == "docker-hub" else "registry",
+                registry.auth == "basic",
+                registry.repository if registry.api == "jfrog-artifactory" else None,
             ),
-            Location(one.host, one.port, one.protocol), config.paths.runtime / SECRETS,
+            Location(registry.host, registry.port, registry.protocol),
+            config.paths.runtime / SECRETS,
         )
-        for one in config.registries
+        for registry in config.registries
     ]
     if config.images.docker_socket.is_socket():
         found.append(DockerDaemon(writers, skopeo, config.images.docker_socket))

@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from walt.server.adapters.vpn.sshd import ACCOUNT
 from walt.server.api.session import Session
 from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port
+from walt.server.assembly.ui import ui_site
 from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS, Shares
 from walt.server.runtime.metrics import Metrics
-from walt.server.streams.base import Peer, StreamProtocol
+from walt.server.streams.base import Peer, RequestClass, StreamProtocol
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.image_build import BuildRequest
 from walt.server.streams.image_shell import (
@@ -42,9 +44,10 @@ from walt.server.streams.node_command import (
     NodeCommands,
     PingRequest,
 )
+from walt.server.streams.node_console import ConsoleRequest
 from walt.server.streams.notify import BootNotifications
 from walt.server.streams.registry import requests
-from walt.server.streams.tcp_relay import TcpRequest
+from walt.server.streams.tcp_relay import TcpRequest, WebRequest
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
 from walt.server.wire.connections import Connections
 from walt.server.wire.fake_tftp import FakeTftpRequest
@@ -84,9 +87,8 @@ class Doors:
         )
 
 
-def rpc_factory(core: Core, doors: Doors) -> SwitchFactory:
-    """Return the factory of the RPC listeners."""
-    shares = Shares(MAX_SESSIONS, "sessions")
+def rpc_factory(core: Core, doors: Doors, shares: Shares) -> SwitchFactory:
+    """Return the factory of the RPC listeners; `shares` limits the sessions of a user."""
     doors.metrics.gauge("walt_sessions", "RPC sessions of users", lambda: shares.total)
 
     def amp(identity: Identity) -> Session:
@@ -105,13 +107,13 @@ def rpc_factory(core: Core, doors: Doors) -> SwitchFactory:
     return doors.factory(rpc_wires(amp, legacy), CALLS_AT_ONCE, IDLE)
 
 
-def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
-    """Return the factory of the stream listeners."""
+def stream_table(core: Core) -> dict[str, RequestClass]:
+    """Return the requests of the stream listeners, by number and name."""
     base, sessions, operations = core.base, core.nodes.sessions, core.image_life.operations
     registry, logs, reactor = base.registry, base.logs, base.reactor
     commands = NodeCommands(registry, sessions, base.platform, core.nodes.open_sessions)
     in_images = ImageCommands(operations.sessions, sessions)
-    table = requests({
+    return requests({
         "REQ_NEW_INCOMING_LOGS": LogIngestion(registry, logs).request,
         "REQ_DUMP_LOGS": LogDumps(logs, core.issuers).request,
         "REQ_NODE_CMD": partial(NodeCommandRequest, commands),
@@ -129,9 +131,15 @@ def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
         "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),
         "REQ_TAR_TO_IMAGE": partial(TarToImageRequest, in_images),
         "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, operations.builds, sessions),
+        "REQ_NODE_CONSOLE": partial(ConsoleRequest, core.nodes.virtual, commands),
+        "REQ_WEB": partial(WebRequest, base.config.paths.web_socket, reactor),
     })
 
-    shares = Shares(MAX_STREAMS, "streams")
+
+def stream_factory(
+    core: Core, doors: Doors, table: Mapping[str, RequestClass], shares: Shares
+) -> SwitchFactory:
+    """Return the factory of the stream listeners; `shares` limits the streams of a user."""
     doors.metrics.gauge("walt_streams", "Client streams of users", lambda: shares.total)
 
     def stream(identity: Identity) -> StreamProtocol:
@@ -140,7 +148,7 @@ def stream_factory(core: Core, doors: Doors) -> SwitchFactory:
             ip, trusted(identity.origin, doors.open_to_all), identity.account, identity.bound,
             shares,
         )
-        return StreamProtocol(table, peer, reactor)
+        return StreamProtocol(table, peer, core.base.reactor)
 
     return doors.factory(stream_wires(stream), BYTES_AT_ONCE)
 
@@ -204,11 +212,20 @@ class Listeners(Service):
 
 
 def open_all(
-    listeners: Listeners, core: Core, doors: Doors, site: Any, host_http: socket.socket | None
+    listeners: Listeners, core: Core, doors: Doors, site: Any, host_http: socket.socket | None,
+    host_ui: socket.socket | None,
 ) -> None:
-    """Open every socket of the server. Raises Unavailable when a port is taken."""
+    """Open every socket of the server. Raises Unavailable when a port is taken.
+
+    `host_http` and `host_ui` were opened in the network of the host: for pages of the web port,
+    and for those of browsers.
+    """
     base, paths = core.base, core.base.config.paths
-    rpc, streams = rpc_factory(core, doors), stream_factory(core, doors)
+    sessions, users = Shares(MAX_SESSIONS, "sessions"), Shares(MAX_STREAMS, "streams")
+    table = stream_table(core)
+    rpc = rpc_factory(core, doors, sessions)
+    streams = stream_factory(core, doors, table, users)
+    ui = ui_site(core, table, sessions, users, doors.metrics)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(base.config.services.http_port, site)
@@ -221,5 +238,7 @@ def open_all(
         listeners.private(
             paths.vpn_socket, DeviceFactory(tunnels, core.vpn.taps, base.reactor), ACCOUNT
         )
-    if host_http is not None:
-        listeners.adopt(host_http, site)
+    listeners.private(paths.web_socket, ui, "root")
+    for opened, factory in ((host_http, site), (host_ui, ui)):
+        if opened is not None:
+            listeners.adopt(opened, factory)

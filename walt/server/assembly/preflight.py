@@ -59,7 +59,7 @@ def chosen_programs(config: ServerConfig) -> dict[str, str]:
         found |= PTP_PROGRAMS
     if config.vpn.enabled:
         found |= VPN_PROGRAMS
-    if any(one.ip == "dhcp" for one in config.networks.values()):
+    if any(network.ip == "dhcp" for network in config.networks.values()):
         found |= DHCP_CLIENT
     return found
 

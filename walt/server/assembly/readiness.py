@@ -53,7 +53,7 @@ async def until_answering(clock: Any, daemons: Sequence[Essential]) -> None:
     Raises Unavailable, with the trouble of each one that did not, when none of them need be
     waited for any more.
     """
-    limit = clock.seconds() + max((one.patience for one in daemons), default=0.0)
+    limit = clock.seconds() + max((daemon.patience for daemon in daemons), default=0.0)
     missing = [*daemons]
     while missing:
         missing = [one for one in missing if not await one.answered()]

@@ -34,6 +34,7 @@ from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
 from walt.server.assembly.nodes import Nodes
 from walt.server.assembly.readiness import notify, until_answering
+from walt.server.assembly.ui import ui_socket
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.runtime import turns
@@ -114,13 +115,14 @@ class WaltServer(Service):
         privileges.drop()
         signal.signal(signal.SIGUSR2, self._on_keep_nodes)
         signal.signal(signal.SIGHUP, self._on_reload)
-        host_http = self._host_http_socket()
+        host_http, host_ui = self._host_http_socket(), ui_socket(config.services.http_ui_port)
+        ui_port = host_ui.getsockname()[1] if host_ui is not None else None
         namespace = self._enter_namespace()
         if namespace is None:
-            core = build(self._reactor, config, Launcher())
+            core = build(self._reactor, config, Launcher(), ui_port=ui_port)
         else:
             launcher = Launcher(namespace.host_path)
-            core = build(self._reactor, config, launcher, namespace.host)
+            core = build(self._reactor, config, launcher, namespace.host, ui_port)
         self._core = core
         self._undo("workers", core.base.workers.stop)
         self._undo("file systems for nodes", core.base.volumes.close, for_good=True)
@@ -163,7 +165,7 @@ class WaltServer(Service):
         self._undo("shells of nodes", core.nodes.questions.stop)
         for checking in await core.certificates.start():
             self._undo("checks of certificates", checking.stop)
-        self._open_listeners(core, host_http)
+        self._open_listeners(core, host_http, host_ui)
         # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
         notify("STATUS=preparing what nodes mount")
@@ -263,7 +265,9 @@ class WaltServer(Service):
         globalLogPublisher.addObserver(observer)
         self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 
-    def _open_listeners(self, core: Core, host_http: socket.socket | None) -> None:
+    def _open_listeners(
+        self, core: Core, host_http: socket.socket | None, host_ui: socket.socket | None
+    ) -> None:
         config = self._config
         if config.remote_clients == "open":
             _log.warn(
@@ -279,7 +283,8 @@ class WaltServer(Service):
         )
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
-        open_all(listeners, core, doors, web_site(core, doors.metrics), host_http)
+        site = web_site(core, doors.metrics)
+        open_all(listeners, core, doors, site, host_http, host_ui)
 
     async def _start_nodes(self, core: Core) -> None:
         nodes = core.nodes

@@ -108,7 +108,7 @@ def entry_points(config: ServerConfig) -> EntryPoints | None:
 
 def full_name(config: ServerConfig) -> str:
     """Return the name by which other machines reach the server: with a dot, if there is one."""
-    return next((one for one in config.names if "." in one), os.uname().nodename)
+    return next((name for name in config.names if "." in name), os.uname().nodename)
 
 
 def build_vpn(base: Base, daemons: Daemons, nodes: Nodes) -> Vpn:

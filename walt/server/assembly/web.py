@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.web.resource import IResource
 
 from walt.server.api.session import MAX_CALLS
 from walt.server.assembly.core import Core
+from walt.server.config.model import Paths
 from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS
 from walt.server.http.api import Api, WebApi
 from walt.server.http.pages import Documentation, Metrics
@@ -57,7 +59,7 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauges("walt_service_restarts", "Restarts of a daemon", "service", lambda: {
         str(row["name"]): row["restarts"] for row in core.daemons.health.services()
     })
-    places = {"state": core.base.config.paths.state, "images": core.base.config.paths.images}
+    places = _places(core.base.config.paths)
     found.gauges("walt_disk_free_bytes", "Free space of file systems", "place", lambda: {
         name: space.f_bavail * space.f_frsize for name, space in _spaces(places)
     })
@@ -68,6 +70,21 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauge("walt_start_time_seconds", "When this server was started, epoch seconds",
                 lambda: started)
     return found
+
+
+def _places(paths: Paths) -> dict[str, Path]:
+    return {"state": paths.state, "images": paths.images}
+
+
+def disk_rows(paths: Paths) -> list[dict[str, Any]]:
+    """Return size and free space of the file systems of the server, in bytes."""
+    return [
+        {
+            "place": name, "path": str(_places(paths)[name]),
+            "size": space.f_blocks * space.f_frsize, "free": space.f_bavail * space.f_frsize,
+        }
+        for name, space in _spaces(_places(paths))
+    ]
 
 
 def _spaces(places: Mapping[str, Path]) -> Iterator[tuple[str, os.statvfs_result]]:

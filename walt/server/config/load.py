@@ -240,6 +240,10 @@ def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
     labels = [one.label for one in found]
     if len(set(labels)) < len(labels):
         root.error("registries", "two registries have the same label")
+    # Repositories of JFrog's are registries of their own.
+    places = [(one.host, one.port, one.repository) for one in found if one.host]
+    if len(set(places)) < len(places):
+        root.error("registries", "two registries are at the same host and port")
     return tuple(found)
 
 
@@ -272,6 +276,7 @@ def _services(section: _Section) -> Services:
         nfsd.text("service-name", Services.nfsd_service_name),
         http.integer("port", 80, 1, 65535),
         http.integer("host-port", 12380, 0, 65535),
+        http.integer("ui-port", 12381, 0, 65535),
         lldp.boolean("enabled") is not False,
         lldp.text("community", Services.snmp_community, _COMMUNITY),
         ptp.boolean("enabled") is not False,

@@ -31,6 +31,11 @@ class Paths:
         return self.runtime / "streams.sock"
 
     @property
+    def web_socket(self) -> Path:
+        """The unix socket of the pages, for what clients relay."""
+        return self.runtime / "web.sock"
+
+    @property
     def vpn_socket(self) -> Path:
         """The unix socket where tunnels get their network devices."""
         return self.runtime / "vpn.sock"
@@ -115,6 +120,7 @@ class Services:
     nfsd_service_name: str = "nfs-kernel-server.service"
     http_port: int = 80
     http_host_port: int = 12380
+    http_ui_port: int = 12381  # of the loopback, for browsers of this machine; 0: none
     lldp: bool = True  # lldpd and snmpd: the server is found by its switch
     snmp_community: str = "private"  # that reads what snmpd shows
     ptp: bool = True  # ptpd: the clocks of nodes follow that of the server

@@ -43,9 +43,9 @@ class Retries(Generic[_K]):
 
     def next_due(self) -> float | None:
         """Return when the next retry is due, None when nothing failed."""
-        return min((one.due for one in self._failures.values()), default=None)
+        return min((failure.due for failure in self._failures.values()), default=None)
 
     @property
     def reasons(self) -> Mapping[_K, str]:
         """What failed at its last try, and why."""
-        return {key: one.reason for key, one in self._failures.items()}
+        return {key: failure.reason for key, failure in self._failures.items()}

@@ -80,9 +80,9 @@ def list_script(directory: str, prefix: str) -> str:
 def parse_list(answer: bytes) -> list[str]:
     """Return the names in the answer of a list; those that are no UTF-8 are left out."""
     names = []
-    for one in answer.split(b"\0")[:-1]:
+    for word in answer.split(b"\0")[:-1]:
         with suppress(UnicodeDecodeError):
-            names.append(one.decode())
+            names.append(word.decode())
     return names
 
 

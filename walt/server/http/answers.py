@@ -12,8 +12,8 @@ from twisted.web.resource import Resource
 
 def preferred_format(prefer: str | None) -> str:
     """Return `text-only`, `json` or `html` from a header `Prefer: errors=…`."""
-    for one in (prefer or "").replace(";", ",").split(","):
-        name, _, value = one.strip().partition("=")
+    for word in (prefer or "").replace(";", ",").split(","):
+        name, _, value = word.strip().partition("=")
         if name.strip().lower() == "errors":
             wanted = value.strip().strip('"').lower()
             if wanted in ("text-only", "json"):

@@ -94,8 +94,8 @@ class Documentation(Resource):
     def __init__(self) -> None:
         super().__init__()
         texts = {
-            one.name[:-len(".md")]: one.read_text(encoding="utf-8")
-            for one in files("walt.doc").iterdir() if one.name.endswith(".md")
+            path.name[:-len(".md")]: path.read_text(encoding="utf-8")
+            for path in files("walt.doc").iterdir() if path.name.endswith(".md")
         }
         self._topics = dict(sorted(texts.items()))
         self._pages = HtmlPages(self._topics)

@@ -40,7 +40,7 @@ class LogDumps:
 
 
 def _cost(lines: list[LogLine]) -> int:
-    return sum(LINE_COST + len(one.line) + len(one.stream) for one in lines)
+    return sum(LINE_COST + len(line.line) + len(line.stream) for line in lines)
 
 
 class DumpRequest(FramedRequest):

@@ -1,13 +1,14 @@
-"""REQ_TCP_TO_NODE: one TCP connection to a device, for a client (S-158)."""
+"""REQ_TCP_TO_NODE and REQ_WEB: one connection to a device (S-158) or to our pages, for a client."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,7 +28,7 @@ SSH = 22
 class _Device(Protocol):
     """The connection to the device."""
 
-    def __init__(self, request: TcpRequest) -> None:
+    def __init__(self, request: RelayRequest) -> None:
         self._request = request
 
     def connectionMade(self) -> None:
@@ -52,52 +53,34 @@ def _pace(transport: Any) -> Pace:
     return Pace(transport.pauseProducing, transport.resumeProducing)
 
 
-class TcpRequest(FramedRequest):
-    """Parameters: device, port. Bytes both ways; an end-of-input frame is a half-close."""
+class RelayRequest(FramedRequest):
+    """Bytes both ways; an end-of-input frame is a half-close. Subclasses say where to."""
 
-    def __init__(
-        self, registry: DeviceRegistry, sessions: OpenSessions, reactor: Any,
-        connection: StreamProtocol, peer: Peer,
-    ) -> None:
+    def __init__(self, connection: StreamProtocol, peer: Peer) -> None:
         super().__init__(connection, peer)
-        self._registry = registry
-        self._sessions = sessions
-        self._reactor = reactor
         self._device: Any = None
         self._early: list[tuple[bytes, bytes]] = []
         self._connecting: Deferred[Any] | None = None
         self._ended_sides = 0
         self._done = False
 
-    def opened(self, parameters: dict[str, Any]) -> None:
-        name, port = parameters.get("device"), parameters.get("port")
-        if not isinstance(name, str):
-            raise Invalid("device must be a text")
-        if type(port) is not int or not 0 < port < 65536:
-            raise Invalid("a port is a number from 1 to 65535")
-        device = self._registry.named(name)
-        if device.ip is None:
-            raise Invalid(f"the address of {name} is not known yet")
-        if device.type == "server" or not device.in_network(self._registry.subnet):
-            raise Invalid(f"{name} is not a device of {self._registry.subnet}")
-        kind = "ssh" if port == SSH else f"port {port}"
-        self.connection.at_end(self._sessions.opened(device.mac, self.username, kind))
+    def connect(self, endpoint: IStreamClientEndpoint, what: str) -> None:
+        """Begin; `what` names the other side in an error."""
         self._client.pauseProducing()  # until there is somebody to send to
-        self._connecting = Deferred.fromCoroutine(self._connect(device.ip, port))
+        self._connecting = Deferred.fromCoroutine(self._connect(endpoint, what))
 
     @property
     def _client(self) -> Any:
         return self.connection.transport
 
-    async def _connect(self, ip: str, port: int) -> None:
-        endpoint = TCP4ClientEndpoint(self._reactor, ip, port, timeout=PATIENCE)
+    async def _connect(self, endpoint: IStreamClientEndpoint, what: str) -> None:
         try:
             await endpoint.connect(Factory.forProtocol(lambda: _Device(self)))
         except ConnectError as error:
             if not self._done:
                 self._done = True
                 reason = error.args[0] if error.args else str(error)
-                self.fail(Unavailable(f"could not connect to {ip} port {port}: {reason}"))
+                self.fail(Unavailable(f"could not connect to {what}: {reason}"))
 
     def connected(self, transport: Any) -> None:
         """The device answered."""
@@ -148,3 +131,51 @@ class TcpRequest(FramedRequest):
         device, self._device = self._device, None
         if device is not None:
             device.abortConnection()
+
+
+class TcpRequest(RelayRequest):
+    """Parameters: device, port."""
+
+    def __init__(
+        self, registry: DeviceRegistry, sessions: OpenSessions, reactor: Any,
+        connection: StreamProtocol, peer: Peer,
+    ) -> None:
+        super().__init__(connection, peer)
+        self._registry = registry
+        self._sessions = sessions
+        self._reactor = reactor
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        name, port = parameters.get("device"), parameters.get("port")
+        if not isinstance(name, str):
+            raise Invalid("device must be a text")
+        if type(port) is not int or not 0 < port < 65536:
+            raise Invalid("a port is a number from 1 to 65535")
+        device = self._registry.named(name)
+        if device.ip is None:
+            raise Invalid(f"the address of {name} is not known yet")
+        if device.type == "server" or not device.in_network(self._registry.subnet):
+            raise Invalid(f"{name} is not a device of {self._registry.subnet}")
+        kind = "ssh" if port == SSH else f"port {port}"
+        self.connection.at_end(self._sessions.opened(device.mac, self.username, kind))
+        self.connect(
+            TCP4ClientEndpoint(self._reactor, device.ip, port, timeout=PATIENCE),
+            f"{device.ip} port {port}",
+        )
+
+
+class WebRequest(RelayRequest):
+    """Our pages, for a browser of the client's machine; who it is, its cookie and key tell."""
+
+    def __init__(
+        self, socket: Path, reactor: Any, connection: StreamProtocol, peer: Peer
+    ) -> None:
+        super().__init__(connection, peer)
+        self._socket = socket
+        self._reactor = reactor
+
+    def opened(self, parameters: dict[str, Any]) -> None:
+        self.connect(
+            UNIXClientEndpoint(self._reactor, str(self._socket), timeout=PATIENCE),
+            "the web pages of the server",
+        )

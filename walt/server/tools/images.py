@@ -68,7 +68,7 @@ class Toolbox:
     def mounted_id(self, text: str) -> str:
         """Return the id of an image that has a directory here, by the beginning of it."""
         found = [
-            one.name for one in self.config.paths.images.glob(f"{text}*") if _ID.fullmatch(text)
+            path.name for path in self.config.paths.images.glob(f"{text}*") if _ID.fullmatch(text)
         ]
         if len(found) != 1:
             raise NotFound(

@@ -216,9 +216,21 @@ def _bring_up(config: ServerConfig, config_file: Path, variant: str, begin: floa
     print(f"Accounts of this machine may use it, too: adduser NAME {GROUP}")
     if not reachable_by_all(walt):
         print(f"  (not by {walt}, where they have no access: clone into a place such as /srv)")
+    link = pages()
+    if link is not None:
+        print(f"In a browser of this machine, within two minutes (again: walt web):\n  {link}")
     print("A server for a team: walt help show team-server")
     print("make stop ends everything.")
     return 0
+
+
+def pages() -> str | None:
+    """Return a link to the pages, None where the server has no port for browsers."""
+    try:
+        answer = Session().call("cs.web.invite")
+    except Failure:
+        return None
+    return f"{answer[b'origin'].decode()}/ui/#code={answer[b'code'].decode()}"
 
 
 def reachable_by_all(program: Path) -> bool:

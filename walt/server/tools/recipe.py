@@ -98,7 +98,7 @@ def apt_sources() -> list[str]:
     etc = Path("/etc/apt")
     files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list")),
              *sorted((etc / "sources.list.d").glob("*.sources"))]
-    return [str(one) for one in files if one.is_file() and one.stat().st_size > 0]
+    return [str(file) for file in files if file.is_file() and file.stat().st_size > 0]
 
 
 def suite() -> str:
@@ -149,7 +149,7 @@ def link_merged(root: Path) -> None:
 def modules_of(tree: Path, version: str) -> Path:
     """Return where an unpacked kernel package has its modules; Unavailable when nowhere."""
     places = [tree / top / "modules" / version for top in ("lib", "usr/lib")]  # Debian 12, 13
-    found = next((one for one in places if one.is_dir()), None)
+    found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise Unavailable(f"the package of kernel {version} has no modules in /lib or /usr/lib")
     return found

@@ -104,10 +104,10 @@ class _Loader(SourceFileLoader):
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
     """Return the codes of all functions in a code."""
-    for one in code.co_consts:
-        if isinstance(one, CodeType):
-            yield one
-            yield from _codes(one)
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield const
+            yield from _codes(const)
 
 
 def _functions(module: ModuleType) -> Iterator[FunctionType]:

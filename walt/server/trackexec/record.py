@@ -133,12 +133,12 @@ class Record:
 
     def sources(self) -> Iterator[Source]:
         """Return all files, by number."""
-        names = (one.name.removesuffix(".gz") for one in (self.directory / "sources").iterdir())
-        for number in sorted(int(one) for one in names if one.isdecimal()):
+        names = (path.name.removesuffix(".gz") for path in (self.directory / "sources").iterdir())
+        for number in sorted(int(name) for name in names if name.isdecimal()):
             if number < FILES:
                 yield self.source(number)
 
     def at(self, microseconds: int) -> int:
         """Return the number of the last block that begins at or before a time; 0 if none does."""
-        begins = [one.begin for one in self.entries]
+        begins = [entry.begin for entry in self.entries]
         return max(0, bisect_right(begins, microseconds) - 1)

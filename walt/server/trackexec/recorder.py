@@ -216,7 +216,7 @@ class Writer:
         """Remove the oldest records, then the oldest segments of this one."""
         mine = self._directory.parent
         runs = sorted(
-            one for one in mine.parent.iterdir() if one.is_dir() and not one.is_symlink()
+            path for path in mine.parent.iterdir() if path.is_dir() and not path.is_symlink()
         )
         left = sum(map(_size, runs)) - self._space
         for run in runs:

@@ -73,11 +73,11 @@ class Replay:
             return 0
         entry = self._record.entries[min(self._block, len(self._record.entries) - 1)]
         before, after = (0, entry.begin), (max(len(self._codes), 1), entry.end)
-        for one in self._moments:
-            if one[0] <= self._next:
-                before = one
+        for moment in self._moments:
+            if moment[0] <= self._next:
+                before = moment
             else:
-                after = one
+                after = moment
                 break
         share = (self._next - before[0]) / max(after[0] - before[0], 1)
         return before[1] + round(max(after[1] - before[1], 0) * min(share, 1.0))
@@ -111,8 +111,8 @@ class Replay:
 
     def go_on(self) -> None:
         """Go to the next breakpoint, or to the end."""
-        wanted = {one.code for one in self.breakpoints}
-        functions = {one.code for one in self.breakpoints if one.function}
+        wanted = {stop.code for stop in self.breakpoints}
+        functions = {stop.code for stop in self.breakpoints if stop.function}
         self._skip(wanted)
         for code in self._forward():
             if code in functions:

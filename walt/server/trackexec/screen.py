@@ -73,7 +73,7 @@ class Screen:
     def _draw(self) -> None:
         height, width = self._window.getmaxyx()
         self._window.erase()
-        message = [visible(one) for one in self._message.splitlines()] or [""]
+        message = [visible(line) for line in self._message.splitlines()] or [""]
         message = message[: max(1, height - 3)]
         rows = height - 1 - len(message)
         shown, replay = self._session.shown, self._session.replay
@@ -123,12 +123,12 @@ class Screen:
     def _completed(self, text: str) -> str:
         """Complete the end of a path: with the one file that holds it, or what all have."""
         typed = text[2:]
-        found = [one for one in self._session.files() if typed in one]
+        found = [file for file in self._session.files() if typed in file]
         if len(found) == 1:
             return "f " + found[0]
         tails = {one[one.index(typed):] for one in found} or {typed}
         size = len(typed)
-        while size < len(min(tails)) and len({one[: size + 1] for one in tails}) == 1:
+        while size < len(min(tails)) and len({tail[: size + 1] for tail in tails}) == 1:
             size += 1
         return "f " + min(tails)[:size]
 

@@ -66,11 +66,11 @@ class Session:
 
     def breakpoints(self, file: int) -> set[int]:
         """Return the lines of a file that have one."""
-        return {one.line for one in self.replay.breakpoints if one.file == file}
+        return {stop.line for stop in self.replay.breakpoints if stop.file == file}
 
     def files(self) -> list[str]:
         """Return the paths of the files that were recorded."""
-        return sorted(one.short for one in self._record.sources())
+        return sorted(source.short for source in self._record.sources())
 
     # -- commands ----------------------------------------------------------------
 
@@ -108,8 +108,8 @@ class Session:
     def _break(self, where: str) -> str:
         if where and not where.isdecimal():
             found = {
-                Place(one.file, one.line, True)
-                for source in self._record.sources() for one in source.functions(where)
+                Place(function.file, function.line, True)
+                for source in self._record.sources() for function in source.functions(where)
             }
             if not found:
                 raise Refused(f"no recorded file has a function {where}")
@@ -140,7 +140,10 @@ class Session:
         return self._follow()
 
     def _file(self, suffix: str) -> str:
-        found = [one for one in self._record.sources() if suffix and one.short.endswith(suffix)]
+        found = [
+            source for source in self._record.sources()
+            if suffix and source.short.endswith(suffix)
+        ]
         exact = [one for one in found if one.short == suffix]
         if len(exact or found) != 1:
             names = ", ".join(one.short for one in found[:5])

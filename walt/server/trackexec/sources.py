@@ -116,8 +116,8 @@ def _note(
     places: _Places, line: int, values: set[ast.expr], names: frozenset[str] = frozenset()
 ) -> None:
     called = {
-        one.func.attr if isinstance(one.func, ast.Attribute) else one.func.id
-        for value in values for one in ast.walk(value)
-        if isinstance(one, ast.Call) and isinstance(one.func, (ast.Attribute, ast.Name))
+        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        for value in values for node in ast.walk(value)
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name))
     }
     places.awaited[line] = places.awaited.get(line, frozenset()) | called | names

@@ -35,7 +35,7 @@ def transform(source: str | bytes, path: str, file: int) -> ast.Module:
 def waits(function: _Function) -> bool:
     """Tell whether a function is a coroutine or a generator."""
     return isinstance(function, ast.AsyncFunctionDef) or any(
-        isinstance(one, (ast.Yield, ast.YieldFrom)) for one in own_nodes(function)
+        isinstance(node, (ast.Yield, ast.YieldFrom)) for node in own_nodes(function)
     )
 
 
@@ -105,14 +105,14 @@ class _Calls(ast.NodeTransformer):
     def block(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         """Return statements with the calls between them."""
         found: list[ast.stmt] = []
-        for one in statements:
-            found.append(self.place(LINE, one))
-            implicit = isinstance(one, (ast.AsyncWith, ast.AsyncFor))
+        for statement in statements:
+            found.append(self.place(LINE, statement))
+            implicit = isinstance(statement, (ast.AsyncWith, ast.AsyncFor))
             if implicit:
-                found.append(self.place(SUSPEND, one))
-            found.append(cast(ast.stmt, self.visit(one)))
+                found.append(self.place(SUSPEND, statement))
+            found.append(cast(ast.stmt, self.visit(statement)))
             if implicit:
-                found.append(self.go_on(one))
+                found.append(self.go_on(statement))
         return found
 
     def place(self, kind: int, near: ast.stmt) -> ast.stmt:

@@ -406,7 +406,7 @@ async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, An
         Switch({**target, **_view(target, vlan)}, transport, switch.repetitions, switch.rows)
         for vlan in known[:MAX_VLANS]
     ]
-    answering = await asyncio.gather(*(one.answers(tuple(arguments["probe"])) for one in views))
+    answering = await asyncio.gather(*(view.answers(tuple(arguments["probe"])) for view in views))
     for one, answers in zip(views, answering, strict=True):
         if answers:
             for root in vlans["roots"]:

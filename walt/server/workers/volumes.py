@@ -79,5 +79,5 @@ def made_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
 def close_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
     """Unmount those below `nodes` that are not at `points`; return what is busy."""
     return persistent.close_persistent(
-        Path(arguments["nodes"]), {Path(one) for one in arguments["points"]}
+        Path(arguments["nodes"]), {Path(argument) for argument in arguments["points"]}
     )

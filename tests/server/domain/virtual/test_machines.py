@@ -232,6 +232,13 @@ class VirtualNodesTests(SynchronousTestCase):
         self.assertEqual(self.machine.typed, b"root\n")
         self.now(self.fake.registry.put(node(2)))
         self.assertRaises(Invalid, self.virtual.console_input, "node-2", b"x")
+        self.assertEqual(
+            self.virtual.console("vnode1").watch(lambda data: None), b"SeaBIOS\r\n\xffiPXE"
+        )
+        self.assertRaises(Invalid, self.virtual.console, "node-2")
+        self.assertRaises(NotFound, self.virtual.console, "node-3")
+        self.now(self.virtual.stop_all())
+        self.assertRaises(Unavailable, self.virtual.console, "vnode1")
 
     def remove(self, name: str, **options: bool) -> Coroutine[Any, Any, None]:
         """Remove a node."""

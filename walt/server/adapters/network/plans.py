@@ -87,6 +87,6 @@ def forget(state: Path, name: str) -> None:
 def known(state: Path) -> list[str]:
     """Return the names of the networks that were made, and not unmade, by any server."""
     names = {
-        one.stem[1:] for pattern in (".*.plan", ".*.state") for one in state.glob(pattern)
+        path.stem[1:] for pattern in (".*.plan", ".*.state") for path in state.glob(pattern)
     }
     return sorted(name for name in names if _NETWORK.fullmatch(name))

@@ -87,8 +87,8 @@ class BusConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail what was asked."""
         calls, self._calls = self._calls, {}
-        for one in calls.values():
-            one.errback(Gone("it ended before it answered"))
+        for call in calls.values():
+            call.errback(Gone("it ended before it answered"))
         self._on_lost(self)
 
     def dataReceived(self, data: bytes) -> None:

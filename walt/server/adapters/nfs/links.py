@@ -30,7 +30,7 @@ class LinkTree:
         if self._present is None:
             self._present, only = (yield from self._read()), None
         names = {*self._present, *tree} if only is None else {"", *only}
-        for directory in [one for one in names if one not in tree and one in self._present]:
+        for directory in [name for name in names if name not in tree and name in self._present]:
             shutil.rmtree(self._root / directory)
             del self._present[directory]
             yield

@@ -229,7 +229,7 @@ class PodmanBuilder:
         found = _VERSION.search(told.stdout.decode(errors="replace"))
         self._version = tuple(map(int, found.groups())) if found is not None else ()
         if self._places.exists() and any(self._places.iterdir()):
-            groups = [one for place in self._places.iterdir() for one in control_groups(place)]
+            groups = [group for place in self._places.iterdir() for group in control_groups(place)]
             await self._remove(self._places)
             await self._remove_containers()
             _remove_empty(groups)
@@ -275,16 +275,16 @@ def control_groups(
         # Version 2 is mounted alone, or beside version 1.
         hierarchies = [controllers.removeprefix("name=")] if controllers else ["unified", ""]
         found += [
-            root / one / parent.strip("/") / name
-            for one in hierarchies for parent in dict.fromkeys((path, "/")) for name in names
+            root / hierarchy / parent.strip("/") / name
+            for hierarchy in hierarchies for parent in dict.fromkeys((path, "/")) for name in names
         ]
     return found
 
 
 def _remove_empty(groups: Sequence[Path]) -> None:
-    for one in groups:
+    for group in groups:
         with contextlib.suppress(OSError):  # it is not there, or not over
-            one.rmdir()
+            group.rmdir()
 
 
 def _inside(root: Path, subdir: str) -> Path:

@@ -336,7 +336,7 @@ class PodmanContainers:
             f"find {places} -xdev ! -type d ! -type s {known} -print0 2>/dev/null"
             f" | head -c {MOST_VOLATILE}",
         )
-        return [one.decode(errors="replace") for one in answer.split(b"\0") if one]
+        return [word.decode(errors="replace") for word in answer.split(b"\0") if word]
 
     async def unpack(self, container: str, input_fd: int) -> list[str]:
         """Put what changed on a node into the tree of a container; see IContainers."""

@@ -63,7 +63,7 @@ class Repositories:
         if repository.scheme in ("http", "https"):
             port = repository.port or PORTS[repository.scheme]
             where = ",".join(
-                f"[{one}]" if one.version == 6 else str(one) for one in addresses
+                f"[{address}]" if address.version == 6 else str(address) for address in addresses
             )
             options = ["-c", f"http.curloptResolve={repository.host}:{port}:{where}"]
         elif repository.scheme == "git":

@@ -133,8 +133,8 @@ class PodmanStore:
                 _log.warn("image {id} cannot be inspected: ignored", id=ids[0])
                 return {}
             found: dict[str, dict[str, Any]] = {}
-            for one in ids:
-                found.update(await self._inspect([one]))
+            for image_id in ids:
+                found.update(await self._inspect([image_id]))
             return found
         return {item["Id"]: self._metadata(item) for item in answer}
 
@@ -216,7 +216,7 @@ class PodmanStore:
         async with self._lock:
             listed = await self._podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
             left = [
-                one for one in listed.decode().split() if one.startswith((TEMPORARY, BACKUPS))
+                word for word in listed.decode().split() if word.startswith((TEMPORARY, BACKUPS))
             ]
             if left:
                 await remove_images(self._runner, self.storage, *left)

@@ -20,7 +20,7 @@ def binaries(root: Path = _INSTALLATIONS) -> Path:
     Raises Unavailable when there is none.
     """
     found = sorted(
-        (one for one in root.glob("*/bin") if (one / "postgres").exists()),
+        (path for path in root.glob("*/bin") if (path / "postgres").exists()),
         key=lambda one: int(one.parent.name) if one.parent.name.isdigit() else 0,
     )
     if not found:

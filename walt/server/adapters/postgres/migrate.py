@@ -16,8 +16,8 @@ def scripts() -> list[tuple[int, str]]:
     """Return the numbered SQL files of the package, in order."""
     folder = files("walt.server.adapters.postgres.schema")
     found = [
-        (int(one.name.split("-")[0]), one.read_text())
-        for one in folder.iterdir() if one.name.endswith(".sql")
+        (int(path.name.split("-")[0]), path.read_text())
+        for path in folder.iterdir() if path.name.endswith(".sql")
     ]
     return sorted(found)
 

@@ -130,7 +130,7 @@ class PostgresSwitches:
 
 def _columns(links: Sequence[Link]) -> tuple[list[object], ...]:
     return (
-        [one.first[0] for one in links], [one.first[1] for one in links],
+        [link.first[0] for link in links], [one.first[1] for one in links],
         [one.second[0] for one in links], [one.second[1] for one in links],
         [one.evidence for one in links], [one.confirmed for one in links],
         [one.seen for one in links],

@@ -164,7 +164,7 @@ class QemuHypervisor:
         accel = await self.prepare()
         self._directory.mkdir(parents=True, exist_ok=True)
         script_file = self._directory / f"{config.mac.replace(':', '-')}.ipxe"
-        names = [one.network for one in config.networks]
+        names = [network.network for network in config.networks]
         write_atomic(script_file, script(config.model, names.index(BOOT_NETWORK)))
         disks = await self._disks(config)
         nics = await self._nics.make(config)

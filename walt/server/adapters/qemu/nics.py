@@ -71,8 +71,8 @@ class NicMaker:
         """
         nics = Nics()
         try:
-            for one in config.networks:
-                await self._add(nics, config.mac, one)
+            for network in config.networks:
+                await self._add(nics, config.mac, network)
         except Exception:
             nics.close()
             await self.remove(config)
@@ -105,7 +105,9 @@ class NicMaker:
 
     async def remove(self, config: MachineConfig) -> None:
         """Delete the taps of a machine that is gone."""
-        await self._taps.delete_taps([tap_name(config.mac, one.network) for one in config.networks])
+        await self._taps.delete_taps([
+            tap_name(config.mac, network.network) for network in config.networks
+        ])
 
 
 class _Relay(ProcessProtocol):

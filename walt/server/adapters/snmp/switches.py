@@ -70,7 +70,7 @@ class SnmpSwitches:
             await self._workers.call(
                 "snmp:read",
                 {
-                    "targets": [self._words(one) for one in targets], "roots": ROOTS,
+                    "targets": [self._words(target) for target in targets], "roots": ROOTS,
                     "large": FORWARDING, "probe": poe.SYS_OBJECT_ID, "known": list(known),
                     "vlans": {
                         "states": _VLAN_STATES, "operational": _OPERATIONAL, "roots": BY_VLAN,

@@ -88,9 +88,9 @@ class Authority:
     def rotate(self, now: float) -> None:
         """Make a new authority; what the old one signed stays valid until it expires."""
         (old_key, old), still_trusted = self._signer(), []
-        for one in x509.load_pem_x509_certificates(self.trusted().encode()):
-            if one.not_valid_after_utc.timestamp() > now:
-                still_trusted.append(_pem(one))
+        for certificate in x509.load_pem_x509_certificates(self.trusted().encode()):
+            if certificate.not_valid_after_utc.timestamp() > now:
+                still_trusted.append(_pem(certificate))
         write_durable(self._directory / "trusted.pem", "".join(still_trusted))
         key = ec.generate_private_key(ec.SECP256R1())
         new = _authority_certificate(key, now)

@@ -35,9 +35,9 @@ class ServerTls:
         store = context.get_cert_store()
         assert store is not None
         names = []
-        for one in _certificates(trusted):
-            store.add_cert(one)
-            names.append(one.get_subject())
+        for certificate in _certificates(trusted):
+            store.add_cert(certificate)
+            names.append(certificate.get_subject())
         context.set_client_ca_list(names)
         # Who has no certificate may come in, for an enrolment; a foreign one may not.
         context.set_verify(SSL.VERIFY_PEER, lambda connection, one, error, depth, ok: bool(ok))

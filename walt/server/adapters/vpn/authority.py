@@ -76,7 +76,7 @@ class SshAuthority:
         """Replace the list as a whole: sshd reads it at each attempt to come in."""
         work = Path(tempfile.mkdtemp(prefix=".krl-", dir=self.directory))
         try:
-            (work / "ids").write_text("".join(f"id: {one}\n" for one in sorted(cert_ids)))
+            (work / "ids").write_text("".join(f"id: {image_id}\n" for image_id in sorted(cert_ids)))
             await self._keygen(
                 "-q", "-k", "-f", str(work / "krl"), "-s", str(self.directory / f"{CA_KEY}.pub"),
                 str(work / "ids"),

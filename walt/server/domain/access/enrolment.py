@@ -205,7 +205,7 @@ class Access:
     async def _end(self, certificates: list[Certificate]) -> None:
         """Revoke these: here and for open connections at once, then in the store."""
         moment = self._now()
-        serials = [one.serial for one in certificates]
+        serials = [certificate.serial for certificate in certificates]
         self._unstored.update(serials)
         for one in certificates:
             self._known[one.serial] = replace(one, revoked=moment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zope.interface import Interface
 
 from walt.server.domain.access.model import Certificate, Holder, Issued
+from walt.server.domain.access.web_model import WebSession
 
 
 class IAuthority(Interface):
@@ -42,3 +43,13 @@ class ICertificateStore(Interface):
 
     async def revoke(serials: list[str], moment: float) -> None:
         """Remember that certificates are worth nothing from `moment` on (epoch seconds)."""
+
+
+class IWebSessionStore(Interface):
+    """The sessions of browsers, kept for the next server."""
+
+    async def load() -> list[WebSession]:
+        """Return those saved last; none where they cannot be read."""
+
+    async def save(sessions: list[WebSession]) -> None:
+        """Replace what is kept. Raises Unavailable."""

@@ -196,7 +196,7 @@ def effective(device: Device, subnet: IPv4Network, *, emulated: bool = False) ->
 @lru_cache(maxsize=64)
 def _defaults(applies: tuple[bool, ...]) -> Mapping[str, Any]:
     """Return the defaults of what applies to devices of some categories, in their order."""
-    categories = {name for name, one in zip(CATEGORIES, applies, strict=True) if one}
+    categories = {name for name, apply in zip(CATEGORIES, applies, strict=True) if apply}
     return {
         setting.name: None if setting.default is UNSET else setting.default
         for setting in SETTINGS.values() if setting.category in categories

@@ -42,7 +42,7 @@ class Places:
     """The registries (and the docker daemon) of a server, by label."""
 
     def __init__(self, registries: Collection[IRegistry]) -> None:
-        self._registries = {one.info.label: one for one in registries}
+        self._registries = {registry.info.label: registry for registry in registries}
 
     @property
     def locations(self) -> list[str]:

@@ -85,8 +85,8 @@ class Searcher:
                 ).items()
             ]
         return [
-            self._row(one.fullname, one.labels, info.label, _KINDS[info.kind])
-            for one in images if one.labels.get(MODELS_LABEL)
+            self._row(image.fullname, image.labels, info.label, _KINDS[info.kind])
+            for image in images if image.labels.get(MODELS_LABEL)
         ]
 
     def _row(

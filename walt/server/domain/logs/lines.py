@@ -225,7 +225,7 @@ class LogService:
         if kept_as is not None:
             self.former.add(kept_as)
         self._streams = {
-            key: one for key, one in self._streams.items() if key.issuer != issuer
+            key: stream for key, stream in self._streams.items() if key.issuer != issuer
         }
         self._on_forget()
 

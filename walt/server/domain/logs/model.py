@@ -117,7 +117,7 @@ def corrected(timestamp: float, now: float) -> float:
 def all_corrected(timestamps: Sequence[float], now: float) -> Sequence[float]:
     """Return timestamps as `corrected` does with each of them."""
     first, last = now - TEN_YEARS, now + 1.0
-    return [one if first <= one <= last else now for one in timestamps]
+    return [timestamp if first <= timestamp <= last else now for timestamp in timestamps]
 
 
 def clean_text(raw: bytes) -> str:

@@ -29,7 +29,7 @@ def acknowledged(line: str) -> str | None:
 
 def unhex(text: str) -> bytes:
     """Return the bytes written as hexadecimal numbers with `:` between them."""
-    return bytes(int(one, 16) for one in text.split(":")) if text else b""
+    return bytes(int(word, 16) for word in text.split(":")) if text else b""
 
 
 def client_text(raw: bytes) -> str:

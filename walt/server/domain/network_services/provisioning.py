@@ -186,7 +186,7 @@ class Provisioning:
             self._uses.adopt(await self._mounts.left_overs(), now)
             self._node_exports.open(await self._persistence.made())
             self._taken_over = again = True
-        images = self._images.by_id([one for one in self._node_exports.of_images() if one])
+        images = self._images.by_id([image for image in self._node_exports.of_images() if image])
         wanted = dict[str, Use | None]()
         for count, (mac, use) in enumerate(
             self._node_exports.uses(self._mounted_names(images.keys())), 1
@@ -292,7 +292,7 @@ class Provisioning:
             self._uses.next_end(), self._mounts.next_retry(), self._exports.next_due(),
             self._whole.next_due(),
         )
-        due = min((one for one in moments if one is not None), default=None)
+        due = min((moment for moment in moments if moment is not None), default=None)
         if due is not None:
             self._recheck = self._clock.callLater(
                 max(0.0, due - self._clock.seconds()), self.update

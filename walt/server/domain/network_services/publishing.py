@@ -185,7 +185,7 @@ class NetworkServices:
             if len(changes) > AT_ONCE:
                 # What one device leaves another one may have: all is left before.
                 changes = [
-                    *(Change(one.old, None) for one in changes if one.old is not None),
+                    *(Change(change.old, None) for change in changes if change.old is not None),
                     *(Change(None, one.new) for one in changes if one.new is not None),
                 ]
             for start in range(0, len(changes), AT_ONCE):

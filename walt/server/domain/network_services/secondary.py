@@ -20,7 +20,7 @@ def secondary_networks(devices: Iterable[Device]) -> tuple[str, ...]:
 
 def _names(text: str) -> list[str]:
     try:
-        return [one.network for one in parse_networks(text)]
+        return [network.network for network in parse_networks(text)]
     except Invalid:
         # A value of another version in the database: that node tells so when it starts.
         return []

@@ -40,7 +40,7 @@ def forced_command(config: TunnelConfig) -> str:
         PYTHON, "-I", str(config.endpoint), "--socket", str(config.socket),
         "--subnet", str(config.subnet), "--name", config.name,
     )
-    return "exec " + " ".join(quote(one) for one in words)
+    return "exec " + " ".join(quote(word) for word in words)
 
 
 def render(config: TunnelConfig) -> str:

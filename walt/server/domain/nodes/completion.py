@@ -83,7 +83,7 @@ class Completion:
         return found
 
     def _names(self, types: Sequence[str]) -> list[str]:
-        return [one.name for one in self._registry.all() if not types or one.type in types]
+        return [device.name for device in self._registry.all() if not types or device.type in types]
 
     def _one(self, *types: str) -> Candidates:
         return lambda words, partial, user: matching(self._names(types), partial)
@@ -121,13 +121,14 @@ class Completion:
         subnet = self._registry.subnet
         return matching((
             f"{setting.name}=" for setting in SETTINGS.values()
-            if devices and all(CATEGORIES[setting.category][0](one, subnet) for one in devices)
+            if devices
+            and all(CATEGORIES[setting.category][0](device, subnet) for device in devices)
         ), partial)
 
     def _link(self, words: Sequence[str], partial: str, user: str) -> list[str]:
         """Locations; after `walt:`, the images of other users."""
         if not partial.startswith(f"{LOCAL}:"):
-            return matching((f"{one}:" for one in self._places.locations), partial)
+            return matching((f"{location}:" for location in self._places.locations), partial)
         return matching((
             link_to(LOCAL, image.fullname) for image in self._images.all() if image.user != user
         ), partial)
@@ -144,7 +145,7 @@ class Completion:
         moments = [*await self._names_of_moments(user), *_relative_times(end if colon else start)]
         if colon:
             return matching((f"{start}:{one}" for one in ("", *moments)), partial)
-        return matching(("full", "none", ":", *(f"{one}:" for one in moments)), partial)
+        return matching(("full", "none", ":", *(f"{moment}:" for moment in moments)), partial)
 
 
 def _relative_times(partial: str) -> list[str]:
@@ -157,4 +158,4 @@ def _relative_times(partial: str) -> list[str]:
 
 def matching(candidates: Iterable[str], partial: str) -> list[str]:
     """Return the candidates that begin with what was typed, sorted."""
-    return sorted(one for one in candidates if one.startswith(partial))
+    return sorted(candidate for candidate in candidates if candidate.startswith(partial))

@@ -50,7 +50,7 @@ class LogIssuers:
 
     def names(self, query: LogQuery) -> list[str]:
         """Return the sorted names of the issuers of a query."""
-        return sorted({self.name(one) for one in query.issuers or ()})
+        return sorted({self.name(issuer) for issuer in query.issuers or ()})
 
     def name(self, mac: str) -> str:
         """Return the present name of an issuer, its last one or its MAC if it is gone."""

@@ -142,7 +142,7 @@ class UserKeys:
         return len(held)
 
     def _nodes_of(self, user: str) -> list[Device]:
-        return [one for one in self._registry.nodes() if one.owner == user]
+        return [node for node in self._registry.nodes() if node.owner == user]
 
     async def _renew(self, nodes: Iterable[Device]) -> tuple[list[str], list[str]]:
         """Have nodes ask for their keys; return names of those that did, and did not."""

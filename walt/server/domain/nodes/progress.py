@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from walt.common.errors import Invalid
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.events import Source
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.interfaces import IBoots
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
@@ -38,7 +39,7 @@ class BootProgress:
     """Follows boots by what nodes ask for and log; keeps a record of each in `store`.
 
     `clock` gives epoch seconds, `is_booted` tells whether a node, by MAC, is booted, `digest`
-    that of an image by its full name.
+    that of an image by its full name. `changed` tells the MAC of a node whose boot went on.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class BootProgress:
         self._of_kind: dict[tuple[str, str, bool], deque[float]] = {}
         self._unsaved: dict[tuple[str, float], Boot] = {}
         self._saving = False
+        self._failures: dict[str, str] = {}  # why nothing is done any more for a node, by MAC
+        self.changed: Source[str] = Source()
 
     async def load(self) -> None:
         """Take over what a former server recorded."""
@@ -77,6 +80,7 @@ class BootProgress:
             self._of_kind.setdefault(key, deque(maxlen=COMPARED)).append(seconds)
 
     def _save(self, boot: Boot) -> None:
+        self.changed.tell(boot.mac)
         self._unsaved[boot.mac, boot.asked] = boot
         if not self._saving:
             self._saving = True
@@ -123,6 +127,7 @@ class BootProgress:
         boot = Boot(device.mac, now, device.name, cause=cause, moments={stage: now})
         self._take_image(device, boot)
         self._boots[device.mac] = boot
+        self._failures.pop(device.mac, None)
         return boot
 
     def _take_image(self, device: Device, boot: Boot) -> None:
@@ -184,6 +189,7 @@ class BootProgress:
             if cause != POWERSAVE:
                 self.started(device, cause)
             return
+        self._failures.pop(mac, None)
         boot = self._boots.get(mac)
         if boot is None:
             return
@@ -193,13 +199,19 @@ class BootProgress:
 
     def gave_up(self, mac: str, reason: str | None) -> None:
         """Nothing is done any more to make a node boot; without a reason, something is."""
+        if reason is None:
+            self._failures.pop(mac, None)
+            self.changed.tell(mac)
+            return
+        self._failures[mac] = reason
         boot = self._boots.get(mac)
-        if boot is not None and reason is not None:
+        if boot is not None:
             self._end(boot, Outcome.FAILED, reason)
 
     def forget(self, mac: str) -> None:
         """A node was removed."""
         self._boots.pop(mac, None)
+        self._failures.pop(mac, None)
         for key in [key for key in self._times if key[0] == mac]:
             del self._times[key]
 
@@ -217,6 +229,10 @@ class BootProgress:
         """Return in words how far a node has come, None when nothing is known."""
         boot = self._boots.get(mac)
         return NAMES[boot.stage] if boot is not None else None
+
+    def failure(self, mac: str) -> str | None:
+        """Return why nothing is done any more to make a node boot, None when something is."""
+        return self._failures.get(mac)
 
     def summary(self, names: Mapping[str, str]) -> str:
         """Return how far these nodes (names by MAC) have come, in a few words."""

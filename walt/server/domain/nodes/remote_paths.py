@@ -117,7 +117,7 @@ def _source_is_remote(words: Sequence[str]) -> bool:
 
 
 def _matching(candidates: Iterable[str], partial: str) -> list[str]:
-    return [one for one in candidates if one.startswith(partial)]
+    return [candidate for candidate in candidates if candidate.startswith(partial)]
 
 
 def _merged(names: Iterable[str], paths: list[str], partial: str) -> list[str]:

@@ -134,7 +134,7 @@ def _first(errors: Sequence[BaseException]) -> BaseException:
 
     A node that is lost comes first; else the one that stopped reading.
     """
-    lost = [one for one in errors if isinstance(one, Unavailable)]
+    lost = [error for error in errors if isinstance(error, Unavailable)]
     told = [one for one in reversed(errors) if isinstance(one, WaltError)]
     return [*lost, *told, *errors][0]
 

@@ -90,15 +90,15 @@ class BootTroubles:
 
     def current(self) -> dict[str, str]:
         """Return the troubles of now."""
-        machines = {mac: one.reason for mac, one in self._valid_machines().items()}
+        machines = {mac: machine.reason for mac, machine in self._valid_machines().items()}
         return {**machines, **self._files}
 
     def lasting(self) -> dict[str, str]:
         """Return those that do not go by themselves, as far as can be told."""
         now = self._clock.seconds()
         found = {
-            mac: one.reason for mac, one in self._valid_machines().items()
-            if now - one.since >= LASTING_OF_MACHINES
+            mac: machine.reason for mac, machine in self._valid_machines().items()
+            if now - machine.since >= LASTING_OF_MACHINES
         }
         found.update(
             (mac, reason) for mac, reason in self._files.items()

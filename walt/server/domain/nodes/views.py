@@ -101,6 +101,11 @@ class NodeViews:
         rows = (await self._fresh(brief=False)).by_mac
         return [rows[node.mac].text for node in nodes if node.mac in rows]
 
+    async def brief(self) -> dict[str, str]:
+        """Return the row of each node, as tables show it, as JSON by MAC; as `written`."""
+        rows = (await self._fresh(brief=True)).by_mac
+        return {mac: row.text for mac, row in rows.items()}
+
     def is_booted(self, node: Device) -> bool:
         """Tell whether a node is booted."""
         return self._status.is_booted(node.mac)

@@ -28,7 +28,7 @@ def remote_port(switch: Survey, seen: Neighbour) -> int | None:
         lambda one: address is not None and one.mac == address and not is_machine,
     ]
     for rule in rules:
-        found = [one.index for one in ports if rule(one)]
+        found = [port.index for port in ports if rule(port)]
         if len(found) == 1:
             return found[0]
     return None
@@ -103,7 +103,8 @@ def _alone(
 def who(seen: Neighbour, switches: Mapping[str, Survey]) -> str | None:
     """Return the switch that a neighbour is, None when it is none of them or cannot be told."""
     found = [
-        key for key, one in switches.items() if seen.mac is not None and seen.mac in one.addresses
+        key for key, switch in switches.items()
+        if seen.mac is not None and seen.mac in switch.addresses
     ]
     if not found and seen.name:
         found = [key for key, one in switches.items() if one.name == seen.name]

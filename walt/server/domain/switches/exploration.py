@@ -122,8 +122,8 @@ class Exploration:
     def current_links(self) -> list[Link]:
         """Return the links of devices that were not forgotten."""
         return [
-            one for one in self.links
-            if self._registry.get(one.first[0]) and self._registry.get(one.second[0])
+            link for link in self.links
+            if self._registry.get(link.first[0]) and self._registry.get(link.second[0])
         ]
 
     def place(self, mac: str) -> tuple[Device, int, Link] | None:
@@ -163,7 +163,7 @@ class Exploration:
         """Record what a node says of its place; see ITopology."""
         await self._turn.acquire()
         try:
-            known = [one for one in self.links if node_mac in one.macs]
+            known = [link for link in self.links if node_mac in link.macs]
             at = [one.other(node_mac) for one in known if one.other(node_mac)[0] == switch_mac]
             if at and (port is None or at[0][1] == port) and known[0].confirmed:
                 return False
@@ -184,15 +184,15 @@ class Exploration:
         """A node is where it was no longer."""
         await self._turn.acquire()
         try:
-            await self._keep({}, [one for one in self.links if mac not in one.macs])
+            await self._keep({}, [link for link in self.links if mac not in link.macs])
         finally:
             self._turn.release()
 
     async def _keep(self, surveys: Mapping[str, Survey], links: list[Link]) -> None:
         await self._store.save(surveys, links, topology.news(self.links, links))
         self.links = links
-        for mac, one in surveys.items():
-            self.surveys[mac] = one.kept()
+        for mac, survey in surveys.items():
+            self.surveys[mac] = survey.kept()
             self.moments[mac] = self._now()
 
     # -- scans -----------------------------------------------------------
@@ -281,7 +281,7 @@ class Exploration:
         on_read: Callable[[str, Survey], None] = lambda mac, survey: None,
     ) -> dict[str, Survey]:
         """Ask switches, by MAC, with progress for the requester; `on_read` gets each at once."""
-        known = {one.mac for one in self._registry.all()}
+        known = {device.mac for device in self._registry.all()}
         for one in self.surveys.values():
             known |= one.addresses
         macs = list(targets)
@@ -303,7 +303,7 @@ class Exploration:
     def _waiting(self, whole: int, waiting: Sequence[str]) -> str:
         """Say how far a reading is, and which switches it waits for."""
         devices = [self._registry.get(mac) for mac in waiting[:NAMES_SHOWN]]
-        names = [one.name for one in devices if one is not None]
+        names = [device.name for device in devices if device is not None]
         more = [f"{len(waiting) - len(names)} more"] if len(waiting) > len(names) else []
         return (
             f"Querying switches: {whole - len(waiting)} of {whole},"
@@ -343,7 +343,7 @@ class Exploration:
 
     def _result_of_server(self, server: Device, survey: Survey | None) -> Result:
         """The place of the server is what switches see, and what it hears itself."""
-        links = [one for one in self.links if server.mac in one.macs and one.confirmed]
+        links = [link for link in self.links if server.mac in link.macs and link.confirmed]
         if links:
             evidence = "BRIDGE-only data" if links[0].evidence == topology.BRIDGE else ""
             return Result(server, "OK", evidence)
@@ -364,17 +364,18 @@ class Exploration:
         }
         added = 0
         for survey in surveys.values():
-            for one in survey.neighbours:
+            for neighbour in survey.neighbours:
                 if (
-                    one.mac is None or one.is_self or one.mac in own or added >= NEIGHBOURS_KEPT
-                    or self._registry.get(one.mac) is not None
+                    neighbour.mac is None or neighbour.is_self or neighbour.mac in own
+                    or added >= NEIGHBOURS_KEPT
+                    or self._registry.get(neighbour.mac) is not None
                 ):
                     continue
                 added += 1
                 address = next((
-                    ip for ip in one.addresses if self._registry.by_ip(ip) is None
+                    ip for ip in neighbour.addresses if self._registry.by_ip(ip) is None
                 ), None)
-                await self._register(one.mac, address, one.name.lower())
+                await self._register(neighbour.mac, address, neighbour.name.lower())
 
     # -- ports -----------------------------------------------------------
 

@@ -152,7 +152,8 @@ def is_juniper(answers: Answers) -> bool:
 def _by_maker(answers: Answers, numbering: Numbering) -> Callable[[Oid], int | None]:
     """Juniper EX: port P of group G is `ge-(G-1)/0/(P-1)`, of whatever speed."""
     names = [
-        (one.name, one.index) for one in numbering.interfaces.values() if is_juniper(answers)
+        (interface.name, interface.index)
+        for interface in numbering.interfaces.values() if is_juniper(answers)
     ]
 
     def rule(index: Oid) -> int | None:

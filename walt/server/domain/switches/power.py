@@ -140,7 +140,7 @@ class SwitchPower:
             lock.release()
 
     async def _off_locked(self, mac: str, cuts: list[_Cut], reason: str) -> dict[str, str]:
-        todo = [one for one in cuts if self.is_off(one.node) is None]
+        todo = [cut for cut in cuts if self.is_off(cut.node) is None]
         switch = self._registry.get(mac)
         if switch is None:
             return {one.node: NO_PLACE for one in todo}
@@ -212,9 +212,11 @@ class SwitchPower:
         more = survey.counts.get(cut.port, 0) - len(behind)
         if more > 0:
             found.add(f"{more} unknown devices")
-        for one in survey.neighbours:
-            if one.interface == cut.port and one.mac != cut.node:
-                found.add(self._named(one.mac) if one.mac else "a device without address")
+        for neighbour in survey.neighbours:
+            if neighbour.interface == cut.port and neighbour.mac != cut.node:
+                found.add(
+                    self._named(neighbour.mac) if neighbour.mac else "a device without address"
+                )
         for link in self._exploration.current_links():
             if (switch.mac, cut.port) in link.ends:
                 other = link.other(switch.mac)[0]
@@ -292,8 +294,8 @@ class SwitchPower:
             switch = self._registry.get(mac)
             if switch is None:
                 await self._store.note_on(records)
-                for one in records:
-                    self._off.pop((one.switch, one.port), None)
+                for record in records:
+                    self._off.pop((record.switch, record.port), None)
                 return {}
             found = await gatherResults([
                 Deferred.fromCoroutine(self._power(switch, one)) for one in records
@@ -329,7 +331,7 @@ class SwitchPower:
 
     def load(self) -> None:
         """Take over what the previous run had switched off; `restore` powers it again."""
-        self._off = {(one.switch, one.port): one for one in self._exploration.off_ports}
+        self._off = {(port.switch, port.port): port for port in self._exploration.off_ports}
 
     async def restore(self, switches: Iterable[str] | None = None) -> dict[str, str]:
         """Power what is recorded off, of some switches (MACs) or all.

@@ -51,7 +51,7 @@ class PowerSaving:
 
     def start(self) -> None:
         """Begin with the nodes that are free now."""
-        self._changed(frozenset(one.mac for one in self._registry.nodes()))
+        self._changed(frozenset(node.mac for node in self._registry.nodes()))
         self._registry.observe(self._changed)
         self._status.changed.observe(self._on_status)
 

@@ -81,7 +81,7 @@ class Survey:
             lambda one: (one.label,), lambda one: (one.name, one.descr),
             lambda one: (one.mac or "",),
         ):
-            found = [one.index for one in self.ports.values() if text and text in names(one)]
+            found = [port.index for port in self.ports.values() if text and text in names(port)]
             if found:
                 return found[0] if len(found) == 1 else None
         return None
@@ -112,8 +112,8 @@ class Survey:
         """Return it as JSON has it; `of_words` reads it."""
         return {
             "name": self.name, "addresses": sorted(self.addresses),
-            "ports": [asdict(one) for one in self.ports.values()],
-            "neighbours": [asdict(one) for one in self.neighbours],
+            "ports": [asdict(port) for port in self.ports.values()],
+            "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
             "behind": [[index, sorted(macs)] for index, macs in self.behind.items()],
             "counts": [list(one) for one in self.counts.items()],
             "power": [asdict(one) for one in self.power],
@@ -125,7 +125,7 @@ class Survey:
         """Read what `words` returned."""
         return cls(
             words["name"], frozenset(words["addresses"]),
-            {one["index"]: Port(**one) for one in words["ports"]},
+            {word["index"]: Port(**word) for word in words["ports"]},
             tuple(
                 Neighbour(**{**one, "addresses": tuple(one["addresses"])})
                 for one in words["neighbours"]
@@ -150,8 +150,9 @@ def survey(
     rows = seen(answers, numbering)
     base = _bases(answers, numbering)
     neighbours = [
-        replace(one, interface=base.get(one.interface, one.interface))
-        if one.interface is not None else one for one in told_neighbours(answers, numbering)
+        replace(neighbour, interface=base.get(neighbour.interface, neighbour.interface))
+        if neighbour.interface is not None else neighbour
+        for neighbour in told_neighbours(answers, numbering)
     ]
     everything: dict[int, frozenset[str]] = {}
     for index, macs in behind(rows).items():
@@ -187,8 +188,8 @@ def _bases(answers: Answers, numbering: Numbering) -> dict[int, int]:
     if not is_juniper(answers):
         return {}
     by_name: dict[str, list[int]] = {}
-    for one in numbering.interfaces.values():
-        by_name.setdefault(one.name, []).append(one.index)
+    for interface in numbering.interfaces.values():
+        by_name.setdefault(interface.name, []).append(interface.index)
     found = {}
     for one in numbering.interfaces.values():
         name, _, unit = one.name.rpartition(".")

@@ -83,8 +83,8 @@ def merge(
     new = [replace(one, seen=now) for one in observed(surveys, remembered, kinds, ports)]
     placed = {mac for one in new for mac in one.macs}
     complete = {
-        mac for mac, one in surveys.items()
-        if (one.failure is None if kinds.get(mac) == SWITCH else mac in placed)
+        mac for mac, survey in surveys.items()
+        if (survey.failure is None if kinds.get(mac) == SWITCH else mac in placed)
     }
     kept = [
         replace(one, confirmed=False) if complete & set(one.macs) and one not in held else one
@@ -134,7 +134,7 @@ def observed(
     """
     look = _Look(surveys, remembered, kinds, beyond)
     links = [*look.cables(), *look.announced()]
-    pairs = {frozenset(one.macs) for one in links}
+    pairs = {frozenset(link.macs) for link in links}
     placed = {mac for one in links for mac in one.macs if kinds.get(mac) != SWITCH}
     return links + [
         one for one in look.bridged()
@@ -164,10 +164,10 @@ class _Look:
         self.device.update((mac, mac) for mac in kinds)
         # The ports at which each switch has learned each device.
         self.seen: dict[str, dict[str, set[int]]] = {}
-        for mac, one in surveys.items():
+        for mac, survey in surveys.items():
             ports: dict[str, set[int]] = {}
-            for port, addresses in one.behind.items():
-                for address in addresses if port in one.ports else ():
+            for port, addresses in survey.behind.items():
+                for address in addresses if port in survey.ports else ():
                     device = self.device.get(address)
                     if device is not None and device != mac and device in kinds:
                         ports.setdefault(device, set()).add(port)
@@ -187,18 +187,18 @@ class _Look:
 
     def announced(self) -> Iterator[Link]:
         """Return the registered devices that announce themselves at a port of a switch."""
-        for mac, one in self.surveys.items():
-            for neighbour in one.neighbours:
+        for mac, survey in self.surveys.items():
+            for neighbour in survey.neighbours:
                 port = neighbour.interface
                 device = self.device.get(neighbour.mac or "")
                 if (
-                    port not in one.ports or neighbour.is_self or device is None
+                    port not in survey.ports or neighbour.is_self or device is None
                     or device == mac or device not in self.kinds or device in self.every
                     or port is None or self.contradicted(mac, port, device)
                 ):
                     continue
                 yield Link.of((mac, port), (device, None), LLDP, 0.0)
-            yield from self._unplaced_switches(mac, one)
+            yield from self._unplaced_switches(mac, survey)
 
     def _unplaced_switches(self, mac: str, one: Survey) -> Iterator[Link]:
         """Return neighbours that are explored switches, at ports of theirs nobody can tell."""
@@ -358,13 +358,13 @@ def _without_loops(links: Sequence[Link], kinds: Mapping[str, str]) -> list[Link
         return mac
 
     kept = []
-    for one in links:  # the best first
-        first, second = (root(mac) for mac in one.macs)
-        sure = one.confirmed and one.evidence in _SURE
+    for link in links:  # the best first
+        first, second = (root(mac) for mac in link.macs)
+        sure = link.confirmed and link.evidence in _SURE
         if first == second and not sure:
             continue
         group[first] = second
-        kept.append(one)
+        kept.append(link)
     return sorted(kept, key=lambda one: (one.macs, one.first[1] or 0, one.second[1] or 0))
 
 

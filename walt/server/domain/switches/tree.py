@@ -104,7 +104,7 @@ def root_of(
 ) -> tuple[str | None, list[str]]:
     """Return the switch that the server is connected to; else None, and what may be one."""
     near = sorted(
-        (one for one in links if server in one.macs), key=lambda one: one.rank, reverse=True
+        (link for link in links if server in link.macs), key=lambda one: one.rank, reverse=True
     )
     others = [one.other(server)[0] for one in near]
     for mac in others:
@@ -118,7 +118,7 @@ def tree(
 ) -> list[Branch]:
     """Return the lines below `root`; `kinds` has the types of devices by MAC."""
     by_mac: dict[str, list[Link]] = {}
-    for one in links:
-        for mac in one.macs:
-            by_mac.setdefault(mac, []).append(one)
+    for link in links:
+        for mac in link.macs:
+            by_mac.setdefault(mac, []).append(link)
     return _Tree(kinds, by_mac, show_all).draw(root)

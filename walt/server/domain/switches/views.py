@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from walt.common.errors import NotFound
@@ -11,6 +11,8 @@ from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.power import SwitchPower
 from walt.server.domain.switches.topology import Link
 from walt.server.domain.switches.tree import HIDDEN, Branch, root_of, tree
+
+PLACES_KEPT = 2.0  # seconds
 
 
 class SwitchViews:
@@ -24,6 +26,8 @@ class SwitchViews:
         self._exploration = exploration
         self._power = power
         self._now = now
+        self._places: dict[str, tuple[str, str | None]] = {}
+        self._placed = -PLACES_KEPT
 
     def where(self, mac: str) -> dict[str, Any]:
         """Return at which port of which switch a device is; nulls when that is not known."""
@@ -35,6 +39,20 @@ class SwitchViews:
             "switch": switch.name, "port": self._exploration.port_name(switch.mac, port),
             "evidence": link.evidence if link.confirmed else "old",
         }
+
+    def places(self) -> Mapping[str, tuple[str, str | None]]:
+        """Return switch and port of each device, by MAC, as they were 2 s ago at most."""
+        if self._now() - self._placed >= PLACES_KEPT:
+            self._placed = self._now()
+            self._places = {}
+            for link in sorted(self._exploration.current_links(), key=lambda one: one.rank):
+                for mac in link.macs:
+                    other, port = link.other(mac)
+                    switch = self._registry.get(other)
+                    if switch is not None and switch.type == "switch" and port is not None:
+                        name = self._exploration.port_name(switch.mac, port)
+                        self._places[mac] = switch.name, name
+        return self._places
 
     # -- tree ------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class _Vm:
         self._failed = False  # the last start; forgotten when a machine lives
         self._ends = 0  # of machines in a row, before the node was booted
         self.missing: str | None = None  # the boot file that it asked for last in vain
-        self._console = Console(service.clock, self._console_chunk)
+        self.console = Console(service.clock, self._console_chunk)
         self._life: Deferred[None] = Deferred.fromCoroutine(self._live())
         self._life.addErrback(_stopped)
 
@@ -86,7 +86,7 @@ class _Vm:
                 config = self._config(present)
                 ended: Deferred[str] = Deferred()
                 self._machine = await service.hypervisor.start(
-                    config, self._console.received, ended.callback
+                    config, self.console.received, ended.callback
                 )
                 started = service.clock.seconds()
                 service.monitor.started(device)
@@ -165,7 +165,7 @@ class _Vm:
         else:
             self._life.cancel()
         await shielded(self._life)
-        self._console.flush()
+        self.console.flush()
 
 
 @implementer(IVirtualMachines)
@@ -322,6 +322,16 @@ class VirtualNodes:
         vm = self._machines.all.get(device.mac)
         if vm is not None:
             vm.write(data)
+
+    def console(self, name: str) -> Console:
+        """Return the console of a virtual node. Raises NotFound, Invalid, Unavailable."""
+        device = self.registry.named(name)
+        if not device.virtual:
+            raise Invalid(f"{name} is not a virtual node: it has no console here")
+        vm = self._machines.all.get(device.mac)
+        if vm is None:
+            raise Unavailable(f"the machine of {name} does not run now")
+        return vm.console
 
     def console_used(self, name: str, requester: IRequester) -> None:
         """Note that somebody types on the console of a node."""

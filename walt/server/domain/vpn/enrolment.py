@@ -152,7 +152,7 @@ class VpnNodes:
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return one row for each key, by identity (spec server §7.4)."""
-        owners = {one.vpn_mac: one for one in self._registry.nodes() if one.vpn_mac}
+        owners = {node.vpn_mac: node for node in self._registry.nodes() if node.vpn_mac}
         found = []
         for key in sorted(await self._keys.load(), key=lambda one: (one.cert_id, one.vpn_mac)):
             owner = owners.get(key.vpn_mac)

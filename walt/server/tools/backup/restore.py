@@ -81,7 +81,7 @@ def _check(contents: Contents) -> None:
 def _check_empty(state: Path) -> None:
     if (state / "restore" / UNFINISHED).exists():
         return
-    there = [one.name for one in state.iterdir() if one.name != SETUP] if state.exists() else []
+    there = [path.name for path in state.iterdir() if path.name != SETUP] if state.exists() else []
     if there:
         raise Conflict(
             f"{state} holds a platform already ({', '.join(sorted(there)[:3])}…): stop its server"

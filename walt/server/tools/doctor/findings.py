@@ -77,12 +77,12 @@ class Step:
 
 def status(findings: Sequence[Finding]) -> int:
     """Return the exit status: 1 when something is wrong."""
-    return int(any(one.state == "wrong" for one in findings))
+    return int(any(finding.state == "wrong" for finding in findings))
 
 
 def summary(findings: Sequence[Finding]) -> str:
     """Return one sentence about all of them."""
-    wrong = sum(one.state == "wrong" for one in findings)
+    wrong = sum(finding.state == "wrong" for finding in findings)
     doubtful = sum(one.state == "doubtful" for one in findings)
     if wrong:
         return f"{wrong} of {len(findings)} steps are wrong; mend the first one first."

@@ -66,7 +66,7 @@ class Network:
             raise Wrong(
                 f"the platform's network cannot be entered: {in_words(error)}", restart
             ) from None
-        links = {one["ifname"]: one for one in json.loads(shown or "[]") if one}
+        links = {load["ifname"]: load for load in json.loads(shown or "[]") if load}
         if BRIDGE not in links:
             raise Wrong(f"there is no bridge {BRIDGE}", restart)
         bridge = links[BRIDGE]
@@ -139,7 +139,7 @@ class Network:
     def others(self) -> str:
         """Who else gives addresses away."""
         self._need_cable()
-        foreign = sorted({one.server for one in self._offers if one.server != self._server})
+        foreign = sorted({offer.server for offer in self._offers if offer.server != self._server})
         if foreign:
             raise Wrong(
                 f"another DHCP server answers in walt-net: {', '.join(foreign)}",

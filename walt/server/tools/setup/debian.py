@@ -56,7 +56,7 @@ class PackagesStep:
         installed = {
             line.split()[0] for line in states.splitlines() if line.endswith(" installed")
         }
-        return [one for one in self.names if one not in installed]
+        return [name for name in self.names if name not in installed]
 
     def lacks(self) -> list[str]:
         """See Step."""
@@ -108,7 +108,7 @@ class AccountsStep:
     title: str = "accounts"
 
     def _missing(self, kind: str, names: Sequence[str]) -> list[str]:
-        return [one for one in names if not self.machine.succeeds("getent", kind, one)]
+        return [name for name in names if not self.machine.succeeds("getent", kind, name)]
 
     def lacks(self) -> list[str]:
         """See Step."""
@@ -148,16 +148,16 @@ class DebianServicesStep:
     def _enabled(self) -> list[str]:
         # One at a time: a script of /etc/init.d answers in its own way.
         return [
-            one for one in self._units()
-            if self.machine.succeeds("systemctl", "--quiet", "is-enabled", one)
+            unit for unit in self._units()
+            if self.machine.succeeds("systemctl", "--quiet", "is-enabled", unit)
         ]
 
     def _active(self) -> list[str]:
         if not self.machine.has_systemd:
             return []
         return [
-            one for one in self._units()
-            if self.machine.succeeds("systemctl", "--quiet", "is-active", one)
+            unit for unit in self._units()
+            if self.machine.succeeds("systemctl", "--quiet", "is-active", unit)
         ]
 
     def lacks(self) -> list[str]:

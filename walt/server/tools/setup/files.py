@@ -48,17 +48,17 @@ def unit(name: str, programs: Path, config: Path) -> str:
 def registries(entries: Sequence[Registry]) -> str:
     """Return what podman and skopeo are told of registries (containers-registries.conf(5))."""
     tables, prefixes = "", []
-    for one in entries:
-        if one.api == "docker-hub":
-            prefix, place = "docker.io", one.host or "registry-1.docker.io"
+    for entry in entries:
+        if entry.api == "docker-hub":
+            prefix, place = "docker.io", entry.host or "registry-1.docker.io"
         else:
-            prefix = place = f"{one.host}:{one.port}"
-            if one.repository is not None:
-                prefix = place = f"{place}/{one.repository}"
+            prefix = place = f"{entry.host}:{entry.port}"
+            if entry.repository is not None:
+                prefix = place = f"{place}/{entry.repository}"
         prefixes.append(prefix)
         tables += (
             f"\n[[registry]]\nprefix = {json.dumps(prefix)}\nlocation = {json.dumps(place)}\n"
-            f"insecure = {json.dumps(one.protocol != 'https')}\n"
+            f"insecure = {json.dumps(entry.protocol != 'https')}\n"
         )
     return f"{_HEAD}unqualified-search-registries = {json.dumps(prefixes)}\n{tables}"
 
@@ -83,4 +83,4 @@ def completion(prefix: str) -> list[OwnFile | FirstFile]:
 def programs() -> list[str]:
     """Return the names of the executables of this distribution."""
     entries = metadata.distribution("walt").entry_points
-    return sorted(one.name for one in entries if one.group == "console_scripts")
+    return sorted(entry.name for entry in entries if entry.group == "console_scripts")

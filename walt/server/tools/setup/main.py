@@ -24,7 +24,7 @@ from walt.common.errors import ConfigurationError, Unavailable, WaltError, in_wo
 from walt.server.config import edit
 from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
-from walt.server.tools.setup.editor import Editor, interfaces
+from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces
 from walt.server.tools.setup.machine import Machine, Programs
 from walt.server.tools.setup.plan import Places, steps
 from walt.server.tools.setup.steps import Step
@@ -170,7 +170,7 @@ def _configure(options: argparse.Namespace, machine: Machine) -> ServerConfig:
     """Make or change server.conf; nothing is written that the server would refuse."""
     place = options.config
     text = machine.read(place)
-    changes = [edit.parse_change(one) for one in options.changes]
+    changes = [edit.parse_change(change) for change in options.changes]
     wanted = edit.changed(edit.new_text(_free_net(machine)) if text is None else text, changes)
     if options.edit_conf:
         wanted = _edited(wanted, machine)
@@ -190,7 +190,9 @@ def _edited(text: str, machine: Machine) -> str:
     if not sys.stdin.isatty():
         raise Unavailable("--edit-conf asks on a terminal, and there is none; use --set")
     try:
-        found = Editor(text, interfaces(machine), input, print).run()
+        found = Editor(
+            text, interfaces(machine), input, print, taken=gateway_vlans(machine)
+        ).run()
     except EOFError:
         found = None
     if found is None:

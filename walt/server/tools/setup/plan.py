@@ -68,7 +68,10 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
     nfs = debian.GANESHA if ganesha else debian.KERNEL_NFS
     chosen = sorted({*preflight.chosen_programs(config).values()} - {*debian.PACKAGES})
     links = [
-        *((f"{places.prefix}/bin/{one}", places.programs / one) for one in files.programs()),
+        *(
+            (f"{places.prefix}/bin/{program}", places.programs / program)
+            for program in files.programs()
+        ),
         (f"{places.prefix}/bin/walt-python3", places.programs / "python3"),
     ]
 

@@ -61,9 +61,9 @@ class Files:
 
     def _wrong(self) -> list[OwnFile | FirstFile]:
         return [
-            one for one in self.files
-            if self.machine.read(one.path) is None
-            or (isinstance(one, OwnFile) and self.machine.read(one.path) != one.text)
+            file for file in self.files
+            if self.machine.read(file.path) is None
+            or (isinstance(file, OwnFile) and self.machine.read(file.path) != file.text)
         ]
 
     def lacks(self) -> list[str]:
@@ -83,9 +83,9 @@ class Files:
 
     def undo(self) -> None:
         """Remove those that are ours."""
-        for one in self.files:
-            if isinstance(one, OwnFile):
-                self.machine.at(one.path).unlink(missing_ok=True)
+        for file in self.files:
+            if isinstance(file, OwnFile):
+                self.machine.at(file.path).unlink(missing_ok=True)
         self.after()
 
 

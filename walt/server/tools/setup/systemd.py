@@ -154,9 +154,9 @@ class ServerStep:
         ).strip()
         started = int(told[1:]) if told[:1] == "@" and told[1:].isdigit() else 0
         return [
-            one for one in self.sources
-            if self.machine.at(one).exists()
-            and int(self.machine.at(one).stat().st_mtime) > started
+            source for source in self.sources
+            if self.machine.at(source).exists()
+            and int(self.machine.at(source).stat().st_mtime) > started
         ]
 
     def lacks(self) -> list[str]:

@@ -1,0 +1,130 @@
+"""Topics: a snapshot, differences at a pace, one encoding for all, no word to who is late."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.fakes.viewers import FakeViewer as Viewer
+from walt.server.domain.topics import LOOK_EVERY, PACE, IViewer, Topic
+
+
+class TopicTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.rows = {"a": "1", "b": "2"}
+        self.asked = self.encoded = 0
+        self.topic = Topic("things", self.ask, self.encode, self.clock)
+        self.one, self.other = Viewer(), Viewer()
+        verifyObject(IViewer, self.one)
+
+    async def ask(self) -> dict[str, str]:
+        """Return the rows."""
+        self.asked += 1
+        return dict(self.rows)
+
+    def encode(self, text: str) -> bytes:
+        """Count the encodings."""
+        self.encoded += 1
+        return text.encode()
+
+    def test_snapshot_and_differences(self) -> None:
+        self.topic.watch(self.one)
+        self.assertEqual(self.one.last(), {"topic": "things", "rows": {"a": 1, "b": 2}})
+        self.rows = {"b": "3", "c": "4"}
+        self.topic.changed()
+        self.clock.advance(PACE)
+        self.assertEqual(
+            self.one.last(), {"topic": "things", "set": {"b": 3, "c": 4}, "gone": ["a"]}
+        )
+
+    def test_pace(self) -> None:
+        """A thousand changes are one message; nothing is said when nothing is different."""
+        self.topic.watch(self.one)
+        self.one.got.clear()
+        for number in range(1000):
+            self.rows["a"] = str(number + 10)
+            self.topic.changed()
+        self.assertEqual(self.one.got, [])
+        self.clock.advance(PACE)
+        self.assertEqual(len(self.one.got), 1)
+        self.topic.changed()
+        self.clock.advance(PACE)
+        self.assertEqual(len(self.one.got), 1)
+        self.assertEqual(self.asked, 3)
+
+    def test_what_tells_nothing(self) -> None:
+        """It is looked at now and then, as long as somebody watches."""
+        self.topic.watch(self.one)
+        self.rows["a"] = "9"
+        self.clock.advance(LOOK_EVERY)
+        self.assertEqual(self.one.last()["set"], {"a": 9})
+        self.topic.leave(self.one)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.topic.changed()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_one_encoding(self) -> None:
+        for viewer in (self.one, self.other):
+            self.topic.watch(viewer)
+        self.assertEqual(self.encoded, 1)
+        self.assertIs(self.one.got[0], self.other.got[0])
+        self.rows["a"] = "9"
+        self.topic.changed()
+        self.clock.advance(PACE)
+        self.assertEqual(self.encoded, 2)
+        self.assertIs(self.one.got[1], self.other.got[1])
+
+    def test_a_late_viewer(self) -> None:
+        """It gets nothing, then everything; the others wait for nobody."""
+        for viewer in (self.one, self.other):
+            self.topic.watch(viewer)
+            viewer.got.clear()
+        self.one.late = True
+        for value in ("7", "8"):
+            self.rows["a"] = value
+            self.topic.changed()
+            self.clock.advance(PACE)
+        self.assertEqual(self.one.got, [])
+        self.assertEqual(len(self.other.got), 2)
+        self.one.late = False
+        self.topic.drained(self.one)
+        self.assertEqual(self.one.last()["rows"], {"a": 8, "b": 2})
+        self.topic.drained(self.one)
+        self.assertEqual(self.one.got, [])
+
+    def test_who_comes_again(self) -> None:
+        """Nothing old is shown to the first who watches again."""
+        self.topic.watch(self.one)
+        self.topic.leave(self.one)
+        self.rows["a"] = "5"
+        self.topic.watch(self.one)
+        self.assertEqual(self.one.last()["rows"]["a"], 5)
+
+    def test_slow_answers(self) -> None:
+        """What changes while the rows are being made is not lost; who left hears nothing."""
+        waiting: list[Deferred[None]] = []
+
+        async def slow() -> dict[str, str]:
+            rows = dict(self.rows)
+            waiting.append(Deferred())
+            await waiting[-1]
+            return rows
+
+        topic = Topic("slow", slow, self.encode, self.clock)
+        topic.watch(self.one)
+        self.rows["a"] = "6"
+        topic.changed()
+        waiting.pop().callback(None)
+        self.assertEqual(self.one.last()["rows"]["a"], 1)
+        self.clock.advance(PACE)
+        waiting.pop().callback(None)
+        self.assertEqual(self.one.last()["set"], {"a": 6})
+        topic.changed()
+        self.clock.advance(PACE)
+        topic.leave(self.one)
+        waiting.pop().callback(None)
+        self.assertEqual(self.one.got, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,319 @@
+"""The pages in a real browser, on a live platform with real and simulated nodes."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from bench.simulator import Fleet
+from tests.patience import patient
+from tests.system import browser
+from tests.system.browser import Browser
+from tests.system.live import LivePlatform, why_not
+
+SIMULATED = 1000
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody has."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+class PagesTests(TestCase):
+    skip = why_not() or browser.why_not()
+    timeout = patient(300)
+
+    async def start(self, simulated: int = 0, *, image: bool = False) -> None:
+        """Start a platform, with simulated nodes or the `image` of real ones; let a browser in
+        as alice.
+        """
+        from twisted.internet import reactor
+
+        self.platform = platform = LivePlatform(reactor, net="192.168.180", prefix=21)
+        platform.ui_port = free_port()
+        platform.write_config()
+        self.fleet = Fleet(platform, simulated)
+        if simulated:
+            self.addCleanup(self.fleet.stop)  # after the server, which need not see them leave
+        self.addCleanup(platform.close)
+        if simulated or image:
+            await platform.import_image()
+        await platform.start()
+        if simulated:
+            for node in self.fleet.nodes:
+                node.boot_time = 1.0
+            await self.fleet.start(crowd=50)
+        self.browser: Browser = await deferToThread(Browser, f"http://127.0.0.1:{platform.ui_port}")
+        self.addCleanup(deferToThread, self.browser.close)
+        link = (await platform.ok("web")).strip()
+        await self.see(lambda page: page.go(link))
+
+    async def see(self, work: Callable[[Browser], Any]) -> Any:
+        """Do something with the browser, and look whether that went well."""
+        def watched() -> Any:
+            result = work(self.browser)
+            problems = self.browser.look()
+            if problems:
+                raise AssertionError("\n".join(problems))
+            return result
+
+        return await deferToThread(watched)
+
+    def picture(self, page: Browser, name: str) -> None:
+        """Save what is seen, for README and the manual, where WALT_TEST_PICTURES says."""
+        place = os.environ.get("WALT_TEST_PICTURES")
+        if place:
+            page.picture(Path(place) / f"{name}.png")
+
+    async def accessible(self) -> None:
+        """Look at the page as somebody does who cannot see it, or not well."""
+        found = await deferToThread(self.browser.serious)
+        self.assertEqual(found, [])
+
+    async def test_nodes(self) -> None:
+        """1,000 nodes: search, sort, filters, selection; actions as the command does them."""
+        await self.start(SIMULATED)
+        await self.see(self.all_are_there)
+        await self.see(self.search_and_sort)
+        await self.accessible()
+        await self.held_rows()
+        await self.see(self.deeds)
+
+    async def test_a_node(self) -> None:
+        """A virtual node is made, boots before one's eyes, reboots, and is removed."""
+        await self.start(image=True)
+        await self.see(self.create)
+        await self.see(self.node_page)
+        await self.accessible()
+        await self.see(self.shell)
+        await self.see(self.console)
+        await self.accessible()
+        for look in (self.logs, self.boots, self.images, self.services):
+            await self.see(look)
+            await self.accessible()
+        await self.see(self.reboot)
+        told = await self.platform.ok("log", "show", "--platform", "--history", "-5m:")
+        self.assertRegex(told, "vm.*reboot|reboot.*vm")
+        # A node of somebody else: one is warned of it.
+        await self.platform.ok("node", "create", "others", user="bob")
+        await self.see(self.others)
+        await self.see(self.remove)
+
+    def create(self, page: Browser) -> None:
+        """Make a node, and see it boot."""
+        page.click("main button", "Create")
+        page.type("dialog input", "vm")
+        page.click("dialog button", "Create")
+        page.shows("Create vm: done", ".deeds")
+        page.shows("booting: ", "tbody")
+        page.until(lambda: "● booted" in page.text("tbody"), "a booted node", patience=90)
+
+    def node_page(self, page: Browser) -> None:
+        """Facts, boots and log lines of one node, found by its link."""
+        page.click("tbody a", "vm")
+        page.shows("booted", "dl")
+        self.assertEqual(page.driver.current_url, f"{page.origin}/ui/nodes/vm")
+        page.shows("created", "main table")
+        page.shows("walt-init", ".lines")
+        self.picture(page, "web-node")
+
+    def shell(self, page: Browser) -> None:
+        """A shell on the node; what runs wild in it can be stopped."""
+        page.click("main a", "Shell")
+        page.until(lambda: page.all(".xterm-rows"), "a terminal")
+        page.shows("#", ".xterm-rows")
+        page.keys("echo $((6*7))$((6*7)); printf '\\360\\237\\220\\247\\n'\n")
+        page.shows("4242", ".xterm-rows")
+        page.shows("\U0001f427", ".xterm-rows")
+        page.keys("stty size\n")
+        page.until(lambda: re.search(r"^\d+ \d+$", page.text(".xterm-rows"), re.M), "a size")
+        page.keys("yes\n")
+        page.shows("y\ny\ny", ".xterm-rows")
+        page.keys("\x03")
+        page.keys("echo its $((40+2)) over\n")
+        page.shows("its 42 over", ".xterm-rows")
+        page.keys("exit\n")
+        page.shows("It ended")
+
+    def console(self, page: Browser) -> None:
+        """What it said before one came, and what it says to what one types."""
+        page.go("/ui/nodes/vm/console")
+        page.until(lambda: len(page.text(".xterm-rows").strip()) > 10, "its past")
+        page.keys("\necho c$((1000+1))\n")
+        page.shows("c1001", ".xterm-rows")
+        page.driver.refresh()
+        page.shows("c1001", ".xterm-rows")
+        self.picture(page, "web-console")
+
+    def logs(self, page: Browser) -> None:
+        """The server filters; the address says how."""
+        page.go("/ui/logs?issuers=server&span=3600")
+        page.shows("node vm is booted", ".lines")
+        page.type("input[type=search]", "is booted$")
+        page.click("form button", "Show")
+        page.until(lambda: "lines=is" in page.driver.current_url, "the filter")
+        page.until(lambda: 0 < page.text(".lines").count("\n") + 1 == page.text(".lines").count(
+            "is booted"), "such lines alone")
+        self.picture(page, "web-logs")
+        page.go("/ui/logs?lines=(")
+        page.shows("(", "[role=alert]")
+
+    def boots(self, page: Browser) -> None:
+        """Each boot with its stages, and percentiles."""
+        page.go("/ui/boots")
+        page.shows("alice/pc-x86-64-small", "table")
+        page.shows("created")
+        self.picture(page, "web-boots")
+
+    def images(self, page: Browser) -> None:
+        """Those of all users."""
+        page.click("nav a", "Images")
+        page.shows("waltplatform", "tbody")
+        page.shows("alice", "tbody")
+
+    def services(self, page: Browser) -> None:
+        """Daemons, the database, disks."""
+        page.click("nav a", "Services")
+        for text in ("postgres", "dhcpd", "● running", "GiB"):
+            page.shows(text)
+        self.picture(page, "web-services")
+
+    def reboot(self, page: Browser) -> None:
+        """The question names the node; it boots again."""
+        page.go("/ui/nodes")
+        page.shows("vm", "tbody")
+        page.click("tbody input[type=checkbox]")
+        page.click("main button", "Reboot")
+        page.shows("vm", "dialog")
+        page.click("dialog button", "Reboot")
+        page.shows("booting: ", "tbody")
+        page.shows("Reboot vm: done", ".deeds")
+
+    def others(self, page: Browser) -> None:
+        """Whose a node is stands in the question."""
+        page.go("/ui/nodes?owner=bob")
+        page.shows("others", "tbody")
+        page.click("tbody input[type=checkbox]")
+        page.click("main button", "Boot an image")
+        page.shows("others belongs to bob", "dialog")
+        page.click("dialog button", "Cancel")
+
+    def remove(self, page: Browser) -> None:
+        """Disks and settings go; what was logged may stay."""
+        page.go("/ui/nodes?q=vm")
+        page.shows("vm", "tbody")
+        page.click("tbody input[type=checkbox]")
+        page.click("main button", "Remove")
+        page.shows("Their log lines", "dialog")
+        page.click("dialog button", "Remove")
+        page.shows("Remove vm: done", ".deeds")
+        page.shows("There is no such node.")
+
+    async def test_sessions(self) -> None:
+        """A page outlives the server; whoever logs out is out."""
+        await self.start()
+        await self.restart()
+        await self.log_out()
+
+    def all_are_there(self, page: Browser) -> None:
+        """The code left the address; all rows come at once."""
+        self.assertEqual(page.driver.current_url, f"{page.origin}/ui/nodes")
+        page.shows(str(SIMULATED), "[role=status]")
+        self.assertEqual(len(page.all("tbody tr")), SIMULATED)
+        self.picture(page, "web-nodes")
+
+    def search_and_sort(self, page: Browser) -> None:
+        """The state is in the address, and the way back works."""
+        page.type("input[type=search]", "02:5a nothing")
+        page.shows("There is no such node.")
+        part = self.fleet.nodes[0].ip[:-1]
+        page.go(f"/ui/nodes?q={part}&state=booted&sort=ip&down=1")
+        page.until(lambda: 0 < len(page.all("tbody tr")) < 300, "some rows")
+        addresses = page.run(
+            "return [...document.querySelectorAll('tbody tr')].map((row) => row.cells[7].innerText)"
+        )
+        numbers = [int(one.rpartition(".")[2]) for one in addresses]
+        self.assertEqual(numbers, sorted(numbers, reverse=True))
+        self.assertTrue(all("192.168." in one for one in addresses))
+        page.click("th button", "Address")
+        page.until(lambda: "down" not in page.driver.current_url, "another order")
+        page.driver.back()
+        page.until(lambda: "down=1" in page.driver.current_url)
+        page.until(lambda: "descending" in [
+            one.get_attribute("aria-sort") for one in page.all("thead th")
+        ])
+
+    async def held_rows(self) -> None:
+        """Rows stay in their places while the pointer is among them, whatever happens."""
+        def names(page: Browser) -> list[str]:
+            return [one.text for one in page.all("tbody th")]
+
+        def point(page: Browser) -> list[str]:
+            page.go(f"/ui/nodes?q={self.fleet.nodes[0].ip}")
+            page.until(lambda: len(page.all("tbody tr")) > 5)
+            page.point("tbody tr:nth-child(3) th")
+            return names(page)
+
+        before = await self.see(point)
+        await self.platform.ok("node", "rename", before[1], "zz-top")
+        await self.see(lambda page: page.shows("zz-top"))
+        held = await self.see(names)
+        self.assertEqual(held, [before[0], "zz-top", *before[2:]])
+
+        def leave(page: Browser) -> None:
+            page.point("header")
+            page.until(lambda: names(page)[-1] == "zz-top", "the row in its new place")
+
+        await self.see(leave)
+
+    def deeds(self, page: Browser) -> None:
+        """What is selected is listed before something is done to it, with whose it is."""
+        page.go("/ui/nodes?q=zz-top")
+        page.until(lambda: len(page.all("tbody tr")) == 1)
+        page.click("tbody input[type=checkbox]")
+        page.click("main button", "Reboot")
+        page.shows("zz-top", "dialog")
+        page.click("dialog button", "Cancel")
+        page.until(lambda: not page.all("dialog"), "no dialog")
+        page.click("main button", "Create")
+        page.type("dialog input", "-no-name")
+        page.click("dialog button", "Create")
+        page.shows("is not a valid device name", ".deeds")
+
+    async def restart(self) -> None:
+        """The page tells since when it is not live, and goes on by itself with a new server."""
+        await self.platform.stop()
+        self.browser.expects("ERR_CONNECTION_REFUSED")
+        self.browser.expects("WebSocket")
+        await self.see(lambda page: page.shows("Not live since", ".banner"))
+        await self.platform.start()
+        await self.see(lambda page: page.lacks("Not live since"))
+
+    async def log_out(self) -> None:
+        """From the command line, and by the page: the socket ends at once."""
+        await self.platform.ok("web", "--logout")
+        await self.see(lambda page: page.shows("Your session is over."))
+        await self.accessible()
+        link = (await self.platform.ok("web")).strip()
+
+        def out(page: Browser) -> None:
+            page.go(link)
+            page.shows("Nodes", "h1")
+            page.click("nav a", "Session")
+            page.shows("You are alice here")
+            page.click("main button", "Log out")
+            page.shows("You have logged out.")
+            page.go("/ui/nodes")
+            page.shows("walt web")
+
+        await self.see(out)

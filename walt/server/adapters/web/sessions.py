@@ -1,0 +1,75 @@
+"""The sessions of browsers, in one file for root alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walt.common.errors import Unavailable, in_words
+from walt.common.files import write_durable
+from walt.server.domain.access.interfaces import IWebSessionStore
+from walt.server.domain.access.web_model import Entry, WebSession
+
+_log = Logger()
+
+VERSION = 1
+
+
+@implementer(IWebSessionStore)
+class WebSessionFile:
+    """Keeps them in a file of mode 0600; `aside` runs a function that waits for the disk."""
+
+    def __init__(
+        self, path: Path, aside: Callable[[Callable[[], Any]], Awaitable[Any]]
+    ) -> None:
+        self._path = path
+        self._aside = aside
+
+    async def load(self) -> list[WebSession]:
+        """Return those saved last; a file that cannot be read means that people log in again."""
+        try:
+            text = await self._aside(self._path.read_text)
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            _log.warn("sessions of the web pages are lost: {error}", error=in_words(error))
+            return []
+        try:
+            value = json.loads(text)
+            if value["version"] != VERSION:
+                return []
+            return [_session(row) for row in value["sessions"]]
+        except (ValueError, TypeError, KeyError):
+            _log.warn("sessions of the web pages are lost: {path} is damaged", path=str(self._path))
+            return []
+
+    async def save(self, sessions: list[WebSession]) -> None:
+        """Replace what is kept."""
+        text = json.dumps({"version": VERSION, "sessions": [
+            {
+                "cookie": one.cookie, "key": one.key, "user": one.entry.user,
+                "serial": one.entry.serial, "origin": one.entry.origin,
+                "begun": one.begun, "used": one.used,
+            }
+            for one in sessions
+        ]})
+        try:
+            await self._aside(lambda: write_durable(self._path, text, 0o600))
+        except OSError as error:
+            raise Unavailable(
+                f"sessions of the web pages cannot be kept in {self._path}: {in_words(error)}"
+            ) from None
+
+
+def _session(row: dict[str, Any]) -> WebSession:
+    serial = row["serial"]
+    return WebSession(
+        str(row["cookie"]), str(row["key"]),
+        Entry(str(row["user"]), None if serial is None else str(serial), str(row["origin"])),
+        float(row["begun"]), float(row["used"]),
+    )

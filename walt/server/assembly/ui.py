@@ -1,0 +1,142 @@
+"""The pages for browsers: what they watch, on whose behalf they call, where they are."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+import walt
+from walt.server.api.json_calls import JsonCalls
+from walt.server.assembly.api import workflow_rows
+from walt.server.assembly.core import Core
+from walt.server.assembly.web import disk_rows
+from walt.server.domain.access.web_model import WebSession
+from walt.server.domain.nodes.live import LiveNodes
+from walt.server.domain.shares import Shares
+from walt.server.domain.topics import Rows, Topic
+from walt.server.http.peer_limits import CountedSite
+from walt.server.http.tab import Tab
+from walt.server.http.ui import make_ui_site
+from walt.server.http.ui_policy import Doorkeeper
+from walt.server.http.websocket import text_message
+from walt.server.runtime.metrics import Metrics
+from walt.server.streams.base import Peer, RequestClass
+from walt.server.streams.inside import PageStream
+from walt.server.wire.connections import WEB, Connections
+from walt.server.wire.peers import Identity
+
+_log = Logger()
+
+LOOPBACK = "127.0.0.1"
+
+
+def ui_socket(port: int) -> socket.socket | None:
+    """Open the port of the loopback where browsers of this machine find the pages; 0: none.
+
+    When it is taken, any other does: links tell which. To be done in the network of the host.
+    """
+    if port == 0:
+        return None
+    for one in (port, 0):
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((LOOPBACK, one))
+            listening.listen(50)
+            listening.setblocking(False)
+            return listening
+        except OSError as error:
+            listening.close()
+            _log.warn(
+                "port {port} of 127.0.0.1 is not available for web pages: {error}", port=one,
+                error=error.strerror,
+            )
+    return None
+
+
+def _rows(
+    ask: Callable[[], Iterable[Mapping[str, Any]]], name: str
+) -> Callable[[], Awaitable[Rows]]:
+    """Return what gives the rows of a topic, known by one of their values."""
+
+    async def rows() -> Rows:
+        return {str(row[name]): json.dumps(row) for row in ask()}
+
+    return rows
+
+
+def _topics(core: Core) -> dict[str, Topic]:
+    """Return what there is to be watched, by name."""
+    base, nodes, clock = core.base, core.nodes, core.base.reactor
+    live = LiveNodes(
+        nodes.views, nodes.status, nodes.progress, nodes.switches.views.places, clock
+    )
+    images = core.images.service
+
+    def image_rows() -> list[dict[str, Any]]:
+        used = {node.image for node in base.registry.nodes()}
+        return [one.row(one.fullname in used) for one in images.all()]
+
+    asked: dict[str, Callable[[], Awaitable[Rows]]] = {
+        "nodes": live.rows,
+        "images": _rows(image_rows, "fullname"),
+        "services": _rows(core.daemons.health.services, "name"),
+        "workflows": _rows(lambda: [
+            {"number": number, **row}
+            for number, row in enumerate(workflow_rows(base.workflows))
+        ], "number"),
+        "disks": _rows(lambda: disk_rows(base.config.paths), "place"),
+    }
+    topics = {name: Topic(name, rows, text_message, clock) for name, rows in asked.items()}
+    followed = topics["nodes"].changed
+    base.registry.observe(followed)
+    nodes.status.changed.observe(followed)
+    nodes.progress.changed.observe(followed)
+    return topics
+
+
+def ui_site(
+    core: Core, table: Mapping[str, RequestClass], sessions: Shares, streams: Shares,
+    metrics: Metrics,
+) -> CountedSite:
+    """Return the site of the pages.
+
+    `table` has the requests of the stream port; `sessions` and `streams` limit what a user has
+    open, by whatever way.
+    """
+    topics = _topics(core)
+
+    def calls(session: WebSession, send: Callable[[str], object]) -> JsonCalls:
+        entry = session.entry
+        identity = Identity(
+            "unix" if entry.serial is None else "certificate", account=entry.user, bound=True,
+            serial=entry.serial,
+        )
+        return JsonCalls(
+            lambda requester: core.locators(requester, identity), send, user=entry.user,
+            observe=metrics.call, shares=sessions,
+        )
+
+    def stream(
+        session: WebSession, send: Callable[[bytes], object], ended: Callable[[], object]
+    ) -> PageStream:
+        peer = Peer(None, True, session.entry.user, True, streams)
+        return PageStream(table, peer, core.base.reactor, send, ended)
+
+    def tab(session: WebSession, gone: Callable[[Tab], object]) -> Tab:
+        greeting = {
+            "user": session.entry.user, "version": walt.__version__, "begun": session.begun,
+            "time": core.base.reactor.seconds(),
+        }
+        return Tab(session, topics, calls, stream, greeting, gone)
+
+    connections = Connections(WEB, core.kind)
+    metrics.gauge("walt_ui_connections", "Connections of browsers to the pages, now",
+                  lambda: connections.open)
+    return CountedSite(
+        make_ui_site(Doorkeeper(core.certificates.web), tab, core.base.reactor), connections
+    )
