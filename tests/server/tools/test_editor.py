@@ -253,7 +253,7 @@ class VpnEditorTests(SynchronousTestCase):
         told: list[str] = []
         editor = Editor(
             TEXT, [], lambda question: answers.pop(0), told.append, lambda host: True,
-            Trials(lambda: "walt.example.org", lambda *_: None, lambda *_: None),
+            trials=Trials(lambda: "walt.example.org", lambda *_: None, lambda *_: None),
         )
         saved = editor.run()
         assert saved is not None
