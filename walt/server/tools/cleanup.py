@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from walt.common.errors import ConfigurationError
+from walt.common.errors import ConfigurationError, in_words
 from walt.server.adapters.nfs.kernel import IMAGE_EXPORTS, PERSIST_EXPORTS
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import BACKUPS
@@ -109,7 +109,7 @@ class Cleaner:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            wrong = str(error)
+            wrong = in_words(error)
         else:
             if done.returncode == 0:
                 return done.stdout

@@ -20,7 +20,7 @@ from typing import Any
 
 from walt.client.errors import Failure
 from walt.client.session import Session
-from walt.common.errors import ConfigurationError
+from walt.common.errors import ConfigurationError, in_words
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.tools.vpn.entry_point import SCRIPT, script
 from walt.server.tools.vpn.menu import Entry, Menu, Quit, say, wait
@@ -91,7 +91,7 @@ class Dialogue:
         try:
             say(f"{self._admin.write_script()} is written: run it as root on the entry point.\n")
         except (Failure, OSError) as error:
-            say(f"{error}\n")
+            say(f"{in_words(error)}\n")
         wait()
 
     def _list(self, revoked: bool) -> None:
@@ -165,7 +165,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (Failure, ConfigurationError, OSError) as error:
-        print(f"{NAME}: {error}", file=sys.stderr)
+        print(f"{NAME}: {in_words(error)}", file=sys.stderr)
         return 1
     return 0
 

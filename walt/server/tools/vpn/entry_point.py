@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from walt.common.errors import in_words
 from walt.server.adapters.vpn.sshd import ACCOUNT, HOME
 from walt.server.domain.vpn.model import PRINCIPAL, SSH_PORT
 
@@ -110,7 +111,7 @@ def _run(argv: list[str]) -> bytes | str:
             argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{argv[0]}: {error}"
+        return f"{argv[0]}: {in_words(error)}"
     if done.returncode != 0:
         words = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return f"{argv[0]} failed (status {done.returncode}) {' '.join(words)}".strip()
