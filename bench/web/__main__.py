@@ -100,7 +100,7 @@ MAP = ROWS + """
   await painted();
   const begun = performance.now();
   say({ topic: "topology", rows: switches });
-  const end = await awaited("svg .port", 1000);
+  const end = await awaited("svg .port", 120);
   done(end - begun);
 })();
 """
@@ -134,16 +134,17 @@ def in_browser(origin: str, link: str) -> None:
             return statistics.median(times)
 
         empty = ready("/ui/session", "main h1", 1)
-        full = ready("/ui/nodes", "tbody tr", NODES)
+        full = ready("/ui/nodes", "tbody.rows tr", 40)
         figure("an empty page is ready, warm", empty, "ms")
-        figure("1,000 nodes are painted, warm", full, "ms", 500)
+        figure("1,000 nodes are there, those in view painted, warm", full, "ms", 500)
         figure("1,000 rows changed are painted", statistics.median(
             page.driver.execute_async_script(CHANGED)), "ms", 100)
         figure("main thread at rest", 100 * busy(page, IDLE), "%")
         figure("main thread, 1,000 changes/s", 100 * busy(page, BUSY), "%", 25)
         page.go("/ui/map")
         page.shows("switches")
-        figure("map of 1,000 nodes", page.driver.execute_async_script(MAP), "ms", 150)
+        drawn = page.driver.execute_async_script(MAP)
+        figure("map of 1,000 nodes, what is in view", drawn, "ms", 150)
     finally:
         page.close()
 
@@ -166,6 +167,10 @@ class Viewers:
                 f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
                 f"Sec-WebSocket-Protocol: walt.1, key.{self.key}\r\nCookie: {self.cookie}\r\n\r\n"
             ).encode())
+            one.settimeout(30)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += one.recv(1)
             text = b'{"watch": ["nodes"]}'
             one.sendall(b"\x81" + bytes([128 | len(text)]) + bytes(4) + text)
             one.settimeout(0.5)

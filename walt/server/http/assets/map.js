@@ -1,5 +1,5 @@
 // /ui/map: each switch a box, each port a cell in the order of the switch.
-import { html, useEffect } from "./vendor/pages.js";
+import { html, useEffect, useRef, useSignal } from "./vendor/pages.js";
 import { follow, isReady, rowsOf } from "./live.js";
 import { setQuery, where } from "./route.js";
 import { State, address } from "./nodes.js";
@@ -29,21 +29,35 @@ function Cell({ port, at, nodes, switches, found }) {
     <title>${label}</title>
     <rect width=${CELL.width} height=${CELL.height} rx="3" />
     <text class="number" x="6" y="14">${String(port.name).slice(0, 14)}</text>
-    <text class="power" x=${CELL.width - 6} y="14" text-anchor="end">${POWER[port.poe] ?? ""}</text>
-    <text x="6" y="32">${(port.peer ?? "").slice(0, 15)}</text></g>`;
+    ${POWER[port.poe] && html`<text class="power" x=${CELL.width - 6} y="14" text-anchor="end">${POWER[port.poe]}</text>`}
+    ${port.peer && html`<text x="6" y="32">${port.peer.slice(0, 15)}</text>`}</g>`;
   if (nodes.has(port.peer)) return html`<a href=${address(port.peer)} aria-label=${label}>${drawn}</a>`;
   return html`<g role="img" aria-label=${label}>${drawn}</g>`;
+}
+
+// Whether an element is near the window, or ever was.
+function useSeen(element) {
+  const seen = useSignal(false);
+  useEffect(() => {
+    const watch = new IntersectionObserver(([one]) => {
+      if (one.isIntersecting) { seen.value = true; watch.disconnect(); }
+    }, { rootMargin: "400px" });
+    watch.observe(element.current);
+    return () => watch.disconnect();
+  }, []);
+  return seen.value;
 }
 
 function Switch({ row, nodes, switches, matches }) {
   const rows = Math.max(1, Math.ceil(row.ports.length / IN_A_ROW));
   const width = IN_A_ROW * (CELL.width + CELL.gap), height = rows * (CELL.height + CELL.gap);
-  return html`<section class="switch" aria-labelledby=${`switch-${row.mac}`}><h2 id=${`switch-${row.mac}`} class="text">${row.name}</h2>
+  const element = useRef(null), seen = useSeen(element);
+  return html`<section class="switch" ref=${element} aria-labelledby=${`switch-${row.mac}`}><h2 id=${`switch-${row.mac}`} class="text">${row.name}</h2>
     <p class="faint"><span class="text">${[row.model, row.ip].filter(Boolean).join(", ")}</span> ${row.read ? `read ${new Date(row.read * 1000).toLocaleString()}` : "not read yet: walt help show switches"}
     ${row.failure && html` <span class="trouble">${row.failure}</span>`}</p>
     ${row.ports.length > 0 && html`<div class="scroll" tabindex="0" role="group" aria-label=${`ports of ${row.name}`}>
       <svg width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`}>
-      ${row.ports.map((port, at) => html`<${Cell} key=${port.port} port=${port} at=${at} nodes=${nodes} switches=${switches} found=${matches(port)} />`)}</svg></div>`}
+      ${seen && row.ports.map((port, at) => html`<${Cell} key=${port.port} port=${port} at=${at} nodes=${nodes} switches=${switches} found=${matches(port)} />`)}</svg></div>`}
   </section>`;
 }
 
