@@ -80,7 +80,8 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "pytest": ("walt.client.pytest_plugin",),
     "re2": ("walt.server.domain.logs.ere",),
     "ruamel": (
-        "walt.client.config_file", "walt.server.adapters.podman.prepare",
+        "walt.client.config_file", "walt.client.experiment.document",
+        "walt.server.adapters.podman.prepare",
         "walt.server.config",
     ),
     "txpostgres": ("walt.server.adapters.postgres",),

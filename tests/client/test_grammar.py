@@ -10,7 +10,7 @@ from walt.client import logo, main
 from walt.client.errors import HelpWanted, UsageError
 from walt.client.grammar import Arg, Command, Switch, definitions, subcommand_help
 
-CATEGORIES = ["image", "node", "log", "device", "advanced", "help"]
+CATEGORIES = ["image", "node", "log", "device", "experiment", "advanced", "help"]
 # Arguments of each subcommand, as its usage line shows them.
 USAGES = {
     "image": """

@@ -279,7 +279,8 @@ class PagesTests(TestCase):
         page.go(f"/ui/nodes?q={part}&state=booted&sort=ip&down=1")
         page.until(lambda: 0 < len(page.all("tbody.rows tr")) < 300, "some rows")
         addresses = page.run(
-            "return [...document.querySelectorAll('tbody.rows tr')].map((row) => row.cells[7].innerText)"
+            "return [...document.querySelectorAll('tbody.rows tr')]"
+            ".map((row) => row.cells[7].innerText)"
         )
         numbers = [int(one.rpartition(".")[2]) for one in addresses]
         self.assertEqual(numbers, sorted(numbers, reverse=True))

@@ -29,7 +29,7 @@ class Answer(dict):
         except (ValueError, RecursionError):
             raise senseless(f"{name} is not JSON") from None
         if look is not object:
-            wrong = _wrong(value, look, name)
+            wrong = looks_wrong(value, look, name)
             if wrong:
                 raise senseless(wrong)
         return value
@@ -43,19 +43,19 @@ def senseless(what: str) -> Failure:
     )
 
 
-def _wrong(value: Any, look: Any, where: str) -> str:
+def looks_wrong(value: Any, look: Any, where: str) -> str:
     """Return what is wrong with a value, nothing if it looks as it should."""
     if isinstance(look, list):
         if not isinstance(value, list):
             return f"{where} is no list"
-        return next(filter(None, (_wrong(one, look[0], f"{where}[…]") for one in value)), "")
+        return next(filter(None, (looks_wrong(one, look[0], f"{where}[…]") for one in value)), "")
     if isinstance(look, dict):
         if not isinstance(value, dict):
             return f"{where} is no object"
         for name, inside in look.items():
             if name not in value:
                 return f"{where}.{name} is missing"
-            wrong = _wrong(value[name], inside, f"{where}.{name}")
+            wrong = looks_wrong(value[name], inside, f"{where}.{name}")
             if wrong:
                 return wrong
         return ""

@@ -32,6 +32,9 @@ CATEGORIES = {
     "node": ("create, boot and reboot nodes, open shells on them", "walt.client.commands.node"),
     "log": ("logs of nodes and of the platform", "walt.client.commands.log"),
     "device": ("every device of the platform", "walt.client.commands.device"),
+    "experiment": (
+        "experiments that are one file, and can be done again", "walt.client.commands.experiment"
+    ),
     "advanced": (
         "services of the server, certificates, default images, shell completion",
         "walt.client.commands.advanced",

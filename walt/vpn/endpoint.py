@@ -16,6 +16,7 @@ import socket
 import sys
 from ipaddress import IPv4Network, ip_address
 
+from walt.common.errors import in_words
 from walt.vpn.certificate import of_session
 from walt.vpn.relay import relay
 
@@ -71,7 +72,7 @@ def tunnel(path: str) -> int:
         identity, until = of_session(os.environ.get("SSH_USER_AUTH", ""))
         device, peer = open_device(path, identity)
     except (OSError, ValueError, Refused) as error:
-        print(f"walt-vpn: no tunnel: {error}", file=sys.stderr)
+        print(f"walt-vpn: no tunnel: {in_words(error)}", file=sys.stderr)
         return 1
     with peer:
         end = relay(device, 0, 1, peer.fileno(), until)

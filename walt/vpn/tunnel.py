@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+from walt.common.errors import in_words
 from walt.common.ethernet import open_tap
 from walt.vpn.relay import relay
 
@@ -56,7 +57,7 @@ def main() -> None:
         for one in (["address", mac], ["up"]):
             subprocess.run(["ip", "link", "set", "dev", device, *one], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"walt-vpn-tunnel: no device {device}: {error}")
+        sys.exit(f"walt-vpn-tunnel: no device {device}: {in_words(error)}")
     while carry(os.dup(tap), words) >= LASTED and not once:
         time.sleep(PAUSE)
     raise SystemExit(1)

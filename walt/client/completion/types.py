@@ -21,22 +21,26 @@ DIRECTORY, FILE, TOPIC = "DIRECTORY", "FILE", "TOPIC"
 NOTHING = ""
 
 _BY_NAME = {
+    "archive": FILE,
     "clonable_image_link": "IMAGE_CLONE_URL",
     "device_name": "DEVICE",
     "device_set": "SET_OF_DEVICES",
+    "directory": DIRECTORY,
     "file": FILE,
     "image_name": "IMAGE",
     "image_name_or_default": "IMAGE_OR_DEFAULT",
     "node_name": "NODE",
     "node_set": "SET_OF_NODES",
     "old_name": "DEVICE",
+    "other_archive": FILE,
     "old_node_name": "NODE",
     "switch_name": "SWITCH",
     "topic": TOPIC,
     # What only the person knows.
     **dict.fromkeys((
         "checkpoint_name", "cmdargs", "device_port", "duration", "key", "keyword", "local_port",
-        "logline_regexp", "name", "new_image_name", "new_name", "new_node_name", "node_port",
+        "logline_regexp", "name", "new_file", "new_image_name", "new_name", "new_node_name",
+        "node_port",
         "port_id",
         "other_user", "server", "token", "word",
     ), NOTHING),

@@ -1,0 +1,395 @@
+"""Experiment files and archives: what is wrong is told, what differs is found."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import time
+import zipfile
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.client.commands import experiment as command
+from walt.client.errors import Failure
+from walt.client.experiment import detached
+from walt.client.experiment.archive import Archive, Folder
+from walt.client.experiment.casting import Candidate, choose
+from walt.client.experiment.comparing import compare
+from walt.client.experiment.document import Errors
+from walt.client.experiment.model import Experiment, Limits
+from walt.client.experiment.reading import load, parsed
+from walt.client.experiment.replaying import with_images
+from walt.client.experiment.sealing import seal, verify
+from walt.client.scripting.running import Result
+
+SMALL = """\
+name: small
+roles:
+  a: {model: "pc-*", settings: {ram: 512M}}
+  b: {count: 2}
+variables:
+  SIZE: [1, 2]
+  MODE: x
+repetitions: 2
+measure:
+  - a: echo 1 > out
+    save: out
+    timeout: 90s
+results:
+  value: {file: a/out, pattern: "([0-9.]+)", tolerance: 10%}
+limits: {boot: 5m, retries: 1}
+"""
+# Each text has one thing wrong, on the line and with the words beside it.
+WRONG = (
+    ("name: [", 1, "no YAML"),
+    (SMALL.replace("name: small", "nmae: small"), 1, "did you mean name?"),
+    (SMALL.replace("  a: {", "  all: {"), 3, "name the role otherwise"),
+    (SMALL.replace("  a: {", "  A: {"), 3, "small letters"),
+    (SMALL.replace("count: 2", "count: 0"), 4, "roles.b.count: expected a whole number from 1"),
+    (SMALL.replace("count: 2", "count: yes"), 4, "expected a whole number"),
+    (SMALL.replace("  SIZE:", "  PATH:"), 6, "name it otherwise"),
+    (SMALL.replace("  SIZE:", "  size:"), 6, "capital letters"),
+    (SMALL.replace("[1, 2]", "[]"), 6, "at least one value"),
+    (SMALL.replace("repetitions: 2", "repetitions: 9999"), 1, "more than 10000 points"),
+    (SMALL.replace("- a: echo", "- c: echo"), 10, "there is no role c"),
+    (SMALL.replace("- a: echo", "- a: echo\n    b: echo"), 10, "expected one role"),
+    (SMALL.replace("- a: echo 1 > out", "- a: {shell: x}"), 10, "did you mean script?|no such key"),
+    (SMALL.replace("- a: echo 1 > out", "- a: {script: a/b}"), 10, "is not the name of a file"),
+    (SMALL.replace("    save: out", "    save: ../out"), 11, "is not the name of a file"),
+    (SMALL.replace("timeout: 90s", "timeout: soon"), 12, "expected a duration"),
+    (SMALL.replace("timeout: 90s", "ready: x"), 12, "it goes with `start: yes`"),
+    (SMALL.replace("a/out", "a/other"), 14, "no step of `measure` saves it"),
+    (SMALL.replace("([0-9.]+)", "[0-9.]+"), 14, "one group"),
+    (SMALL.replace("([0-9.]+)", "("), 14, "no regular expression"),
+    (SMALL.replace("10%", "1000%"), 14, "expected a share"),
+    (SMALL.replace("name: small", "name: small\nname: other"), 2, "no YAML"),
+    (SMALL.replace("name: small", "name: &x small"), 0, ""),
+    (SMALL.replace("count: 2", "count: *x"), 4, "no YAML|aliases"),
+)
+
+
+class ReadingTests(SynchronousTestCase):
+    def test_what_a_file_says(self) -> None:
+        """Points are all combinations, then all of them again."""
+        errors = Errors()
+        found = parsed(SMALL, errors)
+        self.assertEqual(errors, [])
+        assert found is not None
+        self.assertEqual([str(point) for point in found.points()], [
+            "SIZE=1 MODE=x #1", "SIZE=2 MODE=x #1", "SIZE=1 MODE=x #2", "SIZE=2 MODE=x #2",
+        ])
+        self.assertEqual(
+            (found.roles[0].settings, found.roles[1].count, found.measure[0].timeout,
+             found.limits, found.results[0].tolerance),
+            ({"ram": "512M"}, 2, 90.0, Limits(300.0, 300.0, 1), 0.1),
+        )
+
+    def test_what_is_wrong(self) -> None:
+        """The line is told, and how to mend it."""
+        for text, line, words in WRONG:
+            errors = Errors()
+            parsed(text, errors)
+            if not line:
+                self.assertEqual(errors, [], text)
+                continue
+            self.assertTrue(any(
+                number == line and any(word in told for word in words.split("|"))
+                for number, told in errors
+            ), (line, words, errors))
+
+    def test_all_at_once(self) -> None:
+        """Everything that is wrong is told together, in the order of the file."""
+        errors = Errors()
+        parsed(SMALL.replace("count: 2", "count: x").replace("90s", "soon"), errors)
+        self.assertEqual(
+            [line.split(":")[1] for line in errors.told("f").splitlines()], ["4", "12"]
+        )
+
+    @given(st.text() | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)
+        | st.dictionaries(st.sampled_from(
+            ["name", "roles", "measure", "a", "results", "limits", "variables", "logs", "file"]
+        ) | st.text(), inner), max_leaves=20,
+    ).map(json.dumps))
+    def test_any_text(self, text: str) -> None:
+        """It is an experiment, or something is said to be wrong."""
+        errors = Errors()
+        found = parsed(text, errors)
+        self.assertTrue(errors or isinstance(found, Experiment))
+
+    def test_scripts(self) -> None:
+        """They lie beside the file; lines end as shells of nodes want it; others are refused."""
+        place = Path(self.mktemp())
+        place.mkdir()
+        file = place / "e.yaml"
+        file.write_text(SMALL.replace("- a: echo 1 > out", "- a: {script: go.sh}"))
+        error = self.assertRaises(Failure, load, file)
+        self.assertIn("script go.sh cannot be read: ", str(error))
+        (place / "go.sh").write_bytes(b"echo 1\r\necho 2\r\n")
+        _, _, scripts = load(file)
+        self.assertEqual(scripts, {"go.sh": "echo 1\necho 2\n"})
+
+
+class CastingTests(SynchronousTestCase):
+    def test_roles(self) -> None:
+        """What disturbs nobody is first; the rarest model is not given away; --map wins."""
+        errors = Errors()
+        experiment = parsed(SMALL, errors)
+        assert experiment is not None
+        nodes = [
+            Candidate("pc1", "pc-x86-64", "bob", "", False, False),
+            Candidate("pc2", "pc-x86-64", None, "", False, False),
+            Candidate("pi1", "rpi-3-b", "ann", "", False, True),
+            Candidate("pi2", "rpi-3-b", "ann", "", False, False),
+        ]
+        found = choose(experiment, nodes, "ann", {})
+        self.assertEqual(found.nodes, {"a": ["pc2"], "b": ["pi2", "pi1"]})
+        self.assertEqual(found.disturbed, ["pi1: rpi-3-b, yours, in use"])
+        found = choose(experiment, nodes, "ann", {"a": ["pc1"]})
+        self.assertEqual(found.nodes, {"a": ["pc1"], "b": ["pi2", "pc2"]})
+        self.assertEqual(found.disturbed, ["pc1: pc-x86-64, bob's"])
+        found = choose(experiment, nodes[2:], "ann", {})
+        self.assertEqual(found.missing, ["a: 1 more pc-* of 1"])
+
+
+class ReplayTests(SynchronousTestCase):
+    def test_images(self) -> None:
+        """By their ids, whatever their names; another one of that name only where it may be."""
+        experiment = parsed(SMALL.replace('model: "pc-*"', 'model: "pc-*", image: x'), Errors())
+        assert experiment is not None
+        manifest = {
+            "roles": {"a": ["n1"], "b": ["n2"]}, "images": {"ann/x:latest": "1" * 64,
+                                                            "ann/d:latest": "2" * 64},
+            "nodes": {"n1": {"image": "ann/x:latest"}, "n2": {"image": "ann/d:latest"}},
+        }
+        for own, exact, images, missing, notes in (
+            ({"x": "1" * 64, "d": "2" * 64}, True, ["x", "d"], [], []),
+            ({"y": "1" * 64, "d": "2" * 64}, True, ["y", "d"], [], ["a: y, the same image as x"]),
+            ({"x": "3" * 64}, True, ["x", "default"], ["a: the image x (id 111111111111)",
+                                                      "b: the image d (id 222222222222)"], []),
+            ({"x": "3" * 64}, False, ["x", "default"], [], [
+                "a: x of this platform is another image",
+                "b: default of this platform is another image",
+            ]),
+            ({}, False, ["x", "default"], ["a: the image x (id 111111111111)"],
+             ["b: default of this platform is another image"]),
+        ):
+            found = with_images(experiment, manifest, own, exact=exact)
+            self.assertEqual(
+                ([role.image for role in found[0].roles], found[1], found[2]),
+                (images, missing, notes), own,
+            )
+
+
+class ArchiveTests(SynchronousTestCase):
+    def folder(self, name: str, **changes: Any) -> Path:
+        """Write the archive of a run."""
+        place = Path(self.mktemp()) / name
+        node = {
+            "mac": "02:00:00:00:00:01", "ip": "192.168.1.2", "model": "pc-x86-64",
+            "virtual": True, "image": "ann/x:latest", "kernel": "Linux 6", "cpu": "A",
+            "processors": "2", "settings": {"ram": "512M"}, **changes.get("node", {}),
+        }
+        manifest = {
+            "format": 1, "name": "small", "licence": "", "run": "0" * 12, "began": 1e9,
+            "ended": None, "state": changes.get("state", "done"),
+            "walt": {"client": "11", "server": "11"}, "definition": "", "commit": None,
+            "roles": {"a": ["n1"]}, "nodes": {"n1": node},
+            "images": {"ann/x:latest": changes.get("image", "1" * 64)}, "booted": {},
+        }
+        folder = Folder(place)
+        folder.begin(manifest, SMALL, changes.get("scripts", {}))
+        for number in range(1, 5):
+            if number not in changes.get("without", ()):
+                folder.write_point({
+                    "number": number, "repetition": 1, "values": {"SIZE": str(number)},
+                    "tries": 1, "outcome": "done", "reason": "", "began": 1e9, "seconds": 1.0,
+                    "commands": [{
+                        "step": 0, "role": "a", "node": "n1", "outcome": "ended",
+                        "status": changes.get("status", 0), "background": False, "seconds": 1.0,
+                        "command": "echo",
+                    }],
+                    "results": {"value": [changes.get("value", 100.0) + number]},
+                })
+        return place
+
+    def differences(self, **changes: Any) -> list[str]:
+        """Return what differs when this was changed."""
+        first, second = self.folder("first"), self.folder("second", **changes)
+        return [
+            f"{one.mark} {one.category}" for one in compare(Archive(first), Archive(second))
+        ]
+
+    def test_what_was_planted_is_found(self) -> None:
+        """Each difference by its category, and nothing else."""
+        for changes, expected in (
+            ({}, []),
+            ({"value": 105.0}, ["~ result"] * 4),
+            ({"value": 150.0}, ["! result"] * 4),
+            ({"image": "2" * 64}, ["! image"]),
+            ({"node": {"settings": {"ram": "1G"}}}, ["! settings"]),
+            ({"node": {"mac": "02:00:00:00:00:09", "cpu": "B"}}, ["~ role", "~ role"]),
+            ({"node": {"kernel": "Linux 7"}}, ["! role"]),
+            ({"status": 7}, ["! command"] * 4),
+            ({"without": (3,)}, ["! point", "? result"]),
+            ({"scripts": {"go.sh": "echo"}}, ["! definition"]),
+        ):
+            self.assertEqual(self.differences(**changes), expected, changes)
+
+    def test_sealed(self) -> None:
+        """What a killed run left is sealed, and what was changed afterwards is told."""
+        place = self.folder("killed", state="running", without=(4,))
+        (place / "points" / ".0004.json.new").write_text("{")
+        target = place.parent / "killed.zip"
+        seal(place, target)
+        self.assertRaises(Failure, seal, place, target)
+        archive = Archive(target)
+        self.assertEqual(verify(archive), [])
+        self.assertEqual(sorted(archive.points()), [1, 2, 3])
+        crate = archive.json("ro-crate-metadata.json")
+        parts = {entry["@id"] for entry in crate["@graph"][1]["hasPart"]}
+        self.assertIn("points/0001.json", parts)
+        self.assertIn("state is running", archive.data("README.md").decode())
+        edited = place.parent / "edited.zip"
+        with zipfile.ZipFile(edited, "w") as new:
+            for name in sorted(archive.names - {"points/0002.json"}):
+                new.writestr(name, archive.data(name).replace(b'"n1"', b'"n2"'))
+        self.assertEqual(verify(Archive(edited)), [
+            "manifest.json is not what was sealed", "points/0001.json is not what was sealed",
+            "points/0003.json is not what was sealed", "points/0002.json is missing",
+        ])
+        with redirect_stdout(io.StringIO()) as told:
+            self.assertEqual(command.show(str(target)), 0)
+        self.assertIn("value, medians:", told.getvalue())
+
+    def test_logs(self) -> None:
+        """Streams of one archive alone are told; bombs and nonsense cannot be compared."""
+        first = self.folder("first")
+        lines = gzip.compress(b'[1.0, "n1", "mark", "x"]\n' * 1000)
+        for content, expected in (
+            (lines, []), (gzip.compress(b'[1.0, "n1", "other", "x"]\n'), ["! log", "! log"]),
+            (lines[:-20], ["? log"]), (b"nonsense", ["? log"]), (gzip.compress(b"[]\n"), ["? log"]),
+            (gzip.compress(bytes(1 << 26)), ["? log"]),
+        ):
+            second = self.folder("second")
+            (first / "logs.jsonl.gz").write_bytes(lines)
+            (second / "logs.jsonl.gz").write_bytes(content)
+            found = compare(Archive(first), Archive(second))
+            self.assertEqual([f"{one.mark} {one.category}" for one in found], expected)
+
+    def test_hostile(self) -> None:
+        """Names that climb, links, other formats and cut files are refused in words."""
+        place = Path(self.mktemp())
+        place.mkdir()
+        for number, (name, content) in enumerate((
+            ("../evil", b""), ("/etc/x", b""), ("a/../../b", b""), ("points/\x1b[2J", b""),
+            (".hidden", b""), ("-rf", b""), ("manifest.json", b'{"format": 2}'),
+            ("manifest.json", b"[" * 100_000), ("manifest.json", b"\xff"),
+        )):
+            file = place / f"{number}.zip"
+            with zipfile.ZipFile(file, "w") as new:
+                new.writestr(name, content)
+            self.assertRaises(Failure, Archive, file)
+        whole = place / "whole.zip"
+        seal(self.folder("whole"), whole)
+        data = whole.read_bytes()
+        for size in range(0, len(data), 97):
+            cut = place / "cut.zip"
+            cut.write_bytes(data[:size])
+            try:
+                verify(Archive(cut))
+            except Failure:
+                continue
+            self.fail(f"cut at {size} it passes")
+        for changed in (
+            {"roles": {"a": 7}}, {"nodes": {"n1": {}}}, {"images": {"x": None}}, {"began": "x"},
+            {"roles": []}, {"booted": {"a": []}},
+        ):
+            odd = self.folder("odd")
+            manifest = json.loads((odd / "manifest.json").read_text()) | changed
+            (odd / "manifest.json").write_text(json.dumps(manifest))
+            self.assertRaises(Failure, Archive, odd)
+        for changed in ({"results": {"value": ["x"]}}, {"commands": [1]}, {"values": None}):
+            odd = self.folder("odd")
+            file = odd / "points" / "0001.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+            self.assertRaises(Failure, Archive(odd).points)
+        linked = self.folder("linked")
+        (linked / "files").mkdir()
+        (linked / "files" / "passwd").symlink_to("/etc/passwd")
+        self.assertNotIn("files/passwd", Archive(linked).names)
+        self.assertRaises(Failure, Archive, place / "nothing")
+
+
+class DetachedTests(SynchronousTestCase):
+    """Commands on a node, which is this machine; connections are those of the test."""
+
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp()).absolute()
+        self.patch(detached, "PLACE", str(self.place))
+        self.patch(detached, "TRY_AGAIN", 0.0)
+        self.patch(detached, "run", self.run_here)
+        self.broken: list[str] = []  # what becomes of the next connections
+
+    def run_here(self, node: str, command: str, limit: float) -> Result:
+        """Run a command as the server would, unless this connection is broken."""
+        kind = self.broken.pop(0) if self.broken else ""
+        if kind == "before":
+            raise Failure("the connection was lost")
+        with subprocess.Popen(
+            ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as shell:
+            if kind == "within":
+                time.sleep(0.3)
+                shell.kill()
+                raise Failure("the connection was lost")
+            out, err = shell.communicate(timeout=60)
+        if kind == "ssh":
+            return Result(255, "", "ssh: no route to host")
+        return Result(shell.returncode, out.decode(), err.decode())
+
+    def perform(self, identity: str, command: str, limit: float = 30.0, **how: Any) -> Any:
+        """Run a command with two variables."""
+        work = self.place / "work"
+        before = detached.prelude({"A": "it's\n$HOME", "B": "2"}, str(work))
+        return detached.perform("n1", identity, before, command, limit, **how)
+
+    def test_outcomes(self) -> None:
+        """Statuses, whole outputs, variables, interpreters; what takes too long is ended."""
+        found = self.perform("one", 'printf %s "$A$B"; echo wrong >&2; exit 7')
+        self.assertEqual(
+            (found.outcome, found.status, found.output, found.error),
+            ("ended", 7, "it's\n$HOME2", "wrong\n"),
+        )
+        found = self.perform("two", "#!/usr/bin/env python3\nimport os; print(os.getcwd())")
+        self.assertEqual(found.output, f"{self.place}/work\n")
+        found = self.perform("three", "head -c 20000000 /dev/zero | tr '\\0' x; exit 255")
+        self.assertEqual((found.status, len(found.output)), (255, 20_000_000))
+        found = self.perform("four", "echo begun; sleep 600 & sleep 600", 1.0)
+        self.assertEqual((found.outcome, found.output), ("timeout", "begun\n"))
+
+    def test_once(self) -> None:
+        """Whatever becomes of connections, a command runs once; or nobody knows how it ended."""
+        ran = self.place / "work" / "ran"
+        for identity, broken in (
+            ("within", ["within"]), ("ssh", ["ssh", "before", "ssh"]), ("twice", []),
+        ):
+            self.broken = broken
+            found = self.perform(identity, f"echo {identity} >> ran; sleep 0.5; echo done")
+            self.assertEqual((found.outcome, found.output), ("ended", "done\n"))
+        found = self.perform("twice", "echo twice >> ran")
+        self.assertEqual((found.outcome, found.output), ("ended", "done\n"))
+        self.assertEqual(ran.read_text(), "within\nssh\ntwice\n")
+        self.assertEqual(self.perform("other", "echo x >> ran", follow=True).outcome, "unknown")
+        self.broken = ["before"]  # it may have begun, and the node has booted since
+        self.assertEqual(self.perform("lost", "echo x >> ran").outcome, "unknown")
+        self.assertEqual(ran.read_text(), "within\nssh\ntwice\n")
+        self.broken = ["before"] * 3
+        self.assertRaises(Failure, self.perform, "away", "true", patience=-1.0)

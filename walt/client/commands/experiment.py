@@ -1,0 +1,315 @@
+"""`walt experiment`: an experiment is one file, and what it gave is an archive."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from walt.client.errors import FAILED, PLANNED, Failure
+from walt.client.grammar import Arg, Command, Switch
+from walt.common.controls import visible
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
+    from walt.client.experiment.archive import Folder
+    from walt.client.experiment.casting import Cast
+    from walt.client.experiment.model import Experiment
+
+EXAMPLE = """\
+# An experiment: `walt help show experiment-file` tells what can be written here.
+name: ping-sizes
+licence: CC-BY-4.0              # of what it gives
+
+roles:                          # who takes part
+  sender: {model: "pc-*"}
+  receiver: {model: "pc-*"}
+
+variables:                      # each combination is a point
+  SIZE: [56, 512, 1400]
+repetitions: 2
+
+measure:                        # done for each point, in this order
+  - sender: ping -q -c 5 -i 0.2 -s "$SIZE" "$WALT_RECEIVER_IP" > rtt.txt
+    timeout: 30s
+    save: rtt.txt
+
+results:                        # numbers out of what was saved
+  rtt_ms: {file: sender/rtt.txt, pattern: "= [0-9.]+/([0-9.]+)/", tolerance: 50%}
+
+limits: {boot: 10m}
+"""
+
+
+def init(new_file: str) -> None:
+    """Write an example."""
+    try:
+        with open(new_file, "x", encoding="utf-8") as file:
+            file.write(EXAMPLE)
+    except FileExistsError:
+        raise Failure(f"{new_file} exists; give another name") from None
+    except OSError as error:
+        from walt.common.errors import in_words
+
+        raise Failure(f"{new_file} cannot be written: {in_words(error)}") from None
+    print(f"Edit {new_file}, then: walt experiment plan {new_file}")
+
+
+def _given(words: str | None) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in (words or "").split(","):
+        role, equals, node = word.partition("=")
+        if equals and role and node:
+            found.setdefault(role, []).append(node)
+        elif word:
+            raise Failure(f"{word!r} is not ROLE=NODE", 2)
+    return found
+
+
+def _told(found: Cast) -> None:
+    from walt.client.terminal import table
+
+    rows = [
+        {"role": role, "node": name, "why": found.reasons[name]}
+        for role, names in found.nodes.items() for name in names
+    ]
+    if rows:
+        print(table(["role", "node", "why"], rows))
+    for line in found.missing:
+        print(f"missing: {visible(line)}")
+    for line in found.disturbed:
+        print(f"disturbs: {visible(line)}")
+
+
+def plan(file: str, map: str | None, json: bool) -> int:
+    """Tell what a run would do; nothing changes."""
+    from walt.client.experiment.casting import cast
+    from walt.client.experiment.reading import load
+
+    experiment, _, _ = load(Path(file))
+    found = cast(experiment, _given(map))
+    points = len(experiment.points())
+    if json:
+        from walt.client.output import print_json
+
+        print_json({
+            "roles": found.nodes, "missing": found.missing, "disturbed": found.disturbed,
+            "points": points, "boot_seconds": found.boot_seconds,
+        })
+    else:
+        _told(found)
+        boot = "" if found.boot_seconds is None else \
+            f"; by their earlier boots the nodes are ready after {found.boot_seconds:.0f} s"
+        print(f"{points} point{'s' if points != 1 else ''} of {len(experiment.measure)}"
+              f" step{'s' if len(experiment.measure) != 1 else ''}{boot}.")
+    if found.missing:
+        return FAILED
+    return PLANNED if found.disturbed else 0
+
+
+def run(file: str, to: str | None, map: str | None, force: bool) -> int:
+    """Run an experiment."""
+    from walt.client.experiment.reading import load
+
+    experiment, text, scripts = load(Path(file))
+    return _begin(experiment, text, scripts, to, map, force, {"commit": _commit(Path(file))})
+
+
+def repeat(archive: str, to: str | None, map: str | None, force: bool) -> int:
+    """Do a run again, with the very same images."""
+    return _again(archive, to, map, force, exact=True)
+
+
+def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
+    """Do a run again, with what this platform has."""
+    return _again(archive, to, map, force, exact=False)
+
+
+def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
+    from walt.client.experiment.archive import TEXT, Archive
+    from walt.client.experiment.comparing import experiment_of
+    from walt.client.experiment.replaying import with_images
+    from walt.client.experiment.sealing import verify
+    from walt.client.scripting.images import own_images
+
+    found = Archive(Path(archive))
+    wrong = verify(found)
+    if wrong:
+        raise Failure("\n".join(wrong))
+    own = {image.name: image.id for image in own_images()}
+    experiment, missing, notes = with_images(
+        experiment_of(found), found.manifest, own, exact=exact
+    )
+    if missing:
+        raise Failure("\n".join(f"missing: {line}" for line in missing))
+    for line in notes:
+        print(visible(line))
+    return _begin(
+        experiment, found.data(TEXT).decode(), found.scripts(), to, map, force,
+        {"of": found.manifest["run"], "commit": found.manifest["commit"]},
+    )
+
+
+def _begin(
+    experiment: Experiment, text: str, scripts: dict[str, str], to: str | None, map: str | None,
+    force: bool, more: dict[str, Any],
+) -> int:
+    from walt.client.experiment.archive import Folder
+    from walt.client.experiment.casting import cast
+    from walt.client.experiment.running import Runner, manifest_of
+
+    given = _given(map)
+    found = cast(experiment, given)
+    if found.missing:
+        raise Failure("\n".join(f"missing: {line}" for line in found.missing))
+    if found.disturbed and not _may(found, force):
+        return FAILED
+    folder = Folder(Path(to or time.strftime(f"{experiment.name}-%Y%m%d-%H%M%S")))
+    manifest = manifest_of(experiment, found, text) | more | {"map": given}
+    folder.begin(manifest, text, scripts)
+    print(f"{folder.path}: run {manifest['run']} on {', '.join(found.names)}")
+    runner = Runner(experiment, scripts, folder, manifest, _line)
+    return _go(runner, folder, {}, bool(found.disturbed))
+
+
+def _may(found: Cast, force: bool) -> bool:
+    """Ask whether others may be disturbed."""
+    _told(found)
+    if force:
+        return True
+    if not sys.stdin.isatty():
+        print("Somebody would be disturbed; --force goes on.", file=sys.stderr)
+        return False
+    return input("Go on? [y/N] ").strip().lower() == "y"
+
+
+def _line(text: str) -> None:
+    print(visible(text), flush=True)
+
+
+def _go(runner: Any, folder: Folder, before: dict[int, dict[str, Any]], force: bool) -> int:
+    try:
+        done = runner.run(before, force=force)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; go on with: walt experiment resume {folder.path}", file=sys.stderr)
+        raise
+    print(f"{folder.path}: " + (
+        "all points are done." if done else "some points are not done; see walt experiment show."
+    ))
+    return 0 if done else FAILED
+
+
+def resume(directory: str, force: bool) -> int:
+    """Go on with a run that was interrupted."""
+    from walt.client.experiment.archive import Archive, Folder
+    from walt.client.experiment.comparing import experiment_of
+    from walt.client.experiment.running import Runner
+
+    archive = Archive(Path(directory))
+    if not Path(directory).is_dir():
+        raise Failure(f"{directory} is sealed; only a folder can be gone on with")
+    experiment = experiment_of(archive).booting(archive.manifest["booted"])
+    folder = Folder(Path(directory))
+    runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
+    return _go(runner, folder, archive.points(), force)
+
+
+def show(archive: str) -> int:
+    """Print the points of a run."""
+    from walt.client.experiment.archive import Archive
+    from walt.client.experiment.sealing import verify
+    from walt.client.experiment.showing import bars, table
+
+    found = Archive(Path(archive))
+    manifest = found.manifest
+    print(visible(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
+    print(table(found))
+    drawn = bars(found)
+    if drawn:
+        print(f"\n{drawn}")
+    wrong = verify(found)
+    for line in wrong:
+        print(visible(line), file=sys.stderr)
+    return FAILED if wrong else 0
+
+
+def seal(directory: str, to: str | None) -> None:
+    """Make one file of an archive."""
+    from walt.client.experiment.sealing import seal as sealed
+
+    target = Path(to or f"{directory.rstrip('/')}.zip")
+    count = sealed(Path(directory), target)
+    print(f"{target}: {count} files")
+
+
+def diff(archive: str, other_archive: str, json: bool) -> int:
+    """Print what differs between two runs."""
+    from walt.client.experiment.archive import Archive
+    from walt.client.experiment.comparing import as_json, compare
+
+    differences = compare(Archive(Path(archive)), Archive(Path(other_archive)))
+    if json:
+        from walt.client.output import print_json
+
+        print_json(as_json(differences))
+    else:
+        for found in differences:
+            print(visible(f"{found.mark} {found.category}: {found.text}"))
+        if not differences:
+            print("= nothing differs")
+    return PLANNED if any(found.mark == "!" for found in differences) else 0
+
+
+def _commit(file: Path) -> str | None:
+    """Return the git commit of the folder of a file, None without one."""
+    import subprocess
+
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(file.resolve().parent), "rev-parse", "HEAD"],
+            capture_output=True, timeout=10, check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.decode().strip() or None
+
+
+_TO = Switch("--to", "the folder to make", metavar="DIRECTORY")
+_JSON = Switch("--json", "print JSON for programs")
+_MAP = Switch("--map", "nodes for roles, ROLE=NODE,ROLE=NODE", metavar="ROLES")
+_FORCE = Switch("--force", "disturb other people without a question")
+
+COMMANDS = {
+    "init": Command(init, "write an example of an experiment file", args=[Arg("new_file")]),
+    "plan": Command(
+        plan, "tell who would take which role, and what is missing; status 3 if it disturbs"
+        " somebody", args=[Arg("file")], switches=[_MAP, _JSON],
+    ),
+    "run": Command(
+        run, "run an experiment, and keep everything it gives", args=[Arg("file")],
+        switches=[_TO, _MAP, _FORCE],
+    ),
+    "repeat": Command(
+        repeat, "do a run again, with the very same images", args=[Arg("archive")],
+        switches=[_TO, _MAP, _FORCE],
+    ),
+    "replay": Command(
+        replay, "do a run again, with what this platform has", args=[Arg("archive")],
+        switches=[_TO, _MAP, _FORCE],
+    ),
+    "resume": Command(
+        resume, "go on with a run that was interrupted", args=[Arg("directory")],
+        switches=[_FORCE],
+    ),
+    "show": Command(show, "print the points of a run, and its results", args=[Arg("archive")]),
+    "seal": Command(
+        seal, "make one file of an archive, with checksums", args=[Arg("directory")],
+        switches=[Switch("--to", "the file to make", metavar="FILE")],
+    ),
+    "diff": Command(
+        diff, "print what differs between two runs; status 3 if something unexpected does",
+        args=[Arg("archive"), Arg("other_archive")], switches=[_JSON],
+    ),
+}

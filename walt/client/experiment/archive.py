@@ -1,0 +1,214 @@
+"""What a run leaves: a folder that only grows, and is whole after each point.
+
+    manifest.json      format, versions, who plays which role, images, moments, state
+    experiment.yaml    the file as it was, and scripts/
+    points/0001.json   a point: values, outcome, commands, results
+    files/0001/…       what steps saved: role/file, or role/node/file
+    boots.json         the boots of its nodes
+    logs.jsonl.gz      the log lines of its nodes, one JSON object each
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from walt.client.answers import NULL, NUMBER, looks_wrong
+from walt.client.errors import Failure
+from walt.common.errors import in_words
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+FORMAT = 1
+MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
+POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
+CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
+MOST_FILES, LARGEST = 200_000, 64 << 20
+# How manifests and points look; see `answers.looks_wrong`.
+_MANIFEST = {
+    "name": str, "licence": str, "run": str, "began": NUMBER, "ended": (*NUMBER, NULL),
+    "state": str, "walt": {}, "roles": {}, "nodes": {}, "images": {}, "booted": {},
+    "commit": (str, NULL),
+}
+_NODE = {
+    **dict.fromkeys(("mac", "ip", "model", "image", "kernel", "cpu", "processors"), str),
+    "settings": {},
+}
+_COMMAND = {
+    "step": int, "role": str, "node": str, "outcome": str, "status": (int, NULL),
+    "background": bool, "command": str,
+}
+_POINT = {
+    "number": int, "repetition": int, "values": {}, "tries": int, "outcome": str, "reason": str,
+    "commands": [_COMMAND], "results": {}, "began": NUMBER, "seconds": NUMBER,
+}
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def check_path(name: str) -> str:
+    """Return the name of a file of an archive. Raises Failure for what leads elsewhere."""
+    parts = PurePosixPath(name).parts
+    if not parts or len(parts) > 6 or not all(map(_PART.fullmatch, parts)) \
+            or "/".join(parts) != name:
+        raise Failure(f"the archive has a file with the name {name[:80]!r}: nothing is read of it")
+    return name
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, to the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    with open(beside, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON that people can read, too."""
+    write(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+
+class Archive:
+    """Files of an archive, by their names with slashes: a folder, or a ZIP file of one.
+
+    Raises Failure for what is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            if path.is_dir():
+                names = [
+                    found.relative_to(path).as_posix() for found in sorted(path.rglob("*"))
+                    if found.is_file() and not found.is_symlink() and found.name[0] != "."
+                ]
+            else:
+                self._zip = zipfile.ZipFile(path)
+                names = sorted(
+                    entry.filename for entry in self._zip.infolist() if not entry.is_dir()
+                )
+        except (OSError, zipfile.BadZipFile, ValueError) as error:
+            raise Failure(f"{path} is no archive of an experiment: {in_words(error)}") from None
+        if len(names) > MOST_FILES:
+            raise Failure(f"{path} has more than {MOST_FILES} files")
+        self.names = frozenset(map(check_path, names))
+        self.manifest: dict[str, Any] = self._manifest()
+
+    def _manifest(self) -> dict[str, Any]:
+        found = self.json(MANIFEST)
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            told = found.get("format") if isinstance(found, dict) else None
+            raise Failure(
+                f"{self.path} has the format {str(told)[:20]}, and this walt reads {FORMAT} alone"
+            )
+        wrong = looks_wrong(found, _MANIFEST, MANIFEST) or next(filter(None, (
+            *(looks_wrong(names, [str], "roles") for names in found["roles"].values()),
+            *(looks_wrong(node, _NODE, "nodes") for node in found["nodes"].values()),
+            *(looks_wrong(text, str, "images") for text in found["images"].values()),
+            *(looks_wrong(text, str, "booted") for text in found["booted"].values()),
+        )), "")
+        if wrong:
+            raise Failure(f"{self.path} makes no sense: {wrong}")
+        return found
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield the content of a file. Raises Failure."""
+        if name not in self.names:
+            raise Failure(f"{self.path} has no file {name}")
+        try:
+            with (
+                open(self.path / name, "rb") if self._zip is None else self._zip.open(name)
+            ) as file:
+                while piece := file.read(1 << 20):
+                    yield piece
+        except (
+            OSError, zipfile.BadZipFile, ValueError, RuntimeError, EOFError, zlib.error,
+        ) as error:
+            raise Failure(f"{name} of {self.path} cannot be read: {in_words(error)}") from None
+
+    def data(self, name: str) -> bytes:
+        """Return the content of a file that is not large. Raises Failure."""
+        found = bytearray()
+        for piece in self.pieces(name):
+            found += piece
+            if len(found) > LARGEST:
+                raise Failure(f"{name} of {self.path} is larger than {LARGEST} bytes")
+        return bytes(found)
+
+    def json(self, name: str) -> Any:
+        """Return the value of a JSON file. Raises Failure."""
+        try:
+            return json.loads(self.data(name))
+        except (ValueError, RecursionError) as error:
+            raise Failure(f"{name} of {self.path} is no JSON: {error}") from None
+
+    def points(self) -> dict[int, dict[str, Any]]:
+        """Return the points by their number. Raises Failure."""
+        found = {}
+        for name in sorted(self.names):
+            if re.fullmatch(rf"{POINTS}/\d{{4,5}}\.json", name):
+                point = self.json(name)
+                wrong = looks_wrong(point, _POINT, name) or next(filter(None, (
+                    looks_wrong(numbers, [NUMBER], f"{name}.results")
+                    for numbers in point["results"].values()
+                )), "")
+                if wrong:
+                    raise Failure(f"{self.path} makes no sense: {wrong}")
+                found[point["number"]] = point
+        return found
+
+    def scripts(self) -> dict[str, str]:
+        """Return the texts of scripts by their names. Raises Failure."""
+        return {
+            name.partition("/")[2]: self.data(name).decode(errors="replace")
+            for name in self.files(SCRIPTS)
+        }
+
+    def files(self, below: str) -> Iterator[str]:
+        """Yield the names of files below a folder."""
+        return (name for name in sorted(self.names) if name.startswith(f"{below}/"))
+
+
+class Folder:
+    """A folder that a run writes; it goes on where an earlier run ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(self, manifest: Mapping[str, Any], text: str, scripts: Mapping[str, str]) -> None:
+        """Make it. Raises Failure when there is something already."""
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            raise Failure(
+                f"{self.path} exists; give another --to, or go on with"
+                f" `walt experiment resume {self.path}`"
+            ) from None
+        except OSError as error:
+            raise Failure(f"{self.path} cannot be made: {in_words(error)}") from None
+        write(self.path / TEXT, text.encode())
+        for name, script in scripts.items():
+            write(self.path / SCRIPTS / name, script.encode())
+        self.write_manifest(manifest)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest anew."""
+        write_json(self.path / MANIFEST, manifest)
+
+    def write_point(self, point: Mapping[str, Any]) -> None:
+        """Write a point as it is now."""
+        write_json(self.path / POINTS / f"{point['number']:04d}.json", point)
+
+    def place(self, point: int, *parts: str) -> Path:
+        """Return where a file of a point goes."""
+        return self.path.joinpath(FILES, f"{point:04d}", *parts)

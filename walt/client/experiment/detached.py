@@ -1,0 +1,131 @@
+"""Commands that a node runs once, whatever happens to the connection or to the server.
+
+A node keeps what it was told to run, with its output and its exit status, in a directory that
+is named by who asked: asking again under the same name follows what runs, it starts nothing.
+The directory is lost when the node boots; what was lost is told, and never run again.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from dataclasses import dataclass
+
+from walt.client.errors import Failure, Refused
+from walt.client.exceptions import TimeoutException
+from walt.client.scripting.running import run
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from walt.client.scripting.running import Result
+
+PLACE = "/run/walt-experiments"  # on the node: its RAM
+ID = re.compile(r"[a-z0-9-]{1,80}")
+LOST, ENDED_BY_US = 125, 124  # statuses of the script below, told by a line on its error output
+MARK = "walt-experiment:"
+TRY_AGAIN = 1.0  # seconds between two attempts to reach the server
+# $1: directory; $2: start or follow; $3: seconds; $4: what comes before the command; $5: the
+# command, or a script with its interpreter. A shell that is its own session goes on when the
+# connection ends; its status is written at once (rename).
+_SCRIPT = f"""\
+dir=$1; mode=$2; limit=$3
+if [ "$mode" = start ] && mkdir -p "${{dir%/*}}" && mkdir "$dir" 2>/dev/null; then
+    printf '%s\\n' "$5" > "$dir/command"
+    case $5 in
+        '#!'*) chmod +x "$dir/command"; last="exec $dir/command" ;;
+        *) last="exec sh $dir/command" ;;
+    esac
+    printf '%s\\n%s\\n' "$4" "$last" > "$dir/start"
+    run="echo \\$\\$ > $dir/pid; sh $dir/start > $dir/output 2> $dir/error < /dev/null
+        echo \\$? > $dir/status.new; mv $dir/status.new $dir/status"
+    session=
+    if command -v setsid > /dev/null; then session=setsid; fi
+    $session sh -c "$run" > /dev/null 2>&1 < /dev/null &
+fi
+if [ ! -d "$dir" ]; then echo "{MARK} lost" >&2; exit {LOST}; fi
+cd "$dir" || exit {LOST}
+turns=0
+while [ ! -e status ]; do
+    if [ "$turns" -ge "$((limit * 20))" ]; then
+        kill -KILL "-$(cat pid)" 2>/dev/null || kill -KILL "$(cat pid)" 2>/dev/null
+        cat output; cat error >&2; echo "{MARK} late" >&2; exit {ENDED_BY_US}
+    fi
+    sleep 0.05; turns=$((turns + 1))
+done
+cat output; cat error >&2; echo "{MARK} ended" >&2; exit "$(cat status)"
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: `ended` with its status, `timeout`, or `unknown` when its node lost it.
+
+    `seconds` are those of this machine.
+    """
+
+    outcome: str
+    status: int
+    output: str
+    error: str
+    seconds: float
+
+
+def prelude(environment: Mapping[str, str], directory: str) -> str:
+    """Return what a shell does before a command: its variables and its directory."""
+    exports = "".join(
+        f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()
+    )
+    place = shlex.quote(directory)
+    return f"{exports}mkdir -p {place} && cd {place} || exit {LOST}"
+
+
+def perform(
+    node: str, identity: str, before: str, command: str, limit: float, *, follow: bool = False,
+    patience: float = 120.0,
+) -> Outcome:
+    """Run a command of the shell on a node, once, after a `prelude`; return how it ended.
+
+    `identity` names this run of it, `limit` is in seconds. With `follow` it is not started. The
+    server may be away for `patience` seconds. Raises Failure, Refused.
+    """
+    if not ID.fullmatch(identity):
+        raise ValueError(identity)
+    began, mode, away = time.monotonic(), "follow" if follow else "start", 0.0
+    while True:
+        seconds = max(1, round(limit - (time.monotonic() - began)))
+        text = shlex.join([
+            "sh", "-c", _SCRIPT, "walt-experiment", f"{PLACE}/{identity}", mode, str(seconds),
+            before, command,
+        ])
+        try:
+            result = run(node, text, limit + 30.0)
+            found = _outcome(result, time.monotonic() - began)
+            if found is not None:
+                return found
+            failure: Exception = Failure(f"{node}: {result.error.strip()[-500:]}")
+        except TimeoutException:
+            return Outcome("timeout", -1, "", "", time.monotonic() - began)
+        except (Failure, OSError) as error:
+            if isinstance(error, Refused) and error.code not in ("UNAVAILABLE", "CONFLICT"):
+                raise
+            failure = error
+        # It may have run: from now on it is followed.
+        mode, away = "follow", away or time.monotonic()
+        if time.monotonic() - away > patience:
+            raise failure
+        time.sleep(TRY_AGAIN)
+
+
+def _outcome(result: Result, seconds: float) -> Outcome | None:
+    """Return how a command ended, None where the node does not say so."""
+    error, found, mark = result.error.rstrip("\n").rpartition(MARK)
+    if not found:
+        return None
+    outcome = {" ended": "ended", " late": "timeout", " lost": "unknown"}.get(mark)
+    if outcome is None:
+        return None
+    status = result.status if outcome == "ended" else -1
+    return Outcome(outcome, status, result.output, error, seconds)

@@ -1,0 +1,166 @@
+"""Values of a YAML text, with the lines that they are on; what is wrong is collected."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from walt.client.errors import Failure
+from walt.client.output import pip_install
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+LONGEST = 1 << 20  # characters of a file
+DEEPEST = 20  # maps and lists inside each other
+DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(ms|s|m|h)?")
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+
+class Errors(list["tuple[int, str]"]):
+    """What is wrong with a file: pairs of a line, counted from 1, and a text."""
+
+    def told(self, name: str) -> str:
+        """Return all of it, a line each, in the order of the file."""
+        return "\n".join(f"{name}:{line}: {text}" for line, text in sorted(self))
+
+
+class Value:
+    """A value, where it is (`line`, and `path` as in roles.sender.count), and its errors."""
+
+    def __init__(self, content: Any, path: str, line: int, errors: Errors) -> None:
+        self.content = content
+        self.path = path
+        self.line = line
+        self._errors = errors
+
+    def error(self, text: str) -> None:
+        """Note what is wrong with it."""
+        self._errors.append((self.line, f"{self.path or 'the file'}: {text}"))
+
+    def _child(self, key: object, content: Any) -> Value:
+        lines = getattr(self.content, "lc", None)
+        position = (lines.data or {}).get(key) if lines is not None else None
+        line = position[0] + 1 if position else self.line
+        path = f"{self.path}[{key}]" if isinstance(key, int) else f"{self.path}.{key}".lstrip(".")
+        return Value(content, path, line, self._errors)
+
+    # -- what it is made of ------------------------------------------------------
+
+    def fields(self, *known: str) -> dict[str, Value]:
+        """Return the values of a map whose keys are among `known`, or any without them."""
+        if not isinstance(self.content, dict):
+            self.error("expected a map, `key: value`")
+            return {}
+        found = {}
+        for key, content in self.content.items():
+            child = self._child(key, content)
+            if not isinstance(key, str):
+                child.error("keys are texts")
+            elif known and key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                child.error(
+                    f"there is no such key; did you mean {near[0]}?" if near
+                    else f"there is no such key, only {', '.join(known)}"
+                )
+            else:
+                found[key] = child
+        return found
+
+    def items(self) -> Iterator[Value]:
+        """Yield the values of a list."""
+        if not isinstance(self.content, list):
+            self.error("expected a list, `- item`")
+            return
+        for number, content in enumerate(self.content):
+            yield self._child(number, content)
+
+    # -- what it says ------------------------------------------------------------
+
+    def text(self, longest: int = 10_000) -> str:
+        """Return a text; numbers are texts, too."""
+        content = self.content
+        if isinstance(content, bool) or not isinstance(content, (str, int, float)):
+            self.error("expected a text")
+            return ""
+        text = str(content)
+        if len(text) > longest or "\0" in text:
+            self.error(f"expected a text of at most {longest} characters, without NUL")
+        return text
+
+    def name(self, pattern: re.Pattern[str], what: str) -> str:
+        """Return a text that a pattern matches."""
+        text = self.text(200)
+        if text and not pattern.fullmatch(text):
+            self.error(f"{text[:60]!r} is not {what}")
+        return text
+
+    def whole(self, low: int, high: int) -> int:
+        """Return a whole number."""
+        content = self.content
+        if isinstance(content, bool) or not isinstance(content, int) or not low <= content <= high:
+            self.error(f"expected a whole number from {low} to {high}")
+            return low
+        return int(content)
+
+    def yes(self) -> bool:
+        """Return yes or no."""
+        content = self.content
+        if isinstance(content, bool):
+            return content
+        if content in ("yes", "no"):
+            return bool(content == "yes")
+        self.error("expected yes or no")
+        return False
+
+    def seconds(self, most: float) -> float:
+        """Return a duration in seconds, of a number or a text such as 90s, 5m or 1h."""
+        found = DURATION.fullmatch(str(self.content).strip())
+        if isinstance(self.content, bool) or found is None:
+            self.error("expected a duration, such as 30, 90s, 5m or 1h")
+            return most
+        seconds = float(found[1]) * SECONDS[found[2]]
+        if not 0 < seconds <= most:
+            self.error(f"expected a duration above 0, at most {most:g} s")
+        return seconds
+
+
+def read(text: str, errors: Errors) -> Value | None:
+    """Return the content of a YAML text, None for what is none; what is wrong is in `errors`.
+
+    Raises Failure where the library that reads YAML is missing.
+    """
+    if len(text) > LONGEST:
+        errors.append((1, f"the file is longer than {LONGEST} characters"))
+        return None
+    try:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+        from ruamel.yaml.events import AliasEvent
+    except ImportError:
+        raise Failure(
+            "this needs the library ruamel.yaml in the Python that runs walt; run:"
+            f" {pip_install('ruamel.yaml')}"
+        ) from None
+    try:
+        depth = 0
+        for event in YAML(pure=True).parse(text):
+            if isinstance(event, AliasEvent):
+                errors.append((event.start_mark.line + 1, "aliases (*name) are not understood"))
+                return None
+            kind = type(event).__name__
+            depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+            if depth > DEEPEST:
+                errors.append((event.start_mark.line + 1, "this is nested too deeply"))
+                return None
+        content = YAML(pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        errors.append((mark.line + 1 if mark else 1, f"this is no YAML: {error.problem}"))
+        return None
+    except (YAMLError, ValueError, RecursionError) as error:
+        errors.append((1, f"this is no YAML: {' '.join(str(error).split())[:200]}"))
+        return None
+    return Value(content, "", 1, errors)
