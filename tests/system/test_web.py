@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from bench.simulator import Fleet
+from scripts import make_assets
 from tests.patience import patient
 from tests.system import browser
 from tests.system.browser import Browser
@@ -42,6 +43,7 @@ class PagesTests(TestCase):
         """
         from twisted.internet import reactor
 
+        self.assertEqual(await deferToThread(make_assets.main), 0)  # unless they are there
         self.platform = platform = LivePlatform(reactor, net="192.168.180", prefix=21)
         platform.ui_port = free_port()
         platform.write_config()

@@ -5,7 +5,7 @@ import { setQuery, where } from "./route.js";
 import { State, address } from "./nodes.js";
 
 const CELL = { width: 108, height: 40, gap: 4 }, IN_A_ROW = 12;
-const POWER = { on: "⚡", off: "⌁ off", unavailable: "" };
+const POWER = { on: "PoE", off: "PoE off", unavailable: "" };
 
 function peerState(peer, nodes, switches) {
   if (switches.has(peer)) return "switch";
