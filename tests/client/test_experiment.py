@@ -272,7 +272,8 @@ class ArchiveTests(SynchronousTestCase):
     def test_logs(self) -> None:
         """Streams of one archive alone are told; bombs and nonsense cannot be compared."""
         first = self.folder("first")
-        lines = gzip.compress(b'[1.0, "n1", "mark", "x"]\n' * 1000)
+        line = json.dumps([1e9, "n1", "mark", 'a "b" \\ é']) + "\n"
+        lines = gzip.compress(line.encode() * 1000)
         for content, expected in (
             (lines, []), (gzip.compress(b'[1.0, "n1", "other", "x"]\n'), ["! log", "! log"]),
             (lines[:-20], ["? log"]), (b"nonsense", ["? log"]), (gzip.compress(b"[]\n"), ["? log"]),

@@ -25,7 +25,7 @@ TOPIC = re.compile(r"\bwalt help show(?: |\n)([a-z][a-z0-9-]+)")
 CHANGERS = {("node", "config"), ("device", "config")}
 # No programs of ours: network, unit, service, older package, programs that an image may have.
 OTHER_NAMES = re.compile(
-    r"walt-(?:net|server|logs|node|image-shell-\w+|preinit|(?:hybrid-|network-)?reboot)"
+    r"walt-(?:net|server|logs|node|vpn|image-shell-\w+|preinit|(?:hybrid-|network-)?reboot)"
 )
 
 

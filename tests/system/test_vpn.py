@@ -6,15 +6,38 @@ import hashlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
-from tests.system.live import why_not
-from tests.system.vpn_lab import ID, MAC, NAME, OUTSIDE, VpnLab
+from tests.system.dialogue import Dialogue
+from tests.system.live import ROOT, Program, why_not
+from tests.system.vpn_lab import HOST, ID, MAC, NAME, OUTSIDE, VpnLab
+from walt.server.runtime.process import ProcessResult
 
+OLD_STREAM = """
+import pickle, socket, sys
+peer = socket.create_connection((sys.argv[1], 12347))
+peer.sendall(b"13\\n" + pickle.dumps({"model": sys.argv[2], "entrypoint": "x"}, protocol=4))
+print(*(line.strip() for line in peer.makefile()))
+"""
+# A machine of its own as far as this needs one: accounts, homes, an ssh server at port 22.
+ENTRY_POINT = """
+set -e
+grep -v walt-vpn "$1/etc/passwd" > "$1/passwd"; cp "$1/passwd" "$1/etc/passwd"
+sed -i /walt-vpn/d "$1/etc/group" "$1/etc/shadow" "$1/etc/gshadow"
+echo "$3 walt.example.org" >> "$1/etc/hosts"
+mount --bind "$1/etc" /etc
+mount -t tmpfs none /home
+mount -t tmpfs none /run
+mkdir -p /run/sshd
+sh "$2"
+exec /usr/sbin/sshd -D -e -f /dev/null -o Port=22 -o HostKey="$1/host" -o UsePAM=no \
+    -o PidFile=none -o PasswordAuthentication=no
+"""
 ELSEWHERE = "198.51.100.9"  # an entry point of former days
 FILES: dict[str, str | Path] = {"/boot/rpi-5-b/boot.img": "an image of the firmware\n" * 5000}
 OLD_CALL = """
@@ -172,6 +195,155 @@ class TunnelTests(TestCase):
         self.assertEqual((await self.said(lab, key, "get-server-hostname"))[0], 255)
 
 
+class AdminTests(TestCase):
+    skip = why_not()
+    timeout = patient(300)
+
+    async def admin(self, lab: VpnLab, *words: str) -> ProcessResult:
+        """Run walt-vpn-admin."""
+        return await lab.platform.runner.run(
+            [sys.executable, "-m", "walt.server.tools.vpn.admin", "--config",
+             str(lab.platform.config), *words],
+            check=False, env={"PYTHONPATH": str(ROOT)}, cwd=str(lab.platform.base),
+        )
+
+    async def test_administration(self) -> None:
+        """Subcommands, the menu, an entry point on another machine."""
+        from twisted.internet import reactor
+
+        lab = VpnLab(self, reactor)
+        await lab.start(FILES)
+        key, mac = await lab.enrolled()
+        self.assertEqual(json.loads((await self.admin(lab, "keys", "--json")).stdout), [{
+            "certid": ID, "revoked": False, "forgotten_device": False,
+            "device_label": f'node "{NAME}" mac={MAC}',
+        }])
+        await self._check_entry_point(lab, key, mac)
+        for words, status in ((("revoke", "vpn_none"), 1), (("revoke",), 2), (("x",), 2), ((), 1)):
+            self.assertEqual((await self.admin(lab, *words)).status, status, words)
+        await self._check_menu(lab, key)
+        self.assertIn(b"already revoked", (await self.admin(lab, "revoke", ID)).stderr)
+        await lab.platform.ok("device", "forget", NAME, "--force")
+        listed = (await self.admin(lab, "keys")).stdout.decode()
+        self.assertIn(f'forgotten device "{NAME}" mac={MAC}', listed.partition("Revoked")[2])
+
+    async def _check_menu(self, lab: VpnLab, key: Path) -> None:
+        """Arrows and Enter; the selection stops at the last entry; a key is revoked."""
+        down = b"\x1b[B"
+        person = Dialogue(
+            (b"Quit", down + b"\n"), (b"Enter returns", b"\n"),
+            (b"Quit", down + b"\n"), (b"Enter returns", b"\n"),
+            (b"Quit", down + b"\n"), (b"to revoke", b"vpn_none\n"),
+            (b"not exist", f"{ID}\n".encode()), (b"Enter returns", b"\n"),
+            (b"Quit", down * 20 + b"\n"),
+        )
+        argv = [sys.executable, "-m", "walt.server.tools.vpn.admin", "--config",
+                str(lab.platform.config)]
+        transport = lab.platform.reactor.spawnProcess(
+            person, argv[0], argv, {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+            str(lab.platform.base), usePTY=True,
+        )
+
+        async def ended() -> bool:
+            return person.ended.called
+
+        try:
+            await lab.platform.until(ended, "the person has left the menu", 20)
+        except AssertionError:
+            transport.signalProcess("KILL")
+            await person.ended
+            raise AssertionError(f"the menu waits: {bytes(person.seen)!r}") from None
+        self.assertEqual(await person.ended, 0, bytes(person.seen))
+        for text in (f'{ID}: used by node "{NAME}" mac={MAC}', "exist", "Done.", "keys (1)"):
+            self.assertIn(text.encode(), person.seen)
+        self.assertTrue(person.seen.rstrip().endswith(b"\x1b[?1049l"))
+        status = (await lab.run(
+            lab.outside, *lab.ssh(key), "get-server-hostname", check=False
+        )).status
+        self.assertEqual(status, 255)
+
+    async def _check_entry_point(self, lab: VpnLab, key: Path, mac: str) -> None:
+        """The script makes another machine pass boards on, and is run once."""
+        written = await self.admin(lab, "entry-point")
+        script = Path(written.stdout.decode().strip())
+        self.assertEqual((script.name, script.stat().st_mode & 0o777), ("ssh-ep-setup.sh", 0o755))
+        twice = await lab.run(lab.outside, "unshare", "--mount", "sh", "-c", (
+            "mount -t tmpfs none /home && mkdir /home/walt-vpn && exec sh \"$0\""
+        ), str(script), check=False)
+        self.assertEqual(twice.status, 1)
+        self.assertIn(b"entry point already", twice.stderr)
+        place = lab.platform.base / "entry"
+        place.mkdir()
+        await lab.platform.runner.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / "host")]
+        )
+        await lab.platform.runner.run(["cp", "-a", "/etc", str(place)])
+        program = Program()
+        argv = [
+            "nsenter", f"--net=/run/netns/{lab.outside}", "--", "unshare", "--mount", "sh", "-c",
+            ENTRY_POINT, "sh", str(place), str(script), OUTSIDE,
+        ]
+        transport = lab.platform.reactor.spawnProcess(program, argv[0], argv, os.environ)
+
+        async def end() -> None:
+            if transport.pid:
+                transport.signalProcess("TERM")
+            await program.ended
+
+        self.addCleanup(end)
+
+        async def trial(entry: str) -> ProcessResult:
+            return await lab.run(
+                lab.platform.namespace, sys.executable, "-m", "walt.server.tools.vpn.trial",
+                "--config", str(lab.platform.config), entry, check=False,
+            )
+
+        async def lets_in() -> bool:
+            return (await trial(HOST)).status == 0
+
+        try:
+            await lab.platform.until(lets_in, "the entry point lets boards in", 30)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{program.err!r} {await trial(HOST)}") from None
+        self.assertEqual((await trial(f"{OUTSIDE}:2222")).status, 0)  # the server itself is one
+        self.assertEqual((await trial(f"{OUTSIDE}:80")).status, 1)
+        await self._check_passing(lab, key, mac)
+
+    async def _check_passing(self, lab: VpnLab, key: Path, mac: str) -> None:
+        """A board comes in by way of the entry point, and gets nothing else of it."""
+        words = [
+            "ssh-agent", "sh", "-c", 'ssh-add -q "$0"; exec "$@"', str(key),
+            *lab.ssh(key, "-A", "-o", "StrictHostKeyChecking=no", "-o",
+                     "UserKnownHostsFile=/dev/null"),
+        ]
+        words[words.index("-p") + 1] = "22"
+        words[-1] = f"walt-vpn@{HOST}"
+        for command in ("-oProxyCommand=id>&2", "; id", "$(id)", "`id`", "-V", "id"):
+            done = await lab.run(lab.outside, "timeout", "10", *words, "--", command, check=False)
+            self.assertNotIn(b"uid=", done.stdout + done.stderr)
+        done = await lab.run(lab.outside, *words, "get-server-hostname", check=False)
+        self.assertEqual(done.stdout, b"walt.example.org\n", done.stderr)
+        program = Program()
+        argv = [
+            "setsid", "nsenter", f"--net=/run/netns/{lab.outside}", "--", sys.executable, "-m",
+            "walt.vpn.tunnel", "--device", "vpn0", "--mac", mac, "--once", *words,
+        ]
+        transport = lab.platform.reactor.spawnProcess(
+            program, argv[0], argv, {**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+
+        async def carries() -> bool:
+            await lab.run(lab.outside, "ip", "address", "replace", f"{lab.net}.60/24", "dev",
+                          "vpn0", check=False)
+            return await lab.reaches("vpn0")
+
+        try:
+            await lab.platform.until(carries, "frames pass the entry point", 30)
+        finally:
+            os.killpg(transport.pid, signal.SIGKILL)
+            await program.ended
+
+
 class EnrolmentTests(TestCase):
     skip = why_not()
     timeout = patient(300)
@@ -221,6 +393,10 @@ class EnrolmentTests(TestCase):
         self.assertEqual(
             await lab.http(lab.inside, "node-conf/vpn-mac"), f"200 {vpn_mac}"
         )
+        card = await lab.run(
+            lab.inside, "python3", "-c", OLD_STREAM, f"{lab.net}.1", "rpi-3-b-plus"
+        )
+        self.assertRegex(card.stdout.decode(), r"^READY ERR VPN nodes need no image")
         await self._check_redirected(lab, ELSEWHERE)
         await platform.stop(signal.SIGUSR2)  # keeps the cable
         lab.http_entrypoint = OUTSIDE

@@ -27,6 +27,7 @@ class VpnLab:
         self.platform = LivePlatform(reactor, own_namespace=False)
         self.net = self.platform.net
         self.http_entrypoint = OUTSIDE
+        self._prepared = False
 
     @property
     def ip(self) -> str:
@@ -44,14 +45,24 @@ class VpnLab:
     async def start(self, files: dict[str, str | Path], mode: str = "permissive") -> None:
         """Start the server; its image for boards has these files."""
         platform = self.platform
+        if not self._prepared:
+            await self.prepare()
         platform.write_config(self.config(mode))
-        await self.add_namespace(platform.namespace)
-        self.case.addCleanup(platform.close)
-        await self.ip_of(platform.namespace, "link", "set", "lo", "up")
-        await self.world()
-        await platform.import_image()
         await platform.add_image(IMAGE, files, models="rpi-5-b")
         await platform.start()
+
+    async def prepare(self) -> None:
+        """Make networks and the default image."""
+        self._prepared = True
+        await self.add_namespace(self.platform.namespace)
+        self.case.addCleanup(self.platform.close)
+        await self.ip_of(self.platform.namespace, "link", "set", "lo", "up")
+        await self.world()
+        await self.platform.import_image()
+
+    async def leave(self) -> None:
+        """Take the board off the cable of walt-net."""
+        await self.ip_of(self.platform.namespace, "link", "del", "cable")
 
     async def add_namespace(self, name: str) -> None:
         """Make a namespace that goes with the test."""

@@ -3,13 +3,13 @@
     walt-vpn-tunnel --device NAME --mac MAC [--once] SSH…
 
 Makes a TAP device and carries its frames over the standard input and output of a command,
-`ssh … walt-vpn@ENTRYPOINT`. As boards do, it opens the tunnel again when that lasted for a
-minute, and fails otherwise (spec node-protocols §9.5): who cannot get in has to start anew.
+`ssh … walt-vpn@ENTRYPOINT`. A tunnel that lasted for a minute is opened again when it breaks, for
+as long as a node waits for a restarted server; otherwise this fails, as boards do (spec
+node-protocols §9.5): who cannot get in has to start anew.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -20,7 +20,8 @@ from walt.common.ethernet import open_tap
 from walt.vpn.relay import relay
 
 LASTED = 60.0  # seconds after which a tunnel that broke is opened again
-PAUSE = 2.0  # seconds before that
+PATIENCE = 180.0  # seconds in which that is tried: those of boot.reconnect-grace
+PAUSE = 2.0  # seconds between two tries
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 USAGE = "Usage: walt-vpn-tunnel --device NAME --mac MAC [--once] SSH-COMMAND…"
 
@@ -58,9 +59,13 @@ def main() -> None:
             subprocess.run(["ip", "link", "set", "dev", device, *one], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"walt-vpn-tunnel: no device {device}: {in_words(error)}")
-    while carry(os.dup(tap), words) >= LASTED and not once:
+    limit = 0.0
+    while True:
+        if carry(tap, words) >= LASTED:
+            limit = time.monotonic() + PATIENCE
+        if once or time.monotonic() >= limit:
+            raise SystemExit(1)
         time.sleep(PAUSE)
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.tools.test_setup import CONF, Site
 from walt.server.config.load import parse
+from walt.server.config.model import Vpn
 from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces, resolves
 from walt.server.tools.setup.machine import Machine
+from walt.server.tools.setup.vpn_editor import Trials, VpnEditor, real_trials
+from walt.server.tools.vpn import http_trial
+from walt.server.tools.vpn.http_trial import try_http
 
 TEXT = """\
 # our lab
@@ -181,3 +186,103 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """It says so."""
         return True
+
+
+class VpnEditorTests(SynchronousTestCase):
+    def edit(self, *answers: str, text: str = TEXT, name: str = "walt.example.org",
+             wrong: str | None = None) -> tuple[str, str]:
+        """Give answers; return the text, and what was told."""
+        told: list[str] = []
+        waiting = list(answers)
+
+        def ask(question: str) -> str:
+            told.append(question)
+            return waiting.pop(0)
+
+        def tried(what: str, server: str) -> str | None:
+            told.append(f"tried {what} for {server}")
+            return wrong
+
+        trials = Trials(lambda: name, tried, tried)
+        editor = VpnEditor(
+            text, ask, told.append, lambda host: host == "walt.example.org", trials
+        )
+        found = editor.run()
+        self.assertEqual(waiting, [])
+        return found, "\n".join(told)
+
+    def test_life(self) -> None:
+        """Enabled with the full name, changed, tried, disabled; comments stay."""
+        text, told = self.edit("yes", "")
+        config = parse(text)
+        self.assertEqual(config.vpn, Vpn(
+            True, "walt.example.org:12322", "walt.example.org", "permissive"
+        ))
+        self.assertEqual(config.names, ("walt.example.org",))
+        self.assertIn("# our lab", text)
+        self.assertIn("EEPROM", told)
+        text, told = self.edit("m", "s", "gate.org", "h", "web.org", "?", "s", "", "", text=text)
+        self.assertEqual(parse(text).vpn, Vpn(True, "gate.org", "web.org", "enforced"))
+        self.assertIn("tried gate.org for walt.example.org", told)
+        self.assertIn("tried web.org for walt.example.org", told)
+        text, _ = self.edit("x", text=text)
+        self.assertFalse(parse(text).vpn.enabled)
+        text, _ = self.edit("yes", "", text=text)
+        self.assertTrue(parse(text).vpn.enabled)
+
+    def test_entry_points_that_fail(self) -> None:
+        """They are told, and taken when somebody insists."""
+        text, _ = self.edit("yes", "")
+        same, told = self.edit("s", "gate.org", "", "", text=text, wrong="no way")
+        self.assertEqual(same, text)
+        self.assertIn("no way", told)
+        changed, _ = self.edit("h", "web.org", "yes", "", text=text, wrong="no way")
+        self.assertEqual(parse(changed).vpn.http_entrypoint, "web.org")
+
+    def test_not_enabled(self) -> None:
+        """Without a full name that has an address, or without a yes."""
+        for name, answers in (
+            ("", ()), ("laptop", ()), ("none.example.org", ()), ("walt.example.org", ("y",)),
+        ):
+            text, _ = self.edit(*answers, name=name)
+            self.assertEqual(text, TEXT)
+
+    def test_in_the_editor(self) -> None:
+        """It is one of the things that are asked about."""
+        answers = ["v", "yes", "", "s"]
+        told: list[str] = []
+        editor = Editor(
+            TEXT, [], lambda question: answers.pop(0), told.append, lambda host: True,
+            trials=Trials(lambda: "walt.example.org", lambda *_: None, lambda *_: None),
+        )
+        saved = editor.run()
+        assert saved is not None
+        self.assertTrue(parse(saved).vpn.enabled)
+        self.assertTrue(any("VPN: walt.example.org:12322" in line for line in told))
+
+    def test_ssh_before_the_first_start(self) -> None:
+        """Without the authority there is nothing to come in with."""
+        trials = real_trials(f"state-dir: {self.mktemp()}\n")
+        self.assertIn("when the server has run", trials.ssh("gate.org", "walt.org") or "")
+
+
+class HttpTrialTests(SynchronousTestCase):
+    def test_answers(self) -> None:
+        """This server, another one, none; while the server is stopped, somebody answers for it."""
+        self.patch(http_trial, "PAUSE", 0.2)
+        own, other = free_port(), free_port()
+        self.assertIsNone(try_http("127.0.0.1", "walt.org", own_port=own, port=own))
+        with http_trial.answering("other.org", other):
+            wrong = try_http("127.0.0.1", "walt.org", own_port=own, port=other)
+        self.assertIn("'other.org', not walt.org", wrong or "")
+        self.assertIn("refused", try_http("127.0.0.1", "w", own_port=own, port=other) or "")
+        with http_trial.answering("walt.org", own):  # the server runs: its port is taken
+            self.assertIsNone(try_http("127.0.0.1", "walt.org", own_port=own, port=own))
+        self.assertIsNotNone(try_http("bad host", "w", own_port=own))
+
+
+def free_port() -> int:
+    """Return a port that nobody has."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

@@ -106,6 +106,29 @@ class SetupTests(SynchronousTestCase):
             self.assertEqual(programs.policies, [True, True])
             self.assertFalse((site.root / POLICY.lstrip("/")).exists())
 
+    def test_vpn(self) -> None:
+        """Where server.conf asks for it: sshd, its account and home; an older authority moves."""
+        site = self.site()
+        site.write("var/lib/walt/vpn/vpn-ca-key", "secret")
+        site.write("var/lib/walt/vpn/vpn-ca-key.pub", "public")
+        self.done(
+            site, "--set", "vpn={ssh-entrypoint: a.org, http-entrypoint: a.org,"
+            " boot-mode: permissive}",
+        )
+        self.assertIn("openssh-server", site.programs.packages)
+        (made,) = [one for one in site.programs.calls
+                   if one[0] == "useradd" and one[-1] == "walt-vpn"]
+        self.assertIn("/bin/sh", made)
+        self.assertTrue((site.root / "var/lib/walt/vpn-endpoint").is_dir())
+        self.assertEqual(site.text("var/lib/walt/vpn-server/vpn-ca-key"), "secret")
+        self.assertEqual(site.text("var/lib/walt/vpn-server/vpn-ca-key.pub"), "public")
+        self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
+        self.done(site)
+        without = self.site()
+        self.done(without)
+        self.assertNotIn("openssh-server", without.programs.packages)
+        self.assertNotIn("walt-vpn", without.programs.known["passwd"])
+
     def test_the_unit(self) -> None:
         """It starts this installation, with the environment of the site."""
         site = self.site()

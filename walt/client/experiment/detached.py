@@ -53,7 +53,8 @@ while [ ! -e status ]; do
         kill -KILL "-$(cat pid)" 2>/dev/null || kill -KILL "$(cat pid)" 2>/dev/null
         cat output; cat error >&2; echo "{MARK} late" >&2; exit {ENDED_BY_US}
     fi
-    sleep 0.05; turns=$((turns + 1))
+    if [ "$turns" -lt 10 ]; then sleep 0.01; else sleep 0.05; fi
+    turns=$((turns + 1))
 done
 cat output; cat error >&2; echo "{MARK} ended" >&2; exit "$(cat status)"
 """

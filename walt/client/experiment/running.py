@@ -276,7 +276,6 @@ class Runner:
         scope = f"p{point.number:04d}-t{record['tries']}"
         steps, begun = self._experiment.measure, {entry["step"] for entry in record["commands"]}
         record.update(outcome="running", reason="")
-        self._folder.write_point(record)
         values = {
             **point.values, "WALT_POINT": str(point.number),
             "WALT_REPETITION": str(point.repetition),
@@ -286,7 +285,6 @@ class Runner:
                 raise _Lost("what ran in the background ended with the run before")
             for number, step in enumerate(steps):
                 self._step(scope, number, step, values, record, follow=number in begun)
-                self._folder.write_point(record)
             self._end_programs()
             self._results(point, record)
             record["outcome"] = "done"

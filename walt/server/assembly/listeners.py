@@ -56,6 +56,7 @@ from walt.server.wire.legacy import LegacyProtocol
 from walt.server.wire.peers import Identity, Origins
 from walt.server.wire.policy import refusal, sides, trusted
 from walt.server.wire.vpn_devices import DeviceFactory
+from walt.server.wire.vpn_image import VpnImageRequest
 
 _log = Logger()
 
@@ -121,6 +122,7 @@ def stream_table(core: Core) -> dict[str, RequestClass]:
         "REQ_TAR_TO_NODE": partial(TarToNodeRequest, commands),
         "REQ_TCP_TO_NODE": partial(TcpRequest, registry, core.nodes.open_sessions, reactor),
         "REQ_FAKE_TFTP_GET": partial(FakeTftpRequest, core.boot_files, registry),
+        "REQ_VPN_NODE_IMAGE": VpnImageRequest,
         "REQ_NOTIFY_BOOTUP_STATUS": BootNotifications(
             registry, core.nodes.status, reactor
         ).request,

@@ -37,7 +37,7 @@ FIRST_FREE = 1024  # ports that every account may have
 BIND = "+net_bind_service"
 # What the endpoint is made of: it reads nothing else of ours.
 PARTS = {
-    "walt.common": ("__init__.py", "ethernet.py"),
+    "walt.common": ("__init__.py", "errors.py", "ethernet.py"),
     "walt.vpn": ("__init__.py", "certificate.py", "relay.py", "endpoint.py"),
 }
 _MAIN = "from walt.vpn.endpoint import main\nmain()\n"

@@ -30,7 +30,9 @@ CLASHING = (
     "nfs-ganesha-lock.service",
 )
 # Of no use on a server unless somebody had the package before.
-BROUGHT = {"postgresql": ("postgresql.service",)}
+BROUGHT = {
+    "postgresql": ("postgresql.service",), "openssh-server": ("ssh.service", "ssh.socket"),
+}
 POLICY = "/usr/sbin/policy-rc.d"  # asked before a package starts its services (Debian policy 9.3)
 _NO_STARTS = "#!/bin/sh\n# Written by walt-server-setup while packages are installed.\nexit 101\n"
 _APT = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}

@@ -1,4 +1,4 @@
-"""`walt-server-setup --edit-conf`: networks and registries of server.conf, by questions.
+"""`walt-server-setup --edit-conf`: networks, registries and VPN of server.conf, by questions.
 
 Spec server §8.2. What the server would refuse is told at once, and cannot be saved; comments and
 what is not asked about stay. Everything is asked on the terminal, a line for each answer.
@@ -15,6 +15,13 @@ from walt.server.config import edit
 from walt.server.config.load import parse
 from walt.server.config.model import WALT_NET
 from walt.server.tools.setup.machine import Machine
+from walt.server.tools.setup.vpn_editor import (
+    Trials,
+    VpnEditor,
+    enabled,
+    real_trials,
+    section,
+)
 
 NETWORKS = (WALT_NET, "walt-adm")  # others are edited in the file
 NOTHING = "-"  # the answer that removes a value
@@ -79,16 +86,18 @@ class Editor:
 
     `ask` returns the answer to a question, `tell` shows a line; `known` are interfaces that can be
     chosen, `reachable` tells whether a host has an address; `taken` are VLANs of the default
-    gateway, each with its interface.
+    gateway, each with its interface; `trials` try entry points of the VPN.
     """
 
     def __init__(
         self, text: str, known: Sequence[str], ask: Callable[[str], str],
         tell: Callable[[str], object], reachable: Callable[[str], bool] = resolves,
         taken: Collection[tuple[str, int]] = (),
+        trials: Trials | None = None,
     ) -> None:
         self.text = text
         self._known = known
+        self._trials = trials or real_trials(text)
         self._ask, self._tell, self._reachable = ask, tell, reachable
         self._taken = taken
 
@@ -98,6 +107,7 @@ class Editor:
             self._show()
             answer = self._ask(
                 "1, 2: edit a network; a: add a registry; e LABEL: edit one; r LABEL: remove one;"
+                " v: edit the VPN;"
                 " ?: help; s: save; d: discard > "
             ).strip()
             if answer == "d":
@@ -110,6 +120,10 @@ class Editor:
                 self._network(NETWORKS[int(answer) - 1])
             elif answer == "a":
                 self._add()
+            elif answer == "v":
+                self.text = VpnEditor(
+                    self.text, self._ask, self._tell, self._reachable, self._trials
+                ).run()
             elif answer.startswith("e "):
                 self._edit(answer[2:].strip())
             elif answer.startswith("r "):
@@ -160,6 +174,8 @@ class Editor:
         for registry in self._registries():
             where = registry.get("host") or registry.get("api")
             self._tell(f"     registry {registry.get('label')}: {where}")
+        if enabled(self.text):
+            self._tell(f"     VPN: {section(self.text)['ssh-entrypoint']}")
         errors = self._errors()
         self._tell("\n".join(f"  WRONG: {line}" for line in errors) if errors else "  OK")
 

@@ -23,6 +23,7 @@ from walt.server.tools.setup.systemd import (
     FormerUnitsStep,
     ServerStep,
 )
+from walt.server.tools.setup.vpn import VpnStep
 
 _NFSD = "nfsd.ko"  # nfsd.ko.xz on Debian 13
 
@@ -81,6 +82,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
     found: list[Step] = [
         debian.PackagesStep(machine, memory, (*debian.PACKAGES, *chosen, *nfs)),
         debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
+        *([VpnStep(machine, config.paths.state)] if config.vpn.enabled else []),
         debian.DebianServicesStep(machine, memory),
         FormerUnitsStep(machine, places.units),
         *([FormerDatabaseStep(machine, config.paths.state)] if embedded else []),

@@ -1,0 +1,1 @@
+"""Tools of the VPN: `walt-vpn-admin`, and what tries entry points."""
