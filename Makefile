@@ -60,3 +60,4 @@ bench: install-test ## measure; results are ratios against limits of the same ru
 
 docs: install-test ## make the generated pages of docs/
 	@$(PYTHON) -m walt.rpc.schema > docs/amp.md
+	@$(PYTHON) -m walt.rpc.openapi > docs/openapi.json

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -55,3 +56,23 @@ class DependenciesTests(SynchronousTestCase):
         """Each one is in the table of reasons."""
         text = (ROOT / "docs/dependencies.md").read_text()
         self.assertEqual({name for name in wanted() if name not in text}, set())
+
+
+class PackageDataTests(SynchronousTestCase):
+    def test_files(self) -> None:
+        """What the packages hold beside Python is in the wheel, too."""
+        parser = configparser.ConfigParser(delimiters=("=",))
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read(ROOT / "setup.cfg")
+        # As setuptools reads it: lines where there are several, else words between commas.
+        value = parser["options.package_data"]["*"]
+        patterns = [one.strip() for one in (
+            value.splitlines() if "\n" in value else value.split(",")
+        )]
+        left = [
+            str(path) for path in (ROOT / "walt").rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".pyc")
+            and path.name not in ("py.typed", "made-from")
+            and not any(fnmatch(path.name, pattern) for pattern in patterns)
+        ]
+        self.assertEqual(left, [])

@@ -58,7 +58,8 @@ class Browser:
         self.driver.set_script_timeout(patient(60))
         self.driver.set_page_load_timeout(patient(60))
         self._patience = patient(patience)
-        self._expected: list[str] = []
+        # A page that one leaves is kept for the way back, without its socket.
+        self._expected = ["Page entered Back-Forward Cache"]
         self.problems: list[str] = []
 
     def close(self) -> None:

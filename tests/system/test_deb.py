@@ -63,6 +63,10 @@ class PackageTests(SynchronousTestCase):
         done = self.inside("/opt/walt/bin/walt", "--version")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn(make_deb.version(), done.stdout)
+        (installed,) = (self.dir / "tree/opt/walt/lib").glob("python3*/site-packages/walt")
+        vendor = installed / "server/http/assets/vendor"
+        for name in ("pages.js", "terminal.js", "terminal.css", "LICENSES.txt"):
+            self.assertTrue((vendor / name).is_file(), name)
         done = self.inside(
             "/opt/walt/bin/walt-server-setup", "--check", "--config", str(self.dir / "none.conf")
         )

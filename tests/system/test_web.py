@@ -7,18 +7,22 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from bench.simulator import Fleet
+from scripts import make_assets
 from tests.patience import patient
 from tests.system import browser
 from tests.system.browser import Browser
 from tests.system.live import LivePlatform, why_not
+from tests.system.switch_lab import Switch, explored, plug
 
 SIMULATED = 1000
+HOSTILE = ("<script>alert(1)</script><img src=x onerror=alert(2)>", "after-all")
 
 
 def free_port() -> int:
@@ -39,6 +43,7 @@ class PagesTests(TestCase):
         """
         from twisted.internet import reactor
 
+        self.assertEqual(await deferToThread(make_assets.main), 0)  # unless they are there
         self.platform = platform = LivePlatform(reactor, net="192.168.180", prefix=21)
         platform.ui_port = free_port()
         platform.write_config()
@@ -46,6 +51,9 @@ class PagesTests(TestCase):
         if simulated:
             self.addCleanup(self.fleet.stop)  # after the server, which need not see them leave
         self.addCleanup(platform.close)
+        if simulated:
+            # What nodes mount is prepared for all of them meanwhile: an orderly end waits for it.
+            self.addCleanup(self.kill)
         if simulated or image:
             await platform.import_image()
         await platform.start()
@@ -57,6 +65,13 @@ class PagesTests(TestCase):
         self.addCleanup(deferToThread, self.browser.close)
         link = (await platform.ok("web")).strip()
         await self.see(lambda page: page.go(link))
+
+    async def kill(self) -> None:
+        """End the server at once; nothing of its network stays."""
+        await self.platform.stop(SIGKILL)
+        await self.platform.runner.run(
+            ["ip", "netns", "del", self.platform.namespace], check=False
+        )
 
     async def see(self, work: Callable[[Browser], Any]) -> Any:
         """Do something with the browser, and look whether that went well."""
@@ -108,6 +123,14 @@ class PagesTests(TestCase):
         await self.platform.ok("node", "create", "others", user="bob")
         await self.see(self.others)
         await self.see(self.remove)
+        await self.see(self.console_of_others)
+        await self.restart()
+        await self.see(lambda page: page.until(
+            lambda: len(page.text(".xterm-rows").strip()) > 10, "the console again", patience=90
+        ))
+        # A node is removed while its page is open.
+        await self.platform.ok("node", "remove", "--force", "others", user="bob")
+        await self.see(lambda page: page.shows("There is no node of this name (any more)."))
 
     def create(self, page: Browser) -> None:
         """Make a node, and see it boot."""
@@ -151,6 +174,10 @@ class PagesTests(TestCase):
         page.until(lambda: len(page.text(".xterm-rows").strip()) > 10, "its past")
         page.keys("\necho c$((1000+1))\n")
         page.shows("c1001", ".xterm-rows")
+        signs = r"\033]0;title\007\033[5n\342\200\256"  # a title, a question, right to left
+        page.keys(f"printf '{HOSTILE[0]}{signs}{HOSTILE[1]}\\n'\n")
+        page.shows("onerror", ".xterm-rows")
+        self.assertNotIn("title", page.driver.title)
         page.driver.refresh()
         page.shows("c1001", ".xterm-rows")
         self.picture(page, "web-console")
@@ -165,6 +192,11 @@ class PagesTests(TestCase):
         page.until(lambda: 0 < page.text(".lines").count("\n") + 1 == page.text(".lines").count(
             "is booted"), "such lines alone")
         self.picture(page, "web-logs")
+        # What a node says does nothing here, and hides nothing.
+        page.go("/ui/logs?issuers=vm&consoles=1&span=3600")
+        page.shows(f"{HOSTILE[0]}", ".lines")
+        self.assertIn(HOSTILE[1], page.text(".lines"))
+        self.assertEqual(page.all(".lines script, .lines img"), [])
         page.go("/ui/logs?lines=(")
         page.shows("(", "[role=alert]")
 
@@ -222,14 +254,23 @@ class PagesTests(TestCase):
     async def test_sessions(self) -> None:
         """A page outlives the server; whoever logs out is out."""
         await self.start()
-        await self.restart()
+        await self.map()
+        await self.see(self.ten_tabs)
+        await self.asleep()
         await self.log_out()
 
     def all_are_there(self, page: Browser) -> None:
         """The code left the address; all rows come at once."""
         self.assertEqual(page.driver.current_url, f"{page.origin}/ui/nodes")
         page.shows(str(SIMULATED), "[role=status]")
-        self.assertEqual(len(page.all("tbody tr")), SIMULATED)
+        page.until(lambda: page.all("tbody.rows tr"), "rows")
+        # Those near the window are in the page; there is a place for all.
+        self.assertLess(len(page.all("tbody.rows tr")), 300)
+        top = page.all("tbody.rows th")[0].text
+        page.run("scrollTo(0, document.body.scrollHeight)")
+        page.until(lambda: page.all(f"tr[aria-rowindex='{SIMULATED + 1}']"), "the last row")
+        page.run("scrollTo(0, 0)")
+        page.until(lambda: page.all("tbody.rows th")[0].text == top, "the first row")
         self.picture(page, "web-nodes")
 
     def search_and_sort(self, page: Browser) -> None:
@@ -238,9 +279,10 @@ class PagesTests(TestCase):
         page.shows("There is no such node.")
         part = self.fleet.nodes[0].ip[:-1]
         page.go(f"/ui/nodes?q={part}&state=booted&sort=ip&down=1")
-        page.until(lambda: 0 < len(page.all("tbody tr")) < 300, "some rows")
+        page.until(lambda: 0 < len(page.all("tbody.rows tr")) < 300, "some rows")
         addresses = page.run(
-            "return [...document.querySelectorAll('tbody tr')].map((row) => row.cells[7].innerText)"
+            "return [...document.querySelectorAll('tbody.rows tr')]"
+            ".map((row) => row.cells[7].innerText)"
         )
         numbers = [int(one.rpartition(".")[2]) for one in addresses]
         self.assertEqual(numbers, sorted(numbers, reverse=True))
@@ -256,12 +298,12 @@ class PagesTests(TestCase):
     async def held_rows(self) -> None:
         """Rows stay in their places while the pointer is among them, whatever happens."""
         def names(page: Browser) -> list[str]:
-            return [one.text for one in page.all("tbody th")]
+            return [one.text for one in page.all("tbody.rows th")]
 
         def point(page: Browser) -> list[str]:
             page.go(f"/ui/nodes?q={self.fleet.nodes[0].ip}")
-            page.until(lambda: len(page.all("tbody tr")) > 5)
-            page.point("tbody tr:nth-child(3) th")
+            page.until(lambda: len(page.all("tbody.rows tr")) > 5)
+            page.point("tbody.rows tr:nth-child(3) th")
             return names(page)
 
         before = await self.see(point)
@@ -279,7 +321,7 @@ class PagesTests(TestCase):
     def deeds(self, page: Browser) -> None:
         """What is selected is listed before something is done to it, with whose it is."""
         page.go("/ui/nodes?q=zz-top")
-        page.until(lambda: len(page.all("tbody tr")) == 1)
+        page.until(lambda: len(page.all("tbody.rows tr")) == 1)
         page.click("tbody input[type=checkbox]")
         page.click("main button", "Reboot")
         page.shows("zz-top", "dialog")
@@ -289,6 +331,65 @@ class PagesTests(TestCase):
         page.type("dialog input", "-no-name")
         page.click("dialog button", "Create")
         page.shows("is not a valid device name", ".deeds")
+
+    def console_of_others(self, page: Browser) -> None:
+        """One is asked before; it stays open."""
+        page.go("/ui/nodes/others/console")
+        page.shows("others belongs to bob.", "dialog")
+        page.click("dialog button", "Go on")
+        page.until(lambda: len(page.text(".xterm-rows").strip()) > 10, "its console")
+
+    async def map(self) -> None:
+        """A switch and its ports, in their order, with power and who is there."""
+        switch = Switch("access", "02:00:00:00:aa:01", 24)
+        await plug(self, self.platform, switch, "192.168.180.201")
+        await self.platform.event(
+            "commit", "", "", "192.168.180.50", "02:00:00:00:00:50", "", "0", "unknown"
+        )
+        switch.sees("02:00:00:00:00:50", 3)
+        name = await explored(self.platform, switch.mac, "poe.reboots=true")
+        await self.platform.ok("device", "rescan", name)
+
+        def look(page: Browser) -> None:
+            page.click("nav a", "Map")
+            page.shows(name)
+            page.shows("unknown-000050", "main")
+            cells = [one.get_attribute("aria-label") for one in page.all("svg [aria-label]")]
+            self.assertEqual(len(cells), 24)
+            self.assertEqual(cells[2], "port 3, interface g3, unknown-000050, power on")
+            page.type("input[type=search]", "0050")
+            page.shows("1 ports", "[role=status]")
+            self.picture(page, "web-map")
+
+        await self.see(look)
+        await self.accessible()
+
+    def ten_tabs(self, page: Browser) -> None:
+        """Each has a socket of its own, and all know who one is."""
+        first = page.driver.current_window_handle
+        for _ in range(9):
+            page.driver.switch_to.new_window("tab")
+            page.go("/ui/session")
+            page.shows("You are alice here")
+        for handle in page.driver.window_handles:
+            page.driver.switch_to.window(handle)
+            if handle != first:
+                page.driver.close()
+        page.driver.switch_to.window(first)
+
+    async def asleep(self) -> None:
+        """A tab that slept shows how things are once it wakes up."""
+        def sleep(page: Browser) -> None:
+            page.go("/ui/map")
+            page.shows("unknown-000050", "main")
+            page.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "frozen"})
+
+        await self.see(sleep)
+        await self.platform.ok("device", "rename", "unknown-000050", "sleeper")
+        await self.see(lambda page: page.driver.execute_cdp_cmd(
+            "Page.setWebLifecycleState", {"state": "active"}
+        ))
+        await self.see(lambda page: page.shows("sleeper", "main"))
 
     async def restart(self) -> None:
         """The page tells since when it is not live, and goes on by itself with a new server."""

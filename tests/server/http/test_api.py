@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+from collections.abc import Iterator
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as any_reactor
@@ -36,6 +38,37 @@ from walt.server.runtime.metrics import Metrics as Counters
 
 reactor: Any = any_reactor
 NAMES = frozenset({"localhost", "walt-server"})
+SERVICE = {
+    "name": "dhcpd", "state": "running", "running": True, "pid": 7, "restarts": 0,
+    "status": None, "trouble": None, "trouble_time": None,
+}
+JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "boolean": (bool,), "integer": (int,), "number": (int, float),
+    "array": (list,), "object": (dict,), "null": (type(None),),
+}
+
+
+def mistakes(
+    value: Any, schema: dict[str, Any], document: dict[str, Any], where: str = "it"
+) -> Iterator[str]:
+    """Yield what a value has that a schema does not say, as far as our document goes."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    allowed = tuple(one for kind in kinds for one in JSON_TYPES[kind])
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        yield f"{where} is {value!r}, not {kinds}"
+    elif isinstance(value, dict) and "properties" in schema:
+        missing = [one for one in schema.get("required", []) if one not in value]
+        yield from (f"{where} lacks {one}" for one in missing)
+        for name, one in value.items():
+            if name not in schema["properties"]:
+                yield f"{where}.{name} is not described"
+            else:
+                yield from mistakes(one, schema["properties"][name], document, f"{where}.{name}")
+    elif isinstance(value, list):
+        for one in value:
+            yield from mistakes(one, schema["items"], document, f"{where}[]")
 
 
 class Images:
@@ -75,7 +108,7 @@ class PagesTests(TestCase):
         """Open the site with a policy."""
         api = WebApi(
             self.platform.registry, self.views, self.images,
-            self.platform.logs, lambda: [{"name": "dhcpd", "running": True}],
+            self.platform.logs, lambda: [SERVICE],
             self.platform.clock,
         )
         site = make_site(FakeBootFiles({}), {
@@ -156,6 +189,21 @@ class PagesTests(TestCase):
         await self.refused("/api/v1/nodes?booted=maybe")
         self.assertIn("&lt;script&gt;", await self.refused("/api/v1/nodes?%3Cscript%3E=1"))
         await self.refused("/api/v1/nodes?name=%ff")
+
+    async def test_openapi(self) -> None:
+        """Answers are what the document says; it is the one of docs/."""
+        told = await self.json("/api/v1/openapi.json")
+        kept = Path(__file__).resolve().parents[3] / "docs/openapi.json"
+        self.assertEqual(told, json.loads(kept.read_text()), "run: make docs")
+        self.platform.logs.write(NODE.mac, "app", "line", timestamp=EPOCH - 5)
+        queries = {"/logs": f"?from={EPOCH - 10}&to={EPOCH - 1}"}
+        for path, entry in told["paths"].items():
+            answer = await self.json(f"/api/v1{path}{queries.get(path, '')}")
+            self.assertTrue(answer[path[1:]], path)
+            schema = entry["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            self.assertEqual(list(mistakes(answer, schema, told)), [])
+        for entry in told["paths"]:
+            await self.refused(f"/api/v1{entry}?nothing=1")
 
     async def test_images(self) -> None:
         """All users' images; refresh reads the store again."""

@@ -90,6 +90,7 @@ def _topics(core: Core) -> dict[str, Topic]:
             for number, row in enumerate(workflow_rows(base.workflows))
         ], "number"),
         "disks": _rows(lambda: disk_rows(base.config.paths), "place"),
+        "topology": _rows(nodes.switches.views.map, "mac"),
     }
     topics = {name: Topic(name, rows, text_message, clock) for name, rows in asked.items()}
     followed = topics["nodes"].changed

@@ -16,6 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
 from walt.common.records import Block
+from walt.rpc import openapi
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.logs.ere import Expression
@@ -38,6 +39,7 @@ INDEX = b"""<!DOCTYPE html>
 <li><a href="/api/v1/images">/api/v1/images</a> (filters: fullname user id in_use; refresh)</li>
 <li>/api/v1/logs?from=SECONDS&amp;to=SECONDS (ts_unit=s|ms, issuer, stream)</li>
 <li><a href="/api/v1/services">/api/v1/services</a></li>
+<li><a href="/api/v1/openapi.json">/api/v1/openapi.json</a> (what these answer)</li>
 </ul></body></html>
 """
 Row = dict[str, Any]
@@ -126,6 +128,11 @@ class WebApi:
         """The daemons of the server."""
         filtered([], values, {})
         return {"services": self._services()}
+
+    async def openapi(self, values: Values, request: IRequest) -> str:
+        """What there is, for programs (OpenAPI 3.1)."""
+        filtered([], values, {})
+        return openapi.written()
 
     async def logs(self, values: Values, request: IRequest) -> None:
         """Lines between two moments, sent as they are read: there may be millions."""
@@ -301,7 +308,7 @@ class Api(Resource):
         super().__init__()
         self._entries: dict[bytes, Work] = {
             b"nodes": api.nodes, b"images": api.images, b"logs": api.logs,
-            b"services": api.services,
+            b"services": api.services, b"openapi.json": api.openapi,
         }
 
     def getChild(self, path: bytes, request: IRequest) -> Resource:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from walt.common.errors import NotFound
+from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.power import SwitchPower
+from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.topology import Link
 from walt.server.domain.switches.tree import HIDDEN, Branch, root_of, tree
 
@@ -126,6 +128,23 @@ class SwitchViews:
         ends = ((above, link.end(above)[1]), (below, link.end(below)[1]))
         return " - ".join(self._exploration.port_name(*one) or "?" for one in ends)
 
+    # -- map -------------------------------------------------------------
+
+    def map(self) -> list[dict[str, Any]]:
+        """Return a row for each switch: its ports in their order, when it was read, what failed."""
+        found = []
+        for switch in self._registry.all():
+            if switch.type != "switch":
+                continue
+            survey = self._exploration.surveys.get(switch.mac)
+            found.append({
+                "mac": switch.mac, "name": switch.name, "ip": switch.ip, "model": switch.model,
+                "read": self._exploration.moments.get(switch.mac),
+                "failure": survey.failure if survey is not None else None,
+                "ports": self._ports(switch, survey, sorted(survey.ports)) if survey else [],
+            })
+        return found
+
     # -- ports -----------------------------------------------------------
 
     def ports(self, name: str, port: str | None) -> list[dict[str, Any]]:
@@ -140,6 +159,11 @@ class SwitchViews:
             sorted(survey.ports) if port is None
             else [self._exploration.port_number(switch, port)]
         )
+        return self._ports(switch, survey, chosen)
+
+    def _ports(
+        self, switch: Device, survey: Survey, chosen: list[int]
+    ) -> list[dict[str, Any]]:
         peers: dict[int, list[Link]] = {}
         for link in self._exploration.current_links():
             if switch.mac in link.macs:

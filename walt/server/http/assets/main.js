@@ -6,6 +6,7 @@ import { Deeds, Dialog } from "./dialogs.js";
 import { Boots } from "./boots.js";
 import { Images, Services } from "./images.js";
 import { Logs } from "./logs.js";
+import { NetworkMap } from "./map.js";
 import { Node } from "./node.js";
 import { Nodes } from "./nodes.js";
 import { Login, Session } from "./session.js";
@@ -13,6 +14,7 @@ import { Console, Shell } from "./terminal.js";
 
 const PAGES = [
   ["/ui/nodes", "Nodes", Nodes],
+  ["/ui/map", "Map", NetworkMap],
   ["/ui/logs", "Logs", Logs],
   ["/ui/boots", "Boots", Boots],
   ["/ui/images", "Images", Images],

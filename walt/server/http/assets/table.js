@@ -36,12 +36,46 @@ function held(before, wanted) {
   return [...before, ...wanted.filter((key) => !old.has(key))].map((key) => ({ key, gone: !set.has(key) }));
 }
 
-function Row({ row, columns, chosen, gone, onChoose, name }) {
-  return html`<tr class=${gone ? "gone" : null} aria-selected=${onChoose ? String(chosen) : null}>
+function Row({ row, columns, chosen, gone, onChoose, name, index }) {
+  return html`<tr class=${gone ? "gone" : null} aria-rowindex=${index} aria-selected=${onChoose ? String(chosen) : null}>
     ${onChoose && html`<td class="tick"><input type="checkbox" checked=${chosen} disabled=${gone}
       aria-label=${`select ${name}`} onChange=${onChoose} /></td>`}
     ${columns.map((one) => h(one.head ? "th" : "td", { scope: one.head ? "row" : null, class: one.number ? "number" : null, title: one.title?.(row) }, one.cell ? one.cell(row) : one.text(row) ?? "–"))}
   </tr>`;
+}
+
+const WHOLE = 150; // rows that are all in the page; of more, those near the window
+const BEYOND = 30; // rows above and below it
+const FIRST_HEIGHT = 31; // pixels of a row, until one is there
+
+// Which rows are near the window: [first, after the last, pixels of a row].
+function useNear(count, body) {
+  const near = useSignal([0, WHOLE, FIRST_HEIGHT]);
+  useEffect(() => {
+    const look = () => {
+      const box = body.current?.getBoundingClientRect();
+      if (!box) return;
+      const row = body.current.querySelector("tr");
+      const height = row ? row.getBoundingClientRect().height : near.value[2];
+      const top = box.top - near.value[0] * near.value[2];
+      const first = Math.max(0, Math.floor(-top / height) - BEYOND);
+      const last = Math.ceil((innerHeight - top) / height) + BEYOND;
+      const old = near.value;
+      // Half of what lies beyond the window may be used up before rows are made anew.
+      if (height !== old[2] || Math.abs(first - old[0]) > BEYOND / 2 || Math.abs(last - old[1]) > BEYOND / 2) {
+        near.value = [first, last, height];
+      }
+    };
+    look();
+    addEventListener("scroll", look, { passive: true });
+    addEventListener("resize", look);
+    return () => { removeEventListener("scroll", look); removeEventListener("resize", look); };
+  }, [count > WHOLE]);
+  return count > WHOLE ? near.value : [0, count, FIRST_HEIGHT];
+}
+
+function Space({ rows, height }) {
+  return rows > 0 && html`<tbody class="space" aria-hidden="true"><tr><td style=${{ height: `${rows * height}px` }}></td></tr></tbody>`;
 }
 
 // A row is painted anew when it is another object, and at nothing else.
@@ -77,6 +111,9 @@ export function Table({ rows, columns, search = true, keep, chosen, label, empty
     for (const key of state.last.keys()) if (!set.has(key)) state.last.delete(key);
     state.kept.forget(state.keys);
   }
+  const body = useRef(null);
+  const [near, far, height] = useNear(shown.length, body);
+  const first = Math.min(near, Math.max(0, shown.length - 1)), last = Math.min(far, shown.length);
   const all = chosen && wanted.length > 0 && wanted.every((key) => chosen.value.has(key));
   const choose = (key) => {
     const next = new Set(chosen.value);
@@ -91,7 +128,7 @@ export function Table({ rows, columns, search = true, keep, chosen, label, empty
       <span class="faint" role="status">${wanted.length === rows.size ? `${rows.size}` : `${wanted.length} of ${rows.size}`}</span>
     </div>
     <div class="scroll">
-    <table class="fixed" aria-label=${label} onPointerEnter=${() => { hold.value = true; }}
+    <table class="fixed" aria-label=${label} aria-rowcount=${shown.length + 1} onPointerEnter=${() => { hold.value = true; }}
       onPointerLeave=${() => { hold.value = false; }}>
       <thead><tr>
         ${chosen && html`<th class="tick"><input type="checkbox" checked=${all} aria-label="select all that are shown"
@@ -101,16 +138,19 @@ export function Table({ rows, columns, search = true, keep, chosen, label, empty
           <button type="button" onClick=${() => setQuery({ sort: one.name, down: one.name === sort && !down ? "1" : "" }, false)}>
           ${one.label}${one.name === sort ? (down ? " ▼" : " ▲") : ""}</button></th>`)}
       </tr></thead>
-      <tbody>
-        ${shown.map(({ key, gone }) => {
+      <${Space} rows=${first} height=${height} />
+      <tbody class="rows" ref=${body}>
+        ${shown.slice(first, last).map(({ key, gone }, at) => {
           const row = rows.get(key) ?? state.last.get(key);
           const isChosen = Boolean(chosen?.value.has(key));
-          return state.kept.row(key, row, `${gone} ${isChosen}`, () => h(Row, {
-            key, row, columns, gone, chosen: isChosen, name: columns[0].text(row),
+          const index = first + at + 2;
+          return state.kept.row(key, row, `${gone} ${isChosen} ${index}`, () => h(Row, {
+            key, row, columns, gone, chosen: isChosen, name: columns[0].text(row), index,
             onChoose: chosen ? () => choose(key) : null,
           }));
         })}
       </tbody>
+      <${Space} rows=${shown.length - last} height=${height} />
     </table>
     </div>
     ${wanted.length === 0 && html`<p class="faint">${empty}</p>`}`;

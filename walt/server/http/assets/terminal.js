@@ -89,14 +89,15 @@ async function allowed(name) {
 function Screen({ name, title, request, parameters, note }) {
   useEffect(() => follow("nodes"), []);
   const element = useRef(null), round = useRef(signal(0)).current, end = useRef(signal("")).current;
-  const state = useRef(null), up = live.value, row = rowNamed(name);
+  const state = useRef(null), agreed = useRef(false), up = live.value, row = rowNamed(name);
   useEffect(() => {
     if (!up) return undefined;
     const mine = state.current = { gone: false, end, close: () => {} };
     end.value = "";
-    allowed(name).then(
-      (yes) => (yes && !mine.gone ? open(element.current, mine, request, parameters) : undefined),
-    ).catch((error) => { end.value = error.message; });
+    (agreed.current ? Promise.resolve(true) : allowed(name)).then((yes) => {
+      agreed.current = yes;
+      return yes && !mine.gone ? open(element.current, mine, request, parameters) : undefined;
+    }).catch((error) => { end.value = error.message; });
     return () => { mine.gone = true; mine.close(); element.current?.replaceChildren(); };
   }, [name, request, up, round.value]);
   return html`<h1><a class="text" href=${address(name)}>${name}</a>: ${title}</h1>

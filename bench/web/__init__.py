@@ -1,0 +1,1 @@
+"""The pages: how fast they are, and what they cost the server."""
