@@ -58,6 +58,7 @@ SCENARIOS = frozenset((
     "test_image_faults", "test_image_journey", "test_live_map", "test_networks",
     "test_node_faults", "test_node_files", "test_node_settings", "test_registries", "test_ssh",
     "test_switch_recordings", "test_switch_ways", "test_switches", "test_trackexec",
+    "test_vpn_boot",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.

@@ -311,13 +311,15 @@ class ArchiveTests(SynchronousTestCase):
             self.fail(f"cut at {size} it passes")
         for changed in (
             {"roles": {"a": 7}}, {"nodes": {"n1": {}}}, {"images": {"x": None}}, {"began": "x"},
-            {"roles": []}, {"booted": {"a": []}},
+            {"roles": []}, {"booted": {"a": []}}, {"began": 1e300}, {"ended": -1},
+            {"began": float("nan")}, {"began": -1.0}, {"images": None},
         ):
             odd = self.folder("odd")
             manifest = json.loads((odd / "manifest.json").read_text()) | changed
             (odd / "manifest.json").write_text(json.dumps(manifest))
             self.assertRaises(Failure, Archive, odd)
-        for changed in ({"results": {"value": ["x"]}}, {"commands": [1]}, {"values": None}):
+        for changed in ({"results": {"value": ["x"]}}, {"results": {"value": [float("nan")]}},
+                        {"results": {"value": [10**400]}}, {"commands": [1]}, {"values": None}):
             odd = self.folder("odd")
             file = odd / "points" / "0001.json"
             file.write_text(json.dumps(json.loads(file.read_text()) | changed))

@@ -31,6 +31,7 @@ MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
 POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
 CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
 MOST_FILES, LARGEST = 200_000, 64 << 20
+LARGEST_NUMBER, LAST_MOMENT = 1e300, 1 << 33  # epoch seconds: of the year 2242
 # How manifests and points look; see `answers.looks_wrong`.
 _MANIFEST = {
     "name": str, "licence": str, "run": str, "began": NUMBER, "ended": (*NUMBER, NULL),
@@ -50,6 +51,19 @@ _POINT = {
     "commands": [_COMMAND], "results": {}, "began": NUMBER, "seconds": NUMBER,
 }
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not abs(number) < LARGEST_NUMBER:
+        raise ValueError("a number is too large")
+    return number
+
+
+def _int(text: str) -> int:
+    if len(text) > 19:
+        raise ValueError("a number is too large")
+    return int(text)
 
 
 def check_path(name: str) -> str:
@@ -117,6 +131,10 @@ class Archive:
             *(looks_wrong(text, str, "images") for text in found["images"].values()),
             *(looks_wrong(text, str, "booted") for text in found["booted"].values()),
         )), "")
+        if not wrong and not all(
+            0 <= moment < LAST_MOMENT for moment in (found["began"], found["ended"] or 0)
+        ):
+            wrong = "its moments are none"
         if wrong:
             raise Failure(f"{self.path} makes no sense: {wrong}")
         return found
@@ -148,7 +166,9 @@ class Archive:
     def json(self, name: str) -> Any:
         """Return the value of a JSON file. Raises Failure."""
         try:
-            return json.loads(self.data(name))
+            return json.loads(
+                self.data(name), parse_float=_float, parse_int=_int, parse_constant=_float
+            )
         except (ValueError, RecursionError) as error:
             raise Failure(f"{name} of {self.path} is no JSON: {error}") from None
 
