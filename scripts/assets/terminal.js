@@ -1,3 +1,2 @@
 // What pages with a terminal need of others, loaded on demand: …/assets/vendor/terminal.js
-export { FitAddon } from "@xterm/addon-fit";
 export { Terminal } from "@xterm/xterm";

@@ -126,7 +126,7 @@ class PagesTests(TestCase):
         await self.see(self.console_of_others)
         await self.restart()
         await self.see(lambda page: page.until(
-            lambda: len(page.text(".xterm-rows").strip()) > 10, "the console again", patience=90
+            lambda: len(page.text(".xterm-rows").strip()) > 10, "the console again", patience=30
         ))
         # A node is removed while its page is open.
         await self.platform.ok("node", "remove", "--force", "others", user="bob")

@@ -43,19 +43,41 @@ function chunked(text, send) {
   for (let at = 0; at < bytes.length; at += 32768) send(bytes.subarray(at, at + 32768));
 }
 
+const PADDING = 10, SCROLLBAR = 14; // pixels
+const MOST = { rows: 200, columns: 500 };
+const FRAMES = 60; // in which the size of a character must be known
+
+// Give a terminal the size of its element; false as long as the size of a character is not known.
+function fitted(element, terminal) {
+  const screen = element.querySelector(".xterm-screen")?.getBoundingClientRect();
+  if (!screen) return false;
+  const width = screen.width / terminal.cols, height = screen.height / terminal.rows;
+  if (!(width > 3 && height > 6)) return false;
+  const columns = Math.floor((element.clientWidth - PADDING - SCROLLBAR) / width);
+  const rows = Math.floor((element.clientHeight - PADDING) / height);
+  terminal.resize(Math.max(10, Math.min(MOST.columns, columns)), Math.max(2, Math.min(MOST.rows, rows)));
+  return true;
+}
+
+async function fit(element, terminal) {
+  for (let frame = 0; frame < FRAMES && !fitted(element, terminal); frame += 1) {
+    await new Promise((resolve) => { requestAnimationFrame(resolve); });
+  }
+}
+
 // A terminal in an element: `request` and `parameters` of its stream, which may resize.
 async function open(element, state, request, parameters) {
-  const { Terminal, FitAddon } = await load();
+  const { Terminal } = await load();
   if (state.gone) return;
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const terminal = new Terminal({
     cursorBlink: false, fontSize: 14, scrollback: 5000, screenReaderMode: true,
     theme: dark ? { background: "#14171b", foreground: "#e3e8ee" } : { background: "#ffffff", foreground: "#1b1f24", cursor: "#1b1f24", selectionBackground: "#b5d5ff" },
   });
-  const fit = new FitAddon();
-  terminal.loadAddon(fit);
   terminal.open(element);
-  fit.fit();
+  state.close = () => terminal.dispose();
+  await fit(element, terminal);
+  if (state.gone) return;
   const size = () => ({ rows: terminal.rows, columns: terminal.cols });
   let result = null;
   const stream = openStream(request, parameters(size()), {
@@ -72,7 +94,7 @@ async function open(element, state, request, parameters) {
   terminal.onData((text) => chunked(text, (bytes) => stream.frame("D", bytes)));
   terminal.onBinary((text) => stream.frame("D", Uint8Array.from(text, (one) => one.charCodeAt(0))));
   terminal.onResize(() => stream.text("W", JSON.stringify(size())));
-  const watch = new ResizeObserver(() => fit.fit());
+  const watch = new ResizeObserver(() => fitted(element, terminal));
   watch.observe(element);
   terminal.focus();
   state.close = () => { watch.disconnect(); stream.close(); terminal.dispose(); };
