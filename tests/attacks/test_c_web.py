@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import sys
 from typing import Any
 
 from twisted.internet.threads import deferToThread
@@ -14,7 +15,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
 from tests.patience import patient
-from tests.system.live import LivePlatform, why_not
+from tests.system.live import LivePlatform, Program, why_not
 from tests.system.test_web import free_port
 
 SAME = {"sec-fetch-site": "same-origin"}
@@ -124,6 +125,7 @@ class WebAttackTests(TestCase):
         await deferToThread(self.try_sockets, cookie, key, other[1])
         await deferToThread(self.try_messages, cookie, key)
         await deferToThread(self.try_calls, cookie, key)
+        await self.relayed(cookie, key)
         # Port 80 of walt-net has no pages for people, and no way in.
         for path in ("/ui/", "/ui/login", "/ui/socket"):
             done = await self.platform.runner.run([
@@ -146,6 +148,36 @@ class WebAttackTests(TestCase):
         status, one = await deferToThread(self.attacker.open, other[1], other[0])
         self.assertEqual(status, 101)
         one.close()
+
+    async def relayed(self, cookie: str, key: str) -> None:
+        """`walt web --port`, as on machines of users: the same doors, at an origin of its own."""
+        port, program = free_port(), Program()
+        process = self.platform.reactor.spawnProcess(
+            program, sys.executable,
+            [sys.executable, "-m", "walt.client.main", "web", "--port", str(port)],
+            {**os.environ, **self.platform.environment()},
+        )
+
+        async def told() -> bool:
+            return b"\n" in program.out
+
+        await self.platform.until(told, "a link")
+        link = program.out.decode().strip()
+        there = Attacker(port)
+        self.assertTrue(link.startswith(f"{there.origin}/ui/#code="), link)
+        code = link.partition("code=")[2]
+        # The link is for that origin; a session of the other one is worth nothing here.
+        status, _, _ = await deferToThread(
+            there.ask, "POST", "/ui/known", {}, cookie=cookie, x_walt_key=key
+        )
+        self.assertEqual(status, 403)
+        status, text = await deferToThread(there.login, code)
+        self.assertEqual(status, 200, text)
+        mine, secret = text.split()
+        self.assertTrue(mine.startswith(f"walt-{port}="))
+        await deferToThread(self.try_calls, mine, secret, there)
+        process.signalProcess("INT")
+        await program.ended
 
     def try_requests(self, codes: list[str]) -> None:
         """Links that were used or guessed; requests that no page of ours makes."""
@@ -244,9 +276,9 @@ class WebAttackTests(TestCase):
             self.assertEqual(status, 101)
             self.assertEqual(close_code(one, *messages), code, messages[0][:60])
 
-    def try_calls(self, cookie: str, key: str) -> None:
+    def try_calls(self, cookie: str, key: str, attacker: Attacker | None = None) -> None:
         """Calls that a page may not make are answered, and the page lives on."""
-        status, one = self.attacker.open(key, cookie)
+        status, one = (attacker or self.attacker).open(key, cookie)
         self.assertEqual(status, 101)
         wire = Connection(ConnectionType.CLIENT)
         wanted = [

@@ -71,7 +71,7 @@ export function NetworkMap() {
   const matches = (port) => Boolean(wanted) && `${port.peer ?? ""} ${port.name}`.toLowerCase().includes(wanted);
   const count = switches.reduce((sum, row) => sum + row.ports.filter(matches).length, 0);
   const cabled = new Set(switches.flatMap((row) => row.ports.map((port) => port.peer)));
-  const loose = all.filter((row) => row.type === "physical" && !cabled.has(row.name)).map((row) => row.name).sort();
+  const loose = !isReady("topology") ? [] : all.filter((row) => row.type === "physical" && !cabled.has(row.name)).map((row) => row.name).sort();
   return html`<h1>Map of the cables</h1>
     <div class="bar"><label>Search <input type="search" value=${where.value.query.get("q") ?? ""} maxlength="200" onInput=${(event) => setQuery({ q: event.target.value })} /></label>
       <span class="faint" role="status">${wanted ? `${count} ports` : `${switches.length} switches`}</span></div>
