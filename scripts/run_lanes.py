@@ -41,7 +41,8 @@ LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("attacks", "contracts", "lab", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_c_users", "test_web", "test_foreign_node", "test_node_settings", "test_life",
+    "test_c_users", "test_vpn_boot", "test_web", "test_vpn", "test_foreign_node",
+    "test_node_settings", "test_life",
     "test_node_files", "test_node_faults", "test_disks", "test_faults", "test_image_journey",
     "test_node_boot",
     "test_networks", "test_registries", "test_doctor", "test_timing", "test_logs", "test_images",
@@ -67,7 +68,7 @@ RELEASE = frozenset((
     "test_announcing", "test_dhcpd", "test_external_database", "test_firewall", "test_images",
     "test_ipxe",
     "test_named", "test_namespace", "test_node_boot", "test_startup", "test_swap", "test_tftpd",
-    "test_virtual_host",
+    "test_virtual_host", "test_vpn",
 ))
 PARTS = ("quick", "slow", "system", "release", "lab")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")

@@ -14,8 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.dialogue import Dialogue
-from tests.system.live import ROOT, Program, why_not
-from tests.system.vpn_lab import HOST, ID, MAC, NAME, OUTSIDE, VpnLab
+from tests.system.live import ROOT, LivePlatform, Program, why_not
+from tests.system.vpn_lab import HOST, ID, IMAGE, MAC, NAME, OUTSIDE, VpnLab
 from walt.server.runtime.process import ProcessResult
 
 OLD_STREAM = """
@@ -193,6 +193,74 @@ class TunnelTests(TestCase):
         self.assertEqual(await program.ended, 1)
         self.assertEqual(await self.devices(lab), [])
         self.assertEqual((await self.said(lab, key, "get-server-hostname"))[0], 255)
+
+
+class IsolatedTests(TestCase):
+    skip = why_not()
+    timeout = patient(200)
+
+    async def test_a_platform_in_a_namespace(self) -> None:
+        """Tunnels come in by the network of the host, and end in the one of the platform."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        port = 20000 + os.getpid() % 20000
+        platform.write_config(
+            f"vpn: {{ssh-entrypoint: '127.0.0.1:{port}', http-entrypoint: a.invalid,\n"
+            f"      boot-mode: permissive, ssh-port: {port}}}\n"
+        )
+        await platform.import_image()
+        await platform.add_image(IMAGE, FILES, models="rpi-5-b")
+        await platform.start()
+        ip = f"{platform.net}.50"
+        done = await platform.event(
+            "commit", "--force-name", "walt.node.rpi-5-b", "", ip, MAC, NAME, "0", "unknown"
+        )
+        self.assertEqual(done.status, 0, done.stderr)
+
+        async def known() -> bool:
+            return NAME in await platform.ok("node", "show", "--all")
+
+        await platform.until(known, "the board is a node", 60)
+        key = platform.base / "board"
+        await platform.runner.run(
+            ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(key)]
+        )
+        inside = ["nsenter", f"--net=/run/netns/{platform.namespace}", "--"]
+
+        async def ask(path: str, *options: str) -> str:
+            told = await platform.runner.run([
+                *inside, "curl", "--silent", "--fail", *options,
+                f"http://{platform.net}.1/walt-vpn/{path}?fake_requester_ip={ip}",
+            ], timeout=patient(30))
+            return told.stdout.decode()
+
+        self.assertEqual(await ask("enroll", "--form", f"ssh-pubkey=@{key}.pub"), "OK\n")
+        Path(f"{key}-cert.pub").write_text(await ask("node-conf/ssh-pubkey-cert") + "\n")
+        known_hosts = platform.base / "known_hosts"
+        known_hosts.write_text(await ask("node-conf/ssh-entrypoint-host-keys"))
+        ssh = [
+            "ssh", "-F", "/dev/null", "-q", "-T", "-i", str(key), "-o", "BatchMode=yes",
+            "-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes",
+            "-o", f"CertificateFile={key}-cert.pub", "-p", str(port), "walt-vpn@127.0.0.1",
+        ]
+        program = Program()
+        transport = platform.reactor.spawnProcess(program, ssh[0], ssh, os.environ)
+
+        async def is_there() -> bool:
+            shown = await platform.runner.run(
+                [*inside, "ip", "-json", "link", "show", "master", "walt-net"]
+            )
+            return b"walt-vpn0" in shown.stdout
+
+        try:
+            await platform.until(is_there, "the tunnel ends in the platform", 30)
+        finally:
+            transport.signalProcess("KILL")
+            await program.ended
+        self.assertEqual(await platform.stop(), 0)
+        self.assertEqual(platform.left_overs(), [])
 
 
 class AdminTests(TestCase):
@@ -400,9 +468,10 @@ class EnrolmentTests(TestCase):
         await self._check_redirected(lab, ELSEWHERE)
         await platform.stop(signal.SIGUSR2)  # keeps the cable
         lab.http_entrypoint = OUTSIDE
-        platform.write_config(lab.config())
+        platform.write_config(lab.config("enforced"))
         await platform.start()
         await self._check_redirected(lab, ELSEWHERE)  # boards have it in their EEPROM
+        self.assertEqual(await lab.http(lab.inside, "node-conf/boot-mode"), "200 enforced")
         self.assertEqual(
             await lab.http(lab.inside, "node-conf/vpn-mac"), f"200 {vpn_mac}"
         )

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.names import dns
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.common.errors import Unavailable
 from walt.server.adapters.dhcpd import probe as dhcpd
 from walt.server.adapters.dhcpd.daemon import complaint
 from walt.server.adapters.lldp import probe as snmpd
@@ -16,9 +19,74 @@ from walt.server.adapters.nbdkit import probe as nbdkit
 from walt.server.adapters.nfs import probe as nfs
 from walt.server.adapters.postgres import probe as postgres
 from walt.server.adapters.tftpd import probe as tftpd
+from walt.server.adapters.vpn import sshd
+from walt.server.adapters.vpn.host_keys import KEPT, ScannedHostKeys
+from walt.server.runtime.process import ProcessResult
 from walt.server.runtime.watching import NoAnswer
 
 MAC = bytes.fromhex("020000000001")
+
+
+class SshdTests(SynchronousTestCase):
+    def test_greeting(self) -> None:
+        """The first line of SSH, in pieces, whatever the version; nothing else."""
+        whole = b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n"
+        for size in range(len(whole)):
+            self.assertIsNone(sshd.read_greeting(whole[:size]))
+        self.assertTrue(sshd.read_greeting(whole))
+        for other in (b"HTTP/1.1 400\r\n", b"SSH-1.5-old\n", b"\n"):
+            with self.assertRaises(NoAnswer):
+                sshd.read_greeting(other)
+
+    def test_its_log(self) -> None:
+        """What it tells of our questions is left out, what it tells of others is not."""
+        for line, ours in (
+            ("Connection closed by 127.0.0.1 port 4711", True),
+            ("kex_exchange_identification: Connection closed by remote host", True),
+            ("Connection closed by 10.0.0.1 port 4711 [preauth]", False),
+            ("Accepted publickey for walt-vpn from 127.0.0.1 port 1", False),
+        ):
+            self.assertEqual(sshd.is_of_probe(line), ours, line)
+
+
+class HostKeysTests(SynchronousTestCase):
+    def test_asked_once(self) -> None:
+        """Answers count for some seconds, failures too; another host is asked."""
+        runner: Any = Scans()
+        moment = [100.0]
+        keys = ScannedHostKeys(runner, lambda: moment[0])
+
+        def ask(host: str, port: int = 22) -> str:
+            return self.successResultOf(Deferred.fromCoroutine(keys.of(host, port)))
+
+        self.assertEqual(ask("a.org"), "|1|x ssh-ed25519 AAAA\n")
+        ask("a.org")
+        self.assertEqual(len(runner.calls), 1)
+        self.assertEqual(runner.calls[0][-4:], ["-p", "22", "--", "a.org"])
+        moment[0] += KEPT
+        ask("a.org")
+        ask("a.org", 2222)
+        self.assertEqual(len(runner.calls), 3)
+        for _ in range(3):
+            self.failureResultOf(
+                Deferred.fromCoroutine(keys.of("silent.org", 22)), Unavailable
+            )
+        self.assertEqual(len(runner.calls), 4)
+
+
+class Scans:
+    """Runs ssh-keyscan, which hears nothing of one host."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    async def run(self, argv: list[str], **options: Any) -> ProcessResult:
+        """Return what it prints."""
+        self.calls.append(argv)
+        silent = argv[-1] == "silent.org"
+        return ProcessResult(
+            tuple(argv), 1 if silent else 0, b"" if silent else b"|1|x ssh-ed25519 AAAA\n", b""
+        )
 
 
 class DhcpdTests(SynchronousTestCase):

@@ -10,8 +10,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Unavailable
+from walt.server.adapters.vpn import sshd
 from walt.server.assembly import preflight
-from walt.server.config.model import NetworkConfig, Paths, ServerConfig, Services
+from walt.server.config.model import NetworkConfig, Paths, ServerConfig, Services, Vpn
 
 
 class PreflightTests(SynchronousTestCase):
@@ -77,3 +78,16 @@ class PreflightTests(SynchronousTestCase):
         )
         self.config = replace(self.config, services=Services(lldp=False))
         self.assertEqual(self.problems(*missing, ganesha=False), "")
+
+    def test_vpn(self) -> None:
+        """Its sshd and the account of that are asked for where there is a VPN."""
+        self.assertEqual(self.problems("sshd", ganesha=False), "")
+        self.patch(sshd, "ACCOUNT", "walt-nobody-has-this")
+        self.assertEqual(self.problems(ganesha=False), "")
+        self.config = replace(self.config, vpn=Vpn(True, "a.org", "a.org", "permissive"))
+        told = self.problems("sshd", ganesha=False)
+        self.assertIn("apt-get install openssh-server", told)
+        self.assertIn(
+            "run: useradd --system --user-group --no-create-home --home-dir"
+            " /var/lib/walt/vpn-endpoint --shell /bin/sh walt-nobody-has-this", told,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -25,6 +26,7 @@ from tests.fakes.vpn import (
 )
 from tests.patience import patient
 from tests.server.domain.nodes.test_keys import key
+from walt.server.adapters.tftpd.boot_files import BootFiles
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.vpn.enrolment import VpnNodes
@@ -213,6 +215,30 @@ class VpnPagesTests(TestCase):
         self.assertEqual(await self.ask("per-ip/127-0-0-1/config.txt"), (200, "c"))
         status, text = await self.ask("per-ip/127-0-0-1/boot.sig")
         self.assertEqual((status, text.splitlines()[1]), (200, "ts: 1"))
+
+    async def test_replaced_during_a_download(self) -> None:
+        """Who has begun to read an image gets that one, whole; the next one gets the new one."""
+        await self.start()
+        state = Path(self.mktemp())
+        place = state / "images" / ("a" * 12) / "fs" / "boot" / "rpi-5-b"
+        (state / "nodes" / ME).mkdir(parents=True)
+        (state / "nodes" / ME / "tftp").symlink_to(f"../../images/{'a' * 12}/fs/boot/rpi-5-b")
+        place.mkdir(parents=True)
+        old, new = b"old " * (4 << 20), b"new " * 1000
+        (place / "boot.img").write_bytes(old)
+        files = BootFiles(state)
+        site = make_site(files, vpn=lambda boot: vpn_pages(
+            self.vpn, files, boot, FakeSignatures(), server=SERVER, name="x",
+        ))
+        port = reactor.listenTCP(0, site)  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        url = f"http://{ME}:{port.getHost().port}/walt-vpn/per-ip/127-0-0-1/boot.img".encode()
+        response = await agent.request(b"GET", url)  # nothing of the body is read yet
+        (place / "new").write_bytes(new)
+        (place / "new").rename(place / "boot.img")
+        self.assertEqual(await readBody(response), old)
+        self.assertEqual(await readBody(await agent.request(b"GET", url)), new)
 
     async def test_paths_that_lead_nowhere(self) -> None:
         """Other nodes' files, climbing, odd addresses: there is no such file."""

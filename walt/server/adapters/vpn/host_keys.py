@@ -17,7 +17,7 @@ PATIENCE = 5  # seconds for an ssh server to answer
 
 @implementer(IHostKeys)
 class ScannedHostKeys:
-    """Asks once for all who ask within `KEPT` seconds; `now` counts seconds."""
+    """Asks once for all who ask within `KEPT` seconds, be it in vain; `now` counts seconds."""
 
     def __init__(self, runner: ProcessRunner, now: Callable[[], float]) -> None:
         self._runner, self._now = runner, now
@@ -30,13 +30,17 @@ class ScannedHostKeys:
             if self._known is not None:
                 asked, since, lines = self._known
                 if asked == (host, port) and self._now() - since < KEPT:
-                    return lines
+                    return _found(host, port, lines)
             done = await self._runner.run(
                 ["ssh-keyscan", "-H", "-T", str(PATIENCE), "-p", str(port), "--", host],
                 timeout=6.0 * PATIENCE, network="host", check=False,
             )
             lines = done.stdout.decode(errors="replace")
-            if not lines.strip():
-                raise Unavailable(f"the ssh entry point {host} (port {port}) does not answer")
             self._known = ((host, port), self._now(), lines)
-            return lines
+            return _found(host, port, lines)
+
+
+def _found(host: str, port: int, lines: str) -> str:
+    if not lines.strip():
+        raise Unavailable(f"the ssh entry point {host} (port {port}) does not answer")
+    return lines

@@ -9,6 +9,7 @@ from walt.server.domain.vpn.enrolment import VpnNodes
 
 MOST = 512  # tunnels together; each has two processes and a network device
 MOST_HELLOS = 32  # that are being opened
+NAMES = 1_000_000  # of network devices, which have 15 characters at most
 
 
 class Tunnels:
@@ -21,6 +22,7 @@ class Tunnels:
         self._vpn, self._tell = vpn, tell
         self._open: dict[str, tuple[str, Callable[[], object]]] = {}
         self._hellos = 0
+        self._count = 0
         self._revoked: set[str] = set()  # in this run: a question may have been under way
         vpn.revoked.observe(self._on_revoked)
 
@@ -45,10 +47,16 @@ class Tunnels:
             raise LimitExceeded(f"{MOST} tunnels are open, which is the limit")
 
     def device_name(self) -> str:
-        """Return a name for a network device that no open tunnel has."""
+        """Return a name for a network device that no tunnel has, nor had a moment ago.
+
+        The device of a tunnel that ended is there until its process is gone.
+        """
         taken = {name for name, _ in self._open.values()}
-        return next(name for number in range(MOST + 2 * MOST_HELLOS)
-                    if (name := f"walt-vpn{number}") not in taken)
+        while True:
+            name = f"walt-vpn{self._count}"
+            self._count = (self._count + 1) % NAMES
+            if name not in taken:
+                return name
 
     def opened(self, identity: str, device: str, end: Callable[[], object]) -> None:
         """Note a tunnel, which `end` closes; the one that the same board had before ends."""
