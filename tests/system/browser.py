@@ -44,15 +44,13 @@ def why_not() -> str | None:
 class Browser:
     """One Chromium with a profile of its own. All methods wait: to be used in a thread."""
 
-    def __init__(self, origin: str, *, dark: bool = False, patience: float = 15.0) -> None:
+    def __init__(self, origin: str, *, patience: float = 15.0) -> None:
         self.origin = origin
         self.profile = tempfile.mkdtemp(prefix="wlchromium", dir=ON_DISK)
         options = ChromeOptions()
         options.binary_location = CHROMIUM
         for flag in (*FLAGS, f"--user-data-dir={self.profile}"):
             options.add_argument(flag)
-        if dark:
-            options.add_argument("--force-dark-mode")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=Service(DRIVER))
         self.driver.set_script_timeout(patient(60))
@@ -168,6 +166,12 @@ class Browser:
             ):
                 self.problems.append(f"a request to elsewhere: {url}")
         return self.problems
+
+    def colours(self, scheme: str) -> None:
+        """Prefer `dark` or `light` colours from now on."""
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+            "features": [{"name": "prefers-color-scheme", "value": scheme}],
+        })
 
     def serious(self) -> list[str]:
         """Return what axe finds to be serious for people who use the page otherwise."""

@@ -110,6 +110,9 @@ class PagesTests(TestCase):
         await self.see(self.create)
         await self.see(self.node_page)
         await self.accessible()
+        await self.see(lambda page: page.colours("dark"))
+        await self.accessible()
+        await self.see(lambda page: page.colours("light"))
         await self.see(self.shell)
         await self.see(self.console)
         await self.accessible()
@@ -363,6 +366,9 @@ class PagesTests(TestCase):
 
         await self.see(look)
         await self.accessible()
+        await self.see(lambda page: page.colours("dark"))
+        await self.accessible()
+        await self.see(lambda page: page.colours("light"))
 
     def ten_tabs(self, page: Browser) -> None:
         """Each has a socket of its own, and all know who one is."""
