@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -95,7 +94,7 @@ class ProvisioningTests(SynchronousTestCase):
         self.registry = DeviceRegistry(FakeDeviceStore(), NET)
         self.images = Images("abc")
         self.told: list[tuple[str, str, bool]] = []
-        self.directory = directory = Path(tempfile.mkdtemp(prefix="wtpr-"))
+        self.directory = directory = Path("/nodes")
         self.provisioning = Provisioning(
             self.clock, self.registry, self.images, self.mounter,  # type: ignore[arg-type]
             self.exporter, self.persistence, Network(self.events), self, directory,  # type: ignore[arg-type]
