@@ -94,7 +94,7 @@ class ProvisioningTests(SynchronousTestCase):
         self.registry = DeviceRegistry(FakeDeviceStore(), NET)
         self.images = Images("abc")
         self.told: list[tuple[str, str, bool]] = []
-        self.directory = directory = Path("/nodes")
+        self.directory = directory = Path(self.mktemp()).absolute()
         self.provisioning = Provisioning(
             self.clock, self.registry, self.images, self.mounter,  # type: ignore[arg-type]
             self.exporter, self.persistence, Network(self.events), self, directory,  # type: ignore[arg-type]
