@@ -76,6 +76,10 @@ class ExperimentTests(TestCase):
             (plan["roles"], plan["points"], plan["missing"], plan["disturbed"]),
             ({"left": ["vm1"], "right": ["vm2"]}, 2, [], []),
         )
+        (place / "wrong.yaml").write_text(COUNTED.replace("image: pc-x86-64-small", "image: no"))
+        wrong = await platform.walt("experiment", "run", str(place / "wrong.yaml"))
+        self.assertIn(b"missing: left: an image no of yours", wrong.stderr)
+        await platform.ok("image", "show", user="bob")  # he gets copies of default images
         other = await platform.walt("experiment", "run", str(file), user="bob")
         self.assertEqual(other.status, 1, other.stdout)
         self.assertIn(b"disturbs: vm1: pc-x86-64, alice's", other.stdout)

@@ -9,6 +9,7 @@ from statistics import median
 
 from walt.client.errors import Refused
 from walt.client.scripting.boots import boots_of
+from walt.client.scripting.images import own_images
 from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import find
 from walt.client.settings import username
@@ -119,6 +120,11 @@ def cast(experiment: Experiment, given: dict[str, list[str]]) -> Cast:
             raise
         nodes = []  # an empty set is refused: a new platform has no node
     found = choose(experiment, _candidates(nodes), username(), given)
+    own = {image.name for image in own_images()}
+    found.missing += [
+        f"{role.name}: an image {role.image} of yours (`walt image show`)"
+        for role in experiment.roles if role.image not in ("default", *own)
+    ]
     if found.names:
         found.boot_seconds = _boot_seconds(found.names)
     return found
