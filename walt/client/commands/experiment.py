@@ -12,6 +12,7 @@ from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from walt.client.experiment.archive import Folder
@@ -132,20 +133,22 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
     from walt.client.experiment.comparing import experiment_of
     from walt.client.experiment.replaying import with_images
     from walt.client.experiment.sealing import verify
-    from walt.client.scripting.images import own_images
+    from walt.client.scripting.link import LINK
 
     found = Archive(Path(archive))
     wrong = verify(found)
     if wrong:
         raise Failure("\n".join(wrong))
-    own = {image.name: image.id for image in own_images()}
+    tables = LINK.json("cs.images.show", "tables", {"own": [], "default": []}, all=True,
+                       refresh=False)
     experiment, missing, notes = with_images(
-        experiment_of(found), found.manifest, own, exact=exact
+        experiment_of(found), found.manifest, {row["name"]: row["id"] for row in tables["own"]},
+        [row["id"] for row in tables["default"]], exact=exact,
     )
     if missing:
         raise Failure("\n".join(f"missing: {line}" for line in missing))
     for line in notes:
-        print(visible(line))
+        print(_shown(line))
     return _begin(
         experiment, found.data(TEXT).decode(), found.scripts(), to, map, force,
         {"of": found.manifest["run"], "commit": found.manifest["commit"]},
@@ -167,11 +170,19 @@ def _begin(
     if found.disturbed and not _may(found, force):
         return FAILED
     folder = Folder(Path(to or time.strftime(f"{experiment.name}-%Y%m%d-%H%M%S")))
+    if folder.path.exists():
+        raise Failure(
+            f"{folder.path} exists; give another --to, or go on with"
+            f" `walt experiment resume {folder.path}`"
+        )
     manifest = manifest_of(experiment, found, text) | more | {"map": given}
-    folder.begin(manifest, text, scripts)
-    print(f"{folder.path}: run {manifest['run']} on {', '.join(found.names)}")
     runner = Runner(experiment, scripts, folder, manifest, _line)
-    return _go(runner, folder, {}, bool(found.disturbed))
+
+    def begun() -> None:
+        folder.begin(manifest, text, scripts)
+        print(f"{folder.path}: run {manifest['run']} on {', '.join(found.names)}")
+
+    return _go(lambda: runner.run({}, force=bool(found.disturbed), begun=begun), folder)
 
 
 def _may(found: Cast, force: bool) -> bool:
@@ -182,16 +193,23 @@ def _may(found: Cast, force: bool) -> bool:
     if not sys.stdin.isatty():
         print("Somebody would be disturbed; --force goes on.", file=sys.stderr)
         return False
-    return input("Go on? [y/N] ").strip().lower() == "y"
+    from walt.client.terminal import confirm
+
+    return confirm("Go on?")
+
+
+def _shown(text: str) -> str:
+    """Return a text of an archive as one line."""
+    return visible(text).replace("\n", "\\n")
 
 
 def _line(text: str) -> None:
-    print(visible(text), flush=True)
+    print(_shown(text), flush=True)
 
 
-def _go(runner: Any, folder: Folder, before: dict[int, dict[str, Any]], force: bool) -> int:
+def _go(work: Callable[[], bool], folder: Folder) -> int:
     try:
-        done = runner.run(before, force=force)
+        done = work()
     except KeyboardInterrupt:
         print(f"\nInterrupted; go on with: walt experiment resume {folder.path}", file=sys.stderr)
         raise
@@ -212,8 +230,10 @@ def resume(directory: str, force: bool) -> int:
         raise Failure(f"{directory} is sealed; only a folder can be gone on with")
     experiment = experiment_of(archive).booting(archive.manifest["booted"])
     folder = Folder(Path(directory))
+    folder.check()
     runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
-    return _go(runner, folder, archive.points(), force)
+    points = archive.points()
+    return _go(lambda: runner.run(points, force=force), folder)
 
 
 def show(archive: str) -> int:
@@ -224,14 +244,14 @@ def show(archive: str) -> int:
 
     found = Archive(Path(archive))
     manifest = found.manifest
-    print(visible(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
+    print(_shown(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
     print(table(found))
     drawn = bars(found)
     if drawn:
         print(f"\n{drawn}")
     wrong = verify(found)
     for line in wrong:
-        print(visible(line), file=sys.stderr)
+        print(_shown(line), file=sys.stderr)
     return FAILED if wrong else 0
 
 
@@ -239,7 +259,8 @@ def seal(directory: str, to: str | None) -> None:
     """Make one file of an archive."""
     from walt.client.experiment.sealing import seal as sealed
 
-    target = Path(to or f"{directory.rstrip('/')}.zip")
+    folder = Path(directory).resolve()
+    target = Path(to) if to else folder.with_name(f"{folder.name}.zip")
     count = sealed(Path(directory), target)
     print(f"{target}: {count} files")
 
@@ -256,7 +277,7 @@ def diff(archive: str, other_archive: str, json: bool) -> int:
         print_json(as_json(differences))
     else:
         for found in differences:
-            print(visible(f"{found.mark} {found.category}: {found.text}"))
+            print(_shown(f"{found.mark} {found.category}: {found.text}"))
         if not differences:
             print("= nothing differs")
     return PLANNED if any(found.mark == "!" for found in differences) else 0

@@ -2,8 +2,9 @@
 
     manifest.json      format, versions, who plays which role, images, moments, state
     experiment.yaml    the file as it was, and scripts/
-    points/0001.json   a point: values, outcome, commands, results
-    files/0001/…       what steps saved: role/file, or role/node/file
+    points/00001.json  a point: values, outcome, commands, results
+    files/p00001/…     what steps saved: role/file, or role/node/file
+    commands/…         what they printed
     boots.json         the boots of its nodes
     logs.jsonl.gz      the log lines of its nodes, one JSON object each
 """
@@ -11,10 +12,12 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import re
 import zipfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from walt.client.answers import NULL, NUMBER, looks_wrong
@@ -24,19 +27,19 @@ from walt.common.errors import in_words
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any
+    from typing import IO, Any
 
 FORMAT = 1
 MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
 POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
 CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
-MOST_FILES, LARGEST = 200_000, 64 << 20
+MOST_FILES, LARGEST, MOST_POINT = 200_000, 64 << 20, 4 << 20
 LARGEST_NUMBER, LAST_MOMENT = 1e300, 1 << 33  # epoch seconds: of the year 2242
 # How manifests and points look; see `answers.looks_wrong`.
 _MANIFEST = {
     "name": str, "licence": str, "run": str, "began": NUMBER, "ended": (*NUMBER, NULL),
     "state": str, "walt": {}, "roles": {}, "nodes": {}, "images": {}, "booted": {},
-    "commit": (str, NULL),
+    "commit": (str, NULL), "spans": [[(*NUMBER, NULL)]],
 }
 _NODE = {
     **dict.fromkeys(("mac", "ip", "model", "image", "kernel", "cpu", "processors"), str),
@@ -66,6 +69,16 @@ def _int(text: str) -> int:
     return int(text)
 
 
+def _below(folder: Path) -> Iterator[str]:
+    """Yield the names of the files of a folder; symbolic links are none."""
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(place, name)
+            if path.is_file() and not path.is_symlink():
+                yield path.relative_to(folder).as_posix()
+
+
 def check_path(name: str) -> str:
     """Return the name of a file of an archive. Raises Failure for what leads elsewhere."""
     parts = PurePosixPath(name).parts
@@ -75,15 +88,23 @@ def check_path(name: str) -> str:
     return name
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, to the disk."""
+@contextmanager
+def fresh(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write, which has its name when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
-    with open(beside, "wb") as file:
-        file.write(data)
+    beside.unlink(missing_ok=True)
+    with open(beside, "xb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     beside.rename(path)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, to the disk."""
+    with fresh(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -102,16 +123,16 @@ class Archive:
         self._zip: zipfile.ZipFile | None = None
         try:
             if path.is_dir():
+                # People put files of their own into a folder: what is none of ours is not seen.
                 names = [
-                    found.relative_to(path).as_posix() for found in sorted(path.rglob("*"))
-                    if found.is_file() and not found.is_symlink() and found.name[0] != "."
+                    name for name in _below(path) if all(map(_PART.fullmatch, name.split("/")))
                 ]
             else:
                 self._zip = zipfile.ZipFile(path)
                 names = sorted(
                     entry.filename for entry in self._zip.infolist() if not entry.is_dir()
                 )
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise Failure(f"{path} is no archive of an experiment: {in_words(error)}") from None
         if len(names) > MOST_FILES:
             raise Failure(f"{path} has more than {MOST_FILES} files")
@@ -131,10 +152,16 @@ class Archive:
             *(looks_wrong(text, str, "images") for text in found["images"].values()),
             *(looks_wrong(text, str, "booted") for text in found["booted"].values()),
         )), "")
-        if not wrong and not all(
-            0 <= moment < LAST_MOMENT for moment in (found["began"], found["ended"] or 0)
-        ):
+        moments = () if wrong else (
+            found["began"], found["ended"] or 0,
+            *(moment or 0 for span in found["spans"] for moment in span),
+        )
+        if not all(0 <= moment < LAST_MOMENT for moment in moments):
             wrong = "its moments are none"
+        elif not wrong and any(len(span) != 2 or span[0] is None for span in found["spans"]):
+            wrong = "spans are pairs"
+        elif not wrong and not re.fullmatch("[0-9a-f]{12}", found["run"]):
+            wrong = "the run has no such name"
         if wrong:
             raise Failure(f"{self.path} makes no sense: {wrong}")
         return found
@@ -151,23 +178,24 @@ class Archive:
                     yield piece
         except (
             OSError, zipfile.BadZipFile, ValueError, RuntimeError, EOFError, zlib.error,
+            lzma.LZMAError,
         ) as error:
             raise Failure(f"{name} of {self.path} cannot be read: {in_words(error)}") from None
 
-    def data(self, name: str) -> bytes:
+    def data(self, name: str, most: int = LARGEST) -> bytes:
         """Return the content of a file that is not large. Raises Failure."""
         found = bytearray()
         for piece in self.pieces(name):
             found += piece
-            if len(found) > LARGEST:
-                raise Failure(f"{name} of {self.path} is larger than {LARGEST} bytes")
+            if len(found) > most:
+                raise Failure(f"{name} of {self.path} is larger than {most} bytes")
         return bytes(found)
 
-    def json(self, name: str) -> Any:
+    def json(self, name: str, most: int = LARGEST) -> Any:
         """Return the value of a JSON file. Raises Failure."""
         try:
             return json.loads(
-                self.data(name), parse_float=_float, parse_int=_int, parse_constant=_float
+                self.data(name, most), parse_float=_float, parse_int=_int, parse_constant=_float
             )
         except (ValueError, RecursionError) as error:
             raise Failure(f"{name} of {self.path} is no JSON: {error}") from None
@@ -176,8 +204,8 @@ class Archive:
         """Return the points by their number. Raises Failure."""
         found = {}
         for name in sorted(self.names):
-            if re.fullmatch(rf"{POINTS}/\d{{4,5}}\.json", name):
-                point = self.json(name)
+            if re.fullmatch(rf"{POINTS}/\d{{5}}\.json", name):
+                point = self.json(name, MOST_POINT)
                 wrong = looks_wrong(point, _POINT, name) or next(filter(None, (
                     looks_wrong(numbers, [NUMBER], f"{name}.results")
                     for numbers in point["results"].values()
@@ -227,8 +255,14 @@ class Folder:
 
     def write_point(self, point: Mapping[str, Any]) -> None:
         """Write a point as it is now."""
-        write_json(self.path / POINTS / f"{point['number']:04d}.json", point)
+        write_json(self.path / POINTS / f"{point['number']:05d}.json", point)
 
-    def place(self, point: int, *parts: str) -> Path:
-        """Return where a file of a point goes."""
-        return self.path.joinpath(FILES, f"{point:04d}", *parts)
+    def place(self, *parts: str) -> Path:
+        """Return where a file goes that a step saved."""
+        return self.path.joinpath(FILES, *parts)
+
+    def check(self) -> None:
+        """Refuse a folder that leads elsewhere, before something is written into it."""
+        for path in self.path.rglob("*"):
+            if path.is_symlink():
+                raise Failure(f"{path} is a symbolic link: this folder is not gone on with")

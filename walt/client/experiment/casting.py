@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from statistics import median
 
-from walt.client.errors import Refused
+from walt.client.errors import WRONG_WORDS, Failure, Refused
 from walt.client.scripting.boots import boots_of
 from walt.client.scripting.images import own_images
 from walt.client.scripting.link import LINK
@@ -18,7 +18,7 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-    from walt.client.experiment.model import Experiment, Role
+    from walt.client.experiment.model import Experiment
     from walt.client.scripting.nodes import Node
 
 BOOTS = 20  # earlier boots of a node that tell how long the next one takes
@@ -57,37 +57,78 @@ def choose(
 ) -> Cast:
     """Return who takes which role: first what disturbs nobody, then by name.
 
-    `given` names nodes for roles. The roles with the fewest candidates choose first.
+    `given` names nodes for roles. A role gets its nodes whenever that is possible for all: nodes
+    that others could do without move to it (augmenting paths). Raises Failure for names in
+    `given` that make no sense.
     """
-    cast, left = Cast(), {one.name: one for one in candidates}
-    fitting = {
-        role.name: [one for one in candidates if fnmatchcase(one.model, role.model)]
-        for role in experiment.roles
+    _check(experiment, candidates, given)
+    by_name = {one.name: one for one in candidates}
+    fixed = {name for names in given.values() for name in names}
+    order = sorted(candidates, key=lambda one: (_nuisance(one, user), one.name))
+    pools = {
+        role.name: [
+            one.name for one in order
+            if (one.name in given[role.name] if role.name in given
+                else fnmatchcase(one.model, role.model) and one.name not in fixed)
+        ] for role in experiment.roles
     }
-    by_scarcity = sorted(
-        experiment.roles, key=lambda role: (role.name not in given, len(fitting[role.name]))
-    )
-    chosen = dict[str, list[str]]()
+    holder = dict[str, str]()  # by node, its role
+
+    def seat(role: str, seen: set[str]) -> bool:
+        for name in pools[role]:
+            if name not in holder:
+                holder[name] = role
+                return True
+        for name in pools[role]:
+            if name not in seen and holder[name] != role:
+                seen.add(name)
+                if seat(holder[name], seen):
+                    holder[name] = role
+                    return True
+        return False
+
+    cast = Cast()
+    by_scarcity = sorted(experiment.roles, key=lambda role: len(pools[role.name]))
     for role in by_scarcity:
-        wanted = given.get(role.name)
-        pool = [one for one in fitting[role.name] if one.name in left]
-        if wanted is not None:
-            pool = [one for one in pool if one.name in wanted]
-        pool.sort(key=lambda one: (_nuisance(one, user), one.name))
-        taken = pool[:role.count]
-        chosen[role.name] = [one.name for one in taken]
-        for one in taken:
-            del left[one.name]
-            cast.reasons[one.name] = _reason(one, role, user)
-            if _nuisance(one, user) > 1:
-                cast.disturbed.append(f"{one.name}: {cast.reasons[one.name]}")
-        if len(taken) < role.count:
+        found = sum(seat(role.name, set()) for _ in range(role.count))
+        if found < role.count:
             cast.missing.append(
-                f"{role.name}: {role.count - len(taken)} more"
+                f"{role.name}: {role.count - found} more"
                 f" {'node' if role.model == '*' else role.model} of {role.count}"
             )
-    cast.nodes = {role.name: chosen[role.name] for role in experiment.roles}
+    for role in experiment.roles:
+        cast.nodes[role.name] = [
+            name for name in pools[role.name] if holder.get(name) == role.name
+        ]
+        for name in cast.nodes[role.name]:
+            cast.reasons[name] = _reason(by_name[name], user)
+            if _nuisance(by_name[name], user) > 1:
+                cast.disturbed.append(f"{name}: {cast.reasons[name]}")
     return cast
+
+
+def _check(
+    experiment: Experiment, candidates: list[Candidate], given: dict[str, list[str]]
+) -> None:
+    roles = {role.name: role for role in experiment.roles}
+    models = {one.name: one.model for one in candidates}
+    seen = set[str]()
+    for name, nodes in given.items():
+        if name not in roles:
+            raise Failure(f"there is no role {name}; roles are {', '.join(roles)}", WRONG_WORDS)
+        if len(nodes) > roles[name].count:
+            raise Failure(f"{name} has a count of {roles[name].count}", WRONG_WORDS)
+        for node in nodes:
+            if node not in models:
+                raise Failure(f"there is no node {node}", WRONG_WORDS)
+            if node in seen:
+                raise Failure(f"{node} cannot take two roles", WRONG_WORDS)
+            if not fnmatchcase(models[node], roles[name].model):
+                raise Failure(
+                    f"{node} is a {models[node]}, and {name} wants {roles[name].model}",
+                    WRONG_WORDS,
+                )
+            seen.add(node)
 
 
 def _nuisance(one: Candidate, user: str) -> int:
@@ -101,7 +142,7 @@ def _nuisance(one: Candidate, user: str) -> int:
     return 0 if one.owner == user else 1
 
 
-def _reason(one: Candidate, role: Role, user: str) -> str:
+def _reason(one: Candidate, user: str) -> str:
     words = [one.model]
     words.append("yours" if one.owner == user else f"{one.owner}'s" if one.owner else "free")
     if one.reserved:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import TimeoutException
-from walt.client.scripting.running import run
+from walt.client.scripting.running import TooMuch, run
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ID = re.compile(r"[a-z0-9-]{1,80}")
 LOST, ENDED_BY_US = 125, 124  # statuses of the script below, told by a line on its error output
 MARK = "walt-experiment:"
 TRY_AGAIN = 1.0  # seconds between two attempts to reach the server
+HELD = 5.0  # seconds after which a connection that was lost was one
 # $1: directory; $2: start or follow; $3: seconds; $4: what comes before the command; $5: the
 # command, or a script with its interpreter. A shell that is its own session goes on when the
 # connection ends; its status is written at once (rename).
@@ -47,14 +49,16 @@ if [ "$mode" = start ] && mkdir -p "${{dir%/*}}" && mkdir "$dir" 2>/dev/null; th
 fi
 if [ ! -d "$dir" ]; then echo "{MARK} lost" >&2; exit {LOST}; fi
 cd "$dir" || exit {LOST}
-turns=0
+read -r up rest < /proc/uptime
+end=$((${{up%.*}} + limit)); turns=0
 while [ ! -e status ]; do
-    if [ "$turns" -ge "$((limit * 20))" ]; then
+    read -r up rest < /proc/uptime
+    if [ "${{up%.*}}" -gt "$end" ]; then
         kill -KILL "-$(cat pid)" 2>/dev/null || kill -KILL "$(cat pid)" 2>/dev/null
         cat output; cat error >&2; echo "{MARK} late" >&2; exit {ENDED_BY_US}
     fi
-    if [ "$turns" -lt 10 ]; then sleep 0.01; else sleep 0.05; fi
-    turns=$((turns + 1))
+    if [ "$turns" -lt 10 ]; then turns=$((turns + 1)); nap=0.01; else nap=0.05; fi
+    sleep "$nap" 2>/dev/null || sleep 1  # an old busybox knows whole seconds
 done
 cat output; cat error >&2; echo "{MARK} ended" >&2; exit "$(cat status)"
 """
@@ -74,6 +78,20 @@ class Outcome:
     seconds: float
 
 
+def attached(before: str, command: str, directory: str) -> str:
+    """Return a text that runs a command, or a script with its interpreter, as long as one waits.
+
+    `before` is a `prelude`, `directory` a place of its own on the node.
+    """
+    place = shlex.quote(directory)
+    return (
+        f"mkdir -p {place} || exit {LOST}\n"
+        f"printf '%s\\n' {shlex.quote(command)} > {place}/command\n{before}\n"
+        + (f"chmod +x {place}/command; exec {place}/command" if command.startswith("#!")
+           else f"exec sh {place}/command")
+    )
+
+
 def prelude(environment: Mapping[str, str], directory: str) -> str:
     """Return what a shell does before a command: its variables and its directory."""
     exports = "".join(
@@ -89,13 +107,14 @@ def perform(
 ) -> Outcome:
     """Run a command of the shell on a node, once, after a `prelude`; return how it ended.
 
-    `identity` names this run of it, `limit` is in seconds. With `follow` it is not started. The
-    server may be away for `patience` seconds. Raises Failure, Refused.
+    `identity` names this run of it, `limit` is in seconds. With `follow` it is not started. Server
+    or node may be away for `patience` seconds, then its outcome is unknown. Raises Refused.
     """
     if not ID.fullmatch(identity):
         raise ValueError(identity)
     began, mode, away = time.monotonic(), "follow" if follow else "start", 0.0
     while True:
+        asked = time.monotonic()
         seconds = max(1, round(limit - (time.monotonic() - began)))
         text = shlex.join([
             "sh", "-c", _SCRIPT, "walt-experiment", f"{PLACE}/{identity}", mode, str(seconds),
@@ -106,17 +125,21 @@ def perform(
             found = _outcome(result, time.monotonic() - began)
             if found is not None:
                 return found
-            failure: Exception = Failure(f"{node}: {result.error.strip()[-500:]}")
+            reason = result.error.strip()[-500:]
         except TimeoutException:
             return Outcome("timeout", -1, "", "", time.monotonic() - began)
+        except TooMuch as error:
+            return Outcome("ended", -1, "", str(error), time.monotonic() - began)
         except (Failure, OSError) as error:
             if isinstance(error, Refused) and error.code not in ("UNAVAILABLE", "CONFLICT"):
                 raise
-            failure = error
+            reason = in_words(error)
         # It may have run: from now on it is followed.
-        mode, away = "follow", away or time.monotonic()
-        if time.monotonic() - away > patience:
-            raise failure
+        mode, now = "follow", time.monotonic()
+        if not away or now - asked > HELD:
+            away = now
+        if now - away >= patience:
+            return Outcome("unknown", -1, "", f"nobody answered: {reason}", now - began)
         time.sleep(TRY_AGAIN)
 
 

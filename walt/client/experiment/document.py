@@ -1,4 +1,8 @@
-"""Values of a YAML text, with the lines that they are on; what is wrong is collected."""
+"""Values of a YAML text, as they are written, with their lines; what is wrong is collected.
+
+Scalars are not converted: 1.10 is no 1.1, and a command `true` is a text. What a value is meant
+to be is known where it is read.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,17 @@ from walt.client.output import pip_install
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, Union
+
+    # A text, None for nothing, a map or a list; values inside come with their lines.
+    Content = Union[str, None, dict[str, tuple[int, Any]], list[tuple[int, Any]]]
 
 LONGEST = 1 << 20  # characters of a file
 DEEPEST = 20  # maps and lists inside each other
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(ms|s|m|h)?")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+WHOLE = re.compile(r"-?\d{1,18}")
+TRUTHS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
 class Errors(list["tuple[int, str]"]):
@@ -30,7 +39,7 @@ class Errors(list["tuple[int, str]"]):
 class Value:
     """A value, where it is (`line`, and `path` as in roles.sender.count), and its errors."""
 
-    def __init__(self, content: Any, path: str, line: int, errors: Errors) -> None:
+    def __init__(self, content: Content, path: str, line: int, errors: Errors) -> None:
         self.content = content
         self.path = path
         self.line = line
@@ -40,13 +49,6 @@ class Value:
         """Note what is wrong with it."""
         self._errors.append((self.line, f"{self.path or 'the file'}: {text}"))
 
-    def _child(self, key: object, content: Any) -> Value:
-        lines = getattr(self.content, "lc", None)
-        position = (lines.data or {}).get(key) if lines is not None else None
-        line = position[0] + 1 if position else self.line
-        path = f"{self.path}[{key}]" if isinstance(key, int) else f"{self.path}.{key}".lstrip(".")
-        return Value(content, path, line, self._errors)
-
     # -- what it is made of ------------------------------------------------------
 
     def fields(self, *known: str) -> dict[str, Value]:
@@ -55,11 +57,9 @@ class Value:
             self.error("expected a map, `key: value`")
             return {}
         found = {}
-        for key, content in self.content.items():
-            child = self._child(key, content)
-            if not isinstance(key, str):
-                child.error("keys are texts")
-            elif known and key not in known:
+        for key, (line, content) in self.content.items():
+            child = Value(content, f"{self.path}.{key}".lstrip("."), line, self._errors)
+            if known and key not in known:
                 near = difflib.get_close_matches(key, known, 1)
                 child.error(
                     f"there is no such key; did you mean {near[0]}?" if near
@@ -74,51 +74,46 @@ class Value:
         if not isinstance(self.content, list):
             self.error("expected a list, `- item`")
             return
-        for number, content in enumerate(self.content):
-            yield self._child(number, content)
+        for number, (line, content) in enumerate(self.content):
+            yield Value(content, f"{self.path}[{number}]", line, self._errors)
 
     # -- what it says ------------------------------------------------------------
 
     def text(self, longest: int = 10_000) -> str:
         """Return a text; numbers are texts, too."""
-        content = self.content
-        if isinstance(content, bool) or not isinstance(content, (str, int, float)):
+        if not isinstance(self.content, str):
             self.error("expected a text")
             return ""
-        text = str(content)
-        if len(text) > longest or "\0" in text:
+        if len(self.content) > longest or "\0" in self.content:
             self.error(f"expected a text of at most {longest} characters, without NUL")
-        return text
+        return self.content
 
     def name(self, pattern: re.Pattern[str], what: str) -> str:
         """Return a text that a pattern matches."""
         text = self.text(200)
-        if text and not pattern.fullmatch(text):
+        if isinstance(self.content, str) and not pattern.fullmatch(text):
             self.error(f"{text[:60]!r} is not {what}")
         return text
 
     def whole(self, low: int, high: int) -> int:
         """Return a whole number."""
-        content = self.content
-        if isinstance(content, bool) or not isinstance(content, int) or not low <= content <= high:
+        text = self.content if isinstance(self.content, str) else ""
+        if not WHOLE.fullmatch(text) or not low <= int(text) <= high:
             self.error(f"expected a whole number from {low} to {high}")
             return low
-        return int(content)
+        return int(text)
 
     def yes(self) -> bool:
         """Return yes or no."""
-        content = self.content
-        if isinstance(content, bool):
-            return content
-        if content in ("yes", "no"):
-            return bool(content == "yes")
-        self.error("expected yes or no")
-        return False
+        found = TRUTHS.get(self.content.lower()) if isinstance(self.content, str) else None
+        if found is None:
+            self.error("expected yes or no")
+        return bool(found)
 
     def seconds(self, most: float) -> float:
         """Return a duration in seconds, of a number or a text such as 90s, 5m or 1h."""
-        found = DURATION.fullmatch(str(self.content).strip())
-        if isinstance(self.content, bool) or found is None:
+        found = DURATION.fullmatch(self.content.strip()) if isinstance(self.content, str) else None
+        if found is None:
             self.error("expected a duration, such as 30, 90s, 5m or 1h")
             return most
         seconds = float(found[1]) * SECONDS[found[2]]
@@ -137,7 +132,7 @@ def read(text: str, errors: Errors) -> Value | None:
         return None
     try:
         from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError, YAMLError
+        from ruamel.yaml.error import MarkedYAMLError
         from ruamel.yaml.events import AliasEvent
     except ImportError:
         raise Failure(
@@ -155,12 +150,37 @@ def read(text: str, errors: Errors) -> Value | None:
             if depth > DEEPEST:
                 errors.append((event.start_mark.line + 1, "this is nested too deeply"))
                 return None
-        content = YAML(pure=True).load(text)
+        node = YAML(pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         errors.append((mark.line + 1 if mark else 1, f"this is no YAML: {error.problem}"))
         return None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # what else trips the library over a text is no YAML, either
         errors.append((1, f"this is no YAML: {' '.join(str(error).split())[:200]}"))
         return None
-    return Value(content, "", 1, errors)
+    return Value(_content(node, errors), "", 1, errors)
+
+
+def _content(node: Any, errors: Errors) -> Content:
+    """Return what a node of YAML holds, nothing converted."""
+    from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+    if isinstance(node, SequenceNode):
+        return [(_line(entry), _content(entry, errors)) for entry in node.value]
+    if isinstance(node, MappingNode):
+        found: dict[str, tuple[int, Any]] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                errors.append((_line(key), "keys are texts"))
+            elif key.value in found:
+                errors.append((_line(key), f"{key.value[:60]} is there twice"))
+            else:
+                found[key.value] = (_line(key), _content(value, errors))
+        return found
+    if node is None or (node.style is None and node.value in ("", "~", "null")):
+        return None
+    return str(node.value)
+
+
+def _line(node: Any) -> int:
+    return int(node.start_mark.line) + 1

@@ -46,6 +46,7 @@ class Step:
     ready: str | None = None
     timeout: float | None = None
     save: tuple[str, ...] = ()
+    line: int = field(default=0, compare=False)  # where it is in its file
 
 
 @dataclass(frozen=True)

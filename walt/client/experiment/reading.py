@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
+import warnings
 from pathlib import Path
 
 from walt.client.errors import WRONG_WORDS, Failure
@@ -34,7 +36,8 @@ KEYS = (
     "results", "logs", "limits",
 )
 STEP_KEYS = ("start", "ready", "timeout", "save")
-LONGEST = 60_000  # octets of a command or a script: they travel as words of a command line
+LONGEST = 40_000  # octets of a command or a script: they travel as words of a command line
+COLUMNS = ("point", "rep", "outcome", "seconds", "reason")  # of the table of points
 DAY = 86400.0
 
 
@@ -106,17 +109,11 @@ def _roles(value: Value) -> tuple[Role, ...]:
             model=fields["model"].text(100) if "model" in fields else Role.model,
             image=fields["image"].text(200) if "image" in fields else Role.image,
             count=fields["count"].whole(1, 1000) if "count" in fields else Role.count,
-            settings={key: _setting(setting) for key, setting in settings.items()},
+            settings={key: setting.text(500) for key, setting in settings.items()},
         ))
     if not found:
         value.error("at least one role is needed")
     return tuple(found)
-
-
-def _setting(value: Value) -> str:
-    if isinstance(value.content, bool):
-        return str(value.content).lower()
-    return value.text(500)
 
 
 def _variables(value: Value) -> dict[str, tuple[str, ...]]:
@@ -157,6 +154,7 @@ def _steps(value: Value, roles: Collection[str]) -> tuple[Step, ...]:
             role, command.replace("\r\n", "\n"), script, start,
             fields["ready"].text(1000) if "ready" in fields else None,
             fields["timeout"].seconds(7 * DAY) if "timeout" in fields else None, files,
+            entry.line,
         ))
     return tuple(found)
 
@@ -164,7 +162,7 @@ def _steps(value: Value, roles: Collection[str]) -> tuple[Step, ...]:
 def _work(value: Value) -> tuple[str, str | None]:
     """Return the command of a step, or the name of its script."""
     if not isinstance(value.content, dict):
-        command = value.text(LONGEST // 2)
+        command = value.text(LONGEST)
         if not command.strip():
             value.error("a command is missing")
         return command, None
@@ -180,6 +178,8 @@ def _results(value: Value, saved: Collection[str]) -> tuple[Measure, ...]:
     for name, entry in value.fields().items():
         if not NAME.fullmatch(name):
             entry.error("a result is named by letters, digits, ., _ and -")
+        if name in COLUMNS:
+            entry.error(f"tables have another column {name}; name the result otherwise")
         fields = entry.fields("file", "pattern", "tolerance")
         for key in ("file", "pattern"):
             if key not in fields:
@@ -188,11 +188,8 @@ def _results(value: Value, saved: Collection[str]) -> tuple[Measure, ...]:
         if file and file not in saved:
             fields["file"].error("no step of `measure` saves it; write role/file")
         pattern = fields["pattern"].text(1000) if "pattern" in fields else "()"
-        try:
-            if re.compile(pattern).groups != 1:
-                fields["pattern"].error("one group ( ) is needed, around the number")
-        except re.error as error:
-            fields["pattern"].error(f"this is no regular expression: {error}")
+        if "pattern" in fields and _groups(fields["pattern"]) not in (1, None):
+            fields["pattern"].error("one group ( ) is needed, around the number")
         found.append(Measure(
             name, file, pattern,
             _share(fields["tolerance"]) if "tolerance" in fields else Measure.tolerance,
@@ -202,7 +199,7 @@ def _results(value: Value, saved: Collection[str]) -> tuple[Measure, ...]:
 
 def _share(value: Value) -> float:
     """Return a share, of a text such as 5% or a number from 0 to 1."""
-    text = str(value.content).strip()
+    text = value.text(20).strip()
     try:
         share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -218,7 +215,19 @@ def _streams(value: Value) -> str:
     if "streams" not in fields:
         value.error("streams is missing: a regular expression, `.` for all")
         return "."
+    _groups(fields["streams"])
     return fields["streams"].text(1000)
+
+
+def _groups(value: Value) -> int | None:
+    """Return how many groups a regular expression has, None when it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return re.compile(value.text(1000)).groups
+    except (re.error, OverflowError, RecursionError, Warning) as error:
+        value.error(f"this is no regular expression: {error}")
+        return None
 
 
 def _limits(value: Value) -> Limits:
@@ -234,14 +243,23 @@ def _scripts(experiment: Experiment, directory: Path, errors: Errors) -> dict[st
     """Return the texts of scripts, with the ends of lines that shells of nodes understand."""
     found = {}
     for step in (*experiment.setup, *experiment.measure, *experiment.teardown):
-        if step.script is None or step.script in found or not FILE.fullmatch(step.script):
+        if step.script is None:
+            _check_length(step.command, step.line, errors)
+            continue
+        if step.script in found or not FILE.fullmatch(step.script):
             continue
         path = directory / step.script
         try:
             data = path.read_bytes()
-            if len(data) > LONGEST:
-                raise ValueError(f"it has more than {LONGEST} bytes")
             found[step.script] = data.decode().replace("\r\n", "\n")
+            _check_length(found[step.script], step.line, errors)
         except (OSError, ValueError) as error:
-            errors.append((1, f"the script {step.script} cannot be read: {in_words(error)}"))
+            errors.append((
+                step.line, f"the script {step.script} cannot be read: {in_words(error)}"
+            ))
     return found
+
+
+def _check_length(text: str, line: int, errors: Errors) -> None:
+    if len(shlex.quote(text).encode()) > LONGEST:
+        errors.append((line, f"this command is longer than {LONGEST} bytes, quotes included"))

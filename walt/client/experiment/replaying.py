@@ -8,18 +8,20 @@ from walt.common.names import short_image_name
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
     from walt.client.experiment.model import Experiment
 
 
 def with_images(
-    experiment: Experiment, manifest: Mapping[str, Any], own: Mapping[str, str], *, exact: bool
+    experiment: Experiment, manifest: Mapping[str, Any], own: Mapping[str, str],
+    defaults: Collection[str] = (), *, exact: bool
 ) -> tuple[Experiment, list[str], list[str]]:
     """Return the experiment with the images of this platform, what is missing, and notes.
 
-    `own` are the ids of the user's images by their names. The image that a role booted is looked
+    `own` are the ids of the user's images by their names, `defaults` those of the platform's
+    default images. The image that a role booted is looked
     for by its id; with `exact` nothing else will do, otherwise one with the same name does.
     """
     by_id = {image_id: name for name, image_id in sorted(own.items(), reverse=True)}
@@ -32,7 +34,9 @@ def with_images(
         wanted = {manifest["images"].get(name) for name in booted} - {None}
         name = short_image_name(sorted(booted)[0]) if booted else role.image
         same = next((by_id[found] for found in sorted(wanted) if found in by_id), None)
-        if own.get(role.image) in wanted:
+        if own.get(role.image) in wanted or (
+            role.image == "default" and wanted and wanted <= set(defaults)
+        ):
             pass
         elif own.get(name) in wanted:
             role = replace(role, image=name)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import re
 import threading
 import time
 from pathlib import Path
 from statistics import median
 
 import walt
-from walt.client.errors import Failure, Refused
-from walt.client.exceptions import TimeoutException
-from walt.client.experiment.archive import BOOTS, FORMAT, LOGS, Folder, write, write_json
-from walt.client.experiment.detached import PLACE, Outcome, perform, prelude
+from walt.client.errors import Failure
+from walt.client.exceptions import (
+    NodeNotOwnedException,
+    NodeReservedException,
+    NoSuchImageNameException,
+    TimeoutException,
+)
+from walt.client.experiment.archive import FORMAT, MOST_POINT, write, write_json
+from walt.client.experiment.collecting import collect
+from walt.client.experiment.detached import PLACE, Outcome, attached, perform, prelude
+from walt.client.experiment.finding import number
 from walt.client.experiment.model import EVERYBODY
-from walt.client.scripting.boots import boots_of
-from walt.client.scripting.images import OwnImage
+from walt.client.scripting.copying import get
 from walt.client.scripting.link import LINK
-from walt.client.scripting.logs import get_logs
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
 from walt.client.scripting.running import Program, run
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeVar
 
+    from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.model import Experiment, Point, Step
 
@@ -37,8 +40,13 @@ if TYPE_CHECKING:
 
 FINAL = ("done", "failed", "unknown")  # points that are never measured again
 LONGEST_RESERVATION = 7 * 86400.0  # seconds
+PATIENCE = 120.0  # seconds for a server or a node that is away
 FACTS = "uname -srm; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; nproc"
 TOLD = 500  # characters of an error that are told
+# What the API raises beside Failure.
+OF_THE_API = (
+    NodeNotOwnedException, NodeReservedException, NoSuchImageNameException, TimeoutException,
+)
 
 
 def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]:
@@ -47,7 +55,7 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
     return {
         "format": FORMAT, "name": experiment.name, "licence": experiment.licence,
         "run": hashlib.sha256(f"{began} {experiment.name}".encode()).hexdigest()[:12],
-        "began": began, "ended": None, "state": "running",
+        "began": began, "ended": None, "state": "running", "spans": [],
         "walt": {"client": walt.__version__, "server": ""},
         "definition": hashlib.sha256(text.encode()).hexdigest(),
         "roles": cast.nodes, "nodes": {}, "images": {},
@@ -86,8 +94,12 @@ class _Failed(Exception):
     """A step did not end well."""
 
 
+class _Lost(_Failed):
+    """Nobody knows how a command ended."""
+
+
 class Runner:
-    """One run. `tell` shows a line about how it goes."""
+    """One run. `tell` shows a line about how it goes. Raises Failure for what does not fit."""
 
     def __init__(
         self, experiment: Experiment, scripts: Mapping[str, str], folder: Folder,
@@ -100,21 +112,62 @@ class Runner:
         self._roles: dict[str, list[str]] = manifest["roles"]
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
-        self._programs: list[tuple[str, str, Program, dict[str, Any]]] = []
+        self._programs: list[tuple[Step, str, str, Program, dict[str, Any]]] = []
         self._place = f"{PLACE}/{manifest['run']}"
+        self._span = len(manifest["spans"])
+        self._outcomes: dict[int, str] = {}
+        steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
+        if {role.name for role in experiment.roles} != set(self._roles) or any(
+            step.script is not None and step.script not in scripts for step in steps
+        ):
+            raise Failure("the archive has not the roles and scripts that its experiment tells")
 
-    def run(self, before: Mapping[int, dict[str, Any]], *, force: bool) -> bool:
+    def run(
+        self, before: Mapping[int, dict[str, Any]], *, force: bool,
+        begun: Callable[[], object] = lambda: None,
+    ) -> bool:
         """Run what is left, after the points that are known; return whether all points are done.
 
-        `force` disturbs other people, who were asked before. Raises Failure.
+        `force` disturbs other people, who were asked before: their nodes are booted, and with it
+        taken. `begun` is called when the nodes are ours. Raises Failure.
         """
+        self._outcomes = {number: point["outcome"] for number, point in before.items()}
+        points = self._experiment.points()
+        if all(self._outcomes.get(point.number) in FINAL for point in points):
+            return self._is_done()
         text = ",".join(self._names)
-        with Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0):
-            if not before or not self._set_up_there():
-                self._boot(force)
+        try:
+            if force:
+                self._boot(True)
+            with Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0):
+                begun()
+                self._manifest["spans"].append([time.time(), None])
+                self._go(before, booted=force)
+        except OF_THE_API as error:
+            told = str(error).partition("; force=True")[0] or "it took too long"
+            raise Failure(told) from None
+        return self._is_done()
+
+    def _is_done(self) -> bool:
+        return all(
+            self._outcomes.get(point.number) == "done" for point in self._experiment.points()
+        )
+
+    def _go(self, before: Mapping[int, dict[str, Any]], *, booted: bool) -> None:
+        state = "failed"
+        try:
+            if booted or not before or not self._set_up_there():
+                if not booted:
+                    self._boot(False)
                 self._facts()
-                self._scope("setup", self._experiment.setup)
-            return self._measure(before)
+                self._set_up()
+            self._measure(before)
+            state = "done"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        finally:
+            self._close(state)
 
     # -- before the points -------------------------------------------------------
 
@@ -154,65 +207,65 @@ class Runner:
     def _facts(self) -> None:
         """Note what the nodes are."""
         told = at_once(self._names, lambda name: run(name, FACTS, 60.0))
+        # The id of an image is the hash of its configuration, which lists its layers.
+        tables = LINK.json(
+            "cs.images.show", "tables", {}, all=True, refresh=False
+        )
+        ids = {
+            row["fullname"]: row["id"] for kind in ("own", "others", "default")
+            for row in tables.get(kind, ())
+        }
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
+            fullname = node.image.fullname.partition(" ")[0]
             self._manifest["nodes"][node.name] = {
                 "mac": node.mac, "ip": node.ip, "model": node.model, "virtual": node.virtual,
-                "image": node.image.fullname, "kernel": kernel, "cpu": cpu,
-                "processors": processors, "settings": node.config._values(),
+                "image": fullname, "kernel": kernel, "cpu": cpu, "processors": processors,
+                "settings": node.config._values(),
             }
-            # The id of an image is the hash of its configuration, which lists its layers.
-            if isinstance(node.image, OwnImage):
-                self._manifest["images"][node.image.fullname] = node.image.id
+            if fullname in ids:
+                self._manifest["images"][fullname] = ids[fullname]
         self._manifest["walt"]["server"] = LINK.server_version
         self._folder.write_manifest(self._manifest)
 
-    def _scope(self, scope: str, steps: tuple[Step, ...]) -> None:
-        """Do what comes before or after the points."""
+    def _set_up(self) -> None:
+        self._scope("setup", self._experiment.setup)
+        at_once(self._names, lambda name: run(name, f"touch {self._place}-up", 60.0))
+
+    def _scope(self, name: str, steps: tuple[Step, ...]) -> None:
+        """Do what comes before or after the points, once in each part of a run."""
+        scope = f"{name}-{self._span}"
         record: dict[str, Any] = {"commands": []}
         try:
-            for number, step in enumerate(steps):
-                self._step(scope, number, step, {}, record)
-        except _Failed as failed:
-            raise Failure(f"{scope}: {failed}") from None
-        finally:
+            for order, step in enumerate(steps):
+                self._step(scope, order, step, {}, record)
             self._end_programs()
+        except _Failed as failed:
+            raise Failure(f"{name}: {failed}") from None
+        finally:
+            self._drop_programs()
             write_json(self._folder.path / f"{scope}.json", record)
-        if scope == "setup":
-            at_once(self._names, lambda name: run(name, f"touch {self._place}-up", 60.0))
 
     # -- points ------------------------------------------------------------------
 
-    def _measure(self, before: Mapping[int, dict[str, Any]]) -> bool:
-        points, began, state = self._experiment.points(), self._manifest["began"], "done"
-        try:
-            for point in points:
-                known = before.get(point.number)
-                if known is not None and known["outcome"] in FINAL:
-                    continue
-                record = self._point(point, known)
-                words = " ".join(
-                    f"{name}={_short(values)}" for name, values in record["results"].items()
-                )
-                reason = f": {record['reason']}" if record["reason"] else ""
-                self._tell(
-                    f"point {point.number} of {len(points)}, {point}: {record['outcome']}"
-                    f"{reason} {words}".rstrip()
-                )
-                if record["outcome"] == "unknown" and point is not points[-1]:
-                    self._boot_again()
-        except KeyboardInterrupt:
-            state = "interrupted"
-            raise
-        except BaseException:
-            state = "failed"
-            raise
-        finally:
-            self._close(state, began)
-        return all(
-            json.loads(path.read_text())["outcome"] == "done"
-            for path in (self._folder.path / "points").glob("*.json")
-        )
+    def _measure(self, before: Mapping[int, dict[str, Any]]) -> None:
+        points = self._experiment.points()
+        for point in points:
+            known = before.get(point.number)
+            if known is not None and known["outcome"] in FINAL:
+                continue
+            record = self._point(point, known)
+            self._outcomes[point.number] = record["outcome"]
+            words = " ".join(
+                f"{name}={median(values):g}" for name, values in record["results"].items()
+            )
+            reason = f": {record['reason']}" if record["reason"] else ""
+            self._tell(
+                f"point {point.number} of {len(points)}, {point}: {record['outcome']}"
+                f"{reason} {words}".rstrip()
+            )
+            if record["outcome"] == "unknown" and point is not points[-1]:
+                self._boot_again()
 
     def _boot_again(self) -> None:
         """A node booted within a point: what was set up there is set up again."""
@@ -220,42 +273,25 @@ class Runner:
             NodeSet(find(",".join(self._names))).wait(self._experiment.limits.boot)
         except TimeoutException:
             raise Failure("a node did not boot again") from None
-        self._scope("setup", self._experiment.setup)
+        self._set_up()
 
-    def _close(self, state: str, began: float) -> None:
-        """Tear down, and collect what the platform knows of the run."""
-        try:
-            self._scope("teardown", self._experiment.teardown)
-        except (Failure, TimeoutException) as failure:
-            self._tell(str(failure))
-        self._manifest.update(state=state, ended=time.time())
+    def _close(self, state: str) -> None:
+        """Tear down, unless somebody goes on with it later; collect what the platform knows."""
+        if state != "interrupted":
+            try:
+                at_once(self._names, lambda name: run(name, f"rm -f {self._place}-up", 60.0))
+                self._scope("teardown", self._experiment.teardown)
+                at_once(self._names, lambda name: run(name, f"rm -rf {self._place}-*", 60.0))
+            except (Failure, TimeoutException) as failure:
+                self._tell(f"teardown: {failure}")
+        self._manifest["spans"][-1][1] = self._manifest["ended"] = time.time()
+        self._manifest["state"] = state
         self._folder.write_manifest(self._manifest)
         try:
-            boots = boots_of(",".join(self._names), 100)
-            write_json(self._folder.path / BOOTS, [
-                boot._asdict() for boot in boots if boot.asked is None or boot.asked >= began - 1
-            ])
-            self._collect_logs(began)
+            collect(self._folder.path, self._names, self._manifest["spans"],
+                    self._experiment.streams)
         except (Failure, TimeoutException) as failure:
             self._tell(f"logs and boots were not collected: {failure}")
-
-    def _collect_logs(self, began: float) -> None:
-        pattern = self._experiment.streams
-        if pattern is None:
-            return
-        wanted = re.compile(pattern)
-        lines = get_logs(
-            ",".join(self._names), False, f"-{time.time() - began + 1:.0f}s:", -1, True,
-            _Names(),  # type: ignore[arg-type]
-        )
-        beside = self._folder.path / f".{LOGS}.new"
-        with gzip.open(beside, "wt", encoding="utf-8") as file:
-            for log in lines:
-                if wanted.search(log.stream):
-                    file.write(json.dumps(
-                        [log.timestamp.timestamp(), str(log.issuer), log.stream, log.line]
-                    ) + "\n")
-        beside.rename(self._folder.path / LOGS)
 
     def _point(self, point: Point, known: dict[str, Any] | None) -> dict[str, Any]:
         """Measure a point, or go on with one that was begun; return its record."""
@@ -273,7 +309,7 @@ class Runner:
             known, tries = None, tries + 1
 
     def _try(self, point: Point, record: dict[str, Any], *, again: bool) -> None:
-        scope = f"p{point.number:04d}-t{record['tries']}"
+        scope = f"p{point.number:05d}-t{record['tries']}"
         steps, begun = self._experiment.measure, {entry["step"] for entry in record["commands"]}
         record.update(outcome="running", reason="")
         values = {
@@ -283,8 +319,8 @@ class Runner:
         try:
             if again and any(step.start for step in steps) and begun:
                 raise _Lost("what ran in the background ended with the run before")
-            for number, step in enumerate(steps):
-                self._step(scope, number, step, values, record, follow=number in begun)
+            for order, step in enumerate(steps):
+                self._step(scope, order, step, values, record, follow=order in begun)
             self._end_programs()
             self._results(point, record)
             record["outcome"] = "done"
@@ -296,69 +332,72 @@ class Runner:
             record.update(outcome="interrupted", reason=str(stopped)[:TOLD])
             raise
         finally:
-            self._end_programs()
+            self._drop_programs()
             record["seconds"] = time.time() - record["began"]
             self._folder.write_point(record)
 
     # -- steps -------------------------------------------------------------------
 
     def _step(
-        self, scope: str, number: int, step: Step, values: Mapping[str, str],
+        self, scope: str, order: int, step: Step, values: Mapping[str, str],
         record: dict[str, Any], *, follow: bool = False,
     ) -> None:
         """Do a step on all nodes of its role at once. Raises _Failed, _Lost."""
         roles = list(self._roles) if step.role == EVERYBODY else [step.role]
         work = {name: role for role in roles for name in self._roles[role]}
-        command = step.command if step.script is None else self._scripts[step.script]
-        limit = step.timeout or self._experiment.limits.step
-        entries = {}
-        for name, role in work.items():
-            entry = next((
-                one for one in record["commands"] if one["step"] == number and one["node"] == name
-            ), None)
-            if entry is None:
-                entry = {
-                    "step": number, "role": role, "node": name, "outcome": "begun",
-                    "status": None, "seconds": None, "background": step.start,
-                    "command": step.script or step.command,
-                }
-                record["commands"].append(entry)
-            entries[name] = entry
+        entries = {
+            name: self._entry(record, order, step, role, name) for name, role in work.items()
+        }
         if "number" in record:
             self._folder.write_point(record)
         directory = f"{self._place}-{scope}"
+        command = step.command if step.script is None else self._scripts[step.script]
+        limit = step.timeout or self._experiment.limits.step
 
         def before(name: str) -> str:
             return prelude(self._environment(work[name], name, values), directory)
 
         if step.start:
-            self._start(scope, step, command, before, entries, limit)
+            self._start(scope, order, step, command, before, entries, limit)
             return
         outcomes = at_once(work, lambda name: perform(
-            name, f"{self._manifest['run']}-{scope}-{number}", before(name), command, limit,
-            follow=follow,
+            name, f"{self._manifest['run']}-{scope}-{order}", before(name), command, limit,
+            follow=follow, patience=max(PATIENCE, self._experiment.limits.boot),
         ))
         for name, outcome in outcomes.items():
-            self._keep(scope, number, name, outcome, entries[name])
+            self._keep(scope, order, name, outcome, entries[name])
         for name, outcome in outcomes.items():
             if outcome.outcome == "unknown":
-                raise _Lost(f"{name} lost the command: it booted meanwhile")
+                raise _Lost(f"{name} lost the command: {outcome.error or 'it booted meanwhile'}")
             if outcome.outcome == "timeout":
                 raise _Failed(f"{name}: no end after {limit:g} s: {_what(step)}")
-            if outcome.status != 0:
-                raise _Failed(
-                    f"{name}: status {outcome.status}: {_what(step)}: "
-                    + (outcome.error.strip() or outcome.output.strip())[-TOLD:]
-                )
-        self._save(scope, step, work, directory)
+            _check(name, step, outcome)
+        for name, role in work.items():
+            self._save(scope, step, name, role)
+
+    def _entry(
+        self, record: dict[str, Any], order: int, step: Step, role: str, name: str
+    ) -> dict[str, Any]:
+        """Return the record of a command on a node, which is new or was begun before."""
+        for known in record["commands"]:
+            if known["step"] == order and known["node"] == name:
+                found: dict[str, Any] = known
+                return found
+        entry = {
+            "step": order, "role": role, "node": name, "outcome": "begun", "status": None,
+            "seconds": None, "background": step.start, "command": step.script or step.command,
+        }
+        record["commands"].append(entry)
+        return entry
 
     def _start(
-        self, scope: str, step: Step, command: str, before: Callable[[str], str],
+        self, scope: str, order: int, step: Step, command: str, before: Callable[[str], str],
         entries: Mapping[str, dict[str, Any]], limit: float,
     ) -> None:
         for name, entry in entries.items():
-            program = Program(name, f"{before(name)}\n{command}")
-            self._programs.append((scope, name, program, entry))
+            place = f"{self._place}-{scope}-{order}"
+            program = Program(name, attached(before(name), command, place))
+            self._programs.append((step, scope, name, program, entry))
             if step.ready is not None:
                 try:
                     program.ready(step.ready, limit)
@@ -368,41 +407,60 @@ class Runner:
                     raise _Failed(f"{name}: {failure}") from None
 
     def _end_programs(self) -> None:
-        """End what runs in the background, and keep what it printed."""
+        """End what runs in the background; one that ended by itself must have ended well."""
         programs, self._programs = self._programs, []
-        for scope, name, program, entry in programs:
-            running = program.running
-            program.stop()
-            outcome = Outcome(
-                "stopped" if running else "ended", 0, program.output, program.error, 0.0
-            )
-            self._keep(scope, entry["step"], name, outcome, entry)
+        outcomes = [
+            (step, scope, name, entry, self._ended(scope, name, program, entry))
+            for step, scope, name, program, entry in programs
+        ]
+        for step, scope, name, entry, outcome in outcomes:
+            _check(name, step, outcome)
+            self._save(scope, step, name, entry["role"])
+
+    def _drop_programs(self) -> None:
+        """End what runs in the background; what became of it does not matter any more."""
+        programs, self._programs = self._programs, []
+        for _, scope, name, program, entry in programs:
+            self._ended(scope, name, program, entry)
+
+    def _ended(
+        self, scope: str, name: str, program: Program, entry: dict[str, Any]
+    ) -> Outcome:
+        running = program.running
+        program.stop()
+        status, error = 0, program.error
+        if not running:
+            try:
+                status = program.wait(0).status
+            except (Failure, TimeoutException) as failure:
+                status, error = -1, f"{error}{failure}"
+        outcome = Outcome("stopped" if running else "ended", status, program.output, error, 0.0)
+        self._keep(scope, entry["step"], name, outcome, entry)
+        return outcome
 
     def _keep(
-        self, scope: str, number: int, name: str, outcome: Outcome, entry: dict[str, Any]
+        self, scope: str, order: int, name: str, outcome: Outcome, entry: dict[str, Any]
     ) -> None:
         entry.update(outcome=outcome.outcome, status=outcome.status, seconds=outcome.seconds)
         for kind, text in (("out", outcome.output), ("err", outcome.error)):
             if text:
-                path = Path("commands", scope, f"{number:02d}-{name}.{kind}")
-                write(self._folder.path / path, text.encode(errors="surrogateescape"))
+                path = Path("commands", scope, f"{order:02d}-{name}.{kind}")
+                write(self._folder.path / path, text.encode(errors="replace"))
                 entry[kind] = path.as_posix()
 
-    def _save(self, scope: str, step: Step, work: Mapping[str, str], directory: str) -> None:
+    def _save(self, scope: str, step: Step, name: str, role: str) -> None:
         """Fetch what the step left, into role/file, or role/node/file where there are more."""
-        point = int(scope[1:5]) if scope[0] == "p" and scope[1:5].isdecimal() else 0
-
-        def fetch(name: str) -> None:
-            parts = (work[name], name) if len(self._roles[work[name]]) > 1 else (work[name],)
-            place = self._folder.place(point, *parts)
+        parts = (role, name) if len(self._roles[role]) > 1 else (role,)
+        place = self._folder.place(scope.partition("-t")[0], *parts)
+        for file in step.save:
             place.mkdir(parents=True, exist_ok=True)
-            for file in step.save:
-                try:
-                    find(name)[0].get(f"{directory}/{file}", str(place / file))
-                except Refused as refused:
-                    raise _Failed(f"{name}: {file} was not saved: {refused}") from None
-
-        at_once(work, fetch)
+            (place / file).unlink(missing_ok=True)  # of an earlier try
+            try:
+                get(name, f"{self._place}-{scope}/{file}", str(place / file))
+            except (Failure, TimeoutException) as failure:
+                raise _Failed(f"{name}: {file} was not saved: {failure}") from None
+            if not (place / file).is_file():
+                raise _Failed(f"{name}: {file} is no file; write `tar -cf {file}.tar {file}`")
 
     def _results(self, point: Point, record: dict[str, Any]) -> None:
         for measure in self._experiment.results:
@@ -411,12 +469,12 @@ class Runner:
             found = []
             for name in names:
                 parts = (role, name, file) if len(names) > 1 else (role, file)
-                text = self._folder.place(point.number, *parts).read_text(errors="replace")
-                match = re.search(measure.pattern, text)
+                path = self._folder.place(f"p{point.number:05d}", *parts)
                 try:
-                    found.append(float(match[1] if match else ""))
-                except ValueError:
-                    raise _Failed(f"{measure.name}: {file} of {name} has no such number") from None
+                    with path.open(errors="replace") as text:
+                        found.append(number(measure.pattern, text.read(MOST_POINT)))
+                except (OSError, ValueError) as error:
+                    raise _Failed(f"{measure.name}: {file} of {name}: {error}") from None
             record["results"][measure.name] = found
 
     def _environment(
@@ -431,20 +489,13 @@ class Runner:
         return found
 
 
-class _Lost(_Failed):
-    """Nobody knows how a command ended."""
-
-
-class _Names:
-    """Issuers of log lines, by their names alone."""
-
-    def __getitem__(self, name: str) -> str:
-        return name
+def _check(name: str, step: Step, outcome: Outcome) -> None:
+    if outcome.status != 0:
+        raise _Failed(
+            f"{name}: status {outcome.status}: {_what(step)}: "
+            + (outcome.error.strip() or outcome.output.strip())[-TOLD:]
+        )
 
 
 def _what(step: Step) -> str:
     return step.script or step.command.strip().splitlines()[0][:60]
-
-
-def _short(values: list[float]) -> str:
-    return f"{median(values):g}"

@@ -31,6 +31,8 @@ def seal(folder: Path, target: Path) -> int:
 
     What a run that was killed left is sealed as it is. Raises Failure.
     """
+    if not folder.is_dir():
+        raise Failure(f"{folder} is no folder of a run")
     archive = Archive(folder)
     names = sorted(archive.names - {CHECKSUMS, README, CRATE})
     if target.exists():

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 WIDTH = 40  # columns of the longest bar
 
 
+def _cell(text: str) -> str:
+    return visible(text).replace("\n", "\\n")
+
+
 def measured(points: dict[int, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Return the numbers of points that are done: by result, then by the values of variables."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -58,9 +62,9 @@ def bars(archive: Archive) -> str:
     for name, by_values in sorted(measured(archive.points()).items()):
         medians = {where: median(numbers) for where, numbers in by_values.items()}
         top = max(map(abs, medians.values())) or 1.0
-        wide = max(map(len, medians))
+        wide = max(len(_cell(where)) for where in medians)
         texts.append("\n".join([f"{name}, medians:", *(
-            f"  {visible(where):{wide}}  {'#' * max(0, round(WIDTH * value / top))} {value:g}"
+            f"  {_cell(where):{wide}}  {'#' * max(0, round(WIDTH * value / top))} {value:g}"
             f" (n={len(by_values[where])})" for where, value in medians.items()
         )]))
     return "\n\n".join(texts)

@@ -54,6 +54,10 @@ def commands_of(nodes: Iterable[str]) -> Frame:
     return Frame(COLUMNS, [one for one in list(_journal) if one.node in wanted])
 
 
+class TooMuch(Failure):
+    """A command printed more than is kept."""
+
+
 class _Command:
     """A command of the shell of a node, whose input is empty, and what it printed so far."""
 
@@ -81,7 +85,7 @@ class _Command:
             if kind in self._printed:
                 self._printed[kind] += payload
         if sum(map(len, self._printed.values())) > MOST:
-            raise Failure(
+            raise TooMuch(
                 f"the command printed more than {MOST >> 20} MiB: write that into a file of the"
                 " node, and get the file"
             )

@@ -1,0 +1,371 @@
+"""Runs of experiments whose nodes are this machine, and whose platform is made up."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import namedtuple
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.client.commands import experiment as command
+from walt.client.errors import Failure
+from walt.client.exceptions import NodeNotOwnedException, TimeoutException
+from walt.client.experiment import collecting, detached, finding, running
+from walt.client.experiment.archive import Archive, Folder
+from walt.client.experiment.casting import Cast
+from walt.client.experiment.comparing import experiment_of
+from walt.client.experiment.document import Errors
+from walt.client.experiment.reading import parsed
+from walt.client.experiment.running import Runner, manifest_of
+from walt.client.experiment.showing import table
+from walt.client.scripting.running import Result, TooMuch
+
+SMALL = """\
+name: small
+roles:
+  a: {}
+measure:
+  - a: echo 1 > out
+    save: out
+results:
+  v: {file: a/out, pattern: "([0-9.]+)"}
+"""
+Log = namedtuple("Log", ("timestamp", "line", "issuer", "stream"))
+
+
+class Programs:
+    """What `node.start` would start, on this machine."""
+
+    def __init__(self, node: str, text: str) -> None:
+        self._process = subprocess.Popen(
+            ["sh", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.output = self.error = ""
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def ready(self, text: str, timeout: float) -> None:
+        """It is, soon."""
+        time.sleep(0.3)
+
+    def stop(self) -> None:
+        """End it with all that it started."""
+        if self.running:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        out, err = self._process.communicate(timeout=60)
+        self.output, self.error = out.decode(), err.decode()
+
+    def wait(self, timeout: float) -> Result:
+        """Return how it ended."""
+        return Result(self._process.returncode, self.output, self.error)
+
+
+class RunTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = Path(self.mktemp()).absolute()
+        self.place.mkdir()
+        self.deeds: list[str] = []
+        self.told: list[str] = []
+        self.lines: list[Log] = []
+        test = self
+
+        class Nodes:
+            def __init__(self, nodes: object) -> None:
+                """All of them."""
+
+            def boot(self, image: str, force: bool = False) -> bool:
+                test.deeds.append(f"boot {image}{' force' if force else ''}")
+                return True
+
+            def wait(self, timeout: float) -> None:
+                """They are booted."""
+
+        class Reserved:
+            def __init__(self, *words: object) -> None:
+                test.deeds.append("reserve")
+
+            def __enter__(self) -> None:
+                """The nodes are ours."""
+
+            def __exit__(self, *exc: object) -> None:
+                test.deeds.append("free")
+
+        class Link:
+            server_version = "11"
+
+            def call(self, *words: object, **named: object) -> None:
+                """It is done."""
+
+            def json(self, *words: object, **named: object) -> dict[str, Any]:
+                return {"default": [{"fullname": "ann/x:latest", "id": "1" * 64}]}
+
+            def close(self) -> None:
+                """There is no connection."""
+
+        for module in (running, detached):
+            self.patch(module, "PLACE", str(self.place / "node"))
+            self.patch(module, "run", self.run_here)
+        self.patch(detached, "TRY_AGAIN", 0.01)
+        for name, value in (
+            ("Reservation", Reserved), ("NodeSet", Nodes), ("LINK", Link()),
+            ("Program", Programs), ("get", self.get), ("find", self.find),
+        ):
+            self.patch(running, name, value)
+        self.patch(collecting, "boots_of", lambda names, last: [])
+        self.patch(collecting, "get_logs", lambda *words: self.lines)
+
+    def run_here(self, node: str, text: str, limit: float) -> Result:
+        """Run a command of a node."""
+        done = subprocess.run(
+            ["sh", "-c", text], capture_output=True, timeout=limit, check=False
+        )
+        return Result(
+            done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode()
+        )
+
+    def get(self, node: str, source: str, target: str) -> None:
+        """Copy a file of a node."""
+        if not os.path.exists(source):
+            raise Failure(f"there is no file or directory {source!r}")
+        copy: Callable[[str, str], object] = \
+            shutil.copytree if os.path.isdir(source) else shutil.copyfile
+        copy(source, target)
+
+    def find(self, names: str) -> list[Any]:
+        """Return nodes."""
+        kind = namedtuple("Node", (
+            "name", "mac", "ip", "model", "virtual", "image", "config", "booted",
+        ))
+        image = namedtuple("Image", "fullname")("ann/x:latest")
+
+        class Settings:
+            _values = staticmethod(dict)
+
+        return [
+            kind(name, "02:00:00:00:00:01", "10.0.0.1", "pc", True, image, Settings, True)
+            for name in names.split(",")
+        ]
+
+    # -- runs --------------------------------------------------------------------
+
+    def runner(
+        self, text: str = SMALL, scripts: dict[str, str] | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> tuple[Runner, Folder]:
+        """Return a run that has begun to be one."""
+        errors = Errors()
+        experiment = parsed(text, errors)
+        self.assertEqual(errors, [])
+        assert experiment is not None
+        cast = Cast({role.name: [f"n-{role.name}"] for role in experiment.roles})
+        manifest = manifest_of(experiment, cast, text) | {"commit": None}
+        folder = Folder(self.place / f"run{len(list(self.place.iterdir()))}")
+        folder.begin(manifest, text, scripts or {})
+        return Runner(
+            experiment, scripts or {}, folder, manifest, tell or self.told.append
+        ), folder
+
+    def ran(self, text: str = SMALL, scripts: dict[str, str] | None = None) -> Folder:
+        """Run an experiment."""
+        runner, folder = self.runner(text, scripts)
+        runner.run({}, force=False)
+        return folder
+
+    def again(self, folder: Folder) -> bool:
+        """Go on with a run."""
+        archive = Archive(folder.path)
+        return Runner(
+            experiment_of(archive), archive.scripts(), folder, archive.manifest, self.told.append
+        ).run(archive.points(), force=False)
+
+    def point(self, folder: Folder, number: int = 1) -> dict[str, Any]:
+        """Return a point."""
+        found: dict[str, Any] = Archive(folder.path).points()[number]
+        return found
+
+    def test_whole(self) -> None:
+        """Reserved, booted, measured, freed; nothing is left on the node."""
+        folder = self.ran()
+        self.assertEqual(self.deeds, ["reserve", "boot default", "free"])
+        self.assertEqual(self.point(folder)["results"], {"v": [1.0]})
+        self.assertEqual(list((self.place / "node").iterdir()), [])
+        self.assertEqual(Archive(folder.path).manifest["state"], "done")
+
+    def test_resumed(self) -> None:
+        """What was interrupted goes on with its setup, and is torn down once, at the end."""
+        up = self.place / "up"
+        text = SMALL.replace("measure:", f"""\
+variables: {{A: [1, 2]}}
+setup:
+  - a: touch {up}
+teardown:
+  - a: rm {up}
+measure:
+  - a: test -e {up}""")
+
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                raise KeyboardInterrupt
+
+        runner, folder = self.runner(text, tell=tell)
+        self.assertRaises(KeyboardInterrupt, runner.run, {}, force=False)
+        self.assertEqual((Archive(folder.path).manifest["state"], up.exists()),
+                         ("interrupted", True))
+        self.assertTrue(self.again(folder))
+        self.assertFalse(up.exists())
+        self.assertEqual(self.deeds.count("boot default"), 1)
+        self.deeds.clear()
+        self.assertTrue(self.again(folder))
+        self.assertEqual(self.deeds, [])
+
+    def test_trouble_of_a_point(self) -> None:
+        """It fails this point alone, with a reason; the archive stays readable."""
+        for text, reason in (
+            (SMALL.replace("echo 1 > out", "echo"), "out was not saved"),
+            (SMALL.replace("([0-9.]+)", "1|([0-9]+)x"), "no such number"),
+            (SMALL.replace("echo 1", "echo nan").replace("([0-9.]+)", "(.*)"), "no number to"),
+            (SMALL.replace("echo 1", "echo 1e999").replace("([0-9.]+)", "(.*)"), "no number"),
+            (SMALL.replace("echo 1 > out", "mkdir out"), "out is no file"),
+            (SMALL.replace("echo 1 > out", "exit 3"), "status 3"),
+            (SMALL.replace("  - a:", "  - a: exit 7\n    start: yes\n  - a: sleep 0.3;"),
+             "status 7"),
+        ):
+            point = self.point(self.ran(text))
+            self.assertEqual(point["outcome"], "failed", text)
+            self.assertIn(reason, point["reason"])
+
+    def test_background(self) -> None:
+        """Scripts have their interpreter; what a program leaves is saved when it is ended."""
+        text = SMALL.replace("    save: out", "    start: yes\n    save: out\n  - a: sleep 0.5")
+        text = text.replace("- a: echo 1 > out", "- a: {script: go.py}")
+        script = (
+            "#!/usr/bin/env python3\nopen('out', 'w').write('5')\nimport time; time.sleep(60)\n"
+        )
+        point = self.point(self.ran(text, {"go.py": script}))
+        self.assertEqual((point["outcome"], point["results"]), ("done", {"v": [5.0]}))
+
+    def test_setup_that_fails(self) -> None:
+        """The run says so, is torn down, and can be gone on with."""
+        torn = self.place / "torn"
+        runner, folder = self.runner(
+            SMALL + f"setup:\n  - a: exit 1\nteardown:\n  - a: touch {torn}\n"
+        )
+        self.assertRaises(Failure, runner.run, {}, force=False)
+        self.assertEqual((Archive(folder.path).manifest["state"], torn.exists()), ("failed", True))
+
+    def test_lines_of_others(self) -> None:
+        """Between two parts of a run, nodes serve others."""
+        _, folder = self.runner(SMALL + "logs: {streams: .}\n")
+        manifest = Archive(folder.path).manifest
+        now = time.time()
+        manifest.update(state="interrupted", spans=[[now - 1000, now - 900]], began=now - 1000)
+        folder.write_manifest(manifest)
+        self.lines = [
+            Log(datetime.fromtimestamp(now - ago), str(ago), "n-a", "s") for ago in (950, 500)
+        ]
+        self.again(folder)
+        with gzip.open(folder.path / "logs.jsonl.gz") as lines:
+            self.assertEqual([json.loads(line)[3] for line in lines], ["950"])
+
+    def test_people(self) -> None:
+        """With force their nodes are booted before they are reserved; what the API says is told."""
+        runner, _ = self.runner()
+        runner.run({}, force=True)
+        self.assertEqual(self.deeds, ["boot default force", "reserve", "free"])
+        for error, told in (
+            (NodeNotOwnedException("not yours: n-a (bob's); force=True goes on"), "not yours: n-a"),
+            (TimeoutException(), "too long"),
+        ):
+            def refuse(node_set: object, image: str, error: Exception = error, **how: Any) -> bool:
+                raise error
+
+            self.patch(running.NodeSet, "boot", refuse)
+            runner, _ = self.runner()
+            failure = self.assertRaises(Failure, runner.run, {}, force=False)
+            self.assertIn(told, str(failure))
+            self.assertNotIn("force=True", str(failure))
+
+    def test_folder_of_a_stranger(self) -> None:
+        """Nothing is written where its links lead, nor to whom it has no roles for."""
+        outside = self.place / "outside"
+        outside.mkdir()
+        _, folder = self.runner()
+        (folder.path / ".manifest.json.new").symlink_to(outside / "rc")
+        self.assertRaises(Failure, folder.check)
+        folder.write_manifest(Archive(folder.path).manifest)
+        self.assertEqual(list(outside.iterdir()), [])
+        manifest = Archive(folder.path).manifest
+        manifest["roles"] = {"other": ["n1"]}
+        folder.write_manifest(manifest)
+        self.assertRaises(Failure, self.again, folder)
+
+    def test_files_of_people(self) -> None:
+        """What they put into a folder is none of ours."""
+        folder = self.ran()
+        (folder.path / "my notes.txt").write_text("x")
+        (folder.path / ".git").mkdir()
+        (folder.path / ".git" / "HEAD").write_text("x")
+        self.assertFalse({"my notes.txt", ".git/HEAD"} & Archive(folder.path).names)
+
+    def test_forged_lines(self) -> None:
+        """A reason is one line, whatever it says."""
+        folder = self.ran()
+        point = self.point(folder)
+        point.update(outcome="failed", reason="x\n= nothing differs\x1b[2J")
+        other = self.place / "other"
+        shutil.copytree(folder.path, other)
+        Folder(other).write_point(point)
+        with redirect_stdout(io.StringIO()) as told:
+            command.diff(str(folder.path), str(other), False)
+            command.show(str(other))
+        self.assertNotIn("\n= nothing", told.getvalue())
+        self.assertNotIn("\x1b", told.getvalue())
+        self.assertIn("failed", table(Archive(other)))
+
+    def test_limits(self) -> None:
+        """Of a command in time, not in turns; of an outage, not of all of them together."""
+        began = time.monotonic()
+        found = detached.perform("n", "late", "true", "sleep 60", 2)
+        self.assertEqual(found.outcome, "timeout")
+        self.assertLess(time.monotonic() - began, 30)
+        outages = [0.3, 0.6]
+
+        def flaky(node: str, text: str, limit: float) -> Result:
+            if outages:
+                time.sleep(outages.pop(0))
+                raise Failure("lost")
+            return self.run_here(node, text, limit)
+
+        self.patch(detached, "HELD", 0.2)
+        self.patch(detached, "run", flaky)
+        # The first attempt reached nothing: nobody knows.
+        found = detached.perform("n", "two", "true", "true", 30, patience=0.5)
+        self.assertEqual(found.outcome, "unknown")
+
+        def large(node: str, text: str, limit: float) -> Result:
+            raise TooMuch("the command printed more than 64 MiB")
+
+        self.patch(detached, "run", large)
+        found = detached.perform("n", "big", "true", "yes", 30)
+        self.assertEqual((found.outcome, found.status), ("ended", -1))
+
+    def test_searches(self) -> None:
+        """An expression that would go on for ever is given up."""
+        self.patch(finding, "LIMIT", 0.5)
+        self.assertRaises(ValueError, finding.number, "(a+)+b", "a" * 60)
+        self.assertEqual(finding.number("([0-9.]+)", "x 4.5"), 4.5)
