@@ -138,7 +138,7 @@ class ExperimentTests(TestCase):
         running = ensureDeferred(
             platform.walt("experiment", "run", "--to", str(third), str(place / "third.yaml"))
         )
-        point = third / "points" / "0001.json"
+        point = third / "points" / "00001.json"
 
         async def is_begun() -> bool:
             return point.exists() and '"begun"' in point.read_text()
@@ -151,7 +151,7 @@ class ExperimentTests(TestCase):
         ended = await running
         self.assertEqual(ended.status, 1, ended.stderr + ended.stdout)
         outcomes = [
-            json.loads((third / "points" / f"000{number}.json").read_text())["outcome"]
+            json.loads((third / "points" / f"0000{number}.json").read_text())["outcome"]
             for number in (1, 2)
         ]
         self.assertEqual(outcomes, ["unknown", "done"], ended.stdout)
