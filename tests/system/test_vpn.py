@@ -229,9 +229,12 @@ class IsolatedTests(TestCase):
         )
         inside = ["nsenter", f"--net=/run/netns/{platform.namespace}", "--"]
 
+        key_of_root = (platform.state / "vpn-server" / "requester-key").read_text().strip()
+
         async def ask(path: str, *options: str) -> str:
             told = await platform.runner.run([
                 *inside, "curl", "--silent", "--fail", *options,
+                "--header", f"X-WalT-Requester-Key: {key_of_root}",
                 f"http://{platform.net}.1/walt-vpn/{path}?fake_requester_ip={ip}",
             ], timeout=patient(30))
             return told.stdout.decode()
@@ -495,14 +498,22 @@ class EnrolmentTests(TestCase):
         )
         self.assertTrue(posed.startswith("400 ") and "another machine" in posed, posed)
         query = f"?fake_requester_ip={lab.net}.51"
+        own = lab.platform.state / "vpn-server" / "requester-key"
         self.assertIn("400 ", await lab.enrol(key, query=query))
         self.assertIn("400 ", await lab.http(
             lab.platform.namespace, f"enroll{query}", "--header", "X-Forwarded-For: 10.1.1.1",
+            "--header", f"X-WalT-Requester-Key: {own.read_text().strip()}",
             "--interface", f"{lab.net}.1", "--form", f"ssh-pubkey=@{key}.pub",
         ))
-        self.assertEqual(
-            await lab.http(lab.platform.namespace, f"node-conf/vpn-mac{query}"), "200 "
-        )
+        self.assertEqual(own.stat().st_mode & 0o777, 0o600)
+        for header, status in (
+            ("Accept: */*", "400"), ("X-WalT-Requester-Key: x", "400"),
+            (f"X-WalT-Requester-Key: {own.read_text().strip()}", "200"),
+        ):
+            answer = await lab.http(
+                lab.platform.namespace, f"node-conf/vpn-mac{query}", "--header", header
+            )
+            self.assertEqual(answer.split(" ")[0], status, header)
         await lab.ip_of(lab.inside, "address", "del", f"{lab.net}.51/24", "dev", "eth0")
 
     async def _check_redirected(self, lab: VpnLab, address: str) -> None:

@@ -33,6 +33,7 @@ from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.domain.vpn.model import EntryPoints
 from walt.server.http.site import make_site
 from walt.server.http.vpn import vpn_pages
+from walt.server.http.vpn_requesters import Requesters
 
 ME, SERVER, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.9"
 MAC = "d8:3a:dd:00:00:05"
@@ -40,6 +41,7 @@ IMAGE = bytes(range(256)) * 64
 
 
 ENTRY_POINTS = EntryPoints("ssh.org", "web.org", "permissive")
+KEY = "secret of root"
 
 
 @implementer(IBodyProducer)
@@ -75,10 +77,13 @@ def form(name: str, value: str, file: bool = True) -> tuple[bytes, dict[str, str
 
 class VpnPagesTests(TestCase):
     timeout = patient(30)
+    as_root = {"x_walt_requester_key": KEY}
 
     async def start(
-        self, entry_points: EntryPoints | None = ENTRY_POINTS, model: str = "rpi-5-b"
+        self, entry_points: EntryPoints | None = ENTRY_POINTS, model: str = "rpi-5-b",
+        key: str = KEY,
     ) -> None:
+        requesters = Requesters(SERVER, frozenset({"server", "web.org"}), lambda: key)
         self.registry = DeviceRegistry(FakeDeviceStore(
             Device(MAC, "pi", "node", ME, model=model, image="waltplatform/x:latest"),
             Device("d8:3a:dd:00:00:09", "pj", "node", OTHER, model="rpi-5-b",
@@ -98,13 +103,14 @@ class VpnPagesTests(TestCase):
             ("127.0.0.10", "kernel"): b"kernel",
         })
         site = make_site(files, vpn=lambda boot: vpn_pages(
-            self.vpn, files, boot, FakeSignatures(), server=SERVER, name="walt.example.org",
+            self.vpn, files, boot, FakeSignatures(), requesters=requesters, name="walt.example.org",
         ))
         self.port = reactor.listenTCP(0, site)  # type: ignore[attr-defined]
         self.addCleanup(self.port.stopListening)
 
     async def ask(
-        self, path: str, body: bytes | None = None, host: str = ME, **headers: str
+        self, path: str, body: bytes | None = None, host: str = ME, host_name: str = "",
+        **headers: str,
     ) -> tuple[int, str]:
         """Return status and text of an answer: a request to an address comes from it, here."""
         agent = Agent(
@@ -113,8 +119,10 @@ class VpnPagesTests(TestCase):
         response = await agent.request(
             b"GET" if body is None else b"POST",
             f"http://{host}:{self.port.getHost().port}/walt-vpn/{path}".encode(),
-            Headers({name.replace("_", "-"): [value] for name, value in (
-                {"prefer": "errors=text-only", **headers}).items()}),
+            Headers({name.replace("_", "-"): [value] for name, value in {
+                "prefer": "errors=text-only", **({"host": host_name} if host_name else {}),
+                **headers,
+            }.items()}),
             None if body is None else Body(body),
         )
         try:
@@ -187,7 +195,7 @@ class VpnPagesTests(TestCase):
         )
 
     async def test_fake_requester(self) -> None:
-        """Only the server's own machine speaks for others, and not through a proxy."""
+        """Only root of the server's own machine speaks for others, and not through a proxy."""
         await self.start()
         query = f"?fake_requester_ip={OTHER}"
         self.assertEqual(await self.ask(f"node-conf/http-path{query}"),
@@ -195,15 +203,50 @@ class VpnPagesTests(TestCase):
         self.assertEqual(await self.enrol(query=query), (200, "OK\n"))
         self.assertEqual(self.vpn.vpn_mac(OTHER), "")
         for header in ("x_forwarded_for", "forwarded", "via", "x_real_ip"):
-            status, _ = await self.enrol(query=query, host=SERVER, **{header: "x"})
-            self.assertEqual(status, 400)
-        self.assertEqual((await self.enrol(query="?fake_requester_ip=x", host=SERVER))[0], 400)
+            for value in ("x", ""):
+                status, _ = await self.enrol(
+                    query=query, host=SERVER, **{header: value, **self.as_root}
+                )
+                self.assertEqual(status, 400)
+        for wrong in ({}, {"x_walt_requester_key": ""}, {"x_walt_requester_key": "é"}):
+            self.assertEqual((await self.enrol(query=query, host=SERVER, **wrong))[0], 400)
+        self.assertEqual(await self.enrol(query=query, **self.as_root), (200, "OK\n"))
+        self.assertEqual(
+            (await self.enrol(query="?fake_requester_ip=x", host=SERVER, **self.as_root))[0], 400
+        )
         self.assertEqual((await self.enrol(host=SERVER))[0], 400)
         self.assertEqual(self.vpn.vpn_mac(OTHER), "")
-        self.assertEqual(await self.enrol(query=query, host=SERVER), (200, "OK\n"))
         self.assertEqual(
-            await self.ask(f"node-conf/vpn-mac{query}", host=SERVER), (200, "52:54:00:00:00:02")
+            await self.enrol(query=query, host=SERVER, **self.as_root), (200, "OK\n")
         )
+        self.assertEqual(
+            await self.ask(f"node-conf/vpn-mac{query}", host=SERVER, **self.as_root),
+            (200, "52:54:00:00:00:02"),
+        )
+
+    async def test_no_key_of_root(self) -> None:
+        """Before the key is made nobody has it."""
+        await self.start(key="")
+        query = f"?fake_requester_ip={OTHER}"
+        for shown in ({}, {"x_walt_requester_key": ""}):
+            self.assertEqual((await self.enrol(query=query, host=SERVER, **shown))[0], 400)
+
+    async def test_pages_of_browsers(self) -> None:
+        """A page of another site, or of a name that points here, neither enrols nor reads."""
+        await self.start()
+        for headers in (
+            {"origin": "http://evil.org"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"},
+            {"sec_fetch_site": "none"}, {"host_name": "evil.org"}, {"host_name": "evil.org:80"},
+        ):
+            for answer in (
+                await self.enrol(**headers), await self.ask("node-conf/vpn-mac", **headers),
+                await self.ask("node-conf/ssh-pubkey-cert", **headers),
+            ):
+                self.assertEqual(answer[0], 403, headers)
+        self.assertEqual(self.vpn.vpn_mac(ME), "")
+        for host in ("server", "WEB.org:80", "10.0.0.1"):
+            self.assertEqual(await self.ask("node-conf/vpn-mac", host_name=host), (200, ""))
+        self.assertEqual(await self.enrol(host_name="server"), (200, "OK\n"))
 
     async def test_boot_files(self) -> None:
         """Whoever asks gets the image of a board, and its signature."""
@@ -228,7 +271,8 @@ class VpnPagesTests(TestCase):
         (place / "boot.img").write_bytes(old)
         files = BootFiles(state)
         site = make_site(files, vpn=lambda boot: vpn_pages(
-            self.vpn, files, boot, FakeSignatures(), server=SERVER, name="x",
+            self.vpn, files, boot, FakeSignatures(), name="x",
+            requesters=Requesters(SERVER, frozenset(), str),
         ))
         port = reactor.listenTCP(0, site)  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)

@@ -20,6 +20,7 @@ from walt.server.adapters.vpn.authority import CA_KEY, SshAuthority
 from walt.server.adapters.vpn.host_keys import ScannedHostKeys
 from walt.server.adapters.vpn.names import HostNames
 from walt.server.adapters.vpn.neighbours import Neighbours
+from walt.server.adapters.vpn.requester_key import ensure_requester_key
 from walt.server.assembly.base import Base
 from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.nodes import Nodes
@@ -47,6 +48,7 @@ class Vpn:
     taps: VpnTaps
     history: EntryPointHistory
     name: str
+    requester_key: str = ""
     _public: str = ""
     _host_keys: list[str] = field(default_factory=list)
     _looking: LoopingCall | None = None
@@ -68,6 +70,7 @@ class Vpn:
         self._public = await self.nodes.prepare()
         await self.signatures.public_key()
         directory = self.authority.directory
+        self.requester_key = ensure_requester_key(directory)
         self._host_keys = await sshd.ensure_host_keys(self.base.runner, directory)
         self.nodes.revoked.observe(lambda _: door.reload())
         door.apply(TunnelConfig(

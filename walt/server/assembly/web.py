@@ -20,6 +20,7 @@ from walt.server.http.peer_limits import CountedSite
 from walt.server.http.policy import Guarded, Readers
 from walt.server.http.site import make_site
 from walt.server.http.vpn import vpn_pages
+from walt.server.http.vpn_requesters import Requesters
 from walt.server.runtime.metrics import Metrics as Counters
 from walt.server.wire.connections import DOORS, WEB, Connections, Kind
 
@@ -111,11 +112,16 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
     def watch(ip: str, path: str, found: bool) -> None:
         (core.nodes.progress.boot_file if found else core.nodes.virtual.no_boot_file)(ip, path)
 
+    requesters = Requesters(
+        str(config.server_ip),
+        readers.names | {"server", "server.walt", (config.vpn.http_entrypoint or "server").lower()},
+        lambda: core.vpn.requester_key,
+    )
     site = make_site(
         core.boot_files, pages, readers, watch, core.nodes.provisioning.begins_at,
         lambda boot: vpn_pages(
             core.vpn.nodes, core.boot_files, boot, core.vpn.signatures,
-            server=str(config.server_ip), name=core.vpn.name,
+            requesters=requesters, name=core.vpn.name,
         ),
     )
     return CountedSite(site, connections)

@@ -19,27 +19,12 @@ from walt.server.domain.network_services.interfaces import IBootFiles
 from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.domain.vpn.interfaces import IBootSignatures
 from walt.server.http.answers import ErrorResource, answer_error
-from walt.server.http.boot import BootResource, peer_address
+from walt.server.http.boot import BootResource
+from walt.server.http.vpn_requesters import Requesters
 
 _log = Logger()
 
 IMAGE, SIGNATURE = "boot.img", "boot.sig"
-# What proxies add: such a request comes from somebody else than its sender (RFC 7239, 9110).
-FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
-
-
-def requester(request: IRequest, server: str) -> tuple[str, bool]:
-    """Return who asks, and whether the server's own machine asks on its behalf.
-
-    `?fake_requester_ip=` is for tests on the server itself; from elsewhere, or through a proxy
-    of the server, it means nothing. `server` is the server's address.
-    """
-    peer = peer_address(request)
-    given = request.args.get(b"fake_requester_ip", [])
-    if not given or peer != server or any(request.getHeader(name) for name in FORWARDED):
-        return peer, False
-    address = parse_address(given[-1].decode("ascii", "replace"))
-    return (peer, False) if address is None else (str(address), True)
 
 
 def later(request: Any, work: Coroutine[Any, Any, str]) -> int:
@@ -81,12 +66,12 @@ class _Text(Resource):
 
     isLeaf = True
 
-    def __init__(self, find: Callable[[str], Awaitable[str]], server: str) -> None:
+    def __init__(self, find: Callable[[str], Awaitable[str]], requesters: Requesters) -> None:
         super().__init__()
-        self._find, self._server = find, server
+        self._find, self._requesters = find, requesters
 
     def render_GET(self, request: IRequest) -> int:
-        ip, _ = requester(request, self._server)
+        ip, _ = self._requesters.of(request)
 
         async def work() -> str:
             return await self._find(ip)
@@ -97,16 +82,19 @@ class _Text(Resource):
 class _Enrolment(Resource):
     isLeaf = True
 
-    def __init__(self, vpn: VpnNodes, server: str) -> None:
+    def __init__(self, vpn: VpnNodes, requesters: Requesters) -> None:
         super().__init__()
-        self._vpn, self._server = vpn, server
+        self._vpn, self._requesters = vpn, requesters
 
     def render_POST(self, request: IRequest) -> bytes | int:
         """Sign the key in the field `ssh-pubkey`."""
+        refusal = self._requesters.refusal(request)
+        if refusal is not None:
+            return answer_error(request, 403, refusal)
         given = request.args.get(b"ssh-pubkey", [])
         if not given or not given[-1].strip():
             return answer_error(request, 400, "Public key not provided.")
-        ip, on_behalf = requester(request, self._server)
+        ip, on_behalf = self._requesters.of(request)
 
         async def work() -> str:
             await self._vpn.enrol(ip, given[-1].decode("utf-8", "replace"), on_behalf=on_behalf)
@@ -151,10 +139,9 @@ class _PerIp(Resource):
 
 def vpn_pages(
     vpn: VpnNodes, files: IBootFiles, boot: BootResource, signatures: IBootSignatures, *,
-    server: str, name: str,
+    requesters: Requesters, name: str,
 ) -> Resource:
-    """Return the pages; `boot` sends boot files, `server` is the server's address, `name` its
-    full name."""
+    """Return the pages; `boot` sends boot files, `name` is the server's full name."""
 
     def said(text: Callable[[str], str]) -> Callable[[str], Awaitable[str]]:
         async def find(ip: str) -> str:
@@ -180,13 +167,13 @@ def vpn_pages(
         "http-entrypoint": said(lambda _: entry_points.http if entry_points else ""),
         "boot-mode": said(lambda _: entry_points.boot_mode if entry_points else ""),
     }
-    pages, conf = _Pages(), _Pages()
+    pages, conf = _Pages(), _ForBoards(requesters)
     for item, find in items.items():
-        conf.putChild(item.encode(), _Text(find, server))
+        conf.putChild(item.encode(), _Text(find, requesters))
     pages.putChild(b"node-conf", conf)
-    pages.putChild(b"enroll", _Enrolment(vpn, server))
+    pages.putChild(b"enroll", _Enrolment(vpn, requesters))
     pages.putChild(b"per-ip", _PerIp(vpn, files, boot, signatures))
-    pages.putChild(b"server", _Text(said(lambda _: f"{name}\n"), server))
+    pages.putChild(b"server", _Text(said(lambda _: f"{name}\n"), requesters))
     return pages
 
 
@@ -196,3 +183,17 @@ class _Pages(Resource):
 
     def render_GET(self, request: IRequest) -> bytes:
         return answer_error(request, 404, "No such page.")
+
+
+class _ForBoards(_Pages):
+    """Pages about the board that asks."""
+
+    def __init__(self, requesters: Requesters) -> None:
+        super().__init__()
+        self._requesters = requesters
+
+    def getChildWithDefault(self, path: bytes, request: IRequest) -> Any:
+        refusal = self._requesters.refusal(request)
+        if refusal is not None:
+            return ErrorResource(403, refusal)
+        return super().getChildWithDefault(path, request)
