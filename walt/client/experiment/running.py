@@ -26,6 +26,7 @@ from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
 from walt.client.scripting.running import Program, run
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -474,7 +475,9 @@ class Runner:
                     with path.open(errors="replace") as text:
                         found.append(number(measure.pattern, text.read(MOST_POINT)))
                 except (OSError, ValueError) as error:
-                    raise _Failed(f"{measure.name}: {file} of {name}: {error}") from None
+                    raise _Failed(
+                        f"{measure.name}: {file} of {name}: {in_words(error)}"
+                    ) from None
             record["results"][measure.name] = found
 
     def _environment(
