@@ -257,9 +257,11 @@ class PlatformTests(TestCase):
         self.assertTrue(await asking.addTimeout(patient(20), reactor))  # type: ignore[arg-type]
         await deferLater(reactor, 0, lambda: None)  # type: ignore[arg-type]
         await platform.stop(signal.SIGKILL)
-        self.assertEqual(
-            [one for one in platform.left_overs() if "lldpd" in one or "snmpd" in one], []
-        )
+
+        async def are_gone() -> bool:
+            return not [one for one in platform.left_overs() if "lldpd" in one or "snmpd" in one]
+
+        await platform.until(are_gone, "both end with the server")
         platform.config.write_text(platform.config.read_text().replace(
             "services:\n", "services:\n  lldp: {enabled: false}\n"
         ))

@@ -147,7 +147,7 @@ class TurnMonitorTests(SynchronousTestCase):
         try:
             reactor.runUntilCurrent()
             self.assertEqual(long, [])
-            reactor.callLater(0, _burn, 0.05)
+            reactor.callLater(0, _burn, 0.2)
             reactor.runUntilCurrent()
             reactor.runUntilCurrent()
         finally:
