@@ -22,7 +22,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
 from walt.client.exceptions import NodeNotOwnedException, TimeoutException
-from walt.client.experiment import collecting, detached, finding, running
+from walt.client.experiment import (
+    collecting,
+    detached,
+    finding,
+    parallel,
+    running,
+    stepping,
+)
 from walt.client.experiment.archive import Archive, Folder
 from walt.client.experiment.casting import Cast
 from walt.client.experiment.comparing import experiment_of
@@ -112,20 +119,24 @@ class RunTests(SynchronousTestCase):
                 """It is done."""
 
             def json(self, *words: object, **named: object) -> dict[str, Any]:
-                return {"default": [{"fullname": "ann/x:latest", "id": "1" * 64}]}
+                row = {"fullname": "ann/x:latest", "id": "1" * 64}
+                return {"own": [row], "others": [], "default": []}
 
             def close(self) -> None:
                 """There is no connection."""
 
         for module in (running, detached):
-            self.patch(module, "PLACE", str(self.place / "node"))
             self.patch(module, "run", self.run_here)
+        for module in (running, detached, stepping):
+            self.patch(module, "PLACE", str(self.place / "node"))
+        self.patch(parallel, "LINK", Link())
         self.patch(detached, "TRY_AGAIN", 0.01)
         for name, value in (
-            ("Reservation", Reserved), ("NodeSet", Nodes), ("LINK", Link()),
-            ("Program", Programs), ("get", self.get), ("find", self.find),
+            ("Reservation", Reserved), ("NodeSet", Nodes), ("LINK", Link()), ("find", self.find),
         ):
             self.patch(running, name, value)
+        self.patch(stepping, "Program", Programs)
+        self.patch(stepping, "get", self.get)
         self.patch(collecting, "boots_of", lambda names, last: [])
         self.patch(collecting, "get_logs", lambda *words: self.lines)
 

@@ -139,8 +139,10 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
     wrong = verify(found)
     if wrong:
         raise Failure("\n".join(wrong))
-    tables = LINK.json("cs.images.show", "tables", {"own": [], "default": []}, all=True,
-                       refresh=False)
+    row = {"name": str, "id": str}
+    tables = LINK.json(
+        "cs.images.show", "tables", {"own": [row], "default": [row]}, all=True, refresh=False
+    )
     experiment, missing, notes = with_images(
         experiment_of(found), found.manifest, {row["name"]: row["id"] for row in tables["own"]},
         [row["id"] for row in tables["default"]], exact=exact,

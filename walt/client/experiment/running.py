@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from pathlib import Path
 from statistics import median
 
 import walt
@@ -16,21 +14,21 @@ from walt.client.exceptions import (
     NoSuchImageNameException,
     TimeoutException,
 )
-from walt.client.experiment.archive import FORMAT, MOST_POINT, write, write_json
+from walt.client.experiment.archive import FORMAT, MOST_POINT, write_json
 from walt.client.experiment.collecting import collect
-from walt.client.experiment.detached import PLACE, Outcome, attached, perform, prelude
+from walt.client.experiment.detached import PLACE
 from walt.client.experiment.finding import number
-from walt.client.experiment.model import EVERYBODY
-from walt.client.scripting.copying import get
+from walt.client.experiment.parallel import at_once
+from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
 from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
-from walt.client.scripting.running import Program, run
+from walt.client.scripting.running import run
 from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeVar
 
     from walt.client.experiment.archive import Folder
@@ -41,9 +39,7 @@ if TYPE_CHECKING:
 
 FINAL = ("done", "failed", "unknown")  # points that are never measured again
 LONGEST_RESERVATION = 7 * 86400.0  # seconds
-PATIENCE = 120.0  # seconds for a server or a node that is away
 FACTS = "uname -srm; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; nproc"
-TOLD = 500  # characters of an error that are told
 # What the API raises beside Failure.
 OF_THE_API = (
     NodeNotOwnedException, NodeReservedException, NoSuchImageNameException, TimeoutException,
@@ -64,41 +60,6 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
     }
 
 
-def at_once(names: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
-    """Do something for each name at the same time; raise the first failure after all ended.
-
-    Ctrl-C leaves at once: what was begun goes on without us.
-    """
-    results: dict[str, T] = {}
-    failures: list[BaseException] = []
-
-    def on(name: str) -> None:
-        try:
-            results[name] = work(name)
-        except BaseException as failure:
-            failures.append(failure)
-        finally:
-            LINK.close()
-
-    threads = [threading.Thread(target=on, args=(name,), daemon=True) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)
-    if failures:
-        raise failures[0]
-    return results
-
-
-class _Failed(Exception):
-    """A step did not end well."""
-
-
-class _Lost(_Failed):
-    """Nobody knows how a command ended."""
-
-
 class Runner:
     """One run. `tell` shows a line about how it goes. Raises Failure for what does not fit."""
 
@@ -113,7 +74,7 @@ class Runner:
         self._roles: dict[str, list[str]] = manifest["roles"]
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
-        self._programs: list[tuple[Step, str, str, Program, dict[str, Any]]] = []
+        self._steps = Steps(folder, manifest, scripts, experiment.limits)
         self._place = f"{PLACE}/{manifest['run']}"
         self._span = len(manifest["spans"])
         self._outcomes: dict[int, str] = {}
@@ -209,13 +170,12 @@ class Runner:
         """Note what the nodes are."""
         told = at_once(self._names, lambda name: run(name, FACTS, 60.0))
         # The id of an image is the hash of its configuration, which lists its layers.
+        kinds = ("own", "others", "default")
         tables = LINK.json(
-            "cs.images.show", "tables", {}, all=True, refresh=False
+            "cs.images.show", "tables", {kind: [{"fullname": str, "id": str}] for kind in kinds},
+            all=True, refresh=False,
         )
-        ids = {
-            row["fullname"]: row["id"] for kind in ("own", "others", "default")
-            for row in tables.get(kind, ())
-        }
+        ids = {row["fullname"]: row["id"] for kind in kinds for row in tables[kind]}
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
             fullname = node.image.fullname.partition(" ")[0]
@@ -239,12 +199,12 @@ class Runner:
         record: dict[str, Any] = {"commands": []}
         try:
             for order, step in enumerate(steps):
-                self._step(scope, order, step, {}, record)
-            self._end_programs()
-        except _Failed as failed:
+                self._steps.do(scope, order, step, {}, record)
+            self._steps.end()
+        except StepFailed as failed:
             raise Failure(f"{name}: {failed}") from None
         finally:
-            self._drop_programs()
+            self._steps.drop()
             write_json(self._folder.path / f"{scope}.json", record)
 
     # -- points ------------------------------------------------------------------
@@ -319,149 +279,23 @@ class Runner:
         }
         try:
             if again and any(step.start for step in steps) and begun:
-                raise _Lost("what ran in the background ended with the run before")
+                raise StepLost("what ran in the background ended with the run before")
             for order, step in enumerate(steps):
-                self._step(scope, order, step, values, record, follow=order in begun)
-            self._end_programs()
+                self._steps.do(scope, order, step, values, record, follow=order in begun)
+            self._steps.end()
             self._results(point, record)
             record["outcome"] = "done"
-        except _Lost as lost:
+        except StepLost as lost:
             record.update(outcome="unknown", reason=str(lost))
-        except _Failed as failed:
+        except StepFailed as failed:
             record.update(outcome="failed", reason=str(failed))
         except BaseException as stopped:
             record.update(outcome="interrupted", reason=str(stopped)[:TOLD])
             raise
         finally:
-            self._drop_programs()
+            self._steps.drop()
             record["seconds"] = time.time() - record["began"]
             self._folder.write_point(record)
-
-    # -- steps -------------------------------------------------------------------
-
-    def _step(
-        self, scope: str, order: int, step: Step, values: Mapping[str, str],
-        record: dict[str, Any], *, follow: bool = False,
-    ) -> None:
-        """Do a step on all nodes of its role at once. Raises _Failed, _Lost."""
-        roles = list(self._roles) if step.role == EVERYBODY else [step.role]
-        work = {name: role for role in roles for name in self._roles[role]}
-        entries = {
-            name: self._entry(record, order, step, role, name) for name, role in work.items()
-        }
-        if "number" in record:
-            self._folder.write_point(record)
-        directory = f"{self._place}-{scope}"
-        command = step.command if step.script is None else self._scripts[step.script]
-        limit = step.timeout or self._experiment.limits.step
-
-        def before(name: str) -> str:
-            return prelude(self._environment(work[name], name, values), directory)
-
-        if step.start:
-            self._start(scope, order, step, command, before, entries, limit)
-            return
-        outcomes = at_once(work, lambda name: perform(
-            name, f"{self._manifest['run']}-{scope}-{order}", before(name), command, limit,
-            follow=follow, patience=max(PATIENCE, self._experiment.limits.boot),
-        ))
-        for name, outcome in outcomes.items():
-            self._keep(scope, order, name, outcome, entries[name])
-        for name, outcome in outcomes.items():
-            if outcome.outcome == "unknown":
-                raise _Lost(f"{name} lost the command: {outcome.error or 'it booted meanwhile'}")
-            if outcome.outcome == "timeout":
-                raise _Failed(f"{name}: no end after {limit:g} s: {_what(step)}")
-            _check(name, step, outcome)
-        for name, role in work.items():
-            self._save(scope, step, name, role)
-
-    def _entry(
-        self, record: dict[str, Any], order: int, step: Step, role: str, name: str
-    ) -> dict[str, Any]:
-        """Return the record of a command on a node, which is new or was begun before."""
-        for known in record["commands"]:
-            if known["step"] == order and known["node"] == name:
-                found: dict[str, Any] = known
-                return found
-        entry = {
-            "step": order, "role": role, "node": name, "outcome": "begun", "status": None,
-            "seconds": None, "background": step.start, "command": step.script or step.command,
-        }
-        record["commands"].append(entry)
-        return entry
-
-    def _start(
-        self, scope: str, order: int, step: Step, command: str, before: Callable[[str], str],
-        entries: Mapping[str, dict[str, Any]], limit: float,
-    ) -> None:
-        for name, entry in entries.items():
-            place = f"{self._place}-{scope}-{order}"
-            program = Program(name, attached(before(name), command, place))
-            self._programs.append((step, scope, name, program, entry))
-            if step.ready is not None:
-                try:
-                    program.ready(step.ready, limit)
-                except TimeoutException:
-                    raise _Failed(f"{name}: {step.ready!r} was not printed") from None
-                except Failure as failure:
-                    raise _Failed(f"{name}: {failure}") from None
-
-    def _end_programs(self) -> None:
-        """End what runs in the background; one that ended by itself must have ended well."""
-        programs, self._programs = self._programs, []
-        outcomes = [
-            (step, scope, name, entry, self._ended(scope, name, program, entry))
-            for step, scope, name, program, entry in programs
-        ]
-        for step, scope, name, entry, outcome in outcomes:
-            _check(name, step, outcome)
-            self._save(scope, step, name, entry["role"])
-
-    def _drop_programs(self) -> None:
-        """End what runs in the background; what became of it does not matter any more."""
-        programs, self._programs = self._programs, []
-        for _, scope, name, program, entry in programs:
-            self._ended(scope, name, program, entry)
-
-    def _ended(
-        self, scope: str, name: str, program: Program, entry: dict[str, Any]
-    ) -> Outcome:
-        running = program.running
-        program.stop()
-        status, error = 0, program.error
-        if not running:
-            try:
-                status = program.wait(0).status
-            except (Failure, TimeoutException) as failure:
-                status, error = -1, f"{error}{failure}"
-        outcome = Outcome("stopped" if running else "ended", status, program.output, error, 0.0)
-        self._keep(scope, entry["step"], name, outcome, entry)
-        return outcome
-
-    def _keep(
-        self, scope: str, order: int, name: str, outcome: Outcome, entry: dict[str, Any]
-    ) -> None:
-        entry.update(outcome=outcome.outcome, status=outcome.status, seconds=outcome.seconds)
-        for kind, text in (("out", outcome.output), ("err", outcome.error)):
-            if text:
-                path = Path("commands", scope, f"{order:02d}-{name}.{kind}")
-                write(self._folder.path / path, text.encode(errors="replace"))
-                entry[kind] = path.as_posix()
-
-    def _save(self, scope: str, step: Step, name: str, role: str) -> None:
-        """Fetch what the step left, into role/file, or role/node/file where there are more."""
-        parts = (role, name) if len(self._roles[role]) > 1 else (role,)
-        place = self._folder.place(scope.partition("-t")[0], *parts)
-        for file in step.save:
-            place.mkdir(parents=True, exist_ok=True)
-            (place / file).unlink(missing_ok=True)  # of an earlier try
-            try:
-                get(name, f"{self._place}-{scope}/{file}", str(place / file))
-            except (Failure, TimeoutException) as failure:
-                raise _Failed(f"{name}: {file} was not saved: {failure}") from None
-            if not (place / file).is_file():
-                raise _Failed(f"{name}: {file} is no file; write `tar -cf {file}.tar {file}`")
 
     def _results(self, point: Point, record: dict[str, Any]) -> None:
         for measure in self._experiment.results:
@@ -475,30 +309,7 @@ class Runner:
                     with path.open(errors="replace") as text:
                         found.append(number(measure.pattern, text.read(MOST_POINT)))
                 except (OSError, ValueError) as error:
-                    raise _Failed(
+                    raise StepFailed(
                         f"{measure.name}: {file} of {name}: {in_words(error)}"
                     ) from None
             record["results"][measure.name] = found
-
-    def _environment(
-        self, role: str, name: str, values: Mapping[str, str]
-    ) -> dict[str, str]:
-        found = {**values, "WALT_ROLE": role, "WALT_NODE": name}
-        nodes = self._manifest["nodes"]
-        for other, names in self._roles.items():
-            prefix = f"WALT_{other.upper().replace('-', '_')}"
-            found[f"{prefix}_NAMES"] = " ".join(names)
-            found[f"{prefix}_IP"] = " ".join(nodes[one]["ip"] for one in names)
-        return found
-
-
-def _check(name: str, step: Step, outcome: Outcome) -> None:
-    if outcome.status != 0:
-        raise _Failed(
-            f"{name}: status {outcome.status}: {_what(step)}: "
-            + (outcome.error.strip() or outcome.output.strip())[-TOLD:]
-        )
-
-
-def _what(step: Step) -> str:
-    return step.script or step.command.strip().splitlines()[0][:60]
