@@ -124,10 +124,11 @@ def ui_sites(
         )
 
     def stream(
-        session: WebSession, send: Callable[[bytes], object], ended: Callable[[], object]
+        session: WebSession, send: Callable[[bytes], object], ended: Callable[[], object],
+        late: Callable[[], bool],
     ) -> PageStream:
         peer = Peer(None, True, session.entry.user, True, streams)
-        return PageStream(table, peer, core.base.reactor, send, ended)
+        return PageStream(table, peer, core.base.reactor, send, ended, late)
 
     def tab(session: WebSession, gone: Callable[[Tab], object]) -> Tab:
         greeting = {

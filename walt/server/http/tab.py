@@ -41,12 +41,17 @@ class Stream(Protocol):
     def received(self, data: bytes) -> None:
         """A frame of the tab."""
 
+    def drained(self) -> None:
+        """The tab takes again what it is sent."""
+
     def end(self) -> None:
         """The tab is gone, or wants no more."""
 
 
 MakeCalls = Callable[[WebSession, Callable[[str], object]], Calls]
-MakeStream = Callable[[WebSession, Callable[[bytes], object], Callable[[], object]], Stream]
+MakeStream = Callable[
+    [WebSession, Callable[[bytes], object], Callable[[], object], Callable[[], bool]], Stream
+]
 
 
 @implementer(IViewer)
@@ -143,7 +148,7 @@ class Tab(User):
                 raise LimitExceeded(f"a page has {MAX_STREAMS} streams at most")
             stream = self._streams[number] = self._make_stream(
                 self.session, lambda data: self.send(binary_message(bytes([number]) + data)),
-                lambda: self._ended(number, stream),
+                lambda: self._ended(number, stream), lambda: self.late,
             )
             stream.begin(request, parameters)
         except WaltError as error:
@@ -164,6 +169,8 @@ class Tab(User):
     def drained(self) -> None:
         for name in sorted(self._watched):
             self._topics[name].drained(self)
+        for stream in list(self._streams.values()):
+            stream.drained()
 
     def end(self) -> None:
         """The session is over."""
