@@ -76,6 +76,7 @@ class Tab(User):
         self._calls: Calls | None = None
         self._watched: set[str] = set()
         self._streams: dict[int, Stream] = {}
+        self._over = False
 
     @property
     def late(self) -> bool:
@@ -187,6 +188,8 @@ class Tab(User):
         calls, self._calls = self._calls, None
         if calls is not None:
             calls.end()
+        if not self._over:
+            self._over = True
             self._gone(self)
 
 

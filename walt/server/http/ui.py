@@ -238,9 +238,10 @@ class _Socket(Resource):
         if session is None:
             return answer_error(request, 403, "Who is this? Type: walt web")
         tab = self._make(session, self._gone)
+        self._tabs.setdefault(session.cookie, set()).add(tab)  # it may be over at once
         if not upgrade(request, WebSocket(tab, self._clock), PROTOCOL):
+            self._gone(tab)
             return answer_error(request, 400, "A WebSocket (RFC 6455) is wanted here.")
-        self._tabs.setdefault(session.cookie, set()).add(tab)
         return NOT_DONE_YET
 
     def _gone(self, tab: Tab) -> None:
