@@ -77,6 +77,17 @@ class TabTests(SynchronousTestCase):
         self.assertEqual(self.gone, [tab])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_messages_without_sense(self) -> None:
+        """They end the tab, and nothing else."""
+        for text in ('{"watch": [[]]}', '{"watch": [{}]}', '{"watch": ["things", 1]}',
+                     '{"watch": "things"}', '{"watch": null}', '{"watch": ["passwd"]}',
+                     '{"call": 1, "command": []}', '{"call": [], "command": "x"}',
+                     '{"open": {}, "request": "x", "parameters": {}}',
+                     '{"open": 1, "request": ["x"], "parameters": {}}', '{"close": []}', "[]"):
+            self.open()
+            self.socket.dataReceived(self.browser.send(TextMessage(text)))
+            self.assertEqual(self.heard(), [{"hello": {}}, BAD_MESSAGE], text)
+
     def test_over(self) -> None:
         """The session ends, then the connection: that is one end."""
         tab = self.open()

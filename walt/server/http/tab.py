@@ -130,7 +130,9 @@ class Tab(User):
             raise Invalid("unknown message")
 
     def _watch(self, names: Any) -> None:
-        if not isinstance(names, list) or not all(one in self._topics for one in names):
+        if not isinstance(names, list) or not all(
+            isinstance(one, str) and one in self._topics for one in names
+        ):
             raise Invalid("unknown topic")
         wanted = set(names)
         for name in self._watched - wanted:
