@@ -19,7 +19,7 @@ from walt.server.domain.access.interfaces import IWebSessionStore
 from walt.server.domain.access.web_model import Entry, WebSession
 
 ANN = WebSession("c0", "4e", Entry("ann", None, "http://127.0.0.1:12381"), 1.5e9, 1.6e9)
-BOB = WebSession("c1", "4f", Entry("bob", "5e", "http://127.0.0.1:80"), 1.5e9, 1.5e9)
+BOB = WebSession("c1", "4f", Entry("bob", "5e", "http://127.0.0.1:80", True), 1.5e9, 1.5e9)
 
 
 class WebSessionContract(Contract):
@@ -59,7 +59,8 @@ class FileTests(WebSessionContract, SynchronousTestCase):
     def test_damage(self) -> None:
         """People log in again; nothing else happens."""
         store = self.make()
-        for text in ("", "{", "[]", '{"version": 2}', '{"version": 1, "sessions": [{}]}', "\udcff"):
+        for text in ("", "{", "[]", '{"version": 1}', '{"version": 2}',
+                     '{"version": 2, "sessions": [{}]}', "\udcff"):
             self.path.write_bytes(text.encode(errors="surrogateescape"))
             self.assertEqual(self.of(store.load()), [])
 

@@ -33,6 +33,80 @@ def free_port() -> int:
         return port
 
 
+ASSETS = Path(__file__).resolve().parents[2] / "walt/server/http/assets"
+TEXTS = r"""
+const done = arguments[1];
+(async () => {
+  const address = (text) => `data:text/javascript;base64,${btoa(text)}`;
+  const texts = address(arguments[0].texts);
+  const { shown, withoutEnds, LONGEST } = await import(texts);
+  const { Blocks } = await import(address(arguments[0].records.replace("./texts.js", texts)));
+  const block = (text) => {
+    const line = new TextEncoder().encode(text), source = '[["n","s"]]';
+    const bytes = new Uint8Array(12 + source.length + 16 + line.length);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(0, bytes.length - 4);
+    view.setUint32(4, 1);
+    view.setUint32(8, source.length);
+    bytes.set(new TextEncoder().encode(source), 12);
+    view.setUint32(12 + source.length + 12, line.length);
+    bytes.set(line, 12 + source.length + 16);
+    return bytes;
+  };
+  const read = (bytes, piece) => {
+    const blocks = new Blocks(), found = [];
+    for (let at = 0; at < bytes.length; at += piece) {
+      for (const one of blocks.feed(bytes.subarray(at, at + piece))) found.push(...one.lines());
+    }
+    return found.map(({ text, more }) => [text, more]);
+  };
+  const two = new Uint8Array([...block("one"), ...block("n\u00e9")]);
+  const ends = "\n".repeat(1 << 20);
+  const cut = read(block("a" + "\u00e9".repeat(LONGEST)), 1000)[0];
+  done({
+    plain: shown("a b\t", "out"),
+    controls: shown("\u001b[31mred\u0007\u2028\n12:00 other out forged", "out"),
+    chunk: shown("b'a\\r\\nb\\x41\\\\\\n'", "vconsole"),
+    quotes: shown('b"it\'s"', "vconsole"), odd: shown("b'", "vconsole"),
+    cut: shown("b'a\\nb", "vconsole", 7),
+    long: withoutEnds(`${ends}x${ends}`).length - ends.length,
+    chunkOfEnds: shown(`b'${"\\n".repeat(1 << 19)}x'`, "vconsole").length,
+    pieces: [1, 3, 7, 1000].map((piece) => read(two, piece)),
+    huge: read(block("x".repeat(16 << 20)), 32768).map(([text, more]) => [text.length, more]),
+    characters: [cut[0].length, cut[0].endsWith("\u00e9"), cut[1]],
+  });
+})().catch((error) => done({ error: String(error) }));
+"""
+
+
+class TextsTests(TestCase):
+    """What pages make of what nodes log."""
+
+    skip = browser.why_not()
+    timeout = patient(120)
+
+    def texts(self) -> Any:
+        """Return what a browser makes of some."""
+        page = Browser("about:blank")
+        try:
+            page.go("")
+            return page.driver.execute_async_script(
+                TEXTS, {name: (ASSETS / f"{name}.js").read_text() for name in ("texts", "records")}
+            )
+        finally:
+            page.close()
+
+    async def test_texts(self) -> None:
+        """They act nowhere, pose as no other line, and take no more time than they are long."""
+        self.assertEqual(await deferToThread(self.texts), {
+            "plain": "a b\t", "controls": "red\u2407\u2421\n    12:00 other out forged",
+            "chunk": "a\n    bA\\", "quotes": "it's", "odd": "b'",
+            "cut": "a\n    b\u2026 (7 more bytes)", "long": 1,
+            "chunkOfEnds": 5 * (1 << 19) + 1, "pieces": [[["one", 0], ["n\u00e9", 0]]] * 4,
+            "huge": [[16384, (16 << 20) - 16384]], "characters": [8192, True, 16386],
+        })
+
+
 class PagesTests(TestCase):
     skip = why_not() or browser.why_not()
     timeout = patient(300)

@@ -11,7 +11,7 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Conflict, LimitExceeded
-from walt.rpc.arguments import Json, Text
+from walt.rpc.arguments import Float, Integer, Json, Text
 from walt.rpc.base import WaltCommand
 from walt.server.api.json_calls import MAX_CALLS, JsonCalls
 from walt.server.domain.requester import IRequester
@@ -23,7 +23,8 @@ class Say(WaltCommand):
 
     commandName = b"cs.test.say"
     side = "cs"
-    arguments = [(b"text", Text(10)), (b"data", amp.String(optional=True))]
+    arguments = [(b"text", Text(10)), (b"data", amp.String(optional=True)),
+                 (b"port", Integer(optional=True)), (b"at", Float(optional=True))]
     response = [(b"rows", Json()), (b"data", amp.String()), (b"count", amp.Integer())]
 
 
@@ -48,7 +49,10 @@ class Responder(amp.CommandLocator):
         self.cancelled += 1
 
     @Say.responder
-    def say(self, text: str, data: bytes | None = None) -> dict[str, Any]:
+    def say(
+        self, text: str, data: bytes | None = None, port: int | None = None,
+        at: float | None = None,
+    ) -> dict[str, Any]:
         if text == "no":
             raise Conflict("that is taken")
         self.requester.stdout(f"{self.requester.username}: {text}")
@@ -95,6 +99,9 @@ class JsonCallsTests(SynchronousTestCase):
             ("cs.test.say", {"text": "no"}, "CONFLICT"), ("cs.test.say", {}, "INVALID"),
             ("cs.test.say", {"text": 1}, "INVALID"), ("cs.test.say", {"text": "x" * 11}, "INVALID"),
             ("cs.test.say", {"text": "a", "data": "*"}, "INVALID"),
+            ("cs.test.say", {"text": "a", "port": float("inf")}, "INVALID"),
+            ("cs.test.say", {"text": "a", "port": float("nan")}, "INVALID"),
+            ("cs.test.say", {"text": "a", "at": 10 ** 400}, "INVALID"),
             ("cs.test.say", {"text": "a", "more": 1}, "INVALID"), ("cs.test.no", {}, "INVALID"),
             ("cs.access.renew", {}, "DENIED"), ("cs.web.invite", {}, "DENIED"),
             ("cs.keys.add", {}, "DENIED"),

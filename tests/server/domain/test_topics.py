@@ -100,8 +100,35 @@ class TopicTests(SynchronousTestCase):
         self.topic.watch(self.one)
         self.topic.leave(self.one)
         self.rows["a"] = "5"
+        self.one.got.clear()
         self.topic.watch(self.one)
+        self.assertEqual(self.one.got, [])
+        self.clock.advance(PACE)
         self.assertEqual(self.one.last()["rows"]["a"], 5)
+        self.topic.leave(self.one)
+        self.clock.advance(PACE)
+        self.rows["a"] = "6"
+        self.topic.watch(self.one)
+        self.assertEqual(self.one.last()["rows"]["a"], 6)
+
+    def test_who_comes_and_goes(self) -> None:
+        """A hundred times: rows are asked for, and sent, at the pace of everybody."""
+        for _ in range(100):
+            self.topic.watch(self.one)
+            self.topic.leave(self.one)
+        self.assertEqual((self.asked, len(self.one.got)), (1, 1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(PACE)
+        self.topic.watch(self.other)  # somebody else is there all the time
+        self.one.got.clear()
+        for _ in range(100):
+            self.topic.watch(self.one)
+            self.topic.leave(self.one)
+        self.topic.watch(self.one)
+        self.assertEqual((self.asked, len(self.one.got)), (2, 1))
+        self.clock.advance(PACE)
+        self.assertEqual((self.asked, len(self.one.got), len(self.other.got)), (3, 2, 1))
+        self.assertEqual(self.one.last()["rows"], {"a": 1, "b": 2})
 
     def test_slow_answers(self) -> None:
         """What changes while the rows are being made is not lost; who left hears nothing."""

@@ -159,3 +159,37 @@ class WebSocketTests(SynchronousTestCase):
         producer.resumeProducing()
         self.assertFalse(self.socket.late)
         self.assertEqual(self.user.got, ["drained"])
+
+    def test_nothing_is_read_of_who_is_late(self) -> None:
+        """Its pings and messages wait, those that came with the same bytes, too."""
+        self.say(TextMessage("late"), *[Ping(b"%d" % number) for number in range(50)])
+        self.assertEqual(self.transport.producerState, "producing")
+        self.user.got.clear()
+        self.heard()
+        self.transport.producer.pauseProducing()
+        self.assertEqual(self.transport.producerState, "paused")
+        self.say(*[Ping(b"%d" % number) for number in range(50)], TextMessage("a"))
+        self.assertEqual((self.heard(), self.user.got), ([], []))
+        self.transport.producer.resumeProducing()
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(len(self.heard()), 50)
+        self.assertEqual(self.user.got, ["a", "drained"])
+        # Each answer makes it late: the next message waits for it.
+        self.user.text = lambda message: (  # type: ignore[method-assign]
+            self.user.got.append(message), self.transport.producer.pauseProducing()
+        )
+        self.user.got.clear()
+        raw = b"".join(self.browser.send(TextMessage(one)) for one in "bcd")
+        self.socket.dataReceived(raw)
+        for seen in (["b"], ["b", "c"], ["b", "c", "d"]):
+            self.assertEqual((self.user.got, self.transport.producerState), (seen, "paused"))
+            self.transport.producer.resumeProducing()
+        self.assertEqual(self.user.got, ["b", "c", "d", "drained"])
+        self.assertEqual(self.transport.producerState, "producing")
+
+    def test_pongs_that_nobody_asked_for(self) -> None:
+        """They prove nothing: who takes no ping is gone."""
+        for _ in range(int(PING_EVERY)):
+            self.clock.advance(1)
+            self.say(Pong())
+        self.assertTrue(any(isinstance(one, Ping) for one in self.heard()))

@@ -58,8 +58,10 @@ class Page:
         self.sent = bytearray()
         self.largest = 0
         self.ends = 0
+        self.late = False
         self.stream = PageStream(
-            table, Peer(None, True, "alice", True), clock, self.take, self.end
+            table, Peer(None, True, "alice", True), clock, self.take, self.end,
+            lambda: self.late,
         )
 
     def take(self, data: bytes) -> None:
@@ -122,6 +124,22 @@ class PageStreamTests(SynchronousTestCase):
         self.assertEqual(echo.pauses, ["pause", "resume"])
         self.page.acknowledge(1 << 31)
         echo.data(b"x" * (WINDOW + 1))
+        self.assertEqual(echo.pauses, ["pause", "resume", "pause"])
+
+    def test_a_late_page(self) -> None:
+        """What it claims to have processed while it takes nothing changes nothing."""
+        echo = self.begin()
+        self.page.late = True
+        echo.data(b"x")
+        self.assertEqual(echo.pauses, ["pause"])
+        self.page.acknowledge(0xffffffff)
+        self.page.stream.drained()
+        self.assertEqual(echo.pauses, ["pause"])
+        self.page.late = False
+        self.page.stream.drained()
+        self.assertEqual(echo.pauses, ["pause", "resume"])
+        echo.data(b"x" * (WINDOW + 1))
+        self.page.stream.drained()  # it took this, and did not process it
         self.assertEqual(echo.pauses, ["pause", "resume", "pause"])
 
     def test_input(self) -> None:

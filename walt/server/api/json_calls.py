@@ -111,7 +111,7 @@ def _encoded(command: type[WaltCommand], values: dict[str, Any], proto: Any) -> 
             if type(argument) is amp.String:  # bytes
                 value = b64decode(value, validate=True)
             box[wire] = argument.toStringProto(value, proto)
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             raise Invalid(f"argument {name} has a wrong type") from None
     return box
 

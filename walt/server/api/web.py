@@ -31,13 +31,13 @@ class WebAccessApi(amp.CommandLocator):
         """Make a code for a link."""
         if port is not None and not 0 < port < 65536:
             raise Invalid("a port is a number from 1 to 65535")
-        port = port or self._port
+        relayed, port = port is not None, port or self._port
         if port is None:
             raise Unavailable(
                 "the server has no port for browsers of its machine (services.http.ui-port of"
                 " server.conf)"
             )
-        entry = Entry(self._requester.username, self._serial, origin_of(port))
+        entry = Entry(self._requester.username, self._serial, origin_of(port), relayed)
         code, expires = self._sessions.invite(entry)
         return {"code": code, "origin": entry.origin, "expires": expires}
 

@@ -24,7 +24,7 @@ from walt.server.adapters.vpn.sshd import ACCOUNT
 from walt.server.api.session import Session
 from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port
-from walt.server.assembly.ui import ui_site
+from walt.server.assembly.ui import ui_sites
 from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS, Shares
 from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, RequestClass, StreamProtocol
@@ -146,7 +146,7 @@ def stream_factory(
         ip = identity.ip if identity.origin == "walt-net" else None
         peer = Peer(
             ip, trusted(identity.origin, doors.open_to_all), identity.account, identity.bound,
-            shares,
+            shares, identity.serial,
         )
         return StreamProtocol(table, peer, core.base.reactor)
 
@@ -225,7 +225,7 @@ def open_all(
     table = stream_table(core)
     rpc = rpc_factory(core, doors, sessions)
     streams = stream_factory(core, doors, table, users)
-    ui = ui_site(core, table, sessions, users, doors.metrics)
+    ui, relayed = ui_sites(core, table, sessions, users, doors.metrics)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(base.config.services.http_port, site)
@@ -238,7 +238,7 @@ def open_all(
         listeners.private(
             paths.vpn_socket, DeviceFactory(tunnels, core.vpn.taps, base.reactor), ACCOUNT
         )
-    listeners.private(paths.web_socket, ui, "root")
+    listeners.private(paths.web_socket, relayed, "root")
     for opened, factory in ((host_http, site), (host_ui, ui)):
         if opened is not None:
             listeners.adopt(opened, factory)

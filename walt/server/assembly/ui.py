@@ -19,6 +19,7 @@ from walt.server.domain.nodes.live import LiveNodes
 from walt.server.domain.shares import Shares
 from walt.server.domain.topics import Rows, Topic
 from walt.server.http.peer_limits import CountedSite
+from walt.server.http.relayed import RelayedSite
 from walt.server.http.tab import Tab
 from walt.server.http.ui import make_ui_site
 from walt.server.http.ui_policy import Doorkeeper
@@ -100,11 +101,11 @@ def _topics(core: Core) -> dict[str, Topic]:
     return topics
 
 
-def ui_site(
+def ui_sites(
     core: Core, table: Mapping[str, RequestClass], sessions: Shares, streams: Shares,
     metrics: Metrics,
-) -> CountedSite:
-    """Return the site of the pages.
+) -> tuple[CountedSite, RelayedSite]:
+    """Return the site of the pages, for the loopback and for the socket of `REQ_WEB`.
 
     `table` has the requests of the stream port; `sessions` and `streams` limit what a user has
     open, by whatever way.
@@ -123,10 +124,11 @@ def ui_site(
         )
 
     def stream(
-        session: WebSession, send: Callable[[bytes], object], ended: Callable[[], object]
+        session: WebSession, send: Callable[[bytes], object], ended: Callable[[], object],
+        late: Callable[[], bool],
     ) -> PageStream:
         peer = Peer(None, True, session.entry.user, True, streams)
-        return PageStream(table, peer, core.base.reactor, send, ended)
+        return PageStream(table, peer, core.base.reactor, send, ended, late)
 
     def tab(session: WebSession, gone: Callable[[Tab], object]) -> Tab:
         greeting = {
@@ -138,6 +140,5 @@ def ui_site(
     connections = Connections(WEB, core.kind)
     metrics.gauge("walt_ui_connections", "Connections of browsers to the pages, now",
                   lambda: connections.open)
-    return CountedSite(
-        make_ui_site(Doorkeeper(core.certificates.web), tab, core.base.reactor), connections
-    )
+    site = make_ui_site(Doorkeeper(core.certificates.web), tab, core.base.reactor)
+    return CountedSite(site, connections), RelayedSite(site, connections)

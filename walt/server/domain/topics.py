@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -34,7 +35,8 @@ class Topic:
 
     `rows` returns them as they are now, the same texts for what did not change; it is asked after
     `changed`, at most every `PACE` seconds, and every `look_every` seconds (0: never), as long as
-    somebody watches. `encode` makes of a text what viewers send. `clock` gives callLater.
+    somebody watches; whoever comes and goes is no reason to ask, or to be sent all rows, more
+    often. `encode` makes of a text what viewers send. `clock` gives callLater.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Topic:
         self._timer: IDelayedCall | None = None
         self._asking = False
         self._again = False
+        self._asked = -PACE  # when
+        self._told: WeakKeyDictionary[Any, float] = WeakKeyDictionary()  # when it got all rows
 
     def watch(self, viewer: Any) -> None:
         """Send the rows to a viewer, and what changes from then on."""
@@ -61,7 +65,13 @@ class Topic:
         if self._rows is None or len(self._viewers) == 1:
             self._rows = None  # nobody watched: they are old
             self._snapshot = None
-            self._refresh()
+            early = self._asked + PACE - self._clock.seconds()
+            if early > 0 and not self._asking:
+                self._plan(early)
+            else:
+                self._refresh()
+        elif self._told.get(viewer, -PACE) + PACE > self._clock.seconds():
+            self.changed()  # it came again: it gets them with the next look
         else:
             self._send_all(viewer)
 
@@ -103,6 +113,7 @@ class Topic:
 
     async def _look(self) -> None:
         self._again = False
+        self._asked = self._clock.seconds()
         try:
             found = await self._ask()
             if self._viewers:
@@ -124,16 +135,15 @@ class Topic:
             return
         fresh = [(key, text) for key, text in found.items() if before.get(key) != text]
         gone = [key for key in before if key not in found]
-        if not fresh and not gone:
-            return
-        self._snapshot = None
+        if fresh or gone:
+            self._snapshot = None
         message: bytes | None = None
         for viewer, has in self._viewers.items():
             if viewer.late:
                 self._viewers[viewer] = False
             elif not has:
                 self._send_all(viewer)
-            else:
+            elif fresh or gone:
                 message = message or self._encode(
                     f'{{"topic": {json.dumps(self.name)}, "set": {_object(dict(fresh))},'
                     f' "gone": {json.dumps(gone)}}}'
@@ -150,6 +160,7 @@ class Topic:
                 f'{{"topic": {json.dumps(self.name)}, "rows": {_object(self._rows)}}}'
             )
         self._viewers[viewer] = True
+        self._told[viewer] = self._clock.seconds()
         viewer.send(self._snapshot)
 
 

@@ -52,7 +52,9 @@ class BoundedRequest(Request):
         self.channel.loseConnection()
 
 
-class _Counted(ProtocolWrapper):
+class Counted(ProtocolWrapper):
+    """One connection that is counted."""
+
     def makeConnection(self, transport: ITransport) -> None:
         end_if_idle(transport, self.factory.patience)
         super().makeConnection(transport)
@@ -65,7 +67,7 @@ class CountedSite(WrappingFactory):
     kept open for each.
     """
 
-    protocol = _Counted
+    protocol: type[Counted] = Counted
 
     def __init__(self, site: Site, counter: Counter, patience: float = PATIENCE) -> None:
         super().__init__(site)

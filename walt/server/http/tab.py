@@ -41,12 +41,17 @@ class Stream(Protocol):
     def received(self, data: bytes) -> None:
         """A frame of the tab."""
 
+    def drained(self) -> None:
+        """The tab takes again what it is sent."""
+
     def end(self) -> None:
         """The tab is gone, or wants no more."""
 
 
 MakeCalls = Callable[[WebSession, Callable[[str], object]], Calls]
-MakeStream = Callable[[WebSession, Callable[[bytes], object], Callable[[], object]], Stream]
+MakeStream = Callable[
+    [WebSession, Callable[[bytes], object], Callable[[], object], Callable[[], bool]], Stream
+]
 
 
 @implementer(IViewer)
@@ -71,6 +76,7 @@ class Tab(User):
         self._calls: Calls | None = None
         self._watched: set[str] = set()
         self._streams: dict[int, Stream] = {}
+        self._over = False
 
     @property
     def late(self) -> bool:
@@ -124,7 +130,9 @@ class Tab(User):
             raise Invalid("unknown message")
 
     def _watch(self, names: Any) -> None:
-        if not isinstance(names, list) or not all(one in self._topics for one in names):
+        if not isinstance(names, list) or not all(
+            isinstance(one, str) and one in self._topics for one in names
+        ):
             raise Invalid("unknown topic")
         wanted = set(names)
         for name in self._watched - wanted:
@@ -143,7 +151,7 @@ class Tab(User):
                 raise LimitExceeded(f"a page has {MAX_STREAMS} streams at most")
             stream = self._streams[number] = self._make_stream(
                 self.session, lambda data: self.send(binary_message(bytes([number]) + data)),
-                lambda: self._ended(number, stream),
+                lambda: self._ended(number, stream), lambda: self.late,
             )
             stream.begin(request, parameters)
         except WaltError as error:
@@ -164,6 +172,8 @@ class Tab(User):
     def drained(self) -> None:
         for name in sorted(self._watched):
             self._topics[name].drained(self)
+        for stream in list(self._streams.values()):
+            stream.drained()
 
     def end(self) -> None:
         """The session is over."""
@@ -180,6 +190,8 @@ class Tab(User):
         calls, self._calls = self._calls, None
         if calls is not None:
             calls.end()
+        if not self._over:
+            self._over = True
             self._gone(self)
 
 

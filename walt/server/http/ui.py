@@ -23,6 +23,7 @@ from walt.common.texts import load_json
 from walt.server.domain.access.web_model import WebSession
 from walt.server.http.answers import ErrorResource, answer_error
 from walt.server.http.peer_limits import BoundedRequest
+from walt.server.http.relayed import way_of
 from walt.server.http.tab import Tab
 from walt.server.http.ui_policy import (
     Doorkeeper,
@@ -134,7 +135,7 @@ class _Login(Resource):
         if origin is None:
             return answer_error(request, 403, "This is for the pages of this server alone.")
         try:
-            secrets = self._door.sessions.begin(_code(request), origin)
+            secrets = self._door.sessions.begin(_code(request), origin, way_of(request))
         except Invalid as error:
             return answer_error(request, 400, str(error))
         except Denied as error:
@@ -237,9 +238,10 @@ class _Socket(Resource):
         if session is None:
             return answer_error(request, 403, "Who is this? Type: walt web")
         tab = self._make(session, self._gone)
+        self._tabs.setdefault(session.cookie, set()).add(tab)  # it may be over at once
         if not upgrade(request, WebSocket(tab, self._clock), PROTOCOL):
+            self._gone(tab)
             return answer_error(request, 400, "A WebSocket (RFC 6455) is wanted here.")
-        self._tabs.setdefault(session.cookie, set()).add(tab)
         return NOT_DONE_YET
 
     def _gone(self, tab: Tab) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.address import IPv4Address
 from twisted.web.iweb import IRequest
 
-from walt.server.domain.access.web_model import LOOPBACK, WebSession
+from walt.server.domain.access.web_model import WebSession, origin_of
 from walt.server.domain.access.web_sessions import WebSessions
+from walt.server.http.relayed import way_of
 
 _HOST = re.compile(r"127\.0\.0\.1(?::([1-9][0-9]{0,4}))?")
 _SECRET = re.compile(r"[0-9a-f]{32}")
@@ -34,12 +36,16 @@ UI_HEADERS = {
 def own_origin(request: IRequest) -> str | None:
     """Return the origin that a request names as its host, None for one that is not of pages.
 
-    Only 127.0.0.1 in digits: no name of another site leads here.
+    Only 127.0.0.1 in digits: no name of another site leads here; and no port but the one at which
+    the request came, unless `walt web` carried it.
     """
     match = _HOST.fullmatch(request.getHeader("host") or "")
     if match is None:
         return None
-    return f"{LOOPBACK}{match[1] or 80}"
+    port, reached = int(match[1] or 80), request.getHost()
+    if isinstance(reached, IPv4Address) and reached.port != port:
+        return None  # it claims a port that is somebody else's
+    return origin_of(port)
 
 
 def from_own_page(request: IRequest) -> str | None:
@@ -74,7 +80,9 @@ class Doorkeeper:
         if cookie is None:
             return None
         text = cookie.decode("ascii", "replace")
-        return self.sessions.find(text, key, origin) if _SECRET.fullmatch(text) else None
+        if not _SECRET.fullmatch(text):
+            return None
+        return self.sessions.find(text, key, origin, way_of(request))
 
 
 def key_of_socket(request: IRequest) -> str | None:

@@ -25,7 +25,7 @@ from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import generate_accept_token
 
 from walt.rpc.base import abort
-from walt.server.runtime.producing import Gate
+from walt.server.runtime.producing import Pace
 
 MAX_MESSAGE = 64 * 1024  # bytes that a browser may send at once, all fragments together
 MAX_FRAGMENTS = 64  # of one message: each costs something, even when it is empty
@@ -66,7 +66,11 @@ class User:
 
 
 class WebSocket(Protocol):
-    """One connection, from after its handshake on."""
+    """One connection, from after its handshake on.
+
+    While the browser does not take what it is sent, nothing of it is read or served: it would be
+    answered.
+    """
 
     def __init__(self, user: User, clock: IReactorTime) -> None:
         self._user = user
@@ -76,17 +80,14 @@ class WebSocket(Protocol):
         self._parts: list[Any] = []
         self._size = 0
         self._timer: IDelayedCall | None = None
-        self._gate = Gate(resumed=user.drained)
+        self._pinged = False
         self._over = False
-
-    @property
-    def late(self) -> bool:
-        """Whether the browser does not take what it is sent."""
-        return self._gate.closed
+        self.late = False  # whether the browser does not take what it is sent
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
-        transport.registerProducer(self._gate, True)
+        pace = Pace(self._fall_behind, self._catch_up, stop=lambda: None)
+        transport.registerProducer(pace, True)
         self._plan(PING_EVERY, self._ping)
         self._user.opened()
 
@@ -95,7 +96,22 @@ class WebSocket(Protocol):
             self._timer.cancel()
         self._timer = self._clock.callLater(seconds, work)
 
+    def _fall_behind(self) -> None:
+        self.late = True
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def _catch_up(self) -> None:
+        self.late = False
+        self._serve()
+        if not self.late:
+            self._user.drained()
+        if not self.late and not self._over:
+            transport: Any = self.transport
+            transport.resumeProducing()
+
     def _ping(self) -> None:
+        self._pinged = True
         self._send(Ping())
         self._plan(PATIENCE, lambda: abort(self.transport))
 
@@ -119,9 +135,15 @@ class WebSocket(Protocol):
         if self._over:
             return
         self._wire.receive_data(data)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Handle what came; what comes after a moment of lateness waits in the parser."""
+        if self.late or self._over:
+            return
         for event in self._wire.events():
             self._handle(event)
-            if self._over:
+            if self._over or self.late:
                 return
 
     def _handle(self, event: Any) -> None:
@@ -130,7 +152,9 @@ class WebSocket(Protocol):
         elif isinstance(event, Ping):
             self._send(event.response())
         elif isinstance(event, Pong):
-            self._plan(PING_EVERY, self._ping)
+            if self._pinged:  # others prove nothing
+                self._pinged = False
+                self._plan(PING_EVERY, self._ping)
         elif isinstance(event, CloseConnection):
             if self._wire.state is ConnectionState.OPEN:  # what came is no frame
                 self._end(event.code, event.reason or "")

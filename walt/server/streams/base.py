@@ -45,7 +45,7 @@ class Peer:
 
     `trusted` peers may make client requests; `account` is the user that the
     connection proves; with `bound` the peer may not state another. `shares`
-    limits the client requests of a user.
+    limits the client requests of a user. `serial` is that of the certificate, if there is one.
     """
 
     ip: str | None
@@ -53,6 +53,7 @@ class Peer:
     account: str | None = None
     bound: bool = False
     shares: Shares | None = None
+    serial: str | None = None
 
 
 class Request:

@@ -23,15 +23,18 @@ FOR_PAGES = frozenset({"REQ_DUMP_LOGS", "REQ_NODE_CMD", "REQ_NODE_CONSOLE"})
 class PageStream:
     """One request of the stream port, for a page.
 
-    `send` carries bytes to the page, `ended` tells it that no more come. It is the transport
-    of the request: who produces waits while more than `WINDOW` bytes were not acknowledged.
+    `send` carries bytes to the page, `ended` tells it that no more come; `late` tells whether it
+    does not take what it is sent. It is the transport of the request: who produces waits while
+    more than `WINDOW` bytes were not acknowledged, and while the page is late, whatever it says.
     """
 
     def __init__(
         self, requests: Mapping[str, RequestClass], peer: Peer, clock: IReactorTime,
         send: Callable[[bytes], object], ended: Callable[[], object],
+        late: Callable[[], bool],
     ) -> None:
         self._send = send
+        self._late = late
         self._ended = ended
         self._clock = clock
         self._producer: Any = None
@@ -65,7 +68,11 @@ class PageStream:
 
     def _acknowledged(self, count: int) -> None:
         self._unprocessed = max(0, self._unprocessed - count)
-        if self._paused and self._unprocessed <= WINDOW // 2:
+        self.drained()
+
+    def drained(self) -> None:
+        """The page takes what it is sent: who waited for that goes on."""
+        if self._paused and self._unprocessed <= WINDOW // 2 and not self._late():
             self._paused = False
             if self._producer is not None:
                 self._producer.resumeProducing()
@@ -81,7 +88,7 @@ class PageStream:
         for at in range(0, len(data), PIECE):
             self._send(data[at:at + PIECE])
         self._unprocessed += len(data)
-        if self._unprocessed > WINDOW and not self._paused:
+        if (self._unprocessed > WINDOW or self._late()) and not self._paused:
             self._paused = True
             if self._producer is not None:
                 self._producer.pauseProducing()

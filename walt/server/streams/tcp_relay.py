@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from walt.common import frames
 from walt.common.errors import Invalid, Unavailable
+from walt.server.domain.access.web_model import Way, way_line
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.plans import OpenSessions
 from walt.server.runtime.producing import Pace
@@ -64,6 +65,10 @@ class RelayRequest(FramedRequest):
         self._ended_sides = 0
         self._done = False
 
+    def greeting(self) -> bytes:
+        """Return what the other side is told before the client's bytes."""
+        return b""
+
     def connect(self, endpoint: IStreamClientEndpoint, what: str) -> None:
         """Begin; `what` names the other side in an error."""
         self._client.pauseProducing()  # until there is somebody to send to
@@ -88,6 +93,7 @@ class RelayRequest(FramedRequest):
             transport.abortConnection()
             return
         self._device = transport
+        transport.write(self.greeting())
         self._client.registerProducer(_pace(transport), True)
         transport.registerProducer(_pace(self._client), True)
         for kind, payload in self._early:
@@ -165,7 +171,10 @@ class TcpRequest(RelayRequest):
 
 
 class WebRequest(RelayRequest):
-    """Our pages, for a browser of the client's machine; who it is, its cookie and key tell."""
+    """Our pages, for a browser of the client's machine.
+
+    Who it is, its cookie and key tell; they are good for what this client asked for alone.
+    """
 
     def __init__(
         self, socket: Path, reactor: Any, connection: StreamProtocol, peer: Peer
@@ -173,6 +182,9 @@ class WebRequest(RelayRequest):
         super().__init__(connection, peer)
         self._socket = socket
         self._reactor = reactor
+
+    def greeting(self) -> bytes:
+        return way_line(Way(self.username, self.peer.serial))
 
     def opened(self, parameters: dict[str, Any]) -> None:
         self.connect(

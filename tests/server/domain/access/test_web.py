@@ -11,7 +11,7 @@ from tests.fakes.access import FakeWebSessions
 from walt.common.errors import Denied, LimitExceeded
 from walt.server.domain.access import web_links, web_sessions
 from walt.server.domain.access.web_links import MAX_PENDING, VALIDITY
-from walt.server.domain.access.web_model import Entry, Secrets
+from walt.server.domain.access.web_model import Entry, Secrets, Way
 from walt.server.domain.access.web_sessions import IDLE, LONGEST, MAX_OF_USER, WebSessions
 
 HERE = "http://127.0.0.1:12381"
@@ -39,32 +39,32 @@ class WebSessionsTests(SynchronousTestCase):
     def enter(self, user: str = "ann", serial: str | None = None) -> Secrets:
         """Make a link and use it."""
         code, _ = self.sessions.invite(Entry(user, serial, HERE))
-        return self.sessions.begin(code, HERE)
+        return self.sessions.begin(code, HERE, None)
 
     def test_a_link_works_once(self) -> None:
         code, expires = self.sessions.invite(Entry("ann", None, HERE))
         self.assertEqual(expires, self.now + VALIDITY)
         self.assertGreaterEqual(len(bytes.fromhex(code)) * 8, 128)
-        secrets = self.sessions.begin(code, HERE)
+        secrets = self.sessions.begin(code, HERE, None)
         self.assertEqual(secrets.session.entry.user, "ann")
-        self.assertRaises(Denied, self.sessions.begin, code, HERE)
+        self.assertRaises(Denied, self.sessions.begin, code, HERE, None)
         self.assertEqual(self.told, [f"ann opened the web pages at {HERE}"])
 
     def test_a_link_expires(self) -> None:
         code, _ = self.sessions.invite(Entry("ann", None, HERE))
         self.now += VALIDITY
-        self.assertRaises(Denied, self.sessions.begin, code, HERE)
+        self.assertRaises(Denied, self.sessions.begin, code, HERE, None)
 
     def test_a_link_is_for_one_origin(self) -> None:
         code, _ = self.sessions.invite(Entry("ann", None, HERE))
-        self.assertRaises(Denied, self.sessions.begin, code, "http://127.0.0.1:1")
-        self.assertRaises(Denied, self.sessions.begin, code, HERE)
+        self.assertRaises(Denied, self.sessions.begin, code, "http://127.0.0.1:1", None)
+        self.assertRaises(Denied, self.sessions.begin, code, HERE, None)
 
     def test_links_are_limited(self) -> None:
         first, _ = self.sessions.invite(Entry("ann", None, HERE))
         for _ in range(web_links.MAX_OF_USER):
             self.sessions.invite(Entry("ann", None, HERE))
-        self.assertRaises(Denied, self.sessions.begin, first, HERE)
+        self.assertRaises(Denied, self.sessions.begin, first, HERE, None)
         for number in range(MAX_PENDING - web_links.MAX_OF_USER):
             self.sessions.invite(Entry(f"user{number}", None, HERE))
         with self.assertRaises(LimitExceeded):
@@ -74,24 +74,36 @@ class WebSessionsTests(SynchronousTestCase):
 
     def test_both_secrets_are_needed(self) -> None:
         ann, bob = self.enter(), self.enter("bob")
-        found = self.sessions.find(ann.cookie, ann.key, HERE)
+        found = self.sessions.find(ann.cookie, ann.key, HERE, None)
         assert found is not None
         self.assertEqual(found.entry.user, "ann")
-        self.assertIsNone(self.sessions.find(ann.cookie, bob.key, HERE))
-        self.assertIsNone(self.sessions.find(ann.cookie, "", HERE))
-        self.assertIsNone(self.sessions.find("", ann.key, HERE))
-        self.assertIsNone(self.sessions.find(ann.cookie, ann.key, "http://127.0.0.1:80"))
-        self.assertIsNone(self.sessions.find(found.cookie, found.key, HERE))  # the digests
+        self.assertIsNone(self.sessions.find(ann.cookie, bob.key, HERE, None))
+        self.assertIsNone(self.sessions.find(ann.cookie, "", HERE, None))
+        self.assertIsNone(self.sessions.find("", ann.key, HERE, None))
+        self.assertIsNone(self.sessions.find(ann.cookie, ann.key, "http://127.0.0.1:80", None))
+        self.assertIsNone(self.sessions.find(found.cookie, found.key, HERE, None))  # the digests
+
+    def test_the_way_in(self) -> None:
+        """A relay of one user is not that of another, nor the port of the server."""
+        code, _ = self.sessions.invite(Entry("ann", "5e", HERE, relayed=True))
+        ann = self.sessions.begin(code, HERE, Way("ann", "5e"))
+        for way in (Way("bob", "B"), Way("ann", "B"), Way("ann", None), None):
+            self.assertIsNone(self.sessions.find(ann.cookie, ann.key, HERE, way))
+        self.assertIsNotNone(self.sessions.find(ann.cookie, ann.key, HERE, Way("ann", "5e")))
+        own = self.enter()
+        self.assertIsNone(self.sessions.find(own.cookie, own.key, HERE, Way("ann", None)))
+        code, _ = self.sessions.invite(Entry("ann", "5e", HERE, relayed=True))
+        self.assertRaises(Denied, self.sessions.begin, code, HERE, Way("bob", "B"))
 
     def test_time_ends_sessions(self) -> None:
         unused, used = self.enter(), self.enter()
         for _ in range(int(LONGEST / IDLE)):
             self.now += IDLE - 1
-            self.assertIsNotNone(self.sessions.find(used.cookie, used.key, HERE))
-        self.assertIsNone(self.sessions.find(unused.cookie, unused.key, HERE))
+            self.assertIsNotNone(self.sessions.find(used.cookie, used.key, HERE, None))
+        self.assertIsNone(self.sessions.find(unused.cookie, unused.key, HERE, None))
         self.now = used.session.begun + LONGEST + 1
         self.sessions.end_old()
-        self.assertIsNone(self.sessions.find(used.cookie, used.key, HERE))
+        self.assertIsNone(self.sessions.find(used.cookie, used.key, HERE, None))
         self.assertEqual(self.ended, [unused.session.cookie, used.session.cookie])
 
     def test_revocation(self) -> None:
@@ -100,8 +112,8 @@ class WebSessionsTests(SynchronousTestCase):
         code, _ = self.sessions.invite(Entry("ann", "5e", HERE))
         self.sessions.end_of("5e")
         self.assertEqual(self.ended, [ann.session.cookie])
-        self.assertRaises(Denied, self.sessions.begin, code, HERE)
-        self.assertIsNotNone(self.sessions.find(unix.cookie, unix.key, HERE))
+        self.assertRaises(Denied, self.sessions.begin, code, HERE, None)
+        self.assertIsNotNone(self.sessions.find(unix.cookie, unix.key, HERE, None))
 
     def test_logging_out(self) -> None:
         one, other, bob = self.enter(), self.enter(), self.enter("bob")
@@ -110,8 +122,8 @@ class WebSessionsTests(SynchronousTestCase):
         code, _ = self.sessions.invite(Entry("ann", None, HERE))
         self.assertEqual(self.sessions.end_all("ann"), 1)
         self.assertEqual(self.ended, [one.session.cookie, other.session.cookie])
-        self.assertRaises(Denied, self.sessions.begin, code, HERE)
-        self.assertIsNotNone(self.sessions.find(bob.cookie, bob.key, HERE))
+        self.assertRaises(Denied, self.sessions.begin, code, HERE, None)
+        self.assertIsNotNone(self.sessions.find(bob.cookie, bob.key, HERE, None))
 
     def test_too_many(self) -> None:
         """The one that was not used for the longest time makes place."""
@@ -122,7 +134,7 @@ class WebSessionsTests(SynchronousTestCase):
             self.now += 1
             self.enter()
         self.assertEqual(self.ended, [first.session.cookie])
-        self.assertIsNotNone(self.sessions.find(second.cookie, second.key, HERE))
+        self.assertIsNotNone(self.sessions.find(second.cookie, second.key, HERE, None))
         self.patch(web_sessions, "MAX_SESSIONS", MAX_OF_USER)
         self.enter("bob")
         self.assertEqual(self.ended, [first.session.cookie, second.session.cookie])
@@ -136,8 +148,8 @@ class WebSessionsTests(SynchronousTestCase):
         self.bad = {"60"}
         self.sessions = self.make()
         self.successResultOf(self.sessions_loaded())
-        self.assertIsNotNone(self.sessions.find(ann.cookie, ann.key, HERE))
-        self.assertIsNone(self.sessions.find(bob.cookie, bob.key, HERE))
+        self.assertIsNotNone(self.sessions.find(ann.cookie, ann.key, HERE, None))
+        self.assertIsNone(self.sessions.find(bob.cookie, bob.key, HERE, None))
         self.assertEqual(len(self.store.kept), 1)
 
     def sessions_loaded(self) -> Deferred[None]:

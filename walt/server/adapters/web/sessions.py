@@ -17,7 +17,7 @@ from walt.server.domain.access.web_model import Entry, WebSession
 
 _log = Logger()
 
-VERSION = 1
+VERSION = 2
 
 
 @implementer(IWebSessionStore)
@@ -54,6 +54,7 @@ class WebSessionFile:
             {
                 "cookie": one.cookie, "key": one.key, "user": one.entry.user,
                 "serial": one.entry.serial, "origin": one.entry.origin,
+                "relayed": one.entry.relayed,
                 "begun": one.begun, "used": one.used,
             }
             for one in sessions
@@ -70,6 +71,9 @@ def _session(row: dict[str, Any]) -> WebSession:
     serial = row["serial"]
     return WebSession(
         str(row["cookie"]), str(row["key"]),
-        Entry(str(row["user"]), None if serial is None else str(serial), str(row["origin"])),
+        Entry(
+            str(row["user"]), None if serial is None else str(serial), str(row["origin"]),
+            bool(row["relayed"]),
+        ),
         float(row["begun"]), float(row["used"]),
     )

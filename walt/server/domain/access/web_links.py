@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 from walt.common.errors import Denied, LimitExceeded
-from walt.server.domain.access.web_model import Entry
+from walt.server.domain.access.web_model import Entry, Way
 
 VALIDITY = 120.0  # seconds
 MAX_OF_USER, MAX_PENDING = 10, 200
@@ -41,11 +41,11 @@ class WebLinks:
         self._pending[digest(code)] = entry, expires
         return code, expires
 
-    def take(self, code: str, origin: str) -> Entry:
+    def take(self, code: str, origin: str, way: Way | None) -> Entry:
         """Return who asked for a code; it is worth nothing afterwards. Raises Denied."""
         self._drop_old()
         entry, _ = self._pending.pop(digest(code), (None, 0.0))
-        if entry is None or entry.origin != origin:
+        if entry is None or entry.origin != origin or entry.way != way:
             raise Denied(
                 "this link was used, or is older than two minutes; type: walt web"
             )

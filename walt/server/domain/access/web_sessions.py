@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from walt.common.errors import Unavailable
 from walt.server.domain.access.interfaces import IWebSessionStore
 from walt.server.domain.access.web_links import RANDOM_BYTES, WebLinks, digest
-from walt.server.domain.access.web_model import Entry, Secrets, WebSession
+from walt.server.domain.access.web_model import Entry, Secrets, Way, WebSession
 from walt.server.domain.events import Source
 from walt.server.runtime.coroutines import spawn
 
@@ -53,9 +53,9 @@ class WebSessions:
         """Return the code of a link, and the moment it ends. Raises LimitExceeded."""
         return self._links.make(entry)
 
-    def begin(self, code: str, origin: str) -> Secrets:
+    def begin(self, code: str, origin: str, way: Way | None) -> Secrets:
         """Let a browser in that has the code of a link. Raises Denied."""
-        entry = self._links.take(code, origin)
+        entry = self._links.take(code, origin, way)
         cookie, key = (self._random(RANDOM_BYTES).hex() for _ in range(2))
         now = self._now()
         session = WebSession(digest(cookie), digest(key), entry, now, now)
@@ -72,10 +72,16 @@ class WebSessions:
         self._end(own[:max(0, len(own) - MAX_OF_USER + 1)])
         self._end(by_use[:max(0, len(self._known) - MAX_SESSIONS + 1)])
 
-    def find(self, cookie: str, key: str, origin: str) -> WebSession | None:
-        """Return the session of a browser that shows both secrets at the origin it came in."""
+    def find(
+        self, cookie: str, key: str, origin: str, way: Way | None
+    ) -> WebSession | None:
+        """Return the session of a browser that shows both secrets at the origin and by the way it
+        came in: who caught the secrets at a port that was free meanwhile comes by another way.
+        """
         found = self._known.get(digest(cookie))
-        if found is None or found.key != digest(key) or found.entry.origin != origin:
+        if found is None or found.key != digest(key):
+            return None
+        if found.entry.origin != origin or found.entry.way != way:
             return None
         if self._old(found):
             self._end([found])

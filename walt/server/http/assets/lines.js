@@ -2,27 +2,12 @@
 import { html, signal, useEffect, useRef } from "./vendor/pages.js";
 import { live, openStream } from "./live.js";
 import { Blocks } from "./records.js";
+import { shown } from "./texts.js";
 
 const KEPT = 2000; // lines in the page
 const HELD = 20000; // lines that wait while one reads
+const MOST_KEPT = 4 << 20, MOST_HELD = 16 << 20; // characters in the page; bytes that wait
 const PAUSE = 500; // milliseconds until a reader that was too slow tries again
-
-const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
-const SEQUENCES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\u0007\u001b]*(?:\u0007|\u001b\\)|[ -/]*[0-~])/g;
-
-// Control characters are shown as visible ones: nothing that a node logs acts here.
-export function visible(text) {
-  return text.replace(SEQUENCES, "").replace(CONTROLS, (one) => (one < " " ? String.fromCharCode(0x2400 + one.charCodeAt(0)) : "\u2421"));
-}
-
-// A chunk of a console, which the log holds as Python writes bytes, as its text.
-function chunk(text) {
-  const match = /^b(['"])(.*)\1$/s.exec(text);
-  if (!match) return text;
-  return match[2].replace(/\\(x[0-9a-f]{2}|.)/g, (all, one) => (
-    one[0] === "x" && one.length === 3 ? String.fromCharCode(parseInt(one.slice(1), 16)) : { n: "\n", r: "", t: "\t" }[one] ?? one
-  )).replace(/\n+$/, "");
-}
 
 function clock(moment) {
   const one = new Date(moment);
@@ -39,7 +24,8 @@ export class LineView {
     this.left = signal(0); // lines that are not in the page any more, or never were
     this.paused = signal(false);
     this.waiting = [];
-    this.number = 0;
+    this.sizes = []; // of the lines in the page, in characters
+    this.size = 0; // all of them
     this.frame = 0;
     this.closed = false;
   }
@@ -91,10 +77,13 @@ export class LineView {
       this.stream?.acknowledge(count);
     }
     let total = this.held.reduce((sum, one) => sum + one.count, 0);
+    let size = this.held.reduce((sum, one) => sum + one.size, 0);
     const most = this.paused.value ? HELD : KEPT;
-    while (this.held.length > 1 && total - this.held[0].count >= most) {
-      this.left.value += this.held[0].count;
-      total -= this.held.shift().count;
+    while (this.held.length > 1 && (total - this.held[0].count >= most || size > MOST_HELD)) {
+      const oldest = this.held.shift();
+      this.left.value += oldest.count;
+      total -= oldest.count;
+      size -= oldest.size;
     }
     if (this.paused.value || !this.held.length) return;
     const part = document.createDocumentFragment();
@@ -105,20 +94,27 @@ export class LineView {
     }
     this.held = [];
     this.element.append(part);
-    const excess = this.element.childElementCount - KEPT;
-    for (let count = 0; count < excess; count += 1) this.element.firstElementChild.remove();
+    let excess = 0;
+    while (this.sizes.length - excess > KEPT || this.size > MOST_KEPT) {
+      this.element.firstElementChild.remove();
+      this.size -= this.sizes[excess];
+      excess += 1;
+    }
+    this.sizes.splice(0, excess);
     if (excess > 0) this.left.value += excess;
     this.element.scrollTop = this.element.scrollHeight;
   }
 
-  add(part, { moment, issuer, stream, text }) {
+  add(part, { moment, issuer, stream, text, more }) {
     const row = document.createElement("div"), head = document.createElement("span"), body = document.createElement("span");
     head.className = "faint";
     body.className = "text";
     head.textContent = `${clock(moment)} ${this.oneIssuer ? "" : `${issuer} `}${stream} `;
-    body.textContent = visible(stream.endsWith("console") ? chunk(text) : text);
+    body.textContent = shown(text, stream, more);
     row.append(head, body);
     part.append(row);
+    this.sizes.push(body.textContent.length);
+    this.size += body.textContent.length;
   }
 
   text() {

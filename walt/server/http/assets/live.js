@@ -1,5 +1,6 @@
 // The one socket of a tab: topics that are followed, calls of the schema, streams.
 import { batch, signal } from "./vendor/pages.js";
+import { withoutEnds } from "./texts.js";
 
 const KEY = "walt-key";
 const PROTOCOL = "walt.1";
@@ -228,7 +229,7 @@ const KEPT = 30;
 let notes = 0;
 // Tell what was done, and what the server says about it.
 export function note(text, wrong = false) {
-  const line = text.replace(/\n+$/, "");
+  const line = withoutEnds(text);
   if (line) told.value = [...told.value.slice(1 - KEPT), { id: ++notes, text: line, wrong }];
 }
 
