@@ -19,6 +19,7 @@ from tests.fakes.vpn import (
     FakeAuthority,
     FakeEntryPoints,
     FakeNames,
+    FakeNeighbours,
     FakeVpnKeys,
     FakeVpnTaps,
 )
@@ -34,15 +35,17 @@ from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
 from walt.server.adapters.vpn.authority import SshAuthority
 from walt.server.adapters.vpn.names import HostNames
+from walt.server.adapters.vpn.neighbours import Neighbours
 from walt.server.domain.devices.model import Device
 from walt.server.domain.vpn.interfaces import (
     IAddressesOfNames,
     IEntryPointNames,
+    INeighbours,
     IVpnAuthority,
     IVpnKeys,
     IVpnTaps,
 )
-from walt.server.domain.vpn.model import VpnKey
+from walt.server.domain.vpn.model import Neighbour, VpnKey
 from walt.server.runtime.process import ProcessRunner
 
 BOARD = Device(
@@ -241,6 +244,53 @@ class RealTapsTests(TapsContract, TestCase):
         with self.assertRaises(CommandFailed):
             await taps.open("walt-vpn0")
         self.assertNotIn("walt-vpn0", self.ns.run("ip", "link"))
+
+
+class NeighboursContract(Contract):
+    """`make` returns an INeighbours; BOARD answers for its address, behind `cable`."""
+
+    @abstractmethod
+    async def make(self) -> INeighbours:
+        """Given by each implementation."""
+
+    async def test_find(self) -> None:
+        """Who answers is known with the interface of the bridge; nobody else is."""
+        neighbours = await self.make()
+        verifyObject(INeighbours, neighbours)
+        self.assertEqual(await neighbours.find(BOARD.ip), Neighbour(BOARD.mac, "cable"))
+        for nobody in ("192.168.1.77", "x", "::1", "-h"):
+            self.assertIsNone(await neighbours.find(nobody))
+
+
+class FakeNeighboursTests(NeighboursContract, TestCase):
+    async def make(self) -> Any:
+        return FakeNeighbours({BOARD.ip: BOARD.mac})
+
+
+class RealNeighboursTests(NeighboursContract, TestCase):
+    skip = why_not("ip", "bridge", "nsenter", "setpriv")
+
+    async def make(self) -> Any:
+        here, there = self.here, _ = Namespace(self), Namespace(self)
+        here.run("ip", "link", "add", "walt-net", "type", "bridge")
+        here.run("ip", "address", "add", "192.168.1.1/24", "dev", "walt-net")
+        here.run("ip", "link", "set", "walt-net", "up")
+        here.run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "eth0",
+                 "address", BOARD.mac, "netns", there.name)
+        here.run("ip", "link", "set", "cable", "master", "walt-net", "up")
+        there.run("ip", "address", "add", f"{BOARD.ip}/24", "dev", "eth0")
+        there.run("ip", "link", "set", "eth0", "up")
+        here.run("ping", "-c", "1", "-w", "10", BOARD.ip)
+        return Neighbours(ProcessRunner(reactor, here.launcher), "walt-net")
+
+    async def test_a_mac_that_the_bridge_does_not_know(self) -> None:
+        """The neighbour table alone proves nothing; nor is an own MAC a neighbour's."""
+        neighbours = await self.make()
+        own = json.loads(self.here.run("ip", "-json", "link", "show", "cable"))[0]["address"]
+        for mac in ("02:00:00:00:00:66", own):
+            self.here.run("ip", "neighbour", "replace", "192.168.1.9", "lladdr", mac, "dev",
+                          "walt-net")
+            self.assertIsNone(await neighbours.find("192.168.1.9"))
 
 
 class EntryPointsContract(Contract):
