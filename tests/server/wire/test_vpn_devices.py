@@ -135,6 +135,27 @@ class DevicesTests(TestCase):
         for one in silent:
             self.assertEqual(await self.answer(one), (b"", []))
 
+    async def test_left_before_it_is_admitted(self) -> None:
+        """Who has gone meanwhile opens nothing, and does not end the tunnel that is there."""
+        good = self.connect(HELLO)
+        await self.answer(good)
+        self.assertEqual((await self.answer(good))[0], b"alt-vpn0\n")  # the rest of the line
+        self.vpn.gate = gate = Deferred[None]()
+        gone = self.connect(HELLO)
+        await self.turn()
+        gone.close()
+        await self.turn(0.05)
+        self.vpn.gate = None
+        gate.callback(None)
+        await self.turn(0.05)
+        self.assertEqual((len(self.tunnels), self.taps.names), (1, ["walt-vpn0"]))
+        with self.assertRaises(BlockingIOError):  # it goes on
+            good.recv(1)
+        good.close()
+        await self.turn(0.05)
+        self.assertEqual(len(self.tunnels), 0)
+        self.assertEqual(open_files(), self.before + 1)  # the one that `good` was given
+
     async def test_left_while_it_is_opened(self) -> None:
         """A device that nobody wants any more is closed; so is one that nobody takes."""
         self.taps.gate = gate = Deferred[None]()

@@ -80,6 +80,8 @@ class DeviceProtocol(Protocol):
             self.transport.abortConnection()
             return
         await self._tunnels.admit(identity)
+        if self._lost:  # it must not end the tunnel that its board has meanwhile
+            return
         device = self._tunnels.device_name()
         self._open = identity, device
         self._tunnels.opened(identity, device, self._end)
