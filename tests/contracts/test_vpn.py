@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 from abc import abstractmethod
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -33,10 +35,12 @@ from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.entry_points import PostgresEntryPoints
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
+from walt.server.adapters.vpn import sshd
 from walt.server.adapters.vpn.authority import SshAuthority
 from walt.server.adapters.vpn.names import HostNames
 from walt.server.adapters.vpn.neighbours import Neighbours
 from walt.server.domain.devices.model import Device
+from walt.server.domain.network_services.tunnel import TunnelConfig, render
 from walt.server.domain.vpn.interfaces import (
     IAddressesOfNames,
     IEntryPointNames,
@@ -46,7 +50,7 @@ from walt.server.domain.vpn.interfaces import (
     IVpnTaps,
 )
 from walt.server.domain.vpn.model import Neighbour, VpnKey
-from walt.server.runtime.process import ProcessRunner
+from walt.server.runtime.process import Launcher, ProcessRunner
 
 BOARD = Device(
     "d8:3a:dd:00:00:05", "pi", "node", "192.168.1.5", model="rpi-5-b",
@@ -174,6 +178,51 @@ class SshAuthorityTests(AuthorityContract, TestCase):
             sorted(one.name for one in self.directory.iterdir()),
             ["one", "one-cert.pub", "one.pub", "revoked.krl", "vpn-ca-key", "vpn-ca-key.pub"],
         )
+
+
+class SshdTests(TestCase):
+    skip = why_not("sshd", "ssh-keygen", "setpriv", "prlimit")
+
+    async def test_configuration(self) -> None:
+        """OpenSSH's sshd accepts it, and ends sessions and connections that do nothing."""
+        place = Path(short_dir(self))
+        place.chmod(0o755)
+        host_key = place / "host"
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)], check=True
+        )
+        nobody = 65534
+        os.chown(host_key, nobody, nobody)
+        config = TunnelConfig(
+            port=2222, account="walt-vpn", host_keys=(host_key,), authority=place / "ca.pub",
+            revoked=place / "krl", endpoint=place / "endpoint", socket=place / "socket",
+            subnet=IPv4Network("192.168.1.0/24"), name="walt.example.org",
+        )
+        file = place / "sshd_config"
+        file.write_text(render(config))
+        shown = subprocess.run([
+            "setpriv", "--reuid", str(nobody), "--clear-groups", "/usr/sbin/sshd", "-T", "-f",
+            str(file),
+        ], capture_output=True, text=True, check=True)
+        self.assertIn("persourcemaxstartups 16\n", shown.stdout)
+        self.assertIn("unusedconnectiontimeout 30\n", shown.stdout)
+
+    def test_processes(self) -> None:
+        """They have a limit, which holds for those of the account together."""
+        place = Path(short_dir(self))
+        config = TunnelConfig(
+            port=2222, account=sshd.ACCOUNT, host_keys=(), authority=place, revoked=place,
+            endpoint=place / "endpoint", socket=place, subnet=IPv4Network("192.168.1.0/24"),
+            name="x",
+        )
+        service = sshd.SshdService(Clock(), Launcher(), directory=place, runtime=place)
+        spec = service._written(config)
+        end = spec.argv.index(sshd.PROGRAM)
+        shown = subprocess.run(
+            [*spec.argv[:end], "cat", "/proc/self/limits"], capture_output=True, text=True,
+            check=True,
+        )
+        self.assertRegex(shown.stdout, rf"Max processes +{sshd.MOST_PROCESSES} ")
 
 
 class TapsContract(Contract):
