@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 from abc import abstractmethod
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -19,6 +21,7 @@ from tests.fakes.vpn import (
     FakeAuthority,
     FakeEntryPoints,
     FakeNames,
+    FakeNeighbours,
     FakeVpnKeys,
     FakeVpnTaps,
 )
@@ -32,18 +35,22 @@ from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.entry_points import PostgresEntryPoints
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
+from walt.server.adapters.vpn import sshd
 from walt.server.adapters.vpn.authority import SshAuthority
 from walt.server.adapters.vpn.names import HostNames
+from walt.server.adapters.vpn.neighbours import Neighbours
 from walt.server.domain.devices.model import Device
+from walt.server.domain.network_services.tunnel import TunnelConfig, render
 from walt.server.domain.vpn.interfaces import (
     IAddressesOfNames,
     IEntryPointNames,
+    INeighbours,
     IVpnAuthority,
     IVpnKeys,
     IVpnTaps,
 )
-from walt.server.domain.vpn.model import VpnKey
-from walt.server.runtime.process import ProcessRunner
+from walt.server.domain.vpn.model import Neighbour, VpnKey
+from walt.server.runtime.process import Launcher, ProcessRunner
 
 BOARD = Device(
     "d8:3a:dd:00:00:05", "pi", "node", "192.168.1.5", model="rpi-5-b",
@@ -173,6 +180,51 @@ class SshAuthorityTests(AuthorityContract, TestCase):
         )
 
 
+class SshdTests(TestCase):
+    skip = why_not("sshd", "ssh-keygen", "setpriv", "prlimit")
+
+    async def test_configuration(self) -> None:
+        """OpenSSH's sshd accepts it, and ends sessions and connections that do nothing."""
+        place = Path(short_dir(self))
+        place.chmod(0o755)
+        host_key = place / "host"
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)], check=True
+        )
+        nobody = 65534
+        os.chown(host_key, nobody, nobody)
+        config = TunnelConfig(
+            port=2222, account="walt-vpn", host_keys=(host_key,), authority=place / "ca.pub",
+            revoked=place / "krl", endpoint=place / "endpoint", socket=place / "socket",
+            subnet=IPv4Network("192.168.1.0/24"), name="walt.example.org",
+        )
+        file = place / "sshd_config"
+        file.write_text(render(config))
+        shown = subprocess.run([
+            "setpriv", "--reuid", str(nobody), "--clear-groups", "/usr/sbin/sshd", "-T", "-f",
+            str(file),
+        ], capture_output=True, text=True, check=True)
+        self.assertIn("persourcemaxstartups 16\n", shown.stdout)
+        self.assertIn("unusedconnectiontimeout 30\n", shown.stdout)
+
+    def test_processes(self) -> None:
+        """They have a limit, which holds for those of the account together."""
+        place = Path(short_dir(self))
+        config = TunnelConfig(
+            port=2222, account=sshd.ACCOUNT, host_keys=(), authority=place, revoked=place,
+            endpoint=place / "endpoint", socket=place, subnet=IPv4Network("192.168.1.0/24"),
+            name="x",
+        )
+        service = sshd.SshdService(Clock(), Launcher(), directory=place, runtime=place)
+        spec = service._written(config)
+        end = spec.argv.index(sshd.PROGRAM)
+        shown = subprocess.run(
+            [*spec.argv[:end], "cat", "/proc/self/limits"], capture_output=True, text=True,
+            check=True,
+        )
+        self.assertRegex(shown.stdout, rf"Max processes +{sshd.MOST_PROCESSES} ")
+
+
 class TapsContract(Contract):
     """`make` returns an IVpnTaps, `names` the devices that it opened and that are there."""
 
@@ -241,6 +293,53 @@ class RealTapsTests(TapsContract, TestCase):
         with self.assertRaises(CommandFailed):
             await taps.open("walt-vpn0")
         self.assertNotIn("walt-vpn0", self.ns.run("ip", "link"))
+
+
+class NeighboursContract(Contract):
+    """`make` returns an INeighbours; BOARD answers for its address, behind `cable`."""
+
+    @abstractmethod
+    async def make(self) -> INeighbours:
+        """Given by each implementation."""
+
+    async def test_find(self) -> None:
+        """Who answers is known with the interface of the bridge; nobody else is."""
+        neighbours = await self.make()
+        verifyObject(INeighbours, neighbours)
+        self.assertEqual(await neighbours.find(BOARD.ip), Neighbour(BOARD.mac, "cable"))
+        for nobody in ("192.168.1.77", "x", "::1", "-h"):
+            self.assertIsNone(await neighbours.find(nobody))
+
+
+class FakeNeighboursTests(NeighboursContract, TestCase):
+    async def make(self) -> Any:
+        return FakeNeighbours({BOARD.ip: BOARD.mac})
+
+
+class RealNeighboursTests(NeighboursContract, TestCase):
+    skip = why_not("ip", "bridge", "nsenter", "setpriv")
+
+    async def make(self) -> Any:
+        here, there = self.here, _ = Namespace(self), Namespace(self)
+        here.run("ip", "link", "add", "walt-net", "type", "bridge")
+        here.run("ip", "address", "add", "192.168.1.1/24", "dev", "walt-net")
+        here.run("ip", "link", "set", "walt-net", "up")
+        here.run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "eth0",
+                 "address", BOARD.mac, "netns", there.name)
+        here.run("ip", "link", "set", "cable", "master", "walt-net", "up")
+        there.run("ip", "address", "add", f"{BOARD.ip}/24", "dev", "eth0")
+        there.run("ip", "link", "set", "eth0", "up")
+        here.run("ping", "-c", "1", "-w", "10", BOARD.ip)
+        return Neighbours(ProcessRunner(reactor, here.launcher), "walt-net")
+
+    async def test_a_mac_that_the_bridge_does_not_know(self) -> None:
+        """The neighbour table alone proves nothing; nor is an own MAC a neighbour's."""
+        neighbours = await self.make()
+        own = json.loads(self.here.run("ip", "-json", "link", "show", "cable"))[0]["address"]
+        for mac in ("02:00:00:00:00:66", own):
+            self.here.run("ip", "neighbour", "replace", "192.168.1.9", "lladdr", mac, "dev",
+                          "walt-net")
+            self.assertIsNone(await neighbours.find("192.168.1.9"))
 
 
 class EntryPointsContract(Contract):

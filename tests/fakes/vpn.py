@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -23,7 +23,7 @@ from walt.server.domain.vpn.interfaces import (
     IVpnKeys,
     IVpnTaps,
 )
-from walt.server.domain.vpn.model import VpnKey
+from walt.server.domain.vpn.model import Neighbour, VpnKey
 
 
 @implementer(IVpnKeys)
@@ -87,14 +87,16 @@ class FakeAuthority:
 
 @implementer(INeighbours)
 class FakeNeighbours:
-    """Knows the MACs of some addresses."""
+    """Knows the MACs of some addresses; `interfaces` lead to some MACs, a cable to the others."""
 
-    def __init__(self, **macs: str) -> None:
-        self.macs: dict[str, str] = dict(macs)
+    def __init__(self, macs: Mapping[str, str]) -> None:
+        self.macs = dict(macs)
+        self.interfaces: dict[str, str] = {}
 
-    async def mac_of(self, ip: str) -> str | None:
-        """Return a MAC."""
-        return self.macs.get(ip)
+    async def find(self, ip: str) -> Neighbour | None:
+        """Return a neighbour."""
+        mac = self.macs.get(ip)
+        return None if mac is None else Neighbour(mac, self.interfaces.get(mac, "cable"))
 
 
 @implementer(IHostKeys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,11 @@ def tap_name(mac: str, network: str = BOOT_NETWORK) -> str:
     """Return the name of a machine's tap: 15 characters at most, told from MAC and network."""
     words = mac if network == BOOT_NETWORK else f"{mac} {network}"
     return "wt" + hashlib.sha256(words.encode()).hexdigest()[:10]
+
+
+def is_tap_name(name: str) -> bool:
+    """Tell whether an interface has a name that tap_name may have given."""
+    return re.fullmatch(r"wt[0-9a-f]{10}", name) is not None
 
 
 def new_mac() -> str:

@@ -92,11 +92,11 @@ class VpnPagesTests(TestCase):
                    image="waltplatform/x:latest"),
         ), IPv4Network("127.0.0.0/24"))
         await self.registry.load()
-        self.cable = FakeNeighbours(**{ME: MAC, SERVER: "02:00:00:00:00:01"})
+        self.cable = FakeNeighbours({ME: MAC, SERVER: "02:00:00:00:00:01"})
         self.vpn = VpnNodes(
             self.registry, entry_points, FakeVpnKeys(), FakeAuthority(), self.cable,
             FakeHostKeys(), iter(["52:54:00:00:00:01", "52:54:00:00:00:02"]).__next__,
-            lambda text: None,
+            lambda text: None, lambda device: None,
         )
         files = FakeBootFiles({
             (ME, "boot.img"): IMAGE, (OTHER, "boot.img"): b"other", (ME, "config.txt"): b"c",

@@ -10,7 +10,10 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.vpn import FakeVpnTaps
@@ -19,7 +22,7 @@ from tests.server.domain.vpn.test_tunnels import FakeVpn
 from tests.system.netns import short_dir
 from walt.common.errors import Unavailable
 from walt.server.domain.vpn.tunnels import Tunnels
-from walt.server.wire.vpn_devices import MAX_LINE, PATIENCE, DeviceFactory
+from walt.server.wire.vpn_devices import MAX_LINE, PATIENCE, DeviceFactory, DeviceProtocol
 
 HELLO = b'{"hello": "vpn_1"}\n'
 
@@ -33,6 +36,31 @@ def open_files() -> int:
         except OSError:
             continue
     return count
+
+
+class SlowTransport(StringTransport):
+    """Keeps descriptors until `flush`, as one whose peer does not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.descriptors: list[int] = []
+        self.aborted = False
+
+    def sendFileDescriptor(self, number: int) -> None:
+        self.descriptors.append(number)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        producer.resumeProducing()
+
+    def flush(self) -> None:
+        """Send what waits, and ask for more."""
+        self.descriptors.clear()
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+    def abortConnection(self) -> None:
+        self.aborted = True
 
 
 class DevicesTests(TestCase):
@@ -134,6 +162,61 @@ class DevicesTests(TestCase):
         self.clock.advance(PATIENCE + 1)
         for one in silent:
             self.assertEqual(await self.answer(one), (b"", []))
+
+    async def test_answers_too_early(self) -> None:
+        """Who speaks before it has its device has none; no other file goes in its place."""
+        for early in (HELLO + b"GOT\n", HELLO + b"G", HELLO + HELLO):
+            self.assertEqual(await self.answer(self.connect(early)), (b"", []), early)
+        self.taps.gate = gate = Deferred[None]()
+        one = self.connect(HELLO)
+        await self.turn()
+        one.sendall(b"GOT\n")
+        await self.turn()
+        gate.callback(None)
+        self.assertEqual(await self.answer(one), (b"", []))
+        await self.turn(0.05)
+        self.assertEqual((len(self.tunnels), open_files()), (0, self.before))
+
+    def test_kept_until_it_has_left(self) -> None:
+        """The number of a descriptor that waits to be sent belongs to no other file."""
+        for early in (b"", b"GOT\n"):
+            transport = SlowTransport()
+            protocol = DeviceProtocol(self.tunnels, self.taps, self.clock)
+            protocol.makeConnection(transport)
+            protocol.dataReceived(HELLO)
+            (tap,) = transport.descriptors
+            if early:
+                protocol.dataReceived(early)
+            self.assertEqual(os.readlink(f"/proc/self/fd/{tap}"), "/dev/null")
+            self.assertEqual(transport.aborted, bool(early))
+            if not early:
+                transport.flush()
+                self.assertEqual(open_files(), self.before)
+                protocol.dataReceived(b"GOT\n")
+                self.assertFalse(transport.aborted)
+            protocol.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual((len(self.tunnels), open_files()), (0, self.before))
+
+    async def test_left_before_it_is_admitted(self) -> None:
+        """Who has gone meanwhile opens nothing, and does not end the tunnel that is there."""
+        good = self.connect(HELLO)
+        await self.answer(good)
+        self.assertEqual((await self.answer(good))[0], b"alt-vpn0\n")  # the rest of the line
+        self.vpn.gate = gate = Deferred[None]()
+        gone = self.connect(HELLO)
+        await self.turn()
+        gone.close()
+        await self.turn(0.05)
+        self.vpn.gate = None
+        gate.callback(None)
+        await self.turn(0.05)
+        self.assertEqual((len(self.tunnels), self.taps.names), (1, ["walt-vpn0"]))
+        with self.assertRaises(BlockingIOError):  # it goes on
+            good.recv(1)
+        good.close()
+        await self.turn(0.05)
+        self.assertEqual(len(self.tunnels), 0)
+        self.assertEqual(open_files(), self.before + 1)  # the one that `good` was given
 
     async def test_left_while_it_is_opened(self) -> None:
         """A device that nobody wants any more is closed; so is one that nobody takes."""

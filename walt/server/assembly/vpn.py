@@ -122,14 +122,15 @@ def build_vpn(base: Base, daemons: Daemons, nodes: Nodes) -> Vpn:
     boards = VpnNodes(
         base.registry, entry_points(config), PostgresVpnKeys(base.database), authority,
         Neighbours(runner, BRIDGE), ScannedHostKeys(runner, base.reactor.seconds),
-        nodes.new_mac, tell,
+        nodes.new_mac, tell, lambda device: tunnels.owner(device),
     )
+    tunnels = Tunnels(boards, tell)
     return Vpn(
         base=base, daemons=daemons, nodes=boards, authority=authority,
         signatures=BootSignatures(
             base.reactor, runner, config.paths.state / "http-boot", time.time
         ),
-        tunnels=Tunnels(boards, tell), taps=VpnTaps(runner),
+        tunnels=tunnels, taps=VpnTaps(runner),
         history=EntryPointHistory(
             PostgresEntryPoints(base.database), HostNames(runner), daemons.network.redirect
         ),

@@ -2,20 +2,22 @@
 
 The endpoint of a session says whose certificate it has: `{"hello": IDENTITY}` and a newline.
 It gets a line and, with it, the descriptor of a device (SCM_RIGHTS, unix(7)); it answers with
-a line, and keeps the connection: the end of that is the end of the tunnel, from either side.
-A refusal is a line without a descriptor.
+a line, not sooner, and keeps the connection: the end of that is the end of the tunnel, from
+either side. A refusal is a line without a descriptor.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from walt.common.errors import WaltError
 from walt.common.texts import load_json
@@ -29,6 +31,33 @@ PATIENCE = 15.0  # seconds for an endpoint to say its part
 MAX_IDENTITY = 200
 
 
+@implementer(IPullProducer)
+class _Handover:
+    """Sends a descriptor and a line, and calls `left` when both have left this process.
+
+    A transport keeps the number of a descriptor until it sends it, and asks for more when it has
+    nothing left to send.
+    """
+
+    def __init__(self, transport: Any, tap: int, line: bytes, left: Callable[[], None]) -> None:
+        self._transport, self._left = transport, left
+        self._tap, self._line = tap, line
+        self._queued = False
+
+    def resumeProducing(self) -> None:
+        """Send, then tell."""
+        if self._queued:
+            self._transport.unregisterProducer()
+            self._left()
+            return
+        self._queued = True
+        self._transport.sendFileDescriptor(self._tap)
+        self._transport.write(self._line)
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which the protocol hears."""
+
+
 class DeviceProtocol(Protocol):
     """One end of a tunnel."""
 
@@ -40,13 +69,17 @@ class DeviceProtocol(Protocol):
         self._lost = False
         self._timer: IDelayedCall | None = None
         self._opening: Deferred[None] | None = None
-        self._tap: int | None = None  # until the endpoint has it
+        self._tap: int | None = None  # until it has left to the endpoint
+        self._sent = False
         self._open: tuple[str, str] | None = None  # identity and device
 
     def connectionMade(self) -> None:
         self._timer = self._clock.callLater(PATIENCE, self.transport.abortConnection)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._opening is not None and not self._sent:
+            self.transport.abortConnection()  # it has nothing to answer to
+            return
         self._data += data
         if len(self._data) > MAX_LINE:
             self.transport.abortConnection()
@@ -54,16 +87,18 @@ class DeviceProtocol(Protocol):
         line, newline, self._data = self._data.partition(b"\n")
         if not newline:
             self._data = line
-        elif self._opening is None:
+        elif self._opening is not None:
+            self._rest()
+        elif self._data:
+            self.transport.abortConnection()
+        else:
             self._opening = Deferred.fromCoroutine(self._hello(line))
             self._opening.addErrback(self._failed)
-        else:
-            self._arrived()
 
-    def _arrived(self) -> None:
-        """The endpoint has the device: it is the only one now."""
+    def _has_left(self) -> None:
+        """The device is on its way to the endpoint, which is the only one that has it now."""
+        self._sent = True
         self._close_tap()
-        self._rest()
 
     def _rest(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -80,6 +115,8 @@ class DeviceProtocol(Protocol):
             self.transport.abortConnection()
             return
         await self._tunnels.admit(identity)
+        if self._lost:  # it must not end the tunnel that its board has meanwhile
+            return
         device = self._tunnels.device_name()
         self._open = identity, device
         self._tunnels.opened(identity, device, self._end)
@@ -87,8 +124,9 @@ class DeviceProtocol(Protocol):
         if self._lost:
             self._close_tap()
             return
-        self.transport.sendFileDescriptor(self._tap)
-        self.transport.write(f"{device}\n".encode())
+        line = f"{device}\n".encode()
+        handover = _Handover(self.transport, self._tap, line, self._has_left)
+        self.transport.registerProducer(handover, streaming=False)
 
     def _end(self) -> None:
         if not self._lost:

@@ -35,13 +35,13 @@ class VpnTests(TestCase):
         )
         await self.registry.load()
         self.keys, self.authority = FakeVpnKeys(), FakeAuthority()
-        self.cable, self.said = FakeNeighbours(), list[str]()
-        self.cable.macs[IP] = MAC
+        self.cable, self.said = FakeNeighbours({IP: MAC}), list[str]()
+        self.owners: dict[str, str] = {}
         self.macs = list(NEW)
         self.ended: list[str] = []
         vpn = VpnNodes(
             self.registry, entry_points, self.keys, self.authority, self.cable, FakeHostKeys(),
-            lambda: self.macs.pop(0), self.said.append,
+            lambda: self.macs.pop(0), self.said.append, self.owners.get,
         )
         vpn.revoked.observe(self.ended.append)
         return vpn
@@ -67,7 +67,9 @@ class VpnTests(TestCase):
         """Enrolling again, by way of the tunnel too, replaces the certificate alone."""
         vpn = await self.make()
         first = await vpn.enrol(IP, key(1))
+        self.assertIn("by cable", self.said[-1])
         self.cable.macs[IP] = NEW[0]
+        self.cable.interfaces[NEW[0]], self.owners["walt-vpn3"] = "walt-vpn3", ID
         second = await vpn.enrol(IP, key(2))
         self.assertEqual(first.vpn_mac, second.vpn_mac)
         self.assertNotEqual(first.certificate, second.certificate)
@@ -136,6 +138,31 @@ class VpnTests(TestCase):
         self.assertIn("02:00:00:00:00:66 tried to enrol in the VPN as pi", self.said[0])
         made = await vpn.enrol(IP, key(1), on_behalf=True)  # the server's own machine may
         self.assertEqual(made.cert_id, ID)
+
+    async def test_no_cable(self) -> None:
+        """Behind tunnels and virtual nodes MACs are invented: no new board is there."""
+        vpn = await self.make()
+        for interface in ("walt-vpn0", "walt-vpn1", "wt0123456789"):
+            self.owners = {"walt-vpn0": "vpn_d83add000009", "walt-vpn1": ID}
+            self.cable.interfaces[MAC] = interface
+            await self.refused(vpn, Denied)
+            self.assertIn(f"behind {interface}", self.said[-1])
+        for interface in ("eth0", "eno1.100", "wt0", "wlan0"):
+            self.cable.interfaces[MAC] = interface
+            await vpn.enrol(IP, key(1))
+
+    async def test_by_the_tunnel_of_another(self) -> None:
+        """Who has a tunnel gets no certificate of a board that is enrolled."""
+        vpn = await self.make()
+        made = await vpn.enrol(IP, key(1))
+        for mac in (MAC, NEW[0]):
+            self.cable.macs[IP] = mac
+            for interface in ("walt-vpn0", "walt-vpn7", "wt0123456789"):
+                self.owners["walt-vpn0"] = "vpn_d83add000009"
+                self.cable.interfaces[mac] = interface
+                with self.assertRaises(Denied):
+                    await vpn.enrol(IP, key(2))
+        self.assertEqual(await vpn.certificate(IP), made.certificate)
 
     async def test_keys_that_are_none(self) -> None:
         """Options, two lines, private keys, short RSA keys, damage, megabytes."""

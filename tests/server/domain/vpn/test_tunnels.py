@@ -54,6 +54,7 @@ class TunnelsTests(TestCase):
         self.assertEqual((first, second, self.ended), ("walt-vpn0", "walt-vpn1", ["walt-vpn0"]))
         self.tunnels.closed("a", first)
         self.assertEqual(len(self.tunnels), 1)
+        self.assertEqual([self.tunnels.owner(one) for one in (first, second)], [None, "a"])
         self.assertEqual(self.open("b"), "walt-vpn2")
         self.tunnels.closed("a", second)
         self.tunnels.closed("a", second)

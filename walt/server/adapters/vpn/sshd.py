@@ -35,6 +35,8 @@ ENDPOINT = "endpoint.pyz"
 GREETING = b"SSH-2.0-"
 FIRST_FREE = 1024  # ports that every account may have
 BIND = "+net_bind_service"
+# Of the account: sshd has two for each session, which has one, and two for each that begins.
+MOST_PROCESSES = 2048
 # What the endpoint is made of: it reads nothing else of ours.
 PARTS = {
     "walt.common": ("__init__.py", "errors.py", "ethernet.py"),
@@ -132,7 +134,9 @@ class SshdService(ConfiguredChild[TunnelConfig]):
         file = self._directory / "sshd_config"
         write_if_changed(file, render(config))
         return ChildSpec(
-            NAME, (PROGRAM, "-D", "-e", "-f", str(file)), cwd="/", network="host",
+            NAME, (
+                "prlimit", f"--nproc={MOST_PROCESSES}", "--", PROGRAM, "-D", "-e", "-f", str(file),
+            ), cwd="/", network="host",
             credentials=(
                 "--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups", "--inh-caps",
                 *(("-all",) if config.port >= FIRST_FREE else (BIND, "--ambient-caps", BIND)),

@@ -12,6 +12,8 @@ PYTHON = "/usr/bin/python3"  # Debian's: the account of the tunnel can read it
 ALIVE_EVERY, ALIVE_COUNT = 15, 3  # seconds, and questions without answer
 LOGIN_LIMIT = 20  # seconds
 MOST_STARTUPS = "32:30:128"  # connections that are not authenticated: from, percent, all
+MOST_OF_SOURCE = 16  # such connections from one address
+UNUSED = 30  # seconds for a session without a channel, which runs no command
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ UseDNS no
 MaxAuthTries 4
 MaxSessions 1
 MaxStartups {MOST_STARTUPS}
+PerSourceMaxStartups {MOST_OF_SOURCE}
+UnusedConnectionTimeout {UNUSED}
 LoginGraceTime {LOGIN_LIMIT}
 ClientAliveInterval {ALIVE_EVERY}
 ClientAliveCountMax {ALIVE_COUNT}

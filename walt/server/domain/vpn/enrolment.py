@@ -23,7 +23,8 @@ class VpnNodes:
     """Who may come in through the tunnel.
 
     `entry_points` is None where the VPN is not configured; `new_mac` makes a random MAC of
-    virtual devices; `tell` logs one sentence. `revoked` tells of each identity whose
+    virtual devices; `tell` logs one sentence; `owner` tells whose tunnel has a network device.
+    `revoked` tells of each identity whose
     certificates are refused from now on, so that open tunnels end.
     """
 
@@ -31,12 +32,13 @@ class VpnNodes:
         self, registry: DeviceRegistry, entry_points: EntryPoints | None, keys: IVpnKeys,
         authority: IVpnAuthority, neighbours: INeighbours, host_keys: IHostKeys,
         new_mac: Callable[[], str], tell: Callable[[str], object],
+        owner: Callable[[str], str | None],
     ) -> None:
         self._registry = registry
         self.entry_points = entry_points
         self._keys, self._authority = keys, authority
         self._neighbours, self._host_keys = neighbours, host_keys
-        self._new_mac, self._tell = new_mac, tell
+        self._new_mac, self._tell, self._owner = new_mac, tell, owner
         self._lock = DeferredLock()
         self._waiting = 0
         self.revoked: Source[str] = Source()
@@ -110,8 +112,9 @@ class VpnNodes:
             self._waiting -= 1
 
     async def _enrol(self, ip: str, key: str, on_behalf: bool) -> VpnKey:
+        way = "root of the server's machine"
         if not on_behalf:
-            await self._check_cable(ip, self.board(ip))
+            way = await self._check_cable(ip, self.board(ip))
         board = self.board(ip)
         identity = cert_id_of(board.mac)
         known = await self._keys.load()
@@ -124,7 +127,7 @@ class VpnNodes:
             raise Conflict("another board has this address now: try again")
         if board.vpn_mac is not None:
             await self._keys.replace_certificate(board.vpn_mac, certificate)
-            self._tell(f"VPN node {board.name} got a new certificate {identity}")
+            self._tell(f"VPN node {board.name} got a new certificate {identity}, by {way}")
             return VpnKey(board.vpn_mac, certificate, identity)
         new = VpnKey(self._unused({one.vpn_mac for one in known}), certificate, identity)
         await self._keys.enrol(board.mac, new)
@@ -132,15 +135,31 @@ class VpnNodes:
         if present is None:
             raise NotFound("the board was forgotten meanwhile: boot it again")
         await self._registry.put(replace(present, vpn_mac=new.vpn_mac))
-        self._tell(f"{present.name} ({ip}) enrolled in the VPN as {identity}, {new.vpn_mac}")
+        self._tell(
+            f"{present.name} ({ip}) enrolled in the VPN as {identity}, {new.vpn_mac}, by {way}"
+        )
         return new
 
-    async def _check_cable(self, ip: str, board: Device) -> None:
-        """Raise Denied unless the address answers with a MAC of the board itself."""
-        mac = await self._neighbours.mac_of(ip)
-        if mac is None or mac not in (board.mac, board.vpn_mac):
-            self._tell(f"{mac or 'nobody known'} tried to enrol in the VPN as {board.name} ({ip})")
+    async def _check_cable(self, ip: str, board: Device) -> str:
+        """Raise Denied unless the address answers with a MAC of the board itself.
+
+        Whoever has a tunnel or a virtual node can invent MACs behind it: there, nobody enrols
+        but the board whose tunnel it is, once more. Returns the interface.
+        """
+        found = await self._neighbours.find(ip)
+        if found is None or found.mac not in (board.mac, board.vpn_mac):
+            mac = "nobody known" if found is None else found.mac
+            self._tell(f"{mac} tried to enrol in the VPN as {board.name} ({ip})")
             raise Denied(f"another machine than {board.name} uses the address {ip}")
+        if not found.on_cable and (
+            board.vpn_mac is None or self._owner(found.interface) != cert_id_of(board.mac)
+        ):
+            self._tell(
+                f"{found.mac} tried to enrol in the VPN as {board.name} ({ip}), but is behind"
+                f" {found.interface}, which is no cable"
+            )
+            raise Denied("boards enrol on a cable of walt-net, or by a tunnel of their own")
+        return found.interface
 
     def _unused(self, taken: set[str]) -> str:
         while True:

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from zope.interface import Interface
 
-from walt.server.domain.vpn.model import VpnKey
+from walt.server.domain.vpn.model import Neighbour, VpnKey
 
 
 class IVpnKeys(Interface):
@@ -48,8 +48,8 @@ class IVpnAuthority(Interface):
 class INeighbours(Interface):
     """Who is at the other end of the cable."""
 
-    async def mac_of(ip: str) -> str | None:
-        """Return the MAC that answers for an address of walt-net, None if nobody does."""
+    async def find(ip: str) -> Neighbour | None:
+        """Return who answers for an address of walt-net, None if nobody does."""
 
 
 class IHostKeys(Interface):

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from walt.common.qemu import is_tap_name
+
 MODEL = "rpi-5-b"  # the boards whose firmware can boot over HTTP from anywhere
 PRINCIPAL = "walt-vpn"  # the account in whose name certificates are made out
 SSH_PORT = 22  # of an entry point that names none
+
+TUNNEL = "walt-vpn"  # how the names of the network devices of tunnels begin
 
 BootMode = Literal["permissive", "enforced"]
 
@@ -24,6 +28,19 @@ class VpnKey:
     cert_id: str
     label: str | None = None
     revoked: bool = False
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Who answers for an address: its MAC, and the interface of the bridge that leads to it."""
+
+    mac: str
+    interface: str
+
+    @property
+    def on_cable(self) -> bool:
+        """Whether it is outside this machine, and comes by no tunnel."""
+        return not (self.interface.startswith(TUNNEL) or is_tap_name(self.interface))
 
 
 @dataclass(frozen=True)

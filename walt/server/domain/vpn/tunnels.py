@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from walt.common.errors import Denied, LimitExceeded
 from walt.server.domain.vpn.enrolment import VpnNodes
+from walt.server.domain.vpn.model import TUNNEL
 
 MOST = 512  # tunnels together; each has two processes and a network device
 MOST_HELLOS = 32  # that are being opened
@@ -53,10 +54,14 @@ class Tunnels:
         """
         taken = {name for name, _ in self._open.values()}
         while True:
-            name = f"walt-vpn{self._count}"
+            name = f"{TUNNEL}{self._count}"
             self._count = (self._count + 1) % NAMES
             if name not in taken:
                 return name
+
+    def owner(self, device: str) -> str | None:
+        """Return the identity of the tunnel with a network device, None if there is none."""
+        return next((one for one, (name, _) in self._open.items() if name == device), None)
 
     def opened(self, identity: str, device: str, end: Callable[[], object]) -> None:
         """Note a tunnel, which `end` closes; the one that the same board had before ends."""
