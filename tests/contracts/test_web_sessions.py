@@ -18,7 +18,7 @@ from walt.server.adapters.web.sessions import WebSessionFile
 from walt.server.domain.access.interfaces import IWebSessionStore
 from walt.server.domain.access.web_model import Entry, WebSession
 
-ANN = WebSession("c0", "4e", Entry("ann", None, "http://127.0.0.1:12381"), 1.5e9, 1.6e9)
+ANN = WebSession("c0", "4e", Entry("ann", None, "http://127.0.0.1:12381"), 1.5e9, 1.6e9, 1000)
 BOB = WebSession("c1", "4f", Entry("bob", "5e", "http://127.0.0.1:80", True), 1.5e9, 1.5e9)
 
 

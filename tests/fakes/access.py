@@ -10,6 +10,7 @@ from walt.common.errors import Invalid
 from walt.server.domain.access.interfaces import (
     IAuthority,
     ICertificateStore,
+    IPeerAccounts,
     IWebSessionStore,
 )
 from walt.server.domain.access.model import Certificate, Holder, Issued
@@ -73,3 +74,14 @@ class FakeWebSessions:
 
     async def save(self, sessions: list[WebSession]) -> None:
         self.kept = list(sessions)
+
+
+@implementer(IPeerAccounts)
+class FakePeerAccounts:
+    """Knows `open` connections by both ports."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[int, int], int] = {}
+
+    def uid_of(self, port: int, own_port: int) -> int | None:
+        return self.open.get((port, own_port))

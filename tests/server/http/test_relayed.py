@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.fakes.access import FakeWebSessions
+from tests.fakes.access import FakePeerAccounts, FakeWebSessions
 from walt.common import frames
 from walt.server.domain.access.web_model import Entry, Way, way_line, way_of_line
 from walt.server.domain.access.web_sessions import WebSessions
@@ -46,13 +46,16 @@ class WayTests(SynchronousTestCase):
             FakeWebSessions(), lambda: 1e9, lambda size: next(seeds).to_bytes(size, "big"),
             lambda serial: True, lambda text: None,
         )
+        self.accounts = FakePeerAccounts()
+        self.accounts.open = {(40001, PORT): 1000, (40002, PORT): 1001, (40003, PORT): 0}
         clock = Clock()
-        site = make_ui_site(Doorkeeper(self.sessions), lambda session, gone: None,  # type: ignore
+        site = make_ui_site(Doorkeeper(self.sessions, self.accounts), lambda session, gone: None,  # type: ignore
                             clock, reactor=clock)
         self.own, self.relayed = CountedSite(site, Everybody()), RelayedSite(site, Everybody())
 
     def ask(
-        self, path: str, body: object, way: Way | None, port: int = PORT, **headers: str
+        self, path: str, body: object, way: Way | None, port: int = PORT, peer: int = 40001,
+        **headers: str
     ) -> tuple[bytes, bytes]:
         """Return head and body of an answer to a page, by a relay or at a port of the server."""
         data = json.dumps(body)
@@ -68,7 +71,10 @@ class WayTests(SynchronousTestCase):
             address = UNIXAddress("web.sock")
             protocol = self.relayed.buildProtocol(address)
             request = way_line(way) + request
-        transport = StringTransport(hostAddress=address, peerAddress=address)
+        transport = StringTransport(
+            hostAddress=address,
+            peerAddress=IPv4Address("TCP", "127.0.0.1", peer) if way is None else address,
+        )
         protocol.makeConnection(transport)
         for at in range(0, len(request), 7):
             protocol.dataReceived(request[at:at + 7])
@@ -82,9 +88,11 @@ class WayTests(SynchronousTestCase):
         cookie = head.partition(b"Set-Cookie: ")[2].partition(b";")[0].decode()
         return {"cookie": cookie, "x_walt_key": json.loads(body)["key"]}
 
-    def status(self, way: Way | None, shown: dict[str, str], port: int = PORT) -> int:
+    def status(
+        self, way: Way | None, shown: dict[str, str], port: int = PORT, peer: int = 40001
+    ) -> int:
         """Return how the question who one is gets answered."""
-        return int(self.ask("known", {}, way, port, **shown)[0].split()[1])
+        return int(self.ask("known", {}, way, port, peer, **shown)[0].split()[1])
 
     def test_relays(self) -> None:
         """What somebody caught at a port that was free is nothing by a relay of their own, nor at
@@ -101,6 +109,15 @@ class WayTests(SynchronousTestCase):
         self.assertEqual(self.status(None, shown), 200)
         for way in (BOB, Way("alice", None), Way("bob", None)):
             self.assertEqual(self.status(way, shown), 403, way)
+
+    def test_other_accounts(self) -> None:
+        """What another account caught while the server did not run is nothing from there, nor
+        from a connection that is closed, and so nobody's.
+        """
+        shown = self.enter(Entry("alice", None, HERE))
+        for peer in (40002, 40003, 40004):
+            self.assertEqual(self.status(None, shown, peer=peer), 403, peer)
+        self.assertEqual(self.status(None, shown), 200)
 
     def test_a_port_of_somebody_else(self) -> None:
         """The server, whose port was taken, is at another one: it is not the one that was left."""

@@ -25,6 +25,7 @@ from walt.server.api.session import Session
 from walt.server.assembly.core import Core
 from walt.server.assembly.preflight import check_port
 from walt.server.assembly.ui import ui_sites
+from walt.server.domain.access.interfaces import IPeerAccounts
 from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS, Shares
 from walt.server.runtime.metrics import Metrics
 from walt.server.streams.base import Peer, RequestClass, StreamProtocol
@@ -213,19 +214,19 @@ class Listeners(Service):
 
 def open_all(
     listeners: Listeners, core: Core, doors: Doors, site: Any, host_http: socket.socket | None,
-    host_ui: socket.socket | None,
+    host_ui: socket.socket | None, accounts: IPeerAccounts,
 ) -> None:
     """Open every socket of the server. Raises Unavailable when a port is taken.
 
     `host_http` and `host_ui` were opened in the network of the host: for pages of the web port,
-    and for those of browsers.
+    and for those of browsers; `accounts` tells whose these are.
     """
     base, paths = core.base, core.base.config.paths
     sessions, users = Shares(MAX_SESSIONS, "sessions"), Shares(MAX_STREAMS, "streams")
     table = stream_table(core)
     rpc = rpc_factory(core, doors, sessions)
     streams = stream_factory(core, doors, table, users)
-    ui, relayed = ui_sites(core, table, sessions, users, doors.metrics)
+    ui, relayed = ui_sites(core, table, sessions, users, doors.metrics, accounts)
     listeners.tcp(ports.RPC, rpc)
     listeners.tcp(ports.STREAMS, streams)
     listeners.tcp(base.config.services.http_port, site)

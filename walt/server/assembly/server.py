@@ -26,6 +26,7 @@ from walt.server.adapters.postgres.migrate import create_database, migrate
 from walt.server.adapters.postgres.probe import ask_encryption
 from walt.server.adapters.postgres.restore import load_pending
 from walt.server.adapters.tftpd.loaders import install_loaders
+from walt.server.adapters.web.accounts import LoopbackAccounts
 from walt.server.assembly import preflight, privileges
 from walt.server.assembly.base import Base, server_device, server_mac
 from walt.server.assembly.capture import DaemonLog
@@ -116,6 +117,7 @@ class WaltServer(Service):
         signal.signal(signal.SIGUSR2, self._on_keep_nodes)
         signal.signal(signal.SIGHUP, self._on_reload)
         host_http, host_ui = self._host_http_socket(), ui_socket(config.services.http_ui_port)
+        accounts = LoopbackAccounts()  # of the network of the host, as these
         ui_port = host_ui.getsockname()[1] if host_ui is not None else None
         namespace = self._enter_namespace()
         if namespace is None:
@@ -165,7 +167,7 @@ class WaltServer(Service):
         self._undo("shells of nodes", core.nodes.questions.stop)
         for checking in await core.certificates.start():
             self._undo("checks of certificates", checking.stop)
-        self._open_listeners(core, host_http, host_ui)
+        self._open_listeners(core, host_http, host_ui, accounts)
         # What was built stays, as what was imported: the collector need not look at it again.
         gc.freeze()
         notify("STATUS=preparing what nodes mount")
@@ -266,7 +268,8 @@ class WaltServer(Service):
         self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 
     def _open_listeners(
-        self, core: Core, host_http: socket.socket | None, host_ui: socket.socket | None
+        self, core: Core, host_http: socket.socket | None, host_ui: socket.socket | None,
+        accounts: LoopbackAccounts,
     ) -> None:
         config = self._config
         if config.remote_clients == "open":
@@ -284,7 +287,7 @@ class WaltServer(Service):
         listeners = Listeners(self._reactor)
         self._undo("listeners", listeners.stopService)
         site = web_site(core, doors.metrics)
-        open_all(listeners, core, doors, site, host_http, host_ui)
+        open_all(listeners, core, doors, site, host_http, host_ui, accounts)
 
     async def _start_nodes(self, core: Core) -> None:
         nodes = core.nodes

@@ -14,6 +14,7 @@ from walt.server.api.json_calls import JsonCalls
 from walt.server.assembly.api import workflow_rows
 from walt.server.assembly.core import Core
 from walt.server.assembly.web import disk_rows
+from walt.server.domain.access.interfaces import IPeerAccounts
 from walt.server.domain.access.web_model import WebSession
 from walt.server.domain.nodes.live import LiveNodes
 from walt.server.domain.shares import Shares
@@ -103,12 +104,12 @@ def _topics(core: Core) -> dict[str, Topic]:
 
 def ui_sites(
     core: Core, table: Mapping[str, RequestClass], sessions: Shares, streams: Shares,
-    metrics: Metrics,
+    metrics: Metrics, accounts: IPeerAccounts,
 ) -> tuple[CountedSite, RelayedSite]:
     """Return the site of the pages, for the loopback and for the socket of `REQ_WEB`.
 
     `table` has the requests of the stream port; `sessions` and `streams` limit what a user has
-    open, by whatever way.
+    open, by whatever way; `accounts` tells whose browsers of this machine are.
     """
     topics = _topics(core)
 
@@ -140,5 +141,5 @@ def ui_sites(
     connections = Connections(WEB, core.kind)
     metrics.gauge("walt_ui_connections", "Connections of browsers to the pages, now",
                   lambda: connections.open)
-    site = make_ui_site(Doorkeeper(core.certificates.web), tab, core.base.reactor)
+    site = make_ui_site(Doorkeeper(core.certificates.web, accounts), tab, core.base.reactor)
     return CountedSite(site, connections), RelayedSite(site, connections)

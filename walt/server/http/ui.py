@@ -23,7 +23,6 @@ from walt.common.texts import load_json
 from walt.server.domain.access.web_model import WebSession
 from walt.server.http.answers import ErrorResource, answer_error
 from walt.server.http.peer_limits import BoundedRequest
-from walt.server.http.relayed import way_of
 from walt.server.http.tab import Tab
 from walt.server.http.ui_policy import (
     Doorkeeper,
@@ -135,7 +134,7 @@ class _Login(Resource):
         if origin is None:
             return answer_error(request, 403, "This is for the pages of this server alone.")
         try:
-            secrets = self._door.sessions.begin(_code(request), origin, way_of(request))
+            secrets = self._door.begin(request, _code(request), origin)
         except Invalid as error:
             return answer_error(request, 400, str(error))
         except Denied as error:

@@ -11,7 +11,8 @@ import re
 from twisted.internet.address import IPv4Address
 from twisted.web.iweb import IRequest
 
-from walt.server.domain.access.web_model import WebSession, origin_of
+from walt.server.domain.access.interfaces import IPeerAccounts
+from walt.server.domain.access.web_model import Secrets, WebSession, origin_of
 from walt.server.domain.access.web_sessions import WebSessions
 from walt.server.http.relayed import way_of
 
@@ -68,8 +69,20 @@ def cookie_name(origin: str) -> str:
 class Doorkeeper:
     """Tells whose requests these are."""
 
-    def __init__(self, sessions: WebSessions) -> None:
+    def __init__(self, sessions: WebSessions, accounts: IPeerAccounts) -> None:
         self.sessions = sessions
+        self._accounts = accounts
+
+    def begin(self, request: IRequest, code: str, origin: str) -> Secrets:
+        """Let the browser in that sent a request with the code of a link. Raises Denied."""
+        return self.sessions.begin(code, origin, way_of(request), self._uid_of(request))
+
+    def _uid_of(self, request: IRequest) -> int | None:
+        own, peer = request.getHost(), request.getClientAddress()
+        if not isinstance(own, IPv4Address) or not isinstance(peer, IPv4Address):
+            return None
+        uid: int | None = self._accounts.uid_of(peer.port, own.port)
+        return uid
 
     def session_of(self, request: IRequest, key: str | None) -> WebSession | None:
         """Return the session of a request of our own page, None when it has none."""
@@ -82,7 +95,7 @@ class Doorkeeper:
         text = cookie.decode("ascii", "replace")
         if not _SECRET.fullmatch(text):
             return None
-        return self.sessions.find(text, key, origin, way_of(request))
+        return self.sessions.find(text, key, origin, way_of(request), self._uid_of(request))
 
 
 def key_of_socket(request: IRequest) -> str | None:

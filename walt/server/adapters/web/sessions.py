@@ -55,7 +55,7 @@ class WebSessionFile:
                 "cookie": one.cookie, "key": one.key, "user": one.entry.user,
                 "serial": one.entry.serial, "origin": one.entry.origin,
                 "relayed": one.entry.relayed,
-                "begun": one.begun, "used": one.used,
+                "begun": one.begun, "used": one.used, "uid": one.uid,
             }
             for one in sessions
         ]})
@@ -68,12 +68,12 @@ class WebSessionFile:
 
 
 def _session(row: dict[str, Any]) -> WebSession:
-    serial = row["serial"]
+    serial, uid = row["serial"], row["uid"]
     return WebSession(
         str(row["cookie"]), str(row["key"]),
         Entry(
             str(row["user"]), None if serial is None else str(serial), str(row["origin"]),
             bool(row["relayed"]),
         ),
-        float(row["begun"]), float(row["used"]),
+        float(row["begun"]), float(row["used"]), None if uid is None else int(uid),
     )

@@ -53,3 +53,12 @@ class IWebSessionStore(Interface):
 
     async def save(sessions: list[WebSession]) -> None:
         """Replace what is kept. Raises Unavailable."""
+
+
+class IPeerAccounts(Interface):
+    """The accounts at the other end of connections of the loopback."""
+
+    def uid_of(port: int, own_port: int) -> int | None:
+        """Return the account whose connection comes from a port of 127.0.0.1 to one of ours; None
+        when that end is closed, or nobody can tell.
+        """

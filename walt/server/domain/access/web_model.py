@@ -64,13 +64,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class WebSession:
-    """A browser that came in; times are epoch seconds. Of cookie and key only SHA-256 is kept."""
+    """A browser that came in; times are epoch seconds. Of cookie and key only SHA-256 is kept.
+
+    `uid` is the account of the server's machine from which it came; None: from another machine.
+    """
 
     cookie: str
     key: str
     entry: Entry
     begun: float
     used: float
+    uid: int | None = None
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,16 @@ class WebSessions:
         """Return the code of a link, and the moment it ends. Raises LimitExceeded."""
         return self._links.make(entry)
 
-    def begin(self, code: str, origin: str, way: Way | None) -> Secrets:
-        """Let a browser in that has the code of a link. Raises Denied."""
+    def begin(
+        self, code: str, origin: str, way: Way | None, uid: int | None = None
+    ) -> Secrets:
+        """Let a browser in that has the code of a link, from an account of this machine, if that
+        is known. Raises Denied.
+        """
         entry = self._links.take(code, origin, way)
         cookie, key = (self._random(RANDOM_BYTES).hex() for _ in range(2))
         now = self._now()
-        session = WebSession(digest(cookie), digest(key), entry, now, now)
+        session = WebSession(digest(cookie), digest(key), entry, now, now, uid)
         self._make_place(entry.user)
         self._known[session.cookie] = session
         self._save()
@@ -73,15 +77,18 @@ class WebSessions:
         self._end(by_use[:max(0, len(self._known) - MAX_SESSIONS + 1)])
 
     def find(
-        self, cookie: str, key: str, origin: str, way: Way | None
+        self, cookie: str, key: str, origin: str, way: Way | None, uid: int | None = None
     ) -> WebSession | None:
-        """Return the session of a browser that shows both secrets at the origin and by the way it
-        came in: who caught the secrets at a port that was free meanwhile comes by another way.
+        """Return the session of a browser that shows both secrets at the origin, by the way and
+        from the account it came in: who caught the secrets at a port that was free meanwhile comes
+        by another.
         """
         found = self._known.get(digest(cookie))
         if found is None or found.key != digest(key):
             return None
         if found.entry.origin != origin or found.entry.way != way:
+            return None
+        if found.uid is not None and found.uid != uid:
             return None
         if self._old(found):
             self._end([found])
