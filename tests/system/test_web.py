@@ -79,26 +79,77 @@ const done = arguments[1];
 """
 
 
+VIEW = r"""
+const done = arguments[1];
+(async () => {
+  const address = (text) => `data:text/javascript;base64,${btoa(text)}`;
+  const texts = address(arguments[0].texts);
+  const records = address(arguments[0].records.replace("./texts.js", texts));
+  const pages = address(
+    "export const signal = (value) => ({ value }), html = null, useEffect = null, useRef = null;"
+  );
+  const live = address(
+    "export const live = null, openStream = () => ({ acknowledge() {} });"
+  );
+  const { LineView } = await import(address(
+    arguments[0].lines.replace("./texts.js", texts).replace("./records.js", records)
+      .replace("./vendor/pages.js", pages).replace("./live.js", live)
+  ));
+  const element = document.body;
+  const view = new LineView({}, 0, true, false);
+  view.open(element);
+  const send = (text) => view.waiting.push({ count: 1, blocks: [{
+    count: 1, size: text.length,
+    lines: () => [{ moment: 0, issuer: "n", stream: "s", text, more: 0 }],
+  }] });
+  const look = () => [element.childElementCount, view.left.value, view.held.length];
+  const found = {};
+  const part = (name, count, size) => {
+    for (let one = 0; one < count; one += 1) send("x".repeat(size));
+    view.paint();
+    found[name] = look();
+  };
+  part("many", 2100, 1);
+  part("long", 600, 1 << 14);
+  view.paused.value = true;
+  part("paused", 40, 1 << 20);
+  view.paused.value = false;
+  part("after", 0, 0);
+  part("huge", 1, 8 << 20);
+  part("short", 3, 1);
+  done(found);
+})().catch((error) => done({ error: String(error) }));
+"""
+
+
 class TextsTests(TestCase):
     """What pages make of what nodes log."""
 
     skip = browser.why_not()
     timeout = patient(120)
 
-    def texts(self) -> Any:
-        """Return what a browser makes of some."""
+    def run_in_page(self, script: str) -> Any:
+        """Return what a script finds in an empty page, with modules of ours at hand."""
         page = Browser("about:blank")
         try:
             page.go("")
-            return page.driver.execute_async_script(
-                TEXTS, {name: (ASSETS / f"{name}.js").read_text() for name in ("texts", "records")}
-            )
+            return page.driver.execute_async_script(script, {
+                name: (ASSETS / f"{name}.js").read_text() for name in ("texts", "records", "lines")
+            })
         finally:
             page.close()
 
+    async def test_sizes(self) -> None:
+        """Of long lines, a page has fewer, and fewer wait while one reads."""
+        # Lines in the page, lines left out, blocks that wait.
+        self.assertEqual(await deferToThread(self.run_in_page, VIEW), {
+            "many": [2000, 100, 0], "long": [256, 2444, 0], "paused": [256, 2468, 16],
+            "after": [4, 2736, 0], "huge": [0, 2741, 0], "short": [3, 2741, 0],
+        })
+
     async def test_texts(self) -> None:
         """They act nowhere, pose as no other line, and take no more time than they are long."""
-        self.assertEqual(await deferToThread(self.texts), {
+        self.assertEqual(await deferToThread(self.run_in_page, TEXTS), {
             "plain": "a b\t", "controls": "red\u2407\u2421\n    12:00 other out forged",
             "chunk": "a\n    bA\\", "quotes": "it's", "odd": "b'",
             "cut": "a\n    b\u2026 (7 more bytes)", "long": 1,
