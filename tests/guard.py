@@ -68,6 +68,7 @@ FILES: dict[str, str] = {
     "walt.server.adapters.tls.boot_signatures": "two keys; images are read in pieces",
     "walt.server.adapters.vpn.sshd": "its configuration and the endpoint, some KB",
     "walt.server.adapters.vpn.requester_key": "a key, a line",
+    "walt.server.adapters.vpn.host_keys": "keys of entry points, some lines",
     "walt.server.adapters.vpn.authority": "keys, a certificate, identities, a line each",
     "walt.server.adapters.nftables.firewall": "ip_forward, a digit (the kernel's, but in tests)",
     "walt.server.assembly.daemons": "resolv.conf, some lines",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -54,7 +55,8 @@ class HostKeysTests(SynchronousTestCase):
         """Answers count for some seconds, failures too; another host is asked."""
         runner: Any = Scans()
         moment = [100.0]
-        keys = ScannedHostKeys(runner, lambda: moment[0])
+        file = Path(self.mktemp()) / "keys"
+        keys = ScannedHostKeys(runner, lambda: moment[0], file, lambda text: None)
 
         def ask(host: str, port: int = 22) -> str:
             return self.successResultOf(Deferred.fromCoroutine(keys.of(host, port)))
@@ -73,19 +75,53 @@ class HostKeysTests(SynchronousTestCase):
             )
         self.assertEqual(len(runner.calls), 4)
 
+    def test_changed(self) -> None:
+        """Who shows other keys later is refused, after a restart too, until the line is gone."""
+        runner: Any = Scans()
+        file, said = Path(self.mktemp()) / "keys", list[str]()
+
+        def ask(*keys: str, host: str = "a.org") -> str:
+            runner.output = "".join(f"|1|{len(runner.calls)}|x {one}\n" for one in keys)
+            scanned = ScannedHostKeys(runner, lambda: 0.0, file, said.append)
+            return self.successResultOf(Deferred.fromCoroutine(scanned.of(host, 22)))
+
+        good = ("ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 BBBB")
+        first = ask(*good)
+        self.assertEqual(ask(*good[::-1]).count("AAAA"), 1)
+        self.assertNotEqual(ask(*good), first)  # names are hashed anew
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(len(said), 1)
+        for evil in (
+            ("ssh-ed25519 EEEE",), ("ssh-ed25519 EEEE", good[1]), ("ssh-rsa EEEE",),
+            (good[0], "ssh-ed25519 EEEE"),
+        ):
+            with self.assertRaisesRegex(AssertionError, "shows other keys"):
+                ask(*evil)
+            self.assertIn(str(file), said[-1])
+        self.assertEqual(ask(good[0]).split()[1:], good[0].split())
+        self.assertNotIn("EEEE", ask(*good, "ssh-rsa EEEE"))  # another type is not passed on
+        ask("ssh-ed25519 CCCC", host="b.org")
+        file.write_text("".join(
+            line for line in file.read_text().splitlines(True) if not line.startswith("a.org:22 ")
+        ))
+        self.assertIn("EEEE", ask("ssh-ed25519 EEEE"))
+        with self.assertRaises(AssertionError):
+            ask("ssh-ed25519 EEEE", host="b.org")
+
 
 class Scans:
     """Runs ssh-keyscan, which hears nothing of one host."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        self.output = "|1|x ssh-ed25519 AAAA\n"
 
     async def run(self, argv: list[str], **options: Any) -> ProcessResult:
         """Return what it prints."""
         self.calls.append(argv)
         silent = argv[-1] == "silent.org"
         return ProcessResult(
-            tuple(argv), 1 if silent else 0, b"" if silent else b"|1|x ssh-ed25519 AAAA\n", b""
+            tuple(argv), 1 if silent else 0, b"" if silent else self.output.encode(), b""
         )
 
 

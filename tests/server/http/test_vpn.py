@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, PartialDownloadError, readBody
 from twisted.web.http_headers import Headers
@@ -32,7 +33,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.vpn.enrolment import VpnNodes
 from walt.server.domain.vpn.model import EntryPoints
 from walt.server.http.site import make_site
-from walt.server.http.vpn import vpn_pages
+from walt.server.http.vpn import BOOT_EVERY, vpn_pages
 from walt.server.http.vpn_requesters import Requesters
 
 ME, SERVER, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.9"
@@ -83,6 +84,9 @@ class VpnPagesTests(TestCase):
         self, entry_points: EntryPoints | None = ENTRY_POINTS, model: str = "rpi-5-b",
         key: str = KEY,
     ) -> None:
+        self.clock = Clock()
+        self.watched: list[tuple[str, str, bool]] = []
+        self.prepared: list[str] = []
         requesters = Requesters(SERVER, frozenset({"server", "web.org"}), lambda: key)
         self.registry = DeviceRegistry(FakeDeviceStore(
             Device(MAC, "pi", "node", ME, model=model, image="waltplatform/x:latest"),
@@ -104,7 +108,9 @@ class VpnPagesTests(TestCase):
         })
         site = make_site(files, vpn=lambda boot: vpn_pages(
             self.vpn, files, boot, FakeSignatures(), requesters=requesters, name="walt.example.org",
-        ))
+            seconds=self.clock.seconds,
+        ), watch=lambda *words: self.watched.append(words),
+            prepare=lambda node: self.prepared.append(node))
         self.port = reactor.listenTCP(0, site)  # type: ignore[attr-defined]
         self.addCleanup(self.port.stopListening)
 
@@ -259,6 +265,25 @@ class VpnPagesTests(TestCase):
         status, text = await self.ask("per-ip/127-0-0-1/boot.sig")
         self.assertEqual((status, text.splitlines()[1]), (200, "ts: 1"))
 
+    async def test_boots_of_boards(self) -> None:
+        """Who fetches an image again and again is one boot of a board, of an enrolled one."""
+        await self.start()
+        stranger = "127.0.0.77"
+
+        async def fetch(*paths: str) -> None:
+            for _ in range(20):
+                for path in paths:
+                    await self.ask(f"per-ip/127-0-0-1/{path}", host=stranger)
+
+        await fetch("boot.img", "none")
+        self.assertEqual((self.watched, self.prepared), ([], []))
+        self.assertEqual(await self.enrol(), (200, "OK\n"))
+        await fetch("config.txt", "none", "boot.img")
+        self.assertEqual((self.watched, self.prepared), ([(ME, "boot.img", True)], [ME]))
+        self.clock.advance(BOOT_EVERY)
+        self.assertEqual((await self.ask("per-ip/127-0-0-1/boot.img"))[0], 200)
+        self.assertEqual(len(self.prepared), 2)
+
     async def test_replaced_during_a_download(self) -> None:
         """Who has begun to read an image gets that one, whole; the next one gets the new one."""
         await self.start()
@@ -272,7 +297,7 @@ class VpnPagesTests(TestCase):
         files = BootFiles(state)
         site = make_site(files, vpn=lambda boot: vpn_pages(
             self.vpn, files, boot, FakeSignatures(), name="x",
-            requesters=Requesters(SERVER, frozenset(), str),
+            requesters=Requesters(SERVER, frozenset(), str), seconds=self.clock.seconds,
         ))
         port = reactor.listenTCP(0, site)  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)

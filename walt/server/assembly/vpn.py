@@ -17,6 +17,7 @@ from walt.server.adapters.postgres.vpn_keys import PostgresVpnKeys
 from walt.server.adapters.tls.boot_signatures import BootSignatures
 from walt.server.adapters.vpn import sshd
 from walt.server.adapters.vpn.authority import CA_KEY, SshAuthority
+from walt.server.adapters.vpn.host_keys import FILE as KEYS_FILE
 from walt.server.adapters.vpn.host_keys import ScannedHostKeys
 from walt.server.adapters.vpn.names import HostNames
 from walt.server.adapters.vpn.neighbours import Neighbours
@@ -121,7 +122,8 @@ def build_vpn(base: Base, daemons: Daemons, nodes: Nodes) -> Vpn:
     authority = SshAuthority(runner, config.paths.state / "vpn-server")
     boards = VpnNodes(
         base.registry, entry_points(config), PostgresVpnKeys(base.database), authority,
-        Neighbours(runner, BRIDGE), ScannedHostKeys(runner, base.reactor.seconds),
+        Neighbours(runner, BRIDGE),
+        ScannedHostKeys(runner, base.reactor.seconds, authority.directory / KEYS_FILE, tell),
         nodes.new_mac, tell, lambda device: tunnels.owner(device),
     )
     tunnels = Tunnels(boards, tell)

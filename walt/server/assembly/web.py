@@ -121,7 +121,7 @@ def web_site(core: Core, counters: Counters) -> CountedSite:
         core.boot_files, pages, readers, watch, core.nodes.provisioning.begins_at,
         lambda boot: vpn_pages(
             core.vpn.nodes, core.boot_files, boot, core.vpn.signatures,
-            requesters=requesters, name=core.vpn.name,
+            requesters=requesters, name=core.vpn.name, seconds=core.base.reactor.seconds,
         ),
     )
     return CountedSite(site, connections)

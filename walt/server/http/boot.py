@@ -95,13 +95,21 @@ class BootResource(Resource):
         raw = unquote_to_bytes(request.path.partition(b"/boot/")[2])
         return self.serve(request, node, raw.decode("utf-8", "surrogateescape"))
 
-    def serve(self, request: IRequest, node: str, path: str) -> bytes | int:
-        """Send a boot file of the node of an address, or the error."""
+    def serve(
+        self, request: IRequest, node: str, path: str, *, boots: bool = True
+    ) -> bytes | int:
+        """Send a boot file of the node of an address, or the error.
+
+        Without `boots` somebody reads it, which tells nothing about the node.
+        """
         try:
             found = self._files.open(node, path)
         except NotFound:
-            self._watch(node, path, False)
+            if boots:
+                self._watch(node, path, False)
             return answer_error(request, 404, "No such file.")
+        if not boots:
+            return send_file(request, found)
         self._watch(node, path, True)
         waiting = self._prepare(node)
         if waiting is None:

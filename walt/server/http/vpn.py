@@ -25,6 +25,7 @@ from walt.server.http.vpn_requesters import Requesters
 _log = Logger()
 
 IMAGE, SIGNATURE = "boot.img", "boot.sig"
+BOOT_EVERY = 10.0  # seconds; anybody can ask in the name of a board
 
 
 def later(request: Any, work: Coroutine[Any, Any, str]) -> int:
@@ -110,10 +111,12 @@ class _PerIp(Resource):
 
     def __init__(
         self, vpn: VpnNodes, files: IBootFiles, boot: BootResource, signatures: IBootSignatures,
+        seconds: Callable[[], float],
     ) -> None:
         super().__init__()
         self._vpn, self._files, self._boot = vpn, files, boot
-        self._signatures = signatures
+        self._signatures, self._seconds = signatures, seconds
+        self._booted: dict[str, float] = {}  # by MAC of the VPN
 
     def render_GET(self, request: IRequest) -> bytes | int:
         """Send the file, or the signature of the boot image."""
@@ -123,9 +126,10 @@ class _PerIp(Resource):
         try:
             if address is None:
                 raise NotFound("no such board")
-            self._vpn.board(str(address))
+            vpn_mac = self._vpn.vpn_mac(str(address))
             if path != SIGNATURE:
-                return self._boot.serve(request, str(address), path)
+                boots = path == IMAGE and self._boots(vpn_mac)
+                return self._boot.serve(request, str(address), path, boots=boots)
             found = self._files.open(str(address), IMAGE)
         except (NotFound, Denied):
             return answer_error(request, 404, "No such file.")
@@ -136,12 +140,24 @@ class _PerIp(Resource):
 
         return later(request, work())
 
+    def _boots(self, vpn_mac: str) -> bool:
+        """Tell whether a request counts as a boot: of boards that are enrolled, now and then."""
+        now = self._seconds()
+        self._booted = {
+            mac: since for mac, since in self._booted.items() if now - since < BOOT_EVERY
+        }
+        if not vpn_mac or vpn_mac in self._booted:
+            return False
+        self._booted[vpn_mac] = now
+        return True
+
 
 def vpn_pages(
     vpn: VpnNodes, files: IBootFiles, boot: BootResource, signatures: IBootSignatures, *,
-    requesters: Requesters, name: str,
+    requesters: Requesters, name: str, seconds: Callable[[], float],
 ) -> Resource:
-    """Return the pages; `boot` sends boot files, `name` is the server's full name."""
+    """Return the pages; `boot` sends boot files, `name` is the server's full name, `seconds`
+    the clock."""
 
     def said(text: Callable[[str], str]) -> Callable[[str], Awaitable[str]]:
         async def find(ip: str) -> str:
@@ -172,7 +188,7 @@ def vpn_pages(
         conf.putChild(item.encode(), _Text(find, requesters))
     pages.putChild(b"node-conf", conf)
     pages.putChild(b"enroll", _Enrolment(vpn, requesters))
-    pages.putChild(b"per-ip", _PerIp(vpn, files, boot, signatures))
+    pages.putChild(b"per-ip", _PerIp(vpn, files, boot, signatures, seconds))
     pages.putChild(b"server", _Text(said(lambda _: f"{name}\n"), requesters))
     return pages
 
