@@ -132,6 +132,15 @@ class VirtualNodesTests(SynchronousTestCase):
         self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
         self.assertEqual(len(self.hypervisor.machines), 1)
 
+    def test_a_fault_of_ours(self) -> None:
+        """It is told with the node, and logged; the node gets another machine all the same."""
+        self.hypervisor.errors = [RuntimeError("a bug")]
+        self.create()
+        self.assertIn("RuntimeError('a bug')", self.troubles()[0])
+        self.fake.clock.pump([PAUSE_AFTER_FAILURE, 10])
+        self.assertEqual(len(self.hypervisor.machines), 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
     def troubles(self) -> list[str]:
         """Return why nodes cannot boot."""
         return list(self.fake.provisioning.troubles.values())

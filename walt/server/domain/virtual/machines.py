@@ -109,6 +109,12 @@ class _Vm:
                 _log.error("virtual node {name}: {error}", name=device.name, error=error)
                 self._fails(str(error))
                 await self._sleep(PAUSE_AFTER_FAILURE)
+            except CancelledError:
+                raise
+            except Exception as error:  # whatever it is, the node gets another machine
+                _log.failure("the machine of virtual node {mac} could not be run", mac=self._mac)
+                self._fails(f"the server failed: {error!r} (its log has more)")
+                await self._sleep(PAUSE_AFTER_FAILURE)
 
     def _fails(self, reason: str) -> None:
         self._failed = True
