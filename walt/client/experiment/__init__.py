@@ -1,6 +1,8 @@
 """An experiment is a file; what a run of it gave is an archive that others can compare.
 
 `document` reads YAML with the lines of its values, `reading` makes an experiment (`model`) of it,
-`casting` finds the nodes of its roles, `running` runs it with `detached` commands and writes an
-`archive`; `sealing`, `showing` and `comparing` work on archives alone, without a server.
+`casting` finds the nodes of its roles. `running` goes through a run, `stepping` does its steps by
+commands that run once (`detached`), `finding` gets numbers out of what they left, `collecting`
+fetches what the platform knows of it: all into an `archive`. `sealing`, `showing` and `comparing`
+work on archives alone, without a server; `replaying` finds the images of another platform.
 """
