@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "To begin with": (
         "help-intro", "tutorial", "client-install", "remote-use", "node-ownership", "device-sets",
-        "shell-completion", "experiment-file", "experiments", "web",
+        "shell-completion", "experiment-file", "experiment-tutorial", "experiments", "web",
     ),
     "Nodes": (
         "node-bootup", "node-config", "node-console", "node-cp", "node-expose", "node-netsetup",
