@@ -17,6 +17,7 @@ PATIENCE = 5.0  # seconds; a guest speaks within one where KVM works
 # where there is none, these four instructions, which write one letter to the serial port.
 _PC_WORD = b"SeaBIOS"
 _ARM_WORD = b"K"
+_KERNEL_WORD = b"Linux version"  # the first line of each kernel
 _ARM_CODE = b"".join(word.to_bytes(4, "little") for word in (
     0xD2A12000,  # movz x0, #0x0900, lsl #16: the serial port of machine `virt`
     0x52800961,  # movz w1, #'K'
@@ -41,12 +42,30 @@ def probe_command(kind: Architecture, directory: Path, accel: str = "kvm") -> li
     return [*argv, "-serial", "stdio", "-kernel", str(code)]
 
 
+def kernel_command(kernel: Path, accel: str = "kvm") -> list[str]:
+    """Return a PC whose kernel says who it is on the serial port, as soon as it runs."""
+    return [
+        PC.program, "-nodefaults", "-machine", f"{PC.machine},accel={accel}",
+        "-cpu", PC.cpu(accel), "-m", "512", "-display", "none", "-vga", "none",
+        "-monitor", "none", "-no-reboot", "-serial", "stdio", "-kernel", str(kernel),
+        "-append", "console=ttyS0 earlyprintk=serial,ttyS0",
+    ]
+
+
 async def speaks(kind: Architecture, directory: Path, accel: str = "kvm") -> bool:
     """Start such a machine for a moment; tell whether its word came."""
     word = _PC_WORD if kind is PC else _ARM_WORD
+    return await _says(word, probe_command(kind, directory, accel))
+
+
+async def runs(kernel: Path, accel: str = "kvm") -> bool:
+    """Start a kernel of PCs for a moment; tell whether it says its version."""
+    return await _says(_KERNEL_WORD, kernel_command(kernel, accel))
+
+
+async def _says(word: bytes, argv: list[str]) -> bool:
     child = await asyncio.create_subprocess_exec(
-        *probe_command(kind, directory, accel), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL,
-        preexec_fn=die_with_parent,
+        *argv, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, preexec_fn=die_with_parent,
     )
     assert child.stdout is not None
     try:
@@ -58,10 +77,14 @@ async def speaks(kind: Architecture, directory: Path, accel: str = "kvm") -> boo
         await end(child, grace=0)
 
 
-async def choose(wanted: str, kind: Architecture, directory: Path) -> str:
-    """Return `kvm` or `tcg`; `wanted` may be `auto`: the file /dev/kvm alone proves nothing."""
+async def choose(wanted: str, kind: Architecture, directory: Path, kernel: Path) -> str:
+    """Return `kvm` or `tcg`; `wanted` may be `auto`: the file /dev/kvm alone proves nothing.
+
+    There are machines where a firmware runs, and the `kernel` that it starts does not.
+    """
     if wanted != "auto":
         return wanted
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    return "kvm" if await speaks(kind, directory) else "tcg"
+    works = await speaks(kind, directory) and (kind is not PC or await runs(kernel))
+    return "kvm" if works else "tcg"

@@ -96,7 +96,9 @@ class VirtualNode:
                 boot = await self._boot_emulation(addresses, directory)
             if not self._accel:
                 kind = architecture(config.model)
-                self._accel = await choose(self._options.accel, kind, directory)
+                self._accel = await choose(
+                    self._options.accel, kind, directory, boot.kernel
+                )
                 self._say(f"the machine uses accelerator {self._accel}")
             self._say(f"starting node {config.name} ({addresses.ip})")
             self._machine = Machine(config, self._place(), self._say)
