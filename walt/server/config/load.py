@@ -240,10 +240,6 @@ def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
     labels = [one.label for one in found]
     if len(set(labels)) < len(labels):
         root.error("registries", "two registries have the same label")
-    # Repositories of JFrog's are registries of their own.
-    places = [(one.host, one.port, one.repository) for one in found if one.host]
-    if len(set(places)) < len(places):
-        root.error("registries", "two registries are at the same host and port")
     return tuple(found)
 
 

@@ -154,6 +154,13 @@ class Editor:
             found = str(error).splitlines()
         if not self._registries():
             found.append("registries: at least one is needed")
+        # Repositories of JFrog's are registries of their own.
+        places = [
+            (registry["host"], registry.get("port", 443), registry.get("repository"))
+            for registry in self._registries() if registry.get("host")
+        ]
+        if any(places.count(place) > 1 for place in places):
+            found.append("registries: two registries are at the same host and port")
         for name in NETWORKS:
             values = self._of(name)
             if (values.get("raw-device"), values.get("vlan")) in self._taken:
