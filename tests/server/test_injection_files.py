@@ -14,7 +14,7 @@ from tests.fakes.hostile import HOSTILE
 from walt.common.errors import Invalid
 from walt.server.adapters.nfs import ganesha_config, kernel
 from walt.server.adapters.nfs.exports import exports_of
-from walt.server.adapters.postgres import logs
+from walt.server.adapters.postgres.log_queries import of_lines, of_streams
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
@@ -117,7 +117,7 @@ class SqlTests(SynchronousTestCase):
                 continue  # no regular expression
             harmless = LogQuery(frozenset(["x"]), "x", "x", 1.0, 2.0)
             found, same = (
-                logs._of_lines(asked, logs._of_streams(asked)) for asked in (query, harmless)
+                of_lines(asked, of_streams(asked)) for asked in (query, harmless)
             )
             self.assertEqual(found.text, same.text)
             self.assertEqual(found.values, [[value], [value], value, value, 1.0, 1.0, 2.0])

@@ -27,6 +27,7 @@ from walt.server.adapters.postgres.connection import (
     unavailable,
     was_lost,
 )
+from walt.server.adapters.postgres.log_queries import of_lines, searches, selected_streams
 from walt.server.domain.logs.interfaces import ILogCursor, ILogStore
 from walt.server.domain.logs.model import (
     KnownStream,
@@ -35,7 +36,6 @@ from walt.server.domain.logs.model import (
     StreamKey,
     StreamMode,
 )
-from walt.server.domain.logs.order import BEGINNING
 
 Key = tuple[datetime, int]  # place and arrival of a line
 
@@ -104,12 +104,6 @@ SELECT issuer_mac, name, id, coalesce(
 FROM known
 """
 
-_FOUND = sql.SQL("""
-SELECT (date_part('epoch', l.timestamp) * 1000000)::bigint, l.stream_id, l.place, l.arrival,
-       l.line
-FROM {} l WHERE {} ORDER BY l.place, l.arrival
-""")
-_LOGS = sql.Identifier("logs")
 # Columns of the next lines, as `walt.common.records` describes them, and where long ones are.
 _FETCH = """
 SELECT string_agg(int8send(moment), ''), string_agg(int4send(stream), ''),
@@ -123,17 +117,6 @@ _LONG_LINE = "SELECT line FROM logs WHERE place = %s AND arrival = %s"
 _SOURCES = """
 SELECT id, coalesce(issuer_mac, former), name FROM logstreams WHERE id = ANY(%s)
 """
-# Lines with another place than their time, which are few: OFFSET keeps PostgreSQL, which
-# believes that they are many, from looking for them among all those after a range.
-_DISPLACED = sql.SQL(
-    "(SELECT * FROM logs WHERE place > timestamp AND timestamp > to_timestamp(%s)"
-    " AND timestamp < to_timestamp(%s) OFFSET 0)"
-)
-
-# Classes such as [:alpha:] are those of ASCII, as where live lines are searched.
-_EXPRESSION = """(('(?e)' || %s) COLLATE "C")"""
-
-
 def _joined(moments: Sequence[float] | None) -> str | None:
     return None if moments is None else "\n".join(map(repr, moments))
 
@@ -141,84 +124,6 @@ def _joined(moments: Sequence[float] | None) -> str | None:
 def _limited(seconds: float) -> tuple[int]:
     """Return the values of _LIMITED: the limit in milliseconds."""
     return (int(seconds * 1000),)
-
-
-class _Condition:
-    """What follows WHERE, and its values."""
-
-    def __init__(self) -> None:
-        self._parts: list[sql.Composable] = [sql.SQL("true")]
-        self.values: list[Any] = []
-
-    def add(self, text: str | sql.Composable, *values: Any) -> None:
-        """Ask for this, too."""
-        self._parts.append(sql.SQL(text) if isinstance(text, str) else text)
-        self.values.extend(values)
-
-    @property
-    def text(self) -> sql.Composable:
-        """All of it."""
-        return sql.SQL(" AND ").join(self._parts)
-
-
-def _of_streams(query: LogQuery) -> _Condition:
-    """Return what a query asks of streams."""
-    found = _Condition()
-    if query.issuers is not None:
-        issuers = list(query.issuers)
-        found.add("(s.issuer_mac = ANY(%s) OR s.former = ANY(%s))", issuers, issuers)
-    if query.streams is not None:
-        found.add(f"s.name ~ {_EXPRESSION}", query.streams)
-    if query.exclude_consoles:
-        found.add("s.name NOT LIKE '%%console'")
-    return found
-
-
-async def _selected(connection: Any, query: LogQuery, listed: int) -> _Condition:
-    """Return what a query asks of streams, as what it asks of lines.
-
-    Streams are looked for first, unless they are more than `listed`: PostgreSQL compares
-    numbers faster than it joins tables, and knows better which index is the right one.
-    """
-    found, streams = _Condition(), _of_streams(query)
-    which = sql.SQL("SELECT s.id FROM logstreams s WHERE {}").format(streams.text)
-    rows = await abandonable(connection.runQuery(
-        sql.SQL("{} LIMIT %s").format(which), (*streams.values, listed + 1)
-    ))
-    if len(rows) <= listed:
-        found.add("l.stream_id = ANY(%s::integer[])", [number for (number,) in rows])
-    else:
-        found.add(sql.SQL("l.stream_id IN ({})").format(which), *streams.values)
-    return found
-
-
-def _of_lines(query: LogQuery, selected: _Condition) -> _Condition:
-    """Return what a query asks of lines, those of `selected` streams."""
-    found = _Condition()
-    found.add(selected.text, *selected.values)
-    if query.lines is not None:
-        found.add(f"l.line ~ {_EXPRESSION}", query.lines)
-    if query.start is not None:
-        found.add("l.timestamp > to_timestamp(%s)", query.start)
-        found.add("l.place > to_timestamp(%s)", query.start)
-    if query.end is not None:
-        found.add("l.timestamp < to_timestamp(%s)", query.end)
-    return found
-
-
-def _searches(query: LogQuery, lines: _Condition) -> list[tuple[sql.Composable, list[Any]]]:
-    """Return what finds the lines of a query, in order."""
-    if query.end is None:
-        return [(_FOUND.format(_LOGS, lines.text), lines.values)]
-    # A line is never placed before its time, hardly ever later: the places of the
-    # range are searched, then what was placed after its end, which comes last.
-    within = sql.SQL("{} AND l.place < to_timestamp(%s)").format(lines.text)
-    after = sql.SQL("{} AND l.place >= to_timestamp(%s)").format(lines.text)
-    start = BEGINNING if query.start is None else query.start
-    return [
-        (_FOUND.format(_LOGS, within), [*lines.values, query.end]),
-        (_FOUND.format(_DISPLACED, after), [start, query.end, *lines.values, query.end]),
-    ]
 
 
 @dataclass(frozen=True)
@@ -351,7 +256,7 @@ class PostgresLogs:
             await abandonable(
                 connection.runOperation(_LIMITED, _limited(self._limits.count))
             )
-            lines = _of_lines(query, await _selected(connection, query, self._limits.listed))
+            lines = of_lines(query, await selected_streams(connection, query, self._limits.listed))
             rows = await abandonable(connection.runQuery(
                 sql.SQL("SELECT count(*) FROM logs l WHERE {}").format(lines.text),
                 tuple(lines.values),
@@ -399,9 +304,9 @@ class _Cursor:
             await abandonable(
                 self._connection.runOperation(_SNAPSHOT, _limited(self._limits.search))
             )
-            selected = await _selected(self._connection, query, self._limits.listed)
-            searches = _searches(query, _of_lines(query, selected))
-            for number, (text, values) in enumerate(reversed(searches)):
+            selected = await selected_streams(self._connection, query, self._limits.listed)
+            wanted = searches(query, of_lines(query, selected))
+            for number, (text, values) in enumerate(reversed(wanted)):
                 await abandonable(self._connection.runOperation(
                     sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(
                         sql.Identifier(_named(number)), text
@@ -416,7 +321,7 @@ class _Cursor:
             if was_lost(error):
                 raise unavailable(error) from error
             raise Invalid(f"the query was refused: {str(error).strip()}") from None
-        self._following = len(searches) - 1
+        self._following = len(wanted) - 1
         self._ask()
 
     def _ask(self) -> None:
