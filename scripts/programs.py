@@ -125,9 +125,13 @@ def parse_owners(text: str) -> dict[str, set[str]]:
 
 
 def names_of(path: str) -> list[str]:
-    """Return the paths by which packages may know the file at `path` (a resolved path)."""
+    """Return the paths by which packages may know the file at `path`.
+
+    A program may have been started by either name: runc runs itself again from a mount
+    whose root is /usr, and is then seen as /sbin/runc.
+    """
     short = path.removeprefix("/usr")
-    return [path, short] if short != path and short.startswith(MERGED) else [path]
+    return [f"/usr{short}", short] if short.startswith(MERGED) else [path]
 
 
 def counts(path: str, own: Collection[Path]) -> bool:

@@ -92,6 +92,7 @@ class RulesTests(SynchronousTestCase):
         self.assertEqual(
             names_of("/usr/lib64/ld.so"), ["/usr/lib64/ld.so", "/lib64/ld.so"]
         )
+        self.assertEqual(names_of("/sbin/runc"), ["/usr/sbin/runc", "/sbin/runc"])
         self.assertEqual(names_of("/usr/local/bin/x"), ["/usr/local/bin/x"])
         self.assertEqual(names_of("/opt/x"), ["/opt/x"])
 
