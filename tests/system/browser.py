@@ -105,7 +105,8 @@ class Browser:
         except Exception as error:
             self.look()
             raise AssertionError(
-                f"not seen: {what or wanted}; {error}\n{self.problems}\n{self.text()[:2000]}"
+                f"not seen: {what or wanted}; {error}\n{self.problems}\n{self.text()[:1000]}\n[…]\n"
+                f"{self.text()[-1000:]}"
             ) from None
 
     def shows(self, text: str, selector: str = "body") -> None:
