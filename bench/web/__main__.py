@@ -89,8 +89,8 @@ IDLE = "setTimeout(arguments[0], 5000);"
 MAP = ROWS + """
 (async () => {
   const ports = (number) => Array.from({ length: 40 }, (_, port) => ({
-    port, name: String(port), interface: `g${port}`, numbers: {}, poe: "on", poe_reason: null,
-    peer: `n${number * 40 + port}`, evidence: "LLDP", confirmed: true,
+    port, name: String(port), interface: `g${port}`, numbers: {}, link: "up",
+    poe: "on", poe_reason: null, peer: `n${number * 40 + port}`, evidence: "LLDP", confirmed: true,
   }));
   const switches = Object.fromEntries(Array.from({ length: 25 }, (_, number) => [String(number), {
     mac: String(number), name: `switch${number}`, ip: "10.1.1.1", model: "m", read: 1,

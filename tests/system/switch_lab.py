@@ -52,6 +52,7 @@ class Switch:
                 (*snmp_interfaces.IF_NAME, port): f"g{port}".encode(),
                 (*snmp_interfaces.IF_TYPE, port): snmp_interfaces.ETHERNET,
                 (*snmp_interfaces.IF_PHYS_ADDRESS, port): own,
+                (*snmp_interfaces.IF_OPER_STATUS, port): 1,
                 (*snmp_interfaces.BASE_PORT_IF_INDEX, port): port,
                 (*numbering.LOC_PORT_SUBTYPE, port): 5,
                 (*numbering.LOC_PORT_ID, port): f"g{port}".encode(),
@@ -75,6 +76,10 @@ class Switch:
     def feeds(self, port: int, delivers: bool) -> None:
         """Say whether a port delivers power."""
         self.put({(*self.table, poe.DETECTION, 1, port): poe.DELIVERING if delivers else 2})
+
+    def links(self, port: int, status: int) -> None:
+        """Say whether a port has a link, as ifOperStatus: 1 up, 2 down."""
+        self.put({(*snmp_interfaces.IF_OPER_STATUS, port): status})
 
     def sees(self, mac: str, port: int) -> None:
         """Learn an address."""

@@ -124,7 +124,7 @@ class SwitchTests(TestCase):
         name = ("device", "port-config", "switch-000a02")
         self.assertIn(
             '3: name="3" poe=unavailable peer=node-000002  # g3; ifIndex 3, LLDP 3, bridge 3,'
-            " PoE 1.3; bridge table\n",
+            " PoE 1.3; bridge table; link up\n",
             await platform.ok(*name),
         )
         self.assertEqual(await platform.ok(*name, "3", "name=desk-3"), "Done.\n")

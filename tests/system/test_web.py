@@ -480,6 +480,7 @@ class PagesTests(TestCase):
             "commit", "", "", "192.168.180.50", "02:00:00:00:00:50", "", "0", "unknown"
         )
         switch.sees("02:00:00:00:00:50", 3)
+        switch.links(4, 2)
         name = await explored(self.platform, switch.mac, "poe.reboots=true")
         await self.platform.ok("device", "rescan", name)
 
@@ -489,7 +490,10 @@ class PagesTests(TestCase):
             page.shows("unknown-000050", "main")
             cells = [one.get_attribute("aria-label") for one in page.all("svg [aria-label]")]
             self.assertEqual(len(cells), 24)
-            self.assertEqual(cells[2], "port 3, interface g3, unknown-000050, power on")
+            self.assertEqual(cells[2], "port 3, interface g3, unknown-000050, link up, power on")
+            self.assertEqual(
+                cells[3], "port 4, interface g4, nothing known here, link down, power on"
+            )
             page.type("input[type=search]", "0050")
             page.shows("1 ports", "[role=status]")
             self.picture(page, "web-map")

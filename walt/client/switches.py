@@ -203,4 +203,6 @@ def port_line(one: dict[str, Any]) -> str:
     if one["evidence"]:
         seen = EVIDENCE.get(one["evidence"], one["evidence"])
         comments.append(seen if one["confirmed"] else f"{seen}, not at the last look")
+    if one["link"] != "unknown":
+        comments.append(f"link {one['link']}")
     return f"{text}  # {'; '.join(comments)}"

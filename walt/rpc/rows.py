@@ -112,6 +112,7 @@ PORTS = Rows(Row(
     name="text given by people; else the number",
     interface="text ifName",
     numbers="text all numbers that the tables of the switch give it",
+    link="text up, down, unknown: as it was when the switch was read last",
     poe="text on, off, unavailable",
     poe_reason="text? why the server switched it off",
     peer="text? name of the device there",

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.switches.records import answers
 from walt.server.domain.switches import bridge, lldp, numbering, poe, snmp_interfaces
-from walt.server.domain.switches.survey import survey
+from walt.server.domain.switches.survey import Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, identifier, mac, words
 
 R = "1.0.8802.1.1.2.1.4.1.1"
@@ -141,6 +141,25 @@ class PortTests(SynchronousTestCase):
             self.assertEqual((port.interface, port.by), (interface, by), rows)
         self.assertEqual(self.local(known + f"{L}.3.3|4|Fa0/1").others, {3})
         self.assertIsNone(self.local(f"{L}.3.3|4|Fa0/1").interface)
+
+    def test_links(self) -> None:
+        """Whether ports have a link, where the switch tells it; other numbers tell nothing."""
+        states = dict(enumerate((1, 2, 3, 4, 5, 6, 7, 99, -1), 1))
+        text = ethernet(*((one, f"p{one}") for one in range(1, 12))) + "".join(
+            f"{IF}.8.{port}|2|{state}\n" for port, state in states.items()
+        ) + f"{IF}.8.10|4|up\n"
+        found = {index: port.up for index, port in survey(answers(text)).ports.items()}
+        self.assertEqual(found, {
+            1: True, 2: False, 3: None, 4: None, 5: True, 6: False, 7: False, 8: None, 9: None,
+            10: None, 11: None,
+        })
+
+    def test_surveys_of_before(self) -> None:
+        """A survey that was kept when links were not asked for yet is read."""
+        kept = survey(answers(ethernet((1, "p1")))).words()
+        for port in kept["ports"]:
+            del port["up"]
+        self.assertIsNone(Survey.of_words(kept).ports[1].up)
 
     def test_aggregates(self) -> None:
         """Members of an aggregate; one that stands alone names itself or nothing."""

@@ -26,6 +26,7 @@ ROOTS: tuple[Oid, ...] = (
     (*poe.TPLINK, poe.TPLINK_STATUS), (*poe.TPLINK, poe.TPLINK_POWER),
     poe.SYS_OBJECT_ID[:-1],
     snmp_interfaces.IF_DESCR, snmp_interfaces.IF_TYPE, snmp_interfaces.IF_PHYS_ADDRESS,
+    snmp_interfaces.IF_OPER_STATUS,
     snmp_interfaces.IF_NAME, snmp_interfaces.IF_ALIAS, snmp_interfaces.AGGREGATE_OF,
     snmp_interfaces.BASE_ADDRESS,
     lldp.LOCAL_CHASSIS_ID[:-1], lldp.SYS_NAME_OF_SELF[:-1],

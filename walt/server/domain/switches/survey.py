@@ -30,7 +30,8 @@ class Port:
     """An interface of a switch, and what its tables call it.
 
     `index` is its ifIndex, `whole` that of the aggregate it is a member of, `lldp` and `bridge`
-    are its numbers in these tables, `label` its identifier of LLDP.
+    are its numbers in these tables, `label` its identifier of LLDP; `up`: whether there was a link,
+    None when the switch did not say.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Port:
     lldp: int | None = None
     bridge: int | None = None
     label: str = ""
+    up: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,6 @@ def _ports(
             lldp_number, label = lldp.get(index, nothing)
             found[index] = Port(
                 index, one.name, one.descr, one.alias, one.mac, one.type, wholes.get(index),
-                lldp_number, bridge.get(index), label,
+                lldp_number, bridge.get(index), label, one.up,
             )
     return found

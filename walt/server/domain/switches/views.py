@@ -14,6 +14,7 @@ from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.topology import Link
 from walt.server.domain.switches.tree import HIDDEN, Branch, root_of, tree
 
+LINKS = {True: "up", False: "down", None: "unknown"}
 PLACES_KEPT = 2.0  # seconds
 
 
@@ -177,7 +178,7 @@ class SwitchViews:
             rows.append({
                 "port": number,
                 "name": given or str(number), "interface": survey.ports[number].name,
-                "numbers": survey.numbers(number),
+                "numbers": survey.numbers(number), "link": LINKS[survey.ports[number].up],
                 "poe": self._power.state(switch, number),
                 "poe_reason": self._power.port_off(switch.mac, number),
                 "peer": self._name(peer.other(switch.mac)[0]) if peer is not None else None,

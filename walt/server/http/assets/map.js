@@ -5,6 +5,7 @@ import { setQuery, where } from "./route.js";
 import { State, address } from "./nodes.js";
 
 const CELL = { width: 108, height: 40, gap: 4 }, IN_A_ROW = 12;
+const LINK = { up: "▲", down: "▽", unknown: "" };
 const POWER = { on: "PoE", off: "PoE off", unavailable: "" };
 
 function peerState(peer, nodes, switches) {
@@ -17,6 +18,7 @@ function told(port, state) {
   if (port.interface && port.interface !== port.name) parts.push(`interface ${port.interface}`);
   parts.push(port.peer ? `${port.peer}${state === "other" ? "" : `, ${state}`}` : "nothing known here");
   if (port.peer && !port.confirmed) parts.push("was there when the switch was read before");
+  if (port.link !== "unknown") parts.push(`link ${port.link}`);
   if (port.poe !== "unavailable") parts.push(`power ${port.poe}${port.poe_reason ? ` (${port.poe_reason})` : ""}`);
   return parts.join(", ");
 }
@@ -29,8 +31,9 @@ function Cell({ port, at, nodes, switches, found }) {
     <title>${label}</title>
     <rect width=${CELL.width} height=${CELL.height} rx="3" />
     <text class="number" x="6" y="14">${String(port.name).slice(0, 14)}</text>
+    ${LINK[port.link] && html`<text class=${`link ${port.link}`} x=${CELL.width - 6} y="32" text-anchor="end">${LINK[port.link]}</text>`}
     ${POWER[port.poe] && html`<text class="power" x=${CELL.width - 6} y="14" text-anchor="end">${POWER[port.poe]}</text>`}
-    ${port.peer && html`<text x="6" y="32">${port.peer.slice(0, 15)}</text>`}</g>`;
+    ${port.peer && html`<text x="6" y="32">${port.peer.slice(0, 14)}</text>`}</g>`;
   if (nodes.has(port.peer)) return html`<a href=${address(port.peer)} aria-label=${label}>${drawn}</a>`;
   return html`<g role="img" aria-label=${label}>${drawn}</g>`;
 }
@@ -74,7 +77,8 @@ export function NetworkMap() {
   const loose = !isReady("topology") ? [] : all.filter((row) => row.type === "physical" && !cabled.has(row.name)).map((row) => row.name).sort();
   return html`<h1>Map of the cables</h1>
     <div class="bar"><label>Search <input type="search" value=${where.value.query.get("q") ?? ""} maxlength="200" onInput=${(event) => setQuery({ q: event.target.value })} /></label>
-      <span class="faint" role="status">${wanted ? `${count} ports` : `${switches.length} switches`}</span></div>
+      <span class="faint" role="status">${wanted ? `${count} ports` : `${switches.length} switches`}</span>
+      <span class="faint">▲ link, ▽ no link, when the switch was read</span></div>
     ${switches.length === 0 && html`<p class="faint">${isReady("topology") ? "No switch is known: walt help show switches tells how one is." : "Loading…"}</p>`}
     ${switches.map((row) => html`<${Switch} key=${row.mac} row=${row} nodes=${nodes} switches=${names} matches=${matches} />`)}
     <h2>Not at a known port: ${loose.length}</h2>
