@@ -91,8 +91,8 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
 # Where imports may stand inside functions, and why.
 INSIDE: dict[str, str] = {
     "walt.client": "each command imports what it needs alone: a start takes 40 ms, Python's too",
-    "walt.server.tap": "twistd chooses the reactor after it has read the plugin",
-    "walt.server.tools.frame_relay": "tests give a reactor of their own",
+    "walt.server.runtime.reactors": "twistd chooses the reactor after it has read the plugin",
+    "walt.server.tap": "what is not recorded from its first line on is read later",
     "walt.server.workers.main": "only workers that give up root, or are recorded, need it",
     "walt.server.adapters.podman.prepare": "workers that read no specification do without YAML",
 }

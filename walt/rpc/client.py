@@ -21,7 +21,7 @@ from twisted.application.service import Service
 from twisted.internet import endpoints, ssl
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -48,13 +48,14 @@ LOCAL_SOCKET = "/run/walt/rpc.sock"
 FINAL = (VersionMismatch, Denied, Invalid)
 
 
-def unix_endpoint(reactor: Any, path: str = LOCAL_SOCKET) -> IStreamClientEndpoint:
+def unix_endpoint(reactor: IReactorTime, path: str = LOCAL_SOCKET) -> IStreamClientEndpoint:
     """Return the way to the server of this machine."""
     return endpoints.UNIXClientEndpoint(reactor, path)
 
 
 def tls_endpoint(
-    reactor: Any, host: str, *, authority: bytes, certificate: bytes, key: bytes, port: int = RPC
+    reactor: IReactorTime, host: str, *, authority: bytes, certificate: bytes, key: bytes,
+    port: int = RPC,
 ) -> IStreamClientEndpoint:
     """Return the way to the server of another machine, with what an enrolment gave, in PEM.
 
@@ -130,7 +131,7 @@ class WaltClient(Service):
     """
 
     def __init__(
-        self, reactor: Any, endpoint: IStreamClientEndpoint, *, program: str,
+        self, reactor: IReactorTime, endpoint: IStreamClientEndpoint, *, program: str,
         username: str | None = None, call_backs: CallBacks | None = None,
         retry: Callable[[int], float] = backoff,
     ) -> None:
@@ -144,7 +145,7 @@ class WaltClient(Service):
         self._retry = retry
         self._connection: _Connection | None = None
         self._refused: WaltError | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._settled: Deferred[None] = Deferred()  # connected, refused or stopped
         self._work: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
@@ -171,9 +172,7 @@ class WaltClient(Service):
         Unavailable when the connection is lost meanwhile.
         """
         if self._connection is None and self.running and self._refused is None:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
+            await shielded(self._settled)
         if self._refused is not None:
             raise self._refused
         if self._connection is None:
@@ -229,10 +228,8 @@ class WaltClient(Service):
         return answer
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for one in waiting:
-            if not one.called:
-                one.callback(None)
+        settled, self._settled = self._settled, Deferred()
+        settled.callback(None)
 
 
 def shielded(event: Deferred[None]) -> Deferred[None]:

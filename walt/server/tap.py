@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import IService
 from twisted.logger import Logger
@@ -11,6 +11,10 @@ from twisted.python import usage
 
 from walt.common.errors import ConfigurationError
 from walt.server.config.load import DEFAULT_FILE, load
+from walt.server.runtime.reactors import IReactor, the_reactor
+
+if TYPE_CHECKING:
+    from twisted.internet.epollreactor import EPollReactor
 
 _log = Logger()
 
@@ -27,15 +31,14 @@ def makeService(options: Any) -> IService:
         config = load(Path(options["config"]))
     except ConfigurationError as error:
         raise SystemExit(f"walt-server: {error}") from None
-    from twisted.internet import reactor
-
+    reactor = the_reactor()
     _record(reactor, config.paths.log / "trackexec")
     from walt.server.assembly.server import WaltServer
 
     return WaltServer(reactor, config)
 
 
-def _record(reactor: Any, directory: Path) -> None:
+def _record(reactor: IReactor, directory: Path) -> None:
     """Record what is executed where an administrator made a directory for it (`walt help`)."""
     if not directory.is_dir():
         return
@@ -45,7 +48,7 @@ def _record(reactor: Any, directory: Path) -> None:
         reactor.callFromThread(_log.error, "{text}", text=text)
 
     try:
-        watch(reactor, record_server(directory, tell))
+        watch(cast("EPollReactor", reactor), record_server(directory, tell))
     except OSError as error:
         _log.error(
             "the execution is not recorded: {directory}: {reason}",

@@ -23,6 +23,7 @@ from walt.server.domain.access.codes import EnrolmentCodes
 from walt.server.domain.access.enrolment import Access
 from walt.server.domain.access.web_sessions import WebSessions
 from walt.server.domain.logs.lines import PlatformLog
+from walt.server.runtime.reactors import IReactor
 
 _log = Logger()
 
@@ -36,7 +37,7 @@ class Certificates:
     """
 
     def __init__(
-        self, reactor: Any, config: ServerConfig, database: Database, platform: PlatformLog
+        self, reactor: IReactor, config: ServerConfig, database: Database, platform: PlatformLog
     ) -> None:
         self._reactor = reactor
         self._lock = DeferredLock()

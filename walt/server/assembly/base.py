@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from walt.server.adapters.network.links import Links
 from walt.server.adapters.network.plans import LinkPlan
@@ -23,6 +22,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.logs.upkeep import LogUpkeep
 from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.workers import WorkerPool
 from walt.server.runtime.workflow import Workflows
 
@@ -32,7 +32,7 @@ class Base:
     """The lowest floor of a server."""
 
     config: ServerConfig
-    reactor: Any
+    reactor: IReactor
     launcher: Launcher
     runner: ProcessRunner
     workers: WorkerPool
@@ -53,7 +53,7 @@ class Base:
     keys: PlatformKeys
 
 
-def build_base(reactor: Any, config: ServerConfig, launcher: Launcher) -> Base:
+def build_base(reactor: IReactor, config: ServerConfig, launcher: Launcher) -> Base:
     """Build and join these objects."""
     paths = config.paths
     runner = ProcessRunner(reactor, launcher)

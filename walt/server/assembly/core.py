@@ -19,6 +19,7 @@ from walt.server.config.model import ServerConfig
 from walt.server.domain.nodes.image_users import ImageUsers
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.wire.connections import Kind
 from walt.server.wire.old_nodes import OldNodes
 from walt.server.wire.peers import kind_of
@@ -57,7 +58,7 @@ class Core:
 
 
 def build(
-    reactor: Any, config: ServerConfig, launcher: Launcher,
+    reactor: IReactor, config: ServerConfig, launcher: Launcher,
     host_network: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ui_port: int | None = None,
 ) -> Core:

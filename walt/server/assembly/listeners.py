@@ -28,6 +28,7 @@ from walt.server.assembly.ui import ui_sites
 from walt.server.domain.access.interfaces import IPeerAccounts
 from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS, Shares
 from walt.server.runtime.metrics import Metrics
+from walt.server.runtime.reactors import IReactor
 from walt.server.streams.base import Peer, RequestClass, StreamProtocol
 from walt.server.streams.dump import LogDumps
 from walt.server.streams.image_build import BuildRequest
@@ -159,7 +160,7 @@ class Listeners(Service):
 
     name = "listeners"
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         self._reactor = reactor
         self._open: list[Any] = []
 

@@ -9,9 +9,9 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from walt.common.errors import Unavailable
@@ -47,7 +47,7 @@ class Essential:
     patience: float = PATIENCE
 
 
-async def until_answering(clock: Any, daemons: Sequence[Essential]) -> None:
+async def until_answering(clock: IReactorTime, daemons: Sequence[Essential]) -> None:
     """Return when all of them have answered.
 
     Raises Unavailable, with the trouble of each one that did not, when none of them need be

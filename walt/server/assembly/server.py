@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -42,9 +42,13 @@ from walt.server.runtime import turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import Watch
 from walt.server.wire.connections import DOORS, Connections
 from walt.server.wire.peers import Origins
+
+if TYPE_CHECKING:
+    from twisted.internet.base import ReactorBase
 
 _log = Logger()
 
@@ -67,7 +71,7 @@ class WaltServer(Service):
 
     name = "walt-server"
 
-    def __init__(self, reactor: Any, config: ServerConfig) -> None:
+    def __init__(self, reactor: IReactor, config: ServerConfig) -> None:
         self._reactor = reactor
         self._config = config
         self._undos: list[tuple[str, Undo, bool]] = []
@@ -85,7 +89,8 @@ class WaltServer(Service):
         gc.collect()
         gc.freeze()
         if turns.VARIABLE in os.environ:
-            turns.record_turns(self._reactor, Path(os.environ.pop(turns.VARIABLE)))
+            place = Path(os.environ.pop(turns.VARIABLE))
+            turns.record_turns(cast("ReactorBase", self._reactor), place)
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:

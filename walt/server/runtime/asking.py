@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
@@ -18,11 +18,16 @@ from twisted.internet.error import (
     ConnectingCancelledError,
     ConnectionRefusedError,
 )
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReadDescriptor,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer
 
 T = TypeVar("T")
@@ -40,7 +45,7 @@ class _Datagrams(Generic[T]):
     # A UDP port of Twisted would log two lines for each question.
 
     def __init__(
-        self, reactor: Any, one: socket.socket, send: Callable[[socket.socket], object],
+        self, reactor: IReactor, one: socket.socket, send: Callable[[socket.socket], object],
         accept: Callable[[bytes, Address], T | None], farewell: bytes,
     ) -> None:
         self._reactor, self._socket = reactor, one
@@ -112,7 +117,7 @@ class _Datagrams(Generic[T]):
 
 
 async def ask_datagram(
-    reactor: Any, send: Callable[[socket.socket], object],
+    reactor: IReactor, send: Callable[[socket.socket], object],
     accept: Callable[[bytes, Address], T | None], *, own: Address = ("", 0),
     peer: Address | None = None, farewell: bytes = b"",
     place: Place = contextlib.nullcontext,

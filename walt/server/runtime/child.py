@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from walt.common.errors import in_words
 from walt.common.files import write_atomic
 from walt.server.runtime.process import Launcher, Network, environment, exit_status
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -115,7 +116,7 @@ class ChildService(Service):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, spec: ChildSpec, *,
+        self, reactor: IReactor, launcher: Launcher, spec: ChildSpec, *,
         on_line: Callable[[str], None] | None = None, pid_file: Path | None = None,
         on_restart: Callable[[int], None] | None = None,
         explain: Callable[[Sequence[str]], str] | None = None,
@@ -341,7 +342,7 @@ class ChildService(Service):
         if child.transport is not None and child.transport.pid:
             child.transport.signalProcess(signal_number(name))
         later = self._reactor.callLater(patience, self._escalate, child, rest)
-        self._gone.wait().addCallback(lambda _: later.active() and later.cancel())
+        self._gone.wait().addCallback(lambda _: later.cancel() if later.active() else None)
 
 
 def last_words(lines: Sequence[str]) -> str:

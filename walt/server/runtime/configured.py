@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import Patience
 
 _C = TypeVar("_C")
@@ -25,7 +26,7 @@ class ConfiguredChild(Daemon[_C]):
     """
 
     def __init__(
-        self, name: str, reactor: Any, launcher: Launcher, pid_file: Path, *,
+        self, name: str, reactor: IReactor, launcher: Launcher, pid_file: Path, *,
         patience: Patience | None = None, on_line: Callable[[str], None] | None = None,
     ) -> None:
         # Nothing is run before there is a configuration.

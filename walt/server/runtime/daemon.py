@@ -6,13 +6,14 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 
 from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import Patience, Watch
 
 _C = TypeVar("_C")
@@ -28,7 +29,7 @@ class Daemon(Service, ABC, Generic[_C]):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, spec: ChildSpec, pid_file: Path, *,
+        self, reactor: IReactor, launcher: Launcher, spec: ChildSpec, pid_file: Path, *,
         on_line: Callable[[str], None] | None = None,
         explain: Callable[[Sequence[str]], str] | None = None,
         remind: Callable[[], object] | None = None,

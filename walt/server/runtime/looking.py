@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -17,7 +18,9 @@ class Looking:
     any more.
     """
 
-    def __init__(self, reactor: Any, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(
+        self, reactor: IReactorTime, look: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         self._look = look
         self._loop = LoopingCall(self._once)
         self._loop.clock = reactor

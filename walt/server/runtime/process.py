@@ -18,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from walt.common.errors import CommandFailed, Unavailable
+from walt.server.runtime.reactors import IReactor
 from walt.server.trackexec import VARIABLE
 
 Network = Literal["walt", "host"]
@@ -162,7 +163,7 @@ class _Collector(ProcessProtocol):
 class ProcessRunner:
     """Run programs to their end. `reactor` gives spawnProcess and the clock."""
 
-    reactor: Any
+    reactor: IReactor
     launcher: Launcher = field(default_factory=Launcher)
 
     async def run(

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.base import ReactorBase
+
 from walt.common.files import write_atomic
 
 VARIABLE = "WALT_TURNS"
@@ -32,23 +34,22 @@ class TurnMonitor:
     """
 
     def __init__(
-        self, reactor: Any, on_long: Callable[[float, str], None], limit: float = LIMIT
+        self, reactor: ReactorBase, on_long: Callable[[float, str], None], limit: float = LIMIT
     ) -> None:
         self._reactor = reactor
+        self._run_until_current = reactor.runUntilCurrent
         self._on_long = on_long
         self._limit = limit
         self._stack = ""
         self._last = 0.0
         self._old_handler: Any = None
-        self._run_until_current: Callable[[], None] | None = None
         self.turns = 0
         self.longest = 0.0
 
     def start(self) -> None:
         """Measure from the next turn on. To be called in the main thread."""
         self._old_handler = signal.signal(signal.SIGPROF, self._sample)
-        self._run_until_current = self._reactor.runUntilCurrent
-        self._reactor.runUntilCurrent = self._turn
+        self._reactor.runUntilCurrent = self._turn  # type: ignore[method-assign]
         # The interpreter forgets handlers before it ends: the signal would kill it.
         atexit.register(signal.setitimer, signal.ITIMER_PROF, 0)
         self._begin()
@@ -57,7 +58,7 @@ class TurnMonitor:
         """Measure no more."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, self._old_handler)
-        self._reactor.runUntilCurrent = self._run_until_current
+        self._reactor.runUntilCurrent = self._run_until_current  # type: ignore[method-assign]
 
     def restart_turn(self) -> None:
         """Forget what the present turn cost so far."""
@@ -83,11 +84,10 @@ class TurnMonitor:
         if spent > self._limit:
             self._on_long(spent, stack)
         self._begin()
-        assert self._run_until_current is not None
         self._run_until_current()
 
 
-def record_turns(reactor: Any, path: Path) -> TurnMonitor:
+def record_turns(reactor: ReactorBase, path: Path) -> TurnMonitor:
     """Keep the longest turns in a JSON file: `{"turns", "longest", "long": [[s, stack]…]}`.
 
     Times are CPU seconds. The file is written once a second.

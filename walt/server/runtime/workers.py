@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from walt.common import ampbox
 from walt.common.errors import ERRORS, InternalError, Unavailable
 from walt.server.runtime.process import Launcher, Network, environment, give, own_code
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -130,7 +131,7 @@ class WorkerPool:
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, size: int = 2, network: Network = "walt",
+        self, reactor: IReactor, launcher: Launcher, *, size: int = 2, network: Network = "walt",
         module: str = "walt.server.workers.main", unprivileged: Sequence[str] = (),
     ) -> None:
         self._reactor = reactor

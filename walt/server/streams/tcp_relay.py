@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IStreamClientEndpoint
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -143,7 +143,7 @@ class TcpRequest(RelayRequest):
     """Parameters: device, port."""
 
     def __init__(
-        self, registry: DeviceRegistry, sessions: OpenSessions, reactor: Any,
+        self, registry: DeviceRegistry, sessions: OpenSessions, reactor: IReactorTime,
         connection: StreamProtocol, peer: Peer,
     ) -> None:
         super().__init__(connection, peer)
@@ -177,7 +177,7 @@ class WebRequest(RelayRequest):
     """
 
     def __init__(
-        self, socket: Path, reactor: Any, connection: StreamProtocol, peer: Peer
+        self, socket: Path, reactor: IReactorTime, connection: StreamProtocol, peer: Peer
     ) -> None:
         super().__init__(connection, peer)
         self._socket = socket

@@ -16,15 +16,16 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ServerFactory
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
 from walt.common.traffic_shaping import DelayLine, Limits
 from walt.server.runtime.producing import Gate
+from walt.server.runtime.reactors import IReactor, the_reactor
 
 MACHINE = 3  # descriptor of the socket
 FRAMES_A_TURN = 64  # read from the tap before the reactor looks elsewhere
@@ -37,7 +38,7 @@ IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 class Tap(FileDescriptor):
     """The kernel's side: an existing tap, frames in and out."""
 
-    def __init__(self, name: str, reactor: Any, received: Callable[[bytes], None]) -> None:
+    def __init__(self, name: str, reactor: IReactor, received: Callable[[bytes], None]) -> None:
         super().__init__(reactor)
         self._received = received
         self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -72,7 +73,7 @@ class Relay(Int32StringReceiver):
     MAX_LENGTH = MAX_FRAME
     transport: Any
 
-    def __init__(self, tap_name: str, limits: Limits, reactor: Any) -> None:
+    def __init__(self, tap_name: str, limits: Limits, reactor: IReactor) -> None:
         self._tap_name = tap_name
         self._reactor = reactor
         self._line = DelayLine(limits)
@@ -118,13 +119,11 @@ class Relay(Int32StringReceiver):
 def main() -> None:
     """Relay until the machine ends."""
     tap, latency, bandwidth = sys.argv[1:4]
-    run(tap, Limits(int(latency), int(bandwidth)))
+    run(tap, Limits(int(latency), int(bandwidth)), the_reactor())
 
 
-def run(tap: str, limits: Limits, reactor: Any = None) -> None:
+def run(tap: str, limits: Limits, reactor: IReactor) -> None:
     """Run the reactor with one relay in it, until the machine ends."""
-    if reactor is None:
-        from twisted.internet import reactor
     try:
         # Opening a tap that is gone would make a new one.
         socket.if_nametoindex(tap)
@@ -133,7 +132,7 @@ def run(tap: str, limits: Limits, reactor: Any = None) -> None:
     relay = Relay(tap, limits, reactor)
     os.set_blocking(MACHINE, False)
     reactor.adoptStreamConnection(
-        MACHINE, socket.AF_UNIX, Factory.forProtocol(lambda: relay)
+        MACHINE, socket.AF_UNIX, cast("ServerFactory", ServerFactory.forProtocol(lambda: relay))
     )
     os.close(MACHINE)
     reactor.run()

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
@@ -30,6 +29,7 @@ from walt.server.config.model import ServerConfig
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.server_values import Facts
 from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.workers import WorkerPool
 
 _ID = re.compile(r"[0-9a-f]{6,64}")
@@ -39,7 +39,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}")
 class Toolbox:
     """What the three commands share: the store and the mounter of a configuration."""
 
-    def __init__(self, reactor: Any, config: ServerConfig) -> None:
+    def __init__(self, reactor: IReactor, config: ServerConfig) -> None:
         paths = config.paths
         storage = Storage() if config.images.storage == "system" else Storage.private(
             paths.state, paths.runtime
@@ -111,7 +111,7 @@ def _run(
         parser.add_argument(name, nargs="?", type=int, help="not needed: it is known")
     options = parser.parse_args()
 
-    async def main(reactor: Any) -> None:
+    async def main(reactor: IReactor) -> None:
         tools = None
         try:
             config = load(options.config)

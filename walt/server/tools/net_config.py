@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
@@ -22,6 +21,7 @@ from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
 from walt.server.domain.network.firewall import FirewallConfig
 from walt.server.runtime.process import ProcessRunner
+from walt.server.runtime.reactors import IReactor
 
 USAGE = "Usage: walt-net-config up|down"
 
@@ -80,7 +80,7 @@ def main() -> None:
         print(USAGE, file=sys.stderr)
         raise SystemExit(2)
 
-    async def work(reactor: Any) -> None:
+    async def work(reactor: IReactor) -> None:
         try:
             config = load(Path(os.environ.get("WALT_SERVER_CONF", str(DEFAULT_FILE))))
             runner = ProcessRunner(reactor)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
@@ -22,6 +21,7 @@ from walt.server.adapters.snmp.switches import SnmpSwitches
 from walt.server.domain.network.addresses import parse_address
 from walt.server.domain.switches.interfaces import ISwitches, SnmpTarget
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.workers import WorkerPool
 
 NO_POWER, TROUBLE = "node seems not PoE-powered", "SNMP issue"
@@ -62,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
     target = SnmpTarget(given.switch, VERSIONS[given.version], given.community)
     outcome: list[str | None] = []
 
-    async def work(reactor: Any) -> None:
+    async def work(reactor: IReactor) -> None:
         workers = WorkerPool(reactor, Launcher(), size=1)
         try:
             outcome.append(await switched(

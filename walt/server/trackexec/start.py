@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from walt.server.trackexec import VARIABLE
 from walt.server.trackexec.hook import Hook
 from walt.server.trackexec.recorder import SPACE, Recorder
+
+if TYPE_CHECKING:
+    from twisted.internet.epollreactor import EPollReactor
 
 PACKAGE = "walt"
 
@@ -56,7 +59,7 @@ def _record(directory: Path, on_trouble: OnTrouble, space: int) -> Recorder:
     return recorder
 
 
-def watch(reactor: Any, recorder: Recorder) -> None:
+def watch(reactor: EPollReactor, recorder: Recorder) -> None:
     """Write while a reactor runs, and know when it waits. Of `epoll`, the only one on Linux."""
     reactor._poller = _Poller(reactor._poller, recorder)
     reactor.callWhenRunning(recorder.start)

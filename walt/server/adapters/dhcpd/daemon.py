@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -30,6 +29,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import Patience
 
 _log = Logger()
@@ -95,7 +95,7 @@ class DhcpdService(Daemon[DhcpConfig]):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         interface: str = "walt-net", place: Place = contextlib.nullcontext,
         patience: Patience | None = None,
     ) -> None:

@@ -11,9 +11,9 @@ import contextlib
 import random
 import socket
 import struct
-from typing import Any
 
 from walt.server.runtime.asking import Address, Place, ask_datagram
+from walt.server.runtime.reactors import IReactor
 
 SERVER_PORT, CLIENT_PORT = 67, 68
 _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 §3
@@ -51,7 +51,7 @@ def is_answer(raw: bytes, number: int) -> bool:
 
 
 async def ask_information(
-    reactor: Any, server: str, interface: str, *, place: Place = contextlib.nullcontext
+    reactor: IReactor, server: str, interface: str, *, place: Place = contextlib.nullcontext
 ) -> None:
     """Return when dhcpd of this machine answered on `interface`, whose address is `server`.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import CancelledError
 from zope.interface import implementer
@@ -18,6 +17,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer, Patience
 
 # Of its two processes one keeps network and dac_override, the other, which reads what
@@ -73,7 +73,7 @@ class LldpdService(ConfiguredChild[LldpdConfig]):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         snmpd: SnmpdConfig, place: Place = contextlib.nullcontext,
         patience: Patience | None = None,
     ) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-from typing import Any
 
 from walt.server.runtime.asking import Address, Place, ask_datagram
+from walt.server.runtime.reactors import IReactor
 
 SYS_OBJECT_ID = bytes.fromhex("06082b06010201010200")  # 1.3.6.1.2.1.1.2.0
 # lldpLocChassisIdSubtype, 1.0.8802.1.1.2.1.3.1.0 (IEEE 802.1AB-2005 annex)
@@ -83,7 +83,7 @@ def read_answer(raw: bytes, number: int) -> bool | None:
 
 
 async def ask(
-    reactor: Any, server: str, port: int, community: str, name: bytes, *,
+    reactor: IReactor, server: str, port: int, community: str, name: bytes, *,
     place: Place = contextlib.nullcontext,
 ) -> bool:
     """Return whether snmpd shows an object. Raises NoAnswer, OSError."""

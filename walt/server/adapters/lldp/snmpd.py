@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
-from typing import Any
 
 from zope.interface import implementer
 
@@ -18,6 +17,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer, Patience
 
 USER = "Debian-snmp"  # of Debian's package
@@ -69,7 +69,7 @@ class SnmpdService(ConfiguredChild[SnmpdConfig]):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         place: Place = contextlib.nullcontext, patience: Patience | None = None,
     ) -> None:
         super().__init__("snmpd", reactor, launcher, runtime / "snmpd.pid", patience=patience)

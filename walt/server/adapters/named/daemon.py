@@ -6,7 +6,6 @@ import contextlib
 import re
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -33,6 +32,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.daemon import Daemon
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
 from walt.server.runtime.watching import Disobeys, Patience
 
@@ -76,7 +76,7 @@ class NamedService(Daemon[DnsConfig]):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         user: str = USER, place: Place = contextlib.nullcontext,
         patience: Patience | None = None,
     ) -> None:

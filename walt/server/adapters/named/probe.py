@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import random
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.names import dns
 
 from walt.server.runtime.asking import Address, Place, ask_datagram
+from walt.server.runtime.reactors import IReactor
 
 PORT = 53
 
@@ -50,7 +50,7 @@ def read_answer(raw: bytes, number: int) -> Soa | None:
 
 
 async def ask_serial(
-    reactor: Any, server: str, zone: str, *, place: Place = contextlib.nullcontext
+    reactor: IReactor, server: str, zone: str, *, place: Place = contextlib.nullcontext
 ) -> Soa:
     """Return what named at `server` says of a zone. Raises NoAnswer, OSError."""
     number = random.getrandbits(16)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from zope.interface import implementer
 
@@ -17,6 +16,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import Patience
 
 NAME = "nbdkit"
@@ -51,7 +51,7 @@ class SwapService(ConfiguredChild[SwapConfig]):
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         place: Place = contextlib.nullcontext, patience: Patience | None = None,
     ) -> None:
         super().__init__(NAME, reactor, launcher, runtime / "nbdkit.pid", patience=patience)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IReactorTime
 
 from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.watching import NoAnswer
@@ -27,7 +27,7 @@ def read_greeting(received: bytes) -> bool | None:
 
 
 async def ask_greeting(
-    reactor: Any, server: str, port: int, *, place: Place = contextlib.nullcontext
+    reactor: IReactorTime, server: str, port: int, *, place: Place = contextlib.nullcontext
 ) -> None:
     """Return when nbdkit at `server` greeted. Raises NoAnswer, OSError."""
     endpoint = TCP4ClientEndpoint(reactor, server, port)

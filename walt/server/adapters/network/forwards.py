@@ -12,13 +12,14 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walt.common.errors import Conflict, in_words
 from walt.server.domain.network.interfaces import IForwarder
+from walt.server.runtime.reactors import IReactor
 
 _log = Logger()
 
@@ -100,10 +101,10 @@ class _Entry(_End):
         super().connectionLost(reason)
 
 
-class _Forward(Factory):
+class _Forward(ServerFactory):
     protocol: Any = _Entry
 
-    def __init__(self, reactor: Any, port: int, address: str, device_port: int) -> None:
+    def __init__(self, reactor: IReactor, port: int, address: str, device_port: int) -> None:
         self.port = port
         self.endpoint = TCP4ClientEndpoint(reactor, address, device_port, CONNECT_TIMEOUT)
         self.connections: set[_Entry] = set()
@@ -120,7 +121,7 @@ class Forwards:
     """
 
     def __init__(
-        self, reactor: Any, *, interface: str = "",
+        self, reactor: IReactor, *, interface: str = "",
         opening: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self._reactor = reactor

@@ -46,6 +46,7 @@ from walt.server.runtime.asking import Place
 from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
 from walt.server.runtime.watching import NoAnswer, Watch
 
@@ -94,7 +95,7 @@ class GaneshaExporter(Service):
     name = "nfs"
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
+        self, reactor: IReactor, launcher: Launcher, runner: ProcessRunner, *, directory: Path,
         runtime: Path, links: Path, trees: Sequence[Path], address: str, subnet: IPv4Network,
         program: str = "/usr/bin/ganesha.nfsd", place: Place = contextlib.nullcontext,
     ) -> None:
@@ -471,7 +472,7 @@ class _Bus(Factory):
     noisy = False
 
     def __init__(
-        self, reactor: Any, on_ready: Callable[[BusConnection], None],
+        self, reactor: IReactor, on_ready: Callable[[BusConnection], None],
         on_lost: Callable[[BusConnection], None],
     ) -> None:
         self._reactor, self._on_ready, self._on_lost = reactor, on_ready, on_lost

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from walt.common.errors import WaltError, in_words
@@ -37,7 +37,7 @@ class KernelServer(Service):
     """
 
     def __init__(
-        self, reactor: Any, runner: ProcessRunner, *, unit: str, address: str,
+        self, reactor: IReactorTime, runner: ProcessRunner, *, unit: str, address: str,
         place: Place = contextlib.nullcontext, systemd: Path = SYSTEMD,
     ) -> None:
         self.setName(NAME)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IReactorTime
 
 from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.watching import NoAnswer
@@ -37,7 +37,7 @@ def read_reply(received: bytes) -> bool | None:
 
 
 async def ask_nothing(
-    reactor: Any, server: str, *, place: Place = contextlib.nullcontext
+    reactor: IReactorTime, server: str, *, place: Place = contextlib.nullcontext
 ) -> None:
     """Return when the NFS server at `server` answered. Raises NoAnswer, OSError."""
     await ask_stream(

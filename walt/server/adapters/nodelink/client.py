@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -83,7 +83,7 @@ def parse_reply(line: str) -> str | None:
 class NodeLink:
     """Talks to nodes from the server's address."""
 
-    def __init__(self, reactor: Any, port: int = NODE_SERVICE) -> None:
+    def __init__(self, reactor: IReactorTime, port: int = NODE_SERVICE) -> None:
         self._reactor = reactor
         self._port = port
 

@@ -8,8 +8,8 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from walt.server.domain.requester import IRequester
@@ -77,7 +77,7 @@ class BytesShown:
     """
 
     def __init__(
-        self, reactor: Any, what: str, requester: IRequester, temporary: Path, *,
+        self, reactor: IReactorTime, what: str, requester: IRequester, temporary: Path, *,
         sending: bool = False,
     ) -> None:
         self._what = what

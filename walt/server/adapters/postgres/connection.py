@@ -14,6 +14,7 @@ from txpostgres.txpostgres import Connection, Cursor
 
 from walt.common.errors import Busy, Unavailable
 from walt.server.adapters.postgres.sockets import LOST, LibpqSocket
+from walt.server.runtime.reactors import IReactor
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
@@ -27,7 +28,7 @@ LIMITS = (psycopg2.errors.ProgramLimitExceeded, psycopg2.errors.StatementTooComp
 class _Connection(Connection):
     """A connection whose loss while it is idle is no error: it is closed, and replaced."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactor) -> None:
         super().__init__(LibpqSocket(reactor, self.close))
 
     def cursorFinished(self, cursor: Cursor) -> None:
@@ -130,7 +131,7 @@ class Database:
     """
 
     def __init__(
-        self, reactor: Any, dsn: str, *, size: int = 4, patience: float = 30.0,
+        self, reactor: IReactor, dsn: str, *, size: int = 4, patience: float = 30.0,
         connect_limit: float = CONNECT_LIMIT,
     ) -> None:
         self._reactor = reactor

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.interfaces import IReactorTime
 
 from walt.server.runtime.asking import ask_stream
 from walt.server.runtime.watching import NoAnswer
@@ -26,6 +26,6 @@ def read_answer(received: bytes) -> bool | None:
     return True
 
 
-async def ask_encryption(reactor: Any, socket: Path) -> None:
+async def ask_encryption(reactor: IReactorTime, socket: Path) -> None:
     """Return when the server behind `socket` answered. Raises NoAnswer, OSError."""
     await ask_stream(UNIXClientEndpoint(reactor, str(socket)), read_answer, send=QUESTION)

@@ -14,6 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from walt.server.runtime.reactors import IReactor
+
 _log = Logger()
 
 # What a lost connection looks like, from whoever meets it first: libpq or the socket.
@@ -31,7 +33,7 @@ class LibpqSocket:
     `on_lost` is called when whoever watches finds the connection lost.
     """
 
-    def __init__(self, reactor: Any, on_lost: Callable[[], None]) -> None:
+    def __init__(self, reactor: IReactor, on_lost: Callable[[], None]) -> None:
         self._reactor = reactor
         self._on_lost = on_lost
         self._descriptor = -1

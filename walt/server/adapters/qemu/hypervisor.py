@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.protocol import ProcessProtocol
@@ -32,6 +32,7 @@ from walt.server.domain.network.interfaces import ITaps
 from walt.server.domain.virtual.interfaces import IHypervisor, IMachine
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher, environment, exit_status, give
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.workers import WorkerPool
 
 _log = Logger()
@@ -106,7 +107,7 @@ class QemuHypervisor:
     """
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, taps: ITaps, directory: Path,
+        self, reactor: IReactor, launcher: Launcher, taps: ITaps, directory: Path,
         accel: Literal["auto", "kvm", "tcg"], workers: WorkerPool, nodes: Path,
     ) -> None:
         self._reactor = reactor

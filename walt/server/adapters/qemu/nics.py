@@ -22,6 +22,7 @@ from walt.common.qemu import nic_options, on_tap, secondary_mac, tap_name
 from walt.common.traffic_shaping import Limits
 from walt.server.domain.network.interfaces import ITaps
 from walt.server.runtime.process import Launcher, environment, own_code
+from walt.server.runtime.reactors import IReactor
 
 _log = Logger()
 
@@ -58,7 +59,7 @@ class NicMaker:
     `taps` provides ITaps; `nodes` is the directory with one directory per MAC.
     """
 
-    def __init__(self, reactor: Any, launcher: Launcher, taps: ITaps, nodes: Path) -> None:
+    def __init__(self, reactor: IReactor, launcher: Launcher, taps: ITaps, nodes: Path) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._taps = taps

@@ -24,6 +24,7 @@ from walt.server.adapters.ssh.shell import UNREACHABLE
 from walt.server.domain.nodes.interfaces import INodeQuestions
 from walt.server.runtime.keeping import Keeping, Kept
 from walt.server.runtime.process import Launcher, environment, exit_status, give
+from walt.server.runtime.reactors import IReactor
 
 IDLE = 180.0  # seconds without question after which a shell ends (N-096)
 MAX_ANSWER = 1 << 20  # bytes
@@ -146,7 +147,8 @@ class KeptShells:
     """Runs ssh clients with these options towards nodes; `most` shells are kept."""
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, options: Sequence[str], *, most: int = MAX_SHELLS
+        self, reactor: IReactor, launcher: Launcher, options: Sequence[str], *,
+        most: int = MAX_SHELLS,
     ) -> None:
         self._places = Keeping[_Shell](reactor, IDLE, most, self._end_idle)  # by address
         self._reactor = reactor

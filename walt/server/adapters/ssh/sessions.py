@@ -21,6 +21,7 @@ from walt.server.adapters.ssh.options import device_command
 from walt.server.domain.nodes.sessions import ISession, ISessions, Terminal
 from walt.server.runtime.process import Launcher, Network, environment, exit_status, give
 from walt.server.runtime.producing import Pace
+from walt.server.runtime.reactors import IReactor
 
 PIPE_SIZE = 1 << 20
 READ_SIZE = 1 << 18
@@ -133,7 +134,7 @@ def set_size(descriptor: int, rows: int, columns: int) -> None:
 class SshSessions:
     """Runs the ssh client, with these options towards nodes."""
 
-    def __init__(self, reactor: Any, launcher: Launcher, options: Sequence[str]) -> None:
+    def __init__(self, reactor: IReactor, launcher: Launcher, options: Sequence[str]) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._options = options
@@ -163,9 +164,9 @@ class SshSessions:
             transport = self._reactor.spawnProcess(child, full[0], full, env)
             _widen(transport)
             return _Session(child, transport, False)
-        transport = self._reactor.spawnProcess(child, full[0], full, env, usePTY=True)
-        set_size(transport.fd, terminal.rows, terminal.columns)
-        return _Session(child, transport, True)
+        with_terminal: Any = self._reactor.spawnProcess(child, full[0], full, env, usePTY=True)
+        set_size(with_terminal.fd, terminal.rows, terminal.columns)
+        return _Session(child, with_terminal, True)
 
     def ping(
         self, ip: str, *, output: Callable[[bytes], None], errors: Callable[[bytes], None],

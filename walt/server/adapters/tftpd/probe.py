@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from walt.server.runtime.asking import Address, Place, ask_datagram
+from walt.server.runtime.reactors import IReactor
 
 RRQ, DATA, ERROR, OACK = 1, 3, 5, 6
 # Ends the transfer: the daemon's process for it need not wait for an acknowledgement.
@@ -30,7 +30,7 @@ def read_answer(raw: bytes) -> str | None:
 
 
 async def ask_file(
-    reactor: Any, server: str, port: int, name: str, *, place: Place = contextlib.nullcontext
+    reactor: IReactor, server: str, port: int, name: str, *, place: Place = contextlib.nullcontext
 ) -> str:
     """Return "" when the daemon at `server` sends file `name`, else its error's words.
 

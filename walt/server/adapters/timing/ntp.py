@@ -14,7 +14,6 @@ import struct
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
@@ -34,6 +33,7 @@ from walt.server.domain.network_services.timing import (
 from walt.server.runtime.asking import Address, Place, ask_datagram
 from walt.server.runtime.child import Health
 from walt.server.runtime.looking import Looking
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer
 
 _log = Logger()
@@ -96,7 +96,7 @@ class NtpService(Service):
     """See the module. Sockets are opened in `place`."""
 
     def __init__(
-        self, reactor: Any, *, server: IPv4Address, subnet: IPv4Network,
+        self, reactor: IReactor, *, server: IPv4Address, subnet: IPv4Network,
         clock: Callable[[], ClockState], port: int = NTP_PORT,
         place: Place = contextlib.nullcontext,
     ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from zope.interface import implementer
 
@@ -15,6 +14,7 @@ from walt.server.domain.network_services.timing import PtpConfig, render_ptpd
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer, Patience
 
 CONFIGURATION, STATUS = "ptpd.conf", "ptpd.status"
@@ -64,7 +64,7 @@ class PtpdService(ConfiguredChild[PtpConfig]):
     """Run ptpd; `directory` holds its configuration, `runtime` its pid file and its state."""
 
     def __init__(
-        self, reactor: Any, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         patience: Patience | None = None,
     ) -> None:
         super().__init__("ptpd", reactor, launcher, runtime / "ptpd.pid", patience=patience)

@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from walt.common.files import write_if_changed
@@ -25,6 +24,7 @@ from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
 from walt.server.runtime.process import Launcher, ProcessRunner
+from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer, Patience
 
 NAME = "sshd"
@@ -110,7 +110,7 @@ class SshdService(ConfiguredChild[TunnelConfig]):
     """
 
     def __init__(
-        self, reactor: IReactorTime, launcher: Launcher, *, directory: Path, runtime: Path,
+        self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
         place: Place = contextlib.nullcontext, patience: Patience | None = None,
     ) -> None:
         super().__init__(
