@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from walt.client.scripting.logs import Log
     from walt.client.scripting.nodes import Node, NodeSet
+    from walt.client.scripting.root import Api
 
 MARKER = (
     "walt(**roles): nodes for a test, by role: a pattern of models (one node), a number (so many"
@@ -46,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def walt() -> Any:
+def walt() -> Api:
     """The Python API of WalT."""
     from walt.client import api
 
@@ -54,7 +55,7 @@ def walt() -> Any:
 
 
 @pytest.fixture
-def walt_nodes(request: pytest.FixtureRequest, walt: Any) -> Iterator[SimpleNamespace]:
+def walt_nodes(request: pytest.FixtureRequest, walt: Api) -> Iterator[SimpleNamespace]:
     """Booted nodes for the roles of the marker: a node for a pattern, else a set of nodes.
 
     They are reserved for this test alone: two tests, or two workers of pytest-xdist, never
@@ -64,7 +65,7 @@ def walt_nodes(request: pytest.FixtureRequest, walt: Any) -> Iterator[SimpleName
 
 
 @pytest.fixture
-def walt_fresh_nodes(request: pytest.FixtureRequest, walt: Any) -> Iterator[SimpleNamespace]:
+def walt_fresh_nodes(request: pytest.FixtureRequest, walt: Api) -> Iterator[SimpleNamespace]:
     """As `walt_nodes`, rebooted first: nothing is left of what ran there before."""
     yield from _roles(request, walt, fresh=True)
 
@@ -87,7 +88,7 @@ def _wanted(need: object) -> tuple[str, int]:
 
 
 def _roles(
-    request: pytest.FixtureRequest, walt: Any, *, fresh: bool
+    request: pytest.FixtureRequest, walt: Api, *, fresh: bool
 ) -> Iterator[SimpleNamespace]:
     marker = request.node.get_closest_marker("walt")
     if marker is None or not marker.kwargs:
@@ -111,7 +112,7 @@ def _roles(
             one.__exit__()
 
 
-def _reserved(request: pytest.FixtureRequest, walt: Any, role: str, need: object) -> Any:
+def _reserved(request: pytest.FixtureRequest, walt: Api, role: str, need: object) -> Any:
     from walt.client.errors import Refused
     from walt.client.exceptions import TimeoutException
 
@@ -178,7 +179,7 @@ def _record(request: pytest.FixtureRequest, role: str, nodes: list[Node]) -> Non
 class LogWindow:
     """Log lines of some nodes since this object was made."""
 
-    def __init__(self, walt: Any, roles: SimpleNamespace) -> None:
+    def __init__(self, walt: Api, roles: SimpleNamespace) -> None:
         self._walt = walt
         self._nodes = [node for found in vars(roles).values() for node in _nodes_of(found)]
         self._began = time.monotonic()

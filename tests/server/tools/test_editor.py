@@ -269,16 +269,16 @@ class VpnEditorTests(SynchronousTestCase):
 class HttpTrialTests(SynchronousTestCase):
     def test_answers(self) -> None:
         """This server, another one, none; while the server is stopped, somebody answers for it."""
-        self.patch(http_trial, "PAUSE", 0.2)
         own, other = free_port(), free_port()
-        self.assertIsNone(try_http("127.0.0.1", "walt.org", own_port=own, port=own))
+        self.assertIsNone(try_http("127.0.0.1", "walt.org", own_port=own, port=own, pause=0.2))
         with http_trial.answering("other.org", other):
-            wrong = try_http("127.0.0.1", "walt.org", own_port=own, port=other)
+            wrong = try_http("127.0.0.1", "walt.org", own_port=own, port=other, pause=0.2)
         self.assertIn("'other.org', not walt.org", wrong or "")
-        self.assertIn("refused", try_http("127.0.0.1", "w", own_port=own, port=other) or "")
+        nobody = try_http("127.0.0.1", "w", own_port=own, port=other, pause=0.2)
+        self.assertIn("refused", nobody or "")
         with http_trial.answering("walt.org", own):  # the server runs: its port is taken
-            self.assertIsNone(try_http("127.0.0.1", "walt.org", own_port=own, port=own))
-        self.assertIsNotNone(try_http("bad host", "w", own_port=own))
+            self.assertIsNone(try_http("127.0.0.1", "walt.org", own_port=own, port=own, pause=0.2))
+        self.assertIsNotNone(try_http("bad host", "w", own_port=own, pause=0.2))
 
 
 def free_port() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
 from twisted.protocols.basic import FileSender
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.web.http import Request
 from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
@@ -25,19 +26,20 @@ def send(found: BootFile, request: IRequest) -> Deferred[Any]:
     Its length must have been told. Fires at the end of the file; fails when the requester
     leaves.
     """
-    transport: Any = request.channel.transport  # type: ignore[attr-defined]
+    asked = cast("Request", request)
+    transport: Any = asked.channel.transport
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     if not isinstance(transport, Connection):
-        return FileSender().beginFileTransfer(found.stream, request)
-    return _Sending(found, request, transport).done
+        return FileSender().beginFileTransfer(found.stream, asked)
+    return _Sending(found, asked, transport).done
 
 
 @implementer(IPushProducer)
 class _Sending:
     """One file on its way to the socket of a transport, behind what its buffer has."""
 
-    def __init__(self, found: BootFile, request: Any, transport: Any) -> None:
+    def __init__(self, found: BootFile, request: Request, transport: Connection) -> None:
         self._file = found.stream.fileno()
         self._at, self._size = 0, found.size
         self._request, self._transport = request, transport

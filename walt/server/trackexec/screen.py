@@ -5,7 +5,6 @@ from __future__ import annotations
 import curses
 import os
 from contextlib import suppress
-from typing import Any
 
 from walt.server.trackexec.session import Refused, Session
 
@@ -17,7 +16,7 @@ ESCAPE = 27
 class Screen:
     """Draws a session and takes its keys."""
 
-    def __init__(self, session: Session, window: Any) -> None:
+    def __init__(self, session: Session, window: curses.window) -> None:
         self._session = session
         self._window = window
         self._top = 0  # the first line that is shown

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from select import epoll
 from typing import TYPE_CHECKING, Any
 
 from walt.server.trackexec import VARIABLE
@@ -69,14 +70,14 @@ def watch(reactor: EPollReactor, recorder: Recorder) -> None:
 class _Poller:
     """An `epoll` object that tells when it waits."""
 
-    def __init__(self, poller: Any, recorder: Recorder) -> None:
+    def __init__(self, poller: epoll, recorder: Recorder) -> None:
         self._poller = poller
         self._recorder = recorder
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._poller, name)
 
-    def poll(self, timeout: float, most: int) -> Any:
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
         """Wait as `epoll.poll` does."""
         self._recorder.idle()
         try:

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IPullProducer,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.unix import Server
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -39,7 +44,9 @@ class _Handover:
     nothing left to send.
     """
 
-    def __init__(self, transport: Any, tap: int, line: bytes, left: Callable[[], None]) -> None:
+    def __init__(
+        self, transport: Server, tap: int, line: bytes, left: Callable[[], None]
+    ) -> None:
         self._transport, self._left = transport, left
         self._tap, self._line = tap, line
         self._queued = False
@@ -61,7 +68,7 @@ class _Handover:
 class DeviceProtocol(Protocol):
     """One end of a tunnel."""
 
-    transport: Any
+    transport: Server
 
     def __init__(self, tunnels: Tunnels, taps: IVpnTaps, clock: IReactorTime) -> None:
         self._tunnels, self._taps, self._clock = tunnels, taps, clock
@@ -169,6 +176,6 @@ class DeviceFactory(Factory):
     def __init__(self, tunnels: Tunnels, taps: IVpnTaps, clock: IReactorTime) -> None:
         self._tunnels, self._taps, self._clock = tunnels, taps, clock
 
-    def buildProtocol(self, addr: Any) -> DeviceProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> DeviceProtocol:
         """Return the protocol of a connection."""
         return DeviceProtocol(self._tunnels, self._taps, self._clock)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.access import FakeWebSessions
 from walt.common.errors import Denied, LimitExceeded
-from walt.server.domain.access import web_links, web_sessions
+from walt.server.domain.access import web_links
 from walt.server.domain.access.web_links import MAX_PENDING, VALIDITY
 from walt.server.domain.access.web_model import Entry, Secrets, Way
 from walt.server.domain.access.web_sessions import IDLE, LONGEST, MAX_OF_USER, WebSessions
@@ -20,18 +20,19 @@ HERE = "http://127.0.0.1:12381"
 class WebSessionsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.now = 1e9
+        self.seeds = itertools.count(1)
         self.store = FakeWebSessions()
         self.bad: set[str] = set()
         self.told: list[str] = []
         self.ended: list[str] = []
         self.sessions = self.make()
 
-    def make(self) -> WebSessions:
+    def make(self, **limits: int) -> WebSessions:
         """Return the rules of one server."""
-        seeds = itertools.count(1)
+        seeds = self.seeds
         made = WebSessions(
             self.store, lambda: self.now, lambda size: next(seeds).to_bytes(size, "big"),
-            lambda serial: serial not in self.bad, self.told.append,
+            lambda serial: serial not in self.bad, self.told.append, **limits,
         )
         made.ended.observe(self.ended.append)
         return made
@@ -135,7 +136,8 @@ class WebSessionsTests(SynchronousTestCase):
             self.enter()
         self.assertEqual(self.ended, [first.session.cookie])
         self.assertIsNotNone(self.sessions.find(second.cookie, second.key, HERE, None))
-        self.patch(web_sessions, "MAX_SESSIONS", MAX_OF_USER)
+        self.sessions = self.make(most=MAX_OF_USER)
+        self.successResultOf(self.sessions_loaded())
         self.enter("bob")
         self.assertEqual(self.ended, [first.session.cookie, second.session.cookie])
 

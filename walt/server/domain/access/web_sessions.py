@@ -32,9 +32,11 @@ class WebSessions:
 
     def __init__(
         self, store: IWebSessionStore, now: Callable[[], float], random: Callable[[int], bytes],
-        valid: Callable[[str], bool], tell: Callable[[str], object],
+        valid: Callable[[str], bool], tell: Callable[[str], object], *,
+        most: int = MAX_SESSIONS,
     ) -> None:
         self._store = store
+        self._most = most
         self._now = now
         self._random = random
         self._valid = valid
@@ -74,7 +76,7 @@ class WebSessions:
         by_use = sorted(self._known.values(), key=lambda one: one.used)
         own = [one for one in by_use if one.entry.user == user]
         self._end(own[:max(0, len(own) - MAX_OF_USER + 1)])
-        self._end(by_use[:max(0, len(self._known) - MAX_SESSIONS + 1)])
+        self._end(by_use[:max(0, len(self._known) - self._most + 1)])
 
     def find(
         self, cookie: str, key: str, origin: str, way: Way | None, uid: int | None = None

@@ -63,7 +63,7 @@ class Programs:
 class Machine:
     """What steps of the set-up look at and change. Paths are those of the machine itself."""
 
-    def __init__(self, programs: Any, root: Path = Path("/")) -> None:
+    def __init__(self, programs: IPrograms, root: Path = Path("/")) -> None:
         self.programs = programs
         self.root = root
 

@@ -45,7 +45,9 @@ def answering(name: str, port: int) -> Iterator[None]:
         thread.join()
 
 
-def try_http(host: str, name: str, *, own_port: int = 80, port: int = 80) -> str | None:
+def try_http(
+    host: str, name: str, *, own_port: int = 80, port: int = 80, pause: float = PAUSE
+) -> str | None:
     """Return why boards would not find this server by an entry point, None if they would.
 
     `name` is the full name of this server; `own_port` is that of its web pages.
@@ -54,9 +56,9 @@ def try_http(host: str, name: str, *, own_port: int = 80, port: int = 80) -> str
     with answering(name, own_port):
         for number in range(TRIES):
             if number:
-                time.sleep(PAUSE)
+                time.sleep(pause)
             try:
-                with _OPENER.open(f"http://{host}:{port}{PATH}", timeout=PAUSE) as answer:
+                with _OPENER.open(f"http://{host}:{port}{PATH}", timeout=pause) as answer:
                     found = answer.read(LONGEST).decode(errors="replace").strip()
             except (OSError, ValueError, HTTPException) as error:
                 wrong = f"http://{host}{PATH}: {getattr(error, 'reason', None) or error}"
