@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -36,7 +37,10 @@ class ExternalDatabaseTests(TestCase):
     timeout = patient(120)
 
     async def test_devices_and_logs_live_there(self) -> None:
-        """The server makes its schema in the given database, and keeps no cluster itself."""
+        """The server makes its schema in the given database, and keeps no cluster itself.
+
+        Its log is one for programs, here.
+        """
         from twisted.internet import reactor
 
         platform = LivePlatform(reactor)
@@ -50,6 +54,7 @@ class ExternalDatabaseTests(TestCase):
         self.addCleanup(child.stopService)
         await create_database(Database(reactor, cluster.maintenance_dsn))
         platform.write_config(f"database:\n  mode: external\n  dsn: {cluster.dsn}\n")
+        platform.server_environment["WALT_LOG_FORMAT"] = "json"
         await platform.start()
         mac = "00:11:22:33:44:55"
         event = await platform.event(
@@ -65,6 +70,9 @@ class ExternalDatabaseTests(TestCase):
         await self._check_schema(database)
         self.assertFalse(Path(platform.state / "postgres").exists())
         self.assertEqual(await platform.stop(), 0)
+        lines = [json.loads(line) for line in platform.log.read_text().splitlines()]
+        self.assertIn("info", {line["level"] for line in lines})
+        self.assertTrue(any("values" in line for line in lines))
 
     async def _check_schema(self, database: Database) -> None:
         """Tables and columns keep the names and types that programs of WalT 10 read."""

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import NotFound
-from walt.server.runtime.workflow import Workflow, Workflows, step
+from walt.server.runtime.workflow import CANCELLED_AT_ONCE, Workflow, Workflows, step
 
 
 class WorkflowTests(SynchronousTestCase):
@@ -153,6 +153,30 @@ class WorkflowTests(SynchronousTestCase):
         dropped = [one for one in seen if "ended before its steps" in one.get("log_format", "")]
         self.assertEqual([one["steps"] for one in dropped], ["note"])
         self.assertEqual(self.trace, ["a", "undo a"])
+
+    def test_stop_of_many(self) -> None:
+        """The reactor gets a turn now and then."""
+        def wf_waiting(wf: Workflow, **env: Any) -> Deferred[None]:
+            return Deferred()
+
+        class Turns(Clock):
+            """Counts pauses."""
+
+            pauses = 0
+
+            def callLater(self, when: float, *args: Any, **kwargs: Any) -> Any:
+                self.pauses += when == 0
+                return super().callLater(when, *args, **kwargs)
+
+        clock = Turns()
+        workflows = Workflows(clock)
+        runs = [workflows.create("w", [wf_waiting]).run() for _ in range(2 * CANCELLED_AT_ONCE)]
+        stopped = Deferred.fromCoroutine(workflows.stop(10))
+        clock.advance(10)
+        self.successResultOf(stopped)
+        for done in runs:
+            self.failureResultOf(done, CancelledError)
+        self.assertEqual(clock.pauses, 2)
 
     def test_stop_without_workflow(self) -> None:
         """Nothing to wait for."""

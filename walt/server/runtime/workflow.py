@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walt.server.runtime.waiting import Waiters
@@ -22,6 +23,8 @@ from walt.server.runtime.waiting import Waiters
 _log = Logger()
 
 Step = Callable[..., Any]
+
+CANCELLED_AT_ONCE = 20  # workflows, in one turn of the reactor
 
 
 def step(limit: float | None = None, undo: Step | None = None) -> Callable[[Step], Step]:
@@ -90,12 +93,16 @@ class Workflows:
             finally:
                 if timer.active():
                     timer.cancel()
-        for wf, done in list(self._running.items()):
+        for number, (wf, done) in enumerate([*self._running.items()], 1):
+            if wf not in self._running:
+                continue  # it ended while others were cancelled
             _log.warn(
                 "workflow {name} ended before its steps {steps}",
                 name=wf.name, steps=", ".join(wf.progress().remaining),
             )
             done.cancel()
+            if number % CANCELLED_AT_ONCE == 0:
+                await deferLater(self.clock, 0)
 
 
 class Workflow:

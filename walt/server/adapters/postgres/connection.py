@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection, Cursor
 
 from walt.common.errors import Busy, Unavailable
+from walt.server.adapters.postgres.places import parsed, places
 from walt.server.adapters.postgres.sockets import LOST, LibpqSocket
 from walt.server.runtime.reactors import IReactor
 
@@ -118,16 +119,18 @@ VARIABLES = {
     "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "dbname": "PGDATABASE",
     "user": "PGUSER", "password": "PGPASSWORD", "passfile": "PGPASSFILE", "sslmode": "PGSSLMODE",
     "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslrootcert": "PGSSLROOTCERT",
-    "service": "PGSERVICE",
+    "service": "PGSERVICE", "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 
 
 class Database:
-    """A pool of at most `size` connections to one server.
+    """A pool of at most `size` connections to one database.
 
     A lost server is waited for, `patience` seconds at most; a statement that
     was running when it was lost fails with Unavailable, and its transaction
-    did not happen.
+    did not happen, or whether it did is not known. Of several servers that `dsn`
+    names, the one that writes is looked for from the last known one on, so that a
+    replica which was promoted is found.
     """
 
     def __init__(
@@ -136,13 +139,15 @@ class Database:
     ) -> None:
         self._reactor = reactor
         self._dsn = dsn
+        self._places = places(dsn)
+        self._place = 0  # the one that is tried next
         self._patience, self._connect_limit = patience, connect_limit
         self._idle: list[Connection] = []
         self._turns = DeferredSemaphore(size)
 
     def variables(self) -> dict[str, str]:
         """Return how libpq's programs reach the same database: their environment."""
-        known = psycopg2.extensions.parse_dsn(self._dsn)
+        known = parsed(self._dsn)
         return {VARIABLES[name]: value for name, value in known.items() if name in VARIABLES}
 
     async def transaction(self, work: Callable[[Transaction], Awaitable[_T]]) -> _T:
@@ -205,11 +210,12 @@ class Database:
     async def connect(self) -> Connection:
         """Open a connection, trying again until `patience` is over (Unavailable)."""
         started = self._reactor.seconds()
+        limit = self._connect_limit / (1 if len(self._places) == 1 else 3)
         while True:
-            connection = _Connection(self._reactor)
+            connection, place = _Connection(self._reactor), self._place
             try:
-                await abandonable(connection.connect(self._dsn)).addTimeout(
-                    self._connect_limit, self._reactor
+                await abandonable(connection.connect(self._places[place])).addTimeout(
+                    limit, self._reactor
                 )
                 return connection
             except CancelledError:
@@ -217,6 +223,8 @@ class Database:
                 raise
             except (psycopg2.Error, *LOST, TimeoutError) as error:
                 connection.close()
+                if place == self._place:  # others may have found it out before
+                    self._place = (place + 1) % len(self._places)
                 if self._reactor.seconds() - started >= self._patience:
                     what = "it does not answer" if isinstance(error, TimeoutError) else error
                     raise Unavailable(
