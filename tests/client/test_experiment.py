@@ -19,10 +19,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
 from walt.client.experiment import detached
-from walt.client.experiment.archive import Archive, Folder
+from walt.client.experiment.archive import Archive, Folder, write_json
 from walt.client.experiment.casting import Candidate, choose
 from walt.client.experiment.comparing import compare
 from walt.client.experiment.document import Errors
+from walt.client.experiment.log_counts import counts_of, index
 from walt.client.experiment.model import Experiment, Limits
 from walt.client.experiment.reading import load, parsed
 from walt.client.experiment.replaying import with_images
@@ -46,6 +47,8 @@ results:
   value: {file: a/out, pattern: "([0-9.]+)", tolerance: 10%}
 limits: {boot: 5m, retries: 1}
 """
+WAYS = {"n1": [{"name": "sw1", "mac": "02:00:00:00:01:01", "port": "3"}]}
+CLOCK = [[1e9, 0.0, 0.01], [1e9 + 300, 0.0, 0.01]]  # moment, offset, error
 # Each text has one thing wrong, on the line and with the words beside it.
 WRONG = (
     ("name: [", 1, "no YAML"),
@@ -262,10 +265,19 @@ class ArchiveTests(SynchronousTestCase):
             "walt": {"client": "11", "server": "11"}, "definition": "", "commit": None,
             "roles": {"a": ["n1"]}, "nodes": {"n1": node},
             "images": {"ann/x:latest": changes.get("image", "1" * 64)}, "booted": {},
-            "spans": [[1e9, None]],
+            "spans": [[1e9, None]], "layers": {"ann/x:latest": changes.get("layers", ["1", "2"])},
         }
         folder = Folder(place)
-        folder.begin(manifest, SMALL, changes.get("scripts", {}))
+        text = SMALL.replace("echo 1", changes.get("command", "echo 1"))
+        folder.begin(manifest, text, changes.get("scripts", {}))
+        manifest["roles"] |= changes.get("roles", {})
+        manifest["nodes"] |= {
+            name: {**node, "mac": f"02:00:00:00:00:0{name[-1]}"}
+            for names in changes.get("roles", {}).values() for name in names
+        }
+        folder.write_manifest(manifest)
+        write_json(place / "topology.json", {"ways": changes.get("ways", WAYS)})
+        write_json(place / "clocks.json", {"nodes": {"n1": changes.get("clock", CLOCK)}})
         for number in range(1, 5):
             if number not in changes.get("without", ()):
                 folder.write_point({
@@ -285,6 +297,7 @@ class ArchiveTests(SynchronousTestCase):
         first, second = self.folder("first"), self.folder("second", **changes)
         return [
             f"{one.mark} {one.category}" for one in compare(Archive(first), Archive(second))
+            if one.mark != "="
         ]
 
     def test_what_was_planted_is_found(self) -> None:
@@ -293,15 +306,67 @@ class ArchiveTests(SynchronousTestCase):
             ({}, []),
             ({"value": 105.0}, ["~ result"] * 4),
             ({"value": 150.0}, ["! result"] * 4),
-            ({"image": "2" * 64}, ["! image"]),
+            ({"image": "2" * 64, "layers": ["1", "3"]}, ["! image"]),
+            ({"command": "echo 2"}, ["! command"]),
+            ({"clock": [[1e9, 7.0, 0.01], [1e9 + 300, 7.0, 0.01]]}, ["! clock"]),
+            ({"clock": [[1e9, 0.0, 0.01], [1e9 + 300, -5.0, 0.01]]}, ["! clock"]),
+            ({"clock": [[1e9, 0.02, 0.01]]}, []), ({"clock": []}, ["? clock"]),
+            ({"ways": {"n1": [{**WAYS["n1"][0], "port": "4"}]}}, ["! topology"]),
             ({"node": {"settings": {"ram": "1G"}}}, ["! settings"]),
             ({"node": {"mac": "02:00:00:00:00:09", "cpu": "B"}}, ["~ role", "~ role"]),
             ({"node": {"kernel": "Linux 7"}}, ["! role"]),
             ({"status": 7}, ["! command"] * 4),
-            ({"without": (3,)}, ["! point", "? result"]),
+            ({"without": (3,)}, ["! point"]),
             ({"scripts": {"go.sh": "echo"}}, ["! definition"]),
         ):
             self.assertEqual(self.differences(**changes), expected, changes)
+
+    def test_in_words(self) -> None:
+        """Where it is, what was before, and what is now."""
+        first = self.folder("first")
+        for changes, expected in (
+            ({"image": "2" * 64, "layers": ["1", "3"]},
+             "a: ann/x:latest 111111111111 -> ann/x:latest 222222222222: layer 2 of 2 differs"),
+            ({"image": "2" * 64},
+             "a: ann/x:latest 111111111111 -> ann/x:latest 222222222222:"
+             " its configuration alone differs"),
+            ({"command": "echo 2"}, "measure, step 1 of a: 'echo 1 > out' -> 'echo 2 > out'"),
+            ({"clock": [[1e9, 7.0, 0.01]]}, "a: +0.000 s (± 0.010) -> +7.000 s (± 0.010)"),
+            ({"ways": {"n1": []}}, "a: port 3 of sw1 -> at no switch that is known"),
+            ({"without": (3,)}, "3 (SIZE=3 #1) is in one archive alone"),
+        ):
+            found = compare(Archive(first), Archive(self.folder("second", **changes)))
+            self.assertEqual(found[0].text, expected)
+        same = compare(Archive(first), Archive(first))
+        self.assertEqual({line.mark for line in same}, {"="})
+        self.assertIn(("point", 4), {(line.category, line.count) for line in same})
+
+    def test_distances(self) -> None:
+        """Of other nodes, the switches between them are compared."""
+        near = {"n1": WAYS["n1"], "n2": WAYS["n1"], "n3": WAYS["n1"], "n4": WAYS["n1"]}
+        far = {**near, "n4": [{"name": "sw2", "mac": "", "port": "1"}, *WAYS["n1"]]}
+        first = self.folder("first", roles={"b": ["n2"]}, ways=near)
+        for ways, expected in (
+            (near, []), (far, ["a to b: 1 -> 2 switches between them"]),
+            ({**near, "n4": []}, ["a to b: not known in one archive"]),
+        ):
+            second = self.folder("second", roles={"b": ["n4"]}, ways=ways)
+            found = compare(Archive(first), Archive(second))
+            self.assertEqual(
+                [line.text for line in found if line.category == "topology" and line.mark in "!?"],
+                expected,
+            )
+
+    def test_senseless(self) -> None:
+        """Clocks and ways that are none are refused."""
+        for name, content in (
+            ("clocks.json", {"nodes": {"n1": [[1.0]]}}), ("clocks.json", {"nodes": {"n1": 1}}),
+            ("clocks.json", []), ("topology.json", {"ways": {"n1": [{}]}}),
+            ("topology.json", {"ways": []}),
+        ):
+            first, second = self.folder("first"), self.folder("second")
+            write_json(second / name, content)
+            self.assertRaises(Failure, compare, Archive(first), Archive(second))
 
     def test_sealed(self) -> None:
         """What a killed run left is sealed, and what was changed afterwards is told."""
@@ -322,8 +387,10 @@ class ArchiveTests(SynchronousTestCase):
             for name in sorted(archive.names - {"points/00002.json"}):
                 new.writestr(name, archive.data(name).replace(b'"n1"', b'"n2"'))
         self.assertEqual(verify(Archive(edited)), [
-            "manifest.json is not what was sealed", "points/00001.json is not what was sealed",
-            "points/00003.json is not what was sealed", "points/00002.json is missing",
+            *(f"{name} is not what was sealed" for name in (
+                "clocks.json", "manifest.json", "points/00001.json", "points/00003.json",
+                "topology.json",
+            )), "points/00002.json is missing",
         ])
         with redirect_stdout(io.StringIO()) as told:
             self.assertEqual(command.show(str(target)), 0)
@@ -343,7 +410,29 @@ class ArchiveTests(SynchronousTestCase):
             (first / "logs.jsonl.gz").write_bytes(lines)
             (second / "logs.jsonl.gz").write_bytes(content)
             found = compare(Archive(first), Archive(second))
-            self.assertEqual([f"{one.mark} {one.category}" for one in found], expected)
+            self.assertEqual(
+                [f"{one.mark} {one.category}" for one in found if one.mark != "="], expected
+            )
+
+    def test_counted_lines(self) -> None:
+        """Counts are believed as long as they are those of the lines that are there."""
+        first, second = self.folder("first"), self.folder("second")
+        for place, stream in ((first, "mark"), (second, "other")):
+            file = place / "logs.jsonl.gz"
+            file.write_bytes(gzip.compress(f'[1.0, "n1", "{stream}", "x"]\n'.encode()))
+            write_json(place / "logs.json", index(file, {stream: 1}))
+        found = compare(Archive(first), Archive(second))
+        self.assertEqual([line.text for line in found if line.mark == "!"], [
+            "stream mark is in one archive alone", "stream other is in one archive alone",
+        ])
+        target = first.parent / "first.zip"
+        seal(first, target)
+        self.assertEqual(counts_of(Archive(target)), {"mark": 1})
+        (second / "logs.jsonl.gz").write_bytes(gzip.compress(b'[1.0, "n1", "mark", "x"]\n'))
+        self.assertEqual(
+            [line.mark for line in compare(Archive(first), Archive(second)) if line.mark != "="],
+            ["?"],
+        )
 
     def test_hostile(self) -> None:
         """Names that climb, links, other formats and cut files are refused in words."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.client.answers import Answer
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
 from walt.client.exceptions import NodeNotOwnedException, TimeoutException
@@ -34,6 +35,7 @@ from walt.client.experiment.archive import Archive, Folder
 from walt.client.experiment.casting import Cast
 from walt.client.experiment.comparing import experiment_of
 from walt.client.experiment.document import Errors
+from walt.client.experiment.log_counts import counts_of
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.showing import table
@@ -49,6 +51,11 @@ measure:
 results:
   v: {file: a/out, pattern: "([0-9.]+)"}
 """
+BRANCHES = [
+    {"name": "sw2", "mac": "02:00:00:00:01:02", "kind": "switch", "above": "sw1", "port": "8"},
+    {"name": "n-a", "mac": "02:00:00:00:00:01", "kind": "node", "above": "sw2", "port": "3"},
+    {"name": "bobs", "mac": "02:00:00:00:00:09", "kind": "node", "above": "sw2", "port": "4"},
+]
 Log = namedtuple("Log", ("timestamp", "line", "issuer", "stream"))
 
 
@@ -87,6 +94,7 @@ class RunTests(SynchronousTestCase):
         self.place = Path(self.mktemp()).absolute()
         self.place.mkdir()
         self.deeds: list[str] = []
+        self.calls: list[tuple[str, dict[str, object]]] = []
         self.told: list[str] = []
         self.lines: list[Log] = []
         test = self
@@ -115,12 +123,13 @@ class RunTests(SynchronousTestCase):
         class Link:
             server_version = "11"
 
-            def call(self, *words: object, **named: object) -> None:
-                """It is done."""
+            def call(self, command: str, **named: object) -> Answer:
+                test.calls.append((command, named))
+                return Answer({b"root": b"sw1", b"branches": json.dumps(BRANCHES).encode()})
 
-            def json(self, *words: object, **named: object) -> dict[str, Any]:
-                row = {"fullname": "ann/x:latest", "id": "1" * 64}
-                return {"own": [row], "others": [], "default": []}
+            def json(self, command: str, *words: object, **named: object) -> list[dict[str, Any]]:
+                test.assertEqual(command, "cs.images.layers")
+                return [{"fullname": "ann/x:latest", "id": "1" * 64, "layers": ["2" * 64]}]
 
             def close(self) -> None:
                 """There is no connection."""
@@ -131,6 +140,7 @@ class RunTests(SynchronousTestCase):
             self.patch(module, "PLACE", str(self.place / "node"))
         self.patch(parallel, "LINK", Link())
         self.patch(detached, "TRY_AGAIN", 0.01)
+        self.patch(collecting, "LINK", Link())
         for name, value in (
             ("Reservation", Reserved), ("NodeSet", Nodes), ("LINK", Link()), ("find", self.find),
         ):
@@ -215,7 +225,13 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(self.deeds, ["reserve", "boot default", "free"])
         self.assertEqual(self.point(folder)["results"], {"v": [1.0]})
         self.assertEqual(list((self.place / "node").iterdir()), [])
-        self.assertEqual(Archive(folder.path).manifest["state"], "done")
+        archive = Archive(folder.path)
+        self.assertEqual(archive.manifest["state"], "done")
+        self.assertEqual(archive.manifest["layers"], {"ann/x:latest": ["2" * 64]})
+        self.assertEqual(archive.json("topology.json")["ways"], {"n-a": [
+            {"name": "sw2", "mac": "02:00:00:00:01:02", "port": "3"},
+            {"name": "sw1", "mac": "", "port": "8"},
+        ]})
 
     def test_resumed(self) -> None:
         """What was interrupted goes on with its setup, and is torn down once, at the end."""
@@ -292,6 +308,7 @@ measure:
         self.again(folder)
         with gzip.open(folder.path / "logs.jsonl.gz") as lines:
             self.assertEqual([json.loads(line)[3] for line in lines], ["950"])
+        self.assertEqual(counts_of(Archive(folder.path)), {"s": 1})
 
     def test_people(self) -> None:
         """With force their nodes are booted before they are reserved; what the API says is told."""

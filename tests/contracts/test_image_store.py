@@ -114,6 +114,7 @@ class PodmanStoreTests(StoreContract, TestCase):
         overlay = storage.graph_root / "overlay"
         self.assertTrue(all((overlay / layer).is_dir() for layer in image.layers))
         self.assertGreater(image.created_ts, 1e9)
+        self.assertEqual([one[:7] for one in image.contents], ["sha256:"])
         # A second store finds the metadata in the cache, and a bad cache is dropped.
         (base / "cache" / "images.metadata").write_text("{bad")
         return PodmanStore(runner, storage, base / "cache" / "images.metadata")

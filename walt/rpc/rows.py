@@ -158,6 +158,11 @@ IMAGES = Tables(
     "own", "others", "default",
     hidden="images of others and default ones", total="images of the platform",
 )
+LAYERS = Rows(Row(
+    fullname="text <user>/<name>:<tag>",
+    id="text hexadecimal: the checksum of its configuration",
+    layers="texts checksums of its uncompressed layers, lowest first",
+))
 REGISTRIES = Rows(Row(
     label="text first word of clonable links",
     description="text for people",

@@ -280,7 +280,7 @@ def diff(archive: str, other_archive: str, json: bool) -> int:
     else:
         for found in differences:
             print(_shown(f"{found.mark} {found.category}: {found.text}"))
-        if not differences:
+        if all(found.mark == "=" for found in differences):
             print("= nothing differs")
     return PLANNED if any(found.mark == "!" for found in differences) else 0
 

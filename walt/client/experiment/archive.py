@@ -6,7 +6,10 @@
     files/p00001/…     what steps saved: role/file, or role/node/file
     commands/…         what they printed
     boots.json         the boots of its nodes
-    logs.jsonl.gz      the log lines of its nodes, one JSON object each
+    clocks.json        offsets of their clocks
+    topology.json      the switches above them
+    logs.jsonl.gz      the log lines of its nodes, one JSON list each; or logs.parquet
+    logs.json          how many lines of which streams these are
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
 POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
+PARQUET, INDEX = "logs.parquet", "logs.json"
+CLOCKS, TOPOLOGY = "clocks.json", "topology.json"
 CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
 MOST_FILES, LARGEST, MOST_POINT = 200_000, 64 << 20, 4 << 20
 LARGEST_NUMBER, LAST_MOMENT = 1e300, 1 << 33  # epoch seconds: of the year 2242
@@ -181,6 +186,22 @@ class Archive:
             lzma.LZMAError,
         ) as error:
             raise Failure(f"{name} of {self.path} cannot be read: {in_words(error)}") from None
+
+    def end(self, name: str, most: int) -> tuple[int, bytes]:
+        """Return how long a file is, and its last bytes. Raises Failure.
+
+        Of a file of a ZIP file, they are kept from all pieces: there is no way to its end.
+        """
+        if self._zip is None and name in self.names:
+            path = self.path / name
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                file.seek(max(0, size - most))
+                return size, file.read(most)
+        size, last = 0, b""
+        for piece in self.pieces(name):
+            size, last = size + len(piece), (last + piece)[-most:]
+        return size, last
 
     def data(self, name: str, most: int = LARGEST) -> bytes:
         """Return the content of a file that is not large. Raises Failure."""

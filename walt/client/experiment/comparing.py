@@ -1,47 +1,51 @@
-"""What differs between two runs: `!` unexpected, `~` allowed, `?` not comparable.
+"""What differs between two runs: `!` unexpected, `~` allowed, `?` not comparable, `=` the same.
 
-Each difference has a category: definition, software, role, image, settings, point, command, boot,
-result or log.
+Each difference has a category: definition, software, role, image, settings, topology, point,
+command, boot, clock, log or result. What one thing explains is told once: a command that was
+changed is no difference of each point that ran it.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import zlib
 from collections import Counter
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import combinations, zip_longest
 from statistics import median
 
 from walt.client.answers import NULL, NUMBER, looks_wrong
 from walt.client.errors import Failure
-from walt.client.experiment.archive import BOOTS, LOGS, TEXT, Archive
+from walt.client.experiment.archive import BOOTS, CLOCKS, TEXT, TOPOLOGY, Archive
+from walt.client.experiment.clocks import Clock, samples_of
 from walt.client.experiment.document import Errors
+from walt.client.experiment.log_counts import counts_of
 from walt.client.experiment.reading import parsed
-from walt.client.experiment.showing import measured
+from walt.client.experiment.showing import measured, where
+from walt.client.experiment.topology import WAY, switches_between
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from walt.client.experiment.model import Experiment
+    from walt.client.experiment.model import Experiment, Step
 
-PIECE = 1 << 20  # bytes of logs that are read at once
-# A line of logs: its time, its issuer, its stream (which is found), its text.
-_STRING = rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
-_LINE = re.compile(rb"^\[-?[0-9][0-9.e+-]*, %s, (%s), %s\]$" % ((_STRING,) * 3), re.MULTILINE)
 _BOOT = {"node": str, "outcome": (str, NULL), "seconds": (*NUMBER, NULL)}
 SLOWER = 1.5  # a boot that takes so many times as long is told
+CLOCKS_AGREE = 0.05  # seconds between two offsets, beside their errors, that nobody minds
+MANY = 100  # nodes between which all distances are compared
+TOLD = 60  # characters of a command
+DEFINED = ("name", "licence", "variables", "repetitions", "results", "streams", "limits")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A line of a comparison."""
+    """A line of a comparison; `count` things of a category are the same where its mark is `=`."""
 
-    mark: str  # one of ! ~ ?
+    mark: str  # one of ! ~ ? =
     category: str
     text: str
+    count: int = 1
 
 
 def experiment_of(archive: Archive) -> Experiment:
@@ -54,105 +58,297 @@ def experiment_of(archive: Archive) -> Experiment:
 
 
 def compare(first: Archive, second: Archive) -> list[Difference]:
-    """Return what differs, the second archive beside the first. Raises Failure."""
-    experiment = experiment_of(first)
-    differences = [
-        *_definition(first, second), *_roles(first, second), *_points(first, second),
-        *_results(experiment, first, second), *_boots(first, second), *_logs(first, second),
-    ]
-    return sorted(differences, key=lambda found: "!?~".index(found.mark))
+    """Return what differs, the second archive beside the first; what is the same, counted.
 
-
-def _definition(first: Archive, second: Archive) -> Iterator[Difference]:
+    Raises Failure.
+    """
     one, two = experiment_of(first), experiment_of(second)
-    for field in (
-        "name", "licence", "roles", "variables", "repetitions", "setup", "measure", "teardown",
-        "results", "streams", "limits",
-    ):
+    found = [
+        *_definition(one, two), *_scripts(first, second), *_steps(one, two),
+        *_software(first, second), *_roles(first, second), *_topology(first, second),
+        *_points(first, second, commands=_commands(one) == _commands(two)),
+        *_results(one, first, second), *_boots(first, second), *_clocks(first, second),
+        *_logs(first, second),
+    ]
+    same: Counter[str] = Counter()
+    for line in found:
+        if line.mark == "=":
+            same[line.category] += line.count
+    return [
+        *sorted((line for line in found if line.mark != "="),
+                key=lambda line: "!?~".index(line.mark)),
+        *(Difference("=", category, f"{count} the same", count)
+          for category, count in same.items()),
+    ]
+
+
+def _same(category: str) -> Difference:
+    return Difference("=", category, "")
+
+
+# -- what should be done -----------------------------------------------------------
+
+
+def _definition(one: Experiment, two: Experiment) -> Iterator[Difference]:
+    for field in DEFINED:
         if getattr(one, field) != getattr(two, field):
             yield Difference("!", "definition", f"{field} differs")
+        else:
+            yield _same("definition")
+    before, after = ({role.name: role for role in found.roles} for found in (one, two))
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name not in before or name not in after:
+            yield Difference("!", "definition", f"the role {name} is in one archive alone")
+            continue
+        for key in ("model", "count"):
+            known, now = getattr(before[name], key), getattr(after[name], key)
+            if known != now:
+                yield Difference("!", "definition", f"{name}: {key} {known!r} -> {now!r}")
+            else:
+                yield _same("definition")
+
+
+def _scripts(first: Archive, second: Archive) -> Iterator[Difference]:
     scripts = {name for archive in (first, second) for name in archive.files("scripts")}
     for name in sorted(scripts):
         there = [name in archive.names for archive in (first, second)]
         if not all(there) or first.data(name) != second.data(name):
             yield Difference("!", "definition", f"{name} differs")
+        else:
+            yield _same("definition")
+
+
+def _works(steps: Sequence[Step]) -> list[tuple[str, str]]:
+    return [(step.role, step.script or step.command) for step in steps]
+
+
+def _commands(experiment: Experiment) -> list[tuple[str, str]]:
+    return _works((*experiment.setup, *experiment.measure, *experiment.teardown))
+
+
+def _shown(step: Step) -> str:
+    return repr((step.script or step.command)[:TOLD])
+
+
+def _steps(one: Experiment, two: Experiment) -> Iterator[Difference]:
+    """Tell which steps were changed, added or left out."""
+    for part in ("setup", "measure", "teardown"):
+        before, after = getattr(one, part), getattr(two, part)
+        matcher = SequenceMatcher(None, _works(before), _works(after), autojunk=False)
+        for kind, low, high, start, end in matcher.get_opcodes():
+            if kind == "equal":
+                for known, now in zip(before[low:high], after[start:end]):
+                    yield _same("command") if known == now else Difference(
+                        "!", "definition", f"{part}: how {_shown(now)} of {now.role} is done"
+                    )
+                continue
+            for known, now in zip_longest(before[low:high], after[start:end]):
+                there = known or now
+                what = f"{_shown(known)} -> {_shown(now)}" if known and now else \
+                    f"{_shown(there)} is in one archive alone"
+                number = (low if known else start) + 1
+                yield Difference("!", "command", f"{part}, step {number} of {there.role}: {what}")
+
+
+def _software(first: Archive, second: Archive) -> Iterator[Difference]:
     for key in ("client", "server"):
         before, after = first.manifest["walt"].get(key), second.manifest["walt"].get(key)
         if before != after:
             yield Difference("~", "software", f"WalT {key} {before} -> {after}")
+        else:
+            yield _same("software")
+
+
+# -- who did it --------------------------------------------------------------------
+
+
+def _pairs(first: Archive, second: Archive) -> Iterator[tuple[str, str, str]]:
+    """Yield who played the same part: what it is called, a node of each archive, "" for none."""
+    one, two = first.manifest["roles"], second.manifest["roles"]
+    for role in [*one, *(name for name in two if name not in one)]:
+        before, after = one.get(role, []), two.get(role, [])
+        many = max(len(before), len(after)) > 1
+        for number, (known, now) in enumerate(zip_longest(before, after, fillvalue=""), 1):
+            yield f"{role} {number}" if many else role, known, now
 
 
 def _roles(first: Archive, second: Archive) -> Iterator[Difference]:
     one, two = first.manifest, second.manifest
-    for role in sorted({*one["roles"], *two["roles"]}):
-        pairs = zip(one["roles"].get(role, []), two["roles"].get(role, []))
-        for before, after in pairs:
-            known, now = one["nodes"].get(before), two["nodes"].get(after)
-            if known is None or now is None:
-                yield Difference("?", "role", f"{role}: nothing is known of {before}, {after}")
-                continue
-            if known["mac"] != now["mac"]:
-                yield Difference("~", "role", f"{role}: another node, {before} -> {after}")
-            for key in ("model", "kernel", "cpu", "processors"):
-                if known[key] != now[key]:
-                    mark = "~" if key in ("cpu", "processors") else "!"
-                    yield Difference(
-                        mark, "role", f"{role}: {key} {known[key]!r} -> {now[key]!r}"
-                    )
-            ids = [archive["images"].get(node["image"]) for archive, node in
-                   ((one, known), (two, now))]
-            if None in ids:
-                yield Difference("?", "image", f"{role}: the id of an image is not known")
-            elif ids[0] != ids[1]:
-                yield Difference(
-                    "!", "image", f"{role}: {known['image']} {ids[0]} -> {now['image']} {ids[1]}"
-                )
-            for key in sorted({*known["settings"], *now["settings"]}):
-                values = known["settings"].get(key), now["settings"].get(key)
-                if values[0] != values[1]:
-                    yield Difference(
-                        "!", "settings", f"{role}: {key} {values[0]!r} -> {values[1]!r}"
-                    )
+    told = set[tuple[str, str]]()
+    for part, before, after in _pairs(first, second):
+        known, now = one["nodes"].get(before), two["nodes"].get(after)
+        if known is None or now is None:
+            yield Difference(
+                "?", "role", f"{part}: nothing is known of {before if known is None else after}"
+            )
+            continue
+        if known["mac"] != now["mac"]:
+            yield Difference("~", "role", f"{part}: another node, {before} -> {after}")
+        for key in ("model", "kernel", "cpu", "processors"):
+            if known[key] != now[key]:
+                mark = "~" if key in ("cpu", "processors") else "!"
+                yield Difference(mark, "role", f"{part}: {key} {known[key]!r} -> {now[key]!r}")
+            else:
+                yield _same("role")
+        pair = known["image"], now["image"]
+        if pair not in told:
+            told.add(pair)
+            yield _image(part, first, second, *pair)
+        for key in sorted({*known["settings"], *now["settings"]}):
+            values = known["settings"].get(key), now["settings"].get(key)
+            if values[0] != values[1]:
+                yield Difference("!", "settings", f"{part}: {key} {values[0]!r} -> {values[1]!r}")
+            else:
+                yield _same("settings")
 
 
-def _points(first: Archive, second: Archive) -> Iterator[Difference]:
-    one, two = first.points(), second.points()
-    for number in sorted({*one, *two}):
-        before, after = one.get(number), two.get(number)
+def _image(part: str, first: Archive, second: Archive, known: str, now: str) -> Difference:
+    ids = first.manifest["images"].get(known), second.manifest["images"].get(now)
+    if None in ids:
+        return Difference("?", "image", f"{part}: the id of an image is not known")
+    if ids[0] == ids[1]:
+        return _same("image")
+    layers = [
+        archive.manifest.get("layers", {}).get(name) for archive, name in
+        ((first, known), (second, now))
+    ]
+    text = f"{part}: {known} {str(ids[0])[:12]} -> {now} {str(ids[1])[:12]}"
+    if layers[0] and layers[1]:
+        if layers[0] == layers[1]:
+            return Difference("!", "image", f"{text}: its configuration alone differs")
+        numbers = [
+            str(number) for number, (one, two) in enumerate(zip_longest(*layers), 1) if one != two
+        ]
+        some = "layer" if len(numbers) == 1 else "layers"
+        text += f": {some} {', '.join(numbers)} of {max(map(len, layers))} differ" \
+            + ("s" if len(numbers) == 1 else "")
+    return Difference("!", "image", text)
+
+
+def _ways(archive: Archive) -> dict[str, Any] | None:
+    if TOPOLOGY not in archive.names:
+        return None
+    found = archive.json(TOPOLOGY)
+    wrong = looks_wrong(found, {"ways": {}}, TOPOLOGY) or next(filter(None, (
+        looks_wrong(way, [WAY], TOPOLOGY) for way in found["ways"].values()
+    )), "")
+    if wrong:
+        raise Failure(f"{archive.path} makes no sense: {wrong}")
+    ways: dict[str, Any] = found["ways"]
+    return ways
+
+
+def _topology(first: Archive, second: Archive) -> Iterator[Difference]:
+    """Compare where the same nodes are connected, and how far the parts are from each other."""
+    one, two = _ways(first), _ways(second)
+    if one is None or two is None:
+        if one is not two:
+            yield Difference("?", "topology", "it is in one archive alone")
+        return
+    pairs = [(part, a, b) for part, a, b in _pairs(first, second) if a in one and b in two]
+    nodes = first.manifest["nodes"], second.manifest["nodes"]
+    moved = set[str]()
+    for part, before, after in pairs:
+        known, now = nodes[0].get(before, {}), nodes[1].get(after, {})
+        if known.get("mac") != now.get("mac"):
+            continue  # of other nodes, distances alone matter
+        places = [_place(ways[name]) for ways, name in ((one, before), (two, after))]
+        if places[0] != places[1]:
+            moved.add(part)
+            yield Difference("!", "topology", f"{part}: {places[0]} -> {places[1]}")
+        else:
+            yield _same("topology")
+    for (part, a, b), (other, c, d) in combinations(pairs[:MANY], 2):
+        if part in moved or other in moved:
+            continue
+        distances = switches_between(one, a, c), switches_between(two, b, d)
+        if distances[0] == distances[1]:
+            yield _same("topology")
+        elif None in distances:
+            yield Difference("?", "topology", f"{part} to {other}: not known in one archive")
+        else:
+            yield Difference(
+                "!", "topology",
+                f"{part} to {other}: {distances[0]} -> {distances[1]} switches between them",
+            )
+
+
+def _place(way: list[dict[str, Any]]) -> str:
+    return f"port {way[0]['port']} of {way[0]['name']}" if way else "at no switch that is known"
+
+
+# -- what became of it -------------------------------------------------------------
+
+
+def _keyed(archive: Archive) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return points by their values and their repetition."""
+    seen: Counter[Any] = Counter()
+    found = {}
+    for _, point in sorted(archive.points().items()):
+        values = tuple(sorted((name, str(value)) for name, value in point["values"].items()))
+        key = values, point["repetition"]
+        found[(*key, seen[key])] = point
+        seen[key] += 1
+    return found
+
+
+def _points(first: Archive, second: Archive, *, commands: bool) -> Iterator[Difference]:
+    """Compare points; `commands` of them, too, where the definitions have the same ones."""
+    one, two = _keyed(first), _keyed(second)
+    for key in [*one, *(key for key in two if key not in one)]:
+        before, after = one.get(key), two.get(key)
+        point = before or after
+        assert point is not None
+        name = f"{point['number']} ({where(point)} #{point['repetition']})"
         if before is None or after is None:
-            yield Difference("!", "point", f"{number} is in one archive alone")
+            yield Difference("!", "point", f"{name} is in one archive alone")
             continue
         if before["outcome"] != after["outcome"]:
             yield Difference(
-                "!", "point", f"{number}: {before['outcome']} -> {after['outcome']}"
+                "!", "point", f"{name}: {before['outcome']} -> {after['outcome']}"
                 + (f" ({after['reason']})" if after["reason"] else "")
             )
-        for known, now in zip(before["commands"], after["commands"]):
-            where = f"point {number}, step {known['step']} of {known['role']}"
+        else:
+            yield _same("point")
+        for known, now in zip(before["commands"], after["commands"]) if commands else ():
+            step = f"point {name}, step {known['step'] + 1} of {known['role']}"
             if known["command"] != now["command"]:
-                yield Difference("!", "command", f"{where}: {known['command'][:60]!r} differs")
+                yield Difference(
+                    "!", "command", f"{step}: {known['command'][:TOLD]!r} differs"
+                )
             elif known["status"] != now["status"] and not known["background"]:
                 yield Difference(
-                    "!", "command", f"{where}: status {known['status']} -> {now['status']}"
+                    "!", "command", f"{step}: status {known['status']} -> {now['status']}"
                 )
+            else:
+                yield _same("command")
 
 
 def _results(experiment: Experiment, first: Archive, second: Archive) -> Iterator[Difference]:
+    """Compare medians. Where one archive has no point that is done, that was told already."""
     one, two = measured(first.points()), measured(second.points())
+    done = [
+        {where(point) for point in archive.points().values() if point["outcome"] == "done"}
+        for archive in (first, second)
+    ]
     for measure in experiment.results:
         before, after = one.get(measure.name, {}), two.get(measure.name, {})
-        for where in sorted({*before, *after}):
-            if where not in before or where not in after:
-                yield Difference("?", "result", f"{measure.name} {where}: in one archive alone")
+        for place in sorted({*before, *after}):
+            if place not in before or place not in after:
+                if place in done[0] and place in done[1]:
+                    yield Difference(
+                        "?", "result", f"{measure.name} {place}: in one archive alone"
+                    )
                 continue
-            values = median(before[where]), median(after[where])
+            values = median(before[place]), median(after[place])
             if values[0] == values[1]:
+                yield _same("result")
                 continue
             share = abs(values[0] - values[1]) / max(map(abs, values))
             yield Difference(
                 "~" if share <= measure.tolerance else "!", "result",
-                f"{measure.name} {where}: {values[0]:g} (n={len(before[where])}) ->"
-                f" {values[1]:g} (n={len(after[where])}), {share:.1%}",
+                f"{measure.name} {place}: {values[0]:g} (n={len(before[place])}) ->"
+                f" {values[1]:g} (n={len(after[place])}), {share:.1%}",
             )
 
 
@@ -173,44 +369,59 @@ def _boots(first: Archive, second: Archive) -> Iterator[Difference]:
         before, after = map(median, seconds)
         if max(before, after) > SLOWER * min(before, after):
             yield Difference("~", "boot", f"{before:.1f} s -> {after:.1f} s")
+        else:
+            yield _same("boot")
 
 
-def _streams(archive: Archive) -> Counter[str] | None:
-    """Return the number of lines of each stream, None where there are no logs."""
-    if LOGS not in archive.names:
-        return None
-    found: Counter[bytes] = Counter()
-    inflate, rest = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), b""  # of gzip
-    try:
-        for piece in archive.pieces(LOGS):
-            while piece:
-                text = rest + inflate.decompress(piece, PIECE)
-                piece, end = inflate.unconsumed_tail, text.rfind(b"\n") + 1
-                text, rest = text[:end], text[end:]
-                streams = _LINE.findall(text)
-                found.update(streams)
-                if len(streams) != text.count(b"\n") or max(len(found), len(rest)) > PIECE:
-                    return None
-        names = {stream: json.loads(stream) for stream in found}
-    except (ValueError, zlib.error):
-        return None
-    if rest or not inflate.eof:
-        return None
-    counts: Counter[str] = Counter()
-    for stream, count in found.items():
-        counts[names[stream]] += count
-    return counts
+def _clocks_of(archive: Archive) -> dict[str, Clock]:
+    """Return the clocks of nodes whose offsets are known. Raises Failure."""
+    if CLOCKS not in archive.names:
+        return {}
+    found = archive.json(CLOCKS)
+    wrong = looks_wrong(found, {"nodes": {}}, CLOCKS) or next(filter(None, (
+        looks_wrong(rows, [[NUMBER]], CLOCKS) for rows in found["nodes"].values()
+    )), "")
+    if not wrong and any(len(row) != 3 for rows in found["nodes"].values() for row in rows):
+        wrong = "samples of clocks are moment, offset, error"
+    if wrong:
+        raise Failure(f"{archive.path} makes no sense: {wrong}")
+    return {name: Clock(samples_of(rows)) for name, rows in found["nodes"].items() if rows}
+
+
+def _clocks(first: Archive, second: Archive) -> Iterator[Difference]:
+    one, two = _clocks_of(first), _clocks_of(second)
+    for part, known, now in _pairs(first, second):
+        before, after = one.get(known), two.get(now)
+        if before is None or after is None:
+            if before is not after:
+                yield Difference("?", "clock", f"{part}: its offset is in one archive alone")
+            continue
+        steps = [sum(step.seconds for step in clock.steps()) for clock in (before, after)]
+        worst = [clock.worst() for clock in (before, after)]
+        apart = abs(worst[0].offset - worst[1].offset)
+        if bool(before.steps()) != bool(after.steps()):
+            yield Difference("!", "clock", f"{part}: set by {steps[0]:g} s -> {steps[1]:g} s")
+        elif apart > CLOCKS_AGREE + worst[0].error + worst[1].error:
+            yield Difference("!", "clock", f"{part}: {_offset(worst[0])} -> {_offset(worst[1])}")
+        else:
+            yield _same("clock")
+
+
+def _offset(sample: Any) -> str:
+    return f"{sample.offset:+.3f} s (± {sample.error:.3f})"
 
 
 def _logs(first: Archive, second: Archive) -> Iterator[Difference]:
-    one, two = _streams(first), _streams(second)
+    one, two = counts_of(first), counts_of(second)
     if one is None or two is None:
-        if (LOGS in first.names) or (LOGS in second.names):
+        if one is not two or any(name.startswith("logs.") for name in first.names):
             yield Difference("?", "log", "log lines are in one archive alone, or cannot be read")
         return
     for stream in sorted({*one, *two}):
-        if not one[stream] or not two[stream]:
+        if not one.get(stream) or not two.get(stream):
             yield Difference("!", "log", f"stream {stream} is in one archive alone")
+        else:
+            yield _same("log")
 
 
 def as_json(differences: list[Difference]) -> list[dict[str, Any]]:

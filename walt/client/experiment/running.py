@@ -15,7 +15,7 @@ from walt.client.exceptions import (
     TimeoutException,
 )
 from walt.client.experiment.archive import FORMAT, MOST_POINT, write_json
-from walt.client.experiment.collecting import collect
+from walt.client.experiment.collecting import collect, look_around
 from walt.client.experiment.detached import PLACE
 from walt.client.experiment.finding import number
 from walt.client.experiment.parallel import at_once
@@ -55,7 +55,7 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
         "began": began, "ended": None, "state": "running", "spans": [],
         "walt": {"client": walt.__version__, "server": ""},
         "definition": hashlib.sha256(text.encode()).hexdigest(),
-        "roles": cast.nodes, "nodes": {}, "images": {},
+        "roles": cast.nodes, "nodes": {}, "images": {}, "layers": {},
         "booted": {role.name: role.image for role in experiment.roles},
     }
 
@@ -169,13 +169,6 @@ class Runner:
     def _facts(self) -> None:
         """Note what the nodes are."""
         told = at_once(self._names, lambda name: run(name, FACTS, 60.0))
-        # The id of an image is the hash of its configuration, which lists its layers.
-        kinds = ("own", "others", "default")
-        tables = LINK.json(
-            "cs.images.show", "tables", {kind: [{"fullname": str, "id": str}] for kind in kinds},
-            all=True, refresh=False,
-        )
-        ids = {row["fullname"]: row["id"] for kind in kinds for row in tables[kind]}
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
             fullname = node.image.fullname.partition(" ")[0]
@@ -184,10 +177,16 @@ class Runner:
                 "image": fullname, "kernel": kernel, "cpu": cpu, "processors": processors,
                 "settings": node.config._values(),
             }
-            if fullname in ids:
-                self._manifest["images"][fullname] = ids[fullname]
+        # The id of an image is the hash of its configuration, which lists its layers.
+        images = LINK.json(
+            "cs.images.layers", "images", [{"fullname": str, "id": str, "layers": [str]}],
+            images=sorted({node["image"] for node in self._manifest["nodes"].values()}),
+        )
+        self._manifest["images"] = {row["fullname"]: row["id"] for row in images}
+        self._manifest["layers"] = {row["fullname"]: row["layers"] for row in images}
         self._manifest["walt"]["server"] = LINK.server_version
         self._folder.write_manifest(self._manifest)
+        look_around(self._folder.path, self._names)
 
     def _set_up(self) -> None:
         self._scope("setup", self._experiment.setup)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+COMPRESSED = (".gz", ".parquet")  # of these, a second time takes long and gives nothing
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # ZIP knows none before
 
 
@@ -62,7 +63,8 @@ def _add(sealed: zipfile.ZipFile, path: Path, name: str) -> str:
     """Add a file in pieces; return its checksum."""
     checksum = hashlib.sha256()
     entry = zipfile.ZipInfo(name, _EARLIEST)
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    if not name.endswith(COMPRESSED):
+        entry.compress_type = zipfile.ZIP_DEFLATED
     with open(path, "rb") as source, sealed.open(entry, "w", force_zip64=True) as member:
         while piece := source.read(1 << 20):
             checksum.update(piece)

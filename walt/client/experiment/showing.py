@@ -20,16 +20,20 @@ def _cell(text: str) -> str:
     return visible(text).replace("\n", "\\n")
 
 
+def where(point: dict[str, Any]) -> str:
+    """Return the values of a point."""
+    return " ".join(f"{name}={value}" for name, value in point["values"].items()) or "-"
+
+
 def measured(points: dict[int, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Return the numbers of points that are done: by result, then by the values of variables."""
     found: dict[str, dict[str, list[float]]] = {}
     for point in points.values():
         if point["outcome"] != "done":
             continue
-        where = " ".join(f"{name}={value}" for name, value in point["values"].items()) or "-"
         for name, numbers in point["results"].items():
             if numbers:
-                found.setdefault(name, {}).setdefault(where, []).append(median(numbers))
+                found.setdefault(name, {}).setdefault(where(point), []).append(median(numbers))
     return found
 
 
@@ -60,11 +64,11 @@ def bars(archive: Archive) -> str:
     """Return, for each result, a bar for the median of each combination of values."""
     texts = []
     for name, by_values in sorted(measured(archive.points()).items()):
-        medians = {where: median(numbers) for where, numbers in by_values.items()}
+        medians = {place: median(numbers) for place, numbers in by_values.items()}
         top = max(map(abs, medians.values())) or 1.0
-        wide = max(len(_cell(where)) for where in medians)
+        wide = max(len(_cell(place)) for place in medians)
         texts.append("\n".join([f"{name}, medians:", *(
-            f"  {_cell(where):{wide}}  {'#' * max(0, round(WIDTH * value / top))} {value:g}"
-            f" (n={len(by_values[where])})" for where, value in medians.items()
+            f"  {_cell(place):{wide}}  {'#' * max(0, round(WIDTH * value / top))} {value:g}"
+            f" (n={len(by_values[place])})" for place, value in medians.items()
         )]))
     return "\n\n".join(texts)

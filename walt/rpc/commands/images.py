@@ -18,6 +18,15 @@ class ShowImages(WaltCommand):
     response = [(b"tables", Json(rows.IMAGES))]
 
 
+class GetImageLayers(WaltCommand):
+    """What images are made of, by their full names; those that are not there are left out."""
+
+    commandName = b"cs.images.layers"
+    side = "cs"
+    arguments = [(b"images", Names())]
+    response = [(b"images", Json(rows.LAYERS))]
+
+
 class ImageWarning(WaltCommand):
     """What replacing an image would do, in a sentence; empty when the name is free."""
 

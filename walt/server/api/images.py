@@ -32,6 +32,15 @@ class ImagesApi(amp.CommandLocator):
             self._requester, show_all=all, refresh=refresh
         )}
 
+    @commands.GetImageLayers.responder
+    async def layers(self, images: list[str]) -> dict[str, Any]:
+        """Return the checksums that tell what images are made of."""
+        found = [self._images.get(name) for name in images if self._images.has(name)]
+        return {"images": [
+            {"fullname": one.fullname, "id": one.image_id, "layers": list(one.contents)}
+            for one in found
+        ]}
+
     async def _user(self) -> str:
         """Return the caller's name, once a newcomer has copies of the default images."""
         await self._images.first_contact(self._requester)

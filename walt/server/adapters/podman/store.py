@@ -28,7 +28,7 @@ REGISTRY = "docker.io/"  # WalT names are stored as names of that registry
 MOUNTS = "localhost/walt/mounts"  # tags that keep a mounted image
 TEMPORARY = "localhost/walt/temporary"  # images before they have their name
 BACKUPS = "localhost/walt/backups"  # tags that keep an image while its name is taken away
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 NOT_KNOWN = "image not known"  # podman's words
 TIMEOUT = 120.0
 
@@ -145,6 +145,7 @@ class PodmanStore:
             "size_kib": int(item.get("Size") or 0) // 1024,
             "labels": dict(item.get("Labels") or {}),
             "layers": self._layers(item.get("GraphDriver", {}).get("Data") or {}),
+            "contents": list((item.get("RootFS") or {}).get("Layers") or []),
         }
 
     def _layers(self, data: Mapping[str, str]) -> list[str]:
@@ -248,7 +249,7 @@ def _names_by_id(listed: list[dict[str, Any]]) -> dict[str, set[str]]:
 def _image(fullname: str, image_id: str, meta: Mapping[str, Any]) -> StoredImage:
     return StoredImage(
         fullname, image_id, meta["digest"], meta["created_ts"], meta["size_kib"],
-        meta["labels"], tuple(meta["layers"]),
+        meta["labels"], tuple(meta["layers"]), tuple(meta["contents"]),
     )
 
 

@@ -22,7 +22,8 @@ class StoredImage:
 
     `fullname` is `user/name:tag`; `image_id` has 64 hexadecimal digits; `layers`
     are its layer directories, top first, relative to the storage's `overlay`
-    directory; `created_ts` is in epoch seconds, `size_kib` in KiB.
+    directory; `created_ts` is in epoch seconds, `size_kib` in KiB. `contents` are
+    the checksums of its uncompressed layers, lowest first (OCI: `diff_ids`).
     """
 
     fullname: str
@@ -32,6 +33,7 @@ class StoredImage:
     size_kib: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
 
     @property
     def user(self) -> str:

@@ -1,0 +1,126 @@
+"""Stamps of clocks that drift and are set, against what a perfect clock showed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from walt.client.experiment.clocks import (
+    DRIFT,
+    Clock,
+    Exchange,
+    Sample,
+    Step,
+    best,
+    relative,
+)
+
+BEGIN, LASTS, EVERY = 1.7e9, 1500.0, 300.0
+
+
+class Drifting:
+    """A clock with an offset, a drift that changes, and steps: (when, seconds)."""
+
+    def __init__(
+        self, offset: float, drifts: list[float], steps: list[tuple[float, float]]
+    ) -> None:
+        self._offset, self._drifts, self._steps = offset, drifts, steps
+
+    def shows(self, moment: float) -> float:
+        """Return what it shows."""
+        told, past = moment + self._offset, moment - BEGIN
+        lasts = LASTS / len(self._drifts)
+        for number, drift in enumerate(self._drifts):
+            told += drift * min(max(past - number * lasts, 0.0), lasts)
+        return told + sum(seconds for when, seconds in self._steps if past >= when)
+
+
+def sampled(clock: Drifting, trips: list[tuple[float, float]]) -> Clock:
+    """Return what exchanges tell, each trip being its two ways in seconds."""
+    samples, moment, number = [], BEGIN, 0
+    while moment <= BEGIN + LASTS:
+        exchanges = []
+        for _ in range(5):
+            there, back = trips[number % len(trips)]
+            number += 1
+            exchanges.append(Exchange(moment, clock.shows(moment + there), moment + there + back))
+            moment += there + back
+        samples.append(best(exchanges))
+        moment += EVERY
+    return Clock(samples)
+
+
+TRIPS = st.lists(
+    st.tuples(st.floats(0.0001, 0.05), st.floats(0.0001, 0.05)), min_size=1, max_size=7
+)
+OFFSETS = st.floats(-1000.0, 1000.0)
+DRIFTS = st.lists(st.floats(-DRIFT, DRIFT), min_size=1, max_size=5)
+
+
+class ClockTests(SynchronousTestCase):
+    def right(self, clock: Drifting, known: Clock) -> float:
+        """Return the share of marks that are within their stated error."""
+        moments = [BEGIN + LASTS * number / 150 for number in range(151)]
+        good = 0
+        for moment in moments:
+            aligned, error = known.aligned(clock.shows(moment))
+            good += abs(aligned - moment) <= error + 1e-6
+        return good / len(moments)
+
+    @settings(max_examples=30, deadline=None)
+    @given(OFFSETS, DRIFTS, TRIPS)
+    def test_drift(self, offset: float, drifts: list[float], trips: Any) -> None:
+        """Whatever a clock drifts within 100 ppm, stamps are within their errors."""
+        clock = Drifting(offset, drifts, [])
+        known = sampled(clock, trips)
+        self.assertEqual(known.steps(), [])
+        self.assertEqual(self.right(clock, known), 1.0)
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        OFFSETS, DRIFTS, TRIPS, st.floats(10.0, LASTS / 3), st.lists(
+            st.floats(0.5, 3600.0) | st.floats(-3600.0, -0.5), min_size=1, max_size=2
+        ),
+    )
+    def test_steps(
+        self, offset: float, drifts: list[float], trips: Any, begin: float, sizes: list[float]
+    ) -> None:
+        """A clock that is set within the run has large errors there, and they are right."""
+        steps = [(begin + 700.0 * number, size) for number, size in enumerate(sizes)]
+        clock = Drifting(offset, drifts, steps)
+        known = sampled(clock, trips)
+        self.assertGreaterEqual(self.right(clock, known), 0.99)
+        if len(steps) == 1:
+            (found,) = known.steps()
+            self.assertTrue(found.after - 1 <= BEGIN + steps[0][0] <= found.before + 1)
+            self.assertLess(abs(found.seconds - steps[0][1]), 0.3)
+
+    def test_least_round_trip(self) -> None:
+        """The exchange that took least is kept; what cuts digits adds to the error."""
+        found = best([Exchange(0.0, 10.0, 1.0), Exchange(5.0, 15.0, 5.1)], 0.01)
+        self.assertAlmostEqual(found.moment, 5.05)
+        self.assertAlmostEqual(found.offset, 9.955)
+        self.assertAlmostEqual(found.error, 0.055)
+        self.assertRaises(ValueError, best, [])
+        self.assertRaises(ValueError, Clock, [])
+
+    def test_beside_a_third_clock(self) -> None:
+        """Offsets are subtracted, errors are added."""
+        found = relative(Sample(10.0, 3.0, 0.1), Sample(12.0, 1.0, 0.2))
+        self.assertEqual(
+            (found.moment, found.offset, round(found.error, 6)), (11.0, 2.0, 0.3002)
+        )
+
+    def test_flagged(self) -> None:
+        """A step lies between two samples; one sample alone serves for all stamps."""
+        known = Clock([Sample(0.0, 0.0, 0.01), Sample(300.0, 5.0, 0.01), Sample(600.0, 5.0, 0.01)])
+        self.assertEqual(known.steps(), [Step(0.0, 300.0, 5.0)])
+        self.assertEqual(known.worst().offset, 5.0)
+        moment, error = known.aligned(100.0)
+        self.assertTrue(moment - error <= 95.0 and moment + error >= 100.0, (moment, error))
+        moment, error = Clock([Sample(0.0, 1.0, 0.01)]).aligned(101.0)
+        self.assertAlmostEqual(error, 0.02)
+        self.assertAlmostEqual(moment, 100.0)
