@@ -16,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.client.local_shells import LocalShells
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
+from walt.client.exceptions import TimeoutException
 from walt.client.experiment import detached
 from walt.client.experiment.archive import Archive, Folder, write_json
 from walt.client.experiment.casting import Candidate, choose
+from walt.client.experiment.channels import NotBegun
 from walt.client.experiment.comparing import compare
 from walt.client.experiment.document import Errors
 from walt.client.experiment.log_counts import counts_of, index
@@ -488,7 +491,6 @@ class DetachedTests(SynchronousTestCase):
         self.place = Path(self.mktemp()).absolute()
         self.patch(detached, "PLACE", str(self.place))
         self.patch(detached, "TRY_AGAIN", 0.0)
-        self.patch(detached, "run", self.run_here)
         self.broken: list[str] = []  # what becomes of the next connections
 
     def run_here(self, node: str, command: str, limit: float) -> Result:
@@ -496,6 +498,8 @@ class DetachedTests(SynchronousTestCase):
         kind = self.broken.pop(0) if self.broken else ""
         if kind == "before":
             raise Failure("the connection was lost")
+        if kind == "away":
+            raise NotBegun("the node cannot be reached")
         with subprocess.Popen(
             ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as shell:
@@ -503,7 +507,11 @@ class DetachedTests(SynchronousTestCase):
                 time.sleep(0.3)
                 shell.kill()
                 raise Failure("the connection was lost")
-            out, err = shell.communicate(timeout=60)
+            try:
+                out, err = shell.communicate(timeout=limit)
+            except subprocess.TimeoutExpired:
+                shell.kill()
+                raise TimeoutException from None
         if kind == "ssh":
             return Result(255, "", "ssh: no route to host")
         return Result(shell.returncode, out.decode(), err.decode())
@@ -512,7 +520,8 @@ class DetachedTests(SynchronousTestCase):
         """Run a command with two variables."""
         work = self.place / "work"
         before = detached.prelude({"A": "it's\n$HOME", "B": "2"}, str(work))
-        return detached.perform("n1", identity, before, command, limit, **how)
+        shells = LocalShells(self.run_here)
+        return detached.perform(shells, "n1", identity, before, command, limit, **how)
 
     def test_outcomes(self) -> None:
         """Statuses, whole outputs, variables, interpreters; what takes too long is ended."""
@@ -544,5 +553,8 @@ class DetachedTests(SynchronousTestCase):
         self.broken = ["before"]  # it may have begun, and the node has booted since
         self.assertEqual(self.perform("lost", "echo x >> ran").outcome, "unknown")
         self.assertEqual(ran.read_text(), "within\nssh\ntwice\n")
+        self.broken = ["away", "away"]  # nothing was sent: it is begun when the node is there
+        self.assertEqual(self.perform("late", "echo late >> ran").outcome, "ended")
+        self.assertEqual(ran.read_text(), "within\nssh\ntwice\nlate\n")
         self.broken = ["before"] * 3
         self.assertEqual(self.perform("away", "true", patience=0.0).outcome, "unknown")

@@ -19,6 +19,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.client.local_shells import LocalShells
 from walt.client.answers import Answer
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
@@ -134,8 +135,7 @@ class RunTests(SynchronousTestCase):
             def close(self) -> None:
                 """There is no connection."""
 
-        for module in (running, detached):
-            self.patch(module, "run", self.run_here)
+        self.patch(running, "Channels", lambda: LocalShells(self.run_here))
         for module in (running, detached, stepping):
             self.patch(module, "PLACE", str(self.place / "node"))
         self.patch(parallel, "LINK", Link())
@@ -146,26 +146,20 @@ class RunTests(SynchronousTestCase):
         ):
             self.patch(running, name, value)
         self.patch(stepping, "Program", Programs)
-        self.patch(stepping, "get", self.get)
         self.patch(collecting, "boots_of", lambda names, last: [])
         self.patch(collecting, "get_logs", lambda *words: self.lines)
 
     def run_here(self, node: str, text: str, limit: float) -> Result:
         """Run a command of a node."""
-        done = subprocess.run(
-            ["sh", "-c", text], capture_output=True, timeout=limit, check=False
-        )
+        try:
+            done = subprocess.run(
+                ["sh", "-c", text], capture_output=True, timeout=limit, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutException from None
         return Result(
             done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode()
         )
-
-    def get(self, node: str, source: str, target: str) -> None:
-        """Copy a file of a node."""
-        if not os.path.exists(source):
-            raise Failure(f"there is no file or directory {source!r}")
-        copy: Callable[[str, str], object] = \
-            shutil.copytree if os.path.isdir(source) else shutil.copyfile
-        copy(source, target)
 
     def find(self, names: str) -> list[Any]:
         """Return nodes."""
@@ -368,7 +362,7 @@ measure:
     def test_limits(self) -> None:
         """Of a command in time, not in turns; of an outage, not of all of them together."""
         began = time.monotonic()
-        found = detached.perform("n", "late", "true", "sleep 60", 2)
+        found = detached.perform(LocalShells(self.run_here), "n", "late", "true", "sleep 60", 2)
         self.assertEqual(found.outcome, "timeout")
         self.assertLess(time.monotonic() - began, 30)
         outages = [0.3, 0.6]
@@ -380,16 +374,15 @@ measure:
             return self.run_here(node, text, limit)
 
         self.patch(detached, "HELD", 0.2)
-        self.patch(detached, "run", flaky)
+        shells = LocalShells(flaky)
         # The first attempt reached nothing: nobody knows.
-        found = detached.perform("n", "two", "true", "true", 30, patience=0.5)
+        found = detached.perform(shells, "n", "two", "true", "true", 30, patience=0.5)
         self.assertEqual(found.outcome, "unknown")
 
         def large(node: str, text: str, limit: float) -> Result:
             raise TooMuch("the command printed more than 64 MiB")
 
-        self.patch(detached, "run", large)
-        found = detached.perform("n", "big", "true", "yes", 30)
+        found = detached.perform(LocalShells(large), "n", "big", "true", "yes", 30)
         self.assertEqual((found.outcome, found.status), ("ended", -1))
 
     def test_searches(self) -> None:

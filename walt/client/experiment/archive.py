@@ -99,11 +99,15 @@ def fresh(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
-    with open(beside, "xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
+    try:
+        with open(beside, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def write(path: Path, data: bytes) -> None:

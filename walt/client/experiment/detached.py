@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import TimeoutException
-from walt.client.scripting.running import TooMuch, run
+from walt.client.experiment.channels import NotBegun
+from walt.client.scripting.running import TooMuch
 from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from walt.client.experiment.channels import Shells
     from walt.client.scripting.running import Result
 
 PLACE = "/run/walt-experiments"  # on the node: its RAM
@@ -28,13 +30,15 @@ ID = re.compile(r"[a-z0-9-]{1,80}")
 LOST, ENDED_BY_US = 125, 124  # statuses of the script below, told by a line on its error output
 MARK = "walt-experiment:"
 TRY_AGAIN = 1.0  # seconds between two attempts to reach the server
+ENDS = 30.0  # seconds for a node to end a command that took too long
 HELD = 5.0  # seconds after which a connection that was lost was one
 # $1: directory; $2: start or follow; $3: seconds; $4: what comes before the command; $5: the
 # command, or a script with its interpreter. A shell that is its own session goes on when the
-# connection ends; its status is written at once (rename).
+# connection ends; its status is one short write.
 _SCRIPT = f"""\
 dir=$1; mode=$2; limit=$3
-if [ "$mode" = start ] && mkdir -p "${{dir%/*}}" && mkdir "$dir" 2>/dev/null; then
+if [ "$mode" = start ] && {{ [ -d "${{dir%/*}}" ] || mkdir -p "${{dir%/*}}"; }} \\
+        && mkdir "$dir" 2>/dev/null; then
     printf '%s\\n' "$5" > "$dir/command"
     case $5 in
         '#!'*) chmod +x "$dir/command"; last="exec $dir/command" ;;
@@ -42,25 +46,28 @@ if [ "$mode" = start ] && mkdir -p "${{dir%/*}}" && mkdir "$dir" 2>/dev/null; th
     esac
     printf '%s\\n%s\\n' "$4" "$last" > "$dir/start"
     run="echo \\$\\$ > $dir/pid; sh $dir/start > $dir/output 2> $dir/error < /dev/null
-        echo \\$? > $dir/status.new; mv $dir/status.new $dir/status"
+        echo \\$? > $dir/status"
     session=
     if command -v setsid > /dev/null; then session=setsid; fi
     $session sh -c "$run" > /dev/null 2>&1 < /dev/null &
+    wait $!  # whoever asks ends it, when it takes too long
 fi
 if [ ! -d "$dir" ]; then echo "{MARK} lost" >&2; exit {LOST}; fi
 cd "$dir" || exit {LOST}
-read -r up rest < /proc/uptime
-end=$((${{up%.*}} + limit)); turns=0
-while [ ! -e status ]; do
+end=
+while [ ! -s status ]; do
     read -r up rest < /proc/uptime
+    [ -n "$end" ] || end=$((${{up%.*}} + limit))
     if [ "${{up%.*}}" -gt "$end" ]; then
         kill -KILL "-$(cat pid)" 2>/dev/null || kill -KILL "$(cat pid)" 2>/dev/null
         cat output; cat error >&2; echo "{MARK} late" >&2; exit {ENDED_BY_US}
     fi
-    if [ "$turns" -lt 10 ]; then turns=$((turns + 1)); nap=0.01; else nap=0.05; fi
-    sleep "$nap" 2>/dev/null || sleep 1  # an old busybox knows whole seconds
+    sleep 0.05 2>/dev/null || sleep 1  # an old busybox knows whole seconds
 done
-cat output; cat error >&2; echo "{MARK} ended" >&2; exit "$(cat status)"
+if [ -s output ]; then cat output; fi
+if [ -s error ]; then cat error >&2; fi
+read -r status < status
+echo "{MARK} ended" >&2; exit "$status"
 """
 
 
@@ -102,8 +109,8 @@ def prelude(environment: Mapping[str, str], directory: str) -> str:
 
 
 def perform(
-    node: str, identity: str, before: str, command: str, limit: float, *, follow: bool = False,
-    patience: float = 120.0,
+    shells: Shells, node: str, identity: str, before: str, command: str, limit: float, *,
+    follow: bool = False, patience: float = 120.0,
 ) -> Outcome:
     """Run a command of the shell on a node, once, after a `prelude`; return how it ended.
 
@@ -115,27 +122,33 @@ def perform(
     began, mode, away = time.monotonic(), "follow" if follow else "start", 0.0
     while True:
         asked = time.monotonic()
-        seconds = max(1, round(limit - (time.monotonic() - began)))
+        left = limit - (time.monotonic() - began)
+        seconds = max(1, round(left))
         text = shlex.join([
             "sh", "-c", _SCRIPT, "walt-experiment", f"{PLACE}/{identity}", mode, str(seconds),
             before, command,
         ])
         try:
-            result = run(node, text, limit + 30.0)
+            result = shells.run(node, text, max(left, 1.0) + (ENDS if mode == "follow" else 0.0))
             found = _outcome(result, time.monotonic() - began)
             if found is not None:
                 return found
-            reason = result.error.strip()[-500:]
+            reason, begun = result.error.strip()[-500:], True
         except TimeoutException:
-            return Outcome("timeout", -1, "", "", time.monotonic() - began)
+            if mode == "follow":
+                return Outcome("timeout", -1, "", "", time.monotonic() - began)
+            mode = "follow"  # which ends it, and tells what it printed
+            continue
+        except NotBegun as error:
+            reason, begun = in_words(error), mode == "follow"
         except TooMuch as error:
             return Outcome("ended", -1, "", str(error), time.monotonic() - began)
         except (Failure, OSError) as error:
             if isinstance(error, Refused) and error.code not in ("UNAVAILABLE", "CONFLICT"):
                 raise
-            reason = in_words(error)
+            reason, begun = in_words(error), True
         # It may have run: from now on it is followed.
-        mode, now = "follow", time.monotonic()
+        mode, now = "follow" if begun else mode, time.monotonic()
         if not away or now - asked > HELD:
             away = now
         if now - away >= patience:

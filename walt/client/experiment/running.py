@@ -15,6 +15,7 @@ from walt.client.exceptions import (
     TimeoutException,
 )
 from walt.client.experiment.archive import FORMAT, MOST_POINT, write_json
+from walt.client.experiment.channels import Channels
 from walt.client.experiment.collecting import collect, look_around
 from walt.client.experiment.detached import PLACE
 from walt.client.experiment.finding import number
@@ -23,7 +24,6 @@ from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
 from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
-from walt.client.scripting.running import run
 from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
+    from walt.client.experiment.channels import Shells
     from walt.client.experiment.model import Experiment, Point, Step
+    from walt.client.scripting.running import Result
 
     T = TypeVar("T")
 
+SOON = 60.0  # seconds for a short command
 FINAL = ("done", "failed", "unknown")  # points that are never measured again
 LONGEST_RESERVATION = 7 * 86400.0  # seconds
 FACTS = "uname -srm; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; nproc"
@@ -74,7 +77,8 @@ class Runner:
         self._roles: dict[str, list[str]] = manifest["roles"]
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
-        self._steps = Steps(folder, manifest, scripts, experiment.limits)
+        self._shells: Shells = Channels()
+        self._steps = Steps(folder, manifest, scripts, experiment.limits, self._shells)
         self._place = f"{PLACE}/{manifest['run']}"
         self._span = len(manifest["spans"])
         self._outcomes: dict[int, str] = {}
@@ -108,6 +112,8 @@ class Runner:
         except OF_THE_API as error:
             told = str(error).partition("; force=True")[0] or "it took too long"
             raise Failure(told) from None
+        finally:
+            self._shells.close()
         return self._is_done()
 
     def _is_done(self) -> bool:
@@ -133,10 +139,14 @@ class Runner:
 
     # -- before the points -------------------------------------------------------
 
+    def _each(self, command: str) -> dict[str, Result]:
+        """Run a short command on all nodes."""
+        return at_once(self._names, lambda name: self._shells.run(name, command, SOON))
+
     def _set_up_there(self) -> bool:
         """Tell whether all nodes run since they were set up for this run."""
         try:
-            found = at_once(self._names, lambda name: run(name, f"test -e {self._place}-up", 60.0))
+            found = self._each(f"test -e {self._place}-up")
         except (Failure, TimeoutException):
             return False
         return all(result.status == 0 for result in found.values())
@@ -168,7 +178,7 @@ class Runner:
 
     def _facts(self) -> None:
         """Note what the nodes are."""
-        told = at_once(self._names, lambda name: run(name, FACTS, 60.0))
+        told = self._each(FACTS)
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
             fullname = node.image.fullname.partition(" ")[0]
@@ -190,7 +200,7 @@ class Runner:
 
     def _set_up(self) -> None:
         self._scope("setup", self._experiment.setup)
-        at_once(self._names, lambda name: run(name, f"touch {self._place}-up", 60.0))
+        self._each(f"touch {self._place}-up")
 
     def _scope(self, name: str, steps: tuple[Step, ...]) -> None:
         """Do what comes before or after the points, once in each part of a run."""
@@ -239,9 +249,9 @@ class Runner:
         """Tear down, unless somebody goes on with it later; collect what the platform knows."""
         if state != "interrupted":
             try:
-                at_once(self._names, lambda name: run(name, f"rm -f {self._place}-up", 60.0))
+                self._each(f"rm -f {self._place}-up")
                 self._scope("teardown", self._experiment.teardown)
-                at_once(self._names, lambda name: run(name, f"rm -rf {self._place}-*", 60.0))
+                self._each(f"rm -rf {self._place}-*")
             except (Failure, TimeoutException) as failure:
                 self._tell(f"teardown: {failure}")
         self._manifest["spans"][-1][1] = self._manifest["ended"] = time.time()

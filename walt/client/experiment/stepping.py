@@ -6,12 +6,13 @@ from pathlib import Path
 
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
-from walt.client.experiment.archive import write
+from walt.client.experiment.archive import fresh, write
+from walt.client.experiment.channels import NO_FILE
 from walt.client.experiment.detached import PLACE, Outcome, attached, perform, prelude
 from walt.client.experiment.model import EVERYBODY
 from walt.client.experiment.parallel import at_once
-from walt.client.scripting.copying import get
 from walt.client.scripting.running import Program
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from walt.client.experiment.archive import Folder
+    from walt.client.experiment.channels import Shells
     from walt.client.experiment.model import Limits, Step
 
 PATIENCE = 120.0  # seconds for a server or a node that is away
@@ -38,8 +40,9 @@ class Steps:
 
     def __init__(
         self, folder: Folder, manifest: dict[str, Any], scripts: Mapping[str, str],
-        limits: Limits,
+        limits: Limits, shells: Shells,
     ) -> None:
+        self._shells = shells
         self._folder = folder
         self._manifest = manifest
         self._roles: dict[str, list[str]] = manifest["roles"]
@@ -71,8 +74,8 @@ class Steps:
             self._start(scope, order, step, command, before, entries, limit)
             return
         outcomes = at_once(work, lambda name: perform(
-            name, f"{self._manifest['run']}-{scope}-{order}", before(name), command, limit,
-            follow=follow, patience=max(PATIENCE, self._limits.boot),
+            self._shells, name, f"{self._manifest['run']}-{scope}-{order}", before(name), command,
+            limit, follow=follow, patience=max(PATIENCE, self._limits.boot),
         ))
         for name, outcome in outcomes.items():
             self._keep(scope, order, name, outcome, entries[name])
@@ -163,14 +166,25 @@ class Steps:
         parts = (role, name) if len(self._roles[role]) > 1 else (role,)
         place = self._folder.place(scope.partition("-t")[0], *parts)
         for file in step.save:
-            place.mkdir(parents=True, exist_ok=True)
-            (place / file).unlink(missing_ok=True)  # of an earlier try
+            limit = max(PATIENCE, step.timeout or self._limits.step)
             try:
-                get(name, f"{self._place}-{scope}/{file}", str(place / file))
-            except (Failure, TimeoutException) as failure:
-                raise StepFailed(f"{name}: {file} was not saved: {failure}") from None
-            if not (place / file).is_file():
-                raise StepFailed(f"{name}: {file} is no file; write `tar -cf {file}.tar {file}`")
+                with fresh(place / file) as target:
+                    status = self._shells.fetch(
+                        name, f"{self._place}-{scope}/{file}", target.write, limit
+                    )
+                    if status:
+                        raise StepFailed(f"{name}: {file} " + (
+                            f"is no file; write `tar -cf {file}.tar {file}`"
+                            if status == NO_FILE else "was not saved: there is no such file"
+                        ))
+            except TimeoutException:
+                raise StepFailed(
+                    f"{name}: {file} was not saved: it takes more than {limit:g} s"
+                ) from None
+            except (Failure, OSError) as failure:
+                raise StepFailed(
+                    f"{name}: {file} was not saved: {in_words(failure)}"
+                ) from None
 
     def _environment(
         self, role: str, name: str, values: Mapping[str, str]
