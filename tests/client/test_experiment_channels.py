@@ -110,7 +110,7 @@ class ChannelTests(SynchronousTestCase):
         self.patch(channels, "IDLE", 0.0)
         os.killpg(self.opened[0].process.pid, signal.SIGKILL)
         self.assertEqual(self.run_one("echo 1"), (0, "1\n", ""))
-        failure = self.assertRaises(Failure, self.run_one, "kill -KILL $$; sleep 60")
+        failure = self.assertRaises(Failure, self.run_one, "kill -KILL -$$")
         self.assertNotIsInstance(failure, NotBegun)
         self.patch(LocalStream, "refused", True)
         self.assertRaises(NotBegun, self.run_one, "echo 1")
