@@ -36,7 +36,8 @@ NODE: dict[str, Any] = {
     "name": "n1", "type": "virtual", "model": "pc-x86-64", "ip": "192.168.1.2",
     "netsetup": "LAN", "booted": True, "powersave": False, "image": "alice/img:latest",
     "image_name": "img", "owner": "alice", "clonable_image_link": "walt:alice/img",
-    "virtual": True, "mac": "52:54:00:00:00:02", "boot_stage": None, "trouble": None,
+    "virtual": True, "mac": "52:54:00:00:00:02", "state": "booted", "boot_stage": None,
+    "failure": None, "trouble": None,
     "reserved_by": None, "reserved_until": None,
     "config": {"boot.retries": 9},
 }

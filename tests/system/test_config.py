@@ -311,8 +311,8 @@ class ConfigTests(TestCase):
         )
         self.assertEqual(set(one), {
             "name", "mac", "ip", "type", "virtual", "model", "image", "image_name", "owner",
-            "clonable_image_link", "netsetup", "booted", "powersave", "boot_stage", "trouble",
-            "config", "reserved_by", "reserved_until",
+            "clonable_image_link", "netsetup", "booted", "powersave", "state", "boot_stage",
+            "failure", "trouble", "config", "reserved_by", "reserved_until",
         })
         shown = json.loads(await platform.ok("node", "show", "--all", "--json"))
         self.assertIn(one, [row for rows in shown.values() for row in rows])

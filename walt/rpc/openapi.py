@@ -80,7 +80,7 @@ def _path(summary: str, answer: str, parameters: list[dict[str, Any]]) -> dict[s
 
 def document() -> dict[str, Any]:
     """Return the whole document."""
-    filters = ("name", "model", "image", "ip", "mac")
+    filters = ("name", "model", "image", "ip", "mac", "owner", "state")
     return {
         "openapi": "3.1.0",
         "info": {

@@ -168,7 +168,8 @@ class PagesTests(TestCase):
         self.assertEqual(node, json.loads(json.dumps(shown)))  # what the walt command gives
         for name, value in (
             ("booted", False), ("virtual", True), ("powersave", False), ("trouble", None),
-            ("boot_stage", None), ("image", "alice/img:latest"), ("image_name", "img"),
+            ("boot_stage", None), ("state", "off"), ("failure", None),
+            ("image", "alice/img:latest"), ("image_name", "img"),
             ("owner", "alice"), ("clonable_image_link", "walt:alice/img"),
         ):
             self.assertIs(type(node[name]), type(value), name)
@@ -183,7 +184,7 @@ class PagesTests(TestCase):
         self.assertEqual(node["config"]["netsetup"], "LAN")
         for query, count in (
             ("virtual=true&booted=0", 1), ("name=node-1&model=&ip=", 1), ("booted=true", 0),
-            ("name=node", 0),
+            ("name=node", 0), ("owner=alice&state=off", 1), ("owner=bob", 0), ("state=failed", 0),
         ):
             self.assertEqual((await self.json(f"/api/v1/nodes?{query}"))["num_nodes"], count)
         await self.refused("/api/v1/nodes?booted=maybe")

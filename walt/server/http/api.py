@@ -35,7 +35,7 @@ INDEX = b"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>WalT web API</title></head><body>
 <h1>WalT web API</h1><ul>
 <li><a href="/api/v1/nodes">/api/v1/nodes</a>
- (filters: name model virtual image booted ip mac)</li>
+ (filters: name model virtual image booted ip mac owner state)</li>
 <li><a href="/api/v1/images">/api/v1/images</a> (filters: fullname user id in_use; refresh)</li>
 <li>/api/v1/logs?from=SECONDS&amp;to=SECONDS (ts_unit=s|ms, issuer, stream)</li>
 <li><a href="/api/v1/services">/api/v1/services</a></li>
@@ -100,13 +100,14 @@ class WebApi:
             {
                 "name": node.name, "model": node.model, "virtual": node.virtual,
                 "image": node.image, "booted": self._views.is_booted(node), "ip": node.ip,
-                "mac": node.mac, "node": node,
+                "mac": node.mac, "owner": self._views.owner(node),
+                "state": self._views.state(node), "node": node,
             }
             for node in sorted(self._registry.nodes(), key=lambda one: one.name)
         ]
         found = filtered(nodes, values, {
             "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,
-            "mac": str,
+            "mac": str, "owner": str, "state": str,
         })
         texts = await self._views.written([one["node"] for one in found])
         return f'{{"num_nodes": {len(texts)}, "nodes": [{", ".join(texts)}]}}'

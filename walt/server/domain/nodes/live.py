@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from walt.server.domain.nodes.progress import BootProgress
+from walt.server.domain.nodes.progress import BootProgress, State, state_of
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.nodes.views import NodeViews
 
 AT_ONCE = 500  # rows compared in one turn of the reactor
-State = Literal["booted", "booting", "failed", "off"]
 Place = tuple[str, "str | None"]  # a switch and the name of a port of it
 
 
@@ -47,11 +46,8 @@ class LiveNodes:
 
     def state(self, mac: str) -> State:
         """Return the state of a node."""
-        if self._status.is_booted(mac):
-            return "booted"
-        if self._progress.stage(mac) is not None:
-            return "booting"
-        return "failed" if self._progress.failure(mac) is not None else "off"
+        progress = self._progress
+        return state_of(self._status.is_booted(mac), progress.stage(mac), progress.failure(mac))
 
     async def rows(self) -> dict[str, str]:
         """Return the JSON of each row."""

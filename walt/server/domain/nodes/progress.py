@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -33,6 +34,18 @@ NAMES = {
 }
 
 ONCE = (Stage.ADDRESS, Stage.SCRIPT, Stage.ROOT)  # in one boot
+
+
+State = Literal["booted", "booting", "failed", "off"]
+
+
+def state_of(booted: bool, stage: str | None, failure: str | None) -> State:
+    """Return what a node does, of what is known of its boot."""
+    if booted:
+        return "booted"
+    if stage is not None:
+        return "booting"
+    return "failed" if failure is not None else "off"
 
 
 class BootProgress:

@@ -15,7 +15,7 @@ from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import settings_of
 from walt.server.domain.nodes.interfaces import INodePower, IProvisioning
-from walt.server.domain.nodes.progress import BootProgress
+from walt.server.domain.nodes.progress import BootProgress, State, state_of
 from walt.server.domain.nodes.reservations import Reservation, Reservations
 from walt.server.domain.nodes.status import BootStatus
 
@@ -44,6 +44,7 @@ class _State(NamedTuple):
     trouble: str | None
     reserved: Reservation | None
     stage: str | None
+    failure: str | None
 
 
 class _Row(NamedTuple):
@@ -87,6 +88,7 @@ class NodeViews:
         self._brief_rows, self._whole_rows = _Rows(), _Rows()
         registry.observe(self._changed)
         status.changed.observe(lambda mac, booted, cause: self._changed((mac,)))
+        progress.changed.observe(lambda mac: self._changed((mac,)))
 
     def _changed(self, macs: Iterable[str]) -> None:
         for rows in (self._brief_rows, self._whole_rows):
@@ -109,6 +111,17 @@ class NodeViews:
     def is_booted(self, node: Device) -> bool:
         """Tell whether a node is booted."""
         return self._status.is_booted(node.mac)
+
+    def state(self, node: Device) -> State:
+        """Return what a node does."""
+        mac = node.mac
+        return state_of(
+            self.is_booted(node), self._progress.stage(mac), self._progress.failure(mac)
+        )
+
+    def owner(self, node: Device) -> str | None:
+        """Return whose image a node boots, None for the default one."""
+        return None if node.owner == PLATFORM_USER else node.owner
 
     async def _fresh(self, *, brief: bool) -> _Rows:
         """Return rows as nodes are now."""
@@ -147,13 +160,15 @@ class NodeViews:
         return _State(
             self._status.is_booted(mac), self._power.is_off(mac) == "powersave",
             troubles.get(mac), self._reservations.get(mac), self._progress.stage(mac),
+            self._progress.failure(mac),
         )
 
     def _whole(self, node: Device, state: _State) -> dict[str, Any]:
         return {
             **self._brief(node, state),
             "mac": node.mac, "virtual": node.virtual, "image": node.image,
-            "boot_stage": state.stage,
+            "boot_stage": state.stage, "failure": state.failure,
+            "state": state_of(state.booted, state.stage, state.failure),
             "config": settings_of(node, self._registry.subnet, emulated=self._emulated(node)),
         }
 
@@ -161,7 +176,7 @@ class NodeViews:
         image, owner, reserved = short_image_name(node.image or ""), node.owner, state.reserved
         return {
             "name": node.name, "ip": node.ip, "type": node_type(node), "model": node.model,
-            "image_name": image, "owner": None if owner == PLATFORM_USER else owner,
+            "image_name": image, "owner": self.owner(node),
             "clonable_image_link": f"walt:{owner}/{image}" if owner else None,
             "netsetup": netsetup_name(node), "booted": state.booted,
             "powersave": state.powersave, "trouble": state.trouble,
