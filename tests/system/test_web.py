@@ -386,7 +386,7 @@ class PagesTests(TestCase):
 
     async def test_sessions(self) -> None:
         """A page outlives the server; whoever logs out is out."""
-        await self.start()
+        await self.start(image=True)
         await self.map()
         await self.see(self.ten_tabs)
         await self.asleep()
@@ -481,6 +481,12 @@ class PagesTests(TestCase):
         )
         switch.sees("02:00:00:00:00:50", 3)
         switch.links(4, 2)
+        node = "02:00:00:00:00:51"
+        await self.platform.event(
+            "commit", "", "walt.node.pc-x86-64", "192.168.180.51", node, "", "0", "unknown"
+        )
+        switch.sees(node, 5)
+        switch.feeds(5, False)
         name = await explored(self.platform, switch.mac, "poe.reboots=true")
         await self.platform.ok("device", "rescan", name)
 
@@ -494,9 +500,21 @@ class PagesTests(TestCase):
             self.assertEqual(
                 cells[3], "port 4, interface g4, nothing known here, link down, power on"
             )
+            self.assertEqual(
+                cells[4], "port 5, interface g5, node-000051, booting, link up, power on"
+            )
             page.type("input[type=search]", "0050")
             page.shows("1 ports", "[role=status]")
             self.picture(page, "web-map")
+            # The cell of a node leads to it, and it tells where it is.
+            page.click("svg a")
+            page.until(
+                lambda: page.driver.current_url == f"{page.origin}/ui/nodes/node-000051",
+                "the page of the node",
+            )
+            page.shows(f"{name} g5", "dl")
+            page.driver.back()
+            page.shows("unknown-000050", "main")
 
         await self.see(look)
         await self.accessible()

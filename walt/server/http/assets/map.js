@@ -27,15 +27,14 @@ function Cell({ port, at, nodes, switches, found }) {
   const x = (at % IN_A_ROW) * (CELL.width + CELL.gap), y = Math.floor(at / IN_A_ROW) * (CELL.height + CELL.gap);
   const state = port.peer ? peerState(port.peer, nodes, switches) : "empty";
   const label = told(port, state);
-  const drawn = html`<g class=${`port ${state}${port.peer && !port.confirmed ? " old" : ""}${found ? " found" : ""}`} transform=${`translate(${x} ${y})`}>
-    <title>${label}</title>
-    <rect width=${CELL.width} height=${CELL.height} rx="3" />
-    <text class="number" x="6" y="14">${String(port.name).slice(0, 14)}</text>
-    ${LINK[port.link] && html`<text class=${`link ${port.link}`} x=${CELL.width - 6} y="32" text-anchor="end">${LINK[port.link]}</text>`}
-    ${POWER[port.poe] && html`<text class="power" x=${CELL.width - 6} y="14" text-anchor="end">${POWER[port.poe]}</text>`}
-    ${port.peer && html`<text x="6" y="32">${port.peer.slice(0, 14)}</text>`}</g>`;
-  if (nodes.has(port.peer)) return html`<a href=${address(port.peer)} aria-label=${label}>${drawn}</a>`;
-  return html`<g role="img" aria-label=${label}>${drawn}</g>`;
+  // A link is named by what is seen of it, and more: what else is drawn lies over it.
+  const name = port.peer && html`<text x="6" y="32">${port.peer.slice(0, 15)}</text>`;
+  const cell = html`<title>${label}</title><rect width=${CELL.width} height=${CELL.height} rx="3" />${name}`;
+  return html`<g class=${`port ${state}${port.peer && !port.confirmed ? " old" : ""}${found ? " found" : ""}`} transform=${`translate(${x} ${y})`}>
+    ${nodes.has(port.peer) ? html`<a href=${address(port.peer)} aria-label=${label}>${cell}</a>` : html`<g role="img" aria-label=${label}>${cell}</g>`}
+    <g class="over" aria-hidden="true"><text class="number" x=${LINK[port.link] ? 20 : 6} y="14">${String(port.name).slice(0, 8)}</text>
+      ${POWER[port.poe] && html`<text class="power" x=${CELL.width - 6} y="14" text-anchor="end">${POWER[port.poe]}</text>`}
+      ${LINK[port.link] && html`<text class=${`link ${port.link}`} x="6" y="14">${LINK[port.link]}</text>`}</g></g>`;
 }
 
 // Whether an element is near the window, or ever was.
