@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import signal
 import subprocess
 import sys
@@ -69,9 +70,15 @@ class StandaloneTests(TestCase):
             ("tftpd", partial(probes.tftp, address, "pxe/walt.ipxe")),
         ):
             self.assertRaises(NoAnswer, self.ask, platform, probe)
-            process = self.start(platform, name)
+            pid_file = platform.base / f"{name}.pid"
+            process = self.start(
+                platform, name, PIDFILE=str(pid_file), TFTPD_BINARY_NAME="/usr/sbin/in.tftpd"
+            )
             assert process.stdout is not None
-            self.assertIn("ip netns exec", await deferToThread(process.stdout.readline))
+            told = await deferToThread(process.stdout.readline)
+            self.assertIn("ip netns exec", told)
+            self.assertEqual("/usr/sbin/in.tftpd" in told, name == "tftpd")
+            self.assertEqual(int(pid_file.read_text()), process.pid)
 
             async def answers(probe: partial[None] = probe) -> bool:
                 try:
@@ -111,7 +118,9 @@ class StandaloneTests(TestCase):
 
     async def announcing(self, platform: LivePlatform, address: str) -> None:
         """snmpd, by another name for its program, shows what lldpd tells it."""
-        self.start(platform, "snmpd", SNMPD_BINARY_NAME="/usr/sbin/snmpd")
+        snmpd = self.start(
+            platform, "snmpd", SNMPD_BINARY_NAME="/usr/sbin/snmpd", SNMPD_GROUP="nogroup"
+        )
         for name, wanted in ((SYS_OBJECT_ID, "snmpd"), (LOC_CHASSIS, "lldpd")):
 
             async def shown(name: bytes = name) -> bool:
@@ -129,6 +138,9 @@ class StandaloneTests(TestCase):
             await platform.until(shown, wanted, 60)
             if wanted == "snmpd":
                 self.start(platform, "lldpd")
+        status = Path(f"/proc/{snmpd.pid}/status").read_text()
+        nogroup = str(grp.getgrnam("nogroup").gr_gid)
+        self.assertIn(f"Gid:\t{nogroup}", status)
 
     def ask(self, platform: LivePlatform, probe: partial[None]) -> None:
         """Ask a daemon in the network of the platform."""

@@ -3,9 +3,10 @@
 For the person who looks after a platform: what the server runs, in the foreground, with the
 configuration that the server wrote last, or that server.conf gives alone. Each prints its command
 line and becomes that program. The environment may say otherwise than server.conf: STATE_DIRECTORY,
-RUNTIME_DIRECTORY (of the server), TFTPD_USER, TFTP_ROOT, SNMPD_BINARY_NAME,
-SNMPD_USER, SNMPD_AGENTX_SOCKET, LLDPD_BINARY_NAME, PTPD_BINARY_NAME, PTPD_STATUS_FILE (spec server
-§1.1); WALT_SERVER_CONF names another server.conf. Status 1 for what is refused.
+RUNTIME_DIRECTORY (of the server), PIDFILE, TFTPD_BINARY_NAME, TFTPD_USER, TFTP_ROOT,
+SNMPD_BINARY_NAME, SNMPD_USER, SNMPD_GROUP, SNMPD_AGENTX_SOCKET, LLDPD_BINARY_NAME,
+PTPD_BINARY_NAME, PTPD_STATUS_FILE (spec server §1.1); WALT_SERVER_CONF names another server.conf.
+Status 1 for what is refused.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from walt.server.runtime.accounts import give_directory, give_file
 from walt.server.runtime.child import ChildSpec, recorded_process
 
 Prepare = Callable[[ServerConfig], ChildSpec]
+PROGRAMS = {"tftpd": "in.tftpd"}  # that have another name than their service
 
 
 def configuration() -> ServerConfig:
@@ -90,12 +92,13 @@ def agentx(config: ServerConfig) -> Path:
 def snmpd(config: ServerConfig) -> ChildSpec:
     """Return how snmpd is run. Raises OSError, KeyError for an account that is not there."""
     user = os.environ.get("SNMPD_USER", snmpd_service.USER)
+    group = os.environ.get("SNMPD_GROUP", user)
     shown = SnmpdConfig(
         config.server_ip, config.subnet, config.services.snmp_community, agentx(config)
     )
     place = config.paths.service("snmpd")
-    snmpd_service.prepare(place, shown, user)
-    return snmpd_service.snmpd_spec(place, user)
+    snmpd_service.prepare(place, shown, user, group)
+    return snmpd_service.snmpd_spec(place, user, group)
 
 
 def lldpd(config: ServerConfig) -> ChildSpec:
@@ -121,8 +124,9 @@ def command(config: ServerConfig, spec: ChildSpec) -> list[str]:
     """Return the argument vector, inside the network of the platform."""
     inside = ["ip", "netns", "exec", config.namespace] if config.namespace is not None else []
     dropped = ["setpriv", *spec.credentials, "--"] if spec.credentials else []
-    program = os.environ.get(f"{spec.name.upper()}_BINARY_NAME", spec.name)
-    argv = [program if word == spec.name else word for word in spec.argv]
+    usual = PROGRAMS.get(spec.name, spec.name)
+    program = os.environ.get(f"{spec.name.upper()}_BINARY_NAME", usual)
+    argv = [program if word == usual else word for word in spec.argv]
     return [*inside, *dropped, *argv]
 
 
@@ -138,6 +142,8 @@ def _become(name: str, pid_file: str, prepare: Prepare) -> int:
         spec = prepare(config)
         argv = command(config, spec)
         os.environ.update(spec.env or {})
+        if "PIDFILE" in os.environ:
+            Path(os.environ["PIDFILE"]).write_text(f"{os.getpid()}\n")
         print(shlex.join(argv), flush=True)
         os.chdir("/")
         os.execvp(argv[0], argv)  # noqa: S606 (a vector)

@@ -27,7 +27,7 @@ CONFIGURATION = "snmpd.conf"
 LEFT_OUT = "-smux,mteTrigger,mteTriggerConf,snmpNotifyTable,snmpNotifyFilterProfileTable"
 
 
-def snmpd_spec(directory: Path, user: str = USER) -> ChildSpec:
+def snmpd_spec(directory: Path, user: str = USER, group: str = USER) -> ChildSpec:
     """Return how snmpd is run: by its account from the start, on its own files alone.
 
     `directory` holds its configuration, and `kept`, where it counts its starts (RFC 3414).
@@ -44,20 +44,22 @@ def snmpd_spec(directory: Path, user: str = USER) -> ChildSpec:
         },
         cwd="/",
         credentials=(
-            "--reuid", user, "--regid", user, "--clear-groups",
+            "--reuid", user, "--regid", group, "--clear-groups",
             "--inh-caps", CAPABILITIES, "--ambient-caps", CAPABILITIES,
             "--bounding-set", f"-all,{CAPABILITIES}", "--no-new-privs",
         ),
     )
 
 
-def prepare(directory: Path, config: SnmpdConfig, user: str = USER) -> None:
+def prepare(
+    directory: Path, config: SnmpdConfig, user: str = USER, group: str = USER
+) -> None:
     """Write its configuration, and make what its account owns."""
     for path in (directory / "kept", config.agentx.parent):
-        give_directory(path, user)
+        give_directory(path, user, group)
     file = directory / CONFIGURATION
     write_if_changed(file, render_snmpd(config), 0o640)
-    shutil.chown(file, "root", user)  # the community is for those who may read it
+    shutil.chown(file, "root", group)  # the community is for those who may read it
 
 
 @implementer(IConfigurable)
