@@ -1,6 +1,7 @@
 """`walt-server-setup`: make this Debian machine a WalT server, or tell what lacks for that.
 
-Usage: walt-server-setup [--check | --remove] [--mode MODE] [--set KEY=VALUE]… [--config FILE]
+Usage: walt-server-setup [--check | --remove] [--mode MODE] [--set KEY=VALUE]…
+           [--board-firmware ARCHIVE]… [--config FILE]
 
 Everything may be called again, at any time: what is as it should be is left alone, and a call
 that was cut is taken up. Status: 0, or 1 for what was refused, failed, or lacks (`--check`).
@@ -14,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -25,6 +26,7 @@ from walt.server.config import edit
 from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
 from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces
+from walt.server.tools.setup.firmware import FirmwareStep, obtained
 from walt.server.tools.setup.machine import Machine, Programs
 from walt.server.tools.setup.plan import Places, steps
 from walt.server.tools.setup.steps import Step
@@ -78,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         "--edit-conf", action="store_true",
         help="ask about networks and registries of server.conf first, on the terminal",
     )
+    parser.add_argument(
+        "--board-firmware", action="append", default=[], metavar="ARCHIVE", dest="firmware",
+        help="boot files of boards (tar or zip, a file or an http address) into tftp-static",
+    )
     parser.add_argument("--config", type=Path, default=DEFAULT_FILE)
     parser.add_argument("--systemd-dir", default="/etc/systemd/system")
     parser.add_argument("--prefix", default="/usr/local", help="where commands are linked")
@@ -128,6 +134,8 @@ def _refuse(options: argparse.Namespace, machine: Machine) -> None:
 def _check(options: argparse.Namespace, machine: Machine) -> int:
     if options.edit_conf:
         raise Unavailable("--edit-conf changes server.conf, and --check changes nothing")
+    if options.firmware:
+        raise Unavailable("--board-firmware writes files, and --check changes nothing")
     if options.changes:
         raise Unavailable("--set changes server.conf, and --check changes nothing")
     lacking = 0
@@ -146,9 +154,16 @@ def _check(options: argparse.Namespace, machine: Machine) -> int:
 
 
 def _set_up(options: argparse.Namespace, machine: Machine) -> int:
+    with ExitStack() as fetched:
+        archives = [fetched.enter_context(obtained(source)) for source in options.firmware]
+        return _set_up_with(options, machine, archives)
+
+
+def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[Path]) -> int:
     config = _configure(options, machine)
     start = options.mode != "image-install"
-    for step in steps(machine, config, _places(options), start=start):
+    firmware = [FirmwareStep(machine, config.paths.state, archive) for archive in archives]
+    for step in [*firmware, *steps(machine, config, _places(options), start=start)]:
         if not step.lacks():
             print(f"{step.title}: as it should be")
             continue
