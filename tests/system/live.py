@@ -138,11 +138,11 @@ class LivePlatform:
             "PYTHONPATH": str(ROOT),
         }
 
-    async def import_image(self) -> None:
-        """Put the small image into the store, as the default one."""
+    async def import_image(self, variant: str = "small") -> None:
+        """Put the small image, or another one, into the store, as the default one."""
         await self.runner.run(
             [
-                sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", "small",
+                sys.executable, "-m", "walt.server.tools.image_recipe", "--variant", variant,
                 "--state-dir", str(self.state), "--runtime-dir", str(self.runtime),
                 "--cache-dir", str(CACHE),
             ],
