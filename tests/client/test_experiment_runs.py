@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,6 +29,7 @@ from walt.client.experiment import (
     collecting,
     detached,
     finding,
+    holding,
     parallel,
     running,
     stepping,
@@ -95,6 +97,8 @@ class RunTests(SynchronousTestCase):
         self.place = Path(self.mktemp()).absolute()
         self.place.mkdir()
         self.deeds: list[str] = []
+        self.images = {"ann/x:latest": "1" * 64, "waltplatform/pc-default:latest": "9" * 64}
+        self.booting = "ann/x:latest"
         self.calls: list[tuple[str, dict[str, object]]] = []
         self.told: list[str] = []
         self.lines: list[Log] = []
@@ -105,7 +109,9 @@ class RunTests(SynchronousTestCase):
                 """All of them."""
 
             def boot(self, image: str, force: bool = False) -> bool:
-                test.deeds.append(f"boot {image}{' force' if force else ''}")
+                test.deeds.append(f"boot{' force' if force else ''}")
+                test.booting = f"ann/{image}:latest"
+                test.assertIn(test.booting, test.images)
                 return True
 
             def wait(self, timeout: float) -> None:
@@ -124,13 +130,27 @@ class RunTests(SynchronousTestCase):
         class Link:
             server_version = "11"
 
-            def call(self, command: str, **named: object) -> Answer:
+            def call(self, command: str, **named: Any) -> Answer:
                 test.calls.append((command, named))
+                if command == "cs.images.duplicate":
+                    test.images[f"ann/{named['new_name']}:latest"] = \
+                        test.images[f"ann/{named['image']}:latest"]
+                elif command == "cs.images.clone":
+                    test.images[f"ann/{named['name']}:latest"] = "9" * 64
+                elif command == "cs.images.remove":
+                    del test.images[f"ann/{named['image']}:latest"]
+                elif command == "cs.nodes.set_image":
+                    test.booting = f"ann/{named['image']}:latest"
                 return Answer({b"root": b"sw1", b"branches": json.dumps(BRANCHES).encode()})
 
-            def json(self, command: str, *words: object, **named: object) -> list[dict[str, Any]]:
+            def json(self, command: str, *words: object, **named: Any) -> list[dict[str, Any]]:
+                if command == "cs.devices.config":
+                    return [{"settings": {"ram": "512M", "netconsole": False}}]
                 test.assertEqual(command, "cs.images.layers")
-                return [{"fullname": "ann/x:latest", "id": "1" * 64, "layers": ["2" * 64]}]
+                return [
+                    {"fullname": name, "id": test.images[name], "layers": ["2" * 64]}
+                    for name in named["images"] if name in test.images
+                ]
 
             def close(self) -> None:
                 """There is no connection."""
@@ -141,6 +161,9 @@ class RunTests(SynchronousTestCase):
         self.patch(parallel, "LINK", Link())
         self.patch(detached, "TRY_AGAIN", 0.01)
         self.patch(collecting, "LINK", Link())
+        self.patch(holding, "LINK", Link())
+        self.patch(holding, "username", lambda: "ann")
+        self.patch(holding, "stored", lambda labels: {})
         for name, value in (
             ("Reservation", Reserved), ("NodeSet", Nodes), ("LINK", Link()), ("find", self.find),
         ):
@@ -163,17 +186,15 @@ class RunTests(SynchronousTestCase):
 
     def find(self, names: str) -> list[Any]:
         """Return nodes."""
-        kind = namedtuple("Node", (
-            "name", "mac", "ip", "model", "virtual", "image", "config", "booted",
-        ))
-        image = namedtuple("Image", "fullname")("ann/x:latest")
-
         class Settings:
             _values = staticmethod(dict)
 
         return [
-            kind(name, "02:00:00:00:00:01", "10.0.0.1", "pc", True, image, Settings, True)
-            for name in names.split(",")
+            SimpleNamespace(
+                name=name, mac="02:00:00:00:00:01", ip="10.0.0.1", model="pc", virtual=True,
+                image=SimpleNamespace(fullname=self.booting), config=Settings, booted=True,
+                _record={"image": self.booting},
+            ) for name in names.split(",")
         ]
 
     # -- runs --------------------------------------------------------------------
@@ -216,16 +237,64 @@ class RunTests(SynchronousTestCase):
     def test_whole(self) -> None:
         """Reserved, booted, measured, freed; nothing is left on the node."""
         folder = self.ran()
-        self.assertEqual(self.deeds, ["reserve", "boot default", "free"])
+        self.assertEqual(self.deeds, ["reserve", "boot", "free"])
         self.assertEqual(self.point(folder)["results"], {"v": [1.0]})
         self.assertEqual(list((self.place / "node").iterdir()), [])
         archive = Archive(folder.path)
         self.assertEqual(archive.manifest["state"], "done")
-        self.assertEqual(archive.manifest["layers"], {"ann/x:latest": ["2" * 64]})
+        self.assertEqual(
+            archive.manifest["images"], {"waltplatform/pc-default:latest": "9" * 64}
+        )
+        self.assertEqual(archive.manifest["layers"].keys(), archive.manifest["images"].keys())
         self.assertEqual(archive.json("topology.json")["ways"], {"n-a": [
             {"name": "sw2", "mac": "02:00:00:00:01:02", "port": "3"},
             {"name": "sw1", "mac": "", "port": "8"},
         ]})
+
+    def test_held(self) -> None:
+        """Image and settings are those of the run for its time, and what they were afterwards."""
+        text = SMALL.replace("a: {}", "a: {image: x, settings: {ram: 1G, netconsole: 'true'}}")
+        folder = self.ran(text)
+        manifest = Archive(folder.path).manifest
+        self.assertEqual(
+            (manifest["images"], manifest["held"], manifest["before"]),
+            ({"ann/x:latest": "1" * 64}, {}, {}),
+        )
+        self.assertEqual((self.booting, len(self.images)), ("ann/x:latest", 2))
+        settings = [named["settings"] for call, named in self.calls
+                    if call == "cs.devices.set_config"]
+        self.assertEqual(settings, [
+            ["ram=1G", "netconsole=true"], ["ram=512M", "netconsole=false"],
+        ])
+
+    def test_image_that_others_change(self) -> None:
+        """One that is replaced or removed meanwhile is whole for the run, and told afterwards."""
+        for change, told in (("2" * 64, "x is another image now"), (None, "x was removed")):
+            self.images = {"ann/x:latest": "1" * 64}
+            self.told.clear()
+
+            def tell(line: str, change: str | None = change) -> None:
+                self.told.append(line)
+                if line.startswith("point 1"):
+                    del self.images["ann/x:latest"]
+                    if change is not None:
+                        self.images["ann/x:latest"] = change
+
+            runner, folder = self.runner(SMALL.replace("a: {}", "a: {image: x}"), tell=tell)
+            self.assertTrue(runner.run({}, force=False))
+            self.assertTrue(any(told in line for line in self.told), self.told)
+            self.assertEqual(self.images[self.booting], "1" * 64)
+            self.assertEqual(Archive(folder.path).manifest["images"], {"ann/x:latest": "1" * 64})
+
+    def test_held_by_a_stranger(self) -> None:
+        """An archive that was edited takes no image, and sets no node, that are none of its run."""
+        for changed in (
+            {"held": {"ann/x:latest": "ann/y:latest"}}, {"held": []}, {"before": {"n-b": {}}},
+            {"before": {"n-a": {"ram; x": "1"}}}, {"before": {"n-a": ["ram"]}},
+        ):
+            _, folder = self.runner()
+            folder.write_manifest(Archive(folder.path).manifest | changed)
+            self.assertRaises(Failure, self.again, folder)
 
     def test_resumed(self) -> None:
         """What was interrupted goes on with its setup, and is torn down once, at the end."""
@@ -249,7 +318,7 @@ measure:
                          ("interrupted", True))
         self.assertTrue(self.again(folder))
         self.assertFalse(up.exists())
-        self.assertEqual(self.deeds.count("boot default"), 1)
+        self.assertEqual(self.deeds.count("boot"), 1)
         self.deeds.clear()
         self.assertTrue(self.again(folder))
         self.assertEqual(self.deeds, [])
@@ -308,7 +377,7 @@ measure:
         """With force their nodes are booted before they are reserved; what the API says is told."""
         runner, _ = self.runner()
         runner.run({}, force=True)
-        self.assertEqual(self.deeds, ["boot default force", "reserve", "free"])
+        self.assertEqual(self.deeds, ["boot force", "reserve", "free"])
         for error, told in (
             (NodeNotOwnedException("not yours: n-a (bob's); force=True goes on"), "not yours: n-a"),
             (TimeoutException(), "too long"),

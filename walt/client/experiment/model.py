@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ROLE = re.compile(r"[a-z][a-z0-9-]{0,30}")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
+SETTING = re.compile(r"[a-z][a-z0-9.-]{0,40}")
 EVERYBODY = "all"  # a step for the nodes of all roles
 MOST_POINTS = 10_000
 RESERVED = re.compile(r"WALT_.*|LD_.*|PATH|HOME|IFS|ENV|BASH_ENV|SHELL|USER|PWD")

@@ -15,6 +15,7 @@ from walt.client.experiment.model import (
     MOST_POINTS,
     RESERVED,
     ROLE,
+    SETTING,
     VARIABLE,
     Experiment,
     Limits,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-SETTING = re.compile(r"[a-z][a-z0-9.-]{0,40}")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # of a script, of what a step saves
 KEYS = (
     "name", "licence", "roles", "variables", "repetitions", "setup", "measure", "teardown",

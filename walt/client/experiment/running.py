@@ -19,6 +19,7 @@ from walt.client.experiment.channels import Channels
 from walt.client.experiment.collecting import collect, look_around
 from walt.client.experiment.detached import PLACE
 from walt.client.experiment.finding import number
+from walt.client.experiment.holding import Holding, layers_of
 from walt.client.experiment.parallel import at_once
 from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
 from walt.client.scripting.link import LINK
@@ -78,6 +79,7 @@ class Runner:
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
         self._shells: Shells = Channels()
+        self._holding = Holding(manifest, tell)
         self._steps = Steps(folder, manifest, scripts, experiment.limits, self._shells)
         self._place = f"{PLACE}/{manifest['run']}"
         self._span = len(manifest["spans"])
@@ -102,6 +104,7 @@ class Runner:
         if all(self._outcomes.get(point.number) in FINAL for point in points):
             return self._is_done()
         text = ",".join(self._names)
+        interrupted = False
         try:
             if force:
                 self._boot(True)
@@ -112,9 +115,27 @@ class Runner:
         except OF_THE_API as error:
             told = str(error).partition("; force=True")[0] or "it took too long"
             raise Failure(told) from None
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
         finally:
+            if not interrupted:
+                self._give_back()
             self._shells.close()
         return self._is_done()
+
+    def _give_back(self) -> None:
+        """Let go of images and settings; who goes on with an interrupted run does that."""
+        try:
+            booting = {node.name: node._record["image"] or "" for node in find(
+                ",".join(self._names)
+            )}
+        except (Failure, OSError) as error:
+            self._tell(f"images and settings are as the run had them: {in_words(error)}")
+            return
+        self._holding.release(booting)
+        if self._folder.path.exists():
+            self._folder.write_manifest(self._manifest)
 
     def _is_done(self) -> bool:
         return all(
@@ -155,6 +176,7 @@ class Runner:
         experiment = self._experiment
         for role in experiment.roles:
             if role.settings:
+                self._holding.keep(self._roles[role.name], role.settings)
                 LINK.call(
                     "cs.devices.set_config", devices=",".join(self._roles[role.name]),
                     settings=[f"{key}={value}" for key, value in role.settings.items()],
@@ -162,10 +184,17 @@ class Runner:
                 )
         began = time.monotonic()
         for role in experiment.roles:
-            names = ",".join(self._roles[role.name])
-            self._tell(f"booting {names} with {role.image}")
-            if not NodeSet(find(names)).boot(role.image, force=force):
-                raise Failure(f"{names} could not be rebooted")
+            models = {
+                node.name: node.model or "" for node in find(",".join(self._roles[role.name]))
+            }
+            images = self._holding.hold(role, models)
+            if self._folder.path.exists():
+                self._folder.write_manifest(self._manifest)
+            for image, nodes in images.items():
+                names = ",".join(nodes)
+                self._tell(f"booting {names} with {role.image}")
+                if not NodeSet(find(names)).boot(image, force=force):
+                    raise Failure(f"{names} could not be rebooted")
         try:
             NodeSet(find(",".join(self._names))).wait(experiment.limits.boot)
         except TimeoutException:
@@ -178,22 +207,21 @@ class Runner:
 
     def _facts(self) -> None:
         """Note what the nodes are."""
-        told = self._each(FACTS)
+        told, images = self._each(FACTS), dict[str, str]()
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
-            fullname = node.image.fullname.partition(" ")[0]
+            booted = node.image.fullname.partition(" ")[0]
+            fullname = self._holding.original(booted)
+            images[booted] = fullname
             self._manifest["nodes"][node.name] = {
                 "mac": node.mac, "ip": node.ip, "model": node.model, "virtual": node.virtual,
                 "image": fullname, "kernel": kernel, "cpu": cpu, "processors": processors,
                 "settings": node.config._values(),
             }
         # The id of an image is the hash of its configuration, which lists its layers.
-        images = LINK.json(
-            "cs.images.layers", "images", [{"fullname": str, "id": str, "layers": [str]}],
-            images=sorted({node["image"] for node in self._manifest["nodes"].values()}),
-        )
-        self._manifest["images"] = {row["fullname"]: row["id"] for row in images}
-        self._manifest["layers"] = {row["fullname"]: row["layers"] for row in images}
+        found = {images[name]: row for name, row in layers_of(images).items()}
+        self._manifest["images"] = {name: row["id"] for name, row in found.items()}
+        self._manifest["layers"] = {name: row["layers"] for name, row in found.items()}
         self._manifest["walt"]["server"] = LINK.server_version
         self._folder.write_manifest(self._manifest)
         look_around(self._folder.path, self._names)
