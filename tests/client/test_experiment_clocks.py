@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow.parquet import read_table
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.client.errors import Failure
+from walt.client.experiment import log_file
 from walt.client.experiment.clocks import (
     DRIFT,
     Clock,
@@ -17,6 +23,7 @@ from walt.client.experiment.clocks import (
     best,
     relative,
 )
+from walt.client.experiment.log_file import aligner, write
 
 BEGIN, LASTS, EVERY = 1.7e9, 1500.0, 300.0
 
@@ -124,3 +131,29 @@ class ClockTests(SynchronousTestCase):
         moment, error = Clock([Sample(0.0, 1.0, 0.01)]).aligned(101.0)
         self.assertAlmostEqual(error, 0.02)
         self.assertAlmostEqual(moment, 100.0)
+
+    def test_lines(self) -> None:
+        """They are the same in both formats of files; those of consoles are the server's."""
+        align = aligner({"n1": Clock([Sample(100.0, 7.0, 0.01)])})
+        rows: list[Any] = [
+            (107.0, "n1", stream, 'a "b"\n\u00e9', *align(107.0, "n1", stream))
+            for stream in ("mark", "console")
+        ]
+        self.assertEqual([row[4:] for row in rows], [(100.0, 10001), (107.0, None)])
+        place = Path(self.mktemp())
+        place.mkdir()
+        self.assertEqual(write(place, [rows, []]).name, "logs.parquet")
+        found = read_table(place / "logs.parquet").to_pylist()
+        self.assertEqual(
+            [(row["timestamp"].timestamp(), row["issuer"], row["stream"], row["line"],
+              row["aligned"].timestamp(), row["error_us"]) for row in found], rows,
+        )
+
+        def library(name: str) -> None:
+            raise Failure("no pyarrow")
+
+        self.patch(log_file, "library", library)
+        self.assertEqual(write(place, [rows]).name, "logs.jsonl.gz")
+        with gzip.open(place / "logs.jsonl.gz") as lines:
+            self.assertEqual([tuple(json.loads(line)) for line in lines], rows)
+        self.assertFalse((place / "logs.parquet").exists())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
@@ -10,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import namedtuple
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pyarrow.parquet import read_table
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.local_shells import LocalShells
@@ -33,6 +31,7 @@ from walt.client.experiment import (
     parallel,
     running,
     stepping,
+    timing,
 )
 from walt.client.experiment.archive import Archive, Folder
 from walt.client.experiment.casting import Cast
@@ -43,6 +42,7 @@ from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.showing import table
 from walt.client.scripting.running import Result, TooMuch
+from walt.common.records import block_of
 
 SMALL = """\
 name: small
@@ -59,7 +59,6 @@ BRANCHES = [
     {"name": "n-a", "mac": "02:00:00:00:00:01", "kind": "node", "above": "sw2", "port": "3"},
     {"name": "bobs", "mac": "02:00:00:00:00:09", "kind": "node", "above": "sw2", "port": "4"},
 ]
-Log = namedtuple("Log", ("timestamp", "line", "issuer", "stream"))
 
 
 class Programs:
@@ -101,7 +100,7 @@ class RunTests(SynchronousTestCase):
         self.booting = "ann/x:latest"
         self.calls: list[tuple[str, dict[str, object]]] = []
         self.told: list[str] = []
-        self.lines: list[Log] = []
+        self.lines: list[tuple[float, str, str, str]] = []
         test = self
 
         class Nodes:
@@ -141,6 +140,8 @@ class RunTests(SynchronousTestCase):
                     del test.images[f"ann/{named['image']}:latest"]
                 elif command == "cs.nodes.set_image":
                     test.booting = f"ann/{named['image']}:latest"
+                if command == "cs.server.time":
+                    return Answer({b"time": repr(time.time() + 5.0).encode()})
                 return Answer({b"root": b"sw1", b"branches": json.dumps(BRANCHES).encode()})
 
             def json(self, command: str, *words: object, **named: Any) -> list[dict[str, Any]]:
@@ -162,6 +163,7 @@ class RunTests(SynchronousTestCase):
         self.patch(detached, "TRY_AGAIN", 0.01)
         self.patch(collecting, "LINK", Link())
         self.patch(holding, "LINK", Link())
+        self.patch(timing, "LINK", Link())
         self.patch(holding, "username", lambda: "ann")
         self.patch(holding, "stored", lambda labels: {})
         for name, value in (
@@ -170,7 +172,9 @@ class RunTests(SynchronousTestCase):
             self.patch(running, name, value)
         self.patch(stepping, "Program", Programs)
         self.patch(collecting, "boots_of", lambda names, last: [])
-        self.patch(collecting, "get_logs", lambda *words: self.lines)
+        self.patch(collecting, "get_logs", lambda *words: SimpleNamespace(
+            _left=lambda: [block_of(self.lines)]
+        ))
 
     def run_here(self, node: str, text: str, limit: float) -> Result:
         """Run a command of a node."""
@@ -360,18 +364,49 @@ measure:
 
     def test_lines_of_others(self) -> None:
         """Between two parts of a run, nodes serve others."""
-        _, folder = self.runner(SMALL + "logs: {streams: .}\n")
+        _, folder = self.runner(SMALL + "logs: {streams: s}\n")
         manifest = Archive(folder.path).manifest
         now = time.time()
         manifest.update(state="interrupted", spans=[[now - 1000, now - 900]], began=now - 1000)
         folder.write_manifest(manifest)
         self.lines = [
-            Log(datetime.fromtimestamp(now - ago), str(ago), "n-a", "s") for ago in (950, 500)
+            (now - ago, "n-a", stream, str(ago)) for ago in (950, 500) for stream in ("s", "no")
         ]
         self.again(folder)
-        with gzip.open(folder.path / "logs.jsonl.gz") as lines:
-            self.assertEqual([json.loads(line)[3] for line in lines], ["950"])
+        rows = read_table(folder.path / "logs.parquet").to_pylist()
+        self.assertEqual(
+            [(row["line"], row["aligned"], row["error_us"]) for row in rows],
+            [("950", rows[0]["timestamp"], None)],
+        )
         self.assertEqual(counts_of(Archive(folder.path)), {"s": 1})
+
+    def test_clocks(self) -> None:
+        """They are asked before and after; lines that nodes stamp gain the server's time."""
+        fifo = self.place / "fifo"
+        os.mkfifo(fifo)
+        self.patch(timing, "_STATE", f"[ -p {fifo} ] && echo node; echo 'ptp is well'")
+        runner, folder = self.runner(SMALL + "logs: {streams: .}\n")
+        moment = time.time()
+        self.lines = [(moment, "n-a", "mark", "x"), (moment, "n-a", "console", "x")]
+        runner.run({}, force=False)
+        clocks = Archive(folder.path).json("clocks.json")
+        self.assertEqual((len(clocks["nodes"]["n-a"]), clocks["steps"]), (2, {}))
+        self.assertEqual(clocks["ptp"], {"n-a": "ptp is well"})
+        for _, offset, error in clocks["nodes"]["n-a"]:
+            self.assertTrue(-5.0 - error <= offset <= -5.0 + error, (offset, error))
+        mark, console = read_table(folder.path / "logs.parquet").to_pylist()
+        apart = (mark["aligned"] - mark["timestamp"]).total_seconds() - 5.0
+        self.assertLessEqual(abs(apart), mark["error_us"] / 1e6)
+        self.assertEqual(
+            (console["aligned"], console["error_us"]), (console["timestamp"], None)
+        )
+        # Where nobody tells a time, nothing is known of clocks, and the run goes on.
+        self.patch(timing, "exchange", self.no_time)
+        self.assertEqual(Archive(self.ran().path).json("clocks.json")["nodes"], {"n-a": []})
+
+    def no_time(self, shells: object, node: str) -> None:
+        """Tell no time."""
+        raise Failure("no time")
 
     def test_people(self) -> None:
         """With force their nodes are booted before they are reserved; what the API says is told."""

@@ -88,6 +88,13 @@ class ExperimentTests(TestCase):
         self.assertIn("point 2 of 2, SIZE=20 #1: done value=20.5", told)
         ran = await platform.ok("node", "run", "vm1", "--", "cat", "/root/runs/ran")
         self.assertEqual(ran, "1\n2\n")
+        images = json.loads(await platform.ok("image", "show", "--json"))
+        self.assertNotIn("run-", json.dumps(images))  # what it held is given back
+        clocks = json.loads((first / "clocks.json").read_text())
+        for name in ("vm1", "vm2"):
+            samples = clocks["nodes"][name]
+            self.assertGreaterEqual(len(samples), 2)
+            self.assertTrue(all(error > 0 for _, _, error in samples))
         again = await platform.walt("experiment", "run", "--to", str(first), str(file))
         self.assertIn(b"experiment resume", again.stderr)
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 import time
 from collections import Counter
 
 from walt.client.answers import NULL
-from walt.client.errors import Refused
-from walt.client.experiment.archive import BOOTS, INDEX, LOGS, TOPOLOGY, fresh, write_json
+from walt.client.errors import Failure, Refused
+from walt.client.experiment.archive import BOOTS, INDEX, TOPOLOGY, write_json
 from walt.client.experiment.log_counts import index
+from walt.client.experiment.log_file import aligner, write
 from walt.client.experiment.topology import snapshot
 from walt.client.scripting.boots import boots_of
 from walt.client.scripting.link import LINK
 from walt.client.scripting.logs import get_logs
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from walt.client.experiment.clocks import Clock
+    from walt.client.experiment.log_file import Row
+    from walt.client.scripting.logs import LogLines
 
     Spans = list[list[float]]  # begin and end, in epoch seconds
 
@@ -48,27 +52,49 @@ def look_around(folder: Path, names: Sequence[str]) -> None:
     write_json(folder / TOPOLOGY, {"moment": time.time(), "ways": ways})
 
 
-def collect(folder: Path, names: Sequence[str], spans: Spans, streams: str | None) -> None:
-    """Write the boots of these nodes, and their lines of `streams`. Raises Failure."""
+def collect(
+    folder: Path, names: Sequence[str], spans: Spans, streams: str | None,
+    clocks: Mapping[str, Clock],
+) -> None:
+    """Write the boots of these nodes, and their lines of `streams`. Raises Failure.
+
+    `clocks` are those of the nodes that stamp their lines themselves.
+    """
     write_json(folder / BOOTS, [
         boot._asdict() for boot in boots_of(",".join(names), 100)
         if boot.asked is not None and _within(boot.asked, spans)
     ])
     if streams is None:
         return
-    wanted = re.compile(streams)
     ago = time.time() - min(begin for begin, _ in spans) + MARGIN
     lines = get_logs(
         ",".join(names), False, f"-{ago:.0f}s:", -1, True, _Names(),  # type: ignore[arg-type]
     )
-    target, streams_seen = folder / LOGS, Counter[str]()
-    with fresh(target) as file, gzip.open(file, "wt", encoding="utf-8") as text:
-        for log in lines:
-            stamp = log.timestamp.timestamp()
-            if wanted.search(log.stream) and _within(stamp, spans):
-                streams_seen[log.stream] += 1
-                text.write(json.dumps([stamp, str(log.issuer), log.stream, log.line]) + "\n")
-    write_json(folder / INDEX, index(target, streams_seen))
+    counts = Counter[str]()
+    try:
+        target = write(folder, _wanted(lines, spans, re.compile(streams), counts, clocks))
+    except (OSError, ValueError) as error:
+        raise Failure(f"the log lines were not written: {in_words(error)}") from None
+    write_json(folder / INDEX, index(target, counts))
+
+
+def _wanted(
+    lines: LogLines, spans: Spans, streams: re.Pattern[str], counts: Counter[str],
+    clocks: Mapping[str, Clock],
+) -> Iterator[list[Row]]:
+    """Yield the lines of some streams and times by groups, and count them."""
+    known: dict[str, bool] = {}
+    align = aligner(clocks)
+    for block in lines._left():
+        rows: list[Row] = []
+        for stamp, issuer, stream, text in block.records():
+            wanted = known.get(stream)
+            if wanted is None:
+                wanted = known[stream] = bool(streams.search(stream))
+            if wanted and _within(stamp, spans):
+                counts[stream] += 1
+                rows.append((stamp, issuer, stream, text, *align(stamp, issuer, stream)))
+        yield rows
 
 
 def _within(moment: float, spans: Spans) -> bool:

@@ -22,6 +22,7 @@ from walt.client.experiment.finding import number
 from walt.client.experiment.holding import Holding, layers_of
 from walt.client.experiment.parallel import at_once
 from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
+from walt.client.experiment.timing import ClockWatch
 from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
@@ -79,6 +80,7 @@ class Runner:
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
         self._shells: Shells = Channels()
+        self._clocks = ClockWatch(folder.path, self._names, Channels())
         self._holding = Holding(manifest, tell)
         self._steps = Steps(folder, manifest, scripts, experiment.limits, self._shells)
         self._place = f"{PLACE}/{manifest['run']}"
@@ -150,7 +152,8 @@ class Runner:
                     self._boot(False)
                 self._facts()
                 self._set_up()
-            self._measure(before)
+            with self._clocks:
+                self._measure(before)
             state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -287,7 +290,7 @@ class Runner:
         self._folder.write_manifest(self._manifest)
         try:
             collect(self._folder.path, self._names, self._manifest["spans"],
-                    self._experiment.streams)
+                    self._experiment.streams, self._clocks.stamping())
         except (Failure, TimeoutException) as failure:
             self._tell(f"logs and boots were not collected: {failure}")
 
