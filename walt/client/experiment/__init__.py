@@ -2,8 +2,9 @@
 
 `document` reads YAML with the lines of its values, `reading` makes an experiment (`model`) of it,
 `casting` finds the nodes of its roles. `running` goes through a run, `stepping` does its steps by
-commands that run once (`detached`) in shells that are kept (`channels`), `finding` gets numbers out of what they left, `collecting`
-fetches what the platform knows of it (`topology`; lines in a `log_file`, aligned by the `clocks`
-that `timing` asks): all into an `archive`. `holding` takes images and settings for that time. `sealing`, `showing` and `comparing`
-(with `log_counts`) work on archives alone, without a server; `replaying` finds the images of another platform.
+commands that run once (`detached`) in shells that are kept (`channels`), `finding` gets numbers out
+of what they left, `collecting` fetches what the platform knows of it (`topology`; lines in a
+`log_file`, aligned by the `clocks` that `timing` asks): all into an `archive`. `holding` takes
+images and settings for that time. `sealing`, `showing` and `comparing` (with `log_counts`) work on
+archives alone, without a server; `replaying` finds the images of another platform.
 """

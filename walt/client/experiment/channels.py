@@ -19,6 +19,7 @@ from walt.client.remote import LOST, REQUEST
 from walt.client.scripting.running import MOST, Result, TooMuch
 from walt.client.stream import Stream, result_status
 from walt.common import frames
+from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Channels:
             channel.run(":", soon)
         except (Failure, OSError) as error:
             self._drop(node)
-            raise NotBegun(f"{node}: {error or 'no answer'}") from error
+            raise NotBegun(f"{node}: {in_words(error) or 'no answer'}") from error
         return channel
 
     def _drop(self, node: str) -> None:

@@ -12,6 +12,7 @@ from walt.client.errors import Failure, Refused
 from walt.client.experiment.model import SETTING
 from walt.client.scripting.link import LINK
 from walt.client.settings import username
+from walt.common.errors import in_words
 from walt.common.names import (
     PLATFORM_USER,
     default_image,
@@ -136,7 +137,7 @@ class Holding:
         try:
             there = layers_of([*self._held, *self._held.values()])
         except (Failure, OSError) as error:
-            self._tell(f"images are still held: {error}")
+            self._tell(f"images are still held: {in_words(error)}")
             return
         for private, original in list(self._held.items()):
             nodes = sorted(node for node, image in booting.items() if image == private)
@@ -163,6 +164,6 @@ class Holding:
             self._tell(f"{what}: {refused}")
             return False
         except (Failure, OSError) as error:
-            self._tell(f"{what} are as the run had them: {error}")
+            self._tell(f"{what} are as the run had them: {in_words(error)}")
             return False
         return True
