@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pyarrow.parquet import read_table
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.client.local_shells import LocalShells
 from walt.client.errors import Failure
 from walt.client.experiment import log_file
 from walt.client.experiment.clocks import (
@@ -23,7 +24,10 @@ from walt.client.experiment.clocks import (
     best,
     relative,
 )
-from walt.client.experiment.log_file import aligner, write
+from walt.client.experiment.log_file import Aligner, lines_of, write
+from walt.client.experiment.timing import exchange
+from walt.client.scripting.running import Result
+from walt.common.records import block_of
 
 BEGIN, LASTS, EVERY = 1.7e9, 1500.0, 300.0
 
@@ -134,15 +138,20 @@ class ClockTests(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """They are the same in both formats of files; those of consoles are the server's."""
-        align = aligner({"n1": Clock([Sample(100.0, 7.0, 0.01)])})
-        rows: list[Any] = [
-            (107.0, "n1", stream, 'a "b"\n\u00e9', *align(107.0, "n1", stream))
-            for stream in ("mark", "console")
+        block = block_of([
+            (107.0, "n1", stream, 'a "b"\n\u00e9') for stream in ("mark", "no", "console")
+        ] + [(200.0, "n1", "mark", "late"), (107.0, "n2", "mark", "")])
+        lines = lines_of(block, lambda stream: stream != "no", [(0, 150_000_000)])
+        Aligner({"n1": Clock([Sample(100.0, 7.0, 0.01)])}).align(lines)
+        rows = [
+            (107.0, "n1", "mark", 'a "b"\n\u00e9', 100.0, 10011),
+            (107.0, "n1", "console", 'a "b"\n\u00e9', 107.0, None),
+            (107.0, "n2", "mark", "", 107.0, None),
         ]
-        self.assertEqual([row[4:] for row in rows], [(100.0, 10001), (107.0, None)])
+        nothing = lines_of(block_of([]), lambda stream: True, [])
         place = Path(self.mktemp())
         place.mkdir()
-        self.assertEqual(write(place, [rows, []]).name, "logs.parquet")
+        self.assertEqual(write(place, [lines, nothing]).name, "logs.parquet")
         found = read_table(place / "logs.parquet").to_pylist()
         self.assertEqual(
             [(row["timestamp"].timestamp(), row["issuer"], row["stream"], row["line"],
@@ -153,7 +162,33 @@ class ClockTests(SynchronousTestCase):
             raise Failure("no pyarrow")
 
         self.patch(log_file, "library", library)
-        self.assertEqual(write(place, [rows]).name, "logs.jsonl.gz")
+        self.assertEqual(write(place, [lines]).name, "logs.jsonl.gz")
         with gzip.open(place / "logs.jsonl.gz") as lines:
             self.assertEqual([tuple(json.loads(line)) for line in lines], rows)
         self.assertFalse((place / "logs.parquet").exists())
+
+    def test_slots(self) -> None:
+        """Offsets are worked out once for a while; the errors cover that."""
+        clock = Drifting(3.0, [DRIFT], [])
+        known = sampled(clock, [(0.001, 0.001)])
+        moments = [BEGIN + number / 97 for number in range(1000)]
+        lines = lines_of(block_of(
+            [(clock.shows(moment), "n1", "mark", "") for moment in moments]
+        ), lambda stream: True, [(0, 1 << 60)])
+        Aligner({"n1": known}).align(lines)
+        for moment, aligned, error in zip(moments, lines.aligned, lines.errors, strict=True):
+            self.assertLessEqual(abs(moment * 1e6 - aligned), error)
+
+    def test_what_nodes_answer(self) -> None:
+        """Nanoseconds, what the kernel tells busybox, or whole seconds; nonsense is none."""
+        for output, expected in (
+            ("1700000000.123456789\n", (1700000000.123456789, 0.0)),
+            ("    status:       64\n    time.tv_sec:  1700000000\n    time.tv_usec: 250000\n\n"
+             "1700000000\n", (1700000000.25, 0.0)),
+            ("1700000000\n", (1700000000.0, 1.0)),
+        ):
+            shells = LocalShells(lambda node, text, limit, output=output: Result(0, output, ""))
+            found, resolution = exchange(shells, "n1")
+            self.assertEqual((found.told, resolution), expected)
+        shells = LocalShells(lambda node, text, limit: Result(127, "", "date: not found"))
+        self.assertIn("date: not found", str(self.assertRaises(Failure, exchange, shells, "n1")))

@@ -94,7 +94,7 @@ class ExperimentTests(TestCase):
         for name in ("vm1", "vm2"):
             samples = clocks["nodes"][name]
             self.assertGreaterEqual(len(samples), 2)
-            self.assertTrue(all(error > 0 for _, _, error in samples))
+            self.assertTrue(all(0 < error < 0.5 for _, _, error in samples), samples)
         again = await platform.walt("experiment", "run", "--to", str(first), str(file))
         self.assertIn(b"experiment resume", again.stderr)
 

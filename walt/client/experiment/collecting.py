@@ -10,7 +10,7 @@ from walt.client.answers import NULL
 from walt.client.errors import Failure, Refused
 from walt.client.experiment.archive import BOOTS, INDEX, TOPOLOGY, write_json
 from walt.client.experiment.log_counts import index
-from walt.client.experiment.log_file import aligner, write
+from walt.client.experiment.log_file import Aligner, lines_of, write
 from walt.client.experiment.topology import snapshot
 from walt.client.scripting.boots import boots_of
 from walt.client.scripting.link import LINK
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from walt.client.experiment.clocks import Clock
-    from walt.client.experiment.log_file import Row
+    from walt.client.experiment.log_file import Lines
     from walt.client.scripting.logs import LogLines
 
     Spans = list[list[float]]  # begin and end, in epoch seconds
 
 BRANCH = {"name": str, "mac": str, "kind": str, "above": (str, NULL), "port": (str, NULL)}
+FOR_EVER = 1e11  # epoch seconds
 MARGIN = 1.0  # seconds, for clocks that differ
 
 
@@ -81,20 +82,27 @@ def collect(
 def _wanted(
     lines: LogLines, spans: Spans, streams: re.Pattern[str], counts: Counter[str],
     clocks: Mapping[str, Clock],
-) -> Iterator[list[Row]]:
-    """Yield the lines of some streams and times by groups, and count them."""
+) -> Iterator[Lines]:
+    """Yield the lines of some streams and times, aligned, by groups, and count them."""
     known: dict[str, bool] = {}
-    align = aligner(clocks)
+    aligner = Aligner(clocks)
+    limits = [
+        (round((begin - MARGIN) * 1e6), round(((end or FOR_EVER) + MARGIN) * 1e6))
+        for begin, end in spans
+    ]
+
+    def wanted(stream: str) -> bool:
+        found = known.get(stream)
+        if found is None:
+            found = known[stream] = bool(streams.search(stream))
+        return found
+
     for block in lines._left():
-        rows: list[Row] = []
-        for stamp, issuer, stream, text in block.records():
-            wanted = known.get(stream)
-            if wanted is None:
-                wanted = known[stream] = bool(streams.search(stream))
-            if wanted and _within(stamp, spans):
-                counts[stream] += 1
-                rows.append((stamp, issuer, stream, text, *align(stamp, issuer, stream)))
-        yield rows
+        found = lines_of(block, wanted, limits)
+        aligner.align(found)
+        for position, count in Counter(found.which).items():
+            counts[found.sources[position][1]] += count
+        yield found
 
 
 def _within(moment: float, spans: Spans) -> bool:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _BOOT = {"node": str, "outcome": (str, NULL), "seconds": (*NUMBER, NULL)}
 SLOWER = 1.5  # a boot that takes so many times as long is told
-CLOCKS_AGREE = 0.05  # seconds between two offsets, beside their errors, that nobody minds
+CLOCKS_AGREE = 0.05  # seconds between two offsets, beside their errors, that are not told
+CLOCKS_WRONG = 2.0  # the same, for more than boards without PTP or NTP differ after their boots
 MANY = 100  # nodes between which all distances are compared
 TOLD = 60  # characters of a command
 DEFINED = ("name", "licence", "variables", "repetitions", "results", "streams", "limits")
@@ -402,7 +403,8 @@ def _clocks(first: Archive, second: Archive) -> Iterator[Difference]:
         if bool(before.steps()) != bool(after.steps()):
             yield Difference("!", "clock", f"{part}: set by {steps[0]:g} s -> {steps[1]:g} s")
         elif apart > CLOCKS_AGREE + worst[0].error + worst[1].error:
-            yield Difference("!", "clock", f"{part}: {_offset(worst[0])} -> {_offset(worst[1])}")
+            mark = "!" if apart > CLOCKS_WRONG + worst[0].error + worst[1].error else "~"
+            yield Difference(mark, "clock", f"{part}: {_offset(worst[0])} -> {_offset(worst[1])}")
         else:
             yield _same("clock")
 

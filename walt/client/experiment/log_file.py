@@ -2,32 +2,122 @@
 
 A line has its time, issuer, stream and text; `aligned`, the same time by the server's clock, and
 `error_us`, how wrong that may be. A line that was stamped where it arrived has no error of clocks.
+
+Lines are columns all the way: an object for each of ten millions takes too long.
 """
 
 from __future__ import annotations
 
 import gzip
+from array import array
 from json.encoder import encode_basestring_ascii as quoted
 
 from walt.client.errors import Failure
 from walt.client.experiment.archive import LOGS, PARQUET, fresh
+from walt.client.experiment.clocks import DRIFT
 from walt.client.scripting.columns import library
+from walt.common.records import MICROSECONDS
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import IO, Any
 
-    # Epoch seconds, issuer, stream, text, epoch seconds by the server's clock, microseconds.
-    Row = tuple[float, str, str, str, float, "int | None"]
+    from walt.client.experiment.clocks import Clock
+    from walt.common.records import Block, Source
 
-GROUP = 100_000  # lines of one row group
+GROUP = 50_000  # lines of one row group
 LEVEL = 4  # of gzip: half the time of 6 for a tenth more
 CONSOLE = "console"  # how streams end whose lines the server stamps
+SLOT = 100_000  # microseconds for which an offset is worked out once
+NONE = -1  # an error that there is none of
 
 
-def write(folder: Path, groups: Iterable[list[Row]]) -> Path:
+class Lines:
+    """Lines by columns: moments in epoch microseconds, positions in `sources`, texts.
+
+    `aligned` and `errors` are in microseconds, too.
+    """
+
+    def __init__(
+        self, sources: list[Source], moments: array[int], which: array[int], texts: list[str],
+    ) -> None:
+        self.sources = sources
+        self.moments = moments
+        self.which = which
+        self.texts = texts
+        self.aligned: array[int] = moments
+        self.errors: array[int] = array("q", [NONE]) * len(moments)
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+
+def lines_of(block: Block, wanted: Callable[[str], bool], spans: list[tuple[int, int]]) -> Lines:
+    """Return the lines of a block whose stream is wanted, and whose moment is within a span.
+
+    Raises ValueError for texts that are none.
+    """
+    sources, moments, which, texts = list(block.sources), block.moments, block.which, block.texts()
+    keep = [wanted(stream) for _, stream in sources]
+    low, high = (min(moments), max(moments)) if moments else (0, 0)
+    if not all(keep) or not any(begin <= low and high <= end for begin, end in spans):
+        left = [
+            number for number, (moment, source) in enumerate(zip(moments, which))
+            if keep[source] and any(begin <= moment <= end for begin, end in spans)
+        ]
+        moments = array("q", [moments[number] for number in left])
+        which = array("i", [which[number] for number in left])
+        texts = [texts[number] for number in left]
+    return Lines(sources, moments, which, texts)
+
+
+class Aligner:
+    """Aligns lines by the clocks of the nodes that stamp their own ones."""
+
+    def __init__(self, clocks: Mapping[str, Clock]) -> None:
+        self._clocks = clocks
+        self._sound = {name for name, clock in clocks.items() if not clock.steps()}
+        self._known: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in clocks}
+
+    def align(self, lines: Lines) -> None:
+        """Fill in `aligned` and `errors`."""
+        nodes = [
+            None if stream.endswith(CONSOLE) or issuer not in self._clocks else issuer
+            for issuer, stream in lines.sources
+        ]
+        if not any(nodes):
+            return
+        aligned, errors = [], []
+        for moment, source in zip(lines.moments, lines.which):
+            node = nodes[source]
+            if node is None:
+                aligned.append(moment)
+                errors.append(NONE)
+                continue
+            # A clock that was never set drifts too little within a slot to work it out again.
+            slot = moment // SLOT if node in self._sound else moment
+            found = self._known[node].get(slot)
+            if found is None:
+                found = self._offset(node, slot, moment)
+            aligned.append(moment - found[0])
+            errors.append(found[1])
+        lines.aligned, lines.errors = array("q", aligned), array("q", errors)
+
+    def _offset(self, node: str, slot: int, moment: int) -> tuple[int, int]:
+        stamp, error = self._clocks[node].aligned(moment / MICROSECONDS)
+        known = self._known[node]
+        if len(known) > GROUP:
+            known.clear()
+        found = known[slot] = (
+            moment - round(stamp * MICROSECONDS),
+            round(error * MICROSECONDS + DRIFT * SLOT + 1),
+        )
+        return found
+
+
+def write(folder: Path, groups: Iterable[Lines]) -> Path:
     """Write lines, and return the file. Raises Failure, OSError."""
     try:
         library("pyarrow.parquet")
@@ -42,62 +132,51 @@ def write(folder: Path, groups: Iterable[list[Row]]) -> Path:
     return target
 
 
-def _json_lines(file: IO[bytes], groups: Iterable[list[Row]]) -> None:
-    sources: dict[tuple[str, str], str] = {}
+def _json_lines(file: IO[bytes], groups: Iterable[Lines]) -> None:
     with gzip.open(file, "wb", compresslevel=LEVEL) as out:
-        for rows in groups:
-            lines = []
-            for stamp, issuer, stream, text, aligned, error in rows:
-                source = sources.get((issuer, stream))
-                if source is None:
-                    source = sources[issuer, stream] = f"{quoted(issuer)}, {quoted(stream)}"
-                told = "null" if error is None else error
-                lines.append(f"[{stamp!r}, {source}, {quoted(text)}, {aligned!r}, {told}]\n")
-            out.write("".join(lines).encode())
+        for lines in groups:
+            sources = [f"{quoted(issuer)}, {quoted(stream)}" for issuer, stream in lines.sources]
+            out.write("".join([
+                f"[{moment / MICROSECONDS!r}, {sources[source]}, {quoted(text)},"
+                f" {aligned / MICROSECONDS!r}, {'null' if error == NONE else error}]\n"
+                for moment, source, text, aligned, error in zip(
+                    lines.moments, lines.which, lines.texts, lines.aligned, lines.errors
+                )
+            ]).encode())
 
 
-def _parquet(file: IO[bytes], groups: Iterable[list[Row]]) -> None:
-    arrow = library("pyarrow")
+def _parquet(file: IO[bytes], groups: Iterable[Lines]) -> None:
+    arrow, compute = library("pyarrow"), library("pyarrow.compute")
     moment = arrow.timestamp("us", tz="UTC")
     word = arrow.dictionary(arrow.int32(), arrow.string())
     schema = arrow.schema([
         ("timestamp", moment), ("issuer", word), ("stream", word), ("line", arrow.string()),
         ("aligned", moment), ("error_us", arrow.int64()),
     ])
+
+    def column(kind: Any, values: array[int]) -> Any:
+        return arrow.Array.from_buffers(kind, len(values), [None, arrow.py_buffer(values)])
+
+    def table(lines: Lines) -> Any:
+        which = column(arrow.int32(), lines.which)
+        issuers, streams = zip(*lines.sources)
+        errors = column(arrow.int64(), lines.errors)
+        return arrow.Table.from_arrays([
+            column(moment, lines.moments),
+            *(arrow.DictionaryArray.from_arrays(which, arrow.array(words, arrow.string()))
+              for words in (issuers, streams)),
+            arrow.array(lines.texts, arrow.string()), column(moment, lines.aligned),
+            compute.if_else(compute.equal(errors, NONE), None, errors),
+        ], schema=schema)
+
     with library("pyarrow.parquet").ParquetWriter(file, schema) as out:
-        for rows in _grouped(groups):
-            stamps, issuers, streams, texts, aligned, errors = zip(*rows)
-            columns: list[Any] = [
-                [round(stamp * 1e6) for stamp in stamps], issuers, streams, texts,
-                [round(stamp * 1e6) for stamp in aligned], errors,
-            ]
-            out.write_table(arrow.Table.from_arrays([
-                arrow.array(column, field.type) for column, field in zip(columns, schema)
-            ], schema=schema))
-
-
-def _grouped(groups: Iterable[list[Row]]) -> Iterable[list[Row]]:
-    held: list[Row] = []
-    for rows in groups:
-        held += rows
-        if len(held) >= GROUP:
-            yield held
-            held = []
-    if held:
-        yield held
-
-
-def aligner(clocks: Any) -> Callable[[float, str, str], tuple[float, int | None]]:
-    """Return what tells when a line was written by the server's clock, and the error.
-
-    `clocks` are those of the nodes that stamp their own lines.
-    """
-
-    def align(stamp: float, issuer: str, stream: str) -> tuple[float, int | None]:
-        clock = None if stream.endswith(CONSOLE) else clocks.get(issuer)
-        if clock is None:
-            return stamp, None
-        moment, error = clock.aligned(stamp)
-        return round(moment, 6), round(error * 1e6 + 0.5)
-
-    return align
+        held, count = [], 0
+        for lines in groups:
+            if len(lines):
+                held.append(table(lines))
+                count += len(lines)
+            if count >= GROUP:
+                out.write_table(arrow.concat_tables(held).unify_dictionaries())
+                held, count = [], 0
+        if held:
+            out.write_table(arrow.concat_tables(held).unify_dictionaries())
