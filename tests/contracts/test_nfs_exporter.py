@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
 from twisted.trial.unittest import TestCase
@@ -26,7 +27,7 @@ from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.processes import pipes_closed
 from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID, NODES
-from walt.server.adapters.nfs.ganesha import GaneshaExporter
+from walt.server.adapters.nfs.ganesha import STOPPED, GaneshaExporter
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.process import ProcessRunner
@@ -302,6 +303,34 @@ class GaneshaTests(ExporterContract, TestCase):
         self.assertEqual(await self.another().apply(plan), {})
         self.assertEqual(await self.numbers(), before)
         self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_given_up(self) -> None:
+        """A server that stops waits for nothing: whoever is left out has a reason."""
+        exporter = self.make()
+        plan = self.plan([0] * 40)
+        applying = Deferred.fromCoroutine(exporter.apply(plan))
+        exporter.give_up()
+        failures = await applying
+        self.assertEqual(set(failures), {node.mac for node in plan.nodes})
+        self.assertEqual(set(failures.values()), {STOPPED})
+        other = await exporter.apply(self.plan([1] * 3))
+        self.assertEqual(set(other.values()), {STOPPED})
+        await exporter.withdraw()
+        # The next server has them all.
+        await exporter.stopService()
+        self.assertEqual(await self.another().apply(plan), {})
+        self.assertEqual(await self.trees(), self.wanted(plan))
+
+    async def test_given_up_in_the_middle(self) -> None:
+        """The same while it takes orders."""
+        exporter = self.make()
+        self.assertEqual(await exporter.apply(self.plan([0])), {})
+        plan = self.plan([choice % 4 for choice in range(40)])
+        applying = Deferred.fromCoroutine(exporter.apply(plan))
+        await deferLater(reactor, 0.02, lambda: None)
+        exporter.give_up()
+        self.assertLessEqual(set((await applying).values()), {STOPPED})
+        await exporter.withdraw()
 
     async def test_all_day_long(self) -> None:
         """Exports come and go all day long; ganesha stays the one it was."""

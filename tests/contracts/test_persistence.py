@@ -62,6 +62,19 @@ class PersistenceContract(Contract):
         self.assertEqual(set(await persistence.made()), {one, two, other})
 
 
+    async def test_given_up(self) -> None:
+        """A server that stops makes nothing more, and says so; what there is can be unmounted."""
+        persistence = self.make()
+        one, two = self.point(1), self.point(2)
+        self.assertEqual(await persistence.ensure([one]), {})
+        await persistence.keep_only([one])
+        persistence.give_up()
+        self.assertEqual(await persistence.ensure([one, two]), {two: "the server stops"})
+        self.assertEqual(self.mounted(), {one})
+        await persistence.keep_only(())
+        self.assertEqual(self.mounted(), set())
+
+
 class FakePersistenceTests(PersistenceContract, TestCase):
     def make(self) -> Any:
         self.nodes = short_dir(self)

@@ -334,6 +334,7 @@ class FakeExporter:
     def __init__(self) -> None:
         self.plans: list[ExportPlan] = []
         self.failing: dict[str, str] = {}
+        self.given_up = False
 
     async def apply(self, plan: ExportPlan) -> dict[str, str]:
         if not self.plans or self.plans[-1] != plan:
@@ -344,6 +345,9 @@ class FakeExporter:
         return {
             node.mac: self.failing[node.mac] for node in plan.nodes if node.mac in self.failing
         }
+
+    def give_up(self) -> None:
+        self.given_up = True
 
     async def withdraw(self) -> None:
         self.plans.clear()

@@ -48,6 +48,7 @@ class FakePersistence:
         self.failing: dict[Path, str] = {}
         self.busy: set[Path] = set()
         self.gate: Deferred[None] | None = None
+        self.given_up = False
 
     async def made(self) -> Collection[Path]:
         """Return those that were mounted once."""
@@ -57,11 +58,17 @@ class FakePersistence:
         """Mount, once `gate` is open."""
         if self.gate is not None:
             await self.gate
+        if self.given_up:
+            return dict.fromkeys(set(points) - self.mounted, "the server stops")
         for point in set(points) - self.failing.keys():
             point.mkdir(parents=True, exist_ok=True)
             self.mounted.add(point)
             self.present.add(point)
         return {one: self.failing[one] for one in points if one in self.failing}
+
+    def give_up(self) -> None:
+        """Mount nothing more."""
+        self.given_up = True
 
     async def keep_only(self, points: Collection[Path]) -> None:
         """Unmount."""

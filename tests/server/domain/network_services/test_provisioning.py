@@ -324,6 +324,7 @@ class ProvisioningTests(SynchronousTestCase):
         Deferred.fromCoroutine(self.registry.put(node(10, "a")))
         stopping = Deferred.fromCoroutine(self.provisioning.withdraw())
         self.assertNoResult(stopping)
+        self.assertTrue(self.exporter.given_up and self.persistence.given_up)
         self.exporter.gate.callback(None)
         self.successResultOf(stopping)
         self.assertEqual(self.taken(), ["mount aa", "export aa:10", "withdraw", "unmount aa"])

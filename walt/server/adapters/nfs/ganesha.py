@@ -20,7 +20,7 @@ from typing import Any
 from jeepney import DBusAddress
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -61,6 +61,7 @@ START_LIMIT = 30.0  # seconds until it takes orders, with few exports
 # It looks each word of its configuration up in a list of all words: 4,000 exports are read in
 # 8 to 13 s, 10,000 in 120 to 300 s.
 START_SQUARED = 10.0  # seconds for 1,000 exports, times the square of their thousands
+STOPPED = "the server stops"
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
 LINKS_AT_ONCE = 64  # links made or read in one turn
@@ -122,6 +123,8 @@ class GaneshaExporter(Service):
         self._held: set[int] = set()  # numbers of what ganesha exports
         self._recorded: set[int] = set()  # numbers that have a file
         self._lock = DeferredLock()
+        self._following: Deferred[Mapping[str, str]] | None = None
+        self._given_up = False
         self._port: Any = None
         self._bus: BusConnection | None = None
         self._initialized = False
@@ -192,6 +195,12 @@ class GaneshaExporter(Service):
             return self.child.stopService()
         return succeed(None)
 
+    def give_up(self) -> None:
+        """See INfsExporter. An order that ganesha works on is not waited for."""
+        self._given_up = True
+        if self._following is not None:
+            self._following.cancel()
+
     async def withdraw(self) -> None:
         """Export nothing any more."""
         self._plan = None
@@ -207,7 +216,17 @@ class GaneshaExporter(Service):
             if self._numbers is None:
                 await self._prepare()
             await self._take(plan)
-            return await self._follow()
+            if self._given_up:
+                return self._lacking(STOPPED)
+            self._following = Deferred.fromCoroutine(self._follow())
+            try:
+                return await self._following
+            except CancelledError:
+                if not self._given_up:
+                    raise
+                return self._lacking(STOPPED)
+            finally:
+                self._following = None
 
     def _in_force(self) -> bool:
         return self._asked and self._held == self._wanted.keys()
@@ -288,6 +307,9 @@ class GaneshaExporter(Service):
                 await self.child.restart()
             else:
                 return self._by_node(failures)
+        return self._lacking(reason)
+
+    def _lacking(self, reason: str) -> dict[str, str]:
         lacking = {key for number, key in self._wanted.items() if number not in self._held}
         return self._by_node(dict.fromkeys(lacking, reason))
 

@@ -134,6 +134,9 @@ class KernelExporter(Service):
         self._in_force = True
         return None
 
+    def give_up(self) -> None:
+        """See INfsExporter: all is exported at once."""
+
     async def withdraw(self) -> None:
         """Export nothing any more; without it, exports outlast the server (design D20)."""
         await self._write(HEADER, HEADER)

@@ -20,6 +20,7 @@ from walt.server.runtime.workers import WorkerPool
 _log = Logger()
 
 LOOK_EVERY = 1.0  # seconds between two looks at the space for images
+AT_ONCE = 50  # file systems of persistent data in one job
 TRY_AGAIN = 60.0  # seconds after which a full disk is asked again
 
 
@@ -41,7 +42,7 @@ class Volumes:
         self._storage = storage
         self._persist_size = persist_size
         self._present: frozenset[Path] | None = None  # None: what is mounted is not known
-        self._growing = False
+        self._growing = self._given_up = False
         self._next_try = 0.0
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -116,15 +117,25 @@ class Volumes:
         missing = sorted(set(points) - (self._present or frozenset()))
         if not missing:
             return {}
-        answer = await self._workers.call(
-            "volumes:open_persistent",
-            {"points": [str(one) for one in missing], "size": self._persist_size},
-            silence=LONGEST,
-        )
-        failures = {Path(point): reason for point, reason in answer.items()}
+        failures: dict[Path, str] = {}
+        for start in range(0, len(missing), AT_ONCE):
+            points = missing[start:start + AT_ONCE]
+            if self._given_up:
+                failures.update(dict.fromkeys(points, "the server stops"))
+                continue
+            answer = await self._workers.call(
+                "volumes:open_persistent",
+                {"points": [str(one) for one in points], "size": self._persist_size},
+                silence=LONGEST,
+            )
+            failures.update({Path(point): reason for point, reason in answer.items()})
         if self._present is not None:
             self._present |= frozenset(missing) - failures.keys()
         return failures
+
+    def give_up(self) -> None:
+        """Make no more file systems; see IPersistence."""
+        self._given_up = True
 
     async def keep_only(self, points: Collection[Path]) -> None:
         """Unmount persistent data that is not wanted; see IPersistence."""

@@ -108,6 +108,12 @@ class INfsExporter(Interface):
         why it failed, by MAC, for the nodes that cannot mount what the plan gives them.
         """
 
+    def give_up() -> None:
+        """Leave what is still to be exported: the server stops. `apply` returns soon from then on.
+
+        Nodes that are left out have a reason.
+        """
+
     def withdraw() -> Awaitable[None]:
         """Export nothing any more: the platform stops for good."""
 

@@ -43,6 +43,9 @@ class IPersistence(Interface):
         Returns why not, for the directories where that failed.
         """
 
+    def give_up() -> None:
+        """Leave what is still to be made: the server stops. `ensure` returns soon from then on."""
+
     def keep_only(points: Collection[Path]) -> Awaitable[None]:
         """Unmount what is mounted elsewhere and exported no more; what is busy stays."""
 

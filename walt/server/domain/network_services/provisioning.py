@@ -239,8 +239,12 @@ class Provisioning:
         if len(new) > FEW:
             # They take long. What nodes boot does not wait for them: their boot scripts do.
             await self._exporter.apply(plan.without_persist({wanted[point] for point in new}))
+            if self._stopping:
+                return
             await self._link(ids)
         closed = await self._persistence.ensure(wanted)
+        if self._stopping:
+            return
         self._mounted = frozenset(wanted.keys() - closed.keys())
         failures = {
             wanted[point]: f"its persistent data cannot be mounted: {reason}"
@@ -321,9 +325,11 @@ class Provisioning:
     async def suspend(self) -> None:
         """Change nothing any more: the server stops, mounts and nodes stay as they are.
 
-        What an update was mounting at this moment is waited for.
+        What an update was mounting at this moment is waited for, what it had still to do is left.
         """
         self._stopping = True
+        self._persistence.give_up()
+        self._exporter.give_up()
         self._cancel_recheck()
         await self._mounts.stop()
         await shielded(self._work)
