@@ -123,7 +123,7 @@ class GaneshaExporter(Service):
         self._held: set[int] = set()  # numbers of what ganesha exports
         self._recorded: set[int] = set()  # numbers that have a file
         self._lock = DeferredLock()
-        self._following: Deferred[Mapping[str, str]] | None = None
+        self._working: Deferred[Mapping[str, str]] | None = None
         self._given_up = False
         self._port: Any = None
         self._bus: BusConnection | None = None
@@ -198,8 +198,8 @@ class GaneshaExporter(Service):
     def give_up(self) -> None:
         """See INfsExporter. An order that ganesha works on is not waited for."""
         self._given_up = True
-        if self._following is not None:
-            self._following.cancel()
+        if self._working is not None:
+            self._working.cancel()
 
     async def withdraw(self) -> None:
         """Export nothing any more."""
@@ -213,20 +213,23 @@ class GaneshaExporter(Service):
         async with self._lock:
             if plan == self._plan and self._in_force():
                 return {}
-            if self._numbers is None:
-                await self._prepare()
-            await self._take(plan)
             if self._given_up:
-                return self._lacking(STOPPED)
-            self._following = Deferred.fromCoroutine(self._follow())
+                return dict.fromkeys((node.mac for node in plan.nodes), STOPPED)
+            self._working = Deferred.fromCoroutine(self._bring_about(plan))
             try:
-                return await self._following
+                return await self._working
             except CancelledError:
                 if not self._given_up:
                     raise
-                return self._lacking(STOPPED)
+                return dict.fromkeys((node.mac for node in plan.nodes), STOPPED)
             finally:
-                self._following = None
+                self._working = None
+
+    async def _bring_about(self, plan: ExportPlan) -> Mapping[str, str]:
+        if self._numbers is None:
+            await self._prepare()
+        await self._take(plan)
+        return await self._follow()
 
     def _in_force(self) -> bool:
         return self._asked and self._held == self._wanted.keys()
@@ -307,9 +310,6 @@ class GaneshaExporter(Service):
                 await self.child.restart()
             else:
                 return self._by_node(failures)
-        return self._lacking(reason)
-
-    def _lacking(self, reason: str) -> dict[str, str]:
         lacking = {key for number, key in self._wanted.items() if number not in self._held}
         return self._by_node(dict.fromkeys(lacking, reason))
 
