@@ -1,4 +1,4 @@
-"""The description of a sealed archive for programs, as roc-validator reads it, without a network."""
+"""What a sealed archive tells programs, as roc-validator reads it, without a network."""
 
 from __future__ import annotations
 
