@@ -345,7 +345,8 @@ measure:
 
     def test_background(self) -> None:
         """Scripts have their interpreter; what a program leaves is saved when it is ended."""
-        text = SMALL.replace("    save: out", "    start: yes\n    save: out\n  - a: sleep 0.5")
+        steps = "    start: yes\n    save: out\n  - a: until [ -s out ]; do sleep 0.1; done"
+        text = SMALL.replace("    save: out", steps)
         text = text.replace("- a: echo 1 > out", "- a: {script: go.py}")
         script = (
             "#!/usr/bin/env python3\nopen('out', 'w').write('5')\nimport time; time.sleep(60)\n"

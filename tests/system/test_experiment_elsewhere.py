@@ -42,8 +42,8 @@ class ReplayTests(TestCase):
     skip = why_not()
     timeout = patient(580)
 
-    async def platform(self, names: str, planted: str, net: str) -> LivePlatform:
-        """Start a platform with two nodes, and an image with a file."""
+    async def platform(self, names: str, image: str, planted: str, net: str) -> LivePlatform:
+        """Start a platform with two nodes, the small image by a name, and one with a file."""
         from twisted.internet import reactor
 
         platform = LivePlatform(reactor, net=net)
@@ -51,8 +51,7 @@ class ReplayTests(TestCase):
         await platform.import_image()
         await platform.add_image("alice/special", {"/etc/planted": planted})
         await platform.start()
-        await platform.ok("image", "clone", "walt:waltplatform/pc-x86-64-default",
-                          "pc-x86-64-small")
+        await platform.ok("image", "clone", "walt:waltplatform/pc-x86-64-default", image)
         for name in names.split(","):
             await platform.ok("node", "create", name)
         await platform.ok("node", "wait", names)
@@ -64,7 +63,7 @@ class ReplayTests(TestCase):
         place.mkdir()
         (place / "travels.yaml").write_text(TEXT)
         (place / "measure.sh").write_text(MEASURE)
-        here = await self.platform("vm1,vm2", "", "192.168.181")
+        here = await self.platform("vm1,vm2", "pc-x86-64-small", "", "192.168.181")
         first, sealed = place / "first", place / "first.zip"
         told = await here.ok(
             "experiment", "run", "--to", str(first), str(place / "travels.yaml")
@@ -73,8 +72,7 @@ class ReplayTests(TestCase):
         await here.ok("experiment", "seal", "--to", str(sealed), str(first))
         await here.stop()
 
-        there = await self.platform("east,west", "yes", "192.168.182")
-        await there.ok("image", "rename", "pc-x86-64-small", "mine")
+        there = await self.platform("east,west", "mine", "yes", "192.168.182")
         refused = await there.walt("experiment", "repeat", str(sealed))
         self.assertEqual(refused.status, 1)
         self.assertIn(b"missing: left: the image special (id ", refused.stderr)
