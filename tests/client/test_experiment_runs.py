@@ -38,6 +38,7 @@ from walt.client.experiment.casting import Cast
 from walt.client.experiment.comparing import experiment_of
 from walt.client.experiment.document import Errors
 from walt.client.experiment.log_counts import counts_of
+from walt.client.experiment.model import network_name
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.showing import table
@@ -146,7 +147,9 @@ class RunTests(SynchronousTestCase):
 
             def json(self, command: str, *words: object, **named: Any) -> list[dict[str, Any]]:
                 if command == "cs.devices.config":
-                    return [{"settings": {"ram": "512M", "netconsole": False}}]
+                    return [{"settings": {
+                        "ram": "512M", "netconsole": False, "networks": "walt-net",
+                    }}]
                 test.assertEqual(command, "cs.images.layers")
                 return [
                     {"fullname": name, "id": test.images[name], "layers": ["2" * 64]}
@@ -191,7 +194,7 @@ class RunTests(SynchronousTestCase):
     def find(self, names: str) -> list[Any]:
         """Return nodes."""
         class Settings:
-            _values = staticmethod(dict)
+            _values = staticmethod(lambda: {"networks": "x"})
 
         return [
             SimpleNamespace(
@@ -270,6 +273,22 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(settings, [
             ["ram=1G", "netconsole=true"], ["ram=512M", "netconsole=false"],
         ])
+
+    def test_links(self) -> None:
+        """Roles get networks for the time of the run; the archive tells links, not their names."""
+        text = SMALL.replace("measure:", """\
+  b: {}
+links:
+  - {between: [a, b], latency: 8ms}
+measure:""")
+        folder = self.ran(text)
+        manifest = Archive(folder.path).manifest
+        name = network_name(manifest["run"], 0)
+        words = [named["settings"] for call, named in self.calls
+                 if call == "cs.devices.set_config"]
+        self.assertEqual(words, [[f"networks=walt-net,{name}[lat=8ms]"]] * 2 + [
+            ["networks=walt-net"]] * 2)
+        self.assertNotIn("networks", manifest["nodes"]["n-a"]["settings"])
 
     def test_image_that_others_change(self) -> None:
         """One that is replaced or removed meanwhile is whole for the run, and told afterwards."""

@@ -18,13 +18,15 @@ name: travels
 licence: CC0-1.0
 roles:
   left: {model: "pc-*", image: special}
-  right: {model: "pc-*", image: pc-x86-64-small}
+  right: {model: "pc-*", image: plain}
+links:
+  - {between: [left, right], latency: 20ms}
 variables:
   SIZE: [10, 20, 30]
 measure:
   - left: {script: measure.sh}
     save: value
-  - right: echo "$WALT_LEFT_IP"
+  - right: echo "$WALT_LEFT_IP"; ip link show eth1
 results:
   value: {file: left/value, pattern: "is ([0-9.]+)"}
 """
@@ -63,7 +65,7 @@ class ReplayTests(TestCase):
         place.mkdir()
         (place / "travels.yaml").write_text(TEXT)
         (place / "measure.sh").write_text(MEASURE)
-        here = await self.platform("vm1,vm2", "pc-x86-64-small", "", "192.168.181")
+        here = await self.platform("vm1,vm2", "plain", "", "192.168.181")
         first, sealed = place / "first", place / "first.zip"
         told = await here.ok(
             "experiment", "run", "--to", str(first), str(place / "travels.yaml")
@@ -82,12 +84,14 @@ class ReplayTests(TestCase):
         await there.ok("node", "config", "west", "boot.retries=3")
         edited, second = place / "edited", place / "second"
         shutil.copytree(first, edited)
-        (edited / "experiment.yaml").write_text(TEXT.replace('echo "$', 'echo "to $'))
+        (edited / "experiment.yaml").write_text(
+            TEXT.replace('echo "$', 'echo "to $').replace("20ms", "30ms")
+        )
         told = await there.ok(
             "experiment", "replay", "--map", "left=west", "--to", str(second), str(edited)
         )
         self.assertIn("left: special of this platform is another image", told)
-        self.assertIn("right: mine, the same image as pc-x86-64-small", told)
+        self.assertIn("right: mine, the same image as plain", told)
         (second / "points" / "00002.json").unlink()
         found = await there.walt("experiment", "diff", "--json", str(sealed), str(second))
         self.assertEqual(found.status, 3, found.stderr)
@@ -96,11 +100,12 @@ class ReplayTests(TestCase):
             (line["category"], line["text"]) for line in lines if line["mark"] == "!"
         ]
         self.assertEqual([category for category, _ in unexpected], [
-            "command", "image", "settings", "point", "clock",
+            "topology", "command", "image", "settings", "point", "clock",
         ], found.stdout)
         told = "\n".join(text for _, text in unexpected)
         for text in (
-            "measure, step 2 of right:", " differs", "left: boot_retries 9 -> 3",
+            "left - right: latency 20ms -> 30ms", "measure, step 2 of right:", " differs",
+            "left: boot_retries 9 -> 3",
             "2 (SIZE=20 #1) is in one archive alone", "left: set by 0 s -> 36",
         ):
             self.assertIn(text, told)

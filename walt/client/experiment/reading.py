@@ -12,6 +12,7 @@ from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.experiment.document import Errors, Value, read
 from walt.client.experiment.model import (
     EVERYBODY,
+    MOST_LINKS,
     MOST_POINTS,
     RESERVED,
     ROLE,
@@ -19,6 +20,7 @@ from walt.client.experiment.model import (
     VARIABLE,
     Experiment,
     Limits,
+    Link,
     Measure,
     Role,
     Step,
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # of a script, of what a step saves
+LATENCY = re.compile(r"[0-9]{1,6}(ms|us)")
+BANDWIDTH = re.compile(r"[0-9]{1,6}(Mbps|Gbps)")
 KEYS = (
-    "name", "licence", "roles", "variables", "repetitions", "setup", "measure", "teardown",
+    "name", "licence", "roles", "links", "variables", "repetitions", "setup", "measure", "teardown",
     "results", "logs", "limits",
 )
 STEP_KEYS = ("start", "ready", "timeout", "save")
@@ -71,6 +75,7 @@ def parsed(text: str, errors: Errors) -> Experiment | None:
         if "name" in fields else ""
     roles = _roles(fields["roles"]) if "roles" in fields else ()
     known = {role.name for role in roles}
+    links = _links(fields["links"], roles) if "links" in fields else ()
     variables = _variables(fields["variables"]) if "variables" in fields else {}
     repetitions = fields["repetitions"].whole(1, MOST_POINTS) if "repetitions" in fields else 1
     if math.prod(map(len, variables.values())) * repetitions > MOST_POINTS:
@@ -85,7 +90,7 @@ def parsed(text: str, errors: Errors) -> Experiment | None:
     }
     return Experiment(
         name=name, licence=fields["licence"].text(200) if "licence" in fields else "",
-        roles=roles, variables=variables, repetitions=repetitions, **steps,
+        roles=roles, links=links, variables=variables, repetitions=repetitions, **steps,
         results=_results(fields["results"], saved) if "results" in fields else (),
         streams=_streams(fields["logs"]) if "logs" in fields else None,
         limits=_limits(fields["limits"]) if "limits" in fields else Limits(),
@@ -113,6 +118,39 @@ def _roles(value: Value) -> tuple[Role, ...]:
         ))
     if not found:
         value.error("at least one role is needed")
+    return tuple(found)
+
+
+def _links(value: Value, roles: Collection[Role]) -> tuple[Link, ...]:
+    known = {role.name: role for role in roles}
+    found: list[Link] = []
+    for entry in value.items():
+        fields = entry.fields("between", "neighbours", "latency", "bandwidth")
+        if "between" not in fields:
+            entry.error("between is missing: two roles, as in `between: [sender, receiver]`")
+            continue
+        names = [word.text(100) for word in fields["between"].items()]
+        if len(names) != 2 or not set(names) <= known.keys():
+            fields["between"].error("expected two roles of this file, as in [sender, receiver]")
+            continue
+        neighbours = "neighbours" in fields and fields["neighbours"].yes()
+        limits = {
+            key: fields[key].name(pattern, f"such as {example}") if key in fields else ""
+            for key, pattern, example in (
+                ("latency", LATENCY, "8ms or 500us"), ("bandwidth", BANDWIDTH, "100Mbps or 1Gbps"),
+            )
+        }
+        if neighbours and any(limits.values()):
+            entry.error("neighbours have the network of the platform, which has no such limits")
+        if not neighbours and any("networks" in known[name].settings for name in names):
+            entry.error("it gives its roles networks, and one of them has a setting networks")
+        if any(
+            set(link.between) == set(names) and link.neighbours == neighbours for link in found
+        ):
+            entry.error("this link is there twice")
+        found.append(Link((names[0], names[1]), neighbours, **limits))
+    if len(found) > MOST_LINKS:
+        value.error(f"there are more than {MOST_LINKS} links")
     return tuple(found)
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.channels import Shells
-    from walt.client.experiment.model import Experiment, Point, Step
+    from walt.client.experiment.model import Experiment, Point, Role, Step
     from walt.client.scripting.running import Result
 
     T = TypeVar("T")
@@ -178,11 +178,12 @@ class Runner:
     def _boot(self, force: bool) -> None:
         experiment = self._experiment
         for role in experiment.roles:
-            if role.settings:
-                self._holding.keep(self._roles[role.name], role.settings)
+            settings = self._settings(role)
+            if settings:
+                self._holding.keep(self._roles[role.name], settings)
                 LINK.call(
                     "cs.devices.set_config", devices=",".join(self._roles[role.name]),
-                    settings=[f"{key}={value}" for key, value in role.settings.items()],
+                    settings=[f"{key}={value}" for key, value in settings.items()],
                     nodes_only=True,
                 )
         began = time.monotonic()
@@ -208,9 +209,21 @@ class Runner:
             ) from None
         self._tell(f"booted in {time.monotonic() - began:.1f} s")
 
+    def _settings(self, role: Role) -> dict[str, str]:
+        """Return the settings of a role, the networks of its links among them."""
+        networks = self._experiment.networks(role.name, self._manifest["run"])
+        return {
+            **role.settings,
+            **({"networks": ",".join(["walt-net", *networks])} if networks else {}),
+        }
+
     def _facts(self) -> None:
         """Note what the nodes are."""
         told, images = self._each(FACTS), dict[str, str]()
+        linked = {  # their networks have names of this run: links tell what they are
+            name for role in self._experiment.roles for name in self._roles[role.name]
+            if self._experiment.networks(role.name, self._manifest["run"])
+        }
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
             booted = node.image.fullname.partition(" ")[0]
@@ -219,7 +232,10 @@ class Runner:
             self._manifest["nodes"][node.name] = {
                 "mac": node.mac, "ip": node.ip, "model": node.model, "virtual": node.virtual,
                 "image": fullname, "kernel": kernel, "cpu": cpu, "processors": processors,
-                "settings": node.config._values(),
+                "settings": {
+                    name: value for name, value in node.config._values().items()
+                    if name != "networks" or node.name not in linked
+                },
             }
         # The id of an image is the hash of its configuration, which lists its layers.
         found = {images[name]: row for name, row in layers_of(images).items()}
