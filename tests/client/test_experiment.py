@@ -9,6 +9,7 @@ import subprocess
 import time
 import zipfile
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,8 @@ class CastingTests(SynchronousTestCase):
         found = choose(experiment, nodes, "ann", {"a": ["pc1"]})
         self.assertEqual(found.nodes, {"a": ["pc1"], "b": ["pi2", "pc2"]})
         self.assertEqual(found.disturbed, ["pc1: pc-x86-64, bob's"])
+        taken = choose(experiment, [replace(nodes[0], reserved=True), *nodes[2:]], "ann", {})
+        self.assertEqual(taken.reserved, ["pc1"])
         found = choose(experiment, nodes[2:], "ann", {})
         self.assertEqual(found.missing, ["a: 1 more pc-* of 1"])
         for mapped, told in (

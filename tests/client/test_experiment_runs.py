@@ -97,6 +97,7 @@ class RunTests(SynchronousTestCase):
         self.place = Path(self.mktemp()).absolute()
         self.place.mkdir()
         self.deeds: list[str] = []
+        self.lost = ""
         self.images = {"ann/x:latest": "1" * 64, "waltplatform/pc-default:latest": "9" * 64}
         self.booting = "ann/x:latest"
         self.calls: list[tuple[str, dict[str, object]]] = []
@@ -120,6 +121,10 @@ class RunTests(SynchronousTestCase):
         class Reserved:
             def __init__(self, *words: object) -> None:
                 test.deeds.append("reserve")
+
+            @property
+            def lost(self) -> str:
+                return test.lost
 
             def __enter__(self) -> None:
                 """The nodes are ours."""
@@ -372,6 +377,29 @@ measure:
         )
         point = self.point(self.ran(text, {"go.py": script}))
         self.assertEqual((point["outcome"], point["results"]), ("done", {"v": [5.0]}))
+
+    def test_lease_that_is_lost(self) -> None:
+        """Nothing more is done to nodes that somebody else has; later the run goes on."""
+        torn = self.place / "torn"
+
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                self.lost = "bob has reserved n-a"
+
+        runner, folder = self.runner(
+            SMALL + f"repetitions: 2\nteardown:\n  - a: touch {torn}\n", tell=tell
+        )
+        failure = self.assertRaises(Failure, runner.run, {}, force=False)
+        self.assertIn("bob has reserved n-a", str(failure))
+        archive = Archive(folder.path)
+        self.assertEqual(
+            (archive.manifest["state"], sorted(archive.points()), torn.exists()),
+            ("interrupted", [1], False),
+        )
+        self.assertNotIn("cs.nodes.set_image", [call for call, _ in self.calls])
+        self.lost = ""
+        self.assertTrue(self.again(folder))
+        self.assertTrue(torn.exists())
 
     def test_setup_that_fails(self) -> None:
         """The run says so, is torn down, and can be gone on with."""

@@ -169,6 +169,12 @@ def _begin(
     found = cast(experiment, given)
     if found.missing:
         raise Failure("\n".join(f"missing: {line}" for line in found.missing))
+    if found.reserved:
+        _told(found)
+        raise Failure(
+            f"reserved by a program that runs: {', '.join(found.reserved)}; wait for its end, or"
+            " name other nodes with --map"
+        )
     if found.disturbed and not _may(found, force):
         return FAILED
     folder = Folder(Path(to or time.strftime(f"{experiment.name}-%Y%m%d-%H%M%S")))

@@ -50,6 +50,7 @@ class Cast:
     reasons: dict[str, str] = field(default_factory=dict)  # by node
     missing: list[str] = field(default_factory=list)
     disturbed: list[str] = field(default_factory=list)
+    reserved: list[str] = field(default_factory=list)  # nodes that a program has taken
     boot_seconds: float | None = None  # of the slowest node, by its earlier boots
 
     @property
@@ -155,6 +156,8 @@ def _chosen(
         ]
         for name in cast.nodes[role.name]:
             cast.reasons[name] = _reason(by_name[name], user)
+            if by_name[name].reserved:
+                cast.reserved.append(name)
             if _nuisance(by_name[name], user) > 1:
                 cast.disturbed.append(f"{name}: {cast.reasons[name]}")
     return cast

@@ -65,6 +65,10 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
     }
 
 
+class LeaseLost(Failure):
+    """Somebody else has the nodes: nothing more is done to them. The run can be gone on with."""
+
+
 class Runner:
     """One run. `tell` shows a line about how it goes. Raises Failure for what does not fit."""
 
@@ -84,6 +88,7 @@ class Runner:
         self._holding = Holding(manifest, tell)
         self._steps = Steps(folder, manifest, scripts, experiment.limits, self._shells)
         self._place = f"{PLACE}/{manifest['run']}"
+        self._lost: Callable[[], str] = str
         self._span = len(manifest["spans"])
         self._outcomes: dict[int, str] = {}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
@@ -110,14 +115,16 @@ class Runner:
         try:
             if force:
                 self._boot(True)
-            with Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0):
+            reservation = Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0)
+            with reservation:
+                self._lost = lambda: reservation.lost
                 begun()
                 self._manifest["spans"].append([time.time(), None])
                 self._go(before, booted=force)
         except OF_THE_API as error:
             told = str(error).partition("; force=True")[0] or "it took too long"
             raise Failure(told) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LeaseLost):
             interrupted = True
             raise
         finally:
@@ -155,7 +162,7 @@ class Runner:
             with self._clocks:
                 self._measure(before)
             state = "done"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LeaseLost):
             state = "interrupted"
             raise
         finally:
@@ -271,6 +278,9 @@ class Runner:
             known = before.get(point.number)
             if known is not None and known["outcome"] in FINAL:
                 continue
+            lost = self._lost()
+            if lost:
+                raise LeaseLost(f"the nodes are not reserved for this run any more: {lost}")
             record = self._point(point, known)
             self._outcomes[point.number] = record["outcome"]
             words = " ".join(
