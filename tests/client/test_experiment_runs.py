@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -19,6 +20,7 @@ from pyarrow.parquet import read_table
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.local_shells import LocalShells
+from walt.client import experiment
 from walt.client.answers import Answer
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
@@ -29,6 +31,7 @@ from walt.client.experiment import (
     finding,
     holding,
     parallel,
+    program,
     running,
     stepping,
     timing,
@@ -400,6 +403,78 @@ measure:
         self.lost = ""
         self.assertTrue(self.again(folder))
         self.assertTrue(torn.exists())
+
+    def program(self, **how: Any) -> experiment.Run:
+        """Return a run whose steps a program tells."""
+        more = how.pop("cast", {})
+        self.patch(program, "cast", lambda found, given: Cast(
+            {role.name: [f"n-{role.name}"] for role in found.roles}, **more
+        ))
+        return experiment.Run(
+            "small", roles={"a": {}, "b": {}}, variables={"N": [1, 2, 3]}, to=str(self.place / "p"),
+            results={"v": {"tolerance": "10%"}}, tell=self.told.append, **how,
+        )
+
+    def test_program(self) -> None:
+        """It measures by its own loop; a step that fails is a point that failed."""
+        script = self.place / "go.py"
+        script.write_text("# me")
+        self.patch(sys, "argv", [str(script)])
+        with self.program() as run:
+            run.do("all", f"touch {self.place}/up")
+            for point in run.points():
+                with point:
+                    point.start("b", "echo there; sleep 60", ready="there")
+                    told = point.do("a", 'echo "$N $WALT_POINT" | tee out', save="out")
+                    self.assertEqual(told, {"n-a": f"{point.number} {point.number}\n"})
+                    self.assertEqual(point.file("a", "out").read_text(), told["n-a"])
+                    if point.values["N"] == "2":
+                        point.do("a", "exit 3")
+                    point.result("v", 1.5 * point.number)
+        archive = Archive(run.folder)
+        points = archive.points()
+        self.assertEqual(
+            [(one["outcome"], one["results"]) for one in points.values()],
+            [("done", {"v": [1.5]}), ("failed", {}), ("done", {"v": [4.5]})],
+        )
+        self.assertIn("status 3", points[2]["reason"])
+        self.assertEqual(archive.manifest["state"], "done")
+        self.assertEqual(archive.scripts(), {"go.py": "# me"})
+        found = experiment_of(archive)
+        self.assertEqual((found.program, found.results[0].tolerance), ("go.py", 0.1))
+        self.assertEqual(self.deeds, ["reserve", "boot", "boot", "free"])
+        self.assertTrue((self.place / "up").exists())
+        for again in (command.repeat, command.replay):
+            self.assertIn("run that", str(self.assertRaises(
+                Failure, again, str(run.folder), None, None, False
+            )))
+        self.assertRaises(Failure, command.resume, str(run.folder), False)
+
+    def test_program_that_fails(self) -> None:
+        """What it does wrong is told; its own error ends the run, which is torn down."""
+        for how, told in (
+            ({"cast": {"missing": ["a: 1 more node"]}}, "missing: a: 1 more node"),
+            ({"cast": {"disturbed": ["n-a: bob's"]}}, "disturbs: n-a: bob's"),
+            ({"cast": {"reserved": ["n-a"]}}, "reserved by a program that runs: n-a"),
+        ):
+            run = self.program(**how)
+            self.assertIn(told, str(self.assertRaises(Failure, run.__enter__)))
+        self.assertRaises(Failure, self.program, limits={"boot": "soon"})
+        run = self.program()
+        self.assertRaises(Failure, run.do, "a", "true")
+        with self.assertRaises(ZeroDivisionError), run:
+            for words in (("c", "true"), ("a", ""), ("a", "x\0"), ("a", "x" * 50_000)):
+                self.assertRaises(Failure, run.do, *words)
+            (point, *_) = run.points()
+            self.assertRaises(Failure, point.do, "a", "true")
+            with point:
+                self.assertRaises(Failure, point.do, "a", "true", save=["../x"])
+                self.assertRaises(Failure, point.result, "a/b", 1.0)
+                raise ZeroDivisionError
+        archive = Archive(run.folder)
+        self.assertEqual(
+            (archive.manifest["state"], archive.points()[1]["outcome"]), ("failed", "interrupted")
+        )
 
     def test_setup_that_fails(self) -> None:
         """The run says so, is torn down, and can be gone on with."""

@@ -104,8 +104,8 @@ class ReplayTests(TestCase):
         ], found.stdout)
         told = "\n".join(text for _, text in unexpected)
         for text in (
-            "left - right: latency 20ms -> 30ms", "measure, step 2 of right:", "layer 2 of 2 differs",
-            "left: boot_retries 9 -> 3",
+            "left - right: latency 20ms -> 30ms", "measure, step 2 of right:",
+            "layer 2 of 2 differs", "left: boot_retries 9 -> 3",
             "2 (SIZE=20 #1) is in one archive alone", "left: set by 0 s -> 3",
         ):
             self.assertIn(text, told)

@@ -36,7 +36,9 @@ CLOCKS_AGREE = 0.05  # seconds between two offsets, beside their errors, that ar
 CLOCKS_WRONG = 2.0  # the same, for more than boards without PTP or NTP differ after their boots
 MANY = 100  # nodes between which all distances are compared
 TOLD = 60  # characters of a command
-DEFINED = ("name", "licence", "variables", "repetitions", "results", "streams", "limits")
+DEFINED = (
+    "name", "licence", "program", "variables", "repetitions", "results", "streams", "limits",
+)
 
 
 @dataclass(frozen=True)

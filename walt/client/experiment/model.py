@@ -106,10 +106,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment file says."""
+    """What an experiment file says, or a `program` in its stead, which then has the steps."""
 
     name: str
     licence: str = ""
+    program: str = ""
     roles: tuple[Role, ...] = ()
     links: tuple[Link, ...] = ()
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

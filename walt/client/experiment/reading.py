@@ -36,8 +36,8 @@ FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # of a script, of what a
 LATENCY = re.compile(r"[0-9]{1,6}(ms|us)")
 BANDWIDTH = re.compile(r"[0-9]{1,6}(Mbps|Gbps)")
 KEYS = (
-    "name", "licence", "roles", "links", "variables", "repetitions", "setup", "measure", "teardown",
-    "results", "logs", "limits",
+    "name", "licence", "program", "roles", "links", "variables", "repetitions", "setup",
+    "measure", "teardown", "results", "logs", "limits",
 )
 STEP_KEYS = ("start", "ready", "timeout", "save")
 LONGEST = 40_000  # octets of a command or a script: they travel as words of a command line
@@ -68,7 +68,8 @@ def parsed(text: str, errors: Errors) -> Experiment | None:
     if root is None:
         return None
     fields = root.fields(*KEYS)
-    for key in ("name", "roles", "measure"):
+    program = fields["program"].name(FILE, "the name of a program") if "program" in fields else ""
+    for key in ("name", "roles") if program else ("name", "roles", "measure"):
         if key not in fields and isinstance(root.content, dict):
             root.error(f"{key} is missing")
     name = fields["name"].name(NAME, "a name of letters, digits, ., _ and -") \
@@ -90,8 +91,9 @@ def parsed(text: str, errors: Errors) -> Experiment | None:
     }
     return Experiment(
         name=name, licence=fields["licence"].text(200) if "licence" in fields else "",
+        program=program,
         roles=roles, links=links, variables=variables, repetitions=repetitions, **steps,
-        results=_results(fields["results"], saved) if "results" in fields else (),
+        results=_results(fields["results"], saved, program) if "results" in fields else (),
         streams=_streams(fields["logs"]) if "logs" in fields else None,
         limits=_limits(fields["limits"]) if "limits" in fields else Limits(),
     )
@@ -211,15 +213,15 @@ def _work(value: Value) -> tuple[str, str | None]:
     return "", fields["script"].name(FILE, "the name of a file beside this one")
 
 
-def _results(value: Value, saved: Collection[str]) -> tuple[Measure, ...]:
+def _results(value: Value, saved: Collection[str], program: str) -> tuple[Measure, ...]:
     found = []
     for name, entry in value.fields().items():
         if not NAME.fullmatch(name):
             entry.error("a result is named by letters, digits, ., _ and -")
         if name in COLUMNS:
             entry.error(f"tables have another column {name}; name the result otherwise")
-        fields = entry.fields("file", "pattern", "tolerance")
-        for key in ("file", "pattern"):
+        fields = entry.fields(*(() if program else ("file", "pattern")), "tolerance")
+        for key in () if program else ("file", "pattern"):
             if key not in fields:
                 entry.error(f"{key} is missing")
         file = fields["file"].text(200) if "file" in fields else ""
