@@ -9,6 +9,7 @@ import subprocess
 import time
 import zipfile
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ limits: {boot: 5m, retries: 1}
 """
 WAYS = {"n1": [{"name": "sw1", "mac": "02:00:00:00:01:01", "port": "3"}]}
 CLOCK = [[1e9, 0.0, 0.01], [1e9 + 300, 0.0, 0.01]]  # moment, offset, error
+
+
+def linked(words: str) -> str:
+    """Return the text with a link on line 6."""
+    return SMALL.replace("variables:", f"links:\n  - {{{words}}}\nvariables:")
+
+
 # Each text has one thing wrong, on the line and with the words beside it.
 WRONG = (
     ("name: [", 1, "no YAML"),
@@ -77,6 +85,13 @@ WRONG = (
     (SMALL.replace("10%", "1000%"), 14, "expected a share"),
     (SMALL.replace("name: small", "name: small\nname: other"), 2, "is there twice"),
     (SMALL.replace("name: small", "name: &x small"), 0, ""),
+    (linked("between: [a, c]"), 6, "expected two roles of this file"),
+    (linked("latency: 8ms"), 6, "between is missing"),
+    (linked("between: [a, b], latency: 8"), 6, "such as 8ms"),
+    (linked("between: [a, b], bandwidth: fast"), 6, "such as 100Mbps"),
+    (linked("between: [a, b], neighbours: yes, latency: 8ms"), 6, "has no such limits"),
+    (linked("between: [a, b]}\n  - {between: [b, a]"), 7, "there twice"),
+    (linked("between: [a, b]").replace("ram: 512M", "networks: x"), 6, "a setting networks"),
     (SMALL.replace("count: 2", "count: *x"), 4, "no YAML|aliases"),
 )
 
@@ -193,6 +208,8 @@ class CastingTests(SynchronousTestCase):
         found = choose(experiment, nodes, "ann", {"a": ["pc1"]})
         self.assertEqual(found.nodes, {"a": ["pc1"], "b": ["pi2", "pc2"]})
         self.assertEqual(found.disturbed, ["pc1: pc-x86-64, bob's"])
+        taken = choose(experiment, [replace(nodes[0], reserved=True), *nodes[2:]], "ann", {})
+        self.assertEqual(taken.reserved, ["pc1"])
         found = choose(experiment, nodes[2:], "ann", {})
         self.assertEqual(found.missing, ["a: 1 more pc-* of 1"])
         for mapped, told in (
@@ -218,6 +235,40 @@ class CastingTests(SynchronousTestCase):
         found = choose(experiment, nodes, "ann", {})
         self.assertEqual(found.nodes, {"a": ["n1"], "b": ["n2"], "c": ["n3"]})
         self.assertEqual(found.missing, [])
+
+
+    def test_links(self) -> None:
+        """Networks of their own have names of the run; neighbours are at one switch."""
+        found = parsed(linked("between: [a, b], latency: 8ms, bandwidth: 1Gbps"), Errors())
+        assert found is not None
+        self.assertEqual(found.networks("b", "0123456789ab"), ["abcdefghij-a[lat=8ms,bw=1Gbps]"])
+        nodes = [
+            Candidate("p1", "pc-x86-64", "ann", "", False, False, virtual=False),
+            Candidate("v1", "pc-x86-64", None, "", False, False),
+            Candidate("v2", "rpi-3-b", None, "", False, False),
+            Candidate("v3", "rpi-3-b", None, "", False, False),
+        ]
+        cast = choose(found, nodes, "ann", {})
+        self.assertEqual((cast.nodes, cast.missing), ({"a": ["v1"], "b": ["v2", "v3"]}, []))
+        cast = choose(found, nodes[:1], "ann", {})
+        self.assertEqual(cast.missing[0], "a: 1 more pc-* of 1, virtual")
+        found = parsed(linked("between: [a, b], neighbours: yes"), Errors())
+        assert found is not None
+        self.assertEqual(found.networks("b", "0" * 12), [])
+        nodes = [
+            Candidate("n1", "pc-x86-64", "ann", "", False, False, switch="sw1"),
+            Candidate("n2", "pc-x86-64", "bob", "", False, False, switch="sw2"),
+            Candidate("n3", "rpi-3-b", None, "", False, False, switch="sw2"),
+            Candidate("n4", "rpi-3-b", None, "", False, False, switch="sw1"),
+            Candidate("n5", "rpi-3-b", None, "", False, False, switch="sw2"),
+            Candidate("n6", "rpi-3-b", "ann", "", False, False),
+        ]
+        cast = choose(found, nodes, "ann", {})
+        self.assertEqual((cast.nodes, cast.missing), ({"a": ["n2"], "b": ["n3", "n5"]}, []))
+        cast = choose(found, nodes[:4], "ann", {})
+        self.assertEqual(
+            cast.missing[-1], "a, b: no switch that is known has nodes for all of them"
+        )
 
 
 class ReplayTests(SynchronousTestCase):
@@ -344,6 +395,22 @@ class ArchiveTests(SynchronousTestCase):
         same = compare(Archive(first), Archive(first))
         self.assertEqual({line.mark for line in same}, {"="})
         self.assertIn(("point", 4), {(line.category, line.count) for line in same})
+
+    def test_linked(self) -> None:
+        """Latencies that differ are told; so is a link that one archive lacks."""
+        texts = [linked(f"between: [a, b], latency: {told}") for told in ("8ms", "20ms")]
+        places = [self.folder("one"), self.folder("two"), self.folder("three")]
+        for place, text in zip(places, texts, strict=False):
+            (place / "experiment.yaml").write_text(text)
+        for second, expected in (
+            (places[1], "a - b: latency 8ms -> 20ms"),
+            (places[2], "the link a - b is in one archive alone"),
+        ):
+            found = compare(Archive(places[0]), Archive(second))
+            self.assertEqual(
+                [(line.category, line.text) for line in found if line.mark == "!"],
+                [("topology", expected)],
+            )
 
     def test_distances(self) -> None:
         """Of other nodes, the switches between them are compared."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -19,6 +20,7 @@ from pyarrow.parquet import read_table
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.local_shells import LocalShells
+from walt.client import experiment
 from walt.client.answers import Answer
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure
@@ -29,6 +31,7 @@ from walt.client.experiment import (
     finding,
     holding,
     parallel,
+    program,
     running,
     stepping,
     timing,
@@ -38,6 +41,7 @@ from walt.client.experiment.casting import Cast
 from walt.client.experiment.comparing import experiment_of
 from walt.client.experiment.document import Errors
 from walt.client.experiment.log_counts import counts_of
+from walt.client.experiment.model import network_name
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.showing import table
@@ -96,6 +100,7 @@ class RunTests(SynchronousTestCase):
         self.place = Path(self.mktemp()).absolute()
         self.place.mkdir()
         self.deeds: list[str] = []
+        self.lost = ""
         self.images = {"ann/x:latest": "1" * 64, "waltplatform/pc-default:latest": "9" * 64}
         self.booting = "ann/x:latest"
         self.calls: list[tuple[str, dict[str, object]]] = []
@@ -119,6 +124,10 @@ class RunTests(SynchronousTestCase):
         class Reserved:
             def __init__(self, *words: object) -> None:
                 test.deeds.append("reserve")
+
+            @property
+            def lost(self) -> str:
+                return test.lost
 
             def __enter__(self) -> None:
                 """The nodes are ours."""
@@ -146,7 +155,9 @@ class RunTests(SynchronousTestCase):
 
             def json(self, command: str, *words: object, **named: Any) -> list[dict[str, Any]]:
                 if command == "cs.devices.config":
-                    return [{"settings": {"ram": "512M", "netconsole": False}}]
+                    return [{"settings": {
+                        "ram": "512M", "netconsole": False, "networks": "walt-net",
+                    }}]
                 test.assertEqual(command, "cs.images.layers")
                 return [
                     {"fullname": name, "id": test.images[name], "layers": ["2" * 64]}
@@ -191,7 +202,7 @@ class RunTests(SynchronousTestCase):
     def find(self, names: str) -> list[Any]:
         """Return nodes."""
         class Settings:
-            _values = staticmethod(dict)
+            _values = staticmethod(lambda: {"networks": "x"})
 
         return [
             SimpleNamespace(
@@ -271,6 +282,22 @@ class RunTests(SynchronousTestCase):
             ["ram=1G", "netconsole=true"], ["ram=512M", "netconsole=false"],
         ])
 
+    def test_links(self) -> None:
+        """Roles get networks for the time of the run; the archive tells links, not their names."""
+        text = SMALL.replace("measure:", """\
+  b: {}
+links:
+  - {between: [a, b], latency: 8ms}
+measure:""")
+        folder = self.ran(text)
+        manifest = Archive(folder.path).manifest
+        name = network_name(manifest["run"], 0)
+        words = [named["settings"] for call, named in self.calls
+                 if call == "cs.devices.set_config"]
+        self.assertEqual(words, [[f"networks=walt-net,{name}[lat=8ms]"]] * 2 + [
+            ["networks=walt-net"]] * 2)
+        self.assertNotIn("networks", manifest["nodes"]["n-a"]["settings"])
+
     def test_image_that_others_change(self) -> None:
         """One that is replaced or removed meanwhile is whole for the run, and told afterwards."""
         for change, told in (("2" * 64, "x is another image now"), (None, "x was removed")):
@@ -345,13 +372,109 @@ measure:
 
     def test_background(self) -> None:
         """Scripts have their interpreter; what a program leaves is saved when it is ended."""
-        text = SMALL.replace("    save: out", "    start: yes\n    save: out\n  - a: sleep 0.5")
+        steps = "    start: yes\n    save: out\n  - a: until [ -s out ]; do sleep 0.1; done"
+        text = SMALL.replace("    save: out", steps)
         text = text.replace("- a: echo 1 > out", "- a: {script: go.py}")
         script = (
             "#!/usr/bin/env python3\nopen('out', 'w').write('5')\nimport time; time.sleep(60)\n"
         )
         point = self.point(self.ran(text, {"go.py": script}))
         self.assertEqual((point["outcome"], point["results"]), ("done", {"v": [5.0]}))
+
+    def test_lease_that_is_lost(self) -> None:
+        """Nothing more is done to nodes that somebody else has; later the run goes on."""
+        torn = self.place / "torn"
+
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                self.lost = "bob has reserved n-a"
+
+        runner, folder = self.runner(
+            SMALL + f"repetitions: 2\nteardown:\n  - a: touch {torn}\n", tell=tell
+        )
+        failure = self.assertRaises(Failure, runner.run, {}, force=False)
+        self.assertIn("bob has reserved n-a", str(failure))
+        archive = Archive(folder.path)
+        self.assertEqual(
+            (archive.manifest["state"], sorted(archive.points()), torn.exists()),
+            ("interrupted", [1], False),
+        )
+        self.assertNotIn("cs.nodes.set_image", [call for call, _ in self.calls])
+        self.lost = ""
+        self.assertTrue(self.again(folder))
+        self.assertTrue(torn.exists())
+
+    def program(self, **how: Any) -> experiment.Run:
+        """Return a run whose steps a program tells."""
+        more = how.pop("cast", {})
+        self.patch(program, "cast", lambda found, given: Cast(
+            {role.name: [f"n-{role.name}"] for role in found.roles}, **more
+        ))
+        return experiment.Run(
+            "small", roles={"a": {}, "b": {}}, variables={"N": [1, 2, 3]}, to=str(self.place / "p"),
+            results={"v": {"tolerance": "10%"}}, tell=self.told.append, **how,
+        )
+
+    def test_program(self) -> None:
+        """It measures by its own loop; a step that fails is a point that failed."""
+        script = self.place / "go.py"
+        script.write_text("# me")
+        self.patch(sys, "argv", [str(script)])
+        with self.program() as run:
+            run.do("all", f"touch {self.place}/up")
+            for point in run.points():
+                with point:
+                    point.start("b", "echo there; sleep 60", ready="there")
+                    told = point.do("a", 'echo "$N $WALT_POINT" | tee out', save="out")
+                    self.assertEqual(told, {"n-a": f"{point.number} {point.number}\n"})
+                    self.assertEqual(point.file("a", "out").read_text(), told["n-a"])
+                    if point.values["N"] == "2":
+                        point.do("a", "exit 3")
+                    point.result("v", 1.5 * point.number)
+        archive = Archive(run.folder)
+        points = archive.points()
+        self.assertEqual(
+            [(one["outcome"], one["results"]) for one in points.values()],
+            [("done", {"v": [1.5]}), ("failed", {}), ("done", {"v": [4.5]})],
+        )
+        self.assertIn("status 3", points[2]["reason"])
+        self.assertEqual(archive.manifest["state"], "done")
+        self.assertEqual(archive.scripts(), {"go.py": "# me"})
+        found = experiment_of(archive)
+        self.assertEqual((found.program, found.results[0].tolerance), ("go.py", 0.1))
+        self.assertEqual(self.deeds, ["reserve", "boot", "boot", "free"])
+        self.assertTrue((self.place / "up").exists())
+        for again in (command.repeat, command.replay):
+            self.assertIn("run that", str(self.assertRaises(
+                Failure, again, str(run.folder), None, None, False
+            )))
+        self.assertRaises(Failure, command.resume, str(run.folder), False)
+
+    def test_program_that_fails(self) -> None:
+        """What it does wrong is told; its own error ends the run, which is torn down."""
+        for how, told in (
+            ({"cast": {"missing": ["a: 1 more node"]}}, "missing: a: 1 more node"),
+            ({"cast": {"disturbed": ["n-a: bob's"]}}, "disturbs: n-a: bob's"),
+            ({"cast": {"reserved": ["n-a"]}}, "reserved by a program that runs: n-a"),
+        ):
+            run = self.program(**how)
+            self.assertIn(told, str(self.assertRaises(Failure, run.__enter__)))
+        self.assertRaises(Failure, self.program, limits={"boot": "soon"})
+        run = self.program()
+        self.assertRaises(Failure, run.do, "a", "true")
+        with self.assertRaises(ZeroDivisionError), run:
+            for words in (("c", "true"), ("a", ""), ("a", "x\0"), ("a", "x" * 50_000)):
+                self.assertRaises(Failure, run.do, *words)
+            (point, *_) = run.points()
+            self.assertRaises(Failure, point.do, "a", "true")
+            with point:
+                self.assertRaises(Failure, point.do, "a", "true", save=["../x"])
+                self.assertRaises(Failure, point.result, "a/b", 1.0)
+                raise ZeroDivisionError
+        archive = Archive(run.folder)
+        self.assertEqual(
+            (archive.manifest["state"], archive.points()[1]["outcome"]), ("failed", "interrupted")
+        )
 
     def test_setup_that_fails(self) -> None:
         """The run says so, is torn down, and can be gone on with."""

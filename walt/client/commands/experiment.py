@@ -112,10 +112,11 @@ def plan(file: str, map: str | None, json: bool) -> int:
 
 def run(file: str, to: str | None, map: str | None, force: bool) -> int:
     """Run an experiment."""
+    from walt.client.experiment.origin import commit_of
     from walt.client.experiment.reading import load
 
     experiment, text, scripts = load(Path(file))
-    return _begin(experiment, text, scripts, to, map, force, {"commit": _commit(Path(file))})
+    return _begin(experiment, text, scripts, to, map, force, {"commit": commit_of(Path(file))})
 
 
 def repeat(archive: str, to: str | None, map: str | None, force: bool) -> int:
@@ -131,7 +132,7 @@ def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
 def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
     from walt.client.experiment.archive import TEXT, Archive
     from walt.client.experiment.comparing import experiment_of
-    from walt.client.experiment.replaying import with_images
+    from walt.client.experiment.replaying import with_images, without_program
     from walt.client.experiment.sealing import verify
     from walt.client.scripting.link import LINK
 
@@ -139,12 +140,14 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
     wrong = verify(found)
     if wrong:
         raise Failure("\n".join(wrong))
+    recorded = without_program(experiment_of(found))
     row = {"name": str, "id": str}
     tables = LINK.json(
         "cs.images.show", "tables", {"own": [row], "default": [row]}, all=True, refresh=False
     )
     experiment, missing, notes = with_images(
-        experiment_of(found), found.manifest, {row["name"]: row["id"] for row in tables["own"]},
+        recorded, found.manifest,
+        {row["name"]: row["id"] for row in tables["own"]},
         [row["id"] for row in tables["default"]], exact=exact,
     )
     if missing:
@@ -169,6 +172,12 @@ def _begin(
     found = cast(experiment, given)
     if found.missing:
         raise Failure("\n".join(f"missing: {line}" for line in found.missing))
+    if found.reserved:
+        _told(found)
+        raise Failure(
+            f"reserved by a program that runs: {', '.join(found.reserved)}; wait for its end, or"
+            " name other nodes with --map"
+        )
     if found.disturbed and not _may(found, force):
         return FAILED
     folder = Folder(Path(to or time.strftime(f"{experiment.name}-%Y%m%d-%H%M%S")))
@@ -225,12 +234,13 @@ def resume(directory: str, force: bool) -> int:
     """Go on with a run that was interrupted."""
     from walt.client.experiment.archive import Archive, Folder
     from walt.client.experiment.comparing import experiment_of
+    from walt.client.experiment.replaying import without_program
     from walt.client.experiment.running import Runner
 
     archive = Archive(Path(directory))
     if not Path(directory).is_dir():
         raise Failure(f"{directory} is sealed; only a folder can be gone on with")
-    experiment = experiment_of(archive).booting(archive.manifest["booted"])
+    experiment = without_program(experiment_of(archive)).booting(archive.manifest["booted"])
     folder = Folder(Path(directory))
     folder.check()
     runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
@@ -283,20 +293,6 @@ def diff(archive: str, other_archive: str, json: bool) -> int:
         if all(found.mark == "=" for found in differences):
             print("= nothing differs")
     return PLANNED if any(found.mark == "!" for found in differences) else 0
-
-
-def _commit(file: Path) -> str | None:
-    """Return the git commit of the folder of a file, None without one."""
-    import subprocess
-
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(file.resolve().parent), "rev-parse", "HEAD"],
-            capture_output=True, timeout=10, check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.decode().strip() or None
 
 
 _TO = Switch("--to", "the folder to make", metavar="DIRECTORY")

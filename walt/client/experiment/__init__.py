@@ -6,5 +6,23 @@ commands that run once (`detached`) in shells that are kept (`channels`), `findi
 of what they left, `collecting` fetches what the platform knows of it (`topology`; lines in a
 `log_file`, aligned by the `clocks` that `timing` asks): all into an `archive`. `holding` takes
 images and settings for that time. `sealing`, `showing` and `comparing` (with `log_counts`) work on
-archives alone, without a server; `replaying` finds the images of another platform.
+archives alone, without a server; `replaying` finds the images of another platform. A `program`
+measures by its own loop; it imports `Run` from here.
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from walt.client.experiment.program import Run
+
+__all__ = ["Run"]
+
+
+def __getattr__(name: str) -> object:
+    """Give `Run` to programs; commands do without what it imports."""
+    if name != "Run":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from walt.client.experiment.program import Run
+
+    return Run

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice, product
 from statistics import median
 
+from walt.client.answers import NULL
 from walt.client.errors import WRONG_WORDS, Failure, Refused
 from walt.client.scripting.boots import boots_of
 from walt.client.scripting.images import own_images
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from walt.client.experiment.model import Experiment
     from walt.client.scripting.nodes import Node
 
+MOST_TRIED = 1000  # combinations of switches
+PLACE = {"name": str, "switch": (str, NULL)}  # what is read of the row of a device
 BOOTS = 20  # earlier boots of a node that tell how long the next one takes
 
 
@@ -34,6 +38,8 @@ class Candidate:
     image: str
     reserved: bool
     in_use: bool  # somebody has a session there
+    virtual: bool = True
+    switch: str | None = None  # where it is connected, if that is known
 
 
 @dataclass
@@ -44,6 +50,7 @@ class Cast:
     reasons: dict[str, str] = field(default_factory=dict)  # by node
     missing: list[str] = field(default_factory=list)
     disturbed: list[str] = field(default_factory=list)
+    reserved: list[str] = field(default_factory=list)  # nodes that a program has taken
     boot_seconds: float | None = None  # of the slowest node, by its earlier boots
 
     @property
@@ -55,7 +62,48 @@ class Cast:
 def choose(
     experiment: Experiment, candidates: list[Candidate], user: str, given: dict[str, list[str]]
 ) -> Cast:
+    """Return who takes which role, roles that are to be neighbours at one switch.
+
+    Of all switches, that is first where least is missing, then where least is disturbed. Raises
+    Failure for names in `given` that make no sense.
+    """
+    groups = _neighbours(experiment)
+    found = _chosen(experiment, candidates, user, given, {})
+    if not groups:
+        return found
+    best: Cast | None = None
+    switches = sorted({one.switch for one in candidates if one.switch is not None})
+    for places in islice(product(switches, repeat=len(groups)), MOST_TRIED):
+        allowed = {role: place for roles, place in zip(groups, places) for role in roles}
+        cast = _chosen(experiment, candidates, user, given, allowed)
+        if best is None or (len(cast.missing), len(cast.disturbed)) < (
+            len(best.missing), len(best.disturbed)
+        ):
+            best = cast
+    if best is not None and not best.missing:
+        return best
+    told = "; ".join(", ".join(sorted(roles)) for roles in groups)
+    found.missing.append(f"{told}: no switch that is known has nodes for all of them")
+    return found
+
+
+def _neighbours(experiment: Experiment) -> list[set[str]]:
+    """Return the groups of roles that are to be at one switch each."""
+    groups: list[set[str]] = []
+    for link in experiment.links:
+        if link.neighbours:
+            group = set(link.between).union(*(one for one in groups if one & set(link.between)))
+            groups = [one for one in groups if not one & group] + [group]
+    return groups
+
+
+def _chosen(
+    experiment: Experiment, candidates: list[Candidate], user: str, given: dict[str, list[str]],
+    allowed: dict[str, str],
+) -> Cast:
     """Return who takes which role: first what disturbs nobody, then by name.
+
+    `allowed` are switches, by role. Roles that have a network of their own take virtual nodes.
 
     `given` names nodes for roles. A role gets its nodes whenever that is possible for all: nodes
     that others could do without move to it (augmenting paths). Raises Failure for names in
@@ -63,6 +111,9 @@ def choose(
     """
     _check(experiment, candidates, given)
     by_name = {one.name: one for one in candidates}
+    on_networks = {
+        name for link in experiment.links if not link.neighbours for name in link.between
+    }
     fixed = {name for names in given.values() for name in names}
     order = sorted(candidates, key=lambda one: (_nuisance(one, user), one.name))
     pools = {
@@ -70,6 +121,8 @@ def choose(
             one.name for one in order
             if (one.name in given[role.name] if role.name in given
                 else fnmatchcase(one.model, role.model) and one.name not in fixed)
+            and (one.virtual or role.name not in on_networks)
+            and allowed.get(role.name, one.switch) == one.switch
         ] for role in experiment.roles
     }
     holder = dict[str, str]()  # by node, its role
@@ -95,6 +148,7 @@ def choose(
             cast.missing.append(
                 f"{role.name}: {role.count - found} more"
                 f" {'node' if role.model == '*' else role.model} of {role.count}"
+                + (", virtual" if role.name in on_networks else "")
             )
     for role in experiment.roles:
         cast.nodes[role.name] = [
@@ -102,6 +156,8 @@ def choose(
         ]
         for name in cast.nodes[role.name]:
             cast.reasons[name] = _reason(by_name[name], user)
+            if by_name[name].reserved:
+                cast.reserved.append(name)
             if _nuisance(by_name[name], user) > 1:
                 cast.disturbed.append(f"{name}: {cast.reasons[name]}")
     return cast
@@ -178,12 +234,15 @@ def _candidates(nodes: list[Node]) -> list[Candidate]:
     answer = LINK.call("cs.nodes.plan", devices=names)
     plans: list[dict[str, Any]] = json.loads(answer[b"rows"])
     known = {row["name"]: row for row in plans}
+    tables = LINK.json("cs.devices.show", "tables", {"known": [PLACE]})
+    switches = {row["name"]: row["switch"] for row in tables["known"]}
     found = []
     for node in nodes:
         row = known.get(node.name, {})
         found.append(Candidate(
             node.name, node.model or "", row.get("owner"), node._record["image"] or "",
-            bool(row.get("reserved_by")), bool(row.get("sessions")),
+            bool(row.get("reserved_by")), bool(row.get("sessions")), node.virtual,
+            switches.get(node.name),
         ))
     return found
 

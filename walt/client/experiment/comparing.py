@@ -36,7 +36,9 @@ CLOCKS_AGREE = 0.05  # seconds between two offsets, beside their errors, that ar
 CLOCKS_WRONG = 2.0  # the same, for more than boards without PTP or NTP differ after their boots
 MANY = 100  # nodes between which all distances are compared
 TOLD = 60  # characters of a command
-DEFINED = ("name", "licence", "variables", "repetitions", "results", "streams", "limits")
+DEFINED = (
+    "name", "licence", "program", "variables", "repetitions", "results", "streams", "limits",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def compare(first: Archive, second: Archive) -> list[Difference]:
     """
     one, two = experiment_of(first), experiment_of(second)
     found = [
-        *_definition(one, two), *_scripts(first, second), *_steps(one, two),
+        *_definition(one, two), *_links(one, two), *_scripts(first, second), *_steps(one, two),
         *_software(first, second), *_roles(first, second), *_topology(first, second),
         *_points(first, second, commands=_commands(one) == _commands(two)),
         *_results(one, first, second), *_boots(first, second), *_clocks(first, second),
@@ -107,6 +109,26 @@ def _definition(one: Experiment, two: Experiment) -> Iterator[Difference]:
                 yield Difference("!", "definition", f"{name}: {key} {known!r} -> {now!r}")
             else:
                 yield _same("definition")
+
+
+def _links(one: Experiment, two: Experiment) -> Iterator[Difference]:
+    before, after = (
+        {(link.between, link.neighbours): link for link in found.links} for found in (one, two)
+    )
+    for key in [*before, *(key for key in after if key not in before)]:
+        known, now = before.get(key), after.get(key)
+        if known is None or now is None:
+            yield Difference("!", "topology", f"the link {known or now} is in one archive alone")
+            continue
+        for name in ("latency", "bandwidth"):
+            values = getattr(known, name), getattr(now, name)
+            if values[0] != values[1]:
+                yield Difference(
+                    "!", "topology",
+                    f"{known}: {name} {values[0] or 'not told'} -> {values[1] or 'not told'}",
+                )
+            else:
+                yield _same("topology")
 
 
 def _scripts(first: Archive, second: Archive) -> Iterator[Difference]:

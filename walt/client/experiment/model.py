@@ -15,7 +15,14 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
 SETTING = re.compile(r"[a-z][a-z0-9.-]{0,40}")
 EVERYBODY = "all"  # a step for the nodes of all roles
 MOST_POINTS = 10_000
+MOST_LINKS = 20
 RESERVED = re.compile(r"WALT_.*|LD_.*|PATH|HOME|IFS|ENV|BASH_ENV|SHELL|USER|PWD")
+
+
+def network_name(run: str, number: int) -> str:
+    """Return the name of the network of a link in a run: at most 15 letters and dashes."""
+    letters = "".join(chr(ord("a") + int(digit, 16)) for digit in run[:10])
+    return f"{letters}-{chr(ord('a') + number)}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,31 @@ class Role:
     image: str = "default"
     count: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Link:
+    """How two roles are connected: `neighbours` are at one switch.
+
+    Else a network of their own, for virtual nodes: each receives what comes through it `latency`
+    (as 8ms) later, at most at `bandwidth` (as 100Mbps), if these are told.
+    """
+
+    between: tuple[str, str]
+    neighbours: bool = False
+    latency: str = ""
+    bandwidth: str = ""
+
+    def __str__(self) -> str:
+        return " - ".join(self.between)
+
+    @property
+    def limits(self) -> str:
+        """What the setting `networks` has in brackets."""
+        words = [f"{key}={text}" for key, text in (
+            ("lat", self.latency), ("bw", self.bandwidth)
+        ) if text]
+        return f"[{','.join(words)}]" if words else ""
 
 
 @dataclass(frozen=True)
@@ -74,11 +106,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment file says."""
+    """What an experiment file says, or a `program` in its stead, which then has the steps."""
 
     name: str
     licence: str = ""
+    program: str = ""
     roles: tuple[Role, ...] = ()
+    links: tuple[Link, ...] = ()
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     repetitions: int = 1
     setup: tuple[Step, ...] = ()
@@ -87,6 +121,13 @@ class Experiment:
     results: tuple[Measure, ...] = ()
     streams: str | None = None
     limits: Limits = Limits()
+
+    def networks(self, role: str, run: str) -> list[str]:
+        """Return the networks of a role in a run, with their limits, in the order of its links."""
+        return [
+            network_name(run, number) + link.limits for number, link in enumerate(self.links)
+            if role in link.between and not link.neighbours
+        ]
 
     def booting(self, images: Mapping[str, str]) -> Experiment:
         """Return it with other images, by role."""

@@ -12,6 +12,7 @@ from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.experiment.document import Errors, Value, read
 from walt.client.experiment.model import (
     EVERYBODY,
+    MOST_LINKS,
     MOST_POINTS,
     RESERVED,
     ROLE,
@@ -19,6 +20,7 @@ from walt.client.experiment.model import (
     VARIABLE,
     Experiment,
     Limits,
+    Link,
     Measure,
     Role,
     Step,
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # of a script, of what a step saves
+LATENCY = re.compile(r"[0-9]{1,6}(ms|us)")
+BANDWIDTH = re.compile(r"[0-9]{1,6}(Mbps|Gbps)")
 KEYS = (
-    "name", "licence", "roles", "variables", "repetitions", "setup", "measure", "teardown",
-    "results", "logs", "limits",
+    "name", "licence", "program", "roles", "links", "variables", "repetitions", "setup",
+    "measure", "teardown", "results", "logs", "limits",
 )
 STEP_KEYS = ("start", "ready", "timeout", "save")
 LONGEST = 40_000  # octets of a command or a script: they travel as words of a command line
@@ -64,13 +68,15 @@ def parsed(text: str, errors: Errors) -> Experiment | None:
     if root is None:
         return None
     fields = root.fields(*KEYS)
-    for key in ("name", "roles", "measure"):
+    program = fields["program"].name(FILE, "the name of a program") if "program" in fields else ""
+    for key in ("name", "roles") if program else ("name", "roles", "measure"):
         if key not in fields and isinstance(root.content, dict):
             root.error(f"{key} is missing")
     name = fields["name"].name(NAME, "a name of letters, digits, ., _ and -") \
         if "name" in fields else ""
     roles = _roles(fields["roles"]) if "roles" in fields else ()
     known = {role.name for role in roles}
+    links = _links(fields["links"], roles) if "links" in fields else ()
     variables = _variables(fields["variables"]) if "variables" in fields else {}
     repetitions = fields["repetitions"].whole(1, MOST_POINTS) if "repetitions" in fields else 1
     if math.prod(map(len, variables.values())) * repetitions > MOST_POINTS:
@@ -85,8 +91,9 @@ def parsed(text: str, errors: Errors) -> Experiment | None:
     }
     return Experiment(
         name=name, licence=fields["licence"].text(200) if "licence" in fields else "",
-        roles=roles, variables=variables, repetitions=repetitions, **steps,
-        results=_results(fields["results"], saved) if "results" in fields else (),
+        program=program,
+        roles=roles, links=links, variables=variables, repetitions=repetitions, **steps,
+        results=_results(fields["results"], saved, program) if "results" in fields else (),
         streams=_streams(fields["logs"]) if "logs" in fields else None,
         limits=_limits(fields["limits"]) if "limits" in fields else Limits(),
     )
@@ -113,6 +120,39 @@ def _roles(value: Value) -> tuple[Role, ...]:
         ))
     if not found:
         value.error("at least one role is needed")
+    return tuple(found)
+
+
+def _links(value: Value, roles: Collection[Role]) -> tuple[Link, ...]:
+    known = {role.name: role for role in roles}
+    found: list[Link] = []
+    for entry in value.items():
+        fields = entry.fields("between", "neighbours", "latency", "bandwidth")
+        if "between" not in fields:
+            entry.error("between is missing: two roles, as in `between: [sender, receiver]`")
+            continue
+        names = [word.text(100) for word in fields["between"].items()]
+        if len(names) != 2 or not set(names) <= known.keys():
+            fields["between"].error("expected two roles of this file, as in [sender, receiver]")
+            continue
+        neighbours = "neighbours" in fields and fields["neighbours"].yes()
+        limits = {
+            key: fields[key].name(pattern, f"such as {example}") if key in fields else ""
+            for key, pattern, example in (
+                ("latency", LATENCY, "8ms or 500us"), ("bandwidth", BANDWIDTH, "100Mbps or 1Gbps"),
+            )
+        }
+        if neighbours and any(limits.values()):
+            entry.error("neighbours have the network of the platform, which has no such limits")
+        if not neighbours and any("networks" in known[name].settings for name in names):
+            entry.error("it gives its roles networks, and one of them has a setting networks")
+        if any(
+            set(link.between) == set(names) and link.neighbours == neighbours for link in found
+        ):
+            entry.error("this link is there twice")
+        found.append(Link((names[0], names[1]), neighbours, **limits))
+    if len(found) > MOST_LINKS:
+        value.error(f"there are more than {MOST_LINKS} links")
     return tuple(found)
 
 
@@ -173,15 +213,15 @@ def _work(value: Value) -> tuple[str, str | None]:
     return "", fields["script"].name(FILE, "the name of a file beside this one")
 
 
-def _results(value: Value, saved: Collection[str]) -> tuple[Measure, ...]:
+def _results(value: Value, saved: Collection[str], program: str) -> tuple[Measure, ...]:
     found = []
     for name, entry in value.fields().items():
         if not NAME.fullmatch(name):
             entry.error("a result is named by letters, digits, ., _ and -")
         if name in COLUMNS:
             entry.error(f"tables have another column {name}; name the result otherwise")
-        fields = entry.fields("file", "pattern", "tolerance")
-        for key in ("file", "pattern"):
+        fields = entry.fields(*(() if program else ("file", "pattern")), "tolerance")
+        for key in () if program else ("file", "pattern"):
             if key not in fields:
                 entry.error(f"{key} is missing")
         file = fields["file"].text(200) if "file" in fields else ""

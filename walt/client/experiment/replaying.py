@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from walt.client.errors import Failure
 from walt.common.names import short_image_name
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from walt.client.experiment.model import Experiment
+
+
+def without_program(experiment: Experiment) -> Experiment:
+    """Return an experiment that a file tells whole. Raises Failure for one of a program."""
+    if experiment.program:
+        raise Failure(
+            f"it was measured by the program {experiment.program}, which the archive has in"
+            " scripts/: run that"
+        )
+    return experiment
 
 
 def with_images(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import contextmanager
 from statistics import median
 
 import walt
@@ -30,13 +31,13 @@ from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, TypeVar
 
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.channels import Shells
-    from walt.client.experiment.model import Experiment, Point, Step
+    from walt.client.experiment.model import Experiment, Point, Role, Step
     from walt.client.scripting.running import Result
 
     T = TypeVar("T")
@@ -65,6 +66,19 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
     }
 
 
+def new_record(point: Point, tries: int = 1) -> dict[str, Any]:
+    """Return the record of a point that begins now."""
+    return {
+        "number": point.number, "repetition": point.repetition, "values": dict(point.values),
+        "tries": tries, "outcome": "running", "reason": "", "commands": [], "results": {},
+        "began": time.time(), "seconds": 0.0,
+    }
+
+
+class LeaseLost(Failure):
+    """Somebody else has the nodes: nothing more is done to them. The run can be gone on with."""
+
+
 class Runner:
     """One run. `tell` shows a line about how it goes. Raises Failure for what does not fit."""
 
@@ -84,8 +98,10 @@ class Runner:
         self._holding = Holding(manifest, tell)
         self._steps = Steps(folder, manifest, scripts, experiment.limits, self._shells)
         self._place = f"{PLACE}/{manifest['run']}"
+        self._lost: Callable[[], str] = str
         self._span = len(manifest["spans"])
         self._outcomes: dict[int, str] = {}
+        self._before_points: dict[str, Any] = {"commands": []}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
         if {role.name for role in experiment.roles} != set(self._roles) or any(
             step.script is not None and step.script not in scripts for step in steps
@@ -103,28 +119,39 @@ class Runner:
         """
         self._outcomes = {number: point["outcome"] for number, point in before.items()}
         points = self._experiment.points()
-        if all(self._outcomes.get(point.number) in FINAL for point in points):
-            return self._is_done()
+        if not all(self._outcomes.get(point.number) in FINAL for point in points):
+            with self.going(before, force=force, begun=begun):
+                self._measure(before)
+        return self._is_done()
+
+    @contextmanager
+    def going(
+        self, before: Mapping[int, dict[str, Any]], *, force: bool,
+        begun: Callable[[], object] = lambda: None,
+    ) -> Iterator[None]:
+        """Have the nodes ready for points, which are measured within; see `run`."""
         text = ",".join(self._names)
         interrupted = False
         try:
             if force:
                 self._boot(True)
-            with Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0):
+            reservation = Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0)
+            with reservation:
+                self._lost = lambda: reservation.lost
                 begun()
                 self._manifest["spans"].append([time.time(), None])
-                self._go(before, booted=force)
+                with self._set_up_for(before, booted=force):
+                    yield
         except OF_THE_API as error:
             told = str(error).partition("; force=True")[0] or "it took too long"
             raise Failure(told) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LeaseLost):
             interrupted = True
             raise
         finally:
             if not interrupted:
                 self._give_back()
             self._shells.close()
-        return self._is_done()
 
     def _give_back(self) -> None:
         """Let go of images and settings; who goes on with an interrupted run does that."""
@@ -144,7 +171,10 @@ class Runner:
             self._outcomes.get(point.number) == "done" for point in self._experiment.points()
         )
 
-    def _go(self, before: Mapping[int, dict[str, Any]], *, booted: bool) -> None:
+    @contextmanager
+    def _set_up_for(
+        self, before: Mapping[int, dict[str, Any]], *, booted: bool
+    ) -> Iterator[None]:
         state = "failed"
         try:
             if booted or not before or not self._set_up_there():
@@ -153,9 +183,9 @@ class Runner:
                 self._facts()
                 self._set_up()
             with self._clocks:
-                self._measure(before)
+                yield
             state = "done"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LeaseLost):
             state = "interrupted"
             raise
         finally:
@@ -178,11 +208,12 @@ class Runner:
     def _boot(self, force: bool) -> None:
         experiment = self._experiment
         for role in experiment.roles:
-            if role.settings:
-                self._holding.keep(self._roles[role.name], role.settings)
+            settings = self._settings(role)
+            if settings:
+                self._holding.keep(self._roles[role.name], settings)
                 LINK.call(
                     "cs.devices.set_config", devices=",".join(self._roles[role.name]),
-                    settings=[f"{key}={value}" for key, value in role.settings.items()],
+                    settings=[f"{key}={value}" for key, value in settings.items()],
                     nodes_only=True,
                 )
         began = time.monotonic()
@@ -208,9 +239,21 @@ class Runner:
             ) from None
         self._tell(f"booted in {time.monotonic() - began:.1f} s")
 
+    def _settings(self, role: Role) -> dict[str, str]:
+        """Return the settings of a role, the networks of its links among them."""
+        networks = self._experiment.networks(role.name, self._manifest["run"])
+        return {
+            **role.settings,
+            **({"networks": ",".join(["walt-net", *networks])} if networks else {}),
+        }
+
     def _facts(self) -> None:
         """Note what the nodes are."""
         told, images = self._each(FACTS), dict[str, str]()
+        linked = {  # their networks have names of this run: links tell what they are
+            name for role in self._experiment.roles for name in self._roles[role.name]
+            if self._experiment.networks(role.name, self._manifest["run"])
+        }
         for node in find(",".join(self._names)):
             kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
             booted = node.image.fullname.partition(" ")[0]
@@ -219,7 +262,10 @@ class Runner:
             self._manifest["nodes"][node.name] = {
                 "mac": node.mac, "ip": node.ip, "model": node.model, "virtual": node.virtual,
                 "image": fullname, "kernel": kernel, "cpu": cpu, "processors": processors,
-                "settings": node.config._values(),
+                "settings": {
+                    name: value for name, value in node.config._values().items()
+                    if name != "networks" or node.name not in linked
+                },
             }
         # The id of an image is the hash of its configuration, which lists its layers.
         found = {images[name]: row for name, row in layers_of(images).items()}
@@ -232,6 +278,22 @@ class Runner:
     def _set_up(self) -> None:
         self._scope("setup", self._experiment.setup)
         self._each(f"touch {self._place}-up")
+
+    def set_up(self, step: Step) -> dict[str, Any]:
+        """Do a step before the points; return the record of all of these. Raises Failure."""
+        record = self._before_points
+        try:
+            self._steps.do(
+                f"setup-{self._span}", len(record["commands"]) and record["commands"][-1]["step"]
+                + 1, step, {}, record,
+            )
+            self._steps.end()
+        except StepFailed as failed:
+            raise Failure(f"setup: {failed}") from None
+        finally:
+            self._steps.drop()
+            write_json(self._folder.path / f"setup-{self._span}.json", record)
+        return record
 
     def _scope(self, name: str, steps: tuple[Step, ...]) -> None:
         """Do what comes before or after the points, once in each part of a run."""
@@ -255,18 +317,29 @@ class Runner:
             known = before.get(point.number)
             if known is not None and known["outcome"] in FINAL:
                 continue
+            self.check_lease()
             record = self._point(point, known)
-            self._outcomes[point.number] = record["outcome"]
-            words = " ".join(
-                f"{name}={median(values):g}" for name, values in record["results"].items()
-            )
-            reason = f": {record['reason']}" if record["reason"] else ""
-            self._tell(
-                f"point {point.number} of {len(points)}, {point}: {record['outcome']}"
-                f"{reason} {words}".rstrip()
-            )
+            self.note(point, record)
             if record["outcome"] == "unknown" and point is not points[-1]:
                 self._boot_again()
+
+    def check_lease(self) -> None:
+        """Raise LeaseLost when somebody else has the nodes."""
+        lost = self._lost()
+        if lost:
+            raise LeaseLost(f"the nodes are not reserved for this run any more: {lost}")
+
+    def note(self, point: Point, record: dict[str, Any]) -> None:
+        """Tell how a point ended."""
+        self._outcomes[point.number] = record["outcome"]
+        words = " ".join(
+            f"{name}={median(values):g}" for name, values in record["results"].items()
+        )
+        reason = f": {record['reason']}" if record["reason"] else ""
+        self._tell(
+            f"point {point.number} of {len(self._experiment.points())}, {point}:"
+            f" {record['outcome']}{reason} {words}".rstrip()
+        )
 
     def _boot_again(self) -> None:
         """A node booted within a point: what was set up there is set up again."""
@@ -298,11 +371,7 @@ class Runner:
         """Measure a point, or go on with one that was begun; return its record."""
         tries = 1 if known is None else known["tries"]
         while True:
-            record = known or {
-                "number": point.number, "repetition": point.repetition,
-                "values": dict(point.values), "tries": tries, "outcome": "running",
-                "reason": "", "commands": [], "results": {}, "began": time.time(), "seconds": 0.0,
-            }
+            record = known or new_record(point, tries)
             self._try(point, record, again=known is not None)
             if record["outcome"] != "failed" or tries > self._experiment.limits.retries:
                 return record
@@ -310,20 +379,33 @@ class Runner:
             known, tries = None, tries + 1
 
     def _try(self, point: Point, record: dict[str, Any], *, again: bool) -> None:
-        scope = f"p{point.number:05d}-t{record['tries']}"
         steps, begun = self._experiment.measure, {entry["step"] for entry in record["commands"]}
-        record.update(outcome="running", reason="")
-        values = {
-            **point.values, "WALT_POINT": str(point.number),
-            "WALT_REPETITION": str(point.repetition),
-        }
-        try:
+        with self.measuring(record):
             if again and any(step.start for step in steps) and begun:
                 raise StepLost("what ran in the background ended with the run before")
             for order, step in enumerate(steps):
-                self._steps.do(scope, order, step, values, record, follow=order in begun)
+                self.do(point, record, order, step, follow=order in begun)
             self._steps.end()
             self._results(point, record)
+
+    def do(
+        self, point: Point, record: dict[str, Any], order: int, step: Step, *,
+        follow: bool = False,
+    ) -> None:
+        """Do a step of a point. Raises StepFailed, StepLost."""
+        self._steps.do(f"p{point.number:05d}-t{record['tries']}", order, step, {
+            **point.values, "WALT_POINT": str(point.number),
+            "WALT_REPETITION": str(point.repetition),
+        }, record, follow=follow)
+
+    @contextmanager
+    def measuring(self, record: dict[str, Any]) -> Iterator[None]:
+        """Keep how a point ends that is measured within; one that fails is no failure of the run.
+        """
+        record.update(outcome="running", reason="")
+        try:
+            yield
+            self._steps.end()
             record["outcome"] = "done"
         except StepLost as lost:
             record.update(outcome="unknown", reason=str(lost))

@@ -27,6 +27,7 @@ class Reservation:
         names = self._take(model, count, set_text(nodes), seconds, wait)
         self.nodes = NodeSet(find(",".join(names)))
         self.until = time.time() + seconds
+        self.lost = ""  # why the nodes are not reserved any more, for somebody else has them
         self._over = threading.Event()
         threading.Thread(target=self._keep, name="walt-reservation", daemon=True).start()
 
@@ -63,8 +64,12 @@ class Reservation:
         names = self.nodes.keys()
         try:
             self._take("*", len(names), ",".join(names), self.until - time.time(), 0)
+        except Refused as refused:
+            self.lost = str(refused)
         except (Failure, OSError):
-            pass
+            return  # it is tried again when the server is there again
+        else:
+            self.lost = ""
 
     def release(self) -> None:
         """Let others have the nodes"""
