@@ -1,4 +1,5 @@
-"""Run with `python -m bench.web`, as root: the pages in Chromium, with 1,000 simulated nodes.
+"""Run with `python -m bench.web [PART…]`, as root: the pages in Chromium, with 1,000 simulated
+nodes. Parts: pages, viewers, logs.
 
 What the browser does is told beside an empty page of the same run; what one viewer costs is
 measured on the server that the pages come from.
@@ -11,6 +12,8 @@ import json
 import os
 import socket
 import statistics
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -18,6 +21,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from bench.simulator import Fleet
+from bench.web import live_logs
 from tests.fakes.viewers import FakeViewer
 from tests.system.browser import Browser
 from tests.system.live import LivePlatform
@@ -30,6 +34,7 @@ from walt.server.http.websocket import text_message
 NODES, SWITCHES, PORTS = 1000, 25, 40
 TIMES = 9
 VIEWERS = 100
+WATCHED = 12  # seconds: before anybody is asked for a sign of life
 # In each page before its own scripts: its socket can be had, and when something is there is noted.
 HOOK = """
 window.sockets = [];
@@ -225,8 +230,47 @@ def topic_cost() -> float:
     return (time.process_time() - begun) / seconds
 
 
+def crowd_costs(changes: int) -> None:
+    """Print what viewers take of a core, by real sockets, each side in a process of its own."""
+    found = {}
+    for count in (1, VIEWERS + 1):
+        serving = subprocess.Popen(
+            [sys.executable, "-m", "bench.web.crowd", "serve", str(changes), str(WATCHED)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        assert serving.stdin is not None
+        assert serving.stdout is not None
+        port = serving.stdout.readline().strip()
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "bench.web.crowd", "watch", port, str(count), "60"],
+            stdout=subprocess.PIPE, text=True,
+        )
+        serving.stdin.write("\n")
+        serving.stdin.flush()
+        found[count] = json.loads(serving.stdout.readline())
+        serving.wait()
+        least = int(watching.communicate()[0])
+        # One change of a row has some 400 bytes: nobody was left out.
+        assert least > changes * WATCHED * 200, (count, least)
+    one, many = found[1]["cpu"], found[VIEWERS + 1]["cpu"]
+    figure(f"CPU: one viewer, {changes} changes/s, the changes themselves included", 100 * one, "%")
+    figure(f"CPU: {VIEWERS} viewers more", 100 * (many - one), "%", 10)
+    figure("  longest turn of the reactor", found[VIEWERS + 1]["turn"] * 1000, "ms", 50)
+
+
 async def main(reactor: Any) -> None:
-    """Measure everything."""
+    """Measure everything, or the parts named."""
+    wanted = sys.argv[1:] or ["pages", "viewers", "logs"]
+    if "viewers" in wanted:
+        await deferToThread(crowd_costs, NODES)
+    if "logs" in wanted:
+        await live_logs.measure(reactor)
+    if "pages" in wanted:
+        await pages(reactor)
+
+
+async def pages(reactor: Any) -> None:
+    """Measure pages with all nodes."""
     assets = load_assets()
     own = sum(
         len(one.packed) for name, one in assets.items()

@@ -224,13 +224,13 @@ class HelpTests(SynchronousTestCase):
             self.assertEqual(listed, list(main.load(category)))
 
     def test_order_of_subcommands(self) -> None:
-        """As specified; `boots` and `export` are ours, `advanced` is alphabetical."""
+        """As specified; `boots`, `export` and `changes` are ours, `advanced` is alphabetical."""
         orders = {
             "node": "show acquire release boot shell run cp save reboot config create remove "
                     "rename ping console blink wait boots expose ssh-config ssh-proxy deploy",
             "image": "show search clone shell build cp duplicate remove rename publish squash",
             "log": "show wait export add-checkpoint remove-checkpoint list-checkpoints",
-            "device": "show shell tree rescan rename config ping forget expose port-config",
+            "device": "show shell tree rescan rename config ping forget expose port-config changes",
             "advanced": " ".join(sorted(main.load("advanced"))),
             "help": "show list search",
         }

@@ -7,8 +7,28 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from walt.server.domain.devices.changes import Change, IChanges, Recorded
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
+
+
+@implementer(IChanges)
+class FakeChanges:
+    """What a fake store of devices recorded, a second apart from `begin` on."""
+
+    def __init__(self, store: FakeDeviceStore, begin: float = 1000.0) -> None:
+        self._store = store
+        self._begin = begin
+
+    async def since(self, moment: float, after: int, count: int) -> Sequence[Recorded]:
+        """Return changes since a moment."""
+        found = [
+            Recorded(number, self._begin + number, change)
+            for number, change in enumerate(self._store.changes, 1)
+        ]
+        return [
+            one for one in found if one.moment >= moment and one.number > after
+        ][:count]
 
 
 @implementer(IDeviceStore)
@@ -18,6 +38,7 @@ class FakeDeviceStore:
     def __init__(self, *devices: Device) -> None:
         self.devices = {device.mac: device for device in devices}
         self.states: dict[str, bool] = {}
+        self.changes: list[Change] = []
         self.writes: list[list[str]] = []
         self.gate: Deferred[None] | None = None
         self.errors: list[Exception] = []
@@ -30,21 +51,29 @@ class FakeDeviceStore:
             raise self.errors.pop(0)
         self.writes.append(list(macs))
 
+    def _record(self, changes: Sequence[Change]) -> None:
+        known = {change.key for change in self.changes}
+        self.changes += [change for change in changes if change.key not in known]
+
     async def load(self) -> list[Device]:
         """Return every device."""
         return list(self.devices.values())
 
-    async def save(self, devices: Sequence[Device]) -> None:
+    async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         """Insert or replace devices."""
         await self._write([device.mac for device in devices])
         self.devices.update((device.mac, device) for device in devices)
+        self._record(changes)
 
-    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
+    async def forget(
+        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+    ) -> None:
         """Delete devices."""
         await self._write(macs)
         for mac in macs:
             self.devices.pop(mac, None)
             self.states.pop(mac, None)
+        self._record(changes)
 
     async def load_boot_states(self) -> Mapping[str, bool]:
         """Return the recorded states."""

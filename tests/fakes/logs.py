@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from tests.fakes.log_store import FakeLines
 from walt.common.records import Block, block_of
+from walt.server.domain.devices.changes import Change
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.logs.interfaces import ILogCursor, ILogStore
@@ -33,10 +34,12 @@ class FakeDeviceStore:
     async def load(self) -> list[Device]:
         return list(self.devices.values())
 
-    async def save(self, devices: Sequence[Device]) -> None:
+    async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         self.devices.update((device.mac, device) for device in devices)
 
-    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
+    async def forget(
+        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+    ) -> None:
         for mac in macs:
             self.devices.pop(mac, None)
 

@@ -121,6 +121,17 @@ PORTS = Rows(Row(
     evidence="text? lldp-both, lldp, bridge or report",
     confirmed="truth? the peer was there at the last look",
 ))
+CHANGES = Rows(Row(
+    id="whole its number: later changes have larger ones",
+    time="number epoch seconds, when it was recorded",
+    who="text? the user whose call did it; null: the platform itself",
+    kind="text device (its type), name, model, image, owner, setting, link, or stored-image",
+    mac="text? the device, lower case, with colons; null: an image of the store",
+    name="text? of the device now; null: it is gone",
+    item="text name of the setting or of the image; MAC of the other end of a link; or empty",
+    before="text? null: there was none",
+    after="text? null: there is none any more",
+))
 # Spec server §3.5.
 RECORD = Row(
     mac="text MAC, lower case, with colons",

@@ -20,6 +20,7 @@ from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncCloc
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
 from walt.server.api.session import HELLO_PATIENCE, Session
+from walt.server.domain.requester import acting
 from walt.server.domain.shares import Shares
 from walt.server.wire import policy
 
@@ -52,6 +53,7 @@ class Api(amp.CommandLocator):
 
     def __init__(self) -> None:
         self.waiting: list[Deferred[Any]] = []
+        self.acting: list[str | None] = []
         self.cancelled: list[Deferred[Any]] = []
 
     @ShowNodes.responder
@@ -61,10 +63,13 @@ class Api(amp.CommandLocator):
         return {"tables": NO_NODES}
 
     @WaitNodes.responder
-    def wait(self, nodes: str) -> Deferred[Any]:
+    async def wait(self, nodes: str) -> Any:
+        self.acting.append(acting.get())
         waiting: Deferred[Any] = Deferred(self.cancelled.append)
         self.waiting.append(waiting)
-        return waiting
+        result = await waiting
+        self.acting.append(acting.get())
+        return result
 
     @EnrolAuthority.responder
     def authority(self) -> dict[str, Any]:
@@ -76,6 +81,7 @@ class Api(amp.CommandLocator):
 
     @RegisterDevice.responder
     def register(self, **values: Any) -> dict[str, Any]:
+        self.acting.append(acting.get())
         return {}
 
     @GetVirtualDevice.responder
@@ -286,6 +292,20 @@ class PolicyTests(SynchronousTestCase):
 
 
 class CallTests(SynchronousTestCase):
+    def test_whose_call_it_is(self) -> None:
+        """What a client calls is done as its user, as long as it takes; what tools call, as nobody.
+        """
+        peer, other = Peer(), Peer(account="bob")
+        for one in (peer, other):
+            one.hello()
+            one.send("cs.nodes.wait", nodes="x")
+        peer.ask("ss.devices.register", vci="", uci="", ip="192.168.1.2", mac=MAC)
+        for one in (other, peer):
+            one.api.waiting[0].callback({})
+        self.assertEqual(peer.api.acting, ["alice", None, "alice"])
+        self.assertEqual(other.api.acting, ["bob", "bob"])
+        self.assertIsNone(acting.get())
+
     def test_cancelled_when_the_peer_leaves(self) -> None:
         """Calls in progress end with the connection, and nothing is logged as a bug."""
         peer = Peer()

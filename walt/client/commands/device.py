@@ -69,6 +69,13 @@ def port_config(
     switches.port_config(switch_name, port_id, configuration, json)
 
 
+def changes(since: str, json: bool) -> None:
+    """Print what was changed."""
+    from walt.client import changes as record
+
+    record.show(since, json)
+
+
 def rename(old_name: str, new_name: str) -> None:
     """Give a device another name."""
     Session(Terminal()).call("cs.devices.rename", name=old_name, new_name=new_name)
@@ -175,5 +182,14 @@ COMMANDS = {
             Arg("configuration", variadic=True),
         ],
         switches=[JSON],
+    ),
+    "changes": Command(
+        changes, "print what was changed, when and by whom",
+        switches=[
+            Switch(
+                "--since", "a date, a checkpoint, or a time ago as -2h", metavar="WHEN",
+                default="-1d",
+            ), JSON,
+        ],
     ),
 }

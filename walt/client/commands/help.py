@@ -37,7 +37,8 @@ GROUPS = {
         "scripting-logs", "scripting-nodes", "scripting-tools", "statuses", "web-api",
     ),
     "For the administrator of a platform": (
-        "admin", "backup", "boot-modes", "compatibility", "device-config", "device-expose",
+        "admin", "backup", "boot-modes", "compatibility", "device-changes", "device-config",
+        "device-expose",
         "device-netsetup", "device-port-config", "g5k", "networking", "node-install", "power",
         "server-install", "server-network-config", "server-upgrade", "switch-install", "switches",
         "team-server", "topology", "troubleshooting", "unmanaged-devices", "vpn",

@@ -111,6 +111,18 @@ class SetPort(WaltCommand):
     ]
 
 
+class ListChanges(WaltCommand):
+    """What changed since a moment (epoch seconds), 1,000 changes at most, the oldest first.
+
+    More of them: with `after`, the `id` of the last one.
+    """
+
+    commandName = b"cs.devices.changes"
+    side = "cs"
+    arguments = [(b"since", Float()), (b"after", Integer(optional=True))]
+    response = [(b"changes", Json(rows.CHANGES))]
+
+
 _LEASE: list[tuple[bytes, amp.Argument]] = [
     (b"vci", Text(1024)), (b"uci", Text(1024)), (b"ip", IPAddress()), (b"mac", Mac()),
     (b"name", Text(1024, optional=True)),

@@ -9,6 +9,8 @@ from twisted.protocols import amp
 from walt.common.leases import Sighting
 from walt.rpc.commands import devices as commands
 from walt.rpc.commands.nodes import AcquireNodes
+from walt.server.domain.devices.changes import PAGE, IChanges, moment, row
+from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.announcements import Announcements
 from walt.server.domain.nodes.configuration import Configuration
 from walt.server.domain.nodes.device_views import DeviceViews
@@ -77,6 +79,24 @@ class DevicesApi(amp.CommandLocator):
         """Have free nodes boot the caller's copies of their default images."""
         await self._configuration.acquire(nodes, self._requester)
         return {}
+
+
+class ChangesApi(amp.CommandLocator):
+    """The record of what changed."""
+
+    def __init__(self, changes: IChanges, registry: DeviceRegistry) -> None:
+        self._changes = changes
+        self._registry = registry
+
+    @commands.ListChanges.responder
+    async def changes(self, since: float, after: int | None = None) -> dict[str, Any]:
+        """Return a page of it."""
+        found = await self._changes.since(moment(since), after or 0, PAGE)
+        return {"changes": [row(one, self._name(one.change.mac)) for one in found]}
+
+    def _name(self, mac: str | None) -> str | None:
+        device = self._registry.get(mac) if mac is not None else None
+        return device.name if device is not None else None
 
 
 class SwitchesApi(amp.CommandLocator):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from inspect import iscoroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,7 +27,7 @@ from walt.rpc.commands.session import (
     StderrWrite,
     StdoutWrite,
 )
-from walt.server.domain.requester import IRequester
+from walt.server.domain.requester import IRequester, acting
 from walt.server.domain.shares import Shares
 
 _log = Logger()
@@ -96,8 +98,20 @@ class Session(ApiProtocol):
             if found is None:
                 return None
             self._check(name)
+            if name.startswith(b"cs."):
+                found = found[0], self._on_behalf(found[1])
             self._found[name] = found
         return found
+
+    def _on_behalf(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what serves a call in a context that tells whose it is."""
+        def called(**values: Any) -> Any:
+            context = copy_context()
+            context.run(acting.set, self.username)
+            result = context.run(method, **values)
+            return context.run(Deferred.fromCoroutine, result) if iscoroutine(result) else result
+
+        return called
 
     def _locate(self, name: bytes) -> tuple[type[WaltCommand], Callable[..., Any]] | None:
         for locator in (self, *self._locators):

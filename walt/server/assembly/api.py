@@ -8,9 +8,10 @@ from typing import Any
 
 from twisted.protocols.amp import CommandLocator
 
+from walt.server.adapters.postgres.changes import PostgresChanges
 from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.api.access import AccessApi
-from walt.server.api.devices import DevicesApi, RegistrationApi, SwitchesApi
+from walt.server.api.devices import ChangesApi, DevicesApi, RegistrationApi, SwitchesApi
 from walt.server.api.images import ImagesApi
 from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
@@ -52,6 +53,7 @@ def build_api(
     clock, now = base.reactor, time.time
     server_ip = str(base.config.server_ip)
     checkpoints = PostgresCheckpoints(base.database)
+    recorded = PostgresChanges(base.database)
     reports = NeighbourReports(registry, switches.exploration, base.platform)
     views = DeviceViews(registry, nodes.status.is_booted, switches.views.where, server_ip)
     announcements = Announcements(
@@ -76,6 +78,7 @@ def build_api(
             NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
             PlansApi(requester, registry, nodes.configuration, plans),
             DevicesApi(requester, views, nodes.configuration),
+            ChangesApi(recorded, registry),
             SwitchesApi(requester, switches.exploration, switches.views),
             RegistrationApi(nodes.registration, announcements, reports, views, identity.ip),
             ImagesApi(requester, images.service, operations),

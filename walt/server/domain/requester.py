@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from zope.interface import Attribute, Interface, implementer
+
+# The user whose call is being served; None: the platform does something by itself. What a call
+# starts inherits it (Twisted's coroutines keep their context).
+acting: ContextVar[str | None] = ContextVar("acting", default=None)
 
 
 class IRequester(Interface):

@@ -30,6 +30,7 @@ from walt.common.errors import (
 from walt.common.names import is_user_name
 from walt.common.texts import load_json
 from walt.rpc.base import abort
+from walt.server.domain.requester import acting
 from walt.server.domain.shares import Shares
 
 _log = Logger()
@@ -210,9 +211,17 @@ class FramedRequest(Request):
             self._open(line)
         try:
             for kind, payload in self._decoder.feed(data):
-                self.frame(kind, payload)
+                self._on_behalf(self.frame, kind, payload)
         except frames.BadFrame:
             self.connection.abort()
+
+    def _on_behalf(self, work: Callable[..., None], *words: Any) -> None:
+        """Do something in a context that tells whose it is."""
+        before = acting.set(self.username)
+        try:
+            work(*words)
+        finally:
+            acting.reset(before)
 
     def _open(self, line: bytes) -> None:
         try:
@@ -224,7 +233,7 @@ class FramedRequest(Request):
                 raise not_yours(self.peer.account, user)
             self.username = user
             self._enter()
-            self.opened(parameters)
+            self._on_behalf(self.opened, parameters)
         except WaltError as error:
             self.fail(error)
         except Exception as error:

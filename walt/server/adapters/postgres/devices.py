@@ -8,7 +8,9 @@ from typing import Any
 
 from zope.interface import implementer
 
+from walt.server.adapters.postgres.changes import record
 from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.devices.changes import Change
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
 
@@ -72,8 +74,8 @@ class PostgresDevices:
         """Return every device."""
         return [_device(row) for row in await self._database.query(_LOAD)]
 
-    async def save(self, devices: Sequence[Device]) -> None:
-        """Insert or replace these devices in one transaction."""
+    async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
+        """Insert or replace these devices in one transaction; see IDeviceStore."""
 
         async def work(one: Transaction) -> None:
             macs = [device.mac for device in devices]
@@ -95,10 +97,13 @@ class PostgresDevices:
                 await one.execute(_SAVE_SWITCHES, (
                     [switch.mac for switch in switches], [switch.model for switch in switches],
                 ))
+            await record(one, changes)
 
         await self._database.transaction(work)
 
-    async def forget(self, macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
+    async def forget(
+        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+    ) -> None:
         """Delete devices and, by their keys, everything that refers to them."""
 
         async def work(one: Transaction) -> None:
@@ -107,6 +112,7 @@ class PostgresDevices:
             await one.execute(_KEEP_LOGS, (list(keep_logs), list(keep_logs.values())))
             await one.execute(_FORGET_LOGS, wanted)
             await one.execute("DELETE FROM devices WHERE mac = ANY(%s)", wanted)
+            await record(one, changes)
 
         await self._database.transaction(work)
 

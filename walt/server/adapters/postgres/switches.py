@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.adapters.postgres.changes import record
+from walt.server.adapters.postgres.connection import Database, Row, Transaction
+from walt.server.domain.devices.changes import Cable, of_links
+from walt.server.domain.requester import acting
 from walt.server.domain.switches.interfaces import ISwitchStore, Kept, PortOff
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import oid
@@ -25,6 +28,7 @@ FROM unnest(%s::text[], %s::integer[], %s::text[], %s::integer[], %s::text[], %s
 WHERE EXISTS (SELECT 1 FROM devices WHERE mac = new.mac1)
   AND EXISTS (SELECT 1 FROM devices WHERE mac = new.mac2)
 """
+_CABLES = "SELECT mac1, port1, mac2, port2 FROM topology WHERE confirmed"
 _COLUMNS = "mac1, port1, mac2, port2, evidence, confirmed"
 _PUT_LINKS = f"""
 INSERT INTO topology ({_COLUMNS}, last_seen) SELECT {_COLUMNS}, to_timestamp(seen) {_NEW}
@@ -82,9 +86,12 @@ class PostgresSwitches:
                     "UPDATE switches SET survey = %s, explored = now() WHERE mac = %s",
                     (json.dumps(survey.kept().words()), mac),
                 )
+            before = await one.query(_CABLES)
             await one.execute("DELETE FROM topology")
             await one.execute(_PUT_LINKS, _columns(links))
             await one.execute(_PUT_NEWS, _columns(news))
+            after = await one.query(_CABLES)
+            await record(one, of_links(_cables(before), _cables(after), acting.get()))
 
         await self._database.transaction(work)
 
@@ -126,6 +133,10 @@ class PostgresSwitches:
             " WHERE p.mac = gone.mac AND p.port = gone.port",
             ([port.switch for port in ports], [port.port for port in ports]),
         )
+
+
+def _cables(rows: Sequence[Row]) -> list[Cable]:
+    return [(str(mac1), port1, str(mac2), port2) for mac1, port1, mac2, port2 in rows]
 
 
 def _columns(links: Sequence[Link]) -> tuple[list[object], ...]:

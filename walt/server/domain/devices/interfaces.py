@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import Interface
 
+from walt.server.domain.devices.changes import Change
 from walt.server.domain.devices.model import Device
 
 
@@ -15,11 +16,13 @@ class IDeviceStore(Interface):
     async def load() -> list[Device]:
         """Return every device."""
 
-    async def save(devices: Sequence[Device]) -> None:
-        """Insert or replace these devices, all or none."""
+    async def save(devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
+        """Insert or replace these devices, and record what changes by it, all or none."""
 
-    async def forget(macs: Sequence[str], keep_logs: Mapping[str, str]) -> None:
-        """Delete devices with their logs and everything that refers to them.
+    async def forget(
+        macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+    ) -> None:
+        """Delete devices with their logs and everything that refers to them, and record it.
 
         Logs of the MACs in `keep_logs` stay: they belong to the name that it tells.
         """

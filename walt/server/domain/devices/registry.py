@@ -13,9 +13,11 @@ from twisted.logger import Logger
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.common.sentences import meant
+from walt.server.domain.devices.changes import Change, of_device
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device, DeviceType
 from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
+from walt.server.domain.requester import acting
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.waiting import Waiters
 
@@ -43,6 +45,7 @@ class DeviceRegistry:
         self._by_vpn_mac: dict[str, str] = {}
         self._observers: list[Observer] = []
         self._unsaved: dict[str, Device | None] = {}
+        self._changes: list[Change] = []  # those of what is not saved
         self._keep_logs: dict[str, str] = {}  # names of forgotten devices, by MAC
         self._waiting: Waiters[None] = Waiters()
         self._writing = False
@@ -160,6 +163,7 @@ class DeviceRegistry:
             self._check_unique(device)
         for device in devices:
             old = self._by_mac.get(device.mac)
+            self._changes += of_device(device.mac, old, device, acting.get())
             if old is not None:
                 self._drop(old)
             self._remember(device)
@@ -172,6 +176,9 @@ class DeviceRegistry:
         With `keep_logs` their log lines stay, as those of issuers that are gone.
         """
         for device in devices:
+            self._changes += of_device(
+                device.mac, self._by_mac.get(device.mac), None, acting.get()
+            )
             self._drop(device)
             self._unsaved[device.mac] = None
             self._keep_logs.pop(device.mac, None)
@@ -226,9 +233,10 @@ class DeviceRegistry:
         try:
             while self._waiting:
                 batch, self._unsaved = self._unsaved, {}
+                changes, self._changes = self._changes, []
                 waiting = self._waiting.taken()
                 try:
-                    await self._save(batch)
+                    await self._save(batch, changes)
                 except Exception as error:
                     waiting.fail(error)
                 else:
@@ -236,7 +244,7 @@ class DeviceRegistry:
         finally:
             self._writing = False
 
-    async def _save(self, batch: dict[str, Device | None]) -> None:
+    async def _save(self, batch: dict[str, Device | None], changes: list[Change]) -> None:
         gone = [mac for mac, device in batch.items() if device is None]
         kept = [device for device in batch.values() if device is not None]
         while True:
@@ -244,9 +252,9 @@ class DeviceRegistry:
                 if gone:
                     await self._store.forget(gone, {
                         mac: self._keep_logs[mac] for mac in gone if mac in self._keep_logs
-                    })
+                    }, [one for one in changes if one.mac in gone])
                 if kept:
-                    await self._store.save(kept)
+                    await self._store.save(kept, [one for one in changes if one.mac not in gone])
                 return
             except Unavailable as error:
                 # The database comes back (restarted child, fail-over): nothing is lost.

@@ -1,0 +1,147 @@
+"""What every IChanges has of what a store of devices changed: the fakes and PostgreSQL."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from tests.contracts.contract import Contract
+from tests.contracts.test_device_store import NODE, SWITCH, UNKNOWN
+from tests.fakes.devices import FakeChanges, FakeDeviceStore
+from tests.system import cluster
+from walt.server.adapters.postgres.changes import PostgresChanges
+from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.devices import PostgresDevices
+from walt.server.adapters.postgres.images import PostgresImages
+from walt.server.adapters.postgres.migrate import migrate
+from walt.server.adapters.postgres.switches import PostgresSwitches
+from walt.server.domain.devices.changes import Change, IChanges, of_device
+from walt.server.domain.requester import acting
+from walt.server.domain.switches.topology import LLDP, Link
+
+HOSTILE = "x'); DROP TABLE changes; -- %s \\ \u202e\U0001f427"
+
+
+class ChangesContract(Contract):
+    """`make` returns an empty store of devices, and the record of its changes."""
+
+    @abstractmethod
+    async def make(self) -> tuple[Any, IChanges]:
+        """Given by each implementation; the class tells what."""
+
+    async def test_what_was_recorded(self) -> None:
+        """In order, once, in pages, since a moment; devices that are gone stay in it."""
+        store, changes = await self.make()
+        verifyObject(IChanges, changes)
+        self.assertEqual(list(await changes.since(0, 0, 10)), [])
+        made = list(of_device(NODE.mac, None, NODE, "ann"))
+        await store.save([NODE, UNKNOWN], made)
+        renamed = replace(NODE, name="other")
+        more = list(of_device(NODE.mac, NODE, renamed, None))
+        await store.save([renamed], more)
+        await store.save([renamed], more)  # it was not known whether that had happened
+        gone = list(of_device(NODE.mac, renamed, None, "bob"))
+        await store.forget([NODE.mac], {}, gone)
+        found = await changes.since(0, 0, 100)
+        self.assertEqual([one.change for one in found], [*made, *more, *gone])
+        self.assertEqual(sorted({one.number for one in found}), [one.number for one in found])
+        page = await changes.since(0, 0, 2)
+        self.assertEqual(list(await changes.since(0, page[-1].number, 2)), list(found[2:4]))
+        self.assertEqual(list(await changes.since(found[-1].moment + 1, 0, 2)), [])
+
+    async def test_hostile_texts(self) -> None:
+        """Texts are values, never SQL; long ones are cut."""
+        store, changes = await self.make()
+        made = [
+            Change("setting", NODE.mac, HOSTILE, HOSTILE, "y" * 1000, HOSTILE),
+            *of_device(NODE.mac, None, replace(NODE, conf={"a": "z" * 5000}), None),
+        ]
+        await store.save([NODE], made)
+        found = [one.change for one in await changes.since(0, 0, 100)]
+        self.assertEqual(found, made)
+        self.assertLessEqual(max(len(one.after or "") for one in found), 1000)
+
+
+class FakeChangesTests(ChangesContract, TestCase):
+    async def make(self) -> tuple[Any, IChanges]:
+        store = FakeDeviceStore()
+        made: Any = FakeChanges(store)
+        return store, made
+
+
+class PostgresChangesTests(ChangesContract, TestCase):
+    skip = cluster.why_not()
+
+    async def make(self) -> tuple[Any, IChanges]:
+        from twisted.internet import reactor
+
+        self.database = Database(reactor, cluster.shared().fresh())
+        self.addCleanup(self.database.close)
+        await migrate(self.database)
+        made: Any = PostgresChanges(self.database)
+        return PostgresDevices(self.database), made
+
+    async def test_all_or_nothing(self) -> None:
+        """What was not stored is not recorded either."""
+        store, changes = await self.make()
+        broken = replace(NODE, type="nonsense")  # type: ignore[arg-type]
+        with self.assertRaises(psycopg2.Error):
+            await store.save([broken], list(of_device(NODE.mac, None, NODE, "ann")))
+        self.assertEqual(list(await changes.since(0, 0, 10)), [])
+        wrong = replace(next(of_device(NODE.mac, None, NODE, "ann")), kind="nonsense")
+        with self.assertRaises(psycopg2.Error):
+            await store.save([NODE], [wrong])
+        self.assertEqual(await store.load(), [])
+
+    async def test_it_only_grows(self) -> None:
+        """Nobody changes what happened."""
+        store, changes = await self.make()
+        await store.save([NODE], list(of_device(NODE.mac, None, NODE, "ann")))
+        before = list(await changes.since(0, 0, 100))
+        for statement in ("DELETE FROM changes", "UPDATE changes SET who = 'bob'"):
+            with self.assertRaises(psycopg2.IntegrityError):
+                await self.database.execute(statement)
+        self.assertEqual(list(await changes.since(0, 0, 100)), before)
+
+    async def test_links(self) -> None:
+        """Cables: seen, led elsewhere, no longer seen; the same again is no change."""
+        store, changes = await self.make()
+        await store.save([NODE, SWITCH])
+        switches = PostgresSwitches(self.database)
+        one = Link((NODE.mac, None), (SWITCH.mac, 3), LLDP, True, 10.0)
+        acting.set("ann")
+        await switches.save({}, [one], [one])
+        await switches.save({}, [replace(one, seen=20.0)], [])
+        acting.set(None)
+        moved = Link((NODE.mac, None), (SWITCH.mac, 4), LLDP, True, 30.0)
+        await switches.save({}, [moved], [moved])
+        await switches.save({}, [replace(moved, confirmed=False)], [])
+        ends = (NODE.mac, SWITCH.mac)
+        self.assertEqual([found.change for found in await changes.since(0, 0, 100)], [
+            Change("link", *ends, None, "? - 3", "ann"), Change("link", *ends, "? - 3", "? - 4"),
+            Change("link", *ends, "? - 4", None),
+        ])
+
+    async def test_images(self) -> None:
+        """Names that come and go, not those that are there already, or still used."""
+        store, changes = await self.make()
+        images = PostgresImages(self.database)
+        acting.set("ann")
+        for _ in range(2):
+            await images.add("ann/mine:latest")
+        await images.add(str(NODE.image))
+        await store.save([NODE])
+        for name in ("ann/mine:latest", "ann/mine:latest", str(NODE.image)):
+            await images.remove(name)
+        acting.set(None)
+        found = [one.change for one in await changes.since(0, 0, 100)]
+        self.assertEqual([(one.item, one.before, one.after, one.who) for one in found], [
+            ("ann/mine:latest", None, "ann/mine:latest", "ann"),
+            (NODE.image, None, NODE.image, "ann"),
+            ("ann/mine:latest", "ann/mine:latest", None, "ann"),
+        ])

@@ -1,0 +1,51 @@
+"""What changed, in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from zope.interface import implementer
+
+from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.domain.devices.changes import Change, IChanges, Recorded
+
+# A transaction whose end nobody heard of is done again: a change is known by its key.
+_ADD = """
+INSERT INTO changes (key, who, kind, mac, item, before, after)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+                     %s::text[])
+ON CONFLICT (key) DO NOTHING
+"""
+
+_SINCE = """
+SELECT id, extract(epoch FROM moment)::float8, kind, mac, item, before, after, who, key
+FROM changes WHERE moment >= to_timestamp(%s) AND id > %s ORDER BY id LIMIT %s
+"""
+
+
+async def record(one: Transaction, changes: Iterable[Change]) -> None:
+    """Add changes within the transaction that makes them."""
+    added = list(changes)
+    if added:
+        await one.execute(_ADD, (
+            [change.key for change in added], [change.who for change in added],
+            [change.kind for change in added], [change.mac for change in added],
+            [change.item for change in added], [change.before for change in added],
+            [change.after for change in added],
+        ))
+
+
+@implementer(IChanges)
+class PostgresChanges:
+    """The table changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def since(self, moment: float, after: int, count: int) -> Sequence[Recorded]:
+        """Return changes since a moment; see IChanges."""
+        rows = await self._database.query(_SINCE, (moment, after, count))
+        return [
+            Recorded(int(number), float(at), Change(kind, mac, item, before, now, who, key))
+            for number, at, kind, mac, item, before, now, who, key in rows
+        ]
