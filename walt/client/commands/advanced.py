@@ -207,6 +207,22 @@ def dump_zsh() -> None:
     print(script.dump("zsh"), end="")
 
 
+def dump_manual(directory: str) -> None:
+    """Write manual pages into a directory of man(1), as ~/.local/share/man."""
+    import os
+    import shlex
+
+    from walt.client.help.manual import manual
+
+    found = manual()
+    for name, text in found.items():
+        place = os.path.join(directory, name)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    print(f"{len(found)} pages are below {directory}; try: man -M {shlex.quote(directory)} walt")
+
+
 _HUB = [Switch("--waltplatform-user", "use the account of the default images")]
 
 COMMANDS = {
@@ -229,6 +245,10 @@ COMMANDS = {
         switches=[CONFIG, JSON],
     ),
     "dump-bash-autocomplete": Command(dump_bash, "print the completion script of bash"),
+    "dump-manual": Command(
+        dump_manual, "write the manual pages (man walt) into a directory",
+        args=[Arg("directory")],
+    ),
     "dump-zsh-autocomplete": Command(dump_zsh, "print the completion script of zsh"),
     "enrol": Command(
         enrol, "get a certificate for a server, with the token of `add-user`",

@@ -12,7 +12,7 @@ from walt.server.assembly import preflight
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
-from walt.server.tools.setup import debian, files
+from walt.server.tools.setup import debian, files, manual
 from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
 from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
@@ -93,6 +93,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
         ]),
         Links("commands", machine, links),
         Files("completion of shells", machine, files.completion(places.prefix)),
+        Files("manual pages", machine, manual.pages(places.prefix)),
     ]
     if not ganesha:
         found.append(EnabledStep(
