@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.local_shells import LocalShells
 from walt.client.commands import experiment as command
-from walt.client.errors import Failure
+from walt.client.errors import Failure, Refused
 from walt.client.exceptions import TimeoutException
-from walt.client.experiment import detached
+from walt.client.experiment import detached, fetching, holding
 from walt.client.experiment.archive import Archive, Folder, write_json
 from walt.client.experiment.casting import Candidate, choose
 from walt.client.experiment.channels import NotBegun
@@ -302,6 +302,74 @@ class ReplayTests(SynchronousTestCase):
                 ([role.image for role in found[0].roles], found[1], found[2]),
                 (images, missing, notes), own,
             )
+
+
+class FetchingTests(SynchronousTestCase):
+    """Images of an archive that the user lacks; the platform is made up."""
+
+    def setUp(self) -> None:
+        self.images = {"ann/x:latest": "3" * 64}
+        self.registry = {"hub:bob/x": "4" * 64, "reg:bob/x": "1" * 64, "reg:bob/xx": "1" * 64}
+        self.calls: list[str] = []
+        self.told: list[str] = []
+        for module in (fetching, holding):
+            self.patch(module, "LINK", self)
+        self.patch(fetching, "username", lambda: "ann")
+        self.patch(fetching, "stored", lambda labels: {})
+
+    def call(self, command: str, **named: Any) -> None:
+        """Clone or remove."""
+        self.calls.append(f"{command} {named.get('link', named.get('image'))}")
+        if command == "cs.images.remove":
+            del self.images[f"ann/{named['image']}:latest"]
+            return
+        link = named["link"]
+        if link not in self.registry:
+            raise Refused("there is no such image", "NOT_FOUND")
+        self.images[f"ann/{named['name']}:latest"] = self.registry[link]
+
+    def json(self, command: str, *words: object, **named: Any) -> list[dict[str, Any]]:
+        """Answer."""
+        if command == "cs.registries.list":
+            return [{"label": "hub"}, {"label": "reg"}]
+        if command == "cs.images.search":
+            return [
+                {"name": link.rpartition("/")[2], "clonable_link": link, "link": link}
+                for link in ("gone:bob/x", *self.registry) if named["keyword"] in link
+            ]
+        return [
+            {"fullname": name, "id": self.images[name], "layers": []}
+            for name in named["images"] if name in self.images
+        ]
+
+    def fetch(self, wanted: dict[str, str], others: dict[str, str]) -> dict[str, str]:
+        """Fetch images."""
+        return fetching.fetch(wanted, others, ["x"], self.told.append)
+
+    def test_by_identity(self) -> None:
+        """First those of others here, then of registries; what is another image does not stay."""
+        found = self.fetch({"1" * 64: "x"}, {})
+        self.assertEqual(found, {"x-11111111": "1" * 64})
+        self.assertEqual(self.calls, [
+            "cs.images.clone gone:bob/x", "cs.images.clone hub:bob/x",
+            "cs.images.remove x-11111111", "cs.images.clone reg:bob/x",
+        ])
+        self.assertEqual(self.told, ["x-11111111: cloned from reg:bob/x"])
+        self.registry["walt:eve/y"] = "5" * 64
+        self.assertEqual(
+            self.fetch({"5" * 64: "y"}, {"5" * 64: "eve/y:latest"}), {"y": "5" * 64}
+        )
+        self.assertEqual(self.fetch({"6" * 64: "z"}, {}), {})
+        self.assertEqual(self.images["ann/x:latest"], "3" * 64)
+
+    def test_lacking(self) -> None:
+        """Of roles, by the ids of what their nodes booted."""
+        manifest = {
+            "roles": {"a": ["n1"], "b": ["n2", "n3"]}, "images": {"ann/x:latest": "1" * 64},
+            "nodes": {"n1": {"image": "ann/x:latest"}, "n2": {"image": "ann/y:latest"}},
+        }
+        self.assertEqual(fetching.lacking(manifest, ["a", "b"], []), {"1" * 64: "x"})
+        self.assertEqual(fetching.lacking(manifest, ["a", "b"], ["1" * 64]), {})
 
 
 class ArchiveTests(SynchronousTestCase):

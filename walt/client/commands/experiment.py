@@ -132,6 +132,7 @@ def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
 def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
     from walt.client.experiment.archive import TEXT, Archive
     from walt.client.experiment.comparing import experiment_of
+    from walt.client.experiment.fetching import fetch, lacking
     from walt.client.experiment.replaying import with_images, without_program
     from walt.client.experiment.sealing import verify
     from walt.client.scripting.link import LINK
@@ -141,14 +142,22 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
     if wrong:
         raise Failure("\n".join(wrong))
     recorded = without_program(experiment_of(found))
-    row = {"name": str, "id": str}
+    row = {"name": str, "fullname": str, "id": str}
     tables = LINK.json(
-        "cs.images.show", "tables", {"own": [row], "default": [row]}, all=True, refresh=False
+        "cs.images.show", "tables", {kind: [row] for kind in ("own", "others", "default")},
+        all=True, refresh=False,
     )
+    own = {row["name"]: row["id"] for row in tables["own"]}
+    defaults = [row["id"] for row in tables["default"]]
+    by_default = [role.name for role in recorded.roles if role.image == "default"]
+    wanted = lacking(
+        found.manifest, [role.name for role in recorded.roles if role.name not in by_default],
+        own.values(),
+    ) | lacking(found.manifest, by_default, [*own.values(), *defaults])
+    others = {row["id"]: row["fullname"] for row in [*tables["others"], *tables["default"]]}
+    own |= fetch(wanted, others, own, _line)
     experiment, missing, notes = with_images(
-        recorded, found.manifest,
-        {row["name"]: row["id"] for row in tables["own"]},
-        [row["id"] for row in tables["default"]], exact=exact,
+        recorded, found.manifest, own, defaults, exact=exact
     )
     if missing:
         raise Failure("\n".join(f"missing: {line}" for line in missing))

@@ -6,8 +6,8 @@ commands that run once (`detached`) in shells that are kept (`channels`), `findi
 of what they left, `collecting` fetches what the platform knows of it (`topology`; lines in a
 `log_file`, aligned by the `clocks` that `timing` asks): all into an `archive`. `holding` takes
 images and settings for that time. `sealing`, `showing` and `comparing` (with `log_counts`) work on
-archives alone, without a server; `replaying` finds the images of another platform. A `program`
-measures by its own loop; it imports `Run` from here.
+archives alone, without a server; `replaying` and `fetching` find images on another platform. A
+`program` measures by its own loop; it imports `Run` from here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""Images that another platform had, by their ids: those of others here, then in registries.
+
+A registry does not tell ids: an image of the same name is fetched, compared, and removed again if
+it is another one. Nodes are not touched.
+"""
+
+from __future__ import annotations
+
+from walt.client.credentials import stored
+from walt.client.errors import Failure, Refused
+from walt.client.experiment.holding import layers_of
+from walt.client.scripting.link import LINK
+from walt.client.settings import username
+from walt.common.names import image_fullname, short_image_name
+
+TYPE_CHECKING = False  # importing typing costs the command line 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+MOST = 3  # images of registries that are fetched for one that is looked for
+LOCAL = "walt:"
+_FOUND = {"name": str, "clonable_link": str, "link": str}
+
+
+def lacking(
+    manifest: Mapping[str, Any], roles: Iterable[str], there: Iterable[str]
+) -> dict[str, str]:
+    """Return the ids of images that the nodes of roles booted and that are not `there`.
+
+    Values are their short names.
+    """
+    known = set(there)
+    found = {}
+    for role in roles:
+        for node in manifest["roles"].get(role, ()):
+            fullname = manifest["nodes"].get(node, {}).get("image", "")
+            image_id = manifest["images"].get(fullname)
+            if image_id is not None and image_id not in known:
+                found[image_id] = short_image_name(fullname)
+    return found
+
+
+def fetch(
+    wanted: Mapping[str, str], others: Mapping[str, str], own: Iterable[str],
+    tell: Callable[[str], object],
+) -> dict[str, str]:
+    """Get images into the caller's set, of ids whose names are told; return ids by new name.
+
+    `others` are the full names of images of other users by id, `own` the names that the caller
+    has. What is not found is left out. Raises Failure.
+    """
+    taken, found = set(own), {}
+    for image_id, name in sorted(wanted.items()):
+        links = [LOCAL + others[image_id].removesuffix(":latest")] if image_id in others else \
+            _links(name)
+        target = name if name not in taken else f"{name.partition(':')[0]}-{image_id[:8]}"
+        for link in links[:MOST]:
+            if target not in taken and _fetched(link, target, image_id):
+                tell(f"{target}: cloned from {link}")
+                taken.add(target)
+                found[target] = image_id
+                break
+    return found
+
+
+def _links(name: str) -> list[str]:
+    """Return where registries have images of a name."""
+    labels = [row["label"] for row in LINK.json("cs.registries.list", "rows", [{"label": str}])]
+    rows = LINK.json(
+        "cs.images.search", "rows", [_FOUND], keyword=name, credentials=stored(labels)
+    )
+    return [
+        row["link"] for row in rows
+        if row["name"] == name and row["clonable_link"] == row["link"]
+        and not row["link"].startswith(LOCAL)
+    ]
+
+
+def _fetched(link: str, name: str, image_id: str) -> bool:
+    """Clone an image; tell whether it has the id, and remove it if not."""
+    try:
+        LINK.call(
+            "cs.images.clone", link=link, name=name, force=False, hint="",
+            credentials=stored([link.partition(":")[0]]),
+        )
+    except Refused:
+        return False
+    fullname = image_fullname(username(), name)
+    if layers_of([fullname]).get(fullname, {}).get("id") == image_id:
+        return True
+    try:
+        LINK.call("cs.images.remove", image=name)
+    except Refused as refused:
+        raise Failure(f"{name}, which is another image, is there now: {refused}") from None
+    return False
