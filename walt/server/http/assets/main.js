@@ -4,6 +4,7 @@ import { begin, live, lostAt, refusal, user } from "./live.js";
 import { go, where } from "./route.js";
 import { Deeds, Dialog } from "./dialogs.js";
 import { Boots } from "./boots.js";
+import { Experiments } from "./experiments.js";
 import { Images, Services } from "./images.js";
 import { Logs } from "./logs.js";
 import { NetworkMap } from "./map.js";
@@ -18,6 +19,7 @@ const PAGES = [
   ["/ui/logs", "Logs", Logs],
   ["/ui/boots", "Boots", Boots],
   ["/ui/images", "Images", Images],
+  ["/ui/experiments", "Experiments", Experiments],
   ["/ui/services", "Services", Services],
   ["/ui/session", "Session", Session],
 ];
