@@ -37,12 +37,12 @@ GROUPS = {
         "scripting-logs", "scripting-nodes", "scripting-tools", "statuses", "web-api",
     ),
     "For the administrator of a platform": (
-        "admin", "backup", "boot-modes", "compatibility", "device-changes", "device-config",
-        "device-expose",
-        "device-netsetup", "device-port-config", "g5k", "networking", "node-install", "power",
-        "server-install", "server-network-config", "server-upgrade", "switch-install", "switches",
-        "team-server", "topology", "troubleshooting", "unmanaged-devices", "vpn",
-        "vpn-http-entrypoint", "vpn-security", "vpn-ssh-entrypoint", "web-server",
+        "admin", "backup", "boot-modes", "boot-proxy", "compatibility", "device-changes",
+        "device-config", "device-expose", "device-netsetup", "device-port-config", "g5k",
+        "networking", "node-install", "power", "server-install", "server-network-config",
+        "server-upgrade", "switch-install", "switches", "team-server", "topology",
+        "troubleshooting", "unmanaged-devices", "vpn", "vpn-http-entrypoint", "vpn-security",
+        "vpn-ssh-entrypoint", "web-server",
     ),
     "For developers": (
         "design-notes", "dev-client", "dev-server", "dev-server-db",

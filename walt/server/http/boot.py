@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -9,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import CACHED
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -34,11 +36,24 @@ def peer_address(request: IRequest) -> str:
     return str(address) if address is not None else text
 
 
+def tag(found: BootFile) -> bytes:
+    """Return an entity tag (RFC 9110 §8.8.3): that of this very file, whoever asks for it."""
+    status = os.fstat(found.stream.fileno())
+    return b'"%x-%x-%x-%x"' % (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    )
+
+
 def send_file(request: IRequest, found: BootFile) -> int:
-    """Send an open file with its length, at the pace of the requester, and close it."""
+    """Send an open file with its length, at the pace of the requester, and close it.
+
+    Nothing is sent to who has it already (If-None-Match).
+    """
+    known = request.setETag(tag(found)) is CACHED
     request.setHeader(b"content-type", b"application/octet-stream")
-    request.setHeader(b"content-length", b"%d" % found.size)
-    if request.method == b"HEAD" or found.size == 0:
+    if not known:
+        request.setHeader(b"content-length", b"%d" % found.size)
+    if known or request.method == b"HEAD" or found.size == 0:
         found.stream.close()
         request.finish()
         return NOT_DONE_YET
