@@ -378,7 +378,19 @@ class AdminTests(TestCase):
             raise AssertionError(f"{error}\n{program.err!r} {await trial(HOST)}") from None
         self.assertEqual((await trial(f"{OUTSIDE}:2222")).status, 0)  # the server itself is one
         self.assertEqual((await trial(f"{OUTSIDE}:80")).status, 1)
+        await self._check_doctor(lab)
         await self._check_passing(lab, key, mac)
+
+    async def _check_doctor(self, lab: VpnLab) -> None:
+        """The doctor tries what boards of the VPN need."""
+        done = await lab.run(
+            lab.platform.namespace, sys.executable, "-m", "walt.server.tools.doctor.main", "--json",
+            "--config", str(lab.platform.config), check=False,
+        )
+        rows = {row["step"]: row for row in json.loads(done.stdout)}
+        self.assertEqual(rows["VPN sshd"]["state"], "good", rows)
+        self.assertEqual(rows["VPN ssh entry point"]["state"], "good", rows)
+        self.assertEqual(rows["VPN HTTP entry point"]["state"], "good", rows)
 
     async def _check_passing(self, lab: VpnLab, key: Path, mac: str) -> None:
         """A board comes in by way of the entry point, and gets nothing else of it."""

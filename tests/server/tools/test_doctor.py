@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Interface
@@ -14,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.server.adapters.vpn.authority import CA_KEY
 from walt.server.assembly import confinement, preflight
-from walt.server.config.model import NetworkConfig, Paths, ServerConfig
-from walt.server.tools.doctor import dhcp, probes
+from walt.server.config.model import NetworkConfig, Paths, ServerConfig, Vpn
+from walt.server.tools.doctor import dhcp, probes, vpn
 from walt.server.tools.doctor.findings import Finding, Step, Wrong, status, summary
 from walt.server.tools.doctor.machine import Machine
 from walt.server.tools.doctor.outside import Site
+from walt.server.tools.doctor.vpn import VpnSteps
 
 GIB = 1 << 30
 
@@ -34,6 +38,59 @@ def offer(number: int, options: bytes, file: bytes = b"pxe/walt.ipxe") -> bytes:
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
                        bytes([10, 0, 0, 1]), b"\xff" * 4)
     return bytes(12) + b"\x08\x00" + head + udp
+
+
+class VpnTests(SynchronousTestCase):
+    """Faults of the way in of boards; that it is found good is told by tests.system.test_vpn."""
+
+    def setUp(self) -> None:
+        self.state = Path(self.mktemp()).absolute()
+        (self.state / "vpn-server").mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.steps = self.of(Vpn(True, "gate.org:2022", "gate.org", "enforced", self.port))
+
+    def of(self, vpn: Vpn) -> VpnSteps:
+        """Return the steps of a configuration."""
+        return VpnSteps(ServerConfig(
+            networks={"walt-net": NetworkConfig("walt-net", ip=IPv4Interface("10.0.0.1/24"))},
+            paths=Paths(self.state, self.state, self.state, self.state), vpn=vpn,
+        ), Site(None))
+
+    def look(self, name: str) -> Finding:
+        """Return what one step finds."""
+        return next(one for one in self.steps.steps() if one.name == name).finding()
+
+    def test_none(self) -> None:
+        """A platform without VPN has nothing to try."""
+        self.assertEqual(self.of(Vpn()).steps(), [])
+
+    def test_sshd(self) -> None:
+        """Nothing answers, or something else."""
+        found = self.look("VPN sshd")
+        self.assertEqual((found.state, "nothing answers" in found.text), ("wrong", True))
+        with socket.create_server(("127.0.0.1", self.port)) as listening:
+            thread = threading.Thread(target=lambda: listening.accept()[0].sendall(b"220 mail\r\n"))
+            thread.start()
+            found = self.look("VPN sshd")
+            thread.join()
+        self.assertEqual((found.state, "no ssh server" in found.text), ("wrong", True))
+        self.assertTrue(found.remedy)
+
+    def test_entry_points(self) -> None:
+        """Each is tried as boards do; before the first start there are no keys."""
+        self.assertEqual(self.look("VPN ssh entry point").state, "skipped")
+        (self.state / "vpn-server" / CA_KEY).touch()
+        asked: list[tuple[object, ...]] = []
+        self.patch(vpn, "try_ssh", lambda *words: asked.append(words) or "refused")
+        self.patch(vpn, "ask_http", lambda *words: asked.append(words) or "no such host")
+        found = self.look("VPN ssh entry point")
+        self.assertEqual((found.state, "refused" in found.text), ("wrong", True))
+        found = self.look("VPN HTTP entry point")
+        self.assertEqual((found.state, "no such host" in found.text), ("doubtful", True))
+        self.assertEqual([words[0] for words in asked], ["gate.org", "gate.org"])
+        self.assertEqual(asked[0][1], 2022)
 
 
 class MachineTests(SynchronousTestCase):

@@ -198,7 +198,7 @@ class Machine:
             )
         restarted = [
             f"{row['name']} ({row['restarts']}: {row['trouble']})" for row in rows
-            if row["restarts"]
+            if row["restarts"] and row["trouble"]  # a new configuration is none
         ]
         if restarted:
             raise Doubtful(f"restarted since the start: {', '.join(restarted)}",

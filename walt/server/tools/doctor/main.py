@@ -21,6 +21,7 @@ from walt.server.tools.doctor.findings import Finding, status, summary
 from walt.server.tools.doctor.machine import Machine
 from walt.server.tools.doctor.network import Network
 from walt.server.tools.doctor.outside import Site
+from walt.server.tools.doctor.vpn import VpnSteps
 
 NAME = "walt-server-doctor"
 
@@ -60,7 +61,10 @@ def _examine(file: Path) -> Iterator[Finding]:
     yield Finding("server.conf", "good", f"the server is {config.walt_interface}")
     site = Site(config.namespace)
     try:
-        for step in (*Machine(config, site).steps(), *Network(config, site).steps()):
+        for step in (
+            *Machine(config, site).steps(), *Network(config, site).steps(),
+            *VpnSteps(config, site).steps(),
+        ):
             yield step.finding()
     finally:
         site.unplug()

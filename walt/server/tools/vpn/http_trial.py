@@ -50,20 +50,26 @@ def try_http(
 ) -> str | None:
     """Return why boards would not find this server by an entry point, None if they would.
 
-    `name` is the full name of this server; `own_port` is that of its web pages.
+    `name` is the full name of this server; `own_port` is that of its web pages. A server that
+    does not run is answered for meanwhile.
     """
-    wrong = ""
     with answering(name, own_port):
-        for number in range(TRIES):
-            if number:
-                time.sleep(pause)
-            try:
-                with _OPENER.open(f"http://{host}:{port}{PATH}", timeout=pause) as answer:
-                    found = answer.read(LONGEST).decode(errors="replace").strip()
-            except (OSError, ValueError, HTTPException) as error:
-                wrong = f"http://{host}{PATH}: {getattr(error, 'reason', None) or error}"
-                continue
-            if found == name:
-                return None
-            wrong = f"http://{host}{PATH} answers {found[:80]!r}, not {name}"
+        return ask_http(host, name, port=port, pause=pause)
+
+
+def ask_http(host: str, name: str, *, port: int = 80, pause: float = PAUSE) -> str | None:
+    """Return the same of a server that runs."""
+    wrong = ""
+    for number in range(TRIES):
+        if number:
+            time.sleep(pause)
+        try:
+            with _OPENER.open(f"http://{host}:{port}{PATH}", timeout=pause) as answer:
+                found = answer.read(LONGEST).decode(errors="replace").strip()
+        except (OSError, ValueError, HTTPException) as error:
+            wrong = f"http://{host}{PATH}: {getattr(error, 'reason', None) or error}"
+            continue
+        if found == name:
+            return None
+        wrong = f"http://{host}{PATH} answers {found[:80]!r}, not {name}"
     return wrong
