@@ -45,7 +45,7 @@ if [ "$mode" = start ] && {{ [ -d "${{dir%/*}}" ] || mkdir -p "${{dir%/*}}"; }} 
         *) last="exec sh $dir/command" ;;
     esac
     printf '%s\\n%s\\n' "$4" "$last" > "$dir/start"
-    run="echo \\$\\$ > $dir/pid; sh $dir/start > $dir/output 2> $dir/error < /dev/null
+    run="echo \\$\\$ > $dir/pid; (. $dir/start) > $dir/output 2> $dir/error < /dev/null
         echo \\$? > $dir/status"
     session=
     if command -v setsid > /dev/null; then session=setsid; fi
@@ -105,7 +105,8 @@ def prelude(environment: Mapping[str, str], directory: str) -> str:
         f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()
     )
     place = shlex.quote(directory)
-    return f"{exports}mkdir -p {place} && cd {place} || exit {LOST}"
+    there = f"{{ mkdir -p {place} && cd {place}; }}"
+    return f"{exports}cd {place} 2>/dev/null || {there} || exit {LOST}"
 
 
 def perform(
@@ -124,10 +125,9 @@ def perform(
         asked = time.monotonic()
         left = limit - (time.monotonic() - began)
         seconds = max(1, round(left))
-        text = shlex.join([
-            "sh", "-c", _SCRIPT, "walt-experiment", f"{PLACE}/{identity}", mode, str(seconds),
-            before, command,
-        ])
+        # In the shell that is there: each program more that starts takes time on a slow node.
+        words = shlex.join([f"{PLACE}/{identity}", mode, str(seconds), before, command])
+        text = f"set -- {words}\n{_SCRIPT}"
         try:
             result = shells.run(node, text, max(left, 1.0) + (ENDS if mode == "follow" else 0.0))
             found = _outcome(result, time.monotonic() - began)

@@ -106,7 +106,9 @@ def _readme(archive: Archive) -> str:
         + f"\nNodes:\n\n{roles}\n\nImages, by their ids:\n\n{images or '- none is known'}\n\n"
         f"Points:\n\n    " + table(archive).replace("\n", "\n    ") + "\n\n"
         f"`{TEXT}` is what was done, `points/` what it gave, `files/` what the steps saved,\n"
-        f"`commands/` what they printed; {CHECKSUMS} has checksums of all of it.\n"
+        f"`commands/` what they printed; {CHECKSUMS} has checksums of all of it. Where they are\n"
+        "there, `logs.*` are log lines, `clocks.json` how far the clocks of the nodes were from\n"
+        "the server's, and `topology.json` where the nodes are connected.\n"
         "`walt experiment show` and `walt experiment diff` read this file.\n"
     )
 
