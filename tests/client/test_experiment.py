@@ -666,6 +666,10 @@ class DetachedTests(SynchronousTestCase):
             (found.outcome, found.status, found.output, found.error),
             ("ended", 7, "it's\n$HOME2", "wrong\n"),
         )
+        found = self.perform("own", "echo $$; exec sh -c 'kill -9 $$'")
+        self.assertEqual((found.outcome, found.status), ("ended", 137))
+        found = self.perform("if", "if")
+        self.assertEqual((found.outcome, found.status), ("ended", 2))
         found = self.perform("two", "#!/usr/bin/env python3\nimport os; print(os.getcwd())")
         self.assertEqual(found.output, f"{self.place}/work\n")
         found = self.perform("three", "head -c 20000000 /dev/zero | tr '\\0' x; exit 255")

@@ -1,8 +1,8 @@
 """Commands that a node runs once, whatever happens to the connection or to the server.
 
-A node keeps what it was told to run, with its output and its exit status, in a directory that
-is named by who asked: asking again under the same name follows what runs, it starts nothing.
-The directory is lost when the node boots; what was lost is told, and never run again.
+A node keeps what it was told to run, with its output and its exit status, in files that are
+named by who asked: asking again under the same name follows what runs, it starts nothing.
+The files are lost when the node boots; what was lost is told, and never run again.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ MARK = "walt-experiment:"
 TRY_AGAIN = 1.0  # seconds between two attempts to reach the server
 ENDS = 30.0  # seconds for a node to end a command that took too long
 HELD = 5.0  # seconds after which a connection that was lost was one
-# $1: directory; $2: start or follow; $3: seconds; $4: what comes before the command; $5: the
-# command, or a script with its interpreter. A shell that is its own session goes on when the
-# connection ends; its status is one short write.
+# $1: a file, with whose name those of others begin; $2: start or follow; $3: seconds; $4: what
+# comes before the command; $5: the command, or a script with its interpreter. A shell that is its
+# own session goes on when the connection ends; its status is one short write. Programs take ten
+# milliseconds each to start on an emulated node: the shell does what it can by itself.
 _SCRIPT = f"""\
-dir=$1; mode=$2; limit=$3
-if [ "$mode" = start ] && {{ [ -d "${{dir%/*}}" ] || mkdir -p "${{dir%/*}}"; }} \\
-        && mkdir "$dir" 2>/dev/null; then
-    printf '%s\\n' "$5" > "$dir/command"
+it=$1; mode=$2; limit=$3
+if [ "$mode" = start ] && {{ [ -d "${{it%/*}}" ] || mkdir -p "${{it%/*}}"; }} \\
+        && set -C && {{ true > "$it"; }} 2>/dev/null; then
+    printf '%s\\n' "$5" > "$it.command"
     case $5 in
-        '#!'*) chmod +x "$dir/command"; last="exec $dir/command" ;;
-        *) last="exec sh $dir/command" ;;
+        '#!'*) chmod +x "$it.command"; last="exec $it.command" ;;
+        *) last="exec sh $it.command" ;;
     esac
-    printf '%s\\n%s\\n' "$4" "$last" > "$dir/start"
-    run="echo \\$\\$ > $dir/pid; (. $dir/start) > $dir/output 2> $dir/error < /dev/null
-        echo \\$? > $dir/status"
+    printf '%s\\n%s\\n' "$4" "$last" > "$it.start"
+    run="echo \\$\\$ > $it.pid; (. $it.start) > $it.output 2> $it.error < /dev/null
+        echo \\$? > $it.status"
     session=
     if command -v setsid > /dev/null; then session=setsid; fi
     $session sh -c "$run" > /dev/null 2>&1 < /dev/null &
     wait $!  # whoever asks ends it, when it takes too long
 fi
-if [ ! -d "$dir" ]; then echo "{MARK} lost" >&2; exit {LOST}; fi
-cd "$dir" || exit {LOST}
+if [ ! -e "$it" ]; then echo "{MARK} lost" >&2; exit {LOST}; fi
 end=
-while [ ! -s status ]; do
+while [ ! -s "$it.status" ]; do
     read -r up rest < /proc/uptime
     [ -n "$end" ] || end=$((${{up%.*}} + limit))
     if [ "${{up%.*}}" -gt "$end" ]; then
-        kill -KILL "-$(cat pid)" 2>/dev/null || kill -KILL "$(cat pid)" 2>/dev/null
-        cat output; cat error >&2; echo "{MARK} late" >&2; exit {ENDED_BY_US}
+        pid=$(cat "$it.pid"); kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null
+        cat "$it.output"; cat "$it.error" >&2; echo "{MARK} late" >&2; exit {ENDED_BY_US}
     fi
     sleep 0.05 2>/dev/null || sleep 1  # an old busybox knows whole seconds
 done
-if [ -s output ]; then cat output; fi
-if [ -s error ]; then cat error >&2; fi
-read -r status < status
+if [ -s "$it.output" ]; then cat "$it.output"; fi
+if [ -s "$it.error" ]; then cat "$it.error" >&2; fi
+read -r status < "$it.status"
 echo "{MARK} ended" >&2; exit "$status"
 """
 
