@@ -44,6 +44,7 @@ from walt.client.experiment.log_counts import counts_of
 from walt.client.experiment.model import network_name
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
+from walt.client.experiment.sealing import seal, verify
 from walt.client.experiment.showing import table
 from walt.client.scripting.running import Result, TooMuch
 from walt.common.records import block_of
@@ -380,6 +381,63 @@ measure:
         )
         point = self.point(self.ran(text, {"go.py": script}))
         self.assertEqual((point["outcome"], point["results"]), ("done", {"v": [5.0]}))
+
+    def test_client_that_is_killed(self) -> None:
+        """What it left is sealed as it is, and gone on with: no command runs twice."""
+        ran = self.place / "ran"
+
+        def tell(line: str) -> None:
+            if line.startswith("point 2"):
+                os._exit(0)  # as by SIGKILL: nothing is torn down
+
+        runner, folder = self.runner(SMALL.replace("measure:", f"""\
+variables: {{A: [1, 2, 3]}}
+measure:
+  - a: echo $A >> {ran}"""), tell=tell)
+        child = os.fork()
+        if not child:
+            try:
+                runner.run({}, force=False)
+            finally:
+                os._exit(1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        target = folder.path.with_suffix(".zip")
+        seal(folder.path, target)
+        sealed = Archive(target)
+        self.assertEqual((verify(sealed), sealed.manifest["state"]), ([], "running"))
+        self.assertEqual(sorted(sealed.points()), [1, 2])
+        self.images = {name: "9" * 64 for name in [*self.images, *sealed.manifest["held"]]}
+        (held,) = sealed.manifest["held"]
+        self.booting = held
+        self.assertTrue(self.again(folder))
+        self.assertEqual(ran.read_text(), "1\n2\n3\n")
+        archive = Archive(folder.path)
+        self.assertEqual((archive.manifest["state"], archive.manifest["held"]), ("done", {}))
+        self.assertNotIn(held, self.images)
+
+    def test_node_that_does_not_boot(self) -> None:
+        """What a node lost is unknown; without it the run ends in words, and is torn down."""
+        torn = self.place / "torn"
+
+        def late(node_set: object, timeout: float) -> None:
+            raise TimeoutException
+
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                self.patch(running.NodeSet, "wait", late)
+
+        runner, folder = self.runner(SMALL.replace("measure:", f"""\
+repetitions: 2
+teardown:
+  - a: touch {torn}
+measure:
+  - a: rm {self.place}/node/*-p00001-t1-0"""), tell=tell)
+        failure = self.assertRaises(Failure, runner.run, {}, force=False)
+        self.assertEqual(str(failure), "a node did not boot again")
+        points = Archive(folder.path).points()
+        self.assertEqual([point["outcome"] for point in points.values()], ["unknown"])
+        self.assertIn("lost the command", points[1]["reason"])
+        self.assertTrue(torn.exists())
 
     def test_lease_that_is_lost(self) -> None:
         """Nothing more is done to nodes that somebody else has; later the run goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from twisted.internet.defer import ensureDeferred, gatherResults
@@ -23,12 +24,31 @@ results:
 """
 
 
+PROGRAM = """\
+import sys
+from walt.client import experiment
+with experiment.Run(
+    "program", roles={"left": {"model": "pc-*"}}, variables={"N": [1, 2]}, to=sys.argv[1],
+) as run:
+    run.do("left", "mkdir /root/made")
+    for point in run.points():
+        with point:
+            told = point.do("left", 'ls -d /root/made; echo "$N" | tee out', save="out")
+            assert point.file("left", "out").read_text() == point.values["N"] + "\\n"
+            (text,) = told.values()
+            point.result("n", float(text.split()[-1]))
+"""
+
+
 class FaultTests(TestCase):
     skip = why_not()
     timeout = patient(560)
 
     async def test_others(self) -> None:
-        """Reserved nodes are not taken, not by force; an image may go; of two, one runs."""
+        """Reserved nodes are not taken, not by force; an image may go; of two, one runs.
+
+        At last a program has the node.
+        """
         from twisted.internet import reactor
 
         platform = LivePlatform(reactor)
@@ -71,5 +91,14 @@ class FaultTests(TestCase):
         told = "".join((one.stdout + one.stderr).decode() for one in found)
         self.assertEqual(sorted(one.status for one in found), [0, 1], told)
         self.assertIn("can be had now" if "can be had" in told else "reserved by a program", told)
+        program, place = place / "go.py", place / "program"
+        program.write_text(PROGRAM)
+        await platform.runner.run(
+            [sys.executable, str(program), str(place)], env=platform.environment(),
+            timeout=patient(200),
+        )
+        shown = await platform.ok("experiment", "show", str(place))
+        self.assertIn("program, run ", shown)
+        self.assertIn("N=2  ####", shown)
         row = json.loads(await platform.ok("node", "show", "--all", "--json"))
         self.assertIn("waltplatform/pc-x86-64-default", json.dumps(row))  # free again
