@@ -29,6 +29,7 @@ printf '%s\\n' 'interface far' 'start 10.9.8.20' 'end 10.9.8.20' 'lease_file /ro
 touch /root/leases
 systemd-run --quiet --unit=udhcpd ip netns exec site busybox udhcpd -f /root/udhcpd.conf
 """
+DENIED = "journalctl -b --no-pager -o cat | grep 'apparmor=\"DENIED\"' || true"
 ASK = "ip netns exec beside busybox udhcpc -n -q -t 4 -T 3 -s /bin/true -i"
 
 
@@ -87,6 +88,8 @@ class NetworkTests(TestCase):
         links = await self.links()
         self.assertNotIn("walt-net", links)
         self.assertEqual(await box.run("ip -br -4 address show dev adm | grep 10.9 || true"), "")
+        self.assertEqual(await box.run("pgrep dhclient || true"), "")
+        self.assertEqual(await box.run(DENIED), "")
 
     async def set_up(self, *changes: str) -> None:
         """Change server.conf as an administrator does; the server is restarted."""
@@ -126,9 +129,10 @@ class NetworkTests(TestCase):
         # What the kernel serves to one address, another client cannot ask for: so with that one.
         told = await self.box.run(
             f"ip -n beside address add {ip}/24 dev eth2 && mkdir -p /tmp/v3 &&"
-            " ip netns exec beside mount -t nfs -o ro,vers=3,nolock"
+            # One command: what is mounted there is seen nowhere else (ip-netns(8)).
+            " ip netns exec beside sh -c 'mount -t nfs -o ro,vers=3,nolock"
             f" {SERVER}:{STATE}/nodes/{ip}/fs /tmp/v3 && grep /tmp/v3 /proc/mounts"
-            " && ls -d /tmp/v3/bin /tmp/v3/boot && umount /tmp/v3", timeout=patient(60),
+            " && ls -d /tmp/v3/bin /tmp/v3/boot && umount /tmp/v3'", timeout=patient(60),
         )
         self.assertIn("vers=3", told)
 

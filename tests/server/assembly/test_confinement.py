@@ -11,12 +11,14 @@ from walt.server.adapters.volumes import loop
 from walt.server.assembly import confinement
 from walt.server.config.model import Paths
 
+NAMES = ("usr.sbin.dhcpd", "usr.sbin.named", "sbin.dhclient")
+
 
 class ConfinementTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.profiles = Path(self.mktemp())
         self.profiles.mkdir()
-        for name in ("usr.sbin.dhcpd", "usr.sbin.named"):
+        for name in NAMES:
             (self.profiles / name).write_text("profile")
         self.dhcpd = self.profiles / "local/usr.sbin.dhcpd"
 
@@ -30,7 +32,11 @@ class ConfinementTests(SynchronousTestCase):
         """Each profile gets the daemon's directories, once; what the site wrote stays."""
         self.dhcpd.parent.mkdir()
         self.dhcpd.write_text("/srv/site r,")
-        self.assertEqual(self.allow(Paths()), {"usr.sbin.dhcpd", "usr.sbin.named"})
+        self.assertEqual(self.allow(Paths()), {*NAMES})
+        self.assertEqual(
+            (self.profiles / "local/sbin.dhclient").read_text().splitlines()[1],
+            "/var/lib/walt/.*.dhclient.* lrw,",
+        )
         self.assertEqual(self.dhcpd.read_text().splitlines(), [
             "/srv/site r,",
             "# WalT server of /var/lib/walt: its configuration and state",
@@ -54,7 +60,7 @@ class ConfinementTests(SynchronousTestCase):
     def test_no_profile(self) -> None:
         """Nothing is written for a daemon that has no profile."""
         (self.profiles / "usr.sbin.dhcpd").unlink()
-        self.assertEqual(self.allow(Paths()), {"usr.sbin.named"})
+        self.assertEqual(self.allow(Paths()), {*NAMES} - {"usr.sbin.dhcpd"})
 
     def test_the_kernel_reads_it(self) -> None:
         """The profiles are read again; what could not be is tried by the next call."""
@@ -62,8 +68,7 @@ class ConfinementTests(SynchronousTestCase):
         self.patch(confinement, "run", lambda argv: called.append(argv))
         self.allow(Paths(), enforced=True)
         self.assertEqual(called, [
-            ["apparmor_parser", "--replace", str(self.profiles / f"usr.sbin.{name}")]
-            for name in ("dhcpd", "named")
+            ["apparmor_parser", "--replace", str(self.profiles / name)] for name in NAMES
         ])
 
         def fails(argv: list[str]) -> str:
@@ -73,7 +78,7 @@ class ConfinementTests(SynchronousTestCase):
         other = Paths(Path("/srv/walt"))
         self.assertRaises(CommandFailed, self.allow, other, enforced=True)
         self.patch(confinement, "run", loop.run)
-        self.assertEqual(self.allow(other), {"usr.sbin.dhcpd", "usr.sbin.named"})
+        self.assertEqual(self.allow(other), {*NAMES})
 
     def test_patterns(self) -> None:
         """A directory whose name would be a pattern, or a rule, is refused."""

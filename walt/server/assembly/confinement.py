@@ -1,4 +1,4 @@
-"""Debian's AppArmor profiles of dhcpd and named, which know no files but Debian's own.
+"""Debian's AppArmor profiles of dhcpd, named and dhclient, which know Debian's own files alone.
 
 What the server's own daemons read and write lies below its directories: the profiles are told
 so in their files for the site, /etc/apparmor.d/local (apparmor.d(5)), a block for each state
@@ -33,15 +33,21 @@ def blocks(paths: Paths) -> Mapping[str, str]:
                 f"{path} cannot be named in a profile of AppArmor: choose a directory whose name"
                 " has letters, digits and . _ @ + - alone"
             )
-    return {
-        f"usr.sbin.{name}": "".join(f"{line}\n" for line in (
-            f"# WalT server of {paths.state}: its configuration and state",
-            f"{paths.service(name)}/ r,",
-            f"{paths.service(name)}/** rwlk,",
+    rules: dict[str, tuple[str, ...]] = {
+        f"usr.sbin.{name}": (
+            f"{paths.service(name)}/ r,", f"{paths.service(name)}/** rwlk,",
             f"{paths.service_runtime(name)}/** rwlk,",
+        )
+        for name in DAEMONS
+    }
+    # The client of a network whose address comes by DHCP: without its pid file it is not ended.
+    rules["sbin.dhclient"] = (f"{paths.state}/.*.dhclient.* lrw,",)
+    return {
+        name: "".join(f"{line}\n" for line in (
+            f"# WalT server of {paths.state}: its configuration and state", *lines,
             f"# end of {paths.state}",
         ))
-        for name in DAEMONS
+        for name, lines in rules.items()
     }
 
 
@@ -126,6 +132,6 @@ def problems(paths: Paths) -> list[str]:
     if not wanted:
         return []
     return [
-        "AppArmor keeps dhcpd and named from the server's directories; run: walt-server-apparmor"
+        "AppArmor keeps daemons from the server's directories; run: walt-server-apparmor"
         " (--config FILE names another server.conf)"
     ]

@@ -2,8 +2,8 @@
 
 Usage: walt-server-apparmor [--config FILE]
 
-It adds to /etc/apparmor.d/local what Debian's profiles of dhcpd and named lack; where there
-are no profiles, or nothing lacks, it does nothing.
+It adds to /etc/apparmor.d/local what Debian's profiles of dhcpd, named and dhclient lack; where
+there are no profiles, or nothing lacks, it does nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "walt-server-apparmor"
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog=NAME, description="Have AppArmor let dhcpd and named use the server's directories."
+        prog=NAME, description="Have AppArmor let daemons use the server's directories."
     )
     parser.add_argument("--config", type=Path, default=DEFAULT_FILE)
     options = parser.parse_args(words)

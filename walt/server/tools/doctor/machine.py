@@ -117,13 +117,13 @@ class Machine:
         return f"{free >> 30} GiB free"
 
     def apparmor(self) -> str:
-        """Whether AppArmor lets dhcpd and named work."""
+        """Whether AppArmor lets daemons work."""
         if not confinement.is_enforced():
             raise Skipped("this kernel confines no programs by it")
         problems = confinement.problems(self.paths)
         if problems:
             raise Wrong("; ".join(problems), "walt-server-apparmor, then restart the server")
-        return "dhcpd and named may use the directories of the server"
+        return "dhcpd, named and dhclient may use the directories of the server"
 
     def debian_services(self) -> str:
         """Whether services of Debian take ports of ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +40,11 @@ def _docstring(module: str) -> str:
     return ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
 
 
+@cache
+def _all() -> list[tuple[str, str]]:
+    return sorted({**manual(), **programs()}.items())
+
+
 def pages(prefix: str) -> list[OwnFile | FirstFile]:
     """Return all pages as files of a machine."""
-    found = {**manual(), **programs()}
-    return [OwnFile(f"{prefix}/share/man/{name}", text) for name, text in sorted(found.items())]
+    return [OwnFile(f"{prefix}/share/man/{name}", text) for name, text in _all()]
