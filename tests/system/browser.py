@@ -65,6 +65,18 @@ class Browser:
         self.driver.quit()
         shutil.rmtree(self.profile, ignore_errors=True)
 
+    def processes(self) -> list[int]:
+        """Return what it consists of: who speaks with servers is a process of its own."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (place / "cmdline").read_bytes()
+            except OSError:
+                continue  # it ended meanwhile
+            if f"--user-data-dir={self.profile}".encode() in words:
+                found.append(int(place.name))
+        return found
+
     def expects(self, text: str) -> None:
         """Let messages of the console that have this text pass."""
         self._expected.append(text)

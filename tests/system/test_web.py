@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any
 
 from twisted.internet.threads import deferToThread
@@ -24,6 +24,14 @@ from tests.system.switch_lab import Switch, explored, plug
 SIMULATED = 1000
 SAID = """
 return [...document.querySelectorAll('.lines .text')].map((one) => one.textContent).join('');
+"""
+# What banners said since then, as nobody can look as fast as they go.
+NOTED = """
+window.banners = [];
+new MutationObserver(() => {
+  const banner = document.querySelector(".banner");
+  if (banner) window.banners.push(banner.innerText);
+}).observe(document.body, { childList: true, subtree: true });
 """
 HOSTILE = ("<script>alert(1)</script><img src=x onerror=alert(2)>", "after-all")
 
@@ -536,7 +544,7 @@ class PagesTests(TestCase):
         page.driver.switch_to.window(first)
 
     async def asleep(self) -> None:
-        """A tab that slept shows how things are once it wakes up."""
+        """A tab that slept, with its machine or alone, shows how things are once it wakes up."""
         def sleep(page: Browser) -> None:
             page.go("/ui/map")
             page.shows("unknown-000050", "main")
@@ -548,6 +556,37 @@ class PagesTests(TestCase):
             "Page.setWebLifecycleState", {"state": "active"}
         ))
         await self.see(lambda page: page.shows("sleeper", "main"))
+        await self.see(lambda page: page.run(NOTED))
+        processes = self.browser.processes()
+        self.assertGreater(await self.watching(), 0)
+        for pid in processes:
+            os.kill(pid, SIGSTOP)
+        try:
+            # Who does not answer for 45 s is let go, however long it sleeps then.
+            await self.platform.until(self.nobody_watches, "the end of its socket", 90)
+            await self.platform.ok("device", "rename", "sleeper", "sleeper-2")
+        finally:
+            for pid in processes:
+                os.kill(pid, SIGCONT)
+        self.browser.expects("WebSocket")
+        await self.see(lambda page: page.shows("sleeper-2", "main"))
+        await self.see(lambda page: page.lacks("Not live since"))
+        banners = await deferToThread(self.browser.run, "return window.banners")
+        self.assertIn("Not live since", "".join(banners))
+
+    async def watching(self) -> int:
+        """Return how many sockets of pages the server has."""
+        done = await self.platform.runner.run([
+            "nsenter", f"--net=/run/netns/{self.platform.namespace}", "--", "curl", "-sS",
+            "http://127.0.0.1/metrics",
+        ])
+        found = re.search(rb"\nwalt_ui_connections (\d+)", done.stdout)
+        assert found is not None, done.stdout[:500]
+        return int(found[1])
+
+    async def nobody_watches(self) -> bool:
+        """Tell whether the server has no socket of a page."""
+        return await self.watching() == 0
 
     async def restart(self) -> None:
         """The page tells since when it is not live, and goes on by itself with a new server."""
