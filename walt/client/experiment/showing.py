@@ -1,9 +1,10 @@
-"""Archives on a terminal: a table of points, and bars of results."""
+"""Archives on a terminal: a table of points, bars and plots of results."""
 
 from __future__ import annotations
 
 from statistics import median
 
+from walt.client.experiment.plotting import plot
 from walt.common.controls import visible
 from walt.common.tables import render_table
 
@@ -61,7 +62,9 @@ def table(archive: Archive) -> str:
 
 
 def bars(archive: Archive) -> str:
-    """Return, for each result, a bar for the median of each combination of values."""
+    """Return, for each result, a bar for the median of each combination of values, and a plot
+    over a variable that has numbers.
+    """
     texts = []
     for name, by_values in sorted(measured(archive.points()).items()):
         medians = {place: median(numbers) for place, numbers in by_values.items()}
@@ -71,4 +74,10 @@ def bars(archive: Archive) -> str:
             f"  {_cell(place):{wide}}  {'#' * max(0, round(WIDTH * value / top))} {value:g}"
             f" (n={len(by_values[place])})" for place, value in medians.items()
         )]))
+        drawn = plot(name, [
+            point for point in archive.points().values()
+            if point["outcome"] == "done" and point["results"].get(name)
+        ])
+        if drawn is not None:
+            texts.append(drawn)
     return "\n\n".join(texts)
