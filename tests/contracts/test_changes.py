@@ -65,6 +65,11 @@ class ChangesContract(Contract):
         found = [one.change for one in await changes.since(0, 0, 100)]
         self.assertEqual(found, made)
         self.assertLessEqual(max(len(one.after or "") for one in found), 1000)
+        # Where long texts differ is not seen, that they do is.
+        long = [replace(NODE, conf={"a": "z" * 5000 + end}) for end in "xy"]
+        await store.save([long[1]], list(of_device(NODE.mac, *long, "ann")))
+        last = [one.change for one in await changes.since(0, 0, 100)][-1]
+        self.assertEqual((last.item, last.before, last.who), ("a", last.after, "ann"))
 
 
 class FakeChangesTests(ChangesContract, TestCase):

@@ -10,8 +10,7 @@ CREATE TABLE changes (
     mac text,
     item text NOT NULL DEFAULT '',
     before text,
-    after text,
-    CHECK (before IS DISTINCT FROM after OR before = '<set>')
+    after text
 );
 CREATE INDEX changes_moment_idx ON changes (moment, id);
 
