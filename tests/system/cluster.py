@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg2
+from psycopg2 import sql
 
 from tests.places import ON_DISK
 from walt.common.errors import Unavailable
@@ -62,6 +63,24 @@ class SharedCluster:
     def spawn(self) -> None:
         """Start the server, without waiting."""
         self._process = subprocess.Popen(self._argv, cwd="/", stderr=subprocess.DEVNULL)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the server (one that needs no restart), and wait until it is so."""
+        with closing(psycopg2.connect(self.dsn("postgres"))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    sql.SQL("ALTER SYSTEM SET {} = %s").format(sql.Identifier(name)), (value,)
+                )
+                cursor.execute("SELECT pg_reload_conf()")
+        for _ in range(200):
+            with closing(psycopg2.connect(self.dsn("postgres"))) as connection, \
+                    connection.cursor() as cursor:
+                cursor.execute("SELECT current_setting(%s)", (name,))
+                if cursor.fetchall() == [(value,)]:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"{name} is not {value}")
 
     @property
     def pid(self) -> int:

@@ -114,11 +114,11 @@ class FailoverTests(TestCase):
         self.addCleanup(self.primary.end)
         self.primary.start()
         await platform.until(lambda: self.primary.answers("SELECT 1", 1), "a primary")
-        await self.replica.copy(self.primary)
-        self.replica.start()
         # What is committed is on both: this is what makes the loss of one harmless.
         self.primary.ask(f"ALTER SYSTEM SET synchronous_standby_names = '{REPLICA}'")
         self.primary.ask("SELECT pg_reload_conf()")
+        await self.replica.copy(self.primary)
+        self.replica.start()
         await platform.until(
             lambda: self.primary.answers("SELECT sync_state FROM pg_stat_replication", "sync"),
             "a replica",
@@ -157,6 +157,9 @@ class FailoverTests(TestCase):
         else:
             await self.primary.end(number)
         await self.platform.sleep(1)
+        # The new primary has no replica yet: it must not wait for one.
+        self.replica.ask("ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.replica.ask("SELECT pg_reload_conf()")
         self.replica.ask("SELECT pg_promote()")
 
     def end_connections(self) -> None:

@@ -16,6 +16,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
+from twisted.web.iweb import IRequest
+from twisted.web.resource import Resource
 
 from tests.patience import patient
 from walt.common.errors import NotFound
@@ -24,6 +26,15 @@ from walt.server.http.policy import Readers
 from walt.server.http.site import make_site
 
 NODES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+
+
+class Page(Resource):
+    """What only those may read who may read about people's work."""
+
+    isLeaf = True
+
+    def render_GET(self, request: IRequest) -> bytes:
+        return b"secret"
 
 
 class Images:
@@ -59,7 +70,7 @@ class ProxyTests(TestCase):
         self.images = Images(self.base)
         self.asked: list[tuple[str, str, bool]] = []
         site = make_site(
-            self.images, {}, watch=lambda *one: self.asked.append(one),  # type: ignore[arg-type]
+            self.images, {"metrics": Page()}, watch=lambda *one: self.asked.append(one),  # type: ignore[arg-type]
             readers=Readers(frozenset(), (IPv4Network("127.0.0.1/32"),)),
         )
         listening = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -125,6 +136,18 @@ class ProxyTests(TestCase):
         self.assertEqual((await self.get(NODES[0], "/api/v1/nodes"))[0], 404)
         self.assertEqual((await self.get(NODES[0], "/walt-tag"))[0], 404)
         self.assertEqual((await self.get(NODES[0], "/boot/kernel", "POST"))[0], 403)
+
+    async def test_ways_around(self) -> None:
+        """The proxy may read more than nodes may: they do not get at it by paths."""
+        for path in (
+            "/metrics", "/metrics/../boot/kernel", "/metrics/..%2fboot/kernel",
+            "//metrics/../boot/x",
+            "/boot/../metrics", "/boot/%2e%2e/metrics", "/boot/..%2fmetrics", "/./boot/../metrics",
+            "/metrics/%2e%2e/boot/kernel", "/boot//../../metrics", "/boot\\..\\metrics",
+        ):
+            status, body = await self.get(NODES[0], path)
+            self.assertIn(status, (400, 404), path)
+            self.assertNotIn(b"secret", body)
 
     async def test_odd_names(self) -> None:
         """Escapes come through as they are; nobody asks as another node."""

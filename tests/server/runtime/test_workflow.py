@@ -176,7 +176,7 @@ class WorkflowTests(SynchronousTestCase):
         self.successResultOf(stopped)
         for done in runs:
             self.failureResultOf(done, CancelledError)
-        self.assertEqual(clock.pauses, 2)
+        self.assertEqual(clock.pauses, 1)
 
     def test_stop_without_workflow(self) -> None:
         """Nothing to wait for."""

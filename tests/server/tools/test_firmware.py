@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import lzma
 import os
+import resource
 import tarfile
 import threading
 import zipfile
@@ -99,6 +102,12 @@ class FirmwareTests(SynchronousTestCase):
         newer = self.archive(tar({"boot/start4.elf": b"newer"}))
         self.assertEqual(self.install(newer)[0], 0)
         self.assertEqual(self.there()["start4.elf"], b"newer")
+        # Back to the former one; what somebody removed comes again.
+        self.assertEqual(self.install(first)[0], 0)
+        self.assertEqual(self.there()["start4.elf"], b"four")
+        (self.static / "overlays/a.dtbo").unlink()
+        self.assertEqual(self.install(first)[0], 0)
+        self.assertIn("overlays/a.dtbo", self.there())
 
     def test_by_http(self) -> None:
         """From an address; what is not there, or does not answer, is told."""
@@ -125,14 +134,17 @@ class FirmwareTests(SynchronousTestCase):
 
         self.addCleanup(stop)
         address = f"http://127.0.0.1:{server.server_port}"
-        with obtained(f"{address}/firmware.tar.gz", {}) as place:
+        good = f"{address}/firmware.tar.gz#sha256={hashlib.sha256(content).hexdigest()}"
+        with obtained(good, {}) as place:
             self.assertEqual(place.read_bytes(), content)
         self.assertFalse(place.exists())
-        self.patch(firmware, "MAX_ARCHIVE", 10)
         for source, kind in (
-            (f"{address}/none", Unavailable), ("http://127.0.0.1:1/x", Unavailable),
-            (f"{address}/firmware.tar.gz", Invalid),
+            (f"{address}/none#sha256=0", Unavailable),
+            ("http://127.0.0.1:1/x#sha256=0", Unavailable),
+            (f"{address}/firmware.tar.gz", Invalid), (f"{good[:-1]}x", Invalid), (good, Invalid),
         ):
+            if source == good:
+                self.patch(firmware, "MAX_ARCHIVE", 10)
             self.assertRaises(kind, obtained(source, {}).__enter__)
 
     def refused(self, content: bytes) -> str:
@@ -164,6 +176,32 @@ class FirmwareTests(SynchronousTestCase):
         huge.size = 1 << 40
         head = huge.tobuf() + b"\0" * 1024
         self.assertIn("too large", self.refused(head))
+
+    def test_much_memory(self) -> None:
+        """A name of hundreds of megabytes is not read; the limit is gone afterwards."""
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        head = tarfile.TarInfo("././@LongLink")
+        head.type, head.size = tarfile.GNUTYPE_LONGNAME, 400 << 20
+        place = Path(self.mktemp()).absolute()
+        with lzma.open(place, "wb", preset=0) as stream:
+            stream.write(head.tobuf(tarfile.GNU_FORMAT))
+            for _ in range(400):
+                stream.write(b"x" * (1 << 20))
+        status, _, err = self.install(place)
+        self.assertEqual((status, "memory" in err), (1, True), err)
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_AS), before)
+
+    def test_clashes(self) -> None:
+        """A name is a file or a directory; dates are dates; nothing is written before."""
+        self.assertIn("as a file and as a directory", self.refused(
+            tar({"start4.elf": b"x", "overlays": b"x", "overlays/a": b"x"})
+        ))
+        odd = tarfile.TarInfo("start4.elf")
+        odd.pax_headers = {"mtime": "inf"}
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            archive.addfile(odd)
+        self.assertIn("archive", self.refused(out.getvalue()))
 
     def test_behind_a_link(self) -> None:
         """A directory of tftp-static that is a link is not followed."""

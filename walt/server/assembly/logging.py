@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from string import Formatter
 from typing import IO
 
 from twisted.logger import (
@@ -70,9 +72,20 @@ def _object(event: LogEvent) -> str | None:
 
 
 def _values(event: LogEvent) -> dict[str, dict[str, object]]:
-    named = [name for name in event if not name.startswith("log_") and name.isidentifier()]
-    values = {name: _plain(event[name]) for name in sorted(named)[:MOST_VALUES]}
+    names = _names(str(event.get("log_format", "")))
+    values = {name: _plain(event[name]) for name in sorted(names & event.keys())[:MOST_VALUES]}
     return {"values": values} if values else {}
+
+
+def _names(form: str) -> set[str]:
+    """Return the names of the values that a message is made of."""
+    try:
+        return {
+            re.split(r"[.\[(]", name, maxsplit=1)[0]
+            for _, name, _, _ in Formatter().parse(form) if name
+        }
+    except ValueError:
+        return set()
 
 
 def _plain(value: object) -> object:

@@ -39,8 +39,8 @@ def peer_address(request: IRequest) -> str:
 def tag(found: BootFile) -> bytes:
     """Return an entity tag (RFC 9110 §8.8.3): that of this very file, whoever asks for it."""
     status = os.fstat(found.stream.fileno())
-    return b'"%x-%x-%x-%x"' % (
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return b'"%x-%x-%x-%x-%x"' % (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )
 
 

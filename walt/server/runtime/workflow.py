@@ -93,15 +93,18 @@ class Workflows:
             finally:
                 if timer.active():
                     timer.cancel()
-        for number, (wf, done) in enumerate([*self._running.items()], 1):
-            if wf not in self._running:
-                continue  # it ended while others were cancelled
-            _log.warn(
-                "workflow {name} ended before its steps {steps}",
-                name=wf.name, steps=", ".join(wf.progress().remaining),
-            )
-            done.cancel()
-            if number % CANCELLED_AT_ONCE == 0:
+        cancelled: set[Workflow] = set()
+        while left := [wf for wf in self._running if wf not in cancelled]:
+            for wf in left[:CANCELLED_AT_ONCE]:
+                cancelled.add(wf)
+                if wf not in self._running:
+                    continue  # it ended when others were cancelled
+                _log.warn(
+                    "workflow {name} ended before its steps {steps}",
+                    name=wf.name, steps=", ".join(wf.progress().remaining),
+                )
+                self._running[wf].cancel()
+            if len(left) > CANCELLED_AT_ONCE:
                 await deferLater(self.clock, 0)
 
 

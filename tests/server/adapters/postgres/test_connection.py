@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import tempfile
+import threading
 from typing import Any
 
 import psycopg2
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.patience import patient
 from tests.system import cluster
 from walt.common.errors import Unavailable
+from walt.server.adapters.postgres import connection as connection_module
 from walt.server.adapters.postgres.cluster import Cluster, binaries
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.migrate import scripts
@@ -66,6 +68,54 @@ class DatabaseTests(TestCase):
                     "SELECT FROM pg_stat_activity WHERE datname = current_database()"
                     " AND state = 'active' AND wait_event = 'PgSleep'"
                 )
+
+    async def test_names(self) -> None:
+        """Addresses are looked for in a thread; each of them is tried, then the next server."""
+        threads: list[threading.Thread] = []
+        tried: list[str] = []
+
+        def addresses(name: str) -> list[str]:
+            threads.append(threading.current_thread())
+            if name == "none.example":
+                raise socket.gaierror(-2, "Name or service not known")
+            return ["127.0.0.2", "127.0.0.3"]
+
+        async def connect(place: str, limit: float) -> Any:
+            tried.append(place)
+            return await usual(place, limit)
+
+        self.patch(connection_module, "addresses_of", addresses)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        database = Database(
+            self.reactor, f"host=none.example,db.example port={port} dbname=x", patience=0.3
+        )
+        usual = database._connect_to
+        self.patch(database, "_connect_to", connect)
+        error = await self.assertFailure(
+            Deferred.fromCoroutine(database.query("SELECT 1")), Unavailable
+        )
+        self.assertNotIn(threading.main_thread(), threads)
+        self.assertIn("cannot reach the database", str(error))
+        self.assertEqual(
+            ["none" in place for place in tried[:2]], [True, False]
+        )
+
+    async def test_a_replica_that_is_waited_for(self) -> None:
+        """A COMMIT that waits for replicas ends with words; the connection is given up."""
+        database = Database(self.reactor, self.dsn, commit_limit=0.3)
+        self.addCleanup(database.close)
+        await database.execute("INSERT INTO t VALUES (1)")
+        self.cluster.set("synchronous_standby_names", "nobody")
+        self.addCleanup(self.cluster.set, "synchronous_standby_names", "")
+        error = await self.assertFailure(
+            Deferred.fromCoroutine(database.execute("INSERT INTO t VALUES (2)")), Unavailable
+        )
+        self.assertIn("synchronous_standby_names", str(error))
+        self.cluster.set("synchronous_standby_names", "")
+        await database.execute("INSERT INTO t VALUES (3)")
+        self.assertLessEqual({1, 3}, set(await self.numbers()))
 
     async def test_rolled_back(self) -> None:
         """A failure in the middle undoes all, and the connection is used again."""

@@ -8,18 +8,27 @@ from typing import Any, TypeVar
 import psycopg2
 import psycopg2.extensions
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection, Cursor
 
 from walt.common.errors import Busy, Unavailable
-from walt.server.adapters.postgres.places import parsed, places
+from walt.server.adapters.postgres.places import (
+    addresses_of,
+    parsed,
+    places,
+    unresolved,
+    with_addresses,
+)
 from walt.server.adapters.postgres.sockets import LOST, LibpqSocket
 from walt.server.runtime.reactors import IReactor
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
 
+COMMIT_LIMIT = 30.0  # seconds
 CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
 
 # Operational errors, by their class, that are about what was asked: too long, too complex.
@@ -68,12 +77,18 @@ def abandonable(running: Deferred[_T]) -> Deferred[_T]:
     return follower
 
 
-async def _commit(connection: Connection) -> None:
+async def _commit(connection: Connection, clock: IReactorTime, limit: float) -> None:
     """Commit. PostgreSQL answers to a COMMIT of what failed that it was undone, as a success."""
     cursor = connection.cursor()
     try:
-        await abandonable(cursor.execute("COMMIT"))
+        await abandonable(cursor.execute("COMMIT")).addTimeout(limit, clock)
         outcome = cursor.statusmessage
+    except TimeoutError:
+        # Nothing else makes a COMMIT wait (PostgreSQL manual, "synchronous_commit").
+        raise psycopg2.OperationalError(
+            f"it did not confirm within {limit:g} s what was written: a primary waits for"
+            " the replicas of its synchronous_standby_names"
+        ) from None
     finally:
         cursor.close()
     if outcome != "COMMIT":
@@ -135,13 +150,14 @@ class Database:
 
     def __init__(
         self, reactor: IReactor, dsn: str, *, size: int = 4, patience: float = 30.0,
-        connect_limit: float = CONNECT_LIMIT,
+        connect_limit: float = CONNECT_LIMIT, commit_limit: float = COMMIT_LIMIT,
     ) -> None:
         self._reactor = reactor
         self._dsn = dsn
         self._places = places(dsn)
         self._place = 0  # the one that is tried next
-        self._patience, self._connect_limit = patience, connect_limit
+        self._patience = patience
+        self._connect_limit, self._commit_limit = connect_limit, commit_limit
         self._idle: list[Connection] = []
         self._turns = DeferredSemaphore(size)
 
@@ -168,7 +184,7 @@ class Database:
                 except BaseException:
                     await abandonable(connection.runOperation("ROLLBACK"))
                     raise
-                await _commit(connection)
+                await _commit(connection, self._reactor, self._commit_limit)
             except CancelledError:
                 # A statement may be running: the server undoes it when we are gone.
                 connection.close()
@@ -212,17 +228,10 @@ class Database:
         started = self._reactor.seconds()
         limit = self._connect_limit / (1 if len(self._places) == 1 else 3)
         while True:
-            connection, place = _Connection(self._reactor), self._place
+            place = self._place
             try:
-                await abandonable(connection.connect(self._places[place])).addTimeout(
-                    limit, self._reactor
-                )
-                return connection
-            except CancelledError:
-                connection.close()
-                raise
+                return await self._connect_to(self._places[place], limit)
             except (psycopg2.Error, *LOST, TimeoutError) as error:
-                connection.close()
                 if place == self._place:  # others may have found it out before
                     self._place = (place + 1) % len(self._places)
                 if self._reactor.seconds() - started >= self._patience:
@@ -232,6 +241,30 @@ class Database:
                     ) from error
             waiting: Deferred[None] = deferLater(self._reactor, 0.1, lambda: None)
             await waiting
+
+    async def _connect_to(self, place: str, limit: float) -> Connection:
+        """Return a connection to one server, by the first of its addresses that leads there."""
+        # libpq would look for the addresses itself, and stop the reactor until it has them.
+        name = unresolved(place)
+        ways = [place]
+        if name is not None:
+            ways = with_addresses(place, await abandonable(deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), addresses_of, name
+            )).addTimeout(limit, self._reactor))
+        for number, way in enumerate(ways, 1):
+            connection = _Connection(self._reactor)
+            try:
+                await abandonable(connection.connect(way)).addTimeout(limit, self._reactor)
+            except CancelledError:
+                connection.close()
+                raise
+            except (psycopg2.Error, *LOST, TimeoutError):
+                connection.close()
+                if number == len(ways):
+                    raise
+            else:
+                return connection
+        raise AssertionError
 
     def close(self) -> None:
         """Close idle connections; the busy ones are closed by their users."""

@@ -7,6 +7,8 @@ Functions"). So one is tried after the other here.
 
 from __future__ import annotations
 
+import socket
+
 import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
@@ -57,8 +59,12 @@ def parsed(dsn: str) -> dict[str, str]:
     """Return the parameters of a connection string. Raises Unavailable for one that is none."""
     try:
         values: dict[str, str] = parse_dsn(dsn)
-    except psycopg2.Error as error:
-        raise Unavailable(f"database.dsn cannot be used: {str(error).strip()}") from None
+    except psycopg2.Error:
+        # What libpq says of it may hold a part of a password.
+        raise Unavailable(
+            "database.dsn is no connection string of libpq: key=value pairs, values with spaces in"
+            " single quotes, or postgresql://user@host/name with odd characters as %XX"
+        ) from None
     if "," in values.get("host", "") + values.get("hostaddr", ""):
         values.setdefault("target_session_attrs", "read-write")
     return values
@@ -67,3 +73,23 @@ def parsed(dsn: str) -> dict[str, str]:
 def _list(values: dict[str, str], name: str) -> list[str]:
     text = values.get(name, "")
     return text.split(",") if text else []
+
+
+def unresolved(place: str) -> str | None:
+    """Return the host name whose addresses are not known yet, None when none is needed."""
+    values = parsed(place)
+    name = values.get("host", "")
+    if not name or name.startswith(("/", "@")) or "hostaddr" in values:
+        return None
+    return name
+
+
+def addresses_of(name: str) -> list[str]:
+    """Return the addresses of a host, in the order of preference. Blocking. Raises OSError."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+def with_addresses(place: str, addresses: list[str]) -> list[str]:
+    """Return the connection strings of one server by its addresses; its name stays, for TLS."""
+    return [make_dsn(place, hostaddr=address) for address in addresses]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import math
 import os
+import resource
 import shutil
 import tarfile
 import time
@@ -26,17 +28,19 @@ from typing import IO
 from walt.common.errors import Invalid, Unavailable, in_words
 from walt.server.tools.setup.machine import Machine
 
+DIGEST = "#sha256="
 STATIC, MARKER = "tftp-static", "walt.date"
 # What tells the directory of an archive that a board reads: its first stages, a U-Boot.
 FIRST_STAGES = ("bootcode.bin", "start4.elf", "start.elf", "u-boot.bin", "config.txt")
 MAX_ARCHIVE = 2 << 30  # bytes, to fetch
+MAX_MEMORY = 256 << 20  # bytes that reading an archive may take
 MAX_SIZE, MAX_FILES = 1 << 30, 20_000  # unpacked
 TOO_LARGE = f"the archive is too large: {MAX_FILES} files and {MAX_SIZE >> 30} GiB at most"
 PATIENCE, LONGEST = 60.0, 3600.0  # seconds without any byte; in all
 _PIECE = 1 << 20
 UNREADABLE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,
-    RuntimeError,
+    RuntimeError, ArithmeticError,
 )
 
 
@@ -52,19 +56,30 @@ class Member:
 
 @contextmanager
 def obtained(source: str, proxies: dict[str, str] | None = None) -> Iterator[Path]:
-    """Give an archive as a file: it is one, or is fetched by HTTP. Raises Unavailable, Invalid."""
+    """Give an archive as a file: it is one, or is fetched by HTTP.
+
+    `#sha256=DIGEST` behind an address is what it must have; without encryption it must be told.
+    Raises Unavailable, Invalid.
+    """
     if not source.startswith(("http://", "https://")):
         yield Path(source)
         return
+    source, _, digest = source.partition(DIGEST)
+    if not digest and not source.startswith("https://"):
+        raise Invalid(
+            f"{source} is not encrypted: anybody on the way may change it. Use https, or write"
+            f" {DIGEST}DIGEST behind it"
+        )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     end = time.monotonic() + LONGEST
     with TemporaryDirectory(prefix="walt-firmware-") as directory:
         place = Path(directory) / "archive"
         try:
             with opener.open(source, timeout=PATIENCE) as answer, open(place, "wb") as target:
-                taken = 0
-                while piece := answer.read(_PIECE):
+                taken, known = 0, hashlib.sha256()
+                while piece := answer.read1(_PIECE):
                     taken += len(piece)
+                    known.update(piece)
                     if taken > MAX_ARCHIVE or time.monotonic() > end:
                         raise Invalid(f"{source} is too large, or comes too slowly")
                     target.write(piece)
@@ -72,12 +87,18 @@ def obtained(source: str, proxies: dict[str, str] | None = None) -> Iterator[Pat
             reason = getattr(error, "reason", None)
             cause = reason if isinstance(reason, BaseException) else error
             raise Unavailable(f"{source} cannot be fetched: {in_words(cause)}") from None
+        if digest and known.hexdigest() != digest.lower():
+            raise Invalid(f"{source} has the digest {known.hexdigest()}, not {digest}")
         yield place
 
 
 @contextmanager
 def members(archive: Path) -> Iterator[list[Member]]:
     """Give the files of a tar (of any compression) or zip archive. Raises Invalid, OSError."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    most = _memory() + MAX_MEMORY
+    if before[0] == resource.RLIM_INFINITY or before[0] > most:
+        resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
@@ -93,6 +114,15 @@ def members(archive: Path) -> Iterator[list[Member]]:
                 yield [*_of_tar(tar)]
     except UNREADABLE as error:
         raise Invalid(f"{archive} is no archive that can be read: {in_words(error)}") from None
+    except MemoryError:
+        raise Invalid(f"{archive} takes too much memory to read") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _memory() -> int:
+    """Return the size of the address space of this process (proc(5), statm)."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _of_tar(tar: tarfile.TarFile) -> Iterator[Member]:
@@ -133,10 +163,16 @@ def chosen(found: list[Member]) -> dict[PurePosixPath, Member]:
             "the archive has no boot files of a board: none of " + ", ".join(FIRST_STAGES)
         )
     top = tops[0][1]
-    return {
+    files = {
         one.name.relative_to(top): one for one in found
         if one.name.is_relative_to(top) and one.name.name != MARKER
     }
+    both = files.keys() & {above for name in files for above in name.parents}
+    if both:
+        raise Invalid(f"the archive has {str(min(both))!r} as a file and as a directory")
+    if not all(math.isfinite(one.changed) for one in files.values()):
+        raise Invalid("the archive has a file without a date")
+    return files
 
 
 @dataclass(frozen=True)
@@ -152,30 +188,35 @@ class FirmwareStep:
     def _place(self) -> Path:
         return self.machine.at(self.state / STATIC)
 
-    def _digest(self) -> str:
-        with open(self.archive, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-
-    def _known(self) -> list[str]:
-        """Return the lines of the marker that tell archives."""
-        text = self.machine.read(self.state / STATIC / MARKER) or ""
-        return [line for line in text.splitlines() if line.startswith("sha256:")]
-
     def lacks(self) -> list[str]:
-        """See Step."""
-        known = f"sha256:{self._digest()}" in self._known()
-        return [] if known else [f"the files of {self.archive.name} are not in {STATIC}"]
+        """See Step. Files are compared, whatever was done before: one may have gone since."""
+        with members(self.archive) as found:
+            lacking = sum(
+                not self._is_there(self._place / name, member)
+                for name, member in chosen(found).items()
+            )
+        return [f"{STATIC} lacks {lacking} files of {self.archive.name}"] if lacking else []
+
+    def _is_there(self, place: Path, member: Member) -> bool:
+        try:
+            if place.stat().st_size != member.size:
+                return False
+            with place.open("rb") as here, member.open() as there:
+                while piece := there.read(_PIECE):
+                    if here.read(len(piece)) != piece:
+                        return False
+        except OSError:
+            return False
+        return True
 
     def apply(self) -> None:
-        """See Step. A call that was cut is done again: the marker is written last."""
-        place = self._place
+        """See Step. A call that was cut is done again."""
         with members(self.archive) as found:
             files = chosen(found)
             for name, member in files.items():
-                self._write(place / name, member)
+                self._write(self._place / name, member)
             newest = int(max(member.changed for member in files.values()))
-        lines = [*self._known(), f"sha256:{self._digest()}", str(newest)]
-        self.machine.write(self.state / STATIC / MARKER, "\n".join(lines) + "\n")
+        self.machine.write(self.state / STATIC / MARKER, f"{newest}\n")
 
     def _write(self, target: Path, member: Member) -> None:
         for above in reversed(target.relative_to(self._place).parents):
