@@ -162,6 +162,20 @@ class RegistrationTests(SynchronousTestCase):
         self.see(ip="10.0.0.9")
         self.assertEqual(self.device().ip, "192.168.1.20")
 
+    def test_stopped_during_the_download(self) -> None:
+        """A server that stops ends it, and that is no failure."""
+
+        async def download(fullname: str) -> None:
+            await Deferred()
+
+        self.make(download=download)
+        self.see(uci=UCI)
+        stopped = Deferred.fromCoroutine(self.fake.workflows.stop(10))
+        self.fake.clock.advance(10)
+        self.successResultOf(stopped)
+        self.assertEqual(self.device().type, "unknown")
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_claimed_address(self) -> None:
         """The first owner keeps an address; the second one is recorded without."""
         self.make(stored(DEFAULT), devices=(node(7),))

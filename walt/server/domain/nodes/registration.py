@@ -6,6 +6,8 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
+from twisted.internet.defer import CancelledError
+
 from walt.common.errors import WaltError
 from walt.common.leases import Sighting
 from walt.common.names import default_image
@@ -169,7 +171,8 @@ class Registration:
             mac=device.mac, guess=guess,
         )
         running = workflow.run()
-        running.addErrback(lambda failure: failure.trap(WaltError))
+        # What failed is told by its step; a server that stops ends it.
+        running.addErrback(lambda failure: failure.trap(WaltError, CancelledError))
 
         def released(result: Any) -> Any:
             self._in_progress.discard(device.mac)
