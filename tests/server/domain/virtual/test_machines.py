@@ -27,6 +27,7 @@ from walt.server.domain.virtual.console import Console
 from walt.server.domain.virtual.machines import (
     MANY_ENDS,
     PAUSE_AFTER_FAILURE,
+    RANDOM_DELAY,
     SHORT_LIFE,
     RunningMachines,
     VirtualNodes,
@@ -246,8 +247,17 @@ class VirtualNodesTests(SynchronousTestCase):
         )
         self.assertRaises(Invalid, self.virtual.console, "node-2")
         self.assertRaises(NotFound, self.virtual.console, "node-3")
+
+    def test_console_before_the_machine(self) -> None:
+        """Who looks while a server starts sees all that the machine will say."""
+        self.create()
         self.now(self.virtual.stop_all())
-        self.assertRaises(Unavailable, self.virtual.console, "vnode1")
+        seen: list[bytes] = []
+        self.virtual.console("vnode1").watch(seen.append)
+        self.virtual.start_all()
+        self.fake.clock.advance(RANDOM_DELAY[1])
+        self.machine.output(b"SeaBIOS")
+        self.assertEqual(seen, [b"SeaBIOS"])
 
     def remove(self, name: str, **options: bool) -> Coroutine[Any, Any, None]:
         """Remove a node."""

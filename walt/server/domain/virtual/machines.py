@@ -59,12 +59,9 @@ class _Vm:
         self._failed = False  # the last start; forgotten when a machine lives
         self._ends = 0  # of machines in a row, before the node was booted
         self.missing: str | None = None  # the boot file that it asked for last in vain
-        self.console = Console(service.clock, self._console_chunk)
+        self._console = service.console_of(mac)
         self._life: Deferred[None] = Deferred.fromCoroutine(self._live())
         self._life.addErrback(_stopped)
-
-    def _console_chunk(self, data: bytes) -> None:
-        self._service.logs.write(self._mac, CONSOLE_STREAM, repr(data), mode="chunk")
 
     async def _live(self) -> None:
         service = self._service
@@ -86,7 +83,7 @@ class _Vm:
                 config = self._config(present)
                 ended: Deferred[str] = Deferred()
                 self._machine = await service.hypervisor.start(
-                    config, self.console.received, ended.callback
+                    config, self._console.received, ended.callback
                 )
                 started = service.clock.seconds()
                 service.monitor.started(device)
@@ -171,7 +168,7 @@ class _Vm:
         else:
             self._life.cancel()
         await shielded(self._life)
-        self.console.flush()
+        self._console.flush()
 
 
 @implementer(IVirtualMachines)
@@ -215,6 +212,7 @@ class VirtualNodes:
         self._platform = platform
         self._give_image = give_image
         self._machines = machines
+        self._consoles: dict[str, Console] = {}
         status.changed.observe(self._on_status)
 
     def _on_status(self, mac: str, booted: bool, cause: str | None) -> None:
@@ -317,6 +315,7 @@ class VirtualNodes:
         vm = self._machines.all.pop(device.mac, None)
         if vm is not None:
             await vm.stop()
+        self._consoles.pop(device.mac, None)
         await self._nodes.forget(device, keep_logs=keep_logs)
         await self.hypervisor.remove(device.mac)
 
@@ -330,14 +329,22 @@ class VirtualNodes:
             vm.write(data)
 
     def console(self, name: str) -> Console:
-        """Return the console of a virtual node. Raises NotFound, Invalid, Unavailable."""
+        """Return the console of a virtual node, also of one that waits for its machine.
+
+        Raises NotFound, Invalid.
+        """
         device = self.registry.named(name)
         if not device.virtual:
             raise Invalid(f"{name} is not a virtual node: it has no console here")
-        vm = self._machines.all.get(device.mac)
-        if vm is None:
-            raise Unavailable(f"the machine of {name} does not run now")
-        return vm.console
+        return self.console_of(device.mac)
+
+    def console_of(self, mac: str) -> Console:
+        """Return the console of the machines of a node, one after the other."""
+        if mac not in self._consoles:
+            self._consoles[mac] = Console(self.clock, lambda data: self.logs.write(
+                mac, CONSOLE_STREAM, repr(data), mode="chunk"
+            ))
+        return self._consoles[mac]
 
     def console_used(self, name: str, requester: IRequester) -> None:
         """Note that somebody types on the console of a node."""

@@ -154,5 +154,5 @@ export function Lines({ query, history, realtime, oneIssuer = false, label, tall
       <span class="faint" role="status">${mine.left.value ? `${mine.left.value} lines are not shown. ` : ""}${mine.paused.value ? "Paused: go to the end to go on." : ""}</span>
       ${mine.note.value && html`<span class="trouble" role="alert">${mine.note.value}</span>`}
     </div>
-    <div class=${`lines${tall ? " tall" : ""}`} ref=${element} tabindex="0" role="log" aria-live="off" aria-label=${label}></div>`;
+    <div key="lines" class=${`lines${tall ? " tall" : ""}`} ref=${element} tabindex="0" role="log" aria-live="off" aria-label=${label}></div>`;
 }

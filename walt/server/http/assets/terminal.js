@@ -125,9 +125,9 @@ function Screen({ name, title, request, parameters, note }) {
   return html`<h1><a class="text" href=${address(name)}>${name}</a>: ${title}</h1>
     <p class="faint">${note}</p>
     ${isReady("nodes") && !row && html`<p role="alert">There is no node of this name (any more).</p>`}
-    ${end.value && html`<div class="bar" role="alert"><span class="text">${end.value}</span>
+    ${end.value && html`<div key="end" class="bar" role="alert"><span class="text">${end.value}</span>
       <button type="button" onClick=${() => { round.value += 1; }}>Open it again</button></div>`}
-    <div class="terminal-place" ref=${element}></div>`;
+    <div key="place" class="terminal-place" ref=${element}></div>`;
 }
 
 export function Console({ name }) {
