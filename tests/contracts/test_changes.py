@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import psycopg2
+from hypothesis import given
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from tests.contracts.contract import Contract
 from tests.contracts.test_device_store import NODE, SWITCH, UNKNOWN
 from tests.fakes.devices import FakeChanges, FakeDeviceStore
+from tests.server.domain.devices.test_changes import STRANGE
 from tests.system import cluster
 from walt.server.adapters.postgres.changes import PostgresChanges
 from walt.server.adapters.postgres.connection import Database
@@ -21,6 +23,7 @@ from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.adapters.postgres.switches import PostgresSwitches
 from walt.server.domain.devices.changes import Change, IChanges, of_device
+from walt.server.domain.devices.model import Device
 from walt.server.domain.requester import acting
 from walt.server.domain.switches.topology import LLDP, Link
 
@@ -60,6 +63,10 @@ class ChangesContract(Contract):
         made = [
             Change("setting", NODE.mac, HOSTILE, HOSTILE, "y" * 1000, HOSTILE),
             *of_device(NODE.mac, None, replace(NODE, conf={"a": "z" * 5000}), None),
+            *of_device(
+                NODE.mac, replace(NODE, conf={"a": "z" * 5000}),
+                replace(NODE, conf={"a": "z" * 5000 + "y"}), None,
+            ),
         ]
         await store.save([NODE], made)
         found = [one.change for one in await changes.since(0, 0, 100)]
@@ -70,6 +77,24 @@ class ChangesContract(Contract):
         await store.save([long[1]], list(of_device(NODE.mac, *long, "ann")))
         last = [one.change for one in await changes.since(0, 0, 100)][-1]
         self.assertEqual((last.item, last.before, last.who), ("a", last.after, "ann"))
+
+    async def test_any_change_is_taken(self) -> None:
+        """Whatever two states of a device are, what differs is recorded."""
+        store, changes = await self.make()
+        made: list[Change] = []
+
+        @given(STRANGE, STRANGE)
+        def compare(before: Device | None, after: Device | None) -> None:
+            made.extend(of_device(NODE.mac, before, after, "ann"))
+
+        compare()
+        await store.save([], made)
+        found: list[Change] = []
+        number = 0
+        while page := await changes.since(0, number, 1000):
+            found += [one.change for one in page]
+            number = page[-1].number
+        self.assertEqual(found, made)
 
 
 class FakeChangesTests(ChangesContract, TestCase):
