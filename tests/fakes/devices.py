@@ -20,14 +20,15 @@ class FakeChanges:
         self._store = store
         self._begin = begin
 
-    async def since(self, moment: float, after: int, count: int) -> Sequence[Recorded]:
+    async def since(self, moment: float, after: int | None, count: int) -> Sequence[Recorded]:
         """Return changes since a moment."""
         found = [
             Recorded(number, self._begin + number, change)
             for number, change in enumerate(self._store.changes, 1)
         ]
         return [
-            one for one in found if one.moment >= moment and one.number > after
+            one for one in found
+            if (one.moment >= moment if after is None else one.number > after)
         ][:count]
 
 

@@ -61,8 +61,12 @@ class Recorded:
 class IChanges(Interface):
     """Where changes are kept. All methods are coroutines."""
 
-    async def since(moment: float, after: int, count: int) -> Sequence[Recorded]:
-        """Return the first `count` changes since a moment, with numbers above `after`."""
+    async def since(moment: float, after: int | None, count: int) -> Sequence[Recorded]:
+        """Return the first `count` changes since a moment, or those with numbers above `after`.
+
+        Who goes on with the last number misses none, whatever the clock of the database does:
+        no change gets a smaller one later.
+        """
 
 
 def facts(device: Device | None) -> dict[Fact, str]:
