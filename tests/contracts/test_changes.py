@@ -176,22 +176,26 @@ class PostgresChangesTests(ChangesContract, TestCase):
         self.assertEqual(list(await changes.since(0, None, 100)), before)
 
     async def test_links(self) -> None:
-        """Cables: seen, led elsewhere, no longer seen; the same again is no change."""
+        """Cables: seen, led elsewhere, displaced; the same again, or silence, is no change."""
         store, changes = await self.make()
-        await store.save([NODE, SWITCH])
+        await store.save([NODE, SWITCH, UNKNOWN])
         switches = PostgresSwitches(self.database)
         one = Link((NODE.mac, None), (SWITCH.mac, 3), LLDP, True, 10.0)
-        acting.set("ann")
+        acting.set("ann")  # she looks, she has moved nothing
         await switches.save({}, [one], [one])
         await switches.save({}, [replace(one, seen=20.0)], [])
-        acting.set(None)
         moved = Link((NODE.mac, None), (SWITCH.mac, 4), LLDP, True, 30.0)
         await switches.save({}, [moved], [moved])
-        await switches.save({}, [replace(moved, confirmed=False)], [])
+        for confirmed in (False, True, False):  # the node is off, and on again
+            await switches.save({}, [replace(moved, confirmed=confirmed)], [])
+        other = Link((SWITCH.mac, 4), (UNKNOWN.mac, None), LLDP, True, 40.0)
+        await switches.save({}, [other], [])
+        acting.set(None)
         ends = (NODE.mac, SWITCH.mac)
         self.assertEqual([found.change for found in await changes.since(0, None, 100)], [
-            Change("link", *ends, None, "? - 3", "ann"), Change("link", *ends, "? - 3", "? - 4"),
+            Change("link", *ends, None, "? - 3"), Change("link", *ends, "? - 3", "? - 4"),
             Change("link", *ends, "? - 4", None),
+            Change("link", SWITCH.mac, UNKNOWN.mac, None, "4 - ?"),
         ])
 
     async def test_images(self) -> None:
