@@ -13,12 +13,16 @@ from walt.server.domain.nodes.interfaces import IBoots
 
 @implementer(IBoots)
 class FakeBoots:
-    """Records in a list; `known` are the MACs of the devices that exist, `errors` are raised."""
+    """Records in a list; `known` are the MACs of the devices that exist, `errors` are raised.
+
+    Records of the MACs in `refused` are not taken, nor what is saved with them.
+    """
 
     def __init__(self, known: Container[str]) -> None:
         self._known = known
         self._boots: dict[tuple[str, float], Boot] = {}
         self.errors: list[Exception] = []
+        self.refused: set[str] = set()
 
     async def last_boots(self, macs: Sequence[str] | None, count: int) -> list[Boot]:
         """Return the last boots of nodes."""
@@ -32,6 +36,8 @@ class FakeBoots:
         """Insert or replace records of known devices, whose last ones are kept."""
         if self.errors:
             raise self.errors.pop(0)
+        if self.refused & {boot.mac for boot in boots}:
+            raise ValueError("refused")
         for boot in boots:
             if boot.mac in self._known:
                 self._boots[boot.mac, boot.asked] = _copy(boot)

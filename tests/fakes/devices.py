@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -20,20 +20,24 @@ class FakeChanges:
         self._store = store
         self._begin = begin
 
-    async def since(self, moment: float, after: int, count: int) -> Sequence[Recorded]:
+    async def since(self, moment: float, after: int | None, count: int) -> Sequence[Recorded]:
         """Return changes since a moment."""
         found = [
             Recorded(number, self._begin + number, change)
             for number, change in enumerate(self._store.changes, 1)
         ]
         return [
-            one for one in found if one.moment >= moment and one.number > after
+            one for one in found
+            if (one.moment >= moment if after is None else one.number > after)
         ][:count]
 
 
 @implementer(IDeviceStore)
 class FakeDeviceStore:
-    """Devices in a dict; `gate` holds the next writing back, `errors` are raised by them."""
+    """Devices in a dict; `gate` holds the next writing back, `errors` are raised by them.
+
+    `refuses` tells which devices and changes are not taken, as a rule of a database does.
+    """
 
     def __init__(self, *devices: Device) -> None:
         self.devices = {device.mac: device for device in devices}
@@ -42,6 +46,9 @@ class FakeDeviceStore:
         self.writes: list[list[str]] = []
         self.gate: Deferred[None] | None = None
         self.errors: list[Exception] = []
+        self.refuses: Callable[[Sequence[Device], Sequence[Change]], bool] = (
+            lambda devices, changes: False
+        )
 
     async def _write(self, macs: Sequence[str]) -> None:
         gate, self.gate = self.gate, None
@@ -62,6 +69,8 @@ class FakeDeviceStore:
     async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         """Insert or replace devices."""
         await self._write([device.mac for device in devices])
+        if self.refuses(devices, changes):
+            raise ValueError("refused")
         self.devices.update((device.mac, device) for device in devices)
         self._record(changes)
 
@@ -70,6 +79,8 @@ class FakeDeviceStore:
     ) -> None:
         """Delete devices."""
         await self._write(macs)
+        if self.refuses([], changes):
+            raise ValueError("refused")
         for mac in macs:
             self.devices.pop(mac, None)
             self.states.pop(mac, None)

@@ -93,7 +93,7 @@ class ChangesTests(TestCase):
         await self.ways_to_ask(before)
 
     async def cables(self) -> None:
-        """A cable that is plugged, plugged elsewhere, and is no more."""
+        """A cable that is plugged, plugged elsewhere, silent, and is no more: by nobody's call."""
         platform, switch = self.platform, Switch("access", SWITCH)
         await plug(self, platform, switch, "192.168.181.201")
         switch.sees(MACS[0], 3)
@@ -101,14 +101,23 @@ class ChangesTests(TestCase):
         found = await self.news()
         self.assertIn(("alice", name, "device", "", None, "switch"), found)
         self.assertIn(("alice", name, "setting", "snmp.community", None, "<set>"), found)
-        pair = ("node-000001", "link", SWITCH)
+        first, second = (
+            (None, node, "link", SWITCH) for node in ("node-000001", "desk")
+        )
         for change, wanted in (
-            (lambda: None, (None, "? - 3")),
-            (lambda: (switch.forgets(MACS[0]), switch.sees(MACS[0], 4)), ("? - 3", "? - 4")),
+            (lambda: None, [(*first, None, "? - 3")]),
+            (lambda: (switch.forgets(MACS[0]), switch.sees(MACS[0], 4)),
+             [(*first, "? - 3", "? - 4")]),
+            (lambda: switch.forgets(MACS[0]), []),  # it is off
+            (lambda: switch.sees(MACS[0], 4), []),
+            (lambda: (switch.forgets(MACS[0]), switch.sees(MACS[1], 4)),
+             [(*first, "? - 4", None), (*second, None, "? - 4")]),
         ):
             change()
             await platform.ok("device", "rescan", name)
-            self.assertIn(("alice", *pair, *wanted), await self.news())
+            self.assertEqual(
+                [one for one in await self.news() if one[2] == "link" and one[3] == SWITCH], wanted
+            )
             await platform.ok("device", "rescan", name)
             self.assertEqual(await self.news(), [])
 

@@ -114,7 +114,8 @@ class SetPort(WaltCommand):
 class ListChanges(WaltCommand):
     """What changed since a moment (epoch seconds), 1,000 changes at most, the oldest first.
 
-    More of them: with `after`, the `id` of the last one.
+    More of them: with `after`, the `id` of the last one (0: none), whatever their moment. Who goes
+    on so misses none: no change gets a smaller id later.
     """
 
     commandName = b"cs.devices.changes"

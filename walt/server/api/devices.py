@@ -91,7 +91,8 @@ class ChangesApi(amp.CommandLocator):
     @commands.ListChanges.responder
     async def changes(self, since: float, after: int | None = None) -> dict[str, Any]:
         """Return a page of it."""
-        found = await self._changes.since(moment(since), after or 0, PAGE)
+        # Numbers begin with 1: who has read nothing yet may say 0.
+        found = await self._changes.since(moment(since), after or None, PAGE)
         return {"changes": [row(one, self._name(one.change.mac)) for one in found]}
 
     def _name(self, mac: str | None) -> str | None:

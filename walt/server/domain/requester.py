@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from zope.interface import Attribute, Interface, implementer
@@ -10,6 +11,16 @@ from zope.interface import Attribute, Interface, implementer
 # The user whose call is being served; None: the platform does something by itself. What a call
 # starts inherits it (Twisted's coroutines keep their context).
 acting: ContextVar[str | None] = ContextVar("acting", default=None)
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """What is done within is the platform's own deed: it would have seen it without the call."""
+    token = acting.set(None)
+    try:
+        yield
+    finally:
+        acting.reset(token)
 
 
 class IRequester(Interface):

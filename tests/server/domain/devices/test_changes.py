@@ -13,6 +13,7 @@ from tests.fakes.devices import FakeDeviceStore
 from tests.server.domain.devices.test_registry import SUBNET
 from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.devices.changes import (
+    LONGEST,
     MASKED,
     Cable,
     Change,
@@ -21,6 +22,7 @@ from walt.server.domain.devices.changes import (
     moment,
     of_device,
     of_links,
+    told,
 )
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -39,6 +41,22 @@ DEVICES = st.one_of(st.none(), st.builds(
     ip=st.sampled_from([None, "192.168.1.7"]), conf=SETTINGS,
     model=st.sampled_from([None, "pc", "rpi"]),
     image=st.sampled_from([None, "ann/img:latest", "waltplatform/pc-default:latest"]),
+))
+# What an edge should refuse is here as well: long texts, no texts of a database.
+TEXTS = st.one_of(
+    st.text(st.characters(), max_size=5), st.just("a" * 2000), st.just("a" * 1999 + "b"),
+    st.text(max_size=3).map(lambda text: "\0\ud800" + text),
+    st.sampled_from(["a" * 2000, "a\0", "a\ud800"]).map(told),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=5,
+)
+STRANGE = st.one_of(st.none(), st.builds(
+    Device, st.just(MAC), TEXTS, st.sampled_from(["node", "switch", "server"]),
+    conf=st.dictionaries(st.one_of(st.just("expose"), TEXTS), VALUES, max_size=3),
+    model=st.one_of(st.none(), TEXTS), image=st.one_of(st.none(), TEXTS),
 ))
 MACS = st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"])
 PORTS = st.one_of(st.none(), st.integers(1, 3))
@@ -69,6 +87,24 @@ class ChangesTests(SynchronousTestCase):
             else:
                 self.assertEqual((one.before, one.after), (old.get(fact), new.get(fact)))
         self.assertEqual(found, {})
+
+    @given(STRANGE, STRANGE)
+    def test_strange_devices(self, before: Device | None, after: Device | None) -> None:
+        """Whatever they have, what is recorded differs, is short, and is text of a database."""
+        for one in of_device(MAC, before, after, "ann"):
+            self.assertTrue(one.before != one.after or one.item in MASKED, one)
+            for text in (one.item, one.before or "", one.after or ""):
+                self.assertLessEqual(len(text), LONGEST)
+                self.assertNotIn("\0", text)
+                text.encode()
+
+    @given(TEXTS, TEXTS)
+    def test_cut_texts_differ(self, one: str, other: str) -> None:
+        """Two texts that differ are told by two texts."""
+        if len(one) <= LONGEST and one.isascii() and "\0" not in one:
+            self.assertEqual(told(one), one)
+        if one != other:
+            self.assertNotEqual(told(one), told(other))
 
     @given(CABLES, CABLES)
     def test_cables(self, before: set[Cable], after: set[Cable]) -> None:

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.devices import FakeDeviceStore
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
+from walt.server.domain.devices import registry as registry_module
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import (
     RESERVED_NAMES,
@@ -27,6 +28,7 @@ from walt.server.domain.devices.sets import (
     parse_nodes,
     restricted,
 )
+from walt.server.domain.requester import acting
 
 SUBNET = IPv4Network("192.168.1.0/24")
 DEFAULT = "waltplatform/pc-x86-64-default:latest"
@@ -129,6 +131,55 @@ class RegistryTests(SynchronousTestCase):
         self.failureResultOf(done(self.registry.put(node(2))), ValueError)
         self.put(node(3))
         self.assertIn(node(3).mac, self.store.devices)
+
+    def test_refused_alone(self) -> None:
+        """What the store refuses of one is the failure of that one: others lose nothing."""
+        refused = node(7).mac
+        self.store.refuses = lambda devices, changes: any(one.mac == refused for one in devices)
+        self.store.gate = gate = Deferred()
+        waits = {number: done(self.registry.put(node(number))) for number in range(2, 20)}
+        gone = done(self.registry.forget(node(3)))
+        gate.callback(None)
+        self.failureResultOf(waits.pop(7), ValueError)
+        for one in (*waits.values(), gone):
+            self.successResultOf(one)
+        self.assertEqual(
+            set(self.store.devices), {node(number).mac for number in waits if number != 3}
+        )
+        told = [one.mac for one in self.store.changes if one.kind == "device" and one.after]
+        self.assertEqual(sorted(told), sorted(node(number).mac for number in waits))
+
+    def test_refused_record(self) -> None:
+        """A record that the store refuses takes nothing of others with it, in their order."""
+        self.store.refuses = lambda devices, changes: any(one.who == "eve" for one in changes)
+        self.put(node(2))
+        self.store.gate = gate = Deferred()
+        first = done(self.registry.put(node(3)))
+        acting.set("eve")
+        refused = done(self.registry.put(node(2, conf={"ram": "1G"})))
+        acting.set(None)
+        later = done(self.registry.put(node(2, conf={"ram": "2G"})))
+        gate.callback(None)
+        self.failureResultOf(refused, ValueError)
+        self.successResultOf(first)
+        self.successResultOf(later)
+        self.assertEqual(self.store.devices[node(2).mac].conf, {"ram": "2G"})
+        self.assertIn(node(3).mac, self.store.devices)
+
+    def test_too_many_wait(self) -> None:
+        """Not everything waits for a database that is away; then room is there again."""
+        self.patch(registry_module, "MOST_WAITING", 10)
+        self.store.gate = gate = Deferred()
+        waits = [done(self.registry.put(node(2))), done(self.registry.put(node(3)))]
+        for change in (self.registry.put(node(4)), self.registry.forget(node(2))):
+            error = self.failureResultOf(done(change), Unavailable)
+            self.assertIn("try again later", str(error.value))
+        self.assertIsNone(self.registry.get(node(4).mac))
+        self.assertIsNotNone(self.registry.get(node(2).mac))
+        gate.callback(None)
+        for one in waits:
+            self.successResultOf(one)
+        self.put(node(4))
 
     def test_unique(self) -> None:
         """Names and addresses belong to one device; a device keeps its own."""

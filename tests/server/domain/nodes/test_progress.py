@@ -236,6 +236,18 @@ class ProgressTests(SynchronousTestCase):
         self.progress.reached(TWO.mac, Stage.ADDRESS)
         self.assertEqual([one.cause for one in self.records()], [None])
 
+    def test_a_record_that_is_refused(self) -> None:
+        """What the database does not take of one node is not lost for the others."""
+        self.fake.boots.errors.append(Unavailable("away"))
+        self.fake.boots.refused.add(ONE.mac)
+        self.progress.started(TWO)
+        self.progress.started(ONE)
+        self.progress.reached(TWO.mac, Stage.ADDRESS)
+        self.fake.clock.advance(TRY_EVERY)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        found = self.now(self.fake.boots.last_boots(None, 9))
+        self.assertEqual([(one.mac, one.stage) for one in found], [(TWO.mac, Stage.ADDRESS)])
+
     def test_who_waits_sees_the_stages_and_is_told_of_late_nodes(self) -> None:
         """The label changes with them; each late node is told once."""
         joe = FakeRequester()

@@ -12,8 +12,9 @@ from zope.interface import implementer
 
 from tests.fakes.nodes import DEFAULT, SERVER, FakePlatform, FakeRequester, node, stored
 from tests.fakes.switch_store import FakeSwitchStore
-from tests.server.domain.switches.test_power import SWITCH, nobody
-from tests.server.domain.switches.test_topology import told
+from tests.server.domain.switches.test_power import SWITCH
+from tests.server.domain.switches.test_topology import hears, told
+from walt.server.domain.requester import acting
 from walt.server.domain.switches.exploration import Exploration, Result
 from walt.server.domain.switches.interfaces import ISwitches, SnmpTarget
 from walt.server.domain.switches.survey import Survey
@@ -62,12 +63,17 @@ class TellingTests(SynchronousTestCase):
         self.node = node(2)
         self.done(self.fake.registry.put(SWITCH, OTHER, self.node))
         self.switches = SlowSwitches()
+        self.found: list[tuple[str, str | None]] = []
         self.exploration = Exploration(
             self.fake.registry, self.switches, FakeSwitchStore(), self.fake.platform,
-            lambda: 1e9, nobody, OWN,
+            lambda: 1e9, self.register, OWN,
         )
         self.done(self.exploration.load())
         self.requester = FakeRequester()
+
+    async def register(self, mac: str, ip: str | None, name: str) -> None:
+        """Note by whom a device was found."""
+        self.found.append((mac, acting.get()))
 
     def done(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Return the result of what does not wait."""
@@ -121,6 +127,18 @@ class TellingTests(SynchronousTestCase):
         lines = self.done(self.fake.lines("devices"))
         self.assertIn("Node node-2 is now connected on sw-2 port p2", lines)
         self.assertIn("Node node-2 is now connected on sw port p2", lines)
+
+    def test_finds_are_nobodys_deeds(self) -> None:
+        """Who asks for a look has not plugged what it finds, and goes on under the own name."""
+        new = "02:00:00:00:0c:01"
+        self.addCleanup(acting.set, None)
+        acting.set("ann")
+        results = self.rescan("sw")
+        self.switches.tell(str(SWITCH.ip), told(SWITCH.mac, 2, {}, (hears(1, new, "eth0"),)))
+        self.switches.tell("192.168.1.1", Survey(failure="no answer"))
+        self.successResultOf(results)
+        self.assertEqual(self.found, [(new, None)])
+        self.assertEqual(acting.get(), "ann")
 
     def test_of_the_server(self) -> None:
         """Its agent is asked with the switches, and is no switch itself."""

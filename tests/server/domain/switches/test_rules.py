@@ -8,7 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.switches.records import answers
 from walt.server.domain.switches import bridge, lldp, numbering, poe, snmp_interfaces
-from walt.server.domain.switches.survey import Survey, survey
+from walt.server.domain.switches.lldp import Neighbour
+from walt.server.domain.switches.poe import PowerPort
+from walt.server.domain.switches.survey import Port, Survey, survey
 from walt.server.domain.switches.tables import Answers, Oid, identifier, mac, words
 
 R = "1.0.8802.1.1.2.1.4.1.1"
@@ -160,6 +162,18 @@ class PortTests(SynchronousTestCase):
         for port in kept["ports"]:
             del port["up"]
         self.assertIsNone(Survey.of_words(kept).ports[1].up)
+
+    def test_surveys_of_a_later_release(self) -> None:
+        """A server that is put back to the release before reads what it knows."""
+        whole = Survey(
+            ports={1: Port(1, "p1")}, power=(PowerPort((1, 2), (1, 3, 2), 1, 2, True, True),),
+            neighbours=(Neighbour(1, "c", None, "p", None),),
+        )
+        words = whole.words()
+        words["later"] = 1
+        for part in ("ports", "power", "neighbours"):
+            words[part][0]["later"] = 1
+        self.assertEqual(Survey.of_words(words), whole)
 
     def test_aggregates(self) -> None:
         """Members of an aggregate; one that stands alone names itself or nothing."""

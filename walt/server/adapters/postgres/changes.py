@@ -9,24 +9,34 @@ from zope.interface import implementer
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.domain.devices.changes import Change, IChanges, Recorded
 
+# Numbers are given, and seen by readers, in the same order: who follows by them misses nothing.
+# The lock is given back when the transaction has ended, and its rows can be seen.
+_IN_TURN = "SELECT pg_advisory_xact_lock('changes'::regclass::oid::bigint)"
+
 # A transaction whose end nobody heard of is done again: a change is known by its key.
 _ADD = """
-INSERT INTO changes (key, who, kind, mac, item, before, after)
-SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                     %s::text[])
+INSERT INTO changes (moment, key, who, kind, mac, item, before, after)
+SELECT statement_timestamp(), new.*
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+    AS new
 ON CONFLICT (key) DO NOTHING
 """
 
 _SINCE = """
 SELECT id, extract(epoch FROM moment)::float8, kind, mac, item, before, after, who, key
-FROM changes WHERE moment >= to_timestamp(%s) AND id > %s ORDER BY id LIMIT %s
+FROM changes WHERE {} ORDER BY id LIMIT %s
 """
+_OF_MOMENT, _FOLLOWING = _SINCE.format("moment >= to_timestamp(%s)"), _SINCE.format("id > %s")
 
 
 async def record(one: Transaction, changes: Iterable[Change]) -> None:
-    """Add changes within the transaction that makes them."""
+    """Add changes within the transaction that makes them, as the last thing it does.
+
+    Other transactions that do so wait until it has ended.
+    """
     added = list(changes)
     if added:
+        await one.execute(_IN_TURN)
         await one.execute(_ADD, (
             [change.key for change in added], [change.who for change in added],
             [change.kind for change in added], [change.mac for change in added],
@@ -42,9 +52,12 @@ class PostgresChanges:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def since(self, moment: float, after: int, count: int) -> Sequence[Recorded]:
+    async def since(self, moment: float, after: int | None, count: int) -> Sequence[Recorded]:
         """Return changes since a moment; see IChanges."""
-        rows = await self._database.query(_SINCE, (moment, after, count))
+        rows = await (
+            self._database.query(_OF_MOMENT, (moment, count)) if after is None
+            else self._database.query(_FOLLOWING, (after, count))
+        )
         return [
             Recorded(int(number), float(at), Change(kind, mac, item, before, now, who, key))
             for number, at, kind, mac, item, before, now, who, key in rows

@@ -10,7 +10,6 @@ from zope.interface import implementer
 from walt.server.adapters.postgres.changes import record
 from walt.server.adapters.postgres.connection import Database, Row, Transaction
 from walt.server.domain.devices.changes import Cable, of_links
-from walt.server.domain.requester import acting
 from walt.server.domain.switches.interfaces import ISwitchStore, Kept, PortOff
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import oid
@@ -28,7 +27,9 @@ FROM unnest(%s::text[], %s::integer[], %s::text[], %s::integer[], %s::text[], %s
 WHERE EXISTS (SELECT 1 FROM devices WHERE mac = new.mac1)
   AND EXISTS (SELECT 1 FROM devices WHERE mac = new.mac2)
 """
-_CABLES = "SELECT mac1, port1, mac2, port2 FROM topology WHERE confirmed"
+# One that is not confirmed is there: a node that is off has not lost its cable. It goes when
+# something else is at its port, or it is seen at another one (domain/switches/topology.py).
+_CABLES = "SELECT mac1, port1, mac2, port2 FROM topology"
 _COLUMNS = "mac1, port1, mac2, port2, evidence, confirmed"
 _PUT_LINKS = f"""
 INSERT INTO topology ({_COLUMNS}, last_seen) SELECT {_COLUMNS}, to_timestamp(seen) {_NEW}
@@ -91,7 +92,8 @@ class PostgresSwitches:
             await one.execute(_PUT_LINKS, _columns(links))
             await one.execute(_PUT_NEWS, _columns(news))
             after = await one.query(_CABLES)
-            await record(one, of_links(_cables(before), _cables(after), acting.get()))
+            # Whoever asked for a look has not moved what it finds.
+            await record(one, of_links(_cables(before), _cables(after), None))
 
         await self._database.transaction(work)
 

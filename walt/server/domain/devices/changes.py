@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ from walt.server.domain.devices.settings import HIDDEN, SECRETS
 
 Kind = Literal["device", "name", "model", "image", "owner", "setting", "link", "stored-image"]
 LONGEST = 1000  # characters of a value
+CUT = "\N{HORIZONTAL ELLIPSIS} sha256:"  # then a digest of the whole: no value of less has it
+DIGITS = 32  # of that digest
 MASKED = SECRETS | {"snmp.community"}
 YEAR_9999 = 253_370_764_800.0  # its first second
 PAGE = 1000  # changes of one answer
@@ -58,8 +61,12 @@ class Recorded:
 class IChanges(Interface):
     """Where changes are kept. All methods are coroutines."""
 
-    async def since(moment: float, after: int, count: int) -> Sequence[Recorded]:
-        """Return the first `count` changes since a moment, with numbers above `after`."""
+    async def since(moment: float, after: int | None, count: int) -> Sequence[Recorded]:
+        """Return the first `count` changes since a moment, or those with numbers above `after`.
+
+        Who goes on with the last number misses none, whatever the clock of the database does:
+        no change gets a smaller one later.
+        """
 
 
 def facts(device: Device | None) -> dict[Fact, str]:
@@ -85,7 +92,7 @@ def of_device(
         if old.get(fact) != new.get(fact):
             kind, item = fact
             yield Change(
-                kind, mac, item[:LONGEST], _shown(item, old.get(fact)), _shown(item, new.get(fact)),
+                kind, mac, told(item), _shown(item, old.get(fact)), _shown(item, new.get(fact)),
                 who,
             )
 
@@ -93,7 +100,19 @@ def of_device(
 def _shown(item: str, value: str | None) -> str | None:
     if value is None:
         return None
-    return HIDDEN if item in MASKED else value[:LONGEST]
+    return HIDDEN if item in MASKED else told(value)
+
+
+def told(value: str) -> str:
+    """Return a text as it is recorded: what is too long, or no text of a database, is cut.
+
+    Two texts that differ still do: a cut one ends with a digest of the whole.
+    """
+    text = value.replace("\0", "?").encode("utf-8", "replace").decode()
+    if text == value and len(value) <= LONGEST and CUT not in value:
+        return value
+    end = CUT + sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+    return text[:LONGEST - len(end)] + end
 
 
 def of_links(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from twisted.internet.defer import Deferred
@@ -19,11 +19,39 @@ from walt.server.domain.devices.model import Device, DeviceType
 from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
 from walt.server.domain.requester import acting
 from walt.server.runtime.coroutines import spawn
-from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
 
+MOST_WAITING = 200_000  # devices and facts about them that wait for the database (docs/limits.md)
+
 Observer = Callable[[frozenset[str]], None]
+
+
+@dataclass
+class _Order:
+    """What one call changes: devices by MAC (None: it goes), and what is recorded of it.
+
+    `former` has the names under which logs of devices that go are kept, by MAC; `stored` fires
+    when the store has it all.
+    """
+
+    devices: dict[str, Device | None]
+    changes: list[Change]
+    former: dict[str, str] = field(default_factory=dict)
+    stored: Deferred[None] = field(default_factory=Deferred)
+
+    @property
+    def size(self) -> int:
+        return len(self.devices) + len(self.changes)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell who waits, if it still does."""
+        if self.stored.called:
+            return
+        if error is None:
+            self.stored.callback(None)
+        else:
+            self.stored.errback(error)
 
 
 class DeviceRegistry:
@@ -31,7 +59,8 @@ class DeviceRegistry:
 
     Reading is immediate. A change is visible at once, its observers are told
     the MACs concerned, and the awaitable returned fires when the store has it;
-    changes waiting for the store are written together, in one transaction.
+    changes waiting for the store are written together, in one transaction. What
+    the store refuses of one call is that call's failure, and nobody else's.
     """
 
     def __init__(self, store: IDeviceStore, subnet: IPv4Network) -> None:
@@ -44,10 +73,8 @@ class DeviceRegistry:
         self._by_ip: dict[str, str] = {}
         self._by_vpn_mac: dict[str, str] = {}
         self._observers: list[Observer] = []
-        self._unsaved: dict[str, Device | None] = {}
-        self._changes: list[Change] = []  # those of what is not saved
-        self._keep_logs: dict[str, str] = {}  # names of forgotten devices, by MAC
-        self._waiting: Waiters[None] = Waiters()
+        self._orders: list[_Order] = []
+        self._size = 0  # of what is not stored
         self._writing = False
 
     # -- reading ---------------------------------------------------------
@@ -157,34 +184,45 @@ class DeviceRegistry:
     async def put(self, *devices: Device) -> None:
         """Add or replace devices; returns when they are stored.
 
-        Raises Conflict when a name or an address belongs to another device.
+        Raises Conflict when a name or an address belongs to another device, Unavailable
+        when the database is away for so long that no more can wait for it.
         """
+        self._check_room()
         for device in devices:
             self._check_unique(device)
+        order = _Order({}, [])
         for device in devices:
             old = self._by_mac.get(device.mac)
-            self._changes += of_device(device.mac, old, device, acting.get())
+            order.changes += of_device(device.mac, old, device, acting.get())
             if old is not None:
                 self._drop(old)
             self._remember(device)
-            self._unsaved[device.mac] = device
-        await self._changed(frozenset(device.mac for device in devices))
+            order.devices[device.mac] = device
+        await self._changed(order)
 
     async def forget(self, *devices: Device, keep_logs: bool = False) -> None:
         """Remove devices with all that refers to them; returns when stored.
 
-        With `keep_logs` their log lines stay, as those of issuers that are gone.
+        With `keep_logs` their log lines stay, as those of issuers that are gone. Raises
+        Unavailable as `put` does.
         """
+        self._check_room()
+        order = _Order({device.mac: None for device in devices}, [])
         for device in devices:
-            self._changes += of_device(
+            order.changes += of_device(
                 device.mac, self._by_mac.get(device.mac), None, acting.get()
             )
             self._drop(device)
-            self._unsaved[device.mac] = None
-            self._keep_logs.pop(device.mac, None)
             if keep_logs:
-                self._keep_logs[device.mac] = device.name
-        await self._changed(frozenset(device.mac for device in devices))
+                order.former[device.mac] = device.name
+        await self._changed(order)
+
+    def _check_room(self) -> None:
+        if self._size >= MOST_WAITING:
+            raise Unavailable(
+                "the database does not answer, and too many changes of devices wait for it"
+                " already; try again later"
+            )
 
     def _check_unique(self, device: Device) -> None:
         owner = self._by_name.get(device.name)
@@ -220,41 +258,63 @@ class DeviceRegistry:
         if device.vpn_mac:
             self._by_vpn_mac.pop(device.vpn_mac, None)
 
-    def _changed(self, macs: frozenset[str]) -> Deferred[None]:
-        stored = self._waiting.wait()
+    def _changed(self, order: _Order) -> Deferred[None]:
+        self._orders.append(order)
+        self._size += order.size
+        macs = frozenset(order.devices)
         for observer in self._observers:
             observer(macs)
         if not self._writing:
             self._writing = True
             spawn(self._write(), "writing devices to the database")
-        return stored
+        return order.stored
 
     async def _write(self) -> None:
         try:
-            while self._waiting:
-                batch, self._unsaved = self._unsaved, {}
-                changes, self._changes = self._changes, []
-                waiting = self._waiting.taken()
-                try:
-                    await self._save(batch, changes)
-                except Exception as error:
-                    waiting.fail(error)
-                else:
-                    waiting.release(None)
+            while self._orders:
+                orders, self._orders = self._orders, []
+                await self._store_all(orders)
         finally:
             self._writing = False
 
-    async def _save(self, batch: dict[str, Device | None], changes: list[Change]) -> None:
-        gone = [mac for mac, device in batch.items() if device is None]
-        kept = [device for device in batch.values() if device is not None]
+    async def _store_all(self, orders: Sequence[_Order]) -> None:
+        """Store what several calls changed, in their order: together, or those that can be."""
+        try:
+            await self._save(orders)
+        except Exception as error:
+            if len(orders) > 1:
+                # One call whose devices the store refuses must not take the others with it.
+                half = len(orders) // 2
+                await self._store_all(orders[:half])
+                await self._store_all(orders[half:])
+                return
+            self._size -= orders[0].size
+            orders[0].end(error)
+        else:
+            for one in orders:
+                self._size -= one.size
+                one.end()
+
+    async def _save(self, orders: Sequence[_Order]) -> None:
+        devices: dict[str, Device | None] = {}
+        former: dict[str, str] = {}
+        for order in orders:
+            devices |= order.devices
+            for mac in order.devices:
+                former.pop(mac, None)
+            former |= order.former
+        kept = [device for device in devices.values() if device is not None]
+        gone = [mac for mac, device in devices.items() if device is None]
+        changes = [change for order in orders for change in order.changes]
+        of_gone = [one for one in changes if devices.get(one.mac or "") is None]
+        of_kept = [one for one in changes if devices.get(one.mac or "") is not None]
         while True:
             try:
                 if gone:
-                    await self._store.forget(gone, {
-                        mac: self._keep_logs[mac] for mac in gone if mac in self._keep_logs
-                    }, [one for one in changes if one.mac in gone])
+                    names = {mac: former[mac] for mac in gone if mac in former}
+                    await self._store.forget(gone, names, of_gone)
                 if kept:
-                    await self._store.save(kept, [one for one in changes if one.mac not in gone])
+                    await self._store.save(kept, of_kept)
                 return
             except Unavailable as error:
                 # The database comes back (restarted child, fail-over): nothing is lost.

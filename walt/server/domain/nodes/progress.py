@@ -8,8 +8,9 @@ from functools import partial
 from typing import Literal
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
-from walt.common.errors import Invalid
+from walt.common.errors import Unavailable
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.events import Source
@@ -17,6 +18,8 @@ from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.interfaces import IBoots
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.runtime.coroutines import insist, spawn
+
+_log = Logger()
 
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, at the start of the server
@@ -103,15 +106,28 @@ class BootProgress:
         try:
             while self._unsaved:
                 boots, self._unsaved = self._unsaved, {}
-                try:
-                    await insist(self._clock, partial(self._store.save_boots, [*boots.values()]))
-                except Invalid:
-                    raise  # the database will never take them
-                except Exception:
-                    self._unsaved = {**boots, **self._unsaved}  # with the next change
-                    raise
+                await self._save_some([*boots.values()])
         finally:
             self._saving = False
+
+    async def _save_some(self, boots: Sequence[Boot]) -> None:
+        """Save records together, or those that the store takes; Unavailable: with the next one."""
+        waiting = [boots]
+        while waiting:
+            some = waiting.pop()
+            try:
+                await insist(self._clock, partial(self._store.save_boots, some))
+            except Unavailable:
+                left = {(one.mac, one.asked): one for part in (*waiting, some) for one in part}
+                self._unsaved = left | self._unsaved
+                raise
+            except Exception:
+                if len(some) == 1:
+                    _log.failure("the record of a boot of {node} is lost", node=some[0].node)
+                    continue
+                # One record that the store refuses must not take the others with it.
+                half = len(some) // 2
+                waiting += [some[half:], some[:half]]
 
     # -- what is known -----------------------------------------------------
 

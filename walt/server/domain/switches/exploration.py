@@ -16,7 +16,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices
 from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.interfaces import ITopology
-from walt.server.domain.requester import IRequester, NobodyWaits
+from walt.server.domain.requester import IRequester, NobodyWaits, by_itself
 from walt.server.domain.switches import topology
 from walt.server.domain.switches.interfaces import (
     ISwitches,
@@ -258,7 +258,8 @@ class Exploration:
 
         surveys = await self.read(targets, requester, on_read)
         usable = {mac: one for mac, one in surveys.items() if not one.is_empty}
-        await self._register_neighbours(usable)
+        with by_itself():  # who asks for a look has not plugged what it finds
+            await self._register_neighbours(usable)
         kinds = {one.mac: one.type for one in self._registry.all()}
         links = topology.merge(
             {mac: one for mac, one in usable.items() if mac in kinds},

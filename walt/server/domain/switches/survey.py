@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from walt.server.domain.switches.bridge import LEARNED, behind, seen
 from walt.server.domain.switches.lldp import LOCAL_CHASSIS_ID, SYS_NAME_OF_SELF, Neighbour
@@ -124,24 +124,36 @@ class Survey:
 
     @classmethod
     def of_words(cls, words: Mapping[str, Any]) -> Survey:
-        """Read what `words` returned."""
+        """Read what `words` returned, in this release or another one.
+
+        What this one does not know is left out, what the other one did not know is as if a
+        switch had not told it.
+        """
         return cls(
             words["name"], frozenset(words["addresses"]),
-            {word["index"]: Port(**word) for word in words["ports"]},
+            {word["index"]: _read(Port, word) for word in words["ports"]},
             tuple(
-                Neighbour(**{**one, "addresses": tuple(one["addresses"])})
+                _read(Neighbour, {**one, "addresses": tuple(one["addresses"])})
                 for one in words["neighbours"]
             ),
             {index: frozenset(macs) for index, macs in words["behind"]},
             dict(words["counts"]),
             tuple(
-                PowerPort(**{
+                _read(PowerPort, {
                     **one, "index": tuple(one["index"]), "control": tuple(one["control"]),
                 })
                 for one in words["power"]
             ),
             words["has_lldp"], words["has_bridge"], words["failure"],
         )
+
+
+_T = TypeVar("_T", Port, Neighbour, PowerPort)
+
+
+def _read(kind: type[_T], words: Mapping[str, Any]) -> _T:
+    known = kind.__dataclass_fields__
+    return kind(**{name: value for name, value in words.items() if name in known})
 
 
 def survey(
