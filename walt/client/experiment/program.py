@@ -100,9 +100,9 @@ class Run(AbstractContextManager["Run"]):
         }
         runner = Runner(self._experiment, self._scripts, folder, manifest, self._tell)
         self._going = runner.going(
-            {}, force=bool(found.disturbed),
-            begun=lambda: folder.begin(manifest, self._text, self._scripts),
+            {}, force=bool(found.disturbed)
         )
+        folder.begin(manifest, self._text, self._scripts)
         self._going.__enter__()
         self._runner = runner
         return self

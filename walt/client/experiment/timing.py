@@ -23,6 +23,7 @@ from walt.client.experiment.clocks import (
     relative,
     samples_of,
 )
+from walt.client.experiment.lease import LeaseLost
 from walt.client.experiment.parallel import at_once
 from walt.client.scripting.link import LINK
 
@@ -116,8 +117,8 @@ class ClockWatch:
                 server = _server()
                 states = at_once(self._names, self._state)
                 found = at_once(self._names, lambda name: _sample(self._shells, name))
-            except (Failure, TimeoutException, OSError, ValueError):
-                return  # the server is away: there are other moments
+            except (Failure, TimeoutException, OSError, ValueError, LeaseLost):
+                return  # the server is away, or the nodes are others': there are other moments
             for name, sample in found.items():
                 if sample is not None:
                     one = relative(sample, server)
