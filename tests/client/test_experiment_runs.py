@@ -33,6 +33,7 @@ from walt.client.experiment import (
     parallel,
     program,
     running,
+    sealing,
     stepping,
     timing,
 )
@@ -668,6 +669,27 @@ measure:
         self.assertIn("another image", str(self.assertRaises(Failure, self.again, folder)))
         self.holds_nothing(folder)
 
+    def test_what_programs_say(self) -> None:
+        """Any character is text, halves of characters are none; words without effect are refused.
+        """
+        self.patch(program, "cast", lambda found, given: Cast({"a": ["n-a"]}))
+        text = "\U0001f600 \x7f \x85 \u2028 \xe9"
+        run = experiment.Run(
+            "small", roles={"a": {}}, variables={"V": [text]}, licence=text,
+            to=str(self.place / "p"), tell=self.told.append,
+        )
+        with run:
+            for point in run.points():
+                with point:
+                    told = point.do("a", 'printf %s "$V"')
+                    self.assertEqual(told, {"n-a": text})
+                    for name in ("reason", "point"):
+                        self.assertRaises(Failure, point.result, name, 1)
+        self.assertEqual(self.point(Folder(run.folder))["values"], {"V": text})
+        for how in ({"variables": {"V": ["\ud83d"]}}, {"limits": {"retries": 2}},
+                    {"variables": {"\ud83d": ["1"]}}):
+            self.assertRaises(Failure, experiment.Run, "small", roles={"a": {}}, **how)
+
     def test_program_that_is_interrupted(self) -> None:
         """Nobody goes on with it: it gives back at once; one that was killed, by a command."""
         self.patch(program, "cast", lambda found, given: Cast({"a": ["n-a"]}))
@@ -709,7 +731,7 @@ measure:
                 return {"node": "n-a", "asked": self.asked, "outcome": "ready", "seconds": 1.0}
 
         def boot(node_set: object, image: str, force: bool = False) -> bool:
-            asked.append(time.time())
+            asked.append(time.time() + 5.0)  # by the clock of the server
             self.booting = f"ann/{image}:latest"
             return True
 
@@ -828,6 +850,19 @@ measure:
         )
         self.assertEqual(counts_of(Archive(folder.path)), {"s": 1})
 
+    def test_lines_after_a_kill(self) -> None:
+        """The time of a run that was killed ends where it wrote last."""
+        _, folder = self.runner(SMALL + "logs: {streams: .}\n")
+        manifest = self.manifest(folder)
+        now = time.time()
+        manifest.update(spans=[[now - 1000 + 5, None]], began=now - 1000)
+        folder.write_manifest(manifest)
+        os.utime(folder.path / "manifest.json", (now - 900, now - 900))
+        self.lines = [(now - ago + 5, "n-a", "console", str(ago)) for ago in (950, 500)]
+        self.again(folder)
+        rows = read_table(folder.path / "logs.parquet").to_pylist()
+        self.assertEqual([row["line"] for row in rows], ["950"])
+
     def test_clocks(self) -> None:
         """They are asked before and after; lines that nodes stamp gain the server's time."""
         fifo = self.place / "fifo"
@@ -835,7 +870,13 @@ measure:
         self.patch(timing, "_STATE", f"[ -p {fifo} ] && echo node; echo 'ptp is well'")
         runner, folder = self.runner(SMALL + "logs: {streams: .}\n")
         moment = time.time()
-        self.lines = [(moment, "n-a", "mark", "x"), (moment, "n-a", "console", "x")]
+        hour = time.time() - 3600
+        self.lines = [
+            # The node stamps by this machine's clock, which is 5 s behind the server's.
+            (moment, "n-a", "mark", "x"), (moment + 5, "n-a", "console", "x"),
+            (moment - 5, "n-a", "mark", "early"), (moment, "n-a", "console", "early"),
+            (hour, "n-a", "mark", "early"),
+        ]
         runner.run({}, force=False)
         clocks = Archive(folder.path).json("clocks.json")
         self.assertEqual((len(clocks["nodes"]["n-a"]), clocks["steps"]), (2, {}))
@@ -902,6 +943,31 @@ measure:
         (folder.path / ".git").mkdir()
         (folder.path / ".git" / "HEAD").write_text("x")
         self.assertFalse({"my notes.txt", ".git/HEAD"} & Archive(folder.path).names)
+
+    def test_point_of_another_number(self) -> None:
+        """A file of a point has its number as its name: none replaces another one."""
+        folder = self.ran()
+        points = folder.path / "points"
+        shutil.copy(points / "00001.json", points / "00002.json")
+        self.assertIn("00002.json is of the point 1", str(
+            self.assertRaises(Failure, Archive(folder.path).points)
+        ))
+
+    def test_sealed_twice_at_once(self) -> None:
+        """Who is second says so; what the first wrote is whole."""
+        folder = self.ran()
+        target = self.place / "run.zip"
+        add = sealing._add
+
+        def slowly(*words: Any) -> str:
+            self.patch(sealing, "_add", add)
+            seal(folder.path, target)
+            return add(*words)
+
+        self.patch(sealing, "_add", slowly)
+        self.assertIn("exists now", str(self.assertRaises(Failure, seal, folder.path, target)))
+        self.assertEqual(verify(Archive(target)), [])
+        self.assertEqual(list(self.place.glob(".*.new")), [])
 
     def test_forged_lines(self) -> None:
         """A reason is one line, whatever it says."""

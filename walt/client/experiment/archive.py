@@ -237,6 +237,8 @@ class Archive:
                     looks_wrong(numbers, [NUMBER], f"{name}.results")
                     for numbers in point["results"].values()
                 )), "")
+                if not wrong and name != f"{POINTS}/{point['number']:05d}.json":
+                    wrong = f"{name} is of the point {point['number']}"
                 if wrong:
                     raise Failure(f"{self.path} makes no sense: {wrong}")
                 found[point["number"]] = point
@@ -339,6 +341,11 @@ class Folder:
         """Write a point as it is now."""
         self._check()
         write_json(self.path / POINTS / f"{point['number']:05d}.json", point)
+
+    def last_written(self) -> float:
+        """Return when a point or the manifest was written last, in epoch seconds."""
+        files = [self.path / MANIFEST, *(self.path / POINTS).glob("*.json")]
+        return max(file.stat().st_mtime for file in files)
 
     def place(self, *parts: str) -> Path:
         """Return where a file goes that a step saved."""

@@ -25,7 +25,7 @@ from walt.client.experiment.holding import Holding, layers_of
 from walt.client.experiment.lease import Lease, LeasedShells, LeaseLost
 from walt.client.experiment.parallel import at_once
 from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
-from walt.client.experiment.timing import ClockWatch
+from walt.client.experiment.timing import ClockWatch, ServerTime
 from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
@@ -106,6 +106,7 @@ class Runner:
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
         self._lease = Lease()
+        self._time = ServerTime()
         self._shells: Shells = LeasedShells(Channels(), self._lease)
         self._clocks = ClockWatch(
             folder.path, self._names, LeasedShells(Channels(), self._lease)
@@ -220,12 +221,22 @@ class Runner:
 
     def _begin_part(self) -> None:
         """Note that nodes are touched from now on, and what is owed with that."""
-        self._manifest["spans"].append([time.time(), None])
+        self._begin_span()
         self._owes[:] = DUTIES
         self._folder.write_manifest(self._manifest)
 
+    def _begin_span(self) -> None:
+        """Begin a time whose log lines are kept; those in which nobody ended ended by a kill."""
+        now = self._time.now()
+        apart, last = now - time.time(), self._folder.last_written()
+        for span in self._manifest["spans"]:
+            if span[1] is None:
+                span[1] = max(span[0], last + apart)
+        self._manifest["spans"].append([now, None])
+
     def _end_part(self, state: str) -> None:
-        self._manifest["spans"][-1][1] = self._manifest["ended"] = time.time()
+        self._manifest["spans"][-1][1] = self._time.now()
+        self._manifest["ended"] = time.time()
         self._manifest["state"] = state
         self._folder.write_manifest(self._manifest)
 
@@ -245,7 +256,7 @@ class Runner:
                         raise
                     self._tell(f"{name} is left alone: {refused}")
             if not begun:
-                self._manifest["spans"].append([time.time(), None])
+                self._begin_span()
             if TEARDOWN in self._owes:
                 if ours == {*self._names} and self._set_up_there():
                     self._tear_down()
@@ -512,7 +523,7 @@ class Runner:
     def _collect(self) -> None:
         try:
             collect(self._folder.path, self._names, self._manifest["spans"],
-                    self._experiment.streams, self._clocks.stamping())
+                    self._experiment.streams, self._clocks.stamping(), self._time.now())
         except (Failure, TimeoutException) as failure:
             self._tell(f"logs and boots were not collected: {failure}")
         else:
