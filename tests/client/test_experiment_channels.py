@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -103,6 +104,18 @@ class ChannelTests(SynchronousTestCase):
         self.assertRaises(TooMuch, self.run_one, "head -c 5000 /dev/zero")
         self.assertEqual(self.run_one("echo 1"), (0, "1\n", ""))
         self.assertEqual(len(self.opened), 3)
+
+    def test_errors_of_a_file(self) -> None:
+        """What is printed beside a file has the limit, too."""
+        place = Path(self.mktemp()).absolute()
+        place.mkdir()
+        (place / "cat").write_text("#!/bin/sh\nhead -c 100000 /dev/zero >&2\n")
+        (place / "cat").chmod(0o755)
+        self.patch(channels, "MOST", 1000)
+        with patch.dict(os.environ, PATH=f"{place}:{os.environ['PATH']}"):
+            self.assertRaises(
+                TooMuch, self.channels.fetch, "n1", str(place / "cat"), lambda data: None, 60.0
+            )
 
     def test_lost(self) -> None:
         """A shell that is gone is opened again; what was under way may have run."""

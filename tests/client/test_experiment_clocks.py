@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.local_shells import LocalShells
 from walt.client.errors import Failure
-from walt.client.experiment import log_file
+from walt.client.experiment import clocks, log_file, timing
 from walt.client.experiment.clocks import (
     DRIFT,
     Clock,
@@ -141,14 +141,15 @@ class ClockTests(SynchronousTestCase):
         block = block_of([
             (107.0, "n1", stream, 'a "b"\n\u00e9') for stream in ("mark", "no", "console")
         ] + [(200.0, "n1", "mark", "late"), (107.0, "n2", "mark", "")])
-        lines = lines_of(block, lambda stream: stream != "no", [(0, 150_000_000)])
+        lines = lines_of(block, lambda stream: stream != "no")
         Aligner({"n1": Clock([Sample(100.0, 7.0, 0.01)])}).align(lines)
+        lines = lines.within([(0, 150_000_000)])
         rows = [
             (107.0, "n1", "mark", 'a "b"\n\u00e9', 100.0, 10011),
             (107.0, "n1", "console", 'a "b"\n\u00e9', 107.0, None),
             (107.0, "n2", "mark", "", 107.0, None),
         ]
-        nothing = lines_of(block_of([]), lambda stream: True, [])
+        nothing = lines_of(block_of([]), lambda stream: True)
         place = Path(self.mktemp())
         place.mkdir()
         self.assertEqual(write(place, [lines, nothing]).name, "logs.parquet")
@@ -174,10 +175,55 @@ class ClockTests(SynchronousTestCase):
         moments = [BEGIN + number / 97 for number in range(1000)]
         lines = lines_of(block_of(
             [(clock.shows(moment), "n1", "mark", "") for moment in moments]
-        ), lambda stream: True, [(0, 1 << 60)])
+        ), lambda stream: True)
         Aligner({"n1": known}).align(lines)
         for moment, aligned, error in zip(moments, lines.aligned, lines.errors, strict=True):
             self.assertLessEqual(abs(moment * 1e6 - aligned), error)
+
+    def test_slots_of_a_clock_that_was_set(self) -> None:
+        """A week of samples: what is worked out for a line does not grow with it, and is right."""
+        clock = Drifting(3.0, [DRIFT], [(600.5, 40.0)])
+        known = sampled(clock, [(0.001, 0.001)])
+        known = Clock([
+            *known._samples,
+            *(Sample(BEGIN + 2000 + 300 * number, 43.0 + DRIFT * LASTS, 0.001)
+              for number in range(2000)),
+        ])
+        moments = [BEGIN + number * 0.01 for number in range(150_000)]
+        lines = lines_of(block_of(
+            [(clock.shows(moment), "n1", "mark", "") for moment in moments]
+        ), lambda stream: True)
+        asked, looked = [0], [0]
+        aligned, between = Clock.aligned, clocks._between
+
+        def counted(self: Clock, stamp: float) -> tuple[float, float]:
+            asked[0] += 1
+            return aligned(self, stamp)
+
+        def counting(*words: Any) -> tuple[float, float] | None:
+            looked[0] += 1
+            return between(*words)
+
+        self.patch(Clock, "aligned", counted)
+        self.patch(clocks, "_between", counting)
+        Aligner({"n1": known}).align(lines)
+        self.assertLess(asked[0], 40_000)
+        self.assertLess(looked[0], 10 * asked[0])
+        for moment, found, error in zip(moments, lines.aligned, lines.errors, strict=True):
+            self.assertLessEqual(abs(moment * 1e6 - found), error)
+
+    def test_this_machine_is_set(self) -> None:
+        """Nobody sets the clock that exchanges are measured with."""
+        wall = [1000.0, 990.0] * 10
+
+        class Time:
+            monotonic = staticmethod(iter(range(100)).__next__)
+            time = staticmethod(lambda: wall.pop(0))
+
+        self.patch(timing, "time", Time)
+        shells = LocalShells(lambda node, text, limit: Result(0, "1700000000.500000000\n", ""))
+        found = best(exchange(shells, "n1")[0] for _ in range(3))
+        self.assertEqual((found.error, found.offset), (0.5, 1.7e9))
 
     def test_what_nodes_answer(self) -> None:
         """Nanoseconds, what the kernel tells busybox, or whole seconds; nonsense is none."""

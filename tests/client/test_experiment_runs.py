@@ -23,7 +23,7 @@ from tests.client.local_shells import LocalShells
 from walt.client import experiment
 from walt.client.answers import Answer
 from walt.client.commands import experiment as command
-from walt.client.errors import Failure
+from walt.client.errors import Failure, Refused
 from walt.client.exceptions import NodeNotOwnedException, TimeoutException
 from walt.client.experiment import (
     collecting,
@@ -33,6 +33,7 @@ from walt.client.experiment import (
     parallel,
     program,
     running,
+    sealing,
     stepping,
     timing,
 )
@@ -64,6 +65,9 @@ BRANCHES = [
     {"name": "n-a", "mac": "02:00:00:00:00:01", "kind": "node", "above": "sw2", "port": "3"},
     {"name": "bobs", "mac": "02:00:00:00:00:09", "kind": "node", "above": "sw2", "port": "4"},
 ]
+
+
+HELD = SMALL.replace("a: {}", "a: {image: x, settings: {ram: 1G}}")
 
 
 class Programs:
@@ -102,6 +106,7 @@ class RunTests(SynchronousTestCase):
         self.place.mkdir()
         self.deeds: list[str] = []
         self.lost = ""
+        self.others: dict[str, str] = {}  # codes of errors by nodes that cannot be reserved
         self.images = {"ann/x:latest": "1" * 64, "waltplatform/pc-default:latest": "9" * 64}
         self.booting = "ann/x:latest"
         self.calls: list[tuple[str, dict[str, object]]] = []
@@ -123,12 +128,18 @@ class RunTests(SynchronousTestCase):
                 """They are booted."""
 
         class Reserved:
-            def __init__(self, *words: object) -> None:
+            def __init__(self, model: str, count: int, nodes: str, *words: object) -> None:
                 test.deeds.append("reserve")
+                for name, code in test.others.items():
+                    if name in nodes.split(","):
+                        raise Refused(f"{name} is reserved by bob", code)
 
             @property
             def lost(self) -> str:
                 return test.lost
+
+            def ask(self) -> None:
+                """It is known at once."""
 
             def __enter__(self) -> None:
                 """The nodes are ours."""
@@ -205,6 +216,9 @@ class RunTests(SynchronousTestCase):
         class Settings:
             _values = staticmethod(lambda: {"networks": "x"})
 
+        for name in names.split(","):
+            if self.others.get(name) == "NOT_FOUND":
+                raise Refused(f"there is no node {name}", "NOT_FOUND")
         return [
             SimpleNamespace(
                 name=name, mac="02:00:00:00:00:01", ip="10.0.0.1", model="pc", virtual=True,
@@ -240,6 +254,7 @@ class RunTests(SynchronousTestCase):
 
     def again(self, folder: Folder) -> bool:
         """Go on with a run."""
+        folder.resume()
         archive = Archive(folder.path)
         return Runner(
             experiment_of(archive), archive.scripts(), folder, archive.manifest, self.told.append
@@ -462,6 +477,280 @@ measure:
         self.assertTrue(self.again(folder))
         self.assertTrue(torn.exists())
 
+    def changed(self) -> list[str]:
+        """Return what was done to nodes and images since the test looked, by its calls."""
+        found = [
+            f"{call} {named.get('devices') or named.get('nodes') or named.get('image')}"
+            for call, named in self.calls if "set_" in call or "remove" in call
+        ]
+        self.calls.clear()
+        return found
+
+    def manifest(self, folder: Folder) -> dict[str, Any]:
+        """Return the manifest of a run."""
+        found: dict[str, Any] = Archive(folder.path).manifest
+        return found
+
+    def holds_nothing(self, folder: Folder) -> None:
+        """Check that all was given back."""
+        manifest = self.manifest(folder)
+        self.assertEqual(
+            (manifest["held"], manifest["before"], manifest["owes"]), ({}, {}, [])
+        )
+        self.assertEqual((self.booting, len(self.images)), ("ann/x:latest", 2))
+
+    def test_folder_of_another_run(self) -> None:
+        """Nothing is written into it, whatever fails; two do not go on with one at once."""
+        folder = self.ran()
+        before = (folder.path / "manifest.json").read_bytes()
+        self.patch(program, "cast", lambda found, given: Cast({"a": ["n-a"]}))
+        run = experiment.Run("other", roles={"a": {}}, to=str(folder.path), tell=self.told.append)
+        self.assertIn("exists", str(self.assertRaises(Failure, run.__enter__)))
+        experiment_, text, scripts = experiment_of(Archive(folder.path)), SMALL, {}
+        manifest = manifest_of(experiment_, Cast({"a": ["n-a"]}), text) | {"commit": None}
+        runner = Runner(experiment_, scripts, Folder(folder.path), manifest, self.told.append)
+        self.assertRaises(Failure, runner.run, {}, force=True)
+        self.assertEqual((folder.path / "manifest.json").read_bytes(), before)
+        folder.resume()
+        second = Folder(folder.path)
+        self.assertIn("another program", str(self.assertRaises(Failure, second.resume)))
+        folder.leave()
+        second.resume()
+        second.leave()
+
+    def test_nodes_that_cannot_be_had(self) -> None:
+        """A run that did nothing leaves no folder; a later part leaves all as it was."""
+        self.others = {"n-a": "CONFLICT"}
+        runner, folder = self.runner()
+        self.assertRaises(Refused, runner.run, {}, force=False)
+        self.assertFalse(folder.path.exists())
+        self.others = {}
+
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                raise KeyboardInterrupt
+
+        runner, folder = self.runner(HELD + "repetitions: 2\n", tell=tell)
+        self.assertRaises(KeyboardInterrupt, runner.run, {}, force=False)
+        held = self.manifest(folder)["held"]
+        self.others = {"n-a": "CONFLICT"}
+        self.changed()
+        self.assertRaises(Refused, self.again, folder)
+        self.assertEqual((self.changed(), self.manifest(folder)["held"]), ([], held))
+        self.others = {}
+        self.assertTrue(self.again(folder))
+        self.holds_nothing(folder)
+
+    def test_lease_that_is_lost_at_the_end(self) -> None:
+        """Neither retries, nor teardown, settings and images reach nodes of somebody else."""
+        torn = self.place / "torn"
+        text = HELD + f"limits: {{retries: 2}}\nteardown:\n  - a: touch {torn}\n"
+        for command_, outcome in (("echo 1 > out", "unknown"), ("exit 1", "unknown")):
+            def lose(node: str, script: str, limit: float) -> Result:
+                if "p00001" in script:
+                    self.lost = "bob has reserved n-a"
+                return self.run_here(node, script, limit)
+
+            self.lost = ""
+            self.patch(running, "Channels", lambda lose=lose: LocalShells(lose))
+            runner, folder = self.runner(text.replace("echo 1 > out", command_))
+            self.calls.clear()
+            failure = self.assertRaises(Failure, runner.run, {}, force=False)
+            self.assertIn("bob has reserved n-a", str(failure))
+            point, manifest = self.point(folder), self.manifest(folder)
+            self.assertEqual((point["outcome"], point["tries"]), (outcome, 1))
+            self.assertEqual((manifest["state"], torn.exists()), ("interrupted", False))
+            self.assertEqual(self.changed(), ["cs.devices.set_config n-a"])
+            self.lost = ""
+            self.patch(running, "Channels", lambda: LocalShells(self.run_here))
+            self.again(folder)
+            self.assertTrue(torn.exists(), (command_, self.told))
+            self.holds_nothing(folder)
+            torn.unlink()
+
+    def test_lease_that_is_lost_before_a_boot(self) -> None:
+        """What a node lost is not set up again on a node of somebody else."""
+        up = self.place / "up"
+
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                up.unlink()
+                self.lost = "bob has reserved n-a"
+
+        runner, _ = self.runner(SMALL.replace("measure:", f"""\
+repetitions: 2
+setup:
+  - a: touch {up}
+measure:
+  - a: rm {self.place}/node/*-p00001-t1-0"""), tell=tell)
+        self.assertRaises(Failure, runner.run, {}, force=False)
+        self.assertFalse(up.exists())
+
+    def test_interrupted_at_the_end(self) -> None:
+        """Whoever goes on does what is owed: teardown, logs, settings and images."""
+        torn = self.place / "torn"
+        text = HELD + f"teardown:\n  - a: touch {torn}\nlogs: {{streams: .}}\n"
+
+        def stop(*words: object, **named: object) -> None:
+            raise KeyboardInterrupt
+
+        for module, name in ((running, "collect"), (running.Runner, "_scope"),
+                             (holding.Holding, "release")):
+            runner, folder = self.runner(text)
+            was = getattr(module, name)
+            setattr(module, name, stop if name != "_scope" else lambda self, scope, steps, was=was:
+                    stop() if scope.startswith("teardown") else was(self, scope, steps))
+            try:
+                self.assertRaises(KeyboardInterrupt, runner.run, {}, force=False)
+            finally:
+                setattr(module, name, was)
+            self.assertNotEqual(self.manifest(folder)["owes"], [])
+            self.assertTrue(self.again(folder))
+            self.assertTrue(torn.exists(), name)
+            self.assertTrue((folder.path / "logs.json").exists(), name)
+            self.holds_nothing(folder)
+            self.assertEqual(self.manifest(folder)["state"], "done")
+            torn.unlink()
+            self.deeds.clear()
+            self.assertTrue(self.again(folder))
+            self.assertEqual(self.deeds, [])
+
+    def test_given_back(self) -> None:
+        """A run that nobody goes on with gives back what it holds, of each node that can be had."""
+        def tell(line: str) -> None:
+            self.told.append(line)
+            if line.startswith("point 1"):
+                raise KeyboardInterrupt
+
+        text = HELD.replace("measure:", "  b: {image: x, settings: {ram: 2G}}\nmeasure:")
+        runner, folder = self.runner(text + "repetitions: 2\n", tell=tell)
+        self.assertRaises(KeyboardInterrupt, runner.run, {}, force=False)
+        self.changed()
+        self.others = {"n-a": "CONFLICT"}
+        out = io.StringIO()
+        with redirect_stdout(out):
+            self.assertEqual(command.release(str(folder.path)), 1)
+        self.assertIn("n-a is left alone: n-a is reserved by bob", out.getvalue())
+        self.assertEqual(self.changed(), ["cs.devices.set_config n-b"])
+        self.others = {"n-a": "NOT_FOUND"}
+        with redirect_stdout(out):
+            self.assertEqual(command.release(str(folder.path)), 0)
+        self.holds_nothing(folder)
+        self.assertEqual(self.manifest(folder)["state"], "released")
+        self.assertIn("given back", str(self.assertRaises(Failure, self.again, folder)))
+        self.deeds.clear()
+        with redirect_stdout(out):
+            self.assertEqual(command.release(str(folder.path)), 0)
+        self.assertEqual(self.deeds, [])
+
+    def test_node_that_was_removed(self) -> None:
+        """The settings of the others are put back all the same."""
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                self.others = {"n-a": "NOT_FOUND"}
+
+        text = HELD.replace("measure:", "  b: {image: x, settings: {ram: 2G}}\nmeasure:")
+        runner, folder = self.runner(text, tell=tell)
+        runner.run({}, force=False)
+        self.holds_nothing(folder)
+        self.assertIn("cs.devices.set_config n-b", self.changed())
+
+    def test_image_of_an_earlier_part(self) -> None:
+        """Points of one run are measured with one image."""
+        def tell(line: str) -> None:
+            if line.startswith("point 1"):
+                raise Failure("the disk is full")
+
+        runner, folder = self.runner(HELD + "repetitions: 2\n", tell=tell)
+        self.assertRaises(Failure, runner.run, {}, force=False)
+        self.holds_nothing(folder)
+        shutil.rmtree(self.place / "node")
+        self.images["ann/x:latest"] = "5" * 64
+        self.assertIn("another image", str(self.assertRaises(Failure, self.again, folder)))
+        self.holds_nothing(folder)
+
+    def test_what_programs_say(self) -> None:
+        """Any character is text, halves of characters are none; words without effect are refused.
+        """
+        self.patch(program, "cast", lambda found, given: Cast({"a": ["n-a"]}))
+        text = "\U0001f600 \x7f \x85 \u2028 \xe9"
+        run = experiment.Run(
+            "small", roles={"a": {}}, variables={"V": [text]}, licence=text,
+            to=str(self.place / "p"), tell=self.told.append,
+        )
+        with run:
+            for point in run.points():
+                with point:
+                    told = point.do("a", 'printf %s "$V"')
+                    self.assertEqual(told, {"n-a": text})
+                    for name in ("reason", "point"):
+                        self.assertRaises(Failure, point.result, name, 1)
+        self.assertEqual(self.point(Folder(run.folder))["values"], {"V": text})
+        for how in ({"variables": {"V": ["\ud83d"]}}, {"limits": {"retries": 2}},
+                    {"variables": {"\ud83d": ["1"]}}):
+            self.assertRaises(Failure, experiment.Run, "small", roles={"a": {}}, **how)
+
+    def test_program_that_is_interrupted(self) -> None:
+        """Nobody goes on with it: it gives back at once; one that was killed, by a command."""
+        self.patch(program, "cast", lambda found, given: Cast({"a": ["n-a"]}))
+        roles = {"a": {"image": "x", "settings": {"ram": "1G"}}}
+
+        def run(name: str) -> experiment.Run:
+            return experiment.Run(
+                "small", roles=roles, to=str(self.place / name), tell=self.told.append
+            )
+
+        with self.assertRaises(KeyboardInterrupt), run("one") as stopped:
+            raise KeyboardInterrupt
+        self.holds_nothing(Folder(stopped.folder))
+        self.assertEqual(self.manifest(Folder(stopped.folder))["state"], "interrupted")
+        child = os.fork()
+        if not child:
+            with run("two"):
+                os._exit(0)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        killed = Folder(self.place / "two")
+        (held,) = self.manifest(killed)["held"]
+        self.images[held] = self.images["ann/x:latest"]
+        self.booting = held
+        self.assertRaises(Failure, command.resume, str(killed.path), False)
+        with redirect_stdout(io.StringIO()):
+            self.assertEqual(command.release(str(killed.path)), 0)
+        self.holds_nothing(killed)
+        with run("three") as left:
+            for _ in left.points():
+                break
+        self.assertEqual(self.manifest(Folder(left.folder))["state"], "interrupted")
+
+    def test_boots_of_a_forced_run(self) -> None:
+        """They are in its archive; nodes that cannot be had then get their settings again."""
+        asked: list[float] = []
+
+        class Boot(SimpleNamespace):
+            def _asdict(self) -> dict[str, object]:
+                return {"node": "n-a", "asked": self.asked, "outcome": "ready", "seconds": 1.0}
+
+        def boot(node_set: object, image: str, force: bool = False) -> bool:
+            asked.append(time.time() + 5.0)  # by the clock of the server
+            self.booting = f"ann/{image}:latest"
+            return True
+
+        self.patch(collecting, "MARGIN", 0.0)
+        self.patch(collecting, "boots_of", lambda names, last: [Boot(asked=one) for one in asked])
+        self.patch(running.NodeSet, "boot", boot)
+        runner, folder = self.runner(HELD)
+        runner.run({}, force=True)
+        self.assertEqual(len(Archive(folder.path).json("boots.json")), 1)
+
+        def refuse(node_set: object, timeout: float) -> None:
+            raise TimeoutException
+
+        self.patch(running.NodeSet, "wait", refuse)
+        runner, folder = self.runner(HELD)
+        self.assertRaises(Failure, runner.run, {}, force=True)
+        self.holds_nothing(folder)
+        self.assertEqual(self.manifest(folder)["state"], "failed")
+
     def program(self, **how: Any) -> experiment.Run:
         """Return a run whose steps a program tells."""
         more = how.pop("cast", {})
@@ -561,6 +850,19 @@ measure:
         )
         self.assertEqual(counts_of(Archive(folder.path)), {"s": 1})
 
+    def test_lines_after_a_kill(self) -> None:
+        """The time of a run that was killed ends where it wrote last."""
+        _, folder = self.runner(SMALL + "logs: {streams: .}\n")
+        manifest = self.manifest(folder)
+        now = time.time()
+        manifest.update(spans=[[now - 1000 + 5, None]], began=now - 1000)
+        folder.write_manifest(manifest)
+        os.utime(folder.path / "manifest.json", (now - 900, now - 900))
+        self.lines = [(now - ago + 5, "n-a", "console", str(ago)) for ago in (950, 500)]
+        self.again(folder)
+        rows = read_table(folder.path / "logs.parquet").to_pylist()
+        self.assertEqual([row["line"] for row in rows], ["950"])
+
     def test_clocks(self) -> None:
         """They are asked before and after; lines that nodes stamp gain the server's time."""
         fifo = self.place / "fifo"
@@ -568,7 +870,13 @@ measure:
         self.patch(timing, "_STATE", f"[ -p {fifo} ] && echo node; echo 'ptp is well'")
         runner, folder = self.runner(SMALL + "logs: {streams: .}\n")
         moment = time.time()
-        self.lines = [(moment, "n-a", "mark", "x"), (moment, "n-a", "console", "x")]
+        hour = time.time() - 3600
+        self.lines = [
+            # The node stamps by this machine's clock, which is 5 s behind the server's.
+            (moment, "n-a", "mark", "x"), (moment + 5, "n-a", "console", "x"),
+            (moment - 5, "n-a", "mark", "early"), (moment, "n-a", "console", "early"),
+            (hour, "n-a", "mark", "early"),
+        ]
         runner.run({}, force=False)
         clocks = Archive(folder.path).json("clocks.json")
         self.assertEqual((len(clocks["nodes"]["n-a"]), clocks["steps"]), (2, {}))
@@ -613,7 +921,14 @@ measure:
         outside.mkdir()
         _, folder = self.runner()
         (folder.path / ".manifest.json.new").symlink_to(outside / "rc")
-        self.assertRaises(Failure, folder.check)
+        folder.leave()
+        self.assertRaises(Failure, folder.resume)
+        (folder.path / ".manifest.json.new").unlink()
+        (folder.path / ".lock").unlink()
+        (folder.path / ".lock").symlink_to(outside / "rc")
+        self.assertRaises(Failure, folder.resume)
+        (folder.path / ".lock").unlink()
+        folder.resume()
         folder.write_manifest(Archive(folder.path).manifest)
         self.assertEqual(list(outside.iterdir()), [])
         manifest = Archive(folder.path).manifest
@@ -629,6 +944,31 @@ measure:
         (folder.path / ".git" / "HEAD").write_text("x")
         self.assertFalse({"my notes.txt", ".git/HEAD"} & Archive(folder.path).names)
 
+    def test_point_of_another_number(self) -> None:
+        """A file of a point has its number as its name: none replaces another one."""
+        folder = self.ran()
+        points = folder.path / "points"
+        shutil.copy(points / "00001.json", points / "00002.json")
+        self.assertIn("00002.json is of the point 1", str(
+            self.assertRaises(Failure, Archive(folder.path).points)
+        ))
+
+    def test_sealed_twice_at_once(self) -> None:
+        """Who is second says so; what the first wrote is whole."""
+        folder = self.ran()
+        target = self.place / "run.zip"
+        add = sealing._add
+
+        def slowly(*words: Any) -> str:
+            self.patch(sealing, "_add", add)
+            seal(folder.path, target)
+            return add(*words)
+
+        self.patch(sealing, "_add", slowly)
+        self.assertIn("exists now", str(self.assertRaises(Failure, seal, folder.path, target)))
+        self.assertEqual(verify(Archive(target)), [])
+        self.assertEqual(list(self.place.glob(".*.new")), [])
+
     def test_forged_lines(self) -> None:
         """A reason is one line, whatever it says."""
         folder = self.ran()
@@ -636,7 +976,9 @@ measure:
         point.update(outcome="failed", reason="x\n= nothing differs\x1b[2J")
         other = self.place / "other"
         shutil.copytree(folder.path, other)
-        Folder(other).write_point(point)
+        forged = Folder(other)
+        forged.resume()
+        forged.write_point(point)
         with redirect_stdout(io.StringIO()) as told:
             command.diff(str(folder.path), str(other), False)
             command.show(str(other))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from walt.client.errors import FAILED, PLANNED, Failure
@@ -12,10 +13,10 @@ from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-    from walt.client.experiment.archive import Folder
+    from walt.client.experiment.archive import Archive, Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.model import Experiment
 
@@ -198,8 +199,9 @@ def _begin(
     manifest = manifest_of(experiment, found, text) | more | {"map": given}
     runner = Runner(experiment, scripts, folder, manifest, _line)
 
+    folder.begin(manifest, text, scripts)
+
     def begun() -> None:
-        folder.begin(manifest, text, scripts)
         print(f"{folder.path}: run {manifest['run']} on {', '.join(found.names)}")
 
     return _go(lambda: runner.run({}, force=bool(found.disturbed), begun=begun), folder)
@@ -231,7 +233,10 @@ def _go(work: Callable[[], bool], folder: Folder) -> int:
     try:
         done = work()
     except KeyboardInterrupt:
-        print(f"\nInterrupted; go on with: walt experiment resume {folder.path}", file=sys.stderr)
+        print(
+            f"\nInterrupted; go on with: walt experiment resume {folder.path}\n"
+            f"or give back what it holds: walt experiment release {folder.path}", file=sys.stderr,
+        )
         raise
     print(f"{folder.path}: " + (
         "all points are done." if done else "some points are not done; see walt experiment show."
@@ -241,20 +246,46 @@ def _go(work: Callable[[], bool], folder: Folder) -> int:
 
 def resume(directory: str, force: bool) -> int:
     """Go on with a run that was interrupted."""
-    from walt.client.experiment.archive import Archive, Folder
     from walt.client.experiment.comparing import experiment_of
     from walt.client.experiment.replaying import without_program
     from walt.client.experiment.running import Runner
 
-    archive = Archive(Path(directory))
+    with _taken(directory) as (folder, archive):
+        experiment = without_program(experiment_of(archive)).booting(archive.manifest["booted"])
+        runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
+        points = archive.points()
+        return _go(lambda: runner.run(points, force=force), folder)
+
+
+def release(directory: str) -> int:
+    """Give back what an interrupted run holds; it is over then."""
+    from walt.client.experiment.comparing import experiment_of
+    from walt.client.experiment.running import Runner
+
+    with _taken(directory) as (folder, archive):
+        runner = Runner(
+            experiment_of(archive), archive.scripts(), folder, archive.manifest, _line
+        )
+        if not runner.release(archive.points()):
+            return FAILED
+    print(f"{folder.path}: the run holds nothing any more.")
+    return 0
+
+
+@contextmanager
+def _taken(directory: str) -> Iterator[tuple[Folder, Archive]]:
+    """Give the folder of a run that is gone on with, and its archive; nobody else writes it."""
+    from walt.client.experiment.archive import Archive, Folder
+
+    Archive(Path(directory))
     if not Path(directory).is_dir():
         raise Failure(f"{directory} is sealed; only a folder can be gone on with")
-    experiment = without_program(experiment_of(archive)).booting(archive.manifest["booted"])
     folder = Folder(Path(directory))
-    folder.check()
-    runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
-    points = archive.points()
-    return _go(lambda: runner.run(points, force=force), folder)
+    folder.resume()
+    try:
+        yield folder, Archive(Path(directory))
+    finally:
+        folder.leave()
 
 
 def show(archive: str) -> int:
@@ -330,6 +361,10 @@ COMMANDS = {
     "resume": Command(
         resume, "go on with a run that was interrupted", args=[Arg("directory")],
         switches=[_FORCE],
+    ),
+    "release": Command(
+        release, "give back what an interrupted run holds; it is over then",
+        args=[Arg("directory")],
     ),
     "show": Command(show, "print the points of a run, and its results", args=[Arg("archive")]),
     "seal": Command(

@@ -14,13 +14,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import lzma
 import os
 import re
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from walt.client.answers import NULL, NUMBER, looks_wrong
@@ -37,6 +38,7 @@ MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
 POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
 PARQUET, INDEX = "logs.parquet", "logs.json"
 CLOCKS, TOPOLOGY = "clocks.json", "topology.json"
+LOCK = ".lock"  # held by the program that writes the folder; it is no file of the archive
 CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
 MOST_FILES, LARGEST, MOST_POINT = 200_000, 64 << 20, 4 << 20
 LARGEST_NUMBER, LAST_MOMENT = 1e300, 1 << 33  # epoch seconds: of the year 2242
@@ -235,6 +237,8 @@ class Archive:
                     looks_wrong(numbers, [NUMBER], f"{name}.results")
                     for numbers in point["results"].values()
                 )), "")
+                if not wrong and name != f"{POINTS}/{point['number']:05d}.json":
+                    wrong = f"{name} is of the point {point['number']}"
                 if wrong:
                     raise Failure(f"{self.path} makes no sense: {wrong}")
                 found[point["number"]] = point
@@ -253,10 +257,16 @@ class Archive:
 
 
 class Folder:
-    """A folder that a run writes; it goes on where an earlier run ended."""
+    """A folder that a run writes; it goes on where an earlier run ended.
+
+    Nothing is written before `begin` made it or `resume` took it, nor after `leave`: at no time
+    do two programs write the same one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: int | None = None
+        self._made: list[Path] = []
 
     def begin(self, manifest: Mapping[str, Any], text: str, scripts: Mapping[str, str]) -> None:
         """Make it. Raises Failure when there is something already."""
@@ -269,25 +279,74 @@ class Folder:
             ) from None
         except OSError as error:
             raise Failure(f"{self.path} cannot be made: {in_words(error)}") from None
-        write(self.path / TEXT, text.encode())
-        for name, script in scripts.items():
-            write(self.path / SCRIPTS / name, script.encode())
+        self._take()
+        texts = {TEXT: text, **{f"{SCRIPTS}/{name}": script for name, script in scripts.items()}}
+        self._made = [self.path / name for name in (MANIFEST, *texts)]
+        for name, content in texts.items():
+            write(self.path / name, content.encode())
         self.write_manifest(manifest)
+
+    def resume(self) -> None:
+        """Take one that an earlier run wrote, unless this one has it. Raises Failure.
+
+        One that leads elsewhere is refused.
+        """
+        if self._lock is None:
+            for path in self.path.rglob("*"):
+                if path.is_symlink():
+                    raise Failure(f"{path} is a symbolic link: this folder is not gone on with")
+            self._take()
+
+    def _take(self) -> None:
+        try:
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise Failure(f"{self.path} cannot be written: {in_words(error)}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise Failure(f"{self.path}: another program works on this run") from None
+        except OSError:
+            pass  # a file system that knows no locks
+        self._lock = lock
+
+    def leave(self) -> None:
+        """Let others go on with it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def discard(self) -> None:
+        """Remove what `begin` made: nothing was done. What others put there stays."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
+        self.leave()
+        with suppress(OSError):
+            (self.path / SCRIPTS).rmdir()
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _check(self) -> None:
+        if self._lock is None:
+            raise Failure(f"{self.path} is no folder of this run: nothing is written into it")
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest anew."""
+        self._check()
         write_json(self.path / MANIFEST, manifest)
 
     def write_point(self, point: Mapping[str, Any]) -> None:
         """Write a point as it is now."""
+        self._check()
         write_json(self.path / POINTS / f"{point['number']:05d}.json", point)
+
+    def last_written(self) -> float:
+        """Return when a point or the manifest was written last, in epoch seconds."""
+        files = [self.path / MANIFEST, *(self.path / POINTS).glob("*.json")]
+        return max(file.stat().st_mtime for file in files)
 
     def place(self, *parts: str) -> Path:
         """Return where a file goes that a step saved."""
         return self.path.joinpath(FILES, *parts)
-
-    def check(self) -> None:
-        """Refuse a folder that leads elsewhere, before something is written into it."""
-        for path in self.path.rglob("*"):
-            if path.is_symlink():
-                raise Failure(f"{path} is a symbolic link: this folder is not gone on with")

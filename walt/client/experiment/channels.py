@@ -87,7 +87,7 @@ class _Channel:
                     )
                 if kind in printed:
                     printed[kind] += payload
-            if len(out) + len(err) > MOST and write is None:
+            if len(err) + (len(out) if write is None else 0) > MOST:
                 raise TooMuch(
                     f"the command printed more than {MOST >> 20} MiB: write that into a file of"
                     " the node, and save the file"

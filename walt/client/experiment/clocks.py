@@ -15,6 +15,9 @@ from dataclasses import dataclass
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 DRIFT = 1e-4  # seconds a second: what crystals keep, with some margin
 EXCHANGES = 5  # for each sample
@@ -80,19 +83,32 @@ class Clock:
         self._samples = sorted(samples, key=lambda one: one.moment)
         if not self._samples:
             raise ValueError("a clock without samples")
-        self._sound = not self.steps()
-        self._readings = [one.moment + one.offset for one in self._samples]
+        # Between steps, what it showed is in order.
+        self._pieces: list[list[Sample]] = [[self._samples[0]]]
+        for one, two in _pairs(self._samples):
+            if _is_step(one, two):
+                self._pieces.append([])
+            self._pieces[-1].append(two)
+        self._readings = [[one.moment + one.offset for one in piece] for piece in self._pieces]
 
     def worst(self) -> Sample:
         """Return the sample that is farthest from the reference."""
         return max(self._samples, key=lambda one: abs(one.offset))
 
+    def behind(self) -> float:
+        """Return by how many seconds it was behind the reference at most, 0 for not at all."""
+        return max(0.0, *(one.error - one.offset for one in self._samples), 0.0)
+
     def steps(self) -> list[Step]:
         """Return where it was set."""
         return [
             Step(one.moment, two.moment, two.offset - one.offset)
-            for one, two in _pairs(self._samples) if _is_step(one, two)
+            for one, two in self._set()
         ]
+
+    def _set(self) -> Iterable[tuple[Sample, Sample]]:
+        """Return the pairs of samples between which it was set."""
+        return ((piece[-1], then[0]) for piece, then in _pairs(self._pieces))
 
     def aligned(self, stamp: float) -> tuple[float, float]:
         """Return when the reference clock showed what this one showed as `stamp`, and the error."""
@@ -107,31 +123,25 @@ class Clock:
     def _possible(self, stamp: float) -> Iterator[tuple[float, float]]:
         """Yield each moment at which the clock may have shown a stamp, with its error."""
         samples = self._samples
-        if stamp <= self._readings[0]:
+        if stamp <= self._readings[0][0]:
             yield _from(samples[0], stamp)
-        if stamp >= self._readings[-1]:
+        if stamp >= self._readings[-1][-1]:
             yield _from(samples[-1], stamp)
-        for one, two in self._around(stamp):
-            if _is_step(one, two):
-                for side in (one, two):
-                    moment, error = _from(side, stamp)
-                    if one.moment - error <= moment <= two.moment + error:
-                        yield moment, error
-            else:
+        for one, two in self._set():
+            for side in (one, two):
+                moment, error = _from(side, stamp)
+                if one.moment - error <= moment <= two.moment + error:
+                    yield moment, error
+        for piece, readings in zip(self._pieces, self._readings):
+            at = bisect_left(readings, stamp)
+            for one, two in _pairs(piece[max(0, at - 1):at + 2]):
                 within = _between(one, two, stamp)
                 if within is not None:
                     yield within
 
-    def _around(self, stamp: float) -> Iterable[tuple[Sample, Sample]]:
-        """Return the pairs of samples between which a stamp may lie."""
-        if not self._sound:  # what it showed is not in order
-            return _pairs(self._samples)
-        at = bisect_left(self._readings, stamp)
-        return _pairs(self._samples[max(0, at - 1):at + 2])
 
-
-def _pairs(samples: list[Sample]) -> Iterable[tuple[Sample, Sample]]:
-    return zip(samples, samples[1:])  # noqa: RUF007 (Python 3.9 has no pairwise)
+def _pairs(values: list[T]) -> Iterable[tuple[T, T]]:
+    return zip(values, values[1:])  # noqa: RUF007 (Python 3.9 has no pairwise)
 
 
 def _is_step(one: Sample, two: Sample) -> bool:

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from walt.client.experiment.log_file import Lines
     from walt.client.scripting.logs import LogLines
 
-    Spans = list[list[float]]  # begin and end, in epoch seconds
+    Spans = list[list[float]]  # begin and end, in epoch seconds of the server
 
 BRANCH = {"name": str, "mac": str, "kind": str, "above": (str, NULL), "port": (str, NULL)}
 FOR_EVER = 1e11  # epoch seconds
-MARGIN = 1.0  # seconds, for clocks that differ
+MARGIN = 1.0  # seconds that what happens at the edge of a span may take
 
 
 class _Names:
@@ -55,11 +55,12 @@ def look_around(folder: Path, names: Sequence[str]) -> None:
 
 def collect(
     folder: Path, names: Sequence[str], spans: Spans, streams: str | None,
-    clocks: Mapping[str, Clock],
+    clocks: Mapping[str, Clock], now: float,
 ) -> None:
     """Write the boots of these nodes, and their lines of `streams`. Raises Failure.
 
-    `clocks` are those of the nodes that stamp their lines themselves.
+    `clocks` are those of the nodes that stamp their lines themselves; `spans` and `now` are by the
+    server's clock.
     """
     write_json(folder / BOOTS, [
         boot._asdict() for boot in boots_of(",".join(names), 100)
@@ -67,7 +68,9 @@ def collect(
     ])
     if streams is None:
         return
-    ago = time.time() - min(begin for begin, _ in spans) + MARGIN
+    # Stamps of a clock that is behind are those of an earlier time.
+    behind = max(0.0, *(clock.behind() for clock in clocks.values()), 0.0)
+    ago = now - min(begin for begin, _ in spans) + MARGIN + behind
     lines = get_logs(
         ",".join(names), False, f"-{ago:.0f}s:", -1, True, _Names(),  # type: ignore[arg-type]
     )
@@ -98,8 +101,9 @@ def _wanted(
         return found
 
     for block in lines._left():
-        found = lines_of(block, wanted, limits)
+        found = lines_of(block, wanted)
         aligner.align(found)
+        found = found.within(limits)
         for position, count in Counter(found.which).items():
             counts[found.sources[position][1]] += count
         yield found

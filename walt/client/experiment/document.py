@@ -25,6 +25,7 @@ DEEPEST = 20  # maps and lists inside each other
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(ms|s|m|h)?")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 WHOLE = re.compile(r"-?\d{1,18}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 TRUTHS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
@@ -170,13 +171,16 @@ def _content(node: Any, errors: Errors) -> Content:
     if isinstance(node, MappingNode):
         found: dict[str, tuple[int, Any]] = {}
         for key, value in node.value:
-            if not isinstance(key, ScalarNode):
+            if not isinstance(key, ScalarNode) or _SURROGATE.search(key.value):
                 errors.append((_line(key), "keys are texts"))
             elif key.value in found:
                 errors.append((_line(key), f"{key.value[:60]} is there twice"))
             else:
                 found[key.value] = (_line(key), _content(value, errors))
         return found
+    if node is not None and not node.value.isprintable() and _SURROGATE.search(node.value):
+        errors.append((_line(node), "half of a character (\\ud800 to \\udfff) is no text"))
+        return None
     if node is None or (node.style is None and node.value in ("", "~", "null")):
         return None
     return str(node.value)

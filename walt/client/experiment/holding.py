@@ -55,6 +55,7 @@ class Holding:
         self._run: str = manifest["run"]
         self._tell = tell
         self._held: dict[str, str] = manifest.setdefault("held", {})
+        self._images: Mapping[str, str] = manifest["images"]
         self._before: dict[str, dict[str, str]] = manifest.setdefault("before", {})
         nodes = {name for names in manifest["roles"].values() for name in names}
         if (
@@ -72,17 +73,37 @@ class Holding:
 
     # -- images ------------------------------------------------------------------
 
-    def hold(self, role: Role, models: Mapping[str, str]) -> dict[str, list[str]]:
+    @property
+    def holds(self) -> bool:
+        """Whether there is something to give back."""
+        return bool(self._held or self._before)
+
+    def hold(
+        self, role: Role, models: Mapping[str, str], *, measured: bool
+    ) -> dict[str, list[str]]:
         """Give the images of a role's nodes, whose models are told, names of this run.
 
-        Returns the nodes by the name that they should boot. Raises Failure.
+        Returns the nodes by the name that they should boot. Raises Failure, also when points
+        were `measured` with another image.
         """
         found: dict[str, list[str]] = {}
         for node, model in models.items():
             original = default_image(model) if role.image == DEFAULT else \
                 image_fullname(username(), role.image)
             found.setdefault(self._name(original), []).append(node)
+        if measured:
+            self._check_same(found)
         return found
+
+    def _check_same(self, names: Iterable[str]) -> None:
+        there = layers_of(image_fullname(username(), name) for name in names)
+        for private, row in there.items():
+            original = self._held[private]
+            if self._images.get(original, row["id"]) != row["id"]:
+                raise Failure(
+                    f"{short_image_name(original)} is another image now than the one that was"
+                    " measured with: the run cannot be gone on with, only done again"
+                )
 
     def _name(self, original: str) -> str:
         known = {wanted: private for private, wanted in self._held.items()}
@@ -124,38 +145,61 @@ class Holding:
 
     # -- at the end --------------------------------------------------------------
 
-    def release(self, booting: Mapping[str, str]) -> None:
-        """Give all back; `booting` has the full names of the images of nodes. Tells what fails.
+    def release(self, booting: Mapping[str, str], ours: Collection[str]) -> bool:
+        """Give all back; return whether nothing is owed any more. Tells what fails.
 
-        An image whose former name is another one now keeps the name of the run: nodes boot it.
+        `booting` has the full names of the images of the nodes that are there; those that are
+        not `ours` are left alone. An image whose former name is another one now keeps the name
+        of the run: nodes boot it.
         """
+        owed = False
         for node, settings in list(self._before.items()):
             words = [f"{name}={value}" for name, value in settings.items()]
-            if self._done("settings", "cs.devices.set_config", devices=node, settings=words,
-                          nodes_only=True):
+            if node not in booting:
+                self._tell(f"{node} was removed: its settings are nobody's any more")
                 del self._before[node]
+            elif node not in ours:
+                self._tell(f"settings of {node} are as the run had them: it is not yours now")
+                owed = True
+            elif self._done("settings", "cs.devices.set_config", devices=node, settings=words,
+                            nodes_only=True):
+                del self._before[node]
+            else:
+                owed = True
         try:
-            there = layers_of([*self._held, *self._held.values()])
+            there = layers_of([*self._held, *self._held.values()]) if self._held else {}
         except (Failure, OSError) as error:
             self._tell(f"images are still held: {in_words(error)}")
-            return
+            return False
         for private, original in list(self._held.items()):
             nodes = sorted(node for node, image in booting.items() if image == private)
             name = short_image_name(private)
-            if private in there and original not in there:
+            if private not in there:
+                del self._held[private]
+            elif original not in there:
                 self._tell(f"{short_image_name(original)} was removed: it is {name} now")
-            elif private in there and there[private]["id"] != there[original]["id"]:
+            elif there[private]["id"] != there[original]["id"]:
                 self._tell(
                     f"{short_image_name(original)} is another image now; what this run used is"
                     f" {name}"
                 )
-            elif private in there:
-                image = DEFAULT if image_user(original) == PLATFORM_USER else \
-                    short_image_name(original)
-                if not (nodes and not self._done(
-                    "images", "cs.nodes.set_image", nodes=",".join(nodes), image=image
-                )) and self._done("images", "cs.images.remove", image=name):
-                    del self._held[private]
+            elif theirs := [node for node in nodes if node not in ours]:
+                self._tell(f"{name} stays: {', '.join(theirs)} boots it, and is not yours now")
+                owed = True
+            elif self._all_boot(nodes, original) and \
+                    self._done("images", "cs.images.remove", image=name):
+                del self._held[private]
+            else:
+                owed = True
+        return not owed
+
+    def _all_boot(self, nodes: Collection[str], original: str) -> bool:
+        """Give nodes the name back that their image had; each by itself, for one may be refused.
+        """
+        image = DEFAULT if image_user(original) == PLATFORM_USER else short_image_name(original)
+        return all([
+            self._done("images", "cs.nodes.set_image", nodes=node, image=image) for node in nodes
+        ])
 
     def _done(self, what: str, call: str, **arguments: Any) -> bool:
         try:

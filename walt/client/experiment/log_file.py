@@ -31,6 +31,7 @@ GROUP = 50_000  # lines of one row group
 LEVEL = 4  # of gzip: half the time of 6 for a tenth more
 CONSOLE = "console"  # how streams end whose lines the server stamps
 SLOT = 100_000  # microseconds for which an offset is worked out once
+AS_SURE = 50  # microseconds between the ends of a slot in which a clock was not set
 NONE = -1  # an error that there is none of
 
 
@@ -54,23 +55,37 @@ class Lines:
         return len(self.moments)
 
 
-def lines_of(block: Block, wanted: Callable[[str], bool], spans: list[tuple[int, int]]) -> Lines:
-    """Return the lines of a block whose stream is wanted, and whose moment is within a span.
+    def only(self, numbers: list[int]) -> Lines:
+        """Return those that have these numbers, counted from 0."""
+        found = Lines(
+            self.sources, array("q", [self.moments[number] for number in numbers]),
+            array("i", [self.which[number] for number in numbers]),
+            [self.texts[number] for number in numbers],
+        )
+        found.aligned = array("q", [self.aligned[number] for number in numbers])
+        found.errors = array("q", [self.errors[number] for number in numbers])
+        return found
 
-    Raises ValueError for texts that are none.
-    """
-    sources, moments, which, texts = list(block.sources), block.moments, block.which, block.texts()
-    keep = [wanted(stream) for _, stream in sources]
-    low, high = (min(moments), max(moments)) if moments else (0, 0)
-    if not all(keep) or not any(begin <= low and high <= end for begin, end in spans):
-        left = [
-            number for number, (moment, source) in enumerate(zip(moments, which))
-            if keep[source] and any(begin <= moment <= end for begin, end in spans)
-        ]
-        moments = array("q", [moments[number] for number in left])
-        which = array("i", [which[number] for number in left])
-        texts = [texts[number] for number in left]
-    return Lines(sources, moments, which, texts)
+    def within(self, spans: list[tuple[int, int]]) -> Lines:
+        """Return those whose aligned moment, give or take its error, is within a span."""
+        if not len(self):
+            return self
+        low, high = min(self.aligned), max(self.aligned)
+        if any(begin <= low and high <= end for begin, end in spans):
+            return self
+        return self.only([
+            number for number, (moment, error) in enumerate(zip(self.aligned, self.errors))
+            if any(begin - max(error, 0) <= moment <= end + max(error, 0) for begin, end in spans)
+        ])
+
+
+def lines_of(block: Block, wanted: Callable[[str], bool]) -> Lines:
+    """Return the lines of a block whose stream is wanted. Raises ValueError for what is no text."""
+    found = Lines(list(block.sources), block.moments, block.which, block.texts())
+    keep = [wanted(stream) for _, stream in found.sources]
+    if all(keep):
+        return found
+    return found.only([number for number, source in enumerate(found.which) if keep[source]])
 
 
 class Aligner:
@@ -96,25 +111,33 @@ class Aligner:
                 aligned.append(moment)
                 errors.append(NONE)
                 continue
-            # A clock that was never set drifts too little within a slot to work it out again.
-            slot = moment // SLOT if node in self._sound else moment
-            found = self._known[node].get(slot)
-            if found is None:
-                found = self._offset(node, slot, moment)
+            # A clock drifts too little within a slot to work it out again, unless it was set.
+            slot = moment // SLOT
+            found = self._known[node].get(slot) or self._of_slot(node, slot, moment)
             aligned.append(moment - found[0])
             errors.append(found[1])
         lines.aligned, lines.errors = array("q", aligned), array("q", errors)
 
-    def _offset(self, node: str, slot: int, moment: int) -> tuple[int, int]:
-        stamp, error = self._clocks[node].aligned(moment / MICROSECONDS)
+    def _of_slot(self, node: str, slot: int, moment: int) -> tuple[int, int]:
         known = self._known[node]
         if len(known) > GROUP:
             known.clear()
-        found = known[slot] = (
+        if node in self._sound:
+            found = known[slot] = self._offset(node, moment)
+            return found
+        first, last = (self._offset(node, stamp * SLOT) for stamp in (slot, slot + 1))
+        if max(abs(first[0] - last[0]), abs(first[1] - last[1])) > AS_SURE:
+            return self._offset(node, moment)
+        # Either side of the slot may be a little wrong for what is between them.
+        found = known[slot] = (first[0], max(first[1], last[1]) + AS_SURE)
+        return found
+
+    def _offset(self, node: str, moment: int) -> tuple[int, int]:
+        stamp, error = self._clocks[node].aligned(moment / MICROSECONDS)
+        return (
             moment - round(stamp * MICROSECONDS),
             round(error * MICROSECONDS + DRIFT * SLOT + 1),
         )
-        return found
 
 
 def write(folder: Path, groups: Iterable[Lines]) -> Path:

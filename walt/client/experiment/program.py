@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import time
@@ -24,7 +25,7 @@ from walt.client.experiment.casting import cast
 from walt.client.experiment.document import Errors
 from walt.client.experiment.model import EVERYBODY, Step
 from walt.client.experiment.origin import commit_of
-from walt.client.experiment.reading import FILE, LONGEST, parsed
+from walt.client.experiment.reading import COLUMNS, FILE, LONGEST, parsed
 from walt.client.experiment.running import Runner, manifest_of, new_record
 from walt.client.experiment.stepping import StepFailed
 from walt.common.errors import in_words
@@ -70,8 +71,10 @@ class Run(AbstractContextManager["Run"]):
             "results": results or {}, "logs": None if logs is None else {"streams": logs},
             "limits": limits or {},
         }
-        # JSON is YAML: what a file may say is checked in one place.
-        self._text = json.dumps({key: value for key, value in told.items() if value}, indent=1)
+        if "retries" in (limits or {}):
+            raise Failure("limits.retries is for files: a program tries again by its own loop")
+        # What a file may say is checked in one place.
+        self._text = _as_yaml({key: value for key, value in told.items() if value})
         errors = Errors()
         experiment = parsed(self._text, errors)
         if errors or experiment is None:
@@ -100,9 +103,9 @@ class Run(AbstractContextManager["Run"]):
         }
         runner = Runner(self._experiment, self._scripts, folder, manifest, self._tell)
         self._going = runner.going(
-            {}, force=bool(found.disturbed),
-            begun=lambda: folder.begin(manifest, self._text, self._scripts),
+            {}, force=bool(found.disturbed)
         )
+        folder.begin(manifest, self._text, self._scripts)
         self._going.__enter__()
         self._runner = runner
         return self
@@ -222,12 +225,20 @@ class Measurement(AbstractContextManager["Measurement"]):
 
     def result(self, name: str, value: float) -> None:
         """Keep a result. It fails the point when it is no number."""
+        if name in COLUMNS:
+            raise Failure(f"tables have another column {name}; name the result otherwise")
         if not FILE.fullmatch(name):
             raise Failure("a result is named by letters, digits, ., _ and -")
         number = float(value)
         if not abs(number) < LARGEST_NUMBER:
             raise StepFailed(f"{name}: {number} is no number to go on with")
         self._record["results"].setdefault(name, []).append(number)
+
+
+def _as_yaml(value: object) -> str:
+    """Return JSON that is YAML: that has no pairs of surrogates for what is beyond 16 bits."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return re.sub("[^ -~\n]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def _scripts(path: Path | None, program: str) -> dict[str, str]:

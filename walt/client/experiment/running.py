@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 import walt
-from walt.client.errors import Failure
+from walt.client.answers import looks_wrong
+from walt.client.errors import Failure, Refused
 from walt.client.exceptions import (
     NodeNotOwnedException,
     NodeReservedException,
@@ -21,9 +22,10 @@ from walt.client.experiment.collecting import collect, look_around
 from walt.client.experiment.detached import PLACE
 from walt.client.experiment.finding import number
 from walt.client.experiment.holding import Holding, layers_of
+from walt.client.experiment.lease import Lease, LeasedShells, LeaseLost
 from walt.client.experiment.parallel import at_once
 from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
-from walt.client.experiment.timing import ClockWatch
+from walt.client.experiment.timing import ClockWatch, ServerTime
 from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
@@ -31,13 +33,14 @@ from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from typing import Any, TypeVar
 
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.channels import Shells
     from walt.client.experiment.model import Experiment, Point, Role, Step
+    from walt.client.scripting.nodes import Node
     from walt.client.scripting.running import Result
 
     T = TypeVar("T")
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 SOON = 60.0  # seconds for a short command
 FINAL = ("done", "failed", "unknown")  # points that are never measured again
 LONGEST_RESERVATION = 7 * 86400.0  # seconds
+RELEASED = "released"  # the state of a run that was given up: what it held is given back
+# What a run owes from its first order on, until it is done; the manifest tells it as "owes".
+TEARDOWN, COLLECT, RELEASE = DUTIES = ("teardown", "collect", "release")
 FACTS = "uname -srm; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; nproc"
 # What the API raises beside Failure.
 OF_THE_API = (
@@ -61,9 +67,19 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
         "began": began, "ended": None, "state": "running", "spans": [],
         "walt": {"client": walt.__version__, "server": ""},
         "definition": hashlib.sha256(text.encode()).hexdigest(),
-        "roles": cast.nodes, "nodes": {}, "images": {}, "layers": {},
+        "roles": cast.nodes, "nodes": {}, "images": {}, "layers": {}, "owes": [],
         "booted": {role.name: role.image for role in experiment.roles},
     }
+
+
+def _there(name: str) -> list[Node]:
+    """Return a node as a list, none where it was removed. Raises Failure."""
+    try:
+        return find(name)
+    except Refused as refused:
+        if refused.code != "NOT_FOUND":
+            raise
+        return []
 
 
 def new_record(point: Point, tries: int = 1) -> dict[str, Any]:
@@ -73,10 +89,6 @@ def new_record(point: Point, tries: int = 1) -> dict[str, Any]:
         "tries": tries, "outcome": "running", "reason": "", "commands": [], "results": {},
         "began": time.time(), "seconds": 0.0,
     }
-
-
-class LeaseLost(Failure):
-    """Somebody else has the nodes: nothing more is done to them. The run can be gone on with."""
 
 
 class Runner:
@@ -93,19 +105,28 @@ class Runner:
         self._roles: dict[str, list[str]] = manifest["roles"]
         self._names = sorted({name for names in self._roles.values() for name in names})
         self._tell = tell
-        self._shells: Shells = Channels()
-        self._clocks = ClockWatch(folder.path, self._names, Channels())
+        self._lease = Lease()
+        self._time = ServerTime()
+        self._shells: Shells = LeasedShells(Channels(), self._lease)
+        self._clocks = ClockWatch(
+            folder.path, self._names, LeasedShells(Channels(), self._lease)
+        )
         self._holding = Holding(manifest, tell)
-        self._steps = Steps(folder, manifest, scripts, experiment.limits, self._shells)
+        self._owes: list[str] = manifest.setdefault(
+            "owes", [RELEASE] if self._holding.holds else []
+        )
+        self._steps = Steps(
+            folder, manifest, scripts, experiment.limits, self._shells, self._lease.check
+        )
         self._place = f"{PLACE}/{manifest['run']}"
-        self._lost: Callable[[], str] = str
+        self._stays = False  # what the run took, for it is gone on with
         self._span = len(manifest["spans"])
         self._outcomes: dict[int, str] = {}
         self._before_points: dict[str, Any] = {"commands": []}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
         if {role.name for role in experiment.roles} != set(self._roles) or any(
             step.script is not None and step.script not in scripts for step in steps
-        ):
+        ) or looks_wrong(self._owes, [str], ""):
             raise Failure("the archive has not the roles and scripts that its experiment tells")
 
     def run(
@@ -115,56 +136,172 @@ class Runner:
         """Run what is left, after the points that are known; return whether all points are done.
 
         `force` disturbs other people, who were asked before: their nodes are booted, and with it
-        taken. `begun` is called when the nodes are ours. Raises Failure.
+        taken. `begun` is called when the nodes are ours. What an earlier part owes is done in
+        any case. Raises Failure.
         """
+        try:
+            self._know(before)
+            if not self._is_final():
+                if self._manifest["state"] == RELEASED:
+                    raise Failure(
+                        "what this run held was given back by `walt experiment release`: it cannot"
+                        " be gone on with, only done again"
+                    )
+                with self.going(before, force=force, begun=begun):
+                    self._measure(before)
+            elif self._owes:
+                self._finish("done")
+            return self._is_done()
+        finally:
+            self._folder.leave()
+
+    def release(self, before: Mapping[int, dict[str, Any]]) -> bool:
+        """Do what an earlier part of the run owes, and measure no more; return whether that is all.
+
+        Raises Failure.
+        """
+        try:
+            self._know(before)
+            if self._owes:
+                self._finish("done" if self._is_final() else RELEASED)
+            return not self._owes
+        finally:
+            self._folder.leave()
+
+    def _know(self, before: Mapping[int, dict[str, Any]]) -> None:
         self._outcomes = {number: point["outcome"] for number, point in before.items()}
-        points = self._experiment.points()
-        if not all(self._outcomes.get(point.number) in FINAL for point in points):
-            with self.going(before, force=force, begun=begun):
-                self._measure(before)
-        return self._is_done()
 
     @contextmanager
     def going(
         self, before: Mapping[int, dict[str, Any]], *, force: bool,
         begun: Callable[[], object] = lambda: None,
     ) -> Iterator[None]:
-        """Have the nodes ready for points, which are measured within; see `run`."""
-        text = ",".join(self._names)
-        interrupted = False
+        """Have the nodes ready for points, which are measured within; see `run`.
+
+        The folder is left at the end; one that was made for nothing is removed.
+        """
+        reserved = False
         try:
             if force:
+                self._begin_part()
                 self._boot(True)
-            reservation = Reservation("*", len(self._names), text, LONGEST_RESERVATION, 0)
+            reservation = Reservation(
+                "*", len(self._names), ",".join(self._names), LONGEST_RESERVATION, 0
+            )
             with reservation:
-                self._lost = lambda: reservation.lost
+                reserved = True
+                self._lease.begin(reservation)
                 begun()
-                self._manifest["spans"].append([time.time(), None])
-                with self._set_up_for(before, booted=force):
-                    yield
+                if not force:
+                    self._begin_part()
+                try:
+                    with self._set_up_for(before, booted=force):
+                        yield
+                finally:
+                    if not self._stays:
+                        self._lease.ask()
+                        self._give_back(self._names)
         except OF_THE_API as error:
             told = str(error).partition("; force=True")[0] or "it took too long"
             raise Failure(told) from None
-        except (KeyboardInterrupt, LeaseLost):
-            interrupted = True
+        except LeaseLost as lost:
+            raise Failure(str(lost)) from None
+        except KeyboardInterrupt:
+            if force and not reserved:
+                self._stays = True
+                self._end_part("interrupted")
             raise
         finally:
-            if not interrupted:
-                self._give_back()
+            if force and not reserved and not self._stays:
+                self._undo()
             self._shells.close()
+            if not self._manifest["spans"]:
+                self._folder.discard()
+            self._folder.leave()
 
-    def _give_back(self) -> None:
-        """Let go of images and settings; who goes on with an interrupted run does that."""
+    def _begin_part(self) -> None:
+        """Note that nodes are touched from now on, and what is owed with that."""
+        self._begin_span()
+        self._owes[:] = DUTIES
+        self._folder.write_manifest(self._manifest)
+
+    def _begin_span(self) -> None:
+        """Begin a time whose log lines are kept; those in which nobody ended ended by a kill."""
+        now = self._time.now()
+        apart, last = now - time.time(), self._folder.last_written()
+        for span in self._manifest["spans"]:
+            if span[1] is None:
+                span[1] = max(span[0], last + apart)
+        self._manifest["spans"].append([now, None])
+
+    def _end_part(self, state: str) -> None:
+        self._manifest["spans"][-1][1] = self._time.now()
+        self._manifest["ended"] = time.time()
+        self._manifest["state"] = state
+        self._folder.write_manifest(self._manifest)
+
+    def _finish(self, state: str, *, begun: bool = False) -> None:
+        """Do what is owed, as far as nodes can be had; no point is measured. Raises Failure.
+
+        It is a part of the run of its own, or the end of one that has `begun`.
+        """
+        with ExitStack() as reservations:
+            ours = set[str]()
+            for name in self._names:
+                try:
+                    reservations.enter_context(Reservation("*", 1, name, LONGEST_RESERVATION, 0))
+                    ours.add(name)
+                except Refused as refused:
+                    if refused.code == "UNAVAILABLE":
+                        raise
+                    self._tell(f"{name} is left alone: {refused}")
+            if not begun:
+                self._begin_span()
+            if TEARDOWN in self._owes:
+                if ours == {*self._names} and self._set_up_there():
+                    self._tear_down()
+                elif self._experiment.teardown:
+                    self._tell("there is no teardown: the nodes are not as they were set up")
+                self._done(TEARDOWN)
+            self._end_part(state)
+            self._collect()
+            self._give_back(ours)
+
+    def _undo(self) -> None:
+        """Nodes of others were booted, some at least, and cannot be had."""
         try:
-            booting = {node.name: node._record["image"] or "" for node in find(
-                ",".join(self._names)
-            )}
+            self._finish("failed", begun=True)
+        except (Failure, OSError) as error:
+            self._tell(f"images and settings are as the run had them: {in_words(error)}")
+
+    def _done(self, duty: str) -> None:
+        if duty in self._owes:
+            self._owes.remove(duty)
+        self._folder.write_manifest(self._manifest)
+
+    def _give_back(self, ours: Collection[str]) -> None:
+        """Let go of images and of the settings of nodes that are ours."""
+        try:
+            booting = {
+                node.name: node._record["image"] or ""
+                for name in self._names for node in _there(name)
+            }
         except (Failure, OSError) as error:
             self._tell(f"images and settings are as the run had them: {in_words(error)}")
             return
-        self._holding.release(booting)
-        if self._folder.path.exists():
+        try:
+            if self._holding.release(booting, ours):
+                self._done(RELEASE)
+        finally:
             self._folder.write_manifest(self._manifest)
+        if RELEASE in self._owes:
+            self._tell(
+                f"not all is given back; later: walt experiment release {self._folder.path}"
+            )
+
+    def _is_final(self) -> bool:
+        points = self._experiment.points()
+        return all(self._outcomes.get(point.number) in FINAL for point in points)
 
     def _is_done(self) -> bool:
         return all(
@@ -184,9 +321,14 @@ class Runner:
                 self._set_up()
             with self._clocks:
                 yield
-            state = "done"
-        except (KeyboardInterrupt, LeaseLost):
-            state = "interrupted"
+            self._lease.check()
+            state = "done" if self._is_final() else "interrupted"  # a program may leave its loop
+        except KeyboardInterrupt:
+            # Nobody goes on with a program: it gives back what it took.
+            state, self._stays = "interrupted", not self._experiment.program
+            raise
+        except LeaseLost:
+            state, self._stays = "interrupted", True
             raise
         finally:
             self._close(state)
@@ -211,6 +353,8 @@ class Runner:
             settings = self._settings(role)
             if settings:
                 self._holding.keep(self._roles[role.name], settings)
+                self._folder.write_manifest(self._manifest)
+                self._lease.check()
                 LINK.call(
                     "cs.devices.set_config", devices=",".join(self._roles[role.name]),
                     settings=[f"{key}={value}" for key, value in settings.items()],
@@ -221,11 +365,13 @@ class Runner:
             models = {
                 node.name: node.model or "" for node in find(",".join(self._roles[role.name]))
             }
-            images = self._holding.hold(role, models)
-            if self._folder.path.exists():
+            try:
+                images = self._holding.hold(role, models, measured=bool(self._outcomes))
+            finally:
                 self._folder.write_manifest(self._manifest)
             for image, nodes in images.items():
                 names = ",".join(nodes)
+                self._lease.check()
                 self._tell(f"booting {names} with {role.image}")
                 if not NodeSet(find(names)).boot(image, force=force):
                     raise Failure(f"{names} could not be rebooted")
@@ -277,7 +423,7 @@ class Runner:
 
     def _set_up(self) -> None:
         self._scope("setup", self._experiment.setup)
-        self._each(f"touch {self._place}-up")
+        self._each(f"mkdir -p {PLACE} && touch {self._place}-up")
 
     def set_up(self, step: Step) -> dict[str, Any]:
         """Do a step before the points; return the record of all of these. Raises Failure."""
@@ -325,9 +471,7 @@ class Runner:
 
     def check_lease(self) -> None:
         """Raise LeaseLost when somebody else has the nodes."""
-        lost = self._lost()
-        if lost:
-            raise LeaseLost(f"the nodes are not reserved for this run any more: {lost}")
+        self._lease.check()
 
     def note(self, point: Point, record: dict[str, Any]) -> None:
         """Tell how a point ended."""
@@ -343,6 +487,7 @@ class Runner:
 
     def _boot_again(self) -> None:
         """A node booted within a point: what was set up there is set up again."""
+        self._lease.ask()
         try:
             NodeSet(find(",".join(self._names))).wait(self._experiment.limits.boot)
         except TimeoutException:
@@ -351,21 +496,39 @@ class Runner:
 
     def _close(self, state: str) -> None:
         """Tear down, unless somebody goes on with it later; collect what the platform knows."""
-        if state != "interrupted":
-            try:
-                self._each(f"rm -f {self._place}-up")
-                self._scope("teardown", self._experiment.teardown)
-                self._each(f"rm -rf {self._place}-*")
-            except (Failure, TimeoutException) as failure:
-                self._tell(f"teardown: {failure}")
-        self._manifest["spans"][-1][1] = self._manifest["ended"] = time.time()
-        self._manifest["state"] = state
-        self._folder.write_manifest(self._manifest)
+        try:
+            if not self._stays:
+                self._lease.ask()
+                self._tear_down()
+            self._end_part(state)
+            self._collect()
+        except (KeyboardInterrupt, LeaseLost):
+            self._stays = True
+            self._end_part("interrupted")
+            raise
+
+    def _tear_down(self) -> None:
+        left = "-*"
+        try:
+            self._scope("teardown", self._experiment.teardown)
+        except (Failure, TimeoutException) as failure:
+            self._tell(f"teardown: {failure}")
+            left = "-up"
+        try:
+            self._each(f"rm -rf {self._place}{left}")
+        except (Failure, TimeoutException) as failure:
+            self._tell(f"teardown: {failure}")
+        self._done(TEARDOWN)
+
+    def _collect(self) -> None:
         try:
             collect(self._folder.path, self._names, self._manifest["spans"],
-                    self._experiment.streams, self._clocks.stamping())
+                    self._experiment.streams, self._clocks.stamping(), self._time.now())
         except (Failure, TimeoutException) as failure:
             self._tell(f"logs and boots were not collected: {failure}")
+        else:
+            if not self._stays:
+                self._done(COLLECT)
 
     def _point(self, point: Point, known: dict[str, Any] | None) -> dict[str, Any]:
         """Measure a point, or go on with one that was begun; return its record."""
@@ -411,11 +574,18 @@ class Runner:
             record.update(outcome="unknown", reason=str(lost))
         except StepFailed as failed:
             record.update(outcome="failed", reason=str(failed))
+        except LeaseLost:
+            record["outcome"] = "unknown"
+            raise
         except BaseException as stopped:
             record.update(outcome="interrupted", reason=str(stopped)[:TOLD])
             raise
         finally:
             self._steps.drop()
+            if self._lease.lost and record["outcome"] != "interrupted":
+                record.update(outcome="unknown", reason=(
+                    f"the nodes were not reserved for this run any more: {self._lease.lost}"
+                ))
             record["seconds"] = time.time() - record["began"]
             self._folder.write_point(record)
 

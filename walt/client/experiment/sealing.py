@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 import zipfile
 from pathlib import Path
@@ -38,7 +39,7 @@ def seal(folder: Path, target: Path) -> int:
     names = sorted(archive.names - {CHECKSUMS, README, CRATE})
     if target.exists():
         raise Failure(f"{target} exists; give another name, or remove it")
-    beside = target.with_name(f".{target.name}.new")
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     try:
         with zipfile.ZipFile(beside, "x", zipfile.ZIP_DEFLATED) as sealed:
             sums = [f"{_add(sealed, folder / name, name)}  {name}\n" for name in names]
@@ -51,6 +52,8 @@ def seal(folder: Path, target: Path) -> int:
             sealed.writestr(zipfile.ZipInfo(CHECKSUMS, _EARLIEST), "".join(sorted(sums)))
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
+        if target.exists():
+            raise Failure(f"{target} exists now: somebody else wrote it")
         beside.rename(target)
     except (OSError, zipfile.BadZipFile) as error:
         raise Failure(f"{target} could not be written: {in_words(error)}") from None

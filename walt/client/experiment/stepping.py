@@ -40,9 +40,10 @@ class Steps:
 
     def __init__(
         self, folder: Folder, manifest: dict[str, Any], scripts: Mapping[str, str],
-        limits: Limits, shells: Shells,
+        limits: Limits, shells: Shells, check: Callable[[], None],
     ) -> None:
         self._shells = shells
+        self._check_lease = check
         self._folder = folder
         self._manifest = manifest
         self._roles: dict[str, list[str]] = manifest["roles"]
@@ -109,6 +110,7 @@ class Steps:
     ) -> None:
         for name, entry in entries.items():
             place = f"{self._place}-{scope}-{order}"
+            self._check_lease()
             program = Program(name, attached(before(name), command, place))
             self._programs.append((step, scope, name, program, entry))
             if step.ready is not None:

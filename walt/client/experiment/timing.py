@@ -1,6 +1,7 @@
 """Clocks of the nodes of a run, asked for before it, after it, and every five minutes.
 
-Nodes and server are asked from here; offsets are those beside the server's clock.
+Nodes and server are asked from here; offsets are those beside the server's clock. The clock between
+them is this machine's monotonic one: nobody sets that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from walt.client.experiment.clocks import (
     relative,
     samples_of,
 )
+from walt.client.experiment.lease import LeaseLost
 from walt.client.experiment.parallel import at_once
 from walt.client.scripting.link import LINK
 
@@ -56,9 +58,9 @@ def exchange(shells: Shells, node: str) -> tuple[Exchange, float]:
 
     Raises Failure, TimeoutException.
     """
-    sent = time.time()
+    sent = time.monotonic()
     result = shells.run(node, _TIME, SOON)
-    received = time.time()
+    received = time.monotonic()
     kernel, found = _KERNEL.search(result.output), _MOMENT.search(result.output)
     if kernel is not None:
         return Exchange(sent, int(kernel[1]) + int(kernel[2]) / 1e6, received), 0.0
@@ -78,11 +80,27 @@ def _sample(shells: Shells, node: str) -> Sample | None:
 def _server() -> Sample:
     exchanges = []
     for _ in range(EXCHANGES):
-        sent = time.time()
+        sent = time.monotonic()
         answer = LINK.call("cs.server.time", time_limit=SOON)
-        received = time.time()
+        received = time.monotonic()
         exchanges.append(Exchange(sent, float(answer[b"time"]), received))
     return best(exchanges)
+
+
+class ServerTime:
+    """The clock of the server: asked for where it can be, else as it was when it was asked."""
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None  # of the monotonic clock here
+
+    def now(self) -> float:
+        """Return its time, in epoch seconds."""
+        try:
+            found = _server()
+            self._ahead = found.offset
+        except (Failure, TimeoutException, OSError, ValueError):
+            pass  # it is away
+        return time.time() if self._ahead is None else time.monotonic() + self._ahead
 
 
 class ClockWatch:
@@ -116,8 +134,8 @@ class ClockWatch:
                 server = _server()
                 states = at_once(self._names, self._state)
                 found = at_once(self._names, lambda name: _sample(self._shells, name))
-            except (Failure, TimeoutException, OSError, ValueError):
-                return  # the server is away: there are other moments
+            except (Failure, TimeoutException, OSError, ValueError, LeaseLost):
+                return  # the server is away, or the nodes are others': there are other moments
             for name, sample in found.items():
                 if sample is not None:
                     one = relative(sample, server)

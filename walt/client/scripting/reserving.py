@@ -51,19 +51,28 @@ class Reservation:
 
     def _keep(self) -> None:
         while not self._over.wait(EVERY) and time.time() < self.until:
-            try:
-                LINK.call("cs.nodes.keep_reserved", holder=self._holder)
-            except Refused as refused:
-                if refused.code == "NOT_FOUND":
-                    self._take_again()
-            except (Failure, OSError):
-                pass  # it is told again when the server is there again
+            self.ask()
+        if not self._over.is_set():
+            self.lost = "their time is over"
+
+    def ask(self) -> None:
+        """Tell the server that this program lives; `lost` is as the server knows it then."""
+        try:
+            LINK.call("cs.nodes.keep_reserved", holder=self._holder)
+        except Refused as refused:
+            if refused.code == "NOT_FOUND":
+                self._take_again()
+        except (Failure, OSError):
+            pass  # it is told again when the server is there again
 
     def _take_again(self) -> None:
         """The server was started anew meanwhile: it knows nothing of this reservation."""
-        names = self.nodes.keys()
+        names, seconds = self.nodes.keys(), self.until - time.time()
+        if seconds <= 0:
+            self.lost = "their time is over"
+            return
         try:
-            self._take("*", len(names), ",".join(names), self.until - time.time(), 0)
+            self._take("*", len(names), ",".join(names), seconds, 0)
         except Refused as refused:
             self.lost = str(refused)
         except (Failure, OSError):
