@@ -199,20 +199,36 @@ class PostgresChangesTests(ChangesContract, TestCase):
         ])
 
     async def test_images(self) -> None:
-        """Names that come and go, not those that are there already, or still used."""
+        """Names that come and go, and mean another image; not what is known, or still used."""
         store, changes = await self.make()
         images = PostgresImages(self.database)
         acting.set("ann")
-        for _ in range(2):
-            await images.add("ann/mine:latest")
-        await images.add(str(NODE.image))
-        await store.save([NODE])
-        for name in ("ann/mine:latest", "ann/mine:latest", str(NODE.image)):
+        self.addCleanup(acting.set, None)
+        mine = "ann/mine:latest"
+        for image_id in ("1" * 64, "1" * 64, "2" * 64):
+            await images.put(mine, image_id)
+        await store.save([NODE])  # its image is not there yet
+        self.assertEqual(await images.known(), {mine: "2" * 64, NODE.image: None})
+        await images.put(str(NODE.image), "3" * 64)
+        for name in (mine, mine, str(NODE.image)):
             await images.remove(name)
-        acting.set(None)
         found = [one.change for one in await changes.since(0, None, 100)]
         self.assertEqual([(one.item, one.before, one.after, one.who) for one in found], [
-            ("ann/mine:latest", None, "ann/mine:latest", "ann"),
-            (NODE.image, None, NODE.image, "ann"),
-            ("ann/mine:latest", "ann/mine:latest", None, "ann"),
+            (mine, None, "1" * 64, "ann"), (mine, "1" * 64, "2" * 64, "ann"),
+            (NODE.image, None, "3" * 64, "ann"), (mine, "2" * 64, None, "ann"),
         ])
+
+    async def test_images_of_before(self) -> None:
+        """What was there before ids were kept did not come now."""
+        _, changes = await self.make()
+        images = PostgresImages(self.database)
+        for name in ("ann/a:latest", "ann/b:latest"):
+            await self.database.execute("INSERT INTO images VALUES (%s, '')", (name,))
+        await images.put("ann/a:latest", "1" * 64)
+        self.assertEqual(list(await changes.since(0, None, 100)), [])
+        await images.put("ann/a:latest", "2" * 64)
+        await images.remove("ann/b:latest")
+        self.assertEqual(
+            [(one.change.before, one.change.after) for one in await changes.since(0, None, 9)],
+            [("1" * 64, "2" * 64), ("", None)],
+        )

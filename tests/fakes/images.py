@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from walt.server.domain.images.model import (
     RemoteImage,
     StoredImage,
 )
-from walt.server.domain.requester import IRequester
+from walt.server.domain.requester import IRequester, acting
 from walt.server.workers import build_context
 
 
@@ -282,19 +282,26 @@ class FakeImageUsers:
 
 @implementer(IImageCatalog)
 class FakeCatalog:
-    """Names in a set."""
+    """Names and ids in a dict; `puts` are all that were recorded, by whom."""
 
     def __init__(self, *names: str) -> None:
-        self.names = set(names)
+        self.ids: dict[str, str | None] = dict.fromkeys(names)
+        self.puts: list[tuple[str, str, str | None]] = []
 
-    async def fullnames(self) -> set[str]:
-        return set(self.names)
+    @property
+    def names(self) -> set[str]:
+        return set(self.ids)
 
-    async def add(self, fullname: str) -> None:
-        self.names.add(fullname)
+    async def known(self) -> Mapping[str, str | None]:
+        return dict(self.ids)
+
+    async def put(self, fullname: str, image_id: str) -> None:
+        if self.ids.get(fullname) != image_id:
+            self.ids[fullname] = image_id
+            self.puts.append((fullname, image_id, acting.get()))
 
     async def remove(self, fullname: str) -> None:
-        self.names.discard(fullname)
+        self.ids.pop(fullname, None)
 
 
 @implementer(IImageMounter)

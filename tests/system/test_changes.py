@@ -62,8 +62,11 @@ class ChangesTests(TestCase):
         await platform.walt("node", "acquire", "node-000001", user="bob")  # it does not answer
         found = await self.news()
         image = "bob/pc-x86-64-small:latest"
+        self.assertIn(
+            ("bob", "stored-image", image, None),
+            [(who, kind, item, before) for who, _, kind, item, before, _ in found],
+        )
         for wanted in (
-            ("bob", None, "stored-image", image, None, image),
             ("bob", "node-000001", "image", "", default, image),
             ("bob", "node-000001", "owner", "", None, "bob"),
         ):

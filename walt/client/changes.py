@@ -18,6 +18,7 @@ PAGE = 1000  # changes of one answer
 COLUMNS = ["time", "who", "device", "what", "before", "after"]
 DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
 WIDEST = 60  # characters of a value in the table
+ID = 12  # of the id of an image
 
 
 def show(since: str, json: bool) -> None:
@@ -71,7 +72,7 @@ def changes(session: Session, moment: float) -> Iterator[dict[str, Any]]:
 
 def line(one: dict[str, Any]) -> dict[str, str]:
     """Return a change as a row of the table."""
-    what = one["kind"]
+    what, longest = one["kind"], ID if one["kind"] == "stored-image" else WIDEST
     if what in ("setting", "stored-image"):
         what = f"{what} {one['item']}"
     elif what == "link":
@@ -79,10 +80,10 @@ def line(one: dict[str, Any]) -> dict[str, str]:
     return {
         "time": datetime.fromtimestamp(one["time"]).strftime("%Y-%m-%d %H:%M:%S"),
         "who": one["who"] or "(platform)", "device": one["name"] or one["mac"] or "",
-        "what": what, "before": _cut(one["before"]), "after": _cut(one["after"]),
+        "what": what, "before": _cut(one["before"], longest), "after": _cut(one["after"], longest),
     }
 
 
-def _cut(value: str | None) -> str:
+def _cut(value: str | None, longest: int) -> str:
     text = "" if value is None else value
-    return text if len(text) <= WIDEST else f"{text[:WIDEST]}…"
+    return text if len(text) <= longest else f"{text[:longest]}…"

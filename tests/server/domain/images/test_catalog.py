@@ -9,7 +9,7 @@ from tests.fakes.images import FakeCatalog, FakeStore
 from walt.common.errors import Busy, Conflict, Invalid, NotFound, Unavailable, WaltError
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.catalog import ImageService
-from walt.server.domain.requester import NobodyWaits
+from walt.server.domain.requester import NobodyWaits, acting
 
 
 def image(name: str, digit: str = "a", models: str = "pc-x86-64", **more: str) -> StoredImage:
@@ -54,6 +54,25 @@ class ServiceTests(SynchronousTestCase):
 
     def refused(self, coroutine, error: type[WaltError]) -> None:  # type: ignore[no-untyped-def]
         self.failureResultOf(Deferred.fromCoroutine(coroutine), error)
+
+    def test_another_image_under_a_name(self) -> None:
+        """Who makes it did it; what a look at the store finds is nobody's deed."""
+        self.addCleanup(acting.set, None)
+        service = self.make(image("ann/a:latest"))
+        acting.set("ann")
+        for change in (service.renew("ann/a:latest"), service.refresh()):
+            self.run_now(change)
+        self.store.names["ann/a:latest"] = image("ann/a:latest", "b")
+        self.run_now(service.renew("ann/a:latest"))
+        self.store.names["ann/a:latest"] = image("ann/a:latest", "c")
+        with service.task("ann/a:latest", "save"):  # it will put what it makes
+            self.run_now(service.refresh())
+        acting.set("bob")
+        self.run_now(service.refresh())
+        self.assertEqual(self.catalog.puts, [
+            ("ann/a:latest", "a" * 64, None), ("ann/a:latest", "b" * 64, "ann"),
+            ("ann/a:latest", "c" * 64, None),
+        ])
 
     def test_catalog_follows_the_store(self) -> None:
         """New names are recorded; lost ones are forgotten unless nodes use them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.changes import record
@@ -9,6 +11,8 @@ from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.domain.devices.changes import Change
 from walt.server.domain.images.interfaces import IImageCatalog
 from walt.server.domain.requester import acting
+
+_UNKNOWN = ""  # the id of an image that was there before ids were kept
 
 
 @implementer(IImageCatalog)
@@ -18,19 +22,27 @@ class PostgresImages:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def fullnames(self) -> set[str]:
-        """Return the known names."""
-        return {str(row[0]) for row in await self._database.query("SELECT fullname FROM images")}
+    async def known(self) -> Mapping[str, str | None]:
+        """Return the known names; see IImageCatalog."""
+        rows = await self._database.query("SELECT fullname, image_id FROM images")
+        return {str(name): image_id for name, image_id in rows}
 
-    async def add(self, fullname: str) -> None:
-        """Record a name; nothing happens when it is known."""
+    async def put(self, fullname: str, image_id: str) -> None:
+        """Record a name and its image; nothing happens when that is known."""
         async def work(one: Transaction) -> None:
-            added = await one.query(
-                "INSERT INTO images (fullname) VALUES (%s) ON CONFLICT DO NOTHING"
-                " RETURNING fullname", (fullname,),
+            found = await one.query(
+                "SELECT image_id FROM images WHERE fullname = %s FOR UPDATE", (fullname,)
             )
-            if added:
-                await record(one, [_stored(fullname, None, fullname)])
+            before = found[0][0] if found else None
+            if before == image_id:
+                return
+            await one.execute(
+                "INSERT INTO images (fullname, image_id) VALUES (%s, %s)"
+                " ON CONFLICT (fullname) DO UPDATE SET image_id = excluded.image_id",
+                (fullname, image_id),
+            )
+            if before != _UNKNOWN:
+                await record(one, [_stored(fullname, before, image_id)])
 
         await self._database.transaction(work)
 
@@ -39,11 +51,11 @@ class PostgresImages:
         async def work(one: Transaction) -> None:
             gone = await one.query(
                 "DELETE FROM images WHERE fullname = %s"
-                " AND NOT EXISTS (SELECT 1 FROM nodes WHERE image = fullname) RETURNING fullname",
+                " AND NOT EXISTS (SELECT 1 FROM nodes WHERE image = fullname) RETURNING image_id",
                 (fullname,),
             )
-            if gone:
-                await record(one, [_stored(fullname, fullname, None)])
+            if gone and gone[0][0] is not None:
+                await record(one, [_stored(fullname, gone[0][0], None)])
 
         await self._database.transaction(work)
 

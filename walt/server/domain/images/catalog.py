@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from walt.common.names import (
 )
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.images.interfaces import IImageCatalog, IImageStore
-from walt.server.domain.requester import IRequester
+from walt.server.domain.requester import IRequester, by_itself
 
 _log = Logger()
 
@@ -58,27 +58,35 @@ class ImageService:
         """Read the store again and make the catalog equal to it; return what it lacks.
 
         A recorded name whose image is gone is forgotten, unless nodes use it, or
-        without `forget`.
+        without `forget`. What is found so is nobody's deed.
         """
         async with self._lock:
             images = {image.fullname: image for image in await self._store.scan()}
             self._images = images
-            recorded = await self._catalog.fullnames()
-            for name in sorted(images.keys() - recorded):
-                await self._catalog.add(name)
-            missing = sorted(recorded - images.keys())
-            for name in missing if forget else ():
-                if name in self._in_use():
-                    _log.warn("image {name} is used by nodes but missing in the store", name=name)
-                else:
-                    _log.warn("image {name} is missing in the store: forgotten", name=name)
-                    await self._catalog.remove(name)
-            return missing
+            with by_itself():
+                return await self._record(images, forget=forget)
+
+    async def _record(self, images: Mapping[str, StoredImage], *, forget: bool) -> list[str]:
+        recorded = await self._catalog.known()
+        for name, image in sorted(images.items()):
+            # A task puts its image itself.
+            if name not in recorded or (
+                recorded[name] != image.image_id and name not in self._tasks
+            ):
+                await self._catalog.put(name, image.image_id)
+        missing = sorted(recorded.keys() - images.keys())
+        for name in missing if forget else ():
+            if name in self._in_use():
+                _log.warn("image {name} is used by nodes but missing in the store", name=name)
+            else:
+                _log.warn("image {name} is missing in the store: forgotten", name=name)
+                await self._catalog.remove(name)
+        return missing
 
     async def renew(self, fullname: str) -> StoredImage:
         """Read one image again after a change of it, or learn it; NotFound or Invalid."""
         image: StoredImage = await self._store.read(fullname)
-        await self._catalog.add(fullname)
+        await self._catalog.put(fullname, image.image_id)
         self._images[fullname] = image
         return image
 
@@ -267,7 +275,7 @@ class ImageService:
 
     async def _add_name(self, image: StoredImage, fullname: str) -> None:
         await self._store.tag(image.image_id, fullname)
-        await self._catalog.add(fullname)
+        await self._catalog.put(fullname, image.image_id)
         self._images[fullname] = replace(image, fullname=fullname)
 
     async def _drop_name(self, fullname: str) -> None:

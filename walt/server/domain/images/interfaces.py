@@ -66,13 +66,13 @@ class IImageStore(Interface):
 
 
 class IImageCatalog(Interface):
-    """The names of images that the platform knows, in its database."""
+    """The names of images that the platform knows, in its database; what changes is recorded."""
 
-    def fullnames() -> Awaitable[set[str]]:
-        """Return the known names."""
+    def known() -> Awaitable[Mapping[str, str | None]]:
+        """Return the known names, with the id of the image that each was last known to be."""
 
-    def add(fullname: str) -> Awaitable[None]:
-        """Record a name; nothing happens when it is known."""
+    def put(fullname: str, image_id: str) -> Awaitable[None]:
+        """Record a name and its image; nothing happens when that is known."""
 
     def remove(fullname: str) -> Awaitable[None]:
         """Forget a name; nothing happens when it is unknown."""
