@@ -99,6 +99,12 @@ def wrong_ones(good: Path) -> list[tuple[Path, str]]:
         (rewritten(good, "outcome.zip", {
             "points/00001.json": json.dumps({**point, "outcome": "<b>"}).encode(),
         }), "one of its points is none"),
+        (rewritten(good, "number.zip", {
+            "points/00001.json": json.dumps({**point, "number": 2}).encode(),
+        }), "one of its points is none"),
+        (rewritten(good, "many.zip", {"points/00001.json": json.dumps({
+            **point, "results": {f"r{number}": [1] for number in range(100_000)},
+        }).encode()}), "more than 1000 results"),
         (rewritten(good, "large.zip", {"points/00001.json": b" " * (5 << 20)}), "too large"),
     ]
 
@@ -122,7 +128,7 @@ class ArchivePagesTests(TestCase):
         link = (await platform.ok("web")).strip()
         page = await deferToThread(Browser, f"http://127.0.0.1:{platform.ui_port}")
         self.addCleanup(deferToThread, page.close)
-        for work in (self.one, self.two, self.none):
+        for work in (self.one, self.two, self.none, self.odd):
             await deferToThread(work, page, link)
             self.assertEqual(page.look(), [])
             self.assertEqual(await deferToThread(page.serious), [])
@@ -176,3 +182,27 @@ class ArchivePagesTests(TestCase):
             self.assertRegex(page.text("[role=alert]"), text, path.name)
         page.type(FIRST, str(self.good))
         page.shows("12 points", "section")
+
+    def odd(self, page: Browser, link: str) -> None:
+        """Many numbers, many results, names that mean something to JavaScript, long ones."""
+        with zipfile.ZipFile(self.good) as one:
+            points = [json.loads(one.read(f"points/{number:05}.json")) for number in (1, 2, 3, 4)]
+        points[0]["results"] = {"__proto__": [1, 2, 3], "many": [0] * 1_000_000 + [7]}
+        points[1]["results"] = {f"r{number:03}": [number] for number in range(100)}
+        for at, end in ((2, "x"), (3, "y")):
+            points[at]["values"] = {"TEXT": "a" * 1000 + end}
+            points[at]["results"] = {"long": [at]}
+        path = rewritten(self.good, "odd.zip", {
+            f"points/{one['number']:05}.json": json.dumps(one).encode() for one in points
+        })
+        page.go("/ui/experiments")
+        page.shows("Experiments", "h1")
+        page.type(FIRST, str(path))
+        page.shows("and 54 more results")
+        self.assertEqual(
+            [one.text for one in page.all("figure h3")][:2], ["__proto__", "delay"]
+        )
+        page.shows("MODE=fast SIZE=64\t2 (n=1)", "figure:nth-of-type(1) table")
+        page.shows("MODE=fast SIZE=64\t0 (n=1)", "figure:nth-of-type(4) table")
+        rows = [one.text for one in page.all("figure:nth-of-type(3) table tbody th")]
+        self.assertEqual(len(set(rows)), 2, rows)

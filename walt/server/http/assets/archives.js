@@ -1,6 +1,7 @@
 // Archives of experiments, read where they are: nothing of them leaves this browser.
 const MOST_FILES = 200000, MOST_POINTS = 10000;
 const MOST_OF_FILE = 4 << 20, MOST_DIRECTORY = 64 << 20, MOST_OF_ALL = 128 << 20; // bytes
+const MOST_NAMES = 1000, MOST_NUMBERS = 5000000; // of results, of variables; of results of all points
 const LONGEST = 200; // characters of a text that is shown
 const OUTCOMES = ["done", "failed", "unknown", "interrupted", "running"];
 const decoder = new TextDecoder();
@@ -77,23 +78,35 @@ async function text(file, entry, left) {
 }
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
-const cut = (value) => String(value).slice(0, LONGEST);
+export const cut = (value) => String(value).slice(0, LONGEST);
 
-function point(value) {
-  if (!isObject(value) || !Number.isInteger(value.number) || !isObject(value.values) || !isObject(value.results) || !OUTCOMES.includes(value.outcome)) throw new Error("one of its points is none");
-  const results = {};
-  for (const [name, numbers] of Object.entries(value.results)) {
+// What names and values are told by: long ones that begin alike stay apart.
+const long = new Map();
+function named(value) {
+  const whole = String(value);
+  if (whole.length <= LONGEST) return whole;
+  if (!long.has(whole)) long.set(whole, long.size + 1);
+  return `${cut(whole)}… (long text ${long.get(whole)})`;
+}
+
+function point(value, number) {
+  if (!isObject(value) || value.number !== number || !isObject(value.values) || !isObject(value.results) || !OUTCOMES.includes(value.outcome)) throw new Error("one of its points is none");
+  const given = Object.entries(value.results), values = Object.entries(value.values);
+  if (given.length > MOST_NAMES || values.length > MOST_NAMES) throw new Error(`one of its points has more than ${MOST_NAMES} results or variables`);
+  const results = new Map();
+  for (const [name, numbers] of given) {
     if (!Array.isArray(numbers) || !numbers.every(Number.isFinite)) throw new Error("one of its results is no number");
-    results[cut(name)] = numbers;
+    results.set(named(name), numbers);
   }
   return {
     number: value.number, repetition: Number(value.repetition) || 0, outcome: value.outcome,
     reason: cut(value.reason ?? ""), seconds: Number(value.seconds) || 0, results,
-    values: Object.fromEntries(Object.entries(value.values).map(([name, one]) => [cut(name), cut(one)])),
+    values: Object.fromEntries(values.map(([name, one]) => [named(name), named(one)])),
   };
 }
 
-// Read a sealed archive: `manifest`, and `points` by number. Throws an Error that says why not.
+// Read a sealed archive: `manifest`, `points` by number, and what was `measured` at them. Throws an
+// Error that says why not.
 export async function readArchive(file) {
   const files = await directory(file);
   if (!files.has("manifest.json")) throw new Error("it is no archive of an experiment");
@@ -108,15 +121,23 @@ export async function readArchive(file) {
   for (const part of ["roles", "nodes", "images", "booted", "walt"]) {
     if (!isObject(manifest?.[part])) throw new Error("its manifest is none");
   }
+  try { JSON.stringify(manifest); } catch { throw new Error("its manifest is nested too deep"); }
   const names = [...files.keys()].filter((name) => /^points\/[0-9]{5,}\.json$/.test(name));
   if (names.length > MOST_POINTS) throw new Error(`it has more than ${MOST_POINTS} points`);
   const points = [];
-  for (const name of names) points.push(point(await json(name)));
-  return { name: file.name, manifest, points: points.sort((one, other) => one.number - other.number) };
+  let numbers = 0;
+  for (const name of names) {
+    const one = point(await json(name), Number(name.slice("points/".length, -".json".length)));
+    for (const values of one.results.values()) numbers += values.length;
+    if (numbers > MOST_NUMBERS) throw new Error(`its results have more than ${MOST_NUMBERS} numbers`);
+    points.push(one);
+  }
+  points.sort((one, other) => one.number - other.number);
+  return { name: file.name, manifest, points, measured: measured(points) };
 }
 
 export function median(numbers) {
-  const sorted = [...numbers].sort((one, other) => one - other), middle = sorted.length >> 1;
+  const sorted = Float64Array.from(numbers).sort(), middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
@@ -125,13 +146,14 @@ export function placeOf(one) {
 }
 
 // The medians of each done point: by result, then by the values of variables.
-export function measured(points) {
+function measured(points) {
   const found = new Map();
   for (const one of points) {
     if (one.outcome !== "done") continue;
-    for (const [name, numbers] of Object.entries(one.results)) {
+    for (const [name, numbers] of one.results) {
       if (!numbers.length) continue;
       if (!found.has(name)) found.set(name, new Map());
+      if (found.size > MOST_NAMES) throw new Error(`it has more than ${MOST_NAMES} results`);
       const places = found.get(name), key = placeOf(one);
       if (!places.has(key)) places.set(key, { values: one.values, numbers: [] });
       places.get(key).numbers.push(median(numbers));
@@ -157,7 +179,7 @@ export function differences(one, other) {
   const outcomes = (archive) => new Map(archive.points.map((point) => [`${placeOf(point)}, repetition ${point.repetition}`, point.outcome]));
   const [before, after] = [outcomes(one), outcomes(other)];
   for (const key of new Set([...before.keys(), ...after.keys()])) differs(`point ${key}`, before.get(key), after.get(key));
-  const [results, others] = [measured(one.points), measured(other.points)];
+  const [results, others] = [one.measured, other.measured];
   for (const name of new Set([...results.keys(), ...others.keys()])) {
     const [a, b] = [results.get(name) ?? new Map(), others.get(name) ?? new Map()];
     for (const key of new Set([...a.keys(), ...b.keys()])) {

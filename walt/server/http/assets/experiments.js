@@ -1,9 +1,9 @@
 // /ui/experiments: archives that are on this machine: points as a grid, results as plots, what differs.
 import { html, useSignal } from "./vendor/pages.js";
-import { differences, measured, median, placeOf, readArchive } from "./archives.js";
+import { cut, differences, median, placeOf, readArchive } from "./archives.js";
 
 const SIGNS = { done: "✓", failed: "✗", unknown: "?", interrupted: "!", running: "…" };
-const MOST_CELLS = 2000, MOST_SERIES = 8, MOST_ROWS = 500;
+const MOST_CELLS = 2000, MOST_SERIES = 8, MOST_ROWS = 500, MOST_PLOTS = 50, MOST_DOTS = 500;
 const PLOT = { width: 640, height: 260, left: 64, right: 12, top: 12, bottom: 36 };
 
 function Opener({ label, file, onRead }) {
@@ -31,6 +31,9 @@ function Points({ points }) {
 }
 
 const isNumber = (value) => value !== "" && Number.isFinite(Number(value));
+// Not by arguments of Math.min: a call has room for some ten thousand.
+const least = (numbers) => numbers.reduce((one, other) => Math.min(one, other), Infinity);
+const most = (numbers) => numbers.reduce((one, other) => Math.max(one, other), -Infinity);
 const short = (value) => String(Number(value.toPrecision(4)));
 
 // Which variable is the axis: the first with several numbers; else places, one after the other.
@@ -46,20 +49,20 @@ function seriesOf(places, axis) {
     const rest = Object.entries(values).filter(([name]) => name !== axis).map(([name, value]) => `${name}=${value}`).join(" ");
     const key = axis ? rest : "";
     if (!series.has(key)) series.set(key, []);
-    series.get(key).push({ x: axis ? Number(values[axis]) : number, y: median(numbers), low: Math.min(...numbers), high: Math.max(...numbers) });
+    series.get(key).push({ x: axis ? Number(values[axis]) : number, y: median(numbers), low: least(numbers), high: most(numbers) });
     number += 1;
   }
   for (const one of series.values()) one.sort((a, b) => a.x - b.x);
-  return [...series].slice(0, MOST_SERIES);
+  return [...series].slice(0, MOST_SERIES).map(([key, dots]) => [key, dots.slice(0, MOST_DOTS)]);
 }
 
 function Plot({ name, archives }) {
-  const sets = archives.map(({ archive, label }) => ({ label, places: measured(archive.points).get(name) ?? new Map() })).filter((one) => one.places.size);
+  const sets = archives.map(({ archive, label }) => ({ label, places: archive.measured.get(name) ?? new Map() })).filter((one) => one.places.size);
   const axis = axisOf(sets[0].places);
   const drawn = sets.flatMap(({ label, places }, which) => seriesOf(places, axis).map(([key, dots]) => ({ label: [label, key].filter(Boolean).join(": "), dots, which })));
   const all = drawn.flatMap((one) => one.dots);
-  const [left, right] = [Math.min(...all.map((one) => one.x)), Math.max(...all.map((one) => one.x))];
-  const [low, high] = [Math.min(0, ...all.map((one) => one.low)), Math.max(...all.map((one) => one.high))];
+  const [left, right] = [least(all.map((one) => one.x)), most(all.map((one) => one.x))];
+  const [low, high] = [least([0, ...all.map((one) => one.low)]), most(all.map((one) => one.high))];
   const x = (value) => PLOT.left + (PLOT.width - PLOT.left - PLOT.right) * (right > left ? (value - left) / (right - left) : 0.5);
   const y = (value) => PLOT.height - PLOT.bottom - (PLOT.height - PLOT.top - PLOT.bottom) * (high > low ? (value - low) / (high - low) : 0.5);
   const base = PLOT.height - PLOT.bottom;
@@ -92,15 +95,16 @@ export function Experiments() {
   const first = useSignal({}), second = useSignal({});
   const one = first.value.archive, other = second.value.archive;
   const archives = [one && { archive: one, label: other ? "first" : "" }, other && { archive: other, label: one ? "second" : "" }].filter(Boolean);
-  const names = [...new Set(archives.flatMap(({ archive }) => [...measured(archive.points).keys()]))].sort();
+  const names = [...new Set(archives.flatMap(({ archive }) => [...archive.measured.keys()]))].sort();
   return html`<h1>Experiments</h1>
     <p class="faint">Archives of <code>walt experiment seal</code> are read in this browser; nothing of them is sent anywhere.</p>
     <div class="bar"><${Opener} label="An archive" file=${first.value} onRead=${(value) => { first.value = value; }} />
       <${Opener} label="and another one, to compare" file=${second.value} onRead=${(value) => { second.value = value; }} /></div>
-    ${archives.map(({ archive, label }) => html`<section key=${label} aria-label=${label || "archive"}><h2 class="text">${archive.manifest.name}</h2>
-      <p class="faint text">${[archive.name, `run ${archive.manifest.run}`, new Date(Number(archive.manifest.began) * 1000).toLocaleString(), archive.manifest.state].join(", ")}</p>
+    ${archives.map(({ archive, label }) => html`<section key=${label} aria-label=${label || "archive"}><h2 class="text">${cut(archive.manifest.name)}</h2>
+      <p class="faint text">${[archive.name, `run ${cut(archive.manifest.run)}`, new Date(Number(archive.manifest.began) * 1000).toLocaleString(), cut(archive.manifest.state)].join(", ")}</p>
       <${Points} points=${archive.points} /></section>`)}
     ${names.length > 0 && html`<h2>Results</h2>`}
-    ${names.map((name) => html`<${Plot} key=${name} name=${name} archives=${archives} />`)}
+    ${names.slice(0, MOST_PLOTS).map((name) => html`<${Plot} key=${name} name=${name} archives=${archives} />`)}
+    ${names.length > MOST_PLOTS && html`<p class="faint">and ${names.length - MOST_PLOTS} more results</p>`}
     ${one && other && html`<${Differences} one=${one} other=${other} />`}`;
 }
