@@ -18,6 +18,7 @@ from walt.client.settings import username
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from walt.client.experiment.model import Experiment
@@ -208,8 +209,13 @@ def _reason(one: Candidate, user: str) -> str:
     return ", ".join(words)
 
 
-def cast(experiment: Experiment, given: dict[str, list[str]]) -> Cast:
-    """Ask the platform for its nodes, and choose. Raises Failure."""
+def cast(
+    experiment: Experiment, given: dict[str, list[str]], coming: Collection[str] = ()
+) -> Cast:
+    """Ask the platform for its nodes, and choose. Raises Failure.
+
+    `coming` are the names of images that the caller is going to have.
+    """
     try:
         nodes = find("all-nodes")
     except Refused as refused:
@@ -220,7 +226,7 @@ def cast(experiment: Experiment, given: dict[str, list[str]]) -> Cast:
     own = {image.name for image in own_images()}
     found.missing += [
         f"{role.name}: an image {role.image} of yours (`walt image show`)"
-        for role in experiment.roles if role.image not in ("default", *own)
+        for role in experiment.roles if role.image not in ("default", *own, *coming)
     ]
     if found.names:
         found.boot_seconds = _boot_seconds(found.names)
