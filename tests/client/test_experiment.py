@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -221,6 +221,21 @@ class CastingTests(SynchronousTestCase):
         ):
             error = self.assertRaises(Failure, choose, experiment, nodes, "ann", mapped)
             self.assertIn(told, str(error))
+
+    def test_many(self) -> None:
+        """Roles of many nodes need no more steps than there are nodes; what lacks is told."""
+        experiment = parsed(
+            "name: x\nroles:\n  a: {count: 700}\n  b: {count: 700}\n  c: {model: y}\nmeasure:\n"
+            "  - a: id\n", Errors()
+        )
+        assert experiment is not None
+        nodes = [
+            Candidate(f"n{number:04d}", "x" if number else "y", None, "", False, False)
+            for number in range(1200)
+        ]
+        found = choose(experiment, nodes, "ann", {})
+        self.assertEqual([len(names) for names in found.nodes.values()], [700, 499, 1])
+        self.assertEqual(found.missing, ["b: 201 more node of 700"])
 
     def test_whenever_it_is_possible(self) -> None:
         """A node that one role could do without goes to the role that could not."""
@@ -477,6 +492,64 @@ class ArchiveTests(SynchronousTestCase):
                     "results": {"value": [changes.get("value", 100.0) + number]},
                 })
         return place
+
+    def test_of_strangers(self) -> None:
+        """Whatever the files of an archive say, comparing ends, and in words."""
+        place = self.folder("stranger", image="2" * 64)
+        other = Archive(self.folder("other"))
+        (place / "logs.parquet").write_bytes(b"x" * 20)
+        write_json(place / "logs.json", index(place / "logs.parquet", {"s": 1}))
+        write_json(place / "boots.json", [{"node": "n1", "outcome": "ready", "seconds": 1.0}])
+        files = {
+            name: json.loads((place / name).read_text()) for name in (
+                "manifest.json", "logs.json", "boots.json", "clocks.json", "topology.json",
+                "points/00001.json",
+            )
+        }
+        values = st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda inner: st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(max_size=9), inner, max_size=3), max_leaves=4,
+        )
+
+        @settings(max_examples=200, deadline=None)
+        @given(st.data())
+        def compared(data: st.DataObject) -> None:
+            name = data.draw(st.sampled_from(sorted(files)))
+            text = json.loads(json.dumps(files[name]))
+            at: Any = text
+            while True:
+                keys = list(at) if isinstance(at, dict) else range(len(at))
+                key = data.draw(st.sampled_from(list(keys)))
+                if not isinstance(at[key], (dict, list)) or not at[key] or \
+                        data.draw(st.booleans()):
+                    break
+                at = at[key]
+            at[key] = data.draw(values)
+            (place / name).write_text(json.dumps(text))
+            try:
+                for _ in compare(other, Archive(place)):
+                    """It is a line."""
+            except Failure:
+                """So is that."""
+            finally:
+                write_json(place / name, files[name])
+
+        compared()
+        for name, key, value in (
+            ("manifest.json", "layers", []), ("manifest.json", "layers", {"ann/x:latest": 5}),
+        ):
+            write_json(place / name, files[name] | {key: value})
+            self.assertRaises(Failure, lambda: compare(other, Archive(place)))
+            write_json(place / name, files[name])
+        write_json(place / "logs.json", files["logs.json"] | {"end": "zz"})
+        self.assertIsNone(counts_of(Archive(place)))
+        write_json(place / "logs.json", files["logs.json"])
+        (place / "logs.parquet").unlink()
+        self.assertIsNone(counts_of(Archive(place)))
+        long = [{**WAYS["n1"][0], "name": str(number)} for number in range(65)]
+        write_json(place / "topology.json", {"ways": {"n1": long}})
+        self.assertRaises(Failure, lambda: compare(other, Archive(place)))
 
     def differences(self, **changes: Any) -> list[str]:
         """Return what differs when this was changed."""
