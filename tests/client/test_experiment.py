@@ -8,12 +8,13 @@ import json
 import subprocess
 import time
 import zipfile
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,9 +22,9 @@ from tests.client.local_shells import LocalShells
 from walt.client.commands import experiment as command
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import TimeoutException
-from walt.client.experiment import detached, fetching, holding
+from walt.client.experiment import casting, detached, fetching, holding
 from walt.client.experiment.archive import Archive, Folder, write_json
-from walt.client.experiment.casting import Candidate, choose
+from walt.client.experiment.casting import Candidate, Cast, choose
 from walt.client.experiment.channels import NotBegun
 from walt.client.experiment.comparing import compare
 from walt.client.experiment.document import Errors
@@ -32,6 +33,7 @@ from walt.client.experiment.model import Experiment, Limits
 from walt.client.experiment.reading import load, parsed
 from walt.client.experiment.replaying import with_images
 from walt.client.experiment.sealing import seal, verify
+from walt.client.scripting import link as links
 from walt.client.scripting.running import Result
 
 SMALL = """\
@@ -220,6 +222,21 @@ class CastingTests(SynchronousTestCase):
             error = self.assertRaises(Failure, choose, experiment, nodes, "ann", mapped)
             self.assertIn(told, str(error))
 
+    def test_many(self) -> None:
+        """Roles of many nodes need no more steps than there are nodes; what lacks is told."""
+        experiment = parsed(
+            "name: x\nroles:\n  a: {count: 700}\n  b: {count: 700}\n  c: {model: y}\nmeasure:\n"
+            "  - a: id\n", Errors()
+        )
+        assert experiment is not None
+        nodes = [
+            Candidate(f"n{number:04d}", "x" if number else "y", None, "", False, False)
+            for number in range(1200)
+        ]
+        found = choose(experiment, nodes, "ann", {})
+        self.assertEqual([len(names) for names in found.nodes.values()], [700, 499, 1])
+        self.assertEqual(found.missing, ["b: 201 more node of 700"])
+
     def test_whenever_it_is_possible(self) -> None:
         """A node that one role could do without goes to the role that could not."""
         experiment = parsed(
@@ -312,6 +329,7 @@ class FetchingTests(SynchronousTestCase):
         self.registry = {"hub:bob/x": "4" * 64, "reg:bob/x": "1" * 64, "reg:bob/xx": "1" * 64}
         self.calls: list[str] = []
         self.told: list[str] = []
+        self.stopped_by, self.stopped = "", KeyboardInterrupt()
         for module in (fetching, holding):
             self.patch(module, "LINK", self)
         self.patch(fetching, "username", lambda: "ann")
@@ -320,6 +338,10 @@ class FetchingTests(SynchronousTestCase):
     def call(self, command: str, **named: Any) -> None:
         """Clone or remove."""
         self.calls.append(f"{command} {named.get('link', named.get('image'))}")
+        if command == "cs.images.rename":
+            self.images[f"ann/{named['new_name']}:latest"] = \
+                self.images.pop(f"ann/{named['image']}:latest")
+            return
         if command == "cs.images.remove":
             del self.images[f"ann/{named['image']}:latest"]
             return
@@ -327,6 +349,8 @@ class FetchingTests(SynchronousTestCase):
         if link not in self.registry:
             raise Refused("there is no such image", "NOT_FOUND")
         self.images[f"ann/{named['name']}:latest"] = self.registry[link]
+        if link == self.stopped_by:
+            raise self.stopped
 
     def json(self, command: str, *words: object, **named: Any) -> list[dict[str, Any]]:
         """Answer."""
@@ -352,7 +376,8 @@ class FetchingTests(SynchronousTestCase):
         self.assertEqual(found, {"x-11111111": "1" * 64})
         self.assertEqual(self.calls, [
             "cs.images.clone gone:bob/x", "cs.images.clone hub:bob/x",
-            "cs.images.remove x-11111111", "cs.images.clone reg:bob/x",
+            "cs.images.remove fetch-111111111111", "cs.images.clone reg:bob/x",
+            "cs.images.rename fetch-111111111111",
         ])
         self.assertEqual(self.told, ["x-11111111: cloned from reg:bob/x"])
         self.registry["walt:eve/y"] = "5" * 64
@@ -361,6 +386,60 @@ class FetchingTests(SynchronousTestCase):
         )
         self.assertEqual(self.fetch({"6" * 64: "z"}, {}), {})
         self.assertEqual(self.images["ann/x:latest"], "3" * 64)
+
+    def test_stopped(self) -> None:
+        """No image stays under a name that tells nothing of it, whatever stops it."""
+        before = dict(self.images)
+        for stopped in (KeyboardInterrupt(), Failure("the connection was lost")):
+            for link in ("hub:bob/x", "reg:bob/x"):
+                self.stopped_by, self.stopped = link, stopped
+                self.assertRaises(type(stopped), self.fetch, {"1" * 64: "x"}, {})
+                self.assertEqual(self.images, before)
+        self.stopped_by = ""
+        for left in ("4" * 64, "1" * 64):  # by one that was killed
+            self.images = {**before, "ann/fetch-111111111111:latest": left}
+            self.assertEqual(self.fetch({"1" * 64: "x"}, {}), {"x-11111111": "1" * 64})
+            self.assertEqual(self.images, {**before, "ann/x-11111111:latest": "1" * 64})
+
+    def test_fetched_last(self) -> None:
+        """What is refused for another reason fetches nothing."""
+        place = Path(self.mktemp())
+        text = "name: x\nroles:\n  a: {image: x}\nmeasure:\n  - a: id\n"
+        folder = Folder(place)
+        folder.begin({
+            "format": 1, "name": "x", "licence": "", "run": "0" * 12, "began": 1e9, "ended": 1e9,
+            "state": "done", "walt": {}, "roles": {"a": ["n1"]}, "nodes": {"n1": {
+                "mac": "", "ip": "", "model": "", "virtual": True, "image": "bob/x:latest",
+                "kernel": "", "cpu": "", "processors": "", "settings": {},
+            }}, "images": {"bob/x:latest": "1" * 64}, "booted": {}, "commit": None, "spans": [],
+        }, text, {})
+        self.patch(links, "LINK", self)
+        tables = {"own": [{"name": "x", "fullname": "ann/x:latest", "id": "3" * 64}],
+                  "others": [], "default": []}
+        json_ = self.json
+        self.patch(self, "json", lambda name, *words, **named: (
+            tables if name == "cs.images.show" else json_(name, *words, **named)
+        ))
+        for found, told in (
+            (Cast({"a": []}, missing=["a: 1 more node"]), "missing: a: 1 more node"),
+            (Cast({"a": ["n1"]}, {"n1": "free"}, reserved=["n1"]), "reserved by a program"),
+            (Cast({"a": ["n1"]}), "exists"),
+        ):
+            coming: list[str] = []
+
+            def cast(
+                experiment: object, given: object, names: Iterable[str], found: Cast = found,
+                coming: list[str] = coming,
+            ) -> Cast:
+                coming += names
+                return found
+
+            self.patch(casting, "cast", cast)
+            failure = self.assertRaises(
+                Failure, command.replay, str(place), str(place), None, False
+            )
+            self.assertIn(told, str(failure))
+            self.assertEqual((self.calls, coming), ([], ["x-11111111"]))
 
     def test_lacking(self) -> None:
         """Of roles, by the ids of what their nodes booted."""
@@ -413,6 +492,64 @@ class ArchiveTests(SynchronousTestCase):
                     "results": {"value": [changes.get("value", 100.0) + number]},
                 })
         return place
+
+    def test_of_strangers(self) -> None:
+        """Whatever the files of an archive say, comparing ends, and in words."""
+        place = self.folder("stranger", image="2" * 64)
+        other = Archive(self.folder("other"))
+        (place / "logs.parquet").write_bytes(b"x" * 20)
+        write_json(place / "logs.json", index(place / "logs.parquet", {"s": 1}))
+        write_json(place / "boots.json", [{"node": "n1", "outcome": "ready", "seconds": 1.0}])
+        files = {
+            name: json.loads((place / name).read_text()) for name in (
+                "manifest.json", "logs.json", "boots.json", "clocks.json", "topology.json",
+                "points/00001.json",
+            )
+        }
+        values = st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda inner: st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(max_size=9), inner, max_size=3), max_leaves=4,
+        )
+
+        @settings(max_examples=200, deadline=None)
+        @given(st.data())
+        def compared(data: st.DataObject) -> None:
+            name = data.draw(st.sampled_from(sorted(files)))
+            text = json.loads(json.dumps(files[name]))
+            at: Any = text
+            while True:
+                keys = list(at) if isinstance(at, dict) else range(len(at))
+                key = data.draw(st.sampled_from(list(keys)))
+                if not isinstance(at[key], (dict, list)) or not at[key] or \
+                        data.draw(st.booleans()):
+                    break
+                at = at[key]
+            at[key] = data.draw(values)
+            (place / name).write_text(json.dumps(text))
+            try:
+                for _ in compare(other, Archive(place)):
+                    """It is a line."""
+            except Failure:
+                """So is that."""
+            finally:
+                write_json(place / name, files[name])
+
+        compared()
+        for name, key, value in (
+            ("manifest.json", "layers", []), ("manifest.json", "layers", {"ann/x:latest": 5}),
+        ):
+            write_json(place / name, files[name] | {key: value})
+            self.assertRaises(Failure, lambda: compare(other, Archive(place)))
+            write_json(place / name, files[name])
+        write_json(place / "logs.json", files["logs.json"] | {"end": "zz"})
+        self.assertIsNone(counts_of(Archive(place)))
+        write_json(place / "logs.json", files["logs.json"])
+        (place / "logs.parquet").unlink()
+        self.assertIsNone(counts_of(Archive(place)))
+        long = [{**WAYS["n1"][0], "name": str(number)} for number in range(65)]
+        write_json(place / "topology.json", {"ways": {"n1": long}})
+        self.assertRaises(Failure, lambda: compare(other, Archive(place)))
 
     def differences(self, **changes: Any) -> list[str]:
         """Return what differs when this was changed."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
+import select
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from pyarrow.parquet import read_table
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.local_shells import LocalShells
+from tests.patience import patient
 from walt.client import experiment
 from walt.client.answers import Answer
 from walt.client.commands import experiment as command
@@ -30,6 +33,7 @@ from walt.client.experiment import (
     detached,
     finding,
     holding,
+    origin,
     parallel,
     program,
     running,
@@ -67,6 +71,11 @@ BRANCHES = [
 ]
 
 
+PROGRAM = """\
+from walt.client.experiment import Run
+def made(*words, **how):
+    return Run(*words, **how)
+"""
 HELD = SMALL.replace("a: {}", "a: {image: x, settings: {ram: 1G}}")
 
 
@@ -79,21 +88,28 @@ class Programs:
             start_new_session=True,
         )
         self.output = self.error = ""
+        self._printed = b""
 
     @property
     def running(self) -> bool:
         return self._process.poll() is None
 
     def ready(self, text: str, timeout: float) -> None:
-        """It is, soon."""
-        time.sleep(0.3)
+        """Wait until it has printed it."""
+        assert self._process.stdout is not None
+        while text.encode() not in self._printed:
+            readable, _, _ = select.select([self._process.stdout], [], [], patient(20))
+            data = os.read(self._process.stdout.fileno(), 1 << 16) if readable else b""
+            if not data:
+                raise TimeoutException
+            self._printed += data
 
     def stop(self) -> None:
         """End it with all that it started."""
         if self.running:
             os.killpg(self._process.pid, signal.SIGKILL)
         out, err = self._process.communicate(timeout=60)
-        self.output, self.error = out.decode(), err.decode()
+        self.output, self.error = (self._printed + out).decode(), err.decode()
 
     def wait(self, timeout: float) -> Result:
         """Return how it ended."""
@@ -379,8 +395,11 @@ measure:
             (SMALL.replace("echo 1", "echo 1e999").replace("([0-9.]+)", "(.*)"), "no number"),
             (SMALL.replace("echo 1 > out", "mkdir out"), "out is no file"),
             (SMALL.replace("echo 1 > out", "exit 3"), "status 3"),
-            (SMALL.replace("  - a:", "  - a: exit 7\n    start: yes\n  - a: sleep 0.3;"),
+            (SMALL.replace("  - a:", "  - a: echo $$ > pid; exit 7\n    start: yes\n  - a: until"
+                           " grep -qs ^State:.Z /proc/$(cat pid)/status; do sleep 0.05; done;"),
              "status 7"),
+            (SMALL.replace("  - a:", "  - a: echo no\n    start: yes\n    ready: there\n  - a:"),
+             "'there' was not printed"),
         ):
             point = self.point(self.ran(text))
             self.assertEqual(point["outcome"], "failed", text)
@@ -765,8 +784,9 @@ measure:
     def test_program(self) -> None:
         """It measures by its own loop; a step that fails is a point that failed."""
         script = self.place / "go.py"
-        script.write_text("# me")
-        self.patch(sys, "argv", [str(script)])
+        script.write_text(PROGRAM)
+        self.patch(sys, "argv", ["/usr/bin/pytest"])
+        self.patch(experiment, "Run", runpy.run_path(str(script))["made"])
         with self.program() as run:
             run.do("all", f"touch {self.place}/up")
             for point in run.points():
@@ -786,7 +806,7 @@ measure:
         )
         self.assertIn("status 3", points[2]["reason"])
         self.assertEqual(archive.manifest["state"], "done")
-        self.assertEqual(archive.scripts(), {"go.py": "# me"})
+        self.assertEqual(archive.scripts(), {"go.py": PROGRAM})
         found = experiment_of(archive)
         self.assertEqual((found.program, found.results[0].tolerance), ("go.py", 0.1))
         self.assertEqual(self.deeds, ["reserve", "boot", "boot", "free"])
@@ -822,6 +842,23 @@ measure:
         self.assertEqual(
             (archive.manifest["state"], archive.points()[1]["outcome"]), ("failed", "interrupted")
         )
+
+    def test_where_a_program_is_from(self) -> None:
+        """Its commit is told, with changes that are in none; a large program is not kept."""
+        git = ["git", "-C", str(self.place), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+        script = self.place / "go.py"
+        script.write_text(PROGRAM)
+        for words in (["init", "-q"], ["add", "go.py"], ["commit", "-qm", "x"], ["tag", "v1"]):
+            subprocess.run([*git, *words], check=True, timeout=60)
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], check=True, timeout=60, capture_output=True, text=True
+        ).stdout.strip()
+        self.assertEqual(origin.commit_of(script), commit)
+        script.write_text(PROGRAM + "#" * (1 << 20))
+        self.assertEqual(origin.commit_of(script), f"{commit}-dirty")
+        self.patch(experiment, "Run", runpy.run_path(str(script))["made"])
+        self.program()
+        self.assertIn("is not kept", self.told[-1])
 
     def test_setup_that_fails(self) -> None:
         """The run says so, is torn down, and can be gone on with."""

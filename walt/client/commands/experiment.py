@@ -13,7 +13,7 @@ from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
     from walt.client.experiment.archive import Archive, Folder
@@ -133,7 +133,7 @@ def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
 def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
     from walt.client.experiment.archive import TEXT, Archive
     from walt.client.experiment.comparing import experiment_of
-    from walt.client.experiment.fetching import fetch, lacking
+    from walt.client.experiment.fetching import fetch, lacking, targets
     from walt.client.experiment.replaying import with_images, without_program
     from walt.client.experiment.sealing import verify
     from walt.client.scripting.link import LINK
@@ -156,30 +156,41 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
         own.values(),
     ) | lacking(found.manifest, by_default, [*own.values(), *defaults])
     others = {row["id"]: row["fullname"] for row in [*tables["others"], *tables["default"]]}
-    own |= fetch(wanted, others, own, _line)
-    experiment, missing, notes = with_images(
-        recorded, found.manifest, own, defaults, exact=exact
-    )
-    if missing:
-        raise Failure("\n".join(f"missing: {line}" for line in missing))
-    for line in notes:
-        print(_shown(line))
+
+    def with_own(images: dict[str, str]) -> tuple[Experiment, list[str]]:
+        experiment, missing, notes = with_images(
+            recorded, found.manifest, own | images, defaults, exact=exact
+        )
+        if missing:
+            raise Failure("\n".join(f"missing: {line}" for line in missing))
+        return experiment, notes
+
+    def fetched() -> Experiment:
+        experiment, notes = with_own(fetch(wanted, others, own, _line))
+        for line in notes:
+            print(_shown(line))
+        return experiment
+
+    # As if all of them could be had: what is missing otherwise is told before one is fetched.
+    coming = {name: image_id for image_id, name in targets(wanted, own).items()}
     return _begin(
-        experiment, found.data(TEXT).decode(), found.scripts(), to, map, force,
-        {"of": found.manifest["run"], "commit": found.manifest["commit"]},
+        with_own(coming)[0], found.data(TEXT).decode(), found.scripts(), to, map, force,
+        {"of": found.manifest["run"], "commit": found.manifest["commit"]}, coming, fetched,
     )
 
 
 def _begin(
     experiment: Experiment, text: str, scripts: dict[str, str], to: str | None, map: str | None,
-    force: bool, more: dict[str, Any],
+    force: bool, more: dict[str, Any], coming: Collection[str] = (),
+    fetched: Callable[[], Experiment] | None = None,
 ) -> int:
+    """Begin a run; `coming` are the names of images that `fetched` gets, once all else fits."""
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import cast
     from walt.client.experiment.running import Runner, manifest_of
 
     given = _given(map)
-    found = cast(experiment, given)
+    found = cast(experiment, given, coming)
     if found.missing:
         raise Failure("\n".join(f"missing: {line}" for line in found.missing))
     if found.reserved:
@@ -196,6 +207,8 @@ def _begin(
             f"{folder.path} exists; give another --to, or go on with"
             f" `walt experiment resume {folder.path}`"
         )
+    if fetched is not None:
+        experiment = fetched()
     manifest = manifest_of(experiment, found, text) | more | {"map": given}
     runner = Runner(experiment, scripts, folder, manifest, _line)
 

@@ -157,7 +157,10 @@ class Archive:
             raise Failure(
                 f"{self.path} has the format {str(told)[:20]}, and this walt reads {FORMAT} alone"
             )
-        wrong = looks_wrong(found, _MANIFEST, MANIFEST) or next(filter(None, (
+        wrong = looks_wrong(found, _MANIFEST, MANIFEST) or looks_wrong(
+            found.get("layers", {}), {}, "layers"
+        ) or next(filter(None, (
+            *(looks_wrong(names, [str], "layers") for names in found.get("layers", {}).values()),
             *(looks_wrong(names, [str], "roles") for names in found["roles"].values()),
             *(looks_wrong(node, _NODE, "nodes") for node in found["nodes"].values()),
             *(looks_wrong(text, str, "images") for text in found["images"].values()),

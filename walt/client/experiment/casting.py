@@ -18,6 +18,7 @@ from walt.client.settings import username
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from walt.client.experiment.model import Experiment
@@ -127,23 +128,28 @@ def _chosen(
     }
     holder = dict[str, str]()  # by node, its role
 
-    def seat(role: str, seen: set[str]) -> bool:
-        for name in pools[role]:
-            if name not in holder:
-                holder[name] = role
+    def seat(role: str) -> bool:
+        # By roles, each of which is looked at once: nodes of one role can do the same for others.
+        wanted: dict[str, tuple[str, str] | None] = {role: None}  # who wants which node of it
+        queue = [role]
+        for at in queue:
+            free = next((name for name in pools[at] if name not in holder), None)
+            if free is not None:
+                holder[free] = at
+                while back := wanted[at]:
+                    at, node = back
+                    holder[node] = at
                 return True
-        for name in pools[role]:
-            if name not in seen and holder[name] != role:
-                seen.add(name)
-                if seat(holder[name], seen):
-                    holder[name] = role
-                    return True
+            for name in pools[at]:
+                if holder[name] not in wanted:
+                    wanted[holder[name]] = at, name
+                    queue.append(holder[name])
         return False
 
     cast = Cast()
     by_scarcity = sorted(experiment.roles, key=lambda role: len(pools[role.name]))
     for role in by_scarcity:
-        found = sum(seat(role.name, set()) for _ in range(role.count))
+        found = next((n for n in range(role.count) if not seat(role.name)), role.count)
         if found < role.count:
             cast.missing.append(
                 f"{role.name}: {role.count - found} more"
@@ -208,8 +214,13 @@ def _reason(one: Candidate, user: str) -> str:
     return ", ".join(words)
 
 
-def cast(experiment: Experiment, given: dict[str, list[str]]) -> Cast:
-    """Ask the platform for its nodes, and choose. Raises Failure."""
+def cast(
+    experiment: Experiment, given: dict[str, list[str]], coming: Collection[str] = ()
+) -> Cast:
+    """Ask the platform for its nodes, and choose. Raises Failure.
+
+    `coming` are the names of images that the caller is going to have.
+    """
     try:
         nodes = find("all-nodes")
     except Refused as refused:
@@ -220,7 +231,7 @@ def cast(experiment: Experiment, given: dict[str, list[str]]) -> Cast:
     own = {image.name for image in own_images()}
     found.missing += [
         f"{role.name}: an image {role.image} of yours (`walt image show`)"
-        for role in experiment.roles if role.image not in ("default", *own)
+        for role in experiment.roles if role.image not in ("default", *own, *coming)
     ]
     if found.names:
         found.boot_seconds = _boot_seconds(found.names)

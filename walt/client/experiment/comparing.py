@@ -21,7 +21,7 @@ from walt.client.experiment.document import Errors
 from walt.client.experiment.log_counts import counts_of
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.showing import measured, where
-from walt.client.experiment.topology import WAY, switches_between
+from walt.client.experiment.topology import LONGEST_WAY, WAY, switches_between
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -255,6 +255,8 @@ def _ways(archive: Archive) -> dict[str, Any] | None:
     wrong = looks_wrong(found, {"ways": {}}, TOPOLOGY) or next(filter(None, (
         looks_wrong(way, [WAY], TOPOLOGY) for way in found["ways"].values()
     )), "")
+    if not wrong and any(len(way) > LONGEST_WAY for way in found["ways"].values()):
+        wrong = f"a node has more than {LONGEST_WAY} devices above it"
     if wrong:
         raise Failure(f"{archive.path} makes no sense: {wrong}")
     ways: dict[str, Any] = found["ways"]

@@ -1,10 +1,12 @@
 """Images that another platform had, by their ids: those of others here, then in registries.
 
-A registry does not tell ids: an image of the same name is fetched, compared, and removed again if
-it is another one. Nodes are not touched.
+A registry does not tell ids: an image of the same name is fetched under a private one, compared,
+and removed again if it is another image, or if fetching is stopped. Nodes are not touched.
 """
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 from walt.client.credentials import stored
 from walt.client.errors import Failure, Refused
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 3  # images of registries that are fetched for one that is looked for
 LOCAL = "walt:"
+PRIVATE = "fetch-"  # how the names of images begin that nobody has compared yet
 _FOUND = {"name": str, "clonable_link": str, "link": str}
 
 
@@ -41,6 +44,20 @@ def lacking(
     return found
 
 
+def targets(wanted: Mapping[str, str], own: Iterable[str]) -> dict[str, str]:
+    """Return the names that images would get in the caller's set, by their ids.
+
+    `own` are the names that the caller has: none of them is taken by another image.
+    """
+    taken, found = set(own), {}
+    for image_id, name in sorted(wanted.items()):
+        target = name if name not in taken else f"{name.partition(':')[0]}-{image_id[:8]}"
+        if target not in taken:
+            taken.add(target)
+            found[image_id] = target
+    return found
+
+
 def fetch(
     wanted: Mapping[str, str], others: Mapping[str, str], own: Iterable[str],
     tell: Callable[[str], object],
@@ -50,15 +67,13 @@ def fetch(
     `others` are the full names of images of other users by id, `own` the names that the caller
     has. What is not found is left out. Raises Failure.
     """
-    taken, found = set(own), {}
-    for image_id, name in sorted(wanted.items()):
+    found = {}
+    for image_id, target in targets(wanted, own).items():
         links = [LOCAL + others[image_id].removesuffix(":latest")] if image_id in others else \
-            _links(name)
-        target = name if name not in taken else f"{name.partition(':')[0]}-{image_id[:8]}"
+            _links(wanted[image_id])
         for link in links[:MOST]:
-            if target not in taken and _fetched(link, target, image_id):
+            if _fetched(link, target, image_id):
                 tell(f"{target}: cloned from {link}")
-                taken.add(target)
                 found[target] = image_id
                 break
     return found
@@ -78,19 +93,33 @@ def _links(name: str) -> list[str]:
 
 
 def _fetched(link: str, name: str, image_id: str) -> bool:
-    """Clone an image; tell whether it has the id, and remove it if not."""
+    """Clone an image; tell whether it has the id. It gets its name when that is known."""
+    private = f"{PRIVATE}{image_id[:12]}"
     try:
-        LINK.call(
-            "cs.images.clone", link=link, name=name, force=False, hint="",
-            credentials=stored([link.partition(":")[0]]),
-        )
-    except Refused:
-        return False
-    fullname = image_fullname(username(), name)
-    if layers_of([fullname]).get(fullname, {}).get("id") == image_id:
+        if _id_of(private) != image_id:  # which one that was killed has left
+            _remove(private)
+            try:
+                LINK.call(
+                    "cs.images.clone", link=link, name=private, force=False, hint="",
+                    credentials=stored([link.partition(":")[0]]),
+                )
+            except Refused:
+                return False
+        if _id_of(private) != image_id:
+            return False
+        LINK.call("cs.images.rename", image=private, new_name=name)
         return True
-    try:
+    finally:
+        with suppress(Failure, OSError):  # what stopped us is told
+            _remove(private)
+
+
+def _id_of(name: str) -> str | None:
+    fullname = image_fullname(username(), name)
+    found: str | None = layers_of([fullname]).get(fullname, {}).get("id")
+    return found
+
+
+def _remove(name: str) -> None:
+    if _id_of(name) is not None:
         LINK.call("cs.images.remove", image=name)
-    except Refused as refused:
-        raise Failure(f"{name}, which is another image, is there now: {refused}") from None
-    return False

@@ -30,6 +30,7 @@ _LINE = re.compile(
     rb"^\[-?[0-9][0-9.e+-]*, %s, (%s), %s(?:, [0-9.e+-]+|, null){0,2}\]$"
     % ((_STRING,) * 3), re.MULTILINE,
 )
+_END = re.compile("([0-9a-f]{2}){0,%d}" % TRAILER)
 _LOOK = {"file": str, "bytes": int, "end": str, "streams": {}}
 
 
@@ -48,7 +49,9 @@ def counts_of(archive: Archive) -> Mapping[str, int] | None:
         found = archive.json(INDEX)
         if not looks_wrong(found, _LOOK, INDEX) and not any(
             looks_wrong(count, int, INDEX) for count in found["streams"].values()
-        ) and found["file"] in (LOGS, PARQUET) and (
+        ) and (
+            found["file"] in {LOGS, PARQUET} & archive.names and _END.fullmatch(found["end"])
+        ) and (
             archive.end(found["file"], TRAILER) == (found["bytes"], bytes.fromhex(found["end"]))
         ):
             streams: Mapping[str, int] = found["streams"]

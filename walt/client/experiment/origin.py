@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 
 def commit_of(file: Path) -> str | None:
-    """Return the git commit of the folder of a file, None without one."""
+    """Return the git commit of the folder of a file, None without one.
+
+    It ends with "-dirty" where files that git knows are others than those of the commit.
+    """
     try:
         found = subprocess.run(
-            ["git", "-C", str(file.resolve().parent), "rev-parse", "HEAD"],
+            ["git", "-C", str(file.resolve().parent), "describe", "--always", "--dirty",
+             "--abbrev=40", "--exclude=*"],
             capture_output=True, timeout=10, check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

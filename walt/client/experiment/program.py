@@ -33,6 +33,7 @@ from walt.common.errors import in_words
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import FrameType
     from typing import Any
 
     from walt.client.experiment.model import Experiment, Point
@@ -42,11 +43,19 @@ LARGEST_PROGRAM = 1 << 20  # bytes
 
 
 def _program() -> tuple[Path | None, str]:
-    """Return the file of the program that runs, None without one, and its name in the archive."""
-    path = Path(sys.argv[0])
-    if not path.is_file():
-        return None, UNNAMED
-    return path, path.name if FILE.fullmatch(path.name) else UNNAMED
+    """Return the file that measures, None without one, and its name in the archive.
+
+    It is the one that made the Run: what was started may be pytest, or a notebook's server.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back  # of a class that inherits from Run
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    for file in (frame and frame.f_code.co_filename, main):
+        path = Path(file or "")
+        if path.is_file():
+            return path, path.name if FILE.fullmatch(path.name) else UNNAMED
+    return None, UNNAMED
 
 
 class Run(AbstractContextManager["Run"]):
@@ -81,6 +90,11 @@ class Run(AbstractContextManager["Run"]):
             raise Failure("\n".join(text for _, text in errors))
         self._experiment: Experiment = experiment
         self._scripts = _scripts(path, program)
+        if not self._scripts:
+            tell(
+                "the program is not kept: it has no file" if path is None
+                else f"the program is not kept: {path} is larger than {LARGEST_PROGRAM} bytes"
+            )
         self._commit = None if path is None else commit_of(path)
         self._given = {role: list(nodes) for role, nodes in (map or {}).items()}
         self._force = force

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     # The devices above a node, the nearest first: name, mac, and port there.
     Ways = dict[str, list[dict[str, Any]]]
 
+LONGEST_WAY = 64  # devices between a node and the root, of an archive that is read
 WAY = {"name": str, "mac": str, "port": (str, type(None))}
 
 
@@ -42,8 +43,10 @@ def snapshot(branches: Sequence[Mapping[str, Any]], root: str, names: Collection
 def switches_between(ways: Ways, one: str, two: str) -> int | None:
     """Return how many switches a frame passes between two nodes, None if that is not known."""
     first = [device["name"] for device in ways.get(one, ())]
-    second = [device["name"] for device in ways.get(two, ())]
-    for steps, device in enumerate(first):
-        if device in second:
-            return steps + second.index(device) + 1
+    second: dict[str, int] = {}
+    for steps, device in enumerate(ways.get(two, ())):
+        second.setdefault(device["name"], steps)
+    for steps, name in enumerate(first):
+        if name in second:
+            return steps + second[name] + 1
     return None
