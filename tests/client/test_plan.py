@@ -27,7 +27,7 @@ NO_FACTS = {
     "device": {"expose", "forget", "ping", "rename", "shell"},
     "advanced": {
         "add-machine", "add-ssh-key", "add-user", "backup", "dump-bash-autocomplete",
-        "dump-zsh-autocomplete", "enrol", "fix-image-owner", "remove-ssh-key", "renew",
+        "dump-manual", "dump-zsh-autocomplete", "enrol", "fix-image-owner", "remove-ssh-key", "renew",
         "rescan-hub-account", "restore", "revoke", "rotate-authority", "sql",
         "update-default-images", "update-hub-meta",
     },

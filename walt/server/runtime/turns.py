@@ -37,7 +37,7 @@ class TurnMonitor:
         self, reactor: ReactorBase, on_long: Callable[[float, str], None], limit: float = LIMIT
     ) -> None:
         self._reactor = reactor
-        self._run_until_current = reactor.runUntilCurrent
+        self._run_until_current: Callable[[], None] | None = None
         self._on_long = on_long
         self._limit = limit
         self._stack = ""
@@ -49,6 +49,7 @@ class TurnMonitor:
     def start(self) -> None:
         """Measure from the next turn on. To be called in the main thread."""
         self._old_handler = signal.signal(signal.SIGPROF, self._sample)
+        self._run_until_current = self._reactor.runUntilCurrent
         self._reactor.runUntilCurrent = self._turn  # type: ignore[method-assign]
         # The interpreter forgets handlers before it ends: the signal would kill it.
         atexit.register(signal.setitimer, signal.ITIMER_PROF, 0)
@@ -58,6 +59,7 @@ class TurnMonitor:
         """Measure no more."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, self._old_handler)
+        assert self._run_until_current is not None
         self._reactor.runUntilCurrent = self._run_until_current  # type: ignore[method-assign]
 
     def restart_turn(self) -> None:
@@ -84,6 +86,7 @@ class TurnMonitor:
         if spent > self._limit:
             self._on_long(spent, stack)
         self._begin()
+        assert self._run_until_current is not None
         self._run_until_current()
 
 
