@@ -76,6 +76,7 @@ class ChangesTests(TestCase):
         self.assertEqual(await self.news(), [
             ("alice", "desk", "name", "", "node-000002", "desk"),
         ])
+        await self.images(image.removeprefix("bob/").removesuffix(":latest"))
         await self.cables()
 
         # What secrets there are stay where they were.
@@ -94,6 +95,22 @@ class ChangesTests(TestCase):
         await platform.start()
         self.assertEqual((await self.told())[:len(before)], before)
         await self.ways_to_ask(before)
+
+    async def images(self, name: str) -> None:
+        """A copy of an image, another content of it, its end: by ids."""
+        platform, fullname = self.platform, "bob/other:latest"
+        await platform.ok("image", "duplicate", name, "other", user="bob")
+        file = platform.base / "fresh"
+        file.write_text("content")
+        await platform.ok("image", "cp", str(file), "other:/root/fresh", user="bob")
+        await platform.ok("image", "remove", "other", user="bob")
+        found = await self.news()
+        ids = [one[5] for one in found]
+        self.assertEqual(found, [
+            ("bob", None, "stored-image", fullname, before, after)
+            for before, after in ((None, ids[0]), (ids[0], ids[1]), (ids[1], None))
+        ])
+        self.assertNotEqual(ids[0], ids[1])
 
     async def cables(self) -> None:
         """A cable that is plugged, plugged elsewhere, silent, and is no more: by nobody's call."""
