@@ -27,8 +27,8 @@ NO_FACTS = {
     "device": {"expose", "forget", "ping", "rename", "shell"},
     "advanced": {
         "add-machine", "add-ssh-key", "add-user", "backup", "dump-bash-autocomplete",
-        "dump-manual", "dump-zsh-autocomplete", "enrol", "fix-image-owner", "remove-ssh-key", "renew",
-        "rescan-hub-account", "restore", "revoke", "rotate-authority", "sql",
+        "dump-manual", "dump-zsh-autocomplete", "enrol", "fix-image-owner", "remove-ssh-key",
+        "renew", "rescan-hub-account", "restore", "revoke", "rotate-authority", "sql",
         "update-default-images", "update-hub-meta",
     },
     "help": {"show"},
