@@ -210,7 +210,7 @@ class RunTests(SynchronousTestCase):
         ):
             self.patch(running, name, value)
         self.patch(stepping, "Program", Programs)
-        self.patch(collecting, "boots_of", lambda names, last: [])
+        self.patch(collecting, "boots_of", lambda names, last: self.find(names)[:0])
         self.patch(collecting, "get_logs", lambda *words: SimpleNamespace(
             _left=lambda: [block_of(self.lines)]
         ))

@@ -62,6 +62,8 @@ def collect(
     `clocks` are those of the nodes that stamp their lines themselves; `spans` and `now` are by the
     server's clock.
     """
+    if not names:
+        raise Failure("none of its nodes is there any more")
     write_json(folder / BOOTS, [
         boot._asdict() for boot in boots_of(",".join(names), 100)
         if boot.asked is not None and _within(boot.asked, spans)

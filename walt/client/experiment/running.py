@@ -72,14 +72,14 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
     }
 
 
-def _there(name: str) -> list[Node]:
-    """Return a node as a list, none where it was removed. Raises Failure."""
+def _there(names: Collection[str]) -> list[Node]:
+    """Return the nodes of these names that were not removed meanwhile. Raises Failure."""
     try:
-        return find(name)
+        return find(",".join(names))
     except Refused as refused:
         if refused.code != "NOT_FOUND":
             raise
-        return []
+        return [] if len(names) == 1 else [node for name in names for node in _there([name])]
 
 
 def new_record(point: Point, tries: int = 1) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Runner:
             self._know(before)
             if self._owes:
                 self._finish("done" if self._is_final() else RELEASED)
-            return not self._owes
+            return RELEASE not in self._owes
         finally:
             self._folder.leave()
 
@@ -282,10 +282,7 @@ class Runner:
     def _give_back(self, ours: Collection[str]) -> None:
         """Let go of images and of the settings of nodes that are ours."""
         try:
-            booting = {
-                node.name: node._record["image"] or ""
-                for name in self._names for node in _there(name)
-            }
+            booting = {node.name: node._record["image"] or "" for node in _there(self._names)}
         except (Failure, OSError) as error:
             self._tell(f"images and settings are as the run had them: {in_words(error)}")
             return
@@ -522,7 +519,8 @@ class Runner:
 
     def _collect(self) -> None:
         try:
-            collect(self._folder.path, self._names, self._manifest["spans"],
+            names = [node.name for node in _there(self._names)]
+            collect(self._folder.path, names, self._manifest["spans"],
                     self._experiment.streams, self._clocks.stamping(), self._time.now())
         except (Failure, TimeoutException) as failure:
             self._tell(f"logs and boots were not collected: {failure}")
