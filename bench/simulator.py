@@ -43,6 +43,7 @@ class SimulatedNode:
     requests: list[str] = field(default_factory=list)
     down: bool = False
     notification: Any = None
+    connector: Any = None  # of the notification
     port: Any = None
 
     @property
@@ -180,7 +181,9 @@ class Fleet:
         for node in self.nodes:
             if node.port is not None:
                 await maybeDeferred(node.port.stopListening)
-            if node.notification is not None:
+            if node.connector is not None and node.connector.state == "connecting":
+                node.connector.stopConnecting()
+            elif node.notification is not None:
                 node.notification.transport.abortConnection()
         await self.platform.runner.run(["ip", "netns", "del", self.namespace], check=False)
 
@@ -196,7 +199,8 @@ class _NotificationFactory(Factory):
         return protocol
 
     def startedConnecting(self, connector: Any) -> None:
-        """Asked for by connectTCP."""
+        """Remember what a fleet that stops has to give up."""
+        self._node.connector = connector
 
     def clientConnectionFailed(self, connector: Any, reason: Any) -> None:
         """Try again, as nodes do."""
