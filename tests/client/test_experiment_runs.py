@@ -35,6 +35,7 @@ from walt.client.experiment import (
     holding,
     origin,
     parallel,
+    preparing,
     program,
     running,
     sealing,
@@ -205,10 +206,11 @@ class RunTests(SynchronousTestCase):
         self.patch(timing, "LINK", Link())
         self.patch(holding, "username", lambda: "ann")
         self.patch(holding, "stored", lambda labels: {})
-        for name, value in (
-            ("Reservation", Reserved), ("NodeSet", Nodes), ("LINK", Link()), ("find", self.find),
-        ):
-            self.patch(running, name, value)
+        self.patch(running, "Reservation", Reserved)
+        self.patch(preparing, "LINK", Link())
+        for module in (running, preparing):
+            self.patch(module, "NodeSet", Nodes)
+            self.patch(module, "find", self.find)
         self.patch(stepping, "Program", Programs)
         self.patch(collecting, "boots_of", lambda names, last: self.find(names)[:0])
         self.patch(collecting, "get_logs", lambda *words: SimpleNamespace(

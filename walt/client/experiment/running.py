@@ -18,15 +18,15 @@ from walt.client.exceptions import (
 )
 from walt.client.experiment.archive import FORMAT, MOST_POINT, write_json
 from walt.client.experiment.channels import Channels
-from walt.client.experiment.collecting import collect, look_around
+from walt.client.experiment.collecting import collect
 from walt.client.experiment.detached import PLACE
 from walt.client.experiment.finding import number
-from walt.client.experiment.holding import Holding, layers_of
+from walt.client.experiment.holding import Holding
 from walt.client.experiment.lease import Lease, LeasedShells, LeaseLost
 from walt.client.experiment.parallel import at_once
+from walt.client.experiment.preparing import FACTS, Preparing
 from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
 from walt.client.experiment.timing import ClockWatch, ServerTime
-from walt.client.scripting.link import LINK
 from walt.client.scripting.nodes import NodeSet, find
 from walt.client.scripting.reserving import Reservation
 from walt.common.errors import in_words
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.channels import Shells
-    from walt.client.experiment.model import Experiment, Point, Role, Step
+    from walt.client.experiment.model import Experiment, Point, Step
     from walt.client.scripting.nodes import Node
     from walt.client.scripting.running import Result
 
@@ -51,7 +51,6 @@ LONGEST_RESERVATION = 7 * 86400.0  # seconds
 RELEASED = "released"  # the state of a run that was given up: what it held is given back
 # What a run owes from its first order on, until it is done; the manifest tells it as "owes".
 TEARDOWN, COLLECT, RELEASE = DUTIES = ("teardown", "collect", "release")
-FACTS = "uname -srm; sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; nproc"
 # What the API raises beside Failure.
 OF_THE_API = (
     NodeNotOwnedException, NodeReservedException, NoSuchImageNameException, TimeoutException,
@@ -117,6 +116,9 @@ class Runner:
         )
         self._steps = Steps(
             folder, manifest, scripts, experiment.limits, self._shells, self._lease.check
+        )
+        self._preparing = Preparing(
+            experiment, folder, manifest, self._lease, self._holding, tell
         )
         self._place = f"{PLACE}/{manifest['run']}"
         self._stays = False  # what the run took, for it is gone on with
@@ -184,7 +186,7 @@ class Runner:
         try:
             if force:
                 self._begin_part()
-                self._boot(True)
+                self._preparing.boot(True, measured=bool(self._outcomes))
             reservation = Reservation(
                 "*", len(self._names), ",".join(self._names), LONGEST_RESERVATION, 0
             )
@@ -313,8 +315,8 @@ class Runner:
         try:
             if booted or not before or not self._set_up_there():
                 if not booted:
-                    self._boot(False)
-                self._facts()
+                    self._preparing.boot(False, measured=bool(self._outcomes))
+                self._preparing.note_facts(self._each(FACTS))
                 self._set_up()
             with self._clocks:
                 yield
@@ -343,80 +345,6 @@ class Runner:
         except (Failure, TimeoutException):
             return False
         return all(result.status == 0 for result in found.values())
-
-    def _boot(self, force: bool) -> None:
-        experiment = self._experiment
-        for role in experiment.roles:
-            settings = self._settings(role)
-            if settings:
-                self._holding.keep(self._roles[role.name], settings)
-                self._folder.write_manifest(self._manifest)
-                self._lease.check()
-                LINK.call(
-                    "cs.devices.set_config", devices=",".join(self._roles[role.name]),
-                    settings=[f"{key}={value}" for key, value in settings.items()],
-                    nodes_only=True,
-                )
-        began = time.monotonic()
-        for role in experiment.roles:
-            models = {
-                node.name: node.model or "" for node in find(",".join(self._roles[role.name]))
-            }
-            try:
-                images = self._holding.hold(role, models, measured=bool(self._outcomes))
-            finally:
-                self._folder.write_manifest(self._manifest)
-            for image, nodes in images.items():
-                names = ",".join(nodes)
-                self._lease.check()
-                self._tell(f"booting {names} with {role.image}")
-                if not NodeSet(find(names)).boot(image, force=force):
-                    raise Failure(f"{names} could not be rebooted")
-        try:
-            NodeSet(find(",".join(self._names))).wait(experiment.limits.boot)
-        except TimeoutException:
-            late = [name for name in self._names if not find(name)[0].booted]
-            raise Failure(
-                f"not booted after {experiment.limits.boot:g} s: {', '.join(late)}"
-                f" (`walt node boots {','.join(late)}` tells the stage)"
-            ) from None
-        self._tell(f"booted in {time.monotonic() - began:.1f} s")
-
-    def _settings(self, role: Role) -> dict[str, str]:
-        """Return the settings of a role, the networks of its links among them."""
-        networks = self._experiment.networks(role.name, self._manifest["run"])
-        return {
-            **role.settings,
-            **({"networks": ",".join(["walt-net", *networks])} if networks else {}),
-        }
-
-    def _facts(self) -> None:
-        """Note what the nodes are."""
-        told, images = self._each(FACTS), dict[str, str]()
-        linked = {  # their networks have names of this run: links tell what they are
-            name for role in self._experiment.roles for name in self._roles[role.name]
-            if self._experiment.networks(role.name, self._manifest["run"])
-        }
-        for node in find(",".join(self._names)):
-            kernel, cpu, processors = (*told[node.name].output.splitlines(), "", "", "")[:3]
-            booted = node.image.fullname.partition(" ")[0]
-            fullname = self._holding.original(booted)
-            images[booted] = fullname
-            self._manifest["nodes"][node.name] = {
-                "mac": node.mac, "ip": node.ip, "model": node.model, "virtual": node.virtual,
-                "image": fullname, "kernel": kernel, "cpu": cpu, "processors": processors,
-                "settings": {
-                    name: value for name, value in node.config._values().items()
-                    if name != "networks" or node.name not in linked
-                },
-            }
-        # The id of an image is the hash of its configuration, which lists its layers.
-        found = {images[name]: row for name, row in layers_of(images).items()}
-        self._manifest["images"] = {name: row["id"] for name, row in found.items()}
-        self._manifest["layers"] = {name: row["layers"] for name, row in found.items()}
-        self._manifest["walt"]["server"] = LINK.server_version
-        self._folder.write_manifest(self._manifest)
-        look_around(self._folder.path, self._names)
 
     def _set_up(self) -> None:
         self._scope("setup", self._experiment.setup)
