@@ -265,6 +265,7 @@ class WebAttackTests(TestCase):
             (sent('{"call": -1, "command": "x"}'), 4400), (sent('{"call": 1e400}'), 4400),
             (sent('{"open": 300}'), 4400), (sent('{"watch": {}}'), 4400), (sent("{}"), 4400),
             (sent('{"open": 1, "request": "REQ_DUMP_LOGS", "parameters": []}'), 4400),
+            ([b"\x81\xff" + (100 << 20).to_bytes(8, "big") + bytes(4)], 1009),
             ([b"\x81\xff" + (100 << 20).to_bytes(8, "big") + bytes(4), *[bytes(1 << 16)] * 4],
              1009),
             ([b"\x01\xfe\xff\xff" + bytes(4) + bytes(65535), b"\x80\xfe\xff\xff" + bytes(4)
@@ -274,7 +275,9 @@ class WebAttackTests(TestCase):
         ):
             status, one = self.attacker.open(key, cookie)
             self.assertEqual(status, 101)
-            self.assertEqual(close_code(one, *messages), code, messages[0][:60])
+            # Who goes on sending may find the connection reset before it reads why.
+            expected = {code} if sum(map(len, messages)) < 1 << 16 else {code, None}
+            self.assertIn(close_code(one, *messages), expected, messages[0][:60])
 
     def try_calls(self, cookie: str, key: str, attacker: Attacker | None = None) -> None:
         """Calls that a page may not make are answered, and the page lives on."""
