@@ -23,6 +23,7 @@ from walt.server.adapters.network.namespace import inside
 USER_CLASS = 77  # RFC 3004
 HOST_NAME = 12
 INTERFACE = "sim"
+NO_ADDRESS = ("", "0.0.0.0")
 MOMENT = 0.05  # seconds between two crowds
 
 
@@ -135,10 +136,12 @@ class Fleet:
 
     def _lease(self, client: DhcpClient, node: SimulatedNode) -> Deferred[None]:
         async def work() -> None:
-            _, answer = await client.exchange(
-                node.mac, {USER_CLASS: b"walt.node.pc-x86-64"}
-            )
-            node.ip = answer.yiaddr
+            while node.ip in NO_ADDRESS:
+                _, answer = await client.exchange(
+                    node.mac, {USER_CLASS: b"walt.node.pc-x86-64"}
+                )
+                # A dhcpd that was restarted in the middle refuses (DHCPNAK): ask again.
+                node.ip = answer.yiaddr
 
         return Deferred.fromCoroutine(work())
 
