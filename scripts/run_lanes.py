@@ -41,7 +41,8 @@ LANES = (0, 0, -1)  # which of the runs that wait each lane takes
 SLOW = ("attacks", "contracts", "lab", "system")
 # The longest modules come first, so that no lane ends with one of them.
 LONGEST = (
-    "test_c_users", "test_vpn_boot", "test_web", "test_vpn", "test_foreign_node",
+    "test_c_users", "test_experiment_faults", "test_experiment", "test_experiment_elsewhere",
+    "test_vpn_boot", "test_web", "test_vpn", "test_full_image", "test_foreign_node",
     "test_node_settings", "test_life",
     "test_node_files", "test_node_faults", "test_disks", "test_faults", "test_image_journey",
     "test_node_boot",
