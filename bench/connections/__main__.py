@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 
 from tests.system.live import ROOT, LivePlatform
-from tests.system.load import Load, figure, run_bench
+from tests.system.load import Load, add_senders, figure, run_bench
 
 NODES = 1000
 CLIENTS = 200
@@ -85,16 +85,7 @@ async def main(reactor: Any) -> None:
     try:
         await platform.import_image()
         await platform.start()
-        for number, address in enumerate(ADDRESSES):
-            await platform.event(
-                "commit", "", "walt.node.pc-x86-64", address, f"02:00:00:00:02:{number:02x}", "",
-                "0", "unknown",
-            )
-        batch = "".join(f"address replace {one}/24 dev walt-net\n" for one in ADDRESSES)
-        await platform.runner.run(
-            ["nsenter", f"--net=/run/netns/{platform.namespace}", "--", "ip", "-batch", "-"],
-            stdin=batch.encode(),
-        )
+        await add_senders(platform, ADDRESSES, "02:00:00:00:02")
         token = re.search(
             r"enrol \S+ (\S+)\n", await platform.ok("advanced", "add-user", "alice")
         )

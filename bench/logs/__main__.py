@@ -16,7 +16,7 @@ import psycopg2
 from bench.logs.disturbed import Disturbed
 from bench.logs.reader import Reader
 from tests.system.live import ROOT, LivePlatform
-from tests.system.load import Load, figure, run_bench
+from tests.system.load import Load, add_senders, figure, run_bench
 
 LINES = 1_000_000
 SENDERS = 50
@@ -92,13 +92,7 @@ class Bench:
         """Start the server, and give its namespace the addresses of the senders."""
         await self.platform.import_image()
         await self.platform.start()
-        for number, address in enumerate(self.addresses):
-            await self.platform.event(
-                "commit", "", "walt.node.pc-x86-64", address, f"02:00:00:00:01:{number:02x}", "",
-                "0", "unknown",
-            )
-        batch = "".join(f"address add {one}/24 dev walt-net\n" for one in self.addresses)
-        await self.platform.runner.run([*self.inside, "ip", "-batch", "-"], stdin=batch.encode())
+        await add_senders(self.platform, self.addresses)
 
     async def send(self, mode: str, senders: int) -> float:
         """Send the lines; return lines a second until all are in the table, whole and once."""

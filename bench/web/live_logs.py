@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 
 from tests.system.browser import Browser
 from tests.system.live import ROOT, LivePlatform
-from tests.system.load import figure
+from tests.system.load import add_senders, figure
 from tests.system.test_web import free_port
 
 RATE, PERIOD, SENDERS = 20_000, 25, 10
@@ -62,17 +62,10 @@ async def measure(reactor: Any) -> None:
     turns = platform.base / "turns"
     os.environ["WALT_TURNS"] = str(turns)
     addresses = [f"{platform.net}.{100 + number}" for number in range(SENDERS)]
-    inside = ["nsenter", f"--net=/run/netns/{platform.namespace}", "--"]
     try:
         await platform.import_image()
         await platform.start()
-        for number, address in enumerate(addresses):
-            await platform.event(
-                "commit", "", "walt.node.pc-x86-64", address, f"02:00:00:00:01:{number:02x}", "",
-                "0", "unknown",
-            )
-        batch = "".join(f"address add {one}/24 dev walt-net\n" for one in addresses)
-        await platform.runner.run([*inside, "ip", "-batch", "-"], stdin=batch.encode())
+        inside = await add_senders(platform, addresses)
         page = await deferToThread(Browser, f"http://127.0.0.1:{platform.ui_port}")
         try:
             link = (await platform.ok("web")).strip()

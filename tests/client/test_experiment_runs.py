@@ -615,12 +615,18 @@ measure:
         def stop(*words: object, **named: object) -> None:
             raise KeyboardInterrupt
 
-        for module, name in ((running, "collect"), (running.Runner, "_scope"),
-                             (holding.Holding, "release")):
+        usual = running.Runner._beside_points
+
+        def stop_teardown(runner: Runner, scope: str, steps: Any) -> None:
+            stop() if scope == "teardown" else usual(runner, scope, steps)
+
+        for module, name, stopping in (
+            (running, "collect", stop), (running.Runner, "_beside_points", stop_teardown),
+            (holding.Holding, "release", stop),
+        ):
             runner, folder = self.runner(text)
             was = getattr(module, name)
-            setattr(module, name, stop if name != "_scope" else lambda self, scope, steps, was=was:
-                    stop() if scope.startswith("teardown") else was(self, scope, steps))
+            setattr(module, name, stopping)
             try:
                 self.assertRaises(KeyboardInterrupt, runner.run, {}, force=False)
             finally:

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,24 @@ class Load:
                 continue
             total += int(text.split("\nPss:", 1)[1].split()[0])
         return total / 1024
+
+
+async def add_senders(
+    platform: LivePlatform, addresses: Sequence[str], prefix: str = "02:00:00:00:01"
+) -> list[str]:
+    """Register devices at addresses, which the network of the server gets itself.
+
+    Return how a program is started there. `prefix` begins their MACs.
+    """
+    inside = ["nsenter", f"--net=/run/netns/{platform.namespace}", "--"]
+    for number, address in enumerate(addresses):
+        await platform.event(
+            "commit", "", "walt.node.pc-x86-64", address, f"{prefix}:{number:02x}", "", "0",
+            "unknown",
+        )
+    batch = "".join(f"address replace {one}/24 dev walt-net\n" for one in addresses)
+    await platform.runner.run([*inside, "ip", "-batch", "-"], stdin=batch.encode())
+    return inside
 
 
 def descendants(pid: int) -> list[int]:

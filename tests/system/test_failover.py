@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, why_not
-from tests.system.load import Load, Refused, mac_of
+from tests.system.load import Load, Refused, add_senders, mac_of
 from walt.server.adapters.postgres.cluster import as_user, binaries
 from walt.server.adapters.postgres.connection import Database
 from walt.server.runtime.process import ProcessRunner
@@ -173,15 +173,8 @@ class FailoverTests(TestCase):
         """Lose the primary while senders log and nodes register; nothing acknowledged is lost."""
         await self.start()
         platform = self.platform
-        inside = ["nsenter", f"--net=/run/netns/{platform.namespace}", "--"]
         addresses = [f"{platform.net}.{200 + one}" for one in range(SENDERS)]
-        for one, address in enumerate(addresses):
-            await platform.event(
-                "commit", "", "walt.node.pc-x86-64", address, f"02:00:00:00:f1:{one:02x}", "",
-                "0", "unknown",
-            )
-        batch = "".join(f"address add {one}/24 dev walt-net\n" for one in addresses)
-        await platform.runner.run([*inside, "ip", "-batch", "-"], stdin=batch.encode())
+        inside = await add_senders(platform, addresses, "02:00:00:00:f1")
         sending = Deferred.fromCoroutine(platform.runner.run(
             [*inside, sys.executable, "-m", "bench.logs.paced", f"{platform.net}.1", str(RATE),
              str(PERIOD), *addresses],

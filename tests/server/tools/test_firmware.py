@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import lzma
 import os
 import resource
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -202,6 +204,22 @@ class FirmwareTests(SynchronousTestCase):
         with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
             archive.addfile(odd)
         self.assertIn("archive", self.refused(out.getvalue()))
+
+    def test_full_disk(self) -> None:
+        """It is told, nothing is left half-written, and the next call goes on."""
+        archive = self.archive(tar(RELEASE))
+
+        def full(content: object, stream: Any, size: int) -> None:
+            stream.write(b"f")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patched = self.patch(shutil, "copyfileobj", full)
+        status, _, err = self.install(archive)
+        self.assertEqual((status, "o space left" in err), (1, True), err)
+        self.assertEqual(self.there(), {})
+        patched.restore()
+        self.assertEqual(self.install(archive)[0], 0)
+        self.assertEqual(self.there()["start4.elf"], b"four")
 
     def test_behind_a_link(self) -> None:
         """A directory of tftp-static that is a link is not followed."""

@@ -347,32 +347,32 @@ class Runner:
         return all(result.status == 0 for result in found.values())
 
     def _set_up(self) -> None:
-        self._scope("setup", self._experiment.setup)
+        self._beside_points("setup", self._experiment.setup)
         self._each(f"mkdir -p {PLACE} && touch {self._place}-up")
 
     def set_up(self, step: Step) -> dict[str, Any]:
         """Do a step before the points; return the record of all of these. Raises Failure."""
         record = self._before_points
-        try:
+        with self._scope("setup", record) as scope:
             self._steps.do(
-                f"setup-{self._span}", len(record["commands"]) and record["commands"][-1]["step"]
-                + 1, step, {}, record,
+                scope, len(record["commands"]) and record["commands"][-1]["step"] + 1, step, {},
+                record,
             )
-            self._steps.end()
-        except StepFailed as failed:
-            raise Failure(f"setup: {failed}") from None
-        finally:
-            self._steps.drop()
-            write_json(self._folder.path / f"setup-{self._span}.json", record)
         return record
 
-    def _scope(self, name: str, steps: tuple[Step, ...]) -> None:
+    def _beside_points(self, name: str, steps: tuple[Step, ...]) -> None:
         """Do what comes before or after the points, once in each part of a run."""
-        scope = f"{name}-{self._span}"
         record: dict[str, Any] = {"commands": []}
-        try:
+        with self._scope(name, record) as scope:
             for order, step in enumerate(steps):
                 self._steps.do(scope, order, step, {}, record)
+
+    @contextmanager
+    def _scope(self, name: str, record: dict[str, Any]) -> Iterator[str]:
+        """Give the name of the steps of a scope; its record is kept, however it ends."""
+        scope = f"{name}-{self._span}"
+        try:
+            yield scope
             self._steps.end()
         except StepFailed as failed:
             raise Failure(f"{name}: {failed}") from None
@@ -435,7 +435,7 @@ class Runner:
     def _tear_down(self) -> None:
         left = "-*"
         try:
-            self._scope("teardown", self._experiment.teardown)
+            self._beside_points("teardown", self._experiment.teardown)
         except (Failure, TimeoutException) as failure:
             self._tell(f"teardown: {failure}")
             left = "-up"

@@ -226,12 +226,15 @@ class FirmwareStep:
                 raise Invalid(f"{directory} is a link; nothing is written behind it")
         beside = target.with_name(f".{target.name}.new")
         beside.unlink(missing_ok=True)
-        with member.open() as content, open(beside, "xb") as stream:
-            shutil.copyfileobj(content, stream, _PIECE)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.chmod(0o644)
-        beside.replace(target)
+        try:
+            with member.open() as content, open(beside, "xb") as stream:
+                shutil.copyfileobj(content, stream, _PIECE)
+                stream.flush()
+                os.fsync(stream.fileno())
+            beside.chmod(0o644)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)  # a full disk, a damaged archive
 
     def undo(self) -> None:
         """They stay: boards may wait for them."""
