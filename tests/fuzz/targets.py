@@ -206,9 +206,9 @@ def leases(data: bytes) -> None:
     """Lines of dhcpd, whose hexadecimal fields clients choose."""
     assembler = LeaseAssembler()
     for line in data.decode("utf-8", "replace").split("\n"):
-        event = assembler.feed(line)
-        if event is not None:
-            event.sighting()
+        seen = assembler.feed(line)
+        if seen is not None:
+            _ = seen.is_news
 
 
 def answers(data: bytes) -> None:

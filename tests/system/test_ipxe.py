@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
+from walt.server.domain.devices.leases import Lease
 
 from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
@@ -18,7 +19,6 @@ from walt.server.adapters.network.taps import Taps
 from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.tree import BootTreeStore
-from walt.server.domain.devices.leases import Lease
 from walt.server.domain.network_services.boot_tree import boot_tree
 from walt.server.domain.network_services.dhcp import dhcp_config
 from walt.server.domain.network_services.tftp import TftpConfig

@@ -12,7 +12,8 @@ NODE_CLASS = "walt.node."
 class Sighting(NamedTuple):
     """What announced a device: a lease, a neighbour of a switch, a virtual host.
 
-    `vci` and `uci` are its DHCP vendor class and user class, `name` is a proposal.
+    `vci` and `uci` are its DHCP vendor class and user class, `name` is a proposal; `known_as`
+    is the type that dhcpd had been told when it gave the lease, None if it knew no such device.
     """
 
     mac: str
@@ -20,6 +21,20 @@ class Sighting(NamedTuple):
     vci: str = ""
     uci: str = ""
     name: Optional[str] = None
+    known_as: Optional[str] = None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is something to register.
+
+        A typed device is known for good; a known device of type `unknown` is
+        reported again only when it announces itself as a node.
+        """
+        if self.known_as is None:
+            return True
+        return self.known_as == "unknown" and (
+            self.uci.startswith(NODE_CLASS) or self.vci.startswith(NODE_CLASS)
+        )
 
 
 def proposed_name(client_name: str, mac: str, force: bool = False) -> Optional[str]:
@@ -34,19 +49,3 @@ def proposed_name(client_name: str, mac: str, force: bool = False) -> Optional[s
     if force or client_name.lower().endswith(suffix):
         return client_name
     return ("%s-%s" % (client_name, suffix)).lower()
-
-
-def sighting(
-    vci: str, uci: str, ip: str, mac: str, client_name: str, known: bool, dev_type: str,
-    force_name: bool = False,
-) -> Optional[Sighting]:
-    """Return what to register, None when a lease brings nothing new.
-
-    A typed device is known for good; a known device of type `unknown` is
-    reported again only when it announces itself as a node.
-    """
-    if known and dev_type != "unknown":
-        return None
-    if known and not (uci.startswith(NODE_CLASS) or vci.startswith(NODE_CLASS)):
-        return None
-    return Sighting(mac, ip, vci, uci, proposed_name(client_name, mac, force_name))

@@ -308,10 +308,10 @@ class WaltServer(Service):
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         known = {one.mac for one in core.base.registry.all()}
-        for lease in core.daemons.dhcpd.lost_leases(()):
-            nodes.leases.leased(lease)
-            if lease.mac not in known:
-                nodes.registration.leased(lease)
+        for holder in core.daemons.dhcpd.lease_holders():
+            nodes.leases.leased(holder)
+            if holder.mac not in known:
+                nodes.registration.leased(holder)
 
     def _start_power(self, nodes: Nodes) -> None:
         """Power what the last run left off; see to it that power comes back, and is saved."""

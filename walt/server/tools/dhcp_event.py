@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from walt.common import ampbox
 from walt.common.errors import in_words
-from walt.common.leases import Sighting, sighting
+from walt.common.leases import Sighting, proposed_name
 
 SOCKET = "/run/walt/rpc.sock"
 COMMAND = b"ss.devices.register"
+FIELDS = ("mac", "ip", "vci", "uci", "name")  # its arguments
 TIMEOUT = 5.0  # seconds; dhcpd answers nobody in the meantime
 USAGE = (
     "Usage: walt-dhcp-event commit [--force-name] VCI UCI IP MAC NAME IS_KNOWN DEV_TYPE"
@@ -63,14 +64,17 @@ def parse(words: list[str]) -> Arguments:
         return Arguments(error=f"{ip!r} is not an IPv4 address")
     if known not in ("0", "1"):
         return Arguments(error=f"IS_KNOWN must be 0 or 1, not {known!r}")
-    return Arguments(sighting(vci, uci, ip, clean, name, known == "1", dev_type, force))
+    seen = Sighting(
+        clean, ip, vci, uci, proposed_name(name, clean, force), dev_type if known == "1" else None
+    )
+    return Arguments(seen if seen.is_news else None)
 
 
 def request(wanted: Sighting) -> bytes:
     """Return the bytes of the AMP command that registers a device."""
     box = {b"_ask": b"1", b"_command": COMMAND}
     for key, value in wanted._asdict().items():
-        if value is not None:
+        if key in FIELDS and value is not None:
             # Arguments are bytes to the kernel; what is not UTF-8 crosses as "?".
             text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             box[key.encode()] = text.encode()

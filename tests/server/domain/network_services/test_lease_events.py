@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.domain.devices.leases import Lease
+from walt.common.leases import Sighting, proposed_name
 from walt.server.domain.network_services.lease_events import (
     LeaseAssembler,
     acknowledged,
@@ -40,8 +40,9 @@ class LeaseAssemblerTests(SynchronousTestCase):
         """Whatever a client sends comes out as that field of that event, nothing else."""
         assembler = LeaseAssembler()
         events = [event for line in lines(vci, uci, name) if (event := assembler.feed(line))]
-        self.assertEqual(events, [Lease(
-            "00:0c:01:02:03:04", IP, client_text(vci), client_text(uci), client_text(name)
+        self.assertEqual(events, [Sighting(
+            "00:0c:01:02:03:04", IP, client_text(vci), client_text(uci),
+            proposed_name(client_text(name), "00:0c:01:02:03:04"),
         )])
 
     @given(st.text(max_size=300))
@@ -71,8 +72,8 @@ class LeaseAssemblerTests(SynchronousTestCase):
         for line in lines(b"walt.node.rpi-4-b", b"", b"pi", "1 unknown"):
             event = assembler.feed(line)
         assert event is not None
-        self.assertTrue(event.known)
-        self.assertIsNotNone(event.sighting())
+        self.assertEqual(event.known_as, "unknown")
+        self.assertTrue(event.is_news)
 
     def test_damaged_lines(self) -> None:
         """Lines cut or made up are ignored; memory stays bounded."""

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.domain.devices.leases import Lease
+from walt.common.leases import Sighting
 from walt.server.domain.network_services.lease_events import client_text
-from walt.server.domain.network_services.lease_file import parse_leases, unregistered
+from walt.server.domain.network_services.lease_file import parse_leases
 
 FILE = """\
 # The format of this file is documented in the dhcpd.leases(5) manual page.
@@ -49,26 +49,22 @@ def quoted(raw: bytes) -> str:
 
 class LeaseFileTests(SynchronousTestCase):
     def test_latest_block_counts(self) -> None:
-        """Of two blocks of one address the last one counts; a cut block is left out."""
-        self.assertEqual(parse_leases(FILE), [
-            Lease("00:0c:01:02:03:06", "192.168.1.7"),
-            Lease("00:0c:01:02:03:05", "192.168.1.8", active=False),
-        ])
+        """Of two blocks of one address the last one counts; a cut block is left out.
+
+        So are leases that do not hold any more.
+        """
+        self.assertEqual(parse_leases(FILE), [Sighting("00:0c:01:02:03:06", "192.168.1.7")])
+        given_back = "lease 192.168.1.7 {\n  binding state free;\n  hardware ethernet " \
+            "00:0c:01:02:03:06;\n}\n"
+        self.assertEqual(parse_leases(FILE[:FILE.index("server-duid")] + given_back), [])
 
     def test_fields(self) -> None:
         """What the client said is found, braces and quotes included."""
         text = FILE[:FILE.index("lease 192.168.1.8")]
-        self.assertEqual(parse_leases(text), [Lease(
-            "00:0c:01:02:03:04", "192.168.1.7", "walt.node.rpi-4-b", "", 'pi; } "x"'
+        self.assertEqual(parse_leases(text), [Sighting(
+            "00:0c:01:02:03:04", "192.168.1.7", "walt.node.rpi-4-b", "",
+            'pi; } "x"-020304',
         )])
-
-    def test_unregistered(self) -> None:
-        """Active leases whose MAC nobody has become events."""
-        self.assertEqual(
-            unregistered(parse_leases(FILE), {"00:0c:01:02:03:05"}),
-            [Lease("00:0c:01:02:03:06", "192.168.1.7")],
-        )
-        self.assertEqual(unregistered(parse_leases(FILE), {"00:0c:01:02:03:06"}), [])
 
     @given(st.binary(max_size=255))
     def test_any_class_survives(self, raw: bytes) -> None:

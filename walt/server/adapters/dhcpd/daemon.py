@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from walt.common.errors import in_words
 from walt.common.files import write_if_changed
+from walt.common.leases import Sighting
 from walt.server.adapters.dhcpd.probe import ask_information
-from walt.server.domain.devices.leases import Lease
 from walt.server.domain.events import Source
 from walt.server.domain.network_services.dhcp import DhcpConfig, only_calm_changes, render
 from walt.server.domain.network_services.interfaces import IConfigurable
@@ -22,7 +22,7 @@ from walt.server.domain.network_services.lease_events import (
     acknowledged,
     is_lease_line,
 )
-from walt.server.domain.network_services.lease_file import parse_leases, unregistered
+from walt.server.domain.network_services.lease_file import parse_leases
 from walt.server.domain.network_services.pacing import Pacer
 from walt.server.runtime.accounts import give_directory, give_file, read_file
 from walt.server.runtime.asking import Place
@@ -88,7 +88,7 @@ class DhcpdService(Daemon[DhcpConfig]):
     """Run dhcpd with the configuration given to `apply`.
 
     `directory` holds its configuration and leases, `runtime` its pid file;
-    `leases` tells of each committed lease, `addresses` of the MAC of each client that gets its
+    `leases` tells who got each committed lease, `addresses` of the MAC of each client that gets its
     address, by a lease or by its own entry; `interface` is the one it serves. `apply`
     fires when dhcpd answers with the configuration, or refused it: then the former one that
     worked counts until the next change. Probes ask from `place`.
@@ -105,7 +105,7 @@ class DhcpdService(Daemon[DhcpConfig]):
         )
         self._reactor, self._place, self._interface = reactor, place, interface
         self._directory = directory
-        self.leases: Source[Lease] = Source()
+        self.leases: Source[Sighting] = Source()
         self.addresses: Source[str] = Source()
         self._assembler = LeaseAssembler()
         # Texts of dhcpd.conf: in the file, read by the process, one that worked.
@@ -127,11 +127,8 @@ class DhcpdService(Daemon[DhcpConfig]):
     def _follow(self, old: DhcpConfig, config: DhcpConfig) -> Deferred[None]:
         return self._pacer.changed(calm=only_calm_changes(old, config))
 
-    def lost_leases(self, known_macs: Container[str]) -> list[Lease]:
-        """Return each committed lease whose device is not recorded.
-
-        To be registered at start: a crash may have lost their events.
-        """
+    def lease_holders(self) -> list[Sighting]:
+        """Return who holds leases by the file of dhcpd: a crash may have lost their events."""
         try:
             raw = read_file(self._directory / LEASES, MOST_LEASES)
         except FileNotFoundError:
@@ -141,7 +138,7 @@ class DhcpdService(Daemon[DhcpConfig]):
                 "leases of before this start are not known: {error}", error=in_words(error)
             )
             return []
-        return unregistered(parse_leases(raw.decode("latin-1")), known_macs)
+        return parse_leases(raw.decode("latin-1"))
 
     def _prepare(self, config: DhcpConfig) -> None:
         leases = self._directory / LEASES
@@ -219,9 +216,9 @@ class DhcpdService(Daemon[DhcpConfig]):
                 self.child.log_line(line)
             return
         self._pacer.activity()
-        lease = self._assembler.feed(line)
-        if lease is not None:
+        holder = self._assembler.feed(line)
+        if holder is not None:
             try:
-                self.leases.tell(lease)
+                self.leases.tell(holder)
             except Exception:
-                _log.failure("handling the lease of {mac}", mac=lease.mac)
+                _log.failure("handling the lease of {mac}", mac=holder.mac)

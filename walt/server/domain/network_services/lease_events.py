@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from walt.server.domain.devices.leases import Lease
+from walt.common.leases import Sighting, proposed_name
 from walt.server.domain.network.addresses import address_number
 from walt.server.domain.network_services.dhcp import LEASE_MARK
 
@@ -45,13 +45,13 @@ def client_text(raw: bytes) -> str:
 
 
 class LeaseAssembler:
-    """Turn lines of dhcpd's output into leases, one when its last line is there."""
+    """Turn lines of dhcpd's output into sightings, one when its last line is there."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], dict[str, str]] = {}
 
-    def feed(self, line: str) -> Lease | None:
-        """Take one line; return the lease it completes.
+    def feed(self, line: str) -> Sighting | None:
+        """Take one line; return the device whose lease it completes.
 
         Lines of another kind, or damaged ones, are ignored.
         """
@@ -68,9 +68,9 @@ class LeaseAssembler:
             self._open.setdefault(key, {})[match[3]] = client_text(unhex(match[4] or ""))
             return None
         fields = self._open.pop(key, {})
-        return Lease(
-            *key, fields.get("vci", ""), fields.get("uci", ""), fields.get("name", ""),
-            match[5] == "1", match[6],
+        return Sighting(
+            *key, fields.get("vci", ""), fields.get("uci", ""),
+            proposed_name(fields.get("name", ""), key[0]), match[6] if match[5] == "1" else None,
         )
 
 

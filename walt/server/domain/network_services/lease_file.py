@@ -7,10 +7,10 @@ all the same (design §8, lease lines).
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
+from walt.common.leases import Sighting, proposed_name
 from walt.common.names import is_mac
-from walt.server.domain.devices.leases import Lease
 from walt.server.domain.network.addresses import address_number
 from walt.server.domain.network_services.lease_events import client_text
 
@@ -41,7 +41,7 @@ def _statements(body: str) -> Iterable[list[str]]:
             words.append(match[2] or match[3])
 
 
-def _lease(ip: str, body: str) -> Lease | None:
+def _fields(body: str) -> dict[str, str]:
     found = {"vci": "", "uci": "", "client-hostname": "", "mac": "", "state": ""}
     for words in _statements(body):
         if words[:2] == ["binding", "state"] and len(words) == 3:
@@ -52,31 +52,29 @@ def _lease(ip: str, body: str) -> Lease | None:
             found["client-hostname"] = words[1]
         elif len(words) == 4 and words[0] == "set" and words[1] in ("vci", "uci"):
             found[words[1]] = words[3]
-    if not is_mac(found["mac"]) or address_number(ip) is None:
+    return found
+
+
+def _holder(ip: str, found: dict[str, str]) -> Sighting | None:
+    """Return the device that has a lease, None if it does not hold any more."""
+    if found["state"] != "active":
         return None
-    return Lease(
-        found["mac"], ip, found["vci"], found["uci"], found["client-hostname"],
-        active=found["state"] == "active",
-    )
+    name = proposed_name(found["client-hostname"], found["mac"])
+    return Sighting(found["mac"], ip, found["vci"], found["uci"], name)
 
 
 # A closing brace alone on its line ends a block: strings never hold a line feed.
 _LEASE = re.compile(r"^lease ([0-9.]+) \{\n((?:.+\n)*?)\}$", re.MULTILINE)
 
 
-def parse_leases(text: str) -> list[Lease]:
-    """Return the leases of a file; of several blocks of one address the last one counts.
+def parse_leases(text: str) -> list[Sighting]:
+    """Return who holds leases by a file; of several blocks of one address the last one counts.
 
     Unreadable blocks are left out: a crash may have cut the last one.
     """
-    latest: dict[str, Lease] = {}
+    latest: dict[str, Sighting | None] = {}
     for match in _LEASE.finditer(text):
-        lease = _lease(match[1], match[2])
-        if lease is not None:
-            latest[lease.ip] = lease
-    return list(latest.values())
-
-
-def unregistered(leases: Iterable[Lease], known_macs: Container[str]) -> list[Lease]:
-    """Return the active leases of devices that are not recorded."""
-    return [lease for lease in leases if lease.active and lease.mac not in known_macs]
+        ip, found = match[1], _fields(match[2])
+        if is_mac(found["mac"]) and address_number(ip) is not None:
+            latest[ip] = _holder(ip, found)
+    return [holder for holder in latest.values() if holder is not None]

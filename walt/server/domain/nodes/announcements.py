@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.common.errors import Denied, Invalid, LimitExceeded
 from walt.common.leases import Sighting
-from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.registration import Registration
 
@@ -27,9 +26,10 @@ class LeaseBook:
         self._waiting: list[tuple[str, str, Deferred[bool]]] = []
         self._callers: Counter[str] = Counter()
 
-    def leased(self, lease: Lease) -> None:
+    def leased(self, sighting: Sighting) -> None:
         """dhcpd gave an address to a device."""
-        self.committed(lease.mac, lease.ip)
+        if sighting.ip is not None:
+            self.committed(sighting.mac, sighting.ip)
 
     def committed(self, mac: str, ip: str) -> None:
         """A device got an address."""

@@ -11,7 +11,6 @@ from twisted.internet.defer import CancelledError
 from walt.common.errors import WaltError
 from walt.common.leases import Sighting
 from walt.common.names import default_image
-from walt.server.domain.devices.leases import Lease
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import Guess, choose_name, generated_name, guess_type
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -54,10 +53,9 @@ class Registration:
         self._too_many = False  # it was told
         self.stopping = False
 
-    def leased(self, lease: Lease) -> None:
+    def leased(self, sighting: Sighting) -> None:
         """Register the device of a committed lease, if that brings something new."""
-        sighting = lease.sighting()
-        if sighting is not None:
+        if sighting.is_news:
             spawn(self.register(sighting), f"registering {sighting.mac}")
 
     async def register(self, sighting: Sighting) -> None:
