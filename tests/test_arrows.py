@@ -62,6 +62,11 @@ DOMAIN_ARROWS: dict[str, tuple[str, ...]] = {
     "vpn": ("devices", "nodes", "images"),
 }
 
+# What commands, scripts and experiments do is below what the command line asks and prints.
+SILENT = ("walt.client.operations", "walt.client.scripting", "walt.client.experiment")
+LOUD = ("walt.client.commands", "walt.client.terminal", "walt.client.output", "walt.client.main")
+SPOKEN = {"print", "input", "stdin", "stdout", "stderr"}  # names that operations do without
+
 # Where a library of others may be imported: beside Twisted and zope, each has its adapter.
 ADAPTERS: dict[str, tuple[str, ...]] = {
     "twisted": ("walt.rpc", "walt.server"),
@@ -74,7 +79,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "OpenSSL": ("walt.rpc.client", "walt.server.adapters.tls"),
     "prometheus_client": ("walt.server.runtime.metrics",),
     "psycopg2": ("walt.server.adapters.postgres",),
-    "pyarrow": ("walt.client.log_export",),
+    "pyarrow": ("walt.client.operations.log_export",),
     "pyasn1": ("walt.server.workers.snmp",),
     "pysnmp": ("walt.server.workers.snmp",),
     "pytest": ("walt.client.pytest_plugin",),
@@ -212,6 +217,24 @@ class ArrowsTests(SynchronousTestCase):
             if not allowed(name, imported)
         ]
         self.assertEqual(wrong, [])
+
+    def test_operations_are_silent(self) -> None:
+        """What commands and scripts do is below the command line, and neither prints nor asks."""
+        known = modules()
+        wrong = [
+            f"{name} -> {imported}"
+            for name, path in known.items() if name.startswith(SILENT)
+            for imported in sorted(imports(path, known)) if imported.startswith(LOUD)
+        ]
+        self.assertEqual(wrong, [])
+        spoken = {
+            f"{name}: {found}"
+            for name, path in known.items() if name.startswith("walt.client.operations")
+            for node in ast.walk(ast.parse(path.read_text()))
+            for found in (getattr(node, "id", None), getattr(node, "attr", None))
+            if found in SPOKEN
+        }
+        self.assertEqual(spoken, set())
 
     def test_no_circles(self) -> None:
         """No module imports itself by way of others, not even inside functions."""

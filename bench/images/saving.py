@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from walt.client.session import Session
-from walt.client.transfer import send
+from walt.client.operations.transfers import Told, send
 from walt.common.transfers import FILE, Place
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     with tempfile.NamedTemporaryFile() as data:
         data.write(os.urandom(10_000_000))
         data.flush()
-        send("REQ_TAR_TO_IMAGE", {"session": name}, data.name, FILE, Place("/root", "bench"))
+        send("REQ_TAR_TO_IMAGE", {"session": name}, data.name, FILE, Place("/root", "bench"), Told())
     start = time.monotonic()
     if sys.argv[2] == "save":
         session.call("cs.images.save", session=name, image=image)

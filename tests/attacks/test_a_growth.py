@@ -23,8 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.fakes.services import FakeBootFiles
 from tests.system.live import ROOT
 from tests.system.netns import short_dir
-from walt.client import archives
 from walt.client.errors import Failure
+from walt.client.operations import archives
 from walt.common.archives import MAX_HEADER
 from walt.common.errors import CommandFailed, NotFound, WaltError
 from walt.common.transfers import DIRECTORY, Place

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.client import archives
 from walt.client.errors import Failure
-from walt.client.ignored import ignored_in
+from walt.client.operations import archives
+from walt.client.operations.ignored import ignored_in
 from walt.common.ignored import Ignored
 from walt.common.transfers import DIRECTORY, FILE, MISSING, OTHER, Place
 

@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.client import scripted
 from tests.client.platform import ROOT
 from tests.client.scripted import USER, environment, run
-from walt.client import forgetting, main, registries, settings, terminal
+from walt.client import main, settings, terminal
+from walt.client.commands import forgetting, registries
 from walt.client.commands.help import topics
 from walt.client.errors import Failure
 from walt.common.errors import (

@@ -25,7 +25,7 @@ from tests.client.test_api import Script
 from tests.fakes.local_nodes import local_sessions
 from tests.patience import patient
 from tests.server.streams.platform import NODE
-from walt.client import archives, transfer
+from walt.client.operations import archives, transfers
 from walt.common import frames
 from walt.common.transfers import FILE, Place
 from walt.server.streams.transfers import TarFromNodeRequest, TarToNodeRequest
@@ -324,9 +324,11 @@ class EndedUploadTests(SynchronousTestCase):
         """The status of a remote side that ends first is known, although tarfile writes on."""
         source = Path(self.mktemp())
         source.write_bytes(bytes(3 * archives.BLOCK))
-        self.patch(transfer, "Stream", lambda *words: _EndedStream())
+        self.patch(transfers, "Stream", lambda *words: _EndedStream())
         place = Place("/there", "x")
-        self.assertEqual(transfer.send("REQ_TAR_TO_NODE", {}, str(source), FILE, place), 255)
+        told = transfers.Told()
+        status = transfers.send("REQ_TAR_TO_NODE", {}, str(source), FILE, place, told)
+        self.assertEqual(status, 255)
 
 
 @implementer(IHalfCloseableProtocol)

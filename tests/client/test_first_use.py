@@ -34,7 +34,7 @@ class FirstUseTests(SynchronousTestCase):
         """Run `walt device show` on a machine that knows no server."""
         variables = {"HOME": str(self.home), "WALT_SERVER": "", "WALT_USERNAME": ""}
         with mock.patch("walt.client.first_use.ask", side_effect=answers) as ask, \
-                mock.patch("walt.client.registries.ask_password", side_effect=passwords), \
+                mock.patch("walt.client.commands.registries.ask_password", side_effect=passwords), \
                 mock.patch("walt.client.first_use.both_terminals", return_value=terminal), \
                 mock.patch("walt.client.settings.is_server", return_value=False):
             outcome = run("device", "show", "--json", sessions=list(sessions), variables=variables)

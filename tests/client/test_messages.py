@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.client.platform import Server, Walt
 from tests.client.scripted import run
 from tests.patience import patient
-from walt.client import enrolment, log_export
+from walt.client import enrolment
 from walt.client.errors import Failure
+from walt.client.operations import log_export
 
 
 class NarrowTests(TestCase):

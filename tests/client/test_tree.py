@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.client.switches import Strokes, ago, drawn, notes
+from walt.client.commands.switches import Strokes, ago, drawn, notes
 
 
 def branch(depth: int, name: str, port: str | None = "g1", **values: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.storage import TestStorage, why_not
-from walt.client.archives import pack
-from walt.client.ignored import ignored_in
+from walt.client.operations.archives import pack
+from walt.client.operations.ignored import ignored_in
 
 FILES = (
     "a", "b.log", "dir/a", "dir/b.log", "dir/deep/a", "dir/deep/b.log", "other/a", "other/keep",

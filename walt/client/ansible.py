@@ -46,7 +46,7 @@ def main() -> None:
 
 def _hosts(node_set: str) -> dict[str, dict[str, Any]]:
     """Return the variables of each node of a set, by name. Raises Failure."""
-    from walt.client import ssh
+    from walt.client.operations import ssh
     from walt.client.session import Session
 
     session = Session()

@@ -19,7 +19,7 @@ import time
 from walt.client import tls
 from walt.client.connection import Connection, open_tcp
 from walt.client.errors import Failure
-from walt.client.output import pip_install
+from walt.client.formats import pip_install
 from walt.common.errors import in_words
 from walt.common.ports import RPC
 

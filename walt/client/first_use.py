@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from walt.client import config_file, credentials, enrolment, registries, settings
+from walt.client import config_file, credentials, enrolment, settings
+from walt.client.commands import registries
 from walt.client.errors import Failure, NotConfigured, Refused
 from walt.client.session import Session
 from walt.client.terminal import ask, both_terminals, yes_or_no

@@ -9,7 +9,15 @@ import sys
 
 from walt.client import terminal
 from walt.client.errors import Failure, Refused
-from walt.client.stream import Stream, result_status, sleep_again, wake_up_pipe, write_all
+from walt.client.stream import (
+    LOST,
+    NODE_COMMAND,
+    Stream,
+    result_status,
+    sleep_again,
+    wake_up_pipe,
+    write_all,
+)
 from walt.client.visible import own
 from walt.common import frames
 from walt.common.controls import visible
@@ -22,9 +30,7 @@ if TYPE_CHECKING:
 
     Writer = Callable[[int, bytes], None]
 
-REQUEST = "REQ_NODE_CMD"
 AT_ONCE = 100  # nodes that run a command at the same time
-LOST = "the connection to the server was lost"
 
 
 class Prefix:
@@ -58,10 +64,10 @@ def one(node: str, command: str, with_terminal: bool, prefix: bool = False) -> i
     """Run a command on one node with our input and output; return its exit status."""
     parameters = {"node": node, "command": command, "node_terminal": with_terminal}
     if not prefix:
-        return _session(REQUEST, parameters, with_terminal)
+        return _session(NODE_COMMAND, parameters, with_terminal)
     writer = Prefix(node)
     try:
-        return relay(Stream(REQUEST, parameters), write=writer)
+        return relay(Stream(NODE_COMMAND, parameters), write=writer)
     finally:
         writer.close()
 
@@ -162,7 +168,7 @@ class _Run:
         self.error = ""  # why it has no status of its own
         self._pieces: list[tuple[int, bytes]] = []
         self._prefix = Prefix(node) if prefix else None
-        self.stream = Stream(REQUEST, {"node": node, "command": command})
+        self.stream = Stream(NODE_COMMAND, {"node": node, "command": command})
         self.stream.send(frames.END)
 
     def advance(self) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+LOST = "the connection to the server was lost"
+NODE_COMMAND = "REQ_NODE_CMD"
+UNREACHABLE = 255  # what ssh answers when there was no shell at all
+
 
 def _is_text(value: str) -> bool:
     try:

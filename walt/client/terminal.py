@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WHEEL = "\\|/-"
 DEFAULT_LABEL = "Server is working"
+WAITING = "Node bootup notification pending"
 
 
 def both_terminals() -> bool:

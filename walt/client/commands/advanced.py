@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from walt.client.commands.planning import SWITCHES as PLANS
+from walt.client.commands.planning import planned, tell_plan
 from walt.client.grammar import Arg, Command, Switch
-from walt.client.plan import SWITCHES as PLANS
-from walt.client.plan import planned, tell_plan
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
 
@@ -72,7 +72,7 @@ def fix_image_owner(other_user: str, yes_i_know_do_it_please: bool) -> None:
 
 def update_default_images(plan: bool, json: bool) -> int:
     """Look for newer default images."""
-    from walt.client import registries
+    from walt.client.commands import registries
 
     if planned(plan, json):
         return tell_plan(Session(Terminal()), json, default_images=True)
@@ -81,70 +81,70 @@ def update_default_images(plan: bool, json: bool) -> int:
 
 def update_hub_meta(waltplatform_user: bool) -> int:
     """Make the index of an account of the Docker Hub anew."""
-    from walt.client import registries
+    from walt.client.commands import registries
 
     return registries.update_hub_meta(waltplatform_user)
 
 
 def add_user(name: str) -> None:
     """Let a user come from other machines."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.invite(name, "user")
 
 
 def add_machine(name: str) -> None:
     """Let the users of another machine come in."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.invite(name, "machine")
 
 
 def add_ssh_key(file: str) -> None:
     """Let a public key into the nodes of the caller."""
-    from walt.client import ssh
+    from walt.client.commands import ssh
 
     ssh.add_key(file or "")
 
 
 def remove_ssh_key(key: str) -> None:
     """Take a key away again."""
-    from walt.client import ssh
+    from walt.client.commands import ssh
 
     ssh.remove_key(key)
 
 
 def show_ssh_keys(json: bool) -> None:
     """Print the keys of the caller."""
-    from walt.client import ssh
+    from walt.client.commands import ssh
 
     ssh.show_keys(json)
 
 
 def enrol(server: str, token: str) -> None:
     """Get a certificate for a server of another machine."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.enrol(server, token)
 
 
 def renew() -> None:
     """Get a fresh certificate."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.renew()
 
 
 def show_certificates(json: bool) -> None:
     """Print the certificates ever made."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.show(json)
 
 
 def sql(write: bool) -> int:
     """Be psql, on the database of the server."""
-    from walt.client import database
+    from walt.client.commands import database
 
     return database.psql(write)
 
@@ -165,28 +165,28 @@ def restore(file: str, config: str | None) -> int:
 
 
 def _become(program: str, config: str | None, *words: str) -> int:
-    from walt.client import programs
+    from walt.client.commands import programs
 
     return programs.become(program, [*(["--config", config] if config else []), *words])
 
 
 def revoke(name: str) -> None:
     """End the certificates of a user or a machine."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.revoke(name)
 
 
 def rotate_authority() -> None:
     """Make a new certificate authority."""
-    from walt.client import access
+    from walt.client.commands import access
 
     access.rotate()
 
 
 def web(logout: bool, port: str | None, json: bool) -> int:
     """Print a link to the web pages, or end the sessions there."""
-    from walt.client import web as pages
+    from walt.client.commands import web as pages
 
     if logout:
         return pages.log_out(json)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from walt.client.commands.forgetting import SWITCHES, forgotten
+from walt.client.commands.planning import PLAN, REMOVED, planned, tell_plan
+from walt.client.commands.planning import SWITCHES as PLANS
 from walt.client.errors import Failure
-from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
-from walt.client.plan import PLAN, REMOVED, planned, tell_plan
-from walt.client.plan import SWITCHES as PLANS
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
 from walt.common.tables import without_empty_columns
@@ -48,14 +48,14 @@ def _print(title: str, rows: list[dict[str, Any]], footnote: str | None = None) 
 
 def tree(all: bool, json: bool) -> None:
     """Print how the devices are connected."""
-    from walt.client import switches
+    from walt.client.commands import switches
 
     switches.tree(all, json)
 
 
 def rescan(device_set: str, json: bool) -> int:
     """Ask switches what is connected to them."""
-    from walt.client import switches
+    from walt.client.commands import switches
 
     return switches.rescan(device_set, json)
 
@@ -64,14 +64,14 @@ def port_config(
     switch_name: str, port_id: str | None, configuration: list[str], json: bool
 ) -> None:
     """Print or change settings of the ports of a switch."""
-    from walt.client import switches
+    from walt.client.commands import switches
 
     switches.port_config(switch_name, port_id, configuration, json)
 
 
 def changes(since: str, json: bool) -> None:
     """Print what was changed."""
-    from walt.client import changes as record
+    from walt.client.commands import changes as record
 
     record.show(since, json)
 
@@ -83,8 +83,9 @@ def rename(old_name: str, new_name: str) -> None:
 
 def config(device_set: str, configuration: list[str], plan: bool, json: bool) -> int:
     """Print or change settings of devices."""
-    from walt.client import config as settings
-    from walt.client.nodes import may_disturb
+    from walt.client.commands import settings
+    from walt.client.commands.asking import may_disturb
+    from walt.client.operations.configuration import change
 
     session = Session(Terminal())
     if configuration and planned(plan, json):
@@ -94,7 +95,7 @@ def config(device_set: str, configuration: list[str], plan: bool, json: bool) ->
         return 0
     if not may_disturb(session, device_set, others_pass=True):
         return 1
-    settings.change(session, device_set, configuration, False)
+    change(session, device_set, configuration, False)
     return 0
 
 
@@ -130,8 +131,9 @@ def shell(device_name: str, user: str) -> int:
 
 def expose(device_name: str, device_port: str, local_port: str) -> int:
     """Have a port of this machine lead to a port of a device."""
-    from walt.client.expose import expose, parse_port
-    from walt.client.nodes import may_disturb
+    from walt.client.commands.asking import may_disturb
+    from walt.client.commands.exposing import expose
+    from walt.client.operations.exposing import parse_port
 
     port, here = parse_port(device_port), parse_port(local_port)
     session = Session(Terminal())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from walt.client.commands.planning import SWITCHES as PLANS
+from walt.client.commands.planning import planned, tell_plan
 from walt.client.errors import WRONG_WORDS, Failure
 from walt.client.grammar import Arg, Command, Switch
-from walt.client.plan import SWITCHES as PLANS
-from walt.client.plan import planned, tell_plan
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table, warned
 
@@ -37,7 +37,7 @@ def show(all: bool, names_only: bool, refresh: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
-    from walt.client.output import cells
+    from walt.client.formats import cells
 
     tables = {name: [cells(row) for row in rows] for name, rows in tables.items()}
     if tables["own"]:
@@ -61,18 +61,18 @@ def _show_tables(tables: dict[str, Any], show_all: bool, hidden: int) -> None:
 
 def shell(image_name: str, plan: bool, json: bool) -> int:
     """Open a shell in an image, then ask for the name to save it under."""
-    from walt.client import images
+    from walt.client.commands import image_sessions
 
     if planned(plan, json):
         return tell_plan(Session(Terminal()), json, image=image_name)
-    return images.shell(image_name)
+    return image_sessions.shell(image_name)
 
 
 def build(
     image_name: str, from_url: str, from_dir: str, sub_dir: str, plan: bool, json: bool
 ) -> int:
     """Build an image from a Dockerfile."""
-    from walt.client import images
+    from walt.client.commands import image_sessions
 
     if not from_url and not from_dir:
         raise Failure(
@@ -83,14 +83,14 @@ def build(
         raise Failure("--sub-dir goes with --from-url only.", WRONG_WORDS)
     if planned(plan, json):
         return tell_plan(Session(Terminal()), json, image=image_name)
-    return images.build(image_name, from_url, from_dir, sub_dir.strip("/"))
+    return image_sessions.build(image_name, from_url, from_dir, sub_dir.strip("/"))
 
 
 def cp(src: str, dst: str, plan: bool, json: bool) -> int:
     """Copy files to or from an image."""
-    from walt.client import images
+    from walt.client.commands import image_sessions
 
-    return images.cp(src, dst, planned(plan, json), json)
+    return image_sessions.cp(src, dst, planned(plan, json), json)
 
 
 def duplicate(image_name: str, new_image_name: str) -> None:
@@ -110,21 +110,22 @@ def remove(image_name: str) -> None:
 
 def squash(image_name: str, plan: bool, json: bool) -> int:
     """Merge all layers of an image."""
+    from walt.client.operations import images
+
     if planned(plan, json):
         return tell_plan(Session(Terminal()), json, image=image_name)
     session = Session(Terminal("Squashing"))
-    warning = session.call("cs.images.warning", image=image_name)[b"warning"].decode()
+    warning = images.warning(session, image_name)
     if "reboot" in warning and not warned(warning):
         return 1
-    ok = session.call("cs.images.squash", image=image_name)[b"ok"]
-    return 0 if ok == b"True" else 1
+    return 0 if images.squash(session, image_name) else 1
 
 
 def clone(
     clonable_image_link: str, image_name: str, force: bool, plan: bool, json: bool
 ) -> int:
     """Get an image from somewhere else."""
-    from walt.client import registries
+    from walt.client.commands import registries
 
     if planned(plan, json):
         name = image_name or clonable_image_link.rpartition("/")[2]
@@ -135,14 +136,14 @@ def clone(
 
 def publish(image_name: str, registry: str) -> int:
     """Put an image on a registry."""
-    from walt.client import registries
+    from walt.client.commands import registries
 
     return registries.publish(registry, image_name)
 
 
 def search(keyword: str, json: bool) -> int:
     """Search images everywhere."""
-    from walt.client import registries
+    from walt.client.commands import registries
 
     return registries.search(keyword or "", json)
 

@@ -31,7 +31,7 @@ def show(
     platform: bool, server: bool, consoles: bool, json: bool, logline_regexp: str | None,
 ) -> int:
     """Print stored lines, then live ones."""
-    from walt.client.history import parse_range
+    from walt.client.operations.history import parse_range
 
     wanted = None if history.lower() == "none" else history
     if wanted is None and not realtime:
@@ -63,7 +63,7 @@ def wait(
 ) -> int:
     """Print matching lines until one has come, or one from each issuer."""
     query = _query(issuers, streams, platform, server, logline_regexp)
-    from walt.client.nodes import TooLate, limited
+    from walt.client.operations.nodes import TooLate, limited
 
     session = Session()
     missing = set(session.json("cs.logs.issuers", "names", issuers=query["issuers"]))
@@ -213,7 +213,7 @@ def export(
     file: str, logline_regexp: str | None,
 ) -> int:
     """Write stored lines to a file."""
-    from walt.client import log_export
+    from walt.client.commands import log_export
 
     query = _query(issuers, streams, platform, server, logline_regexp)
     return log_export.export(query, history, format, file)
@@ -221,21 +221,21 @@ def export(
 
 def add_checkpoint(date: str | None, checkpoint_name: str) -> int:
     """Name a moment."""
-    from walt.client import checkpoints
+    from walt.client.commands import checkpoints
 
     return checkpoints.add(checkpoint_name, date)
 
 
 def remove_checkpoint(checkpoint_name: str) -> int:
     """Forget a moment."""
-    from walt.client import checkpoints
+    from walt.client.commands import checkpoints
 
     return checkpoints.remove(checkpoint_name)
 
 
 def list_checkpoints(json: bool) -> int:
     """Print the named moments."""
-    from walt.client import checkpoints
+    from walt.client.commands import checkpoints
 
     return checkpoints.show(json)
 

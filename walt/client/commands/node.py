@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from walt.client.commands.asking import confirmed, may_disturb
+from walt.client.commands.forgetting import SWITCHES, forgotten
+from walt.client.commands.planning import PLAN, REMOVED, planned, tell_plan
+from walt.client.commands.planning import SWITCHES as PLANS
 from walt.client.errors import Failure
-from walt.client.forgetting import SWITCHES, forgotten
 from walt.client.grammar import Arg, Command, Switch
-from walt.client.nodes import (
-    UNREACHABLE,
-    WAITING,
-    TooLate,
-    confirmed,
-    may_disturb,
-    ownership,
-    single,
-    wait_booted,
-)
-from walt.client.plan import PLAN, REMOVED, planned, tell_plan
-from walt.client.plan import SWITCHES as PLANS
+from walt.client.operations import nodes
+from walt.client.operations.nodes import TooLate, ownership, single, wait_booted
+from walt.client.operations.rebooting import reboot as restart
 from walt.client.session import Session
-from walt.client.terminal import Terminal, print_block, table
+from walt.client.terminal import WAITING, Terminal, print_block, table
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -52,7 +46,7 @@ def show(all: bool, names_only: bool, json: bool) -> None:
 
 
 def _show_tables(tables: dict[str, list[dict[str, Any]]], show_all: bool, total: int) -> None:
-    from walt.client.output import moment
+    from walt.client.formats import moment
 
     shown = {kind: [_cells(row) for row in rows] for kind, rows in tables.items()}
     if tables["own"]:
@@ -122,31 +116,18 @@ def boot(node_set: str, image_name_or_default: str, plan: bool, json: bool) -> i
         return tell_plan(session, json, devices=names)
     if not confirmed(whose):
         return 1
-    return _reboot(session, names, False, "image change", image_name_or_default)
+    return 0 if nodes.boot(session, names, image_name_or_default) else 1
 
 
 def reboot(node_set: str, hard: bool, plan: bool, json: bool) -> int:
     """Reboot nodes."""
     session = Session(Terminal("Rebooting"))
-    names = expand(session, node_set)
+    names = ",".join(nodes.expand(session, node_set))
     if planned(plan, json):
         return tell_plan(session, json, devices=names)
     if not may_disturb(session, names):
         return 1
-    return _reboot(session, names, hard, "reboot requested")
-
-
-def _reboot(
-    session: Session, names: str, hard: bool, cause: str, image: str | None = None
-) -> int:
-    from walt.client import hooks
-
-    return 0 if hooks.reboot(session, names, hard, cause, image) else 1
-
-
-def expand(session: Session, node_set: str) -> str:
-    """Return the comma list of the names in a set: keywords change meaning with images."""
-    return ",".join(session.json("cs.nodes.expand", "names", nodes=node_set))
+    return 0 if restart(session, names, hard, "reboot requested") else 1
 
 
 def wait(node_set: str, timeout: int) -> int:
@@ -161,7 +142,7 @@ def wait(node_set: str, timeout: int) -> int:
 
 def boots(node_set: str, last: int, json: bool) -> None:
     """Print how nodes booted, and percentiles for each image."""
-    from walt.client import boots as records
+    from walt.client.operations import boots as records
 
     found = Session(Terminal()).json("cs.nodes.boots", "boots", nodes=node_set, count=last)
     if json:
@@ -175,8 +156,8 @@ def boots(node_set: str, last: int, json: bool) -> None:
 
 
 def _show_boots(found: list[dict[str, Any]], images: list[dict[str, Any]]) -> None:
-    from walt.client.boots import PERCENTILES, STAGES, elapsed
-    from walt.client.output import moment
+    from walt.client.formats import moment
+    from walt.client.operations.boots import PERCENTILES, STAGES, elapsed
 
     rows = []
     for boot in found:
@@ -216,7 +197,7 @@ def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
     from walt.client import remote
 
     session = Session(Terminal(WAITING))
-    names = session.json("cs.nodes.expand", "names", nodes=node_set)
+    names = nodes.expand(session, node_set)
     if not may_disturb(session, ",".join(names)):
         return 1
     wait_booted(session, ",".join(names))
@@ -229,6 +210,7 @@ def run(node_set: str, cmdargs: list[str], term: bool, prefix: bool) -> int:
 def shell(node_name: str) -> int:
     """Open a shell on one node."""
     from walt.client import remote
+    from walt.client.stream import UNREACHABLE
 
     session = Session(Terminal(WAITING))
     name = single(session, node_name)
@@ -244,7 +226,7 @@ def shell(node_name: str) -> int:
 
 def console(node_name: str) -> int:
     """Attach to the console of a virtual node."""
-    from walt.client import console as attached
+    from walt.client.commands import console as attached
 
     session = Session(Terminal())
     name = single(session, node_name)
@@ -256,7 +238,7 @@ def console(node_name: str) -> int:
 def acquire(node_set: str, plan: bool, json: bool) -> int:
     """Own free nodes: they boot copies of their default images."""
     session = Session(Terminal("Rebooting"))
-    names = expand(session, node_set)
+    names = ",".join(nodes.expand(session, node_set))
     whose = ownership(session, names)
     if whose.owned:
         raise Failure(f"already yours: {', '.join(whose.owned)}. {OWNERSHIP_HELP}")
@@ -264,14 +246,13 @@ def acquire(node_set: str, plan: bool, json: bool) -> int:
         return tell_plan(session, json, devices=names)
     if not confirmed(whose):
         return 1
-    session.call("cs.nodes.acquire", nodes=names)
-    return _reboot(session, names, False, "acquire")
+    return 0 if nodes.acquire(session, names) else 1
 
 
 def release(node_set: str, plan: bool, json: bool) -> int:
     """Give nodes back: they boot their default images and appear free."""
     session = Session(Terminal("Rebooting"))
-    names = expand(session, node_set)
+    names = ",".join(nodes.expand(session, node_set))
     whose = ownership(session, names)
     if whose.free or whose.owners:
         told = [f"{name} (free)" for name in whose.free]
@@ -279,12 +260,13 @@ def release(node_set: str, plan: bool, json: bool) -> int:
         raise Failure(f"not yours: {', '.join(sorted(told))}. {OWNERSHIP_HELP}")
     if planned(plan, json):
         return tell_plan(session, json, devices=names)
-    return _reboot(session, names, False, "release", "default")
+    return 0 if nodes.release(session, names) else 1
 
 
 def config(node_set: str, configuration: list[str], plan: bool, json: bool) -> int:
     """Print or change settings of nodes."""
-    from walt.client import config as settings
+    from walt.client.commands import settings
+    from walt.client.operations.configuration import change
 
     session = Session(Terminal())
     if configuration and planned(plan, json):
@@ -294,7 +276,7 @@ def config(node_set: str, configuration: list[str], plan: bool, json: bool) -> i
         return 0
     if not may_disturb(session, node_set):
         return 1
-    settings.change(session, node_set, configuration, True)
+    change(session, node_set, configuration, True)
     return 0
 
 
@@ -303,7 +285,7 @@ def rename(old_node_name: str, new_node_name: str) -> int:
     session = Session(Terminal())
     if not may_disturb(session, single(session, old_node_name)):
         return 1
-    session.call("cs.devices.rename", name=old_node_name, new_name=new_node_name)
+    nodes.rename(session, old_node_name, new_node_name)
     return 0
 
 
@@ -336,14 +318,14 @@ def blink(node_name: str, duration: str) -> int:
 
 def cp(src: str, dst: str, plan: bool, json: bool) -> int:
     """Copy files to or from a node."""
-    from walt.client import copies
+    from walt.client.commands import copies
 
     return copies.node_cp(src, dst, planned(plan, json), json)
 
 
 def save(node_name: str, image_name: str, plan: bool, json: bool) -> int:
     """Make an image of what changed on a node."""
-    from walt.client import copies
+    from walt.client.commands import copies
 
     if planned(plan, json):
         session = Session(Terminal())
@@ -354,7 +336,8 @@ def save(node_name: str, image_name: str, plan: bool, json: bool) -> int:
 
 def expose(node_name: str, node_port: str, local_port: str) -> int:
     """Have a port of this machine lead to a port of a node."""
-    from walt.client.expose import expose, parse_port
+    from walt.client.commands.exposing import expose
+    from walt.client.operations.exposing import parse_port
 
     port, here = parse_port(node_port), parse_port(local_port)
     session = Session(Terminal(WAITING))
@@ -366,14 +349,14 @@ def expose(node_name: str, node_port: str, local_port: str) -> int:
 
 def ssh_config(node_set: str, json: bool) -> None:
     """Print what lets ssh, scp and the like reach nodes."""
-    from walt.client import ssh
+    from walt.client.commands import ssh
 
     ssh.config(node_set, json)
 
 
 def ssh_proxy(node_name: str) -> int:
     """Carry a connection of ssh."""
-    from walt.client import ssh
+    from walt.client.commands import ssh
 
     return ssh.proxy(node_name)
 

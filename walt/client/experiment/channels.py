@@ -15,9 +15,8 @@ import time
 
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
-from walt.client.remote import LOST, REQUEST
 from walt.client.scripting.running import MOST, Result, TooMuch
-from walt.client.stream import Stream, result_status
+from walt.client.stream import LOST, NODE_COMMAND, Stream, result_status
 from walt.common import frames
 from walt.common.errors import in_words
 
@@ -56,7 +55,7 @@ class _Channel:
     """The shell of one node. Raises Failure when the connection breaks."""
 
     def __init__(self, node: str) -> None:
-        self._stream = Stream(REQUEST, {"node": node, "command": "exec sh"})
+        self._stream = Stream(NODE_COMMAND, {"node": node, "command": "exec sh"})
         self.used = 0.0
 
     def run(

@@ -10,7 +10,7 @@ import difflib
 import re
 
 from walt.client.errors import Failure
-from walt.client.output import pip_install
+from walt.client.formats import pip_install
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from walt.client.answers import NULL, NUMBER
-from walt.client.boots import STAGES, elapsed
+from walt.client.operations.boots import STAGES, elapsed
 from walt.client.scripting.columns import Frame
 from walt.client.scripting.link import LINK
 

@@ -6,7 +6,7 @@ from array import array
 from itertools import accumulate
 
 from walt.client.errors import Failure
-from walt.client.output import pip_install
+from walt.client.formats import pip_install
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
 if TYPE_CHECKING:

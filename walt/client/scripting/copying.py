@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 
-from walt.client.copies import download, errors_shown, upload
 from walt.client.errors import Failure
+from walt.client.operations.copies import errors_shown, node_copy
+from walt.client.operations.transfers import Told
 from walt.client.scripting.link import LINK
 from walt.common.transfers import DOWNLOAD, HOME, UPLOAD, Operand, Transfer, strip_slash
 
@@ -14,21 +15,13 @@ from walt.common.transfers import DOWNLOAD, HOME, UPLOAD, Operand, Transfer, str
 def put(node: str, source: str, target: str) -> None:
     """Copy a local file or directory to a booted node, as `walt node cp` does. Raises Failure."""
     transfer = Transfer(UPLOAD, _here(source), _there(node, target))
-    told: list[str] = []
-    with errors_shown():
-        kind, parent = _kinds(node, transfer.target.path)
-        status = upload("REQ_TAR_TO_NODE", {"node": node}, transfer, kind, parent, told)
-    _check(status, told, f"{source} was not copied to {node}")
+    _copy(node, transfer, transfer.target.path, f"{source} was not copied to {node}")
 
 
 def get(node: str, source: str, target: str) -> None:
     """Copy a file or directory of a booted node to here, as `walt node cp` does. Raises Failure."""
     transfer = Transfer(DOWNLOAD, _there(node, source), _here(target))
-    told: list[str] = []
-    with errors_shown():
-        kind, _ = _kinds(node, transfer.source.path)
-        status = download("REQ_TAR_FROM_NODE", {"node": node}, transfer, kind, told)
-    _check(status, told, f"{source} was not copied from {node}")
+    _copy(node, transfer, transfer.source.path, f"{source} was not copied from {node}")
 
 
 def _here(path: str) -> Operand:
@@ -47,6 +40,9 @@ def _kinds(node: str, path: str) -> tuple[str, str]:
     return kind, parent
 
 
-def _check(status: int, told: list[str], text: str) -> None:
-    if status:
-        raise Failure(": ".join([text, *told]))
+def _copy(node: str, transfer: Transfer, path: str, failure: str) -> None:
+    told = Told()
+    with errors_shown():
+        kinds = _kinds(node, path)
+    if node_copy(node, transfer, kinds, told):
+        raise Failure(": ".join([failure, *told.texts]))

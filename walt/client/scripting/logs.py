@@ -9,8 +9,8 @@ from datetime import datetime
 from walt.client.answers import senseless
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
-from walt.client.history import parse_range
 from walt.client.log_lines import blocks
+from walt.client.operations.history import parse_range
 from walt.client.scripting.columns import (
     LogColumns,
     arrow_schema,

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from typing import TypeVar
 
-from walt.client import hooks
 from walt.client.answers import NULL
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import (
@@ -19,7 +18,8 @@ from walt.client.exceptions import (
     OpAppliesNodeOwnedException,
     ParameterNotAnImageException,
 )
-from walt.client.nodes import ownership, warnings
+from walt.client.operations import nodes as operations
+from walt.client.operations.rebooting import reboot
 from walt.client.scripting.boots import boots_of
 from walt.client.scripting.configuration import NodeConfiguration
 from walt.client.scripting.images import Image, image_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from walt.client.nodes import Ownership
+    from walt.client.operations.nodes import Ownership
     from walt.client.scripting.columns import Frame
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Operations(ABC):
         """Return the names of the nodes, as a set is written. Raises ReferenceError, Failure."""
 
     def _ownership(self) -> Ownership:
-        return ownership(LINK, self._names())
+        return operations.ownership(LINK, self._names())
 
     def _check_owner(self, force: bool, whose: Ownership | None = None) -> None:
         """Refuse nodes of others, unless `force`: who works with them is not asked."""
@@ -92,12 +92,8 @@ class Operations(ABC):
             told = ", ".join(f"{name} ({owner}'s)" for name, owner in sorted(whose.owners.items()))
             raise NodeNotOwnedException(f"not yours: {told}; force=True goes on")
         if whose.reservations:
-            raise NodeReservedException(f"{' '.join(warnings(whose))} force=True goes on")
-
-    def _reboot(
-        self, names: str, hard_only: bool, cause: str, image: str | None = None
-    ) -> bool:
-        return hooks.reboot(LINK, names, hard_only, cause, image)
+            told = " ".join(operations.warnings(whose))
+            raise NodeReservedException(f"{told} force=True goes on")
 
     def boot(self, image: str | Image, force: bool = False) -> bool:
         """Boot the specified WalT image"""
@@ -108,13 +104,13 @@ class Operations(ABC):
         name = image if isinstance(image, str) else image._bootable()
         names = self._names()
         try:
-            whose = ownership(LINK, names, name)
+            whose = operations.ownership(LINK, names, name)
         except Refused as refused:
             if refused.code not in ("NOT_FOUND", "INVALID"):
                 raise
             raise NoSuchImageNameException(str(refused)) from None
         self._check_owner(force, whose)
-        return self._reboot(names, False, "image change", name)
+        return operations.boot(LINK, names, name)
 
     def acquire(self, force: bool = False) -> bool:
         """Get ownership of it"""
@@ -122,9 +118,7 @@ class Operations(ABC):
         if owned:
             raise NodeAlreadyOwnedException(f"already yours: {', '.join(owned)}")
         self._check_owner(force)
-        names = self._names()
-        LINK.call("cs.nodes.acquire", nodes=names)
-        return self._reboot(names, False, "acquire")
+        return operations.acquire(LINK, self._names())
 
     def release(self) -> bool:
         """Release ownership of it"""
@@ -133,13 +127,12 @@ class Operations(ABC):
             raise OpAppliesNodeOwnedException(
                 f"not yours: {', '.join(sorted([*found.free, *found.owners]))}"
             )
-        names = self._names()
-        return self._reboot(names, False, "release", "default")
+        return operations.release(LINK, self._names())
 
     def reboot(self, force: bool = False, hard_only: bool = False) -> bool:
         """Reboot"""
         self._check_owner(force)
-        return self._reboot(self._names(), hard_only, "reboot requested")
+        return reboot(LINK, self._names(), hard_only, "reboot requested")
 
     def wait(self, timeout: float = -1) -> None:
         """Wait until it is booted"""
@@ -339,7 +332,7 @@ class Node(Operations, Item):
     def rename(self, new_name: str, force: bool = False) -> None:
         """Rename this node"""
         self._check_owner(force)
-        LINK.call("cs.devices.rename", name=self._names(), new_name=new_name)
+        operations.rename(LINK, self._names(), new_name)
         self._record = {**self._record, "name": new_name}
 
     def _forget(self, call: str, force: bool) -> None:

@@ -59,19 +59,25 @@ class Images(ApiObject):
 
     def build(self, image_name: str, dir_or_url: str, sub_dir: str = "/") -> OwnImage | None:
         """Build an image from a directory or a git repository"""
-        from walt.client import images
         from walt.client.errors import Failure
+        from walt.client.operations import images
+        from walt.client.operations.transfers import Told
+        from walt.client.remote import output_only
         from walt.client.scripting.link import LINK
 
         if LINK.call("cs.images.warning", image=image_name)[b"warning"]:
             print(f"there is an image {image_name} already; remove it first", file=sys.stderr)
             return None
-        local = os.path.exists(dir_or_url)
+        told, status = Told(), None
         try:
-            status = (
-                images.build(image_name, "", dir_or_url, "") if local
-                else images.build(image_name, dir_or_url, "", sub_dir)
-            )
+            if os.path.exists(dir_or_url):
+                stream, status = images.build_of_directory(image_name, dir_or_url, told)
+            else:
+                stream = images.build_of_repository(image_name, dir_or_url, sub_dir, False)
+            for text in told.texts:
+                print(text, file=sys.stderr)
+            if status is None:
+                status = output_only(stream)
         except Failure as error:
             print(error, file=sys.stderr)
             return None

@@ -9,9 +9,8 @@ from collections import deque, namedtuple
 
 from walt.client.errors import Failure
 from walt.client.exceptions import TimeoutException
-from walt.client.remote import LOST, REQUEST
 from walt.client.scripting.columns import Frame
-from walt.client.stream import Stream, result_status
+from walt.client.stream import LOST, NODE_COMMAND, Stream, result_status
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs every script 5 ms
@@ -63,7 +62,7 @@ class _Command:
 
     def __init__(self, node: str, command: str) -> None:
         self._printed = {frames.DATA: bytearray(), frames.MESSAGE: bytearray()}
-        self._stream = Stream(REQUEST, {"node": node, "command": command})
+        self._stream = Stream(NODE_COMMAND, {"node": node, "command": command})
         self._stream.send(frames.END)
 
     def texts(self) -> list[str]:

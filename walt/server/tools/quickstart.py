@@ -21,7 +21,7 @@ from pathlib import Path
 
 from walt.client.commands.node import show
 from walt.client.errors import Failure
-from walt.client.nodes import wait_booted
+from walt.client.operations.nodes import wait_booted
 from walt.client.session import Session
 from walt.common.errors import WaltError
 from walt.common.names import default_image

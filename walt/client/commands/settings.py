@@ -1,20 +1,20 @@
-"""`walt node config` and `walt device config` (spec user-surface §1.12)."""
+"""What `walt node config` and `walt device config` print (spec user-surface §1.12)."""
 
 from __future__ import annotations
 
-from walt.client.session import Session
+from walt.client.operations.configuration import settings
 from walt.common.sentences import enumerate_names
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+    from walt.client.session import Session
+
 
 def show(session: Session, devices: str, nodes_only: bool, json: bool) -> None:
     """Print the settings of a set of devices."""
-    groups = session.json(
-        "cs.devices.config", "groups", devices=devices, nodes_only=nodes_only
-    )
+    groups = settings(session, devices, nodes_only)
     if json:
         from walt.client.output import print_json
 
@@ -44,8 +44,3 @@ def shown(name: str, value: Any) -> str:
     if value is None:
         return "none" if name == "boot.timeout" else "<unspecified>"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def change(session: Session, devices: str, words: list[str], nodes_only: bool) -> None:
-    """Apply name=value words; the server tells `Done.`."""
-    session.call("cs.devices.set_config", devices=devices, settings=words, nodes_only=nodes_only)

@@ -1,23 +1,18 @@
-"""What commands about nodes share: whose they are, which one is meant, when they are booted."""
+"""Nodes: whose they are, which one is meant, when they are booted, and what becomes of them."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import namedtuple
 
 from walt.client.errors import Failure
-from walt.client.terminal import confirm
+from walt.client.operations.rebooting import reboot
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-    from walt.client.scripting.link import Link
-    from walt.client.session import Session
-
-WAITING = "Node bootup notification pending"
-UNREACHABLE = 255  # what ssh answers when there was no shell at all
+    from walt.client.calls import Calls
 
 
 class Ownership(namedtuple("Ownership", ("names", "owned", "free", "owners", "reservations"))):
@@ -26,23 +21,15 @@ class Ownership(namedtuple("Ownership", ("names", "owned", "free", "owners", "re
     __slots__ = ()
 
 
-def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> bool:
-    """Check ownership: nodes of others, or reserved by others, need a confirmation.
-
-    `others_pass`: switches and so on are accepted beside nodes.
-    """
-    return confirmed(ownership(session, node_set, others_pass=others_pass))
-
-
 def ownership(
-    session: Session | Link, node_set: str, image: str | None = None, others_pass: bool = False
+    calls: Calls, node_set: str, image: str | None = None, others_pass: bool = False
 ) -> Ownership:
     """Return whose the nodes of a set are. An `image` that they are to boot is checked first.
 
     Raises Failure for what is no node, unless `others_pass`.
     """
     values: dict[str, Any] = {} if image is None else {"image": image}
-    answer = session.call("cs.nodes.ownership", nodes=node_set, **values)
+    answer = calls.call("cs.nodes.ownership", nodes=node_set, **values)
     not_nodes = json.loads(answer[b"not_nodes"])
     if not_nodes and not others_pass:
         raise Failure(f"not a node: {', '.join(not_nodes)}; this command applies to nodes")
@@ -51,7 +38,7 @@ def ownership(
 
 def warnings(whose: Ownership) -> list[str]:
     """Return sentences about whom work on these nodes may disturb."""
-    from walt.client.output import moment
+    from walt.client.formats import moment
     from walt.common.sentences import subject, verb
 
     told = []
@@ -66,30 +53,49 @@ def warnings(whose: Ownership) -> list[str]:
     return told
 
 
-def confirmed(whose: Ownership) -> bool:
-    """Say whom this may disturb, and ask whether to go on; True at once when it is nobody."""
-    told = warnings(whose)
-    for one in told:
-        print(f"Warning: {one}", file=sys.stderr)
-    return not told or confirm()
+def expand(calls: Calls, node_set: str) -> list[str]:
+    """Return the names in a set: its keywords change meaning with images."""
+    names: list[str] = calls.json("cs.nodes.expand", "names", nodes=node_set)
+    return names
 
 
-def single(session: Session, node_set: str) -> str:
+def single(calls: Calls, node_set: str) -> str:
     """Return the name of the one node of a set. Raises Failure for none or several."""
-    names: list[str] = session.json("cs.nodes.expand", "names", nodes=node_set)
+    names = expand(calls, node_set)
     if len(names) != 1:
         raise Failure(f"exactly one node is expected here, {node_set!r} has {len(names)}")
     return names[0]
+
+
+def boot(calls: Calls, names: str, image: str) -> bool:
+    """Have nodes boot an image; tell whether all restarted."""
+    return reboot(calls, names, False, "image change", image)
+
+
+def acquire(calls: Calls, names: str) -> bool:
+    """Own free nodes: they boot copies of their default images. Tell whether all restarted."""
+    calls.call("cs.nodes.acquire", nodes=names)
+    return reboot(calls, names, False, "acquire")
+
+
+def release(calls: Calls, names: str) -> bool:
+    """Give nodes back: they boot their default images. Tell whether all restarted."""
+    return reboot(calls, names, False, "release", "default")
+
+
+def rename(calls: Calls, name: str, new_name: str) -> None:
+    """Give a device another name."""
+    calls.call("cs.devices.rename", name=name, new_name=new_name)
 
 
 class TooLate(Failure):
     """Nodes did not boot within the time given."""
 
 
-def wait_booted(session: Session, node_set: str, timeout: float = -1) -> None:
+def wait_booted(calls: Calls, node_set: str, timeout: float = -1) -> None:
     """Return when nodes are booted; raise TooLate after `timeout` seconds, if above 0."""
     with limited(timeout, "Timeout: some nodes are not booted yet."):
-        session.call("cs.nodes.wait", nodes=node_set)
+        calls.call("cs.nodes.wait", nodes=node_set)
 
 
 class limited:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 
 from walt.client.errors import WRONG_WORDS, Failure
+from walt.client.operations import switches
 from walt.client.session import Session
 from walt.client.terminal import Terminal
 
@@ -22,8 +22,7 @@ EVIDENCE = {
 
 def rescan(device_set: str, json: bool) -> int:
     """Ask switches what they see; return the exit status."""
-    session = Session(Terminal("Querying switches"))
-    results = session.json("cs.devices.rescan", "results", devices=device_set, quiet=json)
+    results = switches.rescan(Session(Terminal("Querying switches")), device_set, quiet=json)
     if json:
         _print_json(results)
     return 0 if all(result["result"] == "OK" for result in results) else 1
@@ -51,10 +50,7 @@ class Strokes:
 
 def tree(show_all: bool, json: bool) -> None:
     """Print the network as a tree."""
-    answer = Session(Terminal()).call("cs.devices.tree", all=show_all)
-    branches = json_module.loads(answer[b"branches"])
-    root = answer[b"root"].decode()
-    age = float(answer[b"age"]) if b"age" in answer else None
+    root, age, branches = switches.tree(Session(Terminal()), show_all)
     if json:
         _print_json({"root": root, "age": age, "branches": branches})
         return
@@ -110,7 +106,7 @@ def remarks(one: dict[str, Any]) -> str:
         return ""
     found = [EVIDENCE.get(one["evidence"], one["evidence"])]
     if not one["confirmed"]:
-        from walt.client.output import moment
+        from walt.client.formats import moment
 
         found.append(f"last seen {moment(one['seen'])}")
     if one["far_port"]:
@@ -165,10 +161,10 @@ def port_config(switch_name: str, port_id: str | None, configuration: list[str],
                 "which port? Write its number or name before the settings;"
                 " see: walt device port-config --help", WRONG_WORDS,
             )
-        session.call("cs.devices.set_port", name=switch_name, port=port_id, settings=words)
+        switches.set_port(session, switch_name, port_id, words)
         print("Done.")
         return
-    ports = session.json("cs.devices.ports", "ports", name=switch_name, port=port_id)
+    ports = switches.ports(session, switch_name, port_id)
     if json:
         _print_json(ports)
         return

@@ -9,35 +9,24 @@ import sys
 
 from walt.client import settings
 from walt.client.errors import Failure
-from walt.client.session import Session
-from walt.client.terminal import Terminal
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
+
+    from walt.client.calls import Calls
 
 PORT = 22
 MAX_FILE = 64 * 1024  # bytes of a file with a key
 USUAL = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")  # what ssh itself offers
 
 
-def proxy(node: str) -> int:
-    """Carry standard input and output to the ssh server of a node (ProxyCommand of ssh).
-
-    Returns 0 when the connection is over.
-    """
-    from walt.client import remote
-    from walt.client.stream import Stream
-
-    return remote.relay(Stream("REQ_TCP_TO_NODE", {"device": node, "port": PORT}))
-
-
-def known(session: Session) -> tuple[str, str]:
+def known(calls: Calls) -> tuple[str, str]:
     """Return the alias of all nodes' host key, and the file of known hosts that has it.
 
     The file is written if need be.
     """
-    answer = session.call("cs.keys.host")
+    answer = calls.call("cs.keys.host")
     return answer[b"name"].decode(), _write_known_hosts(answer[b"line"].decode())
 
 
@@ -94,22 +83,10 @@ def _write_known_hosts(line: str) -> str:
     return path
 
 
-def config(node_set: str, as_json: bool) -> None:
-    """Print what belongs into ~/.ssh/config for nodes, or the same as JSON."""
-    session = Session(Terminal())
-    nodes = session.json("cs.nodes.get", "nodes", nodes=node_set)
-    host_key = known(session)
-    found = {node["name"]: options(node["name"], host_key) for node in nodes}
-    if as_json:
-        from walt.client.output import print_json
-
-        print_json({name: dict(lines) for name, lines in found.items()})
-    else:
-        for name, lines in found.items():
-            print(f"Host {name}")
-            for key, value in lines:
-                print(f"    {key} {value}")
-    _warn(session, [one["name"] for one in nodes if owner(one) != settings.username()])
+def keys(calls: Calls) -> list[dict[str, Any]]:
+    """Return the keys of the user."""
+    rows: list[dict[str, Any]] = calls.json("cs.keys.list", "rows")
+    return rows
 
 
 def owner(node: dict[str, Any]) -> str:
@@ -117,42 +94,37 @@ def owner(node: dict[str, Any]) -> str:
     return str(node["image"] or "").split("/", 1)[0]
 
 
-def _warn(session: Session, not_yours: list[str]) -> None:
-    from walt.common.sentences import subject
+def add_key(calls: Calls, text: str) -> tuple[str, list[str], list[str]]:
+    """Let a public key into the user's nodes.
 
-    if not session.json("cs.keys.list", "rows"):
-        print(
-            "Nodes know no ssh key of yours yet; give them one: walt advanced add-ssh-key",
-            file=sys.stderr,
-        )
-    if not_yours:
-        print(
-            f"{subject(not_yours)}: not yours, so not open to your ssh key."
-            " See `walt help show node-ownership`.", file=sys.stderr,
-        )
-
-
-def add_key(path: str) -> None:
-    """Let a public key of a file, of standard input (`-`) or of ~/.ssh into the user's nodes."""
+    Return its fingerprint, the nodes that have it now, and those that could not be reached.
+    Raises Failure for a private key, which does not leave this machine.
+    """
     from walt.common.sshkeys import parse
 
-    text = _read(path)
     try:
-        parse(text)  # a private key does not leave this machine
+        parse(text)
     except ValueError as error:
         raise Failure(str(error)) from None
-    answer = Session(Terminal()).call("cs.keys.add", key=text)
-    reached, missed = json.loads(answer[b"reached"]), json.loads(answer[b"missed"])
-    print(f"Key {answer[b'fingerprint'].decode()} opens the nodes that you own.")
-    if reached:
-        print(f"It is on {', '.join(reached)} now.")
-    _tell_missed(missed, "will have it when they boot again")
+    answer = calls.call("cs.keys.add", key=text)
+    return (
+        answer[b"fingerprint"].decode(), json.loads(answer[b"reached"]),
+        json.loads(answer[b"missed"]),
+    )
 
 
-def _read(path: str) -> str:
+def remove_key(calls: Calls, which: str) -> tuple[str, list[str]]:
+    """Take a key away from the user's nodes.
+
+    Return its fingerprint, and the nodes that could not be reached.
+    """
+    answer = calls.call("cs.keys.remove", key=which)
+    return answer[b"fingerprint"].decode(), json.loads(answer[b"missed"])
+
+
+def read_key(path: str) -> str:
+    """Return the text of a file with a key, of ~/.ssh when `path` is empty. Raises Failure."""
     try:
-        if path == "-":
-            return sys.stdin.read(MAX_FILE)
         with open(path or _usual(), encoding="utf-8", errors="replace") as stream:
             return stream.read(MAX_FILE)
     except OSError as error:
@@ -167,31 +139,3 @@ def _usual() -> str:
         if os.path.exists(path):
             return path
     raise Failure("there is no public key in ~/.ssh; make one with ssh-keygen, or name its file")
-
-
-def remove_key(which: str) -> None:
-    """Take a key away from the user's nodes."""
-    answer = Session(Terminal()).call("cs.keys.remove", key=which)
-    print(f"Key {answer[b'fingerprint'].decode()} opens no node any more.")
-    _tell_missed(json.loads(answer[b"missed"]), "could not be reached: they know it until they boot"
-                 " again")
-
-
-def _tell_missed(names: list[str], what: str) -> None:
-    if names:
-        print(f"{', '.join(names)}: {what}", file=sys.stderr)
-
-
-def show_keys(as_json: bool) -> None:
-    """Print the keys of the user."""
-    rows: list[dict[str, Any]] = Session(Terminal()).json("cs.keys.list", "rows")
-    if as_json:
-        from walt.client.output import print_json
-
-        print_json(rows)
-    elif not rows:
-        print("Your nodes know no ssh key of yours. To give them one: walt advanced add-ssh-key")
-    else:
-        from walt.client.terminal import print_block, table
-
-        print_block("Your ssh keys:", table(["type", "fingerprint", "comment"], rows))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from walt.client.errors import PLANNED
 from walt.client.grammar import Switch
+from walt.client.operations.plans import NOTHING, REBOOT, REMOVED, plan
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -14,33 +14,20 @@ if TYPE_CHECKING:
 
     from walt.client.session import Session
 
+__all__ = ["NOTHING", "PLAN", "PLAN_JSON", "REBOOT", "REMOVED", "SWITCHES", "planned", "tell_plan"]
+
 PLAN = Switch("--plan", "only tell whom this would disturb; status 3 if somebody")
 # Beside --plan; a command that prints facts has one of its own.
 PLAN_JSON = Switch("--json", "print JSON for programs, with --plan")
 SWITCHES = [PLAN, PLAN_JSON]
-REBOOT, REMOVED, LATER, NOTHING = "reboots", "is removed", "has to be rebooted", "goes on"
 
 
-def tell_plan(
-    session: Session, as_json: bool, effect: str = REBOOT, *, devices: str | None = None,
-    image: str | None = None, settings: list[str] | None = None, nodes_only: bool = False,
-    default_images: bool = False,
-) -> int:
-    """Print what would become of devices, and of the nodes that boot an image of the user.
+def tell_plan(session: Session, as_json: bool, effect: str = REBOOT, **what: Any) -> int:
+    """Print a plan, which `walt.client.operations.plans` makes of `what`.
 
-    `default_images` stands for the images of the platform; `settings` are checked as if they
-    were set. Returns 3 when somebody would be disturbed, else 0. Raises Refused.
+    Returns 3 when somebody would be disturbed, else 0. Raises Refused.
     """
-    answer = session.call(
-        "cs.nodes.plan", devices=devices, image=image, settings=settings,
-        nodes_only=nodes_only or None, default_images=default_images or None,
-    )
-    if settings is not None:
-        effect = LATER if answer[b"reboot"] == b"True" else NOTHING
-    rows: list[dict[str, Any]] = [
-        {**row, "effect": effect, "disturbed": row["disturbed"] and effect != NOTHING}
-        for row in json.loads(answer[b"rows"])
-    ]
+    rows = plan(session, effect, **what)
     if as_json:
         from walt.client.output import print_json
 
@@ -60,7 +47,7 @@ def planned(plan: bool, json: bool) -> bool:
 
 
 def _tell(rows: list[dict[str, Any]]) -> None:
-    from walt.client.output import moment
+    from walt.client.formats import moment
     from walt.client.settings import username
 
     if not rows:

@@ -22,7 +22,7 @@ DEFAULT_METHOD = "client hard-reboot"
 
 
 def reboot(
-    session: Calls, names: str, hard_only: bool, cause: str, image: str | None = None
+    calls: Calls, names: str, hard_only: bool, cause: str, image: str | None = None
 ) -> bool:
     """Reboot nodes, onto an `image` if one is named. Tell whether all restarted.
 
@@ -33,16 +33,16 @@ def reboot(
     if image is not None:
         call, values = "cs.nodes.boot", {"nodes": names, "image": image, "cause": cause}
     if hard_reboot is None:
-        return session.call(call, **values)[b"ok"] == b"True"
+        return calls.call(call, **values)[b"ok"] == b"True"
     import json
 
-    answer = session.call(call, **values, client_reboots=True)
+    answer = calls.call(call, **values, client_reboots=True)
     ok = answer[b"ok"] == b"True"
     left = {row["mac"]: row["reason"] for row in json.loads(answer[b"left"])}
     if not left:
         return ok
     rebooted, errors = _run(hard_reboot, list(left))
-    answer = session.call(
+    answer = calls.call(
         "cs.nodes.hard_rebooted", method=str(getattr(hard_reboot, "method", DEFAULT_METHOD)),
         cause=cause, rebooted=rebooted, errors=errors,
         reasons={mac: reason for mac, reason in left.items() if reason is not None},

@@ -1,51 +1,45 @@
-"""`walt log export`: stored lines in a file that other programs read."""
+"""Stored log lines in a file that other programs read."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-import sys
 import tempfile
 from contextlib import contextmanager
 
 from walt.client.errors import Failure
-from walt.client.history import parse_range
+from walt.client.formats import pip_install
 from walt.client.log_lines import json_lines, received
-from walt.client.output import pip_install
-from walt.client.session import Session
-from walt.client.terminal import WHEEL, Terminal, both_terminals, clean_up_at_signals
-from walt.client.visible import own
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from walt.common.records import Record
 
 COLUMNS = ("timestamp", "issuer", "stream", "line")
+EVERY = 50  # groups of lines after which it is told how many there are
 GROUP = 100_000  # lines in one row group of Parquet
 # Files that are open already: of this process, and of the shell that started it (`>(gzip > f)`).
 _OPEN = re.compile(r"/(?:dev|proc/self)/fd/([0-9]+)")
 _NAMED = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
-def export(query: dict[str, Any], history: str, format: str, path: str) -> int:
-    """Write the lines of a range; the file appears when it is whole."""
-    if history.lower() == "none":
-        raise Failure("there is nothing to export from the history range 'none'")
-    session = Session(Terminal())
-    query["start"], query["end"] = parse_range(session, history)
-    session.close()
+def export(
+    query: dict[str, Any], format: str, path: str, watch: Callable[[int], object]
+) -> int:
+    """Write the stored lines of a query; the file appears when it is whole.
+
+    Return their number. `watch` is told, from time to time, how many there are so far.
+    Raises Failure.
+    """
     with _destination(path) as written:
-        count = _write(WRITERS[format](written), query)
-    told = f"{count} log lines were written to {path}."
-    print(told, file=sys.stdout if _open_already(path) is None else sys.stderr)
-    return 0
+        return _write(WRITERS[format](written), query, watch)
 
 
-def _open_already(path: str) -> int | None:
+def open_already(path: str) -> int | None:
     """Return the descriptor that a path such as /dev/stdout names, None for another path."""
     found = _OPEN.fullmatch(path)
     return int(found[1]) if found is not None else _NAMED.get(path)
@@ -61,16 +55,14 @@ def _destination(path: str) -> Iterator[str | int]:
     """
     place, temporary = os.path.realpath(path), ""
     try:
-        descriptor = _open_already(path)
+        descriptor = open_already(path)
         if descriptor is not None:
-            sys.stdout.flush()
             yield os.dup(descriptor)
             return
         mode = os.stat(place).st_mode if os.path.exists(place) else None
         if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             yield place
             return
-        clean_up_at_signals()
         descriptor, temporary = tempfile.mkstemp(prefix=".walt-", dir=os.path.dirname(place))
         os.close(descriptor)
         yield temporary
@@ -89,20 +81,18 @@ def _umask() -> int:
     return mask
 
 
-def _write(writer: _JsonLines | _Csv | _Parquet, query: dict[str, Any]) -> int:
+def _write(
+    writer: _JsonLines | _Csv | _Parquet, query: dict[str, Any], watch: Callable[[int], object]
+) -> int:
     count = turn = 0
-    shown = both_terminals()
     try:
         for records in received(dict(query, history=True, realtime=False)):
             writer.write(records)
             count += len(records)
             turn += 1
-            if shown and turn % 50 == 0:
-                own(f"\rExporting... {WHEEL[turn // 50 % 4]} {count} lines")
-                sys.stdout.flush()
+            if turn % EVERY == 0:
+                watch(count)
     finally:
-        if shown and turn >= 50:
-            own("\r" + " " * 50 + "\r")
         writer.close()
     return count
 

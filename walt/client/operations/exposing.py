@@ -1,11 +1,10 @@
-"""`walt node expose` and `walt device expose`: a port here leads to a port of a device."""
+"""A port of this machine leads to a port of a device, or to the web pages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-import sys
 
 from walt.client import settings
 from walt.client.errors import Failure, Refused
@@ -15,7 +14,10 @@ from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    Tell = Callable[[str, bool], None]  # a text, and whether something went wrong
 
 PIECE = 1 << 16
 
@@ -27,19 +29,8 @@ def parse_port(text: str) -> int:
     raise Failure(f"{text!r} is not a port: give a number from 1 to 65535")
 
 
-def expose(device: str, port: int, local_port: int) -> int:
-    """Listen on all interfaces of this machine until ctrl-C; relay every connection."""
-    listening = _listen(local_port)
-    print(
-        f"Listening on port {local_port}; connections go to port {port} of {device}."
-        " Type ctrl-C to stop."
-    )
-    sys.stdout.flush()
-    asyncio.run(serve(listening, "REQ_TCP_TO_NODE", {"device": device, "port": port}))
-    return 0
-
-
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """Listen on all interfaces of this machine. Raises Failure."""
     try:
         if socket.has_dualstack_ipv6():
             return socket.create_server(
@@ -51,25 +42,22 @@ def _listen(port: int) -> socket.socket:
 
 
 async def serve(
-    listening: socket.socket, request: str, parameters: dict[str, Any], told: bool = True
+    listening: socket.socket, request: str, parameters: dict[str, Any], tell: Tell
 ) -> None:
-    """Relay every connection by a stream request; each is `told` on standard output."""
+    """Relay every connection by a stream request; `tell` gets texts about them."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = writer.get_extra_info("peername")
-        if told:
-            print(f"Connection from {address[0].removeprefix('::ffff:')} port {address[1]}.")
-            sys.stdout.flush()
+        tell(f"Connection from {address[0].removeprefix('::ffff:')} port {address[1]}.", False)
         try:
             await _relay(reader, writer, request, parameters)
         except Refused as refused:
-            print(str(refused), file=sys.stderr)
+            tell(str(refused), True)
         except EOFError:
-            print("a connection was lost: the server closed it", file=sys.stderr)
+            tell("a connection was lost: the server closed it", True)
         except (OSError, frames.BadFrame) as error:
-            print(f"a connection was lost: {in_words(error)}", file=sys.stderr)
+            tell(f"a connection was lost: {in_words(error)}", True)
         finally:
-            sys.stderr.flush()
             writer.close()
 
     server = await asyncio.start_server(accept, sock=listening)

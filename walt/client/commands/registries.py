@@ -1,4 +1,4 @@
-"""Registries: credentials, clone, publish, search (spec user-surface §1.8, §4.3)."""
+"""What commands about registries ask and print (spec user-surface §1.8, §4.3)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import sys
 
 from walt.client.credentials import keep, stored
 from walt.client.errors import Failure, Refused
-from walt.client.output import cells, print_json
+from walt.client.formats import cells
+from walt.client.operations import registries
+from walt.client.operations.registries import HUB
+from walt.client.output import print_json
 from walt.client.session import Session
 from walt.client.terminal import Terminal, ask, print_block, table
 from walt.common.controls import visible
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-    Known = dict[str, dict[str, str]]
+    from walt.client.operations.registries import Ask
 
-HUB = "hub"
 COLUMNS = ["User", "Image name", "Location", "Compatibility", "Clonable link"]
 
 
@@ -61,18 +62,14 @@ def ask_password(question: str) -> str | None:
         return None
 
 
-def retried(session: Session, label: str, call: Callable[[Known], Any]) -> Any:
-    """Do a call with the credentials of one registry; prompt and retry once."""
-    known = stored([label])
-    try:
-        return call(known)
-    except Refused as refused:
-        if refused.code != "CREDENTIALS_NEEDED" and not (
-            refused.code == "DENIED" and label in known
-        ):
-            raise
-        print(str(refused), file=sys.stderr)
-    return call({label: prompt(session, label)})
+def asking(session: Session) -> Ask:
+    """Return what says why a registry refused, and asks for credentials."""
+
+    def asked(label: str, why: Refused) -> dict[str, str]:
+        print(str(why), file=sys.stderr)
+        return prompt(session, label)
+
+    return asked
 
 
 def clone(link: str, name: str, force: bool) -> int:
@@ -80,29 +77,16 @@ def clone(link: str, name: str, force: bool) -> int:
     session = Session(Terminal("Validating / Cloning"))
     words = ["walt", "image", "clone", "--force", link, *([name] if name else [])]
     hint = f"Replace it with: {shlex.join(words)}"
-
-    def call(known: Known) -> Any:
-        return session.call(
-            "cs.images.clone", link=link, name=name, force=force, hint=hint, credentials=known
-        )[b"ok"]
-
-    return 0 if retried(session, link.split(":", 1)[0], call) == b"True" else 1
+    return 0 if registries.clone(session, link, name, force, hint, asking(session)) else 1
 
 
 def publish(registry: str, image: str) -> int:
     """Publish an image of the working set; print its clonable link."""
     session = Session(Terminal("Validating / Publishing"))
-    rows = session.json("cs.registries.list", "rows")
-    label = _chosen(registry, rows)
+    label = _chosen(registry, registries.registries(session))
     if label is None:
         return 1
-
-    def call(known: Known) -> Any:
-        return session.call(
-            "cs.images.publish", registry=label, image=image, credentials=known
-        )[b"link"]
-
-    link = retried(session, label, call).decode()
+    link = registries.publish(session, label, image, asking(session))
     print(f"The image was published. Others can get it with: walt image clone {link}")
     return 0
 
@@ -128,7 +112,7 @@ def _chosen(registry: str, rows: list[dict[str, Any]]) -> str | None:
 def search(keyword: str, json: bool) -> int:
     """Search images everywhere."""
     session = Session(Terminal("Searching"))
-    rows = session.json("cs.registries.list", "rows")
+    rows = registries.registries(session)
     known = stored(row["label"] for row in rows)
     for row in rows:
         if row["reading"] and row["label"] not in known and sys.stdin.isatty():
@@ -136,7 +120,7 @@ def search(keyword: str, json: bool) -> int:
                 known[row["label"]] = prompt(session, row["label"])
             except Failure:  # the server tells that it is passed over
                 continue
-    found = session.json("cs.images.search", "rows", keyword=keyword, credentials=known)
+    found = registries.search(session, keyword, known)
     if json:
         print_json([{key: row[key] for key in row if key != "link"} for row in found])
     elif not found:
@@ -153,24 +137,13 @@ def search(keyword: str, json: bool) -> int:
 
 def update_default_images() -> int:
     """Have the server look for newer default images."""
-    session = Session(Terminal())
-    labels = [row["label"] for row in session.json("cs.registries.list", "rows")]
-    ok = session.call("cs.images.update_defaults", credentials=stored(labels))[b"ok"]
-    return 0 if ok == b"True" else 1
+    return 0 if registries.update_default_images(Session(Terminal())) else 1
 
 
 def update_hub_meta(platform_user: bool) -> int:
     """Have the server make the index of an account of the Docker Hub anew."""
-    import json
-
     session = Session(Terminal())
-
-    def call(known: Known) -> Any:
-        return session.call(
-            "cs.images.update_hub_index", platform_user=platform_user, credentials=known
-        )[b"names"]
-
-    names = json.loads(retried(session, HUB, call))
+    names = registries.update_hub_index(session, platform_user, asking(session))
     for name in names:
         print(name)
     print(f"{len(names)} image{'' if len(names) == 1 else 's'} can be found on the Docker Hub.")

@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import select
-import sys
-import time
 
-from walt.client import archives
 from walt.client.errors import Failure
-from walt.client.ignored import ignored_in
-from walt.client.output import readable
-from walt.client.remote import LOST
-from walt.client.stream import Stream, result_status
-from walt.client.terminal import WHEEL, both_terminals
-from walt.client.visible import own
+from walt.client.operations import archives
+from walt.client.operations.ignored import ignored_in
+from walt.client.stream import LOST, Stream, result_status
 from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
     from walt.common.transfers import Place
+
+    class Listener(Protocol):
+        """Who waits for a transfer."""
+
+        def tell(self, text: str) -> None:
+            """Take a text of the remote side, or about what was left out."""
+
+        def add(self, count: int) -> None:
+            """Take note of so many bytes more."""
+
+        def end(self, ok: bool) -> None:
+            """Take note of the end."""
+
 
 AHEAD = 1 << 20  # bytes of an archive that wait for the server
 
 
 def receive(
     request: str, parameters: Mapping[str, Any], kind: str, place: Place,
-    told: list[str] | None = None,
+    listener: Listener,
 ) -> int:
     """Copy what a request sends (a FILE, or the content of a DIRECTORY) to a local place.
 
-    Return the exit status of the remote side. With `told`, nothing is printed: it gets the
-    texts of the remote side.
+    Return the exit status of the remote side.
     """
     parameters = {**parameters, "kind": kind, "merge": place.name is None}
-    reader = _Reader(Stream(request, parameters), told)
+    reader = _Reader(Stream(request, parameters), listener)
     try:
         complete = archives.unpack(reader, kind, place, reader.tell)
         reader.drain()
@@ -51,14 +57,14 @@ def receive(
 
 def send(
     request: str, parameters: Mapping[str, Any], source: str, kind: str, place: Place,
-    told: list[str] | None = None,
+    listener: Listener,
 ) -> int:
     """Copy a local file, or the content of a directory, to a remote place.
 
-    Return the exit status of the remote side; `told` as for `receive`.
+    Return the exit status of the remote side.
     """
     where = {"directory": place.directory, "name": place.name, "kind": kind}
-    writer = _Writer(Stream(request, {**parameters, **where}), told)
+    writer = _Writer(Stream(request, {**parameters, **where}), listener)
     try:
         archives.pack(source, place.name, writer, writer.tell)
         writer.stream.send(frames.END)
@@ -72,69 +78,30 @@ def send(
     return writer.status or 0
 
 
-def send_directory(stream: Stream, directory: str) -> int | None:
+def send_directory(stream: Stream, directory: str, listener: Listener) -> int | None:
     """Send the content of a local directory, but for what it ignores, and the end of input.
 
     Return the exit status when the remote side ended meanwhile, else None.
     """
-    writer = _Writer(stream)
+    writer = _Writer(stream, listener)
     try:
         archives.pack(directory, None, writer, writer.tell, ignored_in(directory))
         stream.send(frames.END)
     except _Ended:
         pass
     finally:
-        writer.progress.end(writer.status is None)
+        listener.end(writer.status is None)
     return writer.status
 
 
-class _Progress:
-    """`Transferring…` with a wheel and the size so far; one line at the end."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._shown = both_terminals() and not quiet
-        self._turn = 0
-        self._next = 0.0
-        self._size = 0
-
-    def add(self, count: int) -> None:
-        """Count bytes."""
-        self._size += count
-        now = time.monotonic()
-        if self._shown and now >= self._next:
-            self._next = now + 0.1
-            self._turn += 1
-            self._write(f"\rTransferring... {WHEEL[self._turn % 4]} {readable(self._size)}   ")
-
-    def end(self, ok: bool) -> None:
-        """Say how it ended."""
-        if self._shown and self._next:
-            self._write("\r" + " " * 40 + "\r")
-        if ok and not self._quiet:
-            self._write(f"Transferring... done ({readable(self._size)}).\n")
-
-    @staticmethod
-    def _write(text: str) -> None:
-        own(text)
-        sys.stdout.flush()
-
-
 class _Side:
-    """What both directions share: texts of the remote side, its status, progress."""
+    """What both directions share: texts of the remote side, its status."""
 
-    def __init__(self, stream: Stream, told: list[str] | None = None) -> None:
+    def __init__(self, stream: Stream, listener: Listener) -> None:
         self.stream = stream
         self.status: int | None = None
-        self.progress = _Progress(quiet=told is not None)
-        self._told = told
-
-    def tell(self, text: str) -> None:
-        """Tell a text about the transfer to whoever waits for it."""
-        if self._told is not None:
-            self._told.append(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self.listener = listener
+        self.tell = listener.tell
 
     def next_data(self) -> list[bytes]:
         """Wait for frames; return those of data. `status` is set at the end."""
@@ -152,16 +119,16 @@ class _Side:
         return data
 
     def close(self, *, ok: bool = True) -> None:
-        """Close the connection and end the line of progress; `ok`: our side did its part."""
+        """Close the connection, and say that this is the end; `ok`: our side did its part."""
         self.stream.close()
-        self.progress.end(ok and self.status == 0)
+        self.listener.end(ok and self.status == 0)
 
 
 class _Reader(_Side):
     """The file that tarfile reads an archive from."""
 
-    def __init__(self, stream: Stream, told: list[str] | None = None) -> None:
-        super().__init__(stream, told)
+    def __init__(self, stream: Stream, listener: Listener) -> None:
+        super().__init__(stream, listener)
         self._held = bytearray()
 
     def read(self, size: int) -> bytes:
@@ -169,7 +136,7 @@ class _Reader(_Side):
         while len(self._held) < size and self.status is None:
             for payload in self.next_data():
                 self._held += payload
-                self.progress.add(len(payload))
+                self.listener.add(len(payload))
         piece = bytes(self._held[:size])
         del self._held[:size]
         return piece
@@ -195,7 +162,7 @@ class _Writer(_Side):
         if self.status is not None:
             raise _Ended
         self.stream.send(frames.DATA, data)
-        self.progress.add(len(data))
+        self.listener.add(len(data))
         while self.stream.pending > AHEAD or self._something():
             self._turn()
         return len(data)
@@ -216,3 +183,17 @@ class _Writer(_Side):
         """Wait for the end of the remote side."""
         while self.status is None:
             self.next_data()
+
+
+class Told:
+    """Keeps the texts of a transfer, in `texts`; nobody watches it."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.tell = self.texts.append
+
+    def add(self, count: int) -> None:
+        """Do nothing."""
+
+    def end(self, ok: bool) -> None:
+        """Do nothing."""
