@@ -89,7 +89,7 @@ FILES: dict[str, str] = {
     "walt.server.adapters.podman.builder": "the recipe of a build, 1 MiB at most",
     "walt.server.adapters.tftpd.boot_files": "opened, and read in pieces by who sends it",
     "walt.server.assembly.client_package": "one piece of the client's package, 64 KiB",
-    "walt.server.streams.image_build": "opened, and written in pieces as they arrive",
+    "walt.server.streams.upload": "opened, and written in pieces as they arrive",
 }
 LOOK_EVERY = 0.01  # seconds of CPU time
 # File systems made of the kernel's memory.

@@ -8,7 +8,7 @@ import json
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -366,9 +366,24 @@ class FetchingTests(SynchronousTestCase):
             for name in named["images"] if name in self.images
         ]
 
-    def fetch(self, wanted: dict[str, str], others: dict[str, str]) -> dict[str, str]:
+    def fetch(
+        self, wanted: dict[str, str], others: dict[str, str], kept: Sequence[str] = ()
+    ) -> dict[str, str]:
         """Fetch images."""
-        return fetching.fetch(wanted, others, ["x"], self.told.append)
+        return fetching.fetch(wanted, others, ["x"], kept, self.load, self.told.append)
+
+    def load(self, images: Mapping[str, str]) -> None:
+        """Take images out of the archive."""
+        self.calls.append(f"load {', '.join(images)}")
+        self.images.update({f"ann/{name}:latest": found for name, found in images.items()})
+
+    def test_archive(self) -> None:
+        """What is neither here nor in a registry is in the archive, perhaps."""
+        self.assertEqual(self.fetch({"7" * 64: "z"}, {}, ["8" * 64]), {})
+        self.assertEqual(self.fetch({"7" * 64: "z"}, {}, ["7" * 64]), {"z": "7" * 64})
+        self.assertEqual(self.calls, ["load fetch-777777777777",
+                                      "cs.images.rename fetch-777777777777"])
+        self.assertEqual(self.told, ["z: out of the archive"])
 
     def test_by_identity(self) -> None:
         """First those of others here, then of registries; what is another image does not stay."""
@@ -805,6 +820,18 @@ class DetachedTests(SynchronousTestCase):
         )
         found = self.perform("own", "echo $$; exec sh -c 'kill -9 $$'")
         self.assertEqual((found.outcome, found.status), ("ended", 137))
+        for identity, text, status, output in (
+            ("strict", "set -e; false; echo no", 1, ""),
+            ("trap", "trap 'echo bye' EXIT; exit 4", 4, "bye\n"),
+            ("all", "trap 'kill 0' EXIT; echo here", 143, "here\n"),
+            ("self", "kill -9 ${$}", 137, ""), ("to", "exec > elsewhere; echo x", 0, ""),
+            ("crlf", "#!/bin/sh\necho one\nexit 5", 5, "one\n"),
+            ("back", "sleep 0.1 & wait; echo $?", 0, "0\n"),
+        ):
+            found = self.perform(identity, text)
+            self.assertEqual(
+                (found.outcome, found.status, found.output), ("ended", status, output), text
+            )
         found = self.perform("if", "if")
         self.assertEqual((found.outcome, found.status), ("ended", 2))
         found = self.perform("two", "#!/usr/bin/env python3\nimport os; print(os.getcwd())")

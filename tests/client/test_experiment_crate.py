@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.client.experiment.archive import Folder
-from walt.client.experiment.sealing import seal
+from walt.client.experiment.archive import Archive, Folder
+from walt.client.experiment.sealing import seal, verify
 
 TEXT = "name: small\nlicence: CC0-1.0\nroles:\n  a: {}\nmeasure:\n  - a: {script: go.sh}\n"
 # The validator asks for the terms of RO-Crate 1.1 at w3id.org, or finds them in its cache. The
@@ -53,7 +54,9 @@ class CrateTests(SynchronousTestCase):
                 "seconds": 1.0,
             })
             sealed = place / f"{state}.zip"
-            seal(folder.path, sealed)
+            seal(folder.path, sealed, lambda archive, write: write(b"images"))
+            self.assertIn("images/oci.tar", zipfile.ZipFile(sealed).read("README.md").decode())
+            self.assertEqual(verify(Archive(sealed)), [])
             found = subprocess.run(
                 [
                     Path(sys.executable).with_name("rocrate-validator"), "-y", "validate",

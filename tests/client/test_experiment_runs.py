@@ -31,6 +31,7 @@ from walt.client.exceptions import NodeNotOwnedException, TimeoutException
 from walt.client.experiment import (
     collecting,
     detached,
+    duties,
     finding,
     holding,
     origin,
@@ -206,10 +207,12 @@ class RunTests(SynchronousTestCase):
         self.patch(timing, "LINK", Link())
         self.patch(holding, "username", lambda: "ann")
         self.patch(holding, "stored", lambda labels: {})
-        self.patch(running, "Reservation", Reserved)
+        for module in (running, duties):
+            self.patch(module, "Reservation", Reserved)
         self.patch(preparing, "LINK", Link())
         for module in (running, preparing):
             self.patch(module, "NodeSet", Nodes)
+        for module in (running, preparing, duties):
             self.patch(module, "find", self.find)
         self.patch(stepping, "Program", Programs)
         self.patch(collecting, "boots_of", lambda names, last: self.find(names)[:0])
@@ -621,7 +624,7 @@ measure:
             stop() if scope == "teardown" else usual(runner, scope, steps)
 
         for module, name, stopping in (
-            (running, "collect", stop), (running.Runner, "_beside_points", stop_teardown),
+            (duties, "collect", stop), (running.Runner, "_beside_points", stop_teardown),
             (holding.Holding, "release", stop),
         ):
             runner, folder = self.runner(text)
@@ -1002,14 +1005,14 @@ measure:
         """Who is second says so; what the first wrote is whole."""
         folder = self.ran()
         target = self.place / "run.zip"
-        add = sealing._add
+        add = sealing._add_file
 
         def slowly(*words: Any) -> str:
-            self.patch(sealing, "_add", add)
+            self.patch(sealing, "_add_file", add)
             seal(folder.path, target)
             return add(*words)
 
-        self.patch(sealing, "_add", slowly)
+        self.patch(sealing, "_add_file", slowly)
         self.assertIn("exists now", str(self.assertRaises(Failure, seal, folder.path, target)))
         self.assertEqual(verify(Archive(target)), [])
         self.assertEqual(list(self.place.glob(".*.new")), [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.interfaces import (
     IContainers,
     IDefaultImages,
+    IImageArchiver,
     IImageBuilder,
     IImageCatalog,
     IImageMounter,
@@ -378,6 +381,49 @@ class FakeDefaults:
             raise Unavailable(f"Could not download {fullname}: no registry configured")
         await self._download(fullname)
         await self._images.refresh()
+
+
+@implementer(IImageArchiver)
+class FakeArchiver:
+    """An archive tells the ids of its images, and their labels."""
+
+    def __init__(self, store: FakeStore, places: Path) -> None:
+        self._store = store
+        self._places = places
+
+    def open(self) -> Path:
+        self._places.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self._places))
+
+    async def pack(
+        self, place: Path, images: Mapping[str, str], requester: IRequester
+    ) -> list[str]:
+        for image_id in images:
+            if image_id not in self._store.by_id:
+                raise CommandFailed(f"no image {image_id}")
+        requester.progress("Reading")
+        packed = {one: dict(self._store.by_id[one].labels) for one in images}
+        (place / "packed").write_text(json.dumps(packed))
+        return ["cat", str(place / "packed")]
+
+    async def unpack(self, place: Path, archive: Path, images: Collection[str]) -> None:
+        try:
+            found = json.loads(archive.read_text())
+        except ValueError:
+            raise Invalid("the archive of images is refused") from None
+        missing = set(images) - found.keys()
+        if missing:
+            raise Invalid(f"the archive of images has no image {min(missing)}")
+        archive.rename(place / "unpacked")
+
+    async def fetch(
+        self, place: Path, image_id: str, reference: str, requester: IRequester
+    ) -> None:
+        found = json.loads((place / "unpacked").read_text())
+        self._store.temporaries[reference] = StoredImage("", image_id, labels=found[image_id])
+
+    async def close(self, place: Path) -> None:
+        shutil.rmtree(place)
 
 
 @implementer(IImageSource, IRegistry)

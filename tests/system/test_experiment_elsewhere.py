@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -59,6 +60,23 @@ class ReplayTests(TestCase):
         await platform.ok("node", "wait", names)
         return platform
 
+    async def damaged(self, there: LivePlatform, kept: Path, place: Path) -> None:
+        """Images of an archive that somebody changed are refused before anything is touched."""
+        unpacked = place / "unpacked"
+        with zipfile.ZipFile(kept) as archive:
+            archive.extractall(unpacked)
+        (unpacked / "manifest-sha256.txt").unlink()
+        file = unpacked / "images" / "oci.tar"
+        with file.open("r+b") as images:
+            images.seek(-20_000, 2)
+            images.write(b"another content")
+        before = await there.ok("image", "show", "--json")
+        refused = await there.walt("experiment", "repeat", str(unpacked))
+        self.assertEqual(refused.status, 1)
+        self.assertIn(b"is refused: blobs/sha256/", refused.stderr)
+        self.assertIn(b"another content than its name says", refused.stderr)
+        self.assertEqual(await there.ok("image", "show", "--json"), before)
+
     async def test_elsewhere(self) -> None:
         """Images are found by their ids; what is missing is told before nodes are touched."""
         place = Path(self.mktemp()).absolute()
@@ -72,6 +90,13 @@ class ReplayTests(TestCase):
         )
         self.assertIn("point 3 of 3, SIZE=30 #1: done value=30.5", told)
         await here.ok("experiment", "seal", "--to", str(sealed), str(first))
+        kept = place / "kept.zip"
+        await here.ok("experiment", "seal", "--with-images", "--to", str(kept), str(first))
+        told = await here.ok("experiment", "show", str(kept))
+        self.assertEqual(
+            sorted(line.split()[2] for line in told.splitlines() if "image kept" in line),
+            ["plain", "special"],
+        )
         await here.stop()
 
         there = await self.platform("east,west", "mine", "yes", "192.168.182")
@@ -112,3 +137,28 @@ class ReplayTests(TestCase):
         self.assertIn("left: another node, vm1 -> west", [line["text"] for line in lines])
         manifest = json.loads((second / "manifest.json").read_text())
         self.assertEqual((manifest["map"], len(manifest["of"])), ({"left": ["west"]}, 12))
+        await self.damaged(there, kept, place)
+        await self.repeated(there, kept, place)
+
+    async def repeated(self, there: LivePlatform, kept: Path, place: Path) -> None:
+        """The very image comes out of the archive: it is nowhere else."""
+        third = place / "third"
+        told = await there.ok("experiment", "repeat", "--to", str(third), str(kept))
+        self.assertIn("special-", told)
+        self.assertIn(": out of the archive", told)
+        images = [
+            json.loads(text)["images"] for text in (
+                zipfile.ZipFile(kept).read("manifest.json"),
+                (third / "manifest.json").read_bytes(),
+            )
+        ]
+        self.assertEqual(*(sorted(found.values()) for found in images))
+        found = await there.walt("experiment", "diff", "--json", str(kept), str(third))
+        lines = [
+            (line["mark"], line["text"]) for line in json.loads(found.stdout)
+            if line["category"] == "image"
+        ]
+        self.assertEqual([mark for mark, _ in lines], ["~", "="], lines)
+        tables = json.loads(await there.ok("image", "show", "--json"))
+        names = [row["name"] for row in tables["own"]]
+        self.assertEqual([name for name in names if name.startswith(("fetch-", "run-"))], [])

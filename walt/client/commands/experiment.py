@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from walt.client.errors import FAILED, PLANNED, Failure
@@ -111,13 +112,18 @@ def plan(file: str, map: str | None, json: bool) -> int:
     return PLANNED if found.disturbed else 0
 
 
-def run(file: str, to: str | None, map: str | None, force: bool) -> int:
+def run(
+    file: str, to: str | None, map: str | None, force: bool, with_images: bool
+) -> int:
     """Run an experiment."""
     from walt.client.experiment.origin import commit_of
     from walt.client.experiment.reading import load
 
     experiment, text, scripts = load(Path(file))
-    return _begin(experiment, text, scripts, to, map, force, {"commit": commit_of(Path(file))})
+    return _begin(
+        experiment, text, scripts, to, map, force,
+        {"commit": commit_of(Path(file)), "with_images": with_images},
+    )
 
 
 def repeat(archive: str, to: str | None, map: str | None, force: bool) -> int:
@@ -131,9 +137,11 @@ def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
 
 
 def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
+    from walt.client.commands.progress import Progress
     from walt.client.experiment.archive import TEXT, Archive
     from walt.client.experiment.comparing import experiment_of
     from walt.client.experiment.fetching import fetch, lacking, targets
+    from walt.client.experiment.images import kept, load
     from walt.client.experiment.replaying import with_images, without_program
     from walt.client.experiment.sealing import verify
     from walt.client.scripting.link import LINK
@@ -165,8 +173,13 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
             raise Failure("\n".join(f"missing: {line}" for line in missing))
         return experiment, notes
 
+    # Read whole, where it matters: a content that is another one is told before all else.
+    there = kept(found, whole=True) if wanted else set()
+
     def fetched() -> Experiment:
-        experiment, notes = with_own(fetch(wanted, others, own, _line))
+        experiment, notes = with_own(
+            fetch(wanted, others, own, there, partial(load, found, listener=Progress()), _line)
+        )
         for line in notes:
             print(_shown(line))
         return experiment
@@ -304,6 +317,7 @@ def _taken(directory: str) -> Iterator[tuple[Folder, Archive]]:
 def show(archive: str) -> int:
     """Print the points of a run."""
     from walt.client.experiment.archive import Archive
+    from walt.client.experiment.images import images_of, kept
     from walt.client.experiment.sealing import verify
     from walt.client.experiment.showing import bars, table
 
@@ -311,6 +325,9 @@ def show(archive: str) -> int:
     manifest = found.manifest
     print(_shown(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
     print(table(found))
+    names = images_of(manifest)
+    for image_id in sorted(kept(found, whole=False)):
+        print(_shown(f"image kept: {names.get(image_id, 'of no node')} (id {image_id[:12]})"))
     drawn = bars(found)
     if drawn:
         print(f"\n{drawn}")
@@ -320,13 +337,18 @@ def show(archive: str) -> int:
     return FAILED if wrong else 0
 
 
-def seal(directory: str, to: str | None) -> None:
+def seal(directory: str, to: str | None, with_images: bool) -> None:
     """Make one file of an archive."""
+    from walt.client.commands.progress import Progress
+    from walt.client.experiment.images import save
     from walt.client.experiment.sealing import seal as sealed
+
+    def images(archive: Archive, write: Callable[[bytes], object]) -> None:
+        save(archive.manifest, write, Progress())
 
     folder = Path(directory).resolve()
     target = Path(to) if to else folder.with_name(f"{folder.name}.zip")
-    count = sealed(Path(directory), target)
+    count = sealed(Path(directory), target, images if with_images else None)
     print(f"{target}: {count} files")
 
 
@@ -351,6 +373,7 @@ def diff(archive: str, other_archive: str, json: bool) -> int:
 _TO = Switch("--to", "the folder to make", metavar="DIRECTORY")
 _JSON = Switch("--json", "print JSON for programs")
 _MAP = Switch("--map", "nodes for roles, ROLE=NODE,ROLE=NODE", metavar="ROLES")
+_IMAGES = Switch("--with-images", "keep the images of its nodes, too")
 _FORCE = Switch("--force", "disturb other people without a question")
 
 COMMANDS = {
@@ -361,7 +384,7 @@ COMMANDS = {
     ),
     "run": Command(
         run, "run an experiment, and keep everything it gives", args=[Arg("file")],
-        switches=[_TO, _MAP, _FORCE],
+        switches=[_TO, _MAP, _FORCE, _IMAGES],
     ),
     "repeat": Command(
         repeat, "do a run again, with the very same images", args=[Arg("archive")],
@@ -382,7 +405,7 @@ COMMANDS = {
     "show": Command(show, "print the points of a run, and its results", args=[Arg("archive")]),
     "seal": Command(
         seal, "make one file of an archive, with checksums", args=[Arg("directory")],
-        switches=[Switch("--to", "the file to make", metavar="FILE")],
+        switches=[Switch("--to", "the file to make", metavar="FILE"), _IMAGES],
     ),
     "diff": Command(
         diff, "print what differs between two runs; status 3 if something unexpected does",

@@ -5,9 +5,10 @@
 commands that run once (`detached`) in shells that are kept (`channels`), `finding` gets numbers out
 of what they left, `collecting` fetches what the platform knows of it (`topology`; lines in a
 `log_file`, aligned by the `clocks` that `timing` asks): all into an `archive`. `holding` takes
-images and settings for that time. `sealing`, `showing` and `comparing` (with `log_counts`) work on
-archives alone, without a server; `replaying` and `fetching` find images on another platform. A
-`program` measures by its own loop; it imports `Run` from here.
+images and settings for that time; `duties` are what is left to do at the end. `sealing`, `showing`
+and `comparing` (with `log_counts` and `pairing`) work on archives alone, without a server;
+`replaying` and `fetching` find images on another platform, or those that `images` keeps in an
+archive. A `program` measures by its own loop; it imports `Run` from here.
 """
 
 from __future__ import annotations

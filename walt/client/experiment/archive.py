@@ -10,6 +10,7 @@
     topology.json      the switches above them
     logs.jsonl.gz      the log lines of its nodes, one JSON list each; or logs.parquet
     logs.json          how many lines of which streams these are
+    images/oci.tar     the images of its nodes, where these are kept
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ FORMAT = 1
 MANIFEST, TEXT, SCRIPTS = "manifest.json", "experiment.yaml", "scripts"
 POINTS, FILES, BOOTS, LOGS = "points", "files", "boots.json", "logs.jsonl.gz"
 PARQUET, INDEX = "logs.parquet", "logs.json"
-CLOCKS, TOPOLOGY = "clocks.json", "topology.json"
+CLOCKS, TOPOLOGY, IMAGES = "clocks.json", "topology.json", "images/oci.tar"
 LOCK = ".lock"  # held by the program that writes the folder; it is no file of the archive
 CHECKSUMS, README, CRATE = "manifest-sha256.txt", "README.md", "ro-crate-metadata.json"
 MOST_FILES, LARGEST, MOST_POINT = 200_000, 64 << 20, 4 << 20
@@ -96,8 +97,8 @@ def check_path(name: str) -> str:
 
 
 @contextmanager
-def fresh(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write, which has its name when it is whole and on the disk."""
+def fresh(path: Path, *, lasting: bool = True) -> Iterator[IO[bytes]]:
+    """Give a file to write, which has its name when it is whole, and `lasting` on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
@@ -105,22 +106,23 @@ def fresh(path: Path) -> Iterator[IO[bytes]]:
         with open(beside, "xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         beside.rename(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, to the disk."""
-    with fresh(path) as file:
+def write(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """Write a file, whole or not at all, and `lasting` to the disk."""
+    with fresh(path, lasting=lasting) as file:
         file.write(data)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, lasting: bool = True) -> None:
     """Write a value as JSON that people can read, too."""
-    write(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+    write(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n", lasting=lasting)
 
 
 class Archive:
@@ -340,10 +342,10 @@ class Folder:
         self._check()
         write_json(self.path / MANIFEST, manifest)
 
-    def write_point(self, point: Mapping[str, Any]) -> None:
-        """Write a point as it is now."""
+    def write_point(self, point: Mapping[str, Any], *, lasting: bool = True) -> None:
+        """Write a point as it is now; one that is not `lasting` may be lost with the power."""
         self._check()
-        write_json(self.path / POINTS / f"{point['number']:05d}.json", point)
+        write_json(self.path / POINTS / f"{point['number']:05d}.json", point, lasting=lasting)
 
     def last_written(self) -> float:
         """Return when a point or the manifest was written last, in epoch seconds."""

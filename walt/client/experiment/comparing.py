@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from itertools import combinations, zip_longest
 from statistics import median
 
@@ -18,7 +17,9 @@ from walt.client.errors import Failure
 from walt.client.experiment.archive import BOOTS, CLOCKS, TEXT, TOPOLOGY, Archive
 from walt.client.experiment.clocks import Clock, samples_of
 from walt.client.experiment.document import Errors
+from walt.client.experiment.images import kept
 from walt.client.experiment.log_counts import counts_of
+from walt.client.experiment.pairing import blocks
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.showing import measured, where
 from walt.client.experiment.topology import LONGEST_WAY, WAY, switches_between
@@ -68,7 +69,8 @@ def compare(first: Archive, second: Archive) -> list[Difference]:
     one, two = experiment_of(first), experiment_of(second)
     found = [
         *_definition(one, two), *_links(one, two), *_scripts(first, second), *_steps(one, two),
-        *_software(first, second), *_roles(first, second), *_topology(first, second),
+        *_software(first, second), *_roles(first, second), *_kept(first, second),
+        *_topology(first, second),
         *_points(first, second, commands=_commands(one) == _commands(two)),
         *_results(one, first, second), *_boots(first, second), *_clocks(first, second),
         *_logs(first, second),
@@ -157,9 +159,8 @@ def _steps(one: Experiment, two: Experiment) -> Iterator[Difference]:
     """Tell which steps were changed, added or left out."""
     for part in ("setup", "measure", "teardown"):
         before, after = getattr(one, part), getattr(two, part)
-        matcher = SequenceMatcher(None, _works(before), _works(after), autojunk=False)
-        for kind, low, high, start, end in matcher.get_opcodes():
-            if kind == "equal":
+        for equal, low, high, start, end in blocks(_works(before), _works(after)):
+            if equal:
                 for known, now in zip(before[low:high], after[start:end]):
                     yield _same("command") if known == now else Difference(
                         "!", "definition", f"{part}: how {_shown(now)} of {now.role} is done"
@@ -246,6 +247,16 @@ def _image(part: str, first: Archive, second: Archive, known: str, now: str) -> 
         text += f": {some} {', '.join(numbers)} of {max(map(len, layers))} differ" \
             + ("s" if len(numbers) == 1 else "")
     return Difference("!", "image", text)
+
+
+def _kept(first: Archive, second: Archive) -> Iterator[Difference]:
+    """Compare which images the archives keep; what differs in these is told by their ids."""
+    before, after = (kept(archive, whole=False) for archive in (first, second))
+    if before and after:
+        yield from (_same("image") for _ in before & after)
+    elif before or after:
+        alone = first if before else second
+        yield Difference("~", "image", f"{alone.path.name} alone keeps its images")
 
 
 def _ways(archive: Archive) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from walt.client.experiment.channels import Shells
     from walt.client.scripting.running import Result
@@ -43,7 +43,8 @@ if [ "$mode" = start ] && {{ [ -d "${{it%/*}}" ] || mkdir -p "${{it%/*}}"; }} \\
     printf '%s\\n' "$5" > "$it.command"
     case $5 in
         '#!'*) chmod +x "$it.command"; last="exec $it.command" ;;
-        *) last="exec sh $it.command" ;;
+        *'$$'* | *'$0'* | *'${{$'* | *'${{0'* | *PPID*) last="exec sh $it.command" ;;
+        *) last=". $it.command" ;;
     esac
     printf '%s\\n%s\\n' "$4" "$last" > "$it.start"
     run="echo \\$\\$ > $it.pid; (. $it.start) > $it.output 2> $it.error < /dev/null
@@ -52,6 +53,8 @@ if [ "$mode" = start ] && {{ [ -d "${{it%/*}}" ] || mkdir -p "${{it%/*}}"; }} \\
     if command -v setsid > /dev/null; then session=setsid; fi
     $session sh -c "$run" > /dev/null 2>&1 < /dev/null &
     wait $!  # whoever asks ends it, when it takes too long
+    status=$?
+    [ -s "$it.status" ] || echo "$status" > "$it.status"  # it ended its whole session
 fi
 if [ ! -e "$it" ]; then echo "{MARK} lost" >&2; exit {LOST}; fi
 end=
@@ -99,13 +102,18 @@ def attached(before: str, command: str, directory: str) -> str:
     )
 
 
-def prelude(environment: Mapping[str, str], directory: str) -> str:
-    """Return what a shell does before a command: its variables and its directory."""
+def prelude(
+    environment: Mapping[str, str], directory: str, ahead: Iterable[str] = ()
+) -> str:
+    """Return what a shell does before a command: its variables and its directory.
+
+    Where that is not there yet, directories that are `ahead` are made with it, at the price of one.
+    """
     exports = "".join(
         f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()
     )
     place = shlex.quote(directory)
-    there = f"{{ mkdir -p {place} && cd {place}; }}"
+    there = f"{{ mkdir -p {shlex.join([directory, *ahead])} && cd {place}; }}"
     return f"{exports}cd {place} 2>/dev/null || {there} || exit {LOST}"
 
 

@@ -1,4 +1,4 @@
-"""Images that another platform had, by their ids: those of others here, then in registries.
+"""Images that another platform had, by their ids: here, in registries, then in the archive.
 
 A registry does not tell ids: an image of the same name is fetched under a private one, compared,
 and removed again if it is another image, or if fetching is stopped. Nodes are not touched.
@@ -7,6 +7,7 @@ and removed again if it is another image, or if fetching is stopped. Nodes are n
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 from walt.client.credentials import stored
 from walt.client.errors import Failure, Refused
@@ -17,7 +18,7 @@ from walt.common.names import image_fullname, short_image_name
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import Any
 
 MOST = 3  # images of registries that are fetched for one that is looked for
@@ -60,20 +61,32 @@ def targets(wanted: Mapping[str, str], own: Iterable[str]) -> dict[str, str]:
 
 def fetch(
     wanted: Mapping[str, str], others: Mapping[str, str], own: Iterable[str],
+    kept: Collection[str], load: Callable[[Mapping[str, str]], object],
     tell: Callable[[str], object],
 ) -> dict[str, str]:
     """Get images into the caller's set, of ids whose names are told; return ids by new name.
 
     `others` are the full names of images of other users by id, `own` the names that the caller
-    has. What is not found is left out. Raises Failure.
+    has; the archive has those that it has `kept`, and `load` brings one of them, by its name.
+    What is not found is left out. Raises Failure.
     """
     found = {}
     for image_id, target in targets(wanted, own).items():
-        links = [LOCAL + others[image_id].removesuffix(":latest")] if image_id in others else \
-            _links(wanted[image_id])
-        for link in links[:MOST]:
-            if _fetched(link, target, image_id):
-                tell(f"{target}: cloned from {link}")
+        try:
+            links = [LOCAL + others[image_id].removesuffix(":latest")] if image_id in others else \
+                _links(wanted[image_id])
+        except Refused:
+            if image_id not in kept:
+                raise
+            links = []  # no registry answers: the archive will do
+        ways: list[tuple[str, Callable[[str], bool]]] = [
+            (f"cloned from {link}", partial(_clone, link)) for link in links[:MOST]
+        ]
+        if image_id in kept:
+            ways.append(("out of the archive", partial(_load, load, image_id)))
+        for told, get in ways:
+            if _fetched(get, target, image_id):
+                tell(f"{target}: {told}")
                 found[target] = image_id
                 break
     return found
@@ -92,18 +105,29 @@ def _links(name: str) -> list[str]:
     ]
 
 
-def _fetched(link: str, name: str, image_id: str) -> bool:
-    """Clone an image; tell whether it has the id. It gets its name when that is known."""
+def _clone(link: str, name: str) -> bool:
+    try:
+        LINK.call(
+            "cs.images.clone", link=link, name=name, force=False, hint="",
+            credentials=stored([link.partition(":")[0]]),
+        )
+    except Refused:
+        return False
+    return True
+
+
+def _load(load: Callable[[Mapping[str, str]], object], image_id: str, name: str) -> bool:
+    load({name: image_id})
+    return True
+
+
+def _fetched(get: Callable[[str], bool], name: str, image_id: str) -> bool:
+    """Get an image; tell whether it has the id. It gets its name when that is known."""
     private = f"{PRIVATE}{image_id[:12]}"
     try:
         if _id_of(private) != image_id:  # which one that was killed has left
             _remove(private)
-            try:
-                LINK.call(
-                    "cs.images.clone", link=link, name=private, force=False, hint="",
-                    credentials=stored([link.partition(":")[0]]),
-                )
-            except Refused:
+            if not get(private):
                 return False
         if _id_of(private) != image_id:
             return False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from walt.client.experiment.archive import Archive
 
 PIECE = 1 << 20  # bytes of lines that are read at once
+MOST_STREAMS, LONGEST_STREAM = 20_000, 1000  # that are counted; bytes of a name
 TRAILER = 8  # bytes: a gzip file ends with its checksum and its length, Parquet with a length
 # A line: its time, its issuer, its stream (which is found), its text; maybe its aligned time.
 _STRING = rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
@@ -71,7 +72,7 @@ def _read(archive: Archive) -> Counter[str] | None:
                 text, rest = text[:end], text[end:]
                 streams = _LINE.findall(text)
                 found.update(streams)
-                if len(streams) != text.count(b"\n") or max(len(found), len(rest)) > PIECE:
+                if len(streams) != text.count(b"\n") or len(rest) > PIECE or _too_many(found):
                     return None
         names = {stream: json.loads(stream) for stream in found}
     except (ValueError, zlib.error):
@@ -82,3 +83,7 @@ def _read(archive: Archive) -> Counter[str] | None:
     for stream, count in found.items():
         counts[names[stream]] += count
     return counts
+
+
+def _too_many(found: Counter[bytes]) -> bool:
+    return len(found) > MOST_STREAMS or max(map(len, found), default=0) > LONGEST_STREAM

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from statistics import median
 
 import walt
-from walt.client.answers import looks_wrong
-from walt.client.errors import Failure, Refused
+from walt.client.errors import Failure
 from walt.client.exceptions import (
     NodeNotOwnedException,
     NodeReservedException,
@@ -18,8 +17,8 @@ from walt.client.exceptions import (
 )
 from walt.client.experiment.archive import FORMAT, MOST_POINT, write_json
 from walt.client.experiment.channels import Channels
-from walt.client.experiment.collecting import collect
 from walt.client.experiment.detached import PLACE
+from walt.client.experiment.duties import LONGEST_RESERVATION, RELEASE, TEARDOWN, Duties
 from walt.client.experiment.finding import number
 from walt.client.experiment.holding import Holding
 from walt.client.experiment.lease import Lease, LeasedShells, LeaseLost
@@ -33,24 +32,20 @@ from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, TypeVar
 
     from walt.client.experiment.archive import Folder
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.channels import Shells
     from walt.client.experiment.model import Experiment, Point, Step
-    from walt.client.scripting.nodes import Node
     from walt.client.scripting.running import Result
 
     T = TypeVar("T")
 
 SOON = 60.0  # seconds for a short command
 FINAL = ("done", "failed", "unknown")  # points that are never measured again
-LONGEST_RESERVATION = 7 * 86400.0  # seconds
 RELEASED = "released"  # the state of a run that was given up: what it held is given back
-# What a run owes from its first order on, until it is done; the manifest tells it as "owes".
-TEARDOWN, COLLECT, RELEASE = DUTIES = ("teardown", "collect", "release")
 # What the API raises beside Failure.
 OF_THE_API = (
     NodeNotOwnedException, NodeReservedException, NoSuchImageNameException, TimeoutException,
@@ -69,16 +64,6 @@ def manifest_of(experiment: Experiment, cast: Cast, text: str) -> dict[str, Any]
         "roles": cast.nodes, "nodes": {}, "images": {}, "layers": {}, "owes": [],
         "booted": {role.name: role.image for role in experiment.roles},
     }
-
-
-def _there(names: Collection[str]) -> list[Node]:
-    """Return the nodes of these names that were not removed meanwhile. Raises Failure."""
-    try:
-        return find(",".join(names))
-    except Refused as refused:
-        if refused.code != "NOT_FOUND":
-            raise
-        return [] if len(names) == 1 else [node for name in names for node in _there([name])]
 
 
 def new_record(point: Point, tries: int = 1) -> dict[str, Any]:
@@ -111,9 +96,7 @@ class Runner:
             folder.path, self._names, LeasedShells(Channels(), self._lease)
         )
         self._holding = Holding(manifest, tell)
-        self._owes: list[str] = manifest.setdefault(
-            "owes", [RELEASE] if self._holding.holds else []
-        )
+        self._duties = Duties(folder, manifest, self._names, self._holding, tell)
         self._steps = Steps(
             folder, manifest, scripts, experiment.limits, self._shells, self._lease.check
         )
@@ -123,12 +106,13 @@ class Runner:
         self._place = f"{PLACE}/{manifest['run']}"
         self._stays = False  # what the run took, for it is gone on with
         self._span = len(manifest["spans"])
+        self._points = experiment.points()
         self._outcomes: dict[int, str] = {}
         self._before_points: dict[str, Any] = {"commands": []}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
         if {role.name for role in experiment.roles} != set(self._roles) or any(
             step.script is not None and step.script not in scripts for step in steps
-        ) or looks_wrong(self._owes, [str], ""):
+        ):
             raise Failure("the archive has not the roles and scripts that its experiment tells")
 
     def run(
@@ -151,7 +135,7 @@ class Runner:
                     )
                 with self.going(before, force=force, begun=begun):
                     self._measure(before)
-            elif self._owes:
+            elif self._duties:
                 self._finish("done")
             return self._is_done()
         finally:
@@ -164,9 +148,9 @@ class Runner:
         """
         try:
             self._know(before)
-            if self._owes:
+            if self._duties:
                 self._finish("done" if self._is_final() else RELEASED)
-            return RELEASE not in self._owes
+            return RELEASE not in self._duties
         finally:
             self._folder.leave()
 
@@ -202,7 +186,7 @@ class Runner:
                 finally:
                     if not self._stays:
                         self._lease.ask()
-                        self._give_back(self._names)
+                        self._duties.give_back(self._names)
         except OF_THE_API as error:
             told = str(error).partition("; force=True")[0] or "it took too long"
             raise Failure(told) from None
@@ -224,8 +208,7 @@ class Runner:
     def _begin_part(self) -> None:
         """Note that nodes are touched from now on, and what is owed with that."""
         self._begin_span()
-        self._owes[:] = DUTIES
-        self._folder.write_manifest(self._manifest)
+        self._duties.begin()
 
     def _begin_span(self) -> None:
         """Begin a time whose log lines are kept; those in which nobody ended ended by a kill."""
@@ -247,27 +230,24 @@ class Runner:
 
         It is a part of the run of its own, or the end of one that has `begun`.
         """
-        with ExitStack() as reservations:
-            ours = set[str]()
-            for name in self._names:
-                try:
-                    reservations.enter_context(Reservation("*", 1, name, LONGEST_RESERVATION, 0))
-                    ours.add(name)
-                except Refused as refused:
-                    if refused.code == "UNAVAILABLE":
-                        raise
-                    self._tell(f"{name} is left alone: {refused}")
+        with self._duties.reserving() as ours:
             if not begun:
                 self._begin_span()
-            if TEARDOWN in self._owes:
+            if TEARDOWN in self._duties:
                 if ours == {*self._names} and self._set_up_there():
                     self._tear_down()
                 elif self._experiment.teardown:
                     self._tell("there is no teardown: the nodes are not as they were set up")
-                self._done(TEARDOWN)
+                self._duties.done(TEARDOWN)
             self._end_part(state)
             self._collect()
-            self._give_back(ours)
+            self._duties.give_back(ours)
+
+    def _collect(self) -> None:
+        self._duties.collect(
+            self._experiment.streams, self._clocks.stamping(), self._time.now(),
+            last=not self._stays,
+        )
 
     def _undo(self) -> None:
         """Nodes of others were booted, some at least, and cannot be had."""
@@ -276,36 +256,11 @@ class Runner:
         except (Failure, OSError) as error:
             self._tell(f"images and settings are as the run had them: {in_words(error)}")
 
-    def _done(self, duty: str) -> None:
-        if duty in self._owes:
-            self._owes.remove(duty)
-        self._folder.write_manifest(self._manifest)
-
-    def _give_back(self, ours: Collection[str]) -> None:
-        """Let go of images and of the settings of nodes that are ours."""
-        try:
-            booting = {node.name: node._record["image"] or "" for node in _there(self._names)}
-        except (Failure, OSError) as error:
-            self._tell(f"images and settings are as the run had them: {in_words(error)}")
-            return
-        try:
-            if self._holding.release(booting, ours):
-                self._done(RELEASE)
-        finally:
-            self._folder.write_manifest(self._manifest)
-        if RELEASE in self._owes:
-            self._tell(
-                f"not all is given back; later: walt experiment release {self._folder.path}"
-            )
-
     def _is_final(self) -> bool:
-        points = self._experiment.points()
-        return all(self._outcomes.get(point.number) in FINAL for point in points)
+        return all(self._outcomes.get(point.number) in FINAL for point in self._points)
 
     def _is_done(self) -> bool:
-        return all(
-            self._outcomes.get(point.number) == "done" for point in self._experiment.points()
-        )
+        return all(self._outcomes.get(point.number) == "done" for point in self._points)
 
     @contextmanager
     def _set_up_for(
@@ -383,15 +338,14 @@ class Runner:
     # -- points ------------------------------------------------------------------
 
     def _measure(self, before: Mapping[int, dict[str, Any]]) -> None:
-        points = self._experiment.points()
-        for point in points:
+        for point in self._points:
             known = before.get(point.number)
             if known is not None and known["outcome"] in FINAL:
                 continue
             self.check_lease()
             record = self._point(point, known)
             self.note(point, record)
-            if record["outcome"] == "unknown" and point is not points[-1]:
+            if record["outcome"] == "unknown" and point is not self._points[-1]:
                 self._boot_again()
 
     def check_lease(self) -> None:
@@ -406,7 +360,7 @@ class Runner:
         )
         reason = f": {record['reason']}" if record["reason"] else ""
         self._tell(
-            f"point {point.number} of {len(self._experiment.points())}, {point}:"
+            f"point {point.number} of {len(self._points)}, {point}:"
             f" {record['outcome']}{reason} {words}".rstrip()
         )
 
@@ -443,18 +397,7 @@ class Runner:
             self._each(f"rm -rf {self._place}{left}")
         except (Failure, TimeoutException) as failure:
             self._tell(f"teardown: {failure}")
-        self._done(TEARDOWN)
-
-    def _collect(self) -> None:
-        try:
-            names = [node.name for node in _there(self._names)]
-            collect(self._folder.path, names, self._manifest["spans"],
-                    self._experiment.streams, self._clocks.stamping(), self._time.now())
-        except (Failure, TimeoutException) as failure:
-            self._tell(f"logs and boots were not collected: {failure}")
-        else:
-            if not self._stays:
-                self._done(COLLECT)
+        self._duties.done(TEARDOWN)
 
     def _point(self, point: Point, known: dict[str, Any] | None) -> dict[str, Any]:
         """Measure a point, or go on with one that was begun; return its record."""

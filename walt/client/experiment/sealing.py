@@ -15,36 +15,49 @@ import zipfile
 from pathlib import Path
 
 from walt.client.errors import Failure
-from walt.client.experiment.archive import CHECKSUMS, CRATE, README, TEXT, Archive
+from walt.client.experiment.archive import CHECKSUMS, CRATE, IMAGES, README, TEXT, Archive
 from walt.client.experiment.showing import table
 from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import IO, Any
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+OCI = "https://github.com/opencontainers/image-spec/blob/main/image-layout.md"
 COMPRESSED = (".gz", ".parquet")  # of these, a second time takes long and gives nothing
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # ZIP knows none before
 
 
-def seal(folder: Path, target: Path) -> int:
+def seal(
+    folder: Path, target: Path,
+    images: Callable[[Archive, Callable[[bytes], object]], object] | None = None,
+) -> int:
     """Write the archive of a folder as a ZIP file; return the number of its files.
 
-    What a run that was killed left is sealed as it is. Raises Failure.
+    What a run that was killed left is sealed as it is. `images` gives those that it used, as one
+    file, unless the folder has them. Raises Failure.
     """
     if not folder.is_dir():
         raise Failure(f"{folder} is no folder of a run")
     archive = Archive(folder)
     names = sorted(archive.names - {CHECKSUMS, README, CRATE})
+    if IMAGES in names:
+        images = None
     if target.exists():
         raise Failure(f"{target} exists; give another name, or remove it")
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     try:
         with zipfile.ZipFile(beside, "x", zipfile.ZIP_DEFLATED) as sealed:
-            sums = [f"{_add(sealed, folder / name, name)}  {name}\n" for name in names]
+            sums = [f"{_add_file(sealed, folder / name, name)}  {name}\n" for name in names]
+            if images is not None:
+                with _Member(sealed, IMAGES) as member:
+                    images(archive, member.write)
+                names.append(IMAGES)
+                sums.append(f"{member.checksum}  {IMAGES}\n")
             for name, text in (
-                (README, _readme(archive)),
+                (README, _readme(archive, names)),
                 (CRATE, json.dumps(_crate(archive, names), indent=1) + "\n"),
             ):
                 sums.append(f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n")
@@ -62,17 +75,39 @@ def seal(folder: Path, target: Path) -> int:
     return len(names) + 3
 
 
-def _add(sealed: zipfile.ZipFile, path: Path, name: str) -> str:
+class _Member:
+    """A file of a ZIP file that is written in pieces; `checksum` is that of what was written."""
+
+    def __init__(self, sealed: zipfile.ZipFile, name: str) -> None:
+        entry = zipfile.ZipInfo(name, _EARLIEST)
+        if not name.endswith(COMPRESSED):
+            entry.compress_type = zipfile.ZIP_DEFLATED
+        self._file: IO[bytes] = sealed.open(entry, "w", force_zip64=True)
+        self._state = hashlib.sha256()
+
+    def __enter__(self) -> _Member:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Write a piece."""
+        self._state.update(data)
+        self._file.write(data)
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of all pieces."""
+        return self._state.hexdigest()
+
+
+def _add_file(sealed: zipfile.ZipFile, path: Path, name: str) -> str:
     """Add a file in pieces; return its checksum."""
-    checksum = hashlib.sha256()
-    entry = zipfile.ZipInfo(name, _EARLIEST)
-    if not name.endswith(COMPRESSED):
-        entry.compress_type = zipfile.ZIP_DEFLATED
-    with open(path, "rb") as source, sealed.open(entry, "w", force_zip64=True) as member:
+    with open(path, "rb") as source, _Member(sealed, name) as member:
         while piece := source.read(1 << 20):
-            checksum.update(piece)
             member.write(piece)
-    return checksum.hexdigest()
+    return member.checksum
 
 
 def verify(archive: Archive) -> list[str]:
@@ -92,7 +127,7 @@ def verify(archive: Archive) -> list[str]:
     return wrong + [f"{name} is missing" for name in sorted(told)]
 
 
-def _readme(archive: Archive) -> str:
+def _readme(archive: Archive, names: list[str]) -> str:
     manifest = archive.manifest
     began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(manifest["began"]))
     roles = "\n".join(
@@ -112,7 +147,11 @@ def _readme(archive: Archive) -> str:
         f"`commands/` what they printed; {CHECKSUMS} has checksums of all of it. Where they are\n"
         "there, `logs.*` are log lines, `clocks.json` how far the clocks of the nodes were from\n"
         "the server's, and `topology.json` where the nodes are connected.\n"
-        "`walt experiment show` and `walt experiment diff` read this file.\n"
+        + (
+            f"`{IMAGES}` has the images, as an OCI archive: `walt experiment replay` takes them\n"
+            f"out of it, as does `skopeo copy oci-archive:{IMAGES}:NAME …`.\n"
+            if IMAGES in names else ""
+        ) + "`walt experiment show` and `walt experiment diff` read this file.\n"
     )
 
 
@@ -153,6 +192,12 @@ def _crate(archive: Archive, names: list[str]) -> dict[str, Any]:
             {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate",
              "version": "0.5"},
             *({"@id": name, "@type": ["File", "SoftwareApplication"] if name == TEXT else "File",
-               "name": name} for name in [*names, README]),
+               "name": name, **(_IMAGES if name == IMAGES else {})} for name in [*names, README]),
         ],
     }
+
+
+_IMAGES = {
+    "description": "The images that the nodes booted, as an archive of the OCI image layout",
+    "encodingFormat": ["application/x-tar", {"@id": OCI}],
+}

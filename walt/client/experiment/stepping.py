@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from walt.client.experiment.channels import Shells
     from walt.client.experiment.model import Limits, Step
 
+AHEAD = 32  # points whose directories are made at once
 PATIENCE = 120.0  # seconds for a server or a node that is away
 TOLD = 500  # characters of an error that are told
 
@@ -63,13 +64,15 @@ class Steps:
             name: self._entry(record, order, step, role, name) for name, role in work.items()
         }
         if "number" in record:
-            self._folder.write_point(record)
+            # The nodes know what was begun, too, and outlive the power of this machine.
+            self._folder.write_point(record, lasting=False)
         directory = f"{self._place}-{scope}"
+        ahead = [f"{self._place}-{name}" for name in _next(scope)]
         command = step.command if step.script is None else self._scripts[step.script]
         limit = step.timeout or self._limits.step
 
         def before(name: str) -> str:
-            return prelude(self._environment(work[name], name, values), directory)
+            return prelude(self._environment(work[name], name, values), directory, ahead)
 
         if step.start:
             self._start(scope, order, step, command, before, entries, limit)
@@ -198,6 +201,14 @@ class Steps:
             found[f"{prefix}_NAMES"] = " ".join(names)
             found[f"{prefix}_IP"] = " ".join(nodes[one]["ip"] for one in names)
         return found
+
+
+def _next(scope: str) -> list[str]:
+    """Return the scopes of the points that come after one, as far as these are first tries."""
+    if not scope.startswith("p") or not scope.endswith("-t1"):
+        return []
+    number = int(scope[1:6])
+    return [f"p{one:05d}-t1" for one in range(number + 1, number + AHEAD)]
 
 
 def _check(name: str, step: Step, outcome: Outcome) -> None:

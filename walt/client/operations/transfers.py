@@ -12,7 +12,7 @@ from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Protocol
 
     from walt.common.transfers import Place
@@ -183,6 +183,38 @@ class _Writer(_Side):
         """Wait for the end of the remote side."""
         while self.status is None:
             self.next_data()
+
+
+def send_pieces(stream: Stream, pieces: Iterable[bytes], listener: Listener) -> None:
+    """Send bytes and the end of input; return when the remote side is done. Raises Failure."""
+    writer = _Writer(stream, listener)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+        stream.send(frames.END)
+        writer.wait()
+    except _Ended:
+        pass
+    except BaseException:
+        writer.close(ok=False)
+        raise
+    writer.close()
+
+
+def receive_pieces(
+    stream: Stream, write: Callable[[bytes], object], listener: Listener
+) -> None:
+    """Give the bytes that come to `write`, until the remote side is done. Raises Failure."""
+    reader = _Side(stream, listener)
+    try:
+        while reader.status is None:
+            for payload in reader.next_data():
+                listener.add(len(payload))
+                write(payload)
+    except BaseException:
+        reader.close(ok=False)
+        raise
+    reader.close()
 
 
 class Told:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 import walt
+from walt.server.adapters.podman.archiver import SkopeoArchiver
 from walt.server.adapters.podman.builder import PodmanBuilder
 from walt.server.adapters.podman.containers import (
     PodmanContainers,
@@ -27,6 +28,7 @@ from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.adapters.postgres.images import PostgresImages
 from walt.server.adapters.ssh.options import git_command
 from walt.server.assembly.base import Base, server_mac
+from walt.server.domain.images.archives import ImageArchives
 from walt.server.domain.images.builds import ImageBuilds
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.clone import Cloner
@@ -113,6 +115,7 @@ class ImageLife:
     builder: PodmanBuilder
     operations: ImageOperations
     files: ImageFiles
+    archives: ImageArchives
     builders: WorkerPool
     scratch: tuple[Path, ...]
 
@@ -177,8 +180,11 @@ def image_life(base: Base, stock: Images, users: IImageUsers) -> ImageLife:
     )
     scratch = (config.paths.state / LAYERS, config.paths.runtime / SECRETS)
     files = ImageFiles(containers, reactor)
+    archives = ImageArchives(
+        changes, SkopeoArchiver(skopeo, builders, config.paths.state / LAYERS), major
+    )
     return ImageLife(
-        store, containers, builder, operations, files, builders, scratch
+        store, containers, builder, operations, files, archives, builders, scratch
     )
 
 

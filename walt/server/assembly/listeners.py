@@ -31,6 +31,7 @@ from walt.server.runtime.metrics import Metrics
 from walt.server.runtime.reactors import IReactor
 from walt.server.streams.base import Peer, RequestClass, StreamProtocol
 from walt.server.streams.dump import LogDumps
+from walt.server.streams.image_archives import LoadImagesRequest, SaveImagesRequest
 from walt.server.streams.image_build import BuildRequest
 from walt.server.streams.image_shell import (
     ImageCommands,
@@ -133,6 +134,8 @@ def stream_table(core: Core) -> dict[str, RequestClass]:
         "REQ_TAR_FROM_IMAGE": partial(TarFromImageRequest, in_images),
         "REQ_TAR_TO_IMAGE": partial(TarToImageRequest, in_images),
         "REQ_TAR_FOR_IMAGE_BUILD": partial(BuildRequest, operations.builds, sessions),
+        "REQ_SAVE_IMAGES": partial(SaveImagesRequest, core.image_life.archives, sessions),
+        "REQ_LOAD_IMAGES": partial(LoadImagesRequest, core.image_life.archives),
         "REQ_NODE_CONSOLE": partial(ConsoleRequest, core.nodes.virtual, commands),
         "REQ_WEB": partial(WebRequest, base.config.paths.web_socket, reactor),
     })

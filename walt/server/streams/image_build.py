@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -15,7 +15,6 @@ from walt.common.errors import (
     CommandFailed,
     InternalError,
     Invalid,
-    LimitExceeded,
     WaltError,
     disk_refuses,
 )
@@ -25,6 +24,7 @@ from walt.server.domain.nodes.sessions import ISessions
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.producing import Pace
 from walt.server.streams.base import FramedRequest, Peer, StreamProtocol
+from walt.server.streams.upload import Upload
 
 _log = Logger()
 
@@ -96,10 +96,8 @@ class BuildRequest(FramedRequest):
         super().__init__(connection, peer)
         self._builds = builds
         self._programs = programs
-        self._archive: BinaryIO | None = None
-        self._size = 0
+        self._upload: Upload | None = None
         self._watched = False
-        self._uploaded: Deferred[None] = Deferred()
         self._program: Any = None
         self._work: Deferred[Any] | None = None
 
@@ -113,7 +111,7 @@ class BuildRequest(FramedRequest):
         build = self._builds.open(self.username, image)
         self._watched = parameters.get("terminal") is True
         if url is None:
-            self._archive = open(build.archive, "xb")  # noqa: SIM115 (closed by END or lost)
+            self._upload = Upload(build.archive, MAX_ARCHIVE)
         transport: Any = self.connection.transport
         transport.registerProducer(Pace(self._pause, self._resume, stop=lambda: None), True)
         self._work = Deferred.fromCoroutine(self._run(build, url, subdir))
@@ -125,7 +123,8 @@ class BuildRequest(FramedRequest):
                 ok = await self._build(build, url, subdir)
                 values = {"status": 0 if ok else 1}
             finally:
-                self._close_archive()
+                if self._upload is not None:
+                    self._upload.close()
                 await build.close()
         except CancelledError:
             return
@@ -152,8 +151,8 @@ class BuildRequest(FramedRequest):
             left_out = build.left_out()
             if left_out is not None:
                 self._errors(f"{left_out}\n".encode())
-        else:
-            await self._uploaded
+        elif self._upload is not None:
+            await self._upload.whole
             await build.unpack()
         command = await build.command(subdir)
         if build.warning is not None:
@@ -190,38 +189,8 @@ class BuildRequest(FramedRequest):
         self.connection.write(frames.encode(frames.MESSAGE, data))
 
     def frame(self, kind: bytes, payload: bytes) -> None:
-        if self._archive is None:
-            return
-        if kind == frames.DATA:
-            self._size += len(payload)
-            try:
-                if self._size > MAX_ARCHIVE:
-                    raise LimitExceeded(f"an archive has at most {MAX_ARCHIVE >> 30} GiB")
-                self._archive.write(payload)
-            except OSError as error:
-                self._refuse(LimitExceeded(f"the server cannot keep this: {error.strerror}"))
-            except LimitExceeded as error:
-                self._refuse(error)
-        elif kind == frames.END:
-            try:
-                self._archive.close()
-            except OSError as error:
-                self._refuse(LimitExceeded(f"the server cannot keep this: {error.strerror}"))
-                return
-            self._archive = None
-            self._uploaded.callback(None)
-
-    def _refuse(self, error: WaltError) -> None:
-        self._close_archive()
-        self._uploaded.errback(error)
-
-    def _close_archive(self) -> None:
-        archive, self._archive = self._archive, None
-        if archive is not None:
-            try:
-                archive.close()
-            except OSError as error:
-                _log.info("closing an archive: {error}", error=error.strerror)
+        if self._upload is not None:
+            self._upload.frame(kind, payload)
 
     def lost(self) -> None:
         if self._work is not None:

@@ -24,6 +24,8 @@ NUMBERS = {
     "REQ_TAR_FOR_IMAGE_BUILD": 16,
     "REQ_WEB": 17,
     "REQ_NODE_CONSOLE": 18,
+    "REQ_SAVE_IMAGES": 19,
+    "REQ_LOAD_IMAGES": 20,
 }
 
 

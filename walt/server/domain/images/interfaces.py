@@ -227,6 +227,39 @@ class IImageBuilder(Interface):
         """Remove what the builds of a killed server left."""
 
 
+class IImageArchiver(Interface):
+    """Puts images of the store into one file, and back."""
+
+    def open() -> Path:
+        """Make a directory for one archive."""
+
+    async def pack(
+        place: Path, images: Mapping[str, str], requester: IRequester
+    ) -> list[str]:
+        """Copy images, whose names are told by id; return the program that writes the archive.
+
+        It writes on its output. The requester is told how far it is. Raises CommandFailed,
+        LimitExceeded or Unavailable.
+        """
+
+    async def unpack(place: Path, archive: Path, images: Collection[str]) -> None:
+        """Take what a stranger sent apart; it must have the images of these ids.
+
+        Raises Invalid or LimitExceeded.
+        """
+
+    async def fetch(
+        place: Path, image_id: str, reference: str, requester: IRequester
+    ) -> None:
+        """Copy an image that was unpacked into the store, under a temporary reference.
+
+        Raises CommandFailed, Unavailable.
+        """
+
+    def close(place: Path) -> Awaitable[None]:
+        """Remove what an archive left, its program being over."""
+
+
 class IImageUsers(Interface):
     """The nodes that boot images."""
 
