@@ -75,6 +75,7 @@ FILES: dict[str, str] = {
     # At each change: a line or two for a device, an image or a mount.
     "walt.server.adapters.dhcpd.daemon": "dhcpd.conf; once, the leases of the pool",
     "walt.server.adapters.named.daemon": "two zones and named.conf",
+    "walt.server.adapters.nbfs.exporter": "the exports of images, a line each",
     "walt.server.adapters.nfs.ganesha": "the exports",
     "walt.server.adapters.nfs.kernel": "the exports",
     "walt.server.adapters.tftpd.tree": "the names in the tree",

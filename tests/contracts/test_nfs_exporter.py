@@ -26,11 +26,13 @@ from tests.fakes.images import FakeExporter
 from tests.patience import patient
 from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.processes import pipes_closed
+from walt.server.adapters.nbfs.exporter import NbfsExporter
 from walt.server.adapters.nfs.exports import EXPORTS, LINKS_ID, NODES
 from walt.server.adapters.nfs.ganesha import STOPPED, GaneshaExporter
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.process import ProcessRunner
+from walt.server.runtime.reactors import the_reactor
 
 NET = IPv4Network("192.168.1.0/24")
 
@@ -94,6 +96,23 @@ class ExporterContract(Contract):
             for node in plan.nodes:
                 self.assertTrue(node.persist is None or node.persist.is_dir())
         await exporter.withdraw()
+
+
+class NbfsExporterTests(ExporterContract, TestCase):
+    """It exports by another exporter, and has a directory without a daemon."""
+
+    def make(self) -> Any:
+        self.place()
+        self.exporter = FakeExporter()
+        exports = self.base / "exports.d"
+        exports.mkdir()
+        return NbfsExporter(
+            the_reactor(), self.exporter, enabled=True, directory=exports,
+            control=self.base / "ctl.sock", own=self.base / "own", owner=self.base,
+        )
+
+    async def trees(self) -> set[tuple[str, Path, bool]]:
+        return self.wanted(self.exporter.plans[-1])
 
 
 class FakeExporterTests(ExporterContract, TestCase):

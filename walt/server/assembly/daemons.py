@@ -16,6 +16,7 @@ from walt.server.adapters.lldp.lldpd import LldpdService
 from walt.server.adapters.lldp.snmpd import SnmpdService
 from walt.server.adapters.named.daemon import NamedService
 from walt.server.adapters.nbdkit.daemon import SwapService
+from walt.server.adapters.nbfs.exporter import NbfsExporter
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.nfs.kernel import KernelExporter
@@ -82,6 +83,7 @@ class Daemons:
     tftpd: TftpdService
     firewall: NftFirewall
     exporter: GaneshaExporter | KernelExporter
+    exports: NbfsExporter  # `exporter`, and what else exports
     network: NetworkServices
     services: Sequence[Service]
     settled: Sequence[Callable[[], object]]
@@ -172,6 +174,13 @@ def build_daemons(
             trees=base.volumes.exported, address=str(config.server_ip), subnet=config.subnet,
         )
         health.daemons.append(exporter)
+    nbfs = config.services.nbfs
+    exports = NbfsExporter(
+        reactor, exporter, enabled=nbfs.enabled, directory=nbfs.exports, control=nbfs.control,
+        own=config.paths.service_runtime("nbfs"), owner=config.paths.state,
+    )
+    if nbfs.enabled:
+        health.daemons.append(exports)
     firewall = NftFirewall(base.runner)
     network = NetworkServices(
         reactor, config.walt_interface, dhcp=dhcpd, dns=named,
@@ -188,8 +197,8 @@ def build_daemons(
     )
     return Daemons(
         dhcpd=dhcpd, named=named, tftpd=tftpd, firewall=firewall, exporter=exporter,
-        network=network, services=[*services, exporter], settled=settled, health=health,
-        kernel_server=kernel_server, sshd=sshd,
+        exports=exports, network=network, services=[*services, exporter, exports],
+        settled=settled, health=health, kernel_server=kernel_server, sshd=sshd,
     )
 
 

@@ -90,7 +90,7 @@ def build_nodes(
         reactor, registry, base.boot_store, status.is_booted, images.service.digest
     )
     provisioning = Provisioning(
-        reactor, registry, images.service, images.mounter, daemons.exporter, base.volumes,
+        reactor, registry, images.service, images.mounter, daemons.exports, base.volumes,
         daemons.network, platform, config.paths.nodes,
     )
     hypervisor = QemuHypervisor(

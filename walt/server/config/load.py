@@ -17,6 +17,7 @@ from walt.server.config.model import (
     WALT_NET,
     Database,
     Images,
+    Nbfs,
     NetworkConfig,
     Paths,
     Persist,
@@ -28,6 +29,7 @@ from walt.server.config.model import (
 
 DEFAULT_FILE = Path("/etc/walt/server.conf")
 RUNTIME_DIR_LIMIT = 40  # podman refuses a runroot above 50 characters, sockets end at 107
+SOCKET_LIMIT = 107  # unix(7)
 
 _INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}")
 _LABEL = re.compile(r"[a-z0-9-]+")
@@ -119,6 +121,13 @@ def _path(root: _Section, key: str, default: Path) -> Path:
     if not path.is_absolute() or ".." in path.parts or "\n" in text:
         root.error(key, f"expected an absolute path without '..', not {text!r}")
         return default
+    return path
+
+
+def _socket_path(section: _Section, key: str, default: Path) -> Path:
+    path = _path(section, key, default)
+    if len(str(path)) > SOCKET_LIMIT:
+        section.error(key, f"longer than {SOCKET_LIMIT} characters, which no socket's path can be")
     return path
 
 
@@ -265,7 +274,9 @@ def _database(section: _Section) -> Database:
 
 def _services(section: _Section) -> Services:
     http = section.section("http")
-    nfsd, lldp, ptp = (section.section(name) for name in ("nfsd", "lldp", "ptp"))
+    nfsd, lldp, ptp, nbfs = (
+        section.section(name) for name in ("nfsd", "lldp", "ptp", "nbfs")
+    )
     found = Services(
         section.choice("runner", "children", "children", "systemd"),
         section.choice("nfs", "auto", "auto", "kernel", "ganesha"),
@@ -276,8 +287,12 @@ def _services(section: _Section) -> Services:
         lldp.boolean("enabled") is not False,
         lldp.text("community", Services.snmp_community, _COMMUNITY),
         ptp.boolean("enabled") is not False,
+        Nbfs(
+            nbfs.boolean("enabled") is True, _path(nbfs, "exports-dir", Nbfs.exports),
+            _socket_path(nbfs, "control-socket", Nbfs.control),
+        ),
     )
-    for one in (http, nfsd, lldp, ptp, section):
+    for one in (http, nfsd, lldp, ptp, nbfs, section):
         one.close()
     return found
 

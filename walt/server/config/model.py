@@ -112,6 +112,15 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Nbfs:
+    """Section `services.nbfs`: a network file service of somebody else, where there is one."""
+
+    enabled: bool = False
+    exports: Path = Path("/etc/nbfsd/exports.d")  # where it reads what to export
+    control: Path = Path("/run/nbfsd/ctl.sock")
+
+
+@dataclass(frozen=True)
 class Services:
     """Section `services`."""
 
@@ -124,6 +133,7 @@ class Services:
     lldp: bool = True  # lldpd and snmpd: the server is found by its switch
     snmp_community: str = "private"  # that reads what snmpd shows
     ptp: bool = True  # ptpd: the clocks of nodes follow that of the server
+    nbfs: Nbfs = Nbfs()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import errno
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -46,10 +47,12 @@ class _Datagrams(Generic[T]):
 
     def __init__(
         self, reactor: IReactor, one: socket.socket, send: Callable[[socket.socket], object],
-        accept: Callable[[bytes, Address], T | None], farewell: bytes,
+        accept: Callable[[bytes, Address], T | None], farewell: bytes = b"", *,
+        once: bool = False,
     ) -> None:
         self._reactor, self._socket = reactor, one
         self._send, self._accept, self._farewell = send, accept, farewell
+        self._once = once  # a question that was taken is not repeated
         self._again = FIRST_AGAIN
         self._timer: IDelayedCall | None = None
         self.answer: Deferred[T] = Deferred()
@@ -83,6 +86,9 @@ class _Datagrams(Generic[T]):
             self._send(self._socket)
         except OSError as error:
             self._trouble(error)
+        else:
+            if self._once:
+                self._timer.cancel()
 
     def _trouble(self, error: OSError) -> None:
         if error.errno == errno.ECONNREFUSED:
@@ -144,6 +150,39 @@ async def ask_datagram(
             return await question.answer
         finally:
             question.stop()
+
+
+async def ask_unix_datagram(
+    reactor: IReactor, path: Path, own: Path, question: bytes, accept: Callable[[bytes], T | None],
+) -> T:
+    """Send a question to the unix socket `path`, once, and return what `accept` makes of an answer.
+
+    `own` is where the answer comes, a place that is free for us; nobody else than the one asked is
+    heard there. `accept` is as that of `ask_stream`, and gets one datagram.
+    Raises NoAnswer when nothing listens there, OSError when asking is impossible here.
+    """
+    own.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.setblocking(False)
+        one.bind(str(own))
+        try:
+            try:
+                one.connect(str(path))
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                    raise NoAnswer("nothing listens at its socket") from None
+                raise
+            asked = _Datagrams(
+                reactor, one, lambda sending: sending.send(question),
+                lambda datagram, _: accept(datagram), once=True,
+            )
+            asked.start()
+            try:
+                return await asked.answer
+            finally:
+                asked.stop()
+        finally:
+            own.unlink(missing_ok=True)
 
 
 class _Stream(Protocol, Generic[T]):
