@@ -192,17 +192,34 @@ class NodeBootTests(TestCase):
         self.assertIn(b"Linux version", answer)
         self.assertEqual(
             await request("MODE multi\nSHELL\necho $((6 * 7))\nPING\nCLOSE\n"),
-            b"OK\nOK Closing on my side.\n",
+            b"KO /etc/walt/net-shell is not on image\nOK\nOK Closing on my side.\n",
         )
         # Another machine of the network, such as a node, gets no answer and no reboot.
-        for text in ("MODE single\nPING\n", "MODE single\nREBOOT\n"):
+        for text in ("MODE single\nPING\n", "MODE single\nREBOOT\n", "MODE single\nSHELL\n"):
             self.assertEqual(
                 await request(text, source=OTHER_IP),
                 b"KO Only the server of the platform may ask. Closing on my side.\n",
             )
         self.assertEqual(await request("MODE single\nREBOOT\n", source=OTHER_IP, close=True), b"")
         self.assertEqual(await silent, b"TIMEOUT Closing on my side.\n")
+        await self._check_shell()
         self.assertEqual(len(self.platform.notifications), 1)
+
+    async def _check_shell(self) -> None:
+        """An image that has the file gives the server a shell: its end, and its time-out."""
+        await self._ssh("mkdir -p /etc/walt; touch /etc/walt/net-shell")
+        for last, end in (("exit\n", b""), ("", b"SHELL-TIMEOUT\n")):
+            answer = await self.platform.request(
+                f"MODE single\nSHELL\necho $((6 * 7)); hostname\n{last}"
+            )
+            self.assertTrue(answer.startswith(b"OK\n\n"), answer)
+            self.assertIn(f"42\n{NODE_NAME}\n".encode(), answer)
+            self.assertIn(end, answer)
+            self.assertTrue(answer.endswith(b"END-OF-SHELL\n"), answer)
+        self.assertEqual(
+            await self.platform.request("MODE single\nSHELL\nid\n", source=OTHER_IP),
+            b"KO Only the server of the platform may ask. Closing on my side.\n",
+        )
 
     async def _check_root(self) -> None:
         text = await self._output(
