@@ -126,6 +126,31 @@ class ReportTests(SynchronousTestCase):
         self.report(NODE.ip, SWITCH.mac, "5")
         self.assertEqual(self.topology.places, {OTHER: place})
 
+    def test_conversion(self) -> None:
+        """Where an administrator wishes it, what is of unknown type becomes a switch, once."""
+        self.reports = NeighbourReports(
+            self.platform.registry, self.topology,
+            PlatformLog(self.platform.logs, lambda: SERVER.mac), convert=True,
+        )
+        for number, name in ((7, "unknown-7"), (8, "rack")):
+            mac = f"02:00:00:00:00:0{number}"
+            device = Device(mac, name, "unknown", ip=f"192.168.1.{number}")
+            self.successResultOf(Deferred.fromCoroutine(self.platform.registry.put(device)))
+            self.report(NODE.ip, mac, "1")
+            self.report(NODE.ip, mac, "1")
+        switches = [
+            self.platform.registry.get(f"02:00:00:00:00:0{number}") for number in (7, 8)
+        ]
+        self.assertEqual(
+            [(one.type, one.name, one.conf) for one in switches if one is not None],
+            [("switch", "switch-000007", {}), ("switch", "rack", {})],
+        )
+        # No node, nor anything else that is known, becomes one.
+        self.report(NODE.ip, SERVER.mac, "1")
+        self.report(NODE.ip, NODE.mac, "1")
+        self.assertEqual(self.platform.registry.get(NODE.mac), NODE)
+        self.assertEqual(self.topology.places, {})
+
     def test_ignored(self) -> None:
         """Unknown nodes, unknown devices, devices that are no switch, callers without address."""
         self.explored(**{"lldp.explore": True})

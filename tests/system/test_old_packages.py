@@ -107,6 +107,38 @@ class OldPackagesTests(TestCase):
         self.assertEqual(lines, {"first line", "stamped line", "without the daemon"})
         self.assertEqual(await self._monitored(platform), len(RELEASES) + 1)
 
+    async def test_switches_that_nodes_report(self) -> None:
+        """An administrator may have devices that nodes report become switches, as in WalT 10."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        platform.write_config("switches: {reported: convert}\n")
+        await platform.import_image()
+        await platform.start()
+        await platform.event(
+            "commit", "", "walt.node.pc-x86-64", IP, MAC, "", "0", "unknown"
+        )
+        self.namespace = f"wo{os.getpid()}"
+        await self._cable(platform)
+        await self._neighbours(platform)
+        await self._node(platform, "ours", self._tools(platform), ROOT, OURS)
+        devices = json.loads(await platform.ok("device", "show", "--json"))
+        rows = {row["mac"]: row for table in devices.values() for row in table}
+        node = rows[MAC]["name"]
+        text = await platform.ok("log", "show", "--platform", "--history", "full")
+        for number in (1, 2):
+            mac = f"02:00:00:00:07:0{number}"
+            row, former = rows[mac], self.switches[mac]
+            self.assertEqual((row["type"], row["name"]), ("switch", f"switch-00070{number}"))
+            line = f"Node {node} is connected on {former}, so {former} is a switch."
+            self.assertEqual(text.count(line), 1)
+            self.assertIn(f"renamed {former} to {row['name']} for clarity", text)
+        self.assertNotIn("02:00:00:00:07:03", rows)
+        # It is nothing that the node can configure: nothing is asked of it by SNMP.
+        told = await platform.ok("device", "config", "switch-000701")
+        self.assertIn("lldp.explore=false", told.replace(" ", ""))
+
     async def _records(self, platform: LivePlatform) -> None:
         """What programs get of a set of nodes."""
         load = Load(platform)

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import ConfigurationError
 from walt.server.config.load import load, parse
-from walt.server.config.model import Paths, Registry, Vpn
+from walt.server.config.model import Nbfs, Paths, Registry, Vpn
 
 GOOD = "network:\n  walt-net:\n    ip: 192.168.183.1/24\n"
 
@@ -46,7 +46,9 @@ vpn: {enabled: true, ssh-entrypoint: "a.lan:2222", http-entrypoint: b.lan, boot-
       ssh-port: 2022}
 database: {mode: external, dsn: "host=/run/pg dbname=walt"}
 services: {runner: children, nfs: ganesha, nfsd: {service-name: nfs.service},
-           http: {port: 8080, host-port: 0}, lldp: {enabled: false, community: lab-7}}
+           http: {port: 8080, host-port: 0}, lldp: {enabled: false, community: lab-7},
+           nbfs: {enabled: true, exports-dir: /srv/nbfs, control-socket: /run/ctl}}
+switches: {save-power-after: 60, reported: convert}
 virtual: {accel: tcg}
 images: {storage: system, runtime: runc, build-isolation: chroot, ulimits: ["nofile=1024:1024"],
          git-networks: [127.0.0.0/8, "::1/128"], git-identity: /etc/walt/git.key}
@@ -63,6 +65,8 @@ boot: {reconnect-grace: 0}
         self.assertEqual(config.services.http_host_port, 0)
         self.assertEqual(config.services.lldp, False)
         self.assertEqual(config.services.snmp_community, "lab-7")
+        self.assertEqual(config.services.nbfs, Nbfs(True, Path("/srv/nbfs"), Path("/run/ctl")))
+        self.assertEqual((config.power_saving, config.reported_switches), (60, "convert"))
         self.assertEqual(config.images.ulimits, ("nofile=1024:1024",))
         self.assertEqual([str(one) for one in config.images.git_networks],
                          ["127.0.0.0/8", "::1/128"])
@@ -102,6 +106,9 @@ class ErrorsTests(SynchronousTestCase):
              "registries[0].port: expected a whole number"),
             ("database: {mode: external}", "database.dsn: missing"),
             ("database: {mode: other}", "database.mode: expected one of"),
+            ("services: {nbfs: {exports-dir: here}}", "services.nbfs.exports-dir: expected an abs"),
+            (f"services: {{nbfs: {{control-socket: /{'x' * 107}}}}}", "longer than 107 characters"),
+            ("switches: {reported: maybe}", "switches.reported: expected one of"),
             ("services: {runner: docker}", "services.runner: expected one of"),
             ("services: {lldp: {community: 'a b'}}", "services.lldp.community: 'a b' is not"),
             ("services: {lldp: {community: \"a\\nrwcommunity b\"}}", "services.lldp.community"),

@@ -54,7 +54,10 @@ def build_api(
     server_ip = str(base.config.server_ip)
     checkpoints = PostgresCheckpoints(base.database)
     recorded = PostgresChanges(base.database)
-    reports = NeighbourReports(registry, switches.exploration, base.platform)
+    reports = NeighbourReports(
+        registry, switches.exploration, base.platform,
+        convert=base.config.reported_switches == "convert",
+    )
     views = DeviceViews(registry, nodes.status.is_booted, switches.views.where, server_ip)
     announcements = Announcements(
         registry, nodes.registration, nodes.leases, server_ip, base.reactor

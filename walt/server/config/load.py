@@ -403,6 +403,7 @@ def parse(text: str) -> ServerConfig:
         log_retention_days=logs.integer("retention", None, 1, 36500),
         reconnect_grace=boot.integer("reconnect-grace", 180, 0, 86400),
         power_saving=switches.integer("save-power-after", 7200, 0, 365 * 86400),
+        reported_switches=switches.choice("reported", "propose", "propose", "convert"),
     )
     for section in (virtual, security, logs, boot, switches, root):
         section.close()

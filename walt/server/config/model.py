@@ -176,6 +176,8 @@ class ServerConfig:
     log_retention_days: int | None = None
     reconnect_grace: int = 180
     power_saving: int = 7200  # seconds that a free node stays powered; 0: always
+    # What becomes of a device of unknown type that a node names as its switch.
+    reported_switches: Literal["propose", "convert"] = "propose"
     spec: Path = Path("/etc/walt/server.spec")
 
     @property

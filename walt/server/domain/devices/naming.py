@@ -66,6 +66,11 @@ def generated_name(kind: str, mac: str, taken: Callable[[str], bool]) -> str:
     return name
 
 
+def clear_name(name: str, kind: str, mac: str, taken: Callable[[str], bool]) -> str:
+    """Return the name of a device whose type has become known: one that says `unknown` changes."""
+    return generated_name(kind, mac, taken) if "unknown" in name else name
+
+
 def choose_name(
     announced: str | None, kind: str, mac: str, taken: Callable[[str], bool]
 ) -> str:

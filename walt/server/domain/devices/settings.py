@@ -284,6 +284,11 @@ def _converted(device: Device, values: Mapping[str, Any]) -> Device:
         return device
     if device.type != "unknown":
         raise Invalid(f"the type of {device.name} is known already: {device.type}. {HELP}")
+    return as_switch(device)
+
+
+def as_switch(device: Device) -> Device:
+    """Return a device of unknown type as a switch, with the model that its address tells."""
     model = "netgear" if device.mac.startswith(SWITCH_PREFIXES) else None
     return replace(device, type="switch", model=model)
 

@@ -10,7 +10,7 @@ from walt.common.errors import Invalid
 from walt.common.names import default_image
 from walt.server.domain.devices import settings
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.naming import SERVER_NAME, generated_name
+from walt.server.domain.devices.naming import SERVER_NAME, clear_name
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices, parse_nodes
 from walt.server.domain.images.catalog import ImageService
@@ -102,9 +102,11 @@ class Configuration:
         self._platform.deed(topic, f"{kind} {device.name}", deed, requester.username)
 
     def _renamed_for_clarity(self, device: Device) -> Device:
-        if device.type != "switch" or "unknown" not in device.name:
+        if device.type != "switch":
             return device
-        name = generated_name("switch", device.mac, self._registry.name_taken)
+        name = clear_name(device.name, "switch", device.mac, self._registry.name_taken)
+        if name == device.name:
+            return device
         self._platform.write("devices", f"renamed {device.name} to {name} for clarity")
         return replace(device, name=name)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.naming import clear_name
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.settings import as_switch
 from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.interfaces import ITopology
 
@@ -10,11 +15,17 @@ MAX_LABEL = 255  # an LLDP port identifier (IEEE 802.1AB §8.5.3)
 
 
 class NeighbourReports:
-    """Places nodes in the topology."""
+    """Places nodes in the topology.
+
+    `convert` is what an administrator decided: a device of unknown type that a node reports
+    becomes a switch, whatever else it may be.
+    """
 
     def __init__(
-        self, registry: DeviceRegistry, topology: ITopology, platform: PlatformLog
+        self, registry: DeviceRegistry, topology: ITopology, platform: PlatformLog, *,
+        convert: bool = False,
     ) -> None:
+        self._convert = convert
         self._registry = registry
         self._topology = topology
         self._platform = platform
@@ -24,15 +35,18 @@ class NeighbourReports:
         """A node sees a device on a port whose label is `label`.
 
         Ignored unless both are known. A report changes the place of the node and nothing
-        else: that a device of unknown type is a switch is proposed to people, once, and a
-        port where another node is remains its own. The place is recorded when the switch
-        may be explored; a label that is no port's gives a place without a port.
+        else, unless devices shall be converted: that a device of unknown type is a switch is
+        proposed to people, once, and a port where another node is remains its own. The place
+        is recorded when the switch may be explored; a label that is no port's gives a place
+        without a port.
         """
         node = self._registry.by_ip(node_ip) if node_ip is not None else None
         switch = self._registry.get(switch_mac)
         if node is None or not node.is_node or switch is None:
             return
-        if switch.type == "unknown" and switch.mac not in self._proposed:
+        if switch.type == "unknown" and self._convert:
+            await self._become_switch(node, switch)
+        elif switch.type == "unknown" and switch.mac not in self._proposed:
             self._proposed.add(switch.mac)
             self._platform.write(
                 "devices",
@@ -51,3 +65,13 @@ class NeighbourReports:
                 f"Node {node.name} is now connected on {switch.name} port"
                 f" {label[:MAX_LABEL] or '?'}",
             )
+
+    async def _become_switch(self, node: Device, device: Device) -> None:
+        name = clear_name(device.name, "switch", device.mac, self._registry.name_taken)
+        await self._registry.put(replace(as_switch(device), name=name))
+        self._platform.write(
+            "devices",
+            f"Node {node.name} is connected on {device.name}, so {device.name} is a switch.",
+        )
+        if name != device.name:
+            self._platform.write("devices", f"renamed {device.name} to {name} for clarity")
