@@ -73,7 +73,9 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "zope": ("walt.server",),
     "cryptography": ("walt.client.enrolment", "walt.server.adapters.tls"),
     "dockerfile": ("walt.server.adapters.podman.recipes",),
-    "jeepney": ("walt.server.adapters.nfs",),
+    "jeepney": (
+        "walt.server.adapters.nfs", "walt.server.adapters.systemd", "walt.server.runtime.dbus",
+    ),
     "markdown_it": ("walt.server.http.markdown",),
     "nbdkit": ("walt.server.adapters.nbdkit.areas",),
     "OpenSSL": ("walt.rpc.client", "walt.server.adapters.tls"),

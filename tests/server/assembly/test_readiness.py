@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Unavailable
 from walt.server.assembly.readiness import Essential, until_answering
-from walt.server.runtime.child import Health
+from walt.server.runtime.kept import Health
 
 
 class Daemon:

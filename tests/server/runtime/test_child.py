@@ -17,8 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.fakes.processes import FIRST_PID, FakeProcess, ProcessClock
 from tests.patience import patient
 from walt.server.runtime.child import (
-    LOGGED,
-    MINUTE,
     ChildService,
     ChildSpec,
     end_left_over,
@@ -26,6 +24,7 @@ from walt.server.runtime.child import (
     recorded_process,
     with_parent,
 )
+from walt.server.runtime.kept import LOGGED, MINUTE
 from walt.server.runtime.process import Launcher
 
 

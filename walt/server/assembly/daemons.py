@@ -22,6 +22,8 @@ from walt.server.adapters.nfs.ganesha import GaneshaExporter
 from walt.server.adapters.nfs.kernel import KernelExporter
 from walt.server.adapters.nfs.kernel_server import KernelServer
 from walt.server.adapters.nftables.firewall import NftFirewall
+from walt.server.adapters.systemd.journal import Journal
+from walt.server.adapters.systemd.units import SystemdUnits
 from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.adapters.timing.clock import clock_state
@@ -37,8 +39,9 @@ from walt.server.domain.network_services.publishing import NetworkServices
 from walt.server.domain.network_services.swap import SwapConfig
 from walt.server.domain.network_services.tftp import TftpConfig
 from walt.server.domain.network_services.timing import PtpConfig
-from walt.server.runtime import child
+from walt.server.runtime import kept
 from walt.server.runtime.daemon import Daemon
+from walt.server.runtime.units import UnitLauncher
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # whom systemd-resolved(8) itself asks
@@ -48,7 +51,7 @@ class Supervised(Protocol):
     """What has a daemon as its child; it follows the service of the server."""
 
     @property
-    def health(self) -> child.Health:
+    def health(self) -> kept.Health:
         """Whether it runs and answers."""
 
 
@@ -59,7 +62,7 @@ class Health:
         self.daemons = daemons
 
     def services(self) -> list[dict[str, Any]]:
-        """Return one row for each daemon; see `runtime.child.Health`."""
+        """Return one row for each daemon; see `runtime.kept.Health`."""
         return [
             {
                 "name": one.name, "state": one.state, "running": one.running, "pid": one.pid,
@@ -121,9 +124,14 @@ def build_daemons(
             "directory": config.paths.service(name), "runtime": config.paths.service_runtime(name)
         }
 
-    dhcpd = DhcpdService(reactor, launcher, **places("dhcpd"))
-    named = NamedService(reactor, launcher, **places("named"))
-    tftpd = TftpdService(reactor, launcher, **places("tftpd"))
+    systemd = None
+    running = launcher  # those that have units
+    if config.services.runner == "systemd":
+        systemd = SystemdUnits(reactor, partial(Journal, reactor, launcher))
+        running = UnitLauncher(launcher.host_netns, systemd)
+    dhcpd = DhcpdService(reactor, running, **places("dhcpd"))
+    named = NamedService(reactor, running, **places("named"))
+    tftpd = TftpdService(reactor, running, **places("tftpd"))
     swap = SwapService(reactor, launcher, **places("nbdkit"))
     supervised: list[Daemon[Any]] = [dhcpd, named, tftpd, swap]
     settled: list[Callable[[], object]] = [
@@ -135,8 +143,8 @@ def build_daemons(
         shown = SnmpdConfig(
             config.server_ip, config.subnet, config.services.snmp_community, agentx
         )
-        snmpd = SnmpdService(reactor, launcher, **places("snmpd"))
-        lldpd = LldpdService(reactor, launcher, **places("lldpd"), snmpd=shown)
+        snmpd = SnmpdService(reactor, running, **places("snmpd"))
+        lldpd = LldpdService(reactor, running, **places("lldpd"), snmpd=shown)
         supervised += [snmpd, lldpd]
         # LLDP has no VLAN: it is told at the interface itself (spec server §1.1).
         interface = walt_net.raw_device or walt_net.base
@@ -145,7 +153,7 @@ def build_daemons(
             partial(lldpd.apply, LldpdConfig(config.server_ip, interface, agentx)),
         ]
     if config.services.ptp:
-        ptpd = PtpdService(reactor, launcher, **places("ptpd"))
+        ptpd = PtpdService(reactor, running, **places("ptpd"))
         supervised.append(ptpd)
         status = config.paths.service_runtime("ptpd") / STATUS
         settled.append(partial(ptpd.apply, PtpConfig(WALT_NET, status)))
@@ -159,7 +167,8 @@ def build_daemons(
     health = Health([*supervised, ntp])
     exporter: GaneshaExporter | KernelExporter
     kernel_server: KernelServer | None = None
-    services: list[Service] = [*supervised, ntp]
+    # It takes the orders of those that come after it, and is the last one to end.
+    services: list[Service] = [*([systemd] if systemd is not None else []), *supervised, ntp]
     if kernel.chosen(config.services.nfs, isolated=config.namespace is not None):
         exporter = KernelExporter(base.runner, nodes=config.paths.nodes)
         kernel_server = KernelServer(

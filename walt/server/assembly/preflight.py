@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from walt.common.errors import Unavailable
@@ -17,6 +17,7 @@ from walt.server.adapters.vpn import sshd
 from walt.server.assembly import confinement
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
+from walt.server.runtime.units import unit_of
 
 PROGRAMS = {
     "dhcpd": "isc-dhcp-server",
@@ -45,6 +46,8 @@ DHCP_CLIENT = {"dhclient": "isc-dhcp-client"}  # for networks with `ip: dhcp`
 ACCOUNTS = (dhcpd.USER,)
 GANESHA_PROGRAMS = {"ganesha.nfsd": "nfs-ganesha nfs-ganesha-vfs"}
 MTAB = Path("/etc/mtab")
+SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
+UNIT_PLACES = (Path("/etc/systemd/system"), SYSTEMD, Path("/usr/lib/systemd/system"))
 LEAST_FREE = 256 * 1024 * 1024  # bytes
 
 Which = Callable[[str], str | None]
@@ -64,6 +67,18 @@ def chosen_programs(config: ServerConfig) -> dict[str, str]:
     return found
 
 
+def unit_daemons(config: ServerConfig) -> tuple[str, ...]:
+    """Return the daemons that are units of systemd, in the order of their start."""
+    if config.services.runner != "systemd":
+        return ()
+    found = ["dhcpd", "named", "tftpd"]
+    if config.services.lldp:
+        found += ["snmpd", "lldpd"]
+    if config.services.ptp:
+        found.append("ptpd")
+    return tuple(found)
+
+
 def find_program(name: str) -> str | None:
     """Return the path of a program, as children will find it."""
     return shutil.which(name, path=DEFAULT_PATH)
@@ -81,11 +96,7 @@ def check(
     Raises Unavailable with one line for each problem.
     """
     problems: list[str] = []
-    if config.services.runner == "systemd":
-        problems.append(
-            "services.runner: systemd is not available in this version; remove the key: the"
-            " server then runs its daemons itself"
-        )
+    problems += _units(config)
     if os.geteuid() != 0:
         raise Unavailable(
             "the WalT server must be started by root: it configures networks and mounts images"
@@ -128,6 +139,29 @@ def check(
         )
     if problems:
         raise Unavailable("\n".join(problems))
+
+
+def _units(config: ServerConfig, places: Sequence[Path] = UNIT_PLACES) -> list[str]:
+    """Tell why systemd cannot run the daemons, where it is to."""
+    names = unit_daemons(config)
+    if not names:
+        return []
+    if config.namespace is not None:
+        return [
+            "services.runner: systemd runs daemons in the network of the machine, and"
+            " `namespace` asks for one apart; remove one of the two"
+        ]
+    if not SYSTEMD.is_dir():
+        return [
+            "services.runner: systemd does not run this machine; remove the key: the server"
+            " then runs its daemons itself"
+        ]
+    missing = [
+        unit for unit in map(unit_of, names)
+        if not any((place / unit).exists() for place in places)
+    ]
+    return [f"units of daemons are missing ({', '.join(missing)}); run: walt-server-setup"] \
+        if missing else []
 
 
 def _is_account(name: str) -> bool:

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from walt.common.errors import Unavailable
-from walt.server.runtime.child import Health
+from walt.server.runtime.kept import Health
 
 PATIENCE = 120.0  # seconds for all of them: a busy machine starts daemons slowly
 PAUSE = 1.0  # seconds between two looks at one that is not there

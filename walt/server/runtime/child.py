@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -21,57 +17,21 @@ from twisted.python.failure import Failure
 
 from walt.common.errors import in_words
 from walt.common.files import write_atomic
-from walt.server.runtime.process import Launcher, Network, environment, exit_status
+from walt.server.runtime.kept import LONGEST_REASON, ChildSpec, Kept, last_words
+from walt.server.runtime.process import Launcher, environment, exit_status
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
 
+# Who runs a child says how by a ChildSpec: it is had here, too.
+__all__ = (
+    "ChildService", "ChildSpec", "end_left_over", "process_start", "recorded_process",
+    "signal_number", "with_parent",
+)
+
 _log = Logger()
 
-HEALTHY_AFTER = 10.0  # seconds of life that reset the back-off
-LONGEST_PAUSE = 60.0
 PIPES_LIMIT = 2.0  # seconds until a stopped daemon's pipes are given up
 LAST_LINES = 20  # of a daemon's output that are kept to tell why it ended
-LONGEST_REASON = 300  # characters
-LOGGED = 200  # lines of a daemon that are logged in MINUTE: its peers cause them
-MINUTE = 60.0  # seconds
-
-
-@dataclass(frozen=True)
-class ChildSpec:
-    """How one daemon is run: a comparable value.
-
-    `stop_signals` are tried in order, each with the seconds to wait before the
-    next one; `credentials` are options of setpriv (user, capabilities);
-    `on_line` gets each line of its output (default: logged).
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str | None = None
-    network: Network = "walt"
-    death_signal: str = "KILL"
-    credentials: tuple[str, ...] = ()
-    stop_signals: tuple[tuple[str, float], ...] = (("TERM", 5.0), ("KILL", 5.0))
-
-
-@dataclass(frozen=True)
-class Health:
-    """What is known of a child now; times are epoch seconds.
-
-    `state` is `running`, `not answering` (its process lives, but see `Watch`),
-    `restarting in N s` or `stopped`; `trouble` is the last one, however long ago.
-    """
-
-    name: str
-    running: bool
-    pid: int | None
-    restarts: int
-    since: float | None
-    last_status: int | None
-    state: str = "stopped"
-    trouble: str | None = None
-    trouble_time: float | None = None
 
 
 class _Watched(ProcessProtocol):
@@ -105,8 +65,8 @@ class _Watched(ProcessProtocol):
             self.closed.callback(None)
 
 
-class ChildService(Service):
-    """Keep one foreground daemon running.
+class ChildService(Kept):
+    """Keep one foreground daemon running, as a child process.
 
     `reactor` gives spawnProcess, callLater and seconds; `launcher` says how
     programs are started; `pid_file`, when given, records pid and start time
@@ -122,92 +82,26 @@ class ChildService(Service):
         explain: Callable[[Sequence[str]], str] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        self.setName(spec.name)
-        self.spec = spec
+        super().__init__(reactor, spec, on_line=on_line, on_restart=on_restart)
         self._reactor = reactor
         self._launcher = launcher
-        self._on_line = on_line or self.log_line
-        self._on_restart = on_restart
         self._explain = explain or last_words
         self._prepare = prepare
         self._pid_file = pid_file
-        self._fails = 0
-        self._restarts = 0
-        self._born = 0.0
         self._child: _Watched | None = None
-        self._pause: Any = None
         self._gone: Waiters[None] = Waiters()
         self._stopping_for_restart = False
-        self._last_status: int | None = None
-        self._answering = True
-        self._trouble: Callable[[], str] | None = None
-        self._trouble_time: float | None = None
-        self._observers: list[Callable[[bool], None]] = []
-        self._counted_since, self._lines = 0.0, 0
-
-    def observe(self, observer: Callable[[bool], None]) -> None:
-        """Call `observer` at each start (True) and each end (False) of the daemon's process."""
-        self._observers.append(observer)
-
-    def _tell(self, alive: bool) -> None:
-        for observer in self._observers:
-            observer(alive)
-
-    def log_line(self, line: str) -> None:
-        """Log a line of the daemon, unless there were too many: its peers cause them."""
-        now = self._reactor.seconds()
-        if now - self._counted_since >= MINUTE:
-            if self._lines > LOGGED:
-                _log.warn(
-                    "{child}: {count} more lines were not logged", child=self.spec.name,
-                    count=self._lines - LOGGED,
-                )
-            self._counted_since, self._lines = now, 0
-        self._lines += 1
-        if self._lines <= LOGGED:
-            _log.info("{child}: {line}", child=self.spec.name, line=line)
 
     @property
-    def health(self) -> Health:
-        """Return whether it runs, since when, and how often it had to be restarted."""
-        child = self._child
-        pid = child.transport.pid if child is not None and child.transport else None
-        return Health(
-            self.spec.name, child is not None, pid, self._restarts,
-            self._born if child is not None else None, self._last_status, self._state(),
-            self._trouble()[:LONGEST_REASON] if self._trouble is not None else None,
-            self._trouble_time,
-        )
-
-    def _state(self) -> str:
-        if self._child is not None:
-            return "running" if self._answering else "not answering"
-        if self._pause is None or not self._pause.active():
-            return "stopped"
-        wait = self._pause.getTime() - self._reactor.seconds()
-        return f"restarting in {max(0, math.ceil(wait))} s"
-
-    @property
-    def answering(self) -> bool:
-        """Tell whether it answers, as far as somebody asks it (see `Watch`)."""
-        return self._answering
-
-    def answers(self) -> None:
-        """Note that it answered."""
-        self._answering = True
-
-    def does_not_answer(self, reason: str) -> None:
-        """Note that its process lives but does not answer as it should, and what it does."""
-        self._answering = False
-        self._note(lambda: reason)
-
-    def _note(self, trouble: Callable[[], str]) -> None:
-        self._trouble, self._trouble_time = trouble, self._reactor.seconds()
+    def alive(self) -> bool:
+        """See Kept."""
+        return self._child is not None
 
     @property
     def pid(self) -> int | None:
-        """Return the process id while the daemon runs."""
-        return self.health.pid
+        """See Kept."""
+        child = self._child
+        return child.transport.pid if child is not None and child.transport else None
 
     def startService(self) -> None:
         """Start the daemon."""
@@ -244,7 +138,6 @@ class ChildService(Service):
             write_atomic(self._pid_file, f"{pid} {process_start(pid)}\n")
 
     def _ended(self, reason: Failure) -> None:
-        lived = self._reactor.seconds() - self._born
         child, self._child = self._child, None
         self._last_status = exit_status(reason)
         if self._pid_file is not None:
@@ -260,15 +153,7 @@ class ChildService(Service):
             waiting.release(None)
             return
         self._note(partial(self._why, self._last_status, child, reason))
-        self._fails = 1 if lived >= HEALTHY_AFTER else self._fails + 1
-        pause = min(LONGEST_PAUSE, 2.0 ** (self._fails - 1))
-        _log.error(
-            "{child} ended unexpectedly (status {status}), restarting it in {pause} s",
-            child=self.spec.name, status=self._last_status, pause=pause,
-        )
-        self._pause = self._reactor.callLater(pause, self._spawn)
-        if self._on_restart is not None:
-            self._on_restart(self._last_status)
+        self._back_off(self._last_status)
 
     def _last_end(self, child: _Watched | None) -> None:
         """Take those with it that the daemon has started, and wait until they are gone."""
@@ -300,6 +185,10 @@ class ChildService(Service):
         self._child.transport.signalProcess(signal_number(name))
         return True
 
+    def reload(self) -> bool:
+        """See Kept: its signal for that is HUP."""
+        return self.signal("HUP")
+
     def restart(self) -> Deferred[None]:
         """End the daemon and start it again with the present spec; fires when started."""
         if not self.running:
@@ -307,8 +196,7 @@ class ChildService(Service):
             done.callback(None)
             return done
         if self._child is None:
-            if self._pause is not None and self._pause.active():
-                self._pause.cancel()
+            self._wait_no_more()
             self._spawn()
             done = Deferred()
             done.callback(None)
@@ -316,11 +204,7 @@ class ChildService(Service):
         self._stopping_for_restart = True
         return self._end()
 
-    def stopService(self) -> Deferred[None]:
-        """End the daemon; fires when it and the processes that it started are gone."""
-        super().stopService()
-        if self._pause is not None and self._pause.active():
-            self._pause.cancel()
+    def _stop(self) -> Deferred[None]:
         if self._child is None:
             done: Deferred[None] = Deferred()
             done.callback(None)
@@ -343,11 +227,6 @@ class ChildService(Service):
             child.transport.signalProcess(signal_number(name))
         later = self._reactor.callLater(patience, self._escalate, child, rest)
         self._gone.wait().addCallback(lambda _: later.cancel() if later.active() else None)
-
-
-def last_words(lines: Sequence[str]) -> str:
-    """Return the end of what a daemon wrote, as one line."""
-    return " / ".join([*lines][-2:])
 
 
 def signal_number(name: str) -> int:

@@ -11,16 +11,33 @@ from typing import Generic, TypeVar
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 
-from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
+from walt.server.runtime.child import ChildService, end_left_over
+from walt.server.runtime.kept import ChildSpec, Health, Kept
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.reactors import IReactor
+from walt.server.runtime.units import UnitLauncher, UnitService
 from walt.server.runtime.watching import Patience, Watch
 
 _C = TypeVar("_C")
 
 
+def kept(
+    reactor: IReactor, launcher: Launcher, spec: ChildSpec, *, pid_file: Path,
+    on_line: Callable[[str], None] | None = None,
+    explain: Callable[[Sequence[str]], str] | None = None,
+) -> Kept:
+    """Return what keeps a daemon running: systemd by its unit, or this process as its parent."""
+    if isinstance(launcher, UnitLauncher) and launcher.units is not None:
+        return UnitService(reactor, launcher.units, spec, on_line=on_line)
+    return ChildService(
+        reactor, launcher, spec, on_line=on_line, pid_file=pid_file, explain=explain
+    )
+
+
 class Daemon(Service, ABC, Generic[_C]):
     """Run a daemon with the configuration given to `apply`, and watch it.
+
+    Whether it is a child or a unit of systemd is up to `launcher`.
 
     The first of `apply` and `startService` waits for the other one. A kind of
     daemon says how to `_prepare` its files, how to `_follow` a changed
@@ -38,7 +55,7 @@ class Daemon(Service, ABC, Generic[_C]):
         self.setName(spec.name)
         self._pid_file = pid_file
         self._config: _C | None = None
-        self.child = ChildService(
+        self.child = kept(
             reactor, launcher, spec, on_line=on_line, pid_file=pid_file, explain=explain
         )
         self.watch = Watch(

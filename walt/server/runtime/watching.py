@@ -1,7 +1,7 @@
 """Ask supervised daemons whether they really answer, and restart one that does not.
 
 A process that lives may be stopped, have lost a thread, or not have taken its
-configuration. Who supervises a daemon with a `ChildService` gives it a `Watch`
+configuration. Who supervises a daemon with something `Kept` gives it a `Watch`
 with a probe:
 
     async def answers() -> None:
@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import in_words
-from walt.server.runtime.child import ChildService
+from walt.server.runtime.kept import Kept
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -74,7 +74,7 @@ class Watch:
     """
 
     def __init__(
-        self, clock: IReactorTime, child: ChildService, probe: Probe, *,
+        self, clock: IReactorTime, child: Kept, probe: Probe, *,
         remind: Callable[[], object] | None = None,
         on_answer: Callable[[], None] | None = None, patience: Patience | None = None,
         settling: Callable[[], float] | None = None,
@@ -107,7 +107,7 @@ class Watch:
         Fires with False when it ends, is not there, cannot be asked, or does not
         answer within `settling` and one question more.
         """
-        if self._confirmed or self._child.pid is None:
+        if self._confirmed or not self._child.alive:
             return succeed(self._confirmed)
         return self._waiting.wait()
 

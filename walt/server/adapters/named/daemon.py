@@ -162,7 +162,7 @@ class NamedService(Daemon[DnsConfig]):
 
     def _reload(self) -> Deferred[None]:
         self._expect()
-        if not self.child.signal("HUP"):
+        if not self.child.reload():
             return succeed(None)  # it reads everything when its supervisor restarts it
         return self._when_loaded()
 

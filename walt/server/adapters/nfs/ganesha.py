@@ -29,7 +29,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Unavailable
 from walt.common.files import make_hidden, write_if_changed
 from walt.server.adapters.nfs import ganesha_config as config
-from walt.server.adapters.nfs.bus import BusConnection, Gone
+from walt.server.adapters.nfs.bus import BusConnection
 from walt.server.adapters.nfs.exports import (
     LINKS_ID,
     NODES,
@@ -43,8 +43,10 @@ from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.asking import Place
-from walt.server.runtime.child import ChildService, ChildSpec, Health, end_left_over
+from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
 from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.dbus import Gone
+from walt.server.runtime.kept import Health
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from walt.common.errors import WaltError, in_words
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.runtime.asking import Place
-from walt.server.runtime.child import Health
+from walt.server.runtime.kept import Health
 from walt.server.runtime.looking import Looking
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.watching import NoAnswer

@@ -31,7 +31,7 @@ from walt.server.domain.network_services.timing import (
     ntp_question,
 )
 from walt.server.runtime.asking import Address, Place, ask_datagram
-from walt.server.runtime.child import Health
+from walt.server.runtime.kept import Health
 from walt.server.runtime.looking import Looking
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer

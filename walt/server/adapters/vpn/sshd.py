@@ -125,7 +125,7 @@ class SshdService(ConfiguredChild[TunnelConfig]):
 
     def reload(self) -> None:
         """Have it read its files again: sessions go on."""
-        self.child.signal("HUP")
+        self.child.reload()
         self.watch.settle()
 
     def _written(self, config: TunnelConfig) -> ChildSpec:

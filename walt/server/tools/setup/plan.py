@@ -12,7 +12,8 @@ from walt.server.assembly import preflight
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
-from walt.server.tools.setup import debian, files, manual
+from walt.server.tools.setup import daemon_units, debian, files, manual
+from walt.server.tools.setup.daemon_units import DaemonUnitsStep
 from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
 from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
@@ -103,10 +104,14 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
     found.append(Files("unit", machine, [
         OwnFile(unit, files.unit(UNIT, places.programs, places.config))
     ], reload))
+    daemons = daemon_units.units(config, places.programs, places.config, places.units)
+    found.append(DaemonUnitsStep(machine, places.units, daemons))
     if start:
-        found.append(ServerStep(
-            machine, (places.config, Path(unit), Path(files.ENVIRONMENT), *_installation())
-        ))
+        found.append(ServerStep(machine, (
+            places.config, Path(unit), Path(files.ENVIRONMENT),
+            *(Path(one.path) for one in daemons), *_installation(),
+        )))
+    found.append(DaemonUnitsStep(machine, places.units, daemons, surplus=True))
     return found
 
 

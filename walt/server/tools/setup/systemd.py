@@ -12,6 +12,8 @@ from walt.server.config.model import Paths
 from walt.server.tools.setup.machine import Machine
 
 UNIT = "walt-server.service"
+# How units of daemons begin that set-up writes (services.runner: systemd).
+MARK = "# Written by walt-server-setup (services.runner: systemd); changes: systemctl edit"
 # Units of WalT 10 and before, whose daemons would take the ports of the server's own.
 FORMER = (
     *(f"walt-server-{name}" for name in (
@@ -29,14 +31,15 @@ class FormerUnitsStep:
 
     machine: Machine
     directory: str
-    kept: Sequence[str] = ()
     title: str = "units of older versions"
 
     def _there(self) -> list[str]:
-        return [
-            one for one in FORMER
-            if one not in self.kept and self.machine.read(f"{self.directory}/{one}") is not None
-        ]
+        found = []
+        for one in FORMER:
+            text = self.machine.read(f"{self.directory}/{one}")
+            if text is not None and not text.startswith(MARK):
+                found.append(one)
+        return found
 
     def lacks(self) -> list[str]:
         """See Step."""

@@ -1,0 +1,1 @@
+"""Units of systemd, by its D-Bus interface (services.runner: systemd)."""

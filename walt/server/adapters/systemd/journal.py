@@ -1,0 +1,88 @@
+"""What our units write, read from the journal by journalctl(1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from twisted.logger import Logger
+
+from walt.server.runtime.child import ChildService
+from walt.server.runtime.kept import ChildSpec
+from walt.server.runtime.process import Launcher
+from walt.server.runtime.reactors import IReactor
+
+_log = Logger()
+
+UNIT = "_SYSTEMD_UNIT"
+Listeners = Mapping[str, Callable[[str], None]]
+
+
+class Journal(ChildService):
+    """Follow the journal of some units; each one's lines go to its listener.
+
+    One that ends is started again where it was: no line is lost or comes twice.
+    """
+
+    def __init__(self, reactor: IReactor, launcher: Launcher, listeners: Listeners) -> None:
+        self._listeners = listeners
+        self._cursor = ""
+        super().__init__(
+            reactor, launcher, self._spec_since(f"--since=@{int(reactor.seconds())}"),
+            on_line=self._entry, prepare=self._go_on,
+        )
+
+    def _spec_since(self, place: str) -> ChildSpec:
+        return ChildSpec(
+            "journal",
+            (
+                "journalctl", "--quiet", "--follow", "--no-tail", "--no-pager", "--output=json",
+                f"--output-fields=MESSAGE,{UNIT}", place,
+                *(f"{UNIT}={unit}" for unit in self._listeners),
+            ),
+        )
+
+    def _go_on(self) -> None:
+        if self._cursor:
+            self.spec = replace(
+                self.spec, argv=self._spec_since(f"--after-cursor={self._cursor}").argv
+            )
+
+    def _entry(self, line: str) -> None:
+        found = entry(line)
+        if found is None:
+            self.log_line(line)
+            return
+        self._cursor, unit, text = found
+        listener = self._listeners.get(unit)
+        if listener is None:
+            return
+        for one in text.splitlines():
+            try:
+                listener(one)
+            except Exception:
+                _log.failure("reading what {unit} wrote", unit=unit)
+
+
+def entry(line: str) -> tuple[str, str, str] | None:
+    """Return cursor, unit and text of a line of `--output=json`, None for another line.
+
+    A text that is not UTF-8 comes as a list of bytes, one that is too long as null.
+    """
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    text = found.get("MESSAGE")
+    if isinstance(text, list):
+        try:
+            text = bytes(text).decode(errors="replace")
+        except (TypeError, ValueError):
+            text = ""
+    cursor, unit = found.get("__CURSOR"), found.get(UNIT)
+    if not isinstance(cursor, str) or not isinstance(unit, str):
+        return None
+    return cursor, unit, text if isinstance(text, str) else ""

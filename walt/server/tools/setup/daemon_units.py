@@ -1,0 +1,186 @@
+"""Units of the daemons, for sites where systemd runs them (`services.runner: systemd`).
+
+Each one starts a program of ours, which runs the daemon as the server would: with our
+configuration, and without root. The server starts them, restarts them, and ends them (spec
+server §1.1); systemd ends what a server that died has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from walt.server.assembly.preflight import unit_daemons
+from walt.server.config.model import WALT_NET, ServerConfig
+from walt.server.runtime.units import unit_of
+from walt.server.tools.setup.machine import Machine
+from walt.server.tools.setup.steps import OwnFile
+from walt.server.tools.setup.systemd import MARK, UNIT
+
+DROP_IN = f"{UNIT}.d/daemons.conf"
+
+
+@dataclass(frozen=True)
+class _Daemon:
+    """What is special to the unit of one daemon.
+
+    `rights` are capabilities beside those that its program needs to give up root; `files` are
+    those without which it does not start, below its directory.
+    """
+
+    what: str
+    rights: str
+    files: tuple[str, ...] = ()
+    on_interface: bool = False
+    namespaces: str = "yes"
+    after: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+# A program that gives up root needs these: directories change their owner, accounts change.
+_TO_BEGIN = "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE CAP_SETUID CAP_SETGID CAP_SETPCAP"
+_SANDBOX = "CAP_SYS_ADMIN CAP_SYS_CHROOT"  # of bubblewrap, which drops them
+_DAEMONS = {
+    "dhcpd": _Daemon(
+        "DHCP server", "CAP_NET_BIND_SERVICE CAP_NET_RAW", ("dhcpd.conf",), on_interface=True,
+        # The server reads there who got an address: none may be left out.
+        lines=("LogRateLimitIntervalSec=0",),
+    ),
+    "named": _Daemon(
+        "DNS server", "CAP_NET_BIND_SERVICE", ("named.conf",), on_interface=True,
+        lines=("ExecReload=/bin/kill -HUP $MAINPID",),
+    ),
+    "tftpd": _Daemon(
+        "TFTP server", "CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_SETFCAP", namespaces="user",
+    ),
+    "snmpd": _Daemon("SNMP agent", "CAP_NET_BIND_SERVICE"),
+    "lldpd": _Daemon(
+        "LLDP daemon", f"CAP_NET_RAW CAP_NET_ADMIN {_SANDBOX}",
+        namespaces="mnt pid ipc", after=("walt-server-snmpd.service",),
+    ),
+    "ptpd": _Daemon(
+        "PTP master", f"CAP_NET_BIND_SERVICE {_SANDBOX}", on_interface=True,
+        namespaces="mnt pid ipc",
+    ),
+}
+
+
+def units(config: ServerConfig, programs: Path, conf: Path, directory: str) -> list[OwnFile]:
+    """Return the files of a site: none where the server runs the daemons itself."""
+    names = unit_daemons(config)
+    if not names:
+        return []
+    stop = " ".join(unit_of(name) for name in names)
+    return [
+        *(OwnFile(f"{directory}/{unit_of(name)}", _unit(name, config, programs, conf))
+          for name in names),
+        OwnFile(f"{directory}/{DROP_IN}", (
+            f"{MARK} {UNIT}\n# What a server that died has left; another one ends them itself.\n"
+            f"[Service]\nExecStopPost=-+/usr/bin/systemctl stop {stop}\n"
+        )),
+    ]
+
+
+def _unit(name: str, config: ServerConfig, programs: Path, conf: Path) -> str:
+    one, paths = _DAEMONS[name], config.paths
+    conditions = [str(conf), *(str(paths.service(name) / file) for file in one.files)]
+    if one.on_interface:
+        conditions.append(f"/sys/class/net/{WALT_NET}")
+    return "\n".join([
+        f"{MARK} {unit_of(name)}",
+        "[Unit]", f"Description=WalT {one.what}",
+        "Documentation=man:walt-server-" + name + "(8)",
+        # The server ends it, at shutdown, too: systemd does not do so before.
+        "DefaultDependencies=no",
+        " ".join(("After=sysinit.target network.target", *one.after)),
+        *(f"ConditionPathExists={path}" for path in conditions),
+        # The server starts it again after pauses that grow.
+        "StartLimitIntervalSec=0",
+        "", "[Service]", "Type=exec",
+        "EnvironmentFile=-/etc/walt/server.env",
+        f"Environment=WALT_SERVER_CONF={conf}",
+        f"ExecStart={programs}/walt-server-{name}",
+        *one.lines,
+        "Restart=no", "TimeoutStartSec=30", "TimeoutStopSec=20",
+        f"CapabilityBoundingSet={_TO_BEGIN} {one.rights}",
+        "ProtectSystem=strict",
+        f"ReadWritePaths=-{paths.state / 'services'} -{paths.runtime}",
+        "ProtectHome=read-only", "PrivateTmp=yes", "ProtectClock=yes", "ProtectHostname=yes",
+        "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
+        f"RestrictNamespaces={one.namespaces}",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET",
+        "RestrictRealtime=yes", "LockPersonality=yes", "KeyringMode=private",
+        "SystemCallArchitectures=native", "UMask=0022", "",
+    ])
+
+
+@dataclass(frozen=True)
+class DaemonUnitsStep:
+    """The units of daemons that server.conf asks for are there; see the module.
+
+    With `surplus`, those that it does not ask for any more are gone, instead: a step for after
+    the restart of the server, which has let go of them then.
+    """
+
+    machine: Machine
+    directory: str
+    wanted: Sequence[OwnFile]
+    surplus: bool = False
+
+    @property
+    def title(self) -> str:
+        """See Step."""
+        return "units of no use any more" if self.surplus else "units of daemons"
+
+    def _ours(self) -> list[str]:
+        paths = [f"{self.directory}/{unit_of(name)}" for name in _DAEMONS]
+        return [
+            one for one in (*paths, f"{self.directory}/{DROP_IN}")
+            if (self.machine.read(one) or "").startswith(MARK)
+        ]
+
+    def _leaving(self) -> list[str]:
+        kept = {one.path for one in self.wanted}
+        return [one for one in self._ours() if one not in kept]
+
+    def _wrong(self) -> list[OwnFile]:
+        return [one for one in self.wanted if self.machine.read(one.path) != one.text]
+
+    def lacks(self) -> list[str]:
+        """See Step."""
+        if self.surplus:
+            return [f"{one} has no use any more" for one in self._leaving()]
+        return [
+            f"{one.path} is {'missing' if self.machine.read(one.path) is None else 'not current'}"
+            for one in self._wrong()
+        ]
+
+    def apply(self) -> None:
+        """See Step."""
+        if self.surplus:
+            self._remove(self._leaving())
+            return
+        wrong = self._wrong()
+        for one in wrong:
+            self.machine.write(one.path, one.text, one.mode)
+        if wrong:
+            self._reload()
+
+    def undo(self) -> None:
+        """Those of this site end, and go."""
+        if not self.surplus:
+            self._remove(self._ours())
+
+    def _remove(self, paths: Sequence[str]) -> None:
+        units = [Path(one).name for one in paths if not one.endswith(DROP_IN)]
+        if units and self.machine.has_systemd:
+            self.machine.run("systemctl", "stop", *units)
+        for one in paths:
+            self.machine.at(one).unlink(missing_ok=True)
+        if paths:
+            self._reload()
+
+    def _reload(self) -> None:
+        if self.machine.has_systemd:
+            self.machine.run("systemctl", "daemon-reload")
