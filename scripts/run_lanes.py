@@ -76,7 +76,9 @@ PARTS = ("quick", "slow", "system", "release", "lab")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no accident
 LAB = tuple(
-    f"tests.lab.test_{name}" for name in ("install", "handles", "builds", "networks", "power_cut")
+    f"tests.lab.test_{name}" for name in (
+        "install", "handles", "builds", "networks", "power_cut", "runner",
+    )
 )
 LONGEST_RUN = 1800.0  # seconds; what hangs beyond the limits of its tests is ended
 UNTIL = "WALT_TEST_UNTIL"  # epoch seconds from which no run is started any more

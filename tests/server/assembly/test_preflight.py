@@ -91,3 +91,33 @@ class PreflightTests(SynchronousTestCase):
             "run: useradd --system --user-group --no-create-home --home-dir"
             " /var/lib/walt/vpn-endpoint --shell /bin/sh walt-nobody-has-this", told,
         )
+
+    def test_units(self) -> None:
+        """Where systemd is to run the daemons: it must be there, with their units, here."""
+        places = self.mtab.parent / "units"
+        places.mkdir()
+        self.patch(preflight, "UNIT_PLACES", (places,))
+        config = replace(self.config, services=Services(runner="systemd", ptp=False))
+
+        def told(**changes: object) -> str:
+            with self.assertRaises(Unavailable) as caught:
+                preflight.check(
+                    replace(config, **changes), lambda name: None,  # type: ignore[arg-type]
+                    ganesha=False, mtab=self.mtab,
+                )
+            return str(caught.exception)
+
+        self.patch(preflight, "SYSTEMD", places / "none")
+        self.assertIn("systemd does not run this machine", told())
+        self.assertIn("dbus-daemon", told())
+        self.patch(preflight, "SYSTEMD", places)
+        self.assertIn("`network.namespace` asks for one apart", told(namespace="lab"))
+        words = told()
+        self.assertIn("units of daemons are missing (walt-server-dhcpd.service, ", words)
+        self.assertIn("run: walt-server-setup", words)
+        self.assertNotIn("ptpd", words)
+        for name in ("dhcpd", "named", "tftpd", "snmpd", "lldpd"):
+            (places / f"walt-server-{name}.service").touch()
+        self.assertNotIn("units of daemons", told())
+        children = replace(config.services, runner="children")
+        self.assertNotIn("dbus", told(services=children))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from scripts.programs import parse_variable
 from tests.fakes.programs import Cut, FakePrograms
+from tests.patience import patient
 from walt.server.tools.setup.debian import GANESHA, PACKAGES, POLICY
 from walt.server.tools.setup.machine import Machine
 from walt.server.tools.setup.main import main
@@ -141,6 +143,73 @@ class SetupTests(SynchronousTestCase):
         self.assertIn("EnvironmentFile=-/etc/walt/server.env\n", unit)
         self.assertNotIn("/opt/walt/bin", unit)
         self.assertIn("Type=notify\n", unit)
+
+    def test_runner(self) -> None:
+        """Units of daemons come with `services.runner: systemd`, and go without."""
+        site = self.site()
+        self.done(site, "--set", "services.runner=systemd", "--set", "services.ptp.enabled=false")
+        names = ("dhcpd", "named", "tftpd", "snmpd", "lldpd")
+        there = {f"{UNITS}/walt-server-{name}.service" for name in names}
+        self.assertEqual({one for one in site.files() if "/walt-server-" in one
+                          and one.startswith(UNITS)}, there)
+        drop_in = f"{UNITS}/{UNIT}.d/daemons.conf"
+        self.assertIn("stop walt-server-dhcpd.service walt-server-named", site.text(drop_in))
+        programs = site.programs
+        reload = len(programs.calls) - programs.calls[::-1].index(("systemctl", "daemon-reload"))
+        self.assertLess(reload, programs.calls.index(("systemctl", "start", UNIT)))
+        self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
+        site.write(f"{UNITS}/walt-server-dhcpd.service", site.text(
+            f"{UNITS}/walt-server-dhcpd.service"
+        ).replace("strict", "no"))
+        self.assertIn("walt-server-dhcpd.service is not current", site.call("--check")[1])
+        self.done(site)
+        # Back: the server lets go of them before they end.
+        programs.active |= {Path(one).name for one in there}
+        site.programs.started = 1
+        programs.calls.clear()
+        self.done(site, "--set", "services.runner=children")
+        calls = programs.calls
+        self.assertLess(
+            calls.index(("systemctl", "restart", UNIT)),
+            next(number for number, one in enumerate(calls) if one[:2] == ("systemctl", "stop")),
+        )
+        self.assertFalse([one for one in site.files() if one in there or one == drop_in])
+        self.assertEqual(programs.active, {UNIT, "nfs-kernel-server.service"})
+        self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
+        # And with everything else.
+        self.done(site, "--set", "services.runner=systemd")
+        programs.active |= {Path(one).name for one in there}
+        self.done(site, "--remove")
+        self.assertFalse([one for one in site.files() if one in there or one == drop_in])
+        self.assertEqual(programs.active, {"nfs-kernel-server.service"})
+
+    def test_units_of_daemons(self) -> None:
+        """Ours is what they run; the order, the conditions, and what systemd says of them."""
+        site = self.site()
+        self.done(site, "--set", "services.runner=systemd", "--set", "state-dir=/srv/walt")
+        programs = (site.root / "usr/local/bin/walt-server-dhcpd").readlink().parent
+        for name in ("dhcpd", "named", "tftpd", "snmpd", "lldpd", "ptpd"):
+            text = site.text(f"{UNITS}/walt-server-{name}.service")
+            self.assertIn(f"ExecStart={programs}/walt-server-{name}\n", text)
+            self.assertIn("Environment=WALT_SERVER_CONF=/etc/walt/server.conf\n", text)
+            self.assertIn("ReadWritePaths=-/srv/walt/services -/run/walt\n", text)
+            self.assertNotIn("/etc/dhcp", text)
+            self.assertEqual("/sys/class/net/walt-net" in text, name in ("dhcpd", "named", "ptpd"))
+            done = subprocess.run(
+                ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+                 str(site.root / f"{UNITS}/walt-server-{name}.service")],
+                capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patient(60),
+                check=False,
+            )
+            wrong = [line for line in done.stderr.splitlines() if f"walt-server-{name}" in line]
+            self.assertEqual(wrong, [])
+        self.assertIn(
+            "ConditionPathExists=/srv/walt/services/dhcpd/dhcpd.conf\n",
+            site.text(f"{UNITS}/walt-server-dhcpd.service"),
+        )
+        self.assertIn("After=sysinit.target network.target walt-server-snmpd.service\n",
+                      site.text(f"{UNITS}/walt-server-lldpd.service"))
+        self.assertIn("ExecReload=", site.text(f"{UNITS}/walt-server-named.service"))
 
     def test_again(self) -> None:
         """A second call changes nothing, and --check says that nothing lacks."""

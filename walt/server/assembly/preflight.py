@@ -6,7 +6,7 @@ import os
 import pwd
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from walt.common.errors import Unavailable
@@ -41,6 +41,7 @@ PROGRAMS = {
 }
 LLDP_PROGRAMS = {"lldpd": "lldpd", "snmpd": "snmpd"}
 PTP_PROGRAMS = {"ptpd": "ptpd"}
+UNIT_PROGRAMS = {"dbus-daemon": "dbus-daemon", "journalctl": "systemd"}
 VPN_PROGRAMS = {"sshd": "openssh-server", "ssh-keyscan": "openssh-client", "python3": "python3"}
 DHCP_CLIENT = {"dhclient": "isc-dhcp-client"}  # for networks with `ip: dhcp`
 ACCOUNTS = (dhcpd.USER,)
@@ -60,6 +61,8 @@ def chosen_programs(config: ServerConfig) -> dict[str, str]:
         found |= LLDP_PROGRAMS
     if config.services.ptp:
         found |= PTP_PROGRAMS
+    if config.services.runner == "systemd":
+        found |= UNIT_PROGRAMS
     if config.vpn.enabled:
         found |= VPN_PROGRAMS
     if any(network.ip == "dhcp" for network in config.networks.values()):
@@ -141,7 +144,7 @@ def check(
         raise Unavailable("\n".join(problems))
 
 
-def _units(config: ServerConfig, places: Sequence[Path] = UNIT_PLACES) -> list[str]:
+def _units(config: ServerConfig) -> list[str]:
     """Tell why systemd cannot run the daemons, where it is to."""
     names = unit_daemons(config)
     if not names:
@@ -149,7 +152,7 @@ def _units(config: ServerConfig, places: Sequence[Path] = UNIT_PLACES) -> list[s
     if config.namespace is not None:
         return [
             "services.runner: systemd runs daemons in the network of the machine, and"
-            " `namespace` asks for one apart; remove one of the two"
+            " `network.namespace` asks for one apart; remove one of the two"
         ]
     if not SYSTEMD.is_dir():
         return [
@@ -158,7 +161,7 @@ def _units(config: ServerConfig, places: Sequence[Path] = UNIT_PLACES) -> list[s
         ]
     missing = [
         unit for unit in map(unit_of, names)
-        if not any((place / unit).exists() for place in places)
+        if not any((place / unit).exists() for place in UNIT_PLACES)
     ]
     return [f"units of daemons are missing ({', '.join(missing)}); run: walt-server-setup"] \
         if missing else []

@@ -1,0 +1,136 @@
+"""Daemons as units of a real systemd: its orders by D-Bus, its journal, its reboots."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from tests.lab.installed import SETUP, installed, why_not
+from tests.lab.test_install import LEFT
+from tests.lab.test_networks import BESIDE, DENIED
+from tests.patience import patient
+
+DAEMONS = ("dhcpd", "named", "tftpd", "snmpd", "lldpd", "ptpd")
+ASK = "ip netns exec beside busybox udhcpc -n -q -t 4 -T 3 -s /bin/true -i eth2"
+
+
+class RunnerTests(TestCase):
+    skip = why_not()
+    timeout = patient(1200)
+
+    async def setUp(self) -> None:
+        """Start a server."""
+        from twisted.internet import reactor
+
+        self.box = await installed(reactor)
+        self.addCleanup(self.box.close)
+        await self.box.start()
+        await self.box.until_active()
+
+    async def test_units(self) -> None:
+        """Set-up, reboot, a registration, a killed daemon, a stop; and back to children."""
+        box = self.box
+        await self.set_up("systemd")
+        await box.power_off()
+        await box.start()
+        await box.until_active()
+        before = {name: await self.shown(name) for name in DAEMONS}
+        for name, unit in before.items():
+            self.assertEqual((unit["ActiveState"], unit["SubState"]), ("active", "running"), name)
+        rows = await self.rows()
+        for name in DAEMONS:
+            self.assertEqual(
+                (rows[name]["state"], rows[name]["pid"], rows[name]["restarts"]),
+                ("running", int(before[name]["MainPID"]), 0), rows[name],
+            )
+        await self.registration(before["dhcpd"]["MainPID"])
+        await self.killed("dhcpd")
+        await self.killed("tftpd")
+        self.assertEqual(await box.run(DENIED), "")
+        await self.back()
+        await self.set_up("systemd")
+        await box.run("systemctl kill --signal=KILL walt-server", timeout=patient(60))
+        await box.run("systemctl stop walt-server", timeout=patient(150))
+        for name in DAEMONS:
+            self.assertNotEqual((await self.shown(name))["ActiveState"], "active", name)
+        await box.run("systemctl start walt-server", timeout=patient(150))
+        await box.run("systemctl stop walt-server", timeout=patient(150))
+        for name in DAEMONS:
+            self.assertNotEqual((await self.shown(name))["ActiveState"], "active", name)
+        for what in ("interfaces", "processes"):
+
+            async def gone(command: str = LEFT[what]) -> bool:
+                return not (await box.try_to(command)).stdout
+
+            await box.until(gone, f"no {what} is left", patient(60))
+        await box.run(f"{SETUP} --remove", timeout=patient(200))
+        self.assertEqual(await box.run("ls /etc/systemd/system | grep walt || true"), "")
+
+    async def registration(self, pid: str) -> None:
+        """A machine that asks for an address is recorded, by what dhcpd writes, and restarts it."""
+        box = self.box
+        await box.run(BESIDE)
+        await box.run(ASK, timeout=patient(60))
+        mac = json.loads(await box.run("ip -n beside -json link show dev eth2"))[0]["address"]
+
+        async def recorded() -> bool:
+            return mac in await box.ok("device", "show", "--all")
+
+        await box.until(recorded, f"{mac} is recorded", patient(60))
+
+        async def restarted() -> bool:
+            unit = await self.shown("dhcpd")
+            return unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", pid)
+
+        await box.until(restarted, "dhcpd has its new configuration", patient(60))
+        # And named has read its zones again, without a new process.
+        name = await box.run(
+            f"dig +short -x $(ip neigh show dev walt-net | grep -i {mac} | cut -d' ' -f1)"
+            " @192.168.77.1 || true"
+        )
+        self.assertIn("walt", name)
+
+    async def killed(self, name: str) -> None:
+        """A daemon that is killed comes back, and how it ended is told."""
+        pid = (await self.shown(name))["MainPID"]
+        await self.box.run(f"kill -9 {pid}")
+
+        async def back() -> bool:
+            row = (await self.rows())[name]
+            return row["state"] == "running" and row["pid"] not in (None, int(pid)) \
+                and row["trouble"] is not None
+
+        await self.box.until(back, f"{name} is back", patient(60))
+        self.assertIn("status 9", (await self.rows())[name]["trouble"])
+
+    async def back(self) -> None:
+        """Without the runner the daemons are children again, and no unit is left."""
+        await self.set_up("children")
+        self.assertEqual(
+            await self.box.run("ls /etc/systemd/system | grep walt-server-d || true"), ""
+        )
+        for name in DAEMONS:
+            self.assertNotEqual((await self.shown(name))["ActiveState"], "active", name)
+        for name, row in (await self.rows()).items():
+            self.assertEqual(row["state"], "running", name)
+
+    async def set_up(self, runner: str) -> None:
+        """Choose who runs the daemons, as an administrator does."""
+        await self.box.run(f"{SETUP} --set services.runner={runner}", timeout=patient(300))
+        await self.box.until_active()
+        await self.box.run(f"{SETUP} --check", timeout=patient(120))
+
+    async def rows(self) -> dict[str, dict[str, Any]]:
+        """Return what the server says of its daemons, by their names."""
+        found = json.loads(await self.box.ok("advanced", "services", "--json"))
+        return {row["name"]: row for row in found}
+
+    async def shown(self, name: str) -> dict[str, str]:
+        """Return what systemd says of the unit of a daemon."""
+        told = await self.box.run(
+            "systemctl show --property=ActiveState,SubState,MainPID"
+            f" walt-server-{name}.service"
+        )
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)

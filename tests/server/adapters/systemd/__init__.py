@@ -1,0 +1,1 @@
+"""Tests of the orders to systemd, on a real message bus."""

@@ -1,0 +1,210 @@
+"""Orders to systemd by a real message bus, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.patience import patient
+from tests.server.adapters.systemd.stand_in import Bus, Systemd, until
+from walt.common.errors import CommandFailed, Unavailable
+from walt.server.adapters.systemd.journal import Journal, entry
+from walt.server.adapters.systemd.units import SystemdUnits, path_of
+from walt.server.runtime.child import ChildService
+from walt.server.runtime.kept import ChildSpec
+from walt.server.runtime.process import Launcher
+from walt.server.runtime.units import UnitLauncher, UnitService, UnitState
+
+ONE = "walt-server-dhcpd.service"
+
+
+class UnitsTests(TestCase):
+    timeout = patient(60)
+
+    async def setUp(self) -> None:
+        """Start a bus with a systemd, and connect to it."""
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.bus = Bus(Path(self.mktemp()).absolute())
+        self.systemd = Systemd(ONE)
+        await self.bus.start(reactor)
+        self.addCleanup(self.bus.stop)
+        await self.systemd.connect(reactor, self.bus.socket)
+        self.addCleanup(lambda: self.systemd.leave())
+        self.told: list[UnitState] = []
+
+    def units(self, **options: Any) -> SystemdUnits:
+        """Return what is tested, started."""
+        units = SystemdUnits(
+            self.reactor, lambda listeners: ChildService(
+                self.reactor, Launcher(), ChildSpec("journal", ("sleep", "1000"))
+            ), socket=self.bus.socket, **options,
+        )
+        units.watch(ONE, self.told.append, lambda line: None)
+        units.startService()
+        self.addCleanup(units.stopService)
+        return units
+
+    def until(self, condition: Any) -> Deferred[None]:
+        """Wait for a condition."""
+        return until(self.reactor, condition)
+
+    async def test_orders(self) -> None:
+        """What systemd is asked, in its words."""
+        units = self.units()
+        await units.restart(ONE)
+        await units.reload(ONE)
+        await units.stop(ONE)
+        self.assertEqual(self.systemd.orders, [
+            ("RestartUnit", ONE, "replace"), ("ReloadOrRestartUnit", ONE, "replace"),
+            ("StopUnit", ONE, "replace"),
+        ])
+        self.assertEqual(self.systemd.subscribed, 1)
+
+    async def test_jobs(self) -> None:
+        """One whose end is told first, two that became one, one that fails, one without end."""
+        units = self.units()
+        self.systemd.before = True
+        await units.restart(ONE)
+        self.systemd.before = False
+        for outcome, words in (("timeout", "did not end in time"), ("failed", "it failed"),
+                               ("canceled", "took its place"), ("odd", "odd")):
+            self.systemd.outcome = outcome
+            with self.assertRaises(CommandFailed) as caught:
+                await units.restart(ONE)
+            self.assertIn(words, str(caught.exception))
+        self.systemd.outcome, self.systemd.merged = None, True
+        both = [units.restart(ONE), units.restart(ONE)]
+        asked = len(self.systemd.orders) + 2
+        await self.until(lambda: len(self.systemd.orders) == asked)
+        # The answers are on their way: the end of the job may not be ahead of them.
+        await deferLater(self.reactor, 0.2)
+        self.systemd.end_job(ONE)
+        for one in both:
+            self.assertIsInstance(await one, UnitState)
+
+    async def test_no_end(self) -> None:
+        """A job that does not end is given up."""
+        units = self.units(job_limit=0.5)
+        self.systemd.outcome = None
+        with self.assertRaises(Unavailable) as caught:
+            await units.restart(ONE)
+        self.assertIn(f"not done with {ONE}", str(caught.exception))
+
+    async def test_a_bus_that_crashes(self) -> None:
+        """Who waits is told; a bus that comes back is used again, and states are asked for."""
+        units = self.units()
+        await units.restart(ONE)
+        self.systemd.outcome = None
+        waiting = units.restart(ONE)
+        await self.until(lambda: len(self.systemd.orders) == 2)
+        self.bus.stop()
+        with self.assertRaises(Unavailable):
+            await waiting
+        with self.assertRaises(Unavailable):
+            await units.stop(ONE)
+        await self.bus.start(self.reactor)
+        again = Systemd(ONE)
+        again.states[ONE] = {"active": "failed", "status": 7}
+        await again.connect(self.reactor, self.bus.socket)
+        self.addCleanup(again.leave)
+        await self.until(lambda: self.told and self.told[-1].status == 7)
+        await units.restart(ONE)
+        self.assertEqual([one[0] for one in again.orders], ["RestartUnit"])
+
+    async def test_no_bus(self) -> None:
+        """Orders fail in words where there is none."""
+        self.bus.stop()
+        self.bus.socket.unlink(missing_ok=True)
+        units = self.units()
+        with self.assertRaises(Unavailable) as caught:
+            await units.restart(ONE)
+        self.assertIn("systemd cannot be asked", str(caught.exception))
+
+    async def test_a_daemon(self) -> None:
+        """A daemon whose process is killed comes back as its unit, by an order."""
+        units = self.units()
+        daemon = UnitService(
+            self.reactor, units, ChildSpec("dhcpd", ()), on_line=lambda line: None
+        )
+        self.assertIs(UnitLauncher(None, units).units, units)
+        daemon.startService()
+        await self.until(lambda: daemon.pid is not None)
+        first = daemon.pid
+        self.systemd.change(ONE, active="failed", status=9, result="signal")
+        await self.until(lambda: daemon.health.state.startswith("restarting"))
+        await self.until(lambda: daemon.pid not in (None, first))
+        self.assertEqual((daemon.health.state, daemon.health.restarts), ("running", 1))
+        self.assertIn("ended with status 9 (signal)", daemon.health.trouble or "")
+        await daemon.stopService()
+        self.assertEqual(self.systemd.states[ONE]["active"], "inactive")
+        self.assertEqual(daemon.health.state, "stopped")
+
+
+class JournalTests(TestCase):
+    timeout = patient(60)
+
+    async def test_lines(self) -> None:
+        """Each unit has its own; a journalctl that ends goes on where it was."""
+        from twisted.internet import reactor
+
+        place = Path(self.mktemp()).absolute()
+        place.mkdir()
+        program = place / "journalctl"
+        program.write_text(f"""\
+#!/bin/sh
+echo "$*" >> {place}/called
+echo '{{"__CURSOR":"c1","_SYSTEMD_UNIT":"{ONE}","MESSAGE":"first"}}'
+echo '{{"__CURSOR":"c2","_SYSTEMD_UNIT":"other.service","MESSAGE":"not ours"}}'
+echo '{{"__CURSOR":"c3","_SYSTEMD_UNIT":"{ONE}","MESSAGE":[98,195,40]}}'
+echo 'no entry'
+test -e {place}/again && exec sleep 1000
+touch {place}/again
+""")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+        class Here(Launcher):
+            def command(self, argv: Any, **options: Any) -> list[str]:
+                return [str(program) if one == "journalctl" else one
+                        for one in super().command(argv, **options)]
+
+        got: list[str] = []
+        journal = Journal(reactor, Here(), {ONE: got.append})  # type: ignore[arg-type]
+        journal.startService()
+        self.addCleanup(journal.stopService)
+        called = place / "called"
+        await until(reactor, lambda: called.exists() and len(called.read_text().split("\n")) > 2)
+        await until(reactor, lambda: len(got) == 4)
+        self.assertEqual(got[:2], ["first", "b\ufffd("])
+        first, second = called.read_text().splitlines()
+        self.assertIn("--since=@", first)
+        self.assertIn(f"_SYSTEMD_UNIT={ONE}", first)
+        self.assertIn("--after-cursor=c3", second)
+        self.assertNotIn("--since", second)
+
+
+class EntryTests(SynchronousTestCase):
+    def test_odd_entries(self) -> None:
+        """What journalctl may write instead of a text."""
+        head = '{"__CURSOR":"c","_SYSTEMD_UNIT":"u",'
+        for text, expected in (
+            (head + '"MESSAGE":"a"}', ("c", "u", "a")), (head + '"MESSAGE":null}', ("c", "u", "")),
+            (head + '"MESSAGE":[300]}', ("c", "u", "")),
+            (head + '"MESSAGE":["a"]}', ("c", "u", "")),
+            (head[:-1] + "}", ("c", "u", "")), ("[]", None), ("3", None), ("", None),
+            ('{"MESSAGE":"a"}', None),
+        ):
+            self.assertEqual(entry(text), expected, text)
+
+    def test_paths(self) -> None:
+        """The object of a unit, as systemd names it."""
+        self.assertEqual(
+            path_of(ONE),
+            "/org/freedesktop/systemd1/unit/walt_2dserver_2ddhcpd_2eservice",
+        )
