@@ -20,7 +20,7 @@ from walt.common.files import write_if_changed
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.asking import ask_unix_datagram
-from walt.server.runtime.child import Health
+from walt.server.runtime.kept import Health
 from walt.server.runtime.looking import Looking
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer
