@@ -1,6 +1,7 @@
 """Rules for names (spec user-surface §1.4, server §3.2-3.3)."""
 
 import re
+import sys
 
 DEVICE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]*[a-zA-Z0-9]")  # a label of RFC 1123
 # Parts of a repository's name begin and end with a letter or a digit (OCI distribution
@@ -63,7 +64,7 @@ def short_image_name(fullname: str) -> str:
 
 def image_user(fullname: str) -> str:
     """Return the user part of an image name: the owner of the nodes booting it."""
-    return fullname.split("/", 1)[0]
+    return sys.intern(fullname.split("/", 1)[0])  # thousands of nodes have the same owner
 
 
 def default_image(model: str) -> str:

@@ -178,6 +178,7 @@ class WaltServer(Service):
         notify("STATUS=preparing what nodes mount")
         await self._start_nodes(core)
         await until_answering(self._reactor, core.daemons.essential())
+        gc.freeze()  # likewise
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         if missing and migration.possible:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -24,19 +24,21 @@ LINKS_ID = 1  # the export of the links; 0 is ganesha's root
 FIRST_ID, LAST_ID = 2, 65535  # a 16-bit number (ganesha-export-config(8))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Export:
-    """A tree, `path`, for the clients that `clients` tells (an address, or a network)."""
+    """A tree, `path`, for the clients that `clients` tells (an address, or a network).
+
+    `key` tells it from every other one.
+    """
 
     path: Path
     clients: str
     writable: bool
     fsid: str
+    key: str = field(init=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """What tells it from every other one."""
-        return _key(self.writable, self.clients, self.path)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", _key(self.writable, self.clients, self.path))
 
 
 def _key(writable: bool, clients: str, path: Path) -> str:
@@ -114,10 +116,10 @@ class Followed:
         self.touched.add(node.mac)
         self._at[node.ip] = node.mac
         if node.persist is not None:
-            key = _key(True, node.ip, node.persist)
-            self._persist[node.mac] = key
             fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
-            self.by_key[key] = Export(node.persist, node.ip, True, fsid)
+            one = Export(node.persist, node.ip, True, fsid)
+            self._persist[node.mac] = one.key
+            self.by_key[one.key] = one
 
     def _readers(self, old: ImageExport | None, new: ImageExport | None) -> Iterator[None]:
         if old is new:
@@ -134,7 +136,8 @@ class Followed:
         if new is not None:
             fsid = _filesystem_id(new.image_id)
             for ip in after - kept:
-                self.by_key[_key(False, ip, new.path)] = Export(new.path, ip, False, fsid)
+                one = Export(new.path, ip, False, fsid)
+                self.by_key[one.key] = one
                 self._touch(ip)
                 yield
 
@@ -147,9 +150,9 @@ class Followed:
         node = self._nodes.get(mac)
         tree = None if node is None else self._trees.get(node.image_id or "")
         if node is not None and tree is not None:
-            key = _key(False, node.ip, tree.path)
-            if key in self.by_key:
-                self._images[mac] = key
+            one = self.by_key.get(_key(False, node.ip, tree.path))
+            if one is not None:
+                self._images[mac] = one.key
 
 
 def exports_of(plan: ExportPlan) -> Exports:
@@ -159,20 +162,20 @@ def exports_of(plan: ExportPlan) -> Exports:
     for image in plan.images:
         fsid = _filesystem_id(image.image_id)
         for ip in image.readers:
-            key = _key(False, ip, image.path)
-            by_key[key] = Export(image.path, ip, False, fsid)
-            by_reader[image.image_id, ip] = key
+            one = Export(image.path, ip, False, fsid)
+            by_key[one.key] = one
+            by_reader[image.image_id, ip] = one.key
     images: dict[str, str] = {}
     persist: dict[str, str] = {}
     for node in plan.nodes:
         if node.image_id is not None and (node.image_id, node.ip) in by_reader:
             images[node.mac] = by_reader[node.image_id, node.ip]
         if node.persist is not None:
-            key = _key(True, node.ip, node.persist)
-            by_key[key] = Export(
+            one = Export(
                 node.persist, node.ip, True, _filesystem_id(f"{node.mac} {node.persist.name}")
             )
-            persist[node.mac] = key
+            by_key[one.key] = one
+            persist[node.mac] = one.key
     return Exports(by_key, images, persist)
 
 

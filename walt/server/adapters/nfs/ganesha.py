@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,7 @@ class GaneshaExporter(Service):
         self._wanted: dict[int, str] = {}  # keys of exports by number
         self._names = Links()
         self._unlinked: set[str] | None = None  # MACs whose links may be others; None: all
+        self._written: set[int] | None = None  # in the configuration of its next start
         self._held: set[int] = set()  # numbers of what ganesha exports
         self._recorded: set[int] = set()  # numbers that have a file
         self._lock = DeferredLock()
@@ -297,6 +298,7 @@ class GaneshaExporter(Service):
             try:
                 if not self.child.running:
                     await self._set_links()
+                    await self._write_config()
                     self.child.startService()
                 await self._until_up()
                 failures = await self._change()
@@ -430,24 +432,35 @@ class GaneshaExporter(Service):
             raise NoAnswer(str(error)) from error
 
     def _before_start(self) -> None:
-        """Write what it exports from its first moment: nodes never find less than they had."""
+        """Have written what it exports from its first moment: nodes never find less than they had.
+        """
         self._initialized = self._asked = False
         self._unlinked = None
-        texts = [
-            config.core(self._address, self._recovery, self._version),
-            config.export(LINKS_ID, self._links_export, NODES),
-        ]
+        if self._written is not None:
+            self._held, self._written = self._written, None
+            return
         self._held = set()
-        there: dict[Path, bool] = {}  # nodes share the trees of images
-        for number, key in self._wanted.items():
-            one = self._exports.by_key[key]
-            if one.path not in there:
-                there[one.path] = os.path.isdir(one.path)
-            # One that it cannot export would keep all others back.
-            if there[one.path]:
-                texts.append(config.export(number, one))
-                self._held.add(number)
+        write_if_changed(self._config, "".join(self._texts(self._held)), 0o600)
+
+    async def _write_config(self) -> None:
+        """Write that before it starts: thousands of exports take more than a turn."""
+        held: set[int] = set()
+        texts = []
+        for count, text in enumerate(self._texts(held), 1):
+            texts.append(text)
+            await self._breathe(count, MANY)
+        await self._pause()
         write_if_changed(self._config, "".join(texts), 0o600)
+        self._written = held
+        await self._pause()
+
+    def _texts(self, held: set[int]) -> Iterator[str]:
+        """Yield the texts of its configuration; `held` gets the numbers of the exports in it."""
+        yield config.core(self._address, self._recovery, self._version)
+        yield config.export(LINKS_ID, self._links_export, NODES)
+        for number, one in config.present(self._exports.by_key, self._wanted):
+            held.add(number)
+            yield config.export(number, one)
 
     def _until_up(self) -> Deferred[None]:
         """Fire when it takes orders; fails with Unavailable."""

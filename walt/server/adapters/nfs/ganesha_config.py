@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from walt.server.adapters.nfs.exports import EXPORTS, Export
@@ -90,6 +91,22 @@ def export(number: int, one: Export, pseudo: str | None = None) -> str:
         "  }",
         "}",
     ]) + "\n"
+
+
+def present(
+    exports: Mapping[str, Export], numbers: Mapping[int, str]
+) -> Iterator[tuple[int, Export]]:
+    """Yield the exports whose trees are there: one that is not would keep all others back.
+
+    `numbers` are those of the exports, which are by key.
+    """
+    there: dict[Path, bool] = {}  # nodes share the trees of images
+    for number, key in numbers.items():
+        one = exports[key]
+        if one.path not in there:
+            there[one.path] = os.path.isdir(one.path)
+        if there[one.path]:
+            yield number, one
 
 
 def record(number: int, one: Export) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from zope.interface import implementer
@@ -15,7 +16,7 @@ from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
 
 _LOAD = """
-SELECT d.mac, d.name, d.type, d.ip, d.virtual, d.conf, coalesce(n.model, s.model), n.image,
+SELECT d.mac, d.name, d.type, d.ip, d.virtual, d.conf::text, coalesce(n.model, s.model), n.image,
        v.vpnmac
 FROM devices d
 LEFT JOIN nodes n USING (mac) LEFT JOIN switches s USING (mac) LEFT JOIN vpnnodes v USING (mac)
@@ -72,7 +73,7 @@ class PostgresDevices:
 
     async def load(self) -> list[Device]:
         """Return every device."""
-        return [_device(row) for row in await self._database.query(_LOAD)]
+        return _devices(await self._database.query(_LOAD))
 
     async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         """Insert or replace these devices in one transaction; see IDeviceStore."""
@@ -132,6 +133,16 @@ class PostgresDevices:
         )
 
 
-def _device(row: tuple[Any, ...]) -> Device:
-    mac, name, kind, ip, virtual, conf, model, image, vpn_mac = row
-    return Device(mac, name, kind, ip, virtual, conf, model, image, vpn_mac)
+def _devices(rows: Iterable[tuple[Any, ...]]) -> list[Device]:
+    """Return the devices of rows of _LOAD; thousands have the same settings, images, models."""
+    same: dict[Any, Any] = {}
+    settings: dict[str, Mapping[str, Any]] = {}
+    found = []
+    for mac, name, kind, ip, virtual, conf, model, image, vpn_mac in rows:
+        if conf not in settings:
+            settings[conf] = MappingProxyType(json.loads(conf))
+        found.append(Device(
+            mac, name, same.setdefault(kind, kind), ip, virtual, settings[conf],
+            same.setdefault(model, model), same.setdefault(image, image), vpn_mac,
+        ))
+    return found

@@ -35,7 +35,7 @@ def _is_inside(ip: str, subnet: IPv4Network) -> bool:
     return number & mask == int(subnet.network_address)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Device:
     """One row of `devices`, with what `nodes`, `switches` and `vpnnodes` add.
 

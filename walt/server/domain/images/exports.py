@@ -48,7 +48,7 @@ class ImageExport:
         return self.image_id[:32]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class NodeExport:
     """What one node may mount.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 GRACE = 60.0  # seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Use:
     """A node (its MAC) that reads an image from its address (None: it has none yet)."""
 

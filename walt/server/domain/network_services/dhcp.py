@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface
 from typing import Literal
 
@@ -38,9 +37,12 @@ HostType = Literal["switch", "node", "unknown"]
 HOST_TYPES: tuple[HostType, ...] = ("switch", "node", "unknown")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DhcpHost:
-    """One host entry: `mac` always gets `ip` and the host name `name`."""
+    """One host entry: `mac` always gets `ip` and the host name `name`.
+
+    `text` is its line of dhcpd.conf.
+    """
 
     label: str
     mac: str
@@ -48,14 +50,13 @@ class DhcpHost:
     name: str
     type: HostType
     nat: bool = False
+    text: str = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def text(self) -> str:
-        """The line of dhcpd.conf."""
-        return (
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", (
             f"    host {self.label} {{ hardware ethernet {self.mac}; fixed-address {self.ip}; "
             f'option host-name "{self.name}"; }}\n'
-        )
+        ))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from walt.common.names import is_device_name
 from walt.server.domain.devices.derived import Change, Followed, Ordered
 from walt.server.domain.devices.model import Device
-from walt.server.domain.network.addresses import address_number, dotted, parse_address
+from walt.server.domain.network.addresses import address_number, parse_address
 
 FALLBACK_FORWARDER = "8.8.8.8"
 FORWARD_ZONE = "walt"
@@ -79,12 +79,12 @@ def _name_servers(resolv_conf: str) -> list[IPv4Address]:
 def _record(device: Device) -> tuple[int, tuple[str, str]] | None:
     """Return the address, as a number, and the record of a device, wherever it is."""
     number = address_number(device.ip) if device.ip is not None else None
-    if device.type == "server" or number is None:
+    if device.type == "server" or device.ip is None or number is None:
         return None
     # `server` and `walt-server` are taken: a second record would break the zone.
     if not is_device_name(device.name) or device.name.lower() in ("server", "walt-server"):
         return None
-    return number, (device.name, dotted(number))
+    return number, (device.name, device.ip)
 
 
 class DnsNames:
