@@ -11,10 +11,10 @@ from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.process import ProcessRunner
 
 USER = "postgres"
-_INSTALLATIONS = Path("/usr/lib/postgresql")
+INSTALLATIONS = Path("/usr/lib/postgresql")
 
 
-def binaries(root: Path = _INSTALLATIONS) -> Path:
+def binaries(root: Path = INSTALLATIONS) -> Path:
     """Return the directory of the newest PostgreSQL of the distribution.
 
     Raises Unavailable when there is none.
@@ -28,7 +28,7 @@ def binaries(root: Path = _INSTALLATIONS) -> Path:
     return found[-1]
 
 
-def binaries_for(data: Path, root: Path = _INSTALLATIONS) -> Path:
+def binaries_for(data: Path, root: Path = INSTALLATIONS) -> Path:
     """Return the directory of the PostgreSQL that reads a data directory, the newest for a new one.
 
     An upgrade of Debian brings the next one beside that which made the files, and which alone can
@@ -51,6 +51,14 @@ def binaries_for(data: Path, root: Path = _INSTALLATIONS) -> Path:
 def as_user() -> tuple[str, ...]:
     """Return the setpriv options that make a child run as the database user."""
     return ("--reuid", USER, "--regid", USER, "--clear-groups")
+
+
+def initdb(bin_dir: Path, data: Path) -> list[str]:
+    """Return the command that makes a cluster, to be run as the database user."""
+    return [
+        str(bin_dir / "initdb"), "-D", str(data), "-U", "root", "-E", "UTF8",
+        "--locale=C.UTF-8", "--auth=peer", "--no-instructions",
+    ]
 
 
 class Cluster:
@@ -91,11 +99,7 @@ class Cluster:
             raise Unavailable(f"there is no user {USER}; install package postgresql") from None
         if not (self.data / "PG_VERSION").exists():
             await self._runner.run(
-                [
-                    str(bin_dir / "initdb"), "-D", str(self.data), "-U", "root", "-E", "UTF8",
-                    "--locale=C.UTF-8", "--auth=peer", "--no-instructions",
-                ],
-                timeout=300, credentials=as_user(), cwd="/",
+                initdb(bin_dir, self.data), timeout=300, credentials=as_user(), cwd="/",
             )
         # Only root of this machine, through the unix socket.
         write_if_changed(self._access, "local all root peer\n")

@@ -68,18 +68,18 @@ class FormerDatabaseStep:
         self.machine.run(
             "pg_dump", "--format=custom", "--dbname=walt", f"--file={unfinished}"
         )
-        _settle(unfinished, backup)
+        settle(unfinished, backup)
         place = self.machine.at(pending(self.state))
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copyfile(backup, place.with_suffix(".new"))
         place.with_suffix(".new").chmod(0o600)
-        _settle(place.with_suffix(".new"), place)
+        settle(place.with_suffix(".new"), place)
 
     def undo(self) -> None:
         """The copy stays, as all data."""
 
 
-def _settle(unfinished: Path, name: Path) -> None:
+def settle(unfinished: Path, name: Path) -> None:
     """Give a file its name when it is on the disk."""
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())

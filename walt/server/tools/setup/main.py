@@ -25,6 +25,7 @@ from walt.common.errors import ConfigurationError, Unavailable, WaltError, in_wo
 from walt.server.config import edit
 from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
+from walt.server.tools.setup.database import drop_former, former_clusters
 from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces
 from walt.server.tools.setup.firmware import FirmwareStep, obtained
 from walt.server.tools.setup.machine import Machine, Programs
@@ -84,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         "--board-firmware", action="append", default=[], metavar="ARCHIVE", dest="firmware",
         help="boot files of boards (tar or zip, a file or an http address) into tftp-static",
     )
+    parser.add_argument(
+        "--drop-former-database", action="store_true",
+        help="remove the databases that were kept when a newer PostgreSQL took over",
+    )
     parser.add_argument("--config", type=Path, default=DEFAULT_FILE)
     parser.add_argument("--systemd-dir", default="/etc/systemd/system")
     parser.add_argument("--prefix", default="/usr/local", help="where commands are linked")
@@ -136,6 +141,8 @@ def _check(options: argparse.Namespace, machine: Machine) -> int:
         raise Unavailable("--edit-conf changes server.conf, and --check changes nothing")
     if options.firmware:
         raise Unavailable("--board-firmware writes files, and --check changes nothing")
+    if options.drop_former_database:
+        raise Unavailable("--drop-former-database removes files, and --check changes nothing")
     if options.changes:
         raise Unavailable("--set changes server.conf, and --check changes nothing")
     lacking = 0
@@ -172,6 +179,14 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
         left = step.lacks()
         if left:
             raise Unavailable(f"{step.title}: {'; '.join(left)}")
+    if options.drop_former_database:
+        for one in drop_former(machine, config.paths.state):
+            print(f"{one} is removed")
+    for one in former_clusters(machine, config.paths.state):
+        print(
+            f"{one} is the database as an older PostgreSQL had it; {NAME}"
+            " --drop-former-database removes it"
+        )
     if not start:
         print("Everything is in place; the server starts when it is enabled.")
     elif machine.has_systemd:

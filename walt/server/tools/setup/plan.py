@@ -14,6 +14,7 @@ from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
 from walt.server.tools.setup import daemon_units, debian, files, manual
 from walt.server.tools.setup.daemon_units import DaemonUnitsStep
+from walt.server.tools.setup.database import ClusterStep
 from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
 from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
@@ -86,6 +87,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
         *([VpnStep(machine, config.paths.state)] if config.vpn.enabled else []),
         debian.DebianServicesStep(machine, memory),
         FormerUnitsStep(machine, places.units),
+        *([ClusterStep(machine, config.paths)] if embedded else []),
         *([FormerDatabaseStep(machine, config.paths.state)] if embedded else []),
         ConfinementStep(machine, config.paths),
         Files("settings", machine, files.first_files(config.spec)),
