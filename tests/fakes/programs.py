@@ -33,6 +33,10 @@ class FakePrograms:
         self.calls: list[tuple[str, ...]] = []
         self.cut_at: int | None = None
         self.broken: dict[str, str] = {}  # how what fails begins, and what it says
+        self.unfinished = ""  # what dpkg says of packages that are not wholly installed
+        self.held: list[str] = []  # packages that are kept back
+        self.sources = True  # whether those of the site have all packages
+        self.nowhere: set[str] = set()  # packages that no source has
         self.former = False  # whether an older WalT has a database here
         self.policies: list[bool] = []  # whether services were kept from starting, at each apt-get
 
@@ -52,14 +56,27 @@ class FakePrograms:
         there = [one for one in names if one in self.packages]
         return Done(0 if there == names else 1, "".join(f"{one} installed\n" for one in there))
 
-    def _dpkg(self, *words: str) -> bool:
-        return True
+    def _dpkg(self, *words: str) -> Done:
+        return Done(0, self.unfinished if words == ("--audit",) else "")
+
+    def _apt_mark(self, *words: str) -> Done:
+        return Done(0, "".join(f"{one}\n" for one in self.held))
+
+    def _apt_cache(self, action: str, *names: str) -> Done:
+        here = (self.root / "etc/apt/sources.list.d/walt.sources").exists()
+        found = "1" if here or self.sources else "(none)"
+        return Done(0, "".join(
+            f"{one}:\n  Installed: (none)\n  Candidate: {found}\n"
+            for one in names if one not in self.nowhere
+        ))
 
     def _apt_get(self, action: str, *words: str) -> bool:
+        if action == "--simulate":
+            return not self.unfinished
         self.policies.append((self.root / "usr/sbin/policy-rc.d").exists())
         if action == "install":
             self.packages |= {
-                one for one in words if not one.startswith(("-", "Dpkg::"))
+                one for one in words if not one.startswith(("-", "Dpkg::", "DPkg::"))
             }
             self.enabled |= {*CLASHING[:6], "postgresql.service"}
         return True

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
+from tests.other_postgres import installations
 from tests.patience import patient
-from tests.system.netns import why_not
+from tests.system.netns import short_dir, why_not
 from tests.system.overlaid import Overlaid
 from walt.server.tools.setup.debian import CLASHING
 
@@ -66,6 +67,40 @@ class SetupTests(TestCase):
             self.assertEqual((done.returncode, done.stderr), (0, ""))
         done = machine.run("/usr/local/bin/walt", "--help")
         self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_database(self) -> None:
+        """A database of the older PostgreSQL comes to the newer one; it is kept until told."""
+        machine = Overlaid(self)
+        both, old, new = installations(short_dir(self) / "both")
+        as_user = "setpriv --reuid postgres --regid postgres --clear-groups"
+        there = f"/usr/lib/postgresql/{old}/bin"
+        data = "/var/lib/walt/postgres"
+        make = "\n".join([
+            # That of the other Debian, as if it had been installed.
+            *(f"test -e /usr/lib/postgresql/{one} ||"
+              f" ln -s {(both / str(one)).resolve()} /usr/lib/postgresql/{one}"
+              for one in (old, new)),
+            f"install -d -m 755 /var/lib/walt && install -d -m 700 -o postgres {data}",
+            f"{as_user} {there}/initdb -D {data} -U root -E UTF8 --locale=C.UTF-8 --auth=peer",
+            f"echo 'CREATE DATABASE walt' | {as_user} {there}/postgres --single -D {data} postgres",
+            "echo 'CREATE TABLE t AS SELECT generate_series(1, 77) AS n' |"
+            f" {as_user} {there}/postgres --single -D {data} walt",
+        ])
+        for words in (
+            ("sh", "-ec", make),
+            (SETUP, *WORDS),
+        ):
+            done = machine.run(*words)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("PostgreSQL...\n", done.stdout)
+        self.assertIn(f"/var/lib/walt/postgres-{old} is the database as an older", done.stdout)
+        self.assertEqual(machine.at("/var/lib/walt/postgres/PG_VERSION").read_text(), f"{new}\n")
+        dump = f"/var/backups/walt/walt-postgresql-{old}.dump"
+        listed = machine.run(f"/usr/lib/postgresql/{new}/bin/pg_restore", "--list", dump).stdout
+        self.assertIn("TABLE DATA public t", listed)
+        done = machine.run(SETUP, "--drop-former-database")
+        self.assertIn(f"/var/lib/walt/postgres-{old} is removed", done.stdout)
+        self.assertFalse(machine.at(f"/var/lib/walt/postgres-{old}").exists())
 
     def test_the_unit(self) -> None:
         """systemd finds nothing wrong with it, and where it is from."""

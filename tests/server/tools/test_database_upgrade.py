@@ -150,6 +150,19 @@ class ClusterTests(SynchronousTestCase):
         )
         self.assertEqual(former_clusters(self.machine, self.paths.state), [])
 
+    def test_backup(self) -> None:
+        """Before an upgrade of Debian: a dump by the old one, which has all, and stays."""
+        dump = database.BACKUPS / "before.dump"
+        self.step.back_up(dump)
+        listed = subprocess.run(
+            [str(self.both / str(self.old) / "bin/pg_restore"), "--list", str(dump)],
+            check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        ).stdout
+        self.assertIn("TABLE DATA public odd", listed)
+        self.assertIn("TABLE DATA public devices", listed)
+        self.assertEqual(self.ask(self.old, DIGEST), self.before)
+        self.assertEqual([one.name for one in self.paths.state.iterdir()], ["postgres"])
+
     def test_cut(self) -> None:
         """Killed before any of its programs, its servers at work: the old one is whole, and ours.
 

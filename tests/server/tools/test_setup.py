@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
+import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -355,10 +358,129 @@ boot:
 
     def test_other_systems(self) -> None:
         """Other releases, and people who are not root, are told."""
-        site = self.site("buster")
-        self.assertIn("this is buster; WalT servers run on Debian bookworm", site.call()[2])
+        for name, words in (
+            ("bullseye", "this is Debian 11 (bullseye); WalT servers run on Debian bookworm or"
+             " trixie. Stop the server, copy its database (pg_dump) elsewhere, upgrade to Debian 12"
+             " (bookworm), by the release notes of Debian"),
+            ("buster", "upgrade to Debian 11 (bullseye), then Debian 12 (bookworm), by"),
+            ("forky", "this is forky; WalT servers run on Debian bookworm or trixie"),
+        ):
+            site = self.site(name)
+            for options in ((), ("--mode", "UPGRADE"), ("--check",), ("--before-debian-upgrade",)):
+                status, _, err = site.call(*options)
+                self.assertEqual(status, 1)
+                self.assertIn(words, err)
+            self.assertNotIn(CONF, site.files())
+        site = self.site("bullseye")
         self.patch(os, "geteuid", lambda: 1000)
         self.assertIn("must be run by root", site.call()[2])
+
+    def test_busybox(self) -> None:
+        """Without systemd init starts the server; other lines of its table stay; all of it goes."""
+        words = ("--init-system", "BUSYBOX", "--mode", "IMAGE-INSTALL")
+        nfs = ("--set", "services.nfs=ganesha")
+        site = self.site()
+        self.assertIn("systemd runs this machine", site.call(*words, *nfs)[2])
+        (site.root / "run/systemd/system/.here").unlink()
+        (site.root / "run/systemd/system").rmdir()
+        self.assertIn("--set services.nfs=ganesha", site.call(*words)[2])
+        self.assertIn("services.runner: systemd needs systemd",
+                      site.call(*words, *nfs, "--set", "services.runner=systemd")[2])
+        site.write(CONF, "network: {walt-net: {ip: 10.0.0.1/24}}\n")
+        site.write("etc/inittab", "::sysinit:/etc/init.d/rcS\n")
+        self.assertIn("there is no server to upgrade", site.call("--mode", "upgrade")[2])
+        self.assertIn("init starts the server when the machine starts",
+                      self.done(site, *words, *nfs))
+        self.assertEqual(
+            site.text("etc/inittab"),
+            "::sysinit:/etc/init.d/rcS\n# walt-server-setup: begin\n"
+            "::respawn:/usr/local/sbin/walt-server-run\n# walt-server-setup: end\n",
+        )
+        self.assertFalse([one for one in site.programs.calls if one[0] == "systemctl"])
+        self.assertNotIn(f"{UNITS}/{UNIT}", site.files())
+        self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
+        before = site.files()
+        self.done(site, "--mode", "upgrade")
+        self.assertEqual(site.files(), before)
+        self.done(site, "--remove")
+        self.assertEqual(site.text("etc/inittab"), "::sysinit:/etc/init.d/rcS\n")
+        self.assertNotIn("usr/local/sbin/walt-server-run", site.files())
+
+    def test_init_of_busybox(self) -> None:
+        """The real one starts the server, with its environment, and again when it ends."""
+        site = self.site()
+        (site.root / "run/systemd/system/.here").unlink()
+        (site.root / "run/systemd/system").rmdir()
+        self.done(site, "--init-system", "busybox", "--set", "services.nfs=ganesha")
+        site.write("etc/walt/server.env", "http_proxy=http://p:1\nDAEMON_ARGS='--one --two'\n")
+        programs = Path(sys.prefix) / "bin"
+        for name in ("walt-server-daemon", "walt-server-apparmor"):
+            site.write(f"{programs}/{name}".lstrip("/"),
+                       f'#!/bin/sh\necho {name} "$@" "$http_proxy" $(ulimit -n) >> /said\n')
+            (site.root / f"{programs}/{name}".lstrip("/")).chmod(0o755)
+        for path in ("bin", "dev", "proc"):
+            (site.root / path).mkdir(exist_ok=True)
+        shutil.copy("/bin/busybox", site.root / "bin/busybox")
+        for name in ("sh", "init"):
+            (site.root / "bin" / name).symlink_to("busybox")
+        init = subprocess.Popen(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", str(site.root),
+             "/bin/init"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.addCleanup(init.wait)
+        self.addCleanup(init.kill)
+        said, limit = site.root / "said", time.monotonic() + patient(30)
+        while not said.exists() or said.read_text().count("walt-server-daemon") < 2:
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.1)
+        first, second, *_ = said.read_text().splitlines()
+        self.assertEqual(
+            first, "walt-server-apparmor --config /etc/walt/server.conf http://p:1 16384"
+        )
+        self.assertEqual(
+            second,
+            "walt-server-daemon --config /etc/walt/server.conf --one --two http://p:1 16384",
+        )
+
+    def test_upgrade_of_debian(self) -> None:
+        """Looked at before, remembered, gone on with on the new one, and closed; or given up."""
+        site = self.site()
+        self.done(site)
+        marker, programs = "var/lib/walt/.upgrade", site.programs
+        site.write("etc/apt/sources.list", "deb http://m.example/debian bookworm main\n")
+        programs.held, programs.unfinished = ["podman"], "half installed\n"
+        status, _, err = site.call("--before-debian-upgrade")
+        self.assertEqual(status, 1)
+        self.assertIn("packages are kept back (podman)", err)
+        self.assertIn("packages are not wholly installed", err)
+        self.assertNotIn(marker, site.files())
+        programs.held, programs.unfinished = [], ""
+        told = self.done(site, "--before-debian-upgrade")
+        self.assertIn("  sed -i 's/bookworm/trixie/g' /etc/apt/sources.list\n", told)
+        self.assertIn("apt full-upgrade", told)
+        self.assertNotIn(UNIT, programs.enabled)
+        self.assertEqual(site.text(marker), "bookworm trixie\n")
+        # Given up.
+        self.assertIn("its upgrade is given up", self.done(site))
+        self.assertNotIn(marker, site.files())
+        self.assertIn(UNIT, programs.enabled)
+        # Begun, half done, done.
+        self.done(site, "--before-debian-upgrade")
+        site.write("etc/os-release", "VERSION_CODENAME=trixie\n")
+        programs.unfinished = "half installed\n"
+        status, _, err = site.call()
+        self.assertEqual(status, 1)
+        self.assertIn("the upgrade of Debian from bookworm to trixie is not finished", err)
+        programs.unfinished = ""
+        programs.broken = {"systemctl --quiet enable": "no"}
+        self.assertEqual(site.call()[0], 1)
+        self.assertIn(marker, site.files())
+        programs.broken = {}
+        self.assertIn("upgraded from bookworm to trixie: going on", self.done(site))
+        self.assertNotIn(marker, site.files())
+        self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
+        self.assertIn("no newer Debian", site.call("--before-debian-upgrade")[2])
 
     def test_failures(self) -> None:
         """What a program said is told; the next call goes on."""

@@ -128,6 +128,18 @@ class ClusterStep:
         _exchange(self._new, self._data)
         self._keep_former()
 
+    def back_up(self, dump: Path) -> None:
+        """Stop the server, and write a dump of its database, if there is one."""
+        version = self._version(self._data)
+        if version is None or self._exchanged():
+            return
+        self._stop_server()
+        self._clear(version, version)
+        self._work.mkdir(mode=0o755)
+        self._work.chmod(0o711)
+        self._dump(version, version, dump)
+        shutil.rmtree(self._work)
+
     # -- before ----------------------------------------------------------------
 
     def _stop_server(self) -> None:

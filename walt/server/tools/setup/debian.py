@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from walt.common.errors import CommandFailed
-from walt.server.tools.setup.machine import Machine, Memory
+from walt.common.errors import CommandFailed, Unavailable
+from walt.server.tools.setup.machine import Machine, Memory, release
 
 # What a server needs; docs/dependencies.md tells what for. scripts/packages.mk has the same list.
 PACKAGES = (
@@ -35,7 +35,28 @@ BROUGHT = {
 }
 POLICY = "/usr/sbin/policy-rc.d"  # asked before a package starts its services (Debian policy 9.3)
 _NO_STARTS = "#!/bin/sh\n# Written by walt-server-setup while packages are installed.\nexit 101\n"
-_APT = {"DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical"}
+# Nothing asks: defaults are the answers, beside those that an administrator gave debconf before.
+_APT = {
+    "DEBIAN_FRONTEND": "noninteractive", "DEBIAN_PRIORITY": "critical",
+    "APT_LISTCHANGES_FRONTEND": "none", "NEEDRESTART_MODE": "l",
+}
+# Another apt may be at work, as that of unattended upgrades is on a machine that has just started.
+_WAIT = ("-o", "DPkg::Lock::Timeout=600")
+SOURCES = "/etc/apt/sources.list.d/walt.sources"
+_SOURCES = """\
+# Written by walt-server-setup: no other source has what a WalT server needs.
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: {name} {name}-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://deb.debian.org/debian-security
+Suites: {name}-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
 _KEEP_FILES = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
@@ -46,6 +67,7 @@ class PackagesStep:
     machine: Machine
     memory: Memory
     names: Sequence[str]
+    sources: str = _SOURCES
     title: str = "Debian packages"
 
     def _missing(self) -> list[str]:
@@ -78,13 +100,42 @@ class PackagesStep:
             # An installation that was cut is finished first; it is none of ours if it cannot be.
             with suppress(CommandFailed):
                 self.machine.run("dpkg", "--configure", "-a", "--force-confold", env=_APT)
-            self.machine.run("apt-get", "update", env=_APT)
+            self._find(missing)
             self.machine.run(
-                "apt-get", "install", "--yes", "--no-install-recommends", *_KEEP_FILES, *missing,
-                env=_APT,
+                "apt-get", "install", "--yes", "--no-install-recommends", *_WAIT, *_KEEP_FILES,
+                *missing, env=_APT,
             )
         finally:
             self._restore()
+
+    def _find(self, names: Sequence[str]) -> None:
+        """Have apt know where these are; Debian's own sources are added where it does not.
+
+        Sources of the site stay as they are: they may be a mirror. Raises Unavailable,
+        CommandFailed.
+        """
+        self.machine.run("apt-get", "update", env=_APT)
+        unknown = self._unknown(names)
+        if not unknown:
+            return
+        self.machine.write(SOURCES, self.sources.format(name=release(self.machine)))
+        self.machine.run("apt-get", "update", env=_APT)
+        unknown = self._unknown(names)
+        if unknown:
+            raise Unavailable(
+                f"no source of apt has {', '.join(unknown)}: see /etc/apt/sources.list and"
+                " /etc/apt/sources.list.d"
+            )
+
+    def _unknown(self, names: Sequence[str]) -> list[str]:
+        """Return those of some packages that no source has."""
+        known, package = set(), ""
+        for line in self.machine.run("apt-cache", "policy", *names).splitlines():
+            if not line.startswith(" "):
+                package = line.rstrip(":")
+            elif line.startswith("  Candidate: ") and not line.endswith(" (none)"):
+                known.add(package)
+        return [one for one in names if one not in known]
 
     def _restore(self) -> None:
         policy = self.machine.at(POLICY)
@@ -95,7 +146,8 @@ class PackagesStep:
             policy.unlink(missing_ok=True)
 
     def undo(self) -> None:
-        """Packages stay: others may use them by now."""
+        """Packages stay: others may use them by now. A source of ours goes."""
+        self.machine.at(SOURCES).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

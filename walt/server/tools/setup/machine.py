@@ -102,6 +102,15 @@ class Machine:
         return self.at("/run/systemd/system").is_dir()
 
 
+def release(machine: Machine) -> str:
+    """Return the code name of the machine's Debian, "" for what is none."""
+    for line in (machine.read("/etc/os-release") or "").splitlines():
+        key, _, value = line.partition("=")
+        if key == "VERSION_CODENAME":
+            return value.strip('"')
+    return ""
+
+
 class Memory:
     """What set-up remembers between two calls: a file in the state directory."""
 

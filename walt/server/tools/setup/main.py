@@ -1,7 +1,8 @@
 """`walt-server-setup`: make this Debian machine a WalT server, or tell what lacks for that.
 
-Usage: walt-server-setup [--check | --remove] [--mode MODE] [--set KEY=VALUE]…
-           [--board-firmware ARCHIVE]… [--config FILE]
+Usage: walt-server-setup [--check | --remove | --before-debian-upgrade] [--mode MODE]
+           [--init-system SYSTEM] [--set KEY=VALUE]… [--board-firmware ARCHIVE]…
+           [--drop-former-database] [--config FILE]
 
 Everything may be called again, at any time: what is as it should be is left alone, and a call
 that was cut is taken up. Status: 0, or 1 for what was refused, failed, or lacks (`--check`).
@@ -25,16 +26,17 @@ from walt.common.errors import ConfigurationError, Unavailable, WaltError, in_wo
 from walt.server.config import edit
 from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
+from walt.server.tools.setup import busybox
 from walt.server.tools.setup.database import drop_former, former_clusters
 from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces
 from walt.server.tools.setup.firmware import FirmwareStep, obtained
-from walt.server.tools.setup.machine import Machine, Programs
+from walt.server.tools.setup.machine import Machine, Programs, release
 from walt.server.tools.setup.plan import Places, steps
+from walt.server.tools.setup.release import ReleaseUpgrade, refusal
 from walt.server.tools.setup.steps import Step
 from walt.server.tools.setup.systemd import UNIT
 
 NAME = "walt-server-setup"
-RELEASES = ("bookworm", "trixie")
 LOCK = Path("/run/walt-server-setup.lock")
 LOGS = Path("/var/log/walt/setup")
 MODES = ("auto", "install", "upgrade", "image-install")
@@ -50,6 +52,8 @@ def main(words: Sequence[str] | None = None, machine: Machine | None = None) -> 
         if options.check:
             return _check(options, machine)
         with _alone(machine.at(LOCK)), log.opened(machine.at(LOGS)):
+            if options.before:
+                return _before_upgrade(options, machine)
             return _remove(options, machine) if options.remove else _set_up(options, machine)
     except (WaltError, OSError) as error:
         print(f"{NAME}: {in_words(error)}", file=sys.stderr)
@@ -66,12 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="change nothing, tell what lacks")
     what.add_argument(
+        "--before-debian-upgrade", action="store_true", dest="before",
+        help="look whether Debian can be upgraded, stop the server, copy its database, and tell"
+        " how to go on",
+    )
+    what.add_argument(
         "--remove", action="store_true",
         help="stop the server and remove what set-up made; data, settings and packages stay",
     )
     parser.add_argument(
         "--mode", type=str.lower, choices=MODES, default="auto",
         help="upgrade: only where a server is; image-install: start nothing",
+    )
+    parser.add_argument(
+        "--init-system", type=str.lower, choices=("systemd", "busybox"),
+        help="what starts the server; busybox: a machine without systemd, or an image of one",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
@@ -95,9 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _places(options: argparse.Namespace) -> Places:
+def _places(options: argparse.Namespace, machine: Machine) -> Places:
     return Places(
-        Path(sys.prefix) / "bin", options.config.absolute(), options.systemd_dir, options.prefix
+        Path(sys.prefix) / "bin", options.config.absolute(), options.systemd_dir, options.prefix,
+        options.init_system or ("busybox" if busybox.is_set_up(machine) else "systemd"),
     )
 
 
@@ -111,23 +125,16 @@ def _refusals(options: argparse.Namespace, machine: Machine) -> list[str]:
             "WalT must be installed in a virtual environment: python3 -m venv /opt/walt, then"
             " /opt/walt/bin/pip install the wheel with its extra `server`"
         )
-    name = _release(machine)
-    if name not in RELEASES:
-        found.append(
-            f"this is {name or 'no Debian'}; WalT servers run on Debian {' or '.join(RELEASES)}"
-        )
-    there = machine.read(f"{options.systemd_dir}/{UNIT}") is not None
+    wrong = refusal(release(machine))
+    if wrong is not None:
+        found.append(wrong)
+    there = busybox.is_set_up(machine) \
+        or machine.read(f"{options.systemd_dir}/{UNIT}") is not None
+    if options.init_system == "busybox" and machine.has_systemd:
+        found.append("systemd runs this machine: --init-system BUSYBOX is for those without it")
     if options.mode == "upgrade" and not there:
         found.append("there is no server to upgrade here; leave --mode out to install one")
     return found
-
-
-def _release(machine: Machine) -> str:
-    for line in (machine.read("/etc/os-release") or "").splitlines():
-        key, _, value = line.partition("=")
-        if key == "VERSION_CODENAME":
-            return value.strip('"')
-    return ""
 
 
 def _refuse(options: argparse.Namespace, machine: Machine) -> None:
@@ -152,7 +159,7 @@ def _check(options: argparse.Namespace, machine: Machine) -> int:
     else:
         config = _load(options.config, machine)
     start = options.mode != "image-install"
-    for step in steps(machine, config, _places(options), start=start):
+    for step in steps(machine, config, _places(options, machine), start=start):
         for line in step.lacks():
             print(f"{step.title}: {line}")
             lacking += 1
@@ -168,9 +175,17 @@ def _set_up(options: argparse.Namespace, machine: Machine) -> int:
 
 def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[Path]) -> int:
     config = _configure(options, machine)
+    upgrade = ReleaseUpgrade(machine, config, release(machine))
+    told = upgrade.resume()
+    if told is not None:
+        print(told)
+    places = _places(options, machine)
+    problem = busybox.problem(config) if places.init == "busybox" else None
+    if problem is not None:
+        raise Unavailable(problem)
     start = options.mode != "image-install"
     firmware = [FirmwareStep(machine, config.paths.state, archive) for archive in archives]
-    for step in [*firmware, *steps(machine, config, _places(options), start=start)]:
+    for step in [*firmware, *steps(machine, config, places, start=start)]:
         if not step.lacks():
             print(f"{step.title}: as it should be")
             continue
@@ -179,6 +194,7 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
         left = step.lacks()
         if left:
             raise Unavailable(f"{step.title}: {'; '.join(left)}")
+    upgrade.close()
     if options.drop_former_database:
         for one in drop_former(machine, config.paths.state):
             print(f"{one} is removed")
@@ -187,12 +203,26 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
             f"{one} is the database as an older PostgreSQL had it; {NAME}"
             " --drop-former-database removes it"
         )
-    if not start:
+    if places.init == "busybox":
+        print("Everything is in place; init starts the server when the machine starts.")
+    elif not start:
         print("Everything is in place; the server starts when it is enabled.")
     elif machine.has_systemd:
         print(f"The server runs: its address is {config.server_ip}. Try: walt device show")
     else:
         print("Everything is in place; the server starts when systemd does.")
+    return 0
+
+
+def _before_upgrade(options: argparse.Namespace, machine: Machine) -> int:
+    if options.firmware or options.changes or options.edit_conf:
+        raise Unavailable("--before-debian-upgrade changes no configuration")
+    config = _load(options.config, machine)
+    commands = ReleaseUpgrade(machine, config, release(machine)).begin()
+    print("The server is stopped, its database copied to /var/backups/walt. Go on by:")
+    for command in commands:
+        print(f"  {command}")
+    print(f"To stay with this Debian, call {NAME} instead.")
     return 0
 
 
@@ -254,7 +284,7 @@ def _address(text: str) -> int:
 
 def _remove(options: argparse.Namespace, machine: Machine) -> int:
     config = _load(options.config, machine)
-    done: list[Step] = steps(machine, config, _places(options), start=True)
+    done: list[Step] = steps(machine, config, _places(options, machine), start=True)
     for step in reversed(done):
         print(f"{step.title}...", flush=True)
         step.undo()

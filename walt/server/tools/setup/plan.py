@@ -12,7 +12,8 @@ from walt.server.assembly import preflight
 from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
-from walt.server.tools.setup import daemon_units, debian, files, manual
+from walt.server.tools.setup import busybox, daemon_units, debian, files, manual
+from walt.server.tools.setup.busybox import InittabStep
 from walt.server.tools.setup.daemon_units import DaemonUnitsStep
 from walt.server.tools.setup.database import ClusterStep
 from walt.server.tools.setup.former import FormerDatabaseStep
@@ -32,12 +33,16 @@ _NFSD = "nfsd.ko"  # nfsd.ko.xz on Debian 13
 
 @dataclass(frozen=True)
 class Places:
-    """Where things go: `programs` is the directory of the virtual environment's programs."""
+    """Where things go: `programs` is the directory of the virtual environment's programs.
+
+    `init` is what starts the server: `systemd` or `busybox`.
+    """
 
     programs: Path
     config: Path = DEFAULT_FILE
     units: str = "/etc/systemd/system"
     prefix: str = "/usr/local"
+    init: str = "systemd"
 
 
 def with_ganesha(machine: Machine, config: ServerConfig) -> bool:
@@ -69,6 +74,7 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
     embedded = config.database.mode == "embedded"
     nfs = debian.GANESHA if ganesha else debian.KERNEL_NFS
     chosen = sorted({*preflight.chosen_programs(config).values()} - {*debian.PACKAGES})
+    systemd = places.init == "systemd"
     links = [
         *(
             (f"{places.prefix}/bin/{program}", places.programs / program)
@@ -77,16 +83,13 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
         (f"{places.prefix}/bin/walt-python3", places.programs / "python3"),
     ]
 
-    def reload() -> None:
-        if machine.has_systemd:
-            machine.run("systemctl", "daemon-reload")
-
     found: list[Step] = [
         debian.PackagesStep(machine, memory, (*debian.PACKAGES, *chosen, *nfs)),
         debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
         *([VpnStep(machine, config.paths.state)] if config.vpn.enabled else []),
-        debian.DebianServicesStep(machine, memory),
-        FormerUnitsStep(machine, places.units),
+        # Without systemd nothing starts them.
+        *([debian.DebianServicesStep(machine, memory)] if systemd else []),
+        *([FormerUnitsStep(machine, places.units)] if systemd else []),
         *([ClusterStep(machine, config.paths)] if embedded else []),
         *([FormerDatabaseStep(machine, config.paths.state)] if embedded else []),
         ConfinementStep(machine, config.paths),
@@ -98,14 +101,28 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
         Files("completion of shells", machine, files.completion(places.prefix)),
         Files("manual pages", machine, manual.pages(places.prefix)),
     ]
+    if not systemd:
+        run = busybox.script(places.prefix, places.programs, places.config)
+        return [*found, Files("program of init", machine, [run]), InittabStep(machine, run.path)]
     if not ganesha:
         found.append(EnabledStep(
             machine, config.services.nfsd_service_name, "the kernel's NFS server"
         ))
+    return [*found, *_unit_steps(machine, config, places, start=start)]
+
+
+def _unit_steps(
+    machine: Machine, config: ServerConfig, places: Places, *, start: bool
+) -> list[Step]:
+    """Return the steps by which systemd starts the server, and its daemons where it runs them."""
+    def reload() -> None:
+        if machine.has_systemd:
+            machine.run("systemctl", "daemon-reload")
+
     unit = f"{places.units}/{UNIT}"
-    found.append(Files("unit", machine, [
+    found: list[Step] = [Files("unit", machine, [
         OwnFile(unit, files.unit(UNIT, places.programs, places.config))
-    ], reload))
+    ], reload)]
     daemons = daemon_units.units(config, places.programs, places.config, places.units)
     found.append(DaemonUnitsStep(machine, places.units, daemons))
     if start:

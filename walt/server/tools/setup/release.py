@@ -1,0 +1,140 @@
+"""An upgrade of Debian itself: what is looked at before, what is told, how set-up goes on after.
+
+Apt replaces the Python that this program runs with, so a person upgrades Debian, by the
+commands that are told here. A marker in the state directory (spec server §1.10) remembers that
+it is under way, until a set-up on the new Debian has come to its end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from walt.common.errors import Unavailable
+from walt.server.config.model import ServerConfig
+from walt.server.tools.setup.database import BACKUPS, ClusterStep
+from walt.server.tools.setup.machine import Machine
+from walt.server.tools.setup.systemd import UNIT
+
+NEXT = {"bookworm": "trixie"}
+FORMER = {"buster": "bullseye", "bullseye": "bookworm"}  # what these become, without us
+SUPPORTED = ("bookworm", "trixie")
+NUMBERS = {"buster": 10, "bullseye": 11, "bookworm": 12, "trixie": 13}
+MARKER = ".upgrade"
+LEAST_FREE = 4 << 30  # bytes for packages, fetched and unpacked
+
+
+def refusal(name: str) -> str | None:
+    """Return why no server can be on a Debian of this name, and what to do; None: it can."""
+    if name in SUPPORTED:
+        return None
+    runs = f"WalT servers run on Debian {' or '.join(SUPPORTED)}"
+    if name not in FORMER:
+        return f"this is {name or 'no Debian'}; {runs}"
+    way = []
+    while name in FORMER:
+        way.append(FORMER[name])
+        name = FORMER[name]
+    steps = ", then ".join(f"Debian {NUMBERS[one]} ({one})" for one in way)
+    return (
+        f"this is Debian {NUMBERS[_before(way[0])]} ({_before(way[0])}); {runs}. Stop the server,"
+        f" copy its database (pg_dump) elsewhere, upgrade to {steps}, by the release notes of"
+        " Debian, make a new virtual environment, and call this again: it takes over what WalT 4"
+        " to 10 left"
+    )
+
+
+def _before(name: str) -> str:
+    return next(one for one, after in FORMER.items() if after == name)
+
+
+@dataclass(frozen=True)
+class ReleaseUpgrade:
+    """The upgrade of one machine. `name` is the code name of its Debian now."""
+
+    machine: Machine
+    config: ServerConfig
+    name: str
+
+    @property
+    def _marker(self) -> Path:
+        return self.config.paths.state / MARKER
+
+    def begun_on(self) -> str | None:
+        """Return the Debian from which an upgrade was begun, None when none is under way."""
+        text = self.machine.read(self._marker)
+        return None if text is None else (text.split() or [""])[0]
+
+    def problems(self) -> list[str]:
+        """Tell what is in the way of an upgrade."""
+        machine, found = self.machine, []
+        if self.name not in NEXT:
+            return [f"this is {self.name}: there is no newer Debian that servers run on"]
+        unfinished = machine.run("dpkg", "--audit").strip()
+        if unfinished:
+            found.append("packages are not wholly installed; see: dpkg --audit")
+        held = machine.run("apt-mark", "showhold").split()
+        if held:
+            found.append(f"packages are kept back ({', '.join(held)}); see: apt-mark unhold")
+        for place in ("/", "/var/cache/apt"):
+            free = shutil.disk_usage(machine.at(place)).free if machine.at(place).exists() else 0
+            if free < LEAST_FREE and machine.at(place).exists():
+                found.append(
+                    f"{place} has {free >> 20} MiB left; an upgrade wants {LEAST_FREE >> 20}"
+                )
+        return found
+
+    def begin(self) -> list[str]:
+        """Stop the server, copy its database, leave the marker; return the commands to go on by.
+
+        Raises Unavailable with what is in the way.
+        """
+        problems = self.problems()
+        if problems:
+            raise Unavailable("\n".join(problems))
+        machine, new = self.machine, NEXT[self.name]
+        copy = Path(BACKUPS) / f"walt-before-{new}.dump"
+        if self.config.database.mode == "embedded":
+            ClusterStep(machine, self.config.paths).back_up(machine.at(copy))
+        machine.write(self._marker, f"{self.name} {new}\n")
+        # Its virtual environment is of no use until it is made anew.
+        if machine.succeeds("systemctl", "--quiet", "is-enabled", UNIT):
+            machine.run("systemctl", "--quiet", "disable", UNIT)
+        return [
+            f"sed -i 's/{self.name}/{new}/g' {' '.join(self._sources())}",
+            "apt update && apt full-upgrade",
+            "systemctl reboot",
+            f"python3 -m venv --clear {sys.prefix} && {sys.prefix}/bin/pip install 'WHEEL[server]'",
+            f"{sys.prefix}/bin/walt-server-setup",
+        ]
+
+    def _sources(self) -> list[str]:
+        """Return the files that name this Debian."""
+        directory = self.machine.at("/etc/apt/sources.list.d")
+        names = ["/etc/apt/sources.list", *(
+            f"/etc/apt/sources.list.d/{one.name}" for one in sorted(directory.glob("*"))
+            if one.suffix in (".list", ".sources")
+        )]
+        found = [one for one in names if self.name in (self.machine.read(one) or "")]
+        return found or names[:1]
+
+    def resume(self) -> str | None:
+        """Return what is to be told when set-up is called meanwhile. Raises Unavailable."""
+        begun = self.begun_on()
+        if begun is None:
+            return None
+        if begun == self.name:
+            return f"Debian is still {self.name}: its upgrade is given up"
+        unfinished = self.machine.run("dpkg", "--audit").strip()
+        if unfinished or not self.machine.succeeds("apt-get", "--simulate", "-qq", "check"):
+            raise Unavailable(
+                f"the upgrade of Debian from {begun} to {self.name} is not finished: run dpkg"
+                " --configure -a and apt full-upgrade, and call this again"
+            )
+        return f"Debian was upgraded from {begun} to {self.name}: going on"
+
+    def close(self) -> None:
+        """Forget the upgrade: set-up has come to its end."""
+        self.machine.at(self._marker).unlink(missing_ok=True)
