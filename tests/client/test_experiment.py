@@ -684,7 +684,7 @@ class ArchiveTests(SynchronousTestCase):
             )), "points/00002.json is missing",
         ])
         with redirect_stdout(io.StringIO()) as told:
-            self.assertEqual(command.show(str(target)), 0)
+            self.assertEqual(command.show(str(target), False), 0)
         self.assertIn("value, medians:", told.getvalue())
 
     def test_logs(self) -> None:

@@ -38,6 +38,7 @@ from walt.client.experiment import (
     parallel,
     preparing,
     program,
+    reporting,
     running,
     sealing,
     stepping,
@@ -49,6 +50,7 @@ from walt.client.experiment.comparing import experiment_of
 from walt.client.experiment.document import Errors
 from walt.client.experiment.log_counts import counts_of
 from walt.client.experiment.model import network_name
+from walt.client.experiment.ptp import question
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.sealing import seal, verify
@@ -210,6 +212,17 @@ class RunTests(SynchronousTestCase):
         for module in (running, duties):
             self.patch(module, "Reservation", Reserved)
         self.patch(preparing, "LINK", Link())
+        self.reports: list[dict[str, Any]] = []
+
+        class Told:
+            def call(self, command: str, **named: Any) -> None:
+                test.assertEqual(command, "cs.experiments.report")
+                test.reports.append(named)
+
+            def close(self) -> None:
+                """There is no connection."""
+
+        self.patch(reporting, "LINK", Told())
         for module in (running, preparing):
             self.patch(module, "NodeSet", Nodes)
         for module in (running, preparing, duties):
@@ -915,7 +928,12 @@ measure:
         """They are asked before and after; lines that nodes stamp gain the server's time."""
         fifo = self.place / "fifo"
         os.mkfifo(fifo)
-        self.patch(timing, "_STATE", f"[ -p {fifo} ] && echo node; echo 'ptp is well'")
+        status = self.place / "ptpd.status"
+        status.write_text("Port state : PTP_SLAVE\nOffset from Master : -0.5 s\n")
+        self.patch(
+            timing, "_STATE",
+            f"[ -p {fifo} ] && echo node\n{question('/nowhere', [str(status)], [])}",
+        )
         runner, folder = self.runner(SMALL + "logs: {streams: .}\n")
         moment = time.time()
         hour = time.time() - 3600
@@ -928,7 +946,9 @@ measure:
         runner.run({}, force=False)
         clocks = Archive(folder.path).json("clocks.json")
         self.assertEqual((len(clocks["nodes"]["n-a"]), clocks["steps"]), (2, {}))
-        self.assertEqual(clocks["ptp"], {"n-a": "ptp is well"})
+        self.assertEqual(clocks["ptp"], {
+            "n-a": {"client": "ptpd", "state": "slave", "offset": -0.5},
+        })
         for _, offset, error in clocks["nodes"]["n-a"]:
             self.assertTrue(-5.0 - error <= offset <= -5.0 + error, (offset, error))
         mark, console = read_table(folder.path / "logs.parquet").to_pylist()
@@ -1029,7 +1049,7 @@ measure:
         forged.write_point(point)
         with redirect_stdout(io.StringIO()) as told:
             command.diff(str(folder.path), str(other), False)
-            command.show(str(other))
+            command.show(str(other), False)
         self.assertNotIn("\n= nothing", told.getvalue())
         self.assertNotIn("\x1b", told.getvalue())
         self.assertIn("failed", table(Archive(other)))

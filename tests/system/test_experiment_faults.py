@@ -69,6 +69,14 @@ class FaultTests(TestCase):
             return point.exists() and '"begun"' in point.read_text()
 
         await platform.until(is_measured, "a point is begun", 180)
+        shown = json.loads(await platform.ok("experiment", "show", "--json", user="bob"))
+        self.assertEqual(
+            [(row["user"], row["name"], row["nodes"], row["goes_on"], row["points"])
+             for row in shown], [("alice", "wanted", ["vm1"], True, 1)],
+        )
+        self.assertNotIn("sleep", json.dumps(shown))
+        table = await platform.ok("experiment", "show", user="bob")
+        self.assertIn("0 of 1", table)
         await platform.ok("image", "remove", "mine")
         default = place / "default.yaml"
         default.write_text(TEXT.replace(", image: mine", ""))
@@ -78,6 +86,11 @@ class FaultTests(TestCase):
             self.assertIn(b"reserved by a program that runs: vm1", refused.stderr)
         ended = await running
         self.assertEqual(ended.status, 0, ended.stderr + ended.stdout)
+        (shown,) = json.loads(await platform.ok("experiment", "show", "--json"))
+        self.assertEqual(
+            (shown["state"], shown["goes_on"], shown["point"], shown["failed"]),
+            ("done", False, 1, 0),
+        )
         self.assertIn(b"mine was removed: it is run-", ended.stdout)
         manifest = json.loads((first / "manifest.json").read_text())
         self.assertEqual(list(manifest["images"]), ["alice/mine:latest"])

@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
@@ -24,6 +25,7 @@ from tests.system.live import LivePlatform
 from tests.system.live import why_not as why_not_platform
 from tests.system.netns import Namespace, join, short_dir, why_not
 from tests.system.test_announcing import processes, status
+from walt.client.experiment.ptp import question, state_of
 from walt.server.adapters.network.namespace import RUN_NETNS, inside
 from walt.server.adapters.timing.clock import clock_state
 from walt.server.adapters.timing.ntp import NtpService
@@ -54,7 +56,20 @@ global:ignore_lock=Y
 global:foreground=Y
 global:use_syslog=N
 global:log_statistics=Y
-global:statistics_file={}
+global:statistics_file={measured}
+global:log_status=Y
+global:status_file={status}
+global:status_update_interval=1
+"""
+# The other client of PTP, as an image may have it.
+PTP4L = """\
+[global]
+domainNumber 42
+slaveOnly 1
+hybrid_e2e 1
+time_stamping software
+free_running 1
+uds_address {}
 """
 
 
@@ -66,7 +81,7 @@ def seconds() -> float:
 class CableTests(TestCase):
     """The server and a node at the ends of a cable."""
 
-    skip = why_not("ip", "nsenter", "ptpd", "bwrap")
+    skip = why_not("ip", "nsenter", "ptpd", "bwrap", "ptp4l", "pmc")
     timeout = patient(200)
 
     def setUp(self) -> None:
@@ -93,8 +108,8 @@ class PtpdTests(CableTests):
 
     async def test_a_node_follows(self) -> None:
         """A slave finds it and measures by how much its clock is off, by delay requests."""
-        conf, told = self.dir / "slave.conf", self.dir / "measured"
-        conf.write_text(SLAVE.format(told))
+        conf, told, status = (self.dir / name for name in ("slave.conf", "measured", "status"))
+        conf.write_text(SLAVE.format(measured=told, status=status))
         slave = ChildService(
             reactor, self.node.launcher, ChildSpec("slave", ("ptpd", "-c", str(conf)), cwd="/")
         )
@@ -115,6 +130,39 @@ class PtpdTests(CableTests):
         # Both ends read one clock: what is found is what the way adds.
         self.assertLess(abs(statistics.median(float(row[4]) for row in rows())), 0.05)
         self.assertTrue(await self.ptpd.watch.answered())
+        # An experiment keeps what the client of its node says of itself.
+        found = await self.asked(question("/nowhere", [], [str(conf)]))
+        self.assertEqual((found["client"], found["state"]), ("ptpd", "slave"))
+        self.assertLess(abs(float(found["offset"])), 0.05)
+        self.assertGreater(float(found["delay"]), 0.0)
+        self.assertRegex(str(found["master"]), "^[0-9a-f]{12,}$")
+
+    async def asked(self, script: str) -> dict[str, str | float]:
+        """Ask a node for the state of its client, as the shell of a run does."""
+        answer = await deferToThread(self.node.run, "sh", "-c", script)
+        return state_of(answer) or {}
+
+    async def test_another_client(self) -> None:
+        """Linuxptp follows it, too, and what it says is understood: it answers for its domain."""
+        conf, place = self.dir / "ptp4l.conf", self.dir / "ptp4l"
+        conf.write_text(PTP4L.format(place))
+        client = ChildService(
+            reactor, self.node.launcher,
+            ChildSpec("ptp4l", ("ptp4l", "-i", "p1", "-f", str(conf), "-m"), cwd="/"),
+        )
+        client.startService()
+        self.addCleanup(client.stopService)
+        limit = seconds() + patient(120)
+        while True:
+            found = await self.asked(question(str(place)))
+            if float(found.get("delay", 0.0)) > 0.0:
+                break
+            self.assertLess(seconds(), limit, found)
+            await deferLater(reactor, 1.0, lambda: None)
+        self.assertEqual(found["client"], "ptp4l")
+        self.assertIn(found["state"], ("slave", "uncalibrated"))
+        self.assertLess(abs(float(found["offset"])), 0.05)
+        self.assertRegex(str(found["master"]), "^[0-9a-f]{6}[.]fffe[.][0-9a-f]{6}$")
 
     async def test_rights(self) -> None:
         """It may use its ports, and set no clock; it ends with its supervisor's call."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -128,17 +130,46 @@ class ArchivePagesTests(TestCase):
         link = (await platform.ok("web")).strip()
         page = await deferToThread(Browser, f"http://127.0.0.1:{platform.ui_port}")
         self.addCleanup(deferToThread, page.close)
-        for work in (self.one, self.two, self.none, self.odd):
+        self.platform = platform
+        for work in (self.running, self.one, self.two, self.none, self.odd):
             await deferToThread(work, page, link)
             self.assertEqual(page.look(), [])
             self.assertEqual(await deferToThread(page.serious), [])
 
-    def one(self, page: Browser, link: str) -> None:
-        """Points as a grid, results as plots."""
-        self.good = archive(self.place)
+    def report(self, user: str, **changes: Any) -> None:
+        """Tell of a run, as a client does."""
+        told = {
+            "run": "a" * 12, "name": "delays", "state": "running", "nodes": ["n1", "n2"],
+            "began": 1.7e9, "point": 3, "points": 12, "failed": 0, "failed_point": 0, **changes,
+        }
+        code = (
+            "import json, sys; from walt.client.scripting.link import LINK;"
+            "LINK.call('cs.experiments.report', **json.loads(sys.argv[1]))"
+        )
+        subprocess.run(
+            [sys.executable, "-c", code, json.dumps(told)], check=True, timeout=patient(60),
+            env={**os.environ, **self.platform.environment(user)},
+        )
+
+    def running(self, page: Browser, link: str) -> None:
+        """Who runs what now, and how far it is, while it changes."""
         page.go(link)
         page.shows("Nodes", "h1")
         page.click("nav a", "Experiments")
+        page.shows("No experiment runs, nor has one ended within the hour.")
+        self.report("bob")
+        page.shows("delays\tbob\trunning\t3 of 12\t0\t", "table[aria-label=Runs]")
+        page.shows("n1, n2", "table[aria-label=Runs]")
+        self.report("bob", point=7, failed=2, failed_point=6)
+        page.shows("7 of 12\t2, last point 6", "table[aria-label=Runs]")
+        self.report("bob", point=12, state="done")
+        page.shows("bob\tdone\t12 of 12", "table[aria-label=Runs]")
+
+    def one(self, page: Browser, link: str) -> None:
+        """Points as a grid, results as plots."""
+        self.good = archive(self.place)
+        page.go("/ui/experiments")
+        page.shows("Experiments", "h1")
         page.type(FIRST, str(self.good))
         page.shows("12 points: ✓ 11 done, ✗ 1 failed", "section")
         cells = [one.get_attribute("title") for one in page.all(".points li")]

@@ -67,6 +67,21 @@ PLANS = Rows(Row(
     reserved_until="number? epoch seconds, when that ends at the latest",
     disturbed="truth another user owns it, a script has reserved it, or a session is open",
 ))
+EXPERIMENTS = Rows(Row(
+    user="text who runs it",
+    run="text 12 hexadecimal digits, as in the manifest of its archive",
+    name="text of the experiment",
+    state="text preparing, running, done, failed, interrupted or released",
+    goes_on="truth it prepares or runs, and its client speaks",
+    speaks="truth its client said a word within 60 s",
+    nodes="texts names of its nodes",
+    began="number epoch seconds",
+    heard="number epoch seconds of the last word of its client",
+    point="whole the last point that ended; 0: none yet",
+    points="whole how many there are",
+    failed="whole how many points did not end well",
+    failed_point="whole the last one of these; 0: none",
+))
 USER_KEYS = Rows(Row(
     type="text like ssh-ed25519",
     fingerprint="text SHA256:…, as ssh-keygen -l prints it",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from walt.client.answers import NUMBER
 from walt.client.errors import FAILED, PLANNED, Failure
 from walt.client.grammar import Arg, Command, Switch
 from walt.common.controls import visible
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from walt.client.experiment.casting import Cast
     from walt.client.experiment.model import Experiment
 
+GOING = ("preparing", "running")  # states of runs that are not over
 EXAMPLE = """\
 # An experiment: `walt help show experiment-file` tells what can be written here.
 name: ping-sizes
@@ -314,8 +316,10 @@ def _taken(directory: str) -> Iterator[tuple[Folder, Archive]]:
         folder.leave()
 
 
-def show(archive: str) -> int:
-    """Print the points of a run."""
+def show(archive: str | None, json: bool) -> int:
+    """Print the points of a run; without one, which runs go on on the platform."""
+    if archive is None:
+        return _running(json)
     from walt.client.experiment.archive import Archive
     from walt.client.experiment.images import images_of, kept
     from walt.client.experiment.sealing import verify
@@ -323,6 +327,14 @@ def show(archive: str) -> int:
 
     found = Archive(Path(archive))
     manifest = found.manifest
+    if json:
+        from walt.client.output import print_json
+
+        print_json({
+            **{key: manifest[key] for key in ("name", "run", "state", "roles", "images")},
+            "points": [point for _, point in sorted(found.points().items())],
+        })
+        return FAILED if verify(found) else 0
     print(_shown(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
     print(table(found))
     names = images_of(manifest)
@@ -335,6 +347,37 @@ def show(archive: str) -> int:
     for line in wrong:
         print(_shown(line), file=sys.stderr)
     return FAILED if wrong else 0
+
+
+def _running(json: bool) -> int:
+    """Print the experiments that go on, and those that ended within the hour."""
+    from walt.client.scripting.link import LINK
+    from walt.client.terminal import table
+
+    rows = LINK.json("cs.experiments.list", "rows", [{
+        "user": str, "name": str, "state": str, "speaks": bool, "nodes": [str], "began": NUMBER,
+        "point": int, "points": int, "failed": int, "failed_point": int,
+    }])
+    if json:
+        from walt.client.output import print_json
+
+        print_json(rows)
+        return 0
+    if not rows:
+        print("No experiment runs. `walt experiment show ARCHIVE` prints the points of one.")
+        return 0
+    print(table(["user", "experiment", "state", "began", "point", "failed", "nodes"], [
+        {
+            "user": row["user"], "experiment": visible(row["name"]),
+            "state": row["state"] if row["speaks"] or row["state"] not in GOING
+            else f"{row['state']}, silent",
+            "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(row["began"])),
+            "point": f"{row['point']} of {row['points']}",
+            "failed": f"{row['failed']}, last {row['failed_point']}" if row["failed"] else "0",
+            "nodes": ",".join(row["nodes"]),
+        } for row in rows
+    ]))
+    return 0
 
 
 def seal(directory: str, to: str | None, with_images: bool) -> None:
@@ -402,7 +445,10 @@ COMMANDS = {
         release, "give back what an interrupted run holds; it is over then",
         args=[Arg("directory")],
     ),
-    "show": Command(show, "print the points of a run, and its results", args=[Arg("archive")]),
+    "show": Command(
+        show, "print the points of a run, and its results; without one, who runs what now",
+        args=[Arg("archive", optional=True)], switches=[_JSON],
+    ),
     "seal": Command(
         seal, "make one file of an archive, with checksums", args=[Arg("directory")],
         switches=[Switch("--to", "the file to make", metavar="FILE"), _IMAGES],

@@ -1,14 +1,15 @@
 """An experiment is a file; what a run of it gave is an archive that others can compare.
 
 `document` reads YAML with the lines of its values, `reading` makes an experiment (`model`) of it,
-`casting` finds the nodes of its roles. `running` goes through a run, `stepping` does its steps by
-commands that run once (`detached`) in shells that are kept (`channels`), `finding` gets numbers out
-of what they left, `collecting` fetches what the platform knows of it (`topology`; lines in a
-`log_file`, aligned by the `clocks` that `timing` asks): all into an `archive`. `holding` takes
-images and settings for that time; `duties` are what is left to do at the end. `sealing`, `showing`
-and `comparing` (with `log_counts` and `pairing`) work on archives alone, without a server;
-`replaying` and `fetching` find images on another platform, or those that `images` keeps in an
-archive. A `program` measures by its own loop; it imports `Run` from here.
+`casting` finds the nodes of its roles. `running` goes through a run, which it tells the server
+about (`reporting`); `stepping` does its steps by commands that run once (`detached`) in shells that
+are kept (`channels`), `finding` gets numbers out of what they left, `collecting` fetches what the
+platform knows of it (`topology`; lines in a `log_file`, aligned by the `clocks` that `timing` asks,
+and what `ptp` says): all into an `archive`. `holding` takes images and settings for that time;
+`duties` are what is left to do at the end. `sealing`, `showing` and `comparing` (with `log_counts`
+and `pairing`) work on archives alone, without a server; `replaying` and `fetching` find images on
+another platform, or those that `images` keeps in an archive. A `program` measures by its own loop;
+it imports `Run` from here.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from walt.client.experiment.holding import Holding
 from walt.client.experiment.lease import Lease, LeasedShells, LeaseLost
 from walt.client.experiment.parallel import at_once
 from walt.client.experiment.preparing import FACTS, Preparing
+from walt.client.experiment.reporting import RUNNING, Reports
 from walt.client.experiment.stepping import TOLD, StepFailed, StepLost, Steps
 from walt.client.experiment.timing import ClockWatch, ServerTime
 from walt.client.scripting.nodes import NodeSet, find
@@ -107,6 +108,7 @@ class Runner:
         self._stays = False  # what the run took, for it is gone on with
         self._span = len(manifest["spans"])
         self._points = experiment.points()
+        self._reports = Reports(manifest, len(self._points), self._names)
         self._outcomes: dict[int, str] = {}
         self._before_points: dict[str, Any] = {"commands": []}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
@@ -182,6 +184,7 @@ class Runner:
                     self._begin_part()
                 try:
                     with self._set_up_for(before, booted=force):
+                        self._reports.state(RUNNING)
                         yield
                 finally:
                     if not self._stays:
@@ -201,12 +204,14 @@ class Runner:
             if force and not reserved and not self._stays:
                 self._undo()
             self._shells.close()
+            self._reports.end()
             if not self._manifest["spans"]:
                 self._folder.discard()
             self._folder.leave()
 
     def _begin_part(self) -> None:
         """Note that nodes are touched from now on, and what is owed with that."""
+        self._reports.begin(self._outcomes)
         self._begin_span()
         self._duties.begin()
 
@@ -223,6 +228,7 @@ class Runner:
         self._manifest["spans"][-1][1] = self._time.now()
         self._manifest["ended"] = time.time()
         self._manifest["state"] = state
+        self._reports.state(state)
         self._folder.write_manifest(self._manifest)
 
     def _finish(self, state: str, *, begun: bool = False) -> None:
@@ -355,6 +361,7 @@ class Runner:
     def note(self, point: Point, record: dict[str, Any]) -> None:
         """Tell how a point ended."""
         self._outcomes[point.number] = record["outcome"]
+        self._reports.note(point.number, record["outcome"])
         words = " ".join(
             f"{name}={median(values):g}" for name, values in record["results"].items()
         )

@@ -26,6 +26,7 @@ from walt.client.experiment.clocks import (
 )
 from walt.client.experiment.lease import LeaseLost
 from walt.client.experiment.parallel import at_once
+from walt.client.experiment.ptp import question, state_of
 from walt.client.scripting.link import LINK
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -45,12 +46,8 @@ _TIME = (
     " *) echo $t ;; esac"
 )
 _KERNEL = re.compile(r"time\.tv_sec: *(\d{9,11})\s+time\.tv_usec: *(\d{1,6})\s")
-# What PTP says of itself, where linuxptp runs; who stamps log lines.
-_STATE = (
-    f"[ -p {FIFO} ] && echo node || echo server\n"
-    "command -v pmc > /dev/null && pmc -u -b 0 'GET TIME_STATUS_NP' 2>/dev/null | head -c 4000\n"
-    "true"
-)
+# Who stamps log lines; then what PTP says of itself.
+_STATE = f"[ -p {FIFO} ] && echo node || echo server\n{question()}true"
 
 
 def exchange(shells: Shells, node: str) -> tuple[Exchange, float]:
@@ -118,7 +115,7 @@ class ClockWatch:
         self._thread: threading.Thread | None = None
         self._rows: dict[str, list[list[float]]] = {name: [] for name in names}
         self._stamps: dict[str, str] = {}
-        self._ptp: dict[str, str] = {}
+        self._ptp: dict[str, dict[str, str | float]] = {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(self._path.read_text())
             for name in names:
@@ -143,8 +140,9 @@ class ClockWatch:
             for name, lines in states.items():
                 if lines:
                     self._stamps[name] = lines[0]
-                if lines[1:]:
-                    self._ptp[name] = "\n".join(lines[1:])
+                state = state_of("\n".join(lines[1:]))
+                if state is not None:
+                    self._ptp[name] = state
             self._write()
 
     def _state(self, name: str) -> list[str]:

@@ -12,6 +12,7 @@ from walt.server.adapters.postgres.changes import PostgresChanges
 from walt.server.adapters.postgres.checkpoints import PostgresCheckpoints
 from walt.server.api.access import AccessApi
 from walt.server.api.devices import ChangesApi, DevicesApi, RegistrationApi, SwitchesApi
+from walt.server.api.experiments import ExperimentsApi
 from walt.server.api.images import ImagesApi
 from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
@@ -78,6 +79,7 @@ def build_api(
             ReservationsApi(
                 requester, registry, nodes.service, nodes.reservations, images.service
             ),
+            ExperimentsApi(requester, nodes.experiments),
             NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
             PlansApi(requester, registry, nodes.configuration, plans),
             DevicesApi(requester, views, nodes.configuration),

@@ -30,6 +30,7 @@ from walt.server.domain.network_services.provisioning import Provisioning
 from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.announcements import LeaseBook
 from walt.server.domain.nodes.configuration import Configuration
+from walt.server.domain.nodes.experiments import RunningExperiments
 from walt.server.domain.nodes.files import NodeFiles, close_with_nodes
 from walt.server.domain.nodes.keys import UserKeys
 from walt.server.domain.nodes.monitor import BootMonitor
@@ -54,6 +55,7 @@ class Nodes:
     status: BootStatus
     views: NodeViews
     reservations: Reservations
+    experiments: RunningExperiments
     leases: LeaseBook
     progress: BootProgress
     switches: Switches
@@ -160,7 +162,7 @@ def build_nodes(
         views=NodeViews(
             registry, status, power, provisioning, progress, reservations, emulated, reactor
         ),
-        reservations=reservations, leases=leases,
+        reservations=reservations, experiments=RunningExperiments(reactor), leases=leases,
         progress=progress, switches=switches, saving=saving, provisioning=provisioning,
         rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(

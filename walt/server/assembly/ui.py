@@ -93,8 +93,12 @@ def _topics(core: Core) -> dict[str, Topic]:
         ], "number"),
         "disks": _rows(lambda: disk_rows(base.config.paths), "place"),
         "topology": _rows(nodes.switches.views.map, "mac"),
+        "experiments": _rows(lambda: [
+            {"key": f"{row['user']}/{row['run']}", **row} for row in nodes.experiments.rows()
+        ], "key"),
     }
     topics = {name: Topic(name, rows, text_message, clock) for name, rows in asked.items()}
+    nodes.experiments.changed.observe(topics["experiments"].changed)
     followed = topics["nodes"].changed
     base.registry.observe(followed)
     nodes.status.changed.observe(followed)

@@ -1,10 +1,27 @@
-// /ui/experiments: archives that are on this machine: points as a grid, results as plots, what differs.
-import { html, useSignal } from "./vendor/pages.js";
+// /ui/experiments: who runs what now; archives that are on this machine: points as a grid, results as
+// plots, what differs.
+import { html, useEffect, useSignal } from "./vendor/pages.js";
+import { follow, isReady, rowsOf } from "./live.js";
+import { Table } from "./table.js";
 import { cut, differences, median, placeOf, readArchive } from "./archives.js";
 
 const SIGNS = { done: "✓", failed: "✗", unknown: "?", interrupted: "!", running: "…" };
 const MOST_CELLS = 2000, MOST_SERIES = 8, MOST_ROWS = 500, MOST_PLOTS = 50, MOST_DOTS = 500;
 const PLOT = { width: 640, height: 260, left: 64, right: 12, top: 12, bottom: 36 };
+
+// A run of a client that is silent may go on or not: nobody knows.
+const isSilent = (row) => !row.speaks && (row.state === "preparing" || row.state === "running");
+const progress = (row) => `${row.point} of ${row.points}`;
+const RUNS = [
+  { name: "name", label: "Experiment", head: true, text: (row) => row.name, cell: (row) => html`<span class="text">${row.name}</span>` },
+  { name: "user", label: "Who", text: (row) => row.user },
+  { name: "state", label: "State", text: (row) => (isSilent(row) ? `${row.state}, silent` : row.state), title: (row) => (isSilent(row) ? `the last word of its client: ${new Date(row.heard * 1000).toLocaleString()}` : null) },
+  { name: "point", label: "Point", order: (row) => row.point / Math.max(1, row.points), text: progress,
+    cell: (row) => html`${progress(row)}<progress value=${row.point} max=${Math.max(1, row.points)} aria-label=${`point ${progress(row)}`}></progress>` },
+  { name: "failed", label: "Failed", order: (row) => row.failed, text: (row) => (row.failed ? `${row.failed}, last point ${row.failed_point}` : "0") },
+  { name: "began", label: "Since", order: (row) => row.began, text: (row) => new Date(row.began * 1000).toLocaleString() },
+  { name: "nodes", label: "Nodes", text: (row) => row.nodes.join(", "), cell: (row) => html`<span class="text">${row.nodes.join(", ")}</span>` },
+];
 
 function Opener({ label, file, onRead }) {
   const open = async (event) => {
@@ -96,7 +113,12 @@ export function Experiments() {
   const one = first.value.archive, other = second.value.archive;
   const archives = [one && { archive: one, label: other ? "first" : "" }, other && { archive: other, label: one ? "second" : "" }].filter(Boolean);
   const names = [...new Set(archives.flatMap(({ archive }) => [...archive.measured.keys()]))].sort();
+  useEffect(() => follow("experiments"), []);
   return html`<h1>Experiments</h1>
+    <h2>Now</h2>
+    <${Table} rows=${new Map(rowsOf("experiments"))} columns=${RUNS} label="Runs" search=${false}
+      empty=${isReady("experiments") ? "No experiment runs, nor has one ended within the hour." : "Loading…"} />
+    <h2>Archives</h2>
     <p class="faint">Archives of <code>walt experiment seal</code> are read in this browser; nothing of them is sent anywhere.</p>
     <div class="bar"><${Opener} label="An archive" file=${first.value} onRead=${(value) => { first.value = value; }} />
       <${Opener} label="and another one, to compare" file=${second.value} onRead=${(value) => { second.value = value; }} /></div>

@@ -20,9 +20,10 @@ const IMAGES = [
   { name: "models", label: "Models", text: (row) => row.compatibility.join(", ") },
 ];
 
+// Components with the same properties are not painted anew: tables get a map of their own.
 export function Images() {
   useEffect(() => follow("images"), []);
-  return html`<h1>Images</h1><${Table} rows=${rowsOf("images")} columns=${IMAGES} label="Images"
+  return html`<h1>Images</h1><${Table} rows=${new Map(rowsOf("images"))} columns=${IMAGES} label="Images"
     empty=${isReady("images") ? "There is no such image." : "Loading…"} />`;
 }
 

@@ -1,0 +1,121 @@
+"""Experiments that clients run: what they tell of them, for others who want the nodes.
+
+Nothing of what is run is told: no commands, values, outputs or reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from walt.common.errors import Invalid, LimitExceeded
+from walt.common.names import is_device_name
+from walt.server.domain.events import Source
+
+SILENCE = 60.0  # seconds without a word, after which a client does not speak any more
+KEPT = 3600.0  # seconds for which one that ended, or whose client is silent, is shown
+MOST, MOST_OF_USER = 500, 20
+MOST_NODES, MOST_POINTS = 1000, 10_000
+STATES = ("preparing", "running", "done", "failed", "interrupted", "released")
+_RUN = re.compile("[0-9a-f]{12}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a client tells of a run. Raises Invalid.
+
+    `began` is in epoch seconds; `point` of `points` is the last one that ended, 0 for none;
+    `failed` are those that did not end well, `failed_point` is the last one of these, 0 for none.
+    """
+
+    run: str
+    name: str
+    state: str
+    nodes: Collection[str]
+    began: float
+    point: int
+    points: int
+    failed: int
+    failed_point: int
+
+    def __post_init__(self) -> None:
+        if not _RUN.fullmatch(self.run) or not _NAME.fullmatch(self.name):
+            raise Invalid("a run has 12 hexadecimal digits, and an experiment a name of letters,"
+                          " digits, ., _ and -")
+        if self.state not in STATES:
+            raise Invalid(f"a run is {', '.join(STATES)}, nothing else")
+        if len(self.nodes) > MOST_NODES or not all(map(is_device_name, self.nodes)):
+            raise Invalid(f"a run has the names of up to {MOST_NODES} nodes")
+        numbers = self.point, self.failed, self.failed_point
+        if not 0 <= self.points <= MOST_POINTS or not all(
+            0 <= number <= self.points for number in numbers
+        ):
+            raise Invalid(f"a run has up to {MOST_POINTS} points, and no others are told")
+
+
+@dataclass(frozen=True)
+class _Heard:
+    report: Report
+    first: float
+    last: float
+
+
+class RunningExperiments:
+    """The runs of all users. They are in memory alone: clients tell again and again.
+
+    `changed` is told when something is different. `clock` gives epoch seconds.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.changed: Source[[]] = Source()
+        self._clock = clock
+        self._known: dict[tuple[str, str], _Heard] = {}  # by user and run
+
+    def report(self, user: str, report: Report) -> None:
+        """Note what a client tells. Raises LimitExceeded."""
+        self._forget()
+        key, now = (user, report.run), self._clock.seconds()
+        known = self._known.pop(key, None)
+        if known is None:
+            self._make_room(user)
+        began = min(report.began, now)
+        self._known[key] = _Heard(report, known.first if known is not None else began, now)
+        if known is None or known.report != report:
+            self.changed.tell()
+
+    def _forget(self) -> None:
+        now = self._clock.seconds()
+        for key in [key for key, one in self._known.items() if now - one.last > KEPT]:
+            del self._known[key]
+
+    def _make_room(self, user: str) -> None:
+        """Forget the oldest one that is over; raise LimitExceeded where all go on."""
+        own = [key for key in self._known if key[0] == user]
+        for keys, most in ((own, MOST_OF_USER), (list(self._known), MOST)):
+            if len(keys) < most:
+                continue
+            over = [key for key in keys if not self._goes_on(self._known[key])]
+            if not over:
+                raise LimitExceeded(f"{most} experiments run already: no more are shown")
+            del self._known[over[0]]
+
+    def _goes_on(self, one: _Heard) -> bool:
+        return one.report.state in STATES[:2] and self._clock.seconds() - one.last < SILENCE
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each run, those that go on first."""
+        self._forget()
+        now = self._clock.seconds()
+        found = [
+            {
+                "user": user, **asdict(one.report), "nodes": sorted(one.report.nodes),
+                "began": one.first, "heard": one.last, "speaks": now - one.last < SILENCE,
+                "goes_on": self._goes_on(one),
+            } for (user, _), one in self._known.items()
+        ]
+        return sorted(found, key=lambda row: (not row["goes_on"], -row["began"]))
