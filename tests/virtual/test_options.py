@@ -17,8 +17,9 @@ from walt.common.machines import machine_config
 from walt.common.qemu import ARM, architecture, command, nic_options, on_tap
 from walt.virtual.control import Conf, Exit, Input, KillVm, parse_command
 from walt.virtual.dhcp import LEASE_SCRIPT, Lease, cable_name, parse_lease
+from walt.virtual.fetch import joined
 from walt.virtual.files import Messages, PidFile
-from walt.virtual.machine import boot_options, joined, usb_options
+from walt.virtual.machine import boot_options, usb_options
 from walt.virtual.options import parse_options
 from walt.virtual.script import Boot
 from walt.virtual.timing import uninterrupted, within

@@ -67,3 +67,13 @@ chmod 755 "$root/usr/local/sbin/walt-lldp-monitor"
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
 ln -sf ../walt-lldp-monitor.service \
     "$root/etc/systemd/system/multi-user.target.wants/walt-lldp-monitor.service"
+# A board whose firmware is slow starts its next kernel itself; where that fails, or the server says
+# kexec.allow=false, the node reboots as others do.
+cat > "$root/usr/local/sbin/walt-ipxe-kexec-reboot" <<'END'
+#!/bin/sh
+PYTHONPATH=/usr/share/walt/node-tools.zip exec python3 -s -c 'from walt.virtual.kexec import main; main()'
+END
+chmod 755 "$root/usr/local/sbin/walt-ipxe-kexec-reboot"
+ln -s /usr/local/sbin/walt-ipxe-kexec-reboot "$root/bin/walt-network-reboot"
+ln -sf /dev/null "$root/etc/systemd/system/kexec-load.service"
+ln -sf /dev/null "$root/etc/systemd/system/kexec.service"

@@ -1,14 +1,16 @@
 #!/bin/sh
-# Complete the extracted packages in directory $1 into a small bootable system.
+# Complete the extracted packages in directory $1 into a small bootable system, with the help of
+# a busybox ($2) that runs here.
 set -e
 root="$1"
+busybox="$2"
 cd "$root"
 mkdir -p bin sbin usr/bin usr/sbin dev proc sys run tmp root var/lib/walt var/log mnt \
     persist etc/dropbear etc/ssh etc/walt root/.ssh
 chmod 1777 tmp
 chmod 700 root root/.ssh
 mkdir -p usr/share/udhcpc
-for applet in $(bin/busybox --list); do
+for applet in $("$busybox" --list); do
     case "$applet" in dpkg | dpkg-deb | rpm | rpm2cpio | busybox) continue ;; esac
     [ -e "bin/$applet" ] || [ -h "bin/$applet" ] || ln -s busybox "bin/$applet"
 done

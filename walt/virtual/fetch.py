@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -107,3 +108,17 @@ async def _copy(reader: asyncio.StreamReader, sink: BinaryIO, size: int, limit: 
         except OSError as error:
             raise CommandFailed(f"cannot keep a boot file here: {error.strerror}") from None
         size -= len(piece)
+
+
+def joined(initrds: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the initrds as one file, as iPXE gives several to a kernel."""
+    if len(initrds) < 2:
+        return tuple(initrds)
+    with open(initrds[0], "ab") as whole:
+        for path in initrds[1:]:
+            whole.write(bytes(-whole.tell() % 4))  # archives begin at a multiple of 4 bytes
+            with open(path, "rb") as part:
+                while piece := part.read(1 << 20):
+                    whole.write(piece)
+            path.unlink()
+    return (initrds[0],)

@@ -7,7 +7,7 @@ import os
 import sys
 import termios
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,20 +60,6 @@ def usb_options() -> list[str]:
     for port in USB_PORTS:
         options += ["-device", f"usb-host,bus=usb.0,hostbus=1,hostport={port}"]
     return options
-
-
-def joined(initrds: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the initrds as one file, as iPXE gives several to a kernel."""
-    if len(initrds) < 2:
-        return tuple(initrds)
-    with open(initrds[0], "ab") as whole:
-        for path in initrds[1:]:
-            whole.write(bytes(-whole.tell() % 4))  # archives begin at a multiple of 4 bytes
-            with open(path, "rb") as part:
-                while piece := part.read(1 << 20):
-                    whole.write(piece)
-            path.unlink()
-    return (initrds[0],)
 
 
 class Machine:

@@ -18,8 +18,8 @@ from walt.virtual import api, links
 from walt.virtual.accel import choose
 from walt.virtual.control import Command, Conf, Input, KillVm
 from walt.virtual.dhcp import leased
-from walt.virtual.fetch import ServerFiles
-from walt.virtual.machine import Machine, Place, joined
+from walt.virtual.fetch import ServerFiles, joined
+from walt.virtual.machine import Machine, Place
 from walt.virtual.options import Options, check_address
 from walt.virtual.processes import run
 from walt.virtual.script import Boot, Interpreter, known

@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Unavailable
 from walt.server.tools.recipe import (
-    MODEL,
     Recipe,
     install_kernel,
     link_merged,
@@ -84,4 +83,4 @@ class LayoutTests(SynchronousTestCase):
             self.assertEqual(install_kernel(recipe, root, work), VERSION)
             kept = {one.name for one in (root / "lib/modules" / VERSION).rglob("*.ko*")}
             self.assertEqual(kept, {f"nfs{ending}", f"mbcache{ending}"})
-            self.assertTrue((root / "boot" / MODEL / "kernel").is_file())
+            self.assertTrue((root / recipe.boot / "kernel").is_file())

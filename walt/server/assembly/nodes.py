@@ -125,6 +125,7 @@ def build_nodes(
     logs.watch("walt-init", progress.init_lines)
     daemons.dhcpd.leases.observe(leases.leased)
     daemons.dhcpd.leases.observe(registration.leased)
+    daemons.dhcpd.offers.observe(daemons.network.offered)
     daemons.dhcpd.addresses.observe(progress.got_address)
     daemons.dhcpd.addresses.observe(provisioning.begins)
     status.changed.observe(progress.on_status)

@@ -1,6 +1,6 @@
 """walt-image-build-default: make and import the default image from Debian packages.
 
-Usage: walt-image-build-default [--variant full|small] [--state-dir DIR] [--runtime-dir DIR]
+Usage: walt-image-build-default [--variant full|small|arm64] [--state-dir DIR] [--runtime-dir DIR]
                                 [--cache-dir DIR] [--name USER/NAME:TAG] [--archive-only]
                                 [--rebuild] [--config FILE]
 """
@@ -36,7 +36,8 @@ def _step(say: Say, title: str) -> Iterator[None]:
 
 def archive_path(cache: Path, recipe: steps.Recipe) -> Path:
     """Return where the finished tree of a recipe is cached."""
-    return cache / "default-images" / f"{steps.MODEL}-{recipe.variant}-{recipe.digest()}.tar"
+    name = f"{recipe.model}-{recipe.variant}-{recipe.digest()}.tar"
+    return cache / "default-images" / name
 
 
 def build_archive(recipe: steps.Recipe, archive: Path, say: Say) -> None:
@@ -51,7 +52,7 @@ def build_archive(recipe: steps.Recipe, archive: Path, say: Say) -> None:
         with _step(say, "Kernel and modules"):
             version = steps.install_kernel(recipe, root, work)
             steps.finish_tree(recipe, root)
-            steps.depmod_image(root, version)
+            steps.depmod_image(recipe, root, version)
         with _step(say, "Initial RAM file system"):
             steps.make_initrd(recipe, root, work, version)
         with _step(say, "Archive"):
@@ -66,7 +67,8 @@ def import_archive(archive: Path, recipe: steps.Recipe, storage: Storage, name: 
         storage.runroot.mkdir(parents=True, exist_ok=True)
     steps.run(storage.podman(
         "import", "--quiet",
-        "--change", f"LABEL walt.node.models={steps.MODEL}",
+        *(["--arch", recipe.architecture] if recipe.architecture != steps.machine() else []),
+        "--change", f"LABEL walt.node.models={recipe.model}",
         "--change", f"LABEL walt.image.preferred-name={recipe.preferred_name}",
         "--change", 'CMD ["/bin/sh"]',
         "--", str(archive), f"docker.io/{name}",
@@ -75,13 +77,15 @@ def import_archive(archive: Path, recipe: steps.Recipe, storage: Storage, name: 
 
 def build(
     variant: str, storage: Storage | None, cache: Path, say: Say, *,
-    name: str = default_image(steps.MODEL), rebuild: bool = False,
+    name: str | None = None, rebuild: bool = False,
 ) -> Path:
     """Build the archive of `variant` unless cached, import it; return the archive's path.
 
-    `storage` None imports nothing. Raises WaltError.
+    `storage` None imports nothing; `name` None is the default image of its model.
+    Raises WaltError.
     """
     recipe = steps.Recipe.load(variant)
+    name = name or default_image(recipe.model)
     archive = archive_path(cache, recipe)
     if rebuild or not archive.exists():
         build_archive(recipe, archive, say)
@@ -96,10 +100,11 @@ def build(
 def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="walt-image-build-default",
-        description="Make the default image of PC nodes from Debian packages.",
+        description="Make the default image of a model of nodes from Debian packages: PCs,"
+        " or virtual machines of arm64.",
     )
     parser.add_argument("--variant", choices=steps.VARIANTS, default="full")
-    parser.add_argument("--name", default=default_image(steps.MODEL), help="user/name:tag")
+    parser.add_argument("--name", help="user/name:tag; else the default image of its model")
     parser.add_argument("--config", type=Path, help="server.conf that names the directories")
     parser.add_argument("--state-dir", type=Path)
     parser.add_argument("--runtime-dir", type=Path)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,9 +20,18 @@ from pathlib import Path
 from walt.common.errors import CommandFailed, Invalid, Unavailable
 from walt.server.tools import kernel_modules
 
-MODEL = "pc-x86-64"
 DATA = Path(str(resources.files("walt.images")))
-VARIANTS = ("full", "small")
+VARIANTS = ("full", "small", "arm64")
+BUSYBOX = Path("/bin/busybox")  # of this machine: for trees whose programs do not run here
+# What nodes reboot by kexec with: the part of WalT that images of Python may have.
+TOOLS = Path("usr/share/walt/node-tools.zip")
+TOOL_MODULES = {
+    "walt.common": ("__init__", "errors", "literals", "names"),
+    "walt.virtual": (
+        "__init__", "api", "fetch", "kexec", "namespace", "processes", "script", "sockets",
+        "timing", "variables",
+    ),
+}
 
 # Downloads the kernel package that a meta package depends on, beside the system:
 # installing it would bring an initramfs generator that a node has no use for.
@@ -37,6 +47,10 @@ class Recipe:
     """One variant, as read from its JSON file."""
 
     variant: str
+    model: str
+    architecture: str  # Debian's name for it
+    start: str  # the script that iPXE, or what stands for it, is given
+    node_tools: bool
     preferred_name: str
     bootstrap: str
     packages: tuple[str, ...]
@@ -61,18 +75,57 @@ class Recipe:
                         "initrd_optional")
         }
         return cls(
-            variant, data["preferred_name"], data["bootstrap"], kernel=data["kernel"],
+            variant, data["model"], data["architecture"], data["start"], data["node_tools"],
+            data["preferred_name"], data["bootstrap"], kernel=data["kernel"],
             setup=data["setup"], light_modules=data["light_modules"], **lists,
         )
 
     def digest(self) -> str:
         """Return 12 hexadecimal digits that change with anything the recipe reads."""
         state = hashlib.sha256()
-        for name in (f"{self.variant}.json", self.setup, "initramfs-init.sh", "start.ipxe"):
+        for name in (f"{self.variant}.json", self.setup, "initramfs-init.sh", self.start):
             state.update((DATA / name).read_bytes())
         for code in (__file__, kernel_modules.__file__):
             state.update(Path(code).read_bytes())
+        if self.node_tools:
+            for _, content in tool_files():
+                state.update(content)
         return state.hexdigest()[:12]
+
+    @property
+    def boot(self) -> Path:
+        """Where the image has what its nodes boot."""
+        return Path("boot") / self.model
+
+    def busybox(self, root: Path) -> Path:
+        """Return the busybox that works on the tree `root`: its own, where that runs here."""
+        return root / "bin" / "busybox" if self.architecture == machine() else BUSYBOX
+
+
+def machine() -> str:
+    """Return the architecture of this machine, by Debian's name."""
+    return run(["dpkg", "--print-architecture"]).strip()
+
+
+def tool_files() -> list[tuple[str, bytes]]:
+    """Return the modules that nodes reboot by kexec with, by their place in the archive."""
+    found = [("walt/__init__.py", b"")]
+    for package, modules in TOOL_MODULES.items():
+        directory = Path(str(resources.files(package)))
+        found += [
+            (f"{package.replace('.', '/')}/{name}.py", (directory / f"{name}.py").read_bytes())
+            for name in modules
+        ]
+    return found
+
+
+def add_node_tools(root: Path) -> None:
+    """Put the modules into the tree, as an archive from which Python imports."""
+    target = root / TOOLS
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in tool_files():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def run(argv: Sequence[str], *, cwd: Path | None = None) -> str:
@@ -125,7 +178,7 @@ def bootstrap(recipe: Recipe, root: Path) -> None:
         # That of Debian 13 makes all mounts private: those of the server are shared with the
         # view of its NFS daemon.
         "unshare", "--mount", "--propagation=slave", "mmdebstrap", "--quiet",
-        "--mode=root", "--format=directory",
+        "--mode=root", "--format=directory", f"--architectures={recipe.architecture}",
         f"--variant={recipe.bootstrap}", f"--include={','.join(recipe.packages)}", *proxies(),
         f"--extract-hook={_FETCH_KERNEL.replace('KERNEL', recipe.kernel)}",
         suite(), str(root), *apt_sources(),
@@ -165,10 +218,10 @@ def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
     shutil.rmtree(root / ".kernel")
     (vmlinuz,) = (unpacked / "boot").glob("vmlinuz-*")
     version = vmlinuz.name.removeprefix("vmlinuz-")
-    boot = root / "boot" / MODEL
+    boot = root / recipe.boot
     boot.mkdir(parents=True)
     shutil.copyfile(vmlinuz, boot / "kernel")
-    shutil.copyfile(DATA / "start.ipxe", boot / "start.ipxe")
+    shutil.copyfile(DATA / recipe.start, boot / "start.ipxe")
     source = modules_of(unpacked, version)
     for dropped in recipe.drop_modules:
         shutil.rmtree(source / dropped, ignore_errors=True)
@@ -194,9 +247,9 @@ def depmod(busybox: Path, tree: Path, version: str) -> None:
     run([str(busybox), "depmod", "-b", str(tree), version])
 
 
-def depmod_image(root: Path, version: str) -> None:
+def depmod_image(recipe: Recipe, root: Path, version: str) -> None:
     """Write the module indexes of a finished tree."""
-    depmod(root / "bin" / "busybox", root, version)
+    depmod(recipe.busybox(root), root, version)
     # kmod is a link that is absolute in the image; it reads binary indexes, which it
     # alone can write, much faster than the text ones.
     if os.path.lexists(root / "usr" / "sbin" / "depmod"):
@@ -239,7 +292,8 @@ def make_initrd(recipe: Recipe, root: Path, work: Path, version: str) -> None:
     busybox = tree / "bin" / "busybox"
     shutil.copyfile(root / "bin" / "busybox", busybox)
     busybox.chmod(0o755)
-    for applet in run([str(busybox), "--list"]).split():
+    runs = recipe.busybox(root)
+    for applet in run([str(runs), "--list"]).split():
         if applet != "busybox":
             (tree / "bin" / applet).symlink_to("busybox")
     source = root / "lib" / "modules" / version
@@ -247,21 +301,23 @@ def make_initrd(recipe: Recipe, root: Path, work: Path, version: str) -> None:
     for path in _dependencies(source, recipe.initrd_modules, recipe.initrd_optional):
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, target / path)
-    depmod(busybox, tree, version)
+    depmod(runs, tree, version)
     init = tree / "init"
     shutil.copyfile(DATA / "initramfs-init.sh", init)
     init.chmod(0o755)
     names = [".", *sorted(str(one.relative_to(tree)) for one in tree.rglob("*"))]
     packed = subprocess.run(
-        [str(busybox), "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=tree, check=True,
+        [str(runs), "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=tree, check=True,
         input="\n".join(names).encode(), capture_output=True,
     ).stdout
-    (root / "boot" / MODEL / "initrd").write_bytes(gzip.compress(packed, 9, mtime=0))
+    (root / recipe.boot / "initrd").write_bytes(gzip.compress(packed, 9, mtime=0))
 
 
 def finish_tree(recipe: Recipe, root: Path) -> None:
     """Run the variant's set-up script and remove what a node does not need."""
-    run(["sh", str(DATA / recipe.setup), str(root)])
+    run(["sh", str(DATA / recipe.setup), str(root), str(recipe.busybox(root).absolute())])
+    if recipe.node_tools:
+        add_node_tools(root)
     for name in recipe.prune:
         shutil.rmtree(root / name, ignore_errors=True)
     for name in ("dev", "proc", "sys", "run"):

@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.server.domain.devices.derived import Followed
 from walt.server.domain.devices.model import Device
-from walt.server.domain.network_services.boot_tree import BootTree, boot_tree, difference
+from walt.server.domain.network_services.boot_tree import (
+    MOST_OFFERED,
+    BootLinks,
+    BootTree,
+    boot_tree,
+    difference,
+)
 
 INTERFACE = IPv4Interface("192.168.1.1/28")
 IMAGE = "ab" * 32
@@ -49,9 +56,30 @@ class BootTreeTests(SynchronousTestCase):
         self.assertEqual(tree.links["probing/tftp"], "../../tftp-static")
 
     def test_wide_network(self) -> None:
-        """A network wider than /20 gets no links for free addresses."""
+        """In a network wider than /20, free addresses get links once they are offered."""
         tree = boot_tree(IPv4Interface("10.0.0.1/19"), [], {})
         self.assertEqual(set(tree.links), {"probing/tftp"})
+        links = BootLinks(IPv4Interface("10.0.0.1/19"))
+        self.assertTrue(links.offer("10.0.31.9"))
+        self.assertFalse(links.offer("10.0.31.9"))
+        for ip in ("10.0.0.1", "10.0.32.1", "10.0.31.255", "x", "1.2.3.4.5"):
+            self.assertFalse(links.offer(ip), ip)
+        self.assertEqual(links.tree({}).whole.links, {
+            "probing/tftp": "../../tftp-static", "10.0.31.9": "probing",
+        })
+        # Whoever is recorded there has its own links; the last ones offered are kept.
+        followed = Followed()
+        links.change(followed.look([node(ip="10.0.31.9")]))
+        self.assertEqual(links.tree({}).whole.links["10.0.31.9"], MAC)
+        links.change(followed.look([]))
+        self.assertEqual(links.tree({}).whole.links["10.0.31.9"], "probing")
+        for number in range(MOST_OFFERED):
+            links.offer(f"10.0.{number // 250}.{number % 250 + 2}")
+        wanted = links.tree({}).whole.links
+        self.assertNotIn("10.0.31.9", wanted)
+        self.assertEqual(len(wanted), MOST_OFFERED + 1)
+        # A narrow one has them all.
+        self.assertFalse(BootLinks(INTERFACE).offer("192.168.1.9"))
 
     def test_stopping_and_not_mounted(self) -> None:
         """At an orderly stop, and while the image is not mounted, boards loop."""

@@ -9,6 +9,7 @@ from walt.server.domain.network_services.lease_events import (
     LeaseAssembler,
     acknowledged,
     client_text,
+    offered,
 )
 
 MAC, IP = "0:c:1:2:3:4", "192.168.1.7"
@@ -88,6 +89,19 @@ class LeaseAssemblerTests(SynchronousTestCase):
         for number in range(1000):
             assembler.feed(f"walt-lease 1:2:3:4:{number >> 8:x}:{number & 255:x} {IP} vci 61")
         self.assertLessEqual(len(assembler._open), 64)
+
+
+class OfferedTests(SynchronousTestCase):
+    def test_lines(self) -> None:
+        """MAC and address are where dhcpd writes them."""
+        mac = "b8:27:eb:00:00:01"
+        for line, found in (
+            (f"DHCPOFFER on 10.0.3.5 to {mac} via walt-net", (mac, "10.0.3.5")),
+            (f"DHCPOFFER on 10.0.3.5 to {mac} (a name) via walt-net", (mac, "10.0.3.5")),
+            (f"DHCPDISCOVER from {mac} (DHCPOFFER on 10.0.3.5 to {mac} )", None),
+            (f"DHCPOFFER on x to {mac} via walt-net", None), ("DHCPOFFER on 10.0.3.5", None),
+        ):
+            self.assertEqual(offered(line), found, line)
 
 
 class AcknowledgedTests(SynchronousTestCase):

@@ -47,6 +47,32 @@ class NetworkServicesTests(SynchronousTestCase):
         restart.callback(None)
         self.successResultOf(done)
 
+    def test_offers_in_a_wide_network(self) -> None:
+        """An address that a Raspberry Pi is offered leads to files at once; that alone changes."""
+        self.services = NetworkServices(
+            self.clock, IPv4Interface("10.0.0.1/16"), dhcp=self.dhcp, dns=self.dns,
+            tree=self.tree, firewall=self.firewall,
+        )
+        self.services.offered("b8:27:eb:00:00:01", "10.0.9.1")  # nothing is known yet
+        self.services.update(devices=[], mounts={})
+        self.go()
+        self.assertEqual(self.tree.configs[-1].whole.links["10.0.9.1"], "probing")
+        before = len(self.tree.configs)
+        for mac, ip in (("b8:27:eb:00:00:02", "10.0.9.2"), ("b8:27:eb:00:00:03", "10.0.9.3"),
+                        ("b8:27:eb:00:00:02", "10.0.9.2"), ("52:54:00:00:00:01", "10.0.9.4")):
+            self.services.offered(mac, ip)
+        self.go()
+        self.assertEqual(len(self.tree.configs), before + 1)
+        self.assertEqual(len(self.dhcp.configs), 1)
+        links = self.tree.configs[-1].whole.links
+        self.assertEqual(
+            {ip for ip, target in links.items() if target == "probing"},
+            {"10.0.9.1", "10.0.9.2", "10.0.9.3"},
+        )
+        self.services.offered("b8:27:eb:00:00:05", "10.0.9.5")
+        self.services.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_mounts_concern_the_tree_alone(self) -> None:
         """A mount changes links, nothing else."""
         self.services.update(devices=[NODE])

@@ -21,6 +21,7 @@ from walt.server.domain.network_services.lease_events import (
     LeaseAssembler,
     acknowledged,
     is_lease_line,
+    offered,
 )
 from walt.server.domain.network_services.lease_file import parse_leases
 from walt.server.domain.network_services.pacing import Pacer
@@ -89,7 +90,8 @@ class DhcpdService(Daemon[DhcpConfig]):
 
     `directory` holds its configuration and leases, `runtime` its pid file;
     `leases` tells who got each committed lease, `addresses` of the MAC of each client that gets its
-    address, by a lease or by its own entry; `interface` is the one it serves. `apply`
+    address, by a lease or by its own entry, `offers` of MAC and address of each client that is
+    offered one; `interface` is the one it serves. `apply`
     fires when dhcpd answers with the configuration, or refused it: then the former one that
     worked counts until the next change. Probes ask from `place`.
     """
@@ -107,6 +109,7 @@ class DhcpdService(Daemon[DhcpConfig]):
         self._directory = directory
         self.leases: Source[Sighting] = Source()
         self.addresses: Source[str] = Source()
+        self.offers: Source[str, str] = Source()
         self._assembler = LeaseAssembler()
         # Texts of dhcpd.conf: in the file, read by the process, one that worked.
         self._text = self._running = self._proven = ""
@@ -212,6 +215,9 @@ class DhcpdService(Daemon[DhcpConfig]):
                 mac = acknowledged(line)
                 if mac is not None:
                     self.addresses.tell(mac)
+                offer = offered(line)
+                if offer is not None:
+                    self.offers.tell(*offer)
             elif line.strip():
                 self.child.log_line(line)
             return

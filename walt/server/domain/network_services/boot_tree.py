@@ -25,7 +25,9 @@ from walt.server.domain.network.addresses import AddressPlan, address_number
 PROBING = "probing"
 STATIC = "../../tftp-static"
 FORBIDDEN = "forbidden_dir"
-WIDEST_PROBING = 20  # prefix length: no links for free addresses of a wider network
+# Prefix length: of a wider network, not all free addresses have links, but those that were offered.
+WIDEST_PROBING = 20
+MOST_OFFERED = 4096  # addresses; the first ones are forgotten
 # Kept when a tree is reset, and moved when a layout is obsolete.
 PRESERVED = frozenset({"persist_dirs", "persist_dir", "volumes", "disks", "networks"})
 AT_ONCE = 256  # parts, a handful of links each, that are looked at between two pauses
@@ -120,8 +122,8 @@ class Change:
         return bool(self.drop_links or self.drop_dirs or self.make_dirs or self.set_links)
 
 
-def probing_possible(interface: IPv4Interface) -> bool:
-    """Tell whether free addresses of this network get links (design §8, Loader)."""
+def all_probing(interface: IPv4Interface) -> bool:
+    """Tell whether all free addresses of this network get links (design §8, Loader)."""
     return interface.network.prefixlen >= WIDEST_PROBING
 
 
@@ -200,6 +202,7 @@ class BootLinks:
         self._stopping = False
         self._parts: dict[str, BootTree] = {}
         self._used: Counter[str] = Counter()  # addresses
+        self._offered: dict[str, None] = {}  # addresses, the latest last
         self._free: tuple[frozenset[str], BootTree] | None = None
 
     def change(self, changes: Collection[DeviceChange]) -> None:
@@ -213,6 +216,24 @@ class BootLinks:
             self._stale.add(change.mac)
             # Its links hide the name of another device, or do so no more.
             self._stale.update(self._dashed.get(change.mac, ()))
+
+    def offer(self, ip: str) -> bool:
+        """Take an address that a board was offered; tell whether it needs a link of its own.
+
+        Firmware of Raspberry Pis asks for files from there, and for the address never
+        (spec node-protocols §3.3).
+        """
+        number = address_number(ip)
+        if number is None or not self._first <= number <= self._last:
+            return False
+        if all_probing(self._interface) or ip in self._used or ip == str(self._interface.ip):
+            return False
+        known = ip in self._offered
+        self._offered.pop(ip, None)
+        self._offered[ip] = None
+        while len(self._offered) > MOST_OFFERED:
+            del self._offered[next(iter(self._offered))]
+        return not known
 
     def _drop(self, device: Device) -> None:
         del self._devices[device.mac]
@@ -277,14 +298,15 @@ class BootLinks:
             yield
 
     def _free_part(self) -> BootTree:
-        possible = probing_possible(self._interface)
-        used = frozenset(self._used) if possible else frozenset()
-        if self._free is None or self._free[0] != used:
-            links = {f"{PROBING}/tftp": STATIC}
-            if possible:
-                plan = AddressPlan(self._interface, used)
-                links.update((ip, PROBING) for ip in plan.free_addresses())
-            self._free = used, BootTree(frozenset({PROBING}), links)
+        every = all_probing(self._interface)
+        # What the links depend on: addresses in use, or those that were offered and are free.
+        basis = frozenset(self._used) if every else frozenset(
+            ip for ip in self._offered if ip not in self._used
+        )
+        if self._free is None or self._free[0] != basis:
+            free = AddressPlan(self._interface, basis).free_addresses() if every else basis
+            links = {f"{PROBING}/tftp": STATIC, **dict.fromkeys(free, PROBING)}
+            self._free = basis, BootTree(frozenset({PROBING}), links)
         return self._free[1]
 
 

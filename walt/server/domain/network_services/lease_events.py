@@ -18,6 +18,7 @@ _LINE = re.compile(
     rf"{LEASE_MARK} ({_BYTES}) ([0-9.]{{7,15}}) (?:(vci|uci|name) ({_BYTES})?|end ([01]) ([a-z]+))"
 )
 _ACK = re.compile(r"DHCPACK on [0-9.]{7,15} to ([0-9a-f]{2}(?::[0-9a-f]{2}){5}) ")
+_OFFER = re.compile(r"DHCPOFFER on ([0-9.]{7,15}) to ([0-9a-f]{2}(?::[0-9a-f]{2}){5}) ")
 _MAX_OPEN = 64
 
 
@@ -25,6 +26,12 @@ def acknowledged(line: str) -> str | None:
     """Return the MAC of a client that got its address, as dhcpd's own line tells, else None."""
     found = _ACK.match(line)
     return found[1] if found is not None else None
+
+
+def offered(line: str) -> tuple[str, str] | None:
+    """Return MAC and address of a client that was offered one, as dhcpd's line tells, else None."""
+    found = _OFFER.match(line)
+    return (found[2], found[1]) if found is not None else None
 
 
 def unhex(text: str) -> bytes:

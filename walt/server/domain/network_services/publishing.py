@@ -7,15 +7,15 @@ from ipaddress import IPv4Interface
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walt.server.domain.devices.derived import Change, Followed
-from walt.server.domain.devices.model import NETSETUP_NAT, Device
+from walt.server.domain.devices.model import NETSETUP_NAT, RASPBERRY_PI_PREFIXES, Device
 from walt.server.domain.network.firewall import FirewallConfig, Redirection
 from walt.server.domain.network.interfaces import IFirewall
-from walt.server.domain.network_services.boot_tree import BootLinks, probing_possible
+from walt.server.domain.network_services.boot_tree import BootLinks
 from walt.server.domain.network_services.dhcp import DhcpHosts
 from walt.server.domain.network_services.dns import FALLBACK_FORWARDER, DnsNames
 from walt.server.domain.network_services.interfaces import IConfigurable
@@ -28,6 +28,7 @@ from walt.server.runtime.waiting import Waiters
 _log = Logger()
 
 MERGE_WITHIN = 0.05  # seconds
+OFFERS_WITHIN = 0.02  # seconds: a board asks for files as soon as it was offered an address
 REST_PER_DEVICE = 5e-6  # seconds between two derivations, which cost a µs a device
 AT_ONCE = 256  # devices that are derived from in one turn of the reactor
 
@@ -92,12 +93,7 @@ class NetworkServices:
         self._stopping = False
         self._deriving = False
         self._not_before = 0.0
-        if not probing_possible(interface):
-            _log.warn(
-                "walt-net {net} is wider than /20: boards that use an offered address without "
-                "requesting it find no boot files there; use a /20 or narrower network for them",
-                net=interface.network,
-            )
+        self._offers_later: IDelayedCall | None = None
 
     def update(
         self, devices: Collection[Device] | None = None, mounts: Mapping[str, str] | None = None
@@ -124,6 +120,17 @@ class NetworkServices:
         self._devices, self._mounts = devices, dict(mounts)
         return self._set_links()
 
+    def offered(self, mac: str, ip: str) -> None:
+        """Have boot files at an address that dhcpd offers to a board which asks for no more."""
+        if not mac.startswith(RASPBERRY_PI_PREFIXES) or not self._links.offer(ip):
+            return
+        if self._offers_later is None and self._mounts is not None and not self._stopping:
+            self._offers_later = self._clock.callLater(OFFERS_WITHIN, self._link_offers)
+
+    def _link_offers(self) -> None:
+        self._offers_later = None
+        self._set_links()
+
     def links_to_static(self) -> Deferred[None]:
         """Let every node find the looping boot files: the orderly stop (spec node-protocols §3.4).
 
@@ -137,6 +144,9 @@ class NetworkServices:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        if self._offers_later is not None:
+            self._offers_later.cancel()
+            self._offers_later = None
         self._waiting.release(None)
 
     def _plan(self) -> None:
