@@ -90,7 +90,8 @@ class ArmTests(TestCase):
         self.assertIn("the machine uses accelerator tcg", (home / "log").read_text())
         seen = await platform.ok(
             "node", "run", NAME, "--", "uname -m; cat /proc/cmdline /proc/partitions;"
-            " cat /sys/bus/pci/devices/*/vendor; echo kept > /persist/file; touch /root/mine",
+            " cat /sys/bus/pci/devices/*/vendor; ls /sys/bus/usb/devices;"
+            " echo kept > /persist/file; touch /root/mine",
         )
         machine, arguments, *others = seen.splitlines()
         self.assertEqual(machine, "aarch64")
@@ -98,7 +99,9 @@ class ArmTests(TestCase):
             arguments.endswith(" sysctl.abi.cp15_barrier=2 sysctl.abi.setend=2"), arguments
         )
         self.assertTrue(any(line.endswith(" sda1") for line in others), others)
-        self.assertIn("0x1033", others)  # the controller of the USB sockets that are lent
+        # The controller of the USB sockets that are lent, and its driver.
+        self.assertIn("0x1033", others)
+        self.assertIn("usb1", others)
         await platform.ok("node", "reboot", NAME)
         await platform.until(self._booted, "it booted again", 180)
         again = await platform.ok(

@@ -6,6 +6,7 @@ Pi 3B+ has its sockets; what it starts there is QEMU of arm64, as walt-virtual-n
 
 from __future__ import annotations
 
+import lzma
 import re
 import shlex
 import shutil
@@ -91,8 +92,11 @@ class UsbTests(TestCase):
         (library,) = Path("/usr/lib").glob("*/qemu/hw-usb-host.so")
         self._copy_program(tree, str(library))
         for module in MODULES:
-            (file,) = self.base.glob(f"**/modules/**/{module}.ko")
-            shutil.copy(file, tree / file.name)
+            (file,) = self.base.glob(f"**/modules/**/{module}.ko*")
+            content = file.read_bytes()  # .ko.xz from Debian 13 on
+            (tree / f"{module}.ko").write_bytes(
+                lzma.decompress(content) if file.suffix == ".xz" else content
+            )
         shutil.copy(self.base / "boot/qemu-arm-64/kernel", tree / "kernel")
         (tree / "init").write_text(init)
         (tree / "init").chmod(0o755)
