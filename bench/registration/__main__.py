@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from tests.system.live import LivePlatform
 from tests.system.load import (
     Load,
@@ -25,6 +27,7 @@ from walt.server.adapters.postgres.cluster import as_user, binaries
 from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher
 
+STREAMS_OF_NODE = 10
 LONGEST_START = 900.0  # seconds: ganesha takes minutes for 10,000 exports
 
 
@@ -98,7 +101,7 @@ async def starts(load: Load, count: int) -> None:
 
 
 async def seeded(load: Load, count: int) -> None:
-    """Fill the database of a server that is stopped with `count` nodes.
+    """Fill the database of a server that is stopped with `count` nodes, and streams of their logs.
 
     They have no persistent data (each would be a mount of this machine), and nobody waits
     for their boots.
@@ -119,8 +122,43 @@ async def seeded(load: Load, count: int) -> None:
          macs[1:], [load.address_of(number) for number in numbers[1:]],
          [f"node-{number:06x}" for number in numbers[1:]]),
     )
+    await load.database.execute(
+        "INSERT INTO logstreams (issuer_mac, name)"
+        " SELECT mac, 'stream-' || number FROM devices, generate_series(1, %s) AS number"
+        " WHERE type = 'node'", (STREAMS_OF_NODE,),
+    )
     load.database.close()
     await child.stopService()
+
+
+async def rebooted(load: Load, numbers: range) -> float:
+    """Have nodes boot another image; return when the links that they boot by lead to it.
+
+    They are no machines: their reboots fail later, as those of nodes that are off.
+    """
+    platform = load.platform
+    await platform.ok("image", "clone", "walt:waltplatform/pc-x86-64-default", "other")
+    await platform.ok("image", "build", "--from-dir", str(recipe(platform)), "other", stdin=b"y\n")
+    places = [platform.state / "nodes" / mac_of(number) / "fs" for number in numbers]
+    before = [os.readlink(place) for place in places]
+    names = ",".join(f"node-{number:06x}" for number in numbers)
+    start = time.monotonic()
+    booting = Deferred.fromCoroutine(platform.walt("node", "boot", names, "other"))
+    while any(os.readlink(place) == old for place, old in zip(places, before, strict=True)):
+        if time.monotonic() - start > 60:
+            raise AssertionError("links lead to the former image after 60 s")
+        await platform.sleep(0.01)
+    took = time.monotonic() - start
+    await booting
+    return took
+
+
+def recipe(platform: LivePlatform) -> Path:
+    """Make the directory of an image that differs from the default one."""
+    place = platform.base / "recipe"
+    place.mkdir()
+    (place / "Dockerfile").write_text("FROM waltplatform/pc-x86-64-default\nRUN touch /other\n")
+    return place
 
 
 async def grown(reactor: Any, nodes: int) -> None:
@@ -165,6 +203,13 @@ async def grown(reactor: Any, nodes: int) -> None:
         figure("  with --json", wall_times(
             walt_command("node", "show", "--all", "--json"), platform.environment(), 5
         ), "ms", 120)
+        figure(f"one stream of {nodes * STREAMS_OF_NODE} of logs found, of one node", wall_times(
+            walt_command("log", "show", "--history", "full", "--issuers", "node-000005",
+                         "--streams", "stream-7"), platform.environment(), 5
+        ), "ms")
+        await platform.sleep(2)
+        figure("200 nodes boot another image: their links lead to it",
+               await rebooted(load, range(100, 300)), "s", 2)
         await platform.sleep(2)
         longest = json.loads(turns.read_text())
         figure("longest turn of the reactor (CPU)", longest["longest"] * 1000, "ms", 50)
@@ -218,6 +263,13 @@ async def main(reactor: Any) -> None:
         assert rows == [(mac_of(1), load.address_of(1)), ("02:00:00:ff:00:01", None)], rows
 
         figure("walt node show --all, 1,101 nodes", show_time(platform), "ms", 60)
+        figure(f"one stream of {nodes * STREAMS_OF_NODE} of logs found, of one node", wall_times(
+            walt_command("log", "show", "--history", "full", "--issuers", "node-000005",
+                         "--streams", "stream-7"), platform.environment(), 5
+        ), "ms")
+        await platform.sleep(2)
+        figure("200 nodes boot another image: their links lead to it",
+               await rebooted(load, range(100, 300)), "s", 2)
         await platform.sleep(2)
         longest = json.loads(turns.read_text())
         figure("longest turn of the reactor (CPU)", longest["longest"] * 1000, "ms", 100)
