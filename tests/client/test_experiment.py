@@ -79,6 +79,9 @@ WRONG = (
     (SMALL.replace("- a: echo 1 > out", "- a: {shell: x}"), 10, "did you mean script?|no such key"),
     (SMALL.replace("- a: echo 1 > out", "- a: {script: a/b}"), 10, "is not the name of a file"),
     (SMALL.replace("    save: out", "    save: ../out"), 11, "is not the name of a file"),
+    (SMALL.replace("    save: out", "    save: out-$SIZE"), 11, "variables reach commands alone"),
+    (SMALL.replace("ram: 512M", 'ram: "${RAM}"'), 3, "variables reach commands alone"),
+    (SMALL.replace("    save", "\tsave"), 11, "indent with spaces"),
     (SMALL.replace("timeout: 90s", "timeout: soon"), 12, "expected a duration"),
     (SMALL.replace("timeout: 90s", "ready: x"), 12, "it goes with `start: yes`"),
     (SMALL.replace("a/out", "a/other"), 14, "no step of `measure` saves it"),
@@ -451,7 +454,7 @@ class FetchingTests(SynchronousTestCase):
 
             self.patch(casting, "cast", cast)
             failure = self.assertRaises(
-                Failure, command.replay, str(place), str(place), None, False
+                Failure, command.replay, str(place), str(place), None, False, False
             )
             self.assertIn(told, str(failure))
             self.assertEqual((self.calls, coming), ([], ["x-11111111"]))

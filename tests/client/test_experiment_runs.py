@@ -332,6 +332,41 @@ class RunTests(SynchronousTestCase):
             ["ram=1G", "netconsole=true"], ["ram=512M", "netconsole=false"],
         ])
 
+    def test_kept_images(self) -> None:
+        """They are kept while the run holds them; where that fails, it is told."""
+        def keep(folder: Path, manifest: dict[str, Any]) -> None:
+            held.append(dict(manifest["held"]))
+            if len(held) > 1:
+                raise Failure("the image x of this run is not on the platform any more")
+
+        held: list[dict[str, str]] = []
+        self.patch(duties, "save_into", keep)
+        for number in (1, 2):
+            runner, folder = self.runner(HELD)
+            self.manifest(folder)  # it is there
+            runner._manifest["with_images"] = True
+            self.assertTrue(runner.run({}, force=False))
+            self.assertEqual(len(held), number)
+            self.assertTrue(held[-1])
+            self.holds_nothing(folder)
+        self.assertIn("images were not kept: the image x", "\n".join(self.told))
+        self.ran()
+        self.assertEqual(len(held), 2)
+
+    def test_reports(self) -> None:
+        """The server hears how far it is, and nothing of what is run."""
+        self.ran(SMALL + "repetitions: 2\n")
+        last = self.reports[-1]
+        self.assertEqual(
+            (last["state"], last["point"], last["points"], last["failed"]),
+            ("done", last["points"], last["points"], 0),
+        )
+        self.assertEqual(last.keys(), {
+            "run", "name", "nodes", "began", "points", "state", "point", "failed", "failed_point",
+            "time_limit",
+        })
+        self.assertNotIn("echo", str(self.reports))
+
     def test_links(self) -> None:
         """Roles get networks for the time of the run; the archive tells links, not their names."""
         text = SMALL.replace("measure:", """\
@@ -837,7 +872,7 @@ measure:
         self.assertTrue((self.place / "up").exists())
         for again in (command.repeat, command.replay):
             self.assertIn("run that", str(self.assertRaises(
-                Failure, again, str(run.folder), None, None, False
+                Failure, again, str(run.folder), None, None, False, False
             )))
         self.assertRaises(Failure, command.resume, str(run.folder), False)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import faulthandler
+import io
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from tests.server.streams.platform import CLIENT, FROM_NODE, NODE, Platform
 from walt.common import ampbox, frames, sshkeys
 from walt.common.errors import Invalid, WaltError
 from walt.common.ethernet import MAX_FRAME, BadFrame, FrameDecoder, encode
+from walt.common.image_archives import Reading
 from walt.common.literals import parse
 from walt.common.texts import load_json
 from walt.rpc.commands.devices import RegisterDevice
@@ -154,6 +156,15 @@ def archives(data: bytes) -> None:
         archive.write_bytes(data)
         try:
             unpack({"archive": str(archive), "directory": f"{place}/tree"}, lambda text: None)
+        except WaltError:
+            pass
+
+
+def images(data: bytes) -> None:
+    """An archive of images, in a worker and in a client."""
+    for heads in (False, True):
+        try:
+            Reading().all(io.BytesIO(data), heads=heads)
         except WaltError:
             pass
 
@@ -368,8 +379,8 @@ async def _refused(identity: str) -> str:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
     for one in (
-        legacy, values, specs, archives, amp, boxes, streams, ingestion, kernel_messages, leases,
-        answers, replies, tables, keys, ethernet, certificates, vpn_devices,
+        legacy, values, specs, archives, images, amp, boxes, streams, ingestion, kernel_messages,
+        leases, answers, replies, tables, keys, ethernet, certificates, vpn_devices,
     )
 }
 

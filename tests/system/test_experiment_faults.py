@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
+from tests.places import ON_DISK
 from tests.system.live import LivePlatform, why_not
 
 TEXT = """\
@@ -37,6 +43,19 @@ with experiment.Run(
             assert point.file("left", "out").read_text() == point.values["N"] + "\\n"
             (text,) = told.values()
             point.result("n", float(text.split()[-1]))
+"""
+
+
+COUNTED = """\
+name: counted
+roles:
+  left: {model: "pc-*", image: mine}
+repetitions: 2
+measure:
+  - left: echo "$WALT_REPETITION" >> /root/ran; sleep 6; echo "it is 5" > value
+    save: value
+results:
+  value: {file: left/value, pattern: "is ([0-9.]+)"}
 """
 
 
@@ -115,3 +134,75 @@ class FaultTests(TestCase):
         self.assertIn("N=2  ####", shown)
         row = json.loads(await platform.ok("node", "show", "--all", "--json"))
         self.assertIn("waltplatform/pc-x86-64-default", json.dumps(row))  # free again
+
+    async def test_people(self) -> None:
+        """Ctrl-C once, and twice: the run goes on later, and nothing runs twice. Two people replay
+        one archive at the same time, with an image that one of them has.
+        """
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image()
+        await platform.start()
+        place = Path(tempfile.mkdtemp(dir=ON_DISK))
+        self.addCleanup(shutil.rmtree, place)
+        file = place / "counted.yaml"
+        file.write_text(COUNTED)
+        await platform.ok("node", "create", "vm1")
+        await platform.ok("node", "create", "vm2", user="bob")
+        await platform.ok("node", "wait", "vm1,vm2")
+        await platform.ok("image", "clone", "walt:waltplatform/pc-x86-64-default", "mine")
+        await platform.add_image("alice/mine", {"/etc/special": "x"})
+        for often in (1, 2):
+            folder = place / f"interrupted-{often}"
+            await self.interrupted(platform, file, folder, often)
+            await platform.ok("experiment", "resume", str(folder))
+            ran = await platform.ok("node", "run", "vm1", "--", "cat", "/root/ran")
+            self.assertEqual(ran, "1\n2\n")
+        sealed = place / "sealed.zip"
+        await platform.ok("experiment", "seal", "--to", str(sealed), str(folder))
+        self.assertIn("image kept: mine (id ", await platform.ok("experiment", "show", str(sealed)))
+        ended = await gatherResults([
+            ensureDeferred(platform.walt(
+                "experiment", "replay", "--map", f"left={node}", "--to", str(place / user),
+                str(sealed), user=user,
+            )) for user, node in (("alice", "vm1"), ("bob", "vm2"))
+        ])
+        for one in ended:
+            self.assertEqual(one.status, 0, one.stderr + one.stdout)
+        self.assertIn(b"mine: cloned from walt:alice/mine", ended[1].stdout)
+        same = await platform.walt("experiment", "diff", str(place / "alice"), str(place / "bob"))
+        self.assertNotIn(b"! image", same.stdout)
+
+    async def interrupted(
+        self, platform: LivePlatform, file: Path, folder: Path, often: int
+    ) -> None:
+        """Run, and interrupt that within its first point."""
+        running = subprocess.Popen(
+            [sys.executable, "-m", "walt.client.main", "experiment", "run", "--with-images", "--to",
+             str(folder), str(file)],
+            env={**os.environ, **platform.environment()}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        point = folder / "points" / "00001.json"
+
+        async def is_measured() -> bool:
+            return point.exists() and '"begun"' in point.read_text()
+
+        async def is_over() -> bool:
+            return running.poll() is not None
+
+        await platform.until(is_measured, "a point is begun", 180)
+        await platform.sleep(1)
+        for _ in range(often):
+            running.send_signal(signal.SIGINT)
+            await platform.sleep(0.05)
+        await platform.until(is_over, "the command ends", 60)
+        _, errors = running.communicate()
+        # The second one may end Python itself: shells call both 130.
+        self.assertIn(running.returncode, (130, -signal.SIGINT), errors)
+        self.assertNotIn(b"Traceback", errors)
+        self.assertIn(f"walt experiment resume {folder}".encode(), errors)
+        shown = json.loads(await platform.ok("experiment", "show", "--json"))
+        self.assertFalse([row for row in shown if row["state"] == "done" and row["goes_on"]])

@@ -128,17 +128,23 @@ def run(
     )
 
 
-def repeat(archive: str, to: str | None, map: str | None, force: bool) -> int:
+def repeat(
+    archive: str, to: str | None, map: str | None, force: bool, with_images: bool
+) -> int:
     """Do a run again, with the very same images."""
-    return _again(archive, to, map, force, exact=True)
+    return _again(archive, to, map, force, with_images, exact=True)
 
 
-def replay(archive: str, to: str | None, map: str | None, force: bool) -> int:
+def replay(
+    archive: str, to: str | None, map: str | None, force: bool, with_images: bool
+) -> int:
     """Do a run again, with what this platform has."""
-    return _again(archive, to, map, force, exact=False)
+    return _again(archive, to, map, force, with_images, exact=False)
 
 
-def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact: bool) -> int:
+def _again(
+    archive: str, to: str | None, map: str | None, force: bool, keep: bool, *, exact: bool
+) -> int:
     from walt.client.commands.progress import Progress
     from walt.client.experiment.archive import TEXT, Archive
     from walt.client.experiment.comparing import experiment_of
@@ -190,7 +196,9 @@ def _again(archive: str, to: str | None, map: str | None, force: bool, *, exact:
     coming = {name: image_id for image_id, name in targets(wanted, own).items()}
     return _begin(
         with_own(coming)[0], found.data(TEXT).decode(), found.scripts(), to, map, force,
-        {"of": found.manifest["run"], "commit": found.manifest["commit"]}, coming, fetched,
+        {
+            "of": found.manifest["run"], "commit": found.manifest["commit"], "with_images": keep,
+        }, coming, fetched,
     )
 
 
@@ -267,7 +275,8 @@ def _go(work: Callable[[], bool], folder: Folder) -> int:
         )
         raise
     print(f"{folder.path}: " + (
-        "all points are done." if done else "some points are not done; see walt experiment show."
+        "all points are done." if done else
+        f"some points are not done; their reasons: walt experiment show {folder.path}"
     ))
     return 0 if done else FAILED
 
@@ -431,11 +440,11 @@ COMMANDS = {
     ),
     "repeat": Command(
         repeat, "do a run again, with the very same images", args=[Arg("archive")],
-        switches=[_TO, _MAP, _FORCE],
+        switches=[_TO, _MAP, _FORCE, _IMAGES],
     ),
     "replay": Command(
         replay, "do a run again, with what this platform has", args=[Arg("archive")],
-        switches=[_TO, _MAP, _FORCE],
+        switches=[_TO, _MAP, _FORCE, _IMAGES],
     ),
     "resume": Command(
         resume, "go on with a run that was interrupted", args=[Arg("directory")],

@@ -154,7 +154,9 @@ def read(text: str, errors: Errors) -> Value | None:
         node = YAML(pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        errors.append((mark.line + 1 if mark else 1, f"this is no YAML: {error.problem}"))
+        hint = "; indent with spaces, YAML knows no tabs there" \
+            if "'\\t'" in str(error.problem) else ""
+        errors.append((mark.line + 1 if mark else 1, f"this is no YAML: {error.problem}{hint}"))
         return None
     except Exception as error:  # what else trips the library over a text is no YAML, either
         errors.append((1, f"this is no YAML: {' '.join(str(error).split())[:200]}"))

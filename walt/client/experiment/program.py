@@ -62,7 +62,8 @@ class Run(AbstractContextManager["Run"]):
     """A run: nodes are reserved, booted and set up within the `with` block.
 
     What is told is as in experiment files; `logs` is a pattern of streams, `map` has names of
-    nodes by role. `force` disturbs other people. Raises Failure.
+    nodes by role. `force` disturbs other people, `with_images` keeps the images, too. Raises
+    Failure.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Run(AbstractContextManager["Run"]):
         results: Mapping[str, Any] | None = None, logs: str | None = None,
         limits: Mapping[str, Any] | None = None, licence: str = "", to: str | None = None,
         map: Mapping[str, Sequence[str]] | None = None, force: bool = False,
-        tell: Callable[[str], object] = print,
+        with_images: bool = False, tell: Callable[[str], object] = print,
     ) -> None:
         path, program = _program()
         told = {
@@ -98,6 +99,7 @@ class Run(AbstractContextManager["Run"]):
         self._commit = None if path is None else commit_of(path)
         self._given = {role: list(nodes) for role, nodes in (map or {}).items()}
         self._force = force
+        self._with_images = with_images
         self._tell = tell
         self.folder = Path(to or time.strftime(f"{experiment.name}-%Y%m%d-%H%M%S"))
         self._going: AbstractContextManager[None] | None = None
@@ -113,7 +115,7 @@ class Run(AbstractContextManager["Run"]):
             raise Failure("\n".join(wrong))
         folder = Folder(self.folder)
         manifest = manifest_of(self._experiment, found, self._text) | {
-            "commit": self._commit, "map": self._given,
+            "commit": self._commit, "map": self._given, "with_images": self._with_images,
         }
         runner = Runner(self._experiment, self._scripts, folder, manifest, self._tell)
         self._going = runner.going(

@@ -31,6 +31,7 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+VARIED = re.compile(r"\$\{?[A-Z_]")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # of a script, of what a step saves
 LATENCY = re.compile(r"[0-9]{1,6}(ms|us)")
@@ -113,10 +114,10 @@ def _roles(value: Value) -> tuple[Role, ...]:
                 setting.error("this is not the name of a setting")
         found.append(Role(
             name,
-            model=fields["model"].text(100) if "model" in fields else Role.model,
-            image=fields["image"].text(200) if "image" in fields else Role.image,
+            model=_unvaried(fields["model"]).text(100) if "model" in fields else Role.model,
+            image=_unvaried(fields["image"]).text(200) if "image" in fields else Role.image,
             count=fields["count"].whole(1, 1000) if "count" in fields else Role.count,
-            settings={key: setting.text(500) for key, setting in settings.items()},
+            settings={key: _unvaried(setting).text(500) for key, setting in settings.items()},
         ))
     if not found:
         value.error("at least one role is needed")
@@ -184,7 +185,7 @@ def _steps(value: Value, roles: Collection[str]) -> tuple[Step, ...]:
         command, script = _work(fields[role])
         save = fields.get("save")
         files = () if save is None else tuple(
-            word.name(FILE, "the name of a file")
+            _unvaried(word).name(FILE, "the name of a file")
             for word in (save.items() if isinstance(save.content, list) else [save])
         )
         start = "start" in fields and fields["start"].yes()
@@ -197,6 +198,16 @@ def _steps(value: Value, roles: Collection[str]) -> tuple[Step, ...]:
             entry.line,
         ))
     return tuple(found)
+
+
+def _unvaried(value: Value) -> Value:
+    """Return a value that is the same for all points; one that asks for a variable is an error."""
+    if isinstance(value.content, str) and VARIED.search(value.content):
+        value.error(
+            "variables reach commands alone: this is the same for all points (each has a directory"
+            " of its own)"
+        )
+    return value
 
 
 def _work(value: Value) -> tuple[str, str | None]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from walt.common.errors import CommandFailed
+from walt.common.image_archives import BLOBS, INDEX, REF_NAME, digest_of, manifest
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.skopeo import SKOPEO
 from walt.server.adapters.volumes.loop import run
@@ -46,11 +49,32 @@ def _local(storage: Storage, name: str) -> str:
 
 
 def save(storage: Storage, name: str, layout: Path, scratch: Path) -> None:
-    """Copy an image into a layout; layers that are there already are not copied again."""
+    """Copy an image into a layout; layers that are there already are not copied again.
+
+    Of an image with docker's formats, the copy would have another configuration, and so be another
+    image: its own one is put there. Raises CommandFailed.
+    """
+    source = _local(storage, name)
     run([
         *SKOPEO, "--tmpdir", str(scratch), "copy", "--quiet",
-        "--dest-oci-accept-uncompressed-layers", _local(storage, name), f"oci:{layout}:{name}",
+        "--dest-oci-accept-uncompressed-layers", source, f"oci:{layout}:{name}",
     ])
+    index = json.loads((layout / INDEX).read_text())
+    (entry,) = [
+        one for one in index["manifests"] if one.get("annotations", {}).get(REF_NAME) == name
+    ]
+    former = layout / BLOBS / digest_of(entry)[0]
+    found = json.loads(former.read_text())
+    config = run([*SKOPEO, "inspect", "--raw", "--config", source]).encode()
+    number = hashlib.sha256(config).hexdigest()
+    if digest_of(found["config"])[0] == number:
+        return
+    layers = [digest_of(layer) for layer in found["layers"]]
+    text = manifest((number, len(config)), layers)
+    entry["digest"], entry["size"] = f"sha256:{hashlib.sha256(text).hexdigest()}", len(text)
+    (layout / BLOBS / number).write_bytes(config)
+    (layout / BLOBS / digest_of(entry)[0]).write_bytes(text)
+    (layout / INDEX).write_text(json.dumps(index))
 
 
 def load(storage: Storage, name: str, layout: Path, scratch: Path) -> None:
