@@ -78,13 +78,15 @@ class ImageTests(SynchronousTestCase):
         """What images get is all that the tool imports; elsewhere it says why it does nothing."""
         root = short_dir(self)
         recipe.add_node_tools(root)
-        done = subprocess.run(
-            [sys.executable, "-s", "-c", "from walt.virtual.kexec import main; main()"],
-            env={"PYTHONPATH": str(root / recipe.TOOLS)}, cwd=root, capture_output=True,
-            check=False,
-        )
-        self.assertEqual(done.returncode, 1)
-        self.assertTrue(done.stderr.endswith(
-            b"walt-ipxe-kexec-reboot: this node is not rebooted by kexec\n"
-        ), done.stderr)
-        self.assertNotIn(b"Traceback", done.stderr)
+        for words, status, last in (
+            ([], 1, b"walt-ipxe-kexec-reboot: this node is not rebooted by kexec\n"),
+            (["--help"], 2, b"Usage: walt-ipxe-kexec-reboot, which reboots this node at once\n"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-s", "-c", "from walt.virtual.kexec import main; main()", *words],
+                env={"PYTHONPATH": str(root / recipe.TOOLS)}, cwd=root, capture_output=True,
+                check=False,
+            )
+            self.assertEqual(done.returncode, status)
+            self.assertTrue(done.stderr.endswith(last), done.stderr)
+            self.assertNotIn(b"Traceback", done.stderr)

@@ -129,6 +129,9 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Reboot; exit with status 1 if that was not done."""
+    if len(sys.argv) > 1:
+        print("Usage: walt-ipxe-kexec-reboot, which reboots this node at once", file=sys.stderr)
+        sys.exit(2)
     try:
         asyncio.run(reboot(read_facts(CMDLINE.read_text())))
     except (WaltError, OSError) as error:
