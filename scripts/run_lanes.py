@@ -46,7 +46,7 @@ LONGEST = (
     "test_node_settings", "test_life",
     "test_node_files", "test_node_faults", "test_disks", "test_faults", "test_image_journey",
     "test_node_boot",
-    "test_networks", "test_registries", "test_doctor", "test_timing", "test_logs", "test_images",
+    "test_networks", "test_registries", "test_runner", "test_doctor", "test_timing", "test_logs", "test_images",
     "test_doors", "test_disk_full", "test_startup", "test_image_faults", "test_old_packages",
     "test_announcing", "test_api", "test_hopeless", "test_hostile", "test_config",
     "test_registration", "test_quickstart",

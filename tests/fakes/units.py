@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from walt.common.errors import Unavailable
+from walt.common.errors import CommandFailed, Unavailable
 from walt.server.runtime.units import IUnits, UnitState
 
 
@@ -23,6 +23,7 @@ class FakeUnits:
         self.states: dict[str, UnitState] = {}
         self.broken: dict[str, int] = {}
         self.missing: set[str] = set()
+        self.deaf: set[str] = set()  # units that cannot be reloaded
         self.held: list[Deferred[None]] | None = None
         self._watching: dict[
             str, tuple[Callable[[UnitState], None], Callable[[str], None]]
@@ -53,6 +54,8 @@ class FakeUnits:
         self.orders.append((what, unit))
         if unit in self.missing:
             return fail(Unavailable(f"there is no {unit}; run: walt-server-setup"))
+        if what == "reload" and unit in self.deaf:
+            return fail(CommandFailed(f"systemd did not do ReloadOrRestartUnit of {unit}"))
         if self.held is None:
             return succeed(self._carry_out(what, unit))
         waiting: Deferred[None] = Deferred()

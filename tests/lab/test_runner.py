@@ -76,7 +76,7 @@ class RunnerTests(TestCase):
         mac = json.loads(await box.run("ip -n beside -json link show dev eth2"))[0]["address"]
 
         async def recorded() -> bool:
-            return mac in await box.ok("device", "show", "--all")
+            return mac in await box.ok("device", "show")
 
         await box.until(recorded, f"{mac} is recorded", patient(60))
 

@@ -86,6 +86,15 @@ class UnitServiceTests(SynchronousTestCase):
         self.units.missing.add(ONE)
         self.successResultOf(self.daemon.stopService())
 
+    def test_a_reload_that_fails(self) -> None:
+        """It is told, and the process, which goes on, is left alone."""
+        self.daemon.startService()
+        pid = self.daemon.pid
+        self.units.deaf.add(ONE)
+        self.assertTrue(self.daemon.reload())
+        self.assertEqual((self.daemon.pid, self.daemon.health.state), (pid, "running"))
+        self.assertIn("did not do ReloadOrRestartUnit", self.daemon.health.trouble or "")
+
     def test_conditions(self) -> None:
         """A unit that does not start for its conditions is told as such."""
         self.units.held = []

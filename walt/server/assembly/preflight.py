@@ -41,7 +41,7 @@ PROGRAMS = {
 }
 LLDP_PROGRAMS = {"lldpd": "lldpd", "snmpd": "snmpd"}
 PTP_PROGRAMS = {"ptpd": "ptpd"}
-UNIT_PROGRAMS = {"dbus-daemon": "dbus-daemon", "journalctl": "systemd"}
+UNIT_PROGRAMS = {"dbus-daemon": "dbus", "journalctl": "systemd"}
 VPN_PROGRAMS = {"sshd": "openssh-server", "ssh-keyscan": "openssh-client", "python3": "python3"}
 DHCP_CLIENT = {"dhclient": "isc-dhcp-client"}  # for networks with `ip: dhcp`
 ACCOUNTS = (dhcpd.USER,)

@@ -123,7 +123,7 @@ class UnitService(Kept):
         return self._give(self._units.restart(self._unit))
 
     def _give(self, order: Deferred[UnitState]) -> Deferred[None]:
-        """Follow an order; fires when it is over, whatever came of it."""
+        """Follow an order to start; fires when it is over, whatever came of it."""
         self._orders += 1
         self._ordered = True
         return order.addCallbacks(
@@ -140,11 +140,14 @@ class UnitService(Kept):
         if number != self._orders:
             return
         self._ordered = False
+        self._tell_trouble(failure)
+        if self.running and self._alive:
+            self._ended(UnitState("failed", None, 1))
+
+    def _tell_trouble(self, failure: Failure) -> None:
         words = in_words(failure.value)
         _log.error("{unit}: {words}", unit=self._unit, words=words)
         self._note(lambda: words)
-        if self.running and self._alive:
-            self._ended(UnitState("failed", None, 1))
 
     def _changed(self, state: UnitState) -> None:
         if self._ordered:
@@ -176,10 +179,10 @@ class UnitService(Kept):
         self._back_off(state.status)
 
     def reload(self) -> bool:
-        """See Kept."""
+        """See Kept. One that does not read them goes on; who asks it finds that out."""
         if not self._alive:
             return False
-        self._give(self._units.reload(self._unit))
+        self._units.reload(self._unit).addCallbacks(self._changed, self._tell_trouble)
         return True
 
     def restart(self) -> Deferred[None]:

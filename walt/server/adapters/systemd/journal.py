@@ -38,7 +38,8 @@ class Journal(ChildService):
             "journal",
             (
                 "journalctl", "--quiet", "--follow", "--no-tail", "--no-pager", "--output=json",
-                f"--output-fields=MESSAGE,{UNIT}", place,
+                # Not what they tell syslog as well.
+                f"--output-fields=MESSAGE,{UNIT}", place, "_TRANSPORT=stdout",
                 *(f"{UNIT}={unit}" for unit in self._listeners),
             ),
         )

@@ -8,6 +8,7 @@ server §1.1); systemd ends what a server that died has left.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ class _Daemon:
     """What is special to the unit of one daemon.
 
     `rights` are capabilities beside those that its program needs to give up root; `files` are
-    those without which it does not start, below its directory.
+    those without which it does not start, below its directory. `reads_clock`: it asks the
+    kernel how right the clock is, which ProtectClock refuses.
     """
 
     what: str
@@ -36,6 +38,7 @@ class _Daemon:
     namespaces: str = "yes"
     after: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    reads_clock: bool = False
 
 
 # A program that gives up root needs these: directories change their owner, accounts change.
@@ -49,7 +52,8 @@ _DAEMONS = {
     ),
     "named": _Daemon(
         "DNS server", "CAP_NET_BIND_SERVICE", ("named.conf",), on_interface=True,
-        lines=("ExecReload=/bin/kill -HUP $MAINPID",),
+        # With all rights: the account of the process is another one.
+        lines=("ExecReload=+/bin/kill -HUP $MAINPID",),
     ),
     "tftpd": _Daemon(
         "TFTP server", "CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_SETFCAP", namespaces="user",
@@ -61,7 +65,7 @@ _DAEMONS = {
     ),
     "ptpd": _Daemon(
         "PTP master", f"CAP_NET_BIND_SERVICE {_SANDBOX}", on_interface=True,
-        namespaces="mnt pid ipc",
+        namespaces="mnt pid ipc", reads_clock=True,
     ),
 }
 
@@ -106,7 +110,8 @@ def _unit(name: str, config: ServerConfig, programs: Path, conf: Path) -> str:
         f"CapabilityBoundingSet={_TO_BEGIN} {one.rights}",
         "ProtectSystem=strict",
         f"ReadWritePaths=-{paths.state / 'services'} -{paths.runtime}",
-        "ProtectHome=read-only", "PrivateTmp=yes", "ProtectClock=yes", "ProtectHostname=yes",
+        "ProtectHome=read-only", "PrivateTmp=yes", "ProtectHostname=yes",
+        *([] if one.reads_clock else ["ProtectClock=yes"]),
         "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
         f"RestrictNamespaces={one.namespaces}",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET",
@@ -178,6 +183,9 @@ class DaemonUnitsStep:
             self.machine.run("systemctl", "stop", *units)
         for one in paths:
             self.machine.at(one).unlink(missing_ok=True)
+            if one.endswith(DROP_IN):
+                with suppress(OSError):  # it has changes of somebody else, too
+                    self.machine.at(one).parent.rmdir()
         if paths:
             self._reload()
 
