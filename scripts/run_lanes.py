@@ -46,7 +46,7 @@ LONGEST = (
     "test_node_settings", "test_life",
     "test_node_files", "test_node_faults", "test_disks", "test_faults", "test_image_journey",
     "test_node_boot",
-    "test_networks", "test_registries", "test_runner", "test_doctor", "test_timing", "test_logs", "test_images",
+    "test_networks", "test_registries", "test_doctor", "test_timing", "test_logs", "test_images",
     "test_doors", "test_disk_full", "test_startup", "test_image_faults", "test_old_packages",
     "test_announcing", "test_api", "test_hopeless", "test_hostile", "test_config",
     "test_registration", "test_quickstart",
@@ -60,8 +60,8 @@ SCENARIOS = frozenset((
     "test_experiment_faults", "test_failover", "test_faults", "test_foreign_node",
     "test_full_image", "test_image_faults", "test_image_journey", "test_live_map",
     "test_networks", "test_node_faults", "test_node_files", "test_node_settings",
-    "test_registries", "test_ssh", "test_switch_recordings", "test_switch_ways", "test_switches",
-    "test_trackexec", "test_usb", "test_vpn_boot",
+    "test_registries", "test_runner", "test_ssh", "test_switch_recordings", "test_switch_ways",
+    "test_switches", "test_trackexec", "test_usb", "test_vpn_boot",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.
