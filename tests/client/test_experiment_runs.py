@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +47,7 @@ from walt.client.experiment import (
 )
 from walt.client.experiment.archive import Archive, Folder
 from walt.client.experiment.casting import Cast
-from walt.client.experiment.comparing import experiment_of
+from walt.client.experiment.comparing import compare, experiment_of
 from walt.client.experiment.document import Errors
 from walt.client.experiment.log_counts import counts_of
 from walt.client.experiment.model import network_name
@@ -1071,6 +1072,36 @@ measure:
         self.assertIn("exists now", str(self.assertRaises(Failure, seal, folder.path, target)))
         self.assertEqual(verify(Archive(target)), [])
         self.assertEqual(list(self.place.glob(".*.new")), [])
+
+    def test_sealed_with_images(self) -> None:
+        """Whatever stops them, nothing half is left; where the folder has them, nobody is asked."""
+        folder = self.ran()
+        target = self.place / "run.zip"
+        for stopped, raised in (
+            (OSError(errno.ENOSPC, "No space left on device"), Failure),
+            (Failure("the image x is not on the platform any more"), Failure),
+            (KeyboardInterrupt(), KeyboardInterrupt),
+        ):
+            def images(archive: Archive, write: Callable[[bytes], object]) -> None:
+                write(b"half of them")
+                raise stopped  # noqa: B023 (called within this turn)
+
+            told = str(self.assertRaises(raised, seal, folder.path, target, images))
+            self.assertIn(getattr(stopped, "strerror", None) or str(stopped), told)
+            self.assertEqual(list(self.place.glob("*run.zip*")), [])
+        (folder.path / "images").mkdir()
+        (folder.path / "images" / "oci.tar").write_bytes(b"all of them")
+        seal(folder.path, target, images)
+        self.assertEqual(Archive(target).data("images/oci.tar"), b"all of them")
+        out, errors = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(errors):
+            self.assertEqual(command.show(str(target), False), 1)
+        self.assertIn("done", out.getvalue())
+        self.assertIn("is refused: it cannot be read", errors.getvalue())
+        self.assertIn(
+            ("?", "images that an archive keeps cannot be read"),
+            [(one.mark, one.text) for one in compare(Archive(target), Archive(folder.path))],
+        )
 
     def test_forged_lines(self) -> None:
         """A reason is one line, whatever it says."""

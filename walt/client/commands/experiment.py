@@ -346,13 +346,16 @@ def show(archive: str | None, json: bool) -> int:
         return FAILED if verify(found) else 0
     print(_shown(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
     print(table(found))
-    names = images_of(manifest)
-    for image_id in sorted(kept(found, whole=False)):
-        print(_shown(f"image kept: {names.get(image_id, 'of no node')} (id {image_id[:12]})"))
+    names, wrong = images_of(manifest), []
+    try:
+        for image_id in sorted(kept(found, whole=False)):
+            print(_shown(f"image kept: {names.get(image_id, 'of no node')} (id {image_id[:12]})"))
+    except Failure as failure:
+        wrong.append(str(failure))
     drawn = bars(found)
     if drawn:
         print(f"\n{drawn}")
-    wrong = verify(found)
+    wrong += verify(found)
     for line in wrong:
         print(_shown(line), file=sys.stderr)
     return FAILED if wrong else 0

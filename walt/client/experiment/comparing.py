@@ -251,7 +251,11 @@ def _image(part: str, first: Archive, second: Archive, known: str, now: str) -> 
 
 def _kept(first: Archive, second: Archive) -> Iterator[Difference]:
     """Compare which images the archives keep; what differs in these is told by their ids."""
-    before, after = (kept(archive, whole=False) for archive in (first, second))
+    try:
+        before, after = (kept(archive, whole=False) for archive in (first, second))
+    except Failure:
+        yield Difference("?", "image", "images that an archive keeps cannot be read")
+        return
     if before and after:
         yield from (_same("image") for _ in before & after)
     elif before or after:
