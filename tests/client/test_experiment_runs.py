@@ -55,7 +55,7 @@ from walt.client.experiment.ptp import question
 from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.sealing import seal, verify
-from walt.client.experiment.showing import table
+from walt.client.experiment.showing import reasons, table
 from walt.client.scripting.running import Result, TooMuch
 from walt.common.records import block_of
 
@@ -1119,6 +1119,18 @@ measure:
         self.assertNotIn("\n= nothing", told.getvalue())
         self.assertNotIn("\x1b", told.getvalue())
         self.assertIn("failed", table(Archive(other)))
+        self.assertIn("points: 1 failed\n", told.getvalue())
+        self.assertIn("\npoint 1: x\\n= nothing differs", told.getvalue())
+
+    def test_reasons(self) -> None:
+        """Each is told once and whole, with its points, and without names of ours."""
+        text = SMALL.replace("echo 1 > out", "nowhere-to-be-found").replace("    save: out\n", "")
+        text = text[:text.index("results:")] + "repetitions: 2\n"
+        runner, folder = self.runner(text)
+        self.assertFalse(runner.run({}, force=False))
+        line = "\n".join(reasons(Archive(folder.path)))
+        self.assertRegex(line, "^points 1, 2: n-a: status 127: nowhere-to-be-found: .*not found$")
+        self.assertNotIn(str(self.place), line)
 
     def test_limits(self) -> None:
         """Of a command in time, not in turns; of an outage, not of all of them together."""

@@ -332,7 +332,7 @@ def show(archive: str | None, json: bool) -> int:
     from walt.client.experiment.archive import Archive
     from walt.client.experiment.images import images_of, kept
     from walt.client.experiment.sealing import verify
-    from walt.client.experiment.showing import bars, table
+    from walt.client.experiment.showing import bars, outcomes, reasons, table
 
     found = Archive(Path(archive))
     manifest = found.manifest
@@ -344,8 +344,12 @@ def show(archive: str | None, json: bool) -> int:
             "points": [point for _, point in sorted(found.points().items())],
         })
         return FAILED if verify(found) else 0
-    print(_shown(f"{manifest['name']}, run {manifest['run']}: {manifest['state']}"))
+    print(_shown(
+        f"{manifest['name']}, run {manifest['run']}: {manifest['state']}; points: {outcomes(found)}"
+    ))
     print(table(found))
+    for line in reasons(found):
+        print(_shown(line))
     names, wrong = images_of(manifest), []
     try:
         for image_id in sorted(kept(found, whole=False)):

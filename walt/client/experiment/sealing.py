@@ -16,7 +16,7 @@ from pathlib import Path
 
 from walt.client.errors import Failure
 from walt.client.experiment.archive import CHECKSUMS, CRATE, IMAGES, README, TEXT, Archive
-from walt.client.experiment.showing import table
+from walt.client.experiment.showing import reasons, table
 from walt.common.errors import in_words
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -142,7 +142,8 @@ def _readme(archive: Archive, names: list[str]) -> str:
         f" {manifest['state']}.\n"
         + (f"Licence: {manifest['licence']}.\n" if manifest["licence"] else "")
         + f"\nNodes:\n\n{roles}\n\nImages, by their ids:\n\n{images or '- none is known'}\n\n"
-        f"Points:\n\n    " + table(archive).replace("\n", "\n    ") + "\n\n"
+        f"Points:\n\n    " + "\n".join([table(archive), *reasons(archive)]).replace("\n", "\n    ")
+        + "\n\n"
         f"`{TEXT}` is what was done, `points/` what it gave, `files/` what the steps saved,\n"
         f"`commands/` what they printed; {CHECKSUMS} has checksums of all of it. Where they are\n"
         "there, `logs.*` are log lines, `clocks.json` how far the clocks of the nodes were from\n"

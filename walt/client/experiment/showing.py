@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import median
 
 from walt.client.experiment.plotting import plot
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from walt.client.experiment.archive import Archive
 
 WIDTH = 40  # columns of the longest bar
+TOLD = 10  # points that are named with a reason
 
 
 def _cell(text: str) -> str:
@@ -51,14 +53,31 @@ def table(archive: Archive) -> str:
                 name: f"{median(numbers):g}"
                 for name, numbers in point["results"].items() if numbers
             },
-            "seconds": f"{point['seconds']:.1f}", "reason": visible(point["reason"])[:80],
+            "seconds": f"{point['seconds']:.1f}",
         }
         for _, point in sorted(points.items())
     ]
-    columns = ["point", *variables, "rep", "outcome", *results, "seconds"]
-    if any(row["reason"] for row in rows):
-        columns.append("reason")
-    return render_table(columns, rows)
+    return render_table(["point", *variables, "rep", "outcome", *results, "seconds"], rows)
+
+
+def outcomes(archive: Archive) -> str:
+    """Return how many points ended how, as in `5 done, 1 failed`."""
+    counts = Counter(point["outcome"] for point in archive.points().values())
+    return ", ".join(f"{count} {_cell(outcome)}" for outcome, count in counts.most_common()) \
+        or "none was begun"
+
+
+def reasons(archive: Archive) -> list[str]:
+    """Return why points did not end well, each reason once, with its points."""
+    found: dict[str, list[str]] = {}
+    for number, point in sorted(archive.points().items()):
+        if point["reason"]:
+            found.setdefault(_cell(point["reason"]), []).append(str(number))
+    return [
+        f"point{'s' if len(points) > 1 else ''} {', '.join(points[:TOLD])}"
+        + (f" and {len(points) - TOLD} more" if len(points) > TOLD else "") + f": {reason}"
+        for reason, points in found.items()
+    ]
 
 
 def bars(archive: Archive) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from walt.client.errors import Failure
@@ -215,8 +216,14 @@ def _check(name: str, step: Step, outcome: Outcome) -> None:
     if outcome.status != 0:
         raise StepFailed(
             f"{name}: status {outcome.status}: {_what(step)}: "
-            + (outcome.error.strip() or outcome.output.strip())[-TOLD:]
+            + _of_people(outcome.error.strip() or outcome.output.strip())[-TOLD:]
         )
+
+
+def _of_people(text: str) -> str:
+    """Return an error without what shells call the file that has the command: a name of ours."""
+    ours = rf"^(?:\S+: )?(?:\d+: )?{re.escape(PLACE)}/\S+\.command: "
+    return re.sub(ours, "", text, flags=re.MULTILINE)
 
 
 def _what(step: Step) -> str:
