@@ -177,14 +177,15 @@ class SetupTests(SynchronousTestCase):
             next(number for number, one in enumerate(calls) if one[:2] == ("systemctl", "stop")),
         )
         self.assertFalse([one for one in site.files() if one in there or one == drop_in])
-        self.assertEqual(programs.active, {UNIT, "nfs-kernel-server.service"})
+        others = {"dbus.socket", "nfs-kernel-server.service"}
+        self.assertEqual(programs.active, {UNIT, *others})
         self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
         # And with everything else.
         self.done(site, "--set", "services.runner=systemd")
         programs.active |= {Path(one).name for one in there}
         self.done(site, "--remove")
         self.assertFalse([one for one in site.files() if one in there or one == drop_in])
-        self.assertEqual(programs.active, {"nfs-kernel-server.service"})
+        self.assertEqual(programs.active, others)
 
     def test_units_of_daemons(self) -> None:
         """Ours is what they run; the order, the conditions, and what systemd says of them."""

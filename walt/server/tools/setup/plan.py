@@ -124,6 +124,9 @@ def _unit_steps(
         OwnFile(unit, files.unit(UNIT, places.programs, places.config))
     ], reload)]
     daemons = daemon_units.units(config, places.programs, places.config, places.units)
+    if daemons:
+        # Where set-up has just installed it, it does not run.
+        found.append(EnabledStep(machine, "dbus.socket", "the message bus of systemd"))
     found.append(DaemonUnitsStep(machine, places.units, daemons))
     if start:
         found.append(ServerStep(machine, (
