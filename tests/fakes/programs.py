@@ -38,6 +38,7 @@ class FakePrograms:
         self.sources = True  # whether those of the site have all packages
         self.nowhere: set[str] = set()  # packages that no source has
         self.former = False  # whether an older WalT has a database here
+        self.former_size = 0  # bytes of it
         self.policies: list[bool] = []  # whether services were kept from starting, at each apt-get
 
     def call(self, argv: Sequence[str], more_env: Mapping[str, str]) -> Done:
@@ -81,8 +82,8 @@ class FakePrograms:
             self.enabled |= {*CLASHING[:6], "postgresql.service"}
         return True
 
-    def _psql(self, *words: str) -> bool:
-        return self.former
+    def _psql(self, *words: str) -> Done:
+        return Done(0 if self.former else 1, f"{self.former_size}\n")
 
     def _pg_dump(self, *words: str) -> bool:
         (file,) = [one.partition("=")[2] for one in words if one.startswith("--file=")]

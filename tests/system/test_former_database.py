@@ -22,6 +22,7 @@ from tests.system.live import LivePlatform, why_not
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.adapters.postgres.restore import pending
+from walt.server.tools.setup.downtime import Downtime, UnitServer
 from walt.server.tools.setup.former import BACKUP, SOCKET, FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Programs
 
@@ -232,7 +233,8 @@ class PlatformTests(TestCase):
         cluster = shared()
         self.patch(os, "environ", {**os.environ, "PGHOST": str(cluster.base), "PGUSER": "root"})
         state = Path("/var/lib/walt")
-        step = FormerDatabaseStep(Machine(Programs(), root), state)
+        machine = Machine(Programs(), root)
+        step = FormerDatabaseStep(machine, state, Downtime(UnitServer(machine)))
         self.assertEqual(step.lacks(), [])  # there is no database walt
         name = former().partition("dbname=")[2].split()[0]
         connection = psycopg2.connect(cluster.dsn("postgres"))

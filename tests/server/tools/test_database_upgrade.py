@@ -20,8 +20,9 @@ from walt.server.adapters.postgres.cluster import as_user, initdb
 from walt.server.adapters.postgres.migrate import scripts
 from walt.server.config.model import Paths
 from walt.server.runtime.accounts import give_directory
-from walt.server.tools.setup import database
+from walt.server.tools.setup import database, settling
 from walt.server.tools.setup.database import ClusterStep, drop_former, former_clusters
+from walt.server.tools.setup.downtime import Downtime, UnitServer
 from walt.server.tools.setup.machine import Done, IPrograms, Machine, Programs
 
 CONTENT = """
@@ -71,7 +72,7 @@ class ClusterTests(SynchronousTestCase):
         self.paths.runtime.mkdir()
         self.programs = Watched()
         self.machine = Machine(self.programs)
-        self.step = ClusterStep(self.machine, self.paths, self.both)
+        self.step = self.step_on(self.machine)
         give_directory(self.data, "postgres")
         subprocess.run(
             ["setpriv", *as_user(), "--", *initdb(self.both / str(self.old) / "bin", self.data)],
@@ -82,6 +83,10 @@ class ClusterTests(SynchronousTestCase):
         self.ask(self.old, "CREATE DATABASE walt", "postgres")
         self.ask(self.old, tables + CONTENT)
         self.before = self.ask(self.old, DIGEST)
+
+    def step_on(self, machine: Machine) -> ClusterStep:
+        """Return the step on a machine."""
+        return ClusterStep(machine, self.paths, Downtime(UnitServer(machine)), self.both)
 
     def end(self) -> None:
         """End servers that a cut has left."""
@@ -95,7 +100,7 @@ class ClusterTests(SynchronousTestCase):
 
     def ask(self, version: int, sql: str, name: str = "walt") -> str:
         """Start a server on the cluster, and ask it."""
-        place = ClusterStep(Machine(Programs()), self.paths, self.both)
+        place = self.step_on(Machine(Programs()))
         place._work.mkdir(exist_ok=True)
         place._work.chmod(0o711)
         with place._serving(version, self.data):
@@ -153,7 +158,7 @@ class ClusterTests(SynchronousTestCase):
     def test_backup(self) -> None:
         """Before an upgrade of Debian: a dump by the old one, which has all, and stays."""
         dump = database.BACKUPS / "before.dump"
-        self.step.back_up(dump)
+        self.assertEqual(self.step.back_up(dump.name), dump)
         listed = subprocess.run(
             [str(self.both / str(self.old) / "bin/pg_restore"), "--list", str(dump)],
             check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL,
@@ -162,6 +167,10 @@ class ClusterTests(SynchronousTestCase):
         self.assertIn("TABLE DATA public devices", listed)
         self.assertEqual(self.ask(self.old, DIGEST), self.before)
         self.assertEqual([one.name for one in self.paths.state.iterdir()], ["postgres"])
+        # Another one does not take its place.
+        first = dump.read_bytes()
+        self.assertEqual(self.step.back_up(dump.name), dump.with_name("before.2.dump"))
+        self.assertEqual(dump.read_bytes(), first)
 
     def test_cut(self) -> None:
         """Killed before any of its programs, its servers at work: the old one is whole, and ours.
@@ -209,9 +218,11 @@ class ClusterTests(SynchronousTestCase):
         self.programs.answers = {}
         self.assertEqual(self.version(), self.old)
         usage = shutil.disk_usage(self.data)
-        self.patch(database.shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+        with_room = settling.shutil.disk_usage
+        self.patch(settling.shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
         error = self.assertRaises(Unavailable, self.step.apply)
         self.assertIn("has 1 MiB left", str(error))
+        self.patch(settling.shutil, "disk_usage", with_room)
         record = self.paths.service_runtime("postgres.pid")
         process = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
         self.addCleanup(process.wait)

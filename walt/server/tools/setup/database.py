@@ -3,7 +3,8 @@
 An upgrade of Debian brings the next PostgreSQL beside that which made the files, and which
 alone can read them. All is copied by a dump, which stays as a backup; the new cluster is made
 beside the old one, compared with it, and takes its place at once (renameat2(2)), so that a cut
-leaves the one or the other whole. The old one stays until `--drop-former-database`.
+leaves the one or the other whole. The old one stays until `--drop-former-database`. What can
+refuse does so while the server runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from walt.common.errors import CommandFailed, Unavailable, WaltError
 from walt.common.files import write_durable
+from walt.common.mounts import is_mounted
 from walt.server.adapters.postgres.cluster import (
     INSTALLATIONS,
     USER,
@@ -29,14 +32,16 @@ from walt.server.adapters.postgres.cluster import (
 from walt.server.config.model import Paths
 from walt.server.runtime.accounts import give_directory
 from walt.server.runtime.child import recorded_process
-from walt.server.tools.setup.former import settle
+from walt.server.tools.setup.downtime import Downtime
 from walt.server.tools.setup.machine import Machine
-from walt.server.tools.setup.systemd import UNIT
+from walt.server.tools.setup.settling import refuse_without_room, settle
 
 BACKUPS = Path("/var/backups/walt")
 WORK = "postgres-upgrade"  # below the state directory, while it is done
+KEEP = "walt-server-setup --keep-postgresql"
 PATIENCE = "600"  # seconds that a server may take to recover after a power failure
-ROOM = 2.5  # times the size of the old cluster: the dump and the new one
+# Times the size of the old cluster: its dump, which is compressed, and the new one.
+ROOM_OF_DUMP, ROOM_OF_NEW = 1.0, 1.5
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, linux/fs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 # One line for each table and each sequence: how many rows, how far it has counted.
@@ -51,11 +56,16 @@ WHERE c.relkind IN ('r', 'S') AND n.nspname !~ '^(pg_|information_schema$)' ORDE
 
 @dataclass(frozen=True)
 class ClusterStep:
-    """See the module. `installations` has a directory for each PostgreSQL."""
+    """See the module. `installations` has a directory for each PostgreSQL.
+
+    `keep`: the database stays with the one that made it, as long as that is installed.
+    """
 
     machine: Machine
     paths: Paths
+    downtime: Downtime
     installations: Path = INSTALLATIONS
+    keep: bool = False
     title: str = "PostgreSQL"
 
     @property
@@ -100,16 +110,16 @@ class ClusterStep:
         if self._exchanged():
             return ["the former database has not its name yet"]
         old, newest = self._version(self._data), self._newest()
-        if old is None or newest is None or old >= newest:
+        if self.keep or old is None or newest is None or old >= newest:
             return []
         return [f"the database was made by PostgreSQL {old}, and {newest} is installed"]
 
     def apply(self) -> None:
-        """See Step. The server ends first; it is started again by its own step."""
+        """See Step. The server ends meanwhile, when nothing can refuse any more."""
         if self._exchanged():
             self._keep_former()
         old, newest = self._version(self._data), self._newest()
-        if old is None or newest is None or old >= newest:
+        if self.keep or old is None or newest is None or old >= newest:
             return
         if not (self._bin(old) / "postgres").exists():
             raise Unavailable(
@@ -117,37 +127,86 @@ class ClusterStep:
                 f" install its package again (postgresql-{old}, from the Debian that this machine"
                 " had before), and call this again"
             )
+        try:
+            self._refuse(self._size())
+        except Unavailable as error:
+            raise Unavailable(f"{error}; to go on with PostgreSQL {old}: {KEEP}") from None
         self._stop_server()
         self._clear(old, newest)
-        self._check_room()
-        self._work.mkdir(mode=0o755)
-        self._work.chmod(0o711)  # its user goes through to its own directory
-        dump = self.machine.at(BACKUPS) / f"walt-postgresql-{old}.dump"
-        content = self._dump(old, newest, dump)
-        self._load(newest, dump, content)
+        self._make_work()
+        unfinished, content = self._dump(old, newest)
+        self._load(newest, unfinished, content)
+        settle(unfinished, self.machine.at(BACKUPS / f"walt-postgresql-{old}.dump"))
         _exchange(self._new, self._data)
         self._keep_former()
 
-    def back_up(self, dump: Path) -> None:
-        """Stop the server, and write a dump of its database, if there is one."""
+    def back_up(self, name: str) -> Path | None:
+        """Stop the server, and write a dump of its database; return its path on the machine.
+
+        `name` is that of the file, which gets a number where an earlier one has it. None: there is
+        no database. The server runs until nothing can refuse any more.
+        """
+        if self._exchanged():
+            self._keep_former()
         version = self._version(self._data)
-        if version is None or self._exchanged():
-            return
+        if version is None:
+            return None
+        if not (self._bin(version) / "postgres").exists():
+            raise Unavailable(
+                f"the database was made by PostgreSQL {version}, which is not installed: nothing"
+                f" can copy it; run: apt-get install postgresql-{version}"
+            )
+        refuse_without_room({self.machine.at(BACKUPS): int(ROOM_OF_DUMP * self._size())})
         self._stop_server()
         self._clear(version, version)
-        self._work.mkdir(mode=0o755)
-        self._work.chmod(0o711)
-        self._dump(version, version, dump)
+        self._make_work()
+        unfinished, _ = self._dump(version, version)
+        copy = settle(unfinished, self.machine.at(BACKUPS / name))
         shutil.rmtree(self._work)
+        return BACKUPS / copy.name
 
     # -- before ----------------------------------------------------------------
 
+    def _refuse(self, size: int) -> None:
+        """Raise Unavailable with what would be in the way of the new cluster."""
+        state = self.machine.at(self.paths.state)
+        if is_mounted(self._data):
+            raise Unavailable(
+                f"{self._data} is a file system of its own: a new cluster cannot take its place;"
+                f" move it into {state}, or mount that"
+            )
+        refuse_without_room(
+            {self.machine.at(BACKUPS): int(ROOM_OF_DUMP * size), state: int(ROOM_OF_NEW * size)},
+            # What a call that was cut has left goes first.
+            {state: _size(self._work)},
+        )
+        with tempfile.TemporaryDirectory(prefix=f"{WORK}-", dir=state) as trial:
+            one, other = Path(trial) / "one", Path(trial) / "other"
+            one.mkdir()
+            other.mkdir()
+            try:
+                _exchange(one, other)
+            except OSError as error:
+                raise Unavailable(
+                    f"the file system of {state} cannot exchange two directories"
+                    f" ({error.strerror}), as is needed for a new cluster"
+                ) from None
+
+    def _size(self) -> int:
+        return _size(self._data)
+
     def _stop_server(self) -> None:
-        machine = self.machine
-        if machine.has_systemd and machine.succeeds("systemctl", "--quiet", "is-active", UNIT):
-            machine.run("systemctl", "stop", UNIT)
-        if recorded_process(machine.at(self.paths.service_runtime("postgres.pid"))) is not None:
-            raise Unavailable("the server runs, with its database: stop it, and call this again")
+        self.downtime.begin()
+        pid = recorded_process(self.machine.at(self.paths.service_runtime("postgres.pid")))
+        if pid is not None:
+            raise Unavailable(
+                f"the server runs, with its database (process {pid}), and was not started by what"
+                " starts it on this machine: end walt-server-daemon, and call this again"
+            )
+
+    def _make_work(self) -> None:
+        self._work.mkdir(mode=0o755)
+        self._work.chmod(0o711)  # its user goes through to its own directory
 
     def _clear(self, old: int, newest: int) -> None:
         """Remove what a call that was cut has left, its servers first."""
@@ -156,20 +215,6 @@ class ClusterStep:
                 with contextlib.suppress(WaltError):  # of one that a power failure ended
                     self._control(version, data, "stop", "-m", "fast")
         shutil.rmtree(self._work, ignore_errors=True)
-
-    def _check_room(self) -> None:
-        size = sum(
-            one.stat().st_size for one in self._data.rglob("*")
-            if one.is_file() and not one.is_symlink()
-        )
-        for place in (self.machine.at(self.paths.state), self.machine.at(BACKUPS)):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            free = shutil.disk_usage(place).free
-            if free < ROOM * size:
-                raise Unavailable(
-                    f"{place} has {free >> 20} MiB left; to bring the database to the new"
-                    f" PostgreSQL takes {int(ROOM * size) >> 20} MiB there"
-                )
 
     # -- both servers ------------------------------------------------------------
 
@@ -211,10 +256,11 @@ class ClusterStep:
             "--set=ON_ERROR_STOP=1", f"--command={text}",
         )
 
-    def _dump(self, old: int, newest: int, dump: Path) -> str:
-        """Write a dump that survives a power failure; return what is in the database."""
-        dump.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        unfinished = dump.with_suffix(".new")
+    def _dump(self, old: int, newest: int) -> tuple[Path, str]:
+        """Write a dump; return where it is, without its name yet, and what is in the database."""
+        place = self.machine.at(BACKUPS)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = place / "walt-postgresql.new"
         unfinished.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with self._serving(old, self._data):
@@ -224,8 +270,7 @@ class ClusterStep:
                 f"--host={self._sockets}", "--username=root", "--dbname=walt",
                 f"--file={unfinished}",
             )
-        settle(unfinished, dump)
-        return content
+        return unfinished, content
 
     def _load(self, newest: int, dump: Path, content: str) -> None:
         """Make the new cluster, and compare it with what was in the old one."""
@@ -267,6 +312,16 @@ class ClusterStep:
 
     def undo(self) -> None:
         """The database stays."""
+
+
+def _size(place: Path) -> int:
+    """Return how many bytes the files below a directory have."""
+    found = 0
+    for one in place.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the server runs
+            if one.is_file() and not one.is_symlink():
+                found += one.stat().st_size
+    return found
 
 
 def former_clusters(machine: Machine, state: Path) -> list[Path]:

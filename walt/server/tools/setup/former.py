@@ -10,8 +10,9 @@ from pathlib import Path
 
 from walt.common.errors import Unavailable
 from walt.server.adapters.postgres.restore import pending
+from walt.server.tools.setup.downtime import Downtime
 from walt.server.tools.setup.machine import Machine
-from walt.server.tools.setup.systemd import UNIT
+from walt.server.tools.setup.settling import refuse_without_room, settle
 
 SOCKET = Path("/run/postgresql/.s.PGSQL.5432")  # of Debian's cluster
 BACKUP = Path("/var/backups/walt/walt-former.dump")
@@ -31,6 +32,7 @@ class FormerDatabaseStep:
 
     machine: Machine
     state: Path
+    downtime: Downtime
     title: str = "database of an older WalT"
 
     def _waits(self) -> bool:
@@ -55,11 +57,10 @@ class FormerDatabaseStep:
         """See Step. The older server ends first: nothing changes any more."""
         if not self._waits():
             return
-        if self.machine.has_systemd and self.machine.succeeds(
-            "systemctl", "--quiet", "is-active", UNIT
-        ):
-            self.machine.run("systemctl", "stop", UNIT)
-        backup = self.machine.at(BACKUP)
+        backup, place = self.machine.at(BACKUP), self.machine.at(pending(self.state))
+        size = self._size()
+        refuse_without_room({backup.parent: size, place.parent: size})
+        self.downtime.begin()
         backup.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = backup.with_suffix(".new")
         with suppress(FileNotFoundError):
@@ -68,24 +69,19 @@ class FormerDatabaseStep:
         self.machine.run(
             "pg_dump", "--format=custom", "--dbname=walt", f"--file={unfinished}"
         )
-        settle(unfinished, backup)
-        place = self.machine.at(pending(self.state))
+        backup = settle(unfinished, backup)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copyfile(backup, place.with_suffix(".new"))
         place.with_suffix(".new").chmod(0o600)
         settle(place.with_suffix(".new"), place)
 
+    def _size(self) -> int:
+        """Return how many bytes the database has: a dump, which is compressed, has fewer."""
+        told = self.machine.run(
+            "psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--dbname=walt",
+            "--command=SELECT pg_database_size('walt')",
+        ).strip()
+        return int(told) if told.isdigit() else 0
+
     def undo(self) -> None:
         """The copy stays, as all data."""
-
-
-def settle(unfinished: Path, name: Path) -> None:
-    """Give a file its name when it is on the disk."""
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.rename(name)
-    directory = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -16,6 +16,8 @@ from walt.common.errors import CommandFailed, Unavailable
 from walt.common.files import write_durable
 
 LONGEST = 3600.0  # seconds for one program: hundreds of packages may have to be fetched
+LONGEST_COPY = 6 * 3600.0  # of those that copy a database, which may have logs of years
+_COPY = ("pg_dump", "pg_restore", "psql", "vacuumdb")
 LAST_LINES = 5  # of a program that failed, in what is told
 
 
@@ -46,16 +48,17 @@ class Programs:
 
     def call(self, argv: Sequence[str], more_env: Mapping[str, str]) -> Done:
         """See IPrograms."""
+        longest = LONGEST_COPY if Path(argv[0]).name in _COPY else LONGEST
         try:
             done = subprocess.run(
                 list(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", check=False, timeout=LONGEST,
+                errors="replace", check=False, timeout=longest,
                 env={**os.environ, "LC_ALL": "C.UTF-8", **more_env},
             )
         except FileNotFoundError:
             raise Unavailable(f"{argv[0]} is not installed") from None
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"{argv[0]} did not end within {LONGEST:g} s") from None
+            raise Unavailable(f"{argv[0]} did not end within {longest:g} s") from None
         self._log(f"{' '.join(argv)}: status {done.returncode}\n{done.stdout}{done.stderr}")
         return Done(done.returncode, done.stdout or done.stderr)
 

@@ -2,7 +2,7 @@
 
 Usage: walt-server-setup [--check | --remove | --before-debian-upgrade] [--mode MODE]
            [--init-system SYSTEM] [--set KEY=VALUE]… [--board-firmware ARCHIVE]…
-           [--drop-former-database] [--config FILE]
+           [--keep-postgresql] [--drop-former-database] [--config FILE]
 
 Everything may be called again, at any time: what is as it should be is left alone, and a call
 that was cut is taken up. Status: 0, or 1 for what was refused, failed, or lacks (`--check`).
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 from walt.common.errors import ConfigurationError, Unavailable, WaltError, in_words
@@ -28,10 +30,11 @@ from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
 from walt.server.tools.setup import busybox
 from walt.server.tools.setup.database import drop_former, former_clusters
+from walt.server.tools.setup.downtime import Downtime
 from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces
 from walt.server.tools.setup.firmware import FirmwareStep, obtained
 from walt.server.tools.setup.machine import Machine, Programs, release
-from walt.server.tools.setup.plan import Places, steps
+from walt.server.tools.setup.plan import Places, server_of, steps
 from walt.server.tools.setup.release import ReleaseUpgrade, refusal
 from walt.server.tools.setup.steps import Step
 from walt.server.tools.setup.systemd import UNIT
@@ -47,6 +50,7 @@ def main(words: Sequence[str] | None = None, machine: Machine | None = None) -> 
     options = _parser().parse_args(words)
     log = Log()
     machine = machine or Machine(Programs(log.write))
+    former = [(one, signal.signal(one, _interrupt)) for one in (signal.SIGTERM, signal.SIGHUP)]
     try:
         _refuse(options, machine)
         if options.check:
@@ -61,6 +65,14 @@ def main(words: Sequence[str] | None = None, machine: Machine | None = None) -> 
     except KeyboardInterrupt:
         print(f"\n{NAME}: interrupted; call it again to go on", file=sys.stderr)
         return 130
+    finally:
+        for number, handler in former:
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End as by Ctrl-C, so that what was stopped is started: a terminal may have gone."""
+    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--board-firmware", action="append", default=[], metavar="ARCHIVE", dest="firmware",
         help="boot files of boards (tar or zip, a file or an http address) into tftp-static",
+    )
+    parser.add_argument(
+        "--keep-postgresql", action="store_true",
+        help="leave the database with the PostgreSQL that made it, this time",
     )
     parser.add_argument(
         "--drop-former-database", action="store_true",
@@ -159,7 +175,9 @@ def _check(options: argparse.Namespace, machine: Machine) -> int:
     else:
         config = _load(options.config, machine)
     start = options.mode != "image-install"
-    for step in steps(machine, config, _places(options, machine), start=start):
+    places = _places(options, machine)
+    downtime = Downtime(server_of(machine, places))
+    for step in steps(machine, config, places, downtime, start=start, keep=options.keep_postgresql):
         for line in step.lacks():
             print(f"{step.title}: {line}")
             lacking += 1
@@ -175,25 +193,20 @@ def _set_up(options: argparse.Namespace, machine: Machine) -> int:
 
 def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[Path]) -> int:
     config = _configure(options, machine)
-    upgrade = ReleaseUpgrade(machine, config, release(machine))
+    places = _places(options, machine)
+    downtime = Downtime(server_of(machine, places))
+    upgrade = ReleaseUpgrade(machine, config, release(machine), downtime)
     told = upgrade.resume()
     if told is not None:
         print(told)
-    places = _places(options, machine)
     problem = busybox.problem(config) if places.init == "busybox" else None
     if problem is not None:
         raise Unavailable(problem)
     start = options.mode != "image-install"
     firmware = [FirmwareStep(machine, config.paths.state, archive) for archive in archives]
-    for step in [*firmware, *steps(machine, config, places, start=start)]:
-        if not step.lacks():
-            print(f"{step.title}: as it should be")
-            continue
-        print(f"{step.title}...", flush=True)
-        step.apply()
-        left = step.lacks()
-        if left:
-            raise Unavailable(f"{step.title}: {'; '.join(left)}")
+    found = steps(machine, config, places, downtime, start=start, keep=options.keep_postgresql)
+    with downtime.limited():
+        _apply([*firmware, *found])
     upgrade.close()
     if options.drop_former_database:
         for one in drop_former(machine, config.paths.state):
@@ -214,13 +227,29 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
     return 0
 
 
+def _apply(found: Sequence[Step]) -> None:
+    """Take these steps. Raises WaltError, OSError."""
+    for step in found:
+        if not step.lacks():
+            print(f"{step.title}: as it should be")
+            continue
+        print(f"{step.title}...", flush=True)
+        step.apply()
+        left = step.lacks()
+        if left:
+            raise Unavailable(f"{step.title}: {'; '.join(left)}")
+
+
 def _before_upgrade(options: argparse.Namespace, machine: Machine) -> int:
     if options.firmware or options.changes or options.edit_conf:
         raise Unavailable("--before-debian-upgrade changes no configuration")
     config = _load(options.config, machine)
-    commands = ReleaseUpgrade(machine, config, release(machine)).begin()
-    print("The server is stopped, its database copied to /var/backups/walt. Go on by:")
-    for command in commands:
+    downtime = Downtime(server_of(machine, _places(options, machine)))
+    begun = ReleaseUpgrade(machine, config, release(machine), downtime).begin()
+    for sentence in begun.done:
+        print(sentence)
+    print("Go on by:")
+    for command in begun.commands:
         print(f"  {command}")
     print(f"To stay with this Debian, call {NAME} instead.")
     return 0
@@ -284,7 +313,9 @@ def _address(text: str) -> int:
 
 def _remove(options: argparse.Namespace, machine: Machine) -> int:
     config = _load(options.config, machine)
-    done: list[Step] = steps(machine, config, _places(options, machine), start=True)
+    places = _places(options, machine)
+    downtime = Downtime(server_of(machine, places))
+    done = steps(machine, config, places, downtime, start=True)
     for step in reversed(done):
         print(f"{step.title}...", flush=True)
         step.undo()

@@ -16,6 +16,7 @@ from walt.server.tools.setup import busybox, daemon_units, debian, files, manual
 from walt.server.tools.setup.busybox import InittabStep
 from walt.server.tools.setup.daemon_units import DaemonUnitsStep
 from walt.server.tools.setup.database import ClusterStep
+from walt.server.tools.setup.downtime import Downtime, Server, UnitServer
 from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
 from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
@@ -67,8 +68,16 @@ def _kernel_serves(machine: Machine) -> bool:
     )
 
 
-def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool) -> list[Step]:
-    """Return the steps; `start`: the server runs at the end."""
+def server_of(machine: Machine, places: Places) -> Server:
+    """Return how the server of a machine is stopped and started."""
+    return UnitServer(machine)
+
+
+def steps(
+    machine: Machine, config: ServerConfig, places: Places, downtime: Downtime, *, start: bool,
+    keep: bool = False,
+) -> list[Step]:
+    """Return the steps; `start`: the server runs at the end; `keep`: its PostgreSQL stays."""
     memory = Memory(machine, config.paths.state)
     ganesha = with_ganesha(machine, config)
     embedded = config.database.mode == "embedded"
@@ -89,9 +98,8 @@ def steps(machine: Machine, config: ServerConfig, places: Places, *, start: bool
         *([VpnStep(machine, config.paths.state)] if config.vpn.enabled else []),
         # Without systemd nothing starts them.
         *([debian.DebianServicesStep(machine, memory)] if systemd else []),
-        *([FormerUnitsStep(machine, places.units)] if systemd else []),
-        *([ClusterStep(machine, config.paths)] if embedded else []),
-        *([FormerDatabaseStep(machine, config.paths.state)] if embedded else []),
+        *([ClusterStep(machine, config.paths, downtime, keep=keep)] if embedded else []),
+        *([FormerDatabaseStep(machine, config.paths.state, downtime)] if embedded else []),
         ConfinementStep(machine, config.paths),
         Files("settings", machine, files.first_files(config.spec)),
         Files("registries of podman", machine, [
@@ -120,9 +128,13 @@ def _unit_steps(
             machine.run("systemctl", "daemon-reload")
 
     unit = f"{places.units}/{UNIT}"
-    found: list[Step] = [Files("unit", machine, [
-        OwnFile(unit, files.unit(UNIT, places.programs, places.config))
-    ], reload)]
+    found: list[Step] = [
+        # As late as can be: an older server cannot go on without them.
+        FormerUnitsStep(machine, places.units),
+        Files("unit", machine, [
+            OwnFile(unit, files.unit(UNIT, places.programs, places.config))
+        ], reload),
+    ]
     daemons = daemon_units.units(config, places.programs, places.config, places.units)
     if daemons:
         # Where set-up has just installed it, it does not run.

@@ -7,6 +7,7 @@ it is under way, until a set-up on the new Debian has come to its end.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from pathlib import Path
 
 from walt.common.errors import Unavailable
 from walt.server.config.model import ServerConfig
-from walt.server.tools.setup.database import BACKUPS, ClusterStep
+from walt.server.tools.setup.database import ClusterStep
+from walt.server.tools.setup.downtime import Downtime
 from walt.server.tools.setup.machine import Machine
-from walt.server.tools.setup.systemd import UNIT
 
 NEXT = {"bookworm": "trixie"}
 FORMER = {"buster": "bullseye", "bullseye": "bookworm"}  # what these become, without us
@@ -51,12 +52,21 @@ def _before(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """What was done before an upgrade, one sentence each, and the commands to go on by."""
+
+    done: list[str]
+    commands: list[str]
+
+
+@dataclass(frozen=True)
 class ReleaseUpgrade:
     """The upgrade of one machine. `name` is the code name of its Debian now."""
 
     machine: Machine
     config: ServerConfig
     name: str
+    downtime: Downtime
 
     @property
     def _marker(self) -> Path:
@@ -86,29 +96,51 @@ class ReleaseUpgrade:
                 )
         return found
 
-    def begin(self) -> list[str]:
-        """Stop the server, copy its database, leave the marker; return the commands to go on by.
+    def begin(self) -> Begun:
+        """Stop the server, copy its database, leave the marker; tell what was done, what is next.
 
-        Raises Unavailable with what is in the way.
+        Raises Unavailable with what is in the way: the server runs then, if it did before.
         """
         problems = self.problems()
         if problems:
             raise Unavailable("\n".join(problems))
         machine, new = self.machine, NEXT[self.name]
-        copy = Path(BACKUPS) / f"walt-before-{new}.dump"
-        if self.config.database.mode == "embedded":
-            ClusterStep(machine, self.config.paths).back_up(machine.at(copy))
-        machine.write(self._marker, f"{self.name} {new}\n")
-        # Its virtual environment is of no use until it is made anew.
-        if machine.succeeds("systemctl", "--quiet", "is-enabled", UNIT):
-            machine.run("systemctl", "--quiet", "disable", UNIT)
-        return [
-            f"sed -i 's/{self.name}/{new}/g' {' '.join(self._sources())}",
-            "apt update && apt full-upgrade",
-            "systemctl reboot",
-            f"python3 -m venv --clear {sys.prefix} && {sys.prefix}/bin/pip install 'WHEEL[server]'",
-            f"{sys.prefix}/bin/walt-server-setup",
-        ]
+        with self.downtime.limited(stays_stopped=True):
+            about = self._copy(f"walt-before-{new}.dump")
+            self.downtime.begin()
+            machine.write(self._marker, f"{self.name} {new}\n")
+            # Its virtual environment is of no use until it is made anew.
+            self.downtime.server.switch_off()
+        environment = shlex.quote(sys.prefix)
+        return Begun(
+            [
+                "The server is stopped, and does not start with the machine."
+                if self.downtime.stopped else
+                "No server ran that this machine has started; none starts with it.",
+                about,
+            ],
+            [
+                f"sed -i 's/{self.name}/{new}/g' {shlex.join(self._sources())}",
+                "apt update && apt full-upgrade",
+                "systemctl reboot" if machine.has_systemd else "reboot",
+                f"python3 -m venv --clear {environment} &&"
+                f" {environment}/bin/pip install 'WHEEL[server]'",
+                f"{environment}/bin/walt-server-setup",
+            ],
+        )
+
+    def _copy(self, name: str) -> str:
+        """Copy the database, where it is ours; return what is to be told of it."""
+        if self.config.database.mode != "embedded":
+            return (
+                "Its database is yours (database.mode: external), and was not copied: if it is on"
+                " this machine, or has no backup, copy it (pg_dump) before you go on."
+            )
+        step = ClusterStep(self.machine, self.config.paths, self.downtime)
+        copy = step.back_up(name)
+        if copy is None:
+            return "It has no database yet: nothing was copied."
+        return f"Its database is copied to {copy}."
 
     def _sources(self) -> list[str]:
         """Return the files that name this Debian."""
