@@ -7,7 +7,6 @@ protocol") is a matter of the kinds of ends.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 from jeepney import (
@@ -18,7 +17,7 @@ from jeepney import (
     MessageType,
     new_method_call,
 )
-from jeepney.low_level import Parser
+from jeepney.low_level import Header, calc_msg_size
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -33,6 +32,8 @@ _log = Logger()
 
 LONGEST_HANDSHAKE = 4096  # bytes
 LARGE = 1 << 16  # bytes of a message that is read in a thread: jeepney takes 0.2 ms for a KiB
+START = 16  # bytes of a message that tell how long it is
+LONGEST = 1 << 27  # bytes of a message, says the specification: what is longer is none
 
 
 class Gone(Unavailable):
@@ -42,14 +43,18 @@ class Gone(Unavailable):
 class MessageStream(Protocol):
     """What both kinds of ends have in common.
 
-    `clock` gives callLater; `peer` is who is at the other end, in messages.
+    `clock` gives callLater; `peer` is who is at the other end, in messages. One of more than
+    `longest` bytes is passed over, and so is one that cannot be read or is no use to who takes
+    it: the messages after it count.
     """
 
-    def __init__(self, clock: IReactorTime, peer: str) -> None:
-        self._clock, self._peer = clock, peer
+    def __init__(self, clock: IReactorTime, peer: str, longest: int) -> None:
+        self._clock, self._peer, self._longest = clock, peer, longest
         self._handshake: bytes | None = b""  # what came of it; None: it is over
-        self._parser = Parser()
-        self._unread = 0  # bytes of a message that is not whole
+        self._buffer = bytearray()
+        self._passed_over = 0  # bytes of a message too long that are still to come
+        self._reading = False  # in a thread
+        self._complained = False
         self._serial = 0
         self._calls: dict[int, Deferred[tuple[Any, ...]]] = {}
 
@@ -63,32 +68,76 @@ class MessageStream(Protocol):
         """Take the handshake line by line, then messages."""
         if self._handshake is not None:
             data = self._shake_hands(self._handshake + data)
-        self._unread += len(data)
-        if self._unread < LARGE:
-            try:
-                messages = self._parser.feed(data)
-            except Exception as error:  # of many kinds, for bytes that are no message
-                self._refuse(f"message that cannot be read ({error})")
+        self._buffer += data
+        if not self._reading:
+            self._read_all()
+
+    def _read_all(self) -> None:
+        while (data := self._next()) is not None:
+            if len(data) >= LARGE:
+                spawn(self._read_large(data), f"reading a message of {self._peer}")
                 return
-            self._take(messages)
-        else:
-            spawn(self._read_large(data), f"reading a message of {self._peer}")
+            self._read(data)
+
+    def _next(self) -> bytes | None:
+        """Take the next whole message out of what has come."""
+        while True:
+            passed = min(self._passed_over, len(self._buffer))
+            del self._buffer[:passed]
+            self._passed_over -= passed
+            if self._passed_over or len(self._buffer) < START:
+                return None
+            try:
+                size = calc_msg_size(bytes(self._buffer[:START]))
+            except Exception as error:  # of many kinds, for bytes that are no message
+                self._no_message(str(error))
+                return None
+            if size > LONGEST:
+                self._no_message(f"{size} bytes")
+                return None
+            if size > self._longest:
+                self._complain(f"message of {size} bytes")
+                self._passed_over = size
+            elif len(self._buffer) < size:
+                return None
+            else:
+                data = bytes(self._buffer[:size])
+                del self._buffer[:size]
+                return data
+
+    def _no_message(self, why: str) -> None:
+        self._buffer.clear()
+        self._refuse(f"message that cannot be read ({why})")
+
+    def _read(self, data: bytes) -> None:
+        try:
+            if self._wanted(Header.from_buffer(data)[0]):
+                self._received(Message.from_buffer(data))
+        except Exception as error:  # of many kinds: of who forms messages so, or of who takes them
+            self._complain(f"message without sense ({error!r})")
 
     async def _read_large(self, data: bytes) -> None:
         transport: Any = self.transport
+        self._reading = True
         transport.pauseProducing()
         try:
-            messages = await deferToThread(self._parser.feed, data)
+            if self._wanted(Header.from_buffer(data)[0]):
+                self._received(await deferToThread(Message.from_buffer, data))
         except Exception as error:  # as above
-            self._refuse(f"message that cannot be read ({error})")
-            return
-        self._take(messages)
+            self._complain(f"message without sense ({error!r})")
+        self._reading = False
         transport.resumeProducing()
+        self._read_all()
 
-    def _take(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self._unread = 0
-            self._received(message)
+    def _wanted(self, header: Header) -> bool:
+        """Tell by its header whether a message is to be read at all."""
+        return True
+
+    def _complain(self, why: str) -> None:
+        """Tell the platform's log, once for a connection: whoever is there may go on for ever."""
+        if not self._complained:
+            self._complained = True
+            _log.warn("D-Bus of {peer}: {why}: passed over", peer=self._peer, why=why[:200])
 
     def _shake_hands(self, data: bytes) -> bytes:
         """Take the whole lines of the handshake; return what follows it."""

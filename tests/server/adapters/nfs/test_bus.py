@@ -107,6 +107,34 @@ class BusTests(SynchronousTestCase):
         failure = self.failureResultOf(first, CommandFailed)
         self.assertIn("org.there.No not now", str(failure.value))
 
+    def test_messages_without_sense(self) -> None:
+        """One too large, one that cannot be read, one that disturbs who waits: the rest counts."""
+        self.up()
+        first, question = self.call()
+        second, other = self.call()
+        too_large = new_method_return(question, "ay", (b"x" * (33 << 20),)).serialise(5)
+        for start in range(0, len(too_large), 1 << 20):
+            self.receive(too_large[start:start + (1 << 20)])
+        broken = bytearray(new_method_return(question, "u", (2,)).serialise(6))
+        broken[1] = 77  # no kind of message
+        no_serial = new_method_return(question)
+        no_serial.header.fields = {}
+        answer = new_method_return(other, "u", (3,)).serialise(8)
+        self.receive(bytes(broken) + no_serial.serialise(7) + answer)
+        self.assertEqual(self.successResultOf(second), (3,))
+        self.assertNoResult(first)
+        self.assertFalse(self.transport.aborted)
+        self.receive(new_method_return(question, "u", (2,)).serialise(9))
+        self.assertEqual(self.successResultOf(first), (2,))
+
+    def test_no_messages(self) -> None:
+        """Bytes that say nothing about the length of a message end the connection."""
+        for start in (b"x" * 16, b"l" + b"\x01\0\x01" + b"\xff" * 12):
+            self.connect()
+            self.up()
+            self.receive(start)
+            self.assertTrue(self.transport.aborted)
+
     def test_no_answer(self) -> None:
         """A call has a limit; its late answer disturbs nobody."""
         self.up()

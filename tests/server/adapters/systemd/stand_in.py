@@ -71,7 +71,9 @@ class _End(SystemBus):
     """The connection of the stand-in."""
 
     def __init__(self, clock: Any, systemd: Systemd) -> None:
-        super().__init__(clock, on_signal=lambda _: None, on_lost=lambda: None)
+        super().__init__(
+            clock, NAME, on_signal=lambda _: None, on_owner=lambda: None, on_lost=lambda: None
+        )
         self.systemd = systemd
 
     def _asked(self, message: Message, member: str) -> None:
@@ -88,6 +90,33 @@ class _End(SystemBus):
         self._send(new_signal(address, member, signature, values))
 
 
+class Stranger(SystemBus):
+    """Another program of the machine, on the same bus."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(
+            clock, NAME, on_signal=lambda _: None, on_owner=lambda: None, on_lost=lambda: None
+        )
+
+    @classmethod
+    async def connect(cls, reactor: Any, socket: Path) -> Stranger:
+        """Return one."""
+        end = cls(reactor)
+        await UNIXClientEndpoint(reactor, str(socket)).connect(Factory.forProtocol(lambda: end))
+        await end.is_up(patient(10))
+        return end
+
+    async def tell_all(self, address: DBusAddress, member: str, signature: str,
+                       values: tuple[Any, ...]) -> None:
+        """Send a signal to each connection, which need not have asked for it."""
+        (names,) = await self.call(BUS, "ListNames", limit=patient(10))
+        for name in names:
+            if name.startswith(":"):
+                signal = new_signal(address, member, signature, values)
+                signal.header.fields[HeaderFields.destination] = name
+                self._send(signal)
+
+
 class Systemd:
     """What answers as org.freedesktop.systemd1 does.
 
@@ -98,6 +127,7 @@ class Systemd:
     def __init__(self, *units: str) -> None:
         self.states: dict[str, dict[str, Any]] = {one: {} for one in units}
         self.orders: list[tuple[str, str, str]] = []
+        self.questions: list[str] = []  # units whose properties were asked for
         self.subscribed = 0
         self.outcome: str | None = "done"
         self.before = False
@@ -139,6 +169,7 @@ class Systemd:
         (unit,) = [one for one in self.states
                    if path_of(one) == message.header.fields[HeaderFields.path]]
         state = self.states[unit]
+        self.questions.append(unit)
         if message.body[0].endswith(".Unit"):
             found = {"ActiveState": ("s", state.get("active", "inactive"))}
         else:
@@ -185,11 +216,16 @@ class Systemd:
             MANAGER, "JobRemoved", "uoss", (self._jobs, job, unit, self.outcome or "done")
         )
 
+    def tell(self, address: DBusAddress, member: str, signature: str,
+             values: tuple[Any, ...]) -> None:
+        """Send a signal to who asked for it."""
+        assert self._end is not None
+        self._end.tell(address, member, signature, values)
+
     def change(self, unit: str, **state: Any) -> None:
         """Change the state of a unit, and tell so."""
         self.states[unit] = state
-        assert self._end is not None
-        self._end.tell(
+        self.tell(
             DBusAddress(path_of(unit), interface=PROPERTIES), "PropertiesChanged", "sa{sv}as",
             (f"{NAME}.Unit", {"ActiveState": ("s", state["active"])}, []),
         )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from jeepney import DBusAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.patience import patient
-from tests.server.adapters.systemd.stand_in import Bus, Systemd, until
+from tests.server.adapters.systemd.stand_in import Bus, Stranger, Systemd, until
 from walt.common.errors import CommandFailed, Unavailable
+from walt.server.adapters.systemd.bus import BUS, leave
 from walt.server.adapters.systemd.journal import Journal, entry
-from walt.server.adapters.systemd.units import SystemdUnits, path_of
+from walt.server.adapters.systemd.units import (
+    MANAGER,
+    NAME,
+    PROPERTIES,
+    SystemdUnits,
+    path_of,
+)
 from walt.server.runtime.child import ChildService
 from walt.server.runtime.kept import ChildSpec
 from walt.server.runtime.process import Launcher
@@ -31,7 +41,9 @@ class UnitsTests(TestCase):
         from twisted.internet import reactor
 
         self.reactor: Any = reactor
-        self.bus = Bus(Path(self.mktemp()).absolute())
+        place = tempfile.mkdtemp(prefix="bus")  # short: the path of a socket has 107 bytes
+        self.addCleanup(shutil.rmtree, place)
+        self.bus = Bus(Path(place))
         self.systemd = Systemd(ONE)
         await self.bus.start(reactor)
         self.addCleanup(self.bus.stop)
@@ -145,6 +157,67 @@ class UnitsTests(TestCase):
         await daemon.stopService()
         self.assertEqual(self.systemd.states[ONE]["active"], "inactive")
         self.assertEqual(daemon.health.state, "stopped")
+
+
+    async def test_signals_of_others(self) -> None:
+        """Any program may send us the words of systemd: who sent them counts."""
+        units = self.units()
+        await units.restart(ONE)
+        stranger = await Stranger.connect(self.reactor, self.bus.socket)
+        self.addCleanup(leave, stranger)
+        self.systemd.outcome, asked = None, len(self.systemd.questions)
+        waiting = units.restart(ONE)
+        await self.until(lambda: len(self.systemd.orders) == 2)
+        job = "/org/freedesktop/systemd1/job/2"
+        await stranger.tell_all(MANAGER, "JobRemoved", "uoss", (2, job, ONE, "failed"))
+        await stranger.tell_all(MANAGER, "JobRemoved", "s", ("odd",))
+        owner = DBusAddress(BUS.object_path, interface=BUS.interface)
+        await stranger.tell_all(owner, "NameOwnerChanged", "sss", (NAME, "", ":1.9"))
+        await stranger.tell_all(MANAGER, "JobRemoved", "ay", (b"x" * (1 << 20),))
+        changed = DBusAddress(path_of(ONE), interface=PROPERTIES)
+        for _ in range(20):
+            await stranger.tell_all(changed, "PropertiesChanged", "sa{sv}as", ("x", {}, []))
+        # The bus keeps the order: once it has answered, all has been sent.
+        await stranger.call(BUS, "GetId", limit=patient(10))
+        self.systemd.outcome = "done"
+        self.systemd.end_job(ONE)
+        self.assertIsInstance(await waiting, UnitState)
+        self.assertEqual(len(self.systemd.questions), asked + 2)
+        self.assertEqual(self.systemd.subscribed, 1)
+
+    async def test_odd_signals_of_systemd(self) -> None:
+        """One of its messages that nobody understands does not end the connection."""
+        units = self.units()
+        await units.restart(ONE)
+        self.systemd.tell(MANAGER, "JobRemoved", "s", ("odd",))
+        self.systemd.tell(MANAGER, "JobRemoved", "ay", (b"x" * (1 << 20),))
+        self.systemd.tell(MANAGER, "JobRemoved", "ay", (b"x" * (1 << 17),))
+        await units.restart(ONE)
+        self.assertEqual(self.systemd.subscribed, 1)
+
+    async def test_many_changes(self) -> None:
+        """A unit that changes often is asked for again when it was told, not for each change."""
+        units = self.units()
+        await units.restart(ONE)
+        await self.until(lambda: self.told)
+        asked = len(self.systemd.questions)
+        for pid in range(1, 200):
+            self.systemd.change(ONE, active="active", pid=pid)
+        await self.until(lambda: self.told[-1].pid == 199)
+        self.assertLess(len(self.systemd.questions), asked + 200)
+
+    async def test_another_systemd(self) -> None:
+        """One that has executed itself anew is asked for its signals, and for what it knows."""
+        units = self.units()
+        await units.restart(ONE)
+        self.systemd.leave()
+        again = Systemd(ONE)
+        self.addCleanup(again.leave)
+        again.states[ONE] = {"active": "failed", "status": 8}
+        await again.connect(self.reactor, self.bus.socket)
+        await self.until(lambda: again.subscribed and self.told and self.told[-1].status == 8)
+        await units.restart(ONE)
+        self.assertEqual(again.states[ONE]["active"], "active")
 
 
 class JournalTests(TestCase):

@@ -22,6 +22,7 @@ from walt.server.runtime.dbus import MessageStream
 
 _BUS = "org.freedesktop.DBus"
 _CLIENT = ":1.1"  # the unique name of the only client
+LONGEST = 32 << 20  # bytes of a message: what it exports may be 65,534
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 # What a client may ask the bus, and what it is answered: signature and values.
 _ANSWERS: Mapping[str, tuple[str | None, tuple[Any, ...]]] = {
@@ -44,7 +45,7 @@ class BusConnection(MessageStream):
         self, clock: IReactorTime, uid: int, *, on_ready: Callable[[BusConnection], None],
         on_lost: Callable[[BusConnection], None],
     ) -> None:
-        super().__init__(clock, "the NFS server")
+        super().__init__(clock, "the NFS server", LONGEST)
         self._uid = uid
         self._on_ready, self._on_lost = on_ready, on_lost
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class SystemdUnits(Service):
         self._again: IDelayedCall | None = None
         self._jobs: dict[str, Deferred[str]] = {}
         self._ended: OrderedDict[str, str] = OrderedDict()
+        self._looking: dict[str, bool] = {}  # units asked for; is it to be asked again?
         self._trouble: str | None = None
 
     def watch(
@@ -108,7 +110,10 @@ class SystemdUnits(Service):
     # -- the connection -----------------------------------------------------
 
     async def _connect(self) -> None:
-        bus = SystemBus(self._reactor, on_signal=self._signal, on_lost=self._lost)
+        bus = SystemBus(
+            self._reactor, NAME, on_signal=self._signal, on_owner=self._renewed,
+            on_lost=self._lost,
+        )
         try:
             endpoint = UNIXClientEndpoint(self._reactor, str(self._socket), timeout=CALL_LIMIT)
             await endpoint.connect(Factory.forProtocol(lambda: bus))
@@ -132,8 +137,17 @@ class SystemdUnits(Service):
             _log.info("systemd can be asked again")
         self._trouble, self._bus = None, bus
         self._up.release(True)
-        for unit in self._listeners:
-            spawn(self._look(unit), f"asking for the state of {unit}")
+        self._look_at_all()
+
+    def _renewed(self) -> None:
+        """Another process is systemd on the bus now: it does not know that we listen."""
+        if self._bus is not None:
+            spawn(self._subscribe(self._bus), "asking systemd for its signals")
+
+    async def _subscribe(self, bus: SystemBus) -> None:
+        with suppress(WaltError):  # it knows of us, or it is gone again
+            await bus.call(MANAGER, "Subscribe", limit=CALL_LIMIT)
+        self._look_at_all()
 
     def _not_there(self, words: str) -> None:
         if words != self._trouble:
@@ -231,7 +245,7 @@ class SystemdUnits(Service):
     def _signal(self, message: Message) -> None:
         fields = message.header.fields
         member, path = fields.get(HeaderFields.member), str(fields.get(HeaderFields.path, ""))
-        if member == "JobRemoved":
+        if member == "JobRemoved" and fields.get(HeaderFields.signature) == "uoss":
             _, job, _, outcome = message.body
             waiting = self._jobs.pop(str(job), None)
             if waiting is not None:
@@ -243,18 +257,31 @@ class SystemdUnits(Service):
         elif member == "PropertiesChanged":
             for unit in self._listeners:
                 if path == path_of(unit):
-                    spawn(self._look(unit), f"asking for the state of {unit}")
+                    self._look(unit)
 
-    async def _look(self, unit: str) -> None:
-        """Tell who watches a unit of its state."""
-        bus = self._bus
-        if bus is None:
-            return
+    def _look_at_all(self) -> None:
+        for unit in self._listeners:
+            self._look(unit)
+
+    def _look(self, unit: str) -> None:
+        """Tell who watches a unit of its state; once more where it changed meanwhile."""
+        if unit not in self._looking:
+            self._looking[unit] = False
+            spawn(self._ask_and_tell(unit), f"asking for the state of {unit}")
+        else:
+            self._looking[unit] = True
+
+    async def _ask_and_tell(self, unit: str) -> None:
         try:
-            state = await self._state(bus, unit)
+            if self._bus is None:
+                return
+            state = await self._state(self._bus, unit)
         except WaltError as error:
             _log.warn("{unit}: {words}", unit=unit, words=in_words(error))
             return
+        finally:
+            if self._looking.pop(unit):
+                self._look(unit)
         on_state, _ = self._listeners[unit]
         on_state(state)
 
