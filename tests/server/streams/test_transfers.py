@@ -60,6 +60,8 @@ class ParametersTests(SynchronousTestCase):
             ("11", {"device": "node-1", "port": 80}, {"port": 0}),
             ("11", {"device": "node-1", "port": 80}, {"port": "80"}),
             ("11", {"device": "node-1", "port": 80}, {"port": True}),
+            # Nodes obey the server there, whoever asked it for a connection.
+            ("11", {"device": "node-1", "port": 80}, {"port": 12346}),
             ("11", {"device": "node-1", "port": 80}, {"device": "ghost"}),
             ("11", {"device": "node-1", "port": 80}, {"device": 3}),
             ("15", {"device": "switch-1", "user": "root"}, {"user": "-x"}),

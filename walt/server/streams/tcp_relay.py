@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from walt.common import frames
 from walt.common.errors import Invalid, Unavailable
+from walt.common.ports import NODE_SERVICE
 from walt.server.domain.access.web_model import Way, way_line
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.plans import OpenSessions
@@ -157,6 +158,11 @@ class TcpRequest(RelayRequest):
             raise Invalid("device must be a text")
         if type(port) is not int or not 0 < port < 65536:
             raise Invalid("a port is a number from 1 to 65535")
+        if port == NODE_SERVICE:
+            # Nodes obey the server there: by this way, whoever asks would be the server.
+            raise Invalid(
+                f"port {port} of nodes is for the server alone; use walt node reboot, or shell"
+            )
         device = self._registry.named(name)
         if device.ip is None:
             raise Invalid(f"the address of {name} is not known yet")

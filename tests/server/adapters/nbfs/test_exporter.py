@@ -169,3 +169,45 @@ class NbfsExporterTests(TestCase):
         exporter = self.make()
         self.assertEqual(await exporter.apply(PLAN), {})
         self.assertIn("Is a directory", exporter.health.trouble or "")
+
+    async def running(self, exporter: NbfsExporter) -> None:
+        """Wait until all is well."""
+        limit = the_reactor().seconds() + patient(20)
+        while exporter.health.state != "running":
+            self.assertLess(the_reactor().seconds(), limit)
+            await deferLater(the_reactor(), 0.02)
+
+    async def test_written_later(self) -> None:
+        """What could not be written is, once it can be; nbfsd is told then."""
+        self.patch(module, "EVERY", 0.05)
+        self.peer()
+        exporter = self.make()
+        await exporter.apply(PLAN)
+        self.file.unlink()
+        self.file.mkdir()
+        await exporter.apply(ExportPlan(NET, (), ()))
+        self.assertEqual(exporter.health.state, "not answering")
+        self.file.rmdir()
+        self.file.write_text(header(self.base) + LINE)
+        exporter.startService()
+        self.addCleanup(exporter.stopService)
+        await self.running(exporter)
+        self.assertEqual(self.file.read_text(), header(self.base))
+        self.assertEqual(self.requests, [b"RELOAD_CONF"] * 2)
+
+    async def test_right_by_chance(self) -> None:
+        """Where the file says what it must all the same, nothing is wrong any more."""
+        self.patch(module, "EVERY", 0.05)
+        self.peer()
+        exporter = self.make()
+        await exporter.apply(PLAN)
+        self.file.unlink()
+        self.file.mkdir()
+        await exporter.apply(ExportPlan(NET, (), ()))
+        self.file.rmdir()
+        self.file.write_text(header(self.base) + LINE)
+        await exporter.apply(PLAN)
+        exporter.startService()
+        self.addCleanup(exporter.stopService)
+        await self.running(exporter)
+        self.assertEqual(self.requests, [b"RELOAD_CONF"])

@@ -73,6 +73,7 @@ class NbfsExporter(Service):
         self._header = header(owner)
         self._lock = DeferredLock()
         self._looking = Looking(reactor, self._insist)
+        self._lines: str | None = None  # what the file does not say yet, though it must
         self._unread = False  # whether the file changed since nbfsd read it
         self._trouble: str | None = None
         self._trouble_time: float | None = None
@@ -103,7 +104,7 @@ class NbfsExporter(Service):
         """Export exactly what the plan says; see INfsExporter. Nodes need NFS alone."""
         self._write(render(plan) if self._enabled else "")
         failures = await self._nfs.apply(plan)
-        if self._good:
+        if self._good:  # else no boot waits
             await self._read_again()
         return failures
 
@@ -118,15 +119,15 @@ class NbfsExporter(Service):
         await self._read_again()
 
     def _write(self, lines: str) -> None:
+        self._lines = lines
         try:
-            if not self._file.parent.is_dir():
-                return
-            if not lines and not self._is_ours():
-                return
-            if write_if_changed(self._file, self._header + lines):
+            wanted = self._file.parent.is_dir() and (lines or self._is_ours())
+            if wanted and write_if_changed(self._file, self._header + lines):
                 self._unread = True
         except OSError as error:
             self._note(f"{self._file}: {in_words(error)}")
+        else:
+            self._lines = None
 
     def _is_ours(self) -> bool:
         """Tell whether this server, and no other one of the machine, wrote the file."""
@@ -137,26 +138,25 @@ class NbfsExporter(Service):
             return False
 
     async def _insist(self) -> None:
+        if self._lines is not None:
+            self._write(self._lines)
         await self._read_again()
 
     async def _read_again(self) -> None:
         """Have nbfsd read the file, if that changed and somebody may listen."""
         await self._lock.acquire()
         try:
-            if not self._unread:
-                return
-            self._unread = False
-            if not self._control.exists():
-                return  # it reads the file when it starts
-            try:
-                await self._ask()
-            except (NoAnswer, OSError) as error:
-                self._unread = True
-                self._note(in_words(error))
-                return
-            if not self._good:
-                _log.info("nbfsd answers again")
-            self._good = True
+            if self._unread:
+                self._unread = False
+                # One that is not there reads the file when it starts.
+                if self._control.exists():
+                    await self._ask()
+            if self._lines is None and not self._unread and not self._good:
+                _log.info("nbfsd exports what it must again")
+                self._good = True
+        except (NoAnswer, OSError) as error:
+            self._unread = True
+            self._note(in_words(error))
         finally:
             self._lock.release()
 
