@@ -112,7 +112,7 @@ class FakePrograms:
         if action == "enable":
             self.enabled.add(unit)
         elif action == "disable":
-            self.enabled.discard(unit)
+            self.enabled -= set(units)
         elif action in ("start", "restart"):
             self.active.add(unit)
             self.started = 1 << 40
