@@ -7,7 +7,7 @@ SERVER_PACKAGES = \
 	e2fsprogs xfsprogs dosfstools iputils-ping bubblewrap slirp4netns lldpd snmpd ptpd
 TEST_PACKAGES = nbd-client docker-registry docker.io bind9-dnsutils kea-admin tftp-hpa \
 	busybox-static openssl curl zsh socat libnfs-utils libarchive-tools ovmf isc-dhcp-client systemd openssh-server \
-	chromium chromium-driver mandoc nginx dbus linuxptp qemu-system-arm
+	chromium chromium-driver mandoc nginx dbus linuxptp qemu-system-arm u-boot-qemu
 # Debian 13 has split the client from docker.io.
 ifneq ($(shell . /etc/os-release; echo $$VERSION_CODENAME),bookworm)
 TEST_PACKAGES += docker-cli

@@ -1,4 +1,4 @@
-"""Virtual nodes of arm64: the image of the recipe, on QEMU's machine of that architecture."""
+"""Images of arm64 from recipes, on QEMU's machine of that architecture."""
 
 from __future__ import annotations
 
@@ -13,9 +13,19 @@ from twisted.trial.unittest import TestCase
 
 from tests.patience import patient
 from tests.system.live import ROOT, LivePlatform, Program, why_not
+from walt.common.qemu import ARM
 
 MAC = "52:54:00:ab:cd:64"
 NAME = "node-abcd64"
+BOARD_MAC = "b8:27:eb:00:00:64"
+BOARD = "node-000064"
+UBOOT = Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin")
+# What the loader on the card of a board does (spec node-protocols §4.6), which starts over when
+# its files are not there yet.
+LOADER = (
+    b"setenv bootp_vci walt.node.rpi-4-b; setenv autoload no; while true; do dhcp;"
+    b" if tftpboot ${scriptaddr} start.uboot; then source ${scriptaddr}; fi; sleep 2; done\n"
+)
 
 
 class ArmTests(TestCase):
@@ -108,3 +118,74 @@ class ArmTests(TestCase):
             "node", "run", NAME, "--", "cat /persist/file; ls /root/mine; uname -m"
         )
         self.assertEqual(again, "kept\naarch64\n")
+
+
+class RaspberryPiTests(TestCase):
+    """The image of a Raspberry Pi 4, on a machine that QEMU has: by U-Boot, to the end."""
+
+    skip = ArmTests.skip or (None if UBOOT.exists() else "not installed: u-boot-qemu")
+    timeout = patient(500)
+
+    async def test_a_whole_boot(self) -> None:
+        """U-Boot asks as the loader of boards does: it is registered, boots, is commanded."""
+        from twisted.internet import reactor
+
+        platform = LivePlatform(reactor)
+        self.addCleanup(platform.close)
+        await platform.import_image("rpi-4-b")
+        await platform.start()
+        board = await self._power_on(platform)
+
+        async def told(text: bytes) -> bool:
+            return text in board.out
+
+        async def booted() -> bool:
+            tables = json.loads(await platform.ok("node", "show", "--all", "--json"))
+            return any(row["booted"] for row in tables["free"])
+
+        await platform.until(lambda: told(b"Hit any key"), "U-Boot is there", 60, 0.05)
+        board.transport.write(b"\n")
+        await platform.until(lambda: told(b"=> "), "U-Boot waits for commands", 30)
+        board.transport.write(LOADER)
+        try:
+            await platform.until(booted, "the board booted", 240)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{board.out.decode(errors='replace')[-3000:]}") from None
+        events = await platform.ok("log", "show", "--platform", "--history", "full")
+        self.assertIn(f"new node name={BOARD} model=rpi-4-b mac={BOARD_MAC}", events)
+        seen = await platform.ok(
+            "node", "run", BOARD, "--", "uname -m; cat /proc/cmdline; echo kept > /persist/file"
+        )
+        self.assertTrue(seen.startswith("aarch64\n"))
+        self.assertIn(f" BOOTIF=01-{BOARD_MAC.replace(':', '-')} ", seen)
+        self.assertIn(" walt.node.model=rpi-4-b ", seen)
+        # It reboots to the beginning of U-Boot, as a board does.
+        seen_once = board.out.count(b"Hit any key")
+        await platform.ok("node", "reboot", BOARD)
+
+        async def again() -> bool:
+            return board.out.count(b"Hit any key") > seen_once
+
+        await platform.until(again, "U-Boot is there again", 120, 0.5)
+
+    async def _power_on(self, platform: LivePlatform) -> Program:
+        ip = ["ip", "-n", platform.namespace]
+        await platform.runner.run([*ip, "tuntap", "add", "dev", "board", "mode", "tap"])
+        await platform.runner.run([*ip, "link", "set", "board", "master", "walt-net", "up"])
+        board = Program()
+        argv = [
+            "nsenter", f"--net=/run/netns/{platform.namespace}", "--", "setpriv",
+            "--pdeathsig", "KILL", "--", ARM.program, "-nodefaults",
+            "-machine", ARM.machine, "-cpu", ARM.emulated_cpu, "-m", "1024", "-display", "none",
+            "-monitor", "none", "-serial", "stdio", "-bios", str(UBOOT),
+            "-netdev", "tap,id=n,ifname=board,script=no,downscript=no",
+            "-device", f"{ARM.nic},netdev=n,mac={BOARD_MAC}",
+        ]
+        transport = platform.reactor.spawnProcess(board, argv[0], argv, os.environ)
+
+        async def end() -> None:
+            transport.signalProcess("KILL")
+            await board.ended
+
+        self.addCleanup(end)
+        return board

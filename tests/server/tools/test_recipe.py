@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
+import zlib
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +16,7 @@ from walt.server.tools.recipe import (
     link_merged,
     modules_of,
     run,
+    uboot_script,
 )
 
 VERSION = "6.1.0-9-cloud-amd64"
@@ -54,6 +57,15 @@ class LayoutTests(SynchronousTestCase):
         with self.assertRaises(Unavailable) as caught:
             modules_of(self.root, VERSION)
         self.assertIn(VERSION, str(caught.exception))
+
+    def test_uboot_script(self) -> None:
+        """The header and the sums that U-Boot checks; the text behind the table of its parts."""
+        made = uboot_script(b"reset\n")
+        magic, total, _, size, _, _, content = struct.unpack(">7I", made[:28])
+        self.assertEqual((magic, size, made[28:32]), (0x27051956, 14, bytes([5, 22, 6, 0])))
+        self.assertEqual(total, zlib.crc32(made[:4] + bytes(4) + made[8:64]))
+        self.assertEqual(content, zlib.crc32(made[64:]))
+        self.assertEqual(made[64:], struct.pack(">II", 6, 0) + b"reset\n")
 
     def test_install_kernel(self) -> None:
         """Kernel and wanted modules get in place, compressed or not, below /usr or not."""

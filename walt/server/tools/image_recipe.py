@@ -1,7 +1,8 @@
 """walt-image-build-default: make and import the default image from Debian packages.
 
-Usage: walt-image-build-default [--variant full|small|arm64] [--state-dir DIR] [--runtime-dir DIR]
-                                [--cache-dir DIR] [--name USER/NAME:TAG] [--archive-only]
+Usage: walt-image-build-default [--variant full|small|arm64|rpi-4-b]
+                                [--state-dir DIR] [--runtime-dir DIR] [--cache-dir DIR]
+                                [--name USER/NAME:TAG] [--archive-only]
                                 [--rebuild] [--config FILE]
 """
 
@@ -101,7 +102,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="walt-image-build-default",
         description="Make the default image of a model of nodes from Debian packages: PCs,"
-        " or virtual machines of arm64.",
+        " virtual machines of arm64, or Raspberry Pis.",
     )
     parser.add_argument("--variant", choices=steps.VARIANTS, default="full")
     parser.add_argument("--name", help="user/name:tag; else the default image of its model")

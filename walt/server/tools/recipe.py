@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,7 +23,8 @@ from walt.common.errors import CommandFailed, Invalid, Unavailable
 from walt.server.tools import kernel_modules
 
 DATA = Path(str(resources.files("walt.images")))
-VARIANTS = ("full", "small", "arm64")
+VARIANTS = ("full", "small", "arm64", "rpi-4-b")
+UBOOT_MAGIC = 0x27051956
 BUSYBOX = Path("/bin/busybox")  # of this machine: for trees whose programs do not run here
 # What nodes reboot by kexec with: the part of WalT that images of Python may have.
 TOOLS = Path("usr/share/walt/node-tools.zip")
@@ -49,7 +52,8 @@ class Recipe:
     variant: str
     model: str
     architecture: str  # Debian's name for it
-    start: str  # the script that iPXE, or what stands for it, is given
+    start: str  # the script of iPXE, or of U-Boot
+    device_tree: str  # what describes the board to the kernel: a file of the kernel's package
     node_tools: bool
     preferred_name: str
     bootstrap: str
@@ -75,9 +79,10 @@ class Recipe:
                         "initrd_optional")
         }
         return cls(
-            variant, data["model"], data["architecture"], data["start"], data["node_tools"],
-            data["preferred_name"], data["bootstrap"], kernel=data["kernel"],
-            setup=data["setup"], light_modules=data["light_modules"], **lists,
+            variant, data["model"], data["architecture"], data["start"],
+            data["device_tree"], data["node_tools"], data["preferred_name"],
+            data["bootstrap"], kernel=data["kernel"], setup=data["setup"],
+            light_modules=data["light_modules"], **lists,
         )
 
     def digest(self) -> str:
@@ -221,7 +226,14 @@ def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
     boot = root / recipe.boot
     boot.mkdir(parents=True)
     shutil.copyfile(vmlinuz, boot / "kernel")
-    shutil.copyfile(DATA / recipe.start, boot / "start.ipxe")
+    script = (DATA / recipe.start).read_bytes()
+    if recipe.start.endswith(".uboot"):
+        (boot / "start.uboot").write_bytes(uboot_script(script))
+    else:
+        (boot / "start.ipxe").write_bytes(script)
+    if recipe.device_tree:
+        trees = unpacked / "usr" / "lib" / f"linux-image-{version}"
+        shutil.copyfile(trees / recipe.device_tree, boot / "dtb")
     source = modules_of(unpacked, version)
     for dropped in recipe.drop_modules:
         shutil.rmtree(source / dropped, ignore_errors=True)
@@ -233,6 +245,20 @@ def install_kernel(recipe: Recipe, root: Path, work: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)
     return version
+
+
+def uboot_script(text: bytes) -> bytes:
+    """Return a script as U-Boot takes it: a legacy image (U-Boot documentation, mkimage)."""
+    data = struct.pack(">II", len(text), 0) + text  # sizes of its parts, of which there is one
+    linux, arm64, script, plain = 5, 22, 6, 0
+
+    def header(checksum: int) -> bytes:
+        return struct.pack(
+            ">IIIIIIIBBBB32s", UBOOT_MAGIC, checksum, 0, len(data), 0, 0, zlib.crc32(data),
+            linux, arm64, script, plain, b"WalT",
+        )
+
+    return header(zlib.crc32(header(0))) + data
 
 
 def _keep_only(source: Path, kept: Sequence[str]) -> None:
