@@ -5,16 +5,20 @@ The repository is one of small packages, in a directory.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.patience import patient
 from walt.common.errors import CommandFailed, Unavailable
+from walt.server.tools.setup import debian
 from walt.server.tools.setup.debian import POLICY, SOURCES, PackagesStep
 from walt.server.tools.setup.machine import Done, IPrograms, Machine, Memory, Programs
 
@@ -165,19 +169,112 @@ class AptTests(SynchronousTestCase):
         self.assertFalse((self.root / POLICY.lstrip("/")).exists())
 
     def test_another_apt(self) -> None:
-        """Apt is told to wait for another one, and to ask nothing."""
+        """Another one that holds lists, archives or packages is waited for; nothing is asked."""
         self.site()
         self.package("one", "1")
-        self.step("one").apply()
-        (install,) = [one for one in self.programs.calls if "install" in one]
+        for place in ("var/lib/apt/lists/lock", "var/cache/apt/archives/lock"):
+            with open(self.root / place, "w") as lock:
+                fcntl.lockf(lock, fcntl.LOCK_EX)
+                pauses: list[float] = []
+
+                def pause(
+                    seconds: float, held: TextIO = lock, pauses: list[float] = pauses
+                ) -> None:
+                    # The other one may have services that start.
+                    policy = self.root / POLICY.lstrip("/")
+                    self.assertEqual(policy.exists(), "archives" in held.name)
+                    pauses.append(seconds)
+                    if len(pauses) == 2:
+                        fcntl.lockf(held, fcntl.LOCK_UN)
+
+                replace(self.step("one"), sleep=pause).apply()
+            self.assertEqual(len(pauses), 2, place)
+            self.assertEqual(self.step("one").lacks(), [])
+            status = self.root / "var/lib/dpkg/status"
+            status.write_text("")
+        install = [one for one in self.programs.calls if "install" in one][-1]
         self.assertIn("DPkg::Lock::Timeout=600", install)
         self.assertIn("Dpkg::Options::=--force-confold", install)
+        # Not for ever; what else goes wrong is not waited for.
+        with open(self.root / "var/lib/apt/lists/lock", "w") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            pauses = []
+            self.patch(debian, "PATIENCE", 15.0)
+            step = replace(self.step("one"), sleep=pauses.append)
+            self.assertIn("Could not get lock", str(self.assertRaises(CommandFailed, step.apply)))
+            self.assertEqual(len(pauses), 3)
+
+    def test_a_source_that_is_away(self) -> None:
+        """A mirror that does not answer is no reason to add sources, and is told."""
+        (self.root / "etc/apt/sources.list").write_text(
+            "deb [trusted=yes] http://127.0.0.1:9 ./\n"
+            f"deb [trusted=yes] file:{self.repository} ./\n"
+        )
+        self.package("one", "1")
+        error = str(self.assertRaises(CommandFailed, self.step("one", "two").apply))
+        self.assertIn("no source of apt has two, and not all sources could be read", error)
+        self.assertIn("127.0.0.1", error)
+        self.assertFalse((self.root / SOURCES.lstrip("/")).exists())
+        self.step("one").apply()  # of no matter for what others have
+        self.assertEqual(self.step("one").lacks(), [])
+
+    def test_a_source_that_does_not_help(self) -> None:
+        """What was added goes when apt cannot read it, and when it has not what is looked for."""
+        self.site()
+        self.package("one", "1")
+        wrong = replace(self.step("two"), sources="Types: deb\nURIs: {name}\n")
+        error = str(self.assertRaises(CommandFailed, wrong.apply))
+        self.assertIn("no source of apt has two, and Debian's own cannot be added", error)
+        self.assertFalse((self.root / SOURCES.lstrip("/")).exists())
+        self.assertRaises(Unavailable, self.step("two").apply)
+        self.assertFalse((self.root / SOURCES.lstrip("/")).exists())
+        # One of an earlier set-up that keeps apt from reading any.
+        self.machine.write(SOURCES, "Types: deb\nURIs: nonsense\n")
+        self.step("one").apply()
+        self.assertEqual(self.step("one").lacks(), [])
+
+    def test_keys_of_the_site(self) -> None:
+        """Debian's own sources are verified as those that name its server: apt reads both."""
+        plain = PackagesStep(self.machine, self.memory, ())
+        place = self.root / "etc/apt/sources.list.d/debian.sources"
+        lists = self.root / "etc/apt/sources.list"
+        stanza = "# old\nTypes: deb\nURIs: {}\nSuites: {}\nComponents: main\n{}\n"
+        for keys in (
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp\n",
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n", "",
+        ):
+            place.write_text(
+                stanza.format(debian.DEBIAN, "bookworm bookworm-updates", keys)
+                + stanza.format(debian.SECURITY, "bookworm-security", keys)
+            )
+            self.machine.write(SOURCES, plain.sources.format(
+                name="bookworm", verified=plain._verified()
+            ))
+            self.machine.run("apt-get", "update", "--print-uris")
+            if not keys:
+                continue
+            self.machine.write(SOURCES, plain.sources.format(
+                name="bookworm", verified="Signed-By: /usr/share/keyrings/another.gpg\n"
+            ))
+            error = self.assertRaises(
+                CommandFailed, self.machine.run, "apt-get", "update", "--print-uris"
+            )
+            self.assertIn("Conflicting values set for option Signed-By", str(error))
+        place.unlink()
+        for options in ("", "[signed-by=/usr/share/keyrings/debian-archive-keyring.pgp] "):
+            lists.write_text(f"deb {options}{debian.DEBIAN} bookworm main\n")
+            self.machine.write(SOURCES, plain.sources.format(
+                name="bookworm", verified=plain._verified()
+            ))
+            self.machine.run("apt-get", "update", "--print-uris")
 
     def test_sources_of_debian(self) -> None:
         """What is added is understood by apt, and names this Debian: main, updates, security."""
         (self.root / "etc/apt/sources.list").write_text("")
         plain = PackagesStep(self.machine, self.memory, ())
-        self.machine.write(SOURCES, plain.sources.format(name="bookworm"))
+        self.machine.write(SOURCES, plain.sources.format(
+            name="bookworm", verified=plain._verified()
+        ))
         asked = self.machine.run("apt-get", "update", "--print-uris")
         found = [line.split("'")[1] for line in asked.splitlines() if "InRelease" in line]
         self.assertEqual(sorted(found), [

@@ -108,7 +108,7 @@ class SetupTests(SynchronousTestCase):
                 programs.calls.index(("systemctl", "start", "nfs-kernel-server.service")), start
             )
             self.assertLess(programs.calls.index(("systemctl", "daemon-reload")), start)
-            self.assertEqual(programs.policies, [True, True])
+            self.assertEqual(programs.policies, [False, True])  # update, install
             self.assertFalse((site.root / POLICY.lstrip("/")).exists())
 
     def test_vpn(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from walt.common.errors import CommandFailed, Unavailable
@@ -41,22 +43,28 @@ _APT = {
     "APT_LISTCHANGES_FRONTEND": "none", "NEEDRESTART_MODE": "l",
 }
 # Another apt may be at work, as that of unattended upgrades is on a machine that has just started.
-_WAIT = ("-o", "DPkg::Lock::Timeout=600")
+# Apt itself waits for dpkg's locks alone (apt.conf(5), DPkg::Lock), not for those of its lists and
+# its archives.
+PATIENCE, PAUSE = 600.0, 5.0  # seconds
+_WAIT = ("-o", f"DPkg::Lock::Timeout={PATIENCE:.0f}")
+_LOCKED = re.compile("Could not get lock|(was|is) locked by another process")
+# Without it apt goes on, with status 0, when a mirror is away for a moment.
+_ALL_OF_THEM = ("-o", "APT::Update::Error-Mode=any")
 SOURCES = "/etc/apt/sources.list.d/walt.sources"
-_SOURCES = """\
+DEBIAN, SECURITY = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_SOURCES = f"""\
 # Written by walt-server-setup: no other source has what a WalT server needs.
 Types: deb
-URIs: http://deb.debian.org/debian
-Suites: {name} {name}-updates
+URIs: {DEBIAN}
+Suites: {{name}} {{name}}-updates
 Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
+{{verified}}
 Types: deb
-URIs: http://deb.debian.org/debian-security
-Suites: {name}-security
+URIs: {SECURITY}
+Suites: {{name}}-security
 Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-"""
+{{verified}}"""
 _KEEP_FILES = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
@@ -69,6 +77,7 @@ class PackagesStep:
     names: Sequence[str]
     sources: str = _SOURCES
     title: str = "Debian packages"
+    sleep: Callable[[float], None] = time.sleep
 
     def _missing(self) -> list[str]:
         states = self.machine.programs.call(
@@ -90,6 +99,8 @@ class PackagesStep:
         if not missing:
             return
         self.memory.add_packages(missing)
+        # As long as another apt is at work its services start: they are none of ours.
+        self._update()
         policy = self.machine.at(POLICY)
         kept = policy.with_name("policy-rc.d.walt-kept")
         ours = self.machine.read(POLICY) == _NO_STARTS
@@ -99,33 +110,104 @@ class PackagesStep:
             self.machine.write(POLICY, _NO_STARTS, 0o755)
             # An installation that was cut is finished first; it is none of ours if it cannot be.
             with suppress(CommandFailed):
-                self.machine.run("dpkg", "--configure", "-a", "--force-confold", env=_APT)
-            self._find(missing)
-            self.machine.run(
-                "apt-get", "install", "--yes", "--no-install-recommends", *_WAIT, *_KEEP_FILES,
-                *missing, env=_APT,
-            )
+                self._waiting("dpkg", "--configure", "-a", "--force-confold")
+            with self._found(missing):
+                self._waiting(
+                    "apt-get", "install", "--yes", "--no-install-recommends", *_WAIT,
+                    *_KEEP_FILES, *missing,
+                )
         finally:
             self._restore()
 
-    def _find(self, names: Sequence[str]) -> None:
+    def _waiting(self, *argv: str) -> None:
+        """Run apt or dpkg, again when another one is at work. Raises CommandFailed."""
+        for _ in range(round(PATIENCE / PAUSE)):
+            try:
+                self.machine.run(*argv, env=_APT)
+                return
+            except CommandFailed as error:
+                if _LOCKED.search(str(error)) is None:
+                    raise
+            self.sleep(PAUSE)
+        self.machine.run(*argv, env=_APT)
+
+    def _update(self) -> None:
+        """Have apt read what its sources have. Raises CommandFailed, Unavailable."""
+        ours = self.machine.at(SOURCES)
+        try:
+            self._waiting("apt-get", "update")
+        except CommandFailed:
+            if not ours.exists():
+                raise
+            # It may be what is wrong: an earlier set-up wrote it, beside other sources.
+            ours.unlink()
+            self._waiting("apt-get", "update")
+
+    @contextmanager
+    def _found(self, names: Sequence[str]) -> Iterator[None]:
         """Have apt know where these are; Debian's own sources are added where it does not.
 
-        Sources of the site stay as they are: they may be a mirror. Raises Unavailable,
-        CommandFailed.
+        Sources of the site stay as they are: they may be a mirror. Ours goes when it does not
+        help. Raises Unavailable, CommandFailed.
         """
-        self.machine.run("apt-get", "update", env=_APT)
         unknown = self._unknown(names)
         if not unknown:
+            yield
             return
-        self.machine.write(SOURCES, self.sources.format(name=release(self.machine)))
-        self.machine.run("apt-get", "update", env=_APT)
-        unknown = self._unknown(names)
-        if unknown:
-            raise Unavailable(
-                f"no source of apt has {', '.join(unknown)}: see /etc/apt/sources.list and"
-                " /etc/apt/sources.list.d"
-            )
+        self._insist(unknown, "and not all sources could be read")
+        unknown = self._unknown(unknown)
+        if not unknown:
+            yield
+            return
+        before = self.machine.read(SOURCES)
+        self.machine.write(SOURCES, self.sources.format(
+            name=release(self.machine), verified=self._verified()
+        ))
+        try:
+            self._insist(unknown, "and Debian's own cannot be added to them")
+            unknown = self._unknown(unknown)
+            if unknown:
+                raise Unavailable(
+                    f"no source of apt has {', '.join(unknown)}: see /etc/apt/sources.list and"
+                    " /etc/apt/sources.list.d"
+                )
+            yield
+        except BaseException:
+            if before is None:
+                self.machine.at(SOURCES).unlink(missing_ok=True)
+            raise
+
+    def _insist(self, names: Sequence[str], why: str) -> None:
+        """Have all sources read. Raises CommandFailed that says which packages are not known."""
+        try:
+            self._waiting("apt-get", "update", *_ALL_OF_THEM)
+        except CommandFailed as error:
+            raise CommandFailed(
+                f"no source of apt has {', '.join(names)}, {why}: {error}"
+            ) from None
+
+    def _verified(self) -> str:
+        """Return the line that says by what keys Debian's packages are verified, or nothing.
+
+        That of the sources which name Debian's own server already: apt reads none of its sources
+        where two of one place differ in this.
+        """
+        directory = self.machine.at("/etc/apt/sources.list.d")
+        files = ["/etc/apt/sources.list", *(
+            f"/etc/apt/sources.list.d/{one.name}" for one in sorted(directory.glob("*"))
+        )]
+        keys = KEYRING
+        for file in files:
+            if file == SOURCES:
+                continue
+            lines = [one for one in (self.machine.read(file) or "").splitlines()
+                     if not one.lstrip().startswith("#")]
+            text = "\n".join(lines)
+            for stanza in text.split("\n\n") if file.endswith(".sources") else lines:
+                if f"{DEBIAN.partition(':')[2]}" in stanza:
+                    found = re.search(r"(?i)\bsigned-by[ \t]*[:=][ \t]*([^\s\]]+)", stanza)
+                    keys = found[1] if found is not None else ""
+        return f"Signed-By: {keys}\n" if keys else ""
 
     def _unknown(self, names: Sequence[str]) -> list[str]:
         """Return those of some packages that no source has."""

@@ -60,7 +60,9 @@ class Programs:
         except subprocess.TimeoutExpired:
             raise Unavailable(f"{argv[0]} did not end within {longest:g} s") from None
         self._log(f"{' '.join(argv)}: status {done.returncode}\n{done.stdout}{done.stderr}")
-        return Done(done.returncode, done.stdout or done.stderr)
+        if done.returncode != 0:  # what went wrong stands at the end
+            return Done(done.returncode, done.stdout + done.stderr)
+        return Done(0, done.stdout or done.stderr)
 
 
 class Machine:
