@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import TestCase
@@ -135,3 +139,83 @@ class SetupTests(TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("10.77.0.0 is not a host address", done.stderr)
         self.assertFalse(machine.at("/etc/walt/server.conf").exists())
+
+
+class InitTests(TestCase):
+    """Init of busybox, the real one, as the first process of this machine's files."""
+
+    skip = reason() or why_not("nsenter", "busybox")
+    timeout = patient(300)
+
+    def setUp(self) -> None:
+        """Start it, where there is no table of what it does."""
+        self.machine, programs = Overlaid(self), Path(SETUP).parent
+        server = (
+            "#!/bin/sh\necho start \"$@\" \"$http_proxy\" $(ulimit -n) >> /said\n"
+            "trap 'echo TERM >> /said; exit' TERM\ntrap 'echo USR2 >> /said; exit' USR2\n"
+            "while :; do sleep 0.1; done\n"
+        )
+        done = self.machine.run("sh", "-ec", "\n".join((
+            "rm -f /etc/inittab; mkdir /first; ln -s $(command -v busybox) /first/init",
+            f"cd {programs}; rm walt-server-daemon walt-server-apparmor",
+            f"echo {shlex.quote(server)} > walt-server-daemon",
+            "echo '#!/bin/sh' > walt-server-apparmor; chmod 755 walt-server-*",
+            "printf '#!/bin/sh\\necho started > /began\\n' > /etc/init.d/rcS",
+            "chmod 755 /etc/init.d/rcS",
+        )))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.process = self.machine.start("/first/init")
+        self.addCleanup(self.process.wait)
+        self.addCleanup(self.process.kill)
+        assert self.process.stdout is not None
+        self.addCleanup(self.process.stdout.close)
+        self.until(lambda: self.machine.at("/began").exists())
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        limit = time.monotonic() + patient(60)
+        while not condition():
+            self.assertLess(time.monotonic(), limit)
+            time.sleep(0.1)
+
+    def inside(self, *argv: str) -> str:
+        """Run a program beside it, which must succeed; return what it prints."""
+        pid = self.process.pid
+        (first,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        done = subprocess.run(
+            ["nsenter", f"--target={first}", "--mount", "--pid", "--root", "--wd=/", *argv],
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            timeout=patient(120),
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def said(self) -> list[str]:
+        """Return what the server said until now."""
+        place = self.machine.at("/said")
+        return place.read_text().splitlines() if place.exists() else []
+
+    def test_server(self) -> None:
+        """It starts with set-up, again when it ends, anew with what is new, and goes with it."""
+        self.assertIn("The server runs", self.inside(SETUP, "--init-system", "busybox", *WORDS))
+        start = "start --config /etc/walt/server.conf"
+        self.until(lambda: self.said() == [f"{start}  16384"])
+        self.assertEqual(self.inside(SETUP, "--check"), "Nothing lacks.\n")
+        self.inside(SETUP)
+        self.assertEqual(len(self.said()), 1)
+        self.inside("sh", "-c", "kill -9 $(cut -d' ' -f1 /run/walt-server-run.pid)")
+        self.until(lambda: len(self.said()) == 2)
+        # As systemd reads it: no shell.
+        env = "DAEMON_ARGS=--one --two\nhttp_proxy=http://u:p&w@h\nX=$(touch /bad)\n"
+        write = f"printf %s {shlex.quote(env)} > /etc/walt/server.env; {SETUP} --check ||:"
+        self.until(lambda: "since before /etc/walt/server.env" in self.inside("sh", "-c", write))
+        self.inside(SETUP)
+        self.assertEqual(self.said()[2:], ["USR2", f"{start} --one --two http://u:p&w@h 16384"])
+        self.assertFalse(self.machine.at("/bad").exists())
+        self.assertIn("::sysinit:/etc/init.d/rcS\n", self.machine.at("/etc/inittab").read_text())
+        self.inside(SETUP, "--remove")
+        self.assertEqual(self.said()[4:], ["TERM"])
+        for path in ("/etc/inittab", "/usr/local/sbin/walt-server-run"):
+            self.inside("sh", "-c", f"! test -e {path}")
+        self.inside("kill", "-HUP", "1")
+        self.assertEqual(self.said()[4:], ["TERM"])

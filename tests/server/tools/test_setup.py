@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import subprocess
-import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -407,42 +404,38 @@ boot:
         self.assertEqual(site.text("etc/inittab"), "::sysinit:/etc/init.d/rcS\n")
         self.assertNotIn("usr/local/sbin/walt-server-run", site.files())
 
-    def test_init_of_busybox(self) -> None:
-        """The real one starts the server, with its environment, and again when it ends."""
+    def test_inittab(self) -> None:
+        """Where there is no table init goes on with what it does without; no line is lost."""
+        words = ("--init-system", "busybox", "--set", "services.nfs=ganesha")
+        ours = ("# walt-server-setup: begin\n::respawn:/usr/local/sbin/walt-server-run\n"
+                "# walt-server-setup: end\n")
         site = self.site()
         (site.root / "run/systemd/system/.here").unlink()
         (site.root / "run/systemd/system").rmdir()
-        self.done(site, "--init-system", "busybox", "--set", "services.nfs=ganesha")
-        site.write("etc/walt/server.env", "http_proxy=http://p:1\nDAEMON_ARGS='--one --two'\n")
-        programs = Path(sys.prefix) / "bin"
-        for name in ("walt-server-daemon", "walt-server-apparmor"):
-            site.write(f"{programs}/{name}".lstrip("/"),
-                       f'#!/bin/sh\necho {name} "$@" "$http_proxy" $(ulimit -n) >> /said\n')
-            (site.root / f"{programs}/{name}".lstrip("/")).chmod(0o755)
-        for path in ("bin", "dev", "proc"):
-            (site.root / path).mkdir(exist_ok=True)
-        shutil.copy("/bin/busybox", site.root / "bin/busybox")
-        for name in ("sh", "init"):
-            (site.root / "bin" / name).symlink_to("busybox")
-        init = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", str(site.root),
-             "/bin/init"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.addCleanup(init.wait)
-        self.addCleanup(init.kill)
-        said, limit = site.root / "said", time.monotonic() + patient(30)
-        while not said.exists() or said.read_text().count("walt-server-daemon") < 2:
-            self.assertLess(time.monotonic(), limit)
-            time.sleep(0.1)
-        first, second, *_ = said.read_text().splitlines()
-        self.assertEqual(
-            first, "walt-server-apparmor --config /etc/walt/server.conf http://p:1 16384"
-        )
-        self.assertEqual(
-            second,
-            "walt-server-daemon --config /etc/walt/server.conf --one --two http://p:1 16384",
-        )
+        self.done(site, *words)
+        made = site.text("etc/inittab")
+        for line in ("::sysinit:/etc/init.d/rcS", "::askfirst:-/bin/sh", "::shutdown:umount -a -r",
+                     "::shutdown:swapoff -a", "::ctrlaltdel:reboot", "::restart:init"):
+            self.assertIn(f"{line}\n", made)
+        self.assertTrue(made.endswith(ours))
+        self.done(site, "--remove")
+        self.assertNotIn("etc/inittab", site.files())
+        # One of a set-up that did not know that, or of a person who had no other lines.
+        site.write("etc/inittab", ours)
+        self.done(site, *words)
+        self.assertEqual(site.text("etc/inittab"), made)
+        theirs = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/sbin/getty\n::shutdown:umount -a -r\n"
+        for spoilt in (
+            theirs.replace("ttyS0", ours.replace("# walt-server-setup: end\n", "") + "ttyS0"),
+            theirs.replace("ttyS0", ours.replace("# walt-server-setup: begin\n", "") + "ttyS0"),
+            theirs.replace("ttyS0", ours.replace("/usr/local", "/opt/walt") + "ttyS0"),
+            ours + theirs,
+        ):
+            site.write("etc/inittab", spoilt)
+            self.done(site, *words)
+            self.assertEqual(site.text("etc/inittab"), theirs + ours)
+        self.done(site, "--remove")
+        self.assertEqual(site.text("etc/inittab"), theirs)
 
     def test_upgrade_of_debian(self) -> None:
         """Looked at before, remembered, gone on with on the new one, and closed; or given up."""

@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 def _places(options: argparse.Namespace, machine: Machine) -> Places:
     return Places(
         Path(sys.prefix) / "bin", options.config.absolute(), options.systemd_dir, options.prefix,
-        options.init_system or ("busybox" if busybox.is_set_up(machine) else "systemd"),
+        options.init_system
+        or ("busybox" if busybox.is_set_up(machine, options.prefix) else "systemd"),
     )
 
 
@@ -144,7 +145,7 @@ def _refusals(options: argparse.Namespace, machine: Machine) -> list[str]:
     wrong = refusal(release(machine))
     if wrong is not None:
         found.append(wrong)
-    there = busybox.is_set_up(machine) \
+    there = busybox.is_set_up(machine, options.prefix) \
         or machine.read(f"{options.systemd_dir}/{UNIT}") is not None
     if options.init_system == "busybox" and machine.has_systemd:
         found.append("systemd runs this machine: --init-system BUSYBOX is for those without it")
@@ -216,11 +217,12 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
             f"{one} is the database as an older PostgreSQL had it; {NAME}"
             " --drop-former-database removes it"
         )
-    if places.init == "busybox":
+    runs = downtime.server.runs()
+    if places.init == "busybox" and not runs:
         print("Everything is in place; init starts the server when the machine starts.")
     elif not start:
         print("Everything is in place; the server starts when it is enabled.")
-    elif machine.has_systemd:
+    elif runs:
         print(f"The server runs: its address is {config.server_ip}. Try: walt device show")
     else:
         print("Everything is in place; the server starts when systemd does.")

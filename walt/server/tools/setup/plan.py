@@ -13,7 +13,7 @@ from walt.server.assembly.listeners import GROUP
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import ServerConfig
 from walt.server.tools.setup import busybox, daemon_units, debian, files, manual
-from walt.server.tools.setup.busybox import InittabStep
+from walt.server.tools.setup.busybox import InitServer, InitServerStep, InittabStep
 from walt.server.tools.setup.daemon_units import DaemonUnitsStep
 from walt.server.tools.setup.database import ClusterStep
 from walt.server.tools.setup.downtime import Downtime, Server, UnitServer
@@ -70,7 +70,14 @@ def _kernel_serves(machine: Machine) -> bool:
 
 def server_of(machine: Machine, places: Places) -> Server:
     """Return how the server of a machine is stopped and started."""
-    return UnitServer(machine)
+    if places.init == "systemd":
+        return UnitServer(machine)
+    return _init_server(machine, places)
+
+
+def _init_server(machine: Machine, places: Places) -> InitServer:
+    run = busybox.script(places.prefix, places.programs, places.config)
+    return InitServer(machine, InittabStep(machine, run.path))
 
 
 def steps(
@@ -110,13 +117,24 @@ def steps(
         Files("manual pages", machine, manual.pages(places.prefix)),
     ]
     if not systemd:
-        run = busybox.script(places.prefix, places.programs, places.config)
-        return [*found, Files("program of init", machine, [run]), InittabStep(machine, run.path)]
+        return [*found, *_init_steps(machine, places, start=start)]
     if not ganesha:
         found.append(EnabledStep(
             machine, config.services.nfsd_service_name, "the kernel's NFS server"
         ))
     return [*found, *_unit_steps(machine, config, places, start=start)]
+
+
+def _init_steps(machine: Machine, places: Places, *, start: bool) -> list[Step]:
+    """Return the steps by which init of busybox starts the server."""
+    run = busybox.script(places.prefix, places.programs, places.config)
+    server = _init_server(machine, places)
+    found: list[Step] = [Files("program of init", machine, [run]), server.table]
+    if start:
+        found.append(InitServerStep(server, (
+            places.config, Path(run.path), Path(files.ENVIRONMENT), *_installation(),
+        )))
+    return found
 
 
 def _unit_steps(
