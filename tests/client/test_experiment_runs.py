@@ -58,6 +58,7 @@ from walt.client.experiment.sealing import seal, verify
 from walt.client.experiment.showing import reasons, table
 from walt.client.scripting.running import Result, TooMuch
 from walt.common.records import block_of
+from walt.server.domain.nodes.experiments import Report
 
 SMALL = """\
 name: small
@@ -367,6 +368,81 @@ class RunTests(SynchronousTestCase):
             "time_limit",
         })
         self.assertNotIn("echo", str(self.reports))
+
+    def test_reports_of_points_again(self) -> None:
+        """A point that is measured again counts once, as it ended last; a refusal is told once."""
+        told: list[dict[str, Any]] = []
+        _, folder = self.runner(SMALL + "repetitions: 2\n")
+        reports = reporting.Reports(Archive(folder.path).manifest, 2, ["n-a"], self.told.append)
+
+        def call(command: str, **named: Any) -> None:
+            named.pop("time_limit")
+            Report(**named)
+            told.append(named)
+            raise Refused("500 experiments run already", "LIMIT_EXCEEDED")
+
+        self.patch(reporting, "LINK", SimpleNamespace(call=call, close=lambda: None))
+        counted = []
+        reports.begin({1: "interrupted", 2: "running"})
+        reports.end()
+        for number, outcome in ((1, "failed"), (2, "unknown"), (1, "failed"), (1, "done"),
+                                (2, "done")):
+            reports.note(number, outcome)
+            reports.begin({})
+            reports.end()
+            counted.append((told[-1]["point"], told[-1]["failed"], told[-1]["failed_point"]))
+        self.assertEqual((told[0]["point"], told[0]["failed"]), (0, 0))
+        self.assertEqual(counted, [(1, 1, 1), (2, 2, 2), (1, 2, 1), (1, 1, 2), (2, 0, 0)])
+        self.assertEqual(
+            self.told, ["others do not see that this run goes on: 500 experiments run already"]
+        )
+
+    def test_power_failure(self) -> None:
+        """A point that the power cut off was never begun: a run is shown, gone on with, sealed."""
+        for number, cut in enumerate((0, 1, 40)):
+            folder = self.ran(SMALL + "repetitions: 2\n")
+            file = folder.path / "points" / "00002.json"
+            whole = file.read_bytes()
+            for content in (whole[:cut], whole[:cut] + bytes(len(whole) - cut)):
+                file.write_bytes(content)
+                archive = Archive(folder.path)
+                self.assertEqual(list(archive.points()), [1])
+                self.assertEqual(archive.cut_points(), ["points/00002.json"])
+                self.assertIn("points/00002.json was cut off", reasons(archive)[0])
+            sealed = self.place / f"cut{number}.zip"
+            seal(folder.path, sealed)
+            self.assertEqual((verify(Archive(sealed)), list(Archive(sealed).points())), ([], [1]))
+            self.assertIn("was cut off", Archive(sealed).data("README.md").decode())
+            with redirect_stdout(io.StringIO()) as out:
+                self.assertEqual(command.show(str(folder.path), False), 0)
+            self.assertIn("points/00002.json was cut off", out.getvalue())
+            manifest = Archive(folder.path).manifest | {"state": "interrupted", "owes": ["release"]}
+            (folder.path / "manifest.json").write_text(json.dumps(manifest))
+            shutil.copytree(folder.path, f"{folder.path}-b")
+            with redirect_stdout(io.StringIO()) as out:
+                self.assertEqual(command.release(f"{folder.path}-b"), 0)
+                self.assertEqual(command.resume(str(folder.path), False), 0)
+            self.assertIn("points/00002.json was cut off", out.getvalue())
+            self.assertEqual(self.point(folder, 2)["outcome"], "done")
+
+    def test_shown_for_programs(self) -> None:
+        """What is wrong with an archive is told beside JSON, too; so are images and lost points."""
+        folder = self.ran()
+        (folder.path / "images").mkdir()
+        (folder.path / "images" / "oci.tar").write_bytes(b"x" * 2000)
+        (folder.path / "points" / "00002.json").touch()
+        target = self.place / "odd.zip"
+        seal(folder.path, target)
+        for archive in (folder.path, target):
+            out, err = io.StringIO(), io.StringIO()
+            with redirect_stdout(out), redirect_stderr(err):
+                self.assertEqual(command.show(str(archive), True), 1)
+            self.assertIn("images/oci.tar", err.getvalue())
+            shown = json.loads(out.getvalue())
+            self.assertEqual(
+                (shown["images_kept"], shown["points_cut"], len(shown["points"])),
+                ([], ["points/00002.json"] if archive == folder.path else [], 1),
+            )
 
     def test_links(self) -> None:
         """Roles get networks for the time of the run; the archive tells links, not their names."""

@@ -286,11 +286,14 @@ def resume(directory: str, force: bool) -> int:
     from walt.client.experiment.comparing import experiment_of
     from walt.client.experiment.replaying import without_program
     from walt.client.experiment.running import Runner
+    from walt.client.experiment.showing import CUT
 
     with _taken(directory) as (folder, archive):
         experiment = without_program(experiment_of(archive)).booting(archive.manifest["booted"])
         runner = Runner(experiment, archive.scripts(), folder, archive.manifest, _line)
         points = archive.points()
+        for name in archive.cut_points():
+            _line(f"{name} {CUT}")
         return _go(lambda: runner.run(points, force=force), folder)
 
 
@@ -336,29 +339,35 @@ def show(archive: str | None, json: bool) -> int:
 
     found = Archive(Path(archive))
     manifest = found.manifest
+    there: list[str] = []
+    wrong: list[str] = []
+    try:
+        there = sorted(kept(found, whole=False))
+    except Failure as failure:
+        wrong.append(str(failure))
     if json:
         from walt.client.output import print_json
 
         print_json({
             **{key: manifest[key] for key in ("name", "run", "state", "roles", "images")},
+            "images_kept": there,
             "points": [point for _, point in sorted(found.points().items())],
+            "points_cut": found.cut_points(),
         })
-        return FAILED if verify(found) else 0
-    print(_shown(
-        f"{manifest['name']}, run {manifest['run']}: {manifest['state']}; points: {outcomes(found)}"
-    ))
-    print(table(found))
-    for line in reasons(found):
-        print(_shown(line))
-    names, wrong = images_of(manifest), []
-    try:
-        for image_id in sorted(kept(found, whole=False)):
+    else:
+        print(_shown(
+            f"{manifest['name']}, run {manifest['run']}: {manifest['state']};"
+            f" points: {outcomes(found)}"
+        ))
+        print(table(found))
+        for line in reasons(found):
+            print(_shown(line))
+        names = images_of(manifest)
+        for image_id in there:
             print(_shown(f"image kept: {names.get(image_id, 'of no node')} (id {image_id[:12]})"))
-    except Failure as failure:
-        wrong.append(str(failure))
-    drawn = bars(found)
-    if drawn:
-        print(f"\n{drawn}")
+        drawn = bars(found)
+        if drawn:
+            print(f"\n{drawn}")
     wrong += verify(found)
     for line in wrong:
         print(_shown(line), file=sys.stderr)

@@ -87,6 +87,11 @@ def _below(folder: Path) -> Iterator[str]:
                 yield path.relative_to(folder).as_posix()
 
 
+def _is_cut(data: bytes) -> bool:
+    """Tell whether an object of `write_json` lacks its end; blocks never written are NUL bytes."""
+    return not data.rstrip().endswith(b"}")
+
+
 def check_path(name: str) -> str:
     """Return the name of a file of an archive. Raises Failure for what leads elsewhere."""
     parts = PurePosixPath(name).parts
@@ -225,19 +230,34 @@ class Archive:
 
     def json(self, name: str, most: int = LARGEST) -> Any:
         """Return the value of a JSON file. Raises Failure."""
+        return self._value(name, self.data(name, most))
+
+    def _value(self, name: str, data: bytes) -> Any:
         try:
-            return json.loads(
-                self.data(name, most), parse_float=_float, parse_int=_int, parse_constant=_float
-            )
+            return json.loads(data, parse_float=_float, parse_int=_int, parse_constant=_float)
         except (ValueError, RecursionError) as error:
             raise Failure(f"{name} of {self.path} is no JSON: {error}") from None
+
+    def cut_points(self) -> list[str]:
+        """Return the files of points that have not their end: the power went while these began.
+
+        What they were is not known; `points` has none of them. Raises Failure.
+        """
+        return [name for name in self._points() if _is_cut(self.data(name, MOST_POINT))]
+
+    def _points(self) -> Iterator[str]:
+        return (
+            name for name in sorted(self.names)
+            if re.fullmatch(rf"{POINTS}/\d{{5}}\.json", name)
+        )
 
     def points(self) -> dict[int, dict[str, Any]]:
         """Return the points by their number. Raises Failure."""
         found = {}
-        for name in sorted(self.names):
-            if re.fullmatch(rf"{POINTS}/\d{{5}}\.json", name):
-                point = self.json(name, MOST_POINT)
+        for name in self._points():
+            data = self.data(name, MOST_POINT)
+            if not _is_cut(data):
+                point = self._value(name, data)
                 wrong = looks_wrong(point, _POINT, name) or next(filter(None, (
                     looks_wrong(numbers, [NUMBER], f"{name}.results")
                     for numbers in point["results"].values()
@@ -343,7 +363,10 @@ class Folder:
         write_json(self.path / MANIFEST, manifest)
 
     def write_point(self, point: Mapping[str, Any], *, lasting: bool = True) -> None:
-        """Write a point as it is now; one that is not `lasting` may be lost with the power."""
+        """Write a point as it is now.
+
+        With the power, one that is not `lasting` may be lost, or be one of `cut_points`.
+        """
         self._check()
         write_json(self.path / POINTS / f"{point['number']:05d}.json", point, lasting=lasting)
 

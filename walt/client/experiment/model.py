@@ -15,6 +15,7 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
 SETTING = re.compile(r"[a-z][a-z0-9.-]{0,40}")
 EVERYBODY = "all"  # a step for the nodes of all roles
 MOST_POINTS = 10_000
+FINAL = ("done", "failed", "unknown")  # outcomes of points that are never measured again
 MOST_LINKS = 20
 RESERVED = re.compile(r"WALT_.*|LD_.*|PATH|HOME|IFS|ENV|BASH_ENV|SHELL|USER|PWD")
 

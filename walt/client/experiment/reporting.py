@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 
-from walt.client.errors import Failure
+from walt.client.errors import Failure, Refused
 from walt.client.exceptions import TimeoutException
+from walt.client.experiment.model import FINAL
 from walt.client.scripting.link import LINK
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
 EVERY = 20.0  # seconds between two words, if nothing happens
@@ -24,9 +25,18 @@ PREPARING, RUNNING = "preparing", "running"
 
 
 class Reports:
-    """Tells of the run of a manifest, with so many points, on nodes of these names."""
+    """Tells of the run of a manifest, with so many points, on nodes of these names.
 
-    def __init__(self, manifest: Mapping[str, Any], points: int, names: Sequence[str]) -> None:
+    `tell` shows a line, from another thread: why the server shows this run to nobody, once.
+    """
+
+    def __init__(
+        self, manifest: Mapping[str, Any], points: int, names: Sequence[str],
+        tell: Callable[[str], object],
+    ) -> None:
+        self._tell_user = tell
+        self._outcomes: dict[int, str] = {}  # by point, those that ended last come last
+        self._refused = False
         self._told: dict[str, Any] = {
             "run": manifest["run"], "name": manifest["name"], "nodes": list(names),
             "began": manifest["began"], "points": points, "state": PREPARING, "point": 0,
@@ -36,7 +46,7 @@ class Reports:
         self._thread: threading.Thread | None = None
 
     def begin(self, outcomes: Mapping[int, str]) -> None:
-        """Begin to tell; `outcomes` are those of points that an earlier part measured."""
+        """Begin to tell; `outcomes` are those of points that an earlier part began."""
         for number, outcome in sorted(outcomes.items()):
             self._note(number, outcome)
         self._over.clear()
@@ -51,10 +61,14 @@ class Reports:
         self._changed.set()
 
     def _note(self, number: int, outcome: str) -> None:
-        self._told["point"] = number
-        if outcome != "done":
-            self._told["failed"] += 1
-            self._told["failed_point"] = number
+        if outcome not in FINAL:
+            return  # it is measured again
+        self._outcomes.pop(number, None)
+        self._outcomes[number] = outcome
+        failed = [one for one, outcome in self._outcomes.items() if outcome != "done"]
+        self._told.update(
+            point=number, failed=len(failed), failed_point=failed[-1] if failed else 0
+        )
 
     def state(self, state: str) -> None:
         """The run is in another state."""
@@ -85,5 +99,9 @@ class Reports:
     def _tell(self) -> None:
         try:
             LINK.call("cs.experiments.report", time_limit=SOON, **self._told)
+        except Refused as refused:
+            if not self._refused:
+                self._refused = True
+                self._tell_user(f"others do not see that this run goes on: {refused}")
         except (Failure, TimeoutException, OSError):
             pass  # it is told again, if the server is there then

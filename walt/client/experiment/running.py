@@ -22,6 +22,7 @@ from walt.client.experiment.duties import LONGEST_RESERVATION, RELEASE, TEARDOWN
 from walt.client.experiment.finding import number
 from walt.client.experiment.holding import Holding
 from walt.client.experiment.lease import Lease, LeasedShells, LeaseLost
+from walt.client.experiment.model import FINAL
 from walt.client.experiment.parallel import at_once
 from walt.client.experiment.preparing import FACTS, Preparing
 from walt.client.experiment.reporting import RUNNING, Reports
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 SOON = 60.0  # seconds for a short command
-FINAL = ("done", "failed", "unknown")  # points that are never measured again
 RELEASED = "released"  # the state of a run that was given up: what it held is given back
 # What the API raises beside Failure.
 OF_THE_API = (
@@ -108,7 +108,7 @@ class Runner:
         self._stays = False  # what the run took, for it is gone on with
         self._span = len(manifest["spans"])
         self._points = experiment.points()
-        self._reports = Reports(manifest, len(self._points), self._names)
+        self._reports = Reports(manifest, len(self._points), self._names, tell)
         self._outcomes: dict[int, str] = {}
         self._before_points: dict[str, Any] = {"commands": []}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)

@@ -36,13 +36,14 @@ def seal(
 ) -> int:
     """Write the archive of a folder as a ZIP file; return the number of its files.
 
-    What a run that was killed left is sealed as it is. `images` gives those that it used, as one
+    What a run that was killed left is sealed as it is; points that were cut off are told in its
+    text alone. `images` gives those that it used, as one
     file, unless the folder has them. Raises Failure.
     """
     if not folder.is_dir():
         raise Failure(f"{folder} is no folder of a run")
     archive = Archive(folder)
-    names = sorted(archive.names - {CHECKSUMS, README, CRATE})
+    names = sorted(archive.names - {CHECKSUMS, README, CRATE, *archive.cut_points()})
     if IMAGES in names:
         images = None
     if target.exists():

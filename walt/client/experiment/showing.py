@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 40  # columns of the longest bar
 TOLD = 10  # points that are named with a reason
+CUT = "was cut off, as when the power fails: this point counts as never begun"
 
 
 def _cell(text: str) -> str:
@@ -68,12 +69,12 @@ def outcomes(archive: Archive) -> str:
 
 
 def reasons(archive: Archive) -> list[str]:
-    """Return why points did not end well, each reason once, with its points."""
+    """Return why points did not end well, each reason once, with its points; and lost ones."""
     found: dict[str, list[str]] = {}
     for number, point in sorted(archive.points().items()):
         if point["reason"]:
             found.setdefault(_cell(point["reason"]), []).append(str(number))
-    return [
+    return [f"{name} {CUT}" for name in archive.cut_points()] + [
         f"point{'s' if len(points) > 1 else ''} {', '.join(points[:TOLD])}"
         + (f" and {len(points) - TOLD} more" if len(points) > TOLD else "") + f": {reason}"
         for reason, points in found.items()
