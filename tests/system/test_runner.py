@@ -96,7 +96,11 @@ class RunnerTests(SynchronousTestCase):
     def check_sandbox(self) -> None:
         """Nothing that they need is refused."""
         units = [f"--unit=walt-server-{name}" for name in DAEMONS]
-        told = self.machine.ok("journalctl", "--no-pager", "-o", "cat", *units)
+        told = self.machine.ok(
+            "journalctl", "--namespace=walt", "--no-pager", "-o", "cat", *units
+        )
+        self.assertIn("DHCPACK", told)
+        self.assertNotIn("DHCPACK", self.machine.ok("journalctl", "--no-pager", "-o", "cat"))
         wrong = [line for line in told.splitlines() if "not permitted" in line.lower()]
         self.assertEqual(wrong[:5], [])
 

@@ -152,7 +152,8 @@ class SetupTests(SynchronousTestCase):
         there = {f"{UNITS}/walt-server-{name}.service" for name in names}
         self.assertEqual({one for one in site.files() if "/walt-server-" in one
                           and one.startswith(UNITS)}, there)
-        drop_in = f"{UNITS}/{UNIT}.d/daemons.conf"
+        drop_in, journal = f"{UNITS}/{UNIT}.d/daemons.conf", "etc/systemd/journald@walt.conf"
+        self.assertIn("SystemMaxUse=", site.text(journal))
         self.assertIn("stop walt-server-dhcpd.service walt-server-named", site.text(drop_in))
         programs = site.programs
         reload = len(programs.calls) - programs.calls[::-1].index(("systemctl", "daemon-reload"))
@@ -173,7 +174,7 @@ class SetupTests(SynchronousTestCase):
             calls.index(("systemctl", "restart", UNIT)),
             next(number for number, one in enumerate(calls) if one[:2] == ("systemctl", "stop")),
         )
-        self.assertFalse([one for one in site.files() if one in there or one == drop_in])
+        self.assertFalse([one for one in site.files() if one in {*there, drop_in, journal}])
         others = {"dbus.socket", "nfs-kernel-server.service"}
         self.assertEqual(programs.active, {UNIT, *others})
         self.assertEqual(site.call("--check"), (0, "Nothing lacks.\n", ""))
@@ -181,7 +182,7 @@ class SetupTests(SynchronousTestCase):
         self.done(site, "--set", "services.runner=systemd")
         programs.active |= {Path(one).name for one in there}
         self.done(site, "--remove")
-        self.assertFalse([one for one in site.files() if one in there or one == drop_in])
+        self.assertFalse([one for one in site.files() if one in {*there, drop_in, journal}])
         self.assertEqual(programs.active, others)
 
     def test_units_of_daemons(self) -> None:
@@ -195,6 +196,8 @@ class SetupTests(SynchronousTestCase):
             self.assertIn("Environment=WALT_SERVER_CONF=/etc/walt/server.conf\n", text)
             self.assertIn("ReadWritePaths=-/srv/walt/services -/run/walt\n", text)
             self.assertNotIn("/etc/dhcp", text)
+            # What nodes make it write stays out of the machine's journal.
+            self.assertIn("LogNamespace=walt\n", text)
             self.assertEqual("/sys/class/net/walt-net" in text, name in ("dhcpd", "named", "ptpd"))
             done = subprocess.run(
                 ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
@@ -211,6 +214,13 @@ class SetupTests(SynchronousTestCase):
         self.assertIn("After=sysinit.target network.target walt-server-snmpd.service\n",
                       site.text(f"{UNITS}/walt-server-lldpd.service"))
         self.assertIn("ExecReload=", site.text(f"{UNITS}/walt-server-named.service"))
+
+    def test_paths_that_units_misread(self) -> None:
+        """A place with characters that mean something to systemd is refused in words."""
+        for config in ("/etc/walt/a b.conf", "/etc/walt/%h.conf", "/etc/walt/$a.conf"):
+            status, _, err = self.site().call("--config", config)
+            self.assertEqual(status, 1)
+            self.assertIn(f"{config} cannot stand in a unit of systemd", err)
 
     def test_again(self) -> None:
         """A second call changes nothing, and --check says that nothing lacks."""

@@ -23,6 +23,7 @@ from walt.server.runtime.process import Launcher
 _log = Logger()
 
 _OURS = re.compile(r"walt-server-[a-z]+\.service")
+JOURNAL = "walt"  # the log namespace of our units: a journal apart from that of the machine
 RUNNING = ("active", "reloading")
 ENDED = ("inactive", "failed")
 

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.patience import patient
 from tests.server.adapters.systemd.stand_in import Bus, Stranger, Systemd, until
 from walt.common.errors import CommandFailed, Unavailable
+from walt.server.adapters.systemd import units as module
 from walt.server.adapters.systemd.bus import BUS, leave
 from walt.server.adapters.systemd.journal import Journal, entry
 from walt.server.adapters.systemd.units import (
@@ -25,6 +26,7 @@ from walt.server.adapters.systemd.units import (
     SystemdUnits,
     path_of,
 )
+from walt.server.runtime import kept
 from walt.server.runtime.child import ChildService
 from walt.server.runtime.kept import ChildSpec
 from walt.server.runtime.process import Launcher
@@ -108,6 +110,39 @@ class UnitsTests(TestCase):
         with self.assertRaises(Unavailable) as caught:
             await units.restart(ONE)
         self.assertIn(f"not done with {ONE}", str(caught.exception))
+
+    async def test_an_end_that_was_not_told(self) -> None:
+        """How the unit is counts then: one that runs has not failed."""
+        units = self.units(job_limit=0.5)
+        await units.restart(ONE)
+        self.systemd.outcome = None
+        self.assertEqual((await units.restart(ONE)).active, "active")
+        with self.assertRaises(Unavailable):
+            await units.stop(ONE)
+        self.systemd.states[ONE] = {"active": "inactive"}
+        self.assertEqual((await units.stop(ONE)).active, "inactive")
+
+    async def test_an_end_while_nobody_listens(self) -> None:
+        """A bus that starts anew at that moment: the unit is looked at once it is there."""
+        self.patch(module, "AGAIN", 1e6)
+        units = self.units()
+        await units.restart(ONE)
+        self.systemd.outcome = None
+        waiting = units.restart(ONE)
+        await self.until(lambda: len(self.systemd.orders) == 2)
+        self.bus.stop()
+
+        def last() -> Any:
+            return max(self.reactor.getDelayedCalls(), key=lambda one: one.getTime())
+
+        await self.until(lambda: last().getTime() > self.reactor.seconds() + 1e5)
+        await self.bus.start(self.reactor)
+        again = Systemd(ONE)
+        again.states[ONE] = {"active": "active", "pid": 99}
+        await again.connect(self.reactor, self.bus.socket)
+        self.addCleanup(again.leave)
+        last().reset(0)
+        self.assertEqual((await waiting).pid, 99)
 
     async def test_a_bus_that_crashes(self) -> None:
         """Who waits is told; a bus that comes back is used again, and states are asked for."""
@@ -233,12 +268,15 @@ class JournalTests(TestCase):
         program.write_text(f"""\
 #!/bin/sh
 echo "$*" >> {place}/called
+test -e {place}/again ||
 echo '{{"__CURSOR":"c1","_SYSTEMD_UNIT":"{ONE}","MESSAGE":"first"}}'
+test -e {place}/again ||
 echo '{{"__CURSOR":"c2","_SYSTEMD_UNIT":"other.service","MESSAGE":"not ours"}}'
 echo '{{"__CURSOR":"c3","_SYSTEMD_UNIT":"{ONE}","MESSAGE":[98,195,40]}}'
 echo 'no entry'
-test -e {place}/again && exec sleep 1000
-touch {place}/again
+test -e {place}/again || exec touch {place}/again
+echo '{{"__CURSOR":"c4","_SYSTEMD_UNIT":"{ONE}","MESSAGE":"one line\\u0085\\u2028still"}}'
+exec sleep 1000
 """)
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
@@ -249,16 +287,19 @@ touch {place}/again
 
         got: list[str] = []
         journal = Journal(reactor, Here(), {ONE: got.append})  # type: ignore[arg-type]
+        # One that has got on is started again at once, whatever the pause is for others.
+        self.patch(kept, "LONGEST_PAUSE", 1e6)
+        journal._fails = 30
         journal.startService()
         self.addCleanup(journal.stopService)
         called = place / "called"
         await until(reactor, lambda: called.exists() and len(called.read_text().split("\n")) > 2)
-        await until(reactor, lambda: len(got) == 4)
-        self.assertEqual(got[:2], ["first", "b\ufffd("])
+        await until(reactor, lambda: len(got) == 3)
+        self.assertEqual(got, ["first", "b\ufffd(", "one line\x85\u2028still"])
         first, second = called.read_text().splitlines()
-        self.assertIn("--since=@", first)
+        self.assertRegex(first, r"^--namespace=walt .* --since=@[0-9]+\.[0-9]{6} ")
         self.assertIn(f"_SYSTEMD_UNIT={ONE}", first)
-        self.assertIn("--after-cursor=c3", second)
+        self.assertIn("--cursor=c3", second)
         self.assertNotIn("--since", second)
 
 

@@ -28,7 +28,7 @@ from walt.server.adapters.systemd.bus import SystemBus, leave
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.kept import Kept
 from walt.server.runtime.reactors import IReactor
-from walt.server.runtime.units import IUnits, UnitState
+from walt.server.runtime.units import ENDED, JOURNAL, RUNNING, IUnits, UnitState
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -163,11 +163,11 @@ class SystemdUnits(Service):
         if self._bus is None:
             return  # `_connect` tells
         self._bus = None
+        if self.running:
+            self._not_there("the connection to systemd was lost")
         jobs, self._jobs = self._jobs, {}
         for job in jobs.values():
             job.errback(Unavailable("the connection to systemd was lost"))
-        if self.running:
-            self._not_there("the connection to systemd was lost")
 
     async def _there(self) -> SystemBus:
         if self._bus is None and self.running and self._trouble is None:
@@ -175,6 +175,12 @@ class SystemdUnits(Service):
         if self._bus is None:
             raise Unavailable(self._trouble or "systemd is not asked any more")
         return self._bus
+
+    async def _there_again(self) -> SystemBus:
+        """Return the connection, or the next one if that is made at the first attempt."""
+        if self._bus is None and self.running:
+            await self._up.wait()
+        return await self._there()
 
     # -- orders -------------------------------------------------------------
 
@@ -202,12 +208,19 @@ class SystemdUnits(Service):
                     f"there is no {unit}; run: walt-server-setup, which installs it"
                 ) from None
             raise
-        outcome = await self._outcome(str(answer[0]), unit)
+        try:
+            outcome = await self._outcome(str(answer[0]), unit)
+        except Unavailable:
+            # Its end may have been told while nobody listened. What counts is how the unit is.
+            state = await self._state(await self._there_again(), unit)
+            if state.active in (ENDED if member == "StopUnit" else RUNNING):
+                return state
+            raise
         if outcome != "done":
             # Its state tells the same, and the status of its process.
             raise CommandFailed(
                 f"systemd did not do {member} of {unit}: {_WORDS.get(outcome, outcome)};"
-                f" see: journalctl --unit={unit}"
+                f" see: journalctl --namespace={JOURNAL} --unit={unit}"
             )
         return await self._state(bus, unit)
 

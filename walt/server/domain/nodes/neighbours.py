@@ -73,5 +73,9 @@ class NeighbourReports:
             "devices",
             f"Node {node.name} is connected on {device.name}, so {device.name} is a switch.",
         )
+        self._platform.write(
+            "devices", f"{device.name} is {name} now; if that is no switch, run:"
+            f" walt device forget {name}",
+        )
         if name != device.name:
             self._platform.write("devices", f"renamed {device.name} to {name} for clarity")

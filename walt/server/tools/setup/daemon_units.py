@@ -14,12 +14,27 @@ from pathlib import Path
 
 from walt.server.assembly.preflight import unit_daemons
 from walt.server.config.model import WALT_NET, ServerConfig
-from walt.server.runtime.units import unit_of
+from walt.server.runtime.units import JOURNAL, unit_of
 from walt.server.tools.setup.machine import Machine
 from walt.server.tools.setup.steps import OwnFile
 from walt.server.tools.setup.systemd import MARK, UNIT
 
 DROP_IN = f"{UNIT}.d/daemons.conf"
+# Nodes cause what dhcpd writes: it must not push the machine's own logs out, nor be less than all,
+# for the server reads there who got an address.
+JOURNAL_CONF = f"/etc/systemd/journald@{JOURNAL}.conf"
+_JOURNAL = f"""\
+{MARK} {UNIT}
+# Of the daemons of WalT: journalctl --namespace={JOURNAL}
+[Journal]
+Storage=auto
+SystemMaxUse=256M
+RuntimeMaxUse=64M
+RateLimitIntervalSec=0
+LineMax=4K
+ForwardToSyslog=no
+ForwardToWall=no
+"""
 
 
 @dataclass(frozen=True)
@@ -47,8 +62,6 @@ _SANDBOX = "CAP_SYS_ADMIN CAP_SYS_CHROOT"  # of bubblewrap, which drops them
 _DAEMONS = {
     "dhcpd": _Daemon(
         "DHCP server", "CAP_NET_BIND_SERVICE CAP_NET_RAW", ("dhcpd.conf",), on_interface=True,
-        # The server reads there who got an address: none may be left out.
-        lines=("LogRateLimitIntervalSec=0",),
     ),
     "named": _Daemon(
         "DNS server", "CAP_NET_BIND_SERVICE", ("named.conf",), on_interface=True,
@@ -77,6 +90,7 @@ def units(config: ServerConfig, programs: Path, conf: Path, directory: str) -> l
         return []
     stop = " ".join(unit_of(name) for name in names)
     return [
+        OwnFile(JOURNAL_CONF, _JOURNAL),
         *(OwnFile(f"{directory}/{unit_of(name)}", _unit(name, config, programs, conf))
           for name in names),
         OwnFile(f"{directory}/{DROP_IN}", (
@@ -106,6 +120,7 @@ def _unit(name: str, config: ServerConfig, programs: Path, conf: Path) -> str:
         f"Environment=WALT_SERVER_CONF={conf}",
         f"ExecStart={programs}/walt-server-{name}",
         *one.lines,
+        f"LogNamespace={JOURNAL}",
         "Restart=no", "TimeoutStartSec=30", "TimeoutStopSec=20",
         f"CapabilityBoundingSet={_TO_BEGIN} {one.rights}",
         "ProtectSystem=strict",
@@ -141,7 +156,7 @@ class DaemonUnitsStep:
     def _ours(self) -> list[str]:
         paths = [f"{self.directory}/{unit_of(name)}" for name in _DAEMONS]
         return [
-            one for one in (*paths, f"{self.directory}/{DROP_IN}")
+            one for one in (*paths, f"{self.directory}/{DROP_IN}", JOURNAL_CONF)
             if (self.machine.read(one) or "").startswith(MARK)
         ]
 
@@ -178,7 +193,7 @@ class DaemonUnitsStep:
             self._remove(self._ours())
 
     def _remove(self, paths: Sequence[str]) -> None:
-        units = [Path(one).name for one in paths if not one.endswith(DROP_IN)]
+        units = [Path(one).name for one in paths if one.endswith(".service")]
         if units and self.machine.has_systemd:
             self.machine.run("systemctl", "stop", *units)
         for one in paths:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 
 from walt.client.completion.script import dump
+from walt.common.errors import Unavailable
 from walt.server.config.load import DEFAULT_FILE
 from walt.server.config.model import Registry
 from walt.server.tools.setup.steps import FirstFile, OwnFile
@@ -37,10 +39,20 @@ walt:
 REGISTRIES = "/etc/containers/registries.conf.d/walt.conf"
 _HEAD = "# Written by walt-server-setup from `registries` of server.conf; changes are lost.\n"
 UNIT_PROGRAMS = "/opt/walt/bin"  # as units are shipped
+_PLAIN = re.compile(r"[\w/.+:@,=-]+", re.ASCII)
 
 
 def unit(name: str, programs: Path, config: Path) -> str:
-    """Return a unit that is shipped, with the place of the programs and of server.conf."""
+    """Return a unit that is shipped, with the place of the programs and of server.conf.
+
+    Raises Unavailable for a place that means something else in a unit (systemd.syntax(7)).
+    """
+    for path in (programs, config):
+        if _PLAIN.fullmatch(str(path)) is None:
+            raise Unavailable(
+                f"{path} cannot stand in a unit of systemd; use a directory whose path has letters,"
+                " digits and / . _ - + : @ , = alone"
+            )
     text = files("walt.server.units").joinpath(name).read_text()
     return text.replace(UNIT_PROGRAMS, str(programs)).replace(str(DEFAULT_FILE), str(config))
 
