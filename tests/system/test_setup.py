@@ -80,6 +80,8 @@ class SetupTests(TestCase):
         there = f"/usr/lib/postgresql/{old}/bin"
         data = "/var/lib/walt/postgres"
         make = "\n".join([
+            # Of the newer Debian, too.
+            "sed -i s/^VERSION_CODENAME=.*/VERSION_CODENAME=trixie/ /etc/os-release",
             # That of the other Debian, as if it had been installed.
             *(f"test -e /usr/lib/postgresql/{one} ||"
               f" ln -s {(both / str(one)).resolve()} /usr/lib/postgresql/{one}"

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.fakes.programs import Cut
-from tests.other_postgres import installations
+from tests.other_postgres import installations, release
 from tests.patience import patient
 from tests.places import ON_DISK
 from walt.common.errors import Unavailable
@@ -20,6 +20,7 @@ from walt.server.adapters.postgres.cluster import as_user, initdb
 from walt.server.adapters.postgres.migrate import scripts
 from walt.server.config.model import Paths
 from walt.server.runtime.accounts import give_directory
+from walt.server.runtime.child import recorded_process
 from walt.server.tools.setup import database, settling
 from walt.server.tools.setup.database import ClusterStep, drop_former, former_clusters
 from walt.server.tools.setup.downtime import Downtime, UnitServer
@@ -67,6 +68,7 @@ class ClusterTests(SynchronousTestCase):
         self.both, self.old, self.new = installations(base / "both")
         self.paths = Paths(base / "state", base / "run", base / "cache", base / "log")
         self.patch(database, "BACKUPS", base / "backups")
+        self.patch(database, "VERSIONS", {release(): self.new})
         self.data = self.paths.state / "postgres"
         self.paths.state.mkdir()
         self.paths.runtime.mkdir()
@@ -172,12 +174,20 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(self.step.back_up(dump.name), dump.with_name("before.2.dump"))
         self.assertEqual(dump.read_bytes(), first)
 
+    def test_another_version(self) -> None:
+        """A newer PostgreSQL that is not this Debian's is no reason to change anything."""
+        self.patch(database, "VERSIONS", {release(): self.old})
+        self.assertEqual(self.step.lacks(), [])
+        self.step.apply()
+        self.assertEqual(self.programs.calls, [])
+        self.assertEqual(self.version(), self.old)
+
     def test_cut(self) -> None:
         """Killed before any of its programs, its servers at work: the old one is whole, and ours.
 
         The last call, after all of these cuts, goes to the end.
         """
-        cuts = 0
+        cuts = records = 0
         while True:
             self.programs.cut_at, self.programs.calls = cuts, []
             try:
@@ -186,10 +196,18 @@ class ClusterTests(SynchronousTestCase):
                 self.assertEqual(self.version(), self.old)
                 self.assertEqual(former_clusters(self.machine, self.paths.state), [])
                 self.assertNotEqual(self.step.lacks(), [])
+                left = self.data / "postmaster.pid"
+                if left.exists():  # the server ends it when it starts
+                    self.assertEqual(
+                        recorded_process(self.paths.service_runtime("postgres.pid")),
+                        int(left.read_text().split()[0]),
+                    )
+                    records += 1
                 cuts += 1
             else:
                 break
         self.assertGreater(cuts, 10)
+        self.assertGreater(records, 2)
         self.check_whole()
 
     def test_cut_between_names(self) -> None:

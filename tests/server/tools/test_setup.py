@@ -339,6 +339,8 @@ boot:
             (("--set", "network.walt-net.ip.more=1"), "expected an address with its prefix"),
             (("--set", "colour=blue"), "colour: unknown key"),
             (("--mode", "UPGRADE"), "no server to upgrade"),
+            (("--config", "/etc/my walt/server.conf"), "choose a path of letters, digits"),
+            (("--prefix", "/opt/100%"), "choose a path of letters, digits"),
             (("--check", "--set", "boot.reconnect-grace=1"), "--check changes nothing"),
         ):
             site = self.site()
@@ -465,6 +467,19 @@ boot:
         self.assertIn("apt full-upgrade", told)
         self.assertNotIn(UNIT, programs.enabled)
         self.assertEqual(site.text(marker), "bookworm trixie\n")
+        # A source with another name; and what is told is a command.
+        site.write("etc/apt/sources.list.d/of the site.list", "deb http://o.example bookworm x\n")
+        told = self.done(site, "--before-debian-upgrade")
+        (command,) = [one for one in told.splitlines() if one.startswith("  sed")]
+        subprocess.run(
+            ["sh", "-ec", command.replace("/etc/apt", f"{site.root}/etc/apt")], check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        for name in ("sources.list", "sources.list.d/of the site.list"):
+            self.assertIn(" trixie ", site.text(f"etc/apt/{name}"))
+        told = self.done(site, "--before-debian-upgrade")
+        self.assertIn("No source of apt names bookworm", told)
+        self.assertNotIn("sed -i", told)
         # Given up.
         self.assertIn("its upgrade is given up", self.done(site))
         self.assertNotIn(marker, site.files())

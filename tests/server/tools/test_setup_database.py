@@ -21,7 +21,7 @@ class DowntimeTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Have a server that runs, whose database is of an older PostgreSQL."""
         self.patch(os, "geteuid", lambda: 0)
-        self.site = Site(Path(self.mktemp()).absolute())
+        self.site = Site(Path(self.mktemp()).absolute(), "trixie")
         self.assertEqual(self.site.call()[0], 0)
         for version in ("15", "17"):
             self.site.write(f"usr/lib/postgresql/{version}/bin/postgres", "")
@@ -129,6 +129,7 @@ class DowntimeTests(SynchronousTestCase):
     def test_before_debian_upgrade(self) -> None:
         """What it says is what was done, for each kind of database; a failure undoes it."""
         site, programs = self.site, self.site.programs
+        site.write("etc/os-release", "VERSION_CODENAME=bookworm\n")
         programs.broken = {"env --chdir=/": "no such luck"}
         self.assertIn("it runs again", self.refused("--before-debian-upgrade"))
         self.assertIn(UNIT, programs.active & programs.enabled)

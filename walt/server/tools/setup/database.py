@@ -1,4 +1,4 @@
-"""The step that brings the database to the newest PostgreSQL of this Debian.
+"""The step that brings the database to the PostgreSQL of this Debian.
 
 An upgrade of Debian brings the next PostgreSQL beside that which made the files, and which
 alone can read them. All is copied by a dump, which stays as a backup; the new cluster is made
@@ -20,24 +20,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from walt.common.errors import CommandFailed, Unavailable, WaltError
-from walt.common.files import write_durable
+from walt.common.files import write_atomic, write_durable
 from walt.common.mounts import is_mounted
 from walt.server.adapters.postgres.cluster import (
     INSTALLATIONS,
     USER,
     as_user,
-    binaries,
     initdb,
 )
 from walt.server.config.model import Paths
 from walt.server.runtime.accounts import give_directory
-from walt.server.runtime.child import recorded_process
+from walt.server.runtime.child import process_start, recorded_process
 from walt.server.tools.setup.downtime import Downtime
-from walt.server.tools.setup.machine import Machine
+from walt.server.tools.setup.machine import Machine, release
 from walt.server.tools.setup.settling import refuse_without_room, settle
 
 BACKUPS = Path("/var/backups/walt")
 WORK = "postgres-upgrade"  # below the state directory, while it is done
+# Of each Debian. Another one on a machine is somebody's, who may remove it again.
+VERSIONS = {"bookworm": 15, "trixie": 17}
 KEEP = "walt-server-setup --keep-postgresql"
 PATIENCE = "600"  # seconds that a server may take to recover after a power failure
 # Times the size of the old cluster: its dump, which is compressed, and the new one.
@@ -84,6 +85,11 @@ class ClusterStep:
     def _sockets(self) -> Path:
         return self.machine.at(self.paths.runtime / WORK)
 
+    @property
+    def _record(self) -> Path:
+        """Where the server looks for a PostgreSQL that was left, and ends it."""
+        return self.machine.at(self.paths.service_runtime("postgres.pid"))
+
     def _version(self, data: Path) -> int | None:
         """Return the version that made a cluster."""
         try:
@@ -91,11 +97,12 @@ class ClusterStep:
         except (FileNotFoundError, ValueError):
             return None
 
-    def _newest(self) -> int | None:
-        try:
-            return int(binaries(self.machine.at(self.installations)).parent.name)
-        except (Unavailable, ValueError):
+    def _target(self) -> int | None:
+        """Return the version of this Debian, None where it is not installed."""
+        version = VERSIONS.get(release(self.machine))
+        if version is None or not (self._bin(version) / "postgres").exists():
             return None
+        return version
 
     def _bin(self, version: int) -> Path:
         return self.machine.at(self.installations / str(version) / "bin")
@@ -109,7 +116,7 @@ class ClusterStep:
         """See Step."""
         if self._exchanged():
             return ["the former database has not its name yet"]
-        old, newest = self._version(self._data), self._newest()
+        old, newest = self._version(self._data), self._target()
         if self.keep or old is None or newest is None or old >= newest:
             return []
         return [f"the database was made by PostgreSQL {old}, and {newest} is installed"]
@@ -118,7 +125,7 @@ class ClusterStep:
         """See Step. The server ends meanwhile, when nothing can refuse any more."""
         if self._exchanged():
             self._keep_former()
-        old, newest = self._version(self._data), self._newest()
+        old, newest = self._version(self._data), self._target()
         if self.keep or old is None or newest is None or old >= newest:
             return
         if not (self._bin(old) / "postgres").exists():
@@ -197,12 +204,21 @@ class ClusterStep:
 
     def _stop_server(self) -> None:
         self.downtime.begin()
-        pid = recorded_process(self.machine.at(self.paths.service_runtime("postgres.pid")))
-        if pid is not None:
+        pid = recorded_process(self._record)
+        if pid is not None and not self._is_left_over(pid):
             raise Unavailable(
                 f"the server runs, with its database (process {pid}), and was not started by what"
                 " starts it on this machine: end walt-server-daemon, and call this again"
             )
+
+    def _is_left_over(self, pid: int) -> bool:
+        """Tell whether a process is a PostgreSQL that a call which was killed has started."""
+        try:
+            # Its process, data directory, start, port, directory of its socket.
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return lines[0].strip() == str(pid) and lines[4:5] == [str(self._sockets)]
 
     def _make_work(self) -> None:
         self._work.mkdir(mode=0o755)
@@ -244,10 +260,19 @@ class ClusterStep:
         except CommandFailed as error:
             told = log.read_text(errors="replace")[-1000:] if log.exists() else ""
             raise CommandFailed(f"{error} {told}".strip()) from None
+        except KeyboardInterrupt:
+            with contextlib.suppress(WaltError):
+                self._control(version, data, "stop", "-m", "fast")
+            raise
         try:
+            if data == self._data:
+                pid = int((data / "postmaster.pid").read_text().split()[0])
+                write_atomic(self._record, f"{pid} {process_start(pid)}\n")
             yield
         finally:
             self._control(version, data, "stop", "-m", "fast")
+            if data == self._data:
+                self._record.unlink(missing_ok=True)
 
     def _query(self, version: int, text: str) -> str:
         return self.machine.run(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ from walt.server.tools.setup.systemd import UNIT
 NAME = "walt-server-setup"
 LOCK = Path("/run/walt-server-setup.lock")
 LOGS = Path("/var/log/walt/setup")
+_PLAIN = re.compile(r"(?:/[\w.@+-]+)+", re.ASCII)
 MODES = ("auto", "install", "upgrade", "image-install")
 
 
@@ -142,6 +144,12 @@ def _refusals(options: argparse.Namespace, machine: Machine) -> list[str]:
             "WalT must be installed in a virtual environment: python3 -m venv /opt/walt, then"
             " /opt/walt/bin/pip install the wheel with its extra `server`"
         )
+    for path in (sys.prefix, str(options.config.absolute()), options.prefix, options.systemd_dir):
+        if not _PLAIN.fullmatch(path):
+            found.append(
+                f"{path} cannot be named plainly in units and tables of init: choose a path of"
+                " letters, digits and . _ @ + - alone"
+            )
     wrong = refusal(release(machine))
     if wrong is not None:
         found.append(wrong)
@@ -358,8 +366,10 @@ class Log:
         name = place / f"{NAME}.{time.strftime('%m%d%y%H%M%S')}.log"
         with open(name, "a", encoding="utf-8", errors="replace") as stream:
             self._stream = stream
-            yield
-        self._stream = None
+            try:
+                yield
+            finally:
+                self._stream = None
 
 
 if __name__ == "__main__":

@@ -111,20 +111,23 @@ class ReleaseUpgrade:
             machine.write(self._marker, f"{self.name} {new}\n")
             # Its virtual environment is of no use until it is made anew.
             self.downtime.server.switch_off()
-        environment = shlex.quote(sys.prefix)
+        environment, sources = shlex.quote(sys.prefix), self._sources()
         return Begun(
             [
                 "The server is stopped, and does not start with the machine."
                 if self.downtime.stopped else
                 "No server ran that this machine has started; none starts with it.",
                 about,
+                *([] if sources else [
+                    f"No source of apt names {self.name}: see that they lead to {new}."
+                ]),
             ],
             [
-                f"sed -i 's/{self.name}/{new}/g' {shlex.join(self._sources())}",
+                *([f"sed -i 's/{self.name}/{new}/g' {shlex.join(sources)}"] if sources else []),
                 "apt update && apt full-upgrade",
                 "systemctl reboot" if machine.has_systemd else "reboot",
                 f"python3 -m venv --clear {environment} &&"
-                f" {environment}/bin/pip install 'WHEEL[server]'",
+                f" {environment}/bin/pip install 'WHEEL[server]'  # WHEEL: walt-….whl",
                 f"{environment}/bin/walt-server-setup",
             ],
         )
@@ -149,8 +152,7 @@ class ReleaseUpgrade:
             f"/etc/apt/sources.list.d/{one.name}" for one in sorted(directory.glob("*"))
             if one.suffix in (".list", ".sources")
         )]
-        found = [one for one in names if self.name in (self.machine.read(one) or "")]
-        return found or names[:1]
+        return [one for one in names if self.name in (self.machine.read(one) or "")]
 
     def resume(self) -> str | None:
         """Return what is to be told when set-up is called meanwhile. Raises Unavailable."""
