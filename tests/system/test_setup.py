@@ -215,9 +215,28 @@ class InitTests(TestCase):
         self.assertEqual(self.said()[2:], ["USR2", f"{start} --one --two http://u:p&w@h 16384"])
         self.assertFalse(self.machine.at("/bad").exists())
         self.assertIn("::sysinit:/etc/init.d/rcS\n", self.machine.at("/etc/inittab").read_text())
+        self.failing_step()
+        before = len(self.said())
         self.inside(SETUP, "--remove")
-        self.assertEqual(self.said()[4:], ["TERM"])
+        self.assertEqual(self.said()[before:], ["TERM"])
         for path in ("/etc/inittab", "/usr/local/sbin/walt-server-run"):
             self.inside("sh", "-c", f"! test -e {path}")
         self.inside("kill", "-HUP", "1")
-        self.assertEqual(self.said()[4:], ["TERM"])
+        self.assertEqual(self.said()[before:], ["TERM"])
+
+    def failing_step(self) -> None:
+        """A step that has it stopped, and fails: it ends, stays so meanwhile, and runs again."""
+        state = "/var/lib/walt"
+        before = len(self.said())
+        told = self.inside("sh", "-c", "\n".join((
+            "sed -i s/^VERSION_CODENAME=.*/VERSION_CODENAME=trixie/ /etc/os-release",
+            "for one in 15 17; do mkdir -p /usr/lib/postgresql/$one/bin;"
+            " printf '#!/bin/sh\\nexit 1\\n' > /usr/lib/postgresql/$one/bin/pg_ctl;"
+            " chmod 755 /usr/lib/postgresql/$one/bin/pg_ctl;"
+            " touch /usr/lib/postgresql/$one/bin/postgres; done",
+            f"mkdir -p {state}/postgres; echo 15 > {state}/postgres/PG_VERSION",
+            f"{SETUP} 2>&1 && exit 1; {SETUP} --keep-postgresql",
+        )))
+        self.assertIn("The server was stopped for this; it runs again.", told)
+        self.assertEqual([one.split()[0] for one in self.said()[before:]], ["TERM", "start"])
+        self.assertIn("::respawn:", self.machine.at("/etc/inittab").read_text())

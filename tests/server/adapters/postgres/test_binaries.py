@@ -19,9 +19,22 @@ class BinariesTests(SynchronousTestCase):
             (place / "postgres").touch()
 
     def test_a_new_cluster(self) -> None:
-        """The newest, by number."""
+        """Debian's own, whatever else is installed; elsewhere the newest, by number."""
+        about = Path(self.mktemp())
         self.assertEqual(binaries(self.root), self.root / "17/bin")
-        self.assertEqual(binaries_for(self.data, self.root), self.root / "17/bin")
+        for text, version in (
+            ("ID=debian\nVERSION_CODENAME=bookworm\n", "15"),
+            ('VERSION_CODENAME="bookworm"\n', "15"), ("VERSION_CODENAME=trixie\n", "17"),
+            ("VERSION_CODENAME=forky\n", "17"), ("ID=other\n", "17"),
+        ):
+            about.write_text(text)
+            found = binaries_for(self.data, self.root, about)
+            self.assertEqual(found, self.root / version / "bin", text)
+        about.write_text("VERSION_CODENAME=bookworm\n")
+        (self.root / "15/bin/postgres").unlink()
+        self.assertEqual(binaries_for(self.data, self.root, about), self.root / "17/bin")
+        about.unlink()
+        self.assertEqual(binaries_for(self.data, self.root, about), self.root / "17/bin")
 
     def test_after_an_upgrade_of_debian(self) -> None:
         """Files stay with the version that made them; without it, what to do is told."""

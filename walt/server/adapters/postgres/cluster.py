@@ -12,6 +12,9 @@ from walt.server.runtime.process import ProcessRunner
 
 USER = "postgres"
 INSTALLATIONS = Path("/usr/lib/postgresql")
+# Of each Debian. Another one on a machine is somebody's, who may remove it again.
+VERSIONS = {"bookworm": 15, "trixie": 17}
+RELEASE = Path("/etc/os-release")
 
 
 def binaries(root: Path = INSTALLATIONS) -> Path:
@@ -28,16 +31,31 @@ def binaries(root: Path = INSTALLATIONS) -> Path:
     return found[-1]
 
 
-def binaries_for(data: Path, root: Path = INSTALLATIONS) -> Path:
-    """Return the directory of the PostgreSQL that reads a data directory, the newest for a new one.
+def _own(root: Path, about: Path) -> Path:
+    """Return the directory of the PostgreSQL of this Debian, the newest where that is not there."""
+    try:
+        lines = about.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, name = line.partition("=")
+        if key == "VERSION_CODENAME":
+            found = root / str(VERSIONS.get(name.strip('"'), "none")) / "bin"
+            if (found / "postgres").exists():
+                return found
+    return binaries(root)
 
-    An upgrade of Debian brings the next one beside that which made the files, and which alone can
-    read them. Raises Unavailable.
+
+def binaries_for(data: Path, root: Path = INSTALLATIONS, about: Path = RELEASE) -> Path:
+    """Return the directory of the PostgreSQL that reads a data directory; for a new one, Debian's.
+
+    `about` tells which Debian this is (os-release(5)). An upgrade of Debian brings the next one
+    beside that which made the files, and which alone can read them. Raises Unavailable.
     """
     try:
         version = (data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
-        return binaries(root)
+        return _own(root, about)
     found = root / version / "bin"
     if not version.isdigit() or not (found / "postgres").exists():
         raise Unavailable(

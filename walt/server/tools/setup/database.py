@@ -25,6 +25,7 @@ from walt.common.mounts import is_mounted
 from walt.server.adapters.postgres.cluster import (
     INSTALLATIONS,
     USER,
+    VERSIONS,
     as_user,
     initdb,
 )
@@ -37,8 +38,6 @@ from walt.server.tools.setup.settling import refuse_without_room, settle
 
 BACKUPS = Path("/var/backups/walt")
 WORK = "postgres-upgrade"  # below the state directory, while it is done
-# Of each Debian. Another one on a machine is somebody's, who may remove it again.
-VERSIONS = {"bookworm": 15, "trixie": 17}
 KEEP = "walt-server-setup --keep-postgresql"
 PATIENCE = "600"  # seconds that a server may take to recover after a power failure
 # Times the size of the old cluster: its dump, which is compressed, and the new one.
