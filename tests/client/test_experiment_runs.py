@@ -56,6 +56,7 @@ from walt.client.experiment.reading import parsed
 from walt.client.experiment.running import Runner, manifest_of
 from walt.client.experiment.sealing import seal, verify
 from walt.client.experiment.showing import reasons, table
+from walt.client.scripting import link as links
 from walt.client.scripting.running import Result, TooMuch
 from walt.common.records import block_of
 from walt.server.domain.nodes.experiments import Report
@@ -396,6 +397,19 @@ class RunTests(SynchronousTestCase):
         self.assertEqual(
             self.told, ["others do not see that this run goes on: 500 experiments run already"]
         )
+
+    def test_moments_of_no_calendar(self) -> None:
+        """A server that tells a moment that no calendar has ends no table."""
+        row = {
+            "user": "ann", "name": "x", "state": "running", "online": True, "nodes": ["n1"],
+            "point": 0, "points": 1, "failed": 0, "failed_point": 0,
+        }
+        rows = [row | {"started": started} for started in (-1e300, 1e300, 1e15, 1.7e9)]
+        self.patch(links, "LINK", SimpleNamespace(json=lambda *words: rows))
+        with redirect_stdout(io.StringIO()) as out:
+            self.assertEqual(command.show(None, False), 0)
+        self.assertIn("-1e+300", out.getvalue())
+        self.assertIn("2023-11-1", out.getvalue())
 
     def test_power_failure(self) -> None:
         """A point that the power cut off was never begun: a run is shown, gone on with, sealed."""

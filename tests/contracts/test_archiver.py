@@ -13,7 +13,8 @@ from tests.contracts.test_builder import Told
 from tests.fakes.images import FakeArchiver, FakeStore
 from tests.patience import patient
 from tests.system.storage import FILES, TestStorage, why_not
-from walt.common.errors import Invalid, NotFound
+from walt.common import room
+from walt.common.errors import Invalid, LimitExceeded, NotFound
 from walt.common.image_archives import Reading
 from walt.server.adapters.podman.archiver import SkopeoArchiver
 from walt.server.adapters.podman.skopeo import Skopeo
@@ -42,7 +43,7 @@ class ArchiverContract(Contract):
         from twisted.internet import reactor
 
         place, told = archiver.open(), Told()
-        images = {(await store.read(name)).image_id: name for name in (ONE, TWO)}
+        images = {image.image_id: image for image in [await store.read(n) for n in (ONE, TWO)]}
         command = await archiver.pack(place, images, told)
         made = await ProcessRunner(reactor).run(command, timeout=60)
         await archiver.close(place)
@@ -136,6 +137,28 @@ class SkopeoArchiverTests(ArchiverContract, TestCase):
     async def other(self) -> tuple[SkopeoArchiver, PodmanStore]:
         _, archiver, store = await self.storage()
         return archiver, store
+
+    async def test_no_room(self) -> None:
+        """Nothing is copied for which there is no room: neither out of the store nor into it."""
+        archiver, store = await self.make()
+        image = await store.read(ONE)
+        data = await self.packed(archiver, store)
+        place = archiver.open()
+        (place / "archive").write_bytes(data)
+        await archiver.unpack(place, place / "archive", [image.image_id])
+        usage = room.shutil.disk_usage(place)
+        self.patch(room.shutil, "disk_usage", lambda _: usage._replace(free=room.RESERVE + 1000))
+        reference = store.temporary()
+        for work in (
+            archiver.pack(place, {image.image_id: image}, Told()),
+            archiver.fetch(place, image.image_id, reference, Told()),
+        ):
+            with self.assertRaises(LimitExceeded):
+                await work
+        with self.assertRaises(NotFound):
+            await store.examine(reference, ONE)
+        self.assertFalse((place / "0").exists())
+        await archiver.close(place)
 
     async def test_blobs_once(self) -> None:
         """What two images share is there once; other tools read the archive, too."""

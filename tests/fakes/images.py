@@ -396,7 +396,7 @@ class FakeArchiver:
         return Path(tempfile.mkdtemp(dir=self._places))
 
     async def pack(
-        self, place: Path, images: Mapping[str, str], requester: IRequester
+        self, place: Path, images: Mapping[str, StoredImage], requester: IRequester
     ) -> list[str]:
         for image_id in images:
             if image_id not in self._store.by_id:

@@ -90,7 +90,7 @@ class FaultTests(TestCase):
         await platform.until(is_measured, "a point is begun", 180)
         shown = json.loads(await platform.ok("experiment", "show", "--json", user="bob"))
         self.assertEqual(
-            [(row["user"], row["name"], row["nodes"], row["goes_on"], row["points"])
+            [(row["user"], row["name"], row["nodes"], row["active"], row["points"])
              for row in shown], [("alice", "wanted", ["vm1"], True, 1)],
         )
         self.assertNotIn("sleep", json.dumps(shown))
@@ -107,7 +107,7 @@ class FaultTests(TestCase):
         self.assertEqual(ended.status, 0, ended.stderr + ended.stdout)
         (shown,) = json.loads(await platform.ok("experiment", "show", "--json"))
         self.assertEqual(
-            (shown["state"], shown["goes_on"], shown["point"], shown["failed"]),
+            (shown["state"], shown["active"], shown["point"], shown["failed"]),
             ("done", False, 1, 0),
         )
         self.assertIn(b"mine was removed: it is run-", ended.stdout)
@@ -205,4 +205,4 @@ class FaultTests(TestCase):
         self.assertNotIn(b"Traceback", errors)
         self.assertIn(f"walt experiment resume {folder}".encode(), errors)
         shown = json.loads(await platform.ok("experiment", "show", "--json"))
-        self.assertFalse([row for row in shown if row["state"] == "done" and row["goes_on"]])
+        self.assertFalse([row for row in shown if row["state"] == "done" and row["active"]])

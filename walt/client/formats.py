@@ -6,6 +6,8 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
+SECONDS, MINUTES, DAY = "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"
+
 
 def cells(row: dict[str, Any]) -> dict[str, Any]:
     """Return an object of the server as tables show it.
@@ -28,11 +30,17 @@ def cells(row: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def moment(seconds: float) -> str:
-    """Return a moment, in seconds since 1970, in the local time of this machine."""
+def moment(seconds: float, template: str = SECONDS) -> str:
+    """Return a moment, in seconds since 1970, in the local time of this machine.
+
+    One that no calendar has is a number: it comes from a server, or from others by it.
+    """
     from time import localtime, strftime
 
-    return strftime("%Y-%m-%d %H:%M:%S", localtime(seconds))
+    try:
+        return strftime(template, localtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.3g}"
 
 
 def readable(size: int) -> str:

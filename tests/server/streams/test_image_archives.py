@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.images import FakeArchiver, FakeCatalog, FakeImageUsers, FakeStore
 from tests.fakes.transports import TcpTransport
 from tests.server.streams.platform import CLIENT, FakeSessions
-from walt.common import frames
+from walt.common import frames, room
 from walt.server.domain.images.archives import ImageArchives
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.consequences import ImageChanges
@@ -104,6 +104,19 @@ class ImageArchiveStreamTests(SynchronousTestCase):
         protocol.connectionLost(Failure(ConnectionDone()))
         self.nothing_left()
         self.assertEqual(list(self.store.names), ["ann/img:latest"])
+
+    def test_disk_that_fills(self) -> None:
+        """What comes stops before others have no room; what came goes."""
+        protocol, transport = self.ask("REQ_LOAD_IMAGES", images={"new": "c" * 64})
+        protocol.dataReceived(frames.encode(frames.DATA, ARCHIVE[:10]))
+        usage = room.shutil.disk_usage(self.places)
+        self.patch(room.shutil, "disk_usage", lambda _: usage._replace(free=room.RESERVE + 9))
+        protocol.dataReceived(frames.encode(frames.DATA, ARCHIVE[:9]))
+        protocol.dataReceived(frames.encode(frames.DATA, ARCHIVE[:10]))
+        found = self.result(transport)
+        self.assertEqual(found["code"], "LIMIT_EXCEEDED")
+        self.assertIn("the server has not the room on its disk", found["error"])
+        self.nothing_left()
 
     def test_loaded(self) -> None:
         """An archive becomes an image; one that is larger than allowed does not."""

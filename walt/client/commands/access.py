@@ -6,6 +6,7 @@ import sys
 import time
 
 from walt.client import settings
+from walt.client.formats import DAY, moment
 from walt.client.operations import certificates
 from walt.client.session import Session
 from walt.client.terminal import Terminal, print_block, table
@@ -14,7 +15,6 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-DAY = "%Y-%m-%d"
 
 
 def invite(name: str, kind: str) -> None:
@@ -61,7 +61,7 @@ def renew() -> None:
 
 
 def _until(facts: dict[str, Any]) -> str:
-    return "until " + time.strftime(DAY, time.localtime(facts["expires"]))
+    return f"until {moment(facts['expires'], DAY)}"
 
 
 def show(json: bool) -> None:
@@ -77,7 +77,7 @@ def show(json: bool) -> None:
         return
     for row in rows:
         for key in ("issued", "expires"):
-            row[key] = time.strftime(DAY, time.localtime(row[key]))
+            row[key] = moment(row[key], DAY)
         row["serial"] = row["serial"][:12]
     print_block("Certificates:", table(
         ["name", "kind", "state", "issued", "expires", "serial"], rows

@@ -20,11 +20,11 @@ def services(json: bool) -> None:
     """Print the daemons that the server supervises."""
     rows = Session(Terminal()).json("cs.server.services", "rows")
     if not json:
-        from time import localtime, strftime
+        from walt.client.formats import moment
 
         for row in rows:
             if row.get("trouble_time") is not None:
-                row["when"] = strftime("%Y-%m-%d %H:%M:%S", localtime(row["trouble_time"]))
+                row["when"] = moment(row["trouble_time"])
     _show(
         "Daemons of the server:", rows,
         ["name", "state", "pid", "restarts", "when", "trouble"], json,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from walt.client.formats import moment
 from walt.client.operations.changes import changes, moment_of
 from walt.client.session import Session
 from walt.client.terminal import Terminal, table
@@ -42,7 +41,7 @@ def line(one: dict[str, Any]) -> dict[str, str]:
     elif what == "link":
         what = f"link to {one['item']}"
     return {
-        "time": datetime.fromtimestamp(one["time"]).strftime("%Y-%m-%d %H:%M:%S"),
+        "time": moment(one["time"]),
         "who": one["who"] or "(platform)", "device": one["name"] or one["mac"] or "",
         "what": what, "before": _cut(one["before"], longest), "after": _cut(one["after"], longest),
     }

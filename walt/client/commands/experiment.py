@@ -376,11 +376,12 @@ def show(archive: str | None, json: bool) -> int:
 
 def _running(json: bool) -> int:
     """Print the experiments that go on, and those that ended within the hour."""
+    from walt.client.formats import MINUTES, moment
     from walt.client.scripting.link import LINK
     from walt.client.terminal import table
 
     rows = LINK.json("cs.experiments.list", "rows", [{
-        "user": str, "name": str, "state": str, "speaks": bool, "nodes": [str], "began": NUMBER,
+        "user": str, "name": str, "state": str, "online": bool, "nodes": [str], "started": NUMBER,
         "point": int, "points": int, "failed": int, "failed_point": int,
     }])
     if json:
@@ -394,9 +395,9 @@ def _running(json: bool) -> int:
     print(table(["user", "experiment", "state", "began", "point", "failed", "nodes"], [
         {
             "user": row["user"], "experiment": visible(row["name"]),
-            "state": row["state"] if row["speaks"] or row["state"] not in GOING
+            "state": row["state"] if row["online"] or row["state"] not in GOING
             else f"{row['state']}, silent",
-            "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(row["began"])),
+            "began": moment(row["started"], MINUTES),
             "point": f"{row['point']} of {row['points']}",
             "failed": f"{row['failed']}, last {row['failed_point']}" if row["failed"] else "0",
             "nodes": ",".join(row["nodes"]),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from abc import abstractmethod
 
 from walt.client.credentials import stored
 from walt.client.errors import Refused
 from walt.client.exceptions import NoSuchImageNameException
+from walt.client.formats import moment
 from walt.client.scripting.link import LINK
 from walt.client.scripting.objects import Item
 from walt.client.scripting.sets import ItemSet
@@ -145,7 +145,7 @@ class OwnImage(Image):
     @property
     def created(self) -> str:
         """When it was made, in local time."""
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._known("created")))
+        return moment(self._known("created"))
 
     @property
     def in_use(self) -> bool:

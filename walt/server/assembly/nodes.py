@@ -25,6 +25,7 @@ from walt.server.assembly.daemons import Daemons
 from walt.server.assembly.images import Images
 from walt.server.assembly.switches import Switches, build_switches
 from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.network_services.provisioning import Provisioning
 from walt.server.domain.nodes.actions import NodeService
@@ -163,7 +164,8 @@ def build_nodes(
         views=NodeViews(
             registry, status, power, provisioning, progress, reservations, emulated, reactor
         ),
-        reservations=reservations, experiments=RunningExperiments(reactor), leases=leases,
+        reservations=reservations, leases=leases,
+        experiments=RunningExperiments(reactor, lambda name: _is_node(registry, name)),
         progress=progress, switches=switches, saving=saving, provisioning=provisioning,
         rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
@@ -175,6 +177,11 @@ def build_nodes(
         files=NodeFiles(service, questions), keys=keys, open_sessions=OpenSessions(reactor),
         new_mac=addresses.new_mac,
     )
+
+
+def _is_node(registry: DeviceRegistry, name: str) -> bool:
+    device = registry.by_name(name)
+    return device is not None and device.is_node
 
 
 def _keys(state: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from walt.common import frames
 from walt.common.errors import LimitExceeded, WaltError
+from walt.common.room import check_room
 
 _log = Logger()
 
@@ -17,11 +18,13 @@ _log = Logger()
 class Upload:
     """Writes what a client sends into the new file `path`, of `most` bytes.
 
+    The disk is looked at with each piece: what comes on other streams fills it, too.
     `whole` fires when it is there; it fails with LimitExceeded when it cannot be kept.
     """
 
     def __init__(self, path: Path, most: int) -> None:
         self._file: BinaryIO | None = open(path, "xb")  # noqa: SIM115 (closed by END or close)
+        self._directory = path.parent
         self._most = most
         self._size = 0
         self.whole: Deferred[None] = Deferred()
@@ -35,6 +38,7 @@ class Upload:
             try:
                 if self._size > self._most:
                     raise LimitExceeded(f"an archive has at most {self._most >> 30} GiB")
+                check_room(self._directory, len(payload))
                 self._file.write(payload)
             except OSError as error:
                 self._refuse(LimitExceeded(f"the server cannot keep this: {error.strerror}"))

@@ -13,11 +13,11 @@ from typing import Any
 from walt.common.archives import UNREADABLE, BoundedMember, members
 from walt.common.errors import Invalid, LimitExceeded
 from walt.common.files import remove_tree
+from walt.common.room import room
 from walt.server.workers.main import Progress
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 32 << 30
-RESERVE = 256 << 20  # bytes of the disk that are left alone
 BLOCK = 1 << 20
 MEMORY = 1 << 30  # bytes of address space for a job
 
@@ -48,9 +48,8 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, int]:
 class _Tree:
     def __init__(self, root: Path) -> None:
         root.mkdir(mode=0o700)
-        free = shutil.disk_usage(root).free
         self._root = os.fspath(root)
-        self._limit = min(MAX_BYTES, max(0, free - RESERVE))
+        self._limit = min(MAX_BYTES, room(root))
         self.members = 0
         self.size = 0
 

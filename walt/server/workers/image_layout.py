@@ -28,9 +28,9 @@ from walt.common.image_archives import (
     load,
     manifest,
 )
+from walt.common.room import check_room
 from walt.server.workers.main import Progress
 
-RESERVE = 256 << 20  # bytes of the disk that are left alone
 MEMORY = 1 << 30  # bytes of address space for a job
 
 
@@ -80,8 +80,7 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
     blobs = directory / "blobs"
     blobs.mkdir(mode=0o700)
     archive = Path(arguments["archive"])
-    if archive.stat().st_size > max(0, shutil.disk_usage(blobs).free - RESERVE):
-        raise LimitExceeded("the server has not the room on its disk for these images")
+    check_room(blobs, archive.stat().st_size)
     reading = Reading(partial(_opened, blobs))
     try:
         with archive.open("rb") as stream:

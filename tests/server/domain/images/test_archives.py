@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeArchiver, FakeCatalog, FakeImageUsers, FakeStore
 from tests.server.domain.images.test_catalog import Asking
-from walt.common.errors import Busy, Conflict, Invalid, NotFound
+from walt.common.errors import Busy, CommandFailed, Conflict, Invalid, NotFound
 from walt.server.domain.images.archives import ImageArchives
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.consequences import ImageChanges
@@ -56,6 +56,30 @@ class ImageArchivesTests(SynchronousTestCase):
         self.assertEqual(json.loads(Path(command[-1]).read_text()).keys(), {HIS, MINE})
         told = self.failing(self.archives.pack(self.place, [MINE, "9" * 64], Asking()), NotFound)
         self.assertEqual(told, "the platform has no image 999999999999 any more")
+        self.assertEqual(self.store.temporaries, {})
+
+    def test_one_after_the_other(self) -> None:
+        """Of two that are packed, one waits; one that is not waited for any more is not packed."""
+        going: list[Deferred[list[str]]] = []
+
+        def pack(place: Path, images: Any, requester: Any) -> Deferred[list[str]]:
+            going.append(Deferred())
+            return going[-1]
+
+        self.patch(self.archives._archiver, "pack", pack)
+        asking = [Asking() for _ in range(3)]
+        one, two, three = [
+            Deferred.fromCoroutine(self.archives.pack(self.place, [MINE], who)) for who in asking
+        ]
+        self.assertEqual(len(going), 1)
+        self.assertIn("Waiting for another archive", str(asking[1].lines))
+        two.cancel()
+        self.failureResultOf(two, CancelledError)
+        going[0].errback(CommandFailed("no"))
+        self.failureResultOf(one, CommandFailed)
+        self.assertEqual(len(going), 2)
+        going[1].callback(["cat"])
+        self.assertEqual(self.successResultOf(three), ["cat"])
         self.assertEqual(self.store.temporaries, {})
 
     def test_loaded(self) -> None:

@@ -18,7 +18,7 @@ class RunningExperimentsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000.0)
-        self.experiments = RunningExperiments(self.clock)
+        self.experiments = RunningExperiments(self.clock, lambda name: name != "nobody")
         self.changes = 0
         self.experiments.changed.observe(self.change)
 
@@ -32,16 +32,17 @@ class RunningExperimentsTests(SynchronousTestCase):
         (row,) = self.experiments.rows()
         self.assertEqual(row, {
             "user": "ann", "run": "0" * 12, "name": "delays", "state": "running",
-            "nodes": ["n1", "n2"], "began": 5.0, "heard": 1000.0, "speaks": True, "goes_on": True,
+            "nodes": ["n1", "n2"], "started": 5.0, "last_seen": 1000.0, "online": True,
+            "active": True,
             "point": 3, "points": 12, "failed": 1, "failed_point": 2,
         })
         self.assertEqual(self.changes, 1)
         self.clock.advance(SILENCE)
         (row,) = self.experiments.rows()
-        self.assertEqual((row["speaks"], row["goes_on"], row["state"]), (False, False, "running"))
+        self.assertEqual((row["online"], row["active"], row["state"]), (False, False, "running"))
         self.experiments.report("ann", replace(ONE, state="done", point=12))
         self.experiments.report("bob", replace(ONE, began=2e9))  # the clock of its machine is wrong
-        self.assertEqual([(row["user"], row["goes_on"], row["began"])
+        self.assertEqual([(row["user"], row["active"], row["started"])
                           for row in self.experiments.rows()],
                          [("bob", True, 1060.0), ("ann", False, 5.0)])
         self.clock.advance(KEPT + 1)
@@ -66,12 +67,27 @@ class RunningExperimentsTests(SynchronousTestCase):
         self.experiments.report("zoe", ONE)
         self.assertEqual(len(self.experiments.rows()), 4)
 
+    def test_nodes(self) -> None:
+        """Nodes are those of the platform, each once; there are so many of all runs together."""
+        self.patch(experiments, "MOST_NAMES", 5)
+        self.experiments.report("ann", replace(ONE, nodes=["n1", "nobody", "n1"]))
+        self.assertEqual([row["nodes"] for row in self.experiments.rows()], [["n1"]])
+        self.experiments.report("ann", replace(ONE, nodes=["n1", "n2", "n3"]))
+        self.experiments.report("bob", replace(ONE, state="done"))
+        self.assertRaises(
+            LimitExceeded, self.experiments.report, "eve", replace(ONE, nodes=["n4", "n5", "n6"])
+        )
+        self.experiments.report("eve", ONE)
+        self.assertEqual({row["user"] for row in self.experiments.rows()}, {"ann", "eve"})
+
     def test_what_is_refused(self) -> None:
         """Each value is checked: others see it."""
         for changes in (
             {"run": "x"}, {"run": "A" * 12}, {"name": "<b>"}, {"name": ""}, {"name": "x" * 101},
             {"name": "two\nlines"}, {"state": "\x1b[2J"}, {"state": ""}, {"nodes": ["a b"]},
             {"nodes": ["n"] * 1001}, {"nodes": [""]}, {"point": -1}, {"point": 13},
-            {"points": 10_001}, {"points": -1}, {"failed": 13}, {"failed_point": 13},
+            {"began": -1.0}, {"began": -1e300}, {"began": 1e300}, {"began": float("nan")},
+            {"began": float("-inf")}, {"points": 10_001}, {"points": -1}, {"failed": 13},
+            {"failed_point": 13},
         ):
             self.assertRaises(Invalid, replace, ONE, **changes)

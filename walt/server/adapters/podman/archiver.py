@@ -8,8 +8,10 @@ from pathlib import Path
 
 from zope.interface import implementer
 
+from walt.common.room import check_room
 from walt.server.adapters.podman.skopeo import Skopeo
 from walt.server.domain.images.interfaces import IImageArchiver
+from walt.server.domain.images.model import StoredImage
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.workers import WorkerPool
 
@@ -32,16 +34,17 @@ class SkopeoArchiver:
         return place
 
     async def pack(
-        self, place: Path, images: Mapping[str, str], requester: IRequester
+        self, place: Path, images: Mapping[str, StoredImage], requester: IRequester
     ) -> list[str]:
         """Copy images into a layout; see IImageArchiver."""
+        check_room(place, 1024 * sum(image.size_kib for image in images.values()))
         found = {}
-        for number, (image_id, name) in enumerate(images.items()):
+        for number, (image_id, image) in enumerate(images.items()):
             directory = place / str(number)
             await self._skopeo.send(
-                [], f"@{image_id}", f"dir:{directory}", f"Reading {name}", requester
+                [], f"@{image_id}", f"dir:{directory}", f"Reading {image.fullname}", requester
             )
-            found[image_id] = (str(directory), name)
+            found[image_id] = (str(directory), image.fullname)
         layout = place / "layout"
         names = await self._workers.call(
             "image_layout:pack", {"layout": str(layout), "images": found}, silence=LONG_JOB
@@ -62,6 +65,8 @@ class SkopeoArchiver:
         self, place: Path, image_id: str, reference: str, requester: IRequester
     ) -> None:
         """Copy an image into the store; see IImageArchiver."""
+        blobs = (place / image_id).iterdir()
+        check_room(place, sum(blob.stat().st_size for blob in blobs))
         await self._skopeo.fetch(
             [f"dir:{place / image_id}"], reference, f"Loading {image_id[:12]}", requester
         )

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 
 from walt.common.errors import Conflict, Invalid, NotFound
 from walt.common.names import short_image_name
 from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.interfaces import IImageArchiver
+from walt.server.domain.images.model import StoredImage
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.coroutines import shielded
 
@@ -23,6 +24,7 @@ class ImageArchives:
         self._changes = changes
         self._archiver = archiver
         self._version = version
+        self._packing = DeferredLock()
 
     def open(self) -> Path:
         """Make a directory for one archive; `close` removes it."""
@@ -38,13 +40,14 @@ class ImageArchives:
     ) -> list[str]:
         """Return the program that writes images, of these ids, on its output.
 
-        Who asks may have any of them: each image can be cloned. Raises NotFound, CommandFailed.
+        Who asks may have any of them: each image can be cloned. Raises NotFound, CommandFailed,
+        LimitExceeded.
         """
         await self._changes.images.refresh()
-        names: dict[str, str] = {}
+        images: dict[str, StoredImage] = {}
         for image in self._changes.images.all():
-            names.setdefault(image.image_id, image.fullname)
-        missing = [image_id for image_id in ids if image_id not in names]
+            images.setdefault(image.image_id, image)
+        missing = [image_id for image_id in ids if image_id not in images]
         if missing:
             raise NotFound(f"the platform has no image {missing[0][:12]} any more")
         references = {image_id: self._changes.store.temporary() for image_id in dict.fromkeys(ids)}
@@ -52,9 +55,16 @@ class ImageArchives:
             for image_id, reference in references.items():
                 # It stays until it is copied, whatever becomes of its names.
                 await self._changes.store.tag_temporary(image_id, reference)
-            command: list[str] = await self._archiver.pack(
-                place, {image_id: names[image_id] for image_id in references}, requester
-            )
+            # One at a time: what is left of the disk is looked at before.
+            if self._packing.locked:
+                requester.stdout("Waiting for another archive of images")
+            await self._packing.acquire()
+            try:
+                command: list[str] = await self._archiver.pack(
+                    place, {image_id: images[image_id] for image_id in references}, requester
+                )
+            finally:
+                self._packing.release()
         finally:
             for reference in references.values():
                 await self._changes.store.discard(reference)

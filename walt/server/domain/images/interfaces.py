@@ -234,9 +234,9 @@ class IImageArchiver(Interface):
         """Make a directory for one archive."""
 
     async def pack(
-        place: Path, images: Mapping[str, str], requester: IRequester
+        place: Path, images: Mapping[str, StoredImage], requester: IRequester
     ) -> list[str]:
-        """Copy images, whose names are told by id; return the program that writes the archive.
+        """Copy images, which are told by id; return the program that writes the archive.
 
         It writes on its output. The requester is told how far it is. Raises CommandFailed,
         LimitExceeded or Unavailable.
@@ -253,7 +253,7 @@ class IImageArchiver(Interface):
     ) -> None:
         """Copy an image that was unpacked into the store, under a temporary reference.
 
-        Raises CommandFailed, Unavailable.
+        Raises CommandFailed, LimitExceeded, Unavailable.
         """
 
     def close(place: Path) -> Awaitable[None]:

@@ -6,8 +6,8 @@ Nothing of what is run is told: no commands, values, outputs or reasons.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,7 +20,9 @@ SILENCE = 60.0  # seconds without a word, after which a client does not speak an
 KEPT = 3600.0  # seconds for which one that ended, or whose client is silent, is shown
 MOST, MOST_OF_USER = 500, 20
 MOST_NODES, MOST_POINTS = 1000, 10_000
+MOST_NAMES = 20_000  # of nodes, of all runs together
 STATES = ("preparing", "running", "done", "failed", "interrupted", "released")
+LAST_MOMENT = 1 << 33  # epoch seconds: of the year 2242; calendars of clients know it
 _RUN = re.compile("[0-9a-f]{12}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -47,6 +49,8 @@ class Report:
         if not _RUN.fullmatch(self.run) or not _NAME.fullmatch(self.name):
             raise Invalid("a run has 12 hexadecimal digits, and an experiment a name of letters,"
                           " digits, ., _ and -")
+        if not 0 <= self.began < LAST_MOMENT:
+            raise Invalid("a run began after 1970 and before 2243")
         if self.state not in STATES:
             raise Invalid(f"a run is {', '.join(STATES)}, nothing else")
         if len(self.nodes) > MOST_NODES or not all(map(is_device_name, self.nodes)):
@@ -61,19 +65,21 @@ class Report:
 @dataclass(frozen=True)
 class _Heard:
     report: Report
-    first: float
     last: float
+    row: dict[str, Any]  # without what changes by itself
 
 
 class RunningExperiments:
     """The runs of all users. They are in memory alone: clients tell again and again.
 
-    `changed` is told when something is different. `clock` gives epoch seconds.
+    `changed` is told when something is different. `clock` gives epoch seconds; `is_node` tells
+    whether a name is that of a node: others are not shown.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, is_node: Callable[[str], bool]) -> None:
         self.changed: Source[[]] = Source()
         self._clock = clock
+        self._is_node = is_node
         self._known: dict[tuple[str, str], _Heard] = {}  # by user and run
 
     def report(self, user: str, report: Report) -> None:
@@ -81,30 +87,42 @@ class RunningExperiments:
         self._forget()
         key, now = (user, report.run), self._clock.seconds()
         known = self._known.pop(key, None)
-        if known is None:
-            self._make_room(user)
-        began = min(report.began, now)
-        self._known[key] = _Heard(report, known.first if known is not None else began, now)
-        if known is None or known.report != report:
-            self.changed.tell()
+        if known is not None and known.report == report:
+            self._known[key] = replace(known, last=now)
+            return
+        nodes = sorted({name for name in report.nodes if self._is_node(name)})
+        self._make_room(user, len(nodes), known is None)
+        started = min(report.began, now) if known is None else known.row["started"]
+        row = {"user": user, **asdict(report), "nodes": nodes, "started": started}
+        del row["began"]
+        self._known[key] = _Heard(report, now, row)
+        self.changed.tell()
 
     def _forget(self) -> None:
         now = self._clock.seconds()
         for key in [key for key, one in self._known.items() if now - one.last > KEPT]:
             del self._known[key]
 
-    def _make_room(self, user: str) -> None:
-        """Forget the oldest one that is over; raise LimitExceeded where all go on."""
+    def _make_room(self, user: str, names: int, new: bool) -> None:
+        """Forget the oldest ones that are over; raise LimitExceeded where all go on."""
         own = [key for key in self._known if key[0] == user]
-        for keys, most in ((own, MOST_OF_USER), (list(self._known), MOST)):
+        for keys, most in ((own, MOST_OF_USER), (list(self._known), MOST)) if new else ():
             if len(keys) < most:
                 continue
-            over = [key for key in keys if not self._goes_on(self._known[key])]
+            over = [key for key in keys if not self._is_active(self._known[key])]
             if not over:
                 raise LimitExceeded(f"{most} experiments run already: no more are shown")
-            del self._known[over[0]]
+            self._known.pop(over[0], None)
+        total = names + sum(len(one.row["nodes"]) for one in self._known.values())
+        for key in [key for key, one in self._known.items() if not self._is_active(one)]:
+            if total > MOST_NAMES:
+                total -= len(self._known.pop(key).row["nodes"])
+        if total > MOST_NAMES:
+            raise LimitExceeded(
+                f"experiments run on {MOST_NAMES} nodes already: no more are shown"
+            )
 
-    def _goes_on(self, one: _Heard) -> bool:
+    def _is_active(self, one: _Heard) -> bool:
         return one.report.state in STATES[:2] and self._clock.seconds() - one.last < SILENCE
 
     def rows(self) -> list[dict[str, Any]]:
@@ -113,9 +131,8 @@ class RunningExperiments:
         now = self._clock.seconds()
         found = [
             {
-                "user": user, **asdict(one.report), "nodes": sorted(one.report.nodes),
-                "began": one.first, "heard": one.last, "speaks": now - one.last < SILENCE,
-                "goes_on": self._goes_on(one),
-            } for (user, _), one in self._known.items()
+                **one.row, "last_seen": one.last, "online": now - one.last < SILENCE,
+                "active": self._is_active(one),
+            } for one in self._known.values()
         ]
-        return sorted(found, key=lambda row: (not row["goes_on"], -row["began"]))
+        return sorted(found, key=lambda row: (not row["active"], -row["started"]))

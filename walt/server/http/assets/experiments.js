@@ -10,16 +10,16 @@ const MOST_CELLS = 2000, MOST_SERIES = 8, MOST_ROWS = 500, MOST_PLOTS = 50, MOST
 const PLOT = { width: 640, height: 260, left: 64, right: 12, top: 12, bottom: 36 };
 
 // A run of a client that is silent may go on or not: nobody knows.
-const isSilent = (row) => !row.speaks && (row.state === "preparing" || row.state === "running");
+const isSilent = (row) => !row.online && (row.state === "preparing" || row.state === "running");
 const progress = (row) => `${row.point} of ${row.points}`;
 const RUNS = [
   { name: "name", label: "Experiment", head: true, text: (row) => row.name, cell: (row) => html`<span class="text">${row.name}</span>` },
   { name: "user", label: "Who", text: (row) => row.user },
-  { name: "state", label: "State", text: (row) => (isSilent(row) ? `${row.state}, silent` : row.state), title: (row) => (isSilent(row) ? `the last word of its client: ${new Date(row.heard * 1000).toLocaleString()}` : null) },
+  { name: "state", label: "State", text: (row) => (isSilent(row) ? `${row.state}, silent` : row.state), title: (row) => (isSilent(row) ? `the last word of its client: ${new Date(row.last_seen * 1000).toLocaleString()}` : null) },
   { name: "point", label: "Point", order: (row) => row.point / Math.max(1, row.points), text: progress,
     cell: (row) => html`${progress(row)}<progress value=${row.point} max=${Math.max(1, row.points)} aria-label=${`point ${progress(row)}`}></progress>` },
   { name: "failed", label: "Failed", order: (row) => row.failed, text: (row) => (row.failed ? `${row.failed}, last point ${row.failed_point}` : "0") },
-  { name: "began", label: "Since", order: (row) => row.began, text: (row) => new Date(row.began * 1000).toLocaleString() },
+  { name: "started", label: "Since", order: (row) => row.started, text: (row) => new Date(row.started * 1000).toLocaleString() },
   { name: "nodes", label: "Nodes", text: (row) => row.nodes.join(", "), cell: (row) => html`<span class="text">${row.nodes.join(", ")}</span>` },
 ];
 
