@@ -380,6 +380,11 @@ class FetchingTests(SynchronousTestCase):
         self.calls.append(f"load {', '.join(images)}")
         self.images.update({f"ann/{name}:latest": found for name, found in images.items()})
 
+    def refuse(self, images: Mapping[str, str]) -> None:
+        """Load some, and no others."""
+        self.images["ann/fetch-666666666666:latest"] = "6" * 64
+        raise Failure("the server has not the room")
+
     def test_archive(self) -> None:
         """What is neither here nor in a registry is in the archive, perhaps."""
         self.assertEqual(self.fetch({"7" * 64: "z"}, {}, ["8" * 64]), {})
@@ -387,6 +392,21 @@ class FetchingTests(SynchronousTestCase):
         self.assertEqual(self.calls, ["load fetch-777777777777",
                                       "cs.images.rename fetch-777777777777"])
         self.assertEqual(self.told, ["z: out of the archive"])
+        self.calls.clear()
+        self.images["ann/fetch-222222222222:latest"] = "3" * 64  # one that was killed
+        wanted = {"1" * 64: "a", "2" * 64: "b", "5" * 64: "c"}
+        del self.registry["reg:bob/x"]
+        self.registry["hub:bob/a"] = "1" * 64
+        self.assertEqual(
+            self.fetch(wanted, {}, list(wanted)), {"a": "1" * 64, "b": "2" * 64, "c": "5" * 64}
+        )
+        self.assertEqual([call for call in self.calls if call.startswith("load")],
+                         ["load fetch-222222222222, fetch-555555555555"])
+        self.assertFalse([name for name in self.images if "fetch-" in name])
+        before = dict(self.images)
+        self.patch(self, "load", self.refuse)
+        self.assertRaises(Failure, self.fetch, {"6" * 64: "d"}, {}, ["6" * 64])
+        self.assertEqual(self.images, before)
 
     def test_by_identity(self) -> None:
         """First those of others here, then of registries; what is another image does not stay."""

@@ -35,6 +35,7 @@ from walt.client.experiment import (
     duties,
     finding,
     holding,
+    images,
     origin,
     parallel,
     preparing,
@@ -344,6 +345,14 @@ class RunTests(SynchronousTestCase):
 
         held: list[dict[str, str]] = []
         self.patch(duties, "save_into", keep)
+        sizes = {"1" * 64: 2000.0, "9" * 64: 1000.0}
+        asked: list[str] = []
+
+        def show(*words: Any, **named: Any) -> dict[str, list[dict[str, Any]]]:
+            asked.append(words[0])
+            return {"own": [{"id": one, "size": size} for one, size in sizes.items()]}
+
+        self.patch(images, "LINK", SimpleNamespace(json=show))
         for number in (1, 2):
             runner, folder = self.runner(HELD)
             self.manifest(folder)  # it is there
@@ -354,7 +363,28 @@ class RunTests(SynchronousTestCase):
             self.holds_nothing(folder)
         self.assertIn("images were not kept: the image x", "\n".join(self.told))
         self.ran()
-        self.assertEqual(len(held), 2)
+        self.assertEqual((len(held), asked), (2, ["cs.images.show"] * 4))
+
+    def test_images_that_cannot_be_kept(self) -> None:
+        """That is told before the first point; what the run took is given back."""
+        sizes: dict[str, float] = {}
+        self.patch(images, "LINK", SimpleNamespace(json=lambda *words, **named: {
+            "own": [{"id": one, "size": size} for one, size in sizes.items()]
+        }))
+        saved: list[Path] = []
+        self.patch(duties, "save_into", lambda folder, manifest: saved.append(folder))
+        for size, most, told in (
+            (1e9, 0, "this run uses 1 images, and an archive keeps up to 0"),
+            (1e16, 64, "images take up to 10000000.0 GB"),
+        ):
+            sizes["1" * 64] = size
+            self.patch(images, "MOST_IMAGES", most)
+            runner, folder = self.runner(HELD)
+            runner._manifest["with_images"] = True
+            failure = self.assertRaises(Failure, runner.run, {}, force=False)
+            self.assertIn(told, str(failure))
+            self.assertEqual((Archive(folder.path).points(), saved), ({}, []))
+            self.holds_nothing(folder)
 
     def test_reports(self) -> None:
         """The server hears how far it is, and nothing of what is run."""

@@ -11,7 +11,7 @@ from walt.client.answers import looks_wrong
 from walt.client.errors import Failure, Refused
 from walt.client.exceptions import TimeoutException
 from walt.client.experiment.collecting import collect
-from walt.client.experiment.images import save_into
+from walt.client.experiment.images import check, save_into
 from walt.client.scripting.nodes import find
 from walt.client.scripting.reserving import Reservation
 from walt.common.errors import in_words
@@ -110,11 +110,17 @@ class Duties:
                 self._keep_images()
                 self.done(COLLECT)
 
+    def check_images(self) -> None:
+        """Raise Failure where images are to be kept and cannot be: before hours of points."""
+        if self._manifest.get("with_images"):
+            check(self._folder.path, self._manifest, self._tell)
+
     def _keep_images(self) -> None:
         """Keep the images of the run, if that was asked for: it still holds them."""
         if not self._manifest.get("with_images"):
             return
         try:
+            self.check_images()
             save_into(self._folder.path, self._manifest)
         except (Failure, OSError) as error:
             self._tell(f"images were not kept: {in_words(error)}")

@@ -18,7 +18,7 @@ from walt.common.names import image_fullname, short_image_name
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from typing import Any
 
 MOST = 3  # images of registries that are fetched for one that is looked for
@@ -67,10 +67,11 @@ def fetch(
     """Get images into the caller's set, of ids whose names are told; return ids by new name.
 
     `others` are the full names of images of other users by id, `own` the names that the caller
-    has; the archive has those that it has `kept`, and `load` brings one of them, by its name.
-    What is not found is left out. Raises Failure.
+    has; the archive has those that it has `kept`, and `load` brings them, ids by names: all at
+    once, for that sends the archive. What is not found is left out. Raises Failure.
     """
     found = {}
+    archived = {}
     for image_id, target in targets(wanted, own).items():
         try:
             links = [LOCAL + others[image_id].removesuffix(":latest")] if image_id in others else \
@@ -79,16 +80,17 @@ def fetch(
             if image_id not in kept:
                 raise
             links = []  # no registry answers: the archive will do
-        ways: list[tuple[str, Callable[[str], bool]]] = [
-            (f"cloned from {link}", partial(_clone, link)) for link in links[:MOST]
-        ]
-        if image_id in kept:
-            ways.append(("out of the archive", partial(_load, load, image_id)))
-        for told, get in ways:
-            if _fetched(get, target, image_id):
-                tell(f"{target}: {told}")
+        for link in links[:MOST]:
+            if _fetched(partial(_clone, link), target, image_id):
+                tell(f"{target}: cloned from {link}")
                 found[target] = image_id
                 break
+        else:
+            if image_id in kept:
+                archived[image_id] = target
+    for image_id, target in _loaded(load, archived):
+        tell(f"{target}: out of the archive")
+        found[target] = image_id
     return found
 
 
@@ -116,9 +118,28 @@ def _clone(link: str, name: str) -> bool:
     return True
 
 
-def _load(load: Callable[[Mapping[str, str]], object], image_id: str, name: str) -> bool:
-    load({name: image_id})
-    return True
+def _loaded(
+    load: Callable[[Mapping[str, str]], object], archived: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Load images, names by their ids; yield those that are there then, by id and name."""
+    privates = {f"{PRIVATE}{image_id[:12]}": image_id for image_id in archived}
+    try:
+        missing = {
+            private: image_id for private, image_id in privates.items()
+            if _id_of(private) != image_id  # another one: which one that was killed has left
+        }
+        for private in missing:
+            _remove(private)
+        if missing:
+            load(missing)
+        for private, image_id in privates.items():
+            if _id_of(private) == image_id:
+                LINK.call("cs.images.rename", image=private, new_name=archived[image_id])
+                yield image_id, archived[image_id]
+    finally:
+        for private in privates:
+            with suppress(Failure, OSError):  # what stopped us is told
+                _remove(private)
 
 
 def _fetched(get: Callable[[str], bool], name: str, image_id: str) -> bool:

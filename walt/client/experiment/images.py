@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
+from walt.client.answers import NUMBER
 from walt.client.errors import Failure, Refused
 from walt.client.experiment.archive import IMAGES, fresh
+from walt.client.formats import readable
 from walt.client.operations.transfers import Told, receive_pieces, send_pieces
+from walt.client.scripting.link import LINK
 from walt.client.stream import Stream
 from walt.common.errors import Invalid, LimitExceeded
-from walt.common.image_archives import Reading
+from walt.common.image_archives import LARGEST, MOST_IMAGES, Reading
 from walt.common.names import short_image_name
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -63,6 +68,30 @@ def kept(archive: Archive, *, whole: bool) -> set[str]:
     except (Invalid, LimitExceeded) as error:
         raise Failure(f"{IMAGES} of {archive.path} is refused: {error}") from None
     return set(reading.images)
+
+
+def check(folder: Path, manifest: Mapping[str, Any], tell: Callable[[str], object]) -> None:
+    """Raise Failure for images of a run that its folder cannot keep; tell when it is close."""
+    wanted = images_of(manifest)
+    if len(wanted) > MOST_IMAGES:
+        raise Failure(
+            f"this run uses {len(wanted)} images, and an archive keeps up to {MOST_IMAGES}"
+        )
+    tables = LINK.json(
+        "cs.images.show", "tables",
+        {kind: [{"id": str, "size": NUMBER}] for kind in ("own", "others", "default")},
+        all=True, refresh=False,
+    )
+    sizes = {row["id"]: row["size"] for rows in tables.values() for row in rows}
+    room = min(shutil.disk_usage(folder).free, LARGEST)
+    needed = [sizes.get(image_id, 0) for image_id in wanted]
+    told = (
+        f"images take up to {readable(sum(needed))}, and {readable(room)} can be kept in {folder}"
+    )
+    if max(needed, default=0) > room:
+        raise Failure(told)
+    if sum(needed) > room:  # layers that they share are kept once
+        tell(f"{told}: perhaps they are not kept")
 
 
 def save(

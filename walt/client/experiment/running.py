@@ -278,6 +278,7 @@ class Runner:
                 if not booted:
                     self._preparing.boot(False, measured=bool(self._outcomes))
                 self._preparing.note_facts(self._each(FACTS))
+                self._duties.check_images()
                 self._set_up()
             with self._clocks:
                 yield
