@@ -82,8 +82,15 @@ class ShellTests(SynchronousTestCase):
 
     skip = why_not("bwrap", "ip")
 
-    def start(self, *, way: str = "direct", wish: bool = True, vpn: str = "") -> None:
-        """Start a node; `vpn`: it has a tunnel, and its way to the server is by that interface."""
+    def start(
+        self, *, way: str = "direct", wish: bool = True, vpn: str = "", port: int = 1000,
+        room: bool = True,
+    ) -> None:
+        """Start a node, and ask from a port.
+
+        `vpn`: it has a tunnel, and its way to the server is by that interface; `room`: there is
+        some in /run.
+        """
         self.node, self.server = Namespace(self), Namespace(self)
         for name, subnet in (("eth0", "10.9.1"), ("walt-vpn", "10.9.2")):
             join(self.node, name, self.server, f"to-{name}")
@@ -96,7 +103,10 @@ class ShellTests(SynchronousTestCase):
         handler.write_text(handler.read_text().replace("idle_limit=15", "idle_limit=2"))
         for name in ("eth0", *(["walt-vpn"] if vpn else [])):
             (tree / "sys/class/net" / name).mkdir(parents=True)
-        (tree / "run").mkdir()
+        if room:
+            (tree / "run").mkdir()
+        else:
+            (tree / "run").touch()
         if wish:
             (tree / "etc/walt").mkdir(parents=True)
             (tree / "etc/walt/net-shell").touch()
@@ -119,6 +129,7 @@ class ShellTests(SynchronousTestCase):
             self.peer = socket.socket()
         self.addCleanup(self.peer.close)
         self.peer.settimeout(patient(20))
+        self.peer.bind(("", port))
         self.peer.connect(("10.9.2.10" if vpn == "walt-vpn" else "10.9.1.10", 12346))
         self.received = b""
 
@@ -186,6 +197,20 @@ class ShellTests(SynchronousTestCase):
     def test_image_does_not_ask_for_it(self) -> None:
         """There is no shell but where the image has the file."""
         self.refused(b"/etc/walt/net-shell is not on image", wish=False)
+
+    def test_other_accounts_of_the_server(self) -> None:
+        """Its address is not enough: a port that root alone has tells that root asks."""
+        for way in ("direct", "pipes"):
+            self.refused(
+                b"a shell is for root of the server, who asks from a port below 1024", way=way,
+                port=1024,
+            )
+
+    def test_no_room(self) -> None:
+        """Who asks is told."""
+        self.start(room=False)
+        self.peer.sendall(b"MODE single\nSHELL\n")
+        self.until(b"KO there is no room in /run\n")
 
     def test_outside_the_tunnel(self) -> None:
         """A board with a tunnel has no shell for who has the server's address elsewhere."""

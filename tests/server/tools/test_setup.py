@@ -154,6 +154,7 @@ class SetupTests(SynchronousTestCase):
                           and one.startswith(UNITS)}, there)
         drop_in, journal = f"{UNITS}/{UNIT}.d/daemons.conf", "etc/systemd/journald@walt.conf"
         self.assertIn("SystemMaxUse=", site.text(journal))
+        self.assertIn("\nWants=systemd-journald@walt.service\n", site.text(drop_in))
         self.assertIn("stop walt-server-dhcpd.service walt-server-named", site.text(drop_in))
         programs = site.programs
         reload = len(programs.calls) - programs.calls[::-1].index(("systemctl", "daemon-reload"))

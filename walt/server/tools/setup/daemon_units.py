@@ -22,6 +22,7 @@ from walt.server.tools.setup.systemd import MARK, UNIT
 DROP_IN = f"{UNIT}.d/daemons.conf"
 # Nodes cause what dhcpd writes: it must not push the machine's own logs out, nor be less than all,
 # for the server reads there who got an address.
+_JOURNALD = f"systemd-journald@{JOURNAL}.service"
 JOURNAL_CONF = f"/etc/systemd/journald@{JOURNAL}.conf"
 _JOURNAL = f"""\
 {MARK} {UNIT}
@@ -94,7 +95,10 @@ def units(config: ServerConfig, programs: Path, conf: Path, directory: str) -> l
         *(OwnFile(f"{directory}/{unit_of(name)}", _unit(name, config, programs, conf))
           for name in names),
         OwnFile(f"{directory}/{DROP_IN}", (
-            f"{MARK} {UNIT}\n# What a server that died has left; another one ends them itself.\n"
+            f"{MARK} {UNIT}\n"
+            # It follows that journal, which has to be there: journalctl finds no later one.
+            f"[Unit]\nWants={_JOURNALD}\nAfter={_JOURNALD}\n"
+            "# What a server that died has left; another one ends them itself.\n"
             f"[Service]\nExecStopPost=-+/usr/bin/systemctl stop {stop}\n"
         )),
     ]
