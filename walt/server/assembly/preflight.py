@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from walt.common.errors import Unavailable
@@ -17,7 +18,7 @@ from walt.server.adapters.vpn import sshd
 from walt.server.assembly import confinement
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.process import DEFAULT_PATH
-from walt.server.runtime.units import unit_of
+from walt.server.runtime.units import JOURNAL, unit_of
 
 PROGRAMS = {
     "dhcpd": "isc-dhcp-server",
@@ -159,12 +160,18 @@ def _units(config: ServerConfig) -> list[str]:
             "services.runner: systemd does not run this machine; remove the key: the server"
             " then runs its daemons itself"
         ]
-    missing = [
-        unit for unit in map(unit_of, names)
-        if not any((place / unit).exists() for place in UNIT_PLACES)
-    ]
-    return [f"units of daemons are missing ({', '.join(missing)}); run: walt-server-setup"] \
-        if missing else []
+    wrong = [unit for unit in map(unit_of, names) if not _is_current(unit)]
+    return [
+        f"units of daemons are missing or older ({', '.join(wrong)}); run: walt-server-setup"
+    ] if wrong else []
+
+
+def _is_current(unit: str) -> bool:
+    """Tell whether the unit that counts writes to the journal that the server reads."""
+    for place in UNIT_PLACES:
+        with suppress(FileNotFoundError):
+            return f"LogNamespace={JOURNAL}\n" in (place / unit).read_text(errors="replace")
+    return False
 
 
 def _is_account(name: str) -> bool:
