@@ -15,12 +15,14 @@ import re
 import socket
 import ssl
 import time
+from pathlib import Path
 
 from walt.client import tls
 from walt.client.connection import Connection, open_tcp
 from walt.client.errors import Failure
 from walt.client.formats import pip_install
 from walt.common.errors import in_words
+from walt.common.files import write_durable
 from walt.common.ports import RPC
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
@@ -221,10 +223,5 @@ def _text(answer: dict[bytes, bytes], name: str) -> str:
 
 
 def _write(place: str, name: str, text: str) -> None:
-    """Replace a file that only its owner may read, at once."""
-    path = os.path.join(place, name)
-    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), 0o600)
-        stream.write(text)
-    os.replace(f"{path}.new", path)
+    """Replace a file that only its owner may read, at once, and on the disk."""
+    write_durable(Path(place, name), text, 0o600)

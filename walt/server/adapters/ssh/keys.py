@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from walt.common.files import write_atomic
+from walt.server.runtime.placing import put_in_place
 from walt.server.runtime.process import ProcessRunner
 
 HOST_KEY = "ssh_host_ecdsa_key"
@@ -52,17 +53,21 @@ async def ensure_host_keys(runner: ProcessRunner, keys: Path) -> None:
     keys.mkdir(parents=True, exist_ok=True)
     key = keys / HOST_KEY
     if not (key.exists() and Path(f"{key}.pub").exists()):
-        key.unlink(missing_ok=True)
+        beside = keys / f".{HOST_KEY}.new"
+        for left in (beside, Path(f"{beside}.pub")):
+            left.unlink(missing_ok=True)
         await runner.run([
-            "ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-C", "root@walt.node", "-f", str(key),
+            "ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-C", "root@walt.node", "-f", str(beside),
         ])
+        await put_in_place(runner, beside, key)
+        await put_in_place(runner, Path(f"{beside}.pub"), Path(f"{key}.pub"))
     dropbear = keys / DROPBEAR_KEY
     if not dropbear.exists():
         beside = keys / f".{DROPBEAR_KEY}.new"
         beside.unlink(missing_ok=True)
         await runner.run(["dropbearconvert", "openssh", "dropbear", str(key), str(beside)])
         beside.chmod(0o600)
-        beside.rename(dropbear)
+        await put_in_place(runner, beside, dropbear)
 
 
 def node_key(state: Path) -> Path:
@@ -87,7 +92,7 @@ async def ensure_node_key(runner: ProcessRunner, state: Path) -> str:
             "-f", str(beside),
         ])
         Path(f"{beside}.pub").unlink()
-        beside.rename(key)  # whole, or not there: a power failure leaves no half
+        await put_in_place(runner, beside, key)
     result = await runner.run(["ssh-keygen", "-y", "-f", str(key)])
     return result.stdout.decode().strip()
 

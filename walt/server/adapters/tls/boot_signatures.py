@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Unavailable, in_words
 from walt.server.domain.vpn.interfaces import IBootSignatures
+from walt.server.runtime.placing import put_in_place
 from walt.server.runtime.process import ProcessRunner
 
 PRIVATE, PUBLIC = "private.pem", "public.pem"
@@ -103,14 +104,14 @@ class BootSignatures:
             ])
             Path(f"{beside}.pub").unlink()
             public.unlink(missing_ok=True)
-            beside.rename(private)  # whole, or not there: a power failure leaves no half
+            await put_in_place(self._runner, beside, private)
         if not public.exists():
             told = await self._runner.run(
                 ["ssh-keygen", "-e", "-m", "PKCS8", "-f", str(private)]
             )
             beside = public.with_name(f".{PUBLIC}.new")
             beside.write_bytes(told.stdout)
-            beside.rename(public)
+            await put_in_place(self._runner, beside, public)
 
 
 def _identity(stream: BinaryIO) -> tuple[int, int, int, int]:

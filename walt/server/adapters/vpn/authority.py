@@ -13,6 +13,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Invalid
 from walt.server.domain.vpn.interfaces import IVpnAuthority
 from walt.server.domain.vpn.model import PRINCIPAL
+from walt.server.runtime.placing import put_in_place
 from walt.server.runtime.process import ProcessRunner
 
 CA_KEY = "vpn-ca-key"
@@ -49,7 +50,7 @@ class SshAuthority:
                 "-q", "-t", "ecdsa", "-b", "521", "-N", "", "-C", "walt-vpn-ca", "-f", str(beside)
             )
             Path(f"{beside}.pub").unlink()
-            beside.rename(key)  # whole, or not there: a power failure leaves no half
+            await put_in_place(self._runner, beside, key)
         key.chmod(0o600)
         public = (await self._keygen("-y", "-f", str(key))).strip()
         half = Path(f"{key}.pub")

@@ -23,6 +23,7 @@ from walt.server.runtime.accounts import group_of
 from walt.server.runtime.asking import Place, ask_stream
 from walt.server.runtime.child import ChildSpec
 from walt.server.runtime.configured import ConfiguredChild
+from walt.server.runtime.placing import put_in_place
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer, Patience
@@ -93,7 +94,7 @@ async def ensure_host_keys(runner: ProcessRunner, directory: Path) -> list[str]:
                 "ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "walt-vpn", "-f", str(beside),
             ])
             Path(f"{beside}.pub").unlink()
-            beside.rename(key)
+            await put_in_place(runner, beside, key)
         key.chmod(0o600)  # ssh-keygen reads no other one of its user
         told = await runner.run(["ssh-keygen", "-y", "-f", str(key)])
         found.append(told.stdout.decode().strip())
