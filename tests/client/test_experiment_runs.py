@@ -479,9 +479,11 @@ class RunTests(SynchronousTestCase):
         seal(folder.path, target)
         for archive in (folder.path, target):
             out, err = io.StringIO(), io.StringIO()
+            err.isatty = lambda: archive == target  # type: ignore[method-assign] # noqa: B023
             with redirect_stdout(out), redirect_stderr(err):
                 self.assertEqual(command.show(str(archive), True), 1)
             self.assertIn("images/oci.tar", err.getvalue())
+            self.assertEqual("Reading the images of" in err.getvalue(), archive == target)
             shown = json.loads(out.getvalue())
             self.assertEqual(
                 (shown["images_kept"], shown["points_cut"], len(shown["points"])),

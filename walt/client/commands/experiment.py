@@ -155,6 +155,7 @@ def _again(
     from walt.client.scripting.link import LINK
 
     found = Archive(Path(archive))
+    _waiting(found)
     wrong = verify(found)
     if wrong:
         raise Failure("\n".join(wrong))
@@ -328,6 +329,14 @@ def _taken(directory: str) -> Iterator[tuple[Folder, Archive]]:
         folder.leave()
 
 
+def _waiting(archive: Archive) -> None:
+    """Tell a person why nothing happens: images of many GB are read whole."""
+    from walt.client.experiment.archive import IMAGES
+
+    if IMAGES in archive.names and sys.stderr.isatty():
+        print(f"Reading the images of {archive.path}…", file=sys.stderr, flush=True)
+
+
 def show(archive: str | None, json: bool) -> int:
     """Print the points of a run; without one, which runs go on on the platform."""
     if archive is None:
@@ -339,6 +348,7 @@ def show(archive: str | None, json: bool) -> int:
 
     found = Archive(Path(archive))
     manifest = found.manifest
+    _waiting(found)
     there: list[str] = []
     wrong: list[str] = []
     try:
