@@ -373,11 +373,13 @@ class RunTests(SynchronousTestCase):
         }))
         saved: list[Path] = []
         self.patch(duties, "save_into", lambda folder, manifest: saved.append(folder))
-        for size, most, told in (
-            (1e9, 0, "this run uses 1 images, and an archive keeps up to 0"),
-            (1e16, 64, "images take up to 10000000.0 GB"),
+        for known, size, most, told in (
+            ("1", 1e9, 0, "this run uses 1 images, and an archive keeps up to 0"),
+            ("2", 1e9, 64, "the image x of this run is not on the platform any more"),
+            ("1", 1e16, 64, "images take up to 10000000.0 GB"),
         ):
-            sizes["1" * 64] = size
+            sizes.clear()
+            sizes[known * 64] = size
             self.patch(images, "MOST_IMAGES", most)
             runner, folder = self.runner(HELD)
             runner._manifest["with_images"] = True

@@ -83,8 +83,11 @@ def check(folder: Path, manifest: Mapping[str, Any], tell: Callable[[str], objec
         all=True, refresh=False,
     )
     sizes = {row["id"]: row["size"] for rows in tables.values() for row in rows}
+    gone = [name for image_id, name in wanted.items() if image_id not in sizes]
+    if gone:
+        raise Failure(f"the image {gone[0]} of this run is not on the platform any more")
     room = min(shutil.disk_usage(folder).free, LARGEST)
-    needed = [sizes.get(image_id, 0) for image_id in wanted]
+    needed = [sizes[image_id] for image_id in wanted]
     told = (
         f"images take up to {readable(sum(needed))}, and {readable(room)} can be kept in {folder}"
     )
