@@ -348,9 +348,10 @@ class RunTests(SynchronousTestCase):
         sizes = {"1" * 64: 2000.0, "9" * 64: 1000.0}
         asked: list[str] = []
 
-        def show(*words: Any, **named: Any) -> dict[str, list[dict[str, Any]]]:
+        def show(*words: Any, **named: Any) -> dict[str, Any]:
             asked.append(words[0])
-            return {"own": [{"id": one, "size": size} for one, size in sizes.items()]}
+            rows = [{"id": one, "size": size} for one, size in sizes.items()]
+            return {"own": rows, "others": [], "default": rows, "hidden": 0, "total": 2}
 
         self.patch(images, "LINK", SimpleNamespace(json=show))
         for number in (1, 2):
@@ -369,7 +370,8 @@ class RunTests(SynchronousTestCase):
         """That is told before the first point; what the run took is given back."""
         sizes: dict[str, float] = {}
         self.patch(images, "LINK", SimpleNamespace(json=lambda *words, **named: {
-            "own": [{"id": one, "size": size} for one, size in sizes.items()]
+            "own": [{"id": one, "size": size} for one, size in sizes.items()], "others": [],
+            "default": [], "hidden": 0, "total": 1,
         }))
         saved: list[Path] = []
         self.patch(duties, "save_into", lambda folder, manifest: saved.append(folder))

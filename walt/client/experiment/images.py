@@ -77,12 +77,9 @@ def check(folder: Path, manifest: Mapping[str, Any], tell: Callable[[str], objec
         raise Failure(
             f"this run uses {len(wanted)} images, and an archive keeps up to {MOST_IMAGES}"
         )
-    tables = LINK.json(
-        "cs.images.show", "tables",
-        {kind: [{"id": str, "size": NUMBER}] for kind in ("own", "others", "default")},
-        all=True, refresh=False,
-    )
-    sizes = {row["id"]: row["size"] for rows in tables.values() for row in rows}
+    look = {kind: [{"id": str, "size": NUMBER}] for kind in ("own", "others", "default")}
+    tables = LINK.json("cs.images.show", "tables", look, all=True, refresh=False)
+    sizes = {row["id"]: row["size"] for kind in look for row in tables[kind]}
     gone = [name for image_id, name in wanted.items() if image_id not in sizes]
     if gone:
         raise Failure(f"the image {gone[0]} of this run is not on the platform any more")
