@@ -213,7 +213,7 @@ class Platform:
 
     def socket(
         self, *, port: int | None = None, connect: tuple[str, int] | None = None,
-        source: str = SERVER_IP,
+        source: str = SERVER_IP, own_port: int = 0,
     ) -> Any:
         """Return a socket that lives in the namespace: this process stays outside."""
         with open("/proc/self/ns/net") as here, open(self.netns) as there:
@@ -226,7 +226,7 @@ class Platform:
                     made.listen(50)
                 elif connect is not None:
                     made.settimeout(5)
-                    made.bind((source, 0))
+                    made.bind((source, own_port))
                     made.connect(connect)
             finally:
                 assert _libc.setns(here.fileno(), _CLONE_NEWNET) == 0
@@ -260,11 +260,16 @@ class Platform:
         self.listen(12345, factory)
 
     def request(
-        self, text: str, close: bool = False, source: str = SERVER_IP
+        self, text: str, close: bool = False, source: str = SERVER_IP, own_port: int = 0
     ) -> Deferred[bytes]:
-        """Send a request to the node's service on 12346 and return all of its answer."""
+        """Send a request to the node's service on 12346 and return all of its answer.
+
+        It comes from `own_port`, or from any.
+        """
         peer = Requester(text.encode(), close)
-        made = self.socket(connect=(NODE_IP, 12346), source=source)
+        made = self.socket(
+            connect=(NODE_IP, 12346), source=source, own_port=own_port
+        )
         factory = Factory()
         factory.buildProtocol = lambda address: peer  # type: ignore[method-assign]
         factory.noisy = False

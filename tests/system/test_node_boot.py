@@ -206,16 +206,20 @@ class NodeBootTests(TestCase):
         self.assertEqual(len(self.platform.notifications), 1)
 
     async def _check_shell(self) -> None:
-        """An image that has the file gives the server a shell: its end, and its time-out."""
+        """An image that has the file gives root of the server a shell: its end, its time-out."""
         await self._ssh("mkdir -p /etc/walt; touch /etc/walt/net-shell")
-        for last, end in (("exit\n", b""), ("", b"SHELL-TIMEOUT\n")):
+        for port, last, end in ((1001, "exit\n", b""), (1002, "", b"SHELL-TIMEOUT\n")):
             answer = await self.platform.request(
-                f"MODE single\nSHELL\necho $((6 * 7)); hostname\n{last}"
+                f"MODE single\nSHELL\necho $((6 * 7)); hostname\n{last}", own_port=port
             )
             self.assertTrue(answer.startswith(b"OK\n\n"), answer)
             self.assertIn(f"42\n{NODE_NAME}\n".encode(), answer)
             self.assertIn(end, answer)
             self.assertTrue(answer.endswith(b"END-OF-SHELL\n"), answer)
+        self.assertEqual(
+            await self.platform.request("MODE single\nSHELL\nid\n"),
+            b"KO a shell is for root of the server, who asks from a port below 1024\n",
+        )
         self.assertEqual(
             await self.platform.request("MODE single\nSHELL\nid\n", source=OTHER_IP),
             b"KO Only the server of the platform may ask. Closing on my side.\n",
