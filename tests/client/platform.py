@@ -242,7 +242,8 @@ class Walt(ProcessProtocol):
     ) -> None:
         self.out = b""
         self.err = b""
-        self.left: list[Any] = []  # settings of the terminal after the end
+        self.before: list[Any] = []  # settings of the terminal before the start
+        self.left: list[Any] = []  # and after the end, which may come before spawnProcess returns
         self.ended: Deferred[int] = Deferred()
         directory = server.directory if server is not None else "/nonexistent"
         environment = {
@@ -258,6 +259,7 @@ class Walt(ProcessProtocol):
             master, slave = pty.openpty()
             self.terminal = master, os.dup(slave)  # spawnProcess closes the other
             self.resize(24, columns)
+            self.before = self.attributes()
         self.transport: Any = reactor.spawnProcess(
             self, argv[0], argv, environment,
             usePTY=(master, slave, os.ttyname(slave)) if terminal else False,

@@ -19,7 +19,6 @@ class Reader(Walt):
     def __init__(self, *words: str, **options) -> None:  # type: ignore[no-untyped-def]
         self.window = Window()
         super().__init__(None, "help", "show", *words, terminal=True, **options)
-        self.before = self.attributes()
 
     def outReceived(self, data: bytes) -> None:
         super().outReceived(data)

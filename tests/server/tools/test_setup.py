@@ -221,7 +221,7 @@ class SetupTests(SynchronousTestCase):
         for config in ("/etc/walt/a b.conf", "/etc/walt/%h.conf", "/etc/walt/$a.conf"):
             status, _, err = self.site().call("--config", config)
             self.assertEqual(status, 1)
-            self.assertIn(f"{config} cannot stand in a unit of systemd", err)
+            self.assertIn(f"{config} cannot be named plainly in units", err)
 
     def test_again(self) -> None:
         """A second call changes nothing, and --check says that nothing lacks."""
