@@ -9,10 +9,10 @@ from twisted.internet import reactor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
-from walt.server.domain.devices.leases import Lease
 
 from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
+from walt.common.leases import Sighting
 from walt.server.adapters.dhcpd.daemon import DhcpdService
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.network.taps import Taps
@@ -66,7 +66,7 @@ class PlainIpxeTests(TestCase):
         await BootTreeStore(reactor, runner, state / "nodes").apply(
             boot_tree(INTERFACE, [], {})
         )
-        events: list[Lease] = []
+        events: list[Sighting] = []
         dhcpd = DhcpdService(
             reactor, namespace.launcher, directory=state / "dhcpd", runtime=state / "run",
             place=namespace.inside,

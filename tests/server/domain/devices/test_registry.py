@@ -18,7 +18,6 @@ from walt.server.domain.devices.naming import (
     choose_name,
     generated_name,
     guess_type,
-    lease_name,
 )
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import (
@@ -243,13 +242,6 @@ class NamingTests(SynchronousTestCase):
         self.assertEqual(
             generated_name("node", "02:00:00:18:d5:5d", taken.__contains__), "node-18d55d-3"
         )
-
-    def test_lease_names(self) -> None:
-        """The end of the MAC is added once."""
-        mac = "02:00:00:18:d5:5d"
-        self.assertEqual(lease_name("Board", mac), "board-18d55d")
-        self.assertEqual(lease_name("Board-18d55d", mac), "Board-18d55d")
-        self.assertIsNone(lease_name("", mac))
 
     @given(st.none() | st.text(max_size=300), st.sampled_from(["node", "switch", "unknown"]))
     def test_always_valid(self, announced: str | None, kind: str) -> None:

@@ -79,16 +79,3 @@ def choose_name(
     if is_device_name(proposed) and not taken(proposed):
         return proposed
     return generated_name(kind, mac, taken)
-
-
-def lease_name(client_name: str, mac: str) -> str | None:
-    """Return the name that a lease event proposes (spec server §1.11).
-
-    The last 6 hexadecimal digits of the MAC are appended unless already there.
-    """
-    if not client_name:
-        return None
-    suffix = mac.replace(":", "")[-6:]
-    if client_name.endswith(suffix):
-        return client_name
-    return f"{client_name}-{suffix}".lower()
