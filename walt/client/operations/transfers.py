@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from contextlib import contextmanager
 
 from walt.client.errors import Failure
 from walt.client.operations import archives
@@ -12,7 +13,7 @@ from walt.common import frames
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Protocol
 
     from walt.common.transfers import Place
@@ -65,8 +66,19 @@ def send(
     """
     where = {"directory": place.directory, "name": place.name, "kind": kind}
     writer = _Writer(Stream(request, {**parameters, **where}), listener)
-    try:
+    with _sending(writer):
         archives.pack(source, place.name, writer, writer.tell)
+    return writer.status or 0
+
+
+@contextmanager
+def _sending(writer: _Writer) -> Iterator[None]:
+    """End the input after what is sent within, and wait until the remote side is done.
+
+    It may be done earlier: what is left is not sent then.
+    """
+    try:
+        yield
         writer.stream.send(frames.END)
         writer.wait()
     except _Ended:
@@ -75,7 +87,6 @@ def send(
         writer.close(ok=False)
         raise
     writer.close()
-    return writer.status or 0
 
 
 def send_directory(stream: Stream, directory: str, listener: Listener) -> int | None:
@@ -188,17 +199,9 @@ class _Writer(_Side):
 def send_pieces(stream: Stream, pieces: Iterable[bytes], listener: Listener) -> None:
     """Send bytes and the end of input; return when the remote side is done. Raises Failure."""
     writer = _Writer(stream, listener)
-    try:
+    with _sending(writer):
         for piece in pieces:
             writer.write(piece)
-        stream.send(frames.END)
-        writer.wait()
-    except _Ended:
-        pass
-    except BaseException:
-        writer.close(ok=False)
-        raise
-    writer.close()
 
 
 def receive_pieces(
