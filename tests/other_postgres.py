@@ -18,7 +18,6 @@ from tests.patience import patient
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
 VERSIONS = {"bookworm": 15, "trixie": 17}
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
-MIRROR = "http://deb.debian.org/debian"
 # Of no use here, and large.
 LEFT_OUT = ("libllvm", "libz3", "perl", "libperl", "locales")
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
@@ -58,7 +57,7 @@ def _fetch(other: str, there: Path) -> None:
         for one in ("lists/partial", "archives/partial"):
             (place / one).mkdir(parents=True)
         (place / "status").touch()
-        (place / "sources.list").write_text(f"deb [signed-by={KEYS}] {MIRROR} {other} main\n")
+        (place / "sources.list").write_text(f"deb [signed-by={KEYS}] {_mirror()} {other} main\n")
         options = [
             word for setting in (
                 f"Dir::Etc::sourcelist={place}/sources.list", "Dir::Etc::sourceparts=-",
@@ -79,6 +78,14 @@ def _fetch(other: str, there: Path) -> None:
         (root / "done").touch()
         shutil.rmtree(there, ignore_errors=True)
         root.rename(there)
+
+
+def _mirror() -> str:
+    """Return where this machine takes its own Debian from: the other one is there, too."""
+    found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {release()}",
+                 "Component: main", "Created-By: Packages").split()
+    assert found, "apt has no source of Debian here"
+    return found[0]
 
 
 def _wrap(root: Path, there: Path, version: int) -> None:
@@ -104,9 +111,10 @@ def _wrap(root: Path, there: Path, version: int) -> None:
         script.chmod(0o755)
 
 
-def _run(*argv: str) -> None:
+def _run(*argv: str) -> str:
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(600),
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"
+    return done.stdout

@@ -22,6 +22,7 @@ from walt.server.tools.setup import debian
 from walt.server.tools.setup.debian import POLICY, SOURCES, PackagesStep
 from walt.server.tools.setup.machine import Done, IPrograms, Machine, Memory, Programs
 
+MIRROR = "http://mirror.example/debian"
 OURS = "Types: deb\nURIs: file:{repository}\nSuites: ./\nTrusted: yes\n# {name}\n"
 
 
@@ -106,7 +107,7 @@ class AptTests(SynchronousTestCase):
     def step(self, *names: str) -> PackagesStep:
         """Return the step for some packages, whose own source is the repository."""
         return PackagesStep(
-            self.machine, self.memory, names,
+            self.machine, self.memory, names, MIRROR,
             sources=OURS.replace("{repository}", str(self.repository)),
         )
 
@@ -144,10 +145,13 @@ class AptTests(SynchronousTestCase):
         self.assertEqual((self.root / "etc/one.conf").read_text(), "of the site\n")
 
     def test_no_source(self) -> None:
-        """Debian's own are added where none has a package; they go with `--remove`."""
+        """The mirror is added where none has a package; it goes with `--remove`."""
         (self.root / "etc/apt/sources.list").write_text("# of the site\n")
         self.package("one", "1")
         step = self.step("one")
+        error = self.assertRaises(Unavailable, replace(step, mirror=None).apply)
+        self.assertIn("name a mirror of Debian with --debian-mirror", str(error))
+        self.assertFalse((self.root / SOURCES.lstrip("/")).exists())
         step.apply()
         self.assertEqual(step.lacks(), [])
         ours = (self.root / SOURCES.lstrip("/")).read_text()
@@ -224,7 +228,7 @@ class AptTests(SynchronousTestCase):
         self.package("one", "1")
         wrong = replace(self.step("two"), sources="Types: deb\nURIs: {name}\n")
         error = str(self.assertRaises(CommandFailed, wrong.apply))
-        self.assertIn("no source of apt has two, and Debian's own cannot be added", error)
+        self.assertIn(f"no source of apt has two, and {MIRROR} cannot be added", error)
         self.assertFalse((self.root / SOURCES.lstrip("/")).exists())
         self.assertRaises(Unavailable, self.step("two").apply)
         self.assertFalse((self.root / SOURCES.lstrip("/")).exists())
@@ -234,7 +238,7 @@ class AptTests(SynchronousTestCase):
         self.assertEqual(self.step("one").lacks(), [])
 
     def test_keys_of_the_site(self) -> None:
-        """Debian's own sources are verified as those that name its server: apt reads both."""
+        """A mirror is verified as the sources that name it are: apt reads both."""
         plain = PackagesStep(self.machine, self.memory, ())
         place = self.root / "etc/apt/sources.list.d/debian.sources"
         lists = self.root / "etc/apt/sources.list"
@@ -244,17 +248,18 @@ class AptTests(SynchronousTestCase):
             "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n", "",
         ):
             place.write_text(
-                stanza.format(debian.DEBIAN, "bookworm bookworm-updates", keys)
-                + stanza.format(debian.SECURITY, "bookworm-security", keys)
+                stanza.format(MIRROR, "bookworm bookworm-updates", keys)
+                + stanza.format(f"{MIRROR}-security", "bookworm-security", keys)
             )
             self.machine.write(SOURCES, plain.sources.format(
-                name="bookworm", verified=plain._verified()
+                mirror=MIRROR, name="bookworm", verified=plain._verified(MIRROR)
             ))
             self.machine.run("apt-get", "update", "--print-uris")
             if not keys:
                 continue
             self.machine.write(SOURCES, plain.sources.format(
-                name="bookworm", verified="Signed-By: /usr/share/keyrings/another.gpg\n"
+                mirror=MIRROR, name="bookworm",
+                verified="Signed-By: /usr/share/keyrings/another.gpg\n"
             ))
             error = self.assertRaises(
                 CommandFailed, self.machine.run, "apt-get", "update", "--print-uris"
@@ -262,23 +267,21 @@ class AptTests(SynchronousTestCase):
             self.assertIn("Conflicting values set for option Signed-By", str(error))
         place.unlink()
         for options in ("", "[signed-by=/usr/share/keyrings/debian-archive-keyring.pgp] "):
-            lists.write_text(f"deb {options}{debian.DEBIAN} bookworm main\n")
+            lists.write_text(f"deb {options}{MIRROR} bookworm main\n")
             self.machine.write(SOURCES, plain.sources.format(
-                name="bookworm", verified=plain._verified()
+                mirror=MIRROR, name="bookworm", verified=plain._verified(MIRROR)
             ))
             self.machine.run("apt-get", "update", "--print-uris")
 
     def test_sources_of_debian(self) -> None:
-        """What is added is understood by apt, and names this Debian: main, updates, security."""
+        """What is added is understood by apt, and names this Debian: main and updates."""
         (self.root / "etc/apt/sources.list").write_text("")
         plain = PackagesStep(self.machine, self.memory, ())
         self.machine.write(SOURCES, plain.sources.format(
-            name="bookworm", verified=plain._verified()
+            mirror=MIRROR, name="bookworm", verified=plain._verified(MIRROR)
         ))
         asked = self.machine.run("apt-get", "update", "--print-uris")
         found = [line.split("'")[1] for line in asked.splitlines() if "InRelease" in line]
         self.assertEqual(sorted(found), [
-            "http://deb.debian.org/debian-security/dists/bookworm-security/InRelease",
-            "http://deb.debian.org/debian/dists/bookworm-updates/InRelease",
-            "http://deb.debian.org/debian/dists/bookworm/InRelease",
+            f"{MIRROR}/dists/bookworm-updates/InRelease", f"{MIRROR}/dists/bookworm/InRelease",
         ])

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scripts.programs import parse_variable
 from tests.fakes.programs import Cut, FakePrograms
 from tests.patience import patient
-from walt.server.tools.setup.debian import GANESHA, PACKAGES, POLICY
+from walt.server.tools.setup.debian import GANESHA, PACKAGES, POLICY, SOURCES
 from walt.server.tools.setup.machine import Machine
 from walt.server.tools.setup.main import main
 from walt.server.tools.setup.systemd import UNIT
@@ -343,6 +343,8 @@ boot:
             (("--config", "/etc/my walt/server.conf"), "choose a path of letters, digits"),
             (("--prefix", "/opt/100%"), "choose a path of letters, digits"),
             (("--check", "--set", "boot.reconnect-grace=1"), "--check changes nothing"),
+            (("--debian-mirror", "http://a.example/x\nTrusted: yes"), "no address of a mirror"),
+            (("--debian-mirror=-o",), "no address of a mirror"),
         ):
             site = self.site()
             before = site.files()
@@ -650,6 +652,20 @@ registries:
         self.assertNotIn(UNIT, site.programs.active | site.programs.enabled)
         self.done(site)
         self.assertEqual(site.call("--check")[0], 0)
+
+    def test_no_source(self) -> None:
+        """Packages that no source has come from the mirror that is named."""
+        site = self.site()
+        site.programs.sources = False
+        status, _, err = site.call()
+        self.assertEqual(status, 1)
+        self.assertIn("--debian-mirror", err)
+        self.assertFalse((site.root / SOURCES.lstrip("/")).exists())
+        mirror = "https://mirror.example:8443/debian/"
+        self.done(site, "--debian-mirror", mirror)
+        self.assertIn(f"URIs: {mirror}\nSuites: bookworm bookworm-updates\n",
+                      site.text(SOURCES.lstrip("/")))
+        self.assertIn("Nothing lacks.", self.done(site, "--check"))
 
     def test_packages(self) -> None:
         """What it installs is what the Makefile installs."""

@@ -51,30 +51,41 @@ _LOCKED = re.compile("Could not get lock|(was|is) locked by another process")
 # Without it apt goes on, with status 0, when a mirror is away for a moment.
 _ALL_OF_THEM = ("-o", "APT::Update::Error-Mode=any")
 SOURCES = "/etc/apt/sources.list.d/walt.sources"
-DEBIAN, SECURITY = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_SOURCES = f"""\
+_SOURCES = """\
 # Written by walt-server-setup: no other source has what a WalT server needs.
 Types: deb
-URIs: {DEBIAN}
-Suites: {{name}} {{name}}-updates
+URIs: {mirror}
+Suites: {name} {name}-updates
 Components: main
-{{verified}}
-Types: deb
-URIs: {SECURITY}
-Suites: {{name}}-security
-Components: main
-{{verified}}"""
+{verified}"""
+_ADDRESS = re.compile(r"(https?|file)://?[A-Za-z0-9._~:/@\[\]-]+")
 _KEEP_FILES = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+
+
+def is_mirror(address: str) -> bool:
+    """Return whether this may be the address of a mirror of Debian."""
+    return _ADDRESS.fullmatch(address) is not None
+
+
+def _nowhere(names: Sequence[str]) -> Unavailable:
+    return Unavailable(
+        f"no source of apt has {', '.join(names)}: see /etc/apt/sources.list and"
+        " /etc/apt/sources.list.d, or name a mirror of Debian with --debian-mirror"
+    )
 
 
 @dataclass(frozen=True)
 class PackagesStep:
-    """Debian packages are there; what they start does not start."""
+    """Debian packages are there; what they start does not start.
+
+    `mirror` is the address of a mirror of Debian, for what no source of this machine has.
+    """
 
     machine: Machine
     memory: Memory
     names: Sequence[str]
+    mirror: str | None = None
     sources: str = _SOURCES
     title: str = "Debian packages"
     sleep: Callable[[float], None] = time.sleep
@@ -145,10 +156,10 @@ class PackagesStep:
 
     @contextmanager
     def _found(self, names: Sequence[str]) -> Iterator[None]:
-        """Have apt know where these are; Debian's own sources are added where it does not.
+        """Have apt know where these are; the mirror is added where it does not.
 
-        Sources of the site stay as they are: they may be a mirror. Ours goes when it does not
-        help. Raises Unavailable, CommandFailed.
+        Sources of the site stay as they are. Ours goes when it does not help. Raises
+        Unavailable, CommandFailed.
         """
         unknown = self._unknown(names)
         if not unknown:
@@ -159,18 +170,17 @@ class PackagesStep:
         if not unknown:
             yield
             return
+        if self.mirror is None:
+            raise _nowhere(unknown)
         before = self.machine.read(SOURCES)
         self.machine.write(SOURCES, self.sources.format(
-            name=release(self.machine), verified=self._verified()
+            mirror=self.mirror, name=release(self.machine), verified=self._verified(self.mirror)
         ))
         try:
-            self._insist(unknown, "and Debian's own cannot be added to them")
+            self._insist(unknown, f"and {self.mirror} cannot be added to them")
             unknown = self._unknown(unknown)
             if unknown:
-                raise Unavailable(
-                    f"no source of apt has {', '.join(unknown)}: see /etc/apt/sources.list and"
-                    " /etc/apt/sources.list.d"
-                )
+                raise _nowhere(unknown)
             yield
         except BaseException:
             if before is None:
@@ -186,17 +196,19 @@ class PackagesStep:
                 f"no source of apt has {', '.join(names)}, {why}: {error}"
             ) from None
 
-    def _verified(self) -> str:
-        """Return the line that says by what keys Debian's packages are verified, or nothing.
+    def _verified(self, mirror: str) -> str:
+        """Return the line that says by what keys the packages are verified, or nothing.
 
-        That of the sources which name Debian's own server already: apt reads none of its sources
-        where two of one place differ in this.
+        That of the sources which name this mirror already: apt reads none of its sources where
+        two of one place differ in this.
         """
         directory = self.machine.at("/etc/apt/sources.list.d")
         files = ["/etc/apt/sources.list", *(
             f"/etc/apt/sources.list.d/{one.name}" for one in sorted(directory.glob("*"))
         )]
         keys = KEYRING
+        # However it is reached, and with a slash at its end or without.
+        named = re.compile(re.escape(mirror.partition(":")[2].rstrip("/")) + r"/?(\s|$)")
         for file in files:
             if file == SOURCES:
                 continue
@@ -204,7 +216,7 @@ class PackagesStep:
                      if not one.lstrip().startswith("#")]
             text = "\n".join(lines)
             for stanza in text.split("\n\n") if file.endswith(".sources") else lines:
-                if f"{DEBIAN.partition(':')[2]}" in stanza:
+                if named.search(stanza):
                     found = re.search(r"(?i)\bsigned-by[ \t]*[:=][ \t]*([^\s\]]+)", stanza)
                     keys = found[1] if found is not None else ""
         return f"Signed-By: {keys}\n" if keys else ""

@@ -31,6 +31,7 @@ from walt.server.config.load import DEFAULT_FILE, load, parse
 from walt.server.config.model import ServerConfig
 from walt.server.tools.setup import busybox
 from walt.server.tools.setup.database import drop_former, former_clusters
+from walt.server.tools.setup.debian import is_mirror
 from walt.server.tools.setup.downtime import Downtime
 from walt.server.tools.setup.editor import Editor, gateway_vlans, interfaces
 from walt.server.tools.setup.firmware import FirmwareStep, obtained
@@ -113,6 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         help="boot files of boards (tar or zip, a file or an http address) into tftp-static",
     )
     parser.add_argument(
+        "--debian-mirror", metavar="ADDRESS", dest="mirror",
+        help="a mirror of Debian, for packages that no source of apt here has",
+    )
+    parser.add_argument(
         "--keep-postgresql", action="store_true",
         help="leave the database with the PostgreSQL that made it, this time",
     )
@@ -150,6 +155,10 @@ def _refusals(options: argparse.Namespace, machine: Machine) -> list[str]:
                 f"{path} cannot be named plainly in units and tables of init: choose a path of"
                 " letters, digits and . _ @ + - alone"
             )
+    if options.mirror is not None and not is_mirror(options.mirror):
+        found.append(
+            f"{options.mirror!r} is no address of a mirror, as http://mirror.example.org/debian is"
+        )
     wrong = refusal(release(machine))
     if wrong is not None:
         found.append(wrong)
@@ -213,7 +222,10 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
         raise Unavailable(problem)
     start = options.mode != "image-install"
     firmware = [FirmwareStep(machine, config.paths.state, archive) for archive in archives]
-    found = steps(machine, config, places, downtime, start=start, keep=options.keep_postgresql)
+    found = steps(
+        machine, config, places, downtime, start=start, keep=options.keep_postgresql,
+        mirror=options.mirror,
+    )
     with downtime.limited():
         _apply([*firmware, *found])
     upgrade.close()

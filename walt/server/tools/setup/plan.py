@@ -82,9 +82,12 @@ def _init_server(machine: Machine, places: Places) -> InitServer:
 
 def steps(
     machine: Machine, config: ServerConfig, places: Places, downtime: Downtime, *, start: bool,
-    keep: bool = False,
+    keep: bool = False, mirror: str | None = None,
 ) -> list[Step]:
-    """Return the steps; `start`: the server runs at the end; `keep`: its PostgreSQL stays."""
+    """Return the steps; `start`: the server runs at the end; `keep`: its PostgreSQL stays.
+
+    `mirror` is the address of a mirror of Debian, for packages that no source of apt has.
+    """
     memory = Memory(machine, config.paths.state)
     ganesha = with_ganesha(machine, config)
     embedded = config.database.mode == "embedded"
@@ -100,7 +103,7 @@ def steps(
     ]
 
     found: list[Step] = [
-        debian.PackagesStep(machine, memory, (*debian.PACKAGES, *chosen, *nfs)),
+        debian.PackagesStep(machine, memory, (*debian.PACKAGES, *chosen, *nfs), mirror),
         debian.AccountsStep(machine, (dhcpd.USER,), (GROUP,)),
         *([VpnStep(machine, config.paths.state)] if config.vpn.enabled else []),
         # Without systemd nothing starts them.
