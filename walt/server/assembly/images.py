@@ -8,6 +8,8 @@ from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
+from twisted.logger import Logger
+
 import walt
 from walt.server.adapters.podman.archiver import SkopeoArchiver
 from walt.server.adapters.podman.builder import PodmanBuilder
@@ -47,6 +49,8 @@ from walt.server.domain.images.server_values import Facts
 from walt.server.domain.images.sessions import ImageSessions
 from walt.server.runtime.process import DEFAULT_PATH
 from walt.server.runtime.workers import WorkerPool
+
+_log = Logger()
 
 LAYERS = "layers"  # below the state directory: layers on their way
 SECRETS = "registries"  # below the runtime directory: credentials while they serve
@@ -127,7 +131,13 @@ class ImageLife:
 
     async def sweep(self) -> None:
         """Remove what a killed server left; done before anybody can ask for anything."""
-        self.store.storage.protect()
+        storage = self.store.storage
+        storage.protect()
+        if storage.root is not None:
+            for layer in await self.builders.call(
+                "image_tree:mend", {"storage": str(storage.graph_root / "overlay")}
+            ):
+                _log.warn("layer {layer} was cut off while it was made", layer=layer[:12])
         for place in self.scratch:
             if place.exists():
                 await self.builders.call("build_context:remove", {"directory": str(place)})

@@ -9,6 +9,7 @@ from typing import Any
 from walt.common.mounts import mount_points
 from walt.server.adapters.podman import overlay, starts
 from walt.server.adapters.podman.imageroot import ImageRoot
+from walt.server.adapters.podman.lasting import mend_layers
 from walt.server.adapters.podman.prepare import Preparation, prepare
 
 Say = Callable[[str], None]
@@ -31,6 +32,11 @@ def mount(arguments: dict[str, Any], progress: Say) -> dict[str, Any]:
     warnings = prepare(place / "fs", todo, progress)
     with ImageRoot(place / "fs") as root:
         return {"mounted": mounted, "warnings": warnings, "models": starts.models(root)}
+
+
+def mend(arguments: dict[str, Any], progress: Say) -> list[str]:
+    """Mend the layers below `storage`; return the ids of those that needed it."""
+    return mend_layers(Path(arguments["storage"]))
 
 
 def unmount(arguments: dict[str, Any], progress: Say) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.furnish import gate
+from walt.server.adapters.podman.lasting import settle
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.progress import run_told, working_directory
 from walt.server.adapters.podman.removal import remove_containers, remove_images
-from walt.server.adapters.podman.store import REGISTRY
+from walt.server.adapters.podman.store import REGISTRY, TEMPORARY
 from walt.server.adapters.podman.surroundings import Surroundings
 from walt.server.domain.images.interfaces import IContainers
 from walt.server.domain.images.model import ContainerOptions, StoredImage
@@ -361,15 +362,21 @@ class PodmanContainers:
         changes = [] if config is None else [
             word for change in config.changes for word in ("--change", change)
         ]
-        with working_directory(self._layers) as place:
-            await run_told(
-                self._runner,
-                self._words(
-                    "commit", "--format", "docker", *changes, container, REGISTRY + fullname
-                ),
-                place, f"Saving image {short_image_name(fullname)}", requester,
-                timeout=COMMIT_PATIENCE,
-            )
+        # The name leads to the old image until the disk has the new one.
+        reference = f"{TEMPORARY}:{secrets.token_hex(8)}"
+        try:
+            with working_directory(self._layers) as place:
+                await run_told(
+                    self._runner,
+                    self._words("commit", "--format", "docker", *changes, container, reference),
+                    place, f"Saving image {short_image_name(fullname)}", requester,
+                    timeout=COMMIT_PATIENCE,
+                )
+            await settle(self._runner, self._storage)
+            await self._podman("image", "tag", reference, REGISTRY + fullname)
+        finally:
+            await remove_images(self._runner, self._storage, reference)
+        await settle(self._runner, self._storage)
 
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""

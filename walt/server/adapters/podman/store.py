@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.common.files import write_atomic
+from walt.server.adapters.podman.lasting import settle
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.removal import remove_images, run_freeing
 from walt.server.domain.images.interfaces import IImageStore
@@ -84,6 +85,9 @@ class PodmanStore:
             self.storage.podman(*words), timeout=TIMEOUT, network="host"
         )
         return result.stdout
+
+    async def _settle(self) -> None:
+        await settle(self._runner, self.storage)
 
     async def scan(self) -> list[StoredImage]:
         """Return one StoredImage for each WalT name; see IImageStore."""
@@ -163,6 +167,7 @@ class PodmanStore:
         """Give an image a WalT name."""
         async with self._lock:
             await self._podman("image", "tag", image_id, REGISTRY + fullname)
+            await self._settle()
 
     async def untag(self, fullname: str) -> None:
         """Remove a WalT name, and the image when it was its last one; NotFound."""
@@ -175,6 +180,7 @@ class PodmanStore:
                 if NOT_KNOWN in str(error):
                     raise NotFound(f"no image named {fullname} in the store") from None
                 raise
+            await self._settle()
 
     def temporary(self) -> str:
         """Return a new reference; see IImageStore."""
@@ -194,6 +200,7 @@ class PodmanStore:
         """Name the image of a temporary reference; see IImageStore."""
         name, backup = REGISTRY + fullname, f"{BACKUPS}:{secrets.token_hex(8)}"
         async with self._lock:
+            await self._settle()  # what gets the name is whole
             exists = await self._runner.run(
                 self.storage.podman("image", "exists", name), timeout=TIMEOUT, network="host",
                 check=False,
@@ -204,6 +211,7 @@ class PodmanStore:
                 await self._podman("image", "tag", reference, name)
             finally:
                 await remove_images(self._runner, self.storage, reference, backup)
+            await self._settle()
 
     async def discard(self, reference: str) -> None:
         """Remove a temporary reference."""

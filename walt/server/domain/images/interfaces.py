@@ -13,7 +13,10 @@ from walt.server.domain.requester import IRequester
 
 
 class IImageStore(Interface):
-    """The images that exist, under their WalT names (`user/name:tag`)."""
+    """The images that exist, under their WalT names (`user/name:tag`).
+
+    What `tag`, `untag` and `promote` did survives a power failure once they have returned.
+    """
 
     def scan() -> Awaitable[list[StoredImage]]:
         """Return one StoredImage for each name.
@@ -166,9 +169,10 @@ class IContainers(Interface):
     def commit(container: str, fullname: str, requester: IRequester) -> Awaitable[None]:
         """Make an image of a container, which takes the name from any other image.
 
-        The name leads to the old image or to the new one, whatever happens. The
-        configuration (start command, environment) is that of the container's image.
-        The requester is told how far it is. Raises CommandFailed.
+        The name leads to the old image or to the new one, whatever happens; to the new one
+        for good, even if the power fails, once this has returned. The configuration (start
+        command, environment) is that of the container's image. The requester is told how far
+        it is. Raises CommandFailed.
         """
 
     def remove(container: str) -> Awaitable[None]:
