@@ -183,8 +183,14 @@ class DhcpdTests(DhcpdCase):
                 self.assertEqual(one.file, "pxe/walt-x86-64-snponly.efi")
                 self.assertIsNone(one.text(60))
                 self.assertEqual(one.siaddr, SERVER)
-        # 32-bit ones, ARM, and what boots over HTTP get an address.
-        for number, kind in ((6, b"PXEClient"), (11, b"PXEClient"), (16, b"HTTPClient")):
+        offer, answer = await self.client.exchange(
+            "00:11:22:33:44:02", {60: b"HTTPClient:Arch:00016:UNDI:003016", 93: b"\0\x10"}
+        )
+        for one in (offer, answer):
+            self.assertEqual(one.file, f"http://{SERVER}/pxe/walt-x86-64-snponly.efi")
+            self.assertEqual(one.text(60), "HTTPClient")
+        # 32-bit ones and ARM get an address.
+        for number, kind in ((6, b"PXEClient"), (11, b"PXEClient"), (19, b"HTTPClient")):
             _, other = await self.client.exchange(
                 "00:11:22:33:44:04",
                 {60: b"%s:Arch:%05d:UNDI:003016" % (kind, number), 93: bytes([0, number])},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
 
 from tests.patience import patient
 from tests.system.netns import Namespace, short_dir, why_not
@@ -16,12 +19,14 @@ from walt.common.leases import Sighting
 from walt.server.adapters.dhcpd.daemon import DhcpdService
 from walt.server.adapters.network.links import LinkPlan, Links
 from walt.server.adapters.network.taps import Taps
+from walt.server.adapters.tftpd.boot_files import open_inside
 from walt.server.adapters.tftpd.daemon import TftpdService
 from walt.server.adapters.tftpd.loaders import install_loaders
 from walt.server.adapters.tftpd.tree import BootTreeStore
 from walt.server.domain.network_services.boot_tree import boot_tree
 from walt.server.domain.network_services.dhcp import dhcp_config
 from walt.server.domain.network_services.tftp import TftpConfig
+from walt.server.http.loaders import Loaders
 from walt.server.runtime.process import ProcessRunner
 
 MAC = "52:54:00:00:00:42"
@@ -29,6 +34,20 @@ FIRMWARE = Path("/usr/share/ovmf/OVMF.fd")
 INTERFACE = IPv4Interface("192.168.77.1/24")
 # The script of a node, for the test: it reports that it was reached.
 START = "#!ipxe\nset user-class walt.node.reached\nifconf --configurator dhcp\npoweroff\n"
+
+
+class PagesOfLoaders(Site):
+    """The web port, as far as firmware needs it; `fetched` are the paths asked for."""
+
+    def __init__(self, state: Path) -> None:
+        root = Resource()
+        root.putChild(b"pxe", Loaders(partial(open_inside, state / "pxe", ())))
+        super().__init__(root)
+        self.fetched: list[bytes] = []
+
+    def log(self, request: Request) -> None:
+        """Keep the path of a request that is over."""
+        self.fetched.append(request.path)
 
 
 class PlainIpxeTests(TestCase):
@@ -44,14 +63,26 @@ class PlainIpxeTests(TestCase):
 
     async def test_uefi(self) -> None:
         """UEFI firmware without iPXE loads it, and goes on as a BIOS does."""
+        self.assertEqual(
+            await self.uefi(), ["", "iPXE", "walt.node.pc-x86-64", "walt.node.reached"]
+        )
+        self.assertEqual(self.site.fetched, [])
+
+    async def test_uefi_http(self) -> None:
+        """One that boots by HTTP alone fetches it from the web port."""
+        found = await self.uefi(*(word for version in (4, 6) for word in (
+            "-fw_cfg", f"name=opt/org.tianocore/IPv{version}PXESupport,string=no",
+        )))
+        self.assertEqual(found, ["", "iPXE", "walt.node.pc-x86-64", "walt.node.reached"])
+        self.assertEqual(set(self.site.fetched), {b"/pxe/walt-x86-64-snponly.efi"})
+
+    async def uefi(self, *more: str) -> list[str]:
+        """Start a PC with this firmware."""
         if not FIRMWARE.exists():
             self.fail(f"{FIRMWARE} is missing: install package ovmf")
-        found = await self.classes(
+        return await self.classes(
             "-M", "q35", "-cpu", "max", "-bios", str(FIRMWARE), "-m", "512",
-            "-device", f"virtio-net-pci,netdev=n,mac={MAC},romfile=",
-        )
-        self.assertEqual(
-            found, ["", "iPXE", "walt.node.pc-x86-64", "walt.node.reached"]
+            "-device", f"virtio-net-pci,netdev=n,mac={MAC},romfile=", *more,
         )
 
     async def classes(self, *machine: str) -> list[str]:
@@ -78,6 +109,10 @@ class PlainIpxeTests(TestCase):
         )
         await dhcpd.apply(dhcp_config(INTERFACE, [], ping_check=False))
         await tftpd.apply(TftpConfig(INTERFACE.ip, state))
+        self.site = PagesOfLoaders(state)
+        with namespace.inside():
+            port = reactor.listenTCP(80, self.site, interface=str(INTERFACE.ip))
+        self.addCleanup(port.stopListening)
         for one in (dhcpd, tftpd):
             one.startService()
             self.addCleanup(one.stopService)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.web.resource import IResource
 
+from walt.server.adapters.tftpd.boot_files import open_inside
 from walt.server.api.session import MAX_CALLS
 from walt.server.assembly.core import Core
 from walt.server.config.model import Paths
 from walt.server.domain.shares import MAX_SESSIONS, MAX_STREAMS
 from walt.server.http.api import Api, WebApi
+from walt.server.http.loaders import Loaders
 from walt.server.http.pages import Documentation, Metrics
 from walt.server.http.peer_limits import CountedSite
 from walt.server.http.policy import Guarded, Readers
@@ -137,4 +140,5 @@ def _pages(core: Core, counters: Counters, readers: Readers) -> dict[str, IResou
         "api": Guarded(readers, Api(api)),
         "metrics": Guarded(readers, Metrics(counters.page)),
         "doc": Documentation(),
+        "pxe": Loaders(partial(open_inside, core.base.config.paths.state / "pxe", ())),
     }

@@ -26,6 +26,7 @@ BIOS_LOADER = "pxe/walt-x86-undionly.kpxe"
 UEFI_LOADER = "pxe/walt-x86-64-snponly.efi"
 # UEFI machines of x86-64 say 7, as firmware does, or 9, as the registry has it (RFC 4578 §2.1).
 UEFI_X86_64 = ("00:07", "00:09")
+UEFI_X86_64_HTTP = "00:10"  # what boots by HTTP (RFC 5970 and the registry of RFC 4578)
 IPXE_SCRIPT = "pxe/walt.ipxe"
 LEASE_TIME = 6_000_000  # seconds
 BIOS_PXE = "PXEClient:Arch:00000:UNDI:002001"
@@ -295,6 +296,11 @@ if substring(option user-class, 0, 9) = "walt.node" {{
        ({_UEFI}) {{
   # Without a class: an answer of class PXEClient has firmware ask at port 4011 first.
   filename "{UEFI_LOADER}";
+}} elsif substring(option vendor-class-identifier, 0, 10) = "HTTPClient" and
+       option client-architecture = {UEFI_X86_64_HTTP} {{
+  # With its class: firmware takes no other offer for one of HTTP (UEFI 2.10, 24.7.2).
+  option vendor-class-identifier "HTTPClient";
+  filename "http://{server}/{UEFI_LOADER}";
 }}
 
 subnet {network.network_address} netmask {network.netmask} {{
