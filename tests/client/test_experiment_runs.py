@@ -290,13 +290,13 @@ class RunTests(SynchronousTestCase):
         runner.run({}, force=False)
         return folder
 
-    def again(self, folder: Folder) -> bool:
-        """Go on with a run."""
+    def again(self, folder: Folder, *, failed: bool = False) -> bool:
+        """Go on with a run; with what `failed`, too."""
         folder.resume()
         archive = Archive(folder.path)
         return Runner(
             experiment_of(archive), archive.scripts(), folder, archive.manifest, self.told.append
-        ).run(archive.points(), force=False)
+        ).run(archive.points(), force=False, again=failed)
 
     def point(self, folder: Folder, number: int = 1) -> dict[str, Any]:
         """Return a point."""
@@ -564,6 +564,31 @@ measure:
         self.assertEqual(self.deeds.count("boot"), 1)
         self.deeds.clear()
         self.assertTrue(self.again(folder))
+        self.assertEqual(self.deeds, [])
+
+    def test_points_that_failed(self) -> None:
+        """They are measured once more when that is asked for, and no other point is."""
+        good, ran = self.place / "good", self.place / "ran"
+        text = SMALL.replace("measure:", f"""\
+variables: {{A: [1, 2]}}
+limits: {{retries: 1}}
+measure:
+  - a: echo $A >> {ran}; test $A = 1 || test -e {good}""")
+        folder = self.ran(text)
+        self.assertEqual(ran.read_text().split(), ["1", "2", "2"])
+        self.assertFalse(self.again(folder))
+        self.assertFalse(self.again(folder, failed=True))
+        self.assertEqual(ran.read_text().split()[3:], ["2", "2"])
+        good.touch()
+        self.assertTrue(self.again(folder, failed=True))
+        self.assertEqual(ran.read_text().split()[5:], ["2"])
+        points = Archive(folder.path).points()
+        self.assertEqual(
+            [(one["outcome"], one["tries"]) for one in points.values()], [("done", 1), ("done", 5)]
+        )
+        self.assertEqual(self.manifest(folder)["owes"], [])
+        self.deeds.clear()
+        self.assertTrue(self.again(folder, failed=True))
         self.assertEqual(self.deeds, [])
 
     def test_trouble_of_a_point(self) -> None:

@@ -277,13 +277,14 @@ def _go(work: Callable[[], bool], folder: Folder) -> int:
         raise
     print(f"{folder.path}: " + (
         "all points are done." if done else
-        f"some points are not done; their reasons: walt experiment show {folder.path}"
+        f"some points are not done; their reasons: walt experiment show {folder.path}\n"
+        f"to measure these once more: walt experiment resume --failed {folder.path}"
     ))
     return 0 if done else FAILED
 
 
-def resume(directory: str, force: bool) -> int:
-    """Go on with a run that was interrupted."""
+def resume(directory: str, force: bool, failed: bool = False) -> int:
+    """Go on with a run that was interrupted, or whose points did not all succeed."""
     from walt.client.experiment.comparing import experiment_of
     from walt.client.experiment.replaying import without_program
     from walt.client.experiment.running import Runner
@@ -295,7 +296,7 @@ def resume(directory: str, force: bool) -> int:
         points = archive.points()
         for name in archive.cut_points():
             _line(f"{name} {CUT}")
-        return _go(lambda: runner.run(points, force=force), folder)
+        return _go(lambda: runner.run(points, force=force, again=failed), folder)
 
 
 def release(directory: str) -> int:
@@ -475,7 +476,9 @@ COMMANDS = {
     ),
     "resume": Command(
         resume, "go on with a run that was interrupted", args=[Arg("directory")],
-        switches=[_FORCE],
+        switches=[_FORCE, Switch(
+            "--failed", "measure the points that failed, or whose end is not known, once more"
+        )],
     ),
     "release": Command(
         release, "give back what an interrupted run holds; it is over then",

@@ -110,6 +110,7 @@ class Runner:
         self._points = experiment.points()
         self._reports = Reports(manifest, len(self._points), self._names, tell)
         self._outcomes: dict[int, str] = {}
+        self._tries: dict[int, int] = {}  # how often points were measured that are done again
         self._before_points: dict[str, Any] = {"commands": []}
         steps = (*experiment.setup, *experiment.measure, *experiment.teardown)
         if {role.name for role in experiment.roles} != set(self._roles) or any(
@@ -118,15 +119,24 @@ class Runner:
             raise Failure("the archive has not the roles and scripts that its experiment tells")
 
     def run(
-        self, before: Mapping[int, dict[str, Any]], *, force: bool,
+        self, before: Mapping[int, dict[str, Any]], *, force: bool, again: bool = False,
         begun: Callable[[], object] = lambda: None,
     ) -> bool:
         """Run what is left, after the points that are known; return whether all points are done.
 
         `force` disturbs other people, who were asked before: their nodes are booted, and with it
-        taken. `begun` is called when the nodes are ours. What an earlier part owes is done in
-        any case. Raises Failure.
+        taken. With `again`, points that failed, or whose end nobody knows, are left, too. `begun`
+        is called when the nodes are ours. What an earlier part owes is done in any case. Raises
+        Failure.
         """
+        if again:
+            self._tries = {
+                number: point["tries"] for number, point in before.items()
+                if point["outcome"] in FINAL and point["outcome"] != "done"
+            }
+            before = {
+                number: point for number, point in before.items() if number not in self._tries
+            }
         try:
             self._know(before)
             if not self._is_final():
@@ -409,11 +419,12 @@ class Runner:
 
     def _point(self, point: Point, known: dict[str, Any] | None) -> dict[str, Any]:
         """Measure a point, or go on with one that was begun; return its record."""
-        tries = 1 if known is None else known["tries"]
+        earlier = self._tries.get(point.number, 0)
+        tries = earlier + 1 if known is None else known["tries"]
         while True:
             record = known or new_record(point, tries)
             self._try(point, record, again=known is not None)
-            if record["outcome"] != "failed" or tries > self._experiment.limits.retries:
+            if record["outcome"] != "failed" or tries - earlier > self._experiment.limits.retries:
                 return record
             self._tell(f"point {point.number}: {record['reason']}; it is tried again")
             known, tries = None, tries + 1
