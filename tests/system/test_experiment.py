@@ -169,6 +169,12 @@ class ExperimentTests(TestCase):
         self.assertEqual(
             await platform.ok("node", "run", "vm1", "--", "cat", "/root/runs/ran"), "2\n"
         )
+        told = await platform.ok("experiment", "resume", "--failed", str(third))
+        self.assertIn("point 1 of 2", told)
+        self.assertNotIn("point 2 of 2", told)
+        self.assertEqual(
+            await platform.ok("node", "run", "vm1", "--", "cat", "/root/runs/ran"), "1\n"
+        )
 
     def test_the_example(self) -> None:
         """It is one."""
