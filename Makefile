@@ -6,10 +6,10 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install assets install-test test test-slow test-system test-release test-lab deb lint bench docs
+.PHONY: help run stop install assets install-test test test-slow test-system test-release test-lab test-lab-short deb lint bench docs
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: install ## start a platform in its own network namespace and boot a virtual node
 	@$(PYTHON) -m walt.server.tools.quickstart run --config $(CONFIG) --variant $(VARIANT)
@@ -47,6 +47,10 @@ test-release: install-test ## run the long scenarios, and what another release o
 test-lab: install-test ## run the lab in a box: the product installed on a Debian in QEMU
 	@scripts/install-packages $(LAB_PACKAGES)
 	@scripts/run-tests $(VENV) --lab
+
+test-lab-short: install-test ## install the product there, boot it, and a board: 15 minutes
+	@scripts/install-packages $(LAB_PACKAGES)
+	@scripts/run-tests $(VENV) --lab-short
 
 deb: ## make a Debian package of the server in dist/, as root
 	@/usr/bin/python3 scripts/make_deb.py dist

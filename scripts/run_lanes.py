@@ -15,7 +15,8 @@ Without an option style and types are checked, and everything is run but the lon
 which are --slow: together they are all tests. --system are the system tests and attacks of
 both. --release are the long scenarios and what tries each daemon and tool of Debian once: with
 the quick part on one release they are all tests. --lab is the lab in a box (tests/lab), one
-scenario after the other: each has two emulated machines.
+scenario after the other: each has two emulated machines. The product is installed before, once,
+and each starts from that disk. --lab-short is the first of them.
 
 One more check comes last: a package list has every program that was started
 (scripts/record.py). The last line counts everything.
@@ -72,14 +73,17 @@ RELEASE = frozenset((
     "test_named", "test_namespace", "test_node_boot", "test_startup", "test_swap", "test_tftpd",
     "test_virtual_host", "test_vpn",
 ))
-PARTS = ("quick", "slow", "system", "release", "lab")
+PARTS = ("quick", "slow", "system", "release", "lab", "lab-short")
 COUNTS = re.compile(r"(successes|failures|errors|skips|expectedFailures)=(\d+)")
 MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no accident
+# What most depends on comes first: a board that boots from an installed server.
 LAB = tuple(
     f"tests.lab.test_{name}" for name in (
-        "install", "handles", "builds", "networks", "power_cut", "runner",
+        "install", "boards", "runner", "networks", "power_cut", "timing", "handles", "builds",
     )
 )
+LABS = {"lab": LAB, "lab-short": LAB[:1]}
+LAB_LIMIT = 3 * 3600.0  # seconds after which no scenario is begun any more
 LONGEST_RUN = 1800.0  # seconds; what hangs beyond the limits of its tests is ended
 UNTIL = "WALT_TEST_UNTIL"  # epoch seconds from which no run is started any more
 NOT_RUN = "not run for want of time: "  # .ci/rooms.py looks for these lines, too
@@ -109,8 +113,8 @@ def fast_tests() -> list[str]:
 
 def runs(part: str) -> tuple[list[list[str]], list[list[str]]]:
     """Return the names given to each trial in the lanes, in order, and to those run alone."""
-    if part == "lab":
-        return [], [[name] for name in LAB]
+    if part in LABS:
+        return [], [[name] for name in LABS[part]]
     modules = sorted(
         path for place in ("attacks", "system") for path in (TESTS / place).glob("test_*.py")
         if wanted(path.stem, part)
@@ -237,11 +241,11 @@ async def run_program(*argv: str) -> tuple[int, str]:
 
 async def build_image(cache: str, part: str) -> bool:
     """Build what the tests of a part boot, unless it is cached; tell whether it is there."""
-    calm = ["nice", "-n", "5"] if part == "lab" else []
+    calm = ["nice", "-n", "5"] if part in LABS else []
     builders = [
         ["walt.server.tools.image_recipe", "--variant", "small", "--archive-only", "--cache-dir",
          cache],
-        *([["tests.lab.image", cache]] if part == "lab" else []),
+        *([["tests.lab.image", cache], ["tests.lab.installed"]] if part in LABS else []),
     ]
     for words in builders:
         status, text = await run_program(*calm, sys.executable, "-m", *words)
@@ -321,8 +325,11 @@ async def main(trial: str, part: str) -> int:
     cache = os.environ["WALT_TEST_CACHE"]
     (waiting, alone), counts, told = runs(part), dict[str, int](), list[str]()
     fast = asyncio.create_task(quick_checks(trial, part, counts, told))
+    if part in LABS:
+        os.environ.setdefault(UNTIL, str(time.time() + LAB_LIMIT))
     if not await build_image(cache, part):
         fast.cancel()
+        print("0 passed, 1 failed, 0 skipped")
         return 1
 
     async def last_lane() -> None:

@@ -53,6 +53,7 @@ class PartsTests(SynchronousTestCase):
         """The lab has its own command, which runs all of it."""
         found = {f"tests.lab.{path.stem}" for path in (TESTS / "lab").glob("test_*.py")}
         self.assertEqual(set(names("lab")), found)
+        self.assertEqual(names("lab-short"), ["tests.lab.test_install"])
         self.assertNotIn("tests.lab", run_lanes.fast_tests())
 
     def test_alone(self) -> None:

@@ -8,13 +8,13 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from tests.lab.image import LabImage
-from tests.lab.machine import ACCEL, Board, Machine, cable
+from tests.lab.machine import ACCEL, CPU, Board, Machine, cable
 from tests.patience import patient
 from tests.places import ON_DISK
 from walt.common.errors import Unavailable
@@ -33,6 +33,7 @@ KERNEL_OPTIONS = " ".join((
         "nfs-ganesha.service", "nfs-ganesha-lock.service",
     )),
 ))
+B = TypeVar("B", bound=Board)
 NET = "192.168.77"
 SERVER = f"{NET}.1"
 MEMORY = 4096  # MiB
@@ -80,7 +81,7 @@ class Box:
             "-drive", f"file={archive},format=raw,if=virtio,readonly=on"
         ]
         self._machine.power_on([
-            "qemu-system-x86_64", "-M", "q35,graphics=off", *ACCEL, "-smp", "2",
+            "qemu-system-x86_64", "-M", "q35,graphics=off", *ACCEL, *CPU, "-smp", "2",
             "-m", str(MEMORY), "-nodefaults", "-display", "none", "-no-reboot",
             "-serial", f"file:{self._machine.serial.name}",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
@@ -121,8 +122,12 @@ class Box:
         shutil.rmtree(self.place, ignore_errors=True)
 
     def board(self) -> Board:
-        """Return the board at the other end of the cable."""
-        board = Board(self.reactor, self.place)
+        """Return a board at the other end of the cable."""
+        return self.attach(Board)
+
+    def attach(self, kind: type[B]) -> B:
+        """Return a board of a kind at the other end of the cable, where one is at a time."""
+        board = kind(self.reactor, self.place)
         self.boards.append(board)
         return board
 

@@ -1,5 +1,7 @@
 """The product installed in the lab from its wheel, as an administrator does it.
 
+    python -m tests.lab.installed
+
 It is done once for each content of the wheel: the disk that results is kept beside the one
 without it, and each test starts on a layer of its own above.
 """
@@ -16,6 +18,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
 from tests.lab.box import SERVER, Box
 from tests.lab.image import ROOT, WHEELS, LabImage, located
 from tests.patience import patient
@@ -24,6 +29,7 @@ from walt.server.tools.recipe import Recipe
 
 CACHE = Path(os.environ.get("WALT_TEST_CACHE", "/var/cache/walt"))
 PARTS = ("walt", "twisted", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+KEPT = 3  # disks: who tries a change goes back to the sources before it
 SETUP = "/opt/walt/bin/walt-server-setup"
 CHANGES = (
     f"--set network.walt-net.ip={SERVER}/24 --set network.walt-net.raw-device=eth1"
@@ -69,15 +75,27 @@ def digest(wheel: Path) -> str:
 
 async def installed(reactor: Any) -> Box:
     """Return a box, switched off, with the product installed and its service enabled."""
+    return Box(reactor, located(CACHE), await installed_disk(reactor))
+
+
+async def installed_disk(reactor: Any) -> Path:
+    """Return the disk that boxes start from, made if it is missing."""
     image = located(CACHE)
     with tempfile.TemporaryDirectory(prefix="wlab-wheel-", dir="/var/tmp") as name:
         wheel = build_wheel(Path(name))
         disk = image.place / f"installed-{digest(wheel)}.qcow2"
         if not disk.exists():
-            for old in image.place.glob("installed-*"):
-                old.unlink()
             await _install(reactor, image, wheel, disk)
-    return Box(reactor, image, disk)
+        _keep(image.place, disk)
+    return disk
+
+
+def _keep(place: Path, disk: Path) -> None:
+    """Let the disks go that were used longest ago."""
+    os.utime(disk)
+    found = sorted(place.glob("installed-*"), key=lambda one: one.stat().st_mtime)
+    for old in found[:-KEPT]:
+        old.unlink()
 
 
 async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> None:
@@ -91,13 +109,7 @@ async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> No
             f" '/root/{wheel.name}[server]'", timeout=patient(300),
         )
         await box.run(f"{SETUP} --mode image-install {CHANGES}", timeout=patient(300))
-        cached = f"/var/cache/walt/default-images/{archive.name}"
-        await box.run(f"mkdir -p $(dirname {cached}) && cp /dev/vdb {cached}",
-                      timeout=patient(120))
-        await box.run(
-            "/opt/walt/bin/walt-image-build-default --variant small"
-            " --config /etc/walt/server.conf", timeout=patient(300),
-        )
+        await build_node_image(box, archive, "small")
         await box.run(SETUP, timeout=patient(400))
         await box.until_active()
         await box.run(f"{SETUP} --check")
@@ -107,3 +119,22 @@ async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> No
         unfinished.rename(disk)
     finally:
         await box.close()
+
+
+async def build_node_image(box: Box, archive: Path, variant: str) -> None:
+    """Import an image that nodes boot; its archive is what the box was started with."""
+    cached = f"/var/cache/walt/default-images/{archive.name}"
+    await box.run(f"mkdir -p $(dirname {cached}) && cp /dev/vdb {cached}", timeout=patient(120))
+    await box.run(
+        f"/opt/walt/bin/walt-image-build-default --variant {variant}"
+        " --config /etc/walt/server.conf", timeout=patient(300),
+    )
+
+
+async def main(reactor: Any) -> None:
+    """Make the disk for these sources."""
+    print(f"lab: {await installed_disk(reactor)}")
+
+
+if __name__ == "__main__":
+    react(lambda reactor: Deferred.fromCoroutine(main(reactor)))

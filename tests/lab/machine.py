@@ -11,8 +11,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 
+from walt.common.qemu import ARM, PC
+
 # The processor has no help for guests here: each one is emulated, by two threads at most.
-ACCEL = ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
+ACCEL = ("-accel", "tcg,thread=multi,tb-size=1024")
+CPU = ("-cpu", PC.emulated_cpu)
+OVMF = Path("/usr/share/ovmf/OVMF.fd")
+UBOOT = Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin")
 
 
 class _Process(ProcessProtocol):
@@ -36,7 +41,7 @@ class Machine:
         self.place = place
         self.serial = place / f"{name}.serial"
         self._process: _Process | None = None
-        self._pid = 0
+        self._transport: Any = None
 
     @property
     def runs(self) -> bool:
@@ -47,11 +52,10 @@ class Machine:
         """Start QEMU."""
         assert not self.runs
         self._process = _Process()
-        transport = self.reactor.spawnProcess(
+        self._transport = self.reactor.spawnProcess(
             self._process, "setpriv", ["setpriv", "--pdeathsig", "KILL", "--", *argv],
             os.environ, str(self.place),
         )
-        self._pid = transport.pid
 
     def cut(self) -> Deferred[None]:
         """Cut the power; fires when the machine is off."""
@@ -59,7 +63,7 @@ class Machine:
             done: Deferred[None] = Deferred()
             done.callback(None)
             return done
-        os.kill(self._pid, SIGKILL)
+        os.kill(self._transport.pid, SIGKILL)
         return self.off()
 
     def off(self) -> Deferred[None]:
@@ -74,9 +78,13 @@ class Machine:
         self._process.ended.addCallback(ended)
         return waiting
 
+    def console(self) -> str:
+        """Return what the serial console said since it was switched on."""
+        return self.serial.read_text(errors="replace") if self.serial.exists() else ""
+
     def last_words(self) -> str:
         """Return what QEMU said, and the end of the console."""
-        console = self.serial.read_text(errors="replace")[-1500:] if self.serial.exists() else ""
+        console = self.console()[-1500:]
         told = self._process.told.decode(errors="replace") if self._process is not None else ""
         return f"{self.name}: {told}\n{console}"
 
@@ -103,12 +111,55 @@ class Board(Machine):
 
     def boot(self) -> None:
         """Push its button."""
-        (self.place / f"cable{self._number}.board").unlink(missing_ok=True)
+        for path in (self.place / f"cable{self._number}.board", self.serial):
+            path.unlink(missing_ok=True)
         self.power_on([
-            "qemu-system-x86_64", "-M", "pc", *ACCEL, "-m", "768", "-nodefaults",
-            "-display", "none", "-boot", "order=n,reboot-timeout=5000",
-            "-serial", f"file:{self.serial.name}",
+            *self.machine(), *ACCEL, "-nodefaults", "-display", "none",
             *cable("board", self._number, "w"),
-            "-device", f"virtio-net-pci,netdev=w,mac={self.mac}",
-            "-smbios", "type=1,manufacturer=QEMU",
         ])
+
+    def machine(self) -> list[str]:
+        """Return the program and its options: kind of machine, firmware, interface, console."""
+        return [
+            "qemu-system-x86_64", "-M", "pc", "-boot", "order=n,reboot-timeout=5000",
+            "-device", f"virtio-net-pci,netdev=w,mac={self.mac}", *self.pc(),
+        ]
+
+    def pc(self) -> list[str]:
+        """Return what all PCs have."""
+        return [
+            *CPU, "-m", "768", "-serial", f"file:{self.serial.name}",
+            "-smbios", "type=1,manufacturer=QEMU",
+        ]
+
+
+class UefiBoard(Board):
+    """A PC that boots over the network by its UEFI firmware, without an iPXE of its own."""
+
+    def machine(self) -> list[str]:
+        """Return how it is emulated."""
+        return [
+            "qemu-system-x86_64", "-M", "q35", "-bios", str(OVMF),
+            "-device", f"virtio-net-pci,netdev=w,mac={self.mac},romfile=", *self.pc(),
+        ]
+
+
+class UBootBoard(Board):
+    """A board with an ARM processor and U-Boot, at whose console one can type."""
+
+    def __init__(self, reactor: Any, place: Path, number: int = 1) -> None:
+        super().__init__(reactor, place, number)
+        self.mac = f"b8:27:eb:00:01:{number:02x}"
+
+    def machine(self) -> list[str]:
+        """Return how it is emulated."""
+        return [
+            ARM.program, "-M", ARM.machine, "-cpu", ARM.emulated_cpu, "-m", "1024",
+            "-bios", str(UBOOT), "-device", f"{ARM.nic},netdev=w,mac={self.mac}",
+            "-chardev", f"stdio,id=console,signal=off,logfile={self.serial.name}",
+            "-serial", "chardev:console",
+        ]
+
+    def type(self, text: str) -> None:
+        """Type at its console."""
+        self._transport.write(text.encode())
