@@ -8,10 +8,10 @@ from pathlib import Path
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.lab.box import SERVER, Box
+from tests.lab.box import NET, SERVER, Box
 from tests.lab.installed import CACHE, build_node_image, installed, why_not
 from tests.lab.machine import OVMF, UBOOT, UBootBoard, UefiBoard
-from tests.lab.test_install import STATE, booted
+from tests.lab.test_install import STATE, booted, unknown_devices
 from tests.lab.test_networks import DENIED
 from tests.patience import patient
 from walt.common.qemu import ARM
@@ -86,12 +86,10 @@ class UBootTests(TestCase):
 
         await box.until(asked, "U-Boot asks for its script", patient(100))
 
-        async def recorded() -> list[str]:
-            lines = (await box.ok("device", "show", "--all")).splitlines()
-            return [line for line in lines if board.mac in line]
-
-        (line,) = await box.until(recorded, "it is recorded", patient(60))
-        self.assertIn("unknown", line)
+        (row,) = await box.until(
+            lambda: unknown_devices(box, board.mac), "it is recorded", patient(60)
+        )
+        self.assertTrue(row["ip"].startswith(f"{NET}."), row)
 
         async def prompts() -> bool:
             return board.console().endswith(PROMPT)

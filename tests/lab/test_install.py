@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from twisted.trial.unittest import TestCase
 
@@ -87,3 +88,9 @@ async def booted(box: Box, mac: str) -> str:
         return None
 
     return str(await box.until(found, f"{mac} is booted", patient(180), every=2.0))
+
+
+async def unknown_devices(box: Box, mac: str) -> list[dict[str, Any]]:
+    """Return the rows of a device whose type nobody knows."""
+    tables = json.loads(await box.ok("device", "show", "--json"))
+    return [row for row in tables["unknown"] if row["mac"] == mac]

@@ -7,8 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
+from tests.lab.box import SERVER
 from tests.lab.installed import SETUP, installed, why_not
-from tests.lab.test_install import LEFT
+from tests.lab.test_install import LEFT, unknown_devices
 from tests.lab.test_networks import BESIDE, DENIED
 from tests.patience import patient
 
@@ -45,7 +46,7 @@ class RunnerTests(TestCase):
                 (rows[name]["state"], rows[name]["pid"], rows[name]["restarts"]),
                 ("running", int(before[name]["MainPID"]), 0), rows[name],
             )
-        await self.registration(before["dhcpd"]["MainPID"])
+        await self.registration({name: unit["MainPID"] for name, unit in before.items()})
         await self.killed("dhcpd")
         await self.killed("tftpd")
         self.assertEqual(await box.run(DENIED), "")
@@ -68,29 +69,30 @@ class RunnerTests(TestCase):
         await box.run(f"{SETUP} --remove", timeout=patient(200))
         self.assertEqual(await box.run("ls /etc/systemd/system | grep walt || true"), "")
 
-    async def registration(self, pid: str) -> None:
+    async def registration(self, pids: dict[str, str]) -> None:
         """A machine that asks for an address is recorded, by what dhcpd writes, and restarts it."""
         box = self.box
         await box.run(BESIDE)
         await box.run(ASK, timeout=patient(60))
         mac = json.loads(await box.run("ip -n beside -json link show dev eth2"))[0]["address"]
 
-        async def recorded() -> bool:
-            return mac in await box.ok("device", "show")
-
-        await box.until(recorded, f"{mac} is recorded", patient(60))
+        (row,) = await box.until(
+            lambda: unknown_devices(box, mac), f"{mac} is recorded", patient(60)
+        )
 
         async def restarted() -> bool:
             unit = await self.shown("dhcpd")
-            return unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", pid)
+            return unit["ActiveState"] == "active" and unit["MainPID"] not in ("0", pids["dhcpd"])
 
         await box.until(restarted, "dhcpd has its new configuration", patient(60))
+
         # And named has read its zones again, without a new process.
-        name = await box.run(
-            f"dig +short -x $(ip neigh show dev walt-net | grep -i {mac} | cut -d' ' -f1)"
-            " @192.168.77.1 || true"
-        )
-        self.assertIn("walt", name)
+        async def named() -> bool:
+            told = await box.try_to(f"busybox nslookup {row['name']}.walt {SERVER}")
+            return row["ip"] in told.stdout.decode()
+
+        await box.until(named, f"named knows {row['name']}", patient(60))
+        self.assertEqual((await self.shown("named"))["MainPID"], pids["named"])
 
     async def killed(self, name: str) -> None:
         """A daemon that is killed comes back, and how it ended is told."""
