@@ -1,4 +1,4 @@
-"""Archives on a disk that is full."""
+"""Archives on a disk that is full, and when the power fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.client.experiment.archive import Folder
+from walt.client.experiment.archive import Folder, write
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "name: small\nroles:\n  a: {}\nmeasure:\n  - a: id\n"
@@ -56,3 +56,28 @@ class FullDiskTests(SynchronousTestCase):
                 self.assertEqual(found.stdout.decode(), left)
         self.assertEqual(saved.stat().st_size, 1 << 20)
         self.assertTrue((place / "run.zip").exists())
+
+
+class LastingTests(SynchronousTestCase):
+    def test_order(self) -> None:
+        """A file is on the disk before it has its name, and the name before one goes on."""
+        place = Path(self.mktemp())
+        place.mkdir()
+        deeds: list[str] = []
+        sync, rename = os.fsync, Path.rename
+
+        def synced(descriptor: int) -> None:
+            deeds.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+            sync(descriptor)
+
+        def renamed(path: Path, target: Path) -> Path:
+            deeds.append("rename")
+            return rename(path, target)
+
+        self.patch(os, "fsync", synced)
+        self.patch(Path, "rename", renamed)
+        write(place / "point.json", b"{}")
+        self.assertEqual(deeds, [".point.json.new", "rename", place.name])
+        del deeds[:]
+        write(place / "point.json", b"{}", lasting=False)
+        self.assertEqual(deeds, ["rename"])

@@ -23,11 +23,16 @@ def write_durable(path: Path, data: bytes | str, mode: int = 0o644) -> None:
     That may take seconds on a busy disk: not for turns of a reactor.
     """
     _replace(path, data, mode, durable=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    keep_names(path.parent)
+
+
+def keep_names(directory: Path) -> None:
+    """Return when the names in a directory, renamed files included, survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def _replace(path: Path, data: bytes | str, mode: int, *, durable: bool) -> None:

@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from walt.client.answers import NULL, NUMBER, looks_wrong
 from walt.client.errors import Failure
 from walt.common.errors import in_words
+from walt.common.files import keep_names
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def fresh(path: Path, *, lasting: bool = True) -> Iterator[IO[bytes]]:
             if lasting:
                 os.fsync(file.fileno())
         beside.rename(path)
+        if lasting:
+            keep_names(path.parent)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -18,6 +18,7 @@ from walt.client.errors import Failure
 from walt.client.experiment.archive import CHECKSUMS, CRATE, IMAGES, README, TEXT, Archive
 from walt.client.experiment.showing import reasons, table
 from walt.common.errors import in_words
+from walt.common.files import keep_names
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def seal(
         if target.exists():
             raise Failure(f"{target} exists now: somebody else wrote it")
         beside.rename(target)
+        keep_names(target.parent)
     except (OSError, zipfile.BadZipFile) as error:
         raise Failure(f"{target} could not be written: {in_words(error)}") from None
     finally:
