@@ -8,9 +8,9 @@ absent, slow or mute, and no boot waits for that.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -20,8 +20,8 @@ from walt.common.files import write_if_changed
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.asking import ask_unix_datagram
+from walt.server.runtime.foreign import Foreign
 from walt.server.runtime.kept import Health
-from walt.server.runtime.looking import Looking
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer
 
@@ -55,7 +55,7 @@ def _agreed(datagram: bytes) -> bool:
 
 
 @implementer(INfsExporter)
-class NbfsExporter(Service):
+class NbfsExporter(Foreign):
     """Let `nfs` export a plan, and nbfsd as well.
 
     `directory` is where nbfsd looks for files of exports, `control` its socket; `own` is a
@@ -67,38 +67,21 @@ class NbfsExporter(Service):
         self, reactor: IReactor, nfs: INfsExporter, *, enabled: bool, directory: Path,
         control: Path, own: Path, owner: Path,
     ) -> None:
-        self.setName(NAME)
+        super().__init__(reactor, NAME, EVERY, good=True)
         self._reactor, self._nfs, self._enabled = reactor, nfs, enabled
         self._file, self._control, self._own = directory / FILE, control, own / "answer.sock"
         self._header = header(owner)
         self._lock = DeferredLock()
-        self._looking = Looking(reactor, self._insist)
         self._lines: str | None = None  # what the file does not say yet, though it must
         self._unread = False  # whether the file changed since nbfsd read it
-        self._trouble: str | None = None
-        self._trouble_time: float | None = None
-        self._good = True
 
     @property
     def health(self) -> Health:
         """Return whether it read what it must export."""
-        state = "running" if self._good else "not answering"
-        if not self._control.exists():
-            state = "stopped"
-        return Health(
-            NAME, self._good and state == "running", None, 0, None, None, state, self._trouble,
-            self._trouble_time,
-        )
-
-    def startService(self) -> None:
-        """Begin to repeat what is not answered."""
-        super().startService()
-        self._looking.start(EVERY)
-
-    def stopService(self) -> None:
-        """Repeat nothing any more; nbfsd goes on with what it has."""
-        super().stopService()
-        self._looking.stop()
+        known = self._health()
+        if self._control.exists():
+            return known
+        return replace(known, running=False, state="stopped")
 
     async def apply(self, plan: ExportPlan) -> Mapping[str, str]:
         """Export exactly what the plan says; see INfsExporter. Nodes need NFS alone."""
@@ -137,7 +120,8 @@ class NbfsExporter(Service):
         except (FileNotFoundError, UnicodeDecodeError):
             return False
 
-    async def _insist(self) -> None:
+    async def _look(self) -> None:
+        """Repeat what was not answered."""
         if self._lines is not None:
             self._write(self._lines)
         await self._read_again()
@@ -151,9 +135,8 @@ class NbfsExporter(Service):
                 # One that is not there reads the file when it starts.
                 if self._control.exists():
                     await self._ask()
-            if self._lines is None and not self._unread and not self._good:
+            if self._lines is None and not self._unread and self._works():
                 _log.info("nbfsd exports what it must again")
-                self._good = True
         except (NoAnswer, OSError) as error:
             self._unread = True
             self._note(in_words(error))
@@ -169,6 +152,5 @@ class NbfsExporter(Service):
             raise NoAnswer(f"no answer to RELOAD_CONF within {LIMIT:g} s") from None
 
     def _note(self, reason: str) -> None:
-        if self._good or reason != self._trouble:
+        if self._fails(reason):
             _log.warn("nbfsd does not export what it must: {reason}", reason=reason)
-        self._good, self._trouble, self._trouble_time = False, reason, self._reactor.seconds()

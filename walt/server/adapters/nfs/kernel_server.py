@@ -6,7 +6,6 @@ import contextlib
 from functools import partial
 from pathlib import Path
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
@@ -15,8 +14,8 @@ from twisted.logger import Logger
 from walt.common.errors import WaltError, in_words
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.runtime.asking import Place
+from walt.server.runtime.foreign import Foreign
 from walt.server.runtime.kept import Health
-from walt.server.runtime.looking import Looking
 from walt.server.runtime.process import ProcessRunner
 from walt.server.runtime.watching import NoAnswer
 
@@ -29,7 +28,7 @@ START_LIMIT = 90.0  # seconds that systemd may take
 SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 
 
-class KernelServer(Service):
+class KernelServer(Foreign):
     """Ask it at intervals; see the module.
 
     `unit` is its name for systemd (`services.nfsd.service-name`), `address` where nodes reach
@@ -40,34 +39,16 @@ class KernelServer(Service):
         self, reactor: IReactorTime, runner: ProcessRunner, *, unit: str, address: str,
         place: Place = contextlib.nullcontext, systemd: Path = SYSTEMD,
     ) -> None:
-        self.setName(NAME)
+        super().__init__(reactor, NAME, EVERY, good=False)
         self._reactor, self._runner, self._unit = reactor, runner, unit
         self._ask = partial(ask_nothing, reactor, address, place=place)
         self._systemd = systemd
-        self._looking = Looking(reactor, self._check)
-        self._good = False
         self._failures, self._restarts = 0, 0
-        self._trouble: str | None = None
-        self._trouble_time: float | None = None
 
     @property
     def health(self) -> Health:
         """Return whether it answers, and how often its unit was started."""
-        state = "running" if self._good else "not answering"
-        return Health(
-            NAME, self._good, None, self._restarts, None, None, state, self._trouble,
-            self._trouble_time,
-        )
-
-    def startService(self) -> None:
-        """Begin to ask."""
-        super().startService()
-        self._looking.start(EVERY)
-
-    def stopService(self) -> None:
-        """Ask no more; the kernel's server goes on."""
-        super().stopService()
-        self._looking.stop()
+        return self._health(restarts=self._restarts)
 
     def answered(self) -> Deferred[bool]:
         """Ask it now; tell whether it answers."""
@@ -83,21 +64,20 @@ class KernelServer(Service):
             return in_words(error)
         return None
 
-    async def _check(self) -> None:
+    async def _look(self) -> None:
         problem = await self._problem()
         if problem is not None:
             await self._bad(problem)
             return
-        if self._trouble is not None and not self._good:
+        if self._works():
             _log.info("the kernel's NFS server answers again")
-        self._good, self._failures = True, 0
+        self._failures = 0
 
     async def _bad(self, reason: str) -> None:
         first = self._trouble is None and not self._good
         self._failures += 1
-        if self._good or first:
+        if self._fails(reason):
             _log.warn("the kernel's NFS server does not answer: {reason}", reason=reason)
-        self._good, self._trouble, self._trouble_time = False, reason, self._reactor.seconds()
         if not first and self._failures < FAILURES:
             return
         self._failures = 0

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
@@ -31,8 +30,8 @@ from walt.server.domain.network_services.timing import (
     ntp_question,
 )
 from walt.server.runtime.asking import Address, Place, ask_datagram
+from walt.server.runtime.foreign import Foreign
 from walt.server.runtime.kept import Health
-from walt.server.runtime.looking import Looking
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.watching import NoAnswer
 
@@ -92,7 +91,7 @@ class NtpPort:
         return self._now()
 
 
-class NtpService(Service):
+class NtpService(Foreign):
     """See the module. Sockets are opened in `place`."""
 
     def __init__(
@@ -100,46 +99,31 @@ class NtpService(Service):
         clock: Callable[[], ClockState], port: int = NTP_PORT,
         place: Place = contextlib.nullcontext,
     ) -> None:
-        self.setName(NAME)
+        super().__init__(reactor, NAME, EVERY, good=False)
         self._reactor, self._place = reactor, place
         self._address: Address = (str(server), port)
         self._subnet, self._clock = subnet, clock
-        self._looking = Looking(reactor, self._check)
         self._own: tuple[socket.socket, NtpPort] | None = None
-        self._good = False
-        self._trouble: str | None = None
-        self._trouble_time: float | None = None
 
     @property
     def health(self) -> Health:
         """Return whether clients get answers; with a pid where they are ours."""
-        return Health(
-            NAME, self._good, None if self._own is None else os.getpid(), 0, None, None,
-            "running" if self._good else "not answering", self._trouble, self._trouble_time,
-        )
-
-    def startService(self) -> None:
-        """Begin to look."""
-        super().startService()
-        self._looking.start(EVERY)
+        return self._health(pid=None if self._own is None else os.getpid())
 
     def stopService(self) -> None:
         """Answer no more."""
         super().stopService()
-        self._looking.stop()
         self._close()
 
-    async def _check(self) -> None:
+    async def _look(self) -> None:
         problem = await self._problem()
         if problem is not None and self._own is None and self.running:
             # Nobody serves: not yet, or not any more.
             problem = self._open() or await self._problem()
         if problem is None:
-            self._good = True
-            return
-        if self._good or self._trouble != problem:
+            self._works()
+        elif self._fails(problem):
             _log.warn("clients of NTP get no answer: {problem}", problem=problem)
-        self._good, self._trouble, self._trouble_time = False, problem, self._reactor.seconds()
 
     async def _problem(self) -> str | None:
         """Ask as a client does; return what is wrong, None when somebody answers."""
