@@ -21,6 +21,7 @@ class TcpTransport(StringTransport):
 
     def abortConnection(self) -> None:
         self.aborted = True
+        super().abortConnection()
 
     def loseWriteConnection(self) -> None:
         self.disconnecting = True
@@ -28,7 +29,6 @@ class TcpTransport(StringTransport):
     def resumeProducing(self) -> None:
         if self.producerState == "paused":
             self.producerState = "producing"
-        super().abortConnection()
 
 
 def serve(make: Callable[[], Protocol]) -> Factory:

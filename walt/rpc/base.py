@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -26,6 +27,7 @@ from walt.common.errors import (
     WaltError,
     disk_refuses,
 )
+from walt.rpc.intake import Intake
 
 _log = Logger()
 
@@ -102,11 +104,22 @@ class ApiProtocol(amp.AMP):
 
     A bug in a responder becomes a clean INTERNAL error with a reference that
     the log has too; the connection stays usable. `max_box` bounds the bytes of
-    one box, joined values included.
+    one box, joined values included. With a `clock`, calls that arrive together are
+    served in several turns of its reactor.
     """
 
     max_box = ampbox.MAX_WHOLE_VALUE
-    _decoder: ampbox.Decoder | None = None
+
+    def __init__(self, clock: IReactorTime | None = None) -> None:
+        super().__init__()
+        self._clock = clock
+
+    @functools.cached_property
+    def intake(self) -> Intake:
+        """What arrived and is not served yet."""
+        return Intake(
+            self.ampBoxReceived, self._may_read, self._broken, self.max_box, self._clock
+        )
 
     def sendBox(self, box: Any) -> None:
         """Write a box, long values split."""
@@ -115,14 +128,23 @@ class ApiProtocol(amp.AMP):
 
     def dataReceived(self, data: bytes) -> None:
         """Serve every complete box. What is no box, or too long, ends the connection."""
-        if self._decoder is None:
-            self._decoder = ampbox.Decoder(self.max_box)
-        try:
-            for box in self._decoder.feed(data):
-                self.ampBoxReceived(box)
-        except (ampbox.BadBox, amp.NoEmptyBoxes) as error:
-            _log.info("a peer of the RPC sent what is no call: {error}", error=str(error)[:200])
-            abort(self.transport)
+        self.intake.feed(data)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """Serve nothing any more."""
+        self.intake.end()
+        super().connectionLost(reason)
+
+    def _may_read(self, may: bool) -> None:
+        transport: Any = self.transport
+        if may:
+            transport.resumeProducing()
+        else:
+            transport.pauseProducing()
+
+    def _broken(self, error: Exception) -> None:
+        _log.info("a peer of the RPC sent what is no call: {error}", error=str(error)[:200])
+        abort(self.transport)
 
     def ampBoxReceived(self, box: Any) -> None:
         """Join the pieces of long values, then serve a call or take an answer."""

@@ -246,6 +246,20 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(peer.transport.producerState, "producing")
         peer.leave()
 
+    def test_calls_that_arrive_together(self) -> None:
+        """Those of one read above the limit wait, as those that are not read yet."""
+        peer = Peer(most_calls=3)
+        peer.hello()
+        call = ampbox.encode(
+            {b"_ask": b"9", b"_command": b"cs.nodes.wait", b"nodes": b"n1"}
+        )
+        peer.session.dataReceived(call * 5)
+        self.assertEqual(len(peer.api.waiting), 3)
+        for number in (0, 1):
+            peer.api.waiting[number].callback({})
+            self.assertEqual(len(peer.api.waiting), 4 + number)
+        peer.leave()
+
 
 class PolicyTests(SynchronousTestCase):
     """Every cell of the table of design D7, through real calls."""

@@ -49,8 +49,8 @@ class Session(ApiProtocol):
     of a unix socket, or a certificate, which is `bound` to its user. `refusal`
     tells this peer why it may not call something; `observe` gets the name, the
     seconds and the error code of each call; `shares` limits the sessions of a
-    user; with a `clock`, a client that does not say hello is not kept. A peer with `most_calls`
-    in progress is not read.
+    user; with a `clock`, a client that does not say hello is not kept, and many calls are served in
+    turns. A peer with `most_calls` in progress is neither read nor served.
     Calls in progress are cancelled when the peer leaves.
     """
 
@@ -61,7 +61,7 @@ class Session(ApiProtocol):
         shares: Shares | None = None, clock: IReactorTime | None = None,
         most_calls: int = MAX_CALLS,
     ) -> None:
-        super().__init__()
+        super().__init__(clock)
         self._most_calls = most_calls
         self.sides = sides
         self.peer = peer
@@ -70,7 +70,6 @@ class Session(ApiProtocol):
         self._refusal = refusal
         self._observe = observe
         self._shares = shares
-        self._clock = clock
         self._late: Any = None
         self._greeted = False
         self._counted: str | None = None  # the user in whose share this is
@@ -143,16 +142,14 @@ class Session(ApiProtocol):
         self._calls.add(call)
         call.addBoth(self._finished, call)
         if len(self._calls) == self._most_calls:
-            self._transport().pauseProducing()  # the peer waits until some of its calls are over
+            self.intake.hold()  # the peer waits until some of its calls are over
 
     def _finished(self, result: Any, call: Deferred[Any]) -> Any:
-        if len(self._calls) == self._most_calls and self._connected:
-            self._transport().resumeProducing()
+        full = len(self._calls) == self._most_calls
         self._calls.discard(call)
+        if full and self._connected:
+            self.intake.release()
         return result
-
-    def _transport(self) -> Any:
-        return self.transport
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Cancel what this peer was waiting for."""

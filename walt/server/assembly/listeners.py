@@ -64,7 +64,7 @@ from walt.server.wire.vpn_image import VpnImageRequest
 _log = Logger()
 
 GROUP = "walt"  # whose members may use the unix sockets
-# A pipeline of calls is taken by pieces of about 100, which cost 40 ms: all get their turn.
+# A pipeline of calls is taken by pieces of about 100, which `walt.rpc.intake` serves in slices.
 CALLS_AT_ONCE = 16384
 BYTES_AT_ONCE = 65536
 IDLE = 120.0  # seconds of silence of nodes on the RPC port: they open a connection for a call
