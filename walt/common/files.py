@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
@@ -36,18 +39,27 @@ def keep_names(directory: Path) -> None:
 
 
 def _replace(path: Path, data: bytes | str, mode: int, *, durable: bool) -> None:
-    raw = data.encode() if isinstance(data, str) else data
+    with replaced(path, mode, durable=durable) as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replaced(path: Path, mode: int = 0o644, *, durable: bool = False) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes the place of `path` at the end as write_atomic's does.
+
+    It does not where writing it fails, or is given up.
+    """
     beside = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
         with open(descriptor, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
-            stream.write(raw)
+            yield stream
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
         os.rename(beside, path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
 

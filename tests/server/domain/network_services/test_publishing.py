@@ -39,7 +39,7 @@ class NetworkServicesTests(SynchronousTestCase):
         self.assertEqual(self.dhcp.configs[0].hosts[0].name, "node-5")
         self.assertEqual(self.dns.configs[0].names, (("node-5", "192.168.1.5"),))
         self.assertEqual(self.dns.configs[0].forwarders, ("10.0.0.1",))
-        self.assertIn("node-5", self.tree.configs[0].links)
+        self.assertIn("node-5", self.tree.configs[0].whole.links)
         assert self.firewall.config is not None
         self.assertEqual(self.firewall.config.nat, ("192.168.1.5",))
         self.assertEqual(self.firewall.config.guarded, "eth0")
@@ -78,7 +78,7 @@ class NetworkServicesTests(SynchronousTestCase):
         self.services.update(devices=[NODE])
         self.go()
         self.successResultOf_after(self.services.update(mounts={"joe/img:latest": "ab" * 32}))
-        self.assertIn("02:00:00:00:00:05/fs", self.tree.configs[-1].links)
+        self.assertIn("02:00:00:00:00:05/fs", self.tree.configs[-1].whole.links)
         self.assertEqual(len(self.dhcp.configs), 1)
 
     def successResultOf_after(self, done: Deferred[None]) -> None:
@@ -91,7 +91,7 @@ class NetworkServicesTests(SynchronousTestCase):
         self.go()
         self.assertEqual(self.tree.configs, [])
         self.services.update_links([NODE], {"joe/img:latest": "ab" * 32})
-        self.assertIn("02:00:00:00:00:05/fs", self.tree.configs[0].links)
+        self.assertIn("02:00:00:00:00:05/fs", self.tree.configs[0].whole.links)
 
     def test_updates_are_merged(self) -> None:
         """Many updates within a moment derive everything once."""
@@ -126,10 +126,10 @@ class NetworkServicesTests(SynchronousTestCase):
         self.go()
         self.successResultOf(self.services.links_to_static())
         link = "02:00:00:00:00:05/tftp"
-        self.assertEqual(self.tree.configs[-1].links[link], "../../tftp-static")
+        self.assertEqual(self.tree.configs[-1].whole.links[link], "../../tftp-static")
         self.services.update(mounts={"joe/img:latest": "cd" * 32})
         self.clock.pump([0.05] * 8)
-        self.assertEqual(self.tree.configs[-1].links[link], "../../tftp-static")
+        self.assertEqual(self.tree.configs[-1].whole.links[link], "../../tftp-static")
 
     def test_stop_leaves_nothing(self) -> None:
         """After stop no call is scheduled and nobody waits."""

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import in_words
-from walt.common.files import write_atomic
+from walt.common.files import replaced
 from walt.common.mounts import mounted_below
 from walt.common.names import is_mac
 from walt.server.domain.network_services.boot_tree import (
@@ -51,6 +51,23 @@ def _compare(
     found.append((yield from comparing(present, wanted)))
 
 
+def _written(tree: BootTree | JoinedTree, file: BinaryIO) -> Iterator[None]:
+    """Write a tree as JSON, in steps: thousands of nodes have megabytes of links."""
+    dirs: list[str] = []
+    separator = ""
+    file.write(b'{"links": {')
+    for number, part in enumerate(tree.parts.values()):
+        if number % _SLICE == 0:
+            yield
+        one = part.tree
+        dirs.extend(one.dirs)
+        if one.links:
+            file.write(f"{separator}{json.dumps(dict(one.links))[1:-1]}".encode())
+            separator = ", "
+    yield
+    file.write(f'}}, "dirs": {json.dumps(dirs)}}}'.encode())
+
+
 @implementer(IConfigurable)
 class BootTreeStore:
     """Make the tree at `root` what `apply` is told.
@@ -65,8 +82,8 @@ class BootTreeStore:
         self._lock = DeferredLock()
         self._wanted: BootTree | JoinedTree | None = None
         self._present: BootTree | JoinedTree | None = None
-        self._written: dict[str, tuple[BootTree, str]] = {}  # links as they are remembered
         self._doomed = 0
+        self._left_doomed = False  # something may wait for its deletion
         self._deleting: set[Deferred[Any]] = set()
 
     def apply(self, tree: BootTree | JoinedTree) -> Deferred[None]:
@@ -109,6 +126,7 @@ class BootTreeStore:
         remembered = self._remembered()
         await self._cooperator.coiterate(self._scan(wanted, remembered, dirs, links))
         self._present = BootTree(frozenset(dirs), links)
+        self._left_doomed = True  # of a former server
         self._delete_doomed()
 
     async def _change(self, wanted: BootTree | JoinedTree) -> None:
@@ -135,23 +153,9 @@ class BootTreeStore:
             return frozenset()
 
     def _remember(self, tree: BootTree | JoinedTree) -> Iterator[None]:
-        dirs: list[str] = []
-        links: list[str] = []
-        before, self._written = self._written, {}
-        for number, (name, part) in enumerate(tree.parts.items()):
-            if number % _SLICE == 0:
-                yield
-            dirs.extend(part.dirs)
-            known = before.get(name)
-            if known is None or known[0] is not part:
-                known = part, json.dumps(part.links)[1:-1]
-            self._written[name] = known
-            if part.links:
-                links.append(known[1])
-        yield
-        text = f'{{"dirs": {json.dumps(dirs)}, "links": {{{", ".join(links)}}}}}'
         try:
-            write_atomic(self._root / STATUS, text)
+            with replaced(self._root / STATUS) as file:
+                yield from _written(tree, file)
         except OSError as error:  # it is written again at the next change; the links are there
             _log.warn("{path}: {error}", path=str(self._root / STATUS), error=in_words(error))
         (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read
@@ -173,7 +177,7 @@ class BootTreeStore:
             elif entry.is_dir() and (is_mac(name) or name == PROBING):
                 self._scan_node(name, wanted, links)
                 # One that nobody remembers may hold data of a person: it stays.
-                if name in wanted.dirs or name in remembered:
+                if name in wanted.at(name).dirs or name in remembered:
                     dirs.add(name)
             else:
                 self._put_aside(self._root / name)
@@ -183,7 +187,7 @@ class BootTreeStore:
         persist = directory / "persist"
         if persist.is_dir() and not persist.is_symlink():
             os.rename(persist, directory / "persist_dir")
-        owner = wanted.owners.get(name)
+        owner = wanted.at(name).owners.get(name)
         if owner is not None and (directory / "persist_dir").is_dir():
             self._move_persist(directory, owner)
         for entry in os.scandir(directory):
@@ -249,6 +253,7 @@ class BootTreeStore:
 
     def _put_aside(self, path: Path) -> None:
         self._doomed += 1
+        self._left_doomed = True
         aside = self._root / f"{_DOOMED}{os.getpid()}-{self._doomed}"
         try:
             os.rename(path, aside)
@@ -256,6 +261,9 @@ class BootTreeStore:
             return
 
     def _delete_doomed(self) -> None:
+        if not self._left_doomed:
+            return  # there are thousands of names to look through
+        self._left_doomed = False
         doomed = [entry.path for entry in os.scandir(self._root)
                   if entry.name.startswith(_DOOMED)]
         if doomed:

@@ -10,11 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import IPv4Interface
 from itertools import islice
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from walt.common.names import is_device_name, is_mac, is_model, is_user_name
 from walt.server.domain.devices.derived import Change as DeviceChange
@@ -50,39 +49,50 @@ class BootTree(NamedTuple):
     owners: Mapping[str, str] = _NOTHING
 
     @property
-    def parts(self) -> Mapping[str, BootTree]:
+    def tree(self) -> BootTree:
+        """Itself; see Part."""
+        return self
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
         """It alone; see JoinedTree."""
         return {"": self}
+
+    def at(self, name: str) -> BootTree:
+        """Return the part that a directory of this name belongs to."""
+        return self
+
+
+class Part(Protocol):
+    """What a part of a tree is made from: thousands of trees would take much more memory.
+
+    Parts that are equal have the same tree.
+    """
+
+    @property
+    def tree(self) -> BootTree:
+        """Return the tree, made anew each time."""
 
 
 class JoinedTree:
     """A tree of `parts`, which share no link or directory.
 
-    A part that did not change is the same object in the tree that follows.
+    A part has the name of its directory, that of all others is empty. One that did not change
+    is the same object in the tree that follows.
     """
 
-    def __init__(self, parts: Mapping[str, BootTree]) -> None:
+    def __init__(self, parts: Mapping[str, Part]) -> None:
         self.parts = parts
 
-    @cached_property
+    @property
     def whole(self) -> BootTree:
         """The same as one tree."""
         return _at_once(_joined(self.parts.values()))
 
-    @property
-    def dirs(self) -> frozenset[str]:
-        """Those of `whole`, like the others."""
-        return self.whole.dirs
-
-    @property
-    def links(self) -> Mapping[str, str]:
-        """Links and their targets."""
-        return self.whole.links
-
-    @property
-    def owners(self) -> Mapping[str, str]:
-        """Owners by MAC."""
-        return self.whole.owners
+    def at(self, name: str) -> BootTree:
+        """Return the part that a directory of this name belongs to."""
+        part = self.parts.get(name, self.parts.get(""))
+        return BootTree() if part is None else part.tree
 
 
 def _at_once(steps: Generator[None, None, _T]) -> _T:
@@ -94,7 +104,7 @@ def _at_once(steps: Generator[None, None, _T]) -> _T:
             return cast(_T, end.value)
 
 
-def _joined(parts: Iterable[BootTree]) -> Generator[None, None, BootTree]:
+def _joined(parts: Iterable[Part]) -> Generator[None, None, BootTree]:
     dirs: set[str] = set()
     kept: set[str] = set()
     links: dict[str, str] = {}
@@ -102,10 +112,11 @@ def _joined(parts: Iterable[BootTree]) -> Generator[None, None, BootTree]:
     for count, part in enumerate(parts, 1):
         if count % AT_ONCE == 0:
             yield
-        dirs |= part.dirs
-        kept |= part.kept
-        links.update(part.links)
-        owners.update(part.owners)
+        tree = part.tree
+        dirs |= tree.dirs
+        kept |= tree.kept
+        links.update(tree.links)
+        owners.update(tree.owners)
     return BootTree(frozenset(dirs), links, frozenset(kept), owners)
 
 
@@ -162,21 +173,30 @@ def _aliases(device: Device, target: str, hidden: bool) -> dict[str, str]:
     return links
 
 
-class _Context(NamedTuple):
-    """What the part of a device depends on besides."""
+class _DevicePart(NamedTuple):
+    """A device, and what its part depends on besides."""
 
+    device: Device
     image_id: str | None
     stopping: bool
     hidden: bool
 
+    @property
+    def tree(self) -> BootTree:
+        """Its directory, if it is a node, and its links."""
+        if not self.device.is_node:
+            return BootTree(links=_aliases(self.device, PROBING, self.hidden))
+        return _node_tree(self)
 
-def _node_part(device: Device, context: _Context) -> BootTree:
+
+def _node_tree(part: _DevicePart) -> BootTree:
+    device = part.device
     mac = device.mac
-    links = _aliases(device, mac, context.hidden)
+    links = _aliases(device, mac, part.hidden)
     owner = device.owner
     if owner is not None and not is_user_name(owner):
         owner = None
-    links.update(_node_links(device, owner, context.image_id, context.stopping))
+    links.update(_node_links(device, owner, part.image_id, part.stopping))
     if owner is None:
         return BootTree(frozenset((mac,)), links, frozenset((f"{mac}/persist_dirs",)))
     kept = frozenset((f"{mac}/persist_dirs", f"{mac}/persist_dirs/{owner}"))
@@ -200,7 +220,7 @@ class BootLinks:
         self._stale: set[str] = set()  # MACs of those whose parts are to be made
         self._mounts: Mapping[str, str] = {}
         self._stopping = False
-        self._parts: dict[str, BootTree] = {}
+        self._parts: dict[str, _DevicePart] = {}
         self._used: Counter[str] = Counter()  # addresses
         self._offered: dict[str, None] = {}  # addresses, the latest last
         self._free: tuple[frozenset[str], BootTree] | None = None
@@ -259,16 +279,17 @@ class BootLinks:
         if device.name[2:3] == "-":
             yield self._dashed, device.name.replace("-", ":")
 
-    def _part(self, device: Device, context: _Context) -> BootTree | None:
+    def _part(self, device: Device) -> _DevicePart | None:
         """Return the part of a device, None when it boots nothing of ours."""
         number = address_number(device.ip) if device.ip is not None else None
         if number is None or not self._first <= number <= self._last or not is_mac(device.mac):
             return None
-        if device.is_node:
-            return _node_part(device, context)
-        if device.type == "unknown" and device.is_raspberry_pi:
-            return BootTree(links=_aliases(device, PROBING, context.hidden))
-        return None
+        if not device.is_node and not (device.type == "unknown" and device.is_raspberry_pi):
+            return None
+        return _DevicePart(
+            device, self._mounts.get(device.image or ""), self._stopping,
+            device.name[2:3] == "-" and device.name.replace("-", ":") in self._devices,
+        )
 
     def tree(self, mounts: Mapping[str, str], *, stopping: bool = False) -> JoinedTree:
         """Return what `boot_tree` returns, in parts."""
@@ -287,10 +308,7 @@ class BootLinks:
         while self._stale:
             mac = self._stale.pop()
             device = self._devices.get(mac)
-            part = None if device is None else self._part(device, _Context(
-                self._mounts.get(device.image or ""), self._stopping,
-                device.name[2:3] == "-" and device.name.replace("-", ":") in self._devices,
-            ))
+            part = None if device is None else self._part(device)
             if part is None:
                 self._parts.pop(mac, None)
             elif part != self._parts.get(mac):
@@ -339,8 +357,8 @@ def comparing(
 
 
 def _parts_beside(
-    parts: Mapping[str, BootTree], others: Mapping[str, BootTree]
-) -> Iterator[BootTree]:
+    parts: Mapping[str, Part], others: Mapping[str, Part]
+) -> Iterator[Part]:
     """Yield the parts that are not the same among others."""
     for name, part in parts.items():
         other = others.get(name)
