@@ -258,11 +258,13 @@ class GaneshaExporter(Service):
         self._plan = None
         for count, _ in enumerate(self._exports.take(plan), 1):
             await self._breathe(count, MANY)
+        await self._pause()
         exports, numbers = self._exports.by_key, self._numbers.present
         if self._unlinked is not None:
             self._unlinked |= self._exports.touched
         added = exports.keys() - numbers.keys()
         gone = {key: numbers[key] for key in numbers.keys() - exports.keys()}
+        await self._pause()
         for count, key in enumerate(added, 1):
             if exports[key].writable:
                 make_hidden(exports[key].path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from walt.common.names import is_user_name
 from walt.server.domain.devices.derived import Ordered
@@ -14,6 +14,18 @@ from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExpor
 from walt.server.domain.images.uses import Use
 
 _T = TypeVar("_T")
+
+
+class Boots(NamedTuple):
+    """What a node boots: the full name of its image (empty: none), on its model."""
+
+    image: str
+    model: str | None
+
+
+class _Group(NamedTuple):
+    boots: Boots
+    macs: set[str]
 
 
 class _OfNodes(Generic[_T]):
@@ -29,15 +41,15 @@ class _OfNodes(Generic[_T]):
         self._derive = derive
         self._values: dict[str, _T] = {}  # by MAC
         self._ids: Mapping[str, str] = {}
-        self._image: dict[str, str] = {}  # full names, by MAC
-        self._of_image: dict[str, set[str]] = {}  # MACs
+        self._groups: dict[Boots, _Group] = {}
+        self._group: dict[str, _Group] = {}  # by MAC
         self._stale: set[str] = set()
 
-    def groups(self) -> Mapping[str, Collection[str]]:
-        """Return the MACs of nodes by the full names of the images that they boot."""
+    def groups(self) -> Mapping[Boots, Collection[str]]:
+        """Return the MACs of nodes by what they boot."""
         for mac in self._stale:
             self._move(mac, self._node(mac))
-        return self._of_image
+        return {boots: group.macs for boots, group in self._groups.items()}
 
     def _node(self, mac: str) -> Device | None:
         device = self._registry.get(mac)  # a MAC of a VPN counts there
@@ -53,9 +65,9 @@ class _OfNodes(Generic[_T]):
         `ids` gives the id of images by their full names; who iterates may pause.
         """
         before, self._ids = self._ids, dict(ids)
-        for image in before.keys() | ids.keys():
-            if before.get(image) != ids.get(image):
-                self._stale.update(self._of_image.get(image, ()))
+        for boots, group in self._groups.items():
+            if before.get(boots.image) != ids.get(boots.image):
+                self._stale.update(group.macs)
         while self._stale:
             mac = self._stale.pop()
             node = self._node(mac)
@@ -70,14 +82,16 @@ class _OfNodes(Generic[_T]):
                 yield mac, old, new
 
     def _move(self, mac: str, node: Device | None) -> None:
-        former, image = self._image.pop(mac, None), None if node is None else node.image or ""
-        if former is not None and former != image:
-            self._of_image[former].discard(mac)
-            if not self._of_image[former]:
-                del self._of_image[former]
-        if image is not None:
-            self._image[mac] = image
-            self._of_image.setdefault(image, set()).add(mac)
+        former = self._group.pop(mac, None)
+        boots = None if node is None else Boots(node.image or "", node.model)
+        if former is not None and former.boots != boots:
+            former.macs.discard(mac)
+            if not former.macs:
+                del self._groups[former.boots]
+        if boots is not None:
+            group = self._groups.setdefault(boots, _Group(boots, set()))
+            group.macs.add(mac)
+            self._group[mac] = group
 
 
 class NodeExports:
@@ -131,8 +145,8 @@ class NodeExports:
         self._exports.note(macs)
         self._uses.note(macs)
 
-    def of_images(self) -> Mapping[str, Collection[str]]:
-        """Return the MACs of nodes by the full names of the images that they boot."""
+    def groups(self) -> Mapping[Boots, Collection[str]]:
+        """Return the MACs of nodes by what they boot."""
         return self._uses.groups()
 
     def _export(self, node: Device, image_id: str | None) -> NodeExport | None:

@@ -75,7 +75,7 @@ class Provisioning:
         self._running = False
         self._recheck: Any = None
         self._network_pending: set[Deferred[Any]] = set()
-        self._boots: dict[str, tuple[Any, ...]] = {}
+        self._seen: dict[str, Device] = {}  # nodes as they were at the last look
         self._troubles = BootTroubles(clock, registry, platform)
 
     @property
@@ -97,22 +97,21 @@ class Provisioning:
         """Begin to follow the registry, with a first update; fires when it is in force."""
         self._registry.observe(self._on_change)
         self._node_exports.note(node.mac for node in self._registry.nodes())
-        self._boots = {node.mac: _boot_key(node) for node in self._registry.nodes()}
+        self._seen = {node.mac: node for node in self._registry.nodes()}
         return self.update()
 
     def _on_change(self, macs: frozenset[str]) -> None:
         _track(self._network_pending, self._network.update(devices=self._registry.present()))
         changed = False
         for mac in macs:
-            device = self._registry.get(mac)
-            key = _boot_key(device) if device is not None and device.is_node else None
-            if self._boots.get(mac) != key:
+            device, former = self._registry.get(mac), self._seen.pop(mac, None)
+            if device is not None and device.is_node:
+                self._seen[mac] = device
+            else:
+                device = None
+            if _boot_key(device) != _boot_key(former):
                 changed = True
                 self._node_exports.note([mac])
-                if key is None:
-                    self._boots.pop(mac, None)
-                else:
-                    self._boots[mac] = key
         if changed:
             self.update()
 
@@ -186,7 +185,9 @@ class Provisioning:
             self._uses.adopt(await self._mounts.left_overs(), now)
             self._node_exports.open(await self._persistence.made())
             self._taken_over = again = True
-        images = self._images.by_id([image for image in self._node_exports.of_images() if image])
+        images = self._images.by_id(
+            {boots.image for boots in self._node_exports.groups() if boots.image}
+        )
         wanted = dict[str, Use | None]()
         for count, (mac, use) in enumerate(
             self._node_exports.uses(self._mounted_names(images.keys())), 1
@@ -271,21 +272,20 @@ class Provisioning:
         found = dict(self._exports.reasons)
         broken = self._mounts.troubles
         ids = self._mounted_names(broken.keys() | self._mounts.ids)
-        for image, macs in self._node_exports.of_images().items():
-            image_id = ids.get(image)
+        for boots, macs in self._node_exports.groups().items():
+            image_id = ids.get(boots.image)
             if image_id is None:
                 continue
-            for mac in macs:
-                node = self._registry.get(mac)
-                if node is None:
-                    continue
-                if image_id in broken:
-                    found[mac] = f"its image cannot be mounted: {broken[image_id]}"
-                elif not self._mounts.starts(image_id, node.model):
-                    found[mac] = (
-                        f"its image has nothing that a {node.model} can start from"
-                        f" (/boot/{node.model})"
-                    )
+            if image_id in broken:
+                reason = f"its image cannot be mounted: {broken[image_id]}"
+            elif not self._mounts.starts(image_id, boots.model):
+                reason = (
+                    f"its image has nothing that a {boots.model} can start from"
+                    f" (/boot/{boots.model})"
+                )
+            else:
+                continue
+            found.update(dict.fromkeys(macs, reason))
         self._troubles.of_files(found)
 
     def _plan_recheck(self) -> None:
@@ -359,9 +359,9 @@ def _track(pending: set[Deferred[Any]], one: Deferred[Any]) -> None:
     one.addBoth(ended)
 
 
-def _boot_key(device: Device) -> tuple[Any, ...]:
+def _boot_key(device: Device | None) -> tuple[Any, ...] | None:
     """Return what the boot of a node depends on, beside DHCP and DNS."""
-    return (
+    return None if device is None else (
         device.ip, device.name, device.image, device.model, device.owner,
         bool(device.conf.get("mount.persist", True)),
     )

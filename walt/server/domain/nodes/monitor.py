@@ -18,7 +18,7 @@ DEFAULT_RETRIES = 9
 LATE_BOOT, POWERSAVE = "bootup timeout", "powersave"  # causes of reboots and of ends
 
 
-@dataclass
+@dataclass(slots=True)
 class _Boot:
     start: float
     retries: int

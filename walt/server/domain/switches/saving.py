@@ -75,7 +75,8 @@ class PowerSaving:
             return
         self._working = True
         try:
-            self.used([mac for mac in self._since if self._reservations.get(mac) is not None])
+            reserved = self._reservations
+            self.used([mac for mac in list(reserved.macs()) if reserved.get(mac) is not None])
             now = self._clock.seconds()
             due = [mac for mac, since in self._since.items() if now - since >= self._idle]
             able = []
