@@ -17,15 +17,16 @@ class LinkTree:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._present: dict[str, dict[str, str]] | None = None
+        self._present: dict[str, Mapping[str, str]] | None = None
 
     def apply(self, tree: Tree, only: Collection[str] | None = None) -> Iterator[None]:
         """Make the tree what `tree` tells: names and targets of each directory (`""`: the top).
 
         The first time, what a former server left is read; then it costs what changed: `only`
         names the directories that may have, beside the top. A link that changes its target is
-        replaced, never absent. Each step is a link or a directory: who iterates may do other
-        things in between.
+        replaced, never absent. The links of a directory, but for the top, are kept as they are
+        told: who changes them tells of others. Each step is a link or a directory: who iterates
+        may do other things in between.
         """
         if self._present is None:
             self._present, only = (yield from self._read()), None
@@ -35,22 +36,25 @@ class LinkTree:
             del self._present[directory]
             yield
         for directory in names & tree.keys():
-            links, present = tree[directory], self._present.get(directory)
-            if present is None:
+            links, known = tree[directory], self._present.get(directory)
+            if known is None:
                 (self._root / directory).mkdir(parents=True, exist_ok=True)
-                present = {}
-            self._present[directory] = present
-            if present != links:
+            if known is None or known != links:
+                # As it is on disk at each moment, should it not come to its end.
+                present = self._present[directory] = dict(known or {})
                 yield from self._change(self._root / directory, present, links)
+            if directory:
+                self._present[directory] = links
 
-    def _read(self) -> Generator[None, None, dict[str, dict[str, str]]]:
+    def _read(self) -> Generator[None, None, dict[str, Mapping[str, str]]]:
         """Return the links that are there; anything else is removed."""
         self._root.mkdir(parents=True, exist_ok=True)
-        found: dict[str, dict[str, str]] = {"": {}}
+        top: dict[str, str] = {}
+        found: dict[str, Mapping[str, str]] = {"": top}
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    found[""][entry.name] = os.readlink(entry.path)
+                    top[entry.name] = os.readlink(entry.path)
                 elif entry.is_dir(follow_symlinks=False):
                     found[entry.name] = self._links_in(entry.path)
                 else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.changes import record
-from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.adapters.postgres.connection import Database, Row, Transaction
 from walt.server.domain.devices.changes import Change
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
@@ -20,7 +20,9 @@ SELECT d.mac, d.name, d.type, d.ip, d.virtual, d.conf::text, coalesce(n.model, s
        v.vpnmac
 FROM devices d
 LEFT JOIN nodes n USING (mac) LEFT JOIN switches s USING (mac) LEFT JOIN vpnnodes v USING (mac)
+WHERE d.mac > %s ORDER BY d.mac LIMIT %s
 """
+AT_ONCE = 2000  # devices made in one turn of the reactor
 
 _SAVE_DEVICES = """
 INSERT INTO devices (mac, ip, name, type, virtual, conf)
@@ -66,14 +68,23 @@ INSERT INTO logremovals (stream_id) SELECT id FROM logstreams WHERE issuer_mac =
 
 @implementer(IDeviceStore)
 class PostgresDevices:
-    """The tables devices, nodes, switches and bootstates."""
+    """The tables devices, nodes, switches and bootstates; `at_once` devices are made in a turn."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, at_once: int = AT_ONCE) -> None:
         self._database = database
+        self._at_once = at_once
 
     async def load(self) -> list[Device]:
         """Return every device."""
-        return _devices(await self._database.query(_LOAD))
+
+        async def work(one: Transaction) -> list[Device]:
+            made, found, last = _Made(), list[Device](), ""
+            while rows := await one.query(_LOAD, (last, self._at_once)):
+                found += map(made.device, rows)
+                last = rows[-1][0]
+            return found
+
+        return await self._database.transaction(work)
 
     async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         """Insert or replace these devices in one transaction; see IDeviceStore."""
@@ -133,16 +144,22 @@ class PostgresDevices:
         )
 
 
-def _devices(rows: Iterable[tuple[Any, ...]]) -> list[Device]:
-    """Return the devices of rows of _LOAD; thousands have the same settings, images, models."""
-    same: dict[Any, Any] = {}
-    settings: dict[str, Mapping[str, Any]] = {}
-    found = []
-    for mac, name, kind, ip, virtual, conf, model, image, vpn_mac in rows:
-        if conf not in settings:
-            settings[conf] = MappingProxyType(json.loads(conf))
-        found.append(Device(
-            mac, name, same.setdefault(kind, kind), ip, virtual, settings[conf],
-            same.setdefault(model, model), same.setdefault(image, image), vpn_mac,
-        ))
-    return found
+class _Made:
+    """Makes devices of rows of _LOAD; thousands have the same settings, images, models."""
+
+    def __init__(self) -> None:
+        self._same: dict[Any, Any] = {}
+        self._settings: dict[str, Mapping[str, Any]] = {}
+
+    def device(self, row: Row) -> Device:
+        """Return the device of a row."""
+        mac, name, kind, ip, virtual, conf, model, image, vpn_mac = row
+        if conf not in self._settings:
+            self._settings[conf] = MappingProxyType(json.loads(conf))
+        return Device(
+            mac, name, self._shared(kind), ip, virtual, self._settings[conf],
+            self._shared(model), self._shared(image), vpn_mac,
+        )
+
+    def _shared(self, value: Any) -> Any:
+        return self._same.setdefault(value, value)

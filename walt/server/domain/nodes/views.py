@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -45,6 +46,9 @@ class _State(NamedTuple):
     reserved: Reservation | None
     stage: str | None
     failure: str | None
+
+
+_QUIET = _State(False, False, None, None, None, None)  # of most nodes of a large platform
 
 
 class _Row(NamedTuple):
@@ -142,9 +146,12 @@ class NodeViews:
                 self._look(rows, node, self._state(node, troubles), brief=brief)
             rows.stale.discard(mac)
             if count % self._at_once == 0:
-                await deferLater(self._clock, 0, lambda: None)
+                await self._pause()
         rows.marked = marked
         return rows
+
+    def _pause(self) -> Deferred[None]:
+        return deferLater(self._clock, 0, lambda: None)
 
     def _look(self, rows: _Rows, node: Device, state: _State, *, brief: bool) -> None:
         kept = rows.by_mac.get(node.mac)
@@ -157,11 +164,12 @@ class NodeViews:
 
     def _state(self, node: Device, troubles: Mapping[str, str]) -> _State:
         mac = node.mac
-        return _State(
+        state = _State(
             self._status.is_booted(mac), self._power.is_off(mac) == "powersave",
             troubles.get(mac), self._reservations.get(mac), self._progress.stage(mac),
             self._progress.failure(mac),
         )
+        return _QUIET if state == _QUIET else state
 
     def _whole(self, node: Device, state: _State) -> dict[str, Any]:
         return {
@@ -195,6 +203,8 @@ class NodeViews:
         total = len(kept)
         rows = [row for row in kept.values() if show_all or row.order[0] == user]
         rows.sort(key=attrgetter("order"))
+        if len(rows) > self._at_once:
+            await self._pause()
         tables: dict[str, list[str]] = {"free": [], "others": [], "own": []}
         for row in rows:
             owner = row.order[0]
