@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from bench.booting import OTHER, add_other_image, all_booted, boot, find_names, requested
 from bench.shells import start_shells, stop_shells
-from bench.simulator import Fleet, SimulatedNode
+from bench.simulator import Fleet
 from tests.system.live import LivePlatform
 from tests.system.load import (
     AmpClient,
@@ -30,17 +29,13 @@ COMMAND_TIME = 1
 SLOW_TIME = 4
 
 
-async def boot(platform: LivePlatform, fleet: Fleet, names: list[str]) -> None:
+async def boots(platform: LivePlatform, fleet: Fleet) -> None:
     """Boot all nodes onto another image; then again with one node that hangs, one that is dead."""
-    await all_booted(platform, names)
-    start = time.monotonic()
-    result = await platform.walt("node", "boot", "all-nodes", "other")
-    figure(f"walt node boot of {len(names)} nodes: command", time.monotonic() - start, "s")
-    figure("  until links, exports and requests are done", await settled(platform, fleet, start),
-           "s", 2)
-    print(result.stdout.decode() + result.stderr.decode())
-    assert result.status == 0, result
-    await all_booted(platform, names)
+    await all_booted(platform, fleet)
+    command, done = await boot(platform, fleet, OTHER)
+    figure(f"walt node boot of {len(fleet.nodes)} nodes: command", command, "s")
+    figure("  until links, exports and requests are done", done, "s", 2)
+    await all_booted(platform, fleet)
 
     hanging, dead = fleet.nodes[0], fleet.nodes[1]
     hanging.reply = None
@@ -61,35 +56,14 @@ async def boot(platform: LivePlatform, fleet: Fleet, names: list[str]) -> None:
     print(result.stdout.decode() + result.stderr.decode())
 
 
-async def settled(platform: LivePlatform, fleet: Fleet, start: float) -> float:
-    """Return when every boot link leads to the other image and every node was asked."""
-    await requested(platform, fleet.nodes)
-    asked = time.monotonic() - start
-    root = platform.state / "nodes"
-    wanted = {Path(root / node.ip / "fs").resolve() for node in fleet.nodes}
-    assert len(wanted) == 1, wanted
-    return asked
-
-
-async def requested(platform: LivePlatform, nodes: list[SimulatedNode]) -> None:
-    """Return when each of these nodes was asked to reboot."""
-    while not all("REBOOT" in node.requests for node in nodes):
-        await platform.sleep(0.01)
-
-
-async def all_booted(platform: LivePlatform, names: list[str]) -> None:
-    """Wait for the notifications of these nodes."""
-    await platform.ok("node", "wait", "--timeout", "60", ",".join(names))
-
-
-async def run(platform: LivePlatform, fleet: Fleet, names: dict[str, str]) -> None:
+async def run(platform: LivePlatform, fleet: Fleet) -> None:
     """Run a command on nodes that have an ssh server."""
     chosen = fleet.nodes[2:2 + SHELLS]
     shells = await start_shells(platform, fleet, chosen)
     try:
-        nodes = ",".join(names[node.mac] for node in chosen)
+        nodes = ",".join(node.name for node in chosen)
         slow = f"sleep {SLOW_TIME}; echo slow"
-        one = await timed(platform, names[chosen[0].mac], slow)
+        one = await timed(platform, chosen[0].name, slow)
         figure(f"walt node run of {SLOW_TIME} s, one node", one, "s")
         # The third word of SSH_CONNECTION is the address of the node.
         command = (
@@ -142,23 +116,14 @@ async def main(reactor: Any) -> None:
     load, fleet = Load(platform), Fleet(platform, NODES)
     try:
         await platform.import_image()
-        await platform.add_image("alice/other", {"/etc/other": "other\n"})
+        await add_other_image(platform)
         await platform.start()
         start = time.monotonic()
         await fleet.start()
         figure(f"{NODES} simulated nodes: DHCP, notification", time.monotonic() - start, "s")
-
-        async def registered() -> bool:
-            rows = json.loads(await platform.ok("node", "show", "--all", "--json"))["free"]
-            return len(rows) == NODES
-
-        await platform.until(registered, "all nodes are registered")
-        rows = json.loads(await platform.ok("device", "show", "--json"))["known"]
-        names = {row["mac"]: row["name"] for row in rows if row["type"].startswith("node")}
-        for node in fleet.nodes:
-            node.name = names[node.mac]
-        await boot(platform, fleet, sorted(names.values()))
-        await run(platform, fleet, names)
+        await find_names(platform, fleet)
+        await boots(platform, fleet)
+        await run(platform, fleet)
         await show(platform, load)
     finally:
         load.database.close()

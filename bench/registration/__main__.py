@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
+from bench.booting import OTHER, add_other_image, all_booted, boot, find_names
+from bench.simulator import Fleet
 from tests.system.live import LivePlatform
 from tests.system.load import (
     Load,
@@ -28,6 +28,7 @@ from walt.server.runtime.child import ChildService, ChildSpec
 from walt.server.runtime.process import Launcher
 
 STREAMS_OF_NODE = 10
+BOOTED = 200  # nodes that boot another image
 LONGEST_START = 900.0  # seconds: ganesha takes minutes for 10,000 exports
 
 
@@ -131,42 +132,18 @@ async def seeded(load: Load, count: int) -> None:
     await child.stopService()
 
 
-async def rebooted(load: Load, numbers: range) -> float:
-    """Have nodes boot another image; return when the links that they boot by lead to it.
-
-    They are no machines: their reboots fail later, as those of nodes that are off.
-    """
-    platform = load.platform
-    await platform.ok("image", "clone", "walt:waltplatform/pc-x86-64-default", "other")
-    await platform.ok("image", "build", "--from-dir", str(recipe(platform)), "other", stdin=b"y\n")
-    places = [platform.state / "nodes" / mac_of(number) / "fs" for number in numbers]
-    before = dict(zip(places, map(target, places), strict=True))
-    names = ",".join(f"node-{number:06x}" for number in numbers)
-    start = time.monotonic()
-    booting = Deferred.fromCoroutine(platform.walt("node", "boot", names, "other"))
-    while any(target(place) in (old, None) for place, old in before.items()):
-        if time.monotonic() - start > 60:
-            raise AssertionError("links lead to the former image after 60 s")
-        await platform.sleep(0.01)
-    took = time.monotonic() - start
-    await booting
-    return took
-
-
-def target(place: Path) -> str | None:
-    """Return where a link leads, None if it is not there now."""
+async def boots(platform: LivePlatform) -> None:
+    """Print how long some more nodes, simulated ones, take to be sent to another image."""
+    fleet = Fleet(platform, BOOTED)
     try:
-        return os.readlink(place)
-    except FileNotFoundError:
-        return None
-
-
-def recipe(platform: LivePlatform) -> Path:
-    """Make the directory of an image that differs from the default one."""
-    place = platform.base / "recipe"
-    place.mkdir()
-    (place / "Dockerfile").write_text("FROM waltplatform/pc-x86-64-default\nRUN touch /other\n")
-    return place
+        await fleet.start()
+        await find_names(platform, fleet)
+        await all_booted(platform, fleet)
+        command, done = await boot(platform, fleet, OTHER)
+    finally:
+        await fleet.stop()
+    figure(f"walt node boot of {BOOTED} of the nodes: command", command, "s")
+    figure("  until links, exports and requests are done", done, "s", 2)
 
 
 async def grown(reactor: Any, nodes: int) -> None:
@@ -177,6 +154,7 @@ async def grown(reactor: Any, nodes: int) -> None:
     print(f"load average {os.getloadavg()[0]:.1f}")
     try:
         await platform.import_image()
+        await add_other_image(platform)
         await platform.start()
         await burst(load, range(1, 2))
         load.database.close()
@@ -216,8 +194,7 @@ async def grown(reactor: Any, nodes: int) -> None:
             walt_command("log", "show", "--history", "full", *stream), platform.environment(), 5
         ), "ms")
         await platform.sleep(2)
-        figure("200 nodes boot another image: their links lead to it",
-               await rebooted(load, range(100, 300)), "s", 2)
+        await boots(platform)
         await platform.sleep(2)
         longest = json.loads(turns.read_text())
         figure("longest turn of the reactor (CPU)", longest["longest"] * 1000, "ms", 50)

@@ -351,6 +351,18 @@ class GaneshaTests(ExporterContract, TestCase):
         self.assertLessEqual(set((await applying).values()), {STOPPED})
         await exporter.withdraw()
 
+    async def test_given_up_while_it_starts(self) -> None:
+        """One that comes up while it is told to end stays ended."""
+        exporter = self.make()
+        applying = Deferred.fromCoroutine(exporter.apply(self.plan([0])))
+        while exporter.child.pid is None:
+            await deferLater(reactor, 0.01, lambda: None)
+        exporter.give_up()
+        await applying
+        await exporter.withdraw()
+        await deferLater(reactor, 1, lambda: None)
+        self.assertIsNone(exporter.child.pid)
+
     async def test_all_day_long(self) -> None:
         """Exports come and go all day long; ganesha stays the one it was."""
         exporter = self.make()

@@ -505,7 +505,8 @@ class GaneshaExporter(Service):
 
     async def _catch_up(self) -> None:
         async with self._lock:
-            if not self._in_force():
+            # One that was told to end may say that it is up: it must not be started again.
+            if not self._given_up and not self._in_force():
                 await self._follow()
 
 
