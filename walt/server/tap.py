@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from walt.common.errors import ConfigurationError
 from walt.server.config.load import DEFAULT_FILE, load
+from walt.server.runtime.memory import building
 from walt.server.runtime.reactors import IReactor, the_reactor
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def makeService(options: Any) -> IService:
         config = load(Path(options["config"]))
     except ConfigurationError as error:
         raise SystemExit(f"walt-server: {error}") from None
+    building()
     reactor = the_reactor()
     _record(reactor, config.paths.log / "trackexec")
     from walt.server.assembly.server import WaltServer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import resource
 import signal
@@ -38,7 +37,7 @@ from walt.server.assembly.readiness import notify, until_answering
 from walt.server.assembly.ui import ui_socket
 from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
-from walt.server.runtime import turns
+from walt.server.runtime import memory, turns
 from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher
@@ -85,9 +84,6 @@ class WaltServer(Service):
     def startService(self) -> None:
         """Start; a failure ends the process with status 1 and one clear message."""
         super().startService()
-        # What was imported stays. Before the reactor runs: it takes as long as a long turn.
-        gc.collect()
-        gc.freeze()
         if turns.VARIABLE in os.environ:
             place = Path(os.environ.pop(turns.VARIABLE))
             turns.record_turns(cast("ReactorBase", self._reactor), place)
@@ -173,12 +169,15 @@ class WaltServer(Service):
         for checking in await core.certificates.start():
             self._undo("checks of certificates", checking.stop)
         self._open_listeners(core, host_http, host_ui, accounts)
-        # What was built stays, as what was imported: the collector need not look at it again.
-        gc.freeze()
+        memory.built()
         notify("STATUS=preparing what nodes mount")
         await self._start_nodes(core)
         await until_answering(self._reactor, core.daemons.essential())
-        gc.freeze()  # likewise
+        memory.built()  # what derives from nodes, too
+        giving = LoopingCall(memory.give_back)
+        giving.clock = self._reactor
+        giving.start(memory.EVERY)
+        self._undo("memory that is free", giving.stop)
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
         if missing and migration.possible:
