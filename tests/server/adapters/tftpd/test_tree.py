@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import time
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -192,6 +193,25 @@ class BootTreeStoreTests(TestCase):
         await deferLater(reactor, 0.01, lambda: None)
         self.assertEqual(len(self.links()), len(tree.links))
         self.assertLess(worst, 0.1)
+
+    async def test_what_is_remembered(self) -> None:
+        """Directories are, at each change of them; other targets of links cost no file."""
+        await self.store.apply(self.wanted(NODE))
+        before = os.lstat(self.root / STATUS).st_ino
+        other = replace(NODE, image="joe/other:latest")
+        await self.store.apply(boot_tree(INTERFACE, [other], {"joe/other:latest": "cd" * 32}))
+        self.assertEqual(os.readlink(self.root / MAC / "fs"), f"../../images/{'cd' * 32}/fs")
+        self.assertEqual(os.lstat(self.root / STATUS).st_ino, before)
+        await self.store.apply(self.wanted(NODE, replace(
+            NODE, mac="02:00:00:00:00:06", name="node-6", ip="192.168.1.6"
+        )))
+        status = json.loads((self.root / STATUS).read_text())
+        self.assertEqual(set(status["dirs"]), {MAC, "02:00:00:00:00:06", "probing"})
+        (self.root / STATUS).unlink()
+        await self.store.apply(self.wanted(NODE))
+        self.assertEqual(
+            set(json.loads((self.root / STATUS).read_text())["dirs"]), {MAC, "probing"}
+        )
 
     async def test_no_space(self) -> None:
         """A disk that refuses makes apply fail; the next one succeeds."""

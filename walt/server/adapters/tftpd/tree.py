@@ -84,6 +84,7 @@ class BootTreeStore:
         self._present: BootTree | JoinedTree | None = None
         self._doomed = 0
         self._left_doomed = False  # something may wait for its deletion
+        self._outdated = False  # what is remembered
         self._deleting: set[Deferred[Any]] = set()
 
     def apply(self, tree: BootTree | JoinedTree) -> Deferred[None]:
@@ -139,7 +140,10 @@ class BootTreeStore:
             await self._cooperator.coiterate(self._perform(change))
             self._present = before
             self._delete_doomed()
-        if change or not (self._root / STATUS).exists():
+        # The next server reads of the directories alone what was remembered.
+        if change.make_dirs or change.drop_dirs or not (self._root / STATUS).exists():
+            self._outdated = True
+        if self._outdated:
             await self._cooperator.coiterate(self._remember(wanted))
 
     # What is on disk
@@ -156,6 +160,7 @@ class BootTreeStore:
         try:
             with replaced(self._root / STATUS) as file:
                 yield from _written(tree, file)
+            self._outdated = False
         except OSError as error:  # it is written again at the next change; the links are there
             _log.warn("{path}: {error}", path=str(self._root / STATUS), error=in_words(error))
         (self._root / "status.pickle").unlink(missing_ok=True)  # of WalT 10, never read

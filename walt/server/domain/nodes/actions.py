@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
 from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.common.names import (
@@ -33,6 +33,7 @@ from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 
+AT_ONCE = 64  # deeds told in one turn of the reactor
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
@@ -95,15 +96,17 @@ class NodeService:
             replace(device, image=wanted[device.mac])
             for device in devices if device.image != wanted[device.mac]
         ]
-        for device in changed:
-            self._platform.deed(
-                "nodes", f"node {device.name}",
-                f"image {_owned(device.image)} instead of"
-                f" {_owned((self._registry.get(device.mac) or device).image)} chosen",
-                requester.username,
-            )
+        former = {device.mac: device.image for device in devices}
         if changed:
             await self._registry.put(*changed)
+        for count, device in enumerate(changed, 1):
+            self._platform.deed(
+                "nodes", f"node {device.name}",
+                f"image {_owned(device.image)} instead of {_owned(former[device.mac])} chosen",
+                requester.username,
+            )
+            if count % AT_ONCE == 0:
+                await deferLater(self._clock, 0, lambda: None)
         self._tell_associations(same, changed, image, requester)
 
     def _wanted(self, device: Device, image: str, requester: IRequester) -> str:
