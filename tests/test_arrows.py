@@ -81,7 +81,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "OpenSSL": ("walt.rpc.client", "walt.server.adapters.tls"),
     "prometheus_client": ("walt.server.runtime.metrics",),
     "psycopg2": ("walt.server.adapters.postgres",),
-    "pyarrow": ("walt.client.operations.log_export",),
+    "pyarrow": ("walt.client.operations.log_export", "walt.server.adapters.archive"),
     "pyasn1": ("walt.server.workers.snmp",),
     "pysnmp": ("walt.server.workers.snmp",),
     "pytest": ("walt.client.pytest_plugin",),

@@ -19,7 +19,7 @@ MODULES = {
 # Twisted imports it where TLS is used; programs are started.
 NOT_IMPORTED = {
     "service-identity", "coverage", "ruff", "mypy", "mypy-zope", "towncrier", "snmpsim", "pysmi",
-    "pytest-xdist", "ansible-core", "ipykernel", "nbclient", "roc-validator", "rocrate",
+    "pytest-xdist", "ansible-core", "ipykernel", "nbclient", "roc-validator", "rocrate", "moto",
 }
 
 

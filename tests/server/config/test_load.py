@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import ConfigurationError
 from walt.server.config.load import load, parse
-from walt.server.config.model import Nbfs, Paths, Registry, Vpn
+from walt.server.config.model import LogArchive, Nbfs, Paths, Registry, Vpn
 
 GOOD = "network:\n  walt-net:\n    ip: 192.168.183.1/24\n"
 
@@ -53,7 +53,8 @@ virtual: {accel: tcg}
 images: {storage: system, runtime: runc, build-isolation: chroot, ulimits: ["nofile=1024:1024"],
          git-networks: [127.0.0.0/8, "::1/128"], git-identity: /etc/walt/git.key}
 security: {remote-clients: open}
-logs: {retention: 30}
+logs: {retention: 30, archive: {to: "s3://walt.logs/lab/a", after: 7, endpoint: "http://m:9000",
+       region: eu-west-1, credentials: /etc/walt/s3}}
 boot: {reconnect-grace: 0}
 """)
         self.assertEqual(config.namespace, "walt-w2")
@@ -72,6 +73,11 @@ boot: {reconnect-grace: 0}
                          ["127.0.0.0/8", "::1/128"])
         self.assertEqual(config.images.git_identity, Path("/etc/walt/git.key"))
         self.assertEqual((config.log_retention_days, config.reconnect_grace), (30, 0))
+        self.assertEqual(config.log_archive, LogArchive(
+            7, None, "walt.logs", "lab/a/", "http://m:9000", "eu-west-1", "/etc/walt/s3"
+        ))
+        directory = parse(GOOD + "logs: {archive: {to: /srv/logs}}\n").log_archive
+        self.assertEqual(directory, LogArchive(directory="/srv/logs"))
 
     def test_json(self) -> None:
         """The JSON of former versions is YAML too, comments included."""
@@ -124,6 +130,25 @@ class ErrorsTests(SynchronousTestCase):
             ("images: {runtime: --evil}", "images.runtime: '--evil' is not valid here"),
             ("security: {remote-clients: maybe}", "security.remote-clients: expected one of"),
             ("logs: {retention: 0}", "logs.retention: expected a whole number from 1"),
+            ("logs: {archive: 3}", "logs.archive: expected a mapping"),
+            ("logs: {archive: {after: 9}}", "logs.archive.to: missing; give a directory, or s3"),
+            ("logs: {archive: {to: here}}", "logs.archive.to: expected an absolute path, or s3"),
+            ("logs: {archive: {to: /a/../b}}", "logs.archive.to: expected an absolute path"),
+            ("logs: {archive: {to: 's3://b/a'}}", "logs.archive.to: expected an absolute path"),
+            ("logs: {archive: {to: 's3://bucket/-a b'}}", "logs.archive.to: expected an absolute"),
+            ("logs: {archive: {to: 's3://bucket/a/../b'}}", "logs.archive.to: expected an absol"),
+            ("logs: {archive: {to: /a, region: x}}", "logs.archive.to: a directory has no"),
+            ("logs: {archive: {to: 's3://bucket', endpoint: 'ftp://x'}}",
+             "logs.archive.endpoint: 'ftp://x' is not valid here"),
+            ("logs: {archive: {to: 's3://bucket', endpoint: 'http://u:p@x'}}",
+             "logs.archive.endpoint: 'http://u:p@x' is not valid here"),
+            ("logs: {archive: {to: 's3://bucket', region: 'a b'}}",
+             "logs.archive.region: 'a b' is not valid here"),
+            ("logs: {archive: {to: 's3://bucket', credentials: here}}",
+             "logs.archive.credentials: expected the absolute path of a file"),
+            ("logs: {retention: 30, archive: {to: /a}}",
+             "logs.archive.after: must be less than logs.retention"),
+            ("logs: {archive: {to: /a, every: 3}}", "logs.archive.every: unknown key"),
             ("boot: {reconnect-grace: 1.5}", "boot.reconnect-grace: expected a whole number"),
             ("vpn: {enabled: please}", "vpn.enabled: expected true or false"),
             ("vpn: {ssh-entrypoint: -oProxyCommand=x}", "vpn.ssh-entrypoint: "),

@@ -28,9 +28,9 @@ GROUPS = {
         "optional-features", "registries",
     ),
     "Logs": (
-        "log-cat", "log-checkpoint", "log-echo", "log-export", "log-format", "log-history",
-        "log-issuers", "log-monitor", "log-pandas", "log-realtime", "log-serial", "log-show",
-        "log-tee", "log-wait", "logging", "rpi-serial",
+        "log-archive", "log-cat", "log-checkpoint", "log-echo", "log-export", "log-format",
+        "log-history", "log-issuers", "log-monitor", "log-pandas", "log-realtime",
+        "log-serial", "log-show", "log-tee", "log-wait", "logging", "rpi-serial",
     ),
     "For programs": (
         "ansible", "json", "notebooks", "pytest", "scripting", "scripting-images",

@@ -241,6 +241,9 @@ class WaltServer(Service):
         await base.logs.start()
         await base.log_upkeep.start()
         self._undo("upkeep of the logs", base.log_upkeep.stop)
+        if base.log_archive is not None:
+            self._undo("archive of the logs", base.log_archive.stop)
+            base.log_archive.archiving.start()
 
     async def _fix_server_entry(self, core: Core) -> None:
         links, registry = await core.base.links.links(), core.base.registry

@@ -53,6 +53,13 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
     found.gauge("walt_images", "Names in the image store", lambda: len(core.images.service.all()))
     found.gauge("walt_log_lines_accepted", "Log lines since the start",
                 lambda: core.base.logs.accepted)
+    archive = core.base.log_archive
+    if archive is not None:
+        moving = archive.archiving
+        found.gauge("walt_log_lines_archived", "Log lines archived since the start",
+                    lambda: moving.moved)
+        found.gauge("walt_log_archive_trouble", "1 if log lines could not be archived",
+                    lambda: int(moving.problem is not None))
     found.gauge("walt_workflows", "Workflows that run now",
                 lambda: len(core.base.workflows.running()))
     found.gauges("walt_service_up", "1 if a daemon runs and answers", "service", lambda: {

@@ -17,6 +17,7 @@ from walt.server.config.model import (
     WALT_NET,
     Database,
     Images,
+    LogArchive,
     Nbfs,
     NetworkConfig,
     Paths,
@@ -40,6 +41,14 @@ _SIZE = re.compile(r"([1-9][0-9]{0,5})([MGT])")
 _UNITS = {"M": 20, "G": 30, "T": 40}
 SMALLEST_PERSIST, LARGEST_PERSIST = 16 << 20, 16 << 40  # bytes; the latter is that of ext4
 _COMMUNITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+# Names of buckets and keys that need no quoting anywhere (Amazon S3 user guide, "Bucket naming
+# rules", "Naming Amazon S3 objects").
+_STORE = re.compile(
+    r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"
+    r"(?:/([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*))?/?"
+)
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?")
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -55,6 +64,11 @@ class _Section:
         elif data is not None:
             errors.append(f"{path or 'the file'}: expected a mapping of keys to values")
         self._known: set[str] = set()
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the file does not have this mapping at all, or has nothing in it."""
+        return not self._data
 
     def where(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else key
@@ -272,6 +286,38 @@ def _database(section: _Section) -> Database:
     return Database(mode, dsn)
 
 
+def _log_archive(section: _Section, retention: int | None) -> LogArchive | None:
+    if section.is_absent:
+        return None
+    after = section.integer("after", LogArchive.after, 1, 36500)
+    if retention is not None and after >= retention:
+        section.error("after", "must be less than logs.retention: lines would be gone before")
+    to = section.text("to", None)
+    endpoint = section.text("endpoint", None, _ENDPOINT)
+    region = section.text("region", None, _REGION)
+    credentials = section.text("credentials", None)
+    if credentials is not None and (
+        not credentials.startswith("/") or ".." in Path(credentials).parts
+    ):
+        section.error("credentials", "expected the absolute path of a file, without '..'")
+    directory = bucket = None
+    prefix = ""
+    if to is None:
+        section.error("to", "missing; give a directory, or s3://BUCKET/PREFIX")
+    elif to.startswith("/"):
+        directory = str(_path(section, "to", Path(to)))
+        if (endpoint, region, credentials) != (None, None, None):
+            section.error("to", "a directory has no endpoint, region or credentials")
+    else:
+        store = _STORE.fullmatch(to)
+        if store is None or ".." in to:
+            section.error("to", f"expected an absolute path, or s3://BUCKET/PREFIX, not {to!r}")
+        else:
+            bucket, prefix = store[1], f"{store[2]}/" if store[2] else ""
+    section.close()
+    return LogArchive(after, directory, bucket, prefix, endpoint, region, credentials)
+
+
 def _services(section: _Section) -> Services:
     http = section.section("http")
     nfsd, lldp, ptp, nbfs = (
@@ -391,6 +437,7 @@ def parse(text: str) -> ServerConfig:
     networks, namespace = _networks(root.section("network"))
     virtual, security = root.section("virtual"), root.section("security")
     logs, boot, switches = root.section("logs"), root.section("boot"), root.section("switches")
+    retention = logs.integer("retention", None, 1, 36500)
     config = ServerConfig(
         paths=paths, networks=networks, namespace=namespace,
         registries=_registries(root, errors),
@@ -400,7 +447,8 @@ def parse(text: str) -> ServerConfig:
         accel=virtual.choice("accel", "auto", "auto", "kvm", "tcg"),
         remote_clients=security.choice("remote-clients", "tls", "tls", "open"),
         names=_names(security), web_clients=_web_clients(security),
-        log_retention_days=logs.integer("retention", None, 1, 36500),
+        log_retention_days=retention,
+        log_archive=_log_archive(logs.section("archive"), retention),
         reconnect_grace=boot.integer("reconnect-grace", 180, 0, 86400),
         power_saving=switches.integer("save-power-after", 7200, 0, 365 * 86400),
         reported_switches=switches.choice("reported", "propose", "propose", "convert"),

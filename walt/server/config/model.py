@@ -157,6 +157,22 @@ class Persist:
 
 
 @dataclass(frozen=True)
+class LogArchive:
+    """Section `logs.archive`: weeks of log lines that ended `after` days ago become files.
+
+    They are in a directory, or in the bucket of a store that speaks S3, below a prefix.
+    """
+
+    after: int = 30  # days
+    directory: str | None = None
+    bucket: str | None = None
+    prefix: str = ""  # empty, or ends with a slash
+    endpoint: str | None = None
+    region: str | None = None
+    credentials: str | None = None  # a file
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """All of server.conf, validated; `spec` is the file server.spec beside it."""
 
@@ -174,6 +190,7 @@ class ServerConfig:
     names: tuple[str, ...] = ()  # under which other machines reach the server
     web_clients: tuple[IPv4Network, ...] = ()  # that may read the web API and the metrics
     log_retention_days: int | None = None
+    log_archive: LogArchive | None = None
     reconnect_grace: int = 180
     power_saving: int = 7200  # seconds that a free node stays powered; 0: always
     # What becomes of a device of unknown type that a node names as its switch.

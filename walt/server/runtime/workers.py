@@ -127,18 +127,21 @@ class _Worker(ProcessProtocol):
 class WorkerPool:
     """At most `size` children; further jobs wait their turn.
 
-    Children for the jobs of the modules `unprivileged` give up root at once.
+    Children for the jobs of the modules `unprivileged` give up root at once. `variables` are
+    more of the environment of children.
     """
 
     def __init__(
         self, reactor: IReactor, launcher: Launcher, *, size: int = 2, network: Network = "walt",
         module: str = "walt.server.workers.main", unprivileged: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._reactor = reactor
         self._launcher = launcher
         self._size = size
         self._network = network
         self._module = module
+        self._variables = variables or {}
         self._options = ["--unprivileged", *unprivileged] if unprivileged else []
         self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
@@ -178,7 +181,7 @@ class WorkerPool:
         argv = self._launcher.command(
             [sys.executable, "-m", self._module, *self._options], network=self._network
         )
-        env = environment({"PYTHONUNBUFFERED": "1", **own_code()})
+        env = environment({"PYTHONUNBUFFERED": "1", **own_code(), **self._variables})
         self._reactor.spawnProcess(worker, argv[0], argv, env)
         self._workers.add(worker)
         return worker

@@ -71,6 +71,11 @@ def as_user() -> tuple[str, ...]:
     return ("--reuid", USER, "--regid", USER, "--clear-groups")
 
 
+def embedded_dsn(runtime: Path) -> str:
+    """Return how to connect to the database `walt` of the server of a runtime directory."""
+    return f"host={runtime / 'postgres'} dbname=walt user=root"
+
+
 def initdb(bin_dir: Path, data: Path) -> list[str]:
     """Return the command that makes a cluster, to be run as the database user."""
     return [
@@ -85,6 +90,7 @@ class Cluster:
     def __init__(self, state: Path, runtime: Path, runner: ProcessRunner) -> None:
         self.data = state / "postgres"
         self.sockets = runtime / "postgres"
+        self.dsn = embedded_dsn(runtime)
         # Not in the data directory, which is not root's.
         self._access = state / "pg_hba.conf"
         self._runner = runner
@@ -93,11 +99,6 @@ class Cluster:
     def socket(self) -> Path:
         """Where it listens."""
         return self.sockets / ".s.PGSQL.5432"
-
-    @property
-    def dsn(self) -> str:
-        """How to connect to the database `walt`."""
-        return f"host={self.sockets} dbname=walt user=root"
 
     @property
     def maintenance_dsn(self) -> str:

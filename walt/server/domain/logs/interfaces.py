@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from zope.interface import Interface
 
 from walt.common.records import Block
+from walt.server.domain.logs.archive import ArchivedFile, Part, Reading, Written
+from walt.server.domain.logs.merging import Placed
 from walt.server.domain.logs.model import (
     KnownStream,
     LogBlock,
@@ -83,3 +85,96 @@ class ICheckpoints(Interface):
 
     async def all_of(user: str) -> list[tuple[float, str]]:
         """Return (epoch time, name) of the checkpoints of a user, by time."""
+
+
+class ILogArchive(Interface):
+    """Files with weeks of lines. All methods but `read` are coroutines.
+
+    They raise Unavailable when the archive, or the database, cannot be used, Conflict when the
+    archive is another platform's.
+    """
+
+    async def write(part: Part, prefix: str, platform: str) -> Written:
+        """Write the lines of a partition, read the files back, name them in the manifest.
+
+        Names of files begin with `prefix`. Nothing is left out: otherwise this raises.
+        """
+
+    async def rewrite(
+        former: str, prefix: str, platform: str, streams: Sequence[int]
+    ) -> Sequence[ArchivedFile]:
+        """Write a file again without the lines of some streams; the former one stays."""
+
+    async def remove(
+        names: Sequence[str], prefixes: Sequence[str], platform: str
+    ) -> None:
+        """Remove files, by their names and by what these begin with."""
+
+    async def problems(files: Sequence[tuple[str, int]], platform: str) -> list[str]:
+        """Return what is wrong with an archive that has files of these names and sizes."""
+
+    def read(wanted: Reading) -> IArchiveReader:
+        """Return a reader of some files; nothing happens before it is asked."""
+
+
+class IArchiveReader(Interface):
+    """The matching lines of some files."""
+
+    async def following(number: int) -> Placed:
+        """Return the next lines of a file, by its position in what is wanted; empty at the end.
+
+        The sources of the block are those of the file: numbers of streams, as texts, without
+        issuer. Raises Unavailable (it says which file and what to do), LimitExceeded.
+        """
+
+    async def count(number: int) -> int:
+        """Return how many lines of a file match. Raises as `following`."""
+
+    async def close() -> None:
+        """Free it; safe to call twice."""
+
+
+class IArchiveRecords(Interface):
+    """What the database knows of archived weeks. All methods are coroutines."""
+
+    async def platform() -> str:
+        """Return who this platform is, for the manifest."""
+
+    async def due(days: int) -> Part | None:
+        """Return the oldest partition that ended more than `days` ago, None without any.
+
+        Lines of such weeks that came late get a partition, once in a while. Raises Busy.
+        """
+
+    async def begin(prefix: str) -> None:
+        """Note that files are being written whose names begin with `prefix`."""
+
+    async def attempts() -> list[str]:
+        """Return the prefixes that were noted, and did not end."""
+
+    async def forget_attempt(prefix: str) -> None:
+        """Forget one: its files are removed."""
+
+    async def finish(part: Part, prefix: str, written: Written) -> bool:
+        """Record files and drop their partition, in one transaction. Raises Busy.
+
+        Return whether it was so: not when lines came since the files were written.
+        """
+
+    async def retire(days: int) -> None:
+        """Give up the files whose weeks ended more than `days` ago."""
+
+    async def gone() -> list[str]:
+        """Return the names of files that were given up."""
+
+    async def removed(names: Sequence[str]) -> None:
+        """Forget files that were removed."""
+
+    async def with_forgotten() -> tuple[str, list[int]] | None:
+        """Return a file with lines of forgotten streams, and these; None without any."""
+
+    async def replace(former: str, prefix: str, files: Sequence[ArchivedFile]) -> None:
+        """Put files in the place of one, which is given up."""
+
+    async def files() -> list[tuple[str, int]]:
+        """Return the names and sizes of all files that are read."""

@@ -15,6 +15,7 @@ from walt.client.terminal import Terminal
 from walt.common.errors import CommandFailed, Conflict
 from walt.common.mounts import is_mounted
 from walt.server.adapters.postgres.cluster import binaries
+from walt.server.assembly.base import archive_target
 from walt.server.config.model import ServerConfig
 from walt.server.tools.backup import images, places, sparse
 from walt.server.tools.backup.archive import Writer
@@ -40,6 +41,8 @@ def save(config: ServerConfig, config_file: Path, file: Path, say: Say) -> None:
             _add_files(writer, config, config_file)
             say("persistent data of nodes")
             _add_persistent(writer, config, scratch, say)
+            if (target := archive_target(config)) is not None:
+                say(f"archived log lines are not in it: keep a copy of {target}, too")
             say("images")
             saved = _add_images(writer, config, scratch)
             writer.close(saved)

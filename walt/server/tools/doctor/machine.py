@@ -10,26 +10,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import walt
-from walt.common.errors import in_words
+from walt.common import ampbox
+from walt.common.errors import Unavailable, in_words
 from walt.common.mounts import is_mounted
+from walt.server.adapters.archive.files import lacks
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.podman.options import Storage
+from walt.server.adapters.postgres.cluster import embedded_dsn
+from walt.server.adapters.postgres.log_weeks import archived_files
 from walt.server.assembly import confinement, preflight
+from walt.server.assembly.base import archive_target
 from walt.server.config.model import ServerConfig
 from walt.server.runtime.watching import NoAnswer
 from walt.server.tools.doctor import probes
 from walt.server.tools.doctor.findings import Doubtful, Skipped, Step, Wrong
 from walt.server.tools.doctor.outside import Site
+from walt.server.tools.environment_file import variables
 from walt.server.tools.setup.debian import CLASHING
 
 LITTLE = 2 << 30  # bytes: room for one more image or two
 FEW_FILES = 5000
 ANSWER = 10.0  # seconds that a command may take
+LONG_ANSWER = 90.0  # seconds for what asks machines elsewhere, several times
 SPARE = {"lldpd", "snmpd", "nbdkit", "ptpd", "ntp"}  # daemons without which nodes boot
 PLATFORM_USER, DEFAULT = "waltplatform", "-default:latest"  # of images that nobody owns
 RESTART = "systemctl restart walt-server (or start it as you do)"
@@ -52,7 +60,8 @@ class Machine:
               for path in (self.paths.state, self.paths.runtime)),
             Step("AppArmor", self.apparmor), Step("services of Debian", self.debian_services),
             Step("server", self.server), Step("daemons", self.daemons),
-            Step("database", self.database), Step("podman", self.podman),
+            Step("database", self.database), Step("log archive", self.log_archive),
+            Step("podman", self.podman),
             Step("default image", self.default_image),
             Step("images of nodes", self.node_images), Step("boot links", self.boot_links),
         ]
@@ -217,6 +226,57 @@ class Machine:
                 f"PostgreSQL: {error}", "see the lines of postgres in the log of the server"
             ) from None
         return "PostgreSQL answers"
+
+    def log_archive(self) -> str:
+        """Whether archived log lines are where the database says, and more can be written."""
+        target = archive_target(self.config)
+        if target is None:
+            raise Skipped("logs.archive of server.conf is not set")
+        lacking = lacks()
+        if lacking is not None:
+            what, _, remedy = lacking.partition("; run: ")
+            raise Wrong(what, remedy)
+        dsn = self.config.database.dsn or embedded_dsn(self.paths.runtime)
+        try:
+            platform, files = self._site.from_server(lambda: archived_files(dsn))
+        except Unavailable as error:
+            raise Skipped(str(error)) from None
+        told = self._job("log_archive:check", {
+            "target": asdict(target), "name": str(target), "platform": platform, "files": files,
+        })
+        if told:
+            raise Wrong(
+                "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else ""),
+                "walt help show log-archive",
+            )
+        return f"{target} has {len(files)} files"
+
+    def _job(self, job: str, arguments: dict[str, Any]) -> Any:
+        """Return what a job of the server's workers answers. Raises Wrong."""
+        box = {b"job": job.encode(), b"arguments": json.dumps(arguments).encode()}
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "walt.server.workers.main"], input=ampbox.encode(box),
+                capture_output=True, check=False, timeout=LONG_ANSWER,
+                env={**os.environ, **self._variables()},
+            )
+        except subprocess.TimeoutExpired:
+            raise Wrong(
+                f"it does not answer within {LONG_ANSWER:g} s", "walt help show log-archive"
+            ) from None
+        for answer in ampbox.Decoder().feed(done.stdout):
+            if ampbox.join_value(b"progress", answer) is None:
+                result = ampbox.join_value(b"result", answer)
+                if result is not None:
+                    return json.loads(result)
+        raise Wrong(f"the check failed: {done.stderr.decode(errors='replace')[-300:]}", RESTART)
+
+    def _variables(self) -> dict[str, str]:
+        """Return the variables that systemd gives the server."""
+        try:
+            return variables(self.config.spec.with_name("server.env").read_text())
+        except OSError:
+            return {}
 
     # -- images ------------------------------------------------------------------
 

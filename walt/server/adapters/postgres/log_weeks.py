@@ -1,0 +1,109 @@
+"""All lines of one week, from first to last, for the worker that archives them. Blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+from walt.common.errors import Unavailable
+
+AT_ONCE = 500  # lines that are fetched at once
+LONG = 64 << 10  # octets above which a line is fetched alone
+CONNECT_TIMEOUT = 10  # seconds
+Line = tuple[int, str, str, str, "str | None", int, int, int]
+
+_LINES = sql.SQL("""
+SELECT (date_part('epoch', timestamp) * 1000000)::bigint, stream_id,
+       CASE WHEN octet_length(line) <= %s THEN line END,
+       (date_part('epoch', place) * 1000000)::bigint, arrival
+FROM {} ORDER BY place, arrival
+""")
+_LONG_LINE = sql.SQL(
+    "SELECT line FROM {} WHERE place = to_timestamp(%s::double precision / 1000000)"
+    " AND arrival = %s"
+)
+# Lines of streams that are gone are being deleted.
+_COUNT = sql.SQL(
+    "SELECT count(*) FILTER (WHERE stream_id IN (SELECT id FROM logstreams)),"
+    " coalesce(max(arrival), 0) FROM {}"
+)
+_STREAMS = """
+SELECT s.id, coalesce(d.name, s.former), s.name, s.issuer_mac
+FROM logstreams s LEFT JOIN devices d ON d.mac = s.issuer_mac
+"""
+
+
+@dataclass(frozen=True)
+class Week:
+    """What one snapshot has of a week: how many lines, the highest arrival, the lines.
+
+    A line has the columns of the archive: time, issuer, stream, text, MAC, number of the stream,
+    place, arrival; times are epoch microseconds.
+    """
+
+    count: int
+    mark: int
+    lines: Iterator[Line]
+
+
+@contextmanager
+def week(dsn: str, table: str) -> Iterator[Week]:
+    """Give the week of a partition, in one snapshot. Raises Unavailable.
+
+    Memory does not grow with the week: lines come by a cursor.
+    """
+    try:
+        # A replica may lack the last lines.
+        with closing(psycopg2.connect(
+            dsn, connect_timeout=CONNECT_TIMEOUT, target_session_attrs="read-write"
+        )) as connection:
+            connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            name = sql.Identifier(table)
+            with connection.cursor() as cursor:
+                # The index has the order; sorting would take as much disk as the week.
+                cursor.execute("SET LOCAL enable_sort = off")
+                cursor.execute(_COUNT.format(name))
+                ((count, mark),) = cursor.fetchall()
+                cursor.execute(_STREAMS)
+                streams = {number: about for number, *about in cursor}
+            with connection.cursor("week") as lines, connection.cursor() as alone:
+                lines.itersize = AT_ONCE
+                lines.execute(_LINES.format(name), (LONG,))
+
+                def text(place: int, arrival: int) -> str:
+                    alone.execute(_LONG_LINE.format(name), (place, arrival))
+                    ((line,),) = alone.fetchall()
+                    return str(line)
+
+                yield Week(int(count), int(mark), _joined(lines, streams, text))
+    except psycopg2.Error as error:
+        raise Unavailable(f"the database was lost: {str(error).strip()}") from None
+
+
+def archived_files(dsn: str) -> tuple[str, list[tuple[str, int]]]:
+    """Return who the platform is, and the names and sizes of its files. Raises Unavailable."""
+    try:
+        with closing(psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT)) as connection, \
+                connection.cursor() as cursor:
+            cursor.execute("SELECT platform::text FROM logarchiveowner")
+            ((platform,),) = cursor.fetchall()
+            cursor.execute("SELECT name, size FROM logarchives WHERE gone IS NULL ORDER BY name")
+            return str(platform), [(str(name), int(size)) for name, size in cursor]
+    except psycopg2.Error as error:
+        raise Unavailable(f"the database does not answer: {str(error).strip()}") from None
+
+
+def _joined(
+    lines: Any, streams: dict[int, list[Any]], text: Callable[[int, int], str]
+) -> Iterator[Line]:
+    for moment, number, line, place, arrival in lines:
+        about = streams.get(number)
+        if about is not None:
+            issuer, stream, mac = about
+            whole = text(place, arrival) if line is None else line
+            yield moment, issuer, stream, whole, mac, number, place, arrival

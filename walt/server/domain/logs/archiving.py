@@ -1,0 +1,139 @@
+"""Weeks of log lines that are old enough move to files, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walt.common.errors import Busy, WaltError
+from walt.server.domain.logs.archive import Part, Written
+from walt.server.domain.logs.interfaces import IArchiveRecords, ILogArchive
+
+_log = Logger()
+
+EVERY = 3600.0  # seconds from one look to the next
+RETRY_AFTER = 600.0  # seconds, when the archive could not be used
+DROP_AGAIN_AFTER = 20.0  # seconds, when somebody reads the week that is to be dropped
+DROPS = 90  # tries; then the week is written again, later
+
+
+class LogArchiving:
+    """Moves weeks that ended more than `after` days ago, and keeps what the archive has in order.
+
+    A week is dropped from the database once its files were read back, in the transaction that
+    records them: a cut at any step leaves it in one of both places. `retention` is in days, None
+    to keep everything; `named` gives names that were never used.
+    """
+
+    def __init__(
+        self, records: IArchiveRecords, archive: ILogArchive, clock: IReactorTime, after: int,
+        retention: int | None, named: Callable[[], str],
+    ) -> None:
+        self._records, self._archive, self._clock = records, archive, clock
+        self._after, self._retention, self._named = after, retention, named
+        self._work: Deferred[Any] | None = None
+        self._timer: Any = None
+        self.problem: str | None = None  # why the last pass failed
+        self.moved = 0  # lines that moved since the start
+
+    def start(self) -> None:
+        """Begin, and look again from time to time."""
+        self._timer = None
+        self._work = Deferred.fromCoroutine(self._pass())
+        self._work.addErrback(_told).addCallback(self._over)
+
+    def stop(self) -> None:
+        """Leave the rest for the next start."""
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
+
+    def soon(self) -> None:
+        """Look again at once, unless that is being done: a device was forgotten."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self.start()
+
+    def _over(self, result: Any) -> None:
+        if self._work is not None:
+            self._work = None
+            self._timer = self._clock.callLater(
+                EVERY if self.problem is None else RETRY_AFTER, self.start
+            )
+
+    async def _pass(self) -> None:
+        try:
+            platform = await self._records.platform()
+            await self._clean(platform)
+            while (part := await self._records.due(self._after)) is not None:
+                if not await self._move(part, platform):
+                    break
+            while (found := await self._records.with_forgotten()) is not None:
+                await self._rewrite(*found, platform)
+            await self._clean(platform)
+        except Busy as error:
+            _log.info("archiving of logs goes on later: {error}", error=error)
+        except WaltError as error:
+            if str(error) != self.problem:
+                _log.error("log lines stay in the database: {error}", error=error)
+            self.problem = str(error)
+            return
+        self.problem = None
+
+    async def _clean(self, platform: str) -> None:
+        """Remove what a cut left, and files that were given up."""
+        if self._retention is not None:
+            await self._records.retire(self._retention)
+        prefixes, gone = await self._records.attempts(), await self._records.gone()
+        if not prefixes and not gone:
+            return
+        await self._archive.remove(gone, prefixes, platform)
+        await self._records.removed(gone)
+        for prefix in prefixes:
+            await self._records.forget_attempt(prefix)
+
+    async def _move(self, part: Part, platform: str) -> bool:
+        """Move one week; tell whether it was dropped."""
+        prefix = f"logs-{part.week:%Y-%m-%d}-{self._named()}"
+        await self._records.begin(prefix)
+        written = await self._archive.write(part, prefix, platform)
+        if not await self._drop(part, prefix, written):
+            _log.info("lines came for the week of {week}: it is archived later", week=part.week)
+            return False
+        lines = sum(one.lines for one in written.files)
+        self.moved += lines
+        _log.info(
+            "archived {lines} log lines of the week of {week}", lines=lines, week=part.week
+        )
+        return True
+
+    async def _drop(self, part: Part, prefix: str, written: Written) -> bool:
+        for _ in range(DROPS):
+            try:
+                return bool(await self._records.finish(part, prefix, written))
+            except Busy:
+                waiting: Deferred[None] = deferLater(self._clock, DROP_AGAIN_AFTER)
+                await waiting
+        return False
+
+    async def _rewrite(self, former: str, streams: list[int], platform: str) -> None:
+        """Write a file again without the lines of forgotten devices."""
+        # The week is part of the name: logs-2026-11-02-….
+        prefix = f"{former[:15]}-{self._named()}"
+        await self._records.begin(prefix)
+        files = await self._archive.rewrite(former, prefix, platform, streams)
+        await self._records.replace(former, prefix, files)
+
+
+def _told(failure: Failure) -> None:
+    if not failure.check(CancelledError):  # `stop`
+        _log.failure("archiving log lines", failure)
