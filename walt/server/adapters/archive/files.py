@@ -69,17 +69,17 @@ class ArchiveFiles:
 
     def __init__(
         self, reactor: IReactor, launcher: Launcher, workers: WorkerPool, target: ArchiveTarget,
-        dsn: str, *, file_size: int = FILE_SIZE, answer: float = ANSWER,
+        dsn: str, *, file_size: int = FILE_SIZE, answer: float = ANSWER, silence: float = SILENCE,
     ) -> None:
         self._reactor, self._launcher, self._workers = reactor, launcher, workers
         self._target, self._dsn = target, dsn
-        self._file_size, self._answer = file_size, answer
+        self._file_size, self._answer, self._silence = file_size, answer, silence
         self._readers: set[_Child] = set()
         self._children: set[_Child] = set()  # those that ended, too, until the kernel says so
         self._over: Waiters[None] = Waiters()
 
     async def _call(
-        self, job: str, platform: str, silence: float = SILENCE, **arguments: Any
+        self, job: str, platform: str, **arguments: Any
     ) -> Any:
         lacking = lacks()
         if lacking is not None:
@@ -87,7 +87,7 @@ class ArchiveFiles:
         return await self._workers.call(f"log_archive:{job}", {
             "target": asdict(self._target), "name": str(self._target), "platform": platform,
             **arguments,
-        }, silence=silence)
+        }, silence=min(self._silence, CHECK_SILENCE) if job == "check" else self._silence)
 
     async def write(self, part: Part, prefix: str, platform: str) -> Written:
         """Have a worker write and verify."""
@@ -115,7 +115,7 @@ class ArchiveFiles:
 
     async def problems(self, files: Sequence[tuple[str, int]], platform: str) -> list[str]:
         """Have a worker look at the files."""
-        found = await self._call("check", platform, CHECK_SILENCE, files=list(files))
+        found = await self._call("check", platform, files=list(files))
         return [str(one) for one in found]
 
     def read(self, wanted: Reading) -> IArchiveReader:
