@@ -60,9 +60,9 @@ SCENARIOS = frozenset((
     "test_doctor", "test_doors", "test_download", "test_experiment", "test_experiment_elsewhere",
     "test_experiment_faults", "test_failover", "test_faults", "test_foreign_node",
     "test_full_image", "test_image_faults", "test_image_journey", "test_live_map",
-    "test_log_archive", "test_networks", "test_node_faults", "test_node_files", "test_node_settings",
-    "test_registries", "test_runner", "test_ssh", "test_switch_recordings", "test_switch_ways",
-    "test_switches", "test_trackexec", "test_usb", "test_vpn_boot",
+    "test_log_archive", "test_networks", "test_node_faults", "test_node_files",
+    "test_node_settings", "test_registries", "test_runner", "test_ssh", "test_switch_recordings",
+    "test_switch_ways", "test_switches", "test_trackexec", "test_usb", "test_vpn_boot",
 ))
 # Each daemon and tool that Debian brings, once: what else there is tries our Python code alone,
 # or the same daemons for longer.
