@@ -98,7 +98,10 @@ class UBootTests(TestCase):
         board.type(LOADER)
         node = await booted(box, board.mac)
         events = await box.ok("log", "show", "--platform", "--history", "full")
-        self.assertIn(f"new node name={node} model=rpi-4-b mac={board.mac}", events)
+        self.assertIn(
+            f"new node (device type previously unknown) name={node} model=rpi-4-b mac={board.mac}",
+            events,
+        )
         self.assertIn("Filename 'start.uboot'", board.console())
         seen = await box.ok(
             "node", "run", node, "--", "uname -m; cat /proc/mounts; echo kept > /persist/file"
