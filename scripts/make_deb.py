@@ -3,7 +3,7 @@
 The package holds a virtual environment in /opt/walt, made with the Python of this Debian: one
 package for each release. It installs nothing else, and starts nothing: `walt-server-setup` sees
 to Debian's packages and to the server. When the package is removed, what set-up made goes, too;
-data and settings stay.
+data and settings stay. When it is purged, settings, caches and logs go; data stay.
 """
 
 from __future__ import annotations
@@ -59,7 +59,21 @@ if [ "$1" = remove ]; then
     if [ -e /etc/systemd/system/walt-server.service ]; then
         /opt/walt/bin/walt-server-setup --remove
     fi
-    find /opt/walt -name __pycache__ -prune -exec rm -r {} +
+    find /opt/walt \\( -name __pycache__ -o -name dropin.cache \\) -prune -exec rm -r {} +
+fi
+""",
+    "postrm": """\
+#!/bin/sh
+set -e
+share=/usr/local/share
+for place in $share/man/man? $share/zsh/site-functions $share/zsh; do
+    [ ! -d "$place" ] || rmdir --ignore-fail-on-non-empty "$place"
+done
+if [ "$1" = purge ]; then
+    rm -rf /etc/walt /etc/skel/.walt /var/cache/walt /var/log/walt
+    if [ -e /var/lib/walt ]; then
+        echo "The data of the platform stay in /var/lib/walt; without them: rm -r /var/lib/walt"
+    fi
 fi
 """,
 }

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from scripts import make_deb
 from tests.patience import patient
 from tests.places import ON_DISK
+from tests.system.overlaid import Overlaid
 
 # What is in the package, at its place, in a view of the file system that ends with the shell.
 INSIDE = """
@@ -20,6 +21,13 @@ set -e
 mount -t tmpfs none /opt && mkdir /opt/walt && mount --bind "$1/opt/walt" /opt/walt
 shift
 exec "$@"
+"""
+# What set-up and the server make, each in a place that the package knows.
+MADE = """
+set -e
+mkdir -p /etc/walt /etc/skel/.walt /var/lib/walt /var/log/walt /usr/local/share/zsh/site-functions
+touch /etc/walt/server.conf /etc/skel/.walt/config
+/opt/walt/bin/walt --version
 """
 
 
@@ -73,3 +81,25 @@ class PackageTests(SynchronousTestCase):
         self.assertEqual((done.returncode, done.stderr), (1, ""))
         self.assertIn("commands: /usr/local/bin/walt does not lead to /opt/walt/bin/walt\n",
                       done.stdout)
+        self.life(deb)
+
+    def life(self, deb: Path) -> None:
+        """Installed, removed with what programs wrote there, purged: settings go, data stay."""
+        machine = Overlaid(self)
+        apt = ("apt-get", "-o", "Dpkg::Use-Pty=0", "--yes")
+
+        def told(*argv: str) -> str:
+            done = machine.run(*argv)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            return done.stdout
+
+        self.assertIn("walt-server-setup --help", told(*apt, "install", str(deb)))
+        told("sh", "-c", MADE)
+        told(*apt, "remove", "walt-server")
+        there = "for one in /opt/walt /usr/local/share/zsh /etc/walt /var/lib/walt" \
+            " /etc/skel/.walt; do [ ! -e $one ] || echo $one; done"
+        self.assertEqual(
+            told("sh", "-c", there).split(), ["/etc/walt", "/var/lib/walt", "/etc/skel/.walt"]
+        )
+        self.assertIn("stay in /var/lib/walt", told(*apt, "purge", "walt-server"))
+        self.assertEqual(told("sh", "-c", there).split(), ["/var/lib/walt"])
