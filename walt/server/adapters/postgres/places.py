@@ -14,10 +14,10 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from walt.common.errors import Unavailable
 
-# Of a machine that is gone nothing is heard: the kernel tells within about ten seconds.
+# Of a machine that is gone nothing is heard: the kernel tells within about five seconds.
 LOST_AFTER = {
-    "keepalives_idle": "4", "keepalives_interval": "2", "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
+    "keepalives_idle": "2", "keepalives_interval": "1", "keepalives_count": "3",
+    "tcp_user_timeout": "5000",
 }
 
 
