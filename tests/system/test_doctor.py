@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,20 +51,29 @@ class DoctorTests(TestCase):
         await platform.until(provisioned, "the node has its image", 30)
         return platform
 
-    async def examine(self, platform: LivePlatform) -> tuple[int, dict[str, dict[str, Any]]]:
-        """Run the doctor; return its status and its findings by step."""
-        done = await platform.walt(
-            "doctor", "--json", "--config", str(platform.config), timeout=patient(120)
+    async def examine(
+        self, platform: LivePlatform, machine: str = "true"
+    ) -> tuple[int, dict[str, dict[str, Any]]]:
+        """Run the doctor; return its status and its findings by step.
+
+        `machine` are words for a shell, which change what is mounted for the doctor alone.
+        """
+        done = await platform.runner.run(
+            ["unshare", "--mount", "--", "sh", "-ec", f'{machine}; exec "$@"', "sh",
+             sys.executable, "-m", "walt.client.main", "doctor", "--json", "--config",
+             str(platform.config)],
+            check=False, timeout=patient(120), env=platform.environment(),
         )
         self.assertEqual(done.stderr, b"")
         rows = json.loads(done.stdout)
         return done.status, {row["step"]: row for row in rows}
 
     async def finds(
-        self, platform: LivePlatform, *expected: tuple[str, str], only: bool = True
+        self, platform: LivePlatform, *expected: tuple[str, str], only: bool = True,
+        machine: str = "true",
     ) -> None:
         """The doctor finds these steps wrong, with these words, and no other one."""
-        status, rows = await self.examine(platform)
+        status, rows = await self.examine(platform, machine)
         self.assertEqual(status, 1)
         wrong = {step: row for step, row in rows.items() if row["state"] == "wrong"}
         for step, words in expected:
@@ -155,6 +166,45 @@ class DoctorTests(TestCase):
         sh(*here, "ip", "link", "set", "walt-net", "down")
         await self.finds(platform, ("walt-net", "walt-net is down"), only=False)
 
+    async def test_dhcp_classes(self) -> None:
+        """Each kind of machine that is told to load something else is found by its name."""
+        platform = await self.start()
+        good = (platform.state / "services/dhcpd/dhcpd.conf").read_text()
+        for change, wrong in (
+            (lambda text: text.replace('filename "pxe/', 'filename "other/'),
+             ("BIOS", "UEFI", "iPXE")),
+            (lambda text: 'filename "other/file";\n' + good, ("plain", "node", "Raspberry Pi")),
+            (lambda text: good, ()),
+        ):
+            await self.changed_dhcpd(platform, change)
+            if wrong:
+                await self.finds(platform, *(
+                    (f"DHCP {name}", "it is told to load 'other/") for name in wrong
+                ))
+        status, rows = await self.examine(platform)
+        self.assertEqual(status, 0, rows)
+
+    async def test_the_machine(self) -> None:
+        """A program that is missing, a disk that is full, or that cannot be written to."""
+        platform = await self.start()
+        state, runtime = platform.state, platform.runtime
+        for done, expected in (
+            ('mount --bind /dev/null "$(command -v mkfs.xfs)"', [("programs", "xfsprogs")]),
+            (f"mount -t tmpfs -o size=64m none {runtime}", [
+                (f"space {runtime}", "only 64 MiB are free"), ("server", "it does not run"),
+            ]),
+            (f"mount -t tmpfs -o size=900m,nr_inodes=100 none {state}", [
+                (f"space {state}", "more files can be made"),
+            ]),
+            (f"mount --bind {state} {state} && mount -o remount,bind,ro {state}", [
+                (f"space {state}", "is read-only"),
+            ]),
+        ):
+            await self.finds(platform, *expected, only=len(expected) == 1 and "bind /dev" in done,
+                             machine=done)
+        status, rows = await self.examine(platform)
+        self.assertEqual(status, 0, rows)
+
     async def test_the_server(self) -> None:
         """It hangs, is not there, its directory is read-only, its configuration wrong."""
         platform = await self.start()
@@ -190,6 +240,21 @@ class DoctorTests(TestCase):
             yield
         finally:
             sh(*here, "nft", "delete", "table", "ip", "foreign")
+
+    async def changed_dhcpd(
+        self, platform: LivePlatform, change: Callable[[str], str]
+    ) -> None:
+        """Change the configuration of dhcpd below the server, and have dhcpd read it."""
+        file = platform.state / "services/dhcpd/dhcpd.conf"
+        file.write_text(change(file.read_text()))
+        former = (await platform.services())["dhcpd"]["pid"]
+        os.kill(former, signal.SIGKILL)
+
+        async def another() -> bool:
+            row = (await platform.services())["dhcpd"]
+            return row["pid"] not in (None, former) and row["state"] == "running"
+
+        await platform.until(another, "another dhcpd", 60)
 
     @contextmanager
     def rogue(self, platform: LivePlatform) -> Any:
