@@ -1,11 +1,12 @@
 """Run with `python -m bench.logs [PART...]`, as root: log lines in and out, against COPY in the
-same run. Parts: ingest (the others need it), retrieve, latency, disturbed, window.
+same run. Parts: ingest (the others need it), retrieve, latency, disturbed, window, archived.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -154,8 +155,13 @@ class Bench:
                 (MANY,),
             )
         connection.close()
+        figure(f"first line of a window of 10 s among {MANY}",
+               await self.first_line("-510s:-500s"), "ms", 200)
+
+    async def first_line(self, history: str) -> float:
+        """Return when the first line of a range is there, in milliseconds: the median of five."""
         argv = [
-            sys.executable, "-m", "walt.client.main", "log", "show", "--history", "-510s:-500s",
+            sys.executable, "-m", "walt.client.main", "log", "show", "--history", history,
             "--issuers", "all-nodes", "--streams", "^bench$",
         ]
         spent = []
@@ -167,7 +173,49 @@ class Bench:
             )
             spent.append(time.perf_counter() - start)
             assert b"line" in result.stdout
-        figure(f"first line of a window of 10 s among {MANY}", sorted(spent)[2] * 1000, "ms", 200)
+        return sorted(spent)[2] * 1000
+
+    async def archived(self) -> None:
+        """Print how fast ten million old lines become files; then the first line of a window."""
+        days, archive = 40, self.platform.base / "archive"
+        archive.mkdir()
+        with psycopg2.connect(self.dsn) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT ensure_log_partition(now() - %s * interval '1 day'),"
+                " ensure_log_partition(now() - %s * interval '1 day' - interval '1000 s')",
+                (days, days),
+            )
+            cursor.execute(
+                "INSERT INTO logstreams (issuer_mac, name) SELECT min(mac), 'bench' FROM devices"
+                " WHERE type = 'node' ON CONFLICT DO NOTHING"
+            )
+            cursor.execute(
+                "INSERT INTO logs (stream_id, timestamp, place, arrival, line)"
+                " SELECT (SELECT min(id) FROM logstreams WHERE name = 'bench'),"
+                " moment, moment, n, 'line ' || n || repeat('x', 85) FROM generate_series(1, %s) n,"
+                " LATERAL (SELECT now() - %s * interval '1 day' - n * interval '100 microseconds'"
+                " AS moment) AS times",
+                (MANY, days),
+            )
+        connection.close()
+        await self.platform.stop(signal.SIGUSR2)
+        self.platform.write_config(f"logs:\n  archive:\n    to: {archive}\n    after: 3\n")
+        await self.platform.start()
+        start = time.perf_counter()
+
+        async def moved() -> bool:
+            rows = await self.load.database.query("SELECT sum(lines) FROM logarchives")
+            return rows[0][0] == MANY
+
+        await self.platform.until(moved, "the lines are files", 1800)
+        figure("lines archived, verified and dropped", MANY / (time.perf_counter() - start),
+               "lines/s")
+        figure("  octets of the files", sum(one.stat().st_size for one in archive.iterdir()) / 1e6,
+               "MB")
+        since = days * 86400 + 500
+        figure(f"first line of a window of 10 s among {MANY} archived lines",
+               await self.first_line(f"-{since + 10}s:-{since}s"), "ms")
+        figure("memory of the server (PSS)", self.load.memory(), "MiB", 200)
 
     async def disturbed(self) -> None:
         """Print what other things do to ingestion."""
@@ -203,7 +251,9 @@ async def main(reactor: Any) -> None:
     bench = Bench(reactor)
     try:
         await bench.start()
-        wanted = sys.argv[1:] or ["ingest", "retrieve", "latency", "disturbed", "window"]
+        wanted = sys.argv[1:] or [
+            "ingest", "retrieve", "latency", "disturbed", "window", "archived"
+        ]
         for name in wanted:
             await getattr(bench, name)()
     finally:

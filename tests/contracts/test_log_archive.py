@@ -24,7 +24,7 @@ from walt.server.adapters.postgres.log_archives import PostgresLogArchives
 from walt.server.adapters.postgres.logs import Limits, PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.domain.devices.model import Device
-from walt.server.domain.logs.archive import ArchiveTarget
+from walt.server.domain.logs.archive import ArchiveTarget, Owner
 from walt.server.domain.logs.archiving import LogArchiving
 from walt.server.domain.logs.model import LogBlock, LogQuery, StreamKey
 from walt.server.runtime.process import Launcher
@@ -168,7 +168,7 @@ class ArchiveTests(ArchiveCase):
         for query, expected in zip(queries, before, strict=True):
             self.assertEqual(await self.records_of(query), expected, query)
         self.assertEqual(await self.archive.problems(
-            await self.records.files(), await self.records.platform()
+            await self.records.files(), await self.records.owner()
         ), [])
         self.assertEqual((await self.move()).moved, 0)
 
@@ -255,7 +255,7 @@ class ArchiveTests(ArchiveCase):
         cursor = await self.store.open(LogQuery())
         part = await self.records.due(AFTER)
         assert part is not None
-        written = await self.archive.write(part, "logs-x", await self.records.platform())
+        written = await self.archive.write(part, "logs-x", await self.records.owner())
         await self.raised(Busy, self.records.finish(part, "logs-x", written))
         found = 0
         while block := await cursor.next_block():
@@ -271,7 +271,7 @@ class ArchiveTests(ArchiveCase):
         part = await self.records.due(AFTER)
         assert part is not None
         await self.records.begin("logs-x")
-        written = await self.archive.write(part, "logs-x", await self.records.platform())
+        written = await self.archive.write(part, "logs-x", await self.records.owner())
         await self.late(A, "exp", [self.now - 12 * 7 * DAY - 55], ["late"])
         self.assertFalse(await self.records.finish(part, "logs-x", written))
         self.assertEqual(len(await self.lines(LogQuery())), 81)
@@ -355,10 +355,11 @@ class ArchiveTests(ArchiveCase):
         # An empty directory in its place (a disk that is not mounted) is not taken for it.
         self.directory.mkdir()
         found = await self.archive.problems(
-            await self.records.files(), await self.records.platform()
+            await self.records.files(), await self.records.owner()
         )
-        self.assertEqual(len(found), 3)
-        self.assertIn("is missing", found[0])
+        self.assertIn("manifest.json of the log archive", found[0])
+        self.assertIn("manifest.json", (await self.move()).problem or "")
+        self.assertEqual(list(self.directory.iterdir()), [])
         shutil.rmtree(self.directory)
         self.directory.with_name("away").rename(self.directory)
         self.assertIsNone((await self.move()).problem)
@@ -382,10 +383,10 @@ class ArchiveTests(ArchiveCase):
         self.assertIn("damaged", (await self.move()).problem or "")
         self.flushLoggedErrors()
         self.assertEqual(await self.in_database(), 80)
-        platform = await self.records.platform()
+        owner = await self.records.owner()
         (self.directory / "manifest.json").unlink()
-        self.assertEqual(await self.archive.problems([], platform), [])
-        await self.raised(Conflict, self.archive.remove([], ["logs-x"], platform + "x"))
+        self.assertEqual(await self.archive.problems([], owner), [])
+        await self.raised(Conflict, self.archive.remove([], ["logs-x"], Owner("x", False)))
 
     async def test_several_files_of_a_week(self) -> None:
         """A week that is too large for one file has several."""

@@ -191,8 +191,8 @@ class S3ArchiveTests(ArchiveCase):
         self.assertEqual((len(names), names[-1]), (3, "lab/a/manifest.json"))
         for query, expected in zip(queries, before, strict=True):
             self.assertEqual(await self.records_of(query), expected, query)
-        platform = await self.records.platform()
-        self.assertEqual(await self.archive.problems(await self.records.files(), platform), [])
+        owner = await self.records.owner()
+        self.assertEqual(await self.archive.problems(await self.records.files(), owner), [])
         await self.devices.forget([A], {})
         await self.move()
         self.assertEqual(len(self.objects()), 3)

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from zope.interface import implementer
 
 from walt.common.records import block_of
-from walt.server.domain.logs.archive import ArchivedFile, Part, Reading, StreamShare, Written
+from walt.server.domain.logs.archive import (
+    ArchivedFile,
+    Owner,
+    Part,
+    Reading,
+    StreamShare,
+    Written,
+)
 from walt.server.domain.logs.interfaces import IArchiveReader, IArchiveRecords, ILogArchive
 from walt.server.domain.logs.merging import Placed
 
@@ -38,12 +45,12 @@ class FakeLogArchive:
         self.stored[file.name] = file
         return [file]
 
-    async def write(self, part: Part, prefix: str, platform: str) -> Written:
+    async def write(self, part: Part, prefix: str, owner: Owner) -> Written:
         """Make a file."""
         return Written(self._add(prefix, self.streams), 1)
 
     async def rewrite(
-        self, former: str, prefix: str, platform: str, streams: Sequence[int]
+        self, former: str, prefix: str, owner: Owner, streams: Sequence[int]
     ) -> Sequence[ArchivedFile]:
         """Make a file with the rest."""
         return self._add(prefix, [
@@ -51,7 +58,7 @@ class FakeLogArchive:
         ])
 
     async def remove(
-        self, names: Sequence[str], prefixes: Sequence[str], platform: str
+        self, names: Sequence[str], prefixes: Sequence[str], owner: Owner
     ) -> None:
         """Remove files."""
         if self.errors:
@@ -60,7 +67,7 @@ class FakeLogArchive:
             if name in names or name.startswith(tuple(f"{one}-" for one in prefixes)):
                 del self.stored[name]
 
-    async def problems(self, files: Sequence[tuple[str, int]], platform: str) -> list[str]:
+    async def problems(self, files: Sequence[tuple[str, int]], owner: Owner) -> list[str]:
         """Return what is missing."""
         return [f"{name} is missing" for name, _ in files if name not in self.stored]
 
@@ -99,9 +106,9 @@ class FakeArchiveRecords:
         self.retired: list[int] = []
         self.changed = False  # whether lines came while a week was written
 
-    async def platform(self) -> str:
+    async def owner(self) -> Owner:
         """Return it."""
-        return PLATFORM
+        return Owner(PLATFORM, bool(self.kept))
 
     async def due(self, days: int) -> Part | None:
         """Return the first."""

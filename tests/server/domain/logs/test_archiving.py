@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.log_archive import FakeArchiveRecords, FakeLogArchive
 from walt.common.errors import Busy, Unavailable
-from walt.server.domain.logs.archive import Part, Written
+from walt.server.domain.logs.archive import Owner, Part, Written
 from walt.server.domain.logs.archiving import (
     DROP_AGAIN_AFTER,
     DROPS,
@@ -34,9 +34,9 @@ class HeldArchive(FakeLogArchive):
         super().__init__(1)
         self.gate: Deferred[None] = Deferred()
 
-    async def write(self, part: Part, prefix: str, platform: str) -> Written:
+    async def write(self, part: Part, prefix: str, owner: Owner) -> Written:
         await self.gate
-        return await super().write(part, prefix, platform)
+        return await super().write(part, prefix, owner)
 
 
 class ArchivingTests(SynchronousTestCase):

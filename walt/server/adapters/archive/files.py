@@ -24,6 +24,7 @@ from walt.server.adapters.archive.frames import placed
 from walt.server.domain.logs.archive import (
     ArchivedFile,
     ArchiveTarget,
+    Owner,
     Part,
     Reading,
     Written,
@@ -79,43 +80,43 @@ class ArchiveFiles:
         self._over: Waiters[None] = Waiters()
 
     async def _call(
-        self, job: str, platform: str, **arguments: Any
+        self, job: str, owner: Owner, **arguments: Any
     ) -> Any:
         lacking = lacks()
         if lacking is not None:
             raise Unavailable(lacking)
         return await self._workers.call(f"log_archive:{job}", {
-            "target": asdict(self._target), "name": str(self._target), "platform": platform,
+            "target": asdict(self._target), "name": str(self._target), **asdict(owner),
             **arguments,
         }, silence=min(self._silence, CHECK_SILENCE) if job == "check" else self._silence)
 
-    async def write(self, part: Part, prefix: str, platform: str) -> Written:
+    async def write(self, part: Part, prefix: str, owner: Owner) -> Written:
         """Have a worker write and verify."""
         found = await self._call(
-            "write", platform, dsn=self._dsn, table=part.table, prefix=prefix,
+            "write", owner, dsn=self._dsn, table=part.table, prefix=prefix,
             file_size=self._file_size,
         )
         return Written([file_of(one) for one in found["files"]], int(found["mark"]))
 
     async def rewrite(
-        self, former: str, prefix: str, platform: str, streams: Sequence[int]
+        self, former: str, prefix: str, owner: Owner, streams: Sequence[int]
     ) -> Sequence[ArchivedFile]:
         """Have a worker write a file again."""
         found = await self._call(
-            "rewrite", platform, former=former, prefix=prefix, streams=list(streams),
+            "rewrite", owner, former=former, prefix=prefix, streams=list(streams),
             file_size=self._file_size,
         )
         return [file_of(one) for one in found]
 
     async def remove(
-        self, names: Sequence[str], prefixes: Sequence[str], platform: str
+        self, names: Sequence[str], prefixes: Sequence[str], owner: Owner
     ) -> None:
         """Have a worker remove files."""
-        await self._call("remove", platform, names=list(names), prefixes=list(prefixes))
+        await self._call("remove", owner, names=list(names), prefixes=list(prefixes))
 
-    async def problems(self, files: Sequence[tuple[str, int]], platform: str) -> list[str]:
+    async def problems(self, files: Sequence[tuple[str, int]], owner: Owner) -> list[str]:
         """Have a worker look at the files."""
-        found = await self._call("check", platform, files=list(files))
+        found = await self._call("check", owner, files=list(files))
         return [str(one) for one in found]
 
     def read(self, wanted: Reading) -> IArchiveReader:

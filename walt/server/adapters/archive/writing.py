@@ -51,12 +51,18 @@ def _failed(target: str, error: BaseException) -> Unavailable:
 class Archive:
     """The files of one platform, and their manifest."""
 
-    def __init__(self, place: Place, name: str, platform: str) -> None:
-        self.place, self.name, self._platform = place, name, platform
+    def __init__(self, place: Place, name: str, platform: str, has_files: bool) -> None:
+        self.place, self.name = place, name
+        self._platform, self._has_files = platform, has_files
 
     def manifest(self) -> dict[str, Any]:
         """Return it, a new one where there is none. Raises Conflict, Unavailable, OSError."""
         text = self.place.read(MANIFEST)
+        if text is None and self._has_files:
+            raise Unavailable(
+                f"{MANIFEST} of the log archive {self.name} is missing: mount the disk it is on, or"
+                " put back a copy"
+            )
         if text is None:
             return {"format": FORMAT, "platform": self._platform, "files": {}}
         try:
@@ -117,7 +123,8 @@ _TOLD = ("lines", "size", "sha256", "content", "first", "last")
 
 def _archive(arguments: dict[str, Any]) -> Archive:
     return Archive(
-        place_of(arguments["target"]), str(arguments["name"]), str(arguments["platform"])
+        place_of(arguments["target"]), str(arguments["name"]), str(arguments["platform"]),
+        bool(arguments["has_files"]),
     )
 
 

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from walt.common.errors import Busy
 from walt.server.adapters.postgres.connection import Database, Transaction
-from walt.server.domain.logs.archive import ArchivedFile, Part, Written
+from walt.server.domain.logs.archive import ArchivedFile, Owner, Part, Written
 from walt.server.domain.logs.interfaces import IArchiveRecords
 
 # Readers keep the tables for as long as they read: nobody waits behind us.
@@ -61,10 +61,13 @@ class PostgresLogArchives:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def platform(self) -> str:
+    async def owner(self) -> Owner:
         """Return who this platform is."""
-        ((found,),) = await self._database.query("SELECT platform::text FROM logarchiveowner")
-        return str(found)
+        ((platform, has_files),) = await self._database.query(
+            "SELECT platform::text, EXISTS (SELECT FROM logarchives WHERE gone IS NULL)"
+            " FROM logarchiveowner"
+        )
+        return Owner(str(platform), bool(has_files))
 
     async def due(self, days: int) -> Part | None:
         """Return the oldest partition that is due."""

@@ -29,6 +29,14 @@ class ArchiveTarget:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Who this platform is, and whether it has files: then their manifest must be there."""
+
+    platform: str
+    has_files: bool
+
+
+@dataclass(frozen=True)
 class Part:
     """A partition that is due: its table, and the Monday of its week."""
 

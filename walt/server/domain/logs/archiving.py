@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from walt.common.errors import Busy, WaltError
-from walt.server.domain.logs.archive import Part, Written
+from walt.server.domain.logs.archive import Owner, Part, Written
 from walt.server.domain.logs.interfaces import IArchiveRecords, ILogArchive
 
 _log = Logger()
@@ -72,14 +72,14 @@ class LogArchiving:
 
     async def _pass(self) -> None:
         try:
-            platform = await self._records.platform()
-            await self._clean(platform)
+            owner = await self._records.owner()
+            await self._clean(owner)
             while (part := await self._records.due(self._after)) is not None:
-                if not await self._move(part, platform):
+                if not await self._move(part, owner):
                     break
             while (found := await self._records.with_forgotten()) is not None:
-                await self._rewrite(*found, platform)
-            await self._clean(platform)
+                await self._rewrite(*found, owner)
+            await self._clean(owner)
         except Busy as error:
             _log.info("archiving of logs goes on later: {error}", error=error)
         except WaltError as error:
@@ -89,23 +89,23 @@ class LogArchiving:
             return
         self.problem = None
 
-    async def _clean(self, platform: str) -> None:
+    async def _clean(self, owner: Owner) -> None:
         """Remove what a cut left, and files that were given up."""
         if self._retention is not None:
             await self._records.retire(self._retention)
         prefixes, gone = await self._records.attempts(), await self._records.gone()
         if not prefixes and not gone:
             return
-        await self._archive.remove(gone, prefixes, platform)
+        await self._archive.remove(gone, prefixes, owner)
         await self._records.removed(gone)
         for prefix in prefixes:
             await self._records.forget_attempt(prefix)
 
-    async def _move(self, part: Part, platform: str) -> bool:
+    async def _move(self, part: Part, owner: Owner) -> bool:
         """Move one week; tell whether it was dropped."""
         prefix = f"logs-{part.week:%Y-%m-%d}-{self._named()}"
         await self._records.begin(prefix)
-        written = await self._archive.write(part, prefix, platform)
+        written = await self._archive.write(part, prefix, owner)
         if not await self._drop(part, prefix, written):
             _log.info("lines came for the week of {week}: it is archived later", week=part.week)
             return False
@@ -125,12 +125,12 @@ class LogArchiving:
                 await waiting
         return False
 
-    async def _rewrite(self, former: str, streams: list[int], platform: str) -> None:
+    async def _rewrite(self, former: str, streams: list[int], owner: Owner) -> None:
         """Write a file again without the lines of forgotten devices."""
         # The week is part of the name: logs-2026-11-02-….
         prefix = f"{former[:15]}-{self._named()}"
         await self._records.begin(prefix)
-        files = await self._archive.rewrite(former, prefix, platform, streams)
+        files = await self._archive.rewrite(former, prefix, owner, streams)
         await self._records.replace(former, prefix, files)
 
 

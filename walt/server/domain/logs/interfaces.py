@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from zope.interface import Interface
 
 from walt.common.records import Block
-from walt.server.domain.logs.archive import ArchivedFile, Part, Reading, Written
+from walt.server.domain.logs.archive import ArchivedFile, Owner, Part, Reading, Written
 from walt.server.domain.logs.merging import Placed
 from walt.server.domain.logs.model import (
     KnownStream,
@@ -90,27 +90,27 @@ class ICheckpoints(Interface):
 class ILogArchive(Interface):
     """Files with weeks of lines. All methods but `read` are coroutines.
 
-    They raise Unavailable when the archive, or the database, cannot be used, Conflict when the
-    archive is another platform's.
+    They raise Unavailable when the archive, or the database, cannot be used (as when a disk is not
+    mounted), Conflict when the archive is another platform's.
     """
 
-    async def write(part: Part, prefix: str, platform: str) -> Written:
+    async def write(part: Part, prefix: str, owner: Owner) -> Written:
         """Write the lines of a partition, read the files back, name them in the manifest.
 
         Names of files begin with `prefix`. Nothing is left out: otherwise this raises.
         """
 
     async def rewrite(
-        former: str, prefix: str, platform: str, streams: Sequence[int]
+        former: str, prefix: str, owner: Owner, streams: Sequence[int]
     ) -> Sequence[ArchivedFile]:
         """Write a file again without the lines of some streams; the former one stays."""
 
     async def remove(
-        names: Sequence[str], prefixes: Sequence[str], platform: str
+        names: Sequence[str], prefixes: Sequence[str], owner: Owner
     ) -> None:
         """Remove files, by their names and by what these begin with."""
 
-    async def problems(files: Sequence[tuple[str, int]], platform: str) -> list[str]:
+    async def problems(files: Sequence[tuple[str, int]], owner: Owner) -> list[str]:
         """Return what is wrong with an archive that has files of these names and sizes."""
 
     def read(wanted: Reading) -> IArchiveReader:
@@ -137,7 +137,7 @@ class IArchiveReader(Interface):
 class IArchiveRecords(Interface):
     """What the database knows of archived weeks. All methods are coroutines."""
 
-    async def platform() -> str:
+    async def owner() -> Owner:
         """Return who this platform is, for the manifest."""
 
     async def due(days: int) -> Part | None:

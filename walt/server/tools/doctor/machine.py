@@ -243,6 +243,7 @@ class Machine:
             raise Skipped(str(error)) from None
         told = self._job("log_archive:check", {
             "target": asdict(target), "name": str(target), "platform": platform, "files": files,
+            "has_files": bool(files),
         })
         if told:
             raise Wrong(
