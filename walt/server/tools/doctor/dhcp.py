@@ -18,7 +18,7 @@ MESSAGE, SERVER, ASKED, VENDOR_CLASS, USER_CLASS, ARCHITECTURE = 53, 54, 55, 60,
 _WANTED = bytes([1, 3, 6, 15, 28, 43, 60, 66, 67, 175])
 AGAIN = 1.0  # seconds between repetitions
 PATIENCE = 4.0  # seconds: dhcpd may first ask the network whether an address is free
-GRACE = 0.5  # seconds for other servers, after the first offer
+GRACE = 0.5  # seconds for other servers, after the offer of ours
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def question(number: int, mac: bytes, options: Mapping[int, bytes]) -> bytes:
     return b"\xff" * 6 + mac + b"\x08\x00" + head + udp
 
 
-def offers(interface: str, kind: Class) -> list[Offer]:
+def offers(interface: str, kind: Class, server: str) -> list[Offer]:
     """Ask on an interface of this network namespace; return what servers offer, soon after
-    the first one. Raises OSError.
+    the one at the address `server` did: others may be faster. Raises OSError.
     """
     number = random.getrandbits(32)
     mac = bytes.fromhex(kind.mac_prefix.replace(":", "")) + os.urandom(3)
@@ -128,7 +128,7 @@ def offers(interface: str, kind: Class) -> list[Offer]:
         begin = time.monotonic()
         end, again = begin + PATIENCE, begin
         while (now := time.monotonic()) < end:
-            if now >= again and not found:
+            if now >= again and server not in [seen.server for seen in found]:
                 again = now + AGAIN
                 with contextlib.suppress(OSError):
                     one.send(question(number, mac, kind.options))
@@ -138,5 +138,6 @@ def offers(interface: str, kind: Class) -> list[Offer]:
             offer = read_offer(one.recv(65536), number)
             if offer is not None and offer.server not in [seen.server for seen in found]:
                 found.append(offer)
+            if offer is not None and offer.server == server:
                 end = min(end, time.monotonic() + GRACE)
     return found

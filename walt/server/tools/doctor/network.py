@@ -112,7 +112,9 @@ class Network:
         """What a kind of machine is offered."""
         self._need_cable()
         self._not_again("dhcpd", DHCP_PORT)
-        found = self._site.from_outside(partial(dhcp.offers, self._site.interface, kind))
+        found = self._site.from_outside(partial(
+            dhcp.offers, self._site.interface, kind, self._server
+        ))
         self._offers += found
         ours = [one for one in found if one.server == self._server]
         if not ours:
