@@ -20,6 +20,9 @@ from walt.server.runtime.watching import NoAnswer, Patience
 CONFIGURATION, STATUS = "ptpd.conf", "ptpd.status"
 STALE = 10.0  # seconds: it writes its state each second
 MASTER = "PTP_MASTER"
+# It listens for another master for 16 s before it is one, and starts late on a busy machine: a
+# restart would only have it listen anew.
+PATIENCE = Patience(settling=75.0)
 LONGEST_STATE = 4096  # bytes of its state that are read
 
 
@@ -65,7 +68,7 @@ class PtpdService(ConfiguredChild[PtpConfig]):
 
     def __init__(
         self, reactor: IReactor, launcher: Launcher, *, directory: Path, runtime: Path,
-        patience: Patience | None = None,
+        patience: Patience = PATIENCE,
     ) -> None:
         super().__init__("ptpd", reactor, launcher, runtime / "ptpd.pid", patience=patience)
         self._directory, self._runtime = directory, runtime
