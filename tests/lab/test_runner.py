@@ -40,11 +40,11 @@ class RunnerTests(TestCase):
         before = {name: await self.shown(name) for name in DAEMONS}
         for name, unit in before.items():
             self.assertEqual((unit["ActiveState"], unit["SubState"]), ("active", "running"), name)
-        rows = await self.rows()
+        rows = await self.running()
         for name in DAEMONS:
             self.assertEqual(
-                (rows[name]["state"], rows[name]["pid"], rows[name]["restarts"]),
-                ("running", int(before[name]["MainPID"]), 0), rows[name],
+                (rows[name]["pid"], rows[name]["restarts"]), (int(before[name]["MainPID"]), 0),
+                f"{rows[name]}\n{await self.told(name)}",
             )
         await self.registration({name: unit["MainPID"] for name, unit in before.items()})
         await self.killed("dhcpd")
@@ -115,8 +115,7 @@ class RunnerTests(TestCase):
         )
         for name in DAEMONS:
             self.assertNotEqual((await self.shown(name))["ActiveState"], "active", name)
-        for name, row in (await self.rows()).items():
-            self.assertEqual(row["state"], "running", name)
+        await self.running()
 
     async def set_up(self, runner: str) -> None:
         """Choose who runs the daemons, as an administrator does."""
@@ -128,6 +127,28 @@ class RunnerTests(TestCase):
         """Return what the server says of its daemons, by their names."""
         found = json.loads(await self.box.ok("advanced", "services", "--json"))
         return {row["name"]: row for row in found}
+
+    async def running(self) -> dict[str, dict[str, Any]]:
+        """Wait until all daemons run; return what the server says of them."""
+
+        async def found() -> dict[str, dict[str, Any]] | None:
+            rows = await self.rows()
+            return rows if all(row["state"] == "running" for row in rows.values()) else None
+
+        try:
+            return await self.box.until(found, "all daemons run", patient(60))
+        except AssertionError as error:
+            wrong = [row for row in (await self.rows()).values() if row["state"] != "running"]
+            told = [await self.told(row["name"]) for row in wrong]
+            raise AssertionError(f"{wrong}\n{told}\n{error}") from None
+
+    async def told(self, name: str) -> str:
+        """Return the last lines of a daemon, and what systemd did with it, for messages."""
+        unit = f"walt-server-{name}.service"
+        return await self.box.run(
+            f"journalctl --namespace=walt -b --no-pager -o short-precise -u {unit} | tail -n 30;"
+            f" journalctl -b --no-pager -o short-precise _PID=1 | grep {unit} | tail -n 20"
+        )
 
     async def shown(self, name: str) -> dict[str, str]:
         """Return what systemd says of the unit of a daemon."""
