@@ -245,4 +245,6 @@ def run_bench(main: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
     from twisted.internet import reactor
     from twisted.internet.task import react
 
+    # What is installed has its bytecode: servers must not compile themselves at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     react(lambda _: Deferred.fromCoroutine(main(reactor)), [])
