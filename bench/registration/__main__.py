@@ -137,13 +137,9 @@ async def boots(load: Load, nodes: int) -> None:
     platform = load.platform
     fleet = Fleet(platform, BOOTED)
     # They need no lease: here another part of the way is measured.
-    client = await load.connect()
     for node in fleet.nodes:
         node.ip = load.address_of(nodes + node.number)
-        await client.call(
-            "ss.devices.register", vci="", uci="walt.node.pc-x86-64", mac=node.mac, ip=node.ip
-        )
-    load.close(client)
+    await load.record({node.mac: node.ip for node in fleet.nodes})
     try:
         await fleet.start()
         await find_names(platform, fleet)

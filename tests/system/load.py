@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,16 @@ class Load:
 
     async def register(self, numbers: range, uci: str = "walt.node.pc-x86-64") -> None:
         """Register one device for each number, all at once."""
+        await self.record({mac_of(number): self.address_of(number) for number in numbers}, uci)
+
+    async def record(
+        self, addresses: Mapping[str, str], uci: str = "walt.node.pc-x86-64"
+    ) -> None:
+        """Register devices, whose addresses are given by their MACs, all at once."""
         client = await self.connect()
         calls = [
-            client.call(
-                "ss.devices.register", vci="", uci=uci, mac=mac_of(number),
-                ip=self.address_of(number),
-            )
-            for number in numbers
+            client.call("ss.devices.register", vci="", uci=uci, mac=mac, ip=ip)
+            for mac, ip in addresses.items()
         ]
         try:
             for call in calls:
