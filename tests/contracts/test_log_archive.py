@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -409,12 +411,33 @@ class ArchiveTests(ArchiveCase):
         )
         told = await self.raised(LimitExceeded, self.lines(LogQuery()))
         self.assertIn("narrow the range", told)
+        self.store = PostgresLogs(self.database, Limits(count=0.0001), self.archive)
+        told = await self.raised(LimitExceeded, self.store.count(LogQuery(lines="a")))
+        self.assertIn("takes too long", told)
         self.store = PostgresLogs(self.database, archive=self.archive)
         cursors = [await self.store.open(LogQuery()) for _ in range(8)]
         await self.raised(LimitExceeded, self.store.open(LogQuery()))
         for cursor in cursors:
             await cursor.close()
         self.assertEqual(len(await self.lines(LogQuery())), 80)
+
+    async def test_a_reader_that_is_killed(self) -> None:
+        """Who reads is told to try again; what was there is there."""
+        at = self.now - 70 * DAY
+        texts = [str(n) for n in range(30_000)]
+        await self.add(A, "exp", [at + n / 1000 for n in range(30_000)], texts)
+        await self.move()
+        cursor = await self.store.open(LogQuery())
+        self.assertEqual(len(await cursor.next_block()), 200)
+        (child,) = self.archive._children
+        os.kill(child.transport.pid, signal.SIGKILL)
+
+        async def rest() -> None:
+            while await cursor.next_block():
+                pass
+
+        self.assertIn("try again", await self.raised(Unavailable, rest()))
+        self.assertEqual(await self.lines(LogQuery()), texts)
 
     async def test_other_programs(self) -> None:
         """DuckDB reads the files as they are."""

@@ -153,6 +153,7 @@ class Database:
         connect_limit: float = CONNECT_LIMIT, commit_limit: float = COMMIT_LIMIT,
     ) -> None:
         self._reactor = reactor
+        self.clock: IReactorTime = reactor
         self._dsn = dsn
         self._places = places(dsn)
         self._place = 0  # the one that is tried next

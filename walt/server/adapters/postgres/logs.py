@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2 import sql
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, LimitExceeded, Unavailable, WaltError
@@ -49,6 +49,7 @@ Key = tuple[datetime, int]  # place and arrival of a line
 
 FIRST_BLOCK, BLOCK = 200, 4000  # lines read at once, the first time and later
 BLOCK_SIZE = 512 << 10  # octets, about: fewer lines are read when they are long
+TOO_MANY = "counting these log lines takes too long"
 LONG = 16 << 10  # octets above which a line is read alone
 # Upkeep needs a table for itself: waiting for a long query would keep all senders behind us.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
@@ -286,7 +287,7 @@ class PostgresLogs:
         except psycopg2.errors.InvalidRegularExpression as error:
             raise Invalid(f"invalid regular expression: {str(error).strip()}") from None
         except psycopg2.errors.QueryCanceled:
-            raise LimitExceeded("counting these log lines takes too long") from None
+            raise LimitExceeded(TOO_MANY) from None
         except Exception as error:
             if was_lost(error):
                 raise unavailable(error) from error
@@ -300,9 +301,14 @@ class PostgresLogs:
         found = sum(lines for lines in wanted.known if lines is not None)
         if unknown:
             reader = reader_of(self._archive, wanted)
+            clock = self._database.clock
+            end = clock.seconds() + self._limits.count
             try:
                 for number in unknown:
-                    found += await reader.count(number)
+                    counting = Deferred.fromCoroutine(reader.count(number))
+                    found += await counting.addTimeout(max(0, end - clock.seconds()), clock)
+            except TimeoutError:
+                raise LimitExceeded(TOO_MANY) from None
             finally:
                 await reader.close()
         return found
