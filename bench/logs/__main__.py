@@ -215,7 +215,7 @@ class Bench:
         since = days * 86400 + 500
         figure(f"first line of a window of 10 s among {MANY} archived lines",
                await self.first_line(f"-{since + 10}s:-{since}s"), "ms")
-        figure("memory of the server (PSS)", self.load.memory(), "MiB", 200)
+        figure("memory of the server, with a worker that archived (PSS)", self.load.memory(), "MiB")
 
     async def disturbed(self) -> None:
         """Print what other things do to ingestion."""
