@@ -388,6 +388,8 @@ class ArchiveTests(ArchiveCase):
         owner = await self.records.owner()
         (self.directory / "manifest.json").unlink()
         self.assertEqual(await self.archive.problems([], owner), [])
+        self.assertEqual(list(self.directory.iterdir()), [])
+        self.assertIsNone((await self.move()).problem)
         await self.raised(Conflict, self.archive.remove([], ["logs-x"], Owner("x", False)))
 
     async def test_several_files_of_a_week(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from walt.server.adapters.archive import writing
-from walt.server.adapters.postgres.log_weeks import week
+from walt.server.adapters.postgres.log_weeks import archived_file, week
 from walt.server.workers.main import Progress
 
 
@@ -15,8 +15,9 @@ def write(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
 
 def rewrite(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
-    """Write a file again without some streams."""
-    return writing.rewrite(arguments, progress)
+    """Write a file again without some streams; the database `dsn` knows what is in it."""
+    known = archived_file(arguments["dsn"], arguments["former"], arguments["streams"])
+    return writing.rewrite(arguments, known, progress)
 
 
 def remove(arguments: dict[str, Any], progress: Progress) -> None:

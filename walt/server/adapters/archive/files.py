@@ -103,7 +103,7 @@ class ArchiveFiles:
     ) -> Sequence[ArchivedFile]:
         """Have a worker write a file again."""
         found = await self._call(
-            "rewrite", owner, former=former, prefix=prefix, streams=list(streams),
+            "rewrite", owner, dsn=self._dsn, former=former, prefix=prefix, streams=list(streams),
             file_size=self._file_size,
         )
         return [file_of(one) for one in found]

@@ -7,7 +7,7 @@ window skips the others. Pages have checksums.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import pyarrow
@@ -117,6 +117,11 @@ class Summary:
             "last_place": last_place, "content": self._digest.text(),
             "streams": {str(one): list(found) for one, found in self._streams.items()},
         }
+
+    def agrees(self, content: str, streams: Collection[int], lines: int) -> bool:
+        """Tell whether the lines have this checksum, and so many of them are of some streams."""
+        found = sum(count for one, (count, _) in self._streams.items() if one in streams)
+        return self._digest.text() == content and found == lines
 
 
 class _Counted:

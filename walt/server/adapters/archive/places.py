@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pyarrow import fs
 
 from walt.common.errors import Denied, Unavailable, in_words
+from walt.common.files import keep_names
 
 CONNECT_TIMEOUT, REQUEST_TIMEOUT = 5.0, 20.0  # seconds, of one request to a store
 ATTEMPTS = 3  # of a request that a store did not answer, or refused for the moment
@@ -44,17 +45,26 @@ class Place(Protocol):
 
 
 class Directory:
-    """A directory of this machine."""
+    """A directory of this machine, which nobody but this account can change.
+
+    Even so, no link in it is followed. Raises Denied for another one, Unavailable for none.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        try:
+            _check_owner(path)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be used: {in_words(error)}") from None
 
     @contextmanager
     def created(self, name: str) -> Iterator[Any]:
         """Write beside, wait for the disk, rename."""
         partial = self._path / f".{name}{_PARTIAL}"
+        partial.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            with open(partial, "wb") as file:
+            with open(os.open(partial, flags, 0o640), "wb") as file:
                 os.fchmod(file.fileno(), 0o640)
                 yield file
                 file.flush()
@@ -63,25 +73,21 @@ class Directory:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        keep_names(self._path)
 
     def opened(self, name: str) -> Any:
         """Open a file."""
-        return open(self._path / name, "rb")
+        return open(os.open(self._path / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
     def size(self, name: str) -> int:
         """Return its size."""
-        return (self._path / name).stat().st_size
+        return (self._path / name).lstat().st_size
 
     def read(self, name: str) -> bytes | None:
         """Read it."""
         try:
-            with open(self._path / name, "rb") as file:
-                return file.read(MAX_TEXT)
+            with self.opened(name) as file:
+                return bytes(file.read(MAX_TEXT))
         except FileNotFoundError:
             os.stat(self._path)  # the directory itself must be there
             return None
@@ -97,6 +103,21 @@ class Directory:
         """Remove it, and what a cut left of it."""
         for path in (self._path / name, self._path / f".{name}{_PARTIAL}"):
             path.unlink(missing_ok=True)
+
+
+def _check_owner(path: Path) -> None:
+    """Raise Denied where another account could put a link, or another directory; OSError."""
+    whole = path.resolve(strict=True)
+    for one in (whole, *whole.parents):
+        about = one.stat()
+        others = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if about.st_uid not in (0, os.geteuid()) or (
+            others and (one == whole or not about.st_mode & stat.S_ISVTX)
+        ):
+            raise Denied(
+                f"{one} can be changed by others than root; run: chown root {one} &&"
+                f" chmod go-w {one}"
+            )
 
 
 class Bucket:

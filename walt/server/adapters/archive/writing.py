@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ import pyarrow
 
 from walt.common.errors import Conflict, Denied, Unavailable, in_words
 from walt.server.adapters.archive import parquet
-from walt.server.adapters.archive.places import Place, place_of
+from walt.server.adapters.archive.places import MAX_TEXT, Place, place_of
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -41,6 +42,22 @@ class Week(Protocol):
         """Themselves."""
 
 
+class Known(Protocol):
+    """What the database knows of a file: octets, lines, those of streams that are forgotten."""
+
+    @property
+    def size(self) -> int:
+        """Its octets."""
+
+    @property
+    def lines(self) -> int:
+        """All lines in it."""
+
+    @property
+    def forgotten(self) -> int:
+        """Those of the streams that are to be taken out."""
+
+
 BROKEN = (OSError, pyarrow.ArrowException)
 
 
@@ -57,14 +74,18 @@ class Archive:
 
     def manifest(self) -> dict[str, Any]:
         """Return it, a new one where there is none. Raises Conflict, Unavailable, OSError."""
-        text = self.place.read(MANIFEST)
-        if text is None and self._has_files:
-            raise Unavailable(
-                f"{MANIFEST} of the log archive {self.name} is missing: mount the disk it is on, or"
-                " put back a copy"
-            )
-        if text is None:
+        found = self.known_manifest()
+        if self._has_files and (found is None or not found["files"]):
+            raise self.lost()
+        if found is None:
             return {"format": FORMAT, "platform": self._platform, "files": {}}
+        return found
+
+    def known_manifest(self) -> dict[str, Any] | None:
+        """Return the one that is there. Raises as `manifest`."""
+        text = self.place.read(MANIFEST)
+        if text is None:
+            return None
         try:
             found: Any = json.loads(text)
             owner, files = found["platform"], found["files"]
@@ -82,12 +103,50 @@ class Archive:
             )
         return dict(found)
 
+    def lost(self) -> Unavailable:
+        """Return what is told where files were, and are not."""
+        return Unavailable(
+            f"{MANIFEST} of the log archive {self.name} is missing, or knows no file of this"
+            " platform: mount the disk it is on, or put back a copy"
+        )
+
     def change(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the files that the manifest names, at once."""
         manifest = self.manifest()
         change(manifest["files"])
+        text = json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"
+        if len(text) > MAX_TEXT:
+            raise Unavailable(
+                f"{MANIFEST} of the log archive {self.name} would be too large; give the platform"
+                " another directory or prefix"
+            )
         with self.place.created(MANIFEST) as file:
-            file.write(json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n")
+            file.write(text)
+
+    def former(self, name: str, size: int, lines: int) -> dict[str, Any]:
+        """Return what the manifest has of a file whose size and lines the database knows.
+
+        Raises Unavailable when one of them, or the file itself, is not as the others say.
+        """
+        found = self.manifest()["files"].get(name)
+        if (
+            not isinstance(found, dict) or not found.keys() >= _TOLD
+            or (found["size"], found["lines"]) != (size, lines)
+        ):
+            raise Unavailable(
+                f"{MANIFEST} of the log archive {self.name} knows another {name} than the database"
+                " does; put back a copy of both"
+            )
+        if self.place.size(name) != size:
+            raise self.changed(name)
+        return found
+
+    def changed(self, name: str) -> Unavailable:
+        """Return what is told of a file that has other content than it had."""
+        return Unavailable(
+            f"{name} of the log archive {self.name} is not what was written; put it back from a"
+            " copy"
+        )
 
     def store(
         self, prefix: str, tables: Iterator[pyarrow.Table], limit: int, progress: Progress
@@ -105,7 +164,7 @@ class Archive:
             stored.append({"name": name, **about})
         if stored:
             self.change(lambda files: files.update({
-                one["name"]: {key: one[key] for key in _TOLD} for one in stored
+                one["name"]: {key: one[key] for key in sorted(_TOLD)} for one in stored
             }))
         return stored
 
@@ -118,7 +177,7 @@ class Archive:
             raise Unavailable(f"{name} does not have the lines that were written")
 
 
-_TOLD = ("lines", "size", "sha256", "content", "first", "last")
+_TOLD = {"lines", "size", "sha256", "content", "first", "last"}
 
 
 def _archive(arguments: dict[str, Any]) -> Archive:
@@ -133,7 +192,7 @@ def _tables(lines: Iterator[Line], progress: Progress) -> Iterator[pyarrow.Table
     size = 0
     for row in lines:
         rows.append(row)
-        size += len(row[3])
+        size += len(row[3].encode())
         if len(rows) >= parquet.GROUP or size >= parquet.GROUP_SIZE:
             yield parquet.table_of(rows)
             progress("lines")
@@ -164,35 +223,52 @@ def write(
         raise _failed(archive.name, error) from error
 
 
-def rewrite(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
-    """Write the file `former` again without the lines of `streams`; return the new files."""
-    archive = _archive(arguments)
-    gone = pyarrow.array(arguments["streams"], pyarrow.int32())
+def rewrite(
+    arguments: dict[str, Any], known: Known, progress: Progress
+) -> list[dict[str, Any]]:
+    """Write the file `former` again without the lines of `streams`; return the new files.
+
+    Raises Unavailable when it is not what the manifest and the database know of it.
+    """
+    archive, name = _archive(arguments), str(arguments["former"])
     try:
-        with archive.place.opened(arguments["former"]) as file:
+        content = archive.former(name, known.size, known.lines)["content"]
+        with archive.place.opened(name) as file:
             reader = parquet.opened(file)
-            kept = (
-                parquet.without_streams(table, gone)
-                for table in parquet.groups(reader, range(reader.num_row_groups))
-            )
+
+            def kept() -> Iterator[pyarrow.Table]:
+                streams, summary = set(arguments["streams"]), parquet.Summary()
+                gone = pyarrow.array(streams, pyarrow.int32())
+                for table in parquet.groups(reader, range(reader.num_row_groups)):
+                    summary.add(table)
+                    rest = parquet.without_streams(table, gone)
+                    if len(rest):
+                        yield rest
+                if not summary.agrees(content, streams, known.forgotten):
+                    raise archive.changed(name)  # before the manifest names the new files
+
             return archive.store(
-                arguments["prefix"], (one for one in kept if len(one)),
-                arguments["file_size"], progress,
+                arguments["prefix"], kept(), arguments["file_size"], progress
             )
     except BROKEN as error:
         raise _failed(archive.name, error) from error
 
 
 def remove(arguments: dict[str, Any], progress: Progress) -> None:
-    """Remove the files `names`, and those whose names begin with one of `prefixes`."""
+    """Remove the files `names`, and those whose names begin with one of `prefixes`.
+
+    Raises Unavailable where no file can have been: its disk is not mounted.
+    """
     archive = _archive(arguments)
     prefixes = tuple(f"{one}-" for one in arguments["prefixes"])
     try:
+        known, names = archive.known_manifest(), set(arguments["names"])
+        if known is None and names:
+            raise archive.lost()
         archive.manifest()
-        names = set(arguments["names"])
         if prefixes:
             names |= {one for one in archive.place.names() if one.startswith(prefixes)}
-        if names:
+        if known is not None and not names.isdisjoint(known["files"]):
             archive.change(lambda files: [files.pop(name, None) for name in names].clear())
         for name in sorted(names):
             archive.place.remove(name)
@@ -205,9 +281,12 @@ def check(arguments: dict[str, Any], progress: Progress) -> list[str]:
     """Return what is wrong with an archive of these `files` (names with sizes)."""
     try:
         archive = _archive(arguments)
-        known = archive.manifest()["files"]
-        if not known:
-            archive.change(lambda files: None)  # who cannot write learns it now
+        archive.manifest()
+        # Who cannot write learns it now. The manifest is the server's: it writes meanwhile.
+        probe = f"probe-{secrets.token_hex(8)}"
+        with archive.place.created(probe) as file:
+            file.write(b"walt doctor\n")
+        archive.place.remove(probe)
         found = []
         for name, size in arguments["files"]:
             progress(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,12 @@ _COUNT = sql.SQL(
     "SELECT count(*) FILTER (WHERE stream_id IN (SELECT id FROM logstreams)),"
     " coalesce(max(arrival), 0) FROM {}"
 )
+_KNOWN = """
+SELECT a.size, a.lines, (
+    SELECT coalesce(sum(x.lines), 0)::bigint FROM logarchivestreams x
+    WHERE x.archive = a.name AND x.stream_id = ANY(%s))
+FROM logarchives a WHERE a.name = %s
+"""
 _STREAMS = """
 SELECT s.id, coalesce(d.name, s.former), s.name, s.issuer_mac
 FROM logstreams s LEFT JOIN devices d ON d.mac = s.issuer_mac
@@ -83,6 +89,31 @@ def week(dsn: str, table: str) -> Iterator[Week]:
                 yield Week(int(count), int(mark), _joined(lines, streams, text))
     except psycopg2.Error as error:
         raise Unavailable(f"the database was lost: {str(error).strip()}") from None
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """Octets of a file, its lines, and those of the streams that somebody asked for."""
+
+    size: int
+    lines: int
+    forgotten: int
+
+
+def archived_file(dsn: str, name: str, streams: Sequence[int]) -> KnownFile:
+    """Return what is known of a file. Raises Unavailable."""
+    try:
+        with closing(psycopg2.connect(
+            dsn, connect_timeout=CONNECT_TIMEOUT, target_session_attrs="read-write"
+        )) as connection, connection.cursor() as cursor:
+            cursor.execute(_KNOWN, (list(streams), name))
+            rows = cursor.fetchall()
+    except psycopg2.Error as error:
+        raise Unavailable(f"the database was lost: {str(error).strip()}") from None
+    if not rows:
+        raise Unavailable(f"the database knows no archived file {name}")
+    ((size, lines, forgotten),) = rows
+    return KnownFile(int(size), int(lines), int(forgotten))
 
 
 def archived_files(dsn: str) -> tuple[str, list[tuple[str, int]]]:
