@@ -90,9 +90,12 @@ class ArchiveCase(TestCase):
         """Store lines where there is room for them."""
         key = StreamKey(mac, name)
         number = (await self.store.ensure_streams({key: "line"}))[key].number
-        await self.store.insert(next(self.batches), [(number, LogBlock(
-            key, "line", self.now, stamps, "\n".join(texts), len(texts), places
-        ))])
+        for first in range(0, len(texts), 5000):
+            cut = slice(first, first + 5000)
+            await self.store.insert(next(self.batches), [(number, LogBlock(
+                key, "line", self.now, stamps[cut], "\n".join(texts[cut]), len(texts[cut]),
+                None if places is None else places[cut],
+            ))])
 
     def archiving(self, archive: ArchiveFiles | None = None, **options: Any) -> LogArchiving:
         """Return who moves weeks."""
