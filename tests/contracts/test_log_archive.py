@@ -420,8 +420,8 @@ class ArchiveTests(ArchiveCase):
         told = await self.raised(LimitExceeded, self.store.count(LogQuery(lines="a")))
         self.assertIn("takes too long", told)
         self.store = PostgresLogs(self.database, archive=self.archive)
-        cursors = [await self.store.open(LogQuery()) for _ in range(8)]
-        await self.raised(LimitExceeded, self.store.open(LogQuery()))
+        cursors = [await self.store.open(LogQuery(reader=one)) for one in "aaabbbcc"]
+        await self.raised(LimitExceeded, self.store.open(LogQuery(reader="d")))
         for cursor in cursors:
             await cursor.close()
         self.assertEqual(len(await self.lines(LogQuery())), 80)

@@ -11,6 +11,8 @@ MAX_STREAMS = 500  # shells, transfers, builds, readers of logs… of one user
 # Each of these keeps a connection to the database, which has 60 (or more).
 MAX_LOG_READERS, ALL_LOG_READERS = 10, 40  # readers and counts of stored lines: of a user, of all
 MAX_WEB_READERS, ALL_WEB_READERS = 4, 8  # log queries of the web API: of an address, of all
+# Children that read archived lines: of a user, of all; the web API is one user of them.
+MAX_ARCHIVE_READERS, ALL_ARCHIVE_READERS = 3, 8
 
 
 class Shares:

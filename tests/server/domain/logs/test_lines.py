@@ -53,6 +53,25 @@ class LogServiceTests(SynchronousTestCase):
         """Return the stored texts in the order of their storage."""
         return [one.line for one in self.store.lines]
 
+    def test_who_reads(self) -> None:
+        """The store learns who reads, for shares of archived lines; readers of pages are one."""
+        told: list[str] = []
+        for name in ("open", "count"):
+            former = getattr(self.store, name)
+
+            def noted(query: LogQuery, former: Any = former) -> Any:
+                """Note who it is."""
+                told.append(query.reader)
+                return former(query)
+
+            self.patch(self.store, name, noted)
+        for work in (
+            self.logs.open(LogQuery(), "ann"), self.logs.open(LogQuery(), "::1", web=True),
+            self.logs.count(LogQuery(), "bob"),
+        ):
+            self.successResultOf(Deferred.fromCoroutine(work))
+        self.assertEqual(told, ["ann", "the web API", "bob"])
+
     def test_batches(self) -> None:
         """Lines of 0.3 s are stored together."""
         self.write(3)

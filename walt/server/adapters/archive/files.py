@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walt.common.errors import LimitExceeded, Unavailable
+from walt.common.errors import LimitExceeded, Unavailable, in_words
 from walt.server.adapters.archive.frames import placed
 from walt.server.domain.logs.archive import (
     ArchivedFile,
@@ -32,6 +32,7 @@ from walt.server.domain.logs.archive import (
 )
 from walt.server.domain.logs.interfaces import IArchiveReader, ILogArchive
 from walt.server.domain.logs.merging import Placed
+from walt.server.domain.shares import ALL_ARCHIVE_READERS, MAX_ARCHIVE_READERS, Shares
 from walt.server.runtime.process import Launcher, environment, give, own_code
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.waiting import Waiters
@@ -42,8 +43,7 @@ _log = Logger()
 FILE_SIZE = 1 << 30  # octets after which another file begins: stores copy 5 GiB at most
 SILENCE = 600.0  # seconds in which a job gets no lines further
 CHECK_SILENCE = 90.0  # seconds without an answer about a file
-ANSWER = 300.0  # seconds until the next lines are found, or counted
-MAX_READERS = 8  # children that read at once: 90 MiB each
+ANSWER = 300.0  # seconds until the next lines are found
 MAX_ANSWER = 256 << 20  # octets
 # Where the libraries of stores look for credentials (server.env); no other child gets them.
 CREDENTIALS = (
@@ -75,7 +75,10 @@ class ArchiveFiles:
         self._reactor, self._launcher, self._workers = reactor, launcher, workers
         self._target, self._dsn = target, dsn
         self._file_size, self._answer, self._silence = file_size, answer, silence
-        self._readers: set[_Child] = set()
+        self._shares = Shares(
+            MAX_ARCHIVE_READERS, "readers of archived log lines", ALL_ARCHIVE_READERS
+        )
+        self._readers: dict[_Child, str] = {}
         self._children: set[_Child] = set()  # those that ended, too, until the kernel says so
         self._over: Waiters[None] = Waiters()
 
@@ -120,26 +123,34 @@ class ArchiveFiles:
         return [str(one) for one in found]
 
     def read(self, wanted: Reading) -> IArchiveReader:
-        """Return a reader, which starts its child when it is asked. Raises LimitExceeded."""
+        """Return a reader, and start its child. Raises LimitExceeded, Unavailable."""
         lacking = lacks()
         if lacking is not None:
             raise Unavailable(lacking)
-        if len(self._readers) >= MAX_READERS:
-            raise LimitExceeded(
-                f"{MAX_READERS} requests read archived log lines already; try again later"
-            )
+        self._shares.enter(wanted.reader)
         child = _Child(
             self._reactor, {**asdict(wanted), "target": asdict(self._target)}, self._answer,
-            str(self._target), self._readers.discard, self._gone,
+            str(self._target), self._over_with, self._gone,
         )
-        self._readers.add(child)
-        self._children.add(child)
+        self._readers[child] = wanted.reader
         env = environment({**own_code(), **credentials()})
         argv = self._launcher.command(
             [sys.executable, "-m", "walt.server.workers.archive_reader"], network="host"
         )
-        self._reactor.spawnProcess(child, argv[0], argv, env)
+        try:
+            self._reactor.spawnProcess(child, argv[0], argv, env)
+        except OSError as error:
+            self._over_with(child)
+            raise Unavailable(
+                f"archived log lines cannot be read now ({in_words(error)}); try again later"
+            ) from error
+        self._children.add(child)
         return _Reader(child)
+
+    def _over_with(self, child: _Child) -> None:
+        reader = self._readers.pop(child, None)
+        if reader is not None:
+            self._shares.leave(reader)
 
     def _gone(self, child: _Child) -> None:
         self._children.discard(child)
@@ -197,7 +208,7 @@ class _Child(ProcessProtocol):
 
     def _too_long(self) -> None:
         self._give_up(LimitExceeded(
-            f"the log archive {self._where} gave no line in {self._limit / 60:g} minutes;"
+            f"the log archive {self._where} gave no answer in {self._limit / 60:g} minutes;"
             " narrow the range of time, or the expression"
         ))
         self.end()

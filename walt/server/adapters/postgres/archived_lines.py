@@ -94,7 +94,7 @@ async def archived(connection: Any, query: LogQuery, *, counted: bool = False) -
     return Archived(
         Reading(
             [(name, size) for name, size, *_ in rows], selected, without, query.lines,
-            _microseconds(query.start), _microseconds(query.end),
+            _microseconds(query.start), _microseconds(query.end), query.reader,
         ),
         [place for _, _, place, *_ in rows],
         [lines if is_whole else None for *_, is_whole, lines in rows],

@@ -80,7 +80,7 @@ class Reading:
 
     `files` are names with their sizes. `streams` are the numbers of streams; None: all but
     those of `without`. `lines` is an expression that `LogQuery` accepted. Bounds are epoch
-    microseconds, exclusive, None when open.
+    microseconds, exclusive, None when open. `reader` is who asks.
     """
 
     files: Sequence[tuple[str, int]]
@@ -89,6 +89,7 @@ class Reading:
     lines: str | None = None
     start: int | None = None
     end: int | None = None
+    reader: str = ""
 
 
 def file_of(value: Mapping[str, Any]) -> ArchivedFile:

@@ -114,7 +114,7 @@ class ILogArchive(Interface):
         """Return what is wrong with an archive that has files of these names and sizes."""
 
     def read(wanted: Reading) -> IArchiveReader:
-        """Return a reader of some files; nothing happens before it is asked."""
+        """Return a reader of some files. Raises Unavailable, LimitExceeded (who asks has many)."""
 
 
 class IArchiveReader(Interface):

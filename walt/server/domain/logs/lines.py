@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -358,7 +359,7 @@ class LogService:
         self._readers.enter(reader)
         try:
             await self.flush()
-            return int(await self._store.count(query))
+            return int(await self._store.count(replace(query, reader=reader)))
         finally:
             self._readers.leave(reader)
 
@@ -375,7 +376,9 @@ class LogService:
         try:
             await self.flush()
             async with self._storing:
-                cursor = await self._store.open(query)
+                cursor = await self._store.open(
+                    replace(query, reader="the web API" if web else reader)
+                )
         except BaseException:
             shares.leave(reader)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from walt.common.errors import Invalid
@@ -64,6 +64,7 @@ class LogQuery:
     `issuers` are MACs, and names of forgotten devices (None: all); bounds are epoch seconds,
     exclusive, None when open; expressions are POSIX extended, searched anywhere. Raises Invalid
     for one that is not: PostgreSQL, which does not bound their time, must never see it.
+    `reader` is who asks, for shares of what is scarce.
     """
 
     issuers: frozenset[str] | None = None
@@ -72,6 +73,7 @@ class LogQuery:
     start: float | None = None
     end: float | None = None
     exclude_consoles: bool = False
+    reader: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         self.matcher()
