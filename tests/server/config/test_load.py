@@ -137,6 +137,7 @@ class ErrorsTests(SynchronousTestCase):
             ("logs: {archive: {to: 's3://b/a'}}", "logs.archive.to: expected an absolute path"),
             ("logs: {archive: {to: 's3://bucket/-a b'}}", "logs.archive.to: expected an absolute"),
             ("logs: {archive: {to: 's3://bucket/a/../b'}}", "logs.archive.to: expected an absol"),
+            ("logs: {archive: {to: 's3://bucket/a/./b'}}", "logs.archive.to: expected an absol"),
             ("logs: {archive: {to: /a, region: x}}", "logs.archive.to: a directory has no"),
             ("logs: {archive: {to: 's3://bucket', endpoint: 'ftp://x'}}",
              "logs.archive.endpoint: 'ftp://x' is not valid here"),

@@ -16,8 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.netns import short_dir
 from walt.common.errors import Invalid, WaltError
+from walt.common.files import write_atomic
 from walt.server.adapters.postgres.restore import check_restore
-from walt.server.tools.backup import places, sparse
+from walt.server.config.load import parse
+from walt.server.tools.backup import places, save, sparse
 from walt.server.tools.backup.archive import MANIFEST, Writer, is_name, verified, walk
 from walt.server.tools.backup.restore import restore
 
@@ -131,6 +133,31 @@ class ArchiveTests(SynchronousTestCase):
             inside = os.path.normpath(f"/base/{text}")
             self.assertEqual(inside, f"/base/{text}")
             self.assertFalse(text.startswith("-"))
+
+    def test_credentials_of_the_store(self) -> None:
+        """Those of archived lines come back where they lie beside server.conf, else are named."""
+        self.patch(save, "_add_database", lambda writer, scratch: writer.add_bytes(
+            places.DATABASE, b"dump"
+        ))
+        self.patch(save, "_add_images", lambda *words: {})
+        state, away = self.place / "state", self.place / "elsewhere"
+        beside = self.place / "log-archive.credentials"
+        for file in (beside, away):
+            write_atomic(file, b"secret", 0o600)
+            text = CONF.decode() % state + (
+                f"logs: {{archive: {{to: 's3://bucket', credentials: {file}}}}}\n"
+            )
+            (self.place / "server.conf").write_text(text)
+            told: list[str] = []
+            self.file.unlink(missing_ok=True)
+            save.save(parse(text), self.place / "server.conf", self.file, told.append)
+            self.assertEqual(f"{file} is not in it: keep a copy of that file, too" in told,
+                             file is away)
+        new = self.place / "new"
+        new.mkdir()
+        restore(new / "server.conf", self.file, lambda text: None)
+        copy = new / "log-archive.credentials"
+        self.assertEqual((copy.read_bytes(), copy.stat().st_mode & 0o777), (b"secret", 0o600))
 
     # -- restoring ------------------------------------------------------------
 

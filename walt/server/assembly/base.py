@@ -136,7 +136,7 @@ def _log_archive(
         return None
     # A slow store must not take the workers that mount what nodes boot.
     workers = WorkerPool(reactor, launcher, size=1, network="host", variables=credentials())
-    files = ArchiveFiles(reactor, launcher, workers, target, dsn)
+    files = ArchiveFiles(reactor, launcher, workers, target, dsn, state=config.paths.state)
     return LogArchives(files, workers, LogArchiving(
         PostgresLogArchives(database), files, reactor, config.log_archive.after,
         config.log_retention_days, lambda: secrets.token_hex(4),

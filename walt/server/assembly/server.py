@@ -242,6 +242,12 @@ class WaltServer(Service):
         await base.log_upkeep.start()
         self._undo("upkeep of the logs", base.log_upkeep.stop)
         if base.log_archive is not None:
+            target = base.log_archive.files.target
+            if target.in_the_clear:
+                _log.warn(
+                    "logs.archive.endpoint of server.conf is http: whoever is on the way to"
+                    " {target} reads and changes archived log lines", target=target,
+                )
             self._undo("archive of the logs", base.log_archive.stop)
             base.log_archive.archiving.start()
 

@@ -310,7 +310,7 @@ def _log_archive(section: _Section, retention: int | None) -> LogArchive | None:
             section.error("to", "a directory has no endpoint, region or credentials")
     else:
         store = _STORE.fullmatch(to)
-        if store is None or ".." in to:
+        if store is None or ".." in to or "." in to.split("/"):
             section.error("to", f"expected an absolute path, or s3://BUCKET/PREFIX, not {to!r}")
         else:
             bucket, prefix = store[1], f"{store[2]}/" if store[2] else ""

@@ -59,3 +59,17 @@ class ReadersTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         self.clock.processes[-1].end(signal=9)
         self.successResultOf(stopped)
+
+
+class TargetTests(SynchronousTestCase):
+    """Where files go."""
+
+    def test_lines_that_others_may_read(self) -> None:
+        """Only http to another machine lets them."""
+        for endpoint, expected in (
+            (None, False), ("https://minio.lab.org:9000", False), ("http://127.0.0.1:9000", False),
+            ("http://localhost", False), ("http://minio.lab.org:9000", True), ("http://m", True),
+        ):
+            self.assertEqual(
+                ArchiveTarget(bucket="b", endpoint=endpoint).in_the_clear, expected, endpoint
+            )

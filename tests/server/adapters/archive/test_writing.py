@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from pyarrow import parquet
 
 from walt.common.errors import Conflict, Denied, Unavailable
 from walt.server.adapters.archive import places, writing
+from walt.server.adapters.archive.files import holder
 from walt.server.domain.logs.archive import ArchiveTarget
 
 ROWS: list[writing.Line] = [
@@ -69,7 +71,7 @@ class WritingCase(TestCase):
         return {
             "target": asdict(ArchiveTarget(directory=str(self.directory))),
             "name": str(self.directory), "platform": "p", "has_files": False,
-            "file_size": 1 << 30, **more,
+            "holder": {"id": "", "claim": ""}, "file_size": 1 << 30, **more,
         }
 
     def write(self, prefix: str = "logs-2020-01-06-aa", **more: Any) -> dict[str, Any]:
@@ -78,11 +80,14 @@ class WritingCase(TestCase):
         (file,) = written["files"]
         return dict(file)
 
-    def rewrite(self, file: dict[str, Any], **known: int) -> list[dict[str, Any]]:
+    def rewrite(
+        self, file: dict[str, Any], holder: Any = None, **known: int
+    ) -> list[dict[str, Any]]:
         """Write it again without every other line."""
         return writing.rewrite(
             self.arguments(
                 former=file["name"], prefix="logs-2020-01-06-bb", streams=[1], has_files=True,
+                **({} if holder is None else {"holder": holder}),
             ),
             Known(**{"size": file["size"], "lines": 100, "forgotten": 50, **known}), nothing,
         )
@@ -241,3 +246,60 @@ class ManifestTests(WritingCase):
         with self.assertRaisesRegex(Unavailable, "too large"):
             self.write("logs-2020-01-13-cc")
         self.assertEqual(self.manifest(), before)
+
+
+class CopyTests(WritingCase):
+    """A platform, and a copy of it with the same database."""
+
+    def test_a_copy_changes_nothing(self) -> None:
+        """Files are those of who wrote them, until somebody says that another one takes them."""
+        state, other = self.fresh("state"), self.fresh("state2")
+        mine, copy = {"holder": holder(state)}, {"holder": holder(other)}
+        file = self.write(**mine)
+        before = self.names()
+        for work in (
+            lambda: self.write("logs-2020-01-13-cc", **copy),
+            lambda: writing.remove(
+                self.arguments(names=[file["name"]], prefixes=[], **copy), nothing
+            ),
+            lambda: self.rewrite(file, **copy),
+        ):
+            with self.assertRaisesRegex(Conflict, f"touch {other}"):
+                work()
+        claim = other / "take-log-archive"
+        claim.touch()
+        told = writing.check(self.arguments(files=[], **copy), nothing)
+        self.assertIn("touch", told[0])  # who looks takes nothing over
+        self.assertEqual(self.names(), before)
+        self.write("logs-2020-01-13-cc", **copy)
+        self.assertFalse(claim.exists())
+        self.assertEqual(writing.check(self.arguments(files=[], **copy), nothing), [])
+        with self.assertRaisesRegex(Conflict, f"touch {state}"):
+            self.write("logs-2020-01-20-dd", **mine)
+
+    def test_a_claim_waits(self) -> None:
+        """It stays while the disk is not mounted, or where the archive is another platform's."""
+        state = self.fresh("state")
+        (state / "take-log-archive").touch()
+        for text in (None, json.dumps({"format": 1, "platform": "another", "files": {}})):
+            if text is not None:
+                (self.directory / "manifest.json").write_text(text)
+            with self.assertRaises((Conflict, Unavailable)):
+                self.write(has_files=True, holder=holder(state))
+            self.assertTrue((state / "take-log-archive").exists())
+
+
+class SpaceTests(WritingCase):
+    """A disk that others need, too."""
+
+    def test_reserve(self) -> None:
+        """No line is written to a disk that has little left; files are removed from it."""
+        file = self.write()
+        free = shutil.disk_usage(self.directory).free
+        self.addCleanup(setattr, places, "RESERVE", places.RESERVE)
+        places.RESERVE = 2 * free  # type: ignore[misc]
+        with self.assertRaisesRegex(Unavailable, "MiB are free at .* larger disk"):
+            self.write("logs-2020-01-13-cc")
+        self.assertEqual(self.names(), [file["name"], "manifest.json"])
+        writing.remove(self.arguments(names=[file["name"]], prefixes=[]), nothing)
+        self.assertEqual(self.names(), ["manifest.json"])

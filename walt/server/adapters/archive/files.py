@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -51,6 +53,8 @@ CREDENTIALS = (
     "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_REGION", "AWS_DEFAULT_REGION",
     "AWS_CA_BUNDLE",
 )
+MACHINE_ID = Path("/etc/machine-id")
+CLAIM = "take-log-archive"
 _SIZE = struct.Struct(">I")
 
 
@@ -66,14 +70,19 @@ def lacks() -> str | None:
 
 @implementer(ILogArchive)
 class ArchiveFiles:
-    """The files of one target. `dsn` is where workers read lines that are to be archived."""
+    """The files of one target. `dsn` is where workers read lines that are to be archived.
+
+    `state` is the directory of the platform, by which it is told from its copies.
+    """
 
     def __init__(
         self, reactor: IReactor, launcher: Launcher, workers: WorkerPool, target: ArchiveTarget,
-        dsn: str, *, file_size: int = FILE_SIZE, answer: float = ANSWER, silence: float = SILENCE,
+        dsn: str, *, state: Path | None = None, file_size: int = FILE_SIZE,
+        answer: float = ANSWER, silence: float = SILENCE,
     ) -> None:
         self._reactor, self._launcher, self._workers = reactor, launcher, workers
-        self._target, self._dsn = target, dsn
+        self.target, self._dsn = target, dsn
+        self._holder = holder(state)
         self._file_size, self._answer, self._silence = file_size, answer, silence
         self._shares = Shares(
             MAX_ARCHIVE_READERS, "readers of archived log lines", ALL_ARCHIVE_READERS
@@ -89,8 +98,8 @@ class ArchiveFiles:
         if lacking is not None:
             raise Unavailable(lacking)
         return await self._workers.call(f"log_archive:{job}", {
-            "target": asdict(self._target), "name": str(self._target), **asdict(owner),
-            **arguments,
+            "target": asdict(self.target), "name": str(self.target), **asdict(owner),
+            "holder": self._holder, **arguments,
         }, silence=min(self._silence, CHECK_SILENCE) if job == "check" else self._silence)
 
     async def write(self, part: Part, prefix: str, owner: Owner) -> Written:
@@ -129,8 +138,8 @@ class ArchiveFiles:
             raise Unavailable(lacking)
         self._shares.enter(wanted.reader)
         child = _Child(
-            self._reactor, {**asdict(wanted), "target": asdict(self._target)}, self._answer,
-            str(self._target), self._over_with, self._gone,
+            self._reactor, {**asdict(wanted), "target": asdict(self.target)}, self._answer,
+            str(self.target), self._over_with, self._gone,
         )
         self._readers[child] = wanted.reader
         env = environment({**own_code(), **credentials()})
@@ -162,6 +171,21 @@ class ArchiveFiles:
         for one in list(self._readers):
             one.end()
         return self._over.wait() if self._children else succeed(None)
+
+
+def holder(state: Path | None) -> dict[str, str]:
+    """Return what tells a platform from its copies, and the file by which one takes over.
+
+    A copy that has the same place on another machine with the same /etc/machine-id is not told.
+    """
+    if state is None:
+        return {"id": "", "claim": ""}
+    try:
+        machine = MACHINE_ID.read_text().strip()
+    except OSError:
+        machine = ""
+    found = hashlib.sha256(f"walt {machine} {state}".encode()).hexdigest()[:32]
+    return {"id": found, "claim": str(state / CLAIM)}
 
 
 def credentials() -> dict[str, str]:

@@ -16,6 +16,8 @@ from walt.common.errors import Denied, Unavailable, in_words
 from walt.common.files import keep_names
 
 CONNECT_TIMEOUT, REQUEST_TIMEOUT = 5.0, 20.0  # seconds, of one request to a store
+COPY_TIMEOUT = 300.0  # seconds of silence while a store copies a file inside of it
+RESERVE = 1 << 30  # octets that files of lines leave free on a disk: others live there, too
 ATTEMPTS = 3  # of a request that a store did not answer, or refused for the moment
 MAX_TEXT = 64 << 20  # octets of a manifest
 _PARTIAL = ".partial"
@@ -27,6 +29,9 @@ class Place(Protocol):
     @contextmanager
     def created(self, name: str) -> Iterator[Any]:
         """Give a new file to write; it has its name only when it is whole and on the disk."""
+
+    def check_space(self) -> None:
+        """Raise Unavailable when there is no room for more lines."""
 
     def opened(self, name: str) -> Any:
         """Return a file to read anywhere; FileNotFoundError."""
@@ -74,6 +79,16 @@ class Directory:
             partial.unlink(missing_ok=True)
             raise
         keep_names(self._path)
+
+    def check_space(self) -> None:
+        """Look at the file system."""
+        found = os.statvfs(self._path)
+        free = found.f_bavail * found.f_frsize
+        if free < RESERVE:
+            raise Unavailable(
+                f"only {free >> 20} MiB are free at {self._path}, and {RESERVE >> 20} MiB are left"
+                " to others; use a larger disk"
+            )
 
     def opened(self, name: str) -> Any:
         """Open a file."""
@@ -123,8 +138,8 @@ def _check_owner(path: Path) -> None:
 class Bucket:
     """A store that speaks S3, through pyarrow."""
 
-    def __init__(self, store: Any, root: str) -> None:
-        self._store, self._root = store, root
+    def __init__(self, store: Any, patient: Any, root: str) -> None:
+        self._store, self._patient, self._root = store, patient, root
 
     @contextmanager
     def created(self, name: str) -> Iterator[Any]:
@@ -132,7 +147,10 @@ class Bucket:
         partial = f"{self._root}{name}{_PARTIAL}"
         with self._store.open_output_stream(partial) as file:
             yield file
-        self._store.move(partial, f"{self._root}{name}")
+        self._patient.move(partial, f"{self._root}{name}")
+
+    def check_space(self) -> None:
+        """Nobody tells."""
 
     def opened(self, name: str) -> Any:
         """Open an object."""
@@ -211,10 +229,12 @@ def place_of(target: Mapping[str, Any]) -> Place:
         options.update(scheme=scheme, endpoint_override=rest)
         options.setdefault("region", "us-east-1")  # without any, pyarrow asks Amazon
     try:
-        store = fs.S3FileSystem(
-            connect_timeout=CONNECT_TIMEOUT, request_timeout=REQUEST_TIMEOUT,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options,
+        store, patient = (
+            fs.S3FileSystem(
+                connect_timeout=CONNECT_TIMEOUT, request_timeout=timeout,
+                retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options,
+            ) for timeout in (REQUEST_TIMEOUT, COPY_TIMEOUT)
         )
     except (OSError, ValueError) as error:
         raise Unavailable(f"the store cannot be used: {in_words(error)}") from None
-    return Bucket(store, f"{target['bucket']}/{target['prefix']}")
+    return Bucket(store, patient, f"{target['bucket']}/{target['prefix']}")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow
@@ -65,12 +67,26 @@ def _failed(target: str, error: BaseException) -> Unavailable:
     return Unavailable(f"the log archive {target} cannot be used: {in_words(error)[:500]}")
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Which copy of a platform this is, and the file that somebody makes to have it take over.
+
+    Copies have the same database: they would remove what is the other one's. `id` is empty
+    where nobody minds.
+    """
+
+    id: str = ""
+    claim: str = ""
+
+
 class Archive:
     """The files of one platform, and their manifest."""
 
-    def __init__(self, place: Place, name: str, platform: str, has_files: bool) -> None:
+    def __init__(
+        self, place: Place, name: str, platform: str, has_files: bool, holder: Holder
+    ) -> None:
         self.place, self.name = place, name
-        self._platform, self._has_files = platform, has_files
+        self._platform, self._has_files, self._holder = platform, has_files, holder
 
     def manifest(self) -> dict[str, Any]:
         """Return it, a new one where there is none. Raises Conflict, Unavailable, OSError."""
@@ -101,7 +117,25 @@ class Archive:
                 f"the log archive {self.name} belongs to another platform; give this one a"
                 " directory or prefix of its own: logs.archive.to of server.conf"
             )
+        if self._holder.id and found.get("holder", self._holder.id) != self._holder.id:
+            raise Conflict(
+                f"the log archive {self.name} is that of the platform of which this one is a copy,"
+                " or which was elsewhere before; if nothing but this one is to change it from now"
+                f" on, run: touch {self._holder.claim}"
+            )
         return dict(found)
+
+    def claim(self) -> None:
+        """Take the archive over from another copy of the platform, if somebody said so."""
+        if not self._holder.claim or not os.path.exists(self._holder.claim):
+            return
+        text = self.place.read(MANIFEST)
+        if text is not None:
+            found = json.loads(text)
+            if isinstance(found, dict) and found.get("platform") == self._platform:
+                found["holder"] = self._holder.id
+                self._put(found)
+                os.unlink(self._holder.claim)
 
     def lost(self) -> Unavailable:
         """Return what is told where files were, and are not."""
@@ -114,6 +148,11 @@ class Archive:
         """Change the files that the manifest names, at once."""
         manifest = self.manifest()
         change(manifest["files"])
+        if self._holder.id:
+            manifest["holder"] = self._holder.id
+        self._put(manifest)
+
+    def _put(self, manifest: dict[str, Any]) -> None:
         text = json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"
         if len(text) > MAX_TEXT:
             raise Unavailable(
@@ -152,14 +191,20 @@ class Archive:
         self, prefix: str, tables: Iterator[pyarrow.Table], limit: int, progress: Progress
     ) -> list[dict[str, Any]]:
         """Write files with names that begin with `prefix`, read them back, put them down."""
-        stored = []
+
+        def spaced() -> Iterator[pyarrow.Table]:
+            for table in tables:
+                self.place.check_space()
+                yield table
+
+        stored, more = [], spaced()
         for number in itertools.count(1):
-            first = next(tables, None)
+            first = next(more, None)
             if first is None:
                 break
             name = f"{prefix}-{number:03}.parquet"
             with self.place.created(name) as file:
-                about = parquet.write(file, itertools.chain([first], tables), limit)
+                about = parquet.write(file, itertools.chain([first], more), limit)
             self._verify(name, about, progress)
             stored.append({"name": name, **about})
         if stored:
@@ -183,8 +228,17 @@ _TOLD = {"lines", "size", "sha256", "content", "first", "last"}
 def _archive(arguments: dict[str, Any]) -> Archive:
     return Archive(
         place_of(arguments["target"]), str(arguments["name"]), str(arguments["platform"]),
-        bool(arguments["has_files"]),
+        bool(arguments["has_files"]), Holder(**arguments["holder"]),
     )
+
+
+def _claimed(arguments: dict[str, Any]) -> Archive:
+    archive = _archive(arguments)
+    try:
+        archive.claim()
+    except (*BROKEN, ValueError) as error:
+        raise _failed(archive.name, error) from error
+    return archive
 
 
 def _tables(lines: Iterator[Line], progress: Progress) -> Iterator[pyarrow.Table]:
@@ -208,7 +262,7 @@ def write(
 
     Return the files, and the highest arrival that was there. Raises Unavailable, Conflict.
     """
-    archive = _archive(arguments)
+    archive = _claimed(arguments)
     try:
         archive.manifest()
         with week as found:
@@ -230,7 +284,7 @@ def rewrite(
 
     Raises Unavailable when it is not what the manifest and the database know of it.
     """
-    archive, name = _archive(arguments), str(arguments["former"])
+    archive, name = _claimed(arguments), str(arguments["former"])
     try:
         content = archive.former(name, known.size, known.lines)["content"]
         with archive.place.opened(name) as file:
@@ -259,7 +313,7 @@ def remove(arguments: dict[str, Any], progress: Progress) -> None:
 
     Raises Unavailable where no file can have been: its disk is not mounted.
     """
-    archive = _archive(arguments)
+    archive = _claimed(arguments)
     prefixes = tuple(f"{one}-" for one in arguments["prefixes"])
     try:
         known, names = archive.known_manifest(), set(arguments["names"])

@@ -23,6 +23,13 @@ class ArchiveTarget:
     region: str | None = None
     credentials: str | None = None
 
+    @property
+    def in_the_clear(self) -> bool:
+        """Whether lines cross a network that others may read."""
+        scheme, _, rest = (self.endpoint or "").partition("://")
+        host = rest.partition(":")[0]
+        return scheme == "http" and host != "localhost" and not host.startswith("127.")
+
     def __str__(self) -> str:
         """Return what people call it."""
         return self.directory or f"s3://{self.bucket}/{self.prefix}".rstrip("/")

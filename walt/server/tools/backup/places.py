@@ -14,7 +14,7 @@ KEPT = (
     "keys", "ssh", "tls", "vpn-server", "http-boot", "tftp-static", "services/dhcpd/leases",
 )
 FILES = (".walt-net.mac",)
-CONFIG = ("server.conf", "server.spec", "server.env")
+CONFIG = ("server.conf", "server.spec", "server.env", "log-archive.credentials")
 DATABASE = "database/walt.dump"
 OCI = "images/oci"
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
@@ -34,6 +34,11 @@ def state_files(state: Path) -> Iterator[tuple[str, Path]]:
             member = f"state/{path.relative_to(state)}"
             if path.is_file() and not path.is_symlink() and is_name(member):
                 yield member, path
+
+
+def is_saved(file: Path, config: Path) -> bool:
+    """Tell whether a file is one of CONFIG, beside the configuration."""
+    return file.name in CONFIG and file.parent == config.parent
 
 
 def persistent_files(nodes: Path) -> Iterator[tuple[str, Path, Path]]:

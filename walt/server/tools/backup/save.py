@@ -43,6 +43,9 @@ def save(config: ServerConfig, config_file: Path, file: Path, say: Say) -> None:
             _add_persistent(writer, config, scratch, say)
             if (target := archive_target(config)) is not None:
                 say(f"archived log lines are not in it: keep a copy of {target}, too")
+                secret = target.credentials
+                if secret is not None and not places.is_saved(Path(secret), config_file):
+                    say(f"{secret} is not in it: keep a copy of that file, too")
             say("images")
             saved = _add_images(writer, config, scratch)
             writer.close(saved)

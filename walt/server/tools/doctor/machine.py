@@ -19,7 +19,7 @@ import walt
 from walt.common import ampbox
 from walt.common.errors import Unavailable, in_words
 from walt.common.mounts import is_mounted
-from walt.server.adapters.archive.files import lacks
+from walt.server.adapters.archive.files import holder, lacks
 from walt.server.adapters.nfs import kernel
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.postgres.cluster import embedded_dsn
@@ -243,7 +243,7 @@ class Machine:
             raise Skipped(str(error)) from None
         told = self._job("log_archive:check", {
             "target": asdict(target), "name": str(target), "platform": platform, "files": files,
-            "has_files": bool(files),
+            "has_files": bool(files), "holder": holder(self.paths.state),
         })
         if told:
             raise Wrong(
