@@ -171,3 +171,21 @@ class IntakeTests(SynchronousTestCase):
         self.assertEqual(len(self.answers()), 10)
         self.worker.dataReceived(call(12, "x"))
         self.assertEqual(len(self.worker.served_calls), 10)
+
+    def test_unexpected_error(self) -> None:
+        """One in a later turn ends the connection, as one in the first does."""
+        for before in (0, 5):
+            with self.subTest(before=before):
+                self.begin()
+                self.worker.running = self.fail_at_once  # type: ignore[method-assign]
+                good = b"".join(call(number, "x") for number in range(before))
+                with self.assertRaises(RuntimeError):
+                    self.worker.dataReceived(good + call(98, "wait") + call(99, "x"))
+                    while self.clock.getDelayedCalls():
+                        self.clock.advance(0)
+                self.assertTrue(self.transport.aborted)
+                self.assertEqual(self.worker.served_calls, ["x"] * before + ["wait"])
+                self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def fail_at_once(self, _call: Deferred[Any]) -> None:
+        raise RuntimeError("a bug")

@@ -21,8 +21,9 @@ class Intake:
     """The boxes of one connection, served in their order.
 
     `serve` gets each of them; `read` is told when the peer may be read, and when not; `broken`
-    gets the error that ends it all: bytes that are no box, a box above `limit` bytes, or one
-    that `serve` refuses. `clock` gives seconds and callLater; without one nothing waits.
+    gets the error that ends it all: bytes that are no box, a box above `limit` bytes, one
+    that `serve` refuses, or whatever else it raises. `clock` gives seconds and callLater; without
+    one nothing waits.
     """
 
     def __init__(
@@ -77,6 +78,11 @@ class Intake:
         except (ampbox.BadBox, amp.NoEmptyBoxes) as error:
             self.end()
             self._broken(error)
+        except Exception as error:
+            # A turn of the reactor logs it and goes on; nothing else would end the connection.
+            self.end()
+            self._broken(error)
+            raise
         finally:
             self._serving = False
         self._follow()
