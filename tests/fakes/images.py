@@ -43,13 +43,18 @@ from walt.server.workers import build_context
 
 @implementer(IImageStore)
 class FakeStore:
-    """Images in a dict, by name."""
+    """Images in a dict, by name. Names that changed wait for `after`, the disk."""
 
     def __init__(self, *images: StoredImage) -> None:
         self.names = {image.fullname: image for image in images}
         self.by_id = {image.image_id: image for image in images}
         self.kept: set[str] = set()
         self.temporaries: dict[str, StoredImage] = {}
+        self.after: Deferred[None] | None = None
+
+    async def _settled(self) -> None:
+        if self.after is not None:
+            await self.after
 
     async def scan(self) -> list[StoredImage]:
         return list(self.names.values())
@@ -65,6 +70,7 @@ class FakeStore:
         if image_id not in self.by_id:
             raise CommandFailed(f"no image {image_id}")
         self.names[fullname] = replace(self.by_id[image_id], fullname=fullname)
+        await self._settled()
 
     async def untag(self, fullname: str) -> None:
         if fullname not in self.names:
@@ -72,6 +78,7 @@ class FakeStore:
         image = self.names.pop(fullname)
         if image.image_id not in {one.image_id for one in self.names.values()} | self.kept:
             del self.by_id[image.image_id]
+        await self._settled()
 
     def temporary(self) -> str:
         self.made = getattr(self, "made", 0) + 1

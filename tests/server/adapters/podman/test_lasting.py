@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.images.test_catalog import Asking
 from tests.server.test_injection import Recorder
+from walt.common.errors import CommandFailed, Unavailable
 from walt.server.adapters.podman.containers import Engine, PodmanContainers
 from walt.server.adapters.podman.lasting import mend_layers
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import PodmanStore
 from walt.server.adapters.podman.surroundings import Surroundings
+from walt.server.runtime.process import ProcessResult
 
 SHORT = "ABCDEFGHIJKLMNOPQRSTUVWX23"
 SYNC = ["sync", "--file-system", "--", "/s/containers/storage"]
@@ -111,3 +113,81 @@ class OrderTests(SynchronousTestCase):
             ).commit("walt-session-1", "ann/x:latest", Asking("ann"))),
             [["commit"], SYNC, ["tag"], ["rm"], SYNC],
         )
+
+
+class SlowDisk(Recorder):
+    """A disk that takes its time: `syncs` are those under way and those that are over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.syncs: list[Deferred[None]] = []
+
+    async def run(self, argv: Sequence[str], **options: Any) -> ProcessResult:  # type: ignore[override]
+        """Wait for the test where the disk is waited for."""
+        result = await super().run(argv, **options)
+        if argv[0] == "sync":
+            self.syncs.append(Deferred())
+            await self.syncs[-1]
+        return result
+
+
+class WaitingTests(SynchronousTestCase):
+    """Who waits for the disk keeps nobody else waiting, and is told what really happened."""
+
+    def setUp(self) -> None:
+        self.disk = SlowDisk()
+        self.store = PodmanStore(
+            self.disk, Storage(Path("/s/containers/storage"), Path("/r")), Path(self.mktemp())
+        )
+
+    def untag(self, name: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.store.untag(name))
+
+    def test_others_go_on(self) -> None:
+        """The store is read, and other names are given, while the disk is waited for."""
+        naming = Deferred.fromCoroutine(self.store.tag("a" * 64, "ann/x:latest"))
+        building = Deferred.fromCoroutine(self.store.promote("localhost/t:1", "ann/y:latest"))
+        self.assertNoResult(naming)
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.store.scan())), [])
+        self.disk.syncs[0].callback(None)
+        self.successResultOf(naming)
+        self.assertNoResult(building)
+
+    def test_together(self) -> None:
+        """Fifty names that go together: the disk is waited for twice, and for each of them."""
+        going = [self.untag(f"ann/x{number}:latest") for number in range(50)]
+        self.disk.syncs[0].callback(None)
+        self.successResultOf(going[0])
+        for one in going[1:]:
+            self.assertNoResult(one)  # what they did may have come after the first
+        self.disk.syncs[1].callback(None)
+        for one in going[1:]:
+            self.successResultOf(one)
+        self.assertEqual(len(self.disk.syncs), 2)
+
+    def test_who_leaves(self) -> None:
+        """The others are waited for; the next who comes is, too."""
+        first, second = self.untag("ann/x:latest"), self.untag("ann/y:latest")
+        first.cancel()
+        self.failureResultOf(first)
+        self.disk.syncs[0].callback(None)
+        self.disk.syncs[1].callback(None)
+        self.successResultOf(second)
+        third = self.untag("ann/z:latest")
+        self.disk.syncs[2].callback(None)
+        self.successResultOf(third)
+
+    def test_failing_disk(self) -> None:
+        """What is done is no error; what is not done yet is not done."""
+        for error in (CommandFailed("sync failed"), Unavailable("sync did not end")):
+            self.disk.syncs.clear()
+            going = self.untag("ann/x:latest")
+            self.disk.syncs[0].errback(error)
+            self.successResultOf(going)
+            self.disk.ran.clear()
+            building = Deferred.fromCoroutine(
+                self.store.promote("localhost/t:1", "ann/y:latest")
+            )
+            self.disk.syncs[1].errback(error)
+            self.failureResultOf(building, type(error))
+            self.assertEqual([argv[0] for argv in self.disk.ran], ["sync"])

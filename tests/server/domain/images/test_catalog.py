@@ -148,6 +148,25 @@ class ServiceTests(SynchronousTestCase):
         self.assertFalse(service.has("ann/a:latest"))
         self.assertTrue(service.has("ann/d:v1"))
 
+    def test_looked_at_meanwhile(self) -> None:
+        """Names that come and go while the disk is waited for are the deeds of those who ask."""
+        self.addCleanup(acting.set, None)
+        service = self.make(image("ann/a:latest"))
+        acting.set("ann")
+        disk: Deferred[None] = Deferred()
+        self.store.after = disk
+        going = Deferred.fromCoroutine(service.rename("ann", "a", "b"))
+        self.run_now(service.refresh())
+        self.assertEqual(self.catalog.puts[1:], [])
+        self.store.after = Deferred()
+        disk.callback(None)
+        self.assertEqual(self.catalog.puts[1:], [("ann/b:latest", "a" * 64, "ann")])
+        self.run_now(service.refresh())
+        self.assertIn("ann/a:latest", self.catalog.names)
+        self.store.after.callback(None)
+        self.successResultOf(going)
+        self.assertEqual(self.catalog.names, {"ann/b:latest"})
+
     def test_change_of_owner(self) -> None:
         """All images of a user move, or none does."""
         service = self.make(image("bob/a:latest"), image("bob/b:latest", "b"))

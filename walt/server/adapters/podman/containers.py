@@ -21,7 +21,7 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed
 from walt.common.names import short_image_name
 from walt.server.adapters.podman.furnish import gate
-from walt.server.adapters.podman.lasting import settle
+from walt.server.adapters.podman.lasting import Settling
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.outside import RESOLVER
 from walt.server.adapters.podman.progress import run_told, working_directory
@@ -167,6 +167,7 @@ class PodmanContainers:
         self._scratch = scratch
         self._layers = layers
         self._surroundings = surroundings
+        self._settling = Settling(runner, storage)
         self._configs: dict[str, _Config] = {}
         self._networks: dict[str, _Network] = {}
         self._born: dict[str, int] = {}  # start times of first processes (process_start)
@@ -372,11 +373,11 @@ class PodmanContainers:
                     place, f"Saving image {short_image_name(fullname)}", requester,
                     timeout=COMMIT_PATIENCE,
                 )
-            await settle(self._runner, self._storage)
+            await self._settling.before()
             await self._podman("image", "tag", reference, REGISTRY + fullname)
         finally:
             await remove_images(self._runner, self._storage, reference)
-        await settle(self._runner, self._storage)
+        await self._settling.after(f"saving the image {fullname}")
 
     async def remove(self, container: str) -> None:
         """Remove a container and what kept its image."""

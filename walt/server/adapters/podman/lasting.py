@@ -12,9 +12,16 @@ import re
 import secrets
 from pathlib import Path
 
+from twisted.logger import Logger
+
+from walt.common.errors import WaltError
 from walt.common.files import write_durable
 from walt.server.adapters.podman.options import Storage
+from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import ProcessRunner
+from walt.server.runtime.waiting import Waiters
+
+_log = Logger()
 
 PATIENCE = 3600.0  # seconds: a large image on a slow disk
 LINKS = "l"  # directory of short names of layers
@@ -24,14 +31,60 @@ _SHORT = re.compile(r"[A-Z2-7]{26}")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
-async def settle(runner: ProcessRunner, storage: Storage) -> None:
-    """Return once the disk has all of a storage. Raises CommandFailed (the disk failed).
+class Settling:
+    """Waits until the disk has what was done in a storage.
 
-    sync(1) waits in our place.
+    The file system is that of others, too, whose writes are waited for: nobody should hold a
+    lock meanwhile. Those who come while it is waited for already wait for the next time,
+    together.
     """
-    await runner.run(
-        ["sync", "--file-system", "--", str(storage.graph_root)], timeout=PATIENCE
-    )
+
+    def __init__(self, runner: ProcessRunner, storage: Storage) -> None:
+        self._runner = runner
+        self._storage = storage
+        self._waiting: Waiters[None] = Waiters()
+        self._syncing = False
+
+    async def before(self) -> None:
+        """Return once the disk has all that a deed relies on.
+
+        Raises CommandFailed (the disk failed) or Unavailable: the deed must not be done.
+        """
+        waiting = self._waiting.wait()
+        if not self._syncing:
+            spawn(self._sync(), "waiting for the disk of images")
+        await waiting
+
+    async def after(self, what: str) -> None:
+        """Return once the disk has a deed, `what` in a few words.
+
+        It is done, so a failure is a warning in the log alone.
+        """
+        try:
+            await self.before()
+        except WaltError as error:
+            _log.warn(
+                "{what}: done, but a power failure now may undo it, the disk fails: {error}",
+                what=what, error=str(error),
+            )
+
+    async def _sync(self) -> None:
+        self._syncing = True
+        try:
+            while self._waiting:
+                served = self._waiting.taken()
+                try:
+                    # sync(1) waits in our place.
+                    await self._runner.run(
+                        ["sync", "--file-system", "--", str(self._storage.graph_root)],
+                        timeout=PATIENCE,
+                    )
+                except Exception as error:
+                    served.fail(error)
+                else:
+                    served.release(None)
+        finally:
+            self._syncing = False
 
 
 def mend_layers(overlay: Path) -> list[str]:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Invalid, NotFound
 from walt.common.files import write_atomic
-from walt.server.adapters.podman.lasting import settle
+from walt.server.adapters.podman.lasting import Settling
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.removal import remove_images, run_freeing
 from walt.server.domain.images.interfaces import IImageStore
@@ -79,15 +79,13 @@ class PodmanStore:
         self.storage = storage
         self._cache = MetadataCache(cache)
         self._lock = DeferredLock()
+        self._settling = Settling(runner, storage)
 
     async def _podman(self, *words: str) -> bytes:
         result = await self._runner.run(
             self.storage.podman(*words), timeout=TIMEOUT, network="host"
         )
         return result.stdout
-
-    async def _settle(self) -> None:
-        await settle(self._runner, self.storage)
 
     async def scan(self) -> list[StoredImage]:
         """Return one StoredImage for each WalT name; see IImageStore."""
@@ -167,7 +165,7 @@ class PodmanStore:
         """Give an image a WalT name."""
         async with self._lock:
             await self._podman("image", "tag", image_id, REGISTRY + fullname)
-            await self._settle()
+        await self._settling.after(f"naming an image {fullname}")
 
     async def untag(self, fullname: str) -> None:
         """Remove a WalT name, and the image when it was its last one; NotFound."""
@@ -180,7 +178,7 @@ class PodmanStore:
                 if NOT_KNOWN in str(error):
                     raise NotFound(f"no image named {fullname} in the store") from None
                 raise
-            await self._settle()
+        await self._settling.after(f"removing the image {fullname}")
 
     def temporary(self) -> str:
         """Return a new reference; see IImageStore."""
@@ -199,8 +197,8 @@ class PodmanStore:
     async def promote(self, reference: str, fullname: str) -> None:
         """Name the image of a temporary reference; see IImageStore."""
         name, backup = REGISTRY + fullname, f"{BACKUPS}:{secrets.token_hex(8)}"
+        await self._settling.before()  # what gets the name is whole
         async with self._lock:
-            await self._settle()  # what gets the name is whole
             exists = await self._runner.run(
                 self.storage.podman("image", "exists", name), timeout=TIMEOUT, network="host",
                 check=False,
@@ -211,7 +209,7 @@ class PodmanStore:
                 await self._podman("image", "tag", reference, name)
             finally:
                 await remove_images(self._runner, self.storage, reference, backup)
-            await self._settle()
+        await self._settling.after(f"naming an image {fullname}")
 
     async def discard(self, reference: str) -> None:
         """Remove a temporary reference."""

@@ -69,13 +69,13 @@ class ImageService:
     async def _record(self, images: Mapping[str, StoredImage], *, forget: bool) -> list[str]:
         recorded = await self._catalog.known()
         for name, image in sorted(images.items()):
-            # A task puts its image itself.
-            if name not in recorded or (
-                recorded[name] != image.image_id and name not in self._tasks
-            ):
+            # A task puts its image itself, and removes it itself.
+            if recorded.get(name) != image.image_id and name not in self._tasks:
                 await self._catalog.put(name, image.image_id)
         missing = sorted(recorded.keys() - images.keys())
         for name in missing if forget else ():
+            if name in self._tasks:
+                continue
             if name in self._in_use():
                 _log.warn("image {name} is used by nodes but missing in the store", name=name)
             else:
