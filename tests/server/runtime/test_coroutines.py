@@ -3,14 +3,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Invalid, Unavailable
 from walt.common.files import write_atomic, write_durable, write_if_changed
-from walt.server.runtime.coroutines import MOST_TRIES, TRY_EVERY, insist, shielded, spawn
+from walt.server.runtime.coroutines import (
+    MOST_TRIES,
+    TRY_EVERY,
+    insist,
+    shielded,
+    spawn,
+    unbroken,
+)
 from walt.server.runtime.turns import TurnMonitor
 
 
@@ -82,6 +89,62 @@ class SpawnTests(SynchronousTestCase):
         follower = shielded(failing)
         failing.errback(ValueError("now"))
         self.failureResultOf(follower, ValueError)
+
+
+class UnbrokenTests(SynchronousTestCase):
+    """Work of several steps, of which each waits for the test."""
+
+    def setUp(self) -> None:
+        self.steps: list[Deferred[int]] = []
+
+    @unbroken
+    async def work(self, count: int) -> int:
+        """Return the sum of what the steps give."""
+        total = 0
+        for _ in range(count):
+            self.steps.append(Deferred())
+            total += await self.steps[-1]
+        return total
+
+    def test_to_its_end(self) -> None:
+        """Result and error come through."""
+        running = Deferred.fromCoroutine(self.work(2))
+        self.steps[0].callback(1)
+        self.steps[1].callback(2)
+        self.assertEqual(self.successResultOf(running), 3)
+        running = Deferred.fromCoroutine(self.work(2))
+        self.steps[2].errback(Invalid("no"))
+        self.failureResultOf(running, Invalid)
+
+    def test_requester_leaves(self) -> None:
+        """All steps are done; who was cancelled, once or twice, hears of it after that."""
+        running = Deferred.fromCoroutine(self.work(2))
+        running.cancel()
+        self.steps[0].callback(1)
+        running.cancel()
+        self.assertNoResult(running)
+        self.steps[1].callback(2)
+        self.failureResultOf(running, CancelledError)
+
+    def test_failure_when_nobody_waits(self) -> None:
+        """It is logged, once: in words when it can happen."""
+        words: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            words.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for error, logged in ((Unavailable("no database"), 0), (ValueError("a bug"), 1)):
+            self.steps.clear()
+            running = Deferred.fromCoroutine(self.work(1))
+            running.cancel()
+            self.steps[0].errback(error)
+            self.failureResultOf(running, CancelledError)
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), logged)
+        self.assertEqual(
+            words[0], "work went on without its requester and failed: no database"
+        )
 
 
 class FilesTests(SynchronousTestCase):

@@ -73,8 +73,8 @@ class AccessApi(amp.CommandLocator):
     @commands.RevokeCertificates.responder
     async def revoke(self, name: str) -> dict[str, Any]:
         """End the certificates of a holder, the connections that use them, and ssh keys."""
-        count = await self._access.revoke(name)
-        return {"count": count, "keys": await self._keys.drop(name)}
+        count, keys = await self._access.shut_out(name, self._keys.drop)
+        return {"count": count, "keys": keys}
 
     @commands.RotateAuthority.responder
     async def rotate(self) -> dict[str, Any]:

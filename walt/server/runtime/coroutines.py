@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -17,6 +19,7 @@ _log = Logger()
 
 MOST_TRIES, TRY_EVERY = 30, 2.0  # seconds
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -61,10 +64,39 @@ def shielded(running: Deferred[T]) -> Deferred[T]:
             follower.callback(result)
 
     def failed(failure: Failure) -> None:
-        if follower.called:
-            _log.failure("work went on without its requester and failed", failure)
-        else:
+        if not follower.called:
             follower.errback(failure)
+        elif failure.check(WaltError):
+            _log.error(
+                "work went on without its requester and failed: {reason}",
+                reason=str(failure.value),
+            )
+        else:
+            _log.failure("work went on without its requester and failed", failure)
 
     running.addCallbacks(succeeded, failed)
     return follower
+
+
+def unbroken(
+    work: Callable[P, Coroutine[Any, Any, T]]
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Have a coroutine function done as a whole, once it began.
+
+    Who waits for it may be cancelled, as the calls of a client that leaves are: that comes when
+    the work is over, so that what they hold is held until then. For what changes something in
+    several steps, or tells of it afterwards; what may take long, or wants to be given up, comes
+    before.
+    """
+    @wraps(work)
+    async def whole(*args: P.args, **kwargs: P.kwargs) -> T:
+        running = Deferred.fromCoroutine(work(*args, **kwargs))
+        try:
+            return await shielded(running)
+        except CancelledError:
+            while not running.called:
+                with suppress(CancelledError):
+                    await shielded(running)
+            raise
+
+    return whole

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.access import FakeAuthority, FakeCertificates
@@ -252,3 +252,32 @@ class AccessTests(SynchronousTestCase):
         self.pauses.clear()
         self.done(self.access.enrol(self.code(), "request", PEER))
         self.assertEqual(self.pauses, [])
+
+    def test_requester_leaves(self) -> None:
+        """Certificates end, the new authority is told of, and keys are taken, all the same."""
+        token = self.access.invite("ann", "user").token.split(".")[0]
+        self.done(self.access.enrol(token, "request", PEER))
+        taken: list[str] = []
+
+        async def drop(name: str) -> int:
+            taken.append(name)
+            return 1
+
+        self.store.late = True
+        going = Deferred.fromCoroutine(self.access.shut_out("ann", drop))
+        going.cancel()
+        self.assertNoResult(going)
+        self.store.waiting[-1].callback(None)
+        self.failureResultOf(going, CancelledError)
+        self.assertEqual((taken, len(self.ended)), (["ann"], 1))
+        self.assertIn("certificates of ann revoked: 1", self.told)
+
+    def test_leaves_while_it_enrols(self) -> None:
+        """The certificate is stored and known: it can be seen, and revoked."""
+        token = self.access.invite("ann", "user").token.split(".")[0]
+        self.store.late = True
+        going = Deferred.fromCoroutine(self.access.enrol(token, "request", PEER))
+        going.cancel()
+        self.store.waiting[-1].callback(None)
+        self.failureResultOf(going, CancelledError)
+        self.assertEqual([one.holder.name for one in self.access.all()], ["ann"])

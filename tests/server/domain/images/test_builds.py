@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeBuilder, FakeCatalog, FakeImageUsers, FakeStore
@@ -88,3 +88,18 @@ class BuildsTests(SynchronousTestCase):
         self.assertEqual(len(self.images.get(BASE).layers), 1)
         self.assertEqual(self.requester.lines, ["Image base was squashed."])
         self.assertEqual(self.store.temporaries, {})
+
+    def test_squashed_although_the_requester_leaves(self) -> None:
+        """What has its name is known, and its nodes follow; it is held until then."""
+        disk: Deferred[None] = Deferred()
+        self.store.after = disk
+        going = Deferred.fromCoroutine(self.changes.squash("ann", "base", self.requester))
+        going.cancel()
+        self.assertNoResult(going)
+        self.assertEqual(self.images.task_of(BASE), "squash")
+        disk.callback(None)
+        self.failureResultOf(going, CancelledError)
+        self.assertEqual(len(self.images.get(BASE).layers), 1)
+        self.assertEqual(self.users.followed, [BASE])
+        self.assertEqual(self.store.temporaries, {})
+        self.assertIsNone(self.images.task_of(BASE))

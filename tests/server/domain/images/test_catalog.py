@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeCatalog, FakeStore
@@ -166,6 +166,33 @@ class ServiceTests(SynchronousTestCase):
         self.store.after.callback(None)
         self.successResultOf(going)
         self.assertEqual(self.catalog.names, {"ann/b:latest"})
+
+    def test_requester_leaves(self) -> None:
+        """A name that was given or taken is recorded all the same; it is held until then."""
+        for change, left in (
+            (lambda one: one.duplicate("ann", "a", "b"), {"ann/a:latest", "ann/b:latest"}),
+            (lambda one: one.rename("ann", "a", "b"), {"ann/b:latest"}),
+            (lambda one: one.remove("ann", "a"), set()),
+            (lambda one: one.change_owner("bob", "ann"), {"bob/a:latest"}),
+            (lambda one: one.give_default("ann", PC.fullname), {
+                "ann/a:latest", "ann/pc-debian:latest",
+            }),
+        ):
+            service = self.make(image("ann/a:latest"), PC)
+            disk: Deferred[None] = Deferred()
+            self.store.after = disk
+            going = Deferred.fromCoroutine(change(service))
+            going.cancel()
+            self.assertNoResult(going)
+            self.assertTrue([name for name in left | {"ann/a:latest"} if service.task_of(name)])
+            self.store.after = None
+            disk.callback(None)
+            self.failureResultOf(going, CancelledError)
+            for names in (
+                self.store.names, self.catalog.names, {one.fullname for one in service.all()},
+            ):
+                self.assertEqual(set(names), left | {PC.fullname})
+            self.assertFalse([name for name in left | {"ann/a:latest"} if service.task_of(name)])
 
     def test_change_of_owner(self) -> None:
         """All images of a user move, or none does."""

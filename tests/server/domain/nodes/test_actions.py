@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from walt.common.errors import Invalid, NotFound, Unavailable
-from walt.server.domain.nodes.actions import LOOK_AGAIN
+from walt.server.domain.nodes.actions import AT_ONCE, LOOK_AGAIN
 
 
 class NodeServiceTests(SynchronousTestCase):
@@ -70,6 +70,34 @@ class NodeServiceTests(SynchronousTestCase):
         self.refused("node-2", "../x", Invalid)
         self.assertIn("pc-x86-64; nothing was changed", self.refused("all-nodes", "arm", Invalid))
         self.assertEqual(self.images(), before)
+
+    def test_who_leaves_did_it_all_the_same(self) -> None:
+        """The choice of an image is told for every node, whenever the client is gone."""
+        nodes = [node(number) for number in range(10, 10 + 2 * AT_ONCE)]
+        self.now(self.fake.registry.put(*nodes))
+        words = ",".join(one.name for one in nodes)
+        for image, slow in (("mine", True), ("default", False)):
+            before = len(self.now(self.fake.lines("nodes")))
+            gate: Deferred[None] = Deferred()
+            self.fake.store.gate = gate if slow else None  # of the database
+            going = Deferred.fromCoroutine(self.fake.nodes.set_image(words, image, self.joe))
+            going.cancel()
+            self.assertNoResult(going)
+            gate.callback(None)
+            self.fake.clock.pump([0, 0, 0])
+            self.failureResultOf(going, CancelledError)
+            self.assertEqual(len(self.now(self.fake.lines("nodes"))) - before, len(nodes))
+
+    def test_forgotten_whole(self) -> None:
+        """A client that leaves while the database is slow leaves nothing of the device."""
+        self.fake.status.booted(node(2).mac)
+        self.fake.store.gate = gate = Deferred()
+        going = Deferred.fromCoroutine(self.fake.nodes.forget(node(2)))
+        going.cancel()
+        gate.callback(None)
+        self.failureResultOf(going, CancelledError)
+        self.assertIsNone(self.fake.registry.by_name("node-2"))
+        self.assertFalse(self.fake.status.is_booted(node(2).mac))
 
     def test_forget(self) -> None:
         """Logs of a forgotten node are stored first, listeners told, waiters released."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -79,6 +79,23 @@ class UserKeysTests(TestCase):
         await self.keys.remove("ann", self.keys.of("ann")[0].fingerprint)
         self.assertEqual(self.shell.has, {"192.168.1.2": []})
         self.assertEqual(self.store.rows, [])
+
+    async def test_requester_leaves(self) -> None:
+        """The key is on the nodes, or gone from them, and the log has it."""
+        await self.make()
+        for change, kept in (
+            (lambda: self.keys.add("ann", key(1, "laptop")), [key(1)]),
+            (lambda: self.keys.remove("ann", "laptop"), []),
+        ):
+            self.store.gate = gate = Deferred()
+            going = Deferred.fromCoroutine(change())
+            going.cancel()
+            gate.callback(None)
+            self.failureResultOf(going, CancelledError)
+            self.assertEqual(self.shell.has, {"192.168.1.2": kept})
+            self.assertEqual([one.text for one in self.keys.of("ann")], kept)
+            self.assertEqual(len(self.store.rows), len(kept))
+        self.assertEqual(len(await self.here.lines("access")), 2)
 
     async def test_dropped(self) -> None:
         """Who may not come in any more has no key: not here, in the store, or on nodes."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -85,6 +85,39 @@ class VirtualNodesTests(SynchronousTestCase):
         self.assertEqual(self.now(self.fake.lines("devices")), [
             f"new node name=vnode1 model=pc-x86-64 mac={device.mac} ip=192.168.1.101",
         ])
+
+    def test_requester_leaves(self) -> None:
+        """A node that was created has a machine; one that was removed leaves nothing."""
+        self.now(self.fake.images.give_default("joe", DEFAULT))
+        self.fake.store.gate = gate = Deferred()
+        going = Deferred.fromCoroutine(self.virtual.create("vnode1", self.joe))
+        going.cancel()
+        gate.callback(None)
+        self.failureResultOf(going, CancelledError)
+        self.fake.clock.pump([10, 2])
+        self.assertTrue(self.machine.alive)
+        mac = self.machine.config.mac
+        self.fake.store.gate = gate = Deferred()
+        going = Deferred.fromCoroutine(
+            self.virtual.remove("vnode1", self.joe, force=True, keep_logs=False)
+        )
+        going.cancel()
+        gate.callback(None)
+        self.failureResultOf(going, CancelledError)
+        self.assertFalse(self.machine.alive)
+        self.assertNotIn(mac, self.fake.store.devices)
+        self.assertEqual(self.hypervisor.removed, [mac])
+
+    def test_removal_given_up(self) -> None:
+        """Who leaves while log lines are counted removes nothing."""
+        self.create()
+        self.fake.logs.count = lambda query, user: Deferred()  # type: ignore[method-assign]
+        going = Deferred.fromCoroutine(
+            self.virtual.remove("vnode1", self.joe, force=False, keep_logs=False)
+        )
+        going.cancel()
+        self.failureResultOf(going, CancelledError)
+        self.assertTrue(self.machine.alive)
 
     def test_refused_names(self) -> None:
         """Bad names and taken ones change nothing."""

@@ -13,6 +13,7 @@ from walt.server.domain.access.codes import EnrolmentCodes
 from walt.server.domain.access.interfaces import IAuthority, ICertificateStore
 from walt.server.domain.access.model import KINDS, Certificate, Holder, Invitation, Issued
 from walt.server.domain.events import Source
+from walt.server.runtime.coroutines import unbroken
 
 LIFETIME = 365 * 86400.0  # seconds that a certificate of a client is valid
 # The token carries 160 bits of the authority's SHA-256, so that the first contact is verified.
@@ -159,6 +160,7 @@ class Access:
             )
         moments.append(self._now())
 
+    @unbroken
     async def _issue(self, holder: Holder, request: str) -> Issued:
         # Whoever is revoked while this waits for the database must not come out of it.
         name = holder.name
@@ -178,6 +180,7 @@ class Access:
         self._known[one.serial] = one
         return issued
 
+    @unbroken
     async def revoke(self, name: str) -> int:
         """End all certificates of a holder at once, those on their way too; return how many.
 
@@ -202,6 +205,16 @@ class Access:
         self._tell(f"certificates of {name} revoked: {count}")
         return count
 
+    @unbroken
+    async def shut_out(
+        self, name: str, drop_keys: Callable[[str], Awaitable[int]]
+    ) -> tuple[int, int]:
+        """Revoke what a holder has, the keys by which they are root on nodes included.
+
+        Returns how many certificates and keys these were. Raises as `revoke`.
+        """
+        return await self.revoke(name), await drop_keys(name)
+
     async def _end(self, certificates: list[Certificate]) -> None:
         """Revoke these: here and for open connections at once, then in the store."""
         moment = self._now()
@@ -214,6 +227,7 @@ class Access:
             await self._store.revoke(serials, moment)
         self._unstored.difference_update(serials)
 
+    @unbroken
     async def rotate(self) -> None:
         """Make a new authority; holders learn it when they renew."""
         await self._aside(self._authority.rotate, self._now())

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 
 from walt.common.errors import Conflict, Invalid, NotFound
 from walt.common.names import short_image_name
@@ -14,7 +14,6 @@ from walt.server.domain.images.consequences import ImageChanges
 from walt.server.domain.images.interfaces import IImageArchiver
 from walt.server.domain.images.model import StoredImage
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.coroutines import shielded
 
 
 class ImageArchives:
@@ -107,14 +106,6 @@ class ImageArchives:
                     raise Invalid(
                         f"the image needs a WalT server of version {found.min_version} or later"
                     )
-                # From here on it goes on, even if the requester leaves.
-                placing = Deferred.fromCoroutine(
-                    self._changes.put(reference, fullname, requester)
-                )
-                try:
-                    await shielded(placing)
-                finally:
-                    if not placing.called:
-                        await shielded(placing)
+                await self._changes.put(reference, fullname, requester)
             finally:
                 await self._changes.store.discard(reference)

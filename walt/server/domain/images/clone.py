@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred
-
 from walt.common.errors import Conflict, Invalid
 from walt.common.names import image_fullname, short_image_name
 from walt.server.domain.images.consequences import ImageChanges
@@ -17,7 +15,6 @@ from walt.server.domain.images.links import LOCAL, Link, local_name, parse_link
 from walt.server.domain.images.model import MODELS_LABEL, RemoteImage, StoredImage
 from walt.server.domain.images.places import Given, Places, asking
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.coroutines import shielded
 
 
 @dataclass(frozen=True)
@@ -58,15 +55,7 @@ class Cloner:
             reference = self._changes.store.temporary()
             try:
                 await self._fetch(link, reference, requester, given)
-                # From here on it goes on, even if the requester leaves.
-                placing = Deferred.fromCoroutine(
-                    self._changes.put(reference, target, requester)
-                )
-                try:
-                    ok: bool = await shielded(placing)
-                finally:
-                    if not placing.called:
-                        await shielded(placing)
+                ok = await self._changes.put(reference, target, requester)
             finally:
                 await self._changes.store.discard(reference)
         requester.stdout(f"Image {short_image_name(target)} is now in your working set.")

@@ -8,6 +8,7 @@ from walt.common.sentences import subject, verb
 from walt.server.domain.images.interfaces import IImageBuilder, IImageStore, IImageUsers
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.coroutines import unbroken
 
 
 class ImageChanges:
@@ -36,10 +37,11 @@ class ImageChanges:
             text += f" {subject(nodes)} {verb(nodes, 'uses', 'use')} it and will reboot."
         return text
 
+    @unbroken
     async def put(self, reference: str, fullname: str, requester: IRequester) -> bool:
         """Give a finished image its name; nodes that boot that name follow.
 
-        The caller holds the image. Returns whether all nodes could be rebooted.
+        The caller holds the image; it goes on even if the requester leaves. Returns whether all nodes could be rebooted.
         Raises Invalid when the image lacks its label or cannot boot these nodes:
         nothing changed then.
         """

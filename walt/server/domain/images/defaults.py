@@ -12,6 +12,7 @@ from walt.server.domain.images.interfaces import IDefaultImages, IImageStore, IR
 from walt.server.domain.images.model import RemoteImage, StoredImage
 from walt.server.domain.images.places import Given, Places
 from walt.server.domain.requester import IRequester, NobodyWaits
+from walt.server.runtime.coroutines import unbroken
 
 SUFFIX = "-default:latest"
 
@@ -60,10 +61,14 @@ class MissingDefaults:
             try:
                 await place.pull(_remote_name(place, fullname), reference, None, NobodyWaits())
                 await self._store.examine(reference, fullname)  # it must be an image of nodes
-                await self._store.promote(reference, fullname)
-                await self._images.renew(fullname)
+                await self._name(reference, fullname)
             finally:
                 await self._store.discard(reference)
+
+    @unbroken
+    async def _name(self, reference: str, fullname: str) -> None:
+        await self._store.promote(reference, fullname)
+        await self._images.renew(fullname)
 
 
 class DefaultImages:

@@ -32,6 +32,7 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.coroutines import unbroken
 
 AT_ONCE = 64  # deeds told in one turn of the reactor
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
@@ -86,6 +87,7 @@ class NodeService:
             client_reboots=client_reboots,
         )
 
+    @unbroken
     async def _set_image(
         self, devices: list[Device], image: str, requester: IRequester
     ) -> None:
@@ -276,6 +278,7 @@ class NodeService:
             raise Invalid("exactly one node with an address is expected here")
         return nodes[0], nodes[0].ip
 
+    @unbroken
     async def forget(
         self, device: Device, *, keep_logs: bool = False, requester: IRequester | None = None
     ) -> None:

@@ -20,6 +20,7 @@ from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.monitor import DEFAULT_RETRIES, BootMonitor
 from walt.server.domain.nodes.removal import check_loss
 from walt.server.domain.requester import IRequester
+from walt.server.runtime.coroutines import unbroken
 
 
 class Configuration:
@@ -57,6 +58,7 @@ class Configuration:
             self._monitor.emulated,
         )
 
+    @unbroken
     async def change(
         self, devices: str, words: Sequence[str], requester: IRequester, *, nodes_only: bool
     ) -> None:
@@ -159,6 +161,10 @@ class Configuration:
             await check_loss(
                 self._logs, device.mac, name, command, f"walt device forget --keep-logs {name}"
             )
+        await self._forget(device, requester, keep_logs)
+
+    @unbroken
+    async def _forget(self, device: Device, requester: IRequester, keep_logs: bool) -> None:
         self._deed(device, "forgotten", requester)
         await self._exposed.forget(device.mac)
         await self._nodes.forget(device, keep_logs=keep_logs, requester=requester)

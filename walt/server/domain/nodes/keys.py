@@ -18,7 +18,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.interfaces import INodeShell, IUserKeys
 from walt.server.domain.nodes.status import BootStatus
-from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.coroutines import spawn, unbroken
 
 MOST = 20  # keys of a user
 AT_ONCE = 32  # nodes that are told at the same time: each is a process here
@@ -82,6 +82,7 @@ class UserKeys:
         self._given.pop(mac, None)
         self._asking.pop(mac, None)
 
+    @unbroken
     async def add(self, user: str, line: str) -> tuple[PublicKey, list[str], list[str]]:
         """Give a user one more key, and put it on the user's nodes that are booted.
 
@@ -108,6 +109,7 @@ class UserKeys:
         self._platform.deed("access", f"ssh key {key.fingerprint}", "added", user)
         return key, *await self._renew(self._nodes_of(user))
 
+    @unbroken
     async def remove(self, user: str, which: str) -> tuple[PublicKey, list[str], list[str]]:
         """Take a key from a user, named by its fingerprint or its comment.
 
@@ -132,6 +134,7 @@ class UserKeys:
         self._platform.deed("access", f"ssh key {key.fingerprint}", "removed", user)
         return key, *await self._renew(self._nodes_of(user))
 
+    @unbroken
     async def drop(self, user: str) -> int:
         """Take all keys from a user who may not come in any more; return how many."""
         held = list(self._keys.get(user, ()))

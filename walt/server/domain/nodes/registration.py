@@ -18,7 +18,7 @@ from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.interfaces import IDefaultImages
 from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.monitor import BootMonitor
-from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.coroutines import spawn, unbroken
 from walt.server.runtime.workflow import Workflow, Workflows
 
 MAX_UNKNOWN = 1000  # devices of unknown type that are recorded
@@ -58,6 +58,7 @@ class Registration:
         if sighting.is_news:
             spawn(self.register(sighting), f"registering {sighting.mac}")
 
+    @unbroken
     async def register(self, sighting: Sighting) -> None:
         """Record a device; returns when it is stored (a download may go on after).
 

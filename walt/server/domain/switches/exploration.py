@@ -28,6 +28,7 @@ from walt.server.domain.switches.interfaces import (
 from walt.server.domain.switches.poe import PowerPort
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.topology import Link
+from walt.server.runtime.coroutines import unbroken
 
 LOOK_AGAIN = 600.0  # seconds between two readings of a switch that nodes cause
 NEIGHBOURS_KEPT = 100  # devices that one scan adds, found by LLDP
@@ -411,6 +412,7 @@ class Exploration:
             )
         return found[0]
 
+    @unbroken
     async def set_port(
         self, name: str, port: str, words: Sequence[str], requester: IRequester
     ) -> None:

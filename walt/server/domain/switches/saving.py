@@ -18,7 +18,7 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
 from walt.server.domain.switches.power import POWERSAVE, SwitchPower
-from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.coroutines import spawn, unbroken
 
 IDLE = 7200.0  # seconds that a free node stays powered without any use
 AT_ONCE = 50  # nodes switched off by one check
@@ -110,6 +110,7 @@ class PowerSaving:
         if back:
             await self._power.on(back)
 
+    @unbroken
     async def wake(self, nodes: Iterable[Device], requester: IRequester | None) -> None:
         """Power nodes that were switched off to save power; they boot."""
         asleep = [one for one in nodes if self._power.is_off(one.mac) == POWERSAVE]

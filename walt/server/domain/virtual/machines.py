@@ -31,7 +31,7 @@ from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.domain.virtual.console import Console
 from walt.server.domain.virtual.interfaces import IAddresses, IHypervisor
-from walt.server.runtime.coroutines import shielded
+from walt.server.runtime.coroutines import shielded, unbroken
 
 _log = Logger()
 
@@ -263,7 +263,10 @@ class VirtualNodes:
         Raises Invalid, Conflict (name taken, no address left), Unavailable (no image).
         """
         self.registry.check_new_name(name)
-        image = await self._image_for(requester)
+        await self._create(name, await self._image_for(requester), requester)
+
+    @unbroken
+    async def _create(self, name: str, image: str, requester: IRequester) -> None:
         device = Device(
             mac=self._addresses.new_mac(), name=name, type="node",
             ip=self._addresses.lowest_free_ip(), virtual=True, model=MODEL, image=image,
@@ -311,7 +314,11 @@ class VirtualNodes:
                 self.logs, device.mac, name, f"walt node remove --force {name}",
                 f"walt node remove --keep-logs {name}",
             )
-        self._platform.deed("nodes", f"node {name}", "removed", requester.username)
+        await self._remove(device, requester, keep_logs)
+
+    @unbroken
+    async def _remove(self, device: Device, requester: IRequester, keep_logs: bool) -> None:
+        self._platform.deed("nodes", f"node {device.name}", "removed", requester.username)
         vm = self._machines.all.pop(device.mac, None)
         if vm is not None:
             await vm.stop()

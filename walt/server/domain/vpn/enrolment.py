@@ -15,6 +15,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.events import Source
 from walt.server.domain.vpn.interfaces import IHostKeys, INeighbours, IVpnAuthority, IVpnKeys
 from walt.server.domain.vpn.model import MODEL, EntryPoints, VpnKey, cert_id_of
+from walt.server.runtime.coroutines import unbroken
 
 MOST_WAITING = 16  # enrolments on their way: each runs programs and writes to the database
 
@@ -111,6 +112,7 @@ class VpnNodes:
         finally:
             self._waiting -= 1
 
+    @unbroken
     async def _enrol(self, ip: str, key: str, on_behalf: bool) -> VpnKey:
         way = "root of the server's machine"
         if not on_behalf:
@@ -182,6 +184,7 @@ class VpnNodes:
             })
         return found
 
+    @unbroken
     async def revoke(self, cert_id: str) -> None:
         """Refuse the certificates of an identity, those of the future too.
 
