@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from tests.lab.image import LabImage
 from tests.lab.machine import ACCEL, CPU, Board, Machine, cable
+from tests.lab.write_log import replay
 from tests.patience import patient
 from tests.places import ON_DISK
 from walt.common.errors import Unavailable
@@ -62,18 +64,41 @@ class Box:
         self._under = image.disk if disk is None else disk
         self._machine = Machine(reactor, "server", self.place)
         self._port = 0
+        self._log: Path | None = None  # of the writes since it was switched on
         self.boards: list[Board] = []
 
     # -- power ---------------------------------------------------------------
 
-    async def start(self, archive: Path | None = None) -> None:
-        """Switch it on, and wait until it answers; `archive` is a file it sees as a disk."""
+    async def _layer(self, under: Path) -> None:
+        """Make its disk a new one, above another."""
+        kind = "qcow2" if under.suffix == ".qcow2" else "raw"
+        await self.runner.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(under),
+             str(self.disk)]
+        )
+
+    async def start(self, archive: Path | None = None, *, logged: bool = False) -> None:
+        """Switch it on, and wait until it answers; `archive` is a file it sees as a disk.
+
+        `logged`: what it writes and flushes is written down, for `power_cut`.
+        """
         if not self.disk.exists():
-            kind = "qcow2" if self._under.suffix == ".qcow2" else "raw"
-            await self.runner.run(
-                ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(self._under),
-                 str(self.disk)]
-            )
+            await self._layer(self._under)
+        self._log = None
+        drive = ["-drive", f"file={self.disk.name},format=qcow2,if=virtio"]
+        if logged:
+            self._under = self.disk
+            self.disk = self.place / f"disk-{len(list(self.place.glob('disk*')))}.qcow2"
+            await self._layer(self._under)
+            self._log = self.place / "writes"
+            self._log.write_bytes(b"")
+            drive = [
+                "-drive", "if=none,id=d,driver=blklogwrites,file.driver=qcow2,"
+                          f"file.file.filename={self.disk.name},log.driver=file,"
+                          f"log.filename={self._log.name}",
+                # Each write is one of data.
+                "-device", "virtio-blk-pci,drive=d,discard=off,write-zeroes=off",
+            ]
         for name in ("cable1.server", "ssh"):
             (self.place / name).unlink(missing_ok=True)
         self._port = free_port()
@@ -86,7 +111,7 @@ class Box:
             "-serial", f"file:{self._machine.serial.name}",
             "-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd),
             "-append", KERNEL_OPTIONS,
-            "-drive", f"file={self.disk.name},format=qcow2,if=virtio", *more,
+            *drive, *more,
             "-netdev", f"user,id=u,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22",
             "-device", "virtio-net-pci,netdev=u,romfile=",
             *cable("server", 1, "p1"), "-netdev", "hubport,id=q1,hubid=1,netdev=p1",
@@ -106,9 +131,16 @@ class Box:
 
         await self.until(answers, "the guest answers", START)
 
-    async def power_cut(self) -> None:
-        """End it as a power failure does."""
+    async def power_cut(self, *, losing: bool = False) -> None:
+        """End it as a power failure does: what it has not written to its disk is lost.
+
+        `losing`: so is what it has not flushed; it was started `logged`.
+        """
         await self._machine.cut()
+        if self._log is not None and losing:
+            self.disk.unlink()
+            await self._layer(self._under)
+            await deferToThread(replay, self._log, self.disk)
 
     async def power_off(self) -> None:
         """Shut it down in order."""
@@ -134,21 +166,24 @@ class Box:
     # -- commands --------------------------------------------------------------
 
     async def try_to(
-        self, command: str, *, stdin: bytes = b"", timeout: float = patient(60)
+        self, command: str, *, stdin: bytes = b"", timeout: float = patient(60),
+        on_line: Callable[[str], None] | None = None,
     ) -> ProcessResult:
         """Run a command of the shell, as root; return how it ended."""
         return await self.runner.run(
-            [
-                "ssh", "-q", "-F", "none", "-i", str(self.image.key), "-p", str(self._port),
-                "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o",
-                "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=15",
-                # One connection for all commands: each log-in takes seconds.
-                "-o", "ControlMaster=auto", "-o", "ControlPersist=yes",
-                "-o", f"ControlPath={self.place}/ssh",
-                "root@127.0.0.1", command,
-            ],
-            check=False, timeout=timeout, stdin=stdin,
+            self._ssh(command), check=False, timeout=timeout, stdin=stdin, on_line=on_line,
         )
+
+    def _ssh(self, command: str) -> list[str]:
+        return [
+            "ssh", "-q", "-F", "none", "-i", str(self.image.key), "-p", str(self._port),
+            "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o",
+            "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=15",
+            # One connection for all commands: each log-in takes seconds.
+            "-o", "ControlMaster=auto", "-o", "ControlPersist=yes",
+            "-o", f"ControlPath={self.place}/ssh",
+            "root@127.0.0.1", command,
+        ]
 
     async def run(
         self, command: str, *, stdin: bytes = b"", timeout: float = patient(60)
@@ -169,6 +204,14 @@ class Box:
             f"mkdir -p $(dirname {where}) && cat > {where} && chmod {mode} {where}",
             stdin=data, timeout=patient(120),
         )
+
+    async def fetch(self, path: str, target: Path) -> None:
+        """Copy a file of it here."""
+        with target.open("wb") as stream:
+            await self.runner.run(
+                self._ssh(f"cat {shlex.quote(path)}"), timeout=patient(200),
+                output_fd=stream.fileno(),
+            )
 
     async def walt(
         self, *words: str, user: str = "alice", stdin: bytes = b"", timeout: float = patient(180)
