@@ -80,11 +80,13 @@ MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no
 LAB = tuple(
     f"tests.lab.test_{name}" for name in (
         "install", "boards", "runner", "networks", "power_cut", "timing", "handles", "builds",
+        "backup", "deb", "power_cuts",
     )
 )
 LABS = {"lab": LAB, "lab-short": LAB[:1]}
 LAB_LIMIT = 3 * 3600.0  # seconds after which no scenario is begun any more
 LONGEST_RUN = 1800.0  # seconds; what hangs beyond the limits of its tests is ended
+LONGEST_LAB = 5400.0  # the same for a scenario of the lab, which may install the product first
 UNTIL = "WALT_TEST_UNTIL"  # epoch seconds from which no run is started any more
 NOT_RUN = "not run for want of time: "  # .ci/rooms.py looks for these lines, too
 NOT_PASSED = "not passed: "  # .ci/rooms.py looks for these lines
@@ -169,7 +171,8 @@ async def run_trial(number: int, trial: str, names: list[str]) -> tuple[int, str
         trial, f"--temp-directory=/tmp/_trial-walt-{number}", *names,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )
-    ending = asyncio.get_running_loop().call_later(LONGEST_RUN, process.kill)
+    limit = LONGEST_LAB if names[0] in LAB else LONGEST_RUN
+    ending = asyncio.get_running_loop().call_later(limit, process.kill)
     output, _ = await process.communicate()
     ending.cancel()
     text = output.decode(errors="replace")

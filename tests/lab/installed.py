@@ -98,6 +98,15 @@ def _keep(place: Path, disk: Path) -> None:
         old.unlink()
 
 
+async def set_up(box: Box, archive: Path) -> None:
+    """Have set-up make a server of a box, with the default image of an archive (its /dev/vdb)."""
+    await box.run(f"{SETUP} --mode image-install {CHANGES}", timeout=patient(300))
+    await build_node_image(box, archive, "small")
+    await box.run(SETUP, timeout=patient(400))
+    await box.until_active()
+    await box.run(f"{SETUP} --check")
+
+
 async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> None:
     archive = archive_path(CACHE, Recipe.load("small"))
     box = Box(reactor, image)
@@ -108,11 +117,7 @@ async def _install(reactor: Any, image: LabImage, wheel: Path, disk: Path) -> No
             f"/opt/walt/bin/pip install --no-index --find-links {WHEELS}"
             f" '/root/{wheel.name}[server]'", timeout=patient(300),
         )
-        await box.run(f"{SETUP} --mode image-install {CHANGES}", timeout=patient(300))
-        await build_node_image(box, archive, "small")
-        await box.run(SETUP, timeout=patient(400))
-        await box.until_active()
-        await box.run(f"{SETUP} --check")
+        await set_up(box, archive)
         await box.power_off()
         unfinished = disk.with_suffix(".new")
         shutil.move(box.disk, unfinished)
