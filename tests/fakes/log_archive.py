@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from zope.interface import implementer
 
+from walt.common.errors import Unavailable
 from walt.common.records import block_of
 from walt.server.domain.logs.archive import (
     ArchivedFile,
@@ -104,22 +105,25 @@ class FakeArchiveRecords:
         self.forgotten: set[int] = set()
         self.errors: list[Exception] = []
         self.retired: list[int] = []
-        self.changed = False  # whether lines came while a week was written
+        self.changed: set[str] = set()  # tables to which lines come while they are written
+        self.in_doubt = False  # whether a commit is
 
     async def owner(self) -> Owner:
         """Return it."""
         return Owner(PLATFORM, bool(self.kept))
 
-    async def due(self, days: int) -> Part | None:
+    async def due(self, days: int, but: Collection[str] = ()) -> Part | None:
         """Return the first."""
-        return self.weeks[0] if self.weeks else None
+        return next((one for one in self.weeks if one.table not in but), None)
 
     async def begin(self, prefix: str) -> None:
         """Note it."""
         self.begun.append(prefix)
 
-    async def attempts(self) -> list[str]:
+    async def abandoned(self) -> list[str]:
         """Return what was noted."""
+        if self.in_doubt:
+            raise Unavailable("in doubt")
         return list(self.begun)
 
     async def forget_attempt(self, prefix: str) -> None:
@@ -130,7 +134,7 @@ class FakeArchiveRecords:
         """Record files, drop a week."""
         if self.errors:
             raise self.errors.pop(0)
-        if self.changed:
+        if part.table in self.changed:
             return False
         self.weeks.remove(part)
         self.begun.remove(prefix)

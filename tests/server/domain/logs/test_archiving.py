@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.fakes.log_archive import FakeArchiveRecords, FakeLogArchive
+from tests.fakes.log_archive import FakeArchiveRecords, FakeLogArchive, file_named
 from walt.common.errors import Busy, Unavailable
 from walt.server.domain.logs.archive import Owner, Part, Written
 from walt.server.domain.logs.archiving import (
@@ -90,26 +90,61 @@ class ArchivingTests(SynchronousTestCase):
         self.archiving.stop()
 
     def test_endless_readers(self) -> None:
-        """After half an hour of that, the files go, until the next pass."""
-        self.records.errors = [Busy("read")] * DROPS
+        """After half an hour of that, it is told; what was written stays, and is not outdated."""
+        self.records.errors = [Busy("read")] * (DROPS + 5)
         self.archiving.start()
         self.clock.pump([DROP_AGAIN_AFTER] * DROPS)
-        self.assertEqual((self.archive.stored, self.records.weeks), ({}, WEEKS))
+        self.assertIn("somebody reads log lines", self.archiving.problem or "")
+        self.flushLoggedErrors()
+        self.assertEqual((list(self.archive.stored), self.records.weeks), ([FIRST], WEEKS))
+        self.clock.pump([DROP_AGAIN_AFTER] * 5)
+        self.assertEqual((list(self.archive.stored), self.records.weeks), ([FIRST, SECOND], []))
+        self.assertIsNone(self.archiving.problem)
+        self.archiving.stop()
+
+    def test_a_commit_in_doubt(self) -> None:
+        """Nothing is removed while an attempt may still be recorded; it is told."""
+        self.archive.stored["logs-x-001.parquet"] = file_named("logs-x-001.parquet", 1)
+        self.records.begun, self.records.in_doubt = ["logs-x"], True
+        self.archiving.start()
+        self.assertEqual(self.archiving.problem, "in doubt")
+        self.assertIn("logs-x-001.parquet", self.archive.stored)
+        self.records.in_doubt = False
+        self.clock.advance(RETRY_AFTER)
+        self.assertIsNone(self.archiving.problem)
+        self.assertNotIn("logs-x-001.parquet", self.archive.stored)
         self.archiving.stop()
 
     def test_late_lines(self) -> None:
-        """A week that changed meanwhile is not dropped; its files go."""
-        self.records.changed = True
+        """A week that changed meanwhile is not dropped; its files go, others have their turn."""
+        self.records.changed = {WEEKS[0].table}
         self.archiving.start()
-        self.assertEqual((self.archive.stored, self.records.weeks), ({}, WEEKS))
+        self.assertEqual((list(self.archive.stored), self.records.weeks), ([SECOND], WEEKS[:1]))
         self.assertIsNone(self.archiving.problem)
-        self.records.changed = False
+        self.records.changed = set()
         self.clock.advance(EVERY)
         self.assertEqual(self.records.weeks, [])
         self.archiving.stop()
 
+    def test_endless_late_lines(self) -> None:
+        """It is tried less and less often, and told."""
+        written = []
+        self.patch(self.archive, "_add", lambda prefix, streams: (
+            written.append(self.clock.seconds()), [file_named(prefix, 1)])[1])
+        self.records.changed = {WEEKS[0].table}
+        del self.records.weeks[1]
+        self.archiving.start()
+        self.clock.pump([RETRY_AFTER] * (12 * 6))
+        self.assertEqual([round(one / EVERY) for one in written], [0, 1, 3, 7])
+        self.assertIn("lines came 4 times", self.archiving.problem or "")
+        self.flushLoggedErrors()
+        self.records.changed = set()
+        self.clock.pump([RETRY_AFTER] * (4 * 6))
+        self.assertEqual((self.records.weeks, self.archiving.problem), ([], None))
+        self.archiving.stop()
+
     def test_forgotten_streams(self) -> None:
-        """Files that have lines of them are written again, soon; the former ones go."""
+        """Files that have lines of them are written again, soon; the former ones are given up."""
         self.archiving.start()
         self.records.forgotten = {2}
         self.archiving.soon()
@@ -119,6 +154,26 @@ class ArchivingTests(SynchronousTestCase):
         )
         self.assertEqual(self.records.given_up, [])
         self.archiving.stop()
+
+    def test_forgotten_meanwhile(self) -> None:
+        """What is forgotten while a week is written, or waits, is not left to the next hour."""
+        held = HeldArchive()
+        archiving = self.made(held)
+        self.records.kept = {"logs-2026-02-23-0-001.parquet": file_named("x", 1, 2)}
+        held.stored["logs-2026-02-23-0-001.parquet"] = file_named("x", 1, 2)
+        self.records.errors = [Busy("read")] * 2
+        archiving.start()
+        self.records.forgotten = {2}
+        archiving.soon()
+        held.gate.callback(None)
+        self.clock.advance(DROP_AGAIN_AFTER)
+        self.assertEqual(len(self.records.weeks), 2)
+        self.assertEqual(
+            [list(one.streams) for one in self.records.kept.values()], [[1]]
+        )
+        self.clock.advance(DROP_AGAIN_AFTER)
+        self.assertEqual(self.records.weeks, [])
+        archiving.stop()
 
     def test_retention(self) -> None:
         """Old files are given up."""
@@ -145,7 +200,7 @@ class ArchivingTests(SynchronousTestCase):
         self.archive.errors = [RuntimeError("bug")]
         self.archiving.start()
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-        self.clock.advance(EVERY)
-        self.assertEqual(self.records.weeks, [])
+        self.assertIn("internal error", self.archiving.problem or "")
+        self.clock.advance(RETRY_AFTER)
+        self.assertEqual((self.records.weeks, self.archiving.problem), ([], None))
         self.archiving.stop()
-

@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
+from typing import cast
 
 import psycopg2
 from psycopg2 import sql
 from zope.interface import implementer
 
-from walt.common.errors import Busy
+from walt.common.errors import Busy, Unavailable
 from walt.server.adapters.postgres.connection import Database, Transaction
-from walt.server.domain.logs.archive import ArchivedFile, Owner, Part, Written
+from walt.server.domain.logs.archive import ArchivedFile, Owner, Part, StreamShare, Written
 from walt.server.domain.logs.interfaces import IArchiveRecords
 
 # Readers keep the tables for as long as they read: nobody waits behind us.
 _SHORT_WAIT = "SET LOCAL lock_timeout = '50ms'"
-# Senders of lines of this one week wait meanwhile.
+# Whoever stores or reads lines waits meanwhile.
 _LONGEST_LOOK = "SET LOCAL statement_timeout = '20s'"
+# Nobody waits for this one.
+_LONGEST_REMOVAL = "SET LOCAL statement_timeout = '10min'"
+# Files that were given up stay for so long: readers who began before go on, and a database that
+# is restored from a backup of the last days, or a replica that lacked the last transactions, finds
+# the files it names.
+KEPT_DAYS = 7
+# Late lines become a file once in so many days: else each line could be one.
+LATE_EVERY_DAYS = 7
+# Rows that are added by one statement: a turn of the reactor stays short.
+STREAMS_AT_ONCE = 1000
+LATE = "logs_late"
 
 _PARTITIONS = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'logs'::regclass AND c.relname ~ '^logs_[0-9]{8}$'
   AND to_date(substr(c.relname, 6), 'YYYYMMDD') + 7 < now() - %s * interval '1 day'
+  AND c.relname <> ALL(%s)
 ORDER BY c.relname LIMIT 1
 """
-# What comes late waits for a week: else each line could become a file.
-_LATE = """
-SELECT min(timestamp) FROM logs_default l
-WHERE date_trunc('week', timestamp) + interval '7 days' < now() - %s * interval '1 day'
-  AND NOT EXISTS (
-      SELECT FROM logarchives a WHERE a.week = date_trunc('week', l.timestamp)::date
-      AND a.made > now() - interval '7 days')
+_IS_WATCHED = """
+SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = 'note_late')
 """
-_NEW = sql.SQL("""
-SELECT EXISTS (SELECT FROM {} WHERE arrival > %s AND stream_id IN (SELECT id FROM logstreams))
+_WATCH = sql.SQL("""
+CREATE TRIGGER note_late AFTER INSERT ON {} FOR EACH ROW EXECUTE FUNCTION note_late_log()
 """)
+_CAME = "SELECT EXISTS (SELECT FROM logarchivelate WHERE part = %s AND arrival > %s)"
+_LATE = f"""
+UPDATE logarchiveowner SET late_before = date_trunc('week', now() - %s * interval '1 day')
+WHERE late_moved < now() - interval '{LATE_EVERY_DAYS} days' RETURNING late_before
+"""  # noqa: S608 (nothing but the text above)
+_NEWEST_LATE = "SELECT date_trunc('week', max(timestamp))::date FROM logs_late"
+_MOVE_LATE = """
+WITH moved AS (DELETE FROM logs_late WHERE arrival <= %s RETURNING stream_id)
+SELECT count(*) FROM moved WHERE stream_id IN (SELECT id FROM logstreams)
+"""
+_TAKE = "UPDATE logarchiveattempts SET abandoned = true RETURNING prefix"
+_MINE = "SELECT FROM logarchiveattempts WHERE prefix = %s AND NOT abandoned FOR SHARE"
+_END = "DELETE FROM logarchiveattempts WHERE prefix = %s AND NOT abandoned RETURNING prefix"
 _MOMENT = "to_timestamp(%s::double precision / 1000000)"
 _FILE = f"""
-INSERT INTO logarchives (name, week, lines, size, first, last, first_place, last_place)
-VALUES (%s, %s, %s, %s, {_MOMENT}, {_MOMENT}, {_MOMENT}, {_MOMENT})
+INSERT INTO logarchives (name, week, lines, size, first, last, first_place, last_place, gone)
+VALUES (%s, %s, %s, %s, {_MOMENT}, {_MOMENT}, {_MOMENT}, {_MOMENT}, 'infinity')
 """  # noqa: S608 (nothing but the text above)
 _STREAMS = """
 INSERT INTO logarchivestreams (archive, stream_id, lines, last_place)
 SELECT %s, new.id, new.lines, to_timestamp(new.last::double precision / 1000000)
 FROM unnest(%s::integer[], %s::bigint[], %s::bigint[]) AS new (id, lines, last)
+"""
+_SHOW = """
+UPDATE logarchives SET gone = NULL, made = now() WHERE gone = 'infinity' AND name = ANY(%s)
+RETURNING name
+"""
+_FORGET = """
+DELETE FROM logarchives WHERE gone = 'infinity' AND starts_with(name, %s || '-')
 """
 _FORGOTTEN = """
 SELECT archive, array_agg(stream_id) FROM logarchivestreams x
@@ -54,12 +83,17 @@ GROUP BY archive ORDER BY archive LIMIT 1
 """
 
 
+class _Changed(Exception):
+    """The lines in the database are not those that were written."""
+
+
 @implementer(IArchiveRecords)
 class PostgresLogArchives:
     """The records of archived weeks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._staged = ""  # the attempt whose rows were added last
 
     async def owner(self) -> Owner:
         """Return who this platform is."""
@@ -69,57 +103,127 @@ class PostgresLogArchives:
         )
         return Owner(str(platform), bool(has_files))
 
-    async def due(self, days: int) -> Part | None:
-        """Return the oldest partition that is due."""
-        rows = await self._database.query(_PARTITIONS, (days,))
-        if not rows:
-            async def work(one: Transaction) -> None:
-                await one.execute(_SHORT_WAIT)
-                ((late,),) = await one.query(_LATE, (days,))
-                if late is not None:
-                    await one.execute("SELECT ensure_log_partition(%s)", (late,))
+    async def due(self, days: int, but: Collection[str] = ()) -> Part | None:
+        """Return the oldest partition that is due, or all late lines together."""
+        rows = await self._database.query(_PARTITIONS, (days, list(but)))
+        if rows:
+            table = str(rows[0][0])
+            await self._watch(table)
+            return Part(table, datetime.strptime(table, "logs_%Y%m%d").date())
+        return None if LATE in but else await self._late(days)
 
-            await self._database.transaction(work)
-            rows = await self._database.query(_PARTITIONS, (days,))
-        if not rows:
-            return None
-        table = str(rows[0][0])
-        return Part(table, datetime.strptime(table, "logs_%Y%m%d").date())
+    async def _watch(self, table: str) -> None:
+        """Have the lines that come from now on noted; none is under way at this moment."""
+        name = sql.Identifier(table)
+
+        async def work(one: Transaction) -> None:
+            await one.execute(_SHORT_WAIT)
+            # What CREATE TRIGGER takes, too: who reads is no obstacle.
+            await one.execute(
+                sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name)
+            )
+            ((watched,),) = await one.query(_IS_WATCHED, (table,))
+            if not watched:
+                await one.execute(_WATCH.format(name))
+            await one.execute("DELETE FROM logarchivelate WHERE part = %s", (table,))
+
+        await self._database.transaction(work)
+
+    async def _late(self, days: int) -> Part | None:
+        async def work(one: Transaction) -> date | None:
+            await one.execute(_SHORT_WAIT)
+            if not await one.query(_LATE, (days,)):
+                return None
+            # Lines under way have higher numbers than all that are there.
+            await one.execute("LOCK TABLE logs_default IN SHARE MODE")
+            ((week,),) = await one.query(_NEWEST_LATE)
+            return None if week is None else cast("date", week)
+
+        week = await self._database.transaction(work)
+        return None if week is None else Part(LATE, week)
 
     async def begin(self, prefix: str) -> None:
         """Note an attempt."""
-        await self._database.execute("INSERT INTO logarchiveattempts VALUES (%s)", (prefix,))
-
-    async def attempts(self) -> list[str]:
-        """Return attempts that did not end."""
-        rows = await self._database.query("SELECT prefix FROM logarchiveattempts")
-        return [str(prefix) for (prefix,) in rows]
-
-    async def forget_attempt(self, prefix: str) -> None:
-        """Forget one."""
         await self._database.execute(
-            "DELETE FROM logarchiveattempts WHERE prefix = %s", (prefix,)
+            "INSERT INTO logarchiveattempts (prefix) VALUES (%s)", (prefix,)
         )
 
-    async def finish(self, part: Part, prefix: str, written: Written) -> bool:
-        """Record and drop, or neither."""
-        table = sql.Identifier(part.table)
+    async def abandoned(self) -> list[str]:
+        """Take attempts that did not end."""
 
-        async def work(one: Transaction) -> bool:
+        async def work(one: Transaction) -> list[str]:
             await one.execute(_SHORT_WAIT)
-            await one.execute(_LONGEST_LOOK)
-            await one.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(table))
-            ((changed,),) = await one.query(_NEW.format(table), (written.mark,))
-            if changed:
-                return False
-            await _record(one, part.week, prefix, written.files)
-            await one.execute(sql.SQL("DROP TABLE {}").format(table))
-            return True
+            return [str(prefix) for (prefix,) in await one.query(_TAKE)]
 
         try:
             return await self._database.transaction(work)
+        except Busy:
+            # The rows of an attempt are held by a transaction that is being committed.
+            raise Unavailable(
+                "whether the last files of archived log lines were recorded is not known yet: a"
+                " transaction of the database goes on, as when a primary waits for the replicas"
+                " of its synchronous_standby_names; nothing is removed before"
+            ) from None
+
+    async def forget_attempt(self, prefix: str) -> None:
+        """Forget one."""
+
+        async def work(one: Transaction) -> None:
+            await one.execute(_FORGET, (prefix,))
+            await one.execute("DELETE FROM logarchiveattempts WHERE prefix = %s", (prefix,))
+
+        await self._database.transaction(work)
+
+    async def _stage(self, week: date, prefix: str, files: Sequence[ArchivedFile]) -> None:
+        """Add the rows of files, which nobody reads yet, little by little; once an attempt."""
+        if self._staged == prefix:
+            return
+        for file in files:
+
+            async def added(one: Transaction, file: ArchivedFile = file) -> None:
+                await _still_ours(one, _MINE, prefix)
+                await one.execute(_FILE, (
+                    file.name, week, file.lines, file.size, file.first, file.last,
+                    file.first_place, file.last_place,
+                ))
+
+            await self._database.transaction(added)
+            streams = iter(file.streams.items())
+            while some := list(itertools.islice(streams, STREAMS_AT_ONCE)):
+
+                async def shares(
+                    one: Transaction, name: str = file.name,
+                    some: list[tuple[int, StreamShare]] = some,
+                ) -> None:
+                    await _still_ours(one, _MINE, prefix)
+                    await one.execute(_STREAMS, (
+                        name, [number for number, _ in some], [share.lines for _, share in some],
+                        [share.last_place for _, share in some],
+                    ))
+
+                await self._database.transaction(shares)
+        self._staged = prefix
+
+    async def finish(self, part: Part, prefix: str, written: Written) -> bool:
+        """Record and drop, or neither."""
+        await self._stage(part.week, prefix, written.files)
+
+        async def work(one: Transaction) -> None:
+            await one.execute(_SHORT_WAIT)
+            if part.table == LATE:
+                await _remove_late(one, written)
+            else:
+                await _drop(one, part.table, written.mark)
+            await _show(one, prefix, written.files)
+
+        try:
+            await self._database.transaction(work)
         except psycopg2.errors.QueryCanceled:
-            raise Busy("looking for late lines took too long; try again later") from None
+            raise Busy("removing archived lines took too long; try again later") from None
+        # Retention dropped it meanwhile.
+        except (_Changed, psycopg2.errors.UndefinedTable):
+            return False
+        return True
 
     async def retire(self, days: int) -> None:
         """Give up old files."""
@@ -130,13 +234,16 @@ class PostgresLogArchives:
 
     async def gone(self) -> list[str]:
         """Return what was given up."""
-        rows = await self._database.query("SELECT name FROM logarchives WHERE gone IS NOT NULL")
+        rows = await self._database.query(
+            "SELECT name FROM logarchives WHERE gone < now() - %s * interval '1 day'",
+            (KEPT_DAYS,),
+        )
         return [str(name) for (name,) in rows]
 
     async def removed(self, names: Sequence[str]) -> None:
         """Forget files."""
         await self._database.execute(
-            "DELETE FROM logarchives WHERE gone IS NOT NULL AND name = ANY(%s)", (list(names),)
+            "DELETE FROM logarchives WHERE gone <= now() AND name = ANY(%s)", (list(names),)
         )
 
     async def with_forgotten(self) -> tuple[str, list[int]] | None:
@@ -146,12 +253,17 @@ class PostgresLogArchives:
 
     async def replace(self, former: str, prefix: str, files: Sequence[ArchivedFile]) -> None:
         """Put files in the place of one."""
+        ((week,),) = await self._database.query(
+            "SELECT week FROM logarchives WHERE name = %s", (former,)
+        )
+        await self._stage(week, prefix, files)
 
         async def work(one: Transaction) -> None:
-            rows = await one.query(
-                "UPDATE logarchives SET gone = now() WHERE name = %s RETURNING week", (former,)
+            await one.execute(_SHORT_WAIT)
+            await one.execute(
+                "UPDATE logarchives SET gone = now() WHERE gone IS NULL AND name = %s", (former,)
             )
-            await _record(one, rows[0][0], prefix, files)
+            await _show(one, prefix, files)
 
         await self._database.transaction(work)
 
@@ -163,16 +275,38 @@ class PostgresLogArchives:
         return [(str(name), int(size)) for name, size in rows]
 
 
-async def _record(
-    one: Transaction, week: date, prefix: str, files: Sequence[ArchivedFile]
-) -> None:
-    for file in files:
-        await one.execute(_FILE, (
-            file.name, week, file.lines, file.size, file.first, file.last,
-            file.first_place, file.last_place,
-        ))
-        await one.execute(_STREAMS, (
-            file.name, list(file.streams), [one.lines for one in file.streams.values()],
-            [one.last_place for one in file.streams.values()],
-        ))
-    await one.execute("DELETE FROM logarchiveattempts WHERE prefix = %s", (prefix,))
+async def _still_ours(one: Transaction, statement: str, prefix: str) -> None:
+    if not await one.query(statement, (prefix,)):
+        raise Unavailable(f"the files {prefix}-… were given up meanwhile; they are written anew")
+
+
+async def _show(one: Transaction, prefix: str, files: Sequence[ArchivedFile]) -> None:
+    """End an attempt: its files are read from now on."""
+    await _still_ours(one, _END, prefix)
+    shown = await one.query(_SHOW, ([file.name for file in files],))
+    if len(shown) != len(files):
+        raise Unavailable(f"the database does not know all files {prefix}-… any more")
+
+
+async def _drop(one: Transaction, table: str, mark: int) -> None:
+    """Drop the table of a week unless lines came. Raises _Changed."""
+    name = sql.Identifier(table)
+    await one.execute(_LONGEST_LOOK)
+    await one.execute("LOCK TABLE ONLY logs IN ACCESS EXCLUSIVE MODE")
+    await one.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name))
+    ((watched,),) = await one.query(_IS_WATCHED, (table,))
+    ((came,),) = await one.query(_CAME, (table, mark))
+    if came or not watched:
+        raise _Changed
+    await one.execute(sql.SQL("DROP TABLE {}").format(name))
+    await one.execute("DELETE FROM logarchivelate WHERE part = %s", (table,))
+
+
+async def _remove_late(one: Transaction, written: Written) -> None:
+    """Remove the late lines that were written; later ones stay. Raises _Changed."""
+    await one.execute(_LONGEST_REMOVAL)
+    ((moved,),) = await one.query(_MOVE_LATE, (written.mark,))
+    # Fewer are some of a device that was forgotten meanwhile.
+    if moved > sum(file.lines for file in written.files):
+        raise _Changed
+    await one.execute("UPDATE logarchiveowner SET late_moved = now()")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from zope.interface import Interface
 
@@ -140,32 +140,38 @@ class IArchiveRecords(Interface):
     async def owner() -> Owner:
         """Return who this platform is, for the manifest."""
 
-    async def due(days: int) -> Part | None:
+    async def due(days: int, but: Collection[str] = ()) -> Part | None:
         """Return the oldest partition that ended more than `days` ago, None without any.
 
-        Lines of such weeks that came late get a partition, once in a while. Raises Busy.
+        Tables of `but` are left out. From now on lines that come to it are noted, for `finish`.
+        Lines that came late for weeks which have no table any more are one part together, once
+        in a while. Raises Busy.
         """
 
     async def begin(prefix: str) -> None:
         """Note that files are being written whose names begin with `prefix`."""
 
-    async def attempts() -> list[str]:
-        """Return the prefixes that were noted, and did not end."""
+    async def abandoned() -> list[str]:
+        """Take the attempts that did not end, and return their prefixes.
+
+        None of them can end any more. Raises Unavailable while that is not certain of one.
+        """
 
     async def forget_attempt(prefix: str) -> None:
         """Forget one: its files are removed."""
 
     async def finish(part: Part, prefix: str, written: Written) -> bool:
-        """Record files and drop their partition, in one transaction. Raises Busy.
+        """Record files and drop their partition, in one transaction; `prefix` ends.
 
-        Return whether it was so: not when lines came since the files were written.
+        Return whether it was so: not when lines came since the files were written. Raises Busy
+        (somebody reads: it can be called again), Unavailable when `prefix` was taken.
         """
 
     async def retire(days: int) -> None:
         """Give up the files whose weeks ended more than `days` ago."""
 
     async def gone() -> list[str]:
-        """Return the names of files that were given up."""
+        """Return the names of files that were given up some days ago."""
 
     async def removed(names: Sequence[str]) -> None:
         """Forget files that were removed."""
@@ -174,7 +180,10 @@ class IArchiveRecords(Interface):
         """Return a file with lines of forgotten streams, and these; None without any."""
 
     async def replace(former: str, prefix: str, files: Sequence[ArchivedFile]) -> None:
-        """Put files in the place of one, which is given up."""
+        """Put files in the place of one, which is given up; `prefix` ends.
+
+        Raises Unavailable when `prefix` was taken.
+        """
 
     async def files() -> list[tuple[str, int]]:
         """Return the names and sizes of all files that are read."""
