@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyarrow import parquet
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
@@ -212,6 +213,26 @@ class LateTests(RecordCase):
         self.assertTrue(await self.records.finish(part, "logs-x", written))
         self.assertEqual(await self.in_database(), 1)
         self.assertEqual((await self.lines(LogQuery()))[:2], ["one", "two"])
+
+
+class FarPlaceTests(ArchiveCase):
+    """A server whose clock once stood in another century."""
+
+    async def test_far_places(self) -> None:
+        """Lines that were placed then, long ones too, move as others do, to the microsecond."""
+        at = self.now - 12 * 7 * DAY
+        await self.add(A, "exp", [at, at + 1], ["short", "x" * 100_000])
+        await self.database.execute(
+            "UPDATE logs SET place = '2399-05-05 05:05:05.123457Z'::timestamptz"
+            " + arrival % 2 * interval '1 microsecond'"
+        )
+        expected = sorted(await self.lines(LogQuery()))
+        self.assertEqual((await self.move()).moved, 2)
+        self.assertEqual(sorted(await self.lines(LogQuery())), expected)
+        table = parquet.read_table(self.parquets()[0])
+        self.assertEqual(
+            sorted(one.microsecond for one in table["place"].to_pylist()), [123457, 123458]
+        )
 
 
 class GivenUpTests(RecordCase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
 from twisted.internet.defer import Deferred
@@ -67,7 +67,7 @@ class FakeLogStore(FakeLines):
     """Lines in a list.
 
     Streams of issuers in `unknown` are not created; `gate` holds the next
-    insertion back, `errors` are raised by insertions.
+    insertion back, `errors` are raised by insertions, `opening` holds back what is opened.
     """
 
     def __init__(self) -> None:
@@ -75,6 +75,7 @@ class FakeLogStore(FakeLines):
         self.inserts: list[int] = []
         self.unknown: set[str] = set()
         self.gate: Deferred[None] | None = None
+        self.opening: Deferred[None] | None = None
         self.errors: list[Exception] = []
         self.streams: dict[StreamKey, tuple[int, StreamMode]] = {}
         self.last_batch = 0
@@ -140,9 +141,15 @@ class FakeLogStore(FakeLines):
         """Return how many lines match."""
         return len(self.matching(query))
 
-    async def open(self, query: LogQuery) -> ILogCursor:
-        """Return a cursor."""
-        return FakeCursor(self.matching(query))
+    async def open(
+        self, query: LogQuery, settled: Callable[[], object] = lambda: None
+    ) -> ILogCursor:
+        """Return a cursor, once `opening` fires."""
+        cursor = FakeCursor(self.matching(query))
+        settled()
+        if self.opening is not None:
+            await self.opening
+        return cursor
 
 
 @implementer(ILogCursor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -117,7 +117,10 @@ class FakeLogStore(FakeLines):
     async def count(self, query: LogQuery) -> int:
         return len(self.matching(query))
 
-    async def open(self, query: LogQuery) -> FakeCursor:
+    async def open(
+        self, query: LogQuery, settled: Callable[[], object] = lambda: None
+    ) -> FakeCursor:
+        settled()
         if self.error is not None:
             raise self.error
         cursor = FakeCursor(self.matching(query), self.block)

@@ -292,6 +292,21 @@ class LogServiceTests(SynchronousTestCase):
             2,
         )
 
+    def test_a_long_search(self) -> None:
+        """While a query is looked for, lines are stored; they are live ones for its reader."""
+        self.write(2)
+        self.store.opening = Deferred()
+        opening = Deferred.fromCoroutine(self.logs.open(LogQuery(), "ann"))
+        self.write(3)
+        self.clock.advance(1)
+        self.assertEqual(len(self.store.lines), 5)
+        self.assertNoResult(opening)
+        self.store.opening.callback(None)
+        cursor, last = self.successResultOf(opening)
+        self.assertEqual(last, 2)
+        block = self.successResultOf(Deferred.fromCoroutine(cursor.next_block()))
+        self.assertEqual(len(block), 2)
+
     def test_readers(self) -> None:
         """Each user has few readers, all together not all connections; pages have their own."""
         def opened(reader: str, web: bool = False) -> Deferred[Any]:

@@ -18,14 +18,15 @@ CONNECT_TIMEOUT = 10  # seconds
 Line = tuple[int, str, str, str, "str | None", int, int, int]
 
 _LINES = sql.SQL("""
-SELECT (date_part('epoch', timestamp) * 1000000)::bigint, stream_id,
+SELECT (extract(epoch FROM timestamp) * 1000000)::bigint, stream_id,
        CASE WHEN octet_length(line) <= %s THEN line END,
-       (date_part('epoch', place) * 1000000)::bigint, arrival
+       (extract(epoch FROM place) * 1000000)::bigint, arrival
 FROM {} ORDER BY place, arrival
 """)
 _LONG_LINE = sql.SQL(
-    "SELECT line FROM {} WHERE place = to_timestamp(%s::double precision / 1000000)"
-    " AND arrival = %s"
+    "SELECT line FROM {} WHERE arrival = %s AND place BETWEEN"
+    " 'epoch'::timestamptz + (%s - 1) * interval '1 microsecond'"
+    " AND 'epoch'::timestamptz + (%s + 1) * interval '1 microsecond'"
 )
 # Lines of streams that are gone are being deleted.
 _COUNT = sql.SQL(
@@ -82,7 +83,7 @@ def week(dsn: str, table: str) -> Iterator[Week]:
                 lines.execute(_LINES.format(name), (LONG,))
 
                 def text(place: int, arrival: int) -> str:
-                    alone.execute(_LONG_LINE.format(name), (place, arrival))
+                    alone.execute(_LONG_LINE.format(name), (arrival, place, place))
                     ((line,),) = alone.fetchall()
                     return str(line)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -313,10 +313,12 @@ class PostgresLogs:
                 await reader.close()
         return found
 
-    async def open(self, query: LogQuery) -> ILogCursor:
+    async def open(
+        self, query: LogQuery, settled: Callable[[], object] = lambda: None
+    ) -> ILogCursor:
         """Return a cursor that reads blocks in order."""
         cursor = _Cursor(self._database, self._limits, self._archive)
-        await cursor.start(query)
+        await cursor.start(query, settled)
         return cursor
 
 
@@ -364,7 +366,7 @@ class _Cursor:
         self._count = FIRST_BLOCK
         self._following = 0  # how many cursors have not been read
 
-    async def start(self, query: LogQuery) -> None:
+    async def start(self, query: LogQuery, settled: Callable[[], object]) -> None:
         """Open the transaction and the cursors: all see the same lines."""
         self._connection = await self._database.connect()
         try:
@@ -372,6 +374,9 @@ class _Cursor:
                 self._connection.runOperation(_SNAPSHOT, _limited(self._limits.search))
             )
             await abandonable(self._connection.runOperation(STEADY))
+            # The first query takes the snapshot of all (PostgreSQL manual, "Repeatable Read").
+            await self._query("SELECT 1", ())
+            settled()
             needed = await archived(self._connection, query)
             if needed is not None:
                 self._merge(needed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from zope.interface import Interface
 
@@ -57,8 +57,13 @@ class ILogStore(Interface):
     async def count(query: LogQuery) -> int:
         """Return how many stored lines match."""
 
-    async def open(query: LogQuery) -> ILogCursor:
-        """Return a cursor over the matching lines, by place, then arrival."""
+    async def open(
+        query: LogQuery, settled: Callable[[], object] = lambda: None
+    ) -> ILogCursor:
+        """Return a cursor over the matching lines, by place, then arrival.
+
+        `settled` is called once it is certain which lines it has: none that are stored later.
+        """
 
 
 class ILogCursor(Interface):

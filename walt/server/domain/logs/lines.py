@@ -375,14 +375,29 @@ class LogService:
         shares.enter(reader)
         try:
             await self.flush()
-            async with self._storing:
-                cursor = await self._store.open(
-                    replace(query, reader="the web API" if web else reader)
-                )
+            cursor, last = await self._opened(
+                replace(query, reader="the web API" if web else reader)
+            )
         except BaseException:
             shares.leave(reader)
             raise
-        return _Cursor(cursor, partial(shares.leave, reader)), self.accepted - self._pending_lines
+        return _Cursor(cursor, partial(shares.leave, reader)), last
+
+    async def _opened(self, query: LogQuery) -> tuple[Any, int]:
+        """Return a cursor, and the number of its last line. Storing goes on while it searches."""
+        last: list[int] = []
+
+        def settled() -> None:
+            if not last:
+                last.append(self.accepted - self._pending_lines)
+                self._storing.release()
+
+        await self._storing.acquire()
+        try:
+            cursor = await self._store.open(query, settled)
+        finally:
+            settled()
+        return cursor, last[0]
 
     def subscribe(self, query: LogQuery, subscriber: Subscriber) -> None:
         """Call `subscriber` with the live lines that match, as they come, by groups."""
