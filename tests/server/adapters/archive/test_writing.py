@@ -186,6 +186,27 @@ class MountTests(WritingCase):
         self.assertEqual(self.names(), [file["name"], "manifest.json"])
 
 
+class StrangeTests(WritingCase):
+    """Files that the database does not know, as after it was restored from a backup."""
+
+    def test_strange_files(self) -> None:
+        """They are told, but for those that are being written, and what is no file of lines."""
+        names = [self.write(f"logs-2020-01-{day}-aa")["name"] for day in ("06", "13", "20")]
+        (self.directory / "README").touch()
+
+        def told(known: list[str], begun: list[str]) -> list[str]:
+            return writing.check(self.arguments(files=[], known=known, begun=begun), nothing)
+
+        self.assertEqual(told(names, []), [])
+        self.assertEqual(told(names[1:], ["logs-2020-01-06-aa"]), [])
+        self.assertEqual(told(names[1:], []), [f"the database does not know {names[0]}"])
+        self.assertEqual(
+            told([], []), [f"the database does not know {names[0]} and 2 other files"]
+        )
+        (self.directory / names[0]).unlink()  # somebody moved it away
+        self.assertEqual(told(names[1:], []), [])
+
+
 class RewriteTests(WritingCase):
     """A file that is written again."""
 

@@ -332,16 +332,31 @@ def remove(arguments: dict[str, Any], progress: Progress) -> None:
 
 
 def check(arguments: dict[str, Any], progress: Progress) -> list[str]:
-    """Return what is wrong with an archive of these `files` (names with sizes)."""
+    """Return what is wrong with an archive of these `files` (names with sizes).
+
+    With `known`, names that may be there besides, and `begun`, what others may begin with, those
+    that are neither are told, too.
+    """
     try:
         archive = _archive(arguments)
-        archive.manifest()
+        named = archive.manifest()["files"]
         # Who cannot write learns it now. The manifest is the server's: it writes meanwhile.
         probe = f"probe-{secrets.token_hex(8)}"
         with archive.place.created(probe) as file:
             file.write(b"walt doctor\n")
         archive.place.remove(probe)
         found = []
+        if "known" in arguments:
+            begun = tuple(f"{one}-" for one in arguments["begun"])
+            strange = sorted(
+                one for one in (named.keys() & archive.place.names()) - set(arguments["known"])
+                if not one.startswith(begun)
+            )
+            if strange:
+                found.append(
+                    f"the database does not know {strange[0]}"
+                    + (f" and {len(strange) - 1} other files" if len(strange) > 1 else "")
+                )
         for name, size in arguments["files"]:
             progress(name)
             try:

@@ -117,15 +117,35 @@ def archived_file(dsn: str, name: str, streams: Sequence[int]) -> KnownFile:
     return KnownFile(int(size), int(lines), int(forgotten))
 
 
-def archived_files(dsn: str) -> tuple[str, list[tuple[str, int]]]:
-    """Return who the platform is, and the names and sizes of its files. Raises Unavailable."""
+@dataclass(frozen=True)
+class KnownArchive:
+    """Who the platform is, its files with their sizes, and all names that may be there.
+
+    `known` has those that were given up, too; `begun` what names begin with that are being
+    written.
+    """
+
+    platform: str
+    files: list[tuple[str, int]]
+    known: list[str]
+    begun: list[str]
+
+
+def archived_files(dsn: str) -> KnownArchive:
+    """Return what is known of an archive. Raises Unavailable."""
     try:
         with closing(psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT)) as connection, \
                 connection.cursor() as cursor:
             cursor.execute("SELECT platform::text FROM logarchiveowner")
             ((platform,),) = cursor.fetchall()
-            cursor.execute("SELECT name, size FROM logarchives WHERE gone IS NULL ORDER BY name")
-            return str(platform), [(str(name), int(size)) for name, size in cursor]
+            cursor.execute("SELECT prefix FROM logarchiveattempts")
+            begun = [str(prefix) for (prefix,) in cursor]
+            cursor.execute("SELECT name, size, gone IS NULL FROM logarchives ORDER BY name")
+            rows = cursor.fetchall()
+            return KnownArchive(
+                str(platform), [(str(name), int(size)) for name, size, is_read in rows if is_read],
+                [str(name) for name, *_ in rows], begun,
+            )
     except psycopg2.Error as error:
         raise Unavailable(f"the database does not answer: {str(error).strip()}") from None
 

@@ -238,19 +238,20 @@ class Machine:
             raise Wrong(what, remedy)
         dsn = self.config.database.dsn or embedded_dsn(self.paths.runtime)
         try:
-            platform, files = self._site.from_server(lambda: archived_files(dsn))
+            found = self._site.from_server(lambda: archived_files(dsn))
         except Unavailable as error:
             raise Skipped(str(error)) from None
         told = self._job("log_archive:check", {
-            "target": asdict(target), "name": str(target), "platform": platform, "files": files,
-            "has_files": bool(files), "holder": holder(self.paths.state),
+            "target": asdict(target), "name": str(target), "platform": found.platform,
+            "files": found.files, "known": found.known, "begun": found.begun,
+            "has_files": bool(found.files), "holder": holder(self.paths.state),
         })
         if told:
             raise Wrong(
                 "; ".join(told[:3]) + (f"; {len(told) - 3} more" if len(told) > 3 else ""),
                 "walt help show log-archive",
             )
-        return f"{target} has {len(files)} files"
+        return f"{target} has {len(found.files)} files"
 
     def _job(self, job: str, arguments: dict[str, Any]) -> Any:
         """Return what a job of the server's workers answers. Raises Wrong."""
