@@ -36,6 +36,7 @@ class FakePrograms:
         self.unfinished = ""  # what dpkg says of packages that are not wholly installed
         self.held: list[str] = []  # packages that are kept back
         self.sources = True  # whether those of the site have all packages
+        self.mirror = ""  # what has all packages, once it is a source
         self.nowhere: set[str] = set()  # packages that no source has
         self.former = False  # whether an older WalT has a database here
         self.former_size = 0  # bytes of it
@@ -64,7 +65,8 @@ class FakePrograms:
         return Done(0, "".join(f"{one}\n" for one in self.held))
 
     def _apt_cache(self, action: str, *names: str) -> Done:
-        here = (self.root / "etc/apt/sources.list.d/walt.sources").exists()
+        ours = self.root / "etc/apt/sources.list.d/walt.sources"
+        here = ours.exists() and self.mirror in ours.read_text()
         found = "1" if here or self.sources else "(none)"
         return Done(0, "".join(
             f"{one}:\n  Installed: (none)\n  Candidate: {found}\n"

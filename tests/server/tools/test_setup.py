@@ -345,12 +345,17 @@ boot:
             (("--check", "--set", "boot.reconnect-grace=1"), "--check changes nothing"),
             (("--debian-mirror", "http://a.example/x\nTrusted: yes"), "no address of a mirror"),
             (("--debian-mirror=-o",), "no address of a mirror"),
+            (("--debian-mirror", "http:/a.example/debian"), "no address of a mirror"),
+            (("--debian-mirror", "http:///debian"), "no address of a mirror"),
+            (("--debian-mirror", "file:debian"), "no address of a mirror"),
+            (("--debian-mirror", "https://ann:secret@a.example/debian"), "/etc/apt/auth.conf.d"),
         ):
             site = self.site()
             before = site.files()
             status, _, err = site.call(*words)
             self.assertEqual(status, 1, words)
             self.assertIn(told, err)
+            self.assertNotIn("secret", err)
             self.assertEqual(site.files(), before, words)
             self.assertFalse([one for one in site.programs.calls if one[0] == "apt-get"])
 
@@ -666,6 +671,31 @@ registries:
         self.assertIn(f"URIs: {mirror}\nSuites: bookworm bookworm-updates\n",
                       site.text(SOURCES.lstrip("/")))
         self.assertIn("Nothing lacks.", self.done(site, "--check"))
+
+    def test_security_updates_of_a_former_set_up(self) -> None:
+        """They stay, for the Debian that is there now; what does not help changes nothing."""
+        mirror, place = "https://mirror.example/debian", SOURCES.lstrip("/")
+        former = "# ours\n" + "\n".join(
+            f"Types: deb\nURIs: http://deb.debian.org/{one}\nSuites: {suites}\n"
+            "Components: main\nSigned-By: /k.gpg\n" for one, suites in (
+                ("debian", "bullseye bullseye-updates"), ("debian-security", "bullseye-security"),
+            )
+        )
+        site = self.site()
+        site.write(place, former)
+        site.programs.sources, site.programs.mirror = False, "nowhere"
+        self.assertEqual(site.call("--debian-mirror", mirror)[0], 1)
+        self.assertEqual(site.text(place), former)
+        site.programs.mirror = mirror
+        self.done(site, "--debian-mirror", mirror)
+        self.assertEqual(
+            [line for line in site.text(place).splitlines() if line.startswith(("URIs", "Suites"))],
+            [
+                f"URIs: {mirror}", "Suites: bookworm bookworm-updates",
+                "URIs: http://deb.debian.org/debian-security", "Suites: bookworm-security",
+            ],
+        )
+        self.assertIn("\n\nTypes: deb\nURIs: http://deb.debian.org/debian-sec", site.text(place))
 
     def test_packages(self) -> None:
         """What it installs is what the Makefile installs."""

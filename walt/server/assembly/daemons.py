@@ -200,6 +200,7 @@ def build_daemons(
         ),
         guarded=None if walt_net.raw_device is None else walt_net.base,
         ping_check=walt_net.raw_device is not None,
+        http_port=config.services.http_port,
         vpn_ports=(
             (config.services.http_port, config.vpn.ssh_port) if config.vpn.enabled else None
         ),

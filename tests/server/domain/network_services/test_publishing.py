@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.services import FakeConfigurable, FakeFirewall
 from walt.server.domain.devices.model import Device
+from walt.server.domain.network_services.dhcp import render
 from walt.server.domain.network_services.publishing import NetworkServices
 
 INTERFACE = IPv4Interface("192.168.1.1/24")
@@ -46,6 +47,20 @@ class NetworkServicesTests(SynchronousTestCase):
         self.assertNoResult(done)
         restart.callback(None)
         self.successResultOf(done)
+
+    def test_port_of_boot_files(self) -> None:
+        """Firmware that boots by HTTP is told the port of the server's pages, unless it is 80."""
+        for port, named in ((80, ""), (8080, ":8080")):
+            self.dhcp.configs.clear()
+            NetworkServices(
+                self.clock, INTERFACE, dhcp=self.dhcp, dns=self.dns, tree=self.tree,
+                firewall=self.firewall, http_port=port,
+            ).update(devices=[NODE], mounts={})
+            self.go()
+            self.assertIn(
+                f'filename "http://192.168.1.1{named}/pxe/walt-x86-64-snponly.efi";',
+                render(self.dhcp.configs[0]),
+            )
 
     def test_offers_in_a_wide_network(self) -> None:
         """An address that a Raspberry Pi is offered leads to files at once; that alone changes."""

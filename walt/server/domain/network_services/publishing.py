@@ -16,7 +16,7 @@ from walt.server.domain.devices.model import NETSETUP_NAT, RASPBERRY_PI_PREFIXES
 from walt.server.domain.network.firewall import FirewallConfig, Redirection
 from walt.server.domain.network.interfaces import IFirewall
 from walt.server.domain.network_services.boot_tree import BootLinks
-from walt.server.domain.network_services.dhcp import DhcpHosts
+from walt.server.domain.network_services.dhcp import HTTP_PORT, DhcpHosts
 from walt.server.domain.network_services.dns import FALLBACK_FORWARDER, DnsNames
 from walt.server.domain.network_services.interfaces import IConfigurable
 from walt.server.domain.network_services.nat import nat_addresses
@@ -62,16 +62,17 @@ class NetworkServices:
 
     `clock` gives callLater; `dhcp`, `dns` and `tree` provide IConfigurable, `firewall` IFirewall;
     `forwarders` are the upstream DNS servers, `guarded` the interface below the
-    bridge whose 802.1Q frames are dropped, `vpn_ports` those of the server's web pages and of the
-    VPN's sshd (None: there is no VPN). Nothing is configured before the
-    first `update`.
+    bridge whose 802.1Q frames are dropped, `http_port` that of boot files, `vpn_ports` those
+    of the server's web pages and of the VPN's sshd (None: there is no VPN). Nothing is
+    configured before the first `update`.
     """
 
     def __init__(
         self, clock: IReactorTime, interface: IPv4Interface, *,
         dhcp: IConfigurable, dns: IConfigurable, tree: IConfigurable, firewall: IFirewall,
         forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,), guarded: str | None = None,
-        ping_check: bool = True, vpn_ports: tuple[int, int] | None = None,
+        ping_check: bool = True, http_port: int = HTTP_PORT,
+        vpn_ports: tuple[int, int] | None = None,
     ) -> None:
         self._clock = clock
         self._interface = interface
@@ -79,7 +80,7 @@ class NetworkServices:
         self._guarded = guarded
         self._vpn_ports = vpn_ports
         self._entry_points: tuple[str, ...] = ()
-        self._hosts = DhcpHosts(interface, ping_check=ping_check)
+        self._hosts = DhcpHosts(interface, ping_check=ping_check, http_port=http_port)
         self._names = DnsNames(interface.ip, interface.network, forwarders)
         self._links = BootLinks(interface)
         self._filtered = Filtered()

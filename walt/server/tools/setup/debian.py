@@ -59,12 +59,19 @@ URIs: {mirror}
 Suites: {name} {name}-updates
 Components: main
 {verified}"""
-_ADDRESS = re.compile(r"(https?|file)://?[A-Za-z0-9._~:/@\[\]-]+")
+# Nobody's name and password: all may read the file, and the arguments of programs.
+_ADDRESS = re.compile(
+    r"(https?://[A-Za-z0-9\[][A-Za-z0-9._~:\[\]-]*|file:(//)?(?=/))(/[A-Za-z0-9._~:/-]*)?"
+)
+_SECURITY = re.compile(r"(?im)^(suites:)(?=.*-security\b).*$")
 _KEEP_FILES = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 
 
 def is_mirror(address: str) -> bool:
-    """Return whether this may be the address of a mirror of Debian."""
+    """Return whether this may be the address of a mirror of Debian.
+
+    A name and a password have no place in it: they belong into /etc/apt/auth.conf.d.
+    """
     return _ADDRESS.fullmatch(address) is not None
 
 
@@ -72,6 +79,17 @@ def _nowhere(names: Sequence[str]) -> Unavailable:
     return Unavailable(
         f"no source of apt has {', '.join(names)}: see /etc/apt/sources.list and"
         " /etc/apt/sources.list.d, or name a mirror of Debian with --debian-mirror"
+    )
+
+
+def _security_updates(text: str, name: str) -> str:
+    """Return the sources of security updates in a file of ours, for the Debian of this name.
+
+    Set-up wrote some before it had an option for the mirror.
+    """
+    return "".join(
+        "\n" + _SECURITY.sub(rf"\1 {name}-security", stanza).strip("\n") + "\n"
+        for stanza in re.split(r"\n\s*\n", text) if _SECURITY.search(stanza)
     )
 
 
@@ -172,10 +190,10 @@ class PackagesStep:
             return
         if self.mirror is None:
             raise _nowhere(unknown)
-        before = self.machine.read(SOURCES)
+        before, name = self.machine.read(SOURCES), release(self.machine)
         self.machine.write(SOURCES, self.sources.format(
-            mirror=self.mirror, name=release(self.machine), verified=self._verified(self.mirror)
-        ))
+            mirror=self.mirror, name=name, verified=self._verified(self.mirror)
+        ) + _security_updates(before or "", name))
         try:
             self._insist(unknown, f"and {self.mirror} cannot be added to them")
             unknown = self._unknown(unknown)
@@ -185,6 +203,8 @@ class PackagesStep:
         except BaseException:
             if before is None:
                 self.machine.at(SOURCES).unlink(missing_ok=True)
+            else:
+                self.machine.write(SOURCES, before)
             raise
 
     def _insist(self, names: Sequence[str], why: str) -> None:

@@ -157,7 +157,9 @@ def _refusals(options: argparse.Namespace, machine: Machine) -> list[str]:
             )
     if options.mirror is not None and not is_mirror(options.mirror):
         found.append(
-            f"{options.mirror!r} is no address of a mirror, as http://mirror.example.org/debian is"
+            f"{re.sub('//[^/]*@', '//…@', options.mirror)!r} is no address of a mirror, as"
+            " http://mirror.example.org/debian is; a name and a password belong into a file of"
+            " /etc/apt/auth.conf.d, see apt_auth.conf(5)"
         )
     wrong = refusal(release(machine))
     if wrong is not None:
