@@ -135,6 +135,7 @@ class FakeContainers:
         self.answers: dict[str, bytes] = {}
         self.in_memory: list[str] = []
         self.committing: Deferred[None] | None = None
+        self.removing: Deferred[None] | None = None
         self._count = 0
 
     async def start(self, image: StoredImage, options: ContainerOptions) -> str:
@@ -195,6 +196,9 @@ class FakeContainers:
         self.events.append(f"commit {fullname}")
 
     async def remove(self, container: str) -> None:
+        gate, self.removing = self.removing, None
+        if gate is not None:
+            await gate
         if self.running.pop(container, None) is not None:
             self.events.append("remove")
 

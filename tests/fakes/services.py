@@ -150,6 +150,12 @@ class FakeForwarder:
     def __init__(self, taken: set[int] | None = None) -> None:
         self.forwards: dict[int, tuple[str, int]] = {}
         self.taken = taken or set()
+        self.gate: Deferred[None] | None = None  # what who opens or closes one waits for
+
+    async def _wait(self) -> None:
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate
 
     def is_free(self, server_port: int) -> bool:
         """Tell whether a port can be opened."""
@@ -159,8 +165,10 @@ class FakeForwarder:
         """Open a forward."""
         if not self.is_free(server_port):
             raise Conflict(f"port {server_port} is in use")
+        await self._wait()
         self.forwards[server_port] = (address, device_port)
 
     async def close(self, server_port: int) -> None:
         """Close a forward."""
+        await self._wait()
         self.forwards.pop(server_port, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from walt.server.domain.switches.interfaces import ISwitchStore, Kept, PortOff
@@ -13,7 +14,10 @@ from walt.server.domain.switches.topology import Link
 
 @implementer(ISwitchStore)
 class FakeSwitchStore:
-    """Everything in dicts; `history` are the news, oldest first."""
+    """Everything in dicts; `history` are the news, oldest first.
+
+    `gate` makes who changes places and names of ports wait, once the change is made.
+    """
 
     def __init__(self, moment: float = 1000.0) -> None:
         self.moment = moment
@@ -23,6 +27,12 @@ class FakeSwitchStore:
         self.history: list[Link] = []
         self.names: dict[tuple[str, int], str] = {}
         self.off: dict[tuple[str, int], PortOff] = {}
+        self.gate: Deferred[None] | None = None
+
+    async def _wait(self) -> None:
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate
 
     async def load(self) -> Kept:
         """Return everything."""
@@ -39,6 +49,7 @@ class FakeSwitchStore:
         self.moments.update(dict.fromkeys(surveys, self.moment))
         self.links = list(links)
         self.history += news
+        await self._wait()
 
     async def name_port(self, switch: str, port: int, name: str | None) -> None:
         """Give a port a name, or take it away."""
@@ -46,6 +57,7 @@ class FakeSwitchStore:
             self.names.pop((switch, port), None)
         else:
             self.names[switch, port] = name
+        await self._wait()
 
     async def note_off(self, ports: Sequence[PortOff]) -> None:
         """Record ports."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.images import FakeCatalog, FakeContainers, FakeImageUsers, FakeStore
@@ -127,6 +127,22 @@ class SessionTests(SynchronousTestCase):
         self.successResultOf(closing)
         self.assertNotEqual(self.images.get(NAME).image_id, "a" * 64)
         self.assertEqual(self.containers.running, {})
+
+    def test_requester_leaves_while_the_system_starts(self) -> None:
+        """The container of before goes, and the one that takes its place."""
+        session = self.open()
+        self.containers.answers["[ -x /bin/bash"] = b"system\n"
+        self.containers.removing = gate = Deferred()
+        preparing = Deferred.fromCoroutine(session.prepare_shell(self.requester))
+        self.assertEqual(len(self.containers.running), 2)
+        preparing.cancel()
+        closing = session.close()
+        self.assertNoResult(closing)
+        gate.callback(None)
+        self.failureResultOf(preparing, CancelledError)
+        self.successResultOf(closing)
+        self.assertEqual(self.containers.running, {})
+        self.assertIsNone(self.images.task_of(NAME))
 
     def test_shells(self) -> None:
         """bash when there is one; the whole system when the image can."""

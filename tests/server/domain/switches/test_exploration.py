@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -64,8 +64,9 @@ class TellingTests(SynchronousTestCase):
         self.done(self.fake.registry.put(SWITCH, OTHER, self.node))
         self.switches = SlowSwitches()
         self.found: list[tuple[str, str | None]] = []
+        self.store = FakeSwitchStore()
         self.exploration = Exploration(
-            self.fake.registry, self.switches, FakeSwitchStore(), self.fake.platform,
+            self.fake.registry, self.switches, self.store, self.fake.platform,
             lambda: 1e9, self.register, OWN,
         )
         self.done(self.exploration.load())
@@ -127,6 +128,33 @@ class TellingTests(SynchronousTestCase):
         lines = self.done(self.fake.lines("devices"))
         self.assertIn("Node node-2 is now connected on sw-2 port p2", lines)
         self.assertIn("Node node-2 is now connected on sw port p2", lines)
+
+    def test_requester_leaves(self) -> None:
+        """What was found, and the name of a port, are known as they are stored, and logged."""
+        for port in (2, 1):
+            self.store.gate = gate = Deferred()
+            results = self.rescan("sw")
+            self.switches.tell(str(SWITCH.ip), told(SWITCH.mac, 2, {port: {self.node.mac}}))
+            self.switches.tell("192.168.1.1", Survey(failure="no answer"))
+            if port == 2:
+                gate.callback(None)
+                self.successResultOf(results)
+        results.cancel()
+        gate.callback(None)
+        self.failureResultOf(results, CancelledError)
+        self.assertEqual(self.exploration.links, self.store.links)
+        self.assertTrue(self.store.links)
+        self.store.gate = gate = Deferred()
+        naming = Deferred.fromCoroutine(
+            self.exploration.set_port("sw", "1", ["name=desk"], self.requester)
+        )
+        naming.cancel()
+        gate.callback(None)
+        self.failureResultOf(naming, CancelledError)
+        self.assertEqual(self.exploration.names, self.store.names)
+        lines = self.done(self.fake.lines("devices"))
+        self.assertIn("Node node-2 is now connected on sw port p1", lines)
+        self.assertTrue([one for one in lines if "port 1 named desk" in one])
 
     def test_finds_are_nobodys_deeds(self) -> None:
         """Who asks for a look has not plugged what it finds, and goes on under the own name."""

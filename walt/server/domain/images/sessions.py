@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from walt.common.errors import Conflict, NotFound, WaltError
@@ -21,7 +21,7 @@ from walt.server.domain.images.model import MAX_LAYERS, ContainerOptions, Stored
 from walt.server.domain.images.interfaces import IContainers, IImageUsers
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.requester import IRequester
-from walt.server.runtime.coroutines import shielded, spawn
+from walt.server.runtime.coroutines import shielded, spawn, unbroken
 
 _log = Logger()
 
@@ -47,6 +47,7 @@ class ImageSession:
         self.shell = _shell("/bin/sh")
         self._owner = owner
         self._container = container
+        self._container_changes = DeferredLock()
         self._held = held
         self._label = label
         self._volatile: list[str] = []
@@ -111,10 +112,12 @@ class ImageSession:
         if "bash" in found:
             self.shell = _shell("/bin/bash")
 
+    @unbroken
     async def _restart(self, options: ContainerOptions) -> None:
-        old = self._container
-        self._container = await self._owner.containers.start(self.image, options)
-        await self._owner.containers.remove(old)
+        async with self._container_changes:
+            old = self._container
+            self._container = await self._owner.containers.start(self.image, options)
+            await self._owner.containers.remove(old)
 
     def freeze(self) -> Deferred[Any]:
         """The commands are done: end what still runs; fires when that is so."""
@@ -185,7 +188,8 @@ class ImageSession:
         if self._saving is not None:
             await shielded(self._saving).addErrback(lambda _: None)
         try:
-            await self._owner.containers.remove(self._container)
+            async with self._container_changes:
+                await self._owner.containers.remove(self._container)
         finally:
             self._held.close()
             self._owner.forget(self)

@@ -36,7 +36,7 @@ from walt.server.domain.shares import (
     MAX_WEB_READERS,
     Shares,
 )
-from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.coroutines import spawn, unbroken
 
 _log = Logger()
 
@@ -230,6 +230,7 @@ class LogService:
         }
         self._on_forget()
 
+    @unbroken
     async def forget_former(self, name: str) -> None:
         """Delete the lines that were kept of forgotten devices of this name."""
         await self._store.forget_former(name)

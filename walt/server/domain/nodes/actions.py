@@ -253,6 +253,7 @@ class NodeService:
             raise Invalid(f"the number of boots must be between 1 and {BOOTS_KEPT}")
         return await self._progress.history(self.parse(nodes, requester), count)
 
+    @unbroken
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:
         """Start or stop the blinking of one node's LED. Raises Invalid or Unavailable."""
         node, ip = self.single(name, requester)

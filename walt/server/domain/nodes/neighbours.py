@@ -10,6 +10,7 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import as_switch
 from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.interfaces import ITopology
+from walt.server.runtime.coroutines import unbroken
 
 MAX_LABEL = 255  # an LLDP port identifier (IEEE 802.1AB §8.5.3)
 
@@ -59,6 +60,10 @@ class NeighbourReports:
         if port is None:
             await self._topology.look_again(switch)
             port = self._topology.labelled(switch.mac, label[:MAX_LABEL])
+        await self._locate(node, switch, port, label)
+
+    @unbroken
+    async def _locate(self, node: Device, switch: Device, port: int | None, label: str) -> None:
         if await self._topology.locate(node.mac, switch.mac, port):
             self._platform.write(
                 "devices",
@@ -66,6 +71,7 @@ class NeighbourReports:
                 f" {label[:MAX_LABEL] or '?'}",
             )
 
+    @unbroken
     async def _become_switch(self, node: Device, device: Device) -> None:
         name = clear_name(device.name, "switch", device.mac, self._registry.name_taken)
         await self._registry.put(replace(as_switch(device), name=name))

@@ -189,6 +189,7 @@ class Exploration:
         finally:
             self._turn.release()
 
+    @unbroken
     async def _keep(self, surveys: Mapping[str, Survey], links: list[Link]) -> None:
         await self._store.save(surveys, links, topology.news(self.links, links))
         self.links = links
@@ -259,6 +260,15 @@ class Exploration:
 
         surveys = await self.read(targets, requester, on_read)
         usable = {mac: one for mac, one in surveys.items() if not one.is_empty}
+        await self._take(usable, NobodyWaits() if tell is None else requester)
+        for device in chosen:
+            if device.type == "server":
+                note(self._result_of_server(device, surveys.get(device.mac)))
+        return [found[device.mac] for device in chosen if device.mac in found]
+
+    @unbroken
+    async def _take(self, usable: Mapping[str, Survey], requester: IRequester) -> None:
+        """Record what was read; tell what was plugged elsewhere."""
         with by_itself():  # who asks for a look has not plugged what it finds
             await self._register_neighbours(usable)
         kinds = {one.mac: one.type for one in self._registry.all()}
@@ -272,11 +282,7 @@ class Exploration:
             {mac: one for mac, one in usable.items() if one.failure is None}, links
         )
         for move in topology.moves(before, links, kinds):
-            self._tell_move(move, NobodyWaits() if tell is None else requester)
-        for device in chosen:
-            if device.type == "server":
-                note(self._result_of_server(device, surveys.get(device.mac)))
-        return [found[device.mac] for device in chosen if device.mac in found]
+            self._tell_move(move, requester)
 
     async def read(
         self, targets: Mapping[str, SnmpTarget], requester: IRequester | None = None,
