@@ -1,8 +1,8 @@
 """Everything that continuous integration runs, each part in a bare Debian of its own.
 
-Debian 12 runs `make test`. Debian 13 runs the platform of `make run`, the short part of the
-lab in a box, then the long scenarios and the tests that depend on the release, as far as there
-is time. The last lines name what did not pass or was not run, and sum up what the parts counted.
+Debian 12 runs `make test`. Debian 13 runs the platform of `make run`, then the long scenarios
+and the tests that depend on the release, as far as there is time. The last lines name what did
+not pass or was not run, and sum up what the parts counted.
 """
 
 from __future__ import annotations
