@@ -185,7 +185,7 @@ class LateTests(RecordCase):
         self.assertEqual((await self.move()).moved, 41)
 
     async def test_many_weeks(self) -> None:
-        """A line in each of 60 weeks becomes one file, once in a week."""
+        """Few lines of each of 60 weeks become one file, once in a week."""
         await self.move()
         stamps = [self.now - (10 + n) * 7 * DAY for n in range(60)]
         await self.late(A, "exp", stamps, [f"late {n}" for n in range(60)], sorted(stamps))
@@ -201,6 +201,19 @@ class LateTests(RecordCase):
         # It goes when the youngest of its weeks does.
         await self.move(retention=11 * 7)
         self.assertEqual(len(await self.records.files()), 2)
+
+    async def test_weeks_that_never_had_a_table(self) -> None:
+        """Many lines of one become a file of its own at once; what comes then waits."""
+        for weeks in (30, 31):
+            at = self.now - weeks * 7 * DAY
+            await self.late(A, "exp", [at + n / 1000 for n in range(100)], [
+                f"{weeks} {n}" for n in range(100)
+            ])
+        self.assertEqual((await self.move()).moved, 240)
+        self.assertEqual((len(self.parquets()), await self.in_database()), (4, 0))
+        await self.late(A, "exp", [at + n / 1000 for n in range(100)], ["more"] * 100)
+        self.assertEqual((await self.move()).moved, 0)
+        self.assertEqual(len(await self.lines(LogQuery())), 340)
 
     async def test_more_while_they_are_written(self) -> None:
         """Late lines that come meanwhile stay."""

@@ -28,6 +28,8 @@ _LONGEST_REMOVAL = "SET LOCAL statement_timeout = '10min'"
 KEPT_DAYS = 7
 # Late lines become a file once in so many days: else each line could be one.
 LATE_EVERY_DAYS = 7
+# Lines of a week without any file, which came after it ended, that are worth one of their own.
+OWN_FILE = 100
 # Rows that are added by one statement: a turn of the reactor stays short.
 STREAMS_AT_ONCE = 1000
 LATE = "logs_late"
@@ -49,6 +51,14 @@ _CAME = "SELECT EXISTS (SELECT FROM logarchivelate WHERE part = %s AND arrival >
 _LATE = f"""
 UPDATE logarchiveowner SET late_before = date_trunc('week', now() - %s * interval '1 day')
 WHERE late_moved < now() - interval '{LATE_EVERY_DAYS} days' RETURNING late_before
+"""  # noqa: S608 (nothing but the text above)
+_UNFILED = f"""
+SELECT min(l.first) FROM (
+    SELECT min(timestamp) AS first FROM logs_default
+    WHERE timestamp < date_trunc('week', now() - %s * interval '1 day')
+    GROUP BY date_trunc('week', timestamp) HAVING count(*) >= {OWN_FILE}
+) l WHERE NOT EXISTS (
+    SELECT FROM logarchives a WHERE a.week = date_trunc('week', l.first)::date)
 """  # noqa: S608 (nothing but the text above)
 _NEWEST_LATE = "SELECT date_trunc('week', max(timestamp))::date FROM logs_late"
 _MOVE_LATE = """
@@ -106,11 +116,26 @@ class PostgresLogArchives:
     async def due(self, days: int, but: Collection[str] = ()) -> Part | None:
         """Return the oldest partition that is due, or all late lines together."""
         rows = await self._database.query(_PARTITIONS, (days, list(but)))
+        if not rows and await self._made_room(days):
+            rows = await self._database.query(_PARTITIONS, (days, list(but)))
         if rows:
             table = str(rows[0][0])
             await self._watch(table)
             return Part(table, datetime.strptime(table, "logs_%Y%m%d").date())
         return None if LATE in but else await self._late(days)
+
+    async def _made_room(self, days: int) -> bool:
+        """Make a table of a week that many lines came for after it ended, and no file has."""
+
+        async def work(one: Transaction) -> bool:
+            await one.execute(_SHORT_WAIT)
+            ((first,),) = await one.query(_UNFILED, (days,))
+            if first is None:
+                return False
+            await one.execute("SELECT ensure_log_partition(%s)", (first,))
+            return True
+
+        return await self._database.transaction(work)
 
     async def _watch(self, table: str) -> None:
         """Have the lines that come from now on noted; none is under way at this moment."""

@@ -150,7 +150,7 @@ class IArchiveRecords(Interface):
 
         Tables of `but` are left out. From now on lines that come to it are noted, for `finish`.
         Lines that came late for weeks which have no table any more are one part together, once
-        in a while. Raises Busy.
+        in a while; so are few lines of a week that never had one. Raises Busy.
         """
 
     async def begin(prefix: str) -> None:
