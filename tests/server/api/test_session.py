@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,13 +14,17 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import walt
+from tests.fakes.images import FakeCatalog, FakeStore
 from tests.fakes.transports import TcpTransport
+from tests.server.domain.images.test_catalog import Asking, image
 from walt.common import ampbox
 from walt.rpc.commands.access import EnrolAuthority
 from walt.rpc.commands.devices import GetVirtualDevice, RegisterDevice, SyncClock
 from walt.rpc.commands.nodes import ShowNodes, WaitNodes
 from walt.rpc.commands.session import PROTOCOL
+from walt.server.api.images import ImagesApi
 from walt.server.api.session import HELLO_PATIENCE, Session
+from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.requester import acting
 from walt.server.domain.shares import Shares
 from walt.server.wire import policy
@@ -94,11 +99,11 @@ class Peer:
 
     def __init__(
         self, sides: frozenset[str] = frozenset({"cs", "ss"}), account: str | None = "alice",
-        bound: bool = False, **limits: Any,
+        bound: bool = False, others: Sequence[amp.CommandLocator] = (), **limits: Any,
     ) -> None:
         self.api = Api()
         self.session = Session(
-            lambda session: [self.api], sides, peer="192.168.1.9", account=account,
+            lambda session: [self.api, *others], sides, peer="192.168.1.9", account=account,
             bound=bound, refusal=policy.refusal("elsewhere"), **limits,
         )
         self.transport = TcpTransport()
@@ -134,6 +139,29 @@ class Peer:
     def leave(self) -> None:
         """Close the connection."""
         self.session.connectionLost(Failure(ConnectionDone()))
+
+
+class LeavingTests(SynchronousTestCase):
+    def test_deeds_are_whole(self) -> None:
+        """A client leaves while the disk is waited for: the image has one name, the new one."""
+        name, new = "alice/a:latest", "alice/b:latest"
+        store, catalog = FakeStore(image(name)), FakeCatalog(name)
+        images = ImageService(store, catalog, in_use=set)
+        self.successResultOf(Deferred.fromCoroutine(images.refresh()))
+        operations: Any = None  # renaming needs none
+        peer = Peer(others=[ImagesApi(Asking("alice"), images, operations)])
+        peer.hello()
+        store.after = disk = Deferred()
+        peer.send("cs.images.rename", image="a", new_name="b")
+        peer.leave()
+        self.assertEqual(images.task_of(name), "rename")
+        store.after = None
+        disk.callback(None)
+        self.assertEqual((set(store.names), catalog.names), ({new}, {new}))
+        self.assertEqual([one.fullname for one in images.all()], [new])
+        self.assertIsNone(images.task_of(name))
+        self.assertEqual(peer.boxes(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
 
 
 class HelloTests(SynchronousTestCase):
