@@ -59,10 +59,10 @@ class LogServiceTests(SynchronousTestCase):
         for name in ("open", "count"):
             former = getattr(self.store, name)
 
-            def noted(query: LogQuery, former: Any = former) -> Any:
+            def noted(query: LogQuery, *more: Any, former: Any = former) -> Any:
                 """Note who it is."""
                 told.append(query.reader)
-                return former(query)
+                return former(query, *more)
 
             self.patch(self.store, name, noted)
         for work in (
