@@ -49,7 +49,7 @@ def digest() -> str:
 def made(wanted: str) -> bool:
     """Tell whether the assets are there, made from what is wanted."""
     try:
-        return all((one / STAMP).read_text() == wanted for one in (VENDOR, CHECKS))
+        return all((directory / STAMP).read_text() == wanted for directory in (VENDOR, CHECKS))
     except OSError:
         return False
 
@@ -101,7 +101,7 @@ def licences(modules: Path, names: list[str]) -> str:
     """Return the licences of some packages, one after the other. Raises Problem."""
     texts = []
     for name in names:
-        found = [modules / name / one for one in LICENCES if (modules / name / one).is_file()]
+        found = [modules / name / file for file in LICENCES if (modules / name / file).is_file()]
         if not found:
             raise Problem(f"the package {name} has no file with its licence")
         texts.append(f"{name}\n{'=' * len(name)}\n\n{found[0].read_text().strip()}\n")
@@ -114,8 +114,8 @@ def bundled(modules: Path) -> list[str]:
         str(path.parent.relative_to(modules))
         for pattern in ("*/package.json", "@*/*/package.json") for path in modules.glob(pattern)
     ]
-    return sorted(one for one in names if one.split("/")[0] not in ("axe-core", "esbuild")
-                  and not one.startswith("@esbuild/"))
+    return sorted(name for name in names if name.split("/")[0] not in ("axe-core", "esbuild")
+                  and not name.startswith("@esbuild/"))
 
 
 def put(directory: Path, files: dict[str, bytes], wanted: str) -> None:
@@ -142,8 +142,8 @@ def make(wanted: str) -> None:
             f"--cache={work / 'cache'}", environment=settings(program), cwd=work)
         modules = work / "node_modules"
         esbuild = modules / "@esbuild" / processor / "bin/esbuild"
-        for one in ("pages", "terminal"):
-            bundle(esbuild, work / f"{one}.js", work / "made" / f"{one}.js")
+        for kind in ("pages", "terminal"):
+            bundle(esbuild, work / f"{kind}.js", work / "made" / f"{kind}.js")
         files = {path.name: path.read_bytes() for path in (work / "made").iterdir()}
         files["terminal.css"] = (work / STYLES).read_bytes()
         files["LICENSES.txt"] = licences(modules, bundled(modules)).encode()

@@ -96,7 +96,7 @@ def version() -> str:
 
 def make(directory: Path) -> Path:
     """Make the package in a directory; return its path."""
-    major, minor = (int(one) for one in run(
+    major, minor = (int(number) for number in run(
         PYTHON, "-c", "import sys; print(*sys.version_info[:2])"
     ).split())
     architecture = run("dpkg", "--print-architecture")

@@ -44,10 +44,10 @@ def parse_installed(text: str) -> dict[str, Package]:
         status, name, essential, provides, depends = line.split("\t")
         if status == "installed":
             groups = [
-                tuple(_name(one) for one in group.split("|"))
+                tuple(_name(alternative) for alternative in group.split("|"))
                 for group in depends.split(",") if group.strip()
             ]
-            provided = frozenset(_name(one) for one in provides.split(",") if one.strip())
+            provided = frozenset(_name(word) for word in provides.split(",") if word.strip())
             found[name] = Package(name, essential == "yes", provided, tuple(groups))
     return found
 
@@ -76,7 +76,7 @@ def brought(installed: Mapping[str, Package], wanted: Iterable[str]) -> set[str]
     Of alternatives, the first that is installed is meant, as apt would have it;
     recommendations bring nothing.
     """
-    todo = [*wanted, *(one.name for one in installed.values() if one.essential)]
+    todo = [*wanted, *(package.name for package in installed.values() if package.essential)]
     found: set[str] = set()
     while todo:
         name = todo.pop()
@@ -84,9 +84,9 @@ def brought(installed: Mapping[str, Package], wanted: Iterable[str]) -> set[str]
             continue
         found.add(name)
         for group in installed[name].depends:
-            real = next((one for one in group if one in installed), None)
+            real = next((alternative for alternative in group if alternative in installed), None)
             todo += [real] if real is not None else [
-                one.name for one in installed.values() if one.provides & set(group)
+                package.name for package in installed.values() if package.provides & set(group)
             ]
     return found
 
@@ -107,7 +107,7 @@ def parse_owners(text: str) -> dict[str, set[str]]:
             continue
         diversion = re.fullmatch(r"(?:diversion by (\S+)|local diversion) (from|to)", head)
         if diversion is None:
-            owners.setdefault(path, set()).update(_name(one) for one in head.split(", "))
+            owners.setdefault(path, set()).update(_name(owner) for owner in head.split(", "))
         elif diversion[2] == "from":
             source = path
             if diversion[1]:
@@ -136,7 +136,7 @@ def names_of(path: str) -> list[str]:
 
 def counts(path: str, own: Collection[Path]) -> bool:
     """Tell whether a program is one of the system: not below a directory of `own`."""
-    return not any(Path(path).is_relative_to(one) for one in own)
+    return not any(Path(path).is_relative_to(directory) for directory in own)
 
 
 def unlisted(
@@ -145,7 +145,7 @@ def unlisted(
     """Return a sentence for each program that no package of `allowed` brings."""
     told = []
     for program in sorted(set(programs)):
-        packages = {one for name in names_of(program) for one in owners.get(name, ())}
+        packages = {package for name in names_of(program) for package in owners.get(name, ())}
         if not packages:
             told.append(f"{program} was started, which belongs to no Debian package")
         elif not packages & set(allowed):
@@ -159,11 +159,11 @@ def unlisted(
 def check(programs: Iterable[str], lists: Path, own: Collection[Path]) -> list[str]:
     """Return what is wrong with the programs that were started on this machine."""
     # What a test had put among the programs of the system is gone by now.
-    ours = [one for one in programs if counts(one, own) and Path(one).exists()]
+    ours = [program for program in programs if counts(program, own) and Path(program).exists()]
     if not ours:
         return ["no program was recorded: the record cannot be right"]
     installed = parse_installed(_ask("--show", f"--showformat={QUERY_FORMAT}"))
-    names = [_escaped(name) for one in ours for name in names_of(one)]
+    names = [_escaped(name) for program in ours for name in names_of(program)]
     owners = parse_owners(_ask("--search", "--", *names))
     return unlisted(ours, owners, brought(installed, parse_lists(lists.read_text())))
 

@@ -54,10 +54,11 @@ def watch(directories: list[str]) -> int:
     watching = _called(libc.fanotify_init(
         FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE, os.O_RDONLY | os.O_CLOEXEC
     ))
-    for one in directories:
-        if os.path.isdir(one):
+    for directory in directories:
+        if os.path.isdir(directory):
             _called(libc.fanotify_mark(
-                watching, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_OPEN_EXEC, AT_FDCWD, one.encode()
+                watching, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_OPEN_EXEC, AT_FDCWD,
+                directory.encode(),
             ))
     return watching
 

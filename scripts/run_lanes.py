@@ -185,19 +185,19 @@ async def try_again(trial: str, counts: dict[str, int], told: list[str]) -> list
     """Try what failed once more; return the names of what passed, which `told` forgets."""
     passed: list[str] = []
     tried = 0
-    for one in list(told):
-        names = failed_tests(one)
+    for report in list(told):
+        names = failed_tests(report)
         tried += len(names)
         if not names or tried > MOST_AGAIN or late():
             continue
         print(f"once more, alone: {', '.join(names)}")
         status, _ = await run_trial(0, trial, names)
         if status == 0:
-            told.remove(one)
+            told.remove(report)
             passed += names
             failed = sum(
                 int(count)
-                for name, count in COUNTS.findall("\n".join(one.splitlines()[-5:]))
+                for name, count in COUNTS.findall("\n".join(report.splitlines()[-5:]))
                 if name in ("failures", "errors")
             )
             counts["again"] = counts.get("again", 0) + failed
@@ -304,7 +304,7 @@ def own_directories(cache: str) -> list[Path]:
     python39 = os.environ.get("WALT_PYTHON39")
     if python39:
         places.append(str(Path(python39).parent.parent))
-    return [Path(one).resolve() for one in places]
+    return [Path(place).resolve() for place in places]
 
 
 def check_programs(cache: str, counts: dict[str, int], told: list[str]) -> None:
@@ -348,7 +348,7 @@ async def main(trial: str, part: str) -> int:
     check_programs(cache, counts, told)
     for name in passed:
         print(f"passed alone, not beside others: {name}")
-    print("\n".join([*told, *(line for one in told for line in recap(one))]))
+    print("\n".join([*told, *(line for report in told for line in recap(report))]))
     failed = counts.get("failures", 0) + counts.get("errors", 0) - counts.get("again", 0)
     print(f"{counts.get('successes', 0)} passed, {failed} failed, {counts.get('skips', 0)} skipped")
     return 1 if told else 0

@@ -238,6 +238,17 @@ class ArrowsTests(SynchronousTestCase):
         }
         self.assertEqual(spoken, set())
 
+    def test_loop_variables(self) -> None:
+        """A loop says what it goes through: `one` is a word for one of a pair alone."""
+        wrong = [
+            f"{name}: line {node.target.lineno}"
+            for name, path in modules().items()
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension)
+            and isinstance(node.target, ast.Name) and node.target.id == "one"
+        ]
+        self.assertEqual(wrong, [])
+
     def test_no_circles(self) -> None:
         """No module imports itself by way of others, not even inside functions."""
         known = modules()

@@ -70,8 +70,8 @@ async def main(reactor: Any) -> None:
         for when, name in stages if number == ROUNDS - 1 else ():
             figure(f"  server: {name}", when, "s")
     for stage in STAGES:
-        by_server = statistics.median(one[stage] for one in server)
-        alone = statistics.median(one[stage] for one in hand)
+        by_server = statistics.median(boot[stage] for boot in server)
+        alone = statistics.median(boot[stage] for boot in hand)
         figure(f"power-on to {stage}, by hand", alone, "s")
         figure(f"power-on to {stage}, through the server", by_server, "s")
         figure("  ratio", by_server / alone, "times", 1.3)

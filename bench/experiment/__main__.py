@@ -123,9 +123,11 @@ def archives(base: Path) -> None:
         seal(folder, base / name)
     for pair in ((first, second), (base / "first.zip", base / "second.zip")):
         start = time.perf_counter()
-        found = [one for one in compare(*map(Archive, pair)) if one.mark != "="]
+        found = [
+            difference for difference in compare(*map(Archive, pair)) if difference.mark != "="
+        ]
         spent = time.perf_counter() - start
-        assert [one.category for one in found] == ["log"], found
+        assert [difference.category for difference in found] == ["log"], found
         figure(f"diff of two archives of {LINES} lines, {pair[0].name}", spent, "s", 10)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figure("  memory of the process at most", peak, "MiB", 300)

@@ -35,7 +35,7 @@ class _Saving(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         self._text += data
-        line = next((one for one in self._text.split(b"\n") if one.startswith(b"saved ")), b"")
+        line = next((line for line in self._text.split(b"\n") if line.startswith(b"saved ")), b"")
         if line and not self.saved.called:
             self.saved.callback(float(line.split()[1]))
 

@@ -40,7 +40,7 @@ def leased(platform: LivePlatform) -> set[str]:
 
 def reported(text: str, name: str) -> list[float]:
     """Return the figures called `name` in the report of perfdhcp (discoveries, requests)."""
-    return [float(one) for one in re.findall(rf"^{name}: ([0-9.]+)", text, re.MULTILINE)]
+    return [float(text) for text in re.findall(rf"^{name}: ([0-9.]+)", text, re.MULTILINE)]
 
 
 async def main(reactor: Any) -> None:

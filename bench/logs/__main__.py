@@ -103,7 +103,7 @@ class Bench:
              mode, str(LINES), *self.addresses[:senders]],
             env={"PYTHONPATH": str(ROOT)}, timeout=300,
         )
-        start, end = (float(one) for one in result.stdout.split())
+        start, end = (float(word) for word in result.stdout.split())
         rows = await self.load.database.query(
             "SELECT count(*), count(DISTINCT line), min(length(line)), max(length(line))"
             " FROM logs l JOIN logstreams s ON s.id = l.stream_id WHERE s.name = 'bench'"
@@ -210,8 +210,8 @@ class Bench:
         await self.platform.until(moved, "the lines are files", 1800)
         figure("lines archived, verified and dropped", MANY / (time.perf_counter() - start),
                "lines/s")
-        figure("  octets of the files", sum(one.stat().st_size for one in archive.iterdir()) / 1e6,
-               "MB")
+        octets = sum(file.stat().st_size for file in archive.iterdir())
+        figure("  octets of the files", octets / 1e6, "MB")
         since = days * 86400 + 500
         figure(f"first line of a window of 10 s among {MANY} archived lines",
                await self.first_line(f"-{since + 10}s:-{since}s"), "ms")
@@ -219,9 +219,9 @@ class Bench:
 
     async def disturbed(self) -> None:
         """Print what other things do to ingestion."""
-        one = Disturbed(self.platform, self.load, self.dsn, self.inside, self.addresses)
-        await one.flood()
-        await one.forget()
+        disturbance = Disturbed(self.platform, self.load, self.dsn, self.inside, self.addresses)
+        await disturbance.flood()
+        await disturbance.forget()
 
     async def retrieve(self) -> None:
         """Print the rates of retrieval of the lines just stored."""

@@ -42,7 +42,7 @@ class Disturbed:
     async def _receipts(self, seconds: float) -> list[float]:
         server, prober = f"{self.platform.net}.1", self.addresses[1]
         result = await self._python("bench.logs.probe", "receipts", server, prober, str(seconds))
-        return sorted(float(one) for one in result.stdout.split())
+        return sorted(float(word) for word in result.stdout.split())
 
     async def forget(self) -> None:
         """Print the longest gap of ingestion while a device with many lines is forgotten."""

@@ -18,19 +18,19 @@ def main(server: str, rate: str, period: str, *addresses: str) -> None:
         socket.create_connection((server, 12347), source_address=(address, 0))
         for address in addresses
     ]
-    for one in sockets:
-        one.sendall(b"0\nbench\nNO_TIMESTAMPS\n")
+    for connection in sockets:
+        connection.sendall(b"0\nbench\nNO_TIMESTAMPS\n")
     ticks = int(int(period) / TICK)
     each = int(int(rate) * TICK / len(sockets))
     start = time.monotonic()
     for tick in range(ticks):
-        for one in sockets:
+        for connection in sockets:
             line = f"{time.time():.6f} ".ljust(99, "x") + "\n"
-            one.sendall(line.encode() * each)
+            connection.sendall(line.encode() * each)
         time.sleep(max(0.0, start + (tick + 1) * TICK - time.monotonic()))
-    for one in sockets:
-        one.sendall(b"CLOSE\n")
-        one.recv(1)
+    for connection in sockets:
+        connection.sendall(b"CLOSE\n")
+        connection.recv(1)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ def _connected(server: str, address: str) -> socket.socket:
 
 def lines(server: str, address: str, seconds: float) -> None:
     """Send the time now and then."""
-    with _connected(server, address) as one:
-        one.sendall(HEAD)
+    with _connected(server, address) as connection:
+        connection.sendall(HEAD)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            one.sendall(f"{time.time():.6f}\n".encode())
+            connection.sendall(f"{time.time():.6f}\n".encode())
             time.sleep(0.1)
-        one.sendall(b"CLOSE\n")
-        one.recv(1)
+        connection.sendall(b"CLOSE\n")
+        connection.recv(1)
 
 
 def receipts(server: str, address: str, seconds: float) -> None:
@@ -35,9 +35,9 @@ def receipts(server: str, address: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         start = time.monotonic()
-        with _connected(server, address) as one:
-            one.sendall(HEAD + b"line\nCLOSE\n")
-            one.recv(1)
+        with _connected(server, address) as connection:
+            connection.sendall(HEAD + b"line\nCLOSE\n")
+            connection.recv(1)
         spent = time.monotonic() - start
         print(spent * 1000)
         time.sleep(max(0.0, 0.02 - spent))

@@ -19,16 +19,16 @@ PIECE = 1000
 def send(server: str, mode: str, address: str, count: int) -> None:
     """Send the lines of one sender."""
     sender = address.rsplit(".", 1)[1]
-    with socket.create_connection((server, 12347), source_address=(address, 0)) as one:
-        one.sendall(f"0\nbench\n{mode}\n".encode())
+    with socket.create_connection((server, 12347), source_address=(address, 0)) as connection:
+        connection.sendall(f"0\nbench\n{mode}\n".encode())
         for first in range(0, count, PIECE):
             stamp = f"{time.time():.6f} " if mode != "NO_TIMESTAMPS" else ""
-            one.sendall("".join([
+            connection.sendall("".join([
                 f"{stamp}{sender} {number:08d} ".ljust(99 + len(stamp), "x") + "\n"
                 for number in range(first, min(count, first + PIECE))
             ]).encode())
-        one.sendall(b"CLOSE\n")
-        while one.recv(4096):
+        connection.sendall(b"CLOSE\n")
+        while connection.recv(4096):
             pass
 
 

@@ -63,15 +63,15 @@ async def run(platform: LivePlatform, fleet: Fleet) -> None:
     try:
         nodes = ",".join(node.name for node in chosen)
         slow = f"sleep {SLOW_TIME}; echo slow"
-        one = await timed(platform, chosen[0].name, slow)
-        figure(f"walt node run of {SLOW_TIME} s, one node", one, "s")
+        single = await timed(platform, chosen[0].name, slow)
+        figure(f"walt node run of {SLOW_TIME} s, one node", single, "s")
         # The third word of SSH_CONNECTION is the address of the node.
         command = (
             f"set -- $SSH_CONNECTION; if [ $3 = {chosen[0].ip} ]; then {slow};"
             f" else sleep {COMMAND_TIME}; echo fast; fi"
         )
         several = await timed(platform, nodes, command)
-        figure(f"  {SHELLS} nodes, of which this one is the slowest", several, "s", 1.5 * one)
+        figure(f"  {SHELLS} nodes, of which this one is the slowest", several, "s", 1.5 * single)
     finally:
         await stop_shells(platform, shells)
 

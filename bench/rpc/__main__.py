@@ -42,8 +42,8 @@ async def sequential(call: Call) -> float:
 async def pipelined(call: Call) -> float:
     """Return how many calls a second are answered, sent all at once."""
     start = time.perf_counter()
-    for one in [call() for _ in range(COUNT)]:
-        await one
+    for answer in [call() for _ in range(COUNT)]:
+        await answer
     return COUNT / (time.perf_counter() - start)
 
 
@@ -91,8 +91,8 @@ async def main(reactor: Any) -> None:
                 figure(f"{name}, {what}", value, unit)
                 ratio = reference / value if unit == "µs" else value / reference
                 figure("  rate against bare AMP (75 %)", 100 * ratio, "%")
-        for one in (client, echo):
-            load.close(one)
+        for connection in (client, echo):
+            load.close(connection)
     finally:
         process.signalProcess("TERM")
         await platform.close()

@@ -62,7 +62,7 @@ async def compared(platform: LivePlatform, fleet: Fleet) -> float:
     """Print how fast the server and nginx serve the same file; return the server's rate."""
     node, server = fleet.nodes[0], f"{platform.net}.1"
     tree = (platform.state / "nodes" / node.ip / "tftp").resolve()
-    name = max(FILES, key=lambda one: (tree / one).stat().st_size)
+    name = max(FILES, key=lambda file: (tree / file).stat().st_size)
     program = shutil.which("nginx")
     found: dict[str, list[float]] = {"server": [], "nginx": []}
     nginx: Any = None
@@ -101,12 +101,13 @@ def told(boots: Sequence[Boot], took: float, predicted: float, title: str) -> No
     """Print what a storm was like."""
     figure(f"{title}: {len(boots)} nodes, until the last one was booted", took, "s")
     figure("  predicted: their bytes at the rate of 32 clients", predicted, "s")
-    figure("  boot script, median", statistics.median(one.script for one in boots), "s")
-    figure("  boot script, last", max(one.script for one in boots), "s")
-    figure("  files, last", max(one.loaded for one in boots), "s")
-    figure("  bytes", sum(one.size for one in boots) / 1e6, "MB")
-    figure("  tries of the boot script", sum(one.tries for one in boots), "")
-    figure("  nodes without /persist at that moment", sum(not one.persistent for one in boots), "")
+    figure("  boot script, median", statistics.median(boot.script for boot in boots), "s")
+    figure("  boot script, last", max(boot.script for boot in boots), "s")
+    figure("  files, last", max(boot.loaded for boot in boots), "s")
+    figure("  bytes", sum(boot.size for boot in boots) / 1e6, "MB")
+    figure("  tries of the boot script", sum(boot.tries for boot in boots), "")
+    unsaved = sum(not boot.persistent for boot in boots)
+    figure("  nodes without /persist at that moment", unsaved, "")
 
 
 async def main(reactor: Any, count: int) -> None:
@@ -127,7 +128,9 @@ async def main(reactor: Any, count: int) -> None:
         while not all((tree / node.ip / "fs").exists() for node in fleet.nodes):
             await platform.sleep(0.1)
         figure("  all of them can boot", time.monotonic() - start, "s")
-        while len([one for one in mounted_below(tree) if one.parent.parent.parent == tree]) < count:
+        while len([
+            point for point in mounted_below(tree) if point.parent.parent.parent == tree
+        ]) < count:
             await platform.sleep(0.5)
         figure("  persistent data of all of them is there", time.monotonic() - start, "s")
         await platform.sleep(5)
@@ -138,8 +141,8 @@ async def main(reactor: Any, count: int) -> None:
             boots = await Storm(fleet, BOARDS).run()
             await platform.ok("node", "wait", "--timeout", "120", "all-nodes")
             took = time.monotonic() - start
-            assert all(one.size == sum(sizes.values()) for one in boots), "a file was cut"
-            told(boots, took, sum(one.size for one in boots) / served, title)
+            assert all(boot.size == sum(sizes.values()) for boot in boots), "a file was cut"
+            told(boots, took, sum(boot.size for boot in boots) / served, title)
             await platform.sleep(3)
         figure("memory of the Python processes", load.memory(), "MiB")
         print(f"load average {os.getloadavg()[0]:.1f}")

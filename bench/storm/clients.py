@@ -38,12 +38,12 @@ class Client(threading.Thread):
     def _fetch(self, end: float) -> None:
         host, path = self._url.hostname or "", self._url.path
         server = host, self._url.port or 80
-        with socket.create_connection(server, 10, (self._address, 0)) as one:
-            one.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-            if b" 200 " not in one.recv(4096):
+        with socket.create_connection(server, 10, (self._address, 0)) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            if b" 200 " not in connection.recv(4096):
                 raise OSError(f"no 200 for {path}")
             while time.monotonic() < end:
-                size = one.recv_into(self._buffer, PIECE, socket.MSG_TRUNC)
+                size = connection.recv_into(self._buffer, PIECE, socket.MSG_TRUNC)
                 if not size:
                     return
                 self.size += size

@@ -42,7 +42,7 @@ async def main(reactor: Any) -> None:
         bare = await ProcessRunner(reactor).run(
             [sys.executable, "-m", "bench.switches.bare", *map(str, ports)], timeout=200
         )
-        alone, rows = (float(one) for one in bare.stdout.split())
+        alone, rows = (float(word) for word in bare.stdout.split())
         targets = [SnmpTarget("127.0.0.1", 2, "lab", port) for port in ports]
         await switches.read(targets[:1])  # the worker is there
         times = []
@@ -50,7 +50,7 @@ async def main(reactor: Any) -> None:
             start = time.monotonic()
             found = await switches.read(targets)
             times.append(time.monotonic() - start)
-            if any(one.failure is not None or len(one.ports) != PORTS for one in found):
+            if any(survey.failure is not None or len(survey.ports) != PORTS for survey in found):
                 raise RuntimeError("a switch was not read whole")
         best = min(times)
         figure(f"{SWITCHES} switches, {rows:.0f} rows: bare pysnmp", alone, "s")

@@ -14,7 +14,7 @@ def main() -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    count, ports = (int(one) for one in sys.argv[1:])
+    count, ports = (int(word) for word in sys.argv[1:])
     for number in range(count):
         switch = Switch(f"switch-{number}", f"02:00:00:00:{number:02x}:00", ports)
         for port in range(1, ports + 1):

@@ -17,8 +17,8 @@ ROUNDS = 5
 async def rate(client: AmpClient) -> float:
     """Return calls of `cs.nodes.show` that are answered in a second, sent all at once."""
     start = time.perf_counter()
-    for one in [client.call("cs.nodes.show", all="True") for _ in range(COUNT)]:
-        await one
+    for answer in [client.call("cs.nodes.show", all="True") for _ in range(COUNT)]:
+        await answer
     return COUNT / (time.perf_counter() - start)
 
 
@@ -48,7 +48,7 @@ async def main(reactor: Any) -> None:
         figure("cs.nodes.show", plain, "calls/s")
         figure("cs.nodes.show, recorded", recorded, "calls/s")
         figure("  the ratio", recorded / plain, "", 0.4)
-        size = sum(one.stat().st_size for one in record.rglob("*") if one.is_file())
+        size = sum(path.stat().st_size for path in record.rglob("*") if path.is_file())
         figure("the record", size / 1e6, "MB")
         for load, client in zip(loads, clients, strict=True):
             load.close(client)

@@ -115,7 +115,7 @@ def busy(page: Browser, script: str) -> float:
     """Return the share of the main thread that a script of some seconds takes."""
     def spent() -> float:
         metrics = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-        return float({one["name"]: one["value"] for one in metrics}["TaskDuration"])
+        return float({metric["name"]: metric["value"] for metric in metrics}["TaskDuration"])
 
     before, begun = spent(), time.monotonic()
     page.driver.execute_async_script(script)
@@ -165,42 +165,42 @@ class Viewers:
         """Open sockets that follow the nodes, and take their rows."""
         host = self.origin.removeprefix("http://")
         for _ in range(count):
-            one = socket.create_connection(("127.0.0.1", int(host.partition(":")[2])))
-            one.sendall((
+            connection = socket.create_connection(("127.0.0.1", int(host.partition(":")[2])))
+            connection.sendall((
                 f"GET /ui/socket HTTP/1.1\r\nHost: {host}\r\nOrigin: {self.origin}\r\n"
                 "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                 f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
                 f"Sec-WebSocket-Protocol: walt.1, key.{self.key}\r\nCookie: {self.cookie}\r\n\r\n"
             ).encode())
-            one.settimeout(30)
+            connection.settimeout(30)
             head = b""
             while not head.endswith(b"\r\n\r\n"):
-                head += one.recv(1)
+                head += connection.recv(1)
             text = b'{"watch": ["nodes"]}'
-            one.sendall(b"\x81" + bytes([128 | len(text)]) + bytes(4) + text)
-            one.settimeout(0.1)  # nobody answers pings here: all must be there within 45 s
-            self.open.append(one)
+            connection.sendall(b"\x81" + bytes([128 | len(text)]) + bytes(4) + text)
+            connection.settimeout(0.1)  # nobody answers pings here: all must be there within 45 s
+            self.open.append(connection)
             try:
-                while one.recv(1 << 20):
+                while connection.recv(1 << 20):
                     pass
             except TimeoutError:
                 pass
 
     def close(self) -> None:
         """Close them."""
-        for one in self.open:
-            one.close()
+        for connection in self.open:
+            connection.close()
 
 
 def enter(origin: str, code: str) -> tuple[str, str]:
     """Return the cookie and the key for the code of a link."""
     import http.client
 
-    one = http.client.HTTPConnection(origin.removeprefix("http://"))
-    one.request("POST", "/ui/login", json.dumps({"code": code}), {
+    connection = http.client.HTTPConnection(origin.removeprefix("http://"))
+    connection.request("POST", "/ui/login", json.dumps({"code": code}), {
         "origin": origin, "sec-fetch-site": "same-origin", "content-type": "application/json",
     })
-    answer = one.getresponse()
+    answer = connection.getresponse()
     key = json.loads(answer.read())["key"]
     return str(answer.headers["set-cookie"]).partition(";")[0], key
 
@@ -273,11 +273,11 @@ async def pages(reactor: Any) -> None:
     """Measure pages with all nodes."""
     assets = load_assets()
     own = sum(
-        len(one.packed) for name, one in assets.items()
+        len(asset.packed) for name, asset in assets.items()
         if not name.startswith("vendor/terminal") and not name.endswith("LICENSES.txt")
     )
     figure("first page, compressed", own / 1000, "kB", 60)
-    terminal = sum(len(one.packed) for name, one in assets.items() if "vendor/terminal" in name)
+    terminal = sum(len(asset.packed) for name, asset in assets.items() if "vendor/terminal" in name)
     figure("a terminal more, compressed", terminal / 1000, "kB", 130)
     figure("CPU: rules for 100 viewers, 1,000 changes/s", 100 * topic_cost(), "%", 10)
     platform = LivePlatform(reactor, net="192.168.180", prefix=21)

@@ -109,20 +109,20 @@ def watch(port: int, count: int, seconds: float) -> None:
     got: dict[socket.socket, int] = {}
     text = b'{"watch": ["nodes"]}'
     for _ in range(count):
-        one = socket.create_connection(("127.0.0.1", port), 30)
-        one.sendall(b"\x81" + bytes([128 | len(text)]) + MASK + text)
-        got[one] = 0
-        selector.register(one, selectors.EVENT_READ)
+        connection = socket.create_connection(("127.0.0.1", port), 30)
+        connection.sendall(b"\x81" + bytes([128 | len(text)]) + MASK + text)
+        got[connection] = 0
+        selector.register(connection, selectors.EVENT_READ)
     end = time.monotonic() + seconds
     while time.monotonic() < end and got:
         for key, _ in selector.select(0.2):
-            one = cast(socket.socket, key.fileobj)
-            data = one.recv(1 << 20)
+            connection = cast(socket.socket, key.fileobj)
+            data = connection.recv(1 << 20)
             if not data:
-                selector.unregister(one)
+                selector.unregister(connection)
                 print(min(got.values()), flush=True)
                 return
-            got[one] += len(data)
+            got[connection] += len(data)
     print(min(got.values()), flush=True)
 
 

@@ -34,7 +34,7 @@ requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)));
 def spent(page: Browser) -> float:
     """Return the seconds that the main thread has worked."""
     metrics = page.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return float({one["name"]: one["value"] for one in metrics}["TaskDuration"])
+    return float({metric["name"]: metric["value"] for metric in metrics}["TaskDuration"])
 
 
 def watch(page: Browser) -> None:
@@ -86,8 +86,8 @@ async def measure(reactor: Any) -> None:
         told = json.loads(turns.read_text())
         figure("longest turn of the server, its start included (CPU)", told["longest"] * 1000,
                "ms", 50)
-        for one, stack in told["long"]:
-            print(f"turn of {one * 1000:.0f} ms:\n{stack}")
+        for seconds, stack in told["long"]:
+            print(f"turn of {seconds * 1000:.0f} ms:\n{stack}")
     finally:
         del os.environ["WALT_TURNS"]
         await platform.close()

@@ -48,7 +48,7 @@ def looks_wrong(value: Any, look: Any, where: str) -> str:
     if isinstance(look, list):
         if not isinstance(value, list):
             return f"{where} is no list"
-        return next(filter(None, (looks_wrong(one, look[0], f"{where}[…]") for one in value)), "")
+        return next(filter(None, (looks_wrong(part, look[0], f"{where}[…]") for part in value)), "")
     if isinstance(look, dict):
         if not isinstance(value, dict):
             return f"{where} is no object"

@@ -24,29 +24,29 @@ CONNECT_PATIENCE = 10.0
 
 def open_unix(path: str) -> socket.socket:
     """Open a connection to a socket of this machine. Raises Failure."""
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    one.settimeout(CONNECT_PATIENCE)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(CONNECT_PATIENCE)
     try:
-        one.connect(path)
+        connection.connect(path)
     except PermissionError:
         raise Failure(
             f"you may not use {path}: ask to be added to the group walt of this machine"
         ) from None
     except OSError as error:
         raise _no_server(path, error) from None
-    one.settimeout(None)
-    return one
+    connection.settimeout(None)
+    return connection
 
 
 def open_tcp(address: tuple[str, int]) -> socket.socket:
     """Open a plain connection to a (host, port). Raises Failure."""
     try:
-        one = socket.create_connection(address, CONNECT_PATIENCE)
+        connection = socket.create_connection(address, CONNECT_PATIENCE)
     except OSError as error:
         raise _no_server("%s port %d" % address, error) from None
-    one.settimeout(None)
-    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return one
+    connection.settimeout(None)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 def _no_server(where: str, error: OSError) -> NoServer:

@@ -285,7 +285,7 @@ def subcommand_help(
     lines += ["", "Meta-switches:"]
     lines += definitions([("-h, --help", "Prints this help message and quits")], 4, width)
     if command.switches:
-        ordered = sorted(command.switches, key=lambda one: one.name)
+        ordered = sorted(command.switches, key=lambda switch: switch.name)
         lines += ["", "Switches:"]
-        lines += definitions([(one.form(), one.meaning()) for one in ordered], 4, width)
+        lines += definitions([(switch.form(), switch.meaning()) for switch in ordered], 4, width)
     return "\n".join(lines)

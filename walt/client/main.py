@@ -245,7 +245,7 @@ def category_help(category: str, commands: dict[str, Command], width: int | None
         "Usage:", *wrapped(f"    walt {category} SUBCOMMAND [SWITCHES] args...", width), "",
         "Subcommands:",
     ]
-    rows = [(name, one.help) for name, one in commands.items()]
+    rows = [(name, command.help) for name, command in commands.items()]
     return "\n".join(lines + definitions(rows, width=width))
 
 

@@ -37,13 +37,13 @@ def print_written(answer: Answer, name: str, last: str) -> None:
 
 
 def _indented(value: object, margin: str) -> str:
-    if isinstance(value, dict) and any(isinstance(one, (dict, list)) for one in value.values()):
+    if isinstance(value, dict) and any(isinstance(part, (dict, list)) for part in value.values()):
         inside = margin + "  "
         items = [
             f"{inside}{json.dumps(key)}: {_indented(value[key], inside)}" for key in sorted(value)
         ]
         return "{\n" + ",\n".join(items) + f"\n{margin}}}"
-    if isinstance(value, list) and any(isinstance(one, (dict, list)) for one in value):
-        rows = [f"{margin}  {json.dumps(one, sort_keys=True)}" for one in value]
+    if isinstance(value, list) and any(isinstance(part, (dict, list)) for part in value):
+        rows = [f"{margin}  {json.dumps(part, sort_keys=True)}" for part in value]
         return "[\n" + ",\n".join(rows) + f"\n{margin}]"
     return json.dumps(value, sort_keys=True)

@@ -102,14 +102,14 @@ def _roles(
             held.append(_reserved(request, walt, role, need))
             nodes = held[-1].nodes
             setattr(found, role, nodes if not isinstance(need, str) else nodes.values()[0])
-        for one in held:
-            _boot(request, one.nodes, fresh=fresh)
+        for reservation in held:
+            _boot(request, reservation.nodes, fresh=fresh)
         for role in marker.kwargs:
             _record(request, role, _nodes_of(getattr(found, role)))
         yield found
     finally:
-        for one in held:
-            one.__exit__()
+        for reservation in held:
+            reservation.__exit__()
 
 
 def _reserved(request: pytest.FixtureRequest, walt: Api, role: str, need: object) -> Any:
@@ -160,9 +160,9 @@ def story(node: Node) -> str:
         lines.append(f"Asked for: {boot.cause or 'unknown'}; tries: {boot.tries}; it reached:")
         lines += [f"  {seconds:7.1f} s  {name}" for name, seconds in reached.items()]
     lines_then = node.get_logs(history=LOOKED_AT, consoles=True)
-    shown = [one.line for one in lines_then if one.stream.endswith("console")]
+    shown = [log.line for log in lines_then if log.stream.endswith("console")]
     if shown:
-        lines += ["The end of its console:", *(f"  {one}" for one in shown[-CONSOLE_LINES:])]
+        lines += ["The end of its console:", *(f"  {line}" for line in shown[-CONSOLE_LINES:])]
     else:
         lines.append("Its console showed nothing in the last half hour.")
     return visible("\n".join(lines))

@@ -56,7 +56,7 @@ class Prefix:
 
     def close(self) -> None:
         """Write the last lines, which have no end."""
-        for descriptor in [one for one, line in self._begun.items() if line]:
+        for descriptor in [descriptor for descriptor, line in self._begun.items() if line]:
             self(descriptor, b"\n")
 
 

@@ -230,11 +230,11 @@ def contents_of(config: Mapping[str, Any]) -> list[str]:
     rootfs = config.get("rootfs")
     found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(found, list) or not all(
-        isinstance(one, str) and one.startswith("sha256:") and is_image_id(one[7:])
-        for one in found
+        isinstance(digest, str) and digest.startswith("sha256:") and is_image_id(digest[7:])
+        for digest in found
     ):
         raise Invalid("a configuration does not tell its layers")
-    return [one[7:] for one in found]
+    return [digest[7:] for digest in found]
 
 
 def lacking(wanted: Collection[str], reading: Reading) -> list[str]:

@@ -46,15 +46,15 @@ def check_plain(value: Any) -> None:
     """
     pending = [(value, 1)]
     while pending:
-        one, depth = pending.pop()
-        if isinstance(one, int) and not -MAX_NUMBER <= one < MAX_NUMBER:
+        part, depth = pending.pop()
+        if isinstance(part, int) and not -MAX_NUMBER <= part < MAX_NUMBER:
             raise Invalid("a message of the legacy protocol holds a number that is too large")
-        if not isinstance(one, list | tuple | dict | set | frozenset):
+        if not isinstance(part, list | tuple | dict | set | frozenset):
             continue
         if depth > MAX_DEPTH:
             raise Invalid("a message of the legacy protocol is nested too deeply")
-        if isinstance(one, dict | set | frozenset) and any(isinstance(key, _KEPT) for key in one):
+        if isinstance(part, dict | set | frozenset) and any(isinstance(key, _KEPT) for key in part):
             raise Invalid("a message of the legacy protocol holds a container as a key")
-        pending.extend((inside, depth + 1) for inside in one)
-        if isinstance(one, dict):
-            pending.extend((inside, depth + 1) for inside in one.values())
+        pending.extend((inside, depth + 1) for inside in part)
+        if isinstance(part, dict):
+            pending.extend((inside, depth + 1) for inside in part.values())

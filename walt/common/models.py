@@ -31,7 +31,7 @@ def _optional_ends(names: list[str]) -> list[str]:
     for name in names:
         if name.rpartition("-")[0] in known:
             continue
-        longer = [one for one in names if one.rpartition("-")[0] == name]
+        longer = [other for other in names if other.rpartition("-")[0] == name]
         if len(longer) == 1:
             merged.append(f"{name}[-{longer[0].rpartition('-')[2]}]")
         else:

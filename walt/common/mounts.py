@@ -21,7 +21,7 @@ def mounted_below(path: Path) -> list[Path]:
     found = [
         point for point in mount_points() if point == str(path) or point.startswith(f"{path}/")
     ]
-    return [Path(one) for one in reversed(found)]
+    return [Path(point) for point in reversed(found)]
 
 
 def _unescape(text: str) -> str:

@@ -58,7 +58,7 @@ def parse(line: str) -> PublicKey:
         raise ValueError("this is a private key: keep it, and give the file that ends with .pub")
     if len(text) > MAX_LINE:
         raise ValueError(f"a public key has {MAX_LINE} characters at most")
-    if any(ord(one) < 32 and one != "\t" for one in text):
+    if any(ord(char) < 32 and char != "\t" for char in text):
         raise ValueError("a public key is one line")
     found = _LINE.fullmatch(text)
     if found is None:
@@ -70,7 +70,7 @@ def parse(line: str) -> PublicKey:
             f" {', '.join(TYPES[:5])}; options before the key are refused"
         )
     _check(algorithm, data)
-    shown = "".join(one for one in comment if one.isprintable()).strip()
+    shown = "".join(char for char in comment if char.isprintable()).strip()
     return PublicKey(algorithm, data, shown[:MAX_COMMENT])
 
 

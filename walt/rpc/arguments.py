@@ -101,7 +101,7 @@ class Names(Json):
         value = super().fromString(inString)
         if (
             not isinstance(value, list) or len(value) > 10_000
-            or not all(isinstance(one, str) and len(one) <= 4096 for one in value)
+            or not all(isinstance(text, str) and len(text) <= 4096 for text in value)
         ):
             raise Invalid("it must be a list of texts")
         return value
@@ -114,7 +114,7 @@ class Texts(Json):
         value = super().fromString(inString)
         if (
             not isinstance(value, dict) or len(value) > 10_000
-            or not all(isinstance(one, str) and len(one) <= 4096 for one in value.values())
+            or not all(isinstance(text, str) and len(text) <= 4096 for text in value.values())
         ):
             raise Invalid("it must be an object whose values are texts")
         return value

@@ -41,8 +41,8 @@ def of_row(row: Row, every: bool = False) -> dict[str, Any]:
     """Return the schema of an object; `every`: it has all fields, those that may lack elsewhere."""
     return {
         "type": "object", "additionalProperties": False,
-        "required": [name for name, one in row.fields.items() if every or not one.optional],
-        "properties": {name: of_field(one) for name, one in row.fields.items()},
+        "required": [name for name, field in row.fields.items() if every or not field.optional],
+        "properties": {name: of_field(field) for name, field in row.fields.items()},
     }
 
 

@@ -44,11 +44,11 @@ def commands() -> list[type[WaltCommand]]:
     found: set[type[WaltCommand]] = set()
     for module in pkgutil.iter_modules(walt.rpc.commands.__path__):
         loaded = importlib.import_module(f"walt.rpc.commands.{module.name}")
-        for _, one in inspect.getmembers(loaded, inspect.isclass):
-            if issubclass(one, WaltCommand) and one is not WaltCommand:
-                found.add(one)
+        for _, member in inspect.getmembers(loaded, inspect.isclass):
+            if issubclass(member, WaltCommand) and member is not WaltCommand:
+                found.add(member)
     order = list(SIDES)
-    return sorted(found, key=lambda one: (order.index(one.side), one.commandName))
+    return sorted(found, key=lambda command: (order.index(command.side), command.commandName))
 
 
 def _fields(fields: list[tuple[bytes, amp.Argument]]) -> str:
@@ -58,11 +58,11 @@ def _fields(fields: list[tuple[bytes, amp.Argument]]) -> str:
     ) or "none"
 
 
-def _shapes(one: type[WaltCommand]) -> str:
+def _shapes(command: type[WaltCommand]) -> str:
     """Return what JSON values of an answer hold."""
     return "".join(
         f"\nIn `{name.decode()}`:\n\n" + "".join(f"{line}\n" for line in kind.shape.lines())
-        for name, kind in one.response if isinstance(kind, Json) and kind.shape is not None
+        for name, kind in command.response if isinstance(kind, Json) and kind.shape is not None
     )
 
 

@@ -35,9 +35,9 @@ class Field:
         if isinstance(value, bool) and self.kind != "truth":
             return True
         if self.kind == "texts" and isinstance(value, list):
-            return not all(isinstance(one, str) for one in value)
+            return not all(isinstance(part, str) for part in value)
         if self.kind == "objects" and isinstance(value, list):
-            return not all(isinstance(one, dict) for one in value)
+            return not all(isinstance(part, dict) for part in value)
         return not isinstance(value, TYPES[self.kind])
 
 
@@ -65,19 +65,19 @@ class Row:
             return
         for name in value.keys() - self.fields.keys():
             yield f"{where}.{name} is not described"
-        for name, one in self.fields.items():
+        for name, member in self.fields.items():
             if name not in value:
-                if not one.optional:
+                if not member.optional:
                     yield f"{where}.{name} is missing"
-            elif one.wrong(value[name]):
-                yield f"{where}.{name} is {value[name]!r}, not {one.kind}"
+            elif member.wrong(value[name]):
+                yield f"{where}.{name} is {value[name]!r}, not {member.kind}"
 
     def lines(self) -> Iterator[str]:
         """Return the lines of a Markdown list that describe it."""
-        for name, one in self.fields.items():
-            kind = one.kind + (" or null" if one.null else "")
-            lacks = "; not in every object" if one.optional else ""
-            yield f"- `{name}` ({kind}{lacks}): {one.meaning}"
+        for name, member in self.fields.items():
+            kind = member.kind + (" or null" if member.null else "")
+            lacks = "; not in every object" if member.optional else ""
+            yield f"- `{name}` ({kind}{lacks}): {member.meaning}"
 
 
 class Rows:
@@ -91,8 +91,8 @@ class Rows:
         if not isinstance(value, (list, tuple)):
             yield f"{where or 'it'} is no list"
             return
-        for number, one in enumerate(value):
-            yield from self.row.errors(one, f"{where}[{number}]")
+        for number, row in enumerate(value):
+            yield from self.row.errors(row, f"{where}[{number}]")
 
     def lines(self) -> Iterator[str]:
         """Return the lines of a Markdown list that describe it."""
@@ -139,13 +139,13 @@ class Pairs:
             return
         for number, pair in enumerate(value):
             if len(pair) != 2 or any(
-                one.wrong(part) for one, part in zip(self.fields, pair, strict=True)
+                member.wrong(part) for member, part in zip(self.fields, pair, strict=True)
             ):
                 yield f"{where}[{number}] is {pair!r}"
 
     def lines(self) -> Iterator[str]:
         """Return the lines of a Markdown list that describe it."""
-        yield f"- each a list of two: {', '.join(one.meaning for one in self.fields)}"
+        yield f"- each a list of two: {', '.join(member.meaning for member in self.fields)}"
 
 
 class OrNull:

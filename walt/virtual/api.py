@@ -48,7 +48,7 @@ def parse_info(value: Any) -> NodeInfo:
     return NodeInfo(
         name if isinstance(name, str) and is_device_name(name) else "",
         _address(value.get("netmask")), _address(value.get("gateway")),
-        {key: one for key, one in conf.items() if isinstance(key, str)}
+        {key: setting for key, setting in conf.items() if isinstance(key, str)}
         if isinstance(conf, dict) else {},
     )
 

@@ -26,7 +26,7 @@ class Messages:
 
     def __call__(self, text: str) -> None:
         """Write a message."""
-        shown = "".join(one if one.isprintable() else " " for one in text)
+        shown = "".join(char if char.isprintable() else " " for char in text)
         try:
             print(f"{self._prefix}{shown}", file=self._stream, flush=True)
         except (OSError, UnicodeError):

@@ -32,8 +32,8 @@ def relay(
     All are descriptors. `watched`, a connection, ends it when it is closed; `until` is an
     epoch second.
     """
-    for one in (tap, incoming, outgoing):
-        os.set_blocking(one, False)
+    for descriptor in (tap, incoming, outgoing):
+        os.set_blocking(descriptor, False)
     return _Relay(tap, incoming, outgoing, watched, until).run()
 
 

@@ -55,8 +55,8 @@ def main() -> None:
         raise SystemExit(2)
     try:
         tap = open_tap(device)
-        for one in (["address", mac], ["up"]):
-            subprocess.run(["ip", "link", "set", "dev", device, *one], check=True)
+        for change in (["address", mac], ["up"]):
+            subprocess.run(["ip", "link", "set", "dev", device, *change], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"walt-vpn-tunnel: no device {device}: {in_words(error)}")
     limit = 0.0

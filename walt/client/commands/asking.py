@@ -24,6 +24,6 @@ def may_disturb(session: Session, node_set: str, others_pass: bool = False) -> b
 def confirmed(whose: Ownership) -> bool:
     """Say whom this may disturb, and ask whether to go on; True at once when it is nobody."""
     told = warnings(whose)
-    for one in told:
-        print(f"Warning: {one}", file=sys.stderr)
+    for warning in told:
+        print(f"Warning: {warning}", file=sys.stderr)
     return not told or confirm()

@@ -26,24 +26,25 @@ def show(since: str, json: bool) -> None:
 
         print_json(list(found))
         return
-    rows = [line(one) for one in found]
+    rows = [line(change) for change in found]
     if rows:
         print(table(COLUMNS, rows))
     else:
         print("Nothing was changed since then.")
 
 
-def line(one: dict[str, Any]) -> dict[str, str]:
+def line(change: dict[str, Any]) -> dict[str, str]:
     """Return a change as a row of the table."""
-    what, longest = one["kind"], ID if one["kind"] == "stored-image" else WIDEST
+    what, longest = change["kind"], ID if change["kind"] == "stored-image" else WIDEST
     if what in ("setting", "stored-image"):
-        what = f"{what} {one['item']}"
+        what = f"{what} {change['item']}"
     elif what == "link":
-        what = f"link to {one['item']}"
+        what = f"link to {change['item']}"
     return {
-        "time": moment(one["time"]),
-        "who": one["who"] or "(platform)", "device": one["name"] or one["mac"] or "",
-        "what": what, "before": _cut(one["before"], longest), "after": _cut(one["after"], longest),
+        "time": moment(change["time"]),
+        "who": change["who"] or "(platform)", "device": change["name"] or change["mac"] or "",
+        "what": what, "before": _cut(change["before"], longest),
+        "after": _cut(change["after"], longest),
     }
 
 

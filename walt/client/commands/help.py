@@ -55,7 +55,7 @@ SHOWN_LINES = 3  # of one page, of those that have a word sought
 def topics() -> dict[str, str]:
     """Return the title of each topic."""
     found = {}
-    for name in sorted(one[:-3] for one in os.listdir(PAGES) if one.endswith(".md")):
+    for name in sorted(file[:-3] for file in os.listdir(PAGES) if file.endswith(".md")):
         with open(os.path.join(PAGES, name + ".md"), encoding="utf-8") as stream:
             found[name] = stream.readline().lstrip("# ").strip()
     return found
@@ -101,7 +101,7 @@ def list_topics(json: bool) -> None:
 
 def search(word: list[str], json: bool) -> int:
     """Print the pages and the commands that have all these words, and the lines with them."""
-    sought = [one.lower() for one in word]
+    sought = [term.lower() for term in word]
     if not sought:
         raise Failure("Say what to look for: walt help search WORD", WRONG_WORDS)
     found = [*_commands(sought), *_pages(sought)]
@@ -114,9 +114,9 @@ def search(word: list[str], json: bool) -> int:
 
         print_json(found)
         return 0 if found else 1
-    for one in found:
-        print(f"{one['command']} -- {one['title']}")
-        for line in one["lines"][:SHOWN_LINES]:
+    for row in found:
+        print(f"{row['command']} -- {row['title']}")
+        for line in row["lines"][:SHOWN_LINES]:
             print(f"    {line}")
     return 0
 
@@ -130,7 +130,7 @@ def _commands(sought: list[str]) -> list[dict[str, Any]]:
     ]
     return [
         row for row in rows
-        if all(one in f"{row['command']} -- {row['title']}".lower() for one in sought)
+        if all(term in f"{row['command']} -- {row['title']}".lower() for term in sought)
     ]
 
 
@@ -139,16 +139,16 @@ def _pages(sought: list[str]) -> list[dict[str, Any]]:
     found = []
     for name, title in topics().items():
         text = read(name)
-        if not all(one in f"{name}\n{text}".lower() for one in sought):
+        if not all(term in f"{name}\n{text}".lower() for term in sought):
             continue
-        in_title = sum(one in f"{name} {title}".lower() for one in sought)
+        in_title = sum(term in f"{name} {title}".lower() for term in sought)
         lines = [
             line.strip() for line in text.splitlines()[1:]
-            if any(one in line.lower() for one in sought)
+            if any(term in line.lower() for term in sought)
         ]
         row = {"command": f"walt help show {name}", "title": title, "lines": lines}
         found.append((-in_title, -len(lines), row["command"], row))
-    return [row for *_, row in sorted(found, key=lambda one: one[:3])]
+    return [row for *_, row in sorted(found, key=lambda ranked: ranked[:3])]
 
 
 COMMANDS = {

@@ -89,9 +89,9 @@ def _query(
     issuers: str, streams: str | None, platform: bool, server: bool, expression: str | None
 ) -> dict[str, Any]:
     """Return the query of the switches. Raises Failure for an expression that is not one."""
-    for one in (streams, expression):
-        if one is not None:
-            _check(one)
+    for pattern in (streams, expression):
+        if pattern is not None:
+            _check(pattern)
     if platform:
         issuers, streams = "server", "platform.*"
     elif server:

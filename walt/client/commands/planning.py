@@ -61,8 +61,8 @@ def _tell(rows: list[dict[str, Any]]) -> None:
         if row["reserved_by"]:
             told.append(f"reserved by {row['reserved_by']} until {moment(row['reserved_until'])}")
         told += [
-            f"{one['kind']} by {one['user']} since {moment(one['since'])}"
-            for one in row["sessions"]
+            f"{session['kind']} by {session['user']} since {moment(session['since'])}"
+            for session in row["sessions"]
         ]
         print(f"{row['name']} {row['effect']}: {', '.join(told)}")
     sys.stdout.flush()

@@ -129,7 +129,7 @@ def search(keyword: str, json: bool) -> int:
         names = ["user", "name", "location", "compatibility", "clonable-link"]
         shown = [
             {title: row[name] for title, name in zip(COLUMNS, names)}
-            for row in (cells(one) for one in found)
+            for row in (cells(image) for image in found)
         ]
         print_block("Images that can be cloned:", table(COLUMNS, shown))
     return 0

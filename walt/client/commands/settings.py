@@ -26,16 +26,16 @@ def show(session: Session, devices: str, nodes_only: bool, json: bool) -> None:
 def paragraph(group: dict[str, Any]) -> str:
     """Return the text of one group of devices with the same settings."""
     names, category = group["names"], group["category"]
-    one = len(names) == 1
-    kind = category if category == "server" else category.removesuffix("s" if one else "")
-    if category == "switches" and one:
+    single = len(names) == 1
+    kind = category if category == "server" else category.removesuffix("s" if single else "")
+    if category == "switches" and single:
         kind = "switch"
     subject = f"{kind[:1].upper()}{kind[1:]} {enumerate_names(names)}"
     if not group["settings"]:
-        return f"{subject} {'has' if one else 'have'} no configuration option."
+        return f"{subject} {'has' if single else 'have'} no configuration option."
     lines = [f"{name}={shown(name, value)}" for name, value in sorted(group["settings"].items())]
     return "\n".join([
-        f"{subject} {'has' if one else 'have'} the following config applied:", "", *lines
+        f"{subject} {'has' if single else 'have'} the following config applied:", "", *lines
     ])
 
 

@@ -36,7 +36,7 @@ def config(node_set: str, as_json: bool) -> None:
             print(f"Host {name}")
             for key, value in lines:
                 print(f"    {key} {value}")
-    _warn(session, [one["name"] for one in nodes if ssh.owner(one) != settings.username()])
+    _warn(session, [node["name"] for node in nodes if ssh.owner(node) != settings.username()])
 
 
 def _warn(session: Session, not_yours: list[str]) -> None:

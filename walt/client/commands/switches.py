@@ -87,35 +87,35 @@ def _followed(branches: list[dict[str, Any]]) -> list[list[bool]]:
     return found[::-1]
 
 
-def label(one: dict[str, Any]) -> str:
+def label(branch: dict[str, Any]) -> str:
     """Return a device as the tree shows it."""
-    name = one["name"]
-    if one["kind"] == "hidden":
-        if not one["explorable"]:
+    name = branch["name"]
+    if branch["kind"] == "hidden":
+        if not branch["explorable"]:
             return "[...] ~> exploring this switch is forbidden by its configuration"
         return "[...] ~> no node here"
-    if one["kind"] == "back":
+    if branch["kind"] == "back":
         return f"~> back to {name}"
-    text = {"switch": f"-- {name} --", "unknown": f"<? {name} ?>"}.get(one["kind"], name)
-    return text if one["confirmed"] else f"({text})"
+    text = {"switch": f"-- {name} --", "unknown": f"<? {name} ?>"}.get(branch["kind"], name)
+    return text if branch["confirmed"] else f"({text})"
 
 
-def remarks(one: dict[str, Any]) -> str:
+def remarks(branch: dict[str, Any]) -> str:
     """Return what is known of a link, in brackets."""
-    if one["kind"] == "hidden":
+    if branch["kind"] == "hidden":
         return ""
-    found = [EVIDENCE.get(one["evidence"], one["evidence"])]
-    if not one["confirmed"]:
+    found = [EVIDENCE.get(branch["evidence"], branch["evidence"])]
+    if not branch["confirmed"]:
         from walt.client.formats import moment
 
-        found.append(f"last seen {moment(one['seen'])}")
-    if one["far_port"]:
-        found.append(f"its port {one['far_port']}")
-    if one["cables"]:
-        found.append(f"{len(one['cables'])} cables: {', '.join(one['cables'])}")
-    if one["poe"] in ("on", "off"):
-        reason = f" ({one['poe_reason']})" if one["poe_reason"] else ""
-        found.append(f"PoE {one['poe']}{reason}")
+        found.append(f"last seen {moment(branch['seen'])}")
+    if branch["far_port"]:
+        found.append(f"its port {branch['far_port']}")
+    if branch["cables"]:
+        found.append(f"{len(branch['cables'])} cables: {', '.join(branch['cables'])}")
+    if branch["poe"] in ("on", "off"):
+        reason = f" ({branch['poe_reason']})" if branch["poe_reason"] else ""
+        found.append(f"PoE {branch['poe']}{reason}")
     return f"  [{'; '.join(found)}]"
 
 
@@ -126,10 +126,10 @@ def notes(branches: list[dict[str, Any]], age: float | None, show_all: bool) -> 
         lines.append(f"The network was explored {ago(age)} ago; to do it again: walt device rescan")
     if any(not branch["confirmed"] for branch in branches):
         lines.append("(name): not seen at the last look")
-    if any(one["kind"] == "unknown" for one in branches):
+    if any(branch["kind"] == "unknown" for branch in branches):
         lines.append("<? name ?>: the type is not known; a switch: walt device config <name>"
                      " type=switch")
-    if any(one["kind"] == "back" for one in branches):
+    if any(branch["kind"] == "back" for branch in branches):
         lines.append("~> back to: a cable that closes a loop")
     if not show_all:
         lines.append("Devices of unknown type, and switches without nodes: walt device tree --all")
@@ -171,34 +171,35 @@ def port_config(switch_name: str, port_id: str | None, configuration: list[str],
     shown = ports if port_id is not None else [port for port in ports if worth(port)]
     print(f"Ports of {switch_name}:")
     print()
-    for one in shown:
-        print(port_line(one))
+    for port in shown:
+        print(port_line(port))
     print()
     if len(shown) < len(ports):
         print(f"Of the other {len(ports) - len(shown)} ports nothing special is known.")
-    if any(one["poe"] == "unavailable" for one in shown):
+    if any(port["poe"] == "unavailable" for port in shown):
         print(
             "poe=unavailable: poe.reboots is off, or it is not proved which port of the power"
             " supply\nthis is; see: walt help show switches"
         )
 
 
-def worth(one: dict[str, Any]) -> bool:
+def worth(port: dict[str, Any]) -> bool:
     """Tell whether something is known of a port."""
     return bool(
-        one["peer"] or one["poe_reason"] or one["poe"] == "off" or one["name"] != str(one["port"])
+        port["peer"] or port["poe_reason"] or port["poe"] == "off"
+        or port["name"] != str(port["port"])
     )
 
 
-def port_line(one: dict[str, Any]) -> str:
+def port_line(port: dict[str, Any]) -> str:
     """Return a port in one line."""
-    peer = one["peer"] or "unknown"
-    text = f'{one["port"]}: name="{one["name"]}" poe={one["poe"]} peer={peer}'
-    comments = [one["poe_reason"]] if one["poe_reason"] else []
-    comments.append(f"{one['interface']}; {one['numbers']}")
-    if one["evidence"]:
-        seen = EVIDENCE.get(one["evidence"], one["evidence"])
-        comments.append(seen if one["confirmed"] else f"{seen}, not at the last look")
-    if one["link"] != "unknown":
-        comments.append(f"link {one['link']}")
+    peer = port["peer"] or "unknown"
+    text = f'{port["port"]}: name="{port["name"]}" poe={port["poe"]} peer={peer}'
+    comments = [port["poe_reason"]] if port["poe_reason"] else []
+    comments.append(f"{port['interface']}; {port['numbers']}")
+    if port["evidence"]:
+        seen = EVIDENCE.get(port["evidence"], port["evidence"])
+        comments.append(seen if port["confirmed"] else f"{seen}, not at the last look")
+    if port["link"] != "unknown":
+        comments.append(f"link {port['link']}")
     return f"{text}  # {'; '.join(comments)}"

@@ -61,13 +61,15 @@ def candidates(kind: str, words: list[str], partial: str) -> list[str]:
     have any name. So is a single form of a date, which nobody can want inserted.
     """
     offered = plugins.call("shell-completion", kind, tuple(words), partial)
-    found: list[str] = [str(one) for one in offered] if offered is not None else Session().json(
+    found: list[str] = [
+        str(candidate) for candidate in offered
+    ] if offered is not None else Session().json(
         "cs.server.complete", "candidates", kind=kind, words=words, partial=partial
     )
     if offered is None and kind in COPIES:
         found = _merged(found, _local(kind, words, partial))
-    found = [one for one in found if _is_plain(one.replace(PLACEHOLDER, ""))]
-    if all(PLACEHOLDER in one for one in found):
+    found = [candidate for candidate in found if _is_plain(candidate.replace(PLACEHOLDER, ""))]
+    if all(PLACEHOLDER in candidate for candidate in found):
         return []
     return found
 
@@ -106,7 +108,7 @@ def _named(entries: Iterable[os.DirEntry[str]], prefix: str) -> Iterable[os.DirE
 def _merged(found: list[str], local: list[str]) -> list[str]:
     """Add candidates to those of the server; a single one gets no space again (server §7.5)."""
     if len(found) == 2 and found[0][:-1] == found[1][:-1] and [
-        one[-1] for one in found
+        candidate[-1] for candidate in found
     ] == ["a", "b"] and found[0][:-1].endswith(NO_SPACE_AFTER):
         found = [found[0][:-1]]
     found = sorted([*found, *local])

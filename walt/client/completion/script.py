@@ -44,8 +44,8 @@ def table() -> str:
         words = _words((name, command.help) for name, command in commands.items())
         cases.append(_case(category, words))
         cases += [
-            _case(f"{category} {name}", _subcommand(category, name, one))
-            for name, one in commands.items()
+            _case(f"{category} {name}", _subcommand(category, name, command))
+            for name, command in commands.items()
         ]
     cases.append(_case(types.TOPIC, _words(topics().items())))
     return "\n".join([

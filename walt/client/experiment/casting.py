@@ -73,7 +73,9 @@ def choose(
     if not groups:
         return found
     best: Cast | None = None
-    switches = sorted({one.switch for one in candidates if one.switch is not None})
+    switches = sorted({
+        candidate.switch for candidate in candidates if candidate.switch is not None
+    })
     for places in islice(product(switches, repeat=len(groups)), MOST_TRIED):
         allowed = {role: place for roles, place in zip(groups, places) for role in roles}
         cast = _chosen(experiment, candidates, user, given, allowed)
@@ -93,8 +95,10 @@ def _neighbours(experiment: Experiment) -> list[set[str]]:
     groups: list[set[str]] = []
     for link in experiment.links:
         if link.neighbours:
-            group = set(link.between).union(*(one for one in groups if one & set(link.between)))
-            groups = [one for one in groups if not one & group] + [group]
+            group = set(link.between).union(*(
+                other for other in groups if other & set(link.between)
+            ))
+            groups = [other for other in groups if not other & group] + [group]
     return groups
 
 
@@ -111,19 +115,19 @@ def _chosen(
     `given` that make no sense.
     """
     _check(experiment, candidates, given)
-    by_name = {one.name: one for one in candidates}
+    by_name = {candidate.name: candidate for candidate in candidates}
     on_networks = {
         name for link in experiment.links if not link.neighbours for name in link.between
     }
     fixed = {name for names in given.values() for name in names}
-    order = sorted(candidates, key=lambda one: (_nuisance(one, user), one.name))
+    order = sorted(candidates, key=lambda candidate: (_nuisance(candidate, user), candidate.name))
     pools = {
         role.name: [
-            one.name for one in order
-            if (one.name in given[role.name] if role.name in given
-                else fnmatchcase(one.model, role.model) and one.name not in fixed)
-            and (one.virtual or role.name not in on_networks)
-            and allowed.get(role.name, one.switch) == one.switch
+            candidate.name for candidate in order
+            if (candidate.name in given[role.name] if role.name in given
+                else fnmatchcase(candidate.model, role.model) and candidate.name not in fixed)
+            and (candidate.virtual or role.name not in on_networks)
+            and allowed.get(role.name, candidate.switch) == candidate.switch
         ] for role in experiment.roles
     }
     holder = dict[str, str]()  # by node, its role
@@ -173,7 +177,7 @@ def _check(
     experiment: Experiment, candidates: list[Candidate], given: dict[str, list[str]]
 ) -> None:
     roles = {role.name: role for role in experiment.roles}
-    models = {one.name: one.model for one in candidates}
+    models = {candidate.name: candidate.model for candidate in candidates}
     seen = set[str]()
     for name, nodes in given.items():
         if name not in roles:
@@ -193,23 +197,24 @@ def _check(
             seen.add(node)
 
 
-def _nuisance(one: Candidate, user: str) -> int:
+def _nuisance(candidate: Candidate, user: str) -> int:
     """Tell how much it would disturb somebody, from 0 (mine) to 4."""
-    if one.reserved:
+    if candidate.reserved:
         return 4
-    if one.owner not in (None, user):
+    if candidate.owner not in (None, user):
         return 3
-    if one.in_use:
+    if candidate.in_use:
         return 2
-    return 0 if one.owner == user else 1
+    return 0 if candidate.owner == user else 1
 
 
-def _reason(one: Candidate, user: str) -> str:
-    words = [one.model]
-    words.append("yours" if one.owner == user else f"{one.owner}'s" if one.owner else "free")
-    if one.reserved:
+def _reason(candidate: Candidate, user: str) -> str:
+    words = [candidate.model]
+    owner = candidate.owner
+    words.append("yours" if owner == user else f"{owner}'s" if owner else "free")
+    if candidate.reserved:
         words.append("reserved")
-    if one.in_use:
+    if candidate.in_use:
         words.append("in use")
     return ", ".join(words)
 

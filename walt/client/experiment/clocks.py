@@ -56,7 +56,7 @@ def best(exchanges: Iterable[Exchange], resolution: float = 0.0) -> Sample:
     The clock was read somewhere between question and answer. `resolution` is that of its answers,
     which are cut. Raises ValueError without any exchange.
     """
-    found = min(exchanges, key=lambda one: one.received - one.sent)
+    found = min(exchanges, key=lambda exchange: exchange.received - exchange.sent)
     half = (found.received - found.sent) / 2
     return Sample(
         found.sent + half, found.told + resolution / 2 - (found.sent + half),
@@ -80,30 +80,32 @@ class Clock:
     """What is known of a clock by its samples, of which there is at least one."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
-        self._samples = sorted(samples, key=lambda one: one.moment)
+        self._samples = sorted(samples, key=lambda sample: sample.moment)
         if not self._samples:
             raise ValueError("a clock without samples")
         # Between steps, what it showed is in order.
         self._pieces: list[list[Sample]] = [[self._samples[0]]]
-        for one, two in _pairs(self._samples):
-            if _is_step(one, two):
+        for before, after in _pairs(self._samples):
+            if _is_step(before, after):
                 self._pieces.append([])
-            self._pieces[-1].append(two)
-        self._readings = [[one.moment + one.offset for one in piece] for piece in self._pieces]
+            self._pieces[-1].append(after)
+        self._readings = [
+            [sample.moment + sample.offset for sample in piece] for piece in self._pieces
+        ]
 
     def worst(self) -> Sample:
         """Return the sample that is farthest from the reference."""
-        return max(self._samples, key=lambda one: abs(one.offset))
+        return max(self._samples, key=lambda sample: abs(sample.offset))
 
     def behind(self) -> float:
         """Return by how many seconds it was behind the reference at most, 0 for not at all."""
-        return max(0.0, *(one.error - one.offset for one in self._samples), 0.0)
+        return max(0.0, *(sample.error - sample.offset for sample in self._samples), 0.0)
 
     def steps(self) -> list[Step]:
         """Return where it was set."""
         return [
-            Step(one.moment, two.moment, two.offset - one.offset)
-            for one, two in self._set()
+            Step(before.moment, after.moment, after.offset - before.offset)
+            for before, after in self._set()
         ]
 
     def _set(self) -> Iterable[tuple[Sample, Sample]]:
@@ -114,7 +116,7 @@ class Clock:
         """Return when the reference clock showed what this one showed as `stamp`, and the error."""
         found = list(self._possible(stamp))
         if not found:  # a moment that the clock left out: next to what it showed
-            near = min(self._samples, key=lambda one: abs(one.moment + one.offset - stamp))
+            near = min(self._samples, key=lambda sample: abs(sample.moment + sample.offset - stamp))
             found = [_from(near, stamp)]
         low = min(moment - error for moment, error in found)
         high = max(moment + error for moment, error in found)
@@ -127,15 +129,15 @@ class Clock:
             yield _from(samples[0], stamp)
         if stamp >= self._readings[-1][-1]:
             yield _from(samples[-1], stamp)
-        for one, two in self._set():
-            for side in (one, two):
+        for before, after in self._set():
+            for side in (before, after):
                 moment, error = _from(side, stamp)
-                if one.moment - error <= moment <= two.moment + error:
+                if before.moment - error <= moment <= after.moment + error:
                     yield moment, error
         for piece, readings in zip(self._pieces, self._readings):
             at = bisect_left(readings, stamp)
-            for one, two in _pairs(piece[max(0, at - 1):at + 2]):
-                within = _between(one, two, stamp)
+            for before, after in _pairs(piece[max(0, at - 1):at + 2]):
+                within = _between(before, after, stamp)
                 if within is not None:
                     yield within
 
@@ -144,9 +146,9 @@ def _pairs(values: list[T]) -> Iterable[tuple[T, T]]:
     return zip(values, values[1:])  # noqa: RUF007 (Python 3.9 has no pairwise)
 
 
-def _is_step(one: Sample, two: Sample) -> bool:
-    allowed = one.error + two.error + DRIFT * (two.moment - one.moment)
-    return abs(two.offset - one.offset) > allowed
+def _is_step(before: Sample, after: Sample) -> bool:
+    allowed = before.error + after.error + DRIFT * (after.moment - before.moment)
+    return abs(after.offset - before.offset) > allowed
 
 
 def _from(sample: Sample, stamp: float) -> tuple[float, float]:
@@ -154,19 +156,20 @@ def _from(sample: Sample, stamp: float) -> tuple[float, float]:
     return moment, sample.error + DRIFT * abs(moment - sample.moment)
 
 
-def _between(one: Sample, two: Sample, stamp: float) -> tuple[float, float] | None:
+def _between(before: Sample, after: Sample, stamp: float) -> tuple[float, float] | None:
     """Return the moment of a stamp on the line between two samples, None outside.
 
     A clock whose drift changes leaves the line by no more than the triangle of the largest drift.
     """
-    begin, end = one.moment + one.offset, two.moment + two.offset
+    begin, end = before.moment + before.offset, after.moment + after.offset
     if not begin <= stamp <= end:
         return None
     share = (stamp - begin) / (end - begin) if end > begin else 0.0
-    lasts = two.moment - one.moment
+    lasts = after.moment - before.moment
     return (
-        one.moment + share * lasts,
-        one.error + share * (two.error - one.error) + 2 * DRIFT * share * (1 - share) * lasts,
+        before.moment + share * lasts,
+        before.error + share * (after.error - before.error)
+        + 2 * DRIFT * share * (1 - share) * lasts,
     )
 
 

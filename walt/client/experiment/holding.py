@@ -65,9 +65,10 @@ class Holding:
                 for name, original in self._held.items()
             )
             or not self._before.keys() <= nodes
-            or any(looks_wrong(one, {}, "") or not all(
-                SETTING.fullmatch(name) and isinstance(value, str) for name, value in one.items()
-            ) for one in self._before.values())
+            or any(looks_wrong(settings, {}, "") or not all(
+                SETTING.fullmatch(name) and isinstance(value, str)
+                for name, value in settings.items()
+            ) for settings in self._before.values())
         ):
             raise Failure("the archive holds images or settings that are not those of its run")
 

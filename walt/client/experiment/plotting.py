@@ -45,7 +45,7 @@ def plot(name: str, points: Sequence[dict[str, Any]]) -> str | None:
     for point in points:
         x = _number(point["values"][axis])
         assert x is not None
-        rest = " ".join(f"{key}={one}" for key, one in point["values"].items() if key != axis)
+        rest = " ".join(f"{key}={value}" for key, value in point["values"].items() if key != axis)
         series.setdefault(rest, {}).setdefault(x, []).append(median(point["results"][name]))
     shown = list(zip(SIGNS, series.items(), strict=False))
     dots = [

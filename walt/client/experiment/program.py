@@ -149,7 +149,7 @@ class Run(AbstractContextManager["Run"]):
         self, role: str, command: str, timeout: float | None, save: Sequence[str] = (),
         **more: Any,
     ) -> Step:
-        if role not in (EVERYBODY, *(one.name for one in self._experiment.roles)):
+        if role not in (EVERYBODY, *(known.name for known in self._experiment.roles)):
             raise Failure(f"there is no role {role}")
         if not command.strip() or "\0" in command or len(shlex.quote(command).encode()) > LONGEST:
             raise Failure(f"a command has up to {LONGEST} bytes, quotes included, and no NUL")

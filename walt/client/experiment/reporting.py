@@ -65,7 +65,7 @@ class Reports:
             return  # it is measured again
         self._outcomes.pop(number, None)
         self._outcomes[number] = outcome
-        failed = [one for one, outcome in self._outcomes.items() if outcome != "done"]
+        failed = [point for point, outcome in self._outcomes.items() if outcome != "done"]
         self._told.update(
             point=number, failed=len(failed), failed_point=failed[-1] if failed else 0
         )

@@ -200,7 +200,7 @@ class Steps:
         for other, names in self._roles.items():
             prefix = f"WALT_{other.upper().replace('-', '_')}"
             found[f"{prefix}_NAMES"] = " ".join(names)
-            found[f"{prefix}_IP"] = " ".join(nodes[one]["ip"] for one in names)
+            found[f"{prefix}_IP"] = " ".join(nodes[node]["ip"] for node in names)
         return found
 
 
@@ -209,7 +209,7 @@ def _next(scope: str) -> list[str]:
     if not scope.startswith("p") or not scope.endswith("-t1"):
         return []
     number = int(scope[1:6])
-    return [f"p{one:05d}-t1" for one in range(number + 1, number + AHEAD)]
+    return [f"p{later:05d}-t1" for later in range(number + 1, number + AHEAD)]
 
 
 def _check(name: str, step: Step, outcome: Outcome) -> None:

@@ -71,7 +71,7 @@ def _sample(shells: Shells, node: str) -> Sample | None:
         found = [exchange(shells, node) for _ in range(EXCHANGES)]
     except (Failure, TimeoutException, OSError):
         return None  # it boots, perhaps: there are other moments
-    return best((one for one, _ in found), found[0][1])
+    return best((exchanged for exchanged, _ in found), found[0][1])
 
 
 def _server() -> Sample:
@@ -135,8 +135,8 @@ class ClockWatch:
                 return  # the server is away, or the nodes are others': there are other moments
             for name, sample in found.items():
                 if sample is not None:
-                    one = relative(sample, server)
-                    self._rows[name].append([one.moment, one.offset, one.error])
+                    compared = relative(sample, server)
+                    self._rows[name].append([compared.moment, compared.offset, compared.error])
             for name, lines in states.items():
                 if lines:
                     self._stamps[name] = lines[0]

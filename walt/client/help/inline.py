@@ -80,7 +80,7 @@ def code_spans(line: str, topics: Container[str]) -> tuple[Span, ...]:
             found.append(Span(match[0], code=True, topic=match[1]))
             at = match.end()
     found.append(Span(line[at:], code=True))
-    return tuple(one for one in found if one.text)
+    return tuple(span for span in found if span.text)
 
 
 def _code(text: str, topics: Container[str]) -> _Piece:

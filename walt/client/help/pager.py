@@ -80,7 +80,7 @@ class Pager:
 
     def _place(self) -> _Place:
         starts = self._page.starts
-        block = max((one for one, line in enumerate(starts) if line <= self._top), default=0)
+        block = max((index for index, line in enumerate(starts) if line <= self._top), default=0)
         offset = self._top - starts[block] if starts else 0
         return _Place(self.topic, block, offset, self._selected)
 

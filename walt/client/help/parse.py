@@ -203,7 +203,7 @@ def _item_lines(lines: list[str], at: int, match: re.Match[str]) -> tuple[list[s
         line = lines[at]
         own = len(line) - len(line.lstrip(" ")) >= margin
         if not line.strip():
-            after = next((one for one in lines[at:] if one.strip()), "")
+            after = next((below for below in lines[at:] if below.strip()), "")
             if len(after) - len(after.lstrip(" ")) < margin:
                 while at < len(lines) and not lines[at].strip():
                     at += 1

@@ -161,7 +161,7 @@ class _Layout:
             for column in zip(*everything)
         ], available)
         lines = self._row(table.header, widths, BOLD)
-        lines.append([Piece((GAP * " ").join(one * self._signs.line for one in widths), DIM)])
+        lines.append([Piece((GAP * " ").join(width * self._signs.line for width in widths), DIM)])
         for row in table.rows:
             lines += self._row(row, widths, 0)
         return lines

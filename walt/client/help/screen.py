@@ -67,8 +67,8 @@ class Screen:
         finally:
             self._raw.__exit__()
             signal.signal(signal.SIGWINCH, self._before or signal.SIG_DFL)
-            for one in self._wake:
-                os.close(one)
+            for descriptor in self._wake:
+                os.close(descriptor)
 
     def _resized(self, number: int, frame: object) -> None:
         os.write(self._wake[1], b"w")

@@ -95,7 +95,7 @@ def _pack_content(
     They are left out themselves, what they hold may not be.
     """
     with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda one: one.name)
+        entries = sorted(found, key=lambda entry: entry.name)
     above = [] if above is None else above
     for entry in entries:
         member = f"{inside}/{entry.name}"

@@ -34,14 +34,14 @@ def statistics(boots: list[dict[str, Any]]) -> list[dict[str, Any]]:
         images.setdefault(boot["image"], []).append(boot)
     found = []
     for image in sorted(images, key=str):
-        succeeded = [elapsed(one) for one in images[image] if one["outcome"] == "booted"]
+        succeeded = [elapsed(boot) for boot in images[image] if boot["outcome"] == "booted"]
         counts = {
-            outcome: sum(one["outcome"] == outcome for one in images[image])
+            outcome: sum(boot["outcome"] == outcome for boot in images[image])
             for outcome in ("booted", "failed", "interrupted")
         }
         row = {"image": image, "boots": len(images[image]), **counts}
         for stage in STAGES[1:]:
-            reached = [one[stage] for one in succeeded if stage in one]
+            reached = [boot[stage] for boot in succeeded if stage in boot]
             row[stage] = {
                 f"p{percent}": percentile(reached, percent) for percent in PERCENTILES
             } if reached else None

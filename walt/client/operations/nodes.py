@@ -43,7 +43,7 @@ def warnings(whose: Ownership) -> list[str]:
 
     told = []
     for owner in sorted(set(whose.owners.values())):
-        names = [name for name, one in whose.owners.items() if one == owner]
+        names = [name for name, its_owner in whose.owners.items() if its_owner == owner]
         told.append(f"{subject(names)} {verb(names, 'belongs', 'belong')} to {owner}.")
     for reservation in whose.reservations:
         told.append(

@@ -67,7 +67,7 @@ def _write_known_hosts(line: str) -> str:
     from walt.common.files import write_atomic
 
     where = settings.server()
-    name = "".join(one if one.isalnum() or one in ".-" else "_" for one in where)
+    name = "".join(char if char.isalnum() or char in ".-" else "_" for char in where)
     directory = os.path.join(os.path.expanduser("~"), ".walt", "known_hosts")
     os.makedirs(directory, mode=0o700, exist_ok=True)
     path = os.path.join(directory, name)

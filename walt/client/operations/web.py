@@ -30,9 +30,9 @@ def link(calls: Calls, port: int | None) -> dict[str, Any]:
 def listen(port: int | None) -> socket.socket:
     """Listen on the loopback alone: at a port, else at the usual one, else at a free one."""
     reason = ""
-    for one in (PORT, 0) if port is None else (port,):
+    for number in (PORT, 0) if port is None else (port,):
         try:
-            return socket.create_server(("127.0.0.1", one), backlog=128)
+            return socket.create_server(("127.0.0.1", number), backlog=128)
         except OSError as error:
             reason = in_words(error)
     raise Failure(f"cannot listen on port {port} of 127.0.0.1: {reason}")

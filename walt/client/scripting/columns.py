@@ -41,7 +41,7 @@ def _values(columns: Columns, rows: Iterable[Sequence[Any]]) -> dict[str, list[A
     for number, kind in enumerate(columns.values()):
         if kind == "moment":
             values[number] = [
-                None if one is None else round(one * MICROSECONDS) for one in values[number]
+                None if stamp is None else round(stamp * MICROSECONDS) for stamp in values[number]
             ]
     return dict(zip(columns, values))
 
@@ -72,13 +72,13 @@ def pandas_frame(columns: Columns, rows: Iterable[Sequence[Any]]) -> Any:
     pandas = library("pandas")
     values = _values(columns, rows)
     made = {
-        "moment": lambda one: pandas.Series(
-            pandas.to_datetime(pandas.array(one, dtype="Int64"), unit="us", utc=True)
+        "moment": lambda column: pandas.Series(
+            pandas.to_datetime(pandas.array(column, dtype="Int64"), unit="us", utc=True)
         ).astype("datetime64[us, UTC]"),
-        "word": lambda one: pandas.Categorical(one),
-        "text": lambda one: pandas.Series(one, dtype=None if one else "object"),
-        "whole": lambda one: pandas.Series(one, dtype="int64"),
-        "number": lambda one: pandas.Series(one, dtype="float64"),
+        "word": lambda column: pandas.Categorical(column),
+        "text": lambda column: pandas.Series(column, dtype=None if column else "object"),
+        "whole": lambda column: pandas.Series(column, dtype="int64"),
+        "number": lambda column: pandas.Series(column, dtype="float64"),
     }
     return pandas.DataFrame({
         name: made[kind](values[name]) for name, kind in columns.items()

@@ -74,7 +74,7 @@ def clone(link: str, force: bool, name: str) -> OwnImage | None:
         return None
     images = {image.name: image for image in own_images()}
     # Without a name the server chooses one, for instance that of a label of the image.
-    new = [one for one in images if one not in before]
+    new = [image for image in images if image not in before]
     wanted = name or (new[0] if len(new) == 1 else link.rpartition("/")[2])
     return images.get(short_image_name(wanted))
 

@@ -442,7 +442,7 @@ def _on_each(names: list[str], work: Callable[[str], T]) -> dict[str, T]:
 
     with ThreadPoolExecutor(min(AT_ONCE, len(names))) as threads:
         running = {name: threads.submit(work, name) for name in names}
-    return {name: one.result() for name, one in running.items()}
+    return {name: future.result() for name, future in running.items()}
 
 
 def _value(node: Node, name: str) -> object:

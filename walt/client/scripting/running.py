@@ -50,7 +50,7 @@ def commands_of(nodes: Iterable[str]) -> Frame:
     10,000 characters are kept, and the last 10,000 commands.
     """
     wanted = set(nodes)
-    return Frame(COLUMNS, [one for one in list(_journal) if one.node in wanted])
+    return Frame(COLUMNS, [command for command in list(_journal) if command.node in wanted])
 
 
 class TooMuch(Failure):
@@ -67,7 +67,7 @@ class _Command:
 
     def texts(self) -> list[str]:
         """Return output and error."""
-        return [bytes(one).decode(errors="replace") for one in self._printed.values()]
+        return [bytes(output).decode(errors="replace") for output in self._printed.values()]
 
     def turn(self, until: float | None) -> Result | None:
         """Wait for something; return the result when it ended.
@@ -185,7 +185,7 @@ class Program:
         """
 
         def seen() -> bool:
-            return any(text in one for one in self._command.texts())
+            return any(text in printed for printed in self._command.texts())
 
         self._wait(lambda: seen() or not self.running, timeout)
         if not seen():

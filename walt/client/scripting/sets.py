@@ -36,7 +36,7 @@ class ItemSet(ApiObject, ABC, Generic[One]):
         return f"Set of WalT {self._plural} ({len(self)} items)"
 
     def _named(self) -> dict[str, One]:
-        found = {one.name: one for one in self._items if not one._gone}
+        found = {member.name: member for member in self._items if not member._gone}
         return dict(sorted(found.items()))
 
     # -- as a mapping -------------------------------------------------------
@@ -65,7 +65,7 @@ class ItemSet(ApiObject, ABC, Generic[One]):
         return self._named()[name]
 
     def __len__(self) -> int:
-        return sum(not one._gone for one in self._items)
+        return sum(not member._gone for member in self._items)
 
     def __iter__(self) -> Iterator[One]:
         return iter(self.values())
@@ -96,8 +96,8 @@ class ItemSet(ApiObject, ABC, Generic[One]):
     def filter(self, **attrs: object) -> ItemSet[One]:
         """Return the items whose attributes have the given values"""
         return type(self)(
-            one for one in self._fresh()
-            if all(getattr(one, name) == value for name, value in attrs.items())
+            member for member in self._fresh()
+            if all(getattr(member, name) == value for name, value in attrs.items())
         )
 
     def _fresh(self) -> list[One]:
@@ -113,7 +113,7 @@ class ItemSet(ApiObject, ABC, Generic[One]):
 
     def __and__(self, other: object) -> ItemSet[One]:
         wanted = self._others(other)
-        return type(self)(one for one in self.values() if one in wanted)
+        return type(self)(member for member in self.values() if member in wanted)
 
     def __ior__(self, other: object) -> ItemSet[One]:
         self._items = list(dict.fromkeys([*self.values(), *self._others(other)]))

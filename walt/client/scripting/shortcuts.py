@@ -23,10 +23,10 @@ def shortcuts(names: Iterable[str]) -> dict[str, str]:
     used: set[str] = set()
     for name in sorted(names):
         wanted, number = shortcut(name), 1
-        one = wanted
-        while one in used:
+        short = wanted
+        while short in used:
             number += 1
-            one = f"{wanted}_{number}"
-        used.add(one)
-        found[name] = one
+            short = f"{wanted}_{number}"
+        used.add(short)
+        found[name] = short
     return found

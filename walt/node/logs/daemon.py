@@ -39,9 +39,9 @@ def open_fifo(path: str) -> int:
     if not os.path.exists(path):
         os.mkfifo(path)
     # A FIFO that we also may write to never ends when a writer leaves.
-    one = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    os.fchmod(one, 0o622)
-    return one
+    fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    os.fchmod(fifo, 0o622)
+    return fifo
 
 
 class LogsDaemon:

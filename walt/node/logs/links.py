@@ -76,15 +76,15 @@ class Link:
 
     def _connect(self) -> None:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        one = socket.socket(family, socket.SOCK_STREAM)
-        one.setblocking(False)
-        status = one.connect_ex(self._address)
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        status = connection.connect_ex(self._address)
         if status not in (0, errno.EINPROGRESS):
-            one.close()
+            connection.close()
             return
-        self._socket = one
+        self._socket = connection
         self._greeting, self._left = self._head, b""
-        self._selector.register(one, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+        self._selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
 
     def _watch(self) -> None:
         busy = self._greeting or self._outgoing
@@ -105,14 +105,14 @@ class Link:
             self._ended()
 
     def _send(self) -> None:
-        one = self._socket
-        if one is None:
+        connection = self._socket
+        if connection is None:
             return
         if self._greeting:
-            self._greeting = self._greeting[one.send(self._greeting):]
+            self._greeting = self._greeting[connection.send(self._greeting):]
             self.connected = True
         elif self._outgoing:
-            count = one.send(self._outgoing[:65536])
+            count = connection.send(self._outgoing[:65536])
             sent = self._left + bytes(self._outgoing[:count])
             self._left = sent[sent.rfind(b"\n") + 1:]
             del self._outgoing[:count]
@@ -139,8 +139,8 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
-        for one in (self._read, self._write):
-            os.set_blocking(one, False)
+        for descriptor in (self._read, self._write):
+            os.set_blocking(descriptor, False)
 
     def fileno(self) -> int:
         """Return what to watch."""

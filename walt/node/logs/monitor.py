@@ -119,9 +119,9 @@ class Monitor:
         for stamp, line in self._lines.rest():
             self._log(line, stamp)
         self._log(b"END")
-        for one in (0, self._master):
-            if one in self._selector.get_map():
-                self._selector.unregister(one)
+        for descriptor in (0, self._master):
+            if descriptor in self._selector.get_map():
+                self._selector.unregister(descriptor)
         self._link.close()
         limit = time.monotonic() + LAST_WORDS
         while not self._link.closed and time.monotonic() < limit:
@@ -167,9 +167,9 @@ def _pass_on(group: int, number: int) -> None:
 
 
 def _readable(descriptor: int) -> bool:
-    one = select.poll()
-    one.register(descriptor, select.POLLIN)
-    return bool(one.poll(0))
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -64,10 +64,11 @@ class AccessApi(amp.CommandLocator):
         """Return one row for each certificate, those that were revoked included."""
         return {"rows": [
             {
-                "serial": one.serial, "name": one.holder.name, "kind": one.holder.kind,
-                "issued": one.issued, "expires": one.expires, "revoked": one.revoked,
+                "serial": certificate.serial, "name": certificate.holder.name,
+                "kind": certificate.holder.kind, "issued": certificate.issued,
+                "expires": certificate.expires, "revoked": certificate.revoked,
             }
-            for one in self._access.all()
+            for certificate in self._access.all()
         ]}
 
     @commands.RevokeCertificates.responder
@@ -84,8 +85,8 @@ class AccessApi(amp.CommandLocator):
 
 
 def _answer(issued: Issued) -> dict[str, Any]:
-    one = issued.certificate
+    certificate = issued.certificate
     return {
-        "certificate": issued.pem, "authority": issued.authority, "name": one.holder.name,
-        "kind": one.holder.kind, "expires": one.expires,
+        "certificate": issued.pem, "authority": issued.authority, "name": certificate.holder.name,
+        "kind": certificate.holder.kind, "expires": certificate.expires,
     }

@@ -93,7 +93,7 @@ class ChangesApi(amp.CommandLocator):
         """Return a page of it."""
         # Numbers begin with 1: who has read nothing yet may say 0.
         found = await self._changes.since(moment(since), after or None, PAGE)
-        return {"changes": [row(one, self._name(one.change.mac)) for one in found]}
+        return {"changes": [row(recorded, self._name(recorded.change.mac)) for recorded in found]}
 
     def _name(self, mac: str | None) -> str | None:
         device = self._registry.get(mac) if mac is not None else None

@@ -37,8 +37,8 @@ class ImagesApi(amp.CommandLocator):
         """Return the checksums that tell what images are made of."""
         found = [self._images.get(name) for name in images if self._images.has(name)]
         return {"images": [
-            {"fullname": one.fullname, "id": one.image_id, "layers": list(one.contents)}
-            for one in found
+            {"fullname": image.fullname, "id": image.image_id, "layers": list(image.contents)}
+            for image in found
         ]}
 
     async def _user(self) -> str:

@@ -24,7 +24,7 @@ MAX_CALLS = 100  # of one page in progress
 # What gives access outlives a session of a page: it takes the command line.
 NOT_FOR_PAGES = (b"cs.access.", b"cs.keys.", b"cs.web.", b"cs.database.")
 CALL_BACKS = {
-    one.commandName: one for one in (
+    command.commandName: command for command in (
         callbacks.StdoutWrite, callbacks.StderrWrite, callbacks.SetBusyLabel,
         callbacks.ShowProgress,
     )

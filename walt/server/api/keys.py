@@ -33,8 +33,8 @@ class KeysApi(amp.CommandLocator):
     def keys(self) -> dict[str, Any]:
         """Return the keys of the caller."""
         return {"rows": [
-            {"type": one.algorithm, "fingerprint": one.fingerprint, "comment": one.comment}
-            for one in self._keys.of(self._requester.username)
+            {"type": key.algorithm, "fingerprint": key.fingerprint, "comment": key.comment}
+            for key in self._keys.of(self._requester.username)
         ]}
 
     @commands.NodeHostKey.responder

@@ -166,11 +166,11 @@ class ReservationsApi(amp.CommandLocator):
             await self._images.check(image, self._requester, default_allowed=True)
         user = self._requester.username
         devices = parse_devices(self._registry, nodes, user)
-        reserved = [(one, self._reservations.get(one.mac)) for one in devices]
+        reserved = [(device, self._reservations.get(device.mac)) for device in devices]
         names = sorted(device.name for device in devices if device.is_node)
         return {"names": names, **vars(ownership(devices, user)), "reservations": [
-            {"node": device.name, "user": one.user, "until": one.until}
-            for device, one in reserved if one is not None and one.user != user
+            {"node": device.name, "user": held.user, "until": held.until}
+            for device, held in reserved if held is not None and held.user != user
         ]}
 
     @commands.ReserveNodes.responder
@@ -221,7 +221,7 @@ class PlansApi(amp.CommandLocator):
         fullname = None
         if image is not None and is_image_name(image):
             fullname = image_fullname(user, image)
-        known = {one.mac for one in found}
+        known = {device.mac for device in found}
         found += [
             node for node in self._registry.nodes()
             if node.image is not None and node.mac not in known and (

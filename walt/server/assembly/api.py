@@ -109,8 +109,8 @@ def workflow_rows(workflows: Workflows) -> list[dict[str, Any]]:
     """Return one row for each running workflow, ages in seconds."""
     return [
         {
-            "name": one.name, "step": one.step, "age": round(one.age, 1),
-            "step_age": round(one.step_age, 1), "remaining": list(one.remaining),
+            "name": workflow.name, "step": workflow.step, "age": round(workflow.age, 1),
+            "step_age": round(workflow.step_age, 1), "remaining": list(workflow.remaining),
         }
-        for one in workflows.running()
+        for workflow in workflows.running()
     ]

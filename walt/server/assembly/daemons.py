@@ -65,11 +65,12 @@ class Health:
         """Return one row for each daemon; see `runtime.kept.Health`."""
         return [
             {
-                "name": one.name, "state": one.state, "running": one.running, "pid": one.pid,
-                "restarts": one.restarts, "status": one.last_status,
-                "trouble": one.trouble, "trouble_time": one.trouble_time,
+                "name": health.name, "state": health.state,
+                "running": health.running, "pid": health.pid,
+                "restarts": health.restarts, "status": health.last_status,
+                "trouble": health.trouble, "trouble_time": health.trouble_time,
             }
-            for one in (daemon.health for daemon in self.daemons)
+            for health in (daemon.health for daemon in self.daemons)
         ]
 
 
@@ -97,8 +98,8 @@ class Daemons:
     def essential(self) -> list[Essential]:
         """Return what no node boots without. Ganesha starts with the first export."""
         found = [
-            Essential(one.watch.answered, partial(getattr, one, "health"))
-            for one in (self.dhcpd, self.named, self.tftpd)
+            Essential(daemon.watch.answered, partial(getattr, daemon, "health"))
+            for daemon in (self.dhcpd, self.named, self.tftpd)
         ]
         if self.kernel_server is not None:
             found.append(Essential(

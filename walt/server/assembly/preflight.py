@@ -117,8 +117,8 @@ def check(
     if missing:
         problems.append(f"programs are missing; run: apt-get install {' '.join(missing)}")
     problems += [
-        f"the account {one} is missing; run: useradd --system --user-group --no-create-home"
-        f" --shell /usr/sbin/nologin {one}" for one in ACCOUNTS if not _is_account(one)
+        f"the account {account} is missing; run: useradd --system --user-group --no-create-home"
+        f" --shell /usr/sbin/nologin {account}" for account in ACCOUNTS if not _is_account(account)
     ]
     # Ganesha looks there for the file systems that it may export; without it, for none.
     if ganesha and not mtab.exists():
@@ -184,7 +184,7 @@ def _is_account(name: str) -> bool:
 
 def _in_memory(path: Path, mtab: Path) -> bool:
     """Tell whether a directory is on a tmpfs: the type of the last mount above it decides."""
-    parents, found = {str(one) for one in (path, *path.parents)}, ""
+    parents, found = {str(parent) for parent in (path, *path.parents)}, ""
     depth = 0
     for line in mtab.read_text(errors="replace").splitlines():
         fields = line.split(" ")  # fstab(5)
@@ -216,10 +216,10 @@ def _space(path: Path) -> list[str]:
 
 def check_port(address: str, port: int, kind: int, what: str) -> None:
     """Raise Unavailable when a port of ours is taken."""
-    with socket.socket(socket.AF_INET, kind) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_INET, kind) as endpoint:
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind((address, port))
+            endpoint.bind((address, port))
         except OSError as error:
             raise Unavailable(
                 f"{what} needs port {port} of {address or 'this machine'}, which is not available:"

@@ -28,9 +28,9 @@ def notify(state: str) -> None:
     if not _ADDRESS:
         return
     address = "\0" + _ADDRESS[1:] if _ADDRESS.startswith("@") else _ADDRESS
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as one:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as endpoint:
         try:
-            one.sendto(state.encode(), address)
+            endpoint.sendto(state.encode(), address)
         except OSError:
             return
 
@@ -56,12 +56,12 @@ async def until_answering(clock: IReactorTime, daemons: Sequence[Essential]) -> 
     limit = clock.seconds() + max((daemon.patience for daemon in daemons), default=0.0)
     missing = [*daemons]
     while missing:
-        missing = [one for one in missing if not await one.answered()]
+        missing = [daemon for daemon in missing if not await daemon.answered()]
         if missing and clock.seconds() >= limit:
-            lines = [_reason(one.health()) for one in missing]
+            lines = [_reason(daemon.health()) for daemon in missing]
             raise Unavailable("nodes could not boot: " + "\n".join(lines))
         if missing:
-            notify(f"STATUS=waiting for {', '.join(one.health().name for one in missing)}")
+            notify(f"STATUS=waiting for {', '.join(daemon.health().name for daemon in missing)}")
             await deferLater(clock, PAUSE)
     notify("STATUS=")
 

@@ -202,20 +202,20 @@ class WaltServer(Service):
         port = self._config.services.http_host_port
         if self._config.namespace is None or port == 0:
             return None
-        one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind(("127.0.0.1", port))
-            one.listen(50)
+            listening.bind(("127.0.0.1", port))
+            listening.listen(50)
         except OSError as error:
-            one.close()
+            listening.close()
             _log.warn(
                 "web pages are not available at 127.0.0.1:{port}: {error}",
                 port=port, error=error.strerror,
             )
             return None
-        one.setblocking(False)
-        return one
+        listening.setblocking(False)
+        return listening
 
     async def _start_database(self, base: Base, health: Health) -> None:
         if base.cluster is not None:
@@ -256,9 +256,9 @@ class WaltServer(Service):
         mac = str(links["walt-net"]["address"])
         wanted = server_device(self._config, mac, registry)
         wrong = [
-            one for one in registry.all()
-            if one.mac != mac
-            and (one.ip == wanted.ip or one.name == wanted.name or one.type == "server")
+            device for device in registry.all()
+            if device.mac != mac
+            and (device.ip == wanted.ip or device.name == wanted.name or device.type == "server")
         ]
         if wrong:
             await registry.forget(*wrong, keep_logs=True)
@@ -316,7 +316,7 @@ class WaltServer(Service):
         self._undo("virtual nodes", nodes.virtual.stop_all)
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
-        known = {one.mac for one in core.base.registry.all()}
+        known = {device.mac for device in core.base.registry.all()}
         for holder in core.daemons.dhcpd.lease_holders():
             nodes.leases.leased(holder)
             if holder.mac not in known:

@@ -43,18 +43,18 @@ def ui_socket(port: int) -> socket.socket | None:
     """
     if port == 0:
         return None
-    for one in (port, 0):
+    for number in (port, 0):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((LOOPBACK, one))
+            listening.bind((LOOPBACK, number))
             listening.listen(50)
             listening.setblocking(False)
             return listening
         except OSError as error:
             listening.close()
             _log.warn(
-                "port {port} of 127.0.0.1 is not available for web pages: {error}", port=one,
+                "port {port} of 127.0.0.1 is not available for web pages: {error}", port=number,
                 error=error.strerror,
             )
     return None
@@ -81,7 +81,7 @@ def _topics(core: Core) -> dict[str, Topic]:
 
     def image_rows() -> list[dict[str, Any]]:
         used = {node.image for node in base.registry.nodes()}
-        return [one.row(one.fullname in used) for one in images.all()]
+        return [image.row(image.fullname in used) for image in images.all()]
 
     asked: dict[str, Callable[[], Awaitable[Rows]]] = {
         "nodes": live.rows,

@@ -76,7 +76,7 @@ class Vpn:
         self.nodes.revoked.observe(lambda _: door.reload())
         door.apply(TunnelConfig(
             port=config.vpn.ssh_port, account=sshd.ACCOUNT,
-            host_keys=tuple(directory / one for one in sshd.KEYS),
+            host_keys=tuple(directory / key for key in sshd.KEYS),
             authority=directory / f"{CA_KEY}.pub", revoked=self.authority.revoked_file,
             endpoint=config.paths.service("sshd") / sshd.ENDPOINT,
             socket=config.paths.vpn_socket, subnet=config.subnet, name=self.name,

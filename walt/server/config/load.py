@@ -222,7 +222,9 @@ def _networks(section: _Section) -> tuple[dict[str, NetworkConfig], str | None]:
             WALT_NET, "missing; it holds the server's address, as in ip: 192.168.183.1/24"
             " (walt-server-setup --edit-conf helps)",
         )
-    bases = [(one.raw_device, one.vlan) for one in networks.values() if one.raw_device]
+    bases = [
+        (network.raw_device, network.vlan) for network in networks.values() if network.raw_device
+    ]
     if len(set(bases)) < len(bases):
         section.error("raw-device", "two networks share an interface without different VLANs")
     section.close()
@@ -260,7 +262,7 @@ def _registries(root: _Section, errors: list[str]) -> tuple[Registry, ...]:
             section.text("repository", None, _WORD),
         ))
         section.close()
-    labels = [one.label for one in found]
+    labels = [registry.label for registry in found]
     if len(set(labels)) < len(labels):
         root.error("registries", "two registries have the same label")
     return tuple(found)
@@ -338,8 +340,8 @@ def _services(section: _Section) -> Services:
             _socket_path(nbfs, "control-socket", Nbfs.control),
         ),
     )
-    for one in (http, nfsd, lldp, ptp, nbfs, section):
-        one.close()
+    for part in (http, nfsd, lldp, ptp, nbfs, section):
+        part.close()
     return found
 
 
@@ -347,7 +349,7 @@ def _images(section: _Section) -> Images:
     limits = section.raw("ulimits")
     if limits is not None and (
         not isinstance(limits, list)
-        or not all(isinstance(one, str) and _ULIMIT.fullmatch(one) for one in limits)
+        or not all(isinstance(limit, str) and _ULIMIT.fullmatch(limit) for limit in limits)
     ):
         section.error("ulimits", "expected a list like [nofile=1024:1024]")
         limits = None
@@ -381,7 +383,7 @@ def _names(section: _Section) -> tuple[str, ...]:
     if names is None:
         return ()
     if not isinstance(names, list) or not all(
-        isinstance(one, str) and _HOST.fullmatch(one) for one in names
+        isinstance(name, str) and _HOST.fullmatch(name) for name in names
     ):
         section.error("names", "expected a list of host names and addresses of this server")
         return ()
@@ -393,7 +395,7 @@ def _git_networks(section: _Section) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
         if networks is not None and not isinstance(networks, list):
             raise ValueError
-        return tuple(ip_network(one) for one in networks or ())
+        return tuple(ip_network(network) for network in networks or ())
     except ValueError:
         section.error("git-networks", "expected a list of networks like 192.168.7.0/24")
         return ()
@@ -414,7 +416,7 @@ def _web_clients(section: _Section) -> tuple[IPv4Network, ...]:
     try:
         if not isinstance(networks, list):
             raise ValueError
-        return tuple(IPv4Network(one) for one in networks)
+        return tuple(IPv4Network(network) for network in networks)
     except ValueError:
         section.error("web-clients", "expected a list of networks like 192.168.7.0/24")
         return ()

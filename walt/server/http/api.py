@@ -74,7 +74,7 @@ def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> lis
             wanted[name] = text.lower() in ("true", "1")
         else:
             wanted[name] = text
-    return [row for row in rows if all(row[name] == one for name, one in wanted.items())]
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
 class WebApi:
@@ -103,13 +103,13 @@ class WebApi:
                 "mac": node.mac, "owner": self._views.owner(node),
                 "state": self._views.state(node), "node": node,
             }
-            for node in sorted(self._registry.nodes(), key=lambda one: one.name)
+            for node in sorted(self._registry.nodes(), key=lambda node: node.name)
         ]
         found = filtered(nodes, values, {
             "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,
             "mac": str, "owner": str, "state": str,
         })
-        texts = await self._views.written([one["node"] for one in found])
+        texts = await self._views.written([row["node"] for row in found])
         return f'{{"num_nodes": {len(texts)}, "nodes": [{", ".join(texts)}]}}'
 
     async def images(self, values: Values, request: IRequest) -> Row:
@@ -119,8 +119,8 @@ class WebApi:
             await self._images.refresh()
         used = {node.image for node in self._registry.nodes()}
         rows = [
-            one.row(one.fullname in used)
-            for one in sorted(self._images.all(), key=lambda one: one.fullname)
+            image.row(image.fullname in used)
+            for image in sorted(self._images.all(), key=lambda image: image.fullname)
         ]
         found = filtered(rows, rest, {"fullname": str, "user": str, "id": str, "in_use": bool})
         return {"num_images": len(found), "images": found}

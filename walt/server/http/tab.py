@@ -131,7 +131,7 @@ class Tab(User):
 
     def _watch(self, names: Any) -> None:
         if not isinstance(names, list) or not all(
-            isinstance(one, str) and one in self._topics for one in names
+            isinstance(name, str) and name in self._topics for name in names
         ):
             raise Invalid("unknown topic")
         wanted = set(names)

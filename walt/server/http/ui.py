@@ -66,10 +66,10 @@ def load_assets() -> dict[str, Asset]:
     """Read the files of the pages, by path; to be done once."""
     found: dict[str, Asset] = {}
     root = files("walt.server.http.assets")
-    for name, one in (*_below(root, ""), *_below(root / "vendor", "vendor/")):
+    for name, file in (*_below(root, ""), *_below(root / "vendor", "vendor/")):
         kind = KINDS.get("." + name.rpartition(".")[2])
         if kind is not None:
-            plain = one.read_bytes()
+            plain = file.read_bytes()
             found[name] = Asset(
                 kind, plain, gzip.compress(plain, 6, mtime=0),
                 b'"' + sha256(plain).hexdigest()[:32].encode() + b'"',
@@ -80,7 +80,7 @@ def load_assets() -> dict[str, Asset]:
 def _below(directory: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
     if not directory.is_dir():
         return []
-    return [(prefix + one.name, one) for one in directory.iterdir() if one.is_file()]
+    return [(prefix + entry.name, entry) for entry in directory.iterdir() if entry.is_file()]
 
 
 class _File(Resource):

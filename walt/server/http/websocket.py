@@ -208,7 +208,7 @@ def upgrade(request: Any, socket: WebSocket, protocol: str) -> bool:
     """
     header = request.getHeader
     token = (header(b"sec-websocket-key") or b"")[:64]
-    words = {one.strip().lower() for one in (header(b"connection") or b"").split(b",")}
+    words = {word.strip().lower() for word in (header(b"connection") or b"").split(b",")}
     if (
         (header(b"upgrade") or b"").lower() != b"websocket" or b"upgrade" not in words
         or header(b"sec-websocket-version") != b"13" or len(token) != 24

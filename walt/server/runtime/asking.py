@@ -46,11 +46,11 @@ class _Datagrams(Generic[T]):
     # A UDP port of Twisted would log two lines for each question.
 
     def __init__(
-        self, reactor: IReactor, one: socket.socket, send: Callable[[socket.socket], object],
+        self, reactor: IReactor, endpoint: socket.socket, send: Callable[[socket.socket], object],
         accept: Callable[[bytes, Address], T | None], farewell: bytes = b"", *,
         once: bool = False,
     ) -> None:
-        self._reactor, self._socket = reactor, one
+        self._reactor, self._socket = reactor, endpoint
         self._send, self._accept, self._farewell = send, accept, farewell
         self._once = once  # a question that was taken is not repeated
         self._again = FIRST_AGAIN
@@ -137,14 +137,14 @@ async def ask_datagram(
     Raises NoAnswer when the port is closed, OSError when asking is impossible here.
     """
     with place():
-        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with one:
-        one.setblocking(False)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(own)
+        endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with endpoint:
+        endpoint.setblocking(False)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        endpoint.bind(own)
         if peer is not None:
-            one.connect(peer)
-        question = _Datagrams(reactor, one, send, accept, farewell)
+            endpoint.connect(peer)
+        question = _Datagrams(reactor, endpoint, send, accept, farewell)
         question.start()
         try:
             return await question.answer
@@ -162,18 +162,18 @@ async def ask_unix_datagram(
     Raises NoAnswer when nothing listens there, OSError when asking is impossible here.
     """
     own.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
-        one.setblocking(False)
-        one.bind(str(own))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as endpoint:
+        endpoint.setblocking(False)
+        endpoint.bind(str(own))
         try:
             try:
-                one.connect(str(path))
+                endpoint.connect(str(path))
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                     raise NoAnswer("nothing listens at its socket") from None
                 raise
             asked = _Datagrams(
-                reactor, one, lambda sending: sending.send(question),
+                reactor, endpoint, lambda sending: sending.send(question),
                 lambda datagram, _: accept(datagram), once=True,
             )
             asked.start()

@@ -185,7 +185,7 @@ class MessageStream(Protocol):
             if kind is MessageType.method_return:
                 waiting.callback(message.body)
             else:
-                words = " ".join(str(one) for one in message.body)
+                words = " ".join(str(argument) for argument in message.body)
                 name = fields.get(HeaderFields.error_name, "error")
                 waiting.errback(CommandFailed(f"{self._peer} refused: {name} {words}".strip()))
 

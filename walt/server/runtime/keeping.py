@@ -57,7 +57,7 @@ class Keeping(Generic[_T]):
         if kept.held is None:
             return
         kept.idle = self._clock.callLater(self._idle, self._over, kept)
-        idle = [one for one in self._kept.values() if one.idle is not None]
+        idle = [other for other in self._kept.values() if other.idle is not None]
         if len(idle) > self._most:
             self._over(idle[0])
 
@@ -67,4 +67,4 @@ class Keeping(Generic[_T]):
 
     def forget(self, kept: Kept[_T]) -> None:
         """Keep it no more."""
-        self._kept = {key: one for key, one in self._kept.items() if one is not kept}
+        self._kept = {key: other for key, other in self._kept.items() if other is not kept}

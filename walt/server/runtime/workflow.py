@@ -139,7 +139,7 @@ class Workflow:
         now = self._owner.clock.seconds()
         return Progress(
             self.name, self._step, now - self._born, now - self._step_born,
-            tuple(_name(one) for one in self._steps),
+            tuple(_name(pending) for pending in self._steps),
         )
 
     def run(self) -> Deferred[dict[str, Any]]:

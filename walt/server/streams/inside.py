@@ -63,7 +63,7 @@ class PageStream:
             self._protocol.dataReceived(data)
         else:
             self._held.append(data)
-            if sum(len(one) for one in self._held) > MAX_HELD:
+            if sum(len(piece) for piece in self._held) > MAX_HELD:
                 self.abortConnection()
 
     def _acknowledged(self, count: int) -> None:

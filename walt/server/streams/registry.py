@@ -31,4 +31,4 @@ NUMBERS = {
 
 def requests(by_name: Mapping[str, RequestClass]) -> dict[str, RequestClass]:
     """Return the table of requests: peers send either the number or the name."""
-    return {**by_name, **{str(NUMBERS[name]): one for name, one in by_name.items()}}
+    return {**by_name, **{str(NUMBERS[name]): request for name, request in by_name.items()}}

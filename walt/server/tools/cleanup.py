@@ -52,10 +52,10 @@ class Cleaner:
 
     def is_running(self) -> bool:
         """Tell whether the server answers."""
-        with socket.socket(socket.AF_UNIX) as one:
-            one.settimeout(5)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
             try:
-                one.connect(str(self._config.paths.rpc_socket))
+                connection.connect(str(self._config.paths.rpc_socket))
             except OSError:
                 return False
         return True
@@ -83,9 +83,9 @@ class Cleaner:
             self._do("exportfs", "-r", "-f")
 
     def _unmount(self, place: Path) -> None:
-        for one in mounts_below(place, Path("/proc/self/mounts").read_text()):
-            if self._do("umount", str(one), quiet=True) is None:
-                self._do("umount", "--lazy", str(one))
+        for point in mounts_below(place, Path("/proc/self/mounts").read_text()):
+            if self._do("umount", str(point), quiet=True) is None:
+                self._do("umount", "--lazy", str(point))
 
     def _containers(self) -> None:
         if self._do(*self._storage.podman("ps", "--all", "--quiet")):
@@ -97,7 +97,7 @@ class Cleaner:
         )) or ""
         # What a backup keeps has no other name for the moment: the next server gives it back.
         for name in sorted({
-            one for one in told.split() if one.startswith(LEFT) and not one.startswith(BACKUPS)
+            name for name in told.split() if name.startswith(LEFT) and not name.startswith(BACKUPS)
         }):
             self._do(*self._storage.podman("untag", name, name))
 

@@ -34,8 +34,8 @@ def selected(config: ServerConfig, only: str | None) -> list[LinkPlan]:
             raise Invalid(f"IFACE={only}: server.conf declares no such network")
         names = [only]
     return [
-        LinkPlan(one.name, one.raw_device, one.vlan, one.ip)
-        for one in (config.networks[name] for name in names)
+        LinkPlan(network.name, network.raw_device, network.vlan, network.ip)
+        for network in (config.networks[name] for name in names)
     ]
 
 

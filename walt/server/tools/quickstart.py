@@ -236,8 +236,8 @@ def pages() -> str | None:
 def reachable_by_all(program: Path) -> bool:
     """Tell whether every account may run a program: all may enter the directories above it."""
     return all(
-        one.stat().st_mode & stat.S_IXOTH
-        for path in (program, program.resolve()) for one in (path, *path.parents)
+        place.stat().st_mode & stat.S_IXOTH
+        for path in (program, program.resolve()) for place in (path, *path.parents)
     )
 
 

@@ -262,7 +262,7 @@ def uboot_script(text: bytes) -> bytes:
 
 
 def _keep_only(source: Path, kept: Sequence[str]) -> None:
-    prefixes = tuple(f"{source}/{one}" for one in kept)
+    prefixes = tuple(f"{source}/{directory}" for directory in kept)
     for module in list(source.rglob("*.ko*")):  # .ko.xz from Debian 13 on
         if not str(module).startswith(prefixes):
             module.unlink()
@@ -331,7 +331,7 @@ def make_initrd(recipe: Recipe, root: Path, work: Path, version: str) -> None:
     init = tree / "init"
     shutil.copyfile(DATA / "initramfs-init.sh", init)
     init.chmod(0o755)
-    names = [".", *sorted(str(one.relative_to(tree)) for one in tree.rglob("*"))]
+    names = [".", *sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))]
     packed = subprocess.run(
         [str(runs), "cpio", "-o", "-H", "newc", "-R", "0:0"], cwd=tree, check=True,
         input="\n".join(names).encode(), capture_output=True,

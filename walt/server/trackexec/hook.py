@@ -79,7 +79,7 @@ class Hook(MetaPathFinder):
         if code is None:
             return
         self.prepare(module)
-        new = {one.co_qualname: one for one in _codes(code)}
+        new = {inner.co_qualname: inner for inner in _codes(code)}
         for function in _functions(module):
             changed = new.get(function.__code__.co_qualname)
             if changed is not None and changed.co_freevars == function.__code__.co_freevars:
@@ -115,19 +115,19 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
     left = list(vars(module).values())
     seen = set()
     while left:
-        one = left.pop()
-        if id(one) in seen:
+        member = left.pop()
+        if id(member) in seen:
             continue
-        seen.add(id(one))
-        if isinstance(one, (staticmethod, classmethod)):
-            one = one.__func__
-        if isinstance(one, property):
-            left += [one.fget, one.fset, one.fdel]
-        elif isinstance(one, FunctionType):
-            if one.__module__ == module.__name__:
-                yield one
-                left.append(getattr(one, "__wrapped__", None))
-        elif isinstance(one, type) and one.__module__ == module.__name__:
-            left += vars(one).values()
+        seen.add(id(member))
+        if isinstance(member, (staticmethod, classmethod)):
+            member = member.__func__
+        if isinstance(member, property):
+            left += [member.fget, member.fset, member.fdel]
+        elif isinstance(member, FunctionType):
+            if member.__module__ == module.__name__:
+                yield member
+                left.append(getattr(member, "__wrapped__", None))
+        elif isinstance(member, type) and member.__module__ == module.__name__:
+            left += vars(member).values()
         else:
-            left.append(getattr(one, "__wrapped__", None))
+            left.append(getattr(member, "__wrapped__", None))

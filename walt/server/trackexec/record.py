@@ -80,8 +80,8 @@ class Record:
         whole = len(data) // ENTRY.size * ENTRY.size
         if whole < len(data):
             self._index.seek(whole - len(data), 1)
-        for one in ENTRY.iter_unpack(data[:whole]):
-            self.entries.append(Entry(len(self.entries), *one))
+        for fields in ENTRY.iter_unpack(data[:whole]):
+            self.entries.append(Entry(len(self.entries), *fields))
         return whole > 0
 
     def close(self) -> None:

@@ -78,8 +78,8 @@ class Recorder:
         self._writer = Writer(directory, on_trouble, space)
         self._thread = threading.Thread(target=self._write, name="trackexec", daemon=True)
         self.record: Callable[[int], None] = self._codes.append
-        for one in ("sources", "log_map"):
-            (directory / one).mkdir(parents=True)
+        for name in ("sources", "log_map"):
+            (directory / name).mkdir(parents=True)
         (directory / "log_index").touch()
 
     def start(self) -> None:
@@ -148,7 +148,7 @@ class Recorder:
         while self._sources:
             self._writer.write_source(*self._sources.popleft())
         lost = 0
-        while sum(len(one.codes) for one in [*self._pending]) > PENDING:
+        while sum(len(block.codes) for block in [*self._pending]) > PENDING:
             self._pending.popleft()
             lost = LOST
         while self._pending:
@@ -226,7 +226,7 @@ class Writer:
                 left -= _size(run)
                 shutil.rmtree(run, ignore_errors=True)
         segments = self._directory / "log_map"
-        for segment in sorted(segments.iterdir(), key=lambda one: int(one.name)):
+        for segment in sorted(segments.iterdir(), key=lambda segment: int(segment.name)):
             if left <= 0:
                 return
             left -= segment.stat().st_size

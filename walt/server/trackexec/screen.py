@@ -125,7 +125,7 @@ class Screen:
         found = [file for file in self._session.files() if typed in file]
         if len(found) == 1:
             return "f " + found[0]
-        tails = {one[one.index(typed):] for one in found} or {typed}
+        tails = {file[file.index(typed):] for file in found} or {typed}
         size = len(typed)
         while size < len(min(tails)) and len({tail[: size + 1] for tail in tails}) == 1:
             size += 1
@@ -134,7 +134,7 @@ class Screen:
 
 def visible(text: str) -> str:
     """Return a text without what a terminal would obey."""
-    return "".join(one if one.isprintable() or one == "\t" else "?" for one in text)
+    return "".join(char if char.isprintable() or char == "\t" else "?" for char in text)
 
 
 def show(session: Session) -> None:

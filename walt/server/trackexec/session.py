@@ -144,9 +144,9 @@ class Session:
             source for source in self._record.sources()
             if suffix and source.short.endswith(suffix)
         ]
-        exact = [one for one in found if one.short == suffix]
+        exact = [source for source in found if source.short == suffix]
         if len(exact or found) != 1:
-            names = ", ".join(one.short for one in found[:5])
+            names = ", ".join(source.short for source in found[:5])
             raise Refused(
                 f"several files end with {suffix}: {names}" if found
                 else f"no recorded file ends with {suffix!r}"

@@ -62,9 +62,10 @@ class Source:
         """Return the functions that have a name, qualified or not."""
         if f"def {name.rpartition('.')[2]}" not in self._text:
             return []
-        found = {id(one): one for one in self._places.around.values()}
+        found = {id(function): function for function in self._places.around.values()}
         return [
-            one for one in found.values() if name in (one.name, one.name.rpartition(".")[2])
+            function for function in found.values()
+            if name in (function.name, function.name.rpartition(".")[2])
         ]
 
     @cached_property
@@ -103,13 +104,13 @@ def _function(node: _Function, function: Function, places: _Places) -> None:
         places.defining[node.lineno] = places.around[node.lineno]
     for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
         places.around[line] = function
-    for one in own_nodes(node):
-        if isinstance(one, (ast.Await, ast.YieldFrom)):
-            _note(places, one.lineno, {one.value})
-        elif isinstance(one, ast.AsyncWith):
-            _note(places, one.lineno, {item.context_expr for item in one.items}, IMPLICIT)
-        elif isinstance(one, ast.AsyncFor):
-            _note(places, one.lineno, {one.iter}, IMPLICIT)
+    for inner in own_nodes(node):
+        if isinstance(inner, (ast.Await, ast.YieldFrom)):
+            _note(places, inner.lineno, {inner.value})
+        elif isinstance(inner, ast.AsyncWith):
+            _note(places, inner.lineno, {item.context_expr for item in inner.items}, IMPLICIT)
+        elif isinstance(inner, ast.AsyncFor):
+            _note(places, inner.lineno, {inner.iter}, IMPLICIT)
 
 
 def _note(

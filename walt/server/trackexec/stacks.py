@@ -124,7 +124,7 @@ class Stacks:
         if chain is None:
             self._unknown = True  # its next line tells which function it is
             return
-        index = next(at for at, one in enumerate(chain) if one.number == number)
+        index = next(at for at, frame in enumerate(chain) if frame.number == number)
         for frame in chain:
             if frame.number is not None:
                 self._chains.pop(frame.number, None)

@@ -90,8 +90,8 @@ def _number(near: ast.AST) -> ast.stmt:
 
 
 def _at(node: ast.stmt, near: ast.AST) -> ast.stmt:
-    for one in ast.walk(node):
-        ast.copy_location(one, near)
+    for inner in ast.walk(node):
+        ast.copy_location(inner, near)
     return node
 
 
@@ -151,7 +151,7 @@ class _Calls(ast.NodeTransformer):
                 setattr(node, name, block)
             elif isinstance(value, list):
                 value[:] = [
-                    self.visit(one) if isinstance(one, ast.AST) else one for one in value
+                    self.visit(child) if isinstance(child, ast.AST) else child for child in value
                 ]
             elif isinstance(value, ast.AST):
                 setattr(node, name, self.visit(value))
@@ -187,7 +187,7 @@ class _Calls(ast.NodeTransformer):
         """Return `(value, record(recorded))[0]`."""
         pair = ast.Tuple([value, self._record(recorded)], ast.Load())
         found = ast.Subscript(pair, ast.Constant(0), ast.Load())
-        for one in (pair, found, *ast.walk(pair.elts[1])):
-            ast.copy_location(one, value)
+        for node in (pair, found, *ast.walk(pair.elts[1])):
+            ast.copy_location(node, value)
         return found
 

@@ -28,7 +28,7 @@ def serve(source: BinaryIO, wire: BinaryIO) -> None:
     """Answer questions until the end of input."""
 
     def answer(kind: bytes, *parts: bytes | memoryview) -> None:
-        wire.write(_SIZE.pack(len(kind) + sum(memoryview(one).nbytes for one in parts)))
+        wire.write(_SIZE.pack(len(kind) + sum(memoryview(part).nbytes for part in parts)))
         wire.write(kind)
         for part in parts:
             wire.write(part)

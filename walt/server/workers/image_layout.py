@@ -109,7 +109,7 @@ def unpack(arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
 def _plain(text: bytes) -> bytes:
     """Return a manifest with what matters of it alone: types and annotations are a stranger's."""
     found = load(text, "a manifest")
-    return manifest(digest_of(found["config"]), [digest_of(one) for one in found["layers"]])
+    return manifest(digest_of(found["config"]), [digest_of(layer) for layer in found["layers"]])
 
 
 def _opened(blobs: Path, digest: str) -> IO[bytes]:

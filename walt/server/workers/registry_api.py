@@ -140,9 +140,9 @@ class Client:
         while path and path not in seen and not self.late:
             seen.add(path)
             headers, answer = self.get(path)
-            for one in _list(answer.get(key)):
-                if isinstance(one, str):
-                    yield one
+            for text in _list(answer.get(key)):
+                if isinstance(text, str):
+                    yield text
             path = self._next(headers.get("Link", ""))
 
     def _next(self, link: str) -> str:
@@ -242,8 +242,8 @@ def hub_users(arguments: dict[str, Any], progress: Progress) -> list[str]:
     while not client.late:
         query = urlencode({"query": "walt_metadata", "page_size": 100, "page": page})
         _, answer = client.get(f"{HUB}v2/search/repositories/?{query}")
-        for one in map(_mapping, _list(answer.get("results"))):
-            user, _, name = str(one.get("repo_name", "")).partition("/")
+        for repository in map(_mapping, _list(answer.get("results"))):
+            user, _, name = str(repository.get("repo_name", "")).partition("/")
             if name == "walt_metadata":
                 users.add(user)
         if not answer.get("next"):
@@ -260,8 +260,8 @@ def account(arguments: dict[str, Any], progress: Progress) -> list[dict[str, Any
     path = f"v2/repositories/{quote(arguments['user'])}/?page_size=100"
     while path and not hub.late:
         _, answer = hub.get(path)
-        for one in map(_mapping, _list(answer.get("results"))):
-            _add_tags(registry, f"{arguments['user']}/{one.get('name')}", found)
+        for repository in map(_mapping, _list(answer.get("results"))):
+            _add_tags(registry, f"{arguments['user']}/{repository.get('name')}", found)
         query = _query(answer.get("next"))
         path = query and f"v2/repositories/{quote(arguments['user'])}/?{query}"
     return found

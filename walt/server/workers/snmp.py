@@ -396,8 +396,8 @@ async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, An
         if name[:len(states)] == states and state == vlans["operational"]
     ]
     has_all = any(
-        name[:len(one)] == one
-        for one in map(tuple, vlans["unless"]) for name in switch.rows.values
+        name[:len(prefix)] == prefix
+        for prefix in map(tuple, vlans["unless"]) for name in switch.rows.values
     )
     if has_all or not known:
         return
@@ -407,10 +407,10 @@ async def _vlans(switch: Switch, target: dict[str, Any], arguments: dict[str, An
         for vlan in known[:MAX_VLANS]
     ]
     answering = await asyncio.gather(*(view.answers(tuple(arguments["probe"])) for view in views))
-    for one, answers in zip(views, answering, strict=True):
+    for view, answers in zip(views, answering, strict=True):
         if answers:
             for root in vlans["roots"]:
-                await one.walk(tuple(root), True)
+                await view.walk(tuple(root), True)
 
 
 def read(arguments: dict[str, Any], progress: Progress) -> None:

@@ -76,7 +76,7 @@ class Rows:
 
 
 def _size(name: Oid, value: Value) -> int:
-    size = _ROW + _NUMBER * len(name) + sum(_LARGE for one in name if one >= _SMALLEST_LARGE)
+    size = _ROW + _NUMBER * len(name) + sum(_LARGE for number in name if number >= _SMALLEST_LARGE)
     if isinstance(value, int):
         return size + _LARGE
     return size + (len(value) if isinstance(value, bytes) else (_NUMBER + _LARGE) * len(value))

@@ -157,8 +157,8 @@ def _remove(above: int, name: str) -> None:
     except IsADirectoryError:
         below = os.open(name, _FLAGS, dir_fd=above)
         try:
-            for one in os.listdir(below):
-                _remove(below, one)
+            for entry in os.listdir(below):
+                _remove(below, entry)
         finally:
             os.close(below)
         os.rmdir(name, dir_fd=above)
@@ -245,8 +245,8 @@ def main() -> int:
         print(f"cannot unpack {error.filename or 'the archive'}: {error.strerror}",
               file=sys.stderr)
         return 1
-    for one in tree.left_out:
-        print(one)
+    for path in tree.left_out:
+        print(path)
     return 0
 
 

@@ -73,7 +73,7 @@ def open_persistent(arguments: dict[str, Any], progress: Progress) -> dict[str, 
 
 def made_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:
     """Return the points below `nodes` whose file systems exist."""
-    return [str(one) for one in persistent.made_persistent(Path(arguments["nodes"]))]
+    return [str(point) for point in persistent.made_persistent(Path(arguments["nodes"]))]
 
 
 def close_persistent(arguments: dict[str, Any], progress: Progress) -> list[str]:

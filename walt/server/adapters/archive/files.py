@@ -108,7 +108,7 @@ class ArchiveFiles:
             "write", owner, dsn=self._dsn, table=part.table, prefix=prefix,
             file_size=self._file_size,
         )
-        return Written([file_of(one) for one in found["files"]], int(found["mark"]))
+        return Written([file_of(file) for file in found["files"]], int(found["mark"]))
 
     async def rewrite(
         self, former: str, prefix: str, owner: Owner, streams: Sequence[int]
@@ -118,7 +118,7 @@ class ArchiveFiles:
             "rewrite", owner, dsn=self._dsn, former=former, prefix=prefix, streams=list(streams),
             file_size=self._file_size,
         )
-        return [file_of(one) for one in found]
+        return [file_of(file) for file in found]
 
     async def remove(
         self, names: Sequence[str], prefixes: Sequence[str], owner: Owner
@@ -129,7 +129,7 @@ class ArchiveFiles:
     async def problems(self, files: Sequence[tuple[str, int]], owner: Owner) -> list[str]:
         """Have a worker look at the files."""
         found = await self._call("check", owner, files=list(files))
-        return [str(one) for one in found]
+        return [str(problem) for problem in found]
 
     def read(self, wanted: Reading) -> IArchiveReader:
         """Return a reader, and start its child. Raises LimitExceeded, Unavailable."""
@@ -168,8 +168,8 @@ class ArchiveFiles:
 
     def stop(self) -> Deferred[None]:
         """End all readers; fires when no child is left."""
-        for one in list(self._readers):
-            one.end()
+        for reader in list(self._readers):
+            reader.end()
         return self._over.wait() if self._children else succeed(None)
 
 
@@ -239,9 +239,9 @@ class _Child(ProcessProtocol):
 
     def _give_up(self, error: Exception) -> None:
         asked, self._asked = self._asked, deque()
-        for one in asked:
-            if not one.called:
-                one.errback(error)
+        for answer in asked:
+            if not answer.called:
+                answer.errback(error)
 
     def outReceived(self, data: bytes) -> None:
         self._received += data

@@ -75,7 +75,7 @@ class Digest:
     def text(self) -> str:
         """Return the checksum so far."""
         return hashlib.sha256(
-            b"".join(one.digest() for one in self._columns.values())
+            b"".join(column.digest() for column in self._columns.values())
         ).hexdigest()
 
 
@@ -115,12 +115,12 @@ class Summary:
         return {
             "lines": self.lines, "first": first, "last": last, "first_place": first_place,
             "last_place": last_place, "content": self._digest.text(),
-            "streams": {str(one): list(found) for one, found in self._streams.items()},
+            "streams": {str(stream): list(found) for stream, found in self._streams.items()},
         }
 
     def agrees(self, content: str, streams: Collection[int], lines: int) -> bool:
         """Tell whether the lines have this checksum, and so many of them are of some streams."""
-        found = sum(count for one, (count, _) in self._streams.items() if one in streams)
+        found = sum(count for stream, (count, _) in self._streams.items() if stream in streams)
         return self._digest.text() == content and found == lines
 
 

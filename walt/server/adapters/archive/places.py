@@ -110,8 +110,8 @@ class Directory:
     def names(self) -> list[str]:
         """List the directory; what a cut left has the name that it was to have."""
         return [
-            one[1:].removesuffix(_PARTIAL) if one.endswith(_PARTIAL) else one
-            for one in os.listdir(self._path)
+            name[1:].removesuffix(_PARTIAL) if name.endswith(_PARTIAL) else name
+            for name in os.listdir(self._path)
         ]
 
     def remove(self, name: str) -> None:
@@ -123,15 +123,15 @@ class Directory:
 def _check_owner(path: Path) -> None:
     """Raise Denied where another account could put a link, or another directory; OSError."""
     whole = path.resolve(strict=True)
-    for one in (whole, *whole.parents):
-        about = one.stat()
+    for parent in (whole, *whole.parents):
+        about = parent.stat()
         others = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if about.st_uid not in (0, os.geteuid()) or (
-            others and (one == whole or not about.st_mode & stat.S_ISVTX)
+            others and (parent == whole or not about.st_mode & stat.S_ISVTX)
         ):
             raise Denied(
-                f"{one} can be changed by others than root; run: chown root {one} &&"
-                f" chmod go-w {one}"
+                f"{parent} can be changed by others than root; run: chown root {parent} &&"
+                f" chmod go-w {parent}"
             )
 
 
@@ -177,7 +177,7 @@ class Bucket:
         found = self._store.get_file_info(
             fs.FileSelector(self._root.rstrip("/"), allow_not_found=True)
         )
-        return [one.base_name.removesuffix(_PARTIAL) for one in found]
+        return [info.base_name.removesuffix(_PARTIAL) for info in found]
 
     def remove(self, name: str) -> None:
         """Remove it, and what a cut left of it."""

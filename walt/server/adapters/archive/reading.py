@@ -70,8 +70,8 @@ class Reader:
             with self._place.opened(name) as file:
                 reader = parquet.opened(file)
                 wanted = (
-                    one for one in range(reader.num_row_groups)
-                    if parquet.overlaps(reader, one, self._start, self._end)
+                    number for number in range(reader.num_row_groups)
+                    if parquet.overlaps(reader, number, self._start, self._end)
                 )
                 for table in parquet.groups(reader, wanted, columns):
                     kept = self._filtered(table)

@@ -209,7 +209,7 @@ class Archive:
             stored.append({"name": name, **about})
         if stored:
             self.change(lambda files: files.update({
-                one["name"]: {key: one[key] for key in sorted(_TOLD)} for one in stored
+                file["name"]: {key: file[key] for key in sorted(_TOLD)} for file in stored
             }))
         return stored
 
@@ -270,7 +270,7 @@ def write(
                 arguments["prefix"], _tables(found.lines, progress),
                 arguments["file_size"], progress,
             )
-            if sum(one["lines"] for one in files) != found.count:
+            if sum(file["lines"] for file in files) != found.count:
                 raise Unavailable("the database gave another number of lines than it counted")
             return {"files": files, "mark": found.mark}
     except BROKEN as error:
@@ -314,14 +314,14 @@ def remove(arguments: dict[str, Any], progress: Progress) -> None:
     Raises Unavailable where no file can have been: its disk is not mounted.
     """
     archive = _claimed(arguments)
-    prefixes = tuple(f"{one}-" for one in arguments["prefixes"])
+    prefixes = tuple(f"{argument}-" for argument in arguments["prefixes"])
     try:
         known, names = archive.known_manifest(), set(arguments["names"])
         if known is None and names:
             raise archive.lost()
         archive.manifest()
         if prefixes:
-            names |= {one for one in archive.place.names() if one.startswith(prefixes)}
+            names |= {name for name in archive.place.names() if name.startswith(prefixes)}
         if known is not None and not names.isdisjoint(known["files"]):
             archive.change(lambda files: [files.pop(name, None) for name in names].clear())
         for name in sorted(names):
@@ -347,10 +347,10 @@ def check(arguments: dict[str, Any], progress: Progress) -> list[str]:
         archive.place.remove(probe)
         found = []
         if "known" in arguments:
-            begun = tuple(f"{one}-" for one in arguments["begun"])
+            begun = tuple(f"{argument}-" for argument in arguments["begun"])
             strange = sorted(
-                one for one in (named.keys() & archive.place.names()) - set(arguments["known"])
-                if not one.startswith(begun)
+                name for name in (named.keys() & archive.place.names()) - set(arguments["known"])
+                if not name.startswith(begun)
             )
             if strange:
                 found.append(

@@ -36,7 +36,7 @@ def lldpd_spec(config: LldpdConfig, directory: Path, runtime: Path) -> ChildSpec
     It changes its account itself, and would survive a killed server; and there is one ROOT for
     all servers of a machine. In a sandbox it ends with its parent, and has a ROOT of its own.
     """
-    rights = [word for one in CAPABILITIES for word in ("--cap-add", f"CAP_{one}")]
+    rights = [word for capability in CAPABILITIES for word in ("--cap-add", f"CAP_{capability}")]
     return ChildSpec(
         "lldpd",
         (

@@ -94,5 +94,5 @@ async def ask(
         return read_answer(raw, number)
 
     return await ask_datagram(
-        reactor, lambda one: one.send(packet), accept, peer=(server, port), place=place
+        reactor, lambda sending: sending.send(packet), accept, peer=(server, port), place=place
     )

@@ -60,6 +60,6 @@ async def ask_serial(
         return read_answer(raw, number)
 
     return await ask_datagram(
-        reactor, lambda one: one.send(packet), accept,
+        reactor, lambda sending: sending.send(packet), accept,
         peer=(server, PORT), place=place,
     )

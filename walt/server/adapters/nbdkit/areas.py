@@ -106,18 +106,18 @@ def preconnect(readonly: bool) -> None:
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # no socket, or closed meanwhile
-            one = socket.socket(fileno=int(name))
+            connection = socket.socket(fileno=int(name))
             try:
-                peer = one.getpeername()
+                peer = connection.getpeername()
                 if peer[0] == address:
                     count += 1
                 if peer == (address, port):
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
             finally:
-                one.detach()
+                connection.detach()
     if count > MAX_CONNECTIONS:
         raise Refused(f"{address} has {MAX_CONNECTIONS} connections already")
 

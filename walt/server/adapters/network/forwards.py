@@ -38,9 +38,9 @@ class _End(Protocol):
 
     def pair(self, peer: _End) -> None:
         """Relay from now on, each end slowing the other one down when needed."""
-        for one, other in ((self, peer), (peer, self)):
-            one.peer = other
-            one.transport.registerProducer(other.transport, True)
+        for end, other in ((self, peer), (peer, self)):
+            end.peer = other
+            end.transport.registerProducer(other.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
         if self.peer is not None and self.peer.transport is not None:
@@ -65,10 +65,10 @@ class _End(Protocol):
 
     def end(self) -> None:
         """Close both ends once what was received is sent."""
-        for one in (self, self.peer):
-            if one is not None and one.transport is not None:
-                one.transport.unregisterProducer()
-                one.transport.loseConnection()
+        for end in (self, self.peer):
+            if end is not None and end.transport is not None:
+                end.transport.unregisterProducer()
+                end.transport.loseConnection()
 
 
 class _Entry(_End):

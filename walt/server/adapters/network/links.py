@@ -144,8 +144,8 @@ class Links:
 
     def no_longer_wanted(self, names: Collection[str]) -> list[LinkPlan]:
         """Return the networks that were set up, and are none of these: they are to go down."""
-        return [remembered(self._state, one) or LinkPlan(one)
-                for one in known(self._state) if one not in names]
+        return [remembered(self._state, name) or LinkPlan(name)
+                for name in known(self._state) if name not in names]
 
     async def _leave_former(self, plan: LinkPlan, links: dict[str, dict[str, Any]]) -> bool:
         """Undo what the network was made of before server.conf changed; tell if there was any.
@@ -226,18 +226,18 @@ class Links:
     @staticmethod
     def _has(link: dict[str, Any], ip: IPv4Interface) -> bool:
         return any(
-            one.get("local") == str(ip.ip) and one.get("prefixlen") == ip.network.prefixlen
-            for one in link.get("addr_info", ())
+            address.get("local") == str(ip.ip) and address.get("prefixlen") == ip.network.prefixlen
+            for address in link.get("addr_info", ())
         )
 
     def _address(
         self, device: str, ip: IPv4Interface, link: dict[str, Any] | None
     ) -> list[str]:
         batch = []
-        for one in (link or {}).get("addr_info", ()):
+        for address in (link or {}).get("addr_info", ()):
             # A former address of the bridge, after a change of server.conf.
-            old = f"{one.get('local')}/{one.get('prefixlen')}"
-            if device == BRIDGE and one.get("family") == "inet" and old != str(ip):
+            old = f"{address.get('local')}/{address.get('prefixlen')}"
+            if device == BRIDGE and address.get("family") == "inet" and old != str(ip):
                 batch.append(f"address del {old} dev {device}")
         if link is None or not self._has(link, ip):
             batch.append(

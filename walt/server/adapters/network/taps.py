@@ -38,9 +38,9 @@ class Taps:
 
     async def create_tap(self, name: str, network: str) -> None:
         """Create a tap on a network; see ITaps."""
-        for one in (name, network):
-            if not is_interface_name(one):
-                raise Invalid(f"{one!r} is not a valid name for a network interface")
+        for interface in (name, network):
+            if not is_interface_name(interface):
+                raise Invalid(f"{interface!r} is not a valid name for a network interface")
         await shielded(Deferred.fromCoroutine(self._create(name, network)))
 
     async def _create(self, name: str, network: str) -> None:

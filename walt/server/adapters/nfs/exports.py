@@ -117,9 +117,9 @@ class Followed:
         self._at[node.ip] = node.mac
         if node.persist is not None:
             fsid = _filesystem_id(f"{node.mac} {node.persist.name}")
-            one = Export(node.persist, node.ip, True, fsid)
-            self._persist[node.mac] = one.key
-            self.by_key[one.key] = one
+            export = Export(node.persist, node.ip, True, fsid)
+            self._persist[node.mac] = export.key
+            self.by_key[export.key] = export
 
     def _readers(self, old: ImageExport | None, new: ImageExport | None) -> Iterator[None]:
         if old is new:
@@ -136,8 +136,8 @@ class Followed:
         if new is not None:
             fsid = _filesystem_id(new.image_id)
             for ip in after - kept:
-                one = Export(new.path, ip, False, fsid)
-                self.by_key[one.key] = one
+                export = Export(new.path, ip, False, fsid)
+                self.by_key[export.key] = export
                 self._touch(ip)
                 yield
 
@@ -150,9 +150,9 @@ class Followed:
         node = self._nodes.get(mac)
         tree = None if node is None else self._trees.get(node.image_id or "")
         if node is not None and tree is not None:
-            one = self.by_key.get(_key(False, node.ip, tree.path))
-            if one is not None:
-                self._images[mac] = one.key
+            export = self.by_key.get(_key(False, node.ip, tree.path))
+            if export is not None:
+                self._images[mac] = export.key
 
 
 def exports_of(plan: ExportPlan) -> Exports:
@@ -162,20 +162,20 @@ def exports_of(plan: ExportPlan) -> Exports:
     for image in plan.images:
         fsid = _filesystem_id(image.image_id)
         for ip in image.readers:
-            one = Export(image.path, ip, False, fsid)
-            by_key[one.key] = one
-            by_reader[image.image_id, ip] = one.key
+            export = Export(image.path, ip, False, fsid)
+            by_key[export.key] = export
+            by_reader[image.image_id, ip] = export.key
     images: dict[str, str] = {}
     persist: dict[str, str] = {}
     for node in plan.nodes:
         if node.image_id is not None and (node.image_id, node.ip) in by_reader:
             images[node.mac] = by_reader[node.image_id, node.ip]
         if node.persist is not None:
-            one = Export(
+            export = Export(
                 node.persist, node.ip, True, _filesystem_id(f"{node.mac} {node.persist.name}")
             )
-            by_key[one.key] = one
-            persist[node.mac] = one.key
+            by_key[export.key] = export
+            persist[node.mac] = export.key
     return Exports(by_key, images, persist)
 
 
@@ -280,7 +280,7 @@ class ExportNumbers:
         start = int.from_bytes(digest[:4], "big")
         for step in range(count):
             number = FIRST_ID + (start + step) % count
-            if not any(number in one for one in taken):
+            if not any(number in numbers for numbers in taken):
                 return number
         raise ValueError(f"more than {count} NFS exports")
 

@@ -145,7 +145,7 @@ class GaneshaExporter(Service):
         spec = ChildSpec(
             "ganesha",
             (sys.executable, "-I", str(VIEW), json.dumps(view), str(self._place_of_view),
-             ",".join(["-all", *(f"+{one}" for one in CAPABILITIES)]),
+             ",".join(["-all", *(f"+{capability}" for capability in CAPABILITIES)]),
              program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
              "-p", str(self._own_pid_file)),
             env={"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={socket}"},
@@ -362,7 +362,7 @@ class GaneshaExporter(Service):
     async def _compare(self) -> None:
         """Ask what it exports."""
         shown = (await self._order("ShowExports"))[1]
-        self._held = {int(one[0]) for one in shown} - {0, LINKS_ID}
+        self._held = {int(export[0]) for export in shown} - {0, LINKS_ID}
 
     async def _add_many(self, numbers: Sequence[int]) -> None:
         """Add exports, some hundreds with one order: that takes longer than one of them."""
@@ -462,9 +462,9 @@ class GaneshaExporter(Service):
         """Yield the texts of its configuration; `held` gets the numbers of the exports in it."""
         yield config.core(self._address, self._recovery, self._version)
         yield config.export(LINKS_ID, self._links_export, NODES)
-        for number, one in config.present(self._exports.by_key, self._wanted):
+        for number, export in config.present(self._exports.by_key, self._wanted):
             held.add(number)
-            yield config.export(number, one)
+            yield config.export(number, export)
 
     def _until_up(self) -> Deferred[None]:
         """Fire when it takes orders; fails with Unavailable."""

@@ -70,7 +70,7 @@ def core(address: str, recovery: Path, version: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def export(number: int, one: Export, pseudo: str | None = None) -> str:
+def export(number: int, exported: Export, pseudo: str | None = None) -> str:
     """Return the block of an export; `pseudo` is its path if not the one of its number.
 
     An export with a path of its own has links that change: a node that waits for its own
@@ -80,14 +80,14 @@ def export(number: int, one: Export, pseudo: str | None = None) -> str:
         "EXPORT {",
         "  Protocols = 4;",
         f"  Export_Id = {number};",
-        f"  Path = {_quoted(one.path)};",
+        f"  Path = {_quoted(exported.path)};",
         f"  Pseudo = {_quoted(pseudo or f'{EXPORTS}/{number}')};",
-        f"  Filesystem_Id = {one.fsid};",
+        f"  Filesystem_Id = {exported.fsid};",
         *(["  Attr_Expiration_Time = 0;"] if pseudo else []),
         "  FSAL { Name = VFS; }",
         "  CLIENT {",
-        f"    Clients = {one.clients};",
-        f"    Access_Type = {'RW' if one.writable else 'RO'};",
+        f"    Clients = {exported.clients};",
+        f"    Access_Type = {'RW' if exported.writable else 'RO'};",
         "  }",
         "}",
     ]) + "\n"
@@ -102,16 +102,16 @@ def present(
     """
     there: dict[Path, bool] = {}  # nodes share the trees of images
     for number, key in numbers.items():
-        one = exports[key]
-        if one.path not in there:
-            there[one.path] = os.path.isdir(one.path)
-        if there[one.path]:
-            yield number, one
+        exported = exports[key]
+        if exported.path not in there:
+            there[exported.path] = os.path.isdir(exported.path)
+        if there[exported.path]:
+            yield number, exported
 
 
-def record(number: int, one: Export) -> str:
+def record(number: int, exported: Export) -> str:
     """Return the content of the file of an export: its key, for `recorded_key`, and its block."""
-    return f"# {one.key}\n{export(number, one)}"
+    return f"# {exported.key}\n{export(number, exported)}"
 
 
 def recorded_key(lines: Iterable[str]) -> str | None:

@@ -84,7 +84,7 @@ class BootLinks:
             self._pending.extend(self._root.links_below(real))
 
     def _is_known(self, directory: str) -> bool:
-        return any(os.path.commonpath((one, directory)) == one for one in self._directories)
+        return any(os.path.commonpath((known, directory)) == known for known in self._directories)
 
 
 def target_names(words: list[str]) -> list[str]:

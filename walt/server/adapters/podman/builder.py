@@ -151,7 +151,7 @@ class PodmanBuilder:
             "read": [sys.prefix, sys.base_prefix, str(PACKAGE)],
             "write": [
                 *map(str, self._storage.places()), str(place),
-                *(one for one in PODMAN_PLACES if Path(one).exists()),
+                *(path for path in PODMAN_PLACES if Path(path).exists()),
             ],
         }
         root = place / "root"
@@ -268,7 +268,7 @@ def control_groups(
 
     They are named after the directories of containers, and stay when the build is killed.
     """
-    names = [f"buildah-{one.name}" for one in (place / "tmp").glob("buildah*")]
+    names = [f"buildah-{directory.name}" for directory in (place / "tmp").glob("buildah*")]
     found = []
     for line in own.read_text().splitlines() if names else ():
         _, controllers, path = line.split(":", 2)

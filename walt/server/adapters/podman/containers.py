@@ -131,13 +131,13 @@ class _Config:
                 *([f"USER {user}"] if user else []),
                 *([f"VOLUME {json.dumps(sorted(volumes))}"] if volumes else []),
             ),
-            tuple(one for one in config.get("Env") or () if "=" in one),
+            tuple(variable for variable in config.get("Env") or () if "=" in variable),
             user,
         )
 
     def missing(self) -> list[str]:
         """Return the variables of sessions that the image does not set itself."""
-        own = {one.partition("=")[0] for one in self.env}
+        own = {variable.partition("=")[0] for variable in self.env}
         return [f"{name}={value}" for name, value in ENVIRONMENT.items() if name not in own]
 
 
@@ -296,7 +296,7 @@ class PodmanContainers:
         self._born[name] = process_start(pid)
         await self._runner.run(
             [sys.executable, "-I", str(FURNISH), str(pid), HOST_NAME,
-             *(f"{identity}/userdata/{one}" for one in names)],
+             *(f"{identity}/userdata/{file}" for file in names)],
         )
 
     def _file(self, container: str, kind: str) -> Path:
@@ -332,7 +332,7 @@ class PodmanContainers:
     async def volatile(self, container: str) -> list[str]:
         """Return the files that a commit leaves out; see IContainers."""
         places = " ".join(IN_MEMORY)
-        known = " ".join(f"! -path {one}" for one in OF_PODMAN)
+        known = " ".join(f"! -path {path}" for path in OF_PODMAN)
         answer = await self.run(
             container,
             f"find {places} -xdev ! -type d ! -type s {known} -print0 2>/dev/null"
@@ -410,7 +410,7 @@ class PodmanContainers:
 
 
 def _env(values: Iterable[str]) -> list[str]:
-    return [word for one in values for word in ("--env", one)]
+    return [word for value in values for word in ("--env", value)]
 
 
 def _tag(container: str) -> str:

@@ -53,8 +53,8 @@ class DockerDaemon:
     ) -> list[RemoteImage]:
         """Return the images of one account; see IRegistry."""
         return [
-            one for one in await self.search(credentials, limit)
-            if one.fullname.startswith(f"{user}/")
+            image for image in await self.search(credentials, limit)
+            if image.fullname.startswith(f"{user}/")
         ]
 
     async def pull(

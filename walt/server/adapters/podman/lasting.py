@@ -96,7 +96,7 @@ def mend_layers(overlay: Path) -> list[str]:
     """
     links = overlay / LINKS
     try:
-        layers = sorted(one.name for one in overlay.iterdir() if (one / TREE).is_dir())
+        layers = sorted(layer.name for layer in overlay.iterdir() if (layer / TREE).is_dir())
     except FileNotFoundError:
         return []
     links.mkdir(mode=0o700, exist_ok=True)
@@ -119,9 +119,9 @@ def mend_layers(overlay: Path) -> list[str]:
 
 def _names_of_targets(links: Path) -> dict[str, str]:
     found = {}
-    for one in links.iterdir():
+    for link in links.iterdir():
         try:
-            found[os.readlink(one)] = one.name
+            found[os.readlink(link)] = link.name
         except OSError:
             continue  # no link
     return found

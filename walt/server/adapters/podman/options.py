@@ -73,8 +73,9 @@ class Storage:
                 listed = json.loads((self.graph_root / "overlay-containers" / f"{kind}.json")
                                     .read_text())
                 found += [
-                    self.graph_root / "overlay" / one["layer"] / "diff" for one in listed
-                    if set(one.get("names") or ()) & set(names)
+                    self.graph_root / "overlay" / container["layer"] / "diff"
+                    for container in listed
+                    if set(container.get("names") or ()) & set(names)
                 ]
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 continue

@@ -61,8 +61,8 @@ def rules(closed: Iterable[IPv4Network], opened: Iterable[IPv4Network]) -> str:
         'oifname "lo" accept', "ct state established,related accept",
         f"ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 accept",
         f"ip daddr {OWN} reject",
-        *(f"ip daddr {one} accept" for one in opened),
-        *(f"ip daddr {one} reject" for one in closed),
+        *(f"ip daddr {network} accept" for network in opened),
+        *(f"ip daddr {network} reject" for network in closed),
         "meta nfproto ipv4 accept", "}", "}",
     ]
     return "\n".join(lines) + "\n"

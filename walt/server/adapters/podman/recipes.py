@@ -59,8 +59,8 @@ def _without_mounts(text: str, *, with_documents: bool) -> str:
     """
     escape = _escape(text)
     lines = [] if escape == "\\" else [f"# escape={escape}"]
-    for start, end, one, documents in _instructions(text):
-        if mounts_files(one):
+    for start, end, instruction, documents in _instructions(text):
+        if mounts_files(instruction):
             raise Invalid(
                 "the recipe mounts files (RUN --mount=…), which the podman of this server does not"
                 f" do safely (before {_dotted(SAFE_MOUNTS)}); use COPY, or COPY --from=…, instead"
@@ -71,7 +71,7 @@ def _without_mounts(text: str, *, with_documents: bool) -> str:
                 f" not know (before {_dotted(DOCUMENTS)}); use several RUN lines, or a script"
                 " that is copied"
             )
-        words = one.text.strip()
+        words = instruction.text.strip()
         if not documents and ("\n" in words or "\r" in words or words.endswith(escape)):
             raise Invalid(f"the recipe: line {start} has no end that every reader would see")
         lines += text.split("\n")[start - 1:end] if documents else [words]
@@ -146,9 +146,9 @@ def rewrite(
     """
     names = ImageNames(user, _platform(machine), _escape(text), known)
     lines, made, done = text.split("\n"), [], 0
-    for start, end, one, _ in _instructions(text):
+    for start, end, instruction, _ in _instructions(text):
         made += lines[done:start - 1]
-        new = names.rewritten(one)
+        new = names.rewritten(instruction)
         made += lines[start - 1:end] if new is None else [new.rstrip("\n")]
         done = end
     if not names.found:
@@ -165,16 +165,16 @@ def _instructions(text: str) -> Iterator[tuple[int, int, Instruction, bool]]:
         parsed = dockerfile.parse_string(text)
     except dockerfile.GoParseError as error:
         raise Invalid(f"the recipe cannot be read: {str(error)[:300]}") from None
-    for one in parsed:
-        if not one.cmd:
+    for step in parsed:
+        if not step.cmd:
             continue  # escape characters alone
         inner = None
-        if one.cmd.upper() == "ONBUILD" and one.sub_cmd:
-            rest = one.original[_ONBUILD.match(one.original).end():]  # type: ignore[union-attr]
+        if step.cmd.upper() == "ONBUILD" and step.sub_cmd:
+            rest = step.original[_ONBUILD.match(step.original).end():]  # type: ignore[union-attr]
             inner = next((found for _, _, found, _ in _instructions(rest)), None)
-        yield one.start_line, one.end_line, Instruction(
-            one.cmd.upper(), one.flags, one.value, one.original, inner
-        ), bool(one.heredocs)
+        yield step.start_line, step.end_line, Instruction(
+            step.cmd.upper(), step.flags, step.value, step.original, inner
+        ), bool(step.heredocs)
 
 
 def _escape(text: str) -> str:

@@ -114,8 +114,8 @@ class SkopeoRegistry:
             credentials, repository=self.info.repository, limit=limit,
         ))
         return [
-            RemoteImage(one["fullname"], one["labels"], epoch(one["created"]))
-            for one in answer["images"]
+            RemoteImage(image["fullname"], image["labels"], epoch(image["created"]))
+            for image in answer["images"]
         ]
 
     async def search_user(
@@ -124,13 +124,13 @@ class SkopeoRegistry:
         """Return the images of one account; see IRegistry."""
         if self.info.kind != "hub" or self._location.host:
             return [
-                one for one in await self.search(credentials, limit)
-                if one.fullname.startswith(f"{user}/")
+                image for image in await self.search(credentials, limit)
+                if image.fullname.startswith(f"{user}/")
             ]
         answer = await self._workers.call("registry_api:account", await self._arguments(
             credentials, user=user, limit=limit,
         ))
-        return [RemoteImage(one["fullname"], one["labels"]) for one in answer]
+        return [RemoteImage(image["fullname"], image["labels"]) for image in answer]
 
     async def _search_hub(
         self, credentials: Credentials | None, limit: float

@@ -49,6 +49,6 @@ async def remove_containers(
         await run_freeing(runner, storage, *words)
     except CommandFailed:
         # The system's storage has no reserve: what they wrote goes first.
-        changes = [str(one) for one in storage.changes_of(names)]
+        changes = [str(path) for path in storage.changes_of(names)]
         await runner.run(["rm", "-rf", "--one-file-system", "--", *changes])
         await run_freeing(runner, storage, *words)

@@ -90,7 +90,7 @@ class Repositories:
         found = parse_addresses(answer.stdout.decode(errors="replace"))
         own = await self._own_addresses()
         if not found or not all(
-            may_be_read(one, self._closed, own, self._allowed) for one in found
+            may_be_read(address, self._closed, own, self._allowed) for address in found
         ):
             raise CommandFailed(NOT_FETCHED)
         return found
@@ -100,7 +100,7 @@ class Repositories:
             ["ip", "-json", "address"], timeout=QUICK, network="host"
         )
         return [
-            ip_address(one["local"])
-            for link in json.loads(answer.stdout or b"[]") for one in link.get("addr_info", ())
-            if "local" in one
+            ip_address(address["local"])
+            for link in json.loads(answer.stdout or b"[]") for address in link.get("addr_info", ())
+            if "local" in address
         ]

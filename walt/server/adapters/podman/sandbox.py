@@ -126,10 +126,11 @@ def _check(pid: int) -> None:
     """Raise CommandFailed when the processes below one are too many, or too large."""
     count, memory, pending = 0, 0, [pid]
     while pending:
-        one = pending.pop()
+        process = pending.pop()
         try:
-            pending += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
-            memory += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+            children = Path(f"/proc/{process}/task/{process}/children").read_text()
+            pending += map(int, children.split())
+            memory += int(Path(f"/proc/{process}/statm").read_text().split()[1])
         except (OSError, IndexError):  # it ended meanwhile
             continue
         count += 1

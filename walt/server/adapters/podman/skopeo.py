@@ -30,7 +30,7 @@ def failure(error: CommandFailed) -> WaltError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = _PREFIX.sub("", lines[-1].partition("): ")[2] or lines[-1])[:400]
     # Names of registries and of images say nothing: `host:44013/user/denied`.
-    meaning = " ".join(one for one in text.lower().split() if one.count("/") < 2)
+    meaning = " ".join(word for word in text.lower().split() if word.count("/") < 2)
     if _DENIED.search(meaning):
         return Denied(text)
     if any(word in meaning for word in _ABSENT):

@@ -42,9 +42,9 @@ class Surroundings:
 
     def around(self, argv: Sequence[str]) -> list[str]:
         """Return the vector that runs a program in a network of its own."""
-        words = [word for one in self.closed for word in ("--closed", str(one))]
+        words = [word for network in self.closed for word in ("--closed", str(network))]
         words += [
-            word for one in self.opened if isinstance(one, IPv4Network)
-            for word in ("--open", str(one))
+            word for network in self.opened if isinstance(network, IPv4Network)
+            for word in ("--open", str(network))
         ]
         return [sys.executable, "-I", str(OUTSIDE), *words, "--", *argv]

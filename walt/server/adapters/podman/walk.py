@@ -24,7 +24,7 @@ def walk(
         here = os.open(path, _FLAGS, dir_fd=top)
         try:
             with os.scandir(here) as found:
-                entries = [(one.name, one.is_dir(follow_symlinks=False)) for one in found]
+                entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
             yield path, here, [name for name, inner in entries if not inner]
         finally:
             os.close(here)

@@ -68,9 +68,9 @@ class PostgresBoots:
         columns = list(zip(*(_values(boot) for boot in boots), strict=True))
         macs = sorted({boot.mac for boot in boots})
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_SAVE, [list(column) for column in columns])
-            await one.execute(_BOUND, (macs, BOOTS_KEPT))
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_SAVE, [list(column) for column in columns])
+            await transaction.execute(_BOUND, (macs, BOOTS_KEPT))
 
         await self._database.transaction(work)
 

@@ -30,11 +30,11 @@ class PostgresCertificates:
 
     async def add(self, certificate: Certificate) -> None:
         """Remember a new one."""
-        one = certificate
         await self._database.query(
             "INSERT INTO certificates (serial, holder, kind, issued, expires)"
             " VALUES (%s, %s, %s, to_timestamp(%s), to_timestamp(%s)) RETURNING serial",
-            (one.serial, one.holder.name, one.holder.kind, one.issued, one.expires),
+            (certificate.serial, certificate.holder.name, certificate.holder.kind,
+             certificate.issued, certificate.expires),
         )
 
     async def revoke(self, serials: list[str], moment: float) -> None:

@@ -29,15 +29,15 @@ FROM changes WHERE {} ORDER BY id LIMIT %s
 _OF_MOMENT, _FOLLOWING = _SINCE.format("moment >= to_timestamp(%s)"), _SINCE.format("id > %s")
 
 
-async def record(one: Transaction, changes: Iterable[Change]) -> None:
+async def record(transaction: Transaction, changes: Iterable[Change]) -> None:
     """Add changes within the transaction that makes them, as the last thing it does.
 
     Other transactions that do so wait until it has ended.
     """
     added = list(changes)
     if added:
-        await one.execute(_IN_TURN)
-        await one.execute(_ADD, (
+        await transaction.execute(_IN_TURN)
+        await transaction.execute(_ADD, (
             [change.key for change in added], [change.who for change in added],
             [change.kind for change in added], [change.mac for change in added],
             [change.item for change in added], [change.before for change in added],

@@ -24,7 +24,7 @@ def binaries(root: Path = INSTALLATIONS) -> Path:
     """
     found = sorted(
         (path for path in root.glob("*/bin") if (path / "postgres").exists()),
-        key=lambda one: int(one.parent.name) if one.parent.name.isdigit() else 0,
+        key=lambda path: int(path.parent.name) if path.parent.name.isdigit() else 0,
     )
     if not found:
         raise Unavailable("PostgreSQL is not installed; run: apt-get install postgresql")

@@ -206,11 +206,11 @@ class Database:
 
     async def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Run one statement in its own transaction and return its rows."""
-        return await self.transaction(lambda one: one.query(sql, values))
+        return await self.transaction(lambda transaction: transaction.query(sql, values))
 
     async def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Run one statement without result in its own transaction."""
-        await self.transaction(lambda one: one.execute(sql, values))
+        await self.transaction(lambda transaction: transaction.execute(sql, values))
 
     def _put_back(self, connection: Connection) -> None:
         if connection.closed:

@@ -77,9 +77,9 @@ class PostgresDevices:
     async def load(self) -> list[Device]:
         """Return every device."""
 
-        async def work(one: Transaction) -> list[Device]:
+        async def work(transaction: Transaction) -> list[Device]:
             made, found, last = _Made(), list[Device](), ""
-            while rows := await one.query(_LOAD, (last, self._at_once)):
+            while rows := await transaction.query(_LOAD, (last, self._at_once)):
                 found += map(made.device, rows)
                 last = rows[-1][0]
             return found
@@ -89,10 +89,10 @@ class PostgresDevices:
     async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         """Insert or replace these devices in one transaction; see IDeviceStore."""
 
-        async def work(one: Transaction) -> None:
+        async def work(transaction: Transaction) -> None:
             macs = [device.mac for device in devices]
-            await one.execute(_FREE_NAMES, ([device.name for device in devices], macs))
-            await one.execute(_SAVE_DEVICES, (
+            await transaction.execute(_FREE_NAMES, ([device.name for device in devices], macs))
+            await transaction.execute(_SAVE_DEVICES, (
                 macs, [device.ip for device in devices], [device.name for device in devices],
                 [device.type for device in devices], [device.virtual for device in devices],
                 [json.dumps(dict(device.conf)) for device in devices],
@@ -100,16 +100,16 @@ class PostgresDevices:
             nodes = [device for device in devices if device.type == "node"]
             if nodes:
                 images = [node.image for node in nodes]
-                await one.execute(_SAVE_IMAGES, (sorted({str(image) for image in images}),))
-                await one.execute(_SAVE_NODES, (
+                await transaction.execute(_SAVE_IMAGES, (sorted({str(image) for image in images}),))
+                await transaction.execute(_SAVE_NODES, (
                     [node.mac for node in nodes], images, [node.model for node in nodes],
                 ))
             switches = [device for device in devices if device.type == "switch"]
             if switches:
-                await one.execute(_SAVE_SWITCHES, (
+                await transaction.execute(_SAVE_SWITCHES, (
                     [switch.mac for switch in switches], [switch.model for switch in switches],
                 ))
-            await record(one, changes)
+            await record(transaction, changes)
 
         await self._database.transaction(work)
 
@@ -118,13 +118,13 @@ class PostgresDevices:
     ) -> None:
         """Delete devices and, by their keys, everything that refers to them."""
 
-        async def work(one: Transaction) -> None:
+        async def work(transaction: Transaction) -> None:
             wanted = (list(macs),)
-            await one.execute(_LABEL_KEYS, wanted)
-            await one.execute(_KEEP_LOGS, (list(keep_logs), list(keep_logs.values())))
-            await one.execute(_FORGET_LOGS, wanted)
-            await one.execute("DELETE FROM devices WHERE mac = ANY(%s)", wanted)
-            await record(one, changes)
+            await transaction.execute(_LABEL_KEYS, wanted)
+            await transaction.execute(_KEEP_LOGS, (list(keep_logs), list(keep_logs.values())))
+            await transaction.execute(_FORGET_LOGS, wanted)
+            await transaction.execute("DELETE FROM devices WHERE mac = ANY(%s)", wanted)
+            await record(transaction, changes)
 
         await self._database.transaction(work)
 

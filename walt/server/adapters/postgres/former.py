@@ -18,9 +18,9 @@ def _script(name: str) -> str:
     return files("walt.server.adapters.postgres.former_schema").joinpath(name).read_text()
 
 
-async def is_former(one: Transaction) -> bool:
+async def is_former(transaction: Transaction) -> bool:
     """Tell whether this is a database of an older WalT: its tables, without our versions."""
-    ((found,),) = await one.query(
+    ((found,),) = await transaction.query(
         "SELECT to_regclass('public.devices') IS NOT NULL"
         " AND to_regclass('public.logstreams') IS NOT NULL"
         " AND to_regclass('public.schema_versions') IS NULL"
@@ -28,26 +28,26 @@ async def is_former(one: Transaction) -> bool:
     return bool(found)
 
 
-async def put_aside(one: Transaction) -> None:
+async def put_aside(transaction: Transaction) -> None:
     """Move its tables out of the way of ours."""
     _log.info("this is the database of an older WalT: it is taken over, which may take minutes")
-    await one.execute(_script("aside.sql"))
+    await transaction.execute(_script("aside.sql"))
 
 
-async def take_over(one: Transaction, *, keep: bool) -> None:
+async def take_over(transaction: Transaction, *, keep: bool) -> None:
     """Fill our new tables.
 
     `keep`: the former ones stay in their schema, for who has no copy of them.
     """
-    await one.execute(_script("take_over.sql"))
+    await transaction.execute(_script("take_over.sql"))
     if keep:
         _log.info(
             "the tables of the older WalT stay as schema walt_former; when nobody needs them any"
             " more: DROP SCHEMA walt_former CASCADE"
         )
     else:
-        await one.execute("DROP SCHEMA walt_former CASCADE")
-    off = await one.query(
+        await transaction.execute("DROP SCHEMA walt_former CASCADE")
+    off = await transaction.query(
         "SELECT d.name, p.port FROM poeoff p JOIN devices d USING (mac) ORDER BY d.name, p.port"
     )
     if off:
@@ -57,7 +57,7 @@ async def take_over(one: Transaction, *, keep: bool) -> None:
             " powers them at the switch: {ports}",
             ports=", ".join(f"{name} port {port}" for name, port in off),
         )
-    ((devices, images, lines),) = await one.query(
+    ((devices, images, lines),) = await transaction.query(
         "SELECT (SELECT count(*) FROM devices), (SELECT count(*) FROM images),"
         " (SELECT count(*) FROM logs)"
     )

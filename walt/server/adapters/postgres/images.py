@@ -29,33 +29,33 @@ class PostgresImages:
 
     async def put(self, fullname: str, image_id: str) -> None:
         """Record a name and its image; nothing happens when that is known."""
-        async def work(one: Transaction) -> None:
-            found = await one.query(
+        async def work(transaction: Transaction) -> None:
+            found = await transaction.query(
                 "SELECT image_id FROM images WHERE fullname = %s FOR UPDATE", (fullname,)
             )
             before = found[0][0] if found else None
             if before == image_id:
                 return
-            await one.execute(
+            await transaction.execute(
                 "INSERT INTO images (fullname, image_id) VALUES (%s, %s)"
                 " ON CONFLICT (fullname) DO UPDATE SET image_id = excluded.image_id",
                 (fullname, image_id),
             )
             if before != _UNKNOWN:
-                await record(one, [_stored(fullname, before, image_id)])
+                await record(transaction, [_stored(fullname, before, image_id)])
 
         await self._database.transaction(work)
 
     async def remove(self, fullname: str) -> None:
         """Forget a name that no node uses; nothing happens when it is unknown."""
-        async def work(one: Transaction) -> None:
-            gone = await one.query(
+        async def work(transaction: Transaction) -> None:
+            gone = await transaction.query(
                 "DELETE FROM images WHERE fullname = %s"
                 " AND NOT EXISTS (SELECT 1 FROM nodes WHERE image = fullname) RETURNING image_id",
                 (fullname,),
             )
             if gone and gone[0][0] is not None:
-                await record(one, [_stored(fullname, gone[0][0], None)])
+                await record(transaction, [_stored(fullname, gone[0][0], None)])
 
         await self._database.transaction(work)
 

@@ -127,12 +127,12 @@ class PostgresLogArchives:
     async def _made_room(self, days: int) -> bool:
         """Make a table of a week that many lines came for after it ended, and no file has."""
 
-        async def work(one: Transaction) -> bool:
-            await one.execute(_SHORT_WAIT)
-            ((first,),) = await one.query(_UNFILED, (days,))
+        async def work(transaction: Transaction) -> bool:
+            await transaction.execute(_SHORT_WAIT)
+            ((first,),) = await transaction.query(_UNFILED, (days,))
             if first is None:
                 return False
-            await one.execute("SELECT ensure_log_partition(%s)", (first,))
+            await transaction.execute("SELECT ensure_log_partition(%s)", (first,))
             return True
 
         return await self._database.transaction(work)
@@ -141,27 +141,27 @@ class PostgresLogArchives:
         """Have the lines that come from now on noted; none is under way at this moment."""
         name = sql.Identifier(table)
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_SHORT_WAIT)
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_SHORT_WAIT)
             # What CREATE TRIGGER takes, too: who reads is no obstacle.
-            await one.execute(
+            await transaction.execute(
                 sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(name)
             )
-            ((watched,),) = await one.query(_IS_WATCHED, (table,))
+            ((watched,),) = await transaction.query(_IS_WATCHED, (table,))
             if not watched:
-                await one.execute(_WATCH.format(name))
-            await one.execute("DELETE FROM logarchivelate WHERE part = %s", (table,))
+                await transaction.execute(_WATCH.format(name))
+            await transaction.execute("DELETE FROM logarchivelate WHERE part = %s", (table,))
 
         await self._database.transaction(work)
 
     async def _late(self, days: int) -> Part | None:
-        async def work(one: Transaction) -> date | None:
-            await one.execute(_SHORT_WAIT)
-            if not await one.query(_LATE, (days,)):
+        async def work(transaction: Transaction) -> date | None:
+            await transaction.execute(_SHORT_WAIT)
+            if not await transaction.query(_LATE, (days,)):
                 return None
             # Lines under way have higher numbers than all that are there.
-            await one.execute("LOCK TABLE logs_default IN SHARE MODE")
-            ((week,),) = await one.query(_NEWEST_LATE)
+            await transaction.execute("LOCK TABLE logs_default IN SHARE MODE")
+            ((week,),) = await transaction.query(_NEWEST_LATE)
             return None if week is None else cast("date", week)
 
         week = await self._database.transaction(work)
@@ -176,9 +176,9 @@ class PostgresLogArchives:
     async def abandoned(self) -> list[str]:
         """Take attempts that did not end."""
 
-        async def work(one: Transaction) -> list[str]:
-            await one.execute(_SHORT_WAIT)
-            return [str(prefix) for (prefix,) in await one.query(_TAKE)]
+        async def work(transaction: Transaction) -> list[str]:
+            await transaction.execute(_SHORT_WAIT)
+            return [str(prefix) for (prefix,) in await transaction.query(_TAKE)]
 
         try:
             return await self._database.transaction(work)
@@ -193,9 +193,9 @@ class PostgresLogArchives:
     async def forget_attempt(self, prefix: str) -> None:
         """Forget one."""
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_FORGET, (prefix,))
-            await one.execute("DELETE FROM logarchiveattempts WHERE prefix = %s", (prefix,))
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_FORGET, (prefix,))
+            await transaction.execute("DELETE FROM logarchiveattempts WHERE prefix = %s", (prefix,))
 
         await self._database.transaction(work)
 
@@ -205,9 +205,9 @@ class PostgresLogArchives:
             return
         for file in files:
 
-            async def added(one: Transaction, file: ArchivedFile = file) -> None:
-                await _still_ours(one, _MINE, prefix)
-                await one.execute(_FILE, (
+            async def added(transaction: Transaction, file: ArchivedFile = file) -> None:
+                await _still_ours(transaction, _MINE, prefix)
+                await transaction.execute(_FILE, (
                     file.name, week, file.lines, file.size, file.first, file.last,
                     file.first_place, file.last_place,
                 ))
@@ -217,11 +217,11 @@ class PostgresLogArchives:
             while some := list(itertools.islice(streams, STREAMS_AT_ONCE)):
 
                 async def shares(
-                    one: Transaction, name: str = file.name,
+                    transaction: Transaction, name: str = file.name,
                     some: list[tuple[int, StreamShare]] = some,
                 ) -> None:
-                    await _still_ours(one, _MINE, prefix)
-                    await one.execute(_STREAMS, (
+                    await _still_ours(transaction, _MINE, prefix)
+                    await transaction.execute(_STREAMS, (
                         name, [number for number, _ in some], [share.lines for _, share in some],
                         [share.last_place for _, share in some],
                     ))
@@ -233,13 +233,13 @@ class PostgresLogArchives:
         """Record and drop, or neither."""
         await self._stage(part.week, prefix, written.files)
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_SHORT_WAIT)
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_SHORT_WAIT)
             if part.table == LATE:
-                await _remove_late(one, written)
+                await _remove_late(transaction, written)
             else:
-                await _drop(one, part.table, written.mark)
-            await _show(one, prefix, written.files)
+                await _drop(transaction, part.table, written.mark)
+            await _show(transaction, prefix, written.files)
 
         try:
             await self._database.transaction(work)
@@ -274,7 +274,7 @@ class PostgresLogArchives:
     async def with_forgotten(self) -> tuple[str, list[int]] | None:
         """Return one file that has lines of forgotten streams."""
         rows = await self._database.query(_FORGOTTEN)
-        return (str(rows[0][0]), [int(one) for one in rows[0][1]]) if rows else None
+        return (str(rows[0][0]), [int(row) for row in rows[0][1]]) if rows else None
 
     async def replace(self, former: str, prefix: str, files: Sequence[ArchivedFile]) -> None:
         """Put files in the place of one."""
@@ -283,12 +283,12 @@ class PostgresLogArchives:
         )
         await self._stage(week, prefix, files)
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_SHORT_WAIT)
-            await one.execute(
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_SHORT_WAIT)
+            await transaction.execute(
                 "UPDATE logarchives SET gone = now() WHERE gone IS NULL AND name = %s", (former,)
             )
-            await _show(one, prefix, files)
+            await _show(transaction, prefix, files)
 
         await self._database.transaction(work)
 
@@ -300,38 +300,38 @@ class PostgresLogArchives:
         return [(str(name), int(size)) for name, size in rows]
 
 
-async def _still_ours(one: Transaction, statement: str, prefix: str) -> None:
-    if not await one.query(statement, (prefix,)):
+async def _still_ours(transaction: Transaction, statement: str, prefix: str) -> None:
+    if not await transaction.query(statement, (prefix,)):
         raise Unavailable(f"the files {prefix}-… were given up meanwhile; they are written anew")
 
 
-async def _show(one: Transaction, prefix: str, files: Sequence[ArchivedFile]) -> None:
+async def _show(transaction: Transaction, prefix: str, files: Sequence[ArchivedFile]) -> None:
     """End an attempt: its files are read from now on."""
-    await _still_ours(one, _END, prefix)
-    shown = await one.query(_SHOW, ([file.name for file in files],))
+    await _still_ours(transaction, _END, prefix)
+    shown = await transaction.query(_SHOW, ([file.name for file in files],))
     if len(shown) != len(files):
         raise Unavailable(f"the database does not know all files {prefix}-… any more")
 
 
-async def _drop(one: Transaction, table: str, mark: int) -> None:
+async def _drop(transaction: Transaction, table: str, mark: int) -> None:
     """Drop the table of a week unless lines came. Raises _Changed."""
     name = sql.Identifier(table)
-    await one.execute(_LONGEST_LOOK)
-    await one.execute("LOCK TABLE ONLY logs IN ACCESS EXCLUSIVE MODE")
-    await one.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name))
-    ((watched,),) = await one.query(_IS_WATCHED, (table,))
-    ((came,),) = await one.query(_CAME, (table, mark))
+    await transaction.execute(_LONGEST_LOOK)
+    await transaction.execute("LOCK TABLE ONLY logs IN ACCESS EXCLUSIVE MODE")
+    await transaction.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name))
+    ((watched,),) = await transaction.query(_IS_WATCHED, (table,))
+    ((came,),) = await transaction.query(_CAME, (table, mark))
     if came or not watched:
         raise _Changed
-    await one.execute(sql.SQL("DROP TABLE {}").format(name))
-    await one.execute("DELETE FROM logarchivelate WHERE part = %s", (table,))
+    await transaction.execute(sql.SQL("DROP TABLE {}").format(name))
+    await transaction.execute("DELETE FROM logarchivelate WHERE part = %s", (table,))
 
 
-async def _remove_late(one: Transaction, written: Written) -> None:
+async def _remove_late(transaction: Transaction, written: Written) -> None:
     """Remove the late lines that were written; later ones stay. Raises _Changed."""
-    await one.execute(_LONGEST_REMOVAL)
-    ((moved,),) = await one.query(_MOVE_LATE, (written.mark,))
+    await transaction.execute(_LONGEST_REMOVAL)
+    ((moved,),) = await transaction.query(_MOVE_LATE, (written.mark,))
     # Fewer are some of a device that was forgotten meanwhile.
     if moved > sum(file.lines for file in written.files):
         raise _Changed
-    await one.execute("UPDATE logarchiveowner SET late_moved = now()")
+    await transaction.execute("UPDATE logarchiveowner SET late_moved = now()")

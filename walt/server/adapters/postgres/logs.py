@@ -175,9 +175,9 @@ class PostgresLogs:
     async def make_partitions(self) -> None:
         """Create the partitions of this week and of the next one. Raises Busy."""
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_SHORT_WAIT)
-            await one.execute(
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_SHORT_WAIT)
+            await transaction.execute(
                 "SELECT ensure_log_partition(now()),"
                 " ensure_log_partition(now() + interval '7 days')"
             )
@@ -187,9 +187,9 @@ class PostgresLogs:
     async def drop_older_than(self, days: int) -> None:
         """Drop the weekly partitions that ended more than `days` ago. Raises Busy."""
 
-        async def work(one: Transaction) -> None:
-            await one.execute(_SHORT_WAIT)
-            rows = await one.query(
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(_SHORT_WAIT)
+            rows = await transaction.query(
                 "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
                 " WHERE i.inhparent = 'logs'::regclass AND c.relname ~ '^logs_[0-9]{8}$'"
                 " AND to_date(substr(c.relname, 6), 'YYYYMMDD') + 7"
@@ -197,8 +197,8 @@ class PostgresLogs:
                 (days,),
             )
             for (name,) in rows:
-                await one.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-            await one.execute(
+                await transaction.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
+            await transaction.execute(
                 "DELETE FROM logs_default WHERE timestamp < now() - %s * interval '1 day'", (days,)
             )
 
@@ -222,10 +222,10 @@ class PostgresLogs:
         """Delete about `count` lines of forgotten devices; tell whether more may be left."""
         rows = await self._database.query("SELECT stream_id FROM logremovals ORDER BY since")
 
-        async def work(one: Transaction) -> int:
+        async def work(transaction: Transaction) -> int:
             # What a crash undoes is deleted again: nobody has to wait for this on the disk.
-            await one.execute("SET LOCAL synchronous_commit = off")
-            deleted = await one.query(_REMOVE, (stream, stream, count))
+            await transaction.execute("SET LOCAL synchronous_commit = off")
+            deleted = await transaction.query(_REMOVE, (stream, stream, count))
             return int(deleted[0][0])
 
         for (stream,) in rows:
@@ -413,7 +413,7 @@ class _Cursor:
         found: Placed = await self._reader.following(number)
         numbered = [int(stream) for _, stream in found.block.sources]
         await self._learn(numbered)
-        found.block.sources = [self._sources[one] for one in numbered]
+        found.block.sources = [self._sources[stream] for stream in numbered]
         return found
 
     async def _next_stored(self) -> Placed:
@@ -474,7 +474,7 @@ class _Cursor:
             [self._sources[number] for number in used], numbers("q", moments),
             array("i", map(positions.__getitem__, numbered)), octets, text.encode(),
         )
-        whole = _Part(block, None, *(numbers("q", one or b"") for one in keys))
+        whole = _Part(block, None, *(numbers("q", key or b"") for key in keys))
         if places is None:
             self._parts.append(whole)
         else:

@@ -39,26 +39,28 @@ async def migrate(database: Database, *, keep_former: bool = True) -> list[int]:
     A database of an older WalT is taken over, as a whole or not at all; see `former`.
     """
 
-    async def work(one: Transaction) -> list[int]:
-        is_former = await former.is_former(one)
+    async def work(transaction: Transaction) -> list[int]:
+        is_former = await former.is_former(transaction)
         if is_former:
-            await former.put_aside(one)
-        await one.execute(
+            await former.put_aside(transaction)
+        await transaction.execute(
             "CREATE TABLE IF NOT EXISTS schema_versions"
             " (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"
         )
-        await one.execute("LOCK TABLE schema_versions IN EXCLUSIVE MODE")
-        done = {row[0] for row in await one.query("SELECT version FROM schema_versions")}
+        await transaction.execute("LOCK TABLE schema_versions IN EXCLUSIVE MODE")
+        done = {row[0] for row in await transaction.query("SELECT version FROM schema_versions")}
         applied = []
         for version, sql in scripts():
             if version in done:
                 continue
             _log.info("database schema: step {version}, which may rewrite tables", version=version)
-            await one.execute(sql)
-            await one.execute("INSERT INTO schema_versions (version) VALUES (%s)", (version,))
+            await transaction.execute(sql)
+            await transaction.execute(
+                "INSERT INTO schema_versions (version) VALUES (%s)", (version,)
+            )
             applied.append(version)
         if is_former:
-            await former.take_over(one, keep=keep_former)
+            await former.take_over(transaction, keep=keep_former)
         return applied
 
     applied = await database.transaction(work)

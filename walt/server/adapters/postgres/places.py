@@ -87,7 +87,7 @@ def unresolved(place: str) -> str | None:
 def addresses_of(name: str) -> list[str]:
     """Return the addresses of a host, in the order of preference. Blocking. Raises OSError."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
 def with_addresses(place: str, addresses: list[str]) -> list[str]:

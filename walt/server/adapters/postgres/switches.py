@@ -49,14 +49,14 @@ class PostgresSwitches:
     async def load(self) -> Kept:
         """Return everything; see ISwitchStore."""
 
-        async def work(one: Transaction) -> Kept:
-            explored = await one.query(
+        async def work(transaction: Transaction) -> Kept:
+            explored = await transaction.query(
                 "SELECT mac, survey, extract(epoch FROM explored)::float8 FROM switches"
                 " WHERE survey IS NOT NULL"
             )
-            links = await one.query(_LINKS)
-            names = await one.query("SELECT mac, port, name FROM switchports")
-            off = await one.query(
+            links = await transaction.query(_LINKS)
+            names = await transaction.query("SELECT mac, port, name FROM switchports")
+            off = await transaction.query(
                 "SELECT mac, port, reason, control, on_value, node FROM poeoff"
                 " WHERE control IS NOT NULL"
             )
@@ -81,19 +81,19 @@ class PostgresSwitches:
     ) -> None:
         """Replace surveys and links; see ISwitchStore."""
 
-        async def work(one: Transaction) -> None:
+        async def work(transaction: Transaction) -> None:
             for mac, survey in surveys.items():
-                await one.execute(
+                await transaction.execute(
                     "UPDATE switches SET survey = %s, explored = now() WHERE mac = %s",
                     (json.dumps(survey.kept().words()), mac),
                 )
-            before = await one.query(_CABLES)
-            await one.execute("DELETE FROM topology")
-            await one.execute(_PUT_LINKS, _columns(links))
-            await one.execute(_PUT_NEWS, _columns(news))
-            after = await one.query(_CABLES)
+            before = await transaction.query(_CABLES)
+            await transaction.execute("DELETE FROM topology")
+            await transaction.execute(_PUT_LINKS, _columns(links))
+            await transaction.execute(_PUT_NEWS, _columns(news))
+            after = await transaction.query(_CABLES)
             # Whoever asked for a look has not moved what it finds.
-            await record(one, of_links(_cables(before), _cables(after), None))
+            await record(transaction, of_links(_cables(before), _cables(after), None))
 
         await self._database.transaction(work)
 
@@ -113,9 +113,9 @@ class PostgresSwitches:
     async def note_off(self, ports: Sequence[PortOff]) -> None:
         """Record ports that will be switched off."""
 
-        async def work(one: Transaction) -> None:
+        async def work(transaction: Transaction) -> None:
             for port in ports:
-                await one.execute(
+                await transaction.execute(
                     "INSERT INTO poeoff (mac, port, reason, control, on_value, node)"
                     " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (mac, port) DO UPDATE"
                     " SET reason = excluded.reason, control = excluded.control,"
@@ -143,8 +143,8 @@ def _cables(rows: Sequence[Row]) -> list[Cable]:
 
 def _columns(links: Sequence[Link]) -> tuple[list[object], ...]:
     return (
-        [link.first[0] for link in links], [one.first[1] for one in links],
-        [one.second[0] for one in links], [one.second[1] for one in links],
-        [one.evidence for one in links], [one.confirmed for one in links],
-        [one.seen for one in links],
+        [link.first[0] for link in links], [link.first[1] for link in links],
+        [link.second[0] for link in links], [link.second[1] for link in links],
+        [link.evidence for link in links], [link.confirmed for link in links],
+        [link.seen for link in links],
     )

@@ -29,12 +29,12 @@ class PostgresVpnKeys:
     async def enrol(self, mac: str, key: VpnKey) -> None:
         """Add a key and join it to a device, both or nothing."""
 
-        async def work(one: Transaction) -> None:
-            await one.execute(
+        async def work(transaction: Transaction) -> None:
+            await transaction.execute(
                 "INSERT INTO vpnauth (vpnmac, pubkeycert, certid) VALUES (%s, %s, %s)",
                 (key.vpn_mac, key.certificate, key.cert_id),
             )
-            joined = await one.query(
+            joined = await transaction.query(
                 "INSERT INTO vpnnodes (mac, vpnmac) SELECT mac, %s FROM devices WHERE mac = %s"
                 " RETURNING mac", (key.vpn_mac, mac),
             )

@@ -44,13 +44,13 @@ class Nics:
 
     def descriptors(self) -> dict[int, Any]:
         """Return the argument childFDs of spawnProcess: standard pipes and the sockets."""
-        inherited = {FIRST_SOCKET + rank: one.fileno() for rank, one in enumerate(self.sockets)}
+        inherited = {FIRST_SOCKET + rank: end.fileno() for rank, end in enumerate(self.sockets)}
         return {0: "w", 1: "r", 2: "r", **inherited}
 
     def close(self) -> None:
         """Close our copies of the sockets."""
-        for one in self.sockets:
-            one.close()
+        for end in self.sockets:
+            end.close()
 
 
 class NicMaker:
@@ -80,20 +80,21 @@ class NicMaker:
             raise
         return nics
 
-    async def _add(self, nics: Nics, mac: str, one: Attachment) -> None:
-        tap = tap_name(mac, one.network)
-        await self._taps.create_tap(tap, one.network)
+    async def _add(self, nics: Nics, mac: str, attachment: Attachment) -> None:
+        tap = tap_name(mac, attachment.network)
+        await self._taps.create_tap(tap, attachment.network)
         netdev = on_tap(tap)
-        if one.limits and not await self._taps.shape(tap, one.limits):
+        if attachment.limits and not await self._taps.shape(tap, attachment.limits):
             ours, theirs = socket.socketpair()
             nics.sockets.append(theirs)
             with ours:
-                self._start_relay(ours, tap, one.limits)
+                self._start_relay(ours, tap, attachment.limits)
             descriptor = FIRST_SOCKET + len(nics.sockets) - 1
             netdev = f"stream,addr.type=fd,addr.str={descriptor}"
         networks = self._nodes / mac / "networks"
-        own = mac if one.network == BOOT_NETWORK else secondary_mac(networks, one.network)
-        nics.options += nic_options(netdev, one.network, own)
+        network = attachment.network
+        own = mac if network == BOOT_NETWORK else secondary_mac(networks, network)
+        nics.options += nic_options(netdev, attachment.network, own)
 
     def _start_relay(self, ours: socket.socket, tap: str, limits: Limits) -> None:
         argv = self._launcher.command([

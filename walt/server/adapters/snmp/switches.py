@@ -59,10 +59,10 @@ class SnmpSwitches:
         found: dict[int, Survey] = {}
 
         def on_progress(text: str) -> None:
-            one = json.loads(text)
-            place = one["place"]
-            self._remember((targets[place].host, targets[place].port), one["repetitions"])
-            found[place] = Survey.of_words(one["survey"])
+            told = json.loads(text)
+            place = told["place"]
+            self._remember((targets[place].host, targets[place].port), told["repetitions"])
+            found[place] = Survey.of_words(told["survey"])
             if on_read is not None:
                 on_read(place, found[place])
 

@@ -75,9 +75,9 @@ class Journal(ChildService):
         listener = self._listeners.get(unit)
         if listener is None:
             return
-        for one in text.split("\n"):
+        for written in text.split("\n"):
             try:
-                listener(one)
+                listener(written)
             except Exception:
                 _log.failure("reading what {unit} wrote", unit=unit)
 

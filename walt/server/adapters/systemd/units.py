@@ -53,7 +53,7 @@ Listener = tuple[Callable[[UnitState], None], Callable[[str], None]]
 def path_of(unit: str) -> str:
     """Return the object of a unit: other characters than letters and digits are in hex."""
     name = "".join(
-        one if one.isascii() and one.isalnum() else f"_{ord(one):02x}" for one in unit
+        char if char.isascii() and char.isalnum() else f"_{ord(char):02x}" for char in unit
     )
     return UNIT_PATH + name
 

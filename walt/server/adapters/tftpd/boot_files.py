@@ -49,8 +49,8 @@ def open_inside(root: Path, start: tuple[str, ...], path: str) -> BootFile:
     except (OSError, ValueError):
         raise NotFound("no such file") from None
     finally:
-        for one in opened:
-            os.close(one)
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def _walk(root: Path, pending: deque[str], opened: list[int]) -> int:

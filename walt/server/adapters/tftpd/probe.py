@@ -42,6 +42,6 @@ async def ask_file(
         return read_answer(raw) if sender[0] == server else None
 
     return await ask_datagram(
-        reactor, lambda one: one.sendto(packet, (server, port)), accept,
+        reactor, lambda sending: sending.sendto(packet, (server, port)), accept,
         farewell=ENOUGH, place=place,
     )

@@ -59,10 +59,10 @@ def _written(tree: BootTree | JoinedTree, file: BinaryIO) -> Iterator[None]:
     for number, part in enumerate(tree.parts.values()):
         if number % _SLICE == 0:
             yield
-        one = part.tree
-        dirs.extend(one.dirs)
-        if one.links:
-            file.write(f"{separator}{json.dumps(dict(one.links))[1:-1]}".encode())
+        name = part.tree
+        dirs.extend(name.dirs)
+        if name.links:
+            file.write(f"{separator}{json.dumps(dict(name.links))[1:-1]}".encode())
             separator = ", "
     yield
     file.write(f'}}, "dirs": {json.dumps(dirs)}}}'.encode())
@@ -97,7 +97,9 @@ class BootTreeStore:
 
     def settled(self) -> Deferred[None]:
         """Return a Deferred that fires when no deletion is under way any more."""
-        return DeferredList([shielded(one) for one in self._deleting]).addCallback(lambda _: None)
+        return DeferredList([
+            shielded(deletion) for deletion in self._deleting
+        ]).addCallback(lambda _: None)
 
     async def _follow(self) -> None:
         await self._lock.acquire()
@@ -152,7 +154,7 @@ class BootTreeStore:
         """Return the directories that the last server made for nodes."""
         try:
             status = json.loads((self._root / STATUS).read_text())
-            return frozenset(one for one in status["dirs"] if is_mac(one))
+            return frozenset(directory for directory in status["dirs"] if is_mac(directory))
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
 
@@ -278,7 +280,7 @@ class BootTreeStore:
 
     async def _delete(self, doomed: list[str]) -> None:
         # Persistent data that is mounted there goes with its node, whoever still uses it.
-        points = [str(point) for one in doomed for point in mounted_below(Path(one))]
+        points = [str(point) for path in doomed for point in mounted_below(Path(path))]
         if points:
             # One that is not mounted any more is no fault; one that stays is that of rm.
             await self._runner.run(["umount", "--lazy", "--", *points], check=False)

@@ -50,13 +50,13 @@ class NtpPort:
     """A socket that answers clients of `subnet`; others get nothing."""
 
     def __init__(
-        self, one: socket.socket, subnet: IPv4Network, clock: Callable[[], ClockState],
+        self, endpoint: socket.socket, subnet: IPv4Network, clock: Callable[[], ClockState],
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._socket, self._subnet = one, subnet
+        self._socket, self._subnet = endpoint, subnet
         self._clock, self._now = clock, now
-        one.setblocking(False)
-        one.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        endpoint.setblocking(False)
+        endpoint.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def fileno(self) -> int:
         """Return the descriptor to watch."""
@@ -133,7 +133,7 @@ class NtpService(Foreign):
             return is_ntp_answer(raw, stamp) or None
 
         asking = Deferred.fromCoroutine(ask_datagram(
-            self._reactor, lambda one: one.send(ntp_question(stamp)), accept,
+            self._reactor, lambda sending: sending.send(ntp_question(stamp)), accept,
             peer=self._address, place=self._place,
         ))
         try:
@@ -147,22 +147,22 @@ class NtpService(Foreign):
     def _open(self) -> str | None:
         """Begin to answer; return why that cannot be, if so."""
         with self._place():
-            one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            endpoint = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         # A daemon of the machine that is started later is not kept from its addresses.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind(self._address)
+            endpoint.bind(self._address)
         except OSError as error:
-            one.close()
+            endpoint.close()
             return f"port {self._address[1]} of {self._address[0]}: {error.strerror}"
-        port = NtpPort(one, self._subnet, self._clock)
+        port = NtpPort(endpoint, self._subnet, self._clock)
         self._reactor.addReader(port)
-        self._own = one, port
+        self._own = endpoint, port
         return None
 
     def _close(self) -> None:
         if self._own is not None:
-            one, port = self._own
+            endpoint, port = self._own
             self._own = None
             self._reactor.removeReader(port)
-            one.close()
+            endpoint.close()

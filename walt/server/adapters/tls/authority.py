@@ -102,9 +102,11 @@ class Authority:
         self._write_authority(key, new)
         self._make_server(now)
 
-    def _write_authority(self, key: ec.EllipticCurvePrivateKey, one: x509.Certificate) -> None:
+    def _write_authority(
+        self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate
+    ) -> None:
         # Key and certificate change at once: they are one file.
-        write_durable(self._directory / "authority.key", _key_pem(key) + _pem(one), 0o600)
+        write_durable(self._directory / "authority.key", _key_pem(key) + _pem(certificate), 0o600)
 
     def _make_authority(self, now: float) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -124,18 +126,18 @@ class Authority:
         key_file, file = self.server_files
         if not (key_file.exists() and file.exists()):
             return False
-        one = x509.load_pem_x509_certificate(file.read_bytes())
-        names = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return (
-            one.not_valid_after_utc.timestamp() - now > SERVER_MARGIN
-            and one.issuer == self._signer()[1].subject
+            certificate.not_valid_after_utc.timestamp() - now > SERVER_MARGIN
+            and certificate.issuer == self._signer()[1].subject
             and names == _alternative_names(self._names)
         )
 
     def _make_server(self, now: float) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         signer, authority = self._signer()
-        one = _certificate(
+        certificate = _certificate(
             _name("WalT server"), authority.subject, key.public_key(), now - SLACK,
             now + SERVER_LIFETIME,
         ).add_extension(
@@ -148,7 +150,7 @@ class Authority:
         key_file, file = self.server_files
         cross = self._directory / "cross.pem"
         write_durable(key_file, _key_pem(key), 0o600)
-        write_durable(file, _pem(one) + (cross.read_text() if cross.exists() else ""))
+        write_durable(file, _pem(certificate) + (cross.read_text() if cross.exists() else ""))
 
     # -- clients -----------------------------------------------------------
 
@@ -157,16 +159,16 @@ class Authority:
         key = _key_of(request)
         expires = now + lifetime
         signer, authority = self._signer()
-        one = _certificate(
+        certificate = _certificate(
             _name(holder.name, holder.kind), authority.subject, key, now - SLACK, expires
         ).add_extension(
             x509.BasicConstraints(False, None), True
         ).add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False
         ).sign(signer, hashes.SHA256())
-        serial = f"{one.serial_number:x}"
+        serial = f"{certificate.serial_number:x}"
         return Issued(
-            Certificate(serial, holder, now, expires), _pem(one), _pem(authority)
+            Certificate(serial, holder, now, expires), _pem(certificate), _pem(authority)
         )
 
 
@@ -239,8 +241,8 @@ def _alternative_names(names: Iterable[str]) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName(found)
 
 
-def _pem(one: x509.Certificate) -> str:
-    return one.public_bytes(serialization.Encoding.PEM).decode()
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:

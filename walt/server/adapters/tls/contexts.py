@@ -40,7 +40,7 @@ class ServerTls:
             names.append(certificate.get_subject())
         context.set_client_ca_list(names)
         # Who has no certificate may come in, for an enrolment; a foreign one may not.
-        context.set_verify(SSL.VERIFY_PEER, lambda connection, one, error, depth, ok: bool(ok))
+        context.set_verify(SSL.VERIFY_PEER, lambda connection, shown, error, depth, ok: bool(ok))
         self._context = context
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:

@@ -62,7 +62,7 @@ class Volumes:
         await self._workers.call(
             "volumes:open_images", {
                 "state": str(self._state), "storage": self._storage,
-                "exported": [str(one) for one in self.exported],
+                "exported": [str(path) for path in self.exported],
             },
             silence=LONGEST,
             on_progress=lambda text: _log.info("file system of images: {text}", text=text),
@@ -80,10 +80,10 @@ class Volumes:
             self._looking.stop()
         await self.keep_only(())
         busy = await self._workers.call("volumes:close_nodes", {"nodes": str(self._nodes)})
-        for one in (*([busy] if busy else ()), *await self._workers.call(
+        for reason in (*([busy] if busy else ()), *await self._workers.call(
             "volumes:close_images", {"state": str(self._state)}
         )):
-            _log.warn("{reason}: it is unmounted when its last user ends", reason=one)
+            _log.warn("{reason}: it is unmounted when its last user ends", reason=reason)
 
     def _look(self) -> None:
         if self._growing or self._clock.seconds() < self._next_try:
@@ -110,7 +110,7 @@ class Volumes:
     async def made(self) -> Collection[Path]:
         """Return the directories whose file systems exist; see IPersistence."""
         found = await self._workers.call("volumes:made_persistent", {"nodes": str(self._nodes)})
-        return {Path(one) for one in found}
+        return {Path(point) for point in found}
 
     async def ensure(self, points: Collection[Path]) -> Mapping[Path, str]:
         """Mount persistent data; see IPersistence."""
@@ -125,7 +125,7 @@ class Volumes:
                 continue
             answer = await self._workers.call(
                 "volumes:open_persistent",
-                {"points": [str(one) for one in points], "size": self._persist_size},
+                {"points": [str(point) for point in points], "size": self._persist_size},
                 silence=LONGEST,
             )
             failures.update({Path(point): reason for point, reason in answer.items()})
@@ -144,9 +144,9 @@ class Volumes:
             return
         busy = await self._workers.call(
             "volumes:close_persistent",
-            {"nodes": str(self._nodes), "points": [str(one) for one in wanted]},
+            {"nodes": str(self._nodes), "points": [str(point) for point in wanted]},
         )
-        for one in busy:
-            _log.info("{reason}; it will be tried again", reason=one)
+        for reason in busy:
+            _log.info("{reason}; it will be tried again", reason=reason)
         # What is busy stays unknown: the next call looks again.
         self._present = None if busy else wanted

@@ -84,9 +84,9 @@ def open_persistent(point: Path, size: int) -> None:
 def _older_data(point: Path) -> Path | None:
     """Return the directory of older servers that holds data of this owner."""
     node = point.parent.parent
-    for one in (point, node / "persist", node / "persist_dir"):
-        if one.is_dir() and not one.is_symlink() and any(one.iterdir()):
-            return one
+    for place in (point, node / "persist", node / "persist_dir"):
+        if place.is_dir() and not place.is_symlink() and any(place.iterdir()):
+            return place
     return None
 
 
@@ -135,8 +135,8 @@ def close_persistent(nodes: Path, wanted: Collection[Path]) -> list[str]:
     Return why not, where something is busy.
     """
     busy = []
-    for one in reversed(mount_points()):
-        point = Path(one)
+    for mounted in reversed(mount_points()):
+        point = Path(mounted)
         if nodes in point.parents and point.parent.name == "persist_dirs" and point not in wanted:
             try:
                 loop.unmount(point)

@@ -68,8 +68,8 @@ class ScannedHostKeys:
             fault = f"the ssh entry point {host} (port {port}) does not answer"
         else:
             kept = self._kept(where) or self._keep(where, list(shown))
-            types = {one.split()[0] for one in kept}
-            if any(one not in kept and one.split()[0] in types for one in shown) or not (
+            types = {key.split()[0] for key in kept}
+            if any(key not in kept and key.split()[0] in types for key in shown) or not (
                 kept & set(shown)
             ):
                 fault = (
@@ -89,7 +89,7 @@ class ScannedHostKeys:
     def _keep(self, where: str, keys: list[str]) -> set[str]:
         before = self._file.read_text(errors="replace") if self._file.exists() else ""
         self._file.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        write_atomic(self._file, before + "".join(f"{where} {one}\n" for one in keys), 0o600)
+        write_atomic(self._file, before + "".join(f"{where} {key}\n" for key in keys), 0o600)
         self._tell(f"the ssh entry point {where} has shown its keys, which are kept from now on")
         return set(keys)
 

@@ -35,4 +35,6 @@ class HostNames:
             _log.warn("asking for the address of {name}: {error}", name=name, error=str(error))
             return ()
         found = {line.split()[0] for line in told.stdout.decode().splitlines() if line.strip()}
-        return tuple(sorted(one for one in found if parse_address(one) is not None)[:MOST])
+        return tuple(sorted(
+            address for address in found if parse_address(address) is not None
+        )[:MOST])

@@ -52,12 +52,12 @@ class WebSessionFile:
         """Replace what is kept."""
         text = json.dumps({"version": VERSION, "sessions": [
             {
-                "cookie": one.cookie, "key": one.key, "user": one.entry.user,
-                "serial": one.entry.serial, "origin": one.entry.origin,
-                "relayed": one.entry.relayed,
-                "begun": one.begun, "used": one.used, "uid": one.uid,
+                "cookie": session.cookie, "key": session.key, "user": session.entry.user,
+                "serial": session.entry.serial, "origin": session.entry.origin,
+                "relayed": session.entry.relayed,
+                "begun": session.begun, "used": session.used, "uid": session.uid,
             }
-            for one in sessions
+            for session in sessions
         ]})
         try:
             await self._aside(lambda: write_durable(self._path, text, 0o600))

@@ -59,7 +59,7 @@ class Access:
 
     async def load(self) -> None:
         """Read what is remembered."""
-        self._known = {one.serial: one for one in await self._store.load()}
+        self._known = {certificate.serial: certificate for certificate in await self._store.load()}
 
     def authority(self) -> str:
         """Return the authority's certificate in PEM."""
@@ -68,7 +68,10 @@ class Access:
 
     def all(self) -> list[Certificate]:
         """Return every certificate, by holder and age."""
-        return sorted(self._known.values(), key=lambda one: (one.holder.name, one.issued))
+        return sorted(
+            self._known.values(),
+            key=lambda certificate: (certificate.holder.name, certificate.issued),
+        )
 
     def holder_of(self, serial: str) -> Holder | None:
         """Return whose certificate it is, None when it is revoked, expired or unknown."""
@@ -80,9 +83,9 @@ class Access:
     def end_expired(self) -> None:
         """Tell of the certificates that have expired since the last look: connections end."""
         now = self._now()
-        for one in self._known.values():
-            if self._looked < one.expires <= now:
-                self.ended.tell(one.serial)
+        for certificate in self._known.values():
+            if self._looked < certificate.expires <= now:
+                self.ended.tell(certificate.serial)
         self._looked = now
 
     def invite(self, name: str, kind: str) -> Invitation:
@@ -123,7 +126,7 @@ class Access:
             self._strangers[peer] = (told, count + 1)
             return
         self._strangers = {
-            one: (then, more) for one, (then, more) in self._strangers.items()
+            stranger: (then, more) for stranger, (then, more) in self._strangers.items()
             if now - then < TELL_AGAIN
         }
         if len(self._strangers) >= MAX_STRANGERS:
@@ -147,11 +150,11 @@ class Access:
         if self._issuing[name]:
             raise Busy(f"a certificate for {name} is being made: try again in a moment")
         since = self._now() - RENEWAL_PERIOD
-        for one, moments in list(self._renewals.items()):
+        for holder, moments in list(self._renewals.items()):
             while moments and moments[0] <= since:
                 moments.popleft()
             if not moments:
-                del self._renewals[one]
+                del self._renewals[holder]
         moments = self._renewals.setdefault(name, deque())
         if len(moments) >= MAX_RENEWALS:
             raise LimitExceeded(
@@ -166,18 +169,18 @@ class Access:
         name = holder.name
         revocations = self._revocations[name]
         issued: Issued = self._authority.issue(holder, request, self._now(), LIFETIME)
-        one = issued.certificate
+        certificate = issued.certificate
         self._issuing[name] += 1
         try:
-            await self._store.add(one)
+            await self._store.add(certificate)
         finally:
             self._issuing[name] -= 1
             if not self._issuing[name]:
                 del self._issuing[name]
         if self._revocations[name] != revocations:
-            await self._end([one])
+            await self._end([certificate])
             raise Denied(f"certificates of {name} were revoked meanwhile: enrol again")
-        self._known[one.serial] = one
+        self._known[certificate.serial] = certificate
         return issued
 
     @unbroken
@@ -190,9 +193,9 @@ class Access:
         self._codes.cancel(name)
         moment = self._now()
         valid = [
-            one for one in self._known.values()
-            if one.holder.name == name and one.expires > moment
-            and (one.revoked is None or one.serial in self._unstored)
+            certificate for certificate in self._known.values()
+            if certificate.holder.name == name and certificate.expires > moment
+            and (certificate.revoked is None or certificate.serial in self._unstored)
         ]
         count = len(valid) + self._issuing[name]
         if not count:
@@ -220,9 +223,9 @@ class Access:
         moment = self._now()
         serials = [certificate.serial for certificate in certificates]
         self._unstored.update(serials)
-        for one in certificates:
-            self._known[one.serial] = replace(one, revoked=moment)
-            self.ended.tell(one.serial)
+        for certificate in certificates:
+            self._known[certificate.serial] = replace(certificate, revoked=moment)
+            self.ended.tell(certificate.serial)
         if serials:
             await self._store.revoke(serials, moment)
         self._unstored.difference_update(serials)

@@ -32,7 +32,7 @@ class WebLinks:
     def make(self, entry: Entry) -> tuple[str, float]:
         """Return a code and the moment it ends. Raises LimitExceeded."""
         self._drop_old()
-        own = [code for code, (one, _) in self._pending.items() if one.user == entry.user]
+        own = [code for code, (pending, _) in self._pending.items() if pending.user == entry.user]
         if len(own) >= MAX_OF_USER:
             del self._pending[own[0]]  # the oldest: who asks again wants the newest
         if len(self._pending) >= MAX_PENDING:

@@ -48,7 +48,7 @@ class WebSessions:
 
     async def load(self) -> None:
         """Take over the sessions of a former server."""
-        self._known = {one.cookie: one for one in await self._store.load()}
+        self._known = {session.cookie: session for session in await self._store.load()}
         self.end_old()
 
     def invite(self, entry: Entry) -> tuple[str, float]:
@@ -73,8 +73,8 @@ class WebSessions:
 
     def _make_place(self, user: str) -> None:
         """End the sessions that were not used for the longest time, where there are too many."""
-        by_use = sorted(self._known.values(), key=lambda one: one.used)
-        own = [one for one in by_use if one.entry.user == user]
+        by_use = sorted(self._known.values(), key=lambda session: session.used)
+        own = [session for session in by_use if session.entry.user == user]
         self._end(own[:max(0, len(own) - MAX_OF_USER + 1)])
         self._end(by_use[:max(0, len(self._known) - self._most + 1)])
 
@@ -102,8 +102,8 @@ class WebSessions:
 
     def all(self, user: str) -> list[WebSession]:
         """Return the sessions of a user, the newest first."""
-        own = [one for one in self._known.values() if one.entry.user == user]
-        return sorted(own, key=lambda one: one.begun, reverse=True)
+        own = [session for session in self._known.values() if session.entry.user == user]
+        return sorted(own, key=lambda session: session.begun, reverse=True)
 
     def end(self, cookie: str) -> None:
         """End one session, by the digest of its cookie."""
@@ -118,23 +118,23 @@ class WebSessions:
     def end_of(self, serial: str) -> None:
         """A certificate is worth nothing any more: what was opened with it ends."""
         self._links.cancel(lambda entry: entry.serial == serial)
-        self._end([one for one in self._known.values() if one.entry.serial == serial])
+        self._end([session for session in self._known.values() if session.entry.serial == serial])
 
     def end_old(self) -> None:
         """End the sessions whose time is over, or whose certificates are not good any more."""
-        self._end([one for one in self._known.values() if self._old(one)])
+        self._end([session for session in self._known.values() if self._old(session)])
 
-    def _old(self, one: WebSession) -> bool:
+    def _old(self, session: WebSession) -> bool:
         now = self._now()
-        serial = one.entry.serial
-        return now - one.used > IDLE or now - one.begun > LONGEST or (
+        serial = session.entry.serial
+        return now - session.used > IDLE or now - session.begun > LONGEST or (
             serial is not None and not self._valid(serial)
         )
 
     def _end(self, sessions: list[WebSession]) -> int:
-        for one in sessions:
-            if self._known.pop(one.cookie, None) is not None:
-                self.ended.tell(one.cookie)
+        for session in sessions:
+            if self._known.pop(session.cookie, None) is not None:
+                self.ended.tell(session.cookie)
         if sessions:
             self._save()
         return len(sessions)

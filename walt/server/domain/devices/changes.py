@@ -144,11 +144,11 @@ def moment(value: float) -> float:
     return value
 
 
-def row(one: Recorded, name: str | None) -> dict[str, Any]:
+def row(recorded: Recorded, name: str | None) -> dict[str, Any]:
     """Return what programs get; `name` is that of the device now."""
-    change = one.change
+    change = recorded.change
     return {
-        "id": one.number, "time": one.moment, "who": change.who, "kind": change.kind,
+        "id": recorded.number, "time": recorded.moment, "who": change.who, "kind": change.kind,
         "mac": change.mac, "name": name, "item": change.item,
         "before": change.before, "after": change.after,
     }

@@ -92,7 +92,7 @@ class DeviceRegistry:
 
     def nodes(self) -> list[Device]:
         """Return every node."""
-        return [one for one in self._by_mac.values() if one.type == "node"]
+        return [device for device in self._by_mac.values() if device.type == "node"]
 
     def count(self, kind: DeviceType) -> int:
         """Return how many devices of a type there are."""
@@ -125,7 +125,9 @@ class DeviceRegistry:
         folded = name.lower()
         if folded not in self._folded:
             return ""
-        return "".join(f"did you mean {one}? " for one in self._by_name if one.lower() == folded)
+        return "".join(
+            f"did you mean {known}? " for known in self._by_name if known.lower() == folded
+        )
 
     def name_taken(self, name: str) -> bool:
         """Tell whether a device has this name, or it means something else.
@@ -291,9 +293,9 @@ class DeviceRegistry:
             self._size -= orders[0].size
             orders[0].end(error)
         else:
-            for one in orders:
-                self._size -= one.size
-                one.end()
+            for order in orders:
+                self._size -= order.size
+                order.end()
 
     async def _save(self, orders: Sequence[_Order]) -> None:
         devices: dict[str, Device | None] = {}
@@ -306,8 +308,8 @@ class DeviceRegistry:
         kept = [device for device in devices.values() if device is not None]
         gone = [mac for mac, device in devices.items() if device is None]
         changes = [change for order in orders for change in order.changes]
-        of_gone = [one for one in changes if devices.get(one.mac or "") is None]
-        of_kept = [one for one in changes if devices.get(one.mac or "") is not None]
+        of_gone = [change for change in changes if devices.get(change.mac or "") is None]
+        of_kept = [change for change in changes if devices.get(change.mac or "") is not None]
         while True:
             try:
                 if gone:
@@ -323,4 +325,4 @@ class DeviceRegistry:
 
 def by_name(devices: Iterable[Device]) -> list[Device]:
     """Return devices sorted by name."""
-    return sorted(devices, key=lambda one: one.name)
+    return sorted(devices, key=lambda device: device.name)

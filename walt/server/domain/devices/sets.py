@@ -48,7 +48,7 @@ def parse_devices(registry: DeviceRegistry, text: str, user: str) -> list[Device
     for item in items:
         rule = KEYWORDS.get(item)
         if rule is not None:
-            found.update((one.mac, one) for one in registry.all() if rule(one, user))
+            found.update((device.mac, device) for device in registry.all() if rule(device, user))
             continue
         device = registry.named(item, KEYWORDS)
         found[device.mac] = device
@@ -73,7 +73,7 @@ def restricted(
 ) -> None:
     """Raise Invalid when a device is outside the set `allowed` (issuers of logs)."""
     try:
-        permitted = {one.mac for one in parse_devices(registry, allowed, user)}
+        permitted = {device.mac for device in parse_devices(registry, allowed, user)}
     except (NotFound, Invalid):
         permitted = set()
     for device in devices:

@@ -126,7 +126,7 @@ class Setting:
     reboot: bool = False
 
 
-SETTINGS: dict[str, Setting] = {one.name: one for one in (
+SETTINGS: dict[str, Setting] = {setting.name: setting for setting in (
     Setting("netsetup", "walt-net devices", NETSETUP_LAN, _netsetup, True),
     Setting("expose", "walt-net devices", "none", _checked(parse_expose)),
     Setting("boot.retries", "nodes", 9, _whole(0, 1000)),

@@ -257,7 +257,7 @@ class ImageService:
             fullname = image_fullname(user, image.preferred_name or f"{model}-default")
             with self.task(fullname, "first clone"):
                 await self._add_name(image, fullname)
-            clone = Clone(fullname, tuple(one for one in present if image.boots_on(one)))
+            clone = Clone(fullname, tuple(model for model in present if image.boots_on(model)))
             made.append(clone)
             served.update(clone.models, (model,))
         return made
@@ -347,7 +347,10 @@ class ImageService:
             self._check_free(new)
         # All at once: the disk is waited for a few times, instead of twice for each.
         moves: list[tuple[bool, Any]] = await DeferredList(
-            [Deferred.fromCoroutine(self._move(one, targets[one.fullname])) for one in images],
+            [
+                Deferred.fromCoroutine(self._move(image, targets[image.fullname]))
+                for image in images
+            ],
             consumeErrors=True,
         )
         for moved, failure in moves:

@@ -136,8 +136,8 @@ class ImageMounts:
     async def stop(self) -> None:
         """Mount nothing any more; returns when no unmounting is under way."""
         self._stopping = True
-        for one in list(self._unmounting.values()):
-            await shielded(one)
+        for unmounting in list(self._unmounting.values()):
+            await shielded(unmounting)
 
     async def unmount_all(self) -> None:
         """Unmount every image: an orderly stop for good, exports being withdrawn before."""

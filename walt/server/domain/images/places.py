@@ -55,7 +55,7 @@ class Places:
 
     def infos(self) -> list[RegistryInfo]:
         """Return the registries that images can be published to."""
-        return [one.info for one in self.all() if one.info.kind != "daemon"]
+        return [place.info for place in self.all() if place.info.kind != "daemon"]
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return label and description of these registries, and what needs credentials.
@@ -71,8 +71,8 @@ class Places:
                 "publishing": needed, "reading": needed and info.reading,
             }
 
-        places = [one for one in self.all() if one.info.kind != "daemon"]
-        return await gatherResults([Deferred.fromCoroutine(row(one)) for one in places])
+        places = [place for place in self.all() if place.info.kind != "daemon"]
+        return await gatherResults([Deferred.fromCoroutine(row(place)) for place in places])
 
     def get(self, label: str) -> IRegistry:
         """Return a place; NotFound with what there is."""

@@ -96,7 +96,8 @@ class Publisher:
         with asking(place, credentials):
             found = await place.search_user(user, credentials, SEARCH_LIMIT)
             listed = {
-                one.fullname: dict(one.labels) for one in found if one.labels.get(MODELS_LABEL)
+                image.fullname: dict(image.labels)
+                for image in found if image.labels.get(MODELS_LABEL)
             }
             await self._write_index(place, user, listed, credentials, requester)
         return sorted(listed)

@@ -67,33 +67,33 @@ class ImageNames:
         """Whether there was a stage."""
         return bool(self._stages)
 
-    def rewritten(self, one: Instruction) -> str | None:
+    def rewritten(self, instruction: Instruction) -> str | None:
         """Return the text of an instruction with full names, None if it is fine as it is.
 
         Raises Invalid for names that cannot be known, or are none; NotFound.
         """
-        if one.keyword == "FROM":
-            return self._stage(one)
-        if one.keyword == "ARG":
-            self._remember(one.words)
-        elif one.keyword == "COPY":
-            return _replaced(one, FROM, self._image)
-        elif one.keyword == "RUN":
-            return _replaced(one, MOUNT, self._mount)
-        elif one.inner is not None:
-            inner = self.rewritten(one.inner)
-            return None if inner is None else f"{one.text.split()[0]} {inner}"
+        if instruction.keyword == "FROM":
+            return self._stage(instruction)
+        if instruction.keyword == "ARG":
+            self._remember(instruction.words)
+        elif instruction.keyword == "COPY":
+            return _replaced(instruction, FROM, self._image)
+        elif instruction.keyword == "RUN":
+            return _replaced(instruction, MOUNT, self._mount)
+        elif instruction.inner is not None:
+            inner = self.rewritten(instruction.inner)
+            return None if inner is None else f"{instruction.text.split()[0]} {inner}"
         return None
 
-    def _stage(self, one: Instruction) -> str:
-        if not one.words:
+    def _stage(self, instruction: Instruction) -> str:
+        if not instruction.words:
             raise Invalid("a FROM line of the recipe names no image")
         self._known = self._first
-        image = self._image(one.words[0], numbers=False)
-        rest = one.words[1:]
+        image = self._image(instruction.words[0], numbers=False)
+        rest = instruction.words[1:]
         self._stages.append(rest[1].lower() if len(rest) == 2 else "")
         self._known = {}
-        return " ".join([one.text.split()[0], *one.flags, image, *rest])
+        return " ".join([instruction.text.split()[0], *instruction.flags, image, *rest])
 
     def _remember(self, words: Iterable[str]) -> None:
         for word in words:
@@ -168,10 +168,10 @@ class ImageNames:
         return self._piece.sub(value, word)
 
 
-def _replaced(one: Instruction, flag: str, change: Callable[[str], str]) -> str | None:
+def _replaced(instruction: Instruction, flag: str, change: Callable[[str], str]) -> str | None:
     """Return the text with the values of a flag changed, None if none of them changes."""
-    text = one.text
-    for written in one.flags:
+    text = instruction.text
+    for written in instruction.flags:
         if not written.lower().startswith(flag):
             continue
         value = written[len(flag):]
@@ -181,18 +181,18 @@ def _replaced(one: Instruction, flag: str, change: Callable[[str], str]) -> str 
         if written not in text:
             raise Invalid(f"{written}: write this without quotes")
         text = text.replace(written, f"{flag}{new}", 1)
-    return None if text == one.text else text
+    return None if text == instruction.text else text
 
 
-def mounts_files(one: Instruction) -> bool:
+def mounts_files(instruction: Instruction) -> bool:
     """Tell whether an instruction mounts files: of the directory, a cache, a stage, an image.
 
     What variables and quotes stand for is not known here: in the name of a flag it may be that.
     """
-    if one.inner is not None:
-        return mounts_files(one.inner)
-    flags = _PLAIN_FLAG if one.keyword != "RUN" else _FLAG_OF_RUN
-    return any(not flags.fullmatch(flag) and not _is_in_memory(flag) for flag in one.flags)
+    if instruction.inner is not None:
+        return mounts_files(instruction.inner)
+    flags = _PLAIN_FLAG if instruction.keyword != "RUN" else _FLAG_OF_RUN
+    return any(not flags.fullmatch(flag) and not _is_in_memory(flag) for flag in instruction.flags)
 
 
 def _is_in_memory(flag: str) -> bool:

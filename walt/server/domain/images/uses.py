@@ -55,7 +55,9 @@ class ImageUses:
                 self._count(use, 1)
         for key in [key for key, (_, end) in self._ending.items() if end <= now]:
             self._end(key)
-        self._left_overs = {one: end for one, end in self._left_overs.items() if end > now}
+        self._left_overs = {
+            image_id: end for image_id, end in self._left_overs.items() if end > now
+        }
 
     def _end(self, key: tuple[str, str]) -> None:
         found = self._ending.pop(key, None)
@@ -74,7 +76,7 @@ class ImageUses:
 
     def readers(self) -> Mapping[str, frozenset[str]]:
         """Return the addresses that may read each image; the same set where none changed."""
-        for image_id in [one for one, ips in self._addresses.items() if not ips]:
+        for image_id in [image_id for image_id, ips in self._addresses.items() if not ips]:
             del self._addresses[image_id]
         for image_id, ips in self._addresses.items():
             if image_id not in self._readers:

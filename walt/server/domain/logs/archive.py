@@ -102,8 +102,8 @@ class Reading:
 def file_of(value: Mapping[str, Any]) -> ArchivedFile:
     """Return a file from what a worker tells of it."""
     streams = {
-        int(one): StreamShare(int(lines), int(last))
-        for one, (lines, last) in value["streams"].items()
+        int(stream): StreamShare(int(lines), int(last))
+        for stream, (lines, last) in value["streams"].items()
     }
     return ArchivedFile(
         name=str(value["name"]), lines=int(value["lines"]), size=int(value["size"]),

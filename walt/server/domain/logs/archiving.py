@@ -151,7 +151,7 @@ class LogArchiving:
         written = await self._archive.write(part, prefix, owner)
         if not await self._drop(part, prefix, written, owner):
             return False
-        lines = sum(one.lines for one in written.files)
+        lines = sum(file.lines for file in written.files)
         self.moved += lines
         _log.info(
             "archived {lines} log lines of the week of {week}", lines=lines, week=part.week

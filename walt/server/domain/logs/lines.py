@@ -273,11 +273,11 @@ class LogService:
         while self._waiting and self._waiting[0][0] <= stored:
             self._waiting.popleft()[1].callback(None)
         waiting, self._drained = self._drained, []
-        for issuer, one in waiting:
+        for issuer, waiter in waiting:
             if self.must_wait(issuer):
-                self._drained.append((issuer, one))
+                self._drained.append((issuer, waiter))
             else:
-                one.callback(None)
+                waiter.callback(None)
 
     async def _store_oldest(self) -> None:
         # What is sent again after a lost connection must be the same, under the same number.

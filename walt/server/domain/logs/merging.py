@@ -100,7 +100,7 @@ async def next_merged(sources: Sequence[MergedSource]) -> Block:
     parts: list[Block] = []
     count = 0
     while count < ENOUGH:
-        first, *others = sorted(sources, key=lambda one: one.bound)
+        first, *others = sorted(sources, key=lambda source: source.bound)
         if first.bound == LAST:
             break
         if not first.is_loaded:
@@ -121,7 +121,7 @@ def joined(parts: Sequence[Block]) -> Block:
     moments, which, sizes = array("q"), array("i"), array("i")
     for part in parts:
         known = [
-            positions.setdefault(part.sources[one], len(positions)) for one in part.which
+            positions.setdefault(part.sources[number], len(positions)) for number in part.which
         ]
         moments.extend(part.moments)
         which.extend(known)

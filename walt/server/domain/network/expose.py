@@ -47,8 +47,8 @@ def parse_expose(text: str) -> tuple[Forward, ...]:
                 raise Invalid(f"expose: port {port} is not between 1 and 65535")
         found.append(forward)
     for which, ports in (
-        ("device", [one.device_port for one in found]),
-        ("server", [one.server_port for one in found]),
+        ("device", [forward.device_port for forward in found]),
+        ("server", [forward.server_port for forward in found]),
     ):
         repeated = {port for port in ports if ports.count(port) > 1}
         if repeated:
@@ -71,7 +71,7 @@ class ExposedPorts:
 
     def check(self, mac: str, wanted: Iterable[Forward]) -> None:
         """Raise Conflict when a server port is not free for the device `mac`."""
-        mine = {one.server_port for one in self._open.get(mac, ())}
+        mine = {forward.server_port for forward in self._open.get(mac, ())}
         for forward in wanted:
             if forward.server_port in mine:
                 continue

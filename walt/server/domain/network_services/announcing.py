@@ -39,7 +39,7 @@ def render_snmpd(config: SnmpdConfig) -> str:
     """Return snmpd.conf(5): one community, which reads the view from walt-net."""
     return "".join(f"{line}\n" for line in (
         f"agentaddress udp:{config.server}:{config.port}",
-        *(f"view walt included .{one}" for one in VIEW),
+        *(f"view walt included .{oid}" for oid in VIEW),
         f"rocommunity {config.community} {config.subnet} -V walt",
         "master agentx",
         f"agentXSocket unix:{config.agentx}",

@@ -387,6 +387,6 @@ def _differing(old: BootTree, new: BootTree) -> Generator[None, None, Change]:
     yield
     links, changed = iter(new.links.items()), list[tuple[str, str]]()
     while some := list(islice(links, 8 * AT_ONCE)):
-        changed += sorted(one for one in some if old.links.get(one[0]) != one[1])
+        changed += sorted(link for link in some if old.links.get(link[0]) != link[1])
         yield
     return Change(tuple(sorted(dropped)), tuple(sorted(gone)), made, tuple(changed))

@@ -247,7 +247,7 @@ _RASPBERRY_PI = " or\n       ".join(
 )
 
 
-_UEFI = " or ".join(f"option client-architecture = {one}" for one in UEFI_X86_64)
+_UEFI = " or ".join(f"option client-architecture = {architecture}" for architecture in UEFI_X86_64)
 
 
 def render(config: DhcpConfig) -> str:

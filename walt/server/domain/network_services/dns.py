@@ -56,12 +56,12 @@ def forwarders(
     found = _name_servers(resolv_conf)
     outside = _outside(found, server) or _outside(_name_servers(upstream), server)
     if not outside and not isolated:
-        outside = [one for one in found if one.is_loopback]
-    return tuple(str(one) for one in outside) or (FALLBACK_FORWARDER,)
+        outside = [address for address in found if address.is_loopback]
+    return tuple(str(address) for address in outside) or (FALLBACK_FORWARDER,)
 
 
 def _outside(servers: Sequence[IPv4Address], server: IPv4Address) -> list[IPv4Address]:
-    return [one for one in servers if not one.is_loopback and one != server]
+    return [address for address in servers if not address.is_loopback and address != server]
 
 
 def _name_servers(resolv_conf: str) -> list[IPv4Address]:
@@ -164,12 +164,12 @@ def zones(config: DnsConfig, serial: int) -> dict[str, str]:
     """Return the text of every zone file, by file name."""
     own = ("server", str(config.server))
     everyone = [*config.names]  # by address already: a place is enough for the server
-    insort(everyone, own, key=lambda one: address_number(one[1]) or 0)
+    insort(everyone, own, key=lambda host: address_number(host[1]) or 0)
     forward, head = [], _zone_head(serial)
     texts = {}
     for zone, records in LOOPBACK_ZONES.items():
         texts[loopback_zone_file(zone)] = head + records
-    for network, names in groupby(everyone, lambda one: one[1].rpartition(".")[0]):
+    for network, names in groupby(everyone, lambda host: host[1].rpartition(".")[0]):
         addresses, pointers = _records_of(tuple(names))
         forward.append(addresses)
         texts[reverse_zone_file(reverse_zone(f"{network}.0"))] = head + pointers

@@ -344,19 +344,19 @@ class Provisioning:
 
 def _all_of(pending: Iterable[Deferred[Any]]) -> Deferred[Any]:
     # A DeferredList that is cancelled succeeds: who waits for it would go on.
-    return shielded(DeferredList([shielded(one) for one in list(pending)]))
+    return shielded(DeferredList([shielded(deferred) for deferred in list(pending)]))
 
 
-def _track(pending: set[Deferred[Any]], one: Deferred[Any]) -> None:
-    if one.called:
+def _track(pending: set[Deferred[Any]], deferred: Deferred[Any]) -> None:
+    if deferred.called:
         return
-    pending.add(one)
+    pending.add(deferred)
 
     def ended(result: Any) -> Any:
-        pending.discard(one)
+        pending.discard(deferred)
         return result
 
-    one.addBoth(ended)
+    deferred.addBoth(ended)
 
 
 def _boot_key(device: Device | None) -> tuple[Any, ...] | None:

@@ -197,14 +197,14 @@ class NetworkServices:
                 # What one device leaves another one may have: all is left before.
                 changes = [
                     *(Change(change.old, None) for change in changes if change.old is not None),
-                    *(Change(None, one.new) for one in changes if one.new is not None),
+                    *(Change(None, change.new) for change in changes if change.new is not None),
                 ]
             for start in range(0, len(changes), AT_ONCE):
                 if start:
                     await self._pause()
                 some = changes[start:start + AT_ONCE]
-                for one in (self._hosts, self._names, self._links, self._filtered):
-                    one.change(some)
+                for derived in (self._hosts, self._names, self._links, self._filtered):
+                    derived.change(some)
 
     def _set_links(self) -> Deferred[None]:
         return self._all([Deferred.fromCoroutine(self._apply_links())])

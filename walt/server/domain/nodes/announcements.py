@@ -34,7 +34,7 @@ class LeaseBook:
     def committed(self, mac: str, ip: str) -> None:
         """A device got an address."""
         self._holders[ip] = mac
-        for entry in [one for one in self._waiting if one[:2] == (mac, ip)]:
+        for entry in [waiter for waiter in self._waiting if waiter[:2] == (mac, ip)]:
             self._waiting.remove(entry)
             entry[2].callback(True)
 

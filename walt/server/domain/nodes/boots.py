@@ -77,5 +77,5 @@ class Boot:
             "node": self.node, "mac": self.mac, "image": self.image, "digest": self.digest,
             "cause": self.cause, "tries": self.tries, "outcome": self.outcome.value,
             "reason": self.reason, "stage": self.stage.name.lower(), "asked": self.asked,
-            **{one.name.lower(): self.moments.get(one) for one in Stage},
+            **{stage.name.lower(): self.moments.get(stage) for stage in Stage},
         }

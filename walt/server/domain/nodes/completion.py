@@ -144,7 +144,7 @@ class Completion:
         start, colon, end = partial.partition(":")
         moments = [*await self._names_of_moments(user), *_relative_times(end if colon else start)]
         if colon:
-            return matching((f"{start}:{one}" for one in ("", *moments)), partial)
+            return matching((f"{start}:{moment}" for moment in ("", *moments)), partial)
         return matching(("full", "none", ":", *(f"{moment}:" for moment in moments)), partial)
 
 

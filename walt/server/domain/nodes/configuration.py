@@ -65,7 +65,7 @@ class Configuration:
         """Apply `name=value` words to a set. Raises Invalid or Conflict; then nothing changed."""
         targets = self._parse(devices, requester, nodes_only)
         values, changed = self._checked(targets, words)
-        changed = [self._renamed_for_clarity(one) for one in changed]
+        changed = [self._renamed_for_clarity(device) for device in changed]
         await self._registry.put(*changed)
         deed = f"{' '.join(_public(words))} set"
         for new in changed:
@@ -73,7 +73,7 @@ class Configuration:
         for old, new in zip(targets, changed, strict=True):
             await self._take_effect(old, new, values)
         if settings.needs_reboot(values):
-            kind = "node(s)" if all(one.is_node for one in changed) else "device(s)"
+            kind = "node(s)" if all(device.is_node for device in changed) else "device(s)"
             requester.stdout(f"Done. Reboot the {kind} to see the new settings in effect.")
         else:
             requester.stdout("Done.")

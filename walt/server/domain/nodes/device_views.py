@@ -41,7 +41,7 @@ class DeviceViews:
         """Return devices of known type, and unknown ones."""
         tables: Tables = {"known": [], "unknown": []}
         subnet = self._registry.subnet
-        for device in sorted(self._registry.all(), key=lambda one: (one.type, one.name)):
+        for device in sorted(self._registry.all(), key=lambda device: (device.type, device.name)):
             inside = device.type != "server" and device.in_network(subnet)
             row = {
                 "name": device.name, "ip": device.ip, "mac": device.mac, "type": device.type,

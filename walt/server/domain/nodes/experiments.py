@@ -100,7 +100,7 @@ class RunningExperiments:
 
     def _forget(self) -> None:
         now = self._clock.seconds()
-        for key in [key for key, one in self._known.items() if now - one.last > KEPT]:
+        for key in [key for key, heard in self._known.items() if now - heard.last > KEPT]:
             del self._known[key]
 
     def _make_room(self, user: str, names: int, new: bool) -> None:
@@ -113,8 +113,8 @@ class RunningExperiments:
             if not over:
                 raise LimitExceeded(f"{most} experiments run already: no more are shown")
             self._known.pop(over[0], None)
-        total = names + sum(len(one.row["nodes"]) for one in self._known.values())
-        for key in [key for key, one in self._known.items() if not self._is_active(one)]:
+        total = names + sum(len(heard.row["nodes"]) for heard in self._known.values())
+        for key in [key for key, heard in self._known.items() if not self._is_active(heard)]:
             if total > MOST_NAMES:
                 total -= len(self._known.pop(key).row["nodes"])
         if total > MOST_NAMES:
@@ -122,8 +122,8 @@ class RunningExperiments:
                 f"experiments run on {MOST_NAMES} nodes already: no more are shown"
             )
 
-    def _is_active(self, one: _Heard) -> bool:
-        return one.report.state in STATES[:2] and self._clock.seconds() - one.last < SILENCE
+    def _is_active(self, heard: _Heard) -> bool:
+        return heard.report.state in STATES[:2] and self._clock.seconds() - heard.last < SILENCE
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each run, those that go on first."""
@@ -131,8 +131,8 @@ class RunningExperiments:
         now = self._clock.seconds()
         found = [
             {
-                **one.row, "last_seen": one.last, "online": now - one.last < SILENCE,
-                "active": self._is_active(one),
-            } for one in self._known.values()
+                **heard.row, "last_seen": heard.last, "online": now - heard.last < SILENCE,
+                "active": self._is_active(heard),
+            } for heard in self._known.values()
         ]
         return sorted(found, key=lambda row: (not row["active"], -row["started"]))

@@ -37,8 +37,8 @@ class LogIssuers:
         if not isinstance(names, str):
             raise Invalid("issuers must be a set of devices, as a text")
         items = names.split(",")
-        gone = {one for one in items if one in self._former and not self._sends_lines(one)}
-        present = [one for one in items if one not in gone]
+        gone = {name for name in items if name in self._former and not self._sends_lines(name)}
+        present = [name for name in items if name not in gone]
         devices = parse_devices(self._registry, ",".join(present), user) if present else []
         restricted(devices, ALLOWED, self._registry, user)
         known = {device.name for device in devices}.intersection(self._former)

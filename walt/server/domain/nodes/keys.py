@@ -94,7 +94,7 @@ class UserKeys:
         except ValueError as error:
             raise Invalid(str(error)) from None
         held = self._keys.setdefault(user, [])
-        if any(one.text == key.text for one in held):
+        if any(other.text == key.text for other in held):
             raise Conflict(f"you have this key already: {key.fingerprint}")
         if len(held) >= MOST:
             raise LimitExceeded(
@@ -117,9 +117,9 @@ class UserKeys:
         """
         held = self._keys.get(user, [])
         found = [
-            one for one in held
-            if which in (one.fingerprint, one.fingerprint.removeprefix("SHA256:"), one.comment,
-                         one.text)
+            key for key in held
+            if which in (key.fingerprint, key.fingerprint.removeprefix("SHA256:"), key.comment,
+                         key.text)
         ]
         if not found:
             raise NotFound(
@@ -150,10 +150,10 @@ class UserKeys:
     async def _renew(self, nodes: Iterable[Device]) -> tuple[list[str], list[str]]:
         """Have nodes ask for their keys; return names of those that did, and did not."""
         booted = [
-            one for one in nodes if one.ip is not None and self._booted.is_booted(one.mac)
+            node for node in nodes if node.ip is not None and self._booted.is_booted(node.mac)
         ]
         done = await DeferredList(
-            [Deferred.fromCoroutine(self._ask(one)) for one in booted]
+            [Deferred.fromCoroutine(self._ask(node)) for node in booted]
         )
         reached = [node.name for node, (_, ok) in zip(booted, done, strict=True) if ok]
         missed = [node.name for node, (_, ok) in zip(booted, done, strict=True) if not ok]

@@ -37,7 +37,7 @@ class OpenSessions:
         return partial(self._closed, mac, session)
 
     def _closed(self, mac: str, session: OpenSession) -> None:
-        left = [one for one in self._open[mac] if one is not session]
+        left = [other for other in self._open[mac] if other is not session]
         if left:
             self._open[mac] = left
         else:
@@ -64,7 +64,9 @@ class Plans:
         Somebody is disturbed where another user owns the device, a script has reserved it, or
         a session is open on it.
         """
-        return [self._row(one, user) for one in sorted(devices, key=lambda one: one.name)]
+        return [
+            self._row(device, user) for device in sorted(devices, key=lambda device: device.name)
+        ]
 
     def _row(self, device: Device, user: str) -> dict[str, Any]:
         reservation = self._reservations.get(device.mac)

@@ -118,7 +118,7 @@ class BootProgress:
             try:
                 await insist(self._clock, partial(self._store.save_boots, some))
             except Unavailable:
-                left = {(one.mac, one.asked): one for part in (*waiting, some) for one in part}
+                left = {(boot.mac, boot.asked): boot for part in (*waiting, some) for boot in part}
                 self._unsaved = left | self._unsaved
                 raise
             except Exception:

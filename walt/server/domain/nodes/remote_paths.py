@@ -87,7 +87,7 @@ class RemotePaths:
         found = await self._in_time(
             entries(posixpath.join(HOME, before + slash), prefix)
         )
-        return [f"{beginning}{one}" for one in found if one.startswith(prefix)]
+        return [f"{beginning}{name}" for name in found if name.startswith(prefix)]
 
     async def _in_time(self, question: Coroutine[Any, Any, list[str]]) -> list[str]:
         """Return an answer, or nothing when it is late; the next question finds a shell then."""
@@ -122,4 +122,4 @@ def _matching(candidates: Iterable[str], partial: str) -> list[str]:
 
 def _merged(names: Iterable[str], paths: list[str], partial: str) -> list[str]:
     """Return names that match, and paths; a name that is typed already gives way to its paths."""
-    return [*(one for one in _matching(names, partial) if one != partial or not paths), *paths]
+    return [*(name for name in _matching(names, partial) if name != partial or not paths), *paths]

@@ -70,13 +70,13 @@ class Reservations:
             raise NotFound(
                 f"{count} nodes of model {model[:80]} are wanted, and there are {len(fitting)}"
             )
-        own = [one for one in fitting if self._held_by(one, user, holder)]
+        own = [node for node in fitting if self._held_by(node, user, holder)]
         open_to_all = [
-            one for one in fitting
-            if self.get(one.mac) is None and (one.is_free or one.owner == user)
+            node for node in fitting
+            if self.get(node.mac) is None and (node.is_free or node.owner == user)
         ]
         # Those of the user first: nobody else waits for them.
-        open_to_all.sort(key=lambda one: one.owner != user)
+        open_to_all.sort(key=lambda node: node.owner != user)
         chosen = [*own, *open_to_all][:max(count, len(own))]
         if len(chosen) < count:
             raise Conflict(
@@ -122,7 +122,7 @@ class Reservations:
     def _of(self, user: str, holder: str) -> list[str]:
         return [
             mac for mac in list(self._taken)
-            if (one := self.get(mac)) is not None and (one.user, one.holder) == (user, holder)
+            if (held := self.get(mac)) is not None and (held.user, held.holder) == (user, holder)
         ]
 
     def forget(self, mac: str) -> None:

@@ -135,7 +135,7 @@ def _first(errors: Sequence[BaseException]) -> BaseException:
     A node that is lost comes first; else the one that stopped reading.
     """
     lost = [error for error in errors if isinstance(error, Unavailable)]
-    told = [one for one in reversed(errors) if isinstance(one, WaltError)]
+    told = [error for error in reversed(errors) if isinstance(error, WaltError)]
     return [*lost, *told, *errors][0]
 
 

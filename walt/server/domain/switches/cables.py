@@ -23,9 +23,9 @@ def remote_port(switch: Survey, seen: Neighbour) -> int | None:
     last = seen.remote_port.rpartition("/")[2]
     texts = (seen.remote_port, seen.remote_description, last if last[:1].isalpha() else "")
     rules: list[Callable[[Port], bool]] = [
-        lambda one: bool(one.label) and one.label == seen.remote_port and not is_machine,
+        lambda port: bool(port.label) and port.label == seen.remote_port and not is_machine,
         *(partial(_is_named, text) for text in texts if text),
-        lambda one: address is not None and one.mac == address and not is_machine,
+        lambda port: address is not None and port.mac == address and not is_machine,
     ]
     for rule in rules:
         found = [port.index for port in ports if rule(port)]
@@ -107,5 +107,5 @@ def who(seen: Neighbour, switches: Mapping[str, Survey]) -> str | None:
         if seen.mac is not None and seen.mac in switch.addresses
     ]
     if not found and seen.name:
-        found = [key for key, one in switches.items() if one.name == seen.name]
+        found = [key for key, switch in switches.items() if switch.name == seen.name]
     return found[0] if len(found) == 1 else None

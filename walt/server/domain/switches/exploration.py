@@ -130,7 +130,8 @@ class Exploration:
     def place(self, mac: str) -> tuple[Device, int, Link] | None:
         """Return switch, port and link of a device; None when it is at no known port."""
         found = sorted(
-            (one for one in self.links if mac in one.macs), key=lambda one: one.rank, reverse=True
+            (link for link in self.links if mac in link.macs),
+            key=lambda link: link.rank, reverse=True,
         )
         for link in found:
             other, port = link.other(mac)
@@ -165,19 +166,19 @@ class Exploration:
         await self._turn.acquire()
         try:
             known = [link for link in self.links if node_mac in link.macs]
-            at = [one.other(node_mac) for one in known if one.other(node_mac)[0] == switch_mac]
+            at = [link.other(node_mac) for link in known if link.other(node_mac)[0] == switch_mac]
             if at and (port is None or at[0][1] == port) and known[0].confirmed:
                 return False
             end = (switch_mac, port if port is not None else at[0][1] if at else None)
             if end[1] is not None and any(
-                end in one.ends and node_mac not in one.macs for one in self.links
+                end in link.ends and node_mac not in link.macs for link in self.links
             ):
                 return False
-            if any(one.confirmed and one.evidence != topology.REPORT for one in known):
+            if any(link.confirmed and link.evidence != topology.REPORT for link in known):
                 return False  # a switch has seen it: that is worth more than what it says
             new = Link.of((node_mac, None), end, topology.REPORT, self._now())
-            await self._keep({}, [*(one for one in self.links if one not in known), new])
-            return [one.ends for one in known] != [new.ends]
+            await self._keep({}, [*(link for link in self.links if link not in known), new])
+            return [link.ends for link in known] != [new.ends]
         finally:
             self._turn.release()
 
@@ -208,8 +209,8 @@ class Exploration:
         """
         chosen = parse_devices(self._registry, devices, requester.username)
 
-        def tell(one: Result) -> None:
-            (requester.stdout if one.kind == "OK" else requester.stderr)(one.line())
+        def tell(result: Result) -> None:
+            (requester.stdout if result.kind == "OK" else requester.stderr)(result.line())
 
         await self._turn.acquire()
         try:
@@ -235,10 +236,10 @@ class Exploration:
         """Ask devices; `tell` gets the result of each as soon as it is known."""
         found: dict[str, Result] = {}
 
-        def note(one: Result) -> None:
-            found[one.device.mac] = one
+        def note(result: Result) -> None:
+            found[result.device.mac] = result
             if tell is not None:
-                tell(one)
+                tell(result)
 
         targets: dict[str, SnmpTarget] = {}
         for device in chosen:
@@ -259,7 +260,7 @@ class Exploration:
                 note(_result(switch, survey))
 
         surveys = await self.read(targets, requester, on_read)
-        usable = {mac: one for mac, one in surveys.items() if not one.is_empty}
+        usable = {mac: survey for mac, survey in surveys.items() if not survey.is_empty}
         await self._take(usable, NobodyWaits() if tell is None else requester)
         for device in chosen:
             if device.type == "server":
@@ -271,15 +272,15 @@ class Exploration:
         """Record what was read; tell what was plugged elsewhere."""
         with by_itself():  # who asks for a look has not plugged what it finds
             await self._register_neighbours(usable)
-        kinds = {one.mac: one.type for one in self._registry.all()}
+        kinds = {device.mac: device.type for device in self._registry.all()}
         links = topology.merge(
-            {mac: one for mac, one in usable.items() if mac in kinds},
-            {mac: one for mac, one in self.surveys.items() if mac in kinds},
+            {mac: survey for mac, survey in usable.items() if mac in kinds},
+            {mac: survey for mac, survey in self.surveys.items() if mac in kinds},
             kinds, self.links, self._now(),
         )
         before = self.links
         await self._keep(
-            {mac: one for mac, one in usable.items() if one.failure is None}, links
+            {mac: survey for mac, survey in usable.items() if survey.failure is None}, links
         )
         for move in topology.moves(before, links, kinds):
             self._tell_move(move, requester)
@@ -290,8 +291,8 @@ class Exploration:
     ) -> dict[str, Survey]:
         """Ask switches, by MAC, with progress for the requester; `on_read` gets each at once."""
         known = {device.mac for device in self._registry.all()}
-        for one in self.surveys.values():
-            known |= one.addresses
+        for survey in self.surveys.values():
+            known |= survey.addresses
         macs = list(targets)
         waiting = dict.fromkeys(macs)
 
@@ -367,8 +368,8 @@ class Exploration:
     async def _register_neighbours(self, surveys: Mapping[str, Survey]) -> None:
         """Record devices that only LLDP tells of; nothing is changed of those that are known."""
         own = {
-            address for one in (*surveys.values(), *self.surveys.values())
-            for address in one.addresses
+            address for survey in (*surveys.values(), *self.surveys.values())
+            for address in survey.addresses
         }
         added = 0
         for survey in surveys.values():
@@ -410,7 +411,7 @@ class Exploration:
             return int(port)
         given = [number for (mac, number), name in self.names.items()
                  if mac == switch.mac and name == port]
-        found = given or [one.index for one in survey.ports.values() if one.name == port]
+        found = given or [known.index for known in survey.ports.values() if known.name == port]
         if len(found) != 1:
             raise NotFound(
                 f"{switch.name} has no port {port[:80]!r}; see: walt device port-config"
@@ -437,8 +438,8 @@ class Exploration:
                     "the name of a port has letters, digits and dashes, at most 63, and is no"
                     f" number but its own ({number}), which takes the name away"
                 )
-            taken = [one for (mac, one), text in self.names.items()
-                     if mac == switch.mac and text == value and one != number]
+            taken = [other for (mac, other), text in self.names.items()
+                     if mac == switch.mac and text == value and other != number]
             if taken:
                 raise Invalid(f"port {taken[0]} of {name} has this name already")
             await self._store.name_port(switch.mac, number, None if default else value)

@@ -84,7 +84,7 @@ class Numbering:
         port = self.local.get(number)
         if port is None or port.interface is None or port.by not in NAMED:
             return None
-        ports = {one.interface for one in self.local.values() if one.interface is not None}
+        ports = {local.interface for local in self.local.values() if local.interface is not None}
         ending = [
             index for index in {*ports, *self.bridge.values()}
             if index in self.interfaces and last_number(self.interfaces[index].name) == number
@@ -116,9 +116,12 @@ def local_ports(
 ) -> dict[int, LocalPort]:
     """Return the ports of lldpLocPortTable by their number, with the interface of each."""
     every = known.values()
-    names = _unique((name, one.index) for one in every for name in (one.name, one.descr))
-    addresses = _unique((one.mac, one.index) for one in every if one.mac)
-    aliases = _unique((one.alias, one.index) for one in every)
+    names = _unique(
+        (name, interface.index)
+        for interface in every for name in (interface.name, interface.descr)
+    )
+    addresses = _unique((interface.mac, interface.index) for interface in every if interface.mac)
+    aliases = _unique((interface.alias, interface.index) for interface in every)
     subtypes = answers.numbers(LOC_PORT_SUBTYPE, 1)
     descriptions = answers.octets(LOC_PORT_DESC, 1)
     found = {}
@@ -137,10 +140,10 @@ def local_ports(
             (BY_BRIDGE, bridge.get(number)),
             (BY_NUMBER, number),
         ]
-        holds = [(by, one) for by, one in evidence if one is not None and one in known]
+        holds = [(by, index) for by, index in evidence if index is not None and index in known]
         by, interface = holds[0] if holds else (None, None)
         found[number] = LocalPort(
             number, name, subtype, description, interface, by,
-            frozenset(one for _, one in holds) - {interface if interface is not None else -1},
+            frozenset(index for _, index in holds) - {interface if interface is not None else -1},
         )
     return found

@@ -103,12 +103,12 @@ def _proved(
             rules.append((BY_PANEL, lambda index: numbering.panel(index[-1])))
     found = []
     for port in ports:
-        proofs = [(by, one) for by, rule in rules if (one := rule(port.index)) is not None]
+        proofs = [(by, index) for by, rule in rules if (index := rule(port.index)) is not None]
         if not proofs:
             reason = "the switch does not tell which interface this port of its power supply is"
             found.append(replace(port, refused=reason))
-        elif len({one for _, one in proofs}) > 1:
-            names = " and ".join(numbering.interfaces[one].name for _, one in proofs)
+        elif len({index for _, index in proofs}) > 1:
+            names = " and ".join(numbering.interfaces[index].name for _, index in proofs)
             found.append(replace(port, refused=f"the tables of the switch disagree: {names}"))
         else:
             found.append(replace(port, by=proofs[0][0], interface=proofs[0][1]))
@@ -160,7 +160,7 @@ def _by_maker(answers: Answers, numbering: Numbering) -> Callable[[Oid], int | N
         if len(index) != 2 or not names:
             return None
         name = re.compile(rf"(fe|ge|mge|xe)-{index[0] - 1}/0/{index[1] - 1}")
-        found = [one for text, one in names if name.fullmatch(text)]
+        found = [interface for text, interface in names if name.fullmatch(text)]
         return found[0] if len(found) == 1 else None
 
     return rule
@@ -177,8 +177,8 @@ def _numbers_are_interfaces(numbers: list[int], numbering: Numbering) -> bool:
     if not all(n in known and known[n].type == ETHERNET for n in numbers):
         return False
     local = {n: port.interface for n, port in numbering.local.items() if port.interface is not None}
-    if any(one.get(n, n) != n for one in (local, numbering.bridge) for n in numbers):
+    if any(table.get(n, n) != n for table in (local, numbering.bridge) for n in numbers):
         return False
     if min(numbers) > len(numbers):
         return True
-    return any(all(n in one for n in numbers) for one in (local, numbering.bridge))
+    return any(all(n in table for n in numbers) for table in (local, numbering.bridge))

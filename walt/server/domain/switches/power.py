@@ -69,11 +69,11 @@ class SwitchPower:
 
     def all_off(self) -> Collection[str]:
         """Return the MACs of nodes whose ports are recorded off; see INodePower."""
-        return {one.node for one in self._off.values() if one.node is not None}
+        return {record.node for record in self._off.values() if record.node is not None}
 
     def is_off(self, mac: str) -> str | None:
         """Return why the port of a node is recorded off, None when it is on."""
-        return next((one.reason for one in self._off.values() if one.node == mac), None)
+        return next((record.reason for record in self._off.values() if record.node == mac), None)
 
     def port_off(self, switch: str, port: int) -> str | None:
         """Return why a port is recorded off, None when it is not."""
@@ -127,8 +127,8 @@ class SwitchPower:
             Deferred.fromCoroutine(self._off_at(switch, cuts, reason))
             for switch, cuts in by_switch.items()
         ]))
-        for one in found:
-            errors.update(one)
+        for failures in found:
+            errors.update(failures)
         return errors
 
     async def _off_at(self, mac: str, cuts: list[_Cut], reason: str) -> dict[str, str]:
@@ -143,24 +143,24 @@ class SwitchPower:
         todo = [cut for cut in cuts if self.is_off(cut.node) is None]
         switch = self._registry.get(mac)
         if switch is None:
-            return {one.node: NO_PLACE for one in todo}
+            return {cut.node: NO_PLACE for cut in todo}
         if not todo:
             return {}
         try:
             (survey,) = (await self._exploration.read({mac: target(switch)})).values()
         except WaltError as error:
-            return {one.node: f"{switch.name}: {error}" for one in todo}
+            return {cut.node: f"{switch.name}: {error}" for cut in todo}
         if survey.failure is not None:
-            return {one.node: f"{switch.name}: {survey.failure}" for one in todo}
+            return {cut.node: f"{switch.name}: {survey.failure}" for cut in todo}
         errors: dict[str, str] = {}
         records: list[PortOff] = []
-        for one in todo:
-            why = self._why_not(switch, survey, one)
-            power = survey.power_of(one.port)
+        for cut in todo:
+            why = self._why_not(switch, survey, cut)
+            power = survey.power_of(cut.port)
             if why is not None or power is None:
-                errors[one.node] = why or NO_PLACE
+                errors[cut.node] = why or NO_PLACE
                 continue
-            records.append(PortOff(mac, one.port, reason, power.control, power.on, one.node))
+            records.append(PortOff(mac, cut.port, reason, power.control, power.on, cut.node))
         if not records:
             return errors
         await self._store.note_off(records)
@@ -262,16 +262,16 @@ class SwitchPower:
             (survey,) = (await self._exploration.read({switch.mac: target(switch)})).values()
         except WaltError:
             return None
-        for one in survey.power:
-            if one.control == power.control:
-                return one.on if one.is_on else one.off
+        for port in survey.power:
+            if port.control == power.control:
+                return port.on if port.is_on else port.off
         return None
 
     # -- on --------------------------------------------------------------
 
     async def on(self, macs: Collection[str]) -> Mapping[str, str]:
         """Switch nodes on; return, by MAC, the reasons of the failures."""
-        records = [one for one in self._off.values() if one.node in macs]
+        records = [record for record in self._off.values() if record.node in macs]
         errors = await self._on(records)
         return {
             str(record.node): errors[record.switch, record.port]
@@ -298,8 +298,8 @@ class SwitchPower:
                     self._off.pop((record.switch, record.port), None)
                 return {}
             found = await gatherResults([
-                Deferred.fromCoroutine(self._power(switch, one)) for one in records
-                if (one.switch, one.port) in self._off
+                Deferred.fromCoroutine(self._power(switch, record)) for record in records
+                if (record.switch, record.port) in self._off
             ])
             return {key: error for key, error in found if error is not None}
         finally:
@@ -339,7 +339,9 @@ class SwitchPower:
         Returns, by the name of each switch concerned, the reason of a failure or nothing.
         """
         chosen = None if switches is None else set(switches)
-        records = [one for one in self._off.values() if chosen is None or one.switch in chosen]
+        records = [
+            record for record in self._off.values() if chosen is None or record.switch in chosen
+        ]
         errors = await self._on(records)
         told: dict[str, str] = {}
         for record in records:
@@ -353,9 +355,9 @@ class SwitchPower:
         """Power what should be on: after failures, and after cuts that nobody ended."""
         now = self._clock.seconds()
         due = [
-            one for key, one in self._off.items()
+            record for key, record in self._off.items()
             if key not in self._since or (
-                one.reason == HARD_REBOOT and now - self._since[key] > LONGEST_CUT
+                record.reason == HARD_REBOOT and now - self._since[key] > LONGEST_CUT
             )
         ]
         for key, error in (await self._on(due)).items():
@@ -366,7 +368,7 @@ def _unproved(survey: Survey, port: int, where: str) -> str:
     """Return why nothing feeds a port for certain."""
     if not survey.power:
         return f"{where}: the switch has no table of PoE"
-    refused = sorted({one.refused for one in survey.power if one.refused is not None})
+    refused = sorted({power.refused for power in survey.power if power.refused is not None})
     if refused:
         return f"{where}: {refused[0]}"
     return f"{where}: no port of its power supply is this one"

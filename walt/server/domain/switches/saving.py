@@ -113,13 +113,13 @@ class PowerSaving:
     @unbroken
     async def wake(self, nodes: Iterable[Device], requester: IRequester | None) -> None:
         """Power nodes that were switched off to save power; they boot."""
-        asleep = [one for one in nodes if self._power.is_off(one.mac) == POWERSAVE]
+        asleep = [node for node in nodes if self._power.is_off(node.mac) == POWERSAVE]
         if not asleep:
             return
-        names = [one.name for one in asleep]
+        names = [node.name for node in asleep]
         if requester is not None:
             requester.stdout(f"{subject(names)}: powered off to save power, powered on again now.")
-        errors = await self._power.on([one.mac for one in asleep])
+        errors = await self._power.on([node.mac for node in asleep])
         for node in asleep:
             if node.mac in errors:
                 text = f"{node.name} could not be powered on: {errors[node.mac]}"

@@ -64,7 +64,7 @@ def _has_link(status: int | None) -> bool | None:
 def own_addresses(answers: Answers) -> frozenset[str]:
     """Return the addresses that are the switch's own: by them others know it too."""
     values = [*answers.octets(IF_PHYS_ADDRESS, 1).values(), answers.get((*BASE_ADDRESS, 0))]
-    return frozenset(one for one in map(mac, values) if one is not None)
+    return frozenset(address for address in map(mac, values) if address is not None)
 
 
 def bridge_ports(answers: Answers) -> dict[int, int]:

@@ -80,8 +80,8 @@ class Survey:
     def named(self, text: str) -> int | None:
         """Return the one port that LLDP or IF-MIB call so, None in doubt."""
         for names in (
-            lambda one: (one.label,), lambda one: (one.name, one.descr),
-            lambda one: (one.mac or "",),
+            lambda port: (port.label,), lambda port: (port.name, port.descr),
+            lambda port: (port.mac or "",),
         ):
             found = [port.index for port in self.ports.values() if text and text in names(port)]
             if found:
@@ -103,7 +103,7 @@ class Survey:
 
     def power_of(self, index: int) -> PowerPort | None:
         """Return the power port that is proved to feed an interface."""
-        found = [one for one in self.power if one.interface == index and one.refused is None]
+        found = [port for port in self.power if port.interface == index and port.refused is None]
         return found[0] if len(found) == 1 else None
 
     def kept(self) -> Survey:
@@ -117,8 +117,8 @@ class Survey:
             "ports": [asdict(port) for port in self.ports.values()],
             "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
             "behind": [[index, sorted(macs)] for index, macs in self.behind.items()],
-            "counts": [list(one) for one in self.counts.items()],
-            "power": [asdict(one) for one in self.power],
+            "counts": [list(pair) for pair in self.counts.items()],
+            "power": [asdict(port) for port in self.power],
             "has_lldp": self.has_lldp, "has_bridge": self.has_bridge, "failure": self.failure,
         }
 
@@ -133,16 +133,16 @@ class Survey:
             words["name"], frozenset(words["addresses"]),
             {word["index"]: _read(Port, word) for word in words["ports"]},
             tuple(
-                _read(Neighbour, {**one, "addresses": tuple(one["addresses"])})
-                for one in words["neighbours"]
+                _read(Neighbour, {**word, "addresses": tuple(word["addresses"])})
+                for word in words["neighbours"]
             ),
             {index: frozenset(macs) for index, macs in words["behind"]},
             dict(words["counts"]),
             tuple(
                 _read(PowerPort, {
-                    **one, "index": tuple(one["index"]), "control": tuple(one["control"]),
+                    **word, "index": tuple(word["index"]), "control": tuple(word["control"]),
                 })
-                for one in words["power"]
+                for word in words["power"]
             ),
             words["has_lldp"], words["has_bridge"], words["failure"],
         )
@@ -179,7 +179,8 @@ def survey(
         words(answers.get(SYS_NAME_OF_SELF)),
         own | {chassis} if chassis is not None else own,
         _ports(answers, numbering, {
-            *everything, *(one.interface for one in neighbours if one.interface is not None),
+            *everything,
+            *(neighbour.interface for neighbour in neighbours if neighbour.interface is not None),
         }, base),
         tuple(neighbours[:MAX_NEIGHBOURS]),
         {
@@ -205,10 +206,10 @@ def _bases(answers: Answers, numbering: Numbering) -> dict[int, int]:
     for interface in numbering.interfaces.values():
         by_name.setdefault(interface.name, []).append(interface.index)
     found = {}
-    for one in numbering.interfaces.values():
-        name, _, unit = one.name.rpartition(".")
+    for interface in numbering.interfaces.values():
+        name, _, unit = interface.name.rpartition(".")
         if unit.isdecimal() and len(by_name.get(name, ())) == 1:
-            found[one.index] = by_name[name][0]
+            found[interface.index] = by_name[name][0]
     return found
 
 
@@ -229,18 +230,20 @@ def _ports(
     for number, index in numbering.bridge.items():
         bridge.setdefault(base.get(index, index), number)
 
-    def is_port(one: Interface) -> bool:
-        return 0 < one.index <= MAX_INDEX and (
-            one.index in lldp or one.index in bridge or one.index in used or one.type == ETHERNET
+    def is_port(interface: Interface) -> bool:
+        return 0 < interface.index <= MAX_INDEX and (
+            interface.index in lldp or interface.index in bridge or interface.index in used
+            or interface.type == ETHERNET
         )
 
     found: dict[int, Port] = {}
     nothing: tuple[int | None, str] = (None, "")
-    for index, one in known.items():
-        if is_port(one) and len(found) < MAX_PORTS:
+    for index, interface in known.items():
+        if is_port(interface) and len(found) < MAX_PORTS:
             lldp_number, label = lldp.get(index, nothing)
             found[index] = Port(
-                index, one.name, one.descr, one.alias, one.mac, one.type, wholes.get(index),
-                lldp_number, bridge.get(index), label, one.up,
+                index, interface.name, interface.descr, interface.alias, interface.mac,
+                interface.type, wholes.get(index),
+                lldp_number, bridge.get(index), label, interface.up,
             )
     return found

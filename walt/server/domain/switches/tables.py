@@ -104,4 +104,4 @@ def words(value: Value | None) -> str:
     if not isinstance(value, bytes):
         return ""
     text = value[:MAX_TEXT].rstrip(b"\0").decode(errors="replace")
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

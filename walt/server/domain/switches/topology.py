@@ -79,17 +79,17 @@ def merge(
     cables to switches that were not read now.
     """
     held = _held(surveys, kinds, old)
-    ports = {end for one in held for end in one.ends}
-    new = [replace(one, seen=now) for one in observed(surveys, remembered, kinds, ports)]
-    placed = {mac for one in new for mac in one.macs}
+    ports = {end for link in held for end in link.ends}
+    new = [replace(link, seen=now) for link in observed(surveys, remembered, kinds, ports)]
+    placed = {mac for link in new for mac in link.macs}
     complete = {
         mac for mac, survey in surveys.items()
         if (survey.failure is None if kinds.get(mac) == SWITCH else mac in placed)
     }
     kept = [
-        replace(one, confirmed=False) if complete & set(one.macs) and one not in held else one
-        for one in old
-        if one.first[0] in kinds and one.second[0] in kinds
+        replace(link, confirmed=False) if complete & set(link.macs) and link not in held else link
+        for link in old
+        if link.first[0] in kinds and link.second[0] in kinds
     ]
     return _without_loops(_best([*new, *kept], kinds), kinds)
 
@@ -111,11 +111,12 @@ def _held(
         ):
             continue
         (mac, port), other = near[0], link.other(near[0][0])[0]
-        one = surveys[mac]
+        survey = surveys[mac]
         if (
-            port is not None and one.counts.get(one.whole(port), one.counts.get(port, 0)) > 0
-            and all(port == at for at, macs in one.behind.items() if other in macs)
-            and not any(neighbour.interface == port for neighbour in one.neighbours)
+            port is not None
+            and survey.counts.get(survey.whole(port), survey.counts.get(port, 0)) > 0
+            and all(port == at for at, macs in survey.behind.items() if other in macs)
+            and not any(neighbour.interface == port for neighbour in survey.neighbours)
         ):
             found.add(link)
     return found
@@ -135,10 +136,10 @@ def observed(
     look = _Look(surveys, remembered, kinds, beyond)
     links = [*look.cables(), *look.announced()]
     pairs = {frozenset(link.macs) for link in links}
-    placed = {mac for one in links for mac in one.macs if kinds.get(mac) != SWITCH}
+    placed = {mac for link in links for mac in link.macs if kinds.get(mac) != SWITCH}
     return links + [
-        one for one in look.bridged()
-        if frozenset(one.macs) not in pairs and not placed & set(one.macs)
+        link for link in look.bridged()
+        if frozenset(link.macs) not in pairs and not placed & set(link.macs)
     ]
 
 
@@ -154,12 +155,12 @@ class _Look:
         self.kinds = kinds
         # Of switches not read now the ports are known, not what they see.
         self.every = {
-            **{mac: one.kept() for mac, one in remembered.items() if mac not in surveys},
+            **{mac: survey.kept() for mac, survey in remembered.items() if mac not in surveys},
             **surveys,
         }
         self.switches = {mac for mac in self.every if kinds.get(mac) == SWITCH}
         self.device = {
-            address: mac for mac, one in self.every.items() for address in one.addresses
+            address: mac for mac, survey in self.every.items() for address in survey.addresses
         }
         self.device.update((mac, mac) for mac in kinds)
         # The ports at which each switch has learned each device.
@@ -200,15 +201,15 @@ class _Look:
                 yield Link.of((mac, port), (device, None), LLDP, 0.0)
             yield from self._unplaced_switches(mac, survey)
 
-    def _unplaced_switches(self, mac: str, one: Survey) -> Iterator[Link]:
+    def _unplaced_switches(self, mac: str, survey: Survey) -> Iterator[Link]:
         """Return neighbours that are explored switches, at ports of theirs nobody can tell."""
         placed = {cable.ends[0] for cable in cables(self.every)} | {
             cable.ends[1] for cable in cables(self.every)
         }
-        for neighbour in one.neighbours:
+        for neighbour in survey.neighbours:
             port, other = neighbour.interface, who(neighbour, self.every)
             if (
-                port in one.ports and other != mac and not neighbour.is_self
+                port in survey.ports and other != mac and not neighbour.is_self
                 and neighbour.mac is not None and (mac, port) not in placed
                 and other is not None and port is not None
                 and not self.contradicted(mac, port, other)
@@ -217,12 +218,12 @@ class _Look:
 
     def contradicted(self, mac: str, port: int, device: str) -> bool:
         """Tell whether a switch has learned a device at another port than it announces itself."""
-        one = self.every[mac]
+        survey = self.every[mac]
         ports = self.seen.get(mac, {}).get(device, set())
-        if not ports or port in ports or one.whole(port) in ports:
+        if not ports or port in ports or survey.whole(port) in ports:
             return False
         # Which cables an aggregate has, not every switch tells.
-        return all(one.ports[at].type == ETHERNET for at in ports if at in one.ports)
+        return all(survey.ports[at].type == ETHERNET for at in ports if at in survey.ports)
 
     def bridged(self) -> Iterator[Link]:
         """Return the links that follow from forwarding tables alone."""
@@ -234,7 +235,7 @@ class _Look:
             if len(places) == 1:
                 at.setdefault(places[0], set()).add(device)
         for (mac, port), devices in sorted(at.items()):
-            switches = {one for one in devices if self.kinds[one] == SWITCH}
+            switches = {device for device in devices if self.kinds[device] == SWITCH}
             behind = switches if len(switches) == 1 else devices
             if len(behind) == 1:
                 yield Link.of((mac, port), (min(behind), None), BRIDGE, 0.0)
@@ -321,27 +322,27 @@ def _best(links: Iterable[Link], kinds: Mapping[str, str]) -> list[Link]:
     taken: dict[End, set[str]] = {}
     alone: set[str] = set()
     pairs: set[frozenset[str]] = set()
-    for one in sorted(links, key=lambda link: (link.rank, repr(link.ends)), reverse=True):
-        ports = {end: one.other(end[0])[0] for end in one.ends if end[1] is not None}
+    for link in sorted(links, key=lambda link: (link.rank, repr(link.ends)), reverse=True):
+        ports = {end: link.other(end[0])[0] for end in link.ends if end[1] is not None}
         used = {end: taken[end] for end in ports if end in taken}
         if used and not (
-            one.confirmed and one.evidence in _SURE
+            link.confirmed and link.evidence in _SURE
             and all(ports[end] not in others for end, others in used.items())
         ):
             continue
-        leaves = {mac for mac in one.macs if kinds.get(mac) != SWITCH}
+        leaves = {mac for mac in link.macs if kinds.get(mac) != SWITCH}
         # What the server hears of an unknown device: it may be its switch.
-        near = {kinds.get(mac) for mac in one.macs} == {SERVER, UNKNOWN}
+        near = {kinds.get(mac) for mac in link.macs} == {SERVER, UNKNOWN}
         if (len(leaves) == 2 and not near) or leaves & alone:
             continue
         # Of two switches a link without a port is one that is there already, less known.
-        if len(ports) < 2 and frozenset(one.macs) in pairs:
+        if len(ports) < 2 and frozenset(link.macs) in pairs:
             continue
-        kept.append(one)
+        kept.append(link)
         for end, other in ports.items():
             taken.setdefault(end, set()).add(other)
         alone |= leaves
-        pairs.add(frozenset(one.macs))
+        pairs.add(frozenset(link.macs))
     return kept
 
 
@@ -365,13 +366,13 @@ def _without_loops(links: Sequence[Link], kinds: Mapping[str, str]) -> list[Link
             continue
         group[first] = second
         kept.append(link)
-    return sorted(kept, key=lambda one: (one.macs, one.first[1] or 0, one.second[1] or 0))
+    return sorted(kept, key=lambda link: (link.macs, link.first[1] or 0, link.second[1] or 0))
 
 
 def news(old: Iterable[Link], new: Iterable[Link]) -> list[Link]:
     """Return the links that say something that was not known: what a history has to keep."""
-    known = {(one.ends, one.evidence, one.confirmed) for one in old}
-    return [one for one in new if (one.ends, one.evidence, one.confirmed) not in known]
+    known = {(link.ends, link.evidence, link.confirmed) for link in old}
+    return [link for link in new if (link.ends, link.evidence, link.confirmed) not in known]
 
 
 @dataclass(frozen=True)
@@ -394,22 +395,22 @@ def moves(old: Iterable[Link], new: Iterable[Link], kinds: Mapping[str, str]) ->
         return end if kinds.get(end[0]) == SWITCH else (end[0], None)
 
     before: dict[End, End] = {}
-    for one in sorted(old, key=lambda link: link.rank):
-        for end in one.ends:
-            before[key(end)] = one.other(end[0])
+    for link in sorted(old, key=lambda link: link.rank):
+        for end in link.ends:
+            before[key(end)] = link.other(end[0])
     found = []
-    for one in new if before else ():
+    for link in new if before else ():
         # First who is not a switch: a node that took the place of another one has moved.
-        for end in sorted(one.ends, key=lambda end: kinds.get(end[0]) == SWITCH):
-            was, now = before.get(key(end)), one.other(end[0])
+        for end in sorted(link.ends, key=lambda end: kinds.get(end[0]) == SWITCH):
+            was, now = before.get(key(end)), link.other(end[0])
             if end[1] is None and kinds.get(end[0]) == SWITCH:
                 continue
-            if one.confirmed and was is not None and _differ(was, now):
+            if link.confirmed and was is not None and _differ(was, now):
                 found.append(Move(end, was, now))
                 break
     # Where something was unplugged and something else plugged in, the latter is what moved.
-    there = {one.end for one in found}
-    return [one for one in found if one.now not in there or kinds.get(one.end[0]) != SWITCH]
+    there = {move.end for move in found}
+    return [move for move in found if move.now not in there or kinds.get(move.end[0]) != SWITCH]
 
 
 def _differ(one: End, other: End) -> bool:

@@ -47,11 +47,11 @@ class _Tree:
             if other != parent and other in self.kinds:
                 groups.setdefault(other, []).append(link)
         found = [
-            (other, tuple(sorted(links, key=lambda one: one.rank, reverse=True)))
+            (other, tuple(sorted(links, key=lambda link: link.rank, reverse=True)))
             for other, links in groups.items()
         ]
-        return sorted(found, key=lambda one: (
-            min(link.end(mac)[1] or 0 for link in one[1]), one[0]
+        return sorted(found, key=lambda child: (
+            min(link.end(mac)[1] or 0 for link in child[1]), child[0]
         ))
 
     def holds_node(self, mac: str, parent: str | None) -> bool:
@@ -104,9 +104,9 @@ def root_of(
 ) -> tuple[str | None, list[str]]:
     """Return the switch that the server is connected to; else None, and what may be one."""
     near = sorted(
-        (link for link in links if server in link.macs), key=lambda one: one.rank, reverse=True
+        (link for link in links if server in link.macs), key=lambda link: link.rank, reverse=True
     )
-    others = [one.other(server)[0] for one in near]
+    others = [link.other(server)[0] for link in near]
     for mac in others:
         if kinds.get(mac) == SWITCH:
             return mac, []

@@ -48,7 +48,7 @@ class SwitchViews:
         if self._now() - self._placed >= PLACES_KEPT:
             self._placed = self._now()
             self._places = {}
-            for link in sorted(self._exploration.current_links(), key=lambda one: one.rank):
+            for link in sorted(self._exploration.current_links(), key=lambda link: link.rank):
                 for mac in link.macs:
                     other, port = link.other(mac)
                     switch = self._registry.get(other)
@@ -65,7 +65,7 @@ class SwitchViews:
         Raises NotFound, with what to do, when no switch is known to be next to the server.
         """
         links = self._exploration.current_links()
-        kinds = {one.mac: one.type for one in self._registry.all()}
+        kinds = {device.mac: device.type for device in self._registry.all()}
         server = self._registry.server
         if not links:
             raise NotFound(
@@ -87,7 +87,7 @@ class SwitchViews:
         return {
             "root": self._name(root),
             "age": max(0.0, self._now() - max(moments)) if moments else None,
-            "branches": [self._branch(one, root) for one in
+            "branches": [self._branch(branch, root) for branch in
                          tree(links, kinds, root, show_all=show_all)],
         }
 
@@ -121,13 +121,13 @@ class SwitchViews:
         """Return the ports of parallel cables, `ours - theirs`; none when there is one."""
         if len(branch.cables) < 2:
             return []
-        return [self._cable(one, above, branch.mac) for one in sorted(
-            branch.cables, key=lambda one: one.end(above)[1] or 0
+        return [self._cable(cable, above, branch.mac) for cable in sorted(
+            branch.cables, key=lambda cable: cable.end(above)[1] or 0
         )]
 
     def _cable(self, link: Link, above: str, below: str) -> str:
         ends = ((above, link.end(above)[1]), (below, link.end(below)[1]))
-        return " - ".join(self._exploration.port_name(*one) or "?" for one in ends)
+        return " - ".join(self._exploration.port_name(*end) or "?" for end in ends)
 
     # -- map -------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class VpnNodes:
         return public
 
     async def _revoked_ids(self) -> set[str]:
-        return {one.cert_id for one in await self._keys.load() if one.revoked}
+        return {key.cert_id for key in await self._keys.load() if key.revoked}
 
     # -- what boards ask ---------------------------------------------------
 
@@ -81,7 +81,7 @@ class VpnNodes:
     async def certificate(self, ip: str) -> str:
         """Return the certificate of a board, nothing if it is not enrolled. Raises Denied."""
         mac = self.board(ip).vpn_mac
-        found = [one for one in await self._keys.load() if one.vpn_mac == mac]
+        found = [key for key in await self._keys.load() if key.vpn_mac == mac]
         return found[0].certificate if found else ""
 
     async def host_keys(self) -> str:
@@ -120,7 +120,7 @@ class VpnNodes:
         board = self.board(ip)
         identity = cert_id_of(board.mac)
         known = await self._keys.load()
-        if any(one.revoked for one in known if one.cert_id == identity):
+        if any(other.revoked for other in known if other.cert_id == identity):
             self._tell(f"{board.name} ({ip}) asked for a certificate, but its key is revoked")
             raise Denied("the key of this board was revoked, and so are all that follow")
         certificate = await self._authority.sign(key, identity)
@@ -131,7 +131,7 @@ class VpnNodes:
             await self._keys.replace_certificate(board.vpn_mac, certificate)
             self._tell(f"VPN node {board.name} got a new certificate {identity}, by {way}")
             return VpnKey(board.vpn_mac, certificate, identity)
-        new = VpnKey(self._unused({one.vpn_mac for one in known}), certificate, identity)
+        new = VpnKey(self._unused({other.vpn_mac for other in known}), certificate, identity)
         await self._keys.enrol(board.mac, new)
         present = self._registry.get(board.mac)
         if present is None:
@@ -175,7 +175,7 @@ class VpnNodes:
         """Return one row for each key, by identity (spec server §7.4)."""
         owners = {node.vpn_mac: node for node in self._registry.nodes() if node.vpn_mac}
         found = []
-        for key in sorted(await self._keys.load(), key=lambda one: (one.cert_id, one.vpn_mac)):
+        for key in sorted(await self._keys.load(), key=lambda key: (key.cert_id, key.vpn_mac)):
             owner = owners.get(key.vpn_mac)
             found.append({
                 "certid": key.cert_id, "revoked": key.revoked, "forgotten_device": owner is None,
@@ -191,10 +191,10 @@ class VpnNodes:
         Raises NotFound, Conflict (revoked before), CommandFailed, Unavailable.
         """
         async with self._lock:
-            known = [one for one in await self._keys.load() if one.cert_id == cert_id]
+            known = [key for key in await self._keys.load() if key.cert_id == cert_id]
             if not known:
                 raise NotFound("Did not find such VPN key.")
-            if all(one.revoked for one in known):
+            if all(key.revoked for key in known):
                 raise Conflict("This VPN key was already revoked.")
             # The tunnel first: when the database fails, nobody was let in meanwhile.
             await self._authority.refuse({*await self._revoked_ids(), cert_id})
@@ -204,8 +204,8 @@ class VpnNodes:
 
     async def refusal(self, cert_id: str) -> str | None:
         """Return why a tunnel with such a certificate is not opened, None if it is."""
-        known = [one for one in await self._keys.load() if one.cert_id == cert_id]
-        if any(one.revoked for one in known):
+        known = [key for key in await self._keys.load() if key.cert_id == cert_id]
+        if any(key.revoked for key in known):
             return f"the key {cert_id} is revoked"
         if not known:
             return f"the key {cert_id} belongs to no board of this platform"

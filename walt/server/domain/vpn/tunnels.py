@@ -61,7 +61,9 @@ class Tunnels:
 
     def owner(self, device: str) -> str | None:
         """Return the identity of the tunnel with a network device, None if there is none."""
-        return next((one for one, (name, _) in self._open.items() if name == device), None)
+        return next((
+            identity for identity, (name, _) in self._open.items() if name == device
+        ), None)
 
     def opened(self, identity: str, device: str, end: Callable[[], object]) -> None:
         """Note a tunnel, which `end` closes; the one that the same board had before ends."""

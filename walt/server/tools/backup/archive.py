@@ -185,7 +185,7 @@ def verified(file: Path) -> Contents:
         raise Invalid(f"{file} is no backup that can be read: {in_words(error)}") from None
     except Invalid as error:
         raise Invalid(f"{file} is refused: {error}") from None
-    told = {name: (one.size, one.sha256) for name, one in contents.members.items()}
+    told = {name: (member.size, member.sha256) for name, member in contents.members.items()}
     if told != found:
         wrong = sorted(
             name for name in told.keys() | found.keys() if told.get(name) != found.get(name)
@@ -201,22 +201,23 @@ def read_manifest(text: bytes) -> Contents:
         if found["format"] != FORMAT:
             raise Invalid(f"it is of format {found['format']!r}; this WalT reads {FORMAT}")
         listed = {
-            name: Member(one["size"], one["sha256"], one["mode"])
-            for name, one in found["members"].items()
+            name: Member(member["size"], member["sha256"], member["mode"])
+            for name, member in found["members"].items()
         }
-        images = {one["name"]: one["id"] for one in found["images"]}
+        images = {image["name"]: image["id"] for image in found["images"]}
         version, made = found["walt"], found["made"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid("its manifest makes no sense") from None
-    for name, one in listed.items():
+    for name, member in listed.items():
         if not (
-            is_name(name) and type(one.size) is int and one.size >= 0 and type(one.mode) is int
-            and isinstance(one.sha256, str) and _SUM.fullmatch(one.sha256)
+            is_name(name) and type(member.size) is int and member.size >= 0
+            and type(member.mode) is int
+            and isinstance(member.sha256, str) and _SUM.fullmatch(member.sha256)
         ):
             raise Invalid("its manifest makes no sense")
     if not (
         isinstance(version, str) and isinstance(made, (int, float))
-        and all(isinstance(one, str) for pair in images.items() for one in pair)
+        and all(isinstance(text, str) for pair in images.items() for text in pair)
     ):
         raise Invalid("its manifest makes no sense")
     return Contents(version, made, listed, images)

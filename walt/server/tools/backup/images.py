@@ -61,7 +61,8 @@ def save(storage: Storage, name: str, layout: Path, scratch: Path) -> None:
     ])
     index = json.loads((layout / INDEX).read_text())
     (entry,) = [
-        one for one in index["manifests"] if one.get("annotations", {}).get(REF_NAME) == name
+        descriptor for descriptor in index["manifests"]
+        if descriptor.get("annotations", {}).get(REF_NAME) == name
     ]
     former = layout / BLOBS / digest_of(entry)[0]
     found = json.loads(former.read_text())

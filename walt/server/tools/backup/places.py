@@ -61,7 +61,7 @@ def target_of(name: str, state: Path, config: Path) -> Path | None:
     if first == "config" and rest in CONFIG:
         return config.with_name(rest) if rest != "server.conf" else config
     if first == "state" and is_name(name) and (
-        rest in FILES or any(rest.startswith(f"{one}/") for one in KEPT)
+        rest in FILES or any(rest.startswith(f"{directory}/") for directory in KEPT)
     ):
         return state / rest
     return None

@@ -123,19 +123,19 @@ def offers(interface: str, kind: Class, server: str) -> list[Offer]:
     number = random.getrandbits(32)
     mac = bytes.fromhex(kind.mac_prefix.replace(":", "")) + os.urandom(3)
     found: list[Offer] = []
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as one:
-        one.bind((interface, 0))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as endpoint:
+        endpoint.bind((interface, 0))
         begin = time.monotonic()
         end, again = begin + PATIENCE, begin
         while (now := time.monotonic()) < end:
             if now >= again and server not in [seen.server for seen in found]:
                 again = now + AGAIN
                 with contextlib.suppress(OSError):
-                    one.send(question(number, mac, kind.options))
-            ready, _, _ = select.select([one], [], [], min(0.1, end - now))
+                    endpoint.send(question(number, mac, kind.options))
+            ready, _, _ = select.select([endpoint], [], [], min(0.1, end - now))
             if not ready:
                 continue
-            offer = read_offer(one.recv(65536), number)
+            offer = read_offer(endpoint.recv(65536), number)
             if offer is not None and offer.server not in [seen.server for seen in found]:
                 found.append(offer)
             if offer is not None and offer.server == server:

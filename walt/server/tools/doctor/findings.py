@@ -83,7 +83,7 @@ def status(findings: Sequence[Finding]) -> int:
 def summary(findings: Sequence[Finding]) -> str:
     """Return one sentence about all of them."""
     wrong = sum(finding.state == "wrong" for finding in findings)
-    doubtful = sum(one.state == "doubtful" for one in findings)
+    doubtful = sum(finding.state == "doubtful" for finding in findings)
     if wrong:
         return f"{wrong} of {len(findings)} steps are wrong; mend the first one first."
     if doubtful:

@@ -139,7 +139,7 @@ class Machine:
         if not Path("/run/systemd/system").is_dir():
             raise Skipped("systemd does not run this machine")
         told = self._call(["systemctl", "is-active", "--", *CLASHING]).split("\n")
-        active = [one for one, state in zip(CLASHING, told, strict=False) if state == "active"]
+        active = [unit for unit, state in zip(CLASHING, told, strict=False) if state == "active"]
         if active and self.config.namespace is None:
             raise Wrong(f"{', '.join(active)} run, and take our ports", "walt-server-setup")
         return "none of those is active that would take our ports"
@@ -384,9 +384,9 @@ class Machine:
 
 def _mounted_at(target: Path, paths: Any) -> bool:
     """Tell whether a directory, or one above it below the images, is a mount point."""
-    for one in (target, *target.parents):
-        if one == paths.images:
+    for place in (target, *target.parents):
+        if place == paths.images:
             return False
-        if stat.S_ISDIR(one.stat().st_mode) and is_mounted(one):
+        if stat.S_ISDIR(place.stat().st_mode) and is_mounted(place):
             return True
     return False

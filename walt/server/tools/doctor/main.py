@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if not options.json:
             print(finding.line(), flush=True)
     if options.json:
-        print(json.dumps([one.row() for one in findings], indent=1))
+        print(json.dumps([finding.row() for finding in findings], indent=1))
     else:
         print(summary(findings))
     return status(findings)

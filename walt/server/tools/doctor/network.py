@@ -72,7 +72,7 @@ class Network:
         bridge = links[BRIDGE]
         if "UP" not in bridge.get("flags", ()):
             raise Wrong(f"{BRIDGE} is down", f"ip link set {BRIDGE} up")
-        if self._server not in [one.get("local") for one in bridge.get("addr_info", ())]:
+        if self._server not in [address.get("local") for address in bridge.get("addr_info", ())]:
             raise Wrong(f"{BRIDGE} does not have the address {self._server}", restart)
         base = links.get(plan.base)
         if base is None:
@@ -116,7 +116,7 @@ class Network:
             dhcp.offers, self._site.interface, kind, self._server
         ))
         self._offers += found
-        ours = [one for one in found if one.server == self._server]
+        ours = [offer for offer in found if offer.server == self._server]
         if not ours:
             self._silent.add(DHCP_PORT)
             raise Wrong(

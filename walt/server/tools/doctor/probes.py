@@ -29,18 +29,18 @@ SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 def _datagram(address: str, port: int, packet: bytes,
               accept: Callable[[bytes], str | Soa | None], farewell: bytes = b"") -> str | Soa:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             try:
-                one.sendto(packet, (address, port))
-                one.settimeout(max(0.01, min(AGAIN, end - time.monotonic())))
+                endpoint.sendto(packet, (address, port))
+                endpoint.settimeout(max(0.01, min(AGAIN, end - time.monotonic())))
                 while True:
-                    raw, sender = one.recvfrom(65536)
+                    raw, sender = endpoint.recvfrom(65536)
                     found = accept(raw) if sender[0] == address else None
                     if found is not None:
                         if farewell:
-                            one.sendto(farewell, sender)
+                            endpoint.sendto(farewell, sender)
                         return found
             except TimeoutError:
                 continue
@@ -52,14 +52,14 @@ def _datagram(address: str, port: int, packet: bytes,
 def _stream(address: str | tuple[str, int], send: bytes,
             accept: Callable[[bytes], bool | None], *, may_close: bool = False) -> None:
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as one:
-        one.settimeout(PATIENCE)
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(PATIENCE)
         try:
-            one.connect(address)
-            one.sendall(send)
+            connection.connect(address)
+            connection.sendall(send)
             received = b""
             while not accept(received):
-                data = one.recv(4096)
+                data = connection.recv(4096)
                 if not data:
                     if may_close:
                         return

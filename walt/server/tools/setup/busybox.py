@@ -101,7 +101,7 @@ class InittabStep:
     def _wanted(self) -> str:
         others = self._others()
         if not any(line.strip() and not line.lstrip().startswith("#") for line in others):
-            others += [one for one in DEFAULTS if one not in others]
+            others += [line for line in DEFAULTS if line not in others]
         return "\n".join([*others, _BEGIN, f"{_RESPAWN}{self.program}", _END]) + "\n"
 
     def lacks(self) -> list[str]:
@@ -203,8 +203,8 @@ class InitServerStep:
         machine = self.server.machine
         began = _began(pid)
         return [
-            one for one in self.sources
-            if machine.at(one).exists() and int(machine.at(one).stat().st_mtime) > began
+            source for source in self.sources
+            if machine.at(source).exists() and int(machine.at(source).stat().st_mtime) > began
         ]
 
     def lacks(self) -> list[str]:
@@ -214,7 +214,7 @@ class InitServerStep:
         pid = self.server.pid()
         if pid is None:
             return ["the server does not run"]
-        return [f"the server runs since before {one} was changed" for one in self._older(pid)]
+        return [f"the server runs since before {source} was changed" for source in self._older(pid)]
 
     def apply(self) -> None:
         """See Step; returns when init has started the server."""

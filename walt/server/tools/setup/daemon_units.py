@@ -105,17 +105,17 @@ def units(config: ServerConfig, programs: Path, conf: Path, directory: str) -> l
 
 
 def _unit(name: str, config: ServerConfig, programs: Path, conf: Path) -> str:
-    one, paths = _DAEMONS[name], config.paths
-    conditions = [str(conf), *(str(paths.service(name) / file) for file in one.files)]
-    if one.on_interface:
+    daemon, paths = _DAEMONS[name], config.paths
+    conditions = [str(conf), *(str(paths.service(name) / file) for file in daemon.files)]
+    if daemon.on_interface:
         conditions.append(f"/sys/class/net/{WALT_NET}")
     return "\n".join([
         f"{MARK} {unit_of(name)}",
-        "[Unit]", f"Description=WalT {one.what}",
+        "[Unit]", f"Description=WalT {daemon.what}",
         "Documentation=man:walt-server-" + name + "(8)",
         # The server ends it, at shutdown, too: systemd does not do so before.
         "DefaultDependencies=no",
-        " ".join(("After=sysinit.target network.target", *one.after)),
+        " ".join(("After=sysinit.target network.target", *daemon.after)),
         *(f"ConditionPathExists={path}" for path in conditions),
         # The server starts it again after pauses that grow.
         "StartLimitIntervalSec=0",
@@ -123,16 +123,16 @@ def _unit(name: str, config: ServerConfig, programs: Path, conf: Path) -> str:
         "EnvironmentFile=-/etc/walt/server.env",
         f"Environment=WALT_SERVER_CONF={conf}",
         f"ExecStart={programs}/walt-server-{name}",
-        *one.lines,
+        *daemon.lines,
         f"LogNamespace={JOURNAL}",
         "Restart=no", "TimeoutStartSec=30", "TimeoutStopSec=20",
-        f"CapabilityBoundingSet={_TO_BEGIN} {one.rights}",
+        f"CapabilityBoundingSet={_TO_BEGIN} {daemon.rights}",
         "ProtectSystem=strict",
         f"ReadWritePaths=-{paths.state / 'services'} -{paths.runtime}",
         "ProtectHome=read-only", "PrivateTmp=yes", "ProtectHostname=yes",
-        *([] if one.reads_clock else ["ProtectClock=yes"]),
+        *([] if daemon.reads_clock else ["ProtectClock=yes"]),
         "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
-        f"RestrictNamespaces={one.namespaces}",
+        f"RestrictNamespaces={daemon.namespaces}",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET",
         "RestrictRealtime=yes", "LockPersonality=yes", "KeyringMode=private",
         "SystemCallArchitectures=native", "UMask=0022", "",
@@ -160,24 +160,24 @@ class DaemonUnitsStep:
     def _ours(self) -> list[str]:
         paths = [f"{self.directory}/{unit_of(name)}" for name in _DAEMONS]
         return [
-            one for one in (*paths, f"{self.directory}/{DROP_IN}", JOURNAL_CONF)
-            if (self.machine.read(one) or "").startswith(MARK)
+            path for path in (*paths, f"{self.directory}/{DROP_IN}", JOURNAL_CONF)
+            if (self.machine.read(path) or "").startswith(MARK)
         ]
 
     def _leaving(self) -> list[str]:
-        kept = {one.path for one in self.wanted}
-        return [one for one in self._ours() if one not in kept]
+        kept = {file.path for file in self.wanted}
+        return [path for path in self._ours() if path not in kept]
 
     def _wrong(self) -> list[OwnFile]:
-        return [one for one in self.wanted if self.machine.read(one.path) != one.text]
+        return [file for file in self.wanted if self.machine.read(file.path) != file.text]
 
     def lacks(self) -> list[str]:
         """See Step."""
         if self.surplus:
-            return [f"{one} has no use any more" for one in self._leaving()]
+            return [f"{path} has no use any more" for path in self._leaving()]
         return [
-            f"{one.path} is {'missing' if self.machine.read(one.path) is None else 'not current'}"
-            for one in self._wrong()
+            f"{file.path} is {'missing' if self.machine.read(file.path) is None else 'not current'}"
+            for file in self._wrong()
         ]
 
     def apply(self) -> None:
@@ -186,8 +186,8 @@ class DaemonUnitsStep:
             self._remove(self._leaving())
             return
         wrong = self._wrong()
-        for one in wrong:
-            self.machine.write(one.path, one.text, one.mode)
+        for file in wrong:
+            self.machine.write(file.path, file.text, file.mode)
         if wrong:
             self._reload()
 
@@ -197,14 +197,14 @@ class DaemonUnitsStep:
             self._remove(self._ours())
 
     def _remove(self, paths: Sequence[str]) -> None:
-        units = [Path(one).name for one in paths if one.endswith(".service")]
+        units = [Path(path).name for path in paths if path.endswith(".service")]
         if units and self.machine.has_systemd:
             self.machine.run("systemctl", "stop", *units)
-        for one in paths:
-            self.machine.at(one).unlink(missing_ok=True)
-            if one.endswith(DROP_IN):
+        for path in paths:
+            self.machine.at(path).unlink(missing_ok=True)
+            if path.endswith(DROP_IN):
                 with suppress(OSError):  # it has changes of somebody else, too
-                    self.machine.at(one).parent.rmdir()
+                    self.machine.at(path).parent.rmdir()
         if paths:
             self._reload()
 

@@ -249,7 +249,7 @@ class ClusterStep:
         write_durable(access, b"local all root peer\n")
         given = {
             "unix_socket_directories": str(self._sockets), "hba_file": str(access),
-            "listen_addresses": "", **dict(one.split("=", 1) for one in options),
+            "listen_addresses": "", **dict(option.split("=", 1) for option in options),
         }
         # pg_ctl hands them to a shell.
         words = " ".join(f"-c {name}='{value}'" for name, value in given.items())
@@ -341,26 +341,26 @@ class ClusterStep:
 def _size(place: Path) -> int:
     """Return how many bytes the files below a directory have."""
     found = 0
-    for one in place.rglob("*"):
+    for path in place.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # the server runs
-            if one.is_file() and not one.is_symlink():
-                found += one.stat().st_size
+            if path.is_file() and not path.is_symlink():
+                found += path.stat().st_size
     return found
 
 
 def former_clusters(machine: Machine, state: Path) -> list[Path]:
     """Return the clusters of older versions that were kept, as paths of the machine."""
     return sorted(
-        state / one.name for one in machine.at(state).glob("postgres-[0-9]*")
-        if (one / "PG_VERSION").exists()
+        state / path.name for path in machine.at(state).glob("postgres-[0-9]*")
+        if (path / "PG_VERSION").exists()
     )
 
 
 def drop_former(machine: Machine, state: Path) -> list[Path]:
     """Remove these clusters; return their paths. Raises OSError."""
     found = former_clusters(machine, state)
-    for one in found:
-        shutil.rmtree(machine.at(one))
+    for cluster in found:
+        shutil.rmtree(machine.at(cluster))
     return found
 
 

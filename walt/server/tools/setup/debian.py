@@ -120,7 +120,7 @@ class PackagesStep:
 
     def lacks(self) -> list[str]:
         """See Step."""
-        return [f"package {one} is not installed" for one in self._missing()]
+        return [f"package {package} is not installed" for package in self._missing()]
 
     def apply(self) -> None:
         """See Step."""
@@ -224,7 +224,7 @@ class PackagesStep:
         """
         directory = self.machine.at("/etc/apt/sources.list.d")
         files = ["/etc/apt/sources.list", *(
-            f"/etc/apt/sources.list.d/{one.name}" for one in sorted(directory.glob("*"))
+            f"/etc/apt/sources.list.d/{path.name}" for path in sorted(directory.glob("*"))
         )]
         keys = KEYRING
         # However it is reached, and with a slash at its end or without.
@@ -232,8 +232,8 @@ class PackagesStep:
         for file in files:
             if file == SOURCES:
                 continue
-            lines = [one for one in (self.machine.read(file) or "").splitlines()
-                     if not one.lstrip().startswith("#")]
+            lines = [line for line in (self.machine.read(file) or "").splitlines()
+                     if not line.lstrip().startswith("#")]
             text = "\n".join(lines)
             for stanza in text.split("\n\n") if file.endswith(".sources") else lines:
                 if named.search(stanza):
@@ -249,7 +249,7 @@ class PackagesStep:
                 package = line.rstrip(":")
             elif line.startswith("  Candidate: ") and not line.endswith(" (none)"):
                 known.add(package)
-        return [one for one in names if one not in known]
+        return [name for name in names if name not in known]
 
     def _restore(self) -> None:
         policy = self.machine.at(POLICY)
@@ -279,19 +279,20 @@ class AccountsStep:
     def lacks(self) -> list[str]:
         """See Step."""
         return [
-            *(f"account {one} is missing" for one in self._missing("passwd", self.accounts)),
-            *(f"group {one} is missing" for one in self._missing("group", self.groups)),
+            *(f"account {account} is missing"
+              for account in self._missing("passwd", self.accounts)),
+            *(f"group {group} is missing" for group in self._missing("group", self.groups)),
         ]
 
     def apply(self) -> None:
         """See Step."""
-        for one in self._missing("passwd", self.accounts):
+        for account in self._missing("passwd", self.accounts):
             self.machine.run(
                 "useradd", "--system", "--user-group", "--no-create-home", "--home-dir",
-                "/nonexistent", "--shell", "/usr/sbin/nologin", one,
+                "/nonexistent", "--shell", "/usr/sbin/nologin", account,
             )
-        for one in self._missing("group", self.groups):
-            self.machine.run("groupadd", "--system", one)
+        for group in self._missing("group", self.groups):
+            self.machine.run("groupadd", "--system", group)
 
     def undo(self) -> None:
         """They stay: files belong to them, and people are members."""
@@ -329,8 +330,8 @@ class DebianServicesStep:
     def lacks(self) -> list[str]:
         """See Step."""
         return [
-            *(f"{one} starts at boot" for one in self._enabled()),
-            *(f"{one} runs" for one in self._active()),
+            *(f"{service} starts at boot" for service in self._enabled()),
+            *(f"{service} runs" for service in self._active()),
         ]
 
     def apply(self) -> None:

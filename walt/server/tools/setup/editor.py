@@ -143,7 +143,9 @@ class Editor:
 
     def _registries(self) -> list[dict[str, Any]]:
         found = self._data().get("registries", [HUB])
-        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        return [
+            registry for registry in found if isinstance(registry, dict)
+        ] if isinstance(found, list) else []
 
     def _errors(self) -> list[str]:
         """Return what the server would refuse, and what an editor knows better."""

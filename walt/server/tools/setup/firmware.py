@@ -150,13 +150,14 @@ def chosen(found: list[Member]) -> dict[PurePosixPath, Member]:
     They are those beside and below the first stage that is nearest to the top. Raises Invalid
     for an archive that has none, or names that lead elsewhere, or too much.
     """
-    if len(found) > MAX_FILES or sum(one.size for one in found) > MAX_SIZE:
+    if len(found) > MAX_FILES or sum(member.size for member in found) > MAX_SIZE:
         raise Invalid(TOO_LARGE)
-    for one in found:
-        if one.name.is_absolute() or ".." in one.name.parts or "\0" in str(one.name):
-            raise Invalid(f"the archive has a name that leads elsewhere: {str(one.name)!r}")
+    for member in found:
+        if member.name.is_absolute() or ".." in member.name.parts or "\0" in str(member.name):
+            raise Invalid(f"the archive has a name that leads elsewhere: {str(member.name)!r}")
     tops = sorted(
-        (len(one.name.parts), one.name.parent) for one in found if one.name.name in FIRST_STAGES
+        (len(member.name.parts), member.name.parent)
+        for member in found if member.name.name in FIRST_STAGES
     )
     if not tops:
         raise Invalid(
@@ -164,13 +165,13 @@ def chosen(found: list[Member]) -> dict[PurePosixPath, Member]:
         )
     top = tops[0][1]
     files = {
-        one.name.relative_to(top): one for one in found
-        if one.name.is_relative_to(top) and one.name.name != MARKER
+        member.name.relative_to(top): member for member in found
+        if member.name.is_relative_to(top) and member.name.name != MARKER
     }
     both = files.keys() & {above for name in files for above in name.parents}
     if both:
         raise Invalid(f"the archive has {str(min(both))!r} as a file and as a directory")
-    if not all(math.isfinite(one.changed) for one in files.values()):
+    if not all(math.isfinite(member.changed) for member in files.values()):
         raise Invalid("the archive has a file without a date")
     return files
 

@@ -133,7 +133,7 @@ class Memory:
     def packages(self) -> list[str]:
         """Return the Debian packages that were installed by set-up."""
         found = self._load().get("packages", [])
-        return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+        return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
     def add_packages(self, names: Sequence[str]) -> None:
         """Remember more of them; called before they are installed."""

@@ -53,7 +53,9 @@ def main(words: Sequence[str] | None = None, machine: Machine | None = None) -> 
     options = _parser().parse_args(words)
     log = Log()
     machine = machine or Machine(Programs(log.write))
-    former = [(one, signal.signal(one, _interrupt)) for one in (signal.SIGTERM, signal.SIGHUP)]
+    former = [
+        (number, signal.signal(number, _interrupt)) for number in (signal.SIGTERM, signal.SIGHUP)
+    ]
     try:
         _refuse(options, machine)
         if options.check:
@@ -232,11 +234,11 @@ def _set_up_with(options: argparse.Namespace, machine: Machine, archives: list[P
         _apply([*firmware, *found])
     upgrade.close()
     if options.drop_former_database:
-        for one in drop_former(machine, config.paths.state):
-            print(f"{one} is removed")
-    for one in former_clusters(machine, config.paths.state):
+        for cluster in drop_former(machine, config.paths.state):
+            print(f"{cluster} is removed")
+    for cluster in former_clusters(machine, config.paths.state):
         print(
-            f"{one} is the database as an older PostgreSQL had it; {NAME}"
+            f"{cluster} is the database as an older PostgreSQL had it; {NAME}"
             " --drop-former-database removes it"
         )
     runs = downtime.server.runs()

@@ -164,7 +164,7 @@ def _unit_steps(
     if start:
         found.append(ServerStep(machine, (
             places.config, Path(unit), Path(files.ENVIRONMENT),
-            *(Path(one.path) for one in daemons), *_installation(),
+            *(Path(file.path) for file in daemons), *_installation(),
         )))
     found.append(DaemonUnitsStep(machine, places.units, daemons, surplus=True))
     return found

@@ -38,7 +38,7 @@ def refusal(name: str) -> str | None:
     while name in FORMER:
         way.append(FORMER[name])
         name = FORMER[name]
-    steps = ", then ".join(f"Debian {NUMBERS[one]} ({one})" for one in way)
+    steps = ", then ".join(f"Debian {NUMBERS[name]} ({name})" for name in way)
     return (
         f"this is Debian {NUMBERS[_before(way[0])]} ({_before(way[0])}); {runs}. Stop the server,"
         f" copy its database (pg_dump) elsewhere, upgrade to {steps}, by the release notes of"
@@ -48,7 +48,7 @@ def refusal(name: str) -> str | None:
 
 
 def _before(name: str) -> str:
-    return next(one for one, after in FORMER.items() if after == name)
+    return next(before for before, after in FORMER.items() if after == name)
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,10 @@ class ReleaseUpgrade:
         """Return the files that name this Debian."""
         directory = self.machine.at("/etc/apt/sources.list.d")
         names = ["/etc/apt/sources.list", *(
-            f"/etc/apt/sources.list.d/{one.name}" for one in sorted(directory.glob("*"))
-            if one.suffix in (".list", ".sources")
+            f"/etc/apt/sources.list.d/{path.name}" for path in sorted(directory.glob("*"))
+            if path.suffix in (".list", ".sources")
         )]
-        return [one for one in names if self.name in (self.machine.read(one) or "")]
+        return [file for file in names if self.name in (self.machine.read(file) or "")]
 
     def resume(self) -> str | None:
         """Return what is to be told when set-up is called meanwhile. Raises Unavailable."""

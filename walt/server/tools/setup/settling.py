@@ -19,7 +19,7 @@ def refuse_without_room(
     """
     wanted: dict[int, int] = {}
     places: dict[int, list[Path]] = {}
-    for place, size in (*needs.items(), *((one, -size) for one, size in (leaving or {}).items())):
+    for place, size in (*needs.items(), *((path, -size) for path, size in (leaving or {}).items())):
         there = _existing(place)
         device = there.stat().st_dev
         wanted[device] = wanted.get(device, 0) + size
@@ -35,7 +35,7 @@ def refuse_without_room(
 
 
 def _existing(place: Path) -> Path:
-    return next(one for one in (place, *place.parents) if one.exists())
+    return next(parent for parent in (place, *place.parents) if parent.exists())
 
 
 def settle(unfinished: Path, name: Path) -> Path:

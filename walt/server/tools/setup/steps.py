@@ -69,15 +69,15 @@ class Files:
     def lacks(self) -> list[str]:
         """See Step."""
         return [
-            f"{one.path} is {'missing' if self.machine.read(one.path) is None else 'not current'}"
-            for one in self._wrong()
+            f"{file.path} is {'missing' if self.machine.read(file.path) is None else 'not current'}"
+            for file in self._wrong()
         ]
 
     def apply(self) -> None:
         """See Step."""
         wrong = self._wrong()
-        for one in wrong:
-            self.machine.write(one.path, one.text, one.mode)
+        for file in wrong:
+            self.machine.write(file.path, file.text, file.mode)
         if wrong:
             self.after()
 

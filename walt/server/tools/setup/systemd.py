@@ -35,15 +35,15 @@ class FormerUnitsStep:
 
     def _there(self) -> list[str]:
         found = []
-        for one in FORMER:
-            text = self.machine.read(f"{self.directory}/{one}")
+        for unit in FORMER:
+            text = self.machine.read(f"{self.directory}/{unit}")
             if text is not None and not text.startswith(MARK):
-                found.append(one)
+                found.append(unit)
         return found
 
     def lacks(self) -> list[str]:
         """See Step."""
-        return [f"{one} belongs to an older version" for one in self._there()]
+        return [f"{unit} belongs to an older version" for unit in self._there()]
 
     def apply(self) -> None:
         """See Step."""
@@ -51,9 +51,9 @@ class FormerUnitsStep:
         if there and self.machine.has_systemd:
             # All first: a socket would start its service again.
             self.machine.run("systemctl", "stop", *there)
-        for one in there:
-            self.machine.run("systemctl", "--quiet", "disable", one)
-            self.machine.at(f"{self.directory}/{one}").unlink(missing_ok=True)
+        for unit in there:
+            self.machine.run("systemctl", "--quiet", "disable", unit)
+            self.machine.at(f"{self.directory}/{unit}").unlink(missing_ok=True)
         if there and self.machine.has_systemd:
             self.machine.run("systemctl", "daemon-reload")
 
@@ -170,7 +170,7 @@ class ServerStep:
                 found.append(f"{UNIT} does not run")
             else:
                 found += [
-                    f"{UNIT} runs since before {one} was changed" for one in self._older()
+                    f"{UNIT} runs since before {source} was changed" for source in self._older()
                 ]
         return found
 

@@ -88,8 +88,8 @@ class VpnEditor:
     def _name(self) -> str:
         names = edit.values(self.text).get("security")
         known = names.get("names") if isinstance(names, dict) else None
-        given = [one for one in known if isinstance(one, str)] if isinstance(known, list) else []
-        return next((one for one in given if "." in one), "") or self._trials.full_name()
+        given = [name for name in known if isinstance(name, str)] if isinstance(known, list) else []
+        return next((name for name in given if "." in name), "") or self._trials.full_name()
 
     def _enable(self) -> bool:
         name = self._name()
@@ -138,5 +138,5 @@ def section(text: str) -> Mapping[str, Any]:
 def enabled(text: str) -> bool:
     """Tell whether a server.conf has a VPN: half a section is none (spec server §8.3)."""
     values = section(text)
-    whole = all(values.get(one) for one in ("ssh-entrypoint", "http-entrypoint", "boot-mode"))
+    whole = all(values.get(key) for key in ("ssh-entrypoint", "http-entrypoint", "boot-mode"))
     return whole and values.get("enabled") is not False

@@ -57,14 +57,14 @@ class Admin:
 
 def listed(rows: Sequence[dict[str, Any]], *, revoked: bool) -> list[str]:
     """Return lines for people: keys that are revoked, or not; those without a board apart."""
-    found = [one for one in rows if one["revoked"] is revoked]
-    present = [one for one in found if not one["forgotten_device"]]
-    gone = [one for one in found if one["forgotten_device"]]
-    lines = [f"{one['certid']}: used by {one['device_label']}" for one in present]
+    found = [row for row in rows if row["revoked"] is revoked]
+    present = [row for row in found if not row["forgotten_device"]]
+    gone = [row for row in found if row["forgotten_device"]]
+    lines = [f"{row['certid']}: used by {row['device_label']}" for row in present]
     if gone:
         lines += ["", "Keys of forgotten devices"
                   + (":" if revoked else "; consider revoking them:")]
-        lines += [f"{one['certid']}: used by {one['device_label']}" for one in gone]
+        lines += [f"{row['certid']}: used by {row['device_label']}" for row in gone]
     return lines or ["none"]
 
 
@@ -77,7 +77,7 @@ class Dialogue:
     def entries(self) -> list[Entry]:
         """Return the entries that make sense now."""
         rows = self._admin.rows()
-        valid = sum(1 for one in rows if not one["revoked"])
+        valid = sum(1 for row in rows if not row["revoked"])
         found: list[Entry] = [
             ("Generate an SSH entry point setup script", self._script),
             (f"List valid authentication keys ({valid})", lambda: self._list(False)),
@@ -110,7 +110,7 @@ class Dialogue:
             try:
                 self._admin.revoke(certid)
             except Failure as error:
-                known = {one["certid"]: one for one in self._admin.rows()}
+                known = {row["certid"]: row for row in self._admin.rows()}
                 if certid not in known:
                     say(f"{UNKNOWN}\n")
                     continue
