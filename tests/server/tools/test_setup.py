@@ -676,7 +676,7 @@ registries:
         """They stay, for the Debian that is there now; what does not help changes nothing."""
         mirror, place = "https://mirror.example/debian", SOURCES.lstrip("/")
         former = "# ours\n" + "\n".join(
-            f"Types: deb\nURIs: http://deb.debian.org/{one}\nSuites: {suites}\n"
+            f"Types: deb\nURIs: http://mirror.example/{one}\nSuites: {suites}\n"
             "Components: main\nSigned-By: /k.gpg\n" for one, suites in (
                 ("debian", "bullseye bullseye-updates"), ("debian-security", "bullseye-security"),
             )
@@ -692,10 +692,10 @@ registries:
             [line for line in site.text(place).splitlines() if line.startswith(("URIs", "Suites"))],
             [
                 f"URIs: {mirror}", "Suites: bookworm bookworm-updates",
-                "URIs: http://deb.debian.org/debian-security", "Suites: bookworm-security",
+                "URIs: http://mirror.example/debian-security", "Suites: bookworm-security",
             ],
         )
-        self.assertIn("\n\nTypes: deb\nURIs: http://deb.debian.org/debian-sec", site.text(place))
+        self.assertIn("\n\nTypes: deb\nURIs: http://mirror.example/debian-sec", site.text(place))
 
     def test_packages(self) -> None:
         """What it installs is what the Makefile installs."""
