@@ -173,7 +173,8 @@ class Server:
             self.progress, self.reservations, lambda device: False, reactor,
         )
         devices = DeviceViews(
-            platform.registry, platform.status.is_booted, self.network.where, "192.168.1.1"
+            platform.registry, platform.status.is_booted, self.network.where, "192.168.1.1",
+            reactor,
         )
         completion = Completion(
             platform.registry, self.images, Places([]), self.checkpoints,

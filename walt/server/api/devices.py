@@ -7,6 +7,7 @@ from typing import Any
 from twisted.protocols import amp
 
 from walt.common.leases import Sighting
+from walt.rpc.arguments import Written
 from walt.rpc.commands import devices as commands
 from walt.rpc.commands.nodes import AcquireNodes
 from walt.server.domain.devices.changes import PAGE, IChanges, moment, row
@@ -32,9 +33,9 @@ class DevicesApi(amp.CommandLocator):
         self._configuration = configuration
 
     @commands.ShowDevices.responder
-    def show(self) -> dict[str, Any]:
+    async def show(self) -> dict[str, Any]:
         """Return the rows of `walt device show`, by table."""
-        return {"tables": self._views.tables()}
+        return {"tables": Written(await self._views.tables())}
 
     @commands.GetDevice.responder
     def get(self, name: str) -> dict[str, Any]:

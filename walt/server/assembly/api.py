@@ -59,7 +59,9 @@ def build_api(
         registry, switches.exploration, base.platform,
         convert=base.config.reported_switches == "convert",
     )
-    views = DeviceViews(registry, nodes.status.is_booted, switches.views.where, server_ip)
+    views = DeviceViews(
+        registry, nodes.status.is_booted, switches.views.where, server_ip, base.reactor
+    )
     announcements = Announcements(
         registry, nodes.registration, nodes.leases, server_ip, base.reactor
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from unittest import mock
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, stored
@@ -20,6 +22,7 @@ from walt.server.domain.nodes.announcements import (
     LeaseBook,
 )
 from walt.server.domain.nodes.device_views import DeviceViews
+from walt.server.domain.nodes.views import AT_ONCE
 
 MAC, OTHER = "52:54:00:00:00:07", "52:54:00:00:00:08"
 IP, UCI = "192.168.1.7", "walt.node.pc-x86-64"
@@ -110,13 +113,34 @@ class AnnouncementTests(SynchronousTestCase):
         lines = self.successResultOf(Deferred.fromCoroutine(self.fake.lines("devices")))
         self.assertEqual(sum("no more are" in line for line in lines), 1, lines)
 
+    def test_many_rows(self) -> None:
+        """They are made in several turns; other things are done between them."""
+        for number in range(2 * AT_ONCE):
+            name, mac = f"d{number:03}", f"52:54:00:00:02:{number:02x}"
+            device = Device(mac, name, "unknown" if number % 2 else "switch")
+            self.successResultOf(Deferred.fromCoroutine(self.fake.registry.put(device)))
+        clock = Clock()
+        views = DeviceViews(
+            self.fake.registry, lambda mac: False, lambda mac: {}, "192.168.1.1", clock
+        )
+        wanted = Deferred.fromCoroutine(views.tables())
+        self.assertFalse(wanted.called)
+        clock.advance(0)
+        tables = json.loads(self.successResultOf(wanted))
+        self.assertEqual(
+            {kind: [row["name"] for row in rows if row["name"].startswith("d")]
+             for kind, rows in tables.items()},
+            {"known": [f"d{number:03}" for number in range(0, 2 * AT_ONCE, 2)],
+             "unknown": [f"d{number:03}" for number in range(1, 2 * AT_ONCE, 2)]},
+        )
+
     def test_records_for_nodes(self) -> None:
         """The community of a switch is not in them."""
         conf = {"snmp.community": "secret", "snmp.version": 2, "netsetup": 1, "later": "x"}
         switch = Device(OTHER, "switch-8", "switch", ip="192.168.1.8", conf=conf)
         self.successResultOf(Deferred.fromCoroutine(self.fake.registry.put(switch)))
         views = DeviceViews(
-            self.fake.registry, lambda mac: False, lambda mac: {}, "192.168.1.1"
+            self.fake.registry, lambda mac: False, lambda mac: {}, "192.168.1.1", Clock()
         )
         self.assertEqual(views.for_nodes(OTHER), {
             "mac": OTHER, "ip": "192.168.1.8", "name": "switch-8", "type": "switch",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import HIDDEN, SECRETS
-from walt.server.domain.nodes.views import Tables, netsetup_name, node_type
+from walt.server.domain.nodes.views import AT_ONCE, netsetup_name, node_type
 
 # What a node may know of a device, and of its settings: no community of a switch.
 NODE_FIELDS = frozenset((
@@ -25,31 +29,42 @@ class DeviceViews:
     """Rows of `walt device show`, and the records of devices.
 
     `is_booted` tells it of a MAC; `where` returns the switch and the port of one; `server_ip`
-    is the gateway of the nodes that have one.
+    is the gateway of the nodes that have one; `clock` gives callLater.
     """
 
     def __init__(
         self, registry: DeviceRegistry, is_booted: Callable[[str], bool],
-        where: Callable[[str], Mapping[str, Any]], server_ip: str,
+        where: Callable[[str], Mapping[str, Any]], server_ip: str, clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._is_booted = is_booted
         self._where = where
         self._server_ip = server_ip
+        self._clock = clock
 
-    def tables(self) -> Tables:
-        """Return devices of known type, and unknown ones."""
-        tables: Tables = {"known": [], "unknown": []}
-        subnet = self._registry.subnet
-        for device in sorted(self._registry.all(), key=lambda device: (device.type, device.name)):
-            inside = device.type != "server" and device.in_network(subnet)
-            row = {
-                "name": device.name, "ip": device.ip, "mac": device.mac, "type": device.type,
-                "node_type": node_type(device) if device.is_node else None,
-                "netsetup": netsetup_name(device) if inside else None, **self._where(device.mac),
-            }
-            tables["unknown" if device.type == "unknown" else "known"].append(row)
-        return tables
+    async def tables(self) -> str:
+        """Return devices of known type, and unknown ones: JSON, an object of two lists.
+
+        Many rows are made in several turns of the reactor.
+        """
+        tables: dict[str, list[str]] = {"known": [], "unknown": []}
+        devices = sorted(self._registry.all(), key=lambda device: (device.type, device.name))
+        for count, device in enumerate(devices, 1):
+            tables["unknown" if device.type == "unknown" else "known"].append(
+                json.dumps(self._row(device))
+            )
+            if count % AT_ONCE == 0:
+                await deferLater(self._clock, 0, lambda: None)
+        written = (f'"{kind}": [{", ".join(rows)}]' for kind, rows in tables.items())
+        return f"{{{', '.join(written)}}}"
+
+    def _row(self, device: Device) -> dict[str, Any]:
+        inside = device.type != "server" and device.in_network(self._registry.subnet)
+        return {
+            "name": device.name, "ip": device.ip, "mac": device.mac, "type": device.type,
+            "node_type": node_type(device) if device.is_node else None,
+            "netsetup": netsetup_name(device) if inside else None, **self._where(device.mac),
+        }
 
     def named(self, name: str) -> dict[str, Any]:
         """Return the record of the device of this name. Raises NotFound."""

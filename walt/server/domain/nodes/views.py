@@ -22,8 +22,6 @@ from walt.server.domain.nodes.status import BootStatus
 
 AT_ONCE = 128  # rows made in one turn of the reactor
 
-Tables = dict[str, list[dict[str, Any]]]
-
 
 def node_type(device: Device) -> str:
     """Return physical, virtual or vpn: one rule for every table (Q-15)."""
