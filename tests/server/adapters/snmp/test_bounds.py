@@ -102,7 +102,8 @@ class BoundTests(TestCase):
     async def test_many_hostile_ones(self) -> None:
         """Fifty that never end share what there is; an ordinary one beside them is whole."""
         switches = SnmpSwitches(
-            self.workers, patience=20.0, retries=0, room=ROOM, limit=patient(100)
+            self.workers, patience=20.0, retries=0, room=ROOM, limit=patient(100),
+            window=patient(60),
         )
         ordinary = self.serve(honest)[1]
         await switches.read([ordinary])
