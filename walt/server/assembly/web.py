@@ -58,8 +58,8 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
         moving = archive.archiving
         found.gauge("walt_log_lines_archived", "Log lines archived since the start",
                     lambda: moving.moved)
-        found.gauge("walt_log_archive_trouble", "1 if log lines could not be archived",
-                    lambda: int(moving.problem is not None))
+    found.gauge("walt_log_archive_trouble", "1 if log lines could not be archived",
+                lambda: int(archive is not None and archive.archiving.problem is not None))
     found.gauge("walt_workflows", "Workflows that run now",
                 lambda: len(core.base.workflows.running()))
     found.gauges("walt_service_up", "1 if a daemon runs and answers", "service", lambda: {
