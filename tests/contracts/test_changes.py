@@ -18,7 +18,7 @@ from tests.contracts.test_device_store import NODE, SWITCH, UNKNOWN
 from tests.fakes.devices import FakeChanges, FakeDeviceStore
 from tests.server.domain.devices.test_changes import STRANGE
 from tests.system import cluster
-from walt.server.adapters.postgres.changes import PostgresChanges, record
+from walt.server.adapters.postgres.changes import PostgresChanges, recording
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.images import PostgresImages
@@ -141,17 +141,21 @@ class PostgresChangesTests(ChangesContract, TestCase):
         async def follow() -> None:
             read.extend(await changes.since(0, read[-1].number if read else None, 1000))
 
+        async def add(transaction: Transaction, name: str) -> None:
+            await transaction.execute_all(
+                *recording([Change("name", NODE.mac, "", None, name, "ann")])
+            )
+
         async def slow(one: Transaction) -> None:
-            await record(one, [Change("name", NODE.mac, "", None, "slow", "ann")])
+            await add(one, "slow")
             recorded.callback(None)
             await end
 
         waiting = [Deferred.fromCoroutine(self.database.transaction(slow))]
         await recorded
         waiting += [
-            Deferred.fromCoroutine(self.database.transaction(partial(
-                record, changes=[Change("name", SWITCH.mac, "", None, name, "bob")]
-            ))) for name in ("one", "two")
+            Deferred.fromCoroutine(self.database.transaction(partial(add, name=name)))
+            for name in ("one", "two")
         ]
         # They wait for the slow one, or have ended before.
         while not all(one.called for one in waiting[1:]):

@@ -60,7 +60,7 @@ MOMENTS = (
 
 class PowerCutsTests(TestCase):
     skip = why_not()
-    timeout = patient(1800)
+    timeout = patient(3600)
 
     async def test_moments(self) -> None:
         """All answers hold, all images are whole, all nodes are answered to; a board boots."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.adapters.postgres.connection import Database
 from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot, Outcome, Stage
 from walt.server.domain.nodes.interfaces import IBoots
 
@@ -68,11 +68,9 @@ class PostgresBoots:
         columns = list(zip(*(_values(boot) for boot in boots), strict=True))
         macs = sorted({boot.mac for boot in boots})
 
-        async def work(transaction: Transaction) -> None:
-            await transaction.execute(_SAVE, [list(column) for column in columns])
-            await transaction.execute(_BOUND, (macs, BOOTS_KEPT))
-
-        await self._database.transaction(work)
+        await self._database.transaction(lambda transaction: transaction.execute_all(
+            (_SAVE, [list(column) for column in columns]), (_BOUND, (macs, BOOTS_KEPT)),
+        ))
 
 
 def _values(boot: Boot) -> tuple[object, ...]:

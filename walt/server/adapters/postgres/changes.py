@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.connection import Database, Transaction
+from walt.server.adapters.postgres.connection import Database, Statement
 from walt.server.domain.devices.changes import Change, IChanges, Recorded
 
 # Numbers are given, and seen by readers, in the same order: who follows by them misses nothing.
@@ -16,7 +16,7 @@ _IN_TURN = "SELECT pg_advisory_xact_lock('changes'::regclass::oid::bigint)"
 # A transaction whose end nobody heard of is done again: a change is known by its key.
 _ADD = """
 INSERT INTO changes (moment, key, who, kind, mac, item, before, after)
-SELECT statement_timestamp(), new.*
+SELECT (SELECT clock_timestamp()), new.*
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
     AS new
 ON CONFLICT (key) DO NOTHING
@@ -29,20 +29,20 @@ FROM changes WHERE {} ORDER BY id LIMIT %s
 _OF_MOMENT, _FOLLOWING = _SINCE.format("moment >= to_timestamp(%s)"), _SINCE.format("id > %s")
 
 
-async def record(transaction: Transaction, changes: Iterable[Change]) -> None:
-    """Add changes within the transaction that makes them, as the last thing it does.
+def recording(changes: Iterable[Change]) -> list[Statement]:
+    """Return what adds changes: the last statements of the transaction that makes them.
 
-    Other transactions that do so wait until it has ended.
+    Other transactions that add some wait until it has ended.
     """
     added = list(changes)
-    if added:
-        await transaction.execute(_IN_TURN)
-        await transaction.execute(_ADD, (
-            [change.key for change in added], [change.who for change in added],
-            [change.kind for change in added], [change.mac for change in added],
-            [change.item for change in added], [change.before for change in added],
-            [change.after for change in added],
-        ))
+    if not added:
+        return []
+    return [(_IN_TURN, ()), (_ADD, (
+        [change.key for change in added], [change.who for change in added],
+        [change.kind for change in added], [change.mac for change in added],
+        [change.item for change in added], [change.before for change in added],
+        [change.after for change in added],
+    ))]
 
 
 @implementer(IChanges)

@@ -27,6 +27,7 @@ from walt.server.runtime.reactors import IReactor
 
 _T = TypeVar("_T")
 Row = tuple[Any, ...]
+Statement = tuple[str, Sequence[Any]]  # with the values of its places
 
 COMMIT_LIMIT = 30.0  # seconds
 CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
@@ -127,6 +128,17 @@ class Transaction:
     async def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Run a statement without result."""
         await abandonable(self._connection.runOperation(sql, tuple(values) or None))
+
+    async def execute_all(self, *statements: Statement) -> None:
+        """Run statements without results one after the other, in one trip to the database.
+
+        statement_timestamp() is the same in all of them.
+        """
+        if statements:
+            await self.execute(
+                ";\n".join(sql for sql, _ in statements),
+                [value for _, values in statements for value in values],
+            )
 
 
 # Parameters of connections and the variables that programs read (PostgreSQL manual, "libpq").

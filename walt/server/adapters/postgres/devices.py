@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.changes import record
-from walt.server.adapters.postgres.connection import Database, Row, Transaction
+from walt.server.adapters.postgres.changes import recording
+from walt.server.adapters.postgres.connection import Database, Row, Statement, Transaction
 from walt.server.domain.devices.changes import Change
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
@@ -65,6 +65,8 @@ _FORGET_LOGS = """
 INSERT INTO logremovals (stream_id) SELECT id FROM logstreams WHERE issuer_mac = ANY(%s)
 """
 
+_FORGET = "DELETE FROM devices WHERE mac = ANY(%s)"
+
 
 @implementer(IDeviceStore)
 class PostgresDevices:
@@ -89,44 +91,24 @@ class PostgresDevices:
     async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
         """Insert or replace these devices in one transaction; see IDeviceStore."""
 
-        async def work(transaction: Transaction) -> None:
-            macs = [device.mac for device in devices]
-            await transaction.execute(_FREE_NAMES, ([device.name for device in devices], macs))
-            await transaction.execute(_SAVE_DEVICES, (
-                macs, [device.ip for device in devices], [device.name for device in devices],
-                [device.type for device in devices], [device.virtual for device in devices],
-                [json.dumps(dict(device.conf)) for device in devices],
-            ))
-            nodes = [device for device in devices if device.type == "node"]
-            if nodes:
-                images = [node.image for node in nodes]
-                await transaction.execute(_SAVE_IMAGES, (sorted({str(image) for image in images}),))
-                await transaction.execute(_SAVE_NODES, (
-                    [node.mac for node in nodes], images, [node.model for node in nodes],
-                ))
-            switches = [device for device in devices if device.type == "switch"]
-            if switches:
-                await transaction.execute(_SAVE_SWITCHES, (
-                    [switch.mac for switch in switches], [switch.model for switch in switches],
-                ))
-            await record(transaction, changes)
-
-        await self._database.transaction(work)
+        statements = [*_saving(devices), *recording(changes)]
+        await self._database.transaction(
+            lambda transaction: transaction.execute_all(*statements)
+        )
 
     async def forget(
         self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
     ) -> None:
         """Delete devices and, by their keys, everything that refers to them."""
 
-        async def work(transaction: Transaction) -> None:
-            wanted = (list(macs),)
-            await transaction.execute(_LABEL_KEYS, wanted)
-            await transaction.execute(_KEEP_LOGS, (list(keep_logs), list(keep_logs.values())))
-            await transaction.execute(_FORGET_LOGS, wanted)
-            await transaction.execute("DELETE FROM devices WHERE mac = ANY(%s)", wanted)
-            await record(transaction, changes)
-
-        await self._database.transaction(work)
+        wanted = (list(macs),)
+        statements = [
+            (_LABEL_KEYS, wanted), (_KEEP_LOGS, (list(keep_logs), list(keep_logs.values()))),
+            (_FORGET_LOGS, wanted), (_FORGET, wanted), *recording(changes),
+        ]
+        await self._database.transaction(
+            lambda transaction: transaction.execute_all(*statements)
+        )
 
     async def load_boot_states(self) -> Mapping[str, bool]:
         """Return, by MAC, whether the node was booted."""
@@ -141,6 +123,26 @@ class PostgresDevices:
             " WHERE EXISTS (SELECT 1 FROM devices d WHERE d.mac = new.mac)"
             " ON CONFLICT (mac) DO UPDATE SET booted = excluded.booted, since = now()",
             (list(states), list(states.values())),
+        )
+
+
+def _saving(devices: Sequence[Device]) -> Iterator[Statement]:
+    macs, names = [device.mac for device in devices], [device.name for device in devices]
+    yield _FREE_NAMES, (names, macs)
+    yield _SAVE_DEVICES, (
+        macs, [device.ip for device in devices], names,
+        [device.type for device in devices], [device.virtual for device in devices],
+        [json.dumps(dict(device.conf)) for device in devices],
+    )
+    nodes = [device for device in devices if device.type == "node"]
+    if nodes:
+        images = [node.image for node in nodes]
+        yield _SAVE_IMAGES, (sorted({str(image) for image in images}),)
+        yield _SAVE_NODES, ([node.mac for node in nodes], images, [node.model for node in nodes])
+    switches = [device for device in devices if device.type == "switch"]
+    if switches:
+        yield _SAVE_SWITCHES, (
+            [switch.mac for switch in switches], [switch.model for switch in switches],
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.changes import record
+from walt.server.adapters.postgres.changes import recording
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.domain.devices.changes import Change
 from walt.server.domain.images.interfaces import IImageCatalog
@@ -42,7 +42,7 @@ class PostgresImages:
                 (fullname, image_id),
             )
             if before != _UNKNOWN:
-                await record(transaction, [_stored(fullname, before, image_id)])
+                await transaction.execute_all(*recording([_stored(fullname, before, image_id)]))
 
         await self._database.transaction(work)
 
@@ -55,7 +55,7 @@ class PostgresImages:
                 (fullname,),
             )
             if gone and gone[0][0] is not None:
-                await record(transaction, [_stored(fullname, gone[0][0], None)])
+                await transaction.execute_all(*recording([_stored(fullname, gone[0][0], None)]))
 
         await self._database.transaction(work)
 

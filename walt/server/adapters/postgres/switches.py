@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from zope.interface import implementer
 
-from walt.server.adapters.postgres.changes import record
+from walt.server.adapters.postgres.changes import recording
 from walt.server.adapters.postgres.connection import Database, Row, Transaction
 from walt.server.domain.devices.changes import Cable, of_links
 from walt.server.domain.switches.interfaces import ISwitchStore, Kept, PortOff
@@ -93,7 +93,8 @@ class PostgresSwitches:
             await transaction.execute(_PUT_NEWS, _columns(news))
             after = await transaction.query(_CABLES)
             # Whoever asked for a look has not moved what it finds.
-            await record(transaction, of_links(_cables(before), _cables(after), None))
+            changed = of_links(_cables(before), _cables(after), None)
+            await transaction.execute_all(*recording(changed))
 
         await self._database.transaction(work)
 
