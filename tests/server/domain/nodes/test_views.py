@@ -131,3 +131,22 @@ class RowsTests(SynchronousTestCase):
             lab.clock.advance(0)
         shown = self.rows(lab, lab.views, brief=False, show_all=True)
         self.assertEqual(shown, self.rows(lab, lab.another(), brief=False, show_all=True))
+
+    def test_both_kinds_at_once(self) -> None:
+        """Whole rows are whole, whoever asked for brief ones while they were made."""
+        for renamed in range(3):
+            lab = Lab(at_once=1)
+            for number in range(3):
+                lab.do("put", number)
+            whole = Deferred.fromCoroutine(lab.views.tables("alice", show_all=True))
+            lab.clock.advance(0)
+            lab.do("rename", renamed)
+            brief = Deferred.fromCoroutine(lab.views.tables("alice", show_all=True, brief=True))
+            while not whole.called or not brief.called:
+                lab.clock.advance(0)
+            for work, fields in ((whole, {"mac", "config"}), (brief, set[str]())):
+                shown = json.loads(self.successResultOf(work))
+                rows = [row for kind in ("own", "free", "others") for row in shown[kind]]
+                self.assertEqual(len(rows), shown["total"])
+                for row in rows:
+                    self.assertEqual(row.keys() & {"mac", "config"}, fields)

@@ -179,9 +179,37 @@ def exports_of(plan: ExportPlan) -> Exports:
     return Exports(by_key, images, persist)
 
 
+class Directory(Mapping[str, str]):
+    """The links of a node, by the numbers of the exports that they lead to (None: no link).
+
+    There are thousands: their targets are made when they are asked for.
+    """
+
+    __slots__ = ("image", "persist")
+
+    def __init__(self, image: int | None, persist: int | None) -> None:
+        self.image = image
+        self.persist = persist
+
+    def __getitem__(self, name: str) -> str:
+        number = {"fs": self.image, "persist": self.persist}[name]
+        if number is None:
+            raise KeyError(name)
+        return f"{FROM_NODE}/{number}"
+
+    def __iter__(self) -> Iterator[str]:
+        if self.image is not None:
+            yield "fs"
+        if self.persist is not None:
+            yield "persist"
+
+    def __len__(self) -> int:
+        return (self.image is not None) + (self.persist is not None)
+
+
 def links_of(
     plan: ExportPlan, exports: Exports, numbers: Mapping[str, int]
-) -> dict[str, dict[str, str]]:
+) -> Mapping[str, Mapping[str, str]]:
     """Return the tree of links: names and targets of each directory (`""`: the top).
 
     `numbers` are those of the exports that are in force, by key. A name of a node never
@@ -197,7 +225,8 @@ class Links:
     """The tree of links, as `links_of` returns it, changed by nodes that changed."""
 
     def __init__(self) -> None:
-        self.tree: dict[str, dict[str, str]] = {"": {}}
+        self._top: dict[str, str] = {}
+        self.tree: dict[str, Mapping[str, str]] = {"": self._top}
         self._names: dict[str, tuple[str, str]] = {}  # address and name, by MAC
 
     @property
@@ -210,19 +239,17 @@ class Links:
         numbers: Mapping[str, int],
     ) -> Iterator[None]:
         """Have no links for nodes that are gone, by MAC, and those of now for others."""
-        top = self.tree[""]
+        top = self._top
         for mac in (*gone, *(node.mac for node in nodes)):
             for name in self._names.pop(mac, ()):
                 if top.get(name) == mac:
                     del top[name]
             self.tree.pop(mac, None)
         for node in nodes:
-            links = {}
-            for name, keys in (("fs", exports.images), ("persist", exports.persist)):
-                number = numbers.get(keys.get(node.mac, ""))
-                if number is not None:
-                    links[name] = f"{FROM_NODE}/{number}"
-            self.tree[node.mac] = links
+            self.tree[node.mac] = Directory(
+                numbers.get(exports.images.get(node.mac, "")),
+                numbers.get(exports.persist.get(node.mac, "")),
+            )
             self._names[node.mac] = node.ip, node.name
             top[node.ip] = node.mac
             yield

@@ -237,7 +237,7 @@ class DeviceRegistry:
     def _remember(self, device: Device) -> None:
         self._by_mac[device.mac] = device
         self._by_name[device.name] = device.mac
-        self._folded[device.name.lower()] += 1
+        self._folded[_folded(device.name)] += 1
         self._of_type[device.type] += 1
         if device.ip:
             self._by_ip[device.ip] = device.mac
@@ -250,7 +250,7 @@ class DeviceRegistry:
             return
         device = known
         self._by_name.pop(device.name, None)
-        folded = device.name.lower()
+        folded = _folded(device.name)
         self._folded[folded] -= 1
         if not self._folded[folded]:
             del self._folded[folded]
@@ -321,6 +321,12 @@ class DeviceRegistry:
             except Unavailable as error:
                 # The database comes back (restarted child, fail-over): nothing is lost.
                 _log.warn("devices wait for the database: {error}", error=error)
+
+
+def _folded(name: str) -> str:
+    """Return a name in small letters: itself, where it is, so that thousands are not kept twice."""
+    folded = name.lower()
+    return name if folded == name else folded
 
 
 def by_name(devices: Iterable[Device]) -> list[Device]:

@@ -53,16 +53,13 @@ class _Row(NamedTuple):
     device: Device
     state: _State
     order: tuple[str, str]  # owner and name
-    text: str
+    brief: str  # what tables show, as JSON
+    rest: str | None  # what a whole row has besides; None: nobody asked for it yet
 
-
-class _Rows:
-    """The rows of all nodes, as far as they were asked for."""
-
-    def __init__(self) -> None:
-        self.by_mac: dict[str, _Row] = {}
-        self.stale: set[str] | None = None  # MACs of those to look at again; None: all
-        self.marked: set[str] = set()  # MACs of those that had a state, at the last look
+    @property
+    def whole(self) -> str:
+        """All, as JSON."""
+        return f"{self.brief[:-1]}, {self.rest}"
 
 
 class NodeViews:
@@ -87,28 +84,30 @@ class NodeViews:
         self._provisioning = provisioning
         self._progress = progress
         self._clock = clock
-        self._brief_rows, self._whole_rows = _Rows(), _Rows()
+        self._rows: dict[str, _Row] = {}  # by MAC
+        self._stale: set[str] | None = None  # MACs of those to look at again; None: all
+        self._marked: set[str] = set()  # MACs of those that had a state, at the last look
+        self._bare: set[str] = set()  # MACs of those whose rows are not whole
         registry.observe(self._changed)
         status.changed.observe(lambda mac, booted, cause: self._changed((mac,)))
         progress.changed.observe(lambda mac: self._changed((mac,)))
 
     def _changed(self, macs: Iterable[str]) -> None:
-        for rows in (self._brief_rows, self._whole_rows):
-            if rows.stale is not None:
-                rows.stale.update(macs)
+        if self._stale is not None:
+            self._stale.update(macs)
 
     async def written(self, nodes: Iterable[Device]) -> list[str]:
         """Return the rows of some nodes, settings included, as JSON.
 
         Many rows are made in several turns of the reactor.
         """
-        rows = (await self._fresh(brief=False)).by_mac
-        return [rows[node.mac].text for node in nodes if node.mac in rows]
+        rows = await self._fresh(brief=False)
+        return [rows[node.mac].whole for node in nodes if node.mac in rows]
 
     async def brief(self) -> dict[str, str]:
         """Return the row of each node, as tables show it, as JSON by MAC; as `written`."""
-        rows = (await self._fresh(brief=True)).by_mac
-        return {mac: row.text for mac, row in rows.items()}
+        rows = await self._fresh(brief=True)
+        return {mac: row.brief for mac, row in rows.items()}
 
     def is_booted(self, node: Device) -> bool:
         """Tell whether a node is booted."""
@@ -125,40 +124,50 @@ class NodeViews:
         """Return whose image a node boots, None for the default one."""
         return None if node.owner == PLATFORM_USER else node.owner
 
-    async def _fresh(self, *, brief: bool) -> _Rows:
-        """Return rows as nodes are now."""
-        rows = self._brief_rows if brief else self._whole_rows
+    async def _fresh(self, *, brief: bool) -> Mapping[str, _Row]:
+        """Return rows as nodes are now, by MAC; unless `brief`, whole ones."""
         troubles = self._provisioning.troubles
         marked = {
             *troubles, *self._power.all_off(), *self._reservations.macs(),
             *self._progress.under_way(),
         }
-        if rows.stale is None:
-            rows.stale = {node.mac for node in self._registry.nodes()}
-        rows.stale |= marked | rows.marked
-        for count, mac in enumerate(list(rows.stale), 1):
-            node = self._registry.get(mac)  # a MAC of a VPN counts there
-            if node is None or node.mac != mac or not node.is_node:
-                rows.by_mac.pop(mac, None)
-            else:
-                self._look(rows, node, self._state(node, troubles), brief=brief)
-            rows.stale.discard(mac)
+        if self._stale is None:
+            self._stale = {node.mac for node in self._registry.nodes()}
+        self._stale |= marked | self._marked
+        for count, mac in enumerate(list(self._stale if brief else self._stale | self._bare), 1):
+            self._renew(mac, troubles, brief=brief)
+            self._stale.discard(mac)
             if count % self._at_once == 0:
                 await self._pause()
-        rows.marked = marked
-        return rows
+        self._marked = marked
+        if not brief:
+            for mac in tuple(self._bare):  # who asked for less meanwhile made them
+                self._renew(mac, troubles, brief=False)
+        return self._rows
 
     def _pause(self) -> Deferred[None]:
         return deferLater(self._clock, 0, lambda: None)
 
-    def _look(self, rows: _Rows, node: Device, state: _State, *, brief: bool) -> None:
-        kept = rows.by_mac.get(node.mac)
-        if kept is not None and kept.device is node and kept.state == state:
-            return
-        value = self._brief(node, state) if brief else self._whole(node, state)
-        rows.by_mac[node.mac] = _Row(
-            node, state, (node.owner or "", node.name), json.dumps(value, sort_keys=True)
-        )
+    def _renew(self, mac: str, troubles: Mapping[str, str], *, brief: bool) -> None:
+        node = self._registry.get(mac)  # a MAC of a VPN counts there
+        if node is None or node.mac != mac or not node.is_node:
+            self._rows.pop(mac, None)
+            self._bare.discard(mac)
+        else:
+            self._look(node, self._state(node, troubles), brief=brief)
+
+    def _look(self, node: Device, state: _State, *, brief: bool) -> None:
+        row = self._rows.get(node.mac)
+        if row is None or row.device is not node or row.state != state:
+            row = _Row(
+                node, state, (node.owner or "", node.name),
+                json.dumps(self._brief(node, state), sort_keys=True), None,
+            )
+            self._bare.add(node.mac)
+        if not brief and row.rest is None:
+            row = row._replace(rest=json.dumps(self._rest(node, state), sort_keys=True)[1:])
+            self._bare.discard(node.mac)
+        self._rows[node.mac] = row
 
     def _state(self, node: Device, troubles: Mapping[str, str]) -> _State:
         mac = node.mac
@@ -169,9 +178,8 @@ class NodeViews:
         )
         return _QUIET if state == _QUIET else state
 
-    def _whole(self, node: Device, state: _State) -> dict[str, Any]:
+    def _rest(self, node: Device, state: _State) -> dict[str, Any]:
         return {
-            **self._brief(node, state),
             "mac": node.mac, "virtual": node.virtual, "image": node.image,
             "boot_stage": state.stage, "failure": state.failure,
             "state": state_of(state.booted, state.stage, state.failure),
@@ -197,7 +205,7 @@ class NodeViews:
         number of all nodes; sorted, a row a line. With `brief` rows have what the tables of
         the walt command show. Many rows are made in several turns of the reactor.
         """
-        kept = (await self._fresh(brief=brief)).by_mac
+        kept = await self._fresh(brief=brief)
         total = len(kept)
         rows = [row for row in kept.values() if show_all or row.order[0] == user]
         rows.sort(key=attrgetter("order"))
@@ -207,7 +215,7 @@ class NodeViews:
         for row in rows:
             owner = row.order[0]
             kind = "own" if owner == user else "free" if owner == PLATFORM_USER else "others"
-            tables[kind].append(row.text)
+            tables[kind].append(row.brief if brief else row.whole)
         return "".join((
             "{\n",
             *(f'  "{kind}": {_listed(texts)},\n' for kind, texts in tables.items()),
