@@ -273,5 +273,6 @@ class ProgressTests(SynchronousTestCase):
         for _ in range(3 * COMPARED):
             self.boot(20)
             self.boot(30, TWO)
-        self.assertEqual({len(times) for times in self.progress._times.values()}, {COMPARED})
+        kept = self.progress._times.values()
+        self.assertEqual({len(times) for of in kept for times in of.values()}, {COMPARED})
         self.assertEqual([len(one) for one in self.progress._of_kind.values()], [COMPARED])

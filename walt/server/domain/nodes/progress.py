@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -68,9 +67,10 @@ class BootProgress:
         self._is_booted = is_booted
         self._digest = digest
         self._boots: dict[str, Boot] = {}  # those under way, by MAC
-        self._times: dict[tuple[str, str], deque[float]] = {}
-        # The last ones of all nodes of a kind, for those that never booted this image.
-        self._of_kind: dict[tuple[str, str, bool], deque[float]] = {}
+        # How long boots took, the last ones: of each node, by MAC, with an image, by its name.
+        self._times: dict[str, dict[str, tuple[float, ...]]] = {}
+        # And of all nodes of a kind, for those that never booted this image.
+        self._of_kind: dict[tuple[str, str, bool], tuple[float, ...]] = {}
         self._unsaved: dict[tuple[str, float], Boot] = {}
         self._saving = False
         self._failures: dict[str, str] = {}  # why nothing is done any more for a node, by MAC
@@ -90,10 +90,10 @@ class BootProgress:
     def _compare_with(self, device: Device, boot: Boot) -> None:
         seconds = boot.seconds()
         if boot.image is not None and seconds is not None and 0 < seconds < LONGEST:
-            own = self._times.setdefault((boot.mac, boot.image), deque(maxlen=COMPARED))
-            own.append(seconds)
+            own = self._times.setdefault(boot.mac, {})
+            own[boot.image] = (*own.get(boot.image, ()), seconds)[-COMPARED:]
             key = boot.image, device.model or "", device.virtual
-            self._of_kind.setdefault(key, deque(maxlen=COMPARED)).append(seconds)
+            self._of_kind[key] = (*self._of_kind.get(key, ()), seconds)[-COMPARED:]
 
     def _save(self, boot: Boot) -> None:
         self.changed.tell(boot.mac)
@@ -241,8 +241,7 @@ class BootProgress:
         """A node was removed."""
         self._boots.pop(mac, None)
         self._failures.pop(mac, None)
-        for key in [key for key in self._times if key[0] == mac]:
-            del self._times[key]
+        self._times.pop(mac, None)
 
     # -- what is told --------------------------------------------------------
 
@@ -299,5 +298,4 @@ class BootProgress:
         """Return how long boots took: of this node, else of others of its model."""
         image = device.image or ""
         kind = image, device.model or "", device.virtual
-        own: Sequence[float] = self._times.get((device.mac, image), ())
-        return own or self._of_kind.get(kind, ())
+        return self._times.get(device.mac, {}).get(image) or self._of_kind.get(kind, ())
