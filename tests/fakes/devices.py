@@ -92,4 +92,5 @@ class FakeDeviceStore:
 
     async def save_boot_states(self, states: Mapping[str, bool]) -> None:
         """Record states of known devices."""
+        await self._write(list(states))
         self.states.update((mac, state) for mac, state in states.items() if mac in self.devices)

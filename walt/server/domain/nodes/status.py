@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from walt.common.errors import Unavailable
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -19,7 +21,6 @@ from walt.server.runtime.coroutines import insist, spawn
 # that short.
 RECONNECTION = 5.0
 DISCONNECTED = "cause: unknown, note: server-detected disconnection"
-
 
 
 class _Waiter:
@@ -56,6 +57,8 @@ class BootStatus:
         self._boots: Counter[str] = Counter()
         self._waiters: list[_Waiter] = []
         self._stopped = False
+        self._unsaved: set[str] = set()  # MACs of nodes whose state is to be recorded
+        self._saving = False
         self._image_content = image_content
         self.changed: Source[str, bool, str | None] = Source()
 
@@ -142,10 +145,27 @@ class BootStatus:
             await self._store.save_boot_states(states)
 
     def _changed(self, mac: str, booted: bool, cause: str | None) -> None:
-        spawn(insist(self._clock, lambda: self._store.save_boot_states({
-            mac: mac in self._booted,  # as it is then
-        })), "recording a boot state")
+        self._unsaved.add(mac)
+        if not self._saving:
+            self._saving = True
+            spawn(self._save_all(), "recording boot states")
         self.changed.tell(mac, booted, cause)
+
+    async def _save_all(self) -> None:
+        """Record what changed, together: hundreds of nodes boot at once."""
+        try:
+            while self._unsaved:
+                macs, self._unsaved = self._unsaved, set()
+                try:
+                    await insist(self._clock, partial(self._save, macs))
+                except Unavailable:
+                    self._unsaved |= macs  # the next change takes them along
+                    raise
+        finally:
+            self._saving = False
+
+    async def _save(self, macs: Collection[str]) -> None:
+        await self._store.save_boot_states({mac: mac in self._booted for mac in macs})
 
     async def wait(
         self, macs: Collection[str], progress: Callable[[Collection[str]], None]
