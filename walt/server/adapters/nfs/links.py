@@ -39,12 +39,13 @@ class LinkTree:
             links, known = tree[directory], self._present.get(directory)
             if known is None:
                 (self._root / directory).mkdir(parents=True, exist_ok=True)
-            if known is None or known != links:
+            if known is not links and (known is None or known != links):
                 # As it is on disk at each moment, should it not come to its end.
                 present = self._present[directory] = dict(known or {})
                 yield from self._change(self._root / directory, present, links)
             if directory:
                 self._present[directory] = links
+            yield
 
     def _read(self) -> Generator[None, None, dict[str, Mapping[str, str]]]:
         """Return the links that are there; anything else is removed."""

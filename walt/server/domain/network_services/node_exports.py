@@ -44,11 +44,19 @@ class _OfNodes(Generic[_T]):
         self._groups: dict[Boots, _Group] = {}
         self._group: dict[str, _Group] = {}  # by MAC
         self._stale: set[str] = set()
+        self._unmoved: set[str] = set()  # those of them whose group is to be looked at
+
+    def regroup(self) -> Iterator[None]:
+        """Make the groups what the nodes are; who iterates may pause."""
+        while self._unmoved:
+            mac = self._unmoved.pop()
+            self._move(mac, self._node(mac))
+            yield
 
     def groups(self) -> Mapping[Boots, Collection[str]]:
         """Return the MACs of nodes by what they boot."""
-        for mac in self._stale:
-            self._move(mac, self._node(mac))
+        for _ in self.regroup():
+            pass
         return {boots: group.macs for boots, group in self._groups.items()}
 
     def _node(self, mac: str) -> Device | None:
@@ -57,7 +65,9 @@ class _OfNodes(Generic[_T]):
 
     def note(self, macs: Iterable[str]) -> None:
         """Take the MACs of devices that changed."""
-        self._stale.update(macs)
+        macs = frozenset(macs)
+        self._stale |= macs
+        self._unmoved |= macs
 
     def follow(self, ids: Mapping[str, str]) -> Iterator[tuple[str, _T | None, _T | None]]:
         """Yield of each value that changed its MAC, what it was and what it is.
@@ -71,6 +81,7 @@ class _OfNodes(Generic[_T]):
         while self._stale:
             mac = self._stale.pop()
             node = self._node(mac)
+            self._unmoved.discard(mac)
             self._move(mac, node)
             new = None
             if node is not None:
@@ -144,6 +155,10 @@ class NodeExports:
         macs = list(macs)
         self._exports.note(macs)
         self._uses.note(macs)
+
+    def regroup(self) -> Iterator[None]:
+        """Prepare `groups`; who iterates may pause."""
+        return self._uses.regroup()
 
     def groups(self) -> Mapping[Boots, Collection[str]]:
         """Return the MACs of nodes by what they boot."""

@@ -185,6 +185,8 @@ class Provisioning:
             self._uses.adopt(await self._mounts.left_overs(), now)
             self._node_exports.open(await self._persistence.made())
             self._taken_over = again = True
+        for count, _ in enumerate(self._node_exports.regroup(), 1):
+            await self._breathe(count)
         images = self._images.by_id(
             {boots.image for boots in self._node_exports.groups() if boots.image}
         )
