@@ -8,14 +8,15 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from walt.common.errors import CommandFailed, Unavailable
-from walt.server.runtime.units import IUnits, UnitState
+from walt.server.runtime.units import IUnits, UnitState, Unseen
 
 
 @implementer(IUnits)
 class FakeUnits:
     """Carries out orders at once, unless they are `held`; `orders` are those it got.
 
-    `broken` are units that end as soon as they are started, with their status.
+    `broken` are units that end as soon as they are started, with their status; `away`: nobody
+    gets orders; `busy`: they are carried out, and `tell` says so later.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class FakeUnits:
         self.broken: dict[str, int] = {}
         self.missing: set[str] = set()
         self.deaf: set[str] = set()  # units that cannot be reloaded
+        self.away = self.busy = False
         self.held: list[Deferred[None]] | None = None
         self._watching: dict[
             str, tuple[Callable[[UnitState], None], Callable[[str], None]]
@@ -54,6 +56,11 @@ class FakeUnits:
         self.orders.append((what, unit))
         if unit in self.missing:
             return fail(Unavailable(f"there is no {unit}; run: walt-server-setup"))
+        if self.away:
+            return fail(Unavailable("systemd cannot be asked"))
+        if self.busy:
+            self._carry_out(what, unit)
+            return fail(Unseen("systemd has an order and has not told how it went"))
         if what == "reload" and unit in self.deaf:
             return fail(CommandFailed(f"systemd did not do ReloadOrRestartUnit of {unit}"))
         if self.held is None:
@@ -79,6 +86,10 @@ class FakeUnits:
     def end(self, unit: str, status: int, result: str = "signal") -> None:
         """Let its process end."""
         self.states[unit] = UnitState("failed", None, status, result)
+        self.tell(unit)
+
+    def tell(self, unit: str) -> None:
+        """Tell its state."""
         self._watching[unit][0](self.states[unit])
 
     def write(self, unit: str, line: str) -> None:

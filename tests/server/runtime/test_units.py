@@ -86,6 +86,48 @@ class UnitServiceTests(SynchronousTestCase):
         self.units.missing.add(ONE)
         self.successResultOf(self.daemon.stopService())
 
+    def test_a_busy_systemd(self) -> None:
+        """What it tells late is neither trouble nor a restart; an end is one."""
+        self.units.busy = True
+        self.daemon.startService()
+        self.assertEqual((self.daemon.health.state, self.daemon.pid), ("running", None))
+        self.units.tell(ONE)
+        pid = self.units.states[ONE].pid
+        self.assertEqual(self.daemon.pid, pid)
+        self.assertTrue(self.daemon.reload())
+        health = self.daemon.health
+        self.assertEqual((health.pid, health.restarts, health.trouble), (pid, 0, None))
+        self.successResultOf(self.daemon.restart())
+        self.assertEqual(self.alive, [True, False, True])
+        self.units.end(ONE, 3)
+        self.assertIn("status 3", self.daemon.health.trouble or "")
+        self.assertEqual(self.daemon.health.restarts, 2)
+        self.clock.advance(1)
+        self.assertEqual((self.daemon.health.state, self.count("restart")), ("running", 3))
+        self.successResultOf(self.daemon.stopService())
+
+    def test_an_order_that_nobody_got(self) -> None:
+        """The process that runs has its former files: the order is given again, and is no
+        restart before it is."""
+        self.units.states[ONE] = UnitState("active", 55)
+        self.units.away = True
+        self.daemon.startService()
+        for _ in range(5):
+            self.units.tell(ONE)
+            self.assertTrue(self.daemon.health.state.startswith("restarting"))
+            self.assertIsNone(self.daemon.pid)
+            self.clock.advance(LONGEST_PAUSE)
+        self.assertEqual(self.daemon.health.restarts, 0)
+        self.units.away = False
+        self.clock.advance(LONGEST_PAUSE)
+        self.assertEqual(self.daemon.health.state, "running")
+        self.assertNotIn(self.daemon.pid, (None, 55))
+        self.assertEqual(self.daemon.health.restarts, 0)
+        self.units.tell(ONE)
+        self.units.end(ONE, 1)
+        self.daemon._changed(UnitState("active", 77))
+        self.assertEqual((self.daemon.pid, self.daemon.health.restarts), (77, 1))
+
     def test_a_reload_that_fails(self) -> None:
         """It is told, and the process, which goes on, is left alone."""
         self.daemon.startService()

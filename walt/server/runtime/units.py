@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface
 
-from walt.common.errors import in_words
+from walt.common.errors import Unavailable, in_words
 from walt.server.runtime.kept import ChildSpec, Kept
 from walt.server.runtime.process import Launcher
 
@@ -41,10 +41,15 @@ class UnitState:
     result: str = "success"
 
 
+class Unseen(Unavailable):
+    """An order was given, and what came of it is not known yet: who watches will be told."""
+
+
 class IUnits(Interface):
     """What runs the units of our daemons. Failures: WaltError, in words.
 
-    Orders fire with the state of the unit when the order was carried out.
+    Orders fire with the state of the unit when the order was carried out. They fail with
+    Unseen where nobody says so in time, with another Unavailable where nobody may have got them.
     """
 
     def restart(unit: str) -> Deferred[UnitState]:
@@ -95,6 +100,7 @@ class UnitService(Kept):
         self._pid: int | None = None
         self._orders = 0  # given so far: only the outcome of the last one counts
         self._ordered = False  # one is being carried out
+        self._owed = False  # the order to start may have got to nobody
         units.watch(self._unit, self._changed, self._on_line)
 
     @property
@@ -116,7 +122,7 @@ class UnitService(Kept):
         self._start()
 
     def _start(self) -> Deferred[None]:
-        self._pause = None
+        self._pause, self._owed = None, False
         self._born = self._clock.seconds()
         # Before the order: what it writes at its start must find who waits for it.
         self._alive, self._pid = True, None
@@ -142,11 +148,17 @@ class UnitService(Kept):
             return
         self._ordered = False
         self._tell_trouble(failure)
-        if self.running and self._alive:
-            self._ended(UnitState("failed", None, 1))
+        if failure.check(Unseen) is None and self.running and self._alive:
+            self._owed = failure.check(Unavailable) is not None
+            # No process has ended where nobody has got the order.
+            self._restarts += 0 if self._owed else 1
+            self._wait(1)
 
     def _tell_trouble(self, failure: Failure) -> None:
         words = in_words(failure.value)
+        if failure.check(Unseen) is not None:
+            _log.warn("{unit}: {words}", unit=self._unit, words=words)
+            return
         _log.error("{unit}: {words}", unit=self._unit, words=words)
         self._note(lambda: words)
 
@@ -154,6 +166,8 @@ class UnitService(Kept):
         if self._ordered:
             return  # the end of the order tells
         if state.active in RUNNING:
+            if self._owed:
+                return  # the former process, with its former files
             self._pid = state.pid
             if not self._alive and self.running:  # somebody else has started it
                 self._wait_no_more()
@@ -162,7 +176,8 @@ class UnitService(Kept):
                 self._tell(True)
         elif state.active in ENDED and self._alive and self.running:
             self._note(lambda: self._why(state))
-            self._ended(state)
+            self._restarts += 1
+            self._wait(state.status)
 
     def _why(self, state: UnitState) -> str:
         if state.active == "inactive" and state.result == "success":
@@ -172,12 +187,12 @@ class UnitService(Kept):
             )
         return f"{self._unit} ended with status {state.status} ({state.result})"
 
-    def _ended(self, state: UnitState) -> None:
+    def _wait(self, status: int) -> None:
+        """Start it again after a while."""
         self._alive, self._pid = False, None
-        self._last_status = state.status
-        self._restarts += 1
+        self._last_status = status
         self._tell(False)
-        self._back_off(state.status)
+        self._back_off(status)
 
     def reload(self) -> bool:
         """See Kept. One that does not read them goes on; who asks it finds that out."""

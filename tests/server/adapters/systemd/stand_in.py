@@ -132,7 +132,7 @@ class Systemd:
         self.outcome: str | None = "done"
         self.before = False
         self.merged = False
-        self.silent = False
+        self.deaf: set[str] = set()  # calls that it does not answer
         self._jobs = 0
         self._pids = 200
         self._end: _End | None = None
@@ -153,32 +153,31 @@ class Systemd:
 
     def asked(self, end: _End, message: Message, member: str) -> None:
         """Answer a call."""
-        if self.silent:
+        if member in self.deaf:
             return
         if member == "Subscribe":
             self.subscribed += 1
             end.answer(message, None, ())
-        elif member == "GetAll":
-            self._properties(end, message)
+        elif member == "Get":
+            self._property(end, message)
         elif member in ("RestartUnit", "ReloadOrRestartUnit", "StopUnit"):
             self._order(end, message, member)
         else:
             end.refuse(message, "org.freedesktop.DBus.Error.UnknownMethod", member)
 
-    def _properties(self, end: _End, message: Message) -> None:
+    def _property(self, end: _End, message: Message) -> None:
         (unit,) = [one for one in self.states
                    if path_of(one) == message.header.fields[HeaderFields.path]]
         state = self.states[unit]
-        self.questions.append(unit)
-        if message.body[0].endswith(".Unit"):
-            found = {"ActiveState": ("s", state.get("active", "inactive"))}
-        else:
-            found = {
-                "MainPID": ("u", state.get("pid", 0)),
-                "ExecMainStatus": ("i", state.get("status", 0)),
-                "Result": ("s", state.get("result", "success")),
-            }
-        end.answer(message, "a{sv}", (found,))
+        found = {
+            (f"{NAME}.Unit", "ActiveState"): ("s", state.get("active", "inactive")),
+            (f"{NAME}.Service", "MainPID"): ("u", state.get("pid", 0)),
+            (f"{NAME}.Service", "ExecMainStatus"): ("i", state.get("status", 0)),
+            (f"{NAME}.Service", "Result"): ("s", state.get("result", "success")),
+        }
+        if message.body[1] == "ActiveState":
+            self.questions.append(unit)
+        end.answer(message, "v", (found[message.body],))
 
     def _order(self, end: _End, message: Message, member: str) -> None:
         unit, mode = message.body

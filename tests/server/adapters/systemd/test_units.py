@@ -30,7 +30,7 @@ from walt.server.runtime import kept
 from walt.server.runtime.child import ChildService
 from walt.server.runtime.kept import ChildSpec
 from walt.server.runtime.process import Launcher
-from walt.server.runtime.units import UnitLauncher, UnitService, UnitState
+from walt.server.runtime.units import UnitLauncher, UnitService, UnitState, Unseen
 
 ONE = "walt-server-dhcpd.service"
 
@@ -121,6 +121,45 @@ class UnitsTests(TestCase):
             await units.stop(ONE)
         self.systemd.states[ONE] = {"active": "inactive"}
         self.assertEqual((await units.stop(ONE)).active, "inactive")
+
+    async def test_answers_that_are_late(self) -> None:
+        """A systemd that is busy says nothing about a unit: it is asked until it answers."""
+        units = self.units()
+        await units.restart(ONE)
+        self.patch(module, "CALL_LIMIT", 0.5)
+        for member in ("Get", "RestartUnit"):
+            self.systemd.deaf = {member}
+            with self.assertRaises(Unseen) as caught:
+                await units.restart(ONE)
+            self.assertIn(f"no answer to {member}", str(caught.exception))
+            self.told.clear()
+            self.systemd.deaf = set()
+            await self.until(lambda: self.told)
+            self.assertEqual(self.told[-1].active, "active")
+        self.systemd.deaf = {"Get"}
+        self.systemd.change(ONE, active="failed", status=9)
+        await deferLater(self.reactor, 0.8)  # it has been asked in vain
+        self.systemd.deaf = set()
+        await self.until(lambda: self.told[-1].status == 9)
+
+    async def test_a_daemon_out_of_sight(self) -> None:
+        """One that was started is no other one when its state is told late."""
+        units = self.units()
+        await units.stop(ONE)
+        daemon = UnitService(
+            self.reactor, units, ChildSpec("dhcpd", ()), on_line=lambda line: None
+        )
+        self.patch(module, "CALL_LIMIT", 0.5)
+        self.systemd.deaf = {"Get"}
+        daemon.startService()
+        self.addCleanup(daemon.stopService)
+        await self.until(lambda: self.systemd.states[ONE]["active"] == "active")
+        await deferLater(self.reactor, 0.8)
+        self.systemd.deaf = set()
+        await self.until(lambda: daemon.pid is not None)
+        health = daemon.health
+        self.assertEqual((health.state, health.restarts, health.trouble), ("running", 0, None))
+        self.assertEqual([one for one, *_ in self.systemd.orders], ["StopUnit", "RestartUnit"])
 
     async def test_an_end_while_nobody_listens(self) -> None:
         """A bus that starts anew at that moment: the unit is looked at once it is there."""
@@ -217,7 +256,7 @@ class UnitsTests(TestCase):
         self.systemd.outcome = "done"
         self.systemd.end_job(ONE)
         self.assertIsInstance(await waiting, UnitState)
-        self.assertEqual(len(self.systemd.questions), asked + 2)
+        self.assertEqual(len(self.systemd.questions), asked + 1)
         self.assertEqual(self.systemd.subscribed, 1)
 
     async def test_odd_signals_of_systemd(self) -> None:

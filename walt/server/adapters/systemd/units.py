@@ -15,7 +15,7 @@ from typing import Any
 
 from jeepney import DBusAddress, HeaderFields, Message
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
@@ -26,9 +26,10 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Unavailable, WaltError, in_words
 from walt.server.adapters.systemd.bus import SystemBus, leave
 from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.dbus import Gone
 from walt.server.runtime.kept import Kept
 from walt.server.runtime.reactors import IReactor
-from walt.server.runtime.units import ENDED, JOURNAL, RUNNING, IUnits, UnitState
+from walt.server.runtime.units import ENDED, JOURNAL, RUNNING, IUnits, UnitState, Unseen
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -47,6 +48,11 @@ _WORDS = {
     "failed": "it failed", "dependency": "a unit that it needs failed",
     "skipped": "it does not apply", "assert": "an assertion of the unit failed",
 }
+_ASKED = (
+    # The state first: one that ends meanwhile tells so, and is asked for again.
+    ("Unit", "ActiveState"), ("Service", "MainPID"), ("Service", "ExecMainStatus"),
+    ("Service", "Result"),
+)
 Listener = tuple[Callable[[UnitState], None], Callable[[str], None]]
 
 
@@ -208,11 +214,15 @@ class SystemdUnits(Service):
                     f"there is no {unit}; run: walt-server-setup, which installs it"
                 ) from None
             raise
+        except Gone:
+            raise
+        except Unavailable as error:
+            raise self._unseen(unit, error) from None  # it has it, and is busy
         try:
             outcome = await self._outcome(str(answer[0]), unit)
         except Unavailable:
             # Its end may have been told while nobody listened. What counts is how the unit is.
-            state = await self._state(await self._there_again(), unit)
+            state = await self._seen(unit)
             if state.active in (ENDED if member == "StopUnit" else RUNNING):
                 return state
             raise
@@ -222,7 +232,7 @@ class SystemdUnits(Service):
                 f"systemd did not do {member} of {unit}: {_WORDS.get(outcome, outcome)};"
                 f" see: journalctl --namespace={JOURNAL} --unit={unit}"
             )
-        return await self._state(bus, unit)
+        return await self._seen(unit)
 
     def _outcome(self, job: str, unit: str) -> Deferred[str]:
         """Wait for the end of a job; several orders may have become one."""
@@ -240,18 +250,32 @@ class SystemdUnits(Service):
 
         return ended.addTimeout(self._job_limit, self._reactor, onTimeoutCancel=late)
 
+    async def _seen(self, unit: str) -> UnitState:
+        """Return the state of a unit after an order. Raises Unseen: who watches it is told."""
+        try:
+            return await self._state(await self._there_again(), unit)
+        except Unavailable as error:
+            raise self._unseen(unit, error) from None
+
+    def _unseen(self, unit: str, error: Unavailable) -> Unseen:
+        """Ask for a unit until its state is told; return why an order has no outcome yet."""
+        if not isinstance(error, Gone):  # all are asked for when there is a connection again
+            self._look(unit)
+        return Unseen(f"systemd has an order and has not told how it went: {in_words(error)}")
+
     async def _state(self, bus: SystemBus, unit: str) -> UnitState:
-        found: dict[str, Any] = {}
-        for kind in ("Unit", "Service"):
-            address = DBusAddress(path_of(unit), NAME, PROPERTIES)
-            (values,) = await bus.call(
-                address, "GetAll", "s", (f"{NAME}.{kind}",), limit=CALL_LIMIT
-            )
-            found |= {name: value for name, (_, value) in values.items()}
-        return UnitState(
-            str(found.get("ActiveState", "inactive")), int(found.get("MainPID", 0)) or None,
-            int(found.get("ExecMainStatus", 0)), str(found.get("Result", "success")),
-        )
+        address = DBusAddress(path_of(unit), NAME, PROPERTIES)
+        # Not GetAll: the properties of a service are hundreds, and some take systemd long.
+        asked = [
+            bus.call(address, "Get", "ss", (f"{NAME}.{kind}", name), limit=CALL_LIMIT)
+            for kind, name in _ASKED
+        ]
+        try:
+            answers = await gatherResults(asked, consumeErrors=True)
+        except FirstError as failed:
+            failed.subFailure.raiseException()
+        active, pid, status, result = (value for ((_, value),) in answers)
+        return UnitState(str(active), int(pid) or None, int(status), str(result))
 
     # -- what it tells ------------------------------------------------------
 
@@ -291,6 +315,8 @@ class SystemdUnits(Service):
             state = await self._state(self._bus, unit)
         except WaltError as error:
             _log.warn("{unit}: {words}", unit=unit, words=in_words(error))
+            if isinstance(error, Unavailable) and not isinstance(error, Gone):
+                self._looking[unit] = True  # it is busy: what it would tell counts all the same
             return
         finally:
             if self._looking.pop(unit):
