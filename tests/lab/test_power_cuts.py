@@ -1,4 +1,7 @@
-"""The power of the server fails at ten moments of work: what was answered is there afterwards."""
+"""The power of the server fails at ten moments of work: what was answered is there afterwards.
+
+Five moments a test: each cut is followed by a start, which takes minutes in an emulated machine.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +48,14 @@ class Moment:
     without: str = ""  # a loop that would disturb
 
 
-MOMENTS = (
+NAMES = (
     Moment("build", "done"),
     Moment("watch", "layer", without="save", losing=False),
     Moment("watch", "unnamed", without="save"),
     Moment("watch", "two names"),
     Moment("rename", "done"),
+)
+DATA = (
     Moment("save", "done"),
     Moment("watch", "layer", without="build"),
     Moment("log", "sent", losing=False),
@@ -58,11 +64,13 @@ MOMENTS = (
 )
 
 
-class PowerCutsTests(TestCase):
-    skip = why_not()
-    timeout = patient(3600)
+class PowerCuts(TestCase):
+    """Cuts, one after the other, of one server; and what there has to be after each of them."""
 
-    async def test_moments(self) -> None:
+    skip = why_not()
+    timeout = patient(1500)
+
+    async def cuts(self, moments: Sequence[Moment]) -> None:
         """All answers hold, all images are whole, all nodes are answered to; a board boots."""
         from twisted.internet import reactor
 
@@ -74,7 +82,7 @@ class PowerCutsTests(TestCase):
         await box.until_active()
         await self.prepare()
         ledger = Ledger(first_images())
-        for number, moment in enumerate(MOMENTS):
+        for number, moment in enumerate(moments):
             what = f"cut {number} ({moment}), {SEED}={seed}"
             if number:
                 await box.run("sync")  # the beginning is not what is tried
@@ -82,6 +90,7 @@ class PowerCutsTests(TestCase):
             await box.start(logged=True)
             await box.until_active()
             await self.look(ledger, number, what)
+        await self.shells(ledger)
         board = box.board()
         board.boot()
         await booted(box, board.mac)
@@ -156,6 +165,14 @@ class PowerCutsTests(TestCase):
         self.assertEqual(ledger.lines_missing(number, lines.splitlines()), [], what)
         ledger.settled(found)
 
+    async def shells(self, ledger: Ledger) -> None:
+        """Each image can be worked with."""
+        for name in sorted(ledger.images):
+            done = await self.box.walt("image", "shell", name, stdin=b"echo it works; exit\n")
+            told = done.stdout + done.stderr
+            self.assertIn(b"it works", done.stdout, (name, told))
+            self.assertIn(b"the changes were discarded", told, name)
+
     async def nodes(self, ledger: Ledger) -> None:
         """Each machine that was registered gets its address, and what it starts from."""
         await self.box.run(
@@ -170,3 +187,15 @@ class PowerCutsTests(TestCase):
             for mac, ip in sorted(ledger.known.items())
         )
         await self.box.run(asked, timeout=patient(10 * len(ledger.known)))
+
+
+class NamesTests(PowerCuts):
+    async def test_cuts(self) -> None:
+        """While images are built, and get their names and others."""
+        await self.cuts(NAMES)
+
+
+class DataTests(PowerCuts):
+    async def test_cuts(self) -> None:
+        """While images are saved, lines are sent, and experiments keep what they measured."""
+        await self.cuts(DATA)
