@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walt.common.errors import in_words
-from walt.common.files import replaced
+from walt.common.files import write_atomic
 from walt.common.mounts import mounted_below
 from walt.common.names import is_mac
 from walt.server.domain.network_services.boot_tree import (
@@ -49,23 +49,6 @@ def _compare(
     present: BootTree | JoinedTree, wanted: BootTree | JoinedTree, found: list[Change]
 ) -> Iterator[None]:
     found.append((yield from comparing(present, wanted)))
-
-
-def _written(tree: BootTree | JoinedTree, file: BinaryIO) -> Iterator[None]:
-    """Write a tree as JSON, in steps: thousands of nodes have megabytes of links."""
-    dirs: list[str] = []
-    separator = ""
-    file.write(b'{"links": {')
-    for number, part in enumerate(tree.parts.values()):
-        if number % _SLICE == 0:
-            yield
-        name = part.tree
-        dirs.extend(name.dirs)
-        if name.links:
-            file.write(f"{separator}{json.dumps(dict(name.links))[1:-1]}".encode())
-            separator = ", "
-    yield
-    file.write(f'}}, "dirs": {json.dumps(dirs)}}}'.encode())
 
 
 @implementer(IConfigurable)
@@ -146,7 +129,7 @@ class BootTreeStore:
         if change.make_dirs or change.drop_dirs or not (self._root / STATUS).exists():
             self._outdated = True
         if self._outdated:
-            await self._cooperator.coiterate(self._remember(wanted))
+            self._remember(wanted)
 
     # What is on disk
 
@@ -158,10 +141,11 @@ class BootTreeStore:
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _remember(self, tree: BootTree | JoinedTree) -> Iterator[None]:
+    def _remember(self, tree: BootTree | JoinedTree) -> None:
+        # Links tell themselves what they are, and which of them are wanted is known again.
+        dirs = [name for part in tree.parts.values() for name in part.dirs]
         try:
-            with replaced(self._root / STATUS) as file:
-                yield from _written(tree, file)
+            write_atomic(self._root / STATUS, json.dumps({"dirs": dirs}))
             self._outdated = False
         except OSError as error:  # it is written again at the next change; the links are there
             _log.warn("{path}: {error}", path=str(self._root / STATUS), error=in_words(error))

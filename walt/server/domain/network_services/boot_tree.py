@@ -73,6 +73,10 @@ class Part(Protocol):
     def tree(self) -> BootTree:
         """Return the tree, made anew each time."""
 
+    @property
+    def dirs(self) -> frozenset[str]:
+        """Return the directories of the tree, which is not made for them."""
+
 
 class JoinedTree:
     """A tree of `parts`, which share no link or directory.
@@ -182,6 +186,11 @@ class _DevicePart(NamedTuple):
     hidden: bool
 
     @property
+    def dirs(self) -> frozenset[str]:
+        """Its directory, if it is a node."""
+        return frozenset((self.device.mac,) if self.device.is_node else ())
+
+    @property
     def tree(self) -> BootTree:
         """Its directory, if it is a node, and its links."""
         if not self.device.is_node:
@@ -198,9 +207,9 @@ def _node_tree(part: _DevicePart) -> BootTree:
         owner = None
     links.update(_node_links(device, owner, part.image_id, part.stopping))
     if owner is None:
-        return BootTree(frozenset((mac,)), links, frozenset((f"{mac}/persist_dirs",)))
+        return BootTree(part.dirs, links, frozenset((f"{mac}/persist_dirs",)))
     kept = frozenset((f"{mac}/persist_dirs", f"{mac}/persist_dirs/{owner}"))
-    return BootTree(frozenset((mac,)), links, kept, {mac: owner})
+    return BootTree(part.dirs, links, kept, {mac: owner})
 
 
 class BootLinks:
