@@ -136,6 +136,18 @@ class HandleTests(TestCase):
         for name in ("tests/attacks/nfs_client.py", "tests/lab/forged_handles.py"):
             await box.put(f"/root/attack/{name}", (ROOT / name).read_bytes())
 
+        for ip in (VICTIM_IP, ATTACKER_IP):
+
+            async def begins_to_boot(ip: str = ip) -> bool:
+                done = await box.try_to(
+                    f"{ENTER} curl --silent --fail --interface {ip} --output /dev/null"
+                    f" http://{SERVER}/boot/start.ipxe"
+                )
+                return done.status == 0
+
+            # It gets its persistent data then.
+            await box.until(begins_to_boot, "the boot script is there", patient(60))
+
         async def exported() -> bool:
             exports = await box.run("exportfs -s")
             return all(exports.count(f" {ip}(") == 2 for ip in (VICTIM_IP, ATTACKER_IP))
