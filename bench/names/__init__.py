@@ -1,0 +1,1 @@
+"""Names of devices that come: until DNS knows them, and what it answers meanwhile."""
