@@ -38,6 +38,17 @@ def keep_names(directory: Path) -> None:
         os.close(descriptor)
 
 
+def rename_durable(beside: Path, path: Path) -> None:
+    """Give a finished file its name, and return when it survives a power failure.
+
+    Whatever happens meanwhile, it is whole under that name, or not there. Raises OSError.
+    """
+    with beside.open("rb") as stream:
+        os.fsync(stream.fileno())
+    beside.rename(path)
+    keep_names(path.parent)
+
+
 def _replace(path: Path, data: bytes | str, mode: int, *, durable: bool) -> None:
     with replaced(path, mode, durable=durable) as stream:
         stream.write(data.encode() if isinstance(data, str) else data)

@@ -23,12 +23,14 @@ class LastingKeysTests(TestCase):
         """Whatever program makes them: all that is there at the end was on the disk before."""
         from twisted.internet import reactor
 
-        real, lasting = ProcessRunner(reactor), set[int]()
+        real, lasting, named = ProcessRunner(reactor), set[int](), set[Path]()
 
         class Noting:
             async def run(self, argv: Any, **how: Any) -> Any:
                 if argv[0] == "sync":
                     lasting.add(os.stat(argv[-1]).st_ino)
+                    if os.path.isdir(argv[-1]):
+                        named.update(Path(argv[-1]).iterdir())
                 return await real.run(argv, **how)
 
         runner: Any = Noting()
@@ -48,6 +50,9 @@ class LastingKeysTests(TestCase):
         # The authority's public half is written anew at each start, where it differs.
         self.assertEqual({name for name in found if not name.startswith("vpn/")}, set())
         self.assertEqual([name for name in found if not name.endswith(".pub")], [])
+        private = {path for path in place.rglob("*") if path.is_file()
+                   and path.stat().st_ino in lasting}
+        self.assertEqual(private - named, set())
 
     def test_enrolment(self) -> None:
         """The files of an enrolment are on the disk before the earlier ones are replaced."""

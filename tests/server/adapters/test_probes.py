@@ -90,6 +90,7 @@ class HostKeysTests(SynchronousTestCase):
         self.assertEqual(ask(*good[::-1]).count("AAAA"), 1)
         self.assertNotEqual(ask(*good), first)  # names are hashed anew
         self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(runner.lasting, [file.stat().st_ino, file.parent.stat().st_ino])
         self.assertEqual(len(said), 1)
         for evil in (
             ("ssh-ed25519 EEEE",), ("ssh-ed25519 EEEE", good[1]), ("ssh-rsa EEEE",),
@@ -115,9 +116,13 @@ class Scans:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.output = "|1|x ssh-ed25519 AAAA\n"
+        self.lasting: list[int] = []  # inodes of what a power failure leaves
 
     async def run(self, argv: list[str], **options: Any) -> ProcessResult:
         """Return what it prints."""
+        if argv[0] == "sync":
+            self.lasting.append(Path(argv[-1]).stat().st_ino)
+            return ProcessResult(tuple(argv), 0, b"", b"")
         self.calls.append(argv)
         silent = argv[-1] == "silent.org"
         return ProcessResult(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Unavailable
+from walt.server.tools import image_recipe, recipe
 from walt.server.tools.recipe import (
     Recipe,
     install_kernel,
@@ -96,3 +98,22 @@ class LayoutTests(SynchronousTestCase):
             kept = {one.name for one in (root / "lib/modules" / VERSION).rglob("*.ko*")}
             self.assertEqual(kept, {f"nfs{ending}", f"mbcache{ending}"})
             self.assertTrue((root / recipe.boot / "kernel").is_file())
+
+    def test_archive(self) -> None:
+        """An archive has its name when the disk has it: the name alone is what is looked for."""
+        for step in ("bootstrap", "finish_tree", "depmod_image", "make_initrd"):
+            self.patch(recipe, step, lambda *words: None)
+        self.patch(recipe, "install_kernel", lambda *words: VERSION)
+        self.patch(recipe, "pack", lambda root, archive: archive.write_text("whole"))
+        lasting = set[int]()
+        for name in ("fsync", "rename"):
+            real = getattr(os, name)
+            self.patch(os, name, lambda one, *words, name=name, real=real: (
+                lasting.add(os.fstat(one).st_ino) if name == "fsync"
+                else self.assertIn(one.stat().st_ino, lasting), real(one, *words)
+            ))
+        archive = self.root / "cache" / "made.tar"
+        image_recipe.build_archive(Recipe.load("small"), archive, lambda text: None)
+        self.assertEqual(archive.read_text(), "whole")
+        self.assertIn(archive.parent.stat().st_ino, lasting)
+        self.assertEqual([path.name for path in archive.parent.iterdir()], ["made.tar"])

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from walt.common.errors import WaltError
+from walt.common.files import rename_durable
 from walt.common.names import default_image
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.volumes.images import open_images
@@ -57,7 +58,9 @@ def build_archive(recipe: steps.Recipe, archive: Path, say: Say) -> None:
         with _step(say, "Initial RAM file system"):
             steps.make_initrd(recipe, root, work, version)
         with _step(say, "Archive"):
-            steps.pack(root, archive)
+            steps.pack(root, work / archive.name)
+            # That it is there is all that is looked at later.
+            rename_durable(work / archive.name, archive)
 
 
 def import_archive(archive: Path, recipe: steps.Recipe, storage: Storage, name: str) -> None:

@@ -10,8 +10,8 @@ from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
 from walt.common.errors import Unavailable
-from walt.common.files import write_atomic
 from walt.server.domain.vpn.interfaces import IHostKeys
+from walt.server.runtime.placing import put_in_place
 from walt.server.runtime.process import ProcessRunner
 
 FILE = "entry-point-keys"  # below STATE-DIR/vpn-server; lines `HOST:PORT TYPE KEY`
@@ -67,7 +67,7 @@ class ScannedHostKeys:
         if not shown:
             fault = f"the ssh entry point {host} (port {port}) does not answer"
         else:
-            kept = self._kept(where) or self._keep(where, list(shown))
+            kept = self._kept(where) or await self._keep(where, list(shown))
             types = {key.split()[0] for key in kept}
             if any(key not in kept and key.split()[0] in types for key in shown) or not (
                 kept & set(shown)
@@ -86,10 +86,15 @@ class ScannedHostKeys:
         lines = [line.split() for line in self._file.read_text(errors="replace").splitlines()]
         return {" ".join(words[1:]) for words in lines if len(words) == 3 and words[0] == where}
 
-    def _keep(self, where: str, keys: list[str]) -> set[str]:
+    async def _keep(self, where: str, keys: list[str]) -> set[str]:
+        """Keep keys; boards learn them when a power failure cannot take them any more."""
         before = self._file.read_text(errors="replace") if self._file.exists() else ""
         self._file.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        write_atomic(self._file, before + "".join(f"{where} {key}\n" for key in keys), 0o600)
+        beside = self._file.with_name(f".{self._file.name}.new")
+        beside.unlink(missing_ok=True)
+        beside.touch(0o600)
+        beside.write_text(before + "".join(f"{where} {key}\n" for key in keys))
+        await put_in_place(self._runner, beside, self._file)
         self._tell(f"the ssh entry point {where} has shown its keys, which are kept from now on")
         return set(keys)
 
