@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.booting import OTHER, add_other_image, all_booted, boot, find_names
 from bench.simulator import Fleet
+from bench.starting import postgres, postgres_alone
 from tests.system.live import LivePlatform
 from tests.system.load import (
     Load,
@@ -23,9 +24,6 @@ from tests.system.load import (
     wall_times,
     walt_command,
 )
-from walt.server.adapters.postgres.cluster import as_user, binaries
-from walt.server.runtime.child import ChildService, ChildSpec
-from walt.server.runtime.process import Launcher
 
 STREAMS_OF_NODE = 10
 BOOTED = 200  # nodes that boot another image
@@ -49,30 +47,6 @@ async def burst(load: Load, numbers: range) -> tuple[float, float]:
     await load.register(numbers)
     answered = time.monotonic() - start
     return answered, await everywhere(load, numbers, start)
-
-
-def postgres(load: Load) -> ChildService:
-    """Return PostgreSQL alone, on the cluster of the server."""
-    platform = load.platform
-    data, sockets = platform.state / "postgres", platform.runtime / "postgres"
-    return ChildService(load.reactor, Launcher(), ChildSpec(
-        "postgres",
-        (str(binaries() / "postgres"), "-D", str(data), "-k", str(sockets),
-         "-c", "listen_addresses=", "-c", "shared_buffers=64MB"),
-        cwd="/", credentials=as_user(), stop_signals=(("INT", 30.0), ("KILL", 5.0)),
-    ))
-
-
-async def postgres_alone(load: Load) -> float:
-    """Return how long PostgreSQL alone takes to start on the same cluster."""
-    child = postgres(load)
-    start = time.monotonic()
-    child.startService()
-    await load.recorded()
-    took = time.monotonic() - start
-    load.database.close()
-    await child.stopService()
-    return took
 
 
 def show_time(platform: LivePlatform) -> float:
