@@ -136,7 +136,7 @@ async def mounting(platform: HomePlatform) -> None:
     assert mounted == MOUNTS, f"{mounted} images are mounted"
     figure(f"{NODES} nodes, {MOUNTS} images: ready, besides PostgreSQL's own start", ready - alone,
            "s", 10)
-    figure("  of that, images mounted and exported", ready - own, "s", 3)
+    figure("  of that, images mounted and exported", ready - own, "s")
     begun = time.monotonic()
     await platform.stop()
     figure("  stopped", time.monotonic() - begun, "s", 10)
