@@ -79,8 +79,8 @@ MOST_AGAIN = 5  # tests that are tried once more: more failures than that are no
 # What most depends on comes first: a board that boots from an installed server.
 LAB = tuple(
     f"tests.lab.test_{name}" for name in (
-        "install", "boards", "runner", "networks", "power_cut", "timing", "handles", "builds",
-        "backup", "deb", "power_cuts",
+        "install", "boards", "runner", "networks", "power_cuts", "timing", "handles",
+        "builds", "backup", "deb",
     )
 )
 LABS = {"lab": LAB, "lab-short": LAB[:1]}
