@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,10 +27,27 @@ NODES = [
         model="pc-x86-64", image=f"{user}/img:latest",
     ) for number, user in enumerate(["alice", "bob", "waltplatform"])
 ]
+MANY = [
+    replace(NODES[0], mac=f"02:00:00:00:02:{number:02x}", name=f"many{number}",
+            ip=f"192.168.1.{number + 20}") for number in range(40)
+]
 STEPS = (
     "forget", "rename", "given", "setting", "booted", "down", "off", "on", "broken", "whole",
     "reserved", "later", "begun",
 )
+
+
+class Turns(Clock):
+    """A clock on which what is for the next turn is not done in this one: each takes a second."""
+
+    def callLater(self, delay: float, *args: Any, **options: Any) -> IDelayedCall:
+        """Do something later."""
+        return super().callLater(max(delay, 1.0), *args, **options)
+
+    def until(self, work: Deferred[Any]) -> None:
+        """Go on until something is over."""
+        while not work.called:
+            self.advance(1)
 
 
 class Lab:
@@ -46,11 +65,14 @@ class Lab:
         )
         self.views = self.another()
 
-    def another(self) -> NodeViews:
+    def another(
+        self, clock: Clock | None = None,
+        emulated: Callable[[Device], bool] = lambda device: False,
+    ) -> NodeViews:
         """Return views that have kept nothing."""
         return NodeViews(
             self.platform.registry, self.platform.status, self.power, self.provisioning,
-            self.progress, self.reservations, lambda device: False, self.clock, self.at_once,
+            self.progress, self.reservations, emulated, clock or self.clock, self.at_once,
         )
 
     def do(self, step: str, number: int) -> None:
@@ -150,3 +172,44 @@ class RowsTests(SynchronousTestCase):
                 self.assertEqual(len(rows), shown["total"])
                 for row in rows:
                     self.assertEqual(row.keys() & {"mac", "config"}, fields)
+
+    def test_a_mark_of_one_look(self) -> None:
+        """What one of two looks at once has found is looked at again, whichever ends last."""
+        lab, turns = Lab(at_once=4), Turns()
+        views = lab.another(turns)
+        Deferred.fromCoroutine(lab.platform.registry.put(*NODES, *MANY))
+        for brief in (True, False):
+            look = Deferred.fromCoroutine(views.tables("alice", show_all=True, brief=brief))
+            if brief:
+                turns.until(look)
+        lab.do("off", 0)
+        lab.do("broken", 1)
+        turns.until(Deferred.fromCoroutine(views.tables("alice", show_all=True, brief=True)))
+        self.assertNoResult(look)
+        turns.until(look)
+        lab.do("on", 0)
+        lab.do("whole", 1)
+        again = Deferred.fromCoroutine(views.tables("alice", show_all=True, brief=True))
+        turns.until(again)
+        self.assertEqual(
+            json.loads(self.successResultOf(again)),
+            self.rows(lab, lab.another(), brief=True, show_all=True),
+        )
+
+    def test_made_whole_in_turns(self) -> None:
+        """However many rows others made anew meanwhile, whole ones are made in several turns."""
+        lab, turns, made = Lab(at_once=2), Turns(), list[str]()
+        views = lab.another(turns, lambda device: bool(made.append(device.mac)))
+        registry = lab.platform.registry
+        Deferred.fromCoroutine(registry.put(*MANY))
+        turns.until(Deferred.fromCoroutine(views.brief()))
+        whole = Deferred.fromCoroutine(views.tables("alice", show_all=True))
+        turns.pump([1] * 10)
+        Deferred.fromCoroutine(registry.put(*(replace(node, model="rpi-b") for node in MANY)))
+        brief = Deferred.fromCoroutine(views.brief())
+        while not whole.called or not brief.called:
+            before = len(made)
+            turns.advance(1)
+            self.assertLessEqual(len(made) - before, 4)
+        shown = json.loads(self.successResultOf(whole))
+        self.assertEqual([row.keys() & {"config"} for row in shown["own"]], [{"config"}] * 41)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -86,7 +87,7 @@ class NodeViews:
         self._clock = clock
         self._rows: dict[str, _Row] = {}  # by MAC
         self._stale: set[str] | None = None  # MACs of those to look at again; None: all
-        self._marked: set[str] = set()  # MACs of those that had a state, at the last look
+        self._marked: set[str] = set()  # MACs of rows with a state whose end nobody tells
         self._bare: set[str] = set()  # MACs of those whose rows are not whole
         registry.observe(self._changed)
         status.changed.observe(lambda mac, booted, cause: self._changed((mac,)))
@@ -139,9 +140,12 @@ class NodeViews:
             self._stale.discard(mac)
             if count % self._at_once == 0:
                 await self._pause()
-        self._marked = marked
-        if not brief:
-            for mac in tuple(self._bare):  # who asked for less meanwhile made them
+                troubles = self._provisioning.troubles
+        while self._bare and not brief:  # who asked for less meanwhile made them
+            if len(self._bare) > self._at_once:
+                await self._pause()
+                troubles = self._provisioning.troubles
+            for mac in tuple(islice(self._bare, self._at_once)):
                 self._renew(mac, troubles, brief=False)
         return self._rows
 
@@ -153,8 +157,14 @@ class NodeViews:
         if node is None or node.mac != mac or not node.is_node:
             self._rows.pop(mac, None)
             self._bare.discard(mac)
+            self._marked.discard(mac)
+            return
+        state = self._state(node, troubles)
+        self._look(node, state, brief=brief)
+        if state._replace(booted=False, failure=None) == _QUIET:
+            self._marked.discard(mac)
         else:
-            self._look(node, self._state(node, troubles), brief=brief)
+            self._marked.add(mac)
 
     def _look(self, node: Device, state: _State, *, brief: bool) -> None:
         row = self._rows.get(node.mac)
