@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.devices import FakeDeviceStore
 from tests.system import cluster
-from walt.server.adapters.postgres.connection import Database
+from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.domain.devices.model import Device
@@ -21,6 +22,7 @@ NODE = Device(
 SWITCH = Device("02:00:00:00:00:02", "sw-1", "switch", model="netgear")
 UNKNOWN = Device("02:00:00:00:00:03", "unknown-3", "unknown", "192.168.1.7")
 VIRTUAL = replace(NODE, mac="52:54:00:00:00:04", name="vnode", ip="192.168.1.8", virtual=True)
+_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 class DeviceStoreContract:
@@ -109,6 +111,30 @@ class PostgresDevicesTests(DeviceStoreContract, TestCase):
         self.assertEqual(await migrate(self.database), [one for one, _ in scripts()])
         self.assertEqual(await migrate(self.database), [])
         return PostgresDevices(self.database)
+
+    async def test_boot_states_of_one_being_forgotten(self) -> None:
+        """A device that goes at that moment takes no state of the others with it."""
+        store = await self.make()
+        await store.save([NODE, VIRTUAL])
+        deleted: Deferred[None] = Deferred()
+        end: Deferred[None] = Deferred()
+
+        async def forget(transaction: Transaction) -> None:
+            await transaction.execute("DELETE FROM devices WHERE mac = %s", (NODE.mac,))
+            deleted.callback(None)
+            await end
+
+        forgetting = Deferred.fromCoroutine(self.database.transaction(forget))
+        await deleted
+        saving = Deferred.fromCoroutine(
+            store.save_boot_states({NODE.mac: True, VIRTUAL.mac: True})
+        )
+        while await self.database.query(_WAITING) != [(1,)]:
+            self.assertFalse(saving.called)
+        end.callback(None)
+        await forgetting
+        await saving
+        self.assertEqual(await store.load_boot_states(), {VIRTUAL.mac: True})
 
     async def test_hostile_texts(self) -> None:
         """Texts are values, never SQL."""

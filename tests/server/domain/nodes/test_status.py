@@ -45,3 +45,13 @@ class RecordedTests(SynchronousTestCase):
         self.assertEqual(self.store.states, {})
         self.status.booted(NODES[1].mac)
         self.assertEqual(self.store.states, {NODES[0].mac: True, NODES[1].mac: True})
+
+    def test_stopped_while_it_is_written(self) -> None:
+        """What waits for its turn is recorded with the end of the server."""
+        node, other = NODES[0], NODES[1]
+        self.status.booted(other.mac)
+        self.store.gate = Deferred[None]()  # for ever
+        self.status.booted(node.mac)
+        self.status.down(other.mac, "?")
+        self.successResultOf(Deferred.fromCoroutine(self.status.let_go()))
+        self.assertEqual(self.store.states, {node.mac: False, other.mac: False})

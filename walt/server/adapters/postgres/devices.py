@@ -65,6 +65,14 @@ _FORGET_LOGS = """
 INSERT INTO logremovals (stream_id) SELECT id FROM logstreams WHERE issuer_mac = ANY(%s)
 """
 
+# One that is being forgotten is waited for: it would take the states of others with it.
+_SAVE_STATES = """
+INSERT INTO bootstates (mac, booted)
+SELECT * FROM unnest(%s::text[], %s::boolean[]) AS new (mac, booted)
+WHERE EXISTS (SELECT 1 FROM devices d WHERE d.mac = new.mac FOR KEY SHARE)
+ON CONFLICT (mac) DO UPDATE SET booted = excluded.booted, since = now()
+"""
+
 _FORGET = "DELETE FROM devices WHERE mac = ANY(%s)"
 
 
@@ -117,13 +125,7 @@ class PostgresDevices:
 
     async def save_boot_states(self, states: Mapping[str, bool]) -> None:
         """Record which nodes are booted; nodes forgotten meanwhile are left out."""
-        await self._database.execute(
-            "INSERT INTO bootstates (mac, booted)"
-            " SELECT * FROM unnest(%s::text[], %s::boolean[]) AS new (mac, booted)"
-            " WHERE EXISTS (SELECT 1 FROM devices d WHERE d.mac = new.mac)"
-            " ON CONFLICT (mac) DO UPDATE SET booted = excluded.booted, since = now()",
-            (list(states), list(states.values())),
-        )
+        await self._database.execute(_SAVE_STATES, (list(states), list(states.values())))
 
 
 def _saving(devices: Sequence[Device]) -> Iterator[Statement]:

@@ -138,7 +138,7 @@ class BootStatus:
         Nothing that nodes say later counts.
         """
         self._stopped = True
-        states = dict.fromkeys(self._booted, False)
+        states = dict.fromkeys(self._booted | self._unsaved, False)
         self._booted.clear()
         self._unconfirmed.clear()
         if states:
