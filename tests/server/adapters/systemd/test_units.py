@@ -161,6 +161,28 @@ class UnitsTests(TestCase):
         self.assertEqual((health.state, health.restarts, health.trouble), ("running", 0, None))
         self.assertEqual([one for one, *_ in self.systemd.orders], ["StopUnit", "RestartUnit"])
 
+    async def test_a_start_that_takes_long(self) -> None:
+        """What is under way is not begun anew: it would never come to its end."""
+        units = self.units(job_limit=0.5)
+        await units.stop(ONE)
+        daemon = UnitService(
+            self.reactor, units, ChildSpec("dhcpd", ()), on_line=lambda line: None
+        )
+        self.systemd.outcome = None
+        self.systemd.states[ONE] = {"active": "activating"}
+        with self.assertRaises(Unseen):
+            await units.restart(ONE)
+        daemon.startService()
+        self.addCleanup(daemon.stopService)
+        await self.until(lambda: len(self.systemd.orders) == 3)
+        await deferLater(self.reactor, 2.5)
+        self.systemd.outcome = "done"
+        self.systemd.change(ONE, active="active", pid=55)
+        await self.until(lambda: daemon.pid == 55)
+        health = daemon.health
+        self.assertEqual((health.state, health.restarts, health.trouble), ("running", 0, None))
+        self.assertEqual(len(self.systemd.orders), 3)
+
     async def test_an_end_while_nobody_listens(self) -> None:
         """A bus that starts anew at that moment: the unit is looked at once it is there."""
         self.patch(module, "AGAIN", 1e6)

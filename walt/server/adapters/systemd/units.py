@@ -220,11 +220,13 @@ class SystemdUnits(Service):
             raise self._unseen(unit, error) from None  # it has it, and is busy
         try:
             outcome = await self._outcome(str(answer[0]), unit)
-        except Unavailable:
+        except Unavailable as error:
             # Its end may have been told while nobody listened. What counts is how the unit is.
             state = await self._seen(unit)
             if state.active in (ENDED if member == "StopUnit" else RUNNING):
                 return state
+            if state.active not in (*ENDED, *RUNNING):
+                raise self._unseen(unit, error) from None  # it is under way, and takes long
             raise
         if outcome != "done":
             # Its state tells the same, and the status of its process.
