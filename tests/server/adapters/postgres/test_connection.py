@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 import psycopg2
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -229,3 +229,32 @@ class ClusterTests(SynchronousTestCase):
         self.assertNotIn("fsync=off", spec.argv)
         self.assertIn("postgres", spec.credentials)
         self.assertEqual(spec.stop_signals[0][0], "INT")
+
+
+class TripsTests(SynchronousTestCase):
+    def trips(self, *sizes: int) -> list[tuple[str, int]]:
+        """Return what is sent for statements of so many values, and how many values each time."""
+        sent: list[tuple[str, int]] = []
+
+        class Connection:
+            def runOperation(self, sql: str, values: Any) -> Deferred[None]:
+                sent.append((sql, sum(len(value) for value in values)))
+                return succeed(None)
+
+        transaction: Any = Connection()
+        self.successResultOf(Deferred.fromCoroutine(Transaction(transaction).execute_all(
+            *((str(number), [["x"] * size]) for number, size in enumerate(sizes))
+        )))
+        return sent
+
+    def test_few_values(self) -> None:
+        """They go together."""
+        self.assertEqual(self.trips(), [])
+        self.assertEqual(self.trips(1, 0, 2), [("0;\n1;\n2", 3)])
+
+    def test_many_values(self) -> None:
+        """No turn of the reactor writes down what several large statements take."""
+        most = connection_module.MOST_VALUES
+        self.assertEqual(self.trips(1, 3 * most, 1, most, most - 1, 1, 1), [
+            ("0", 1), ("1", 3 * most), ("2", 1), ("3", most), ("4;\n5", most), ("6", 1),
+        ])

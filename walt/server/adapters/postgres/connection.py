@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import psycopg2
@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 Row = tuple[Any, ...]
 Statement = tuple[str, Sequence[Any]]  # with the values of its places
 
+MOST_VALUES = 20_000  # of several statements in one trip to the database: some ms of work
 COMMIT_LIMIT = 30.0  # seconds
 CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
 
@@ -132,13 +133,28 @@ class Transaction:
     async def execute_all(self, *statements: Statement) -> None:
         """Run statements without results one after the other, in one trip to the database.
 
-        statement_timestamp() is the same in all of them.
+        Those with thousands of values go by themselves: a turn of the reactor writes down what
+        one trip takes. statement_timestamp() is the same in all statements of a trip.
         """
-        if statements:
+        for trip in _trips(statements):
             await self.execute(
-                ";\n".join(sql for sql, _ in statements),
-                [value for _, values in statements for value in values],
+                ";\n".join(sql for sql, _ in trip),
+                [value for _, values in trip for value in values],
             )
+
+
+def _trips(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
+    trip: list[Statement] = []
+    size = 0
+    for statement in statements:
+        count = sum(len(value) if isinstance(value, list) else 1 for value in statement[1])
+        if trip and size + count > MOST_VALUES:
+            yield trip
+            trip, size = [], 0
+        trip.append(statement)
+        size += count
+    if trip:
+        yield trip
 
 
 # Parameters of connections and the variables that programs read (PostgreSQL manual, "libpq").
