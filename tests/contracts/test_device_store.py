@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.fakes.devices import FakeDeviceStore
 from tests.system import cluster
+from walt.server.adapters.postgres.boots import PostgresBoots
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.domain.devices.model import Device
+from walt.server.domain.nodes.boots import Boot
 
 NODE = Device(
     "02:00:00:00:00:01", "node-1", "node", "192.168.1.5", conf={"netsetup": 1, "ram": "1G"},
@@ -135,6 +137,40 @@ class PostgresDevicesTests(DeviceStoreContract, TestCase):
         await forgetting
         await saving
         self.assertEqual(await store.load_boot_states(), {VIRTUAL.mac: True})
+
+    async def test_states_and_devices_at_once(self) -> None:
+        """Whatever their order, who writes many devices and their states waits for no circle."""
+        store, boots = await self.make(), PostgresBoots(self.database)
+        third = replace(NODE, mac="52:54:00:00:00:05", name="third", ip="192.168.1.9")
+        forwards = [NODE, VIRTUAL, third]
+        await store.save(forwards)
+        for many, states in ((forwards, True), (forwards[::-1], True), (forwards, False)):
+            held: Deferred[None] = Deferred()
+            end: Deferred[None] = Deferred()
+
+            async def hold(
+                transaction: Transaction, held: Deferred[None] = held, end: Deferred[None] = end
+            ) -> None:
+                await transaction.execute(
+                    "SELECT FROM devices WHERE mac = %s FOR UPDATE", (VIRTUAL.mac,)
+                )
+                held.callback(None)
+                await end
+
+            holding = Deferred.fromCoroutine(self.database.transaction(hold))
+            await held
+            back = [one.mac for one in reversed(many)]
+            first = Deferred.fromCoroutine(
+                store.save_boot_states(dict.fromkeys(back, True)) if states
+                else boots.save_boots([Boot(mac, 5.0, "n", None, None, None) for mac in back])
+            )
+            while await self.database.query(_WAITING) != [(1,)]:
+                self.assertFalse(first.called)
+            second = Deferred.fromCoroutine(store.save(many))
+            while await self.database.query(_WAITING) != [(2,)]:
+                self.assertFalse(second.called)
+            end.callback(None)
+            await gatherResults([holding, first, second])
 
     async def test_hostile_texts(self) -> None:
         """Texts are values, never SQL."""

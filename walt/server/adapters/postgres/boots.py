@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from zope.interface import implementer
@@ -65,7 +66,9 @@ class PostgresBoots:
 
     async def save_boots(self, boots: Sequence[Boot]) -> None:
         """Insert or replace records; see IBoots."""
-        columns = list(zip(*(_values(boot) for boot in boots), strict=True))
+        # Rows of devices are locked in the order in which all do so; see PostgresDevices.
+        boots = sorted(boots, key=attrgetter("mac", "asked"))
+        columns = list(zip(*map(_values, boots), strict=True))
         macs = sorted({boot.mac for boot in boots})
 
         await self._database.transaction(lambda transaction: transaction.execute_all(

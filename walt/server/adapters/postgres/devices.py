@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -125,10 +126,13 @@ class PostgresDevices:
 
     async def save_boot_states(self, states: Mapping[str, bool]) -> None:
         """Record which nodes are booted; nodes forgotten meanwhile are left out."""
-        await self._database.execute(_SAVE_STATES, (list(states), list(states.values())))
+        macs = sorted(states)
+        await self._database.execute(_SAVE_STATES, (macs, [states[mac] for mac in macs]))
 
 
 def _saving(devices: Sequence[Device]) -> Iterator[Statement]:
+    # Who locks rows of many devices takes them in this order, or would wait in a circle.
+    devices = sorted(devices, key=attrgetter("mac"))
     macs, names = [device.mac for device in devices], [device.name for device in devices]
     yield _FREE_NAMES, (names, macs)
     yield _SAVE_DEVICES, (
