@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.nodes.actions import LOOK_AGAIN
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
-from walt.server.domain.nodes.progress import COMPARED, BootProgress
+from walt.server.domain.nodes.progress import COMPARED, SAVED_AT_ONCE, BootProgress
 from walt.server.runtime.coroutines import TRY_EVERY
 
 ONE, TWO = node(2), node(3)
@@ -235,6 +236,27 @@ class ProgressTests(SynchronousTestCase):
         self.flushLoggedErrors(Invalid)
         self.progress.reached(TWO.mac, Stage.ADDRESS)
         self.assertEqual([one.cause for one in self.records()], [None])
+
+    def test_many_records(self) -> None:
+        """All nodes boot while the database is away: no turn makes statements of all of them."""
+        many = [
+            replace(ONE, mac=f"02:00:00:01:{n >> 8:02x}:{n & 255:02x}", name=f"many{n}", ip=None)
+            for n in range(SAVED_AT_ONCE * 2 + 10)
+        ]
+        self.now(self.fake.registry.put(*many))
+        self.fake.boots.errors.append(Unavailable("away"))
+        for one in many:
+            self.progress.started(one)
+        sizes: list[int] = []
+        save = self.fake.boots.save_boots
+
+        async def count(boots: Sequence[Boot]) -> None:
+            sizes.append(len(boots))
+            await save(boots)
+
+        self.patch(self.fake.boots, "save_boots", count)
+        self.fake.clock.advance(TRY_EVERY)
+        self.assertEqual(sizes, [SAVED_AT_ONCE, SAVED_AT_ONCE, 9])
 
     def test_a_record_that_is_refused(self) -> None:
         """What the database does not take of one node is not lost for the others."""

@@ -22,6 +22,7 @@ _log = Logger()
 
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, at the start of the server
+SAVED_AT_ONCE = 1000  # boots in one statement, which is made in one turn of the reactor
 MANY_TRIES = 2
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
 CHAINED = 60.0  # seconds in which firmware, and the boot loader it fetches, ask for an address
@@ -112,7 +113,11 @@ class BootProgress:
 
     async def _save_some(self, boots: Sequence[Boot]) -> None:
         """Save records together, or those that the store takes; Unavailable: with the next one."""
-        waiting = [boots]
+        # They are taken from the end: the first ones last.
+        waiting = [
+            boots[start:start + SAVED_AT_ONCE]
+            for start in reversed(range(0, len(boots), SAVED_AT_ONCE))
+        ]
         while waiting:
             some = waiting.pop()
             try:
