@@ -16,6 +16,7 @@ from tests.system.switch_lab import Switch
 from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.switches.exploration import Exploration, target
+from walt.server.domain.switches.interfaces import PortOff
 from walt.server.domain.switches.power import LONGEST_CUT, SwitchPower
 from walt.server.domain.switches.saving import IDLE, PowerSaving
 
@@ -65,7 +66,31 @@ class SwitchCase(SynchronousTestCase):
         return self.successResultOf(Deferred.fromCoroutine(work))
 
 
+class Counted(PortOff):
+    """A record that counts how often it is looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "node":
+            Counted.looks += 1
+        return super().__getattribute__(name)
+
+
 class PowerTests(SwitchCase):
+    def test_many_that_are_off(self) -> None:
+        """Whether a node is off is told without a look at all that are."""
+        macs = [f"02:00:00:00:0c:{number:02x}" for number in range(100)]
+        self.store.off = {
+            (SWITCH.mac, number): Counted(SWITCH.mac, number, "powersave", (1,), 1, mac)
+            for number, mac in enumerate(macs, 10)
+        }
+        _, power = self.build()
+        Counted.looks = 0
+        self.assertEqual([power.is_off(mac) for mac in macs], ["powersave"] * len(macs))
+        self.assertLessEqual(Counted.looks, len(macs))
+        self.assertEqual(set(power.all_off()), set(macs))
+
     def test_next_start(self) -> None:
         """What was off when the server ended is powered at its next start."""
         macs = [one.mac for one in self.nodes]

@@ -47,6 +47,35 @@ class _Cut:
     seen_by_switch: bool
 
 
+class _Off:
+    """Ports that are recorded off, by port and by their node: each of thousands is asked for."""
+
+    def __init__(self, records: Iterable[PortOff] = ()) -> None:
+        self.by_port: dict[Key, PortOff] = {}
+        self.of_node: dict[str, dict[Key, PortOff]] = {}
+        for record in records:
+            self.put(record)
+
+    def put(self, record: PortOff) -> None:
+        """Add or replace the record of a port."""
+        self.drop(record)
+        key = record.switch, record.port
+        self.by_port[key] = record
+        if record.node is not None:
+            self.of_node.setdefault(record.node, {})[key] = record
+
+    def drop(self, record: PortOff) -> None:
+        """Have none of that port."""
+        key = record.switch, record.port
+        former = self.by_port.pop(key, None)
+        if former is None or former.node is None:
+            return
+        others = self.of_node[former.node]
+        del others[key]
+        if not others:
+            del self.of_node[former.node]
+
+
 @implementer(INodePower)
 class SwitchPower:
     """Switches ports, and remembers which of them the server itself switched off."""
@@ -61,7 +90,7 @@ class SwitchPower:
         self._store = store
         self._platform = platform
         self._clock = clock
-        self._off: dict[Key, PortOff] = {}
+        self._off = _Off()
         self._since: dict[Key, float] = {}  # absent: to be powered again
         self._locks: dict[str, DeferredLock] = {}
 
@@ -69,15 +98,15 @@ class SwitchPower:
 
     def all_off(self) -> Collection[str]:
         """Return the MACs of nodes whose ports are recorded off; see INodePower."""
-        return {record.node for record in self._off.values() if record.node is not None}
+        return set(self._off.of_node)
 
     def is_off(self, mac: str) -> str | None:
         """Return why the port of a node is recorded off, None when it is on."""
-        return next((record.reason for record in self._off.values() if record.node == mac), None)
+        return next((record.reason for record in self._off.of_node.get(mac, {}).values()), None)
 
     def port_off(self, switch: str, port: int) -> str | None:
         """Return why a port is recorded off, None when it is not."""
-        found = self._off.get((switch, port))
+        found = self._off.by_port.get((switch, port))
         return found.reason if found is not None else None
 
     def refusal(self, mac: str) -> str | None:
@@ -166,7 +195,7 @@ class SwitchPower:
         await self._store.note_off(records)
         for record in records:
             key = (record.switch, record.port)
-            self._off[key] = record
+            self._off.put(record)
             self._since[key] = self._clock.seconds()
         found = await gatherResults([
             Deferred.fromCoroutine(self._cut(switch, survey, record)) for record in records
@@ -271,7 +300,7 @@ class SwitchPower:
 
     async def on(self, macs: Collection[str]) -> Mapping[str, str]:
         """Switch nodes on; return, by MAC, the reasons of the failures."""
-        records = [record for record in self._off.values() if record.node in macs]
+        records = [record for record in self._off.by_port.values() if record.node in macs]
         errors = await self._on(records)
         return {
             str(record.node): errors[record.switch, record.port]
@@ -295,11 +324,11 @@ class SwitchPower:
             if switch is None:
                 await self._store.note_on(records)
                 for record in records:
-                    self._off.pop((record.switch, record.port), None)
+                    self._off.drop(record)
                 return {}
             found = await gatherResults([
                 Deferred.fromCoroutine(self._power(switch, record)) for record in records
-                if (record.switch, record.port) in self._off
+                if (record.switch, record.port) in self._off.by_port
             ])
             return {key: error for key, error in found if error is not None}
         finally:
@@ -324,14 +353,14 @@ class SwitchPower:
 
     async def _forget(self, record: PortOff) -> None:
         await self._store.note_on([record])
-        self._off.pop((record.switch, record.port), None)
+        self._off.drop(record)
         self._since.pop((record.switch, record.port), None)
 
     # -- always on again -------------------------------------------------
 
     def load(self) -> None:
         """Take over what the previous run had switched off; `restore` powers it again."""
-        self._off = {(port.switch, port.port): port for port in self._exploration.off_ports}
+        self._off = _Off(self._exploration.off_ports)
 
     async def restore(self, switches: Iterable[str] | None = None) -> dict[str, str]:
         """Power what is recorded off, of some switches (MACs) or all.
@@ -340,7 +369,8 @@ class SwitchPower:
         """
         chosen = None if switches is None else set(switches)
         records = [
-            record for record in self._off.values() if chosen is None or record.switch in chosen
+            record for record in self._off.by_port.values()
+            if chosen is None or record.switch in chosen
         ]
         errors = await self._on(records)
         told: dict[str, str] = {}
@@ -355,7 +385,7 @@ class SwitchPower:
         """Power what should be on: after failures, and after cuts that nobody ended."""
         now = self._clock.seconds()
         due = [
-            record for key, record in self._off.items()
+            record for key, record in self._off.by_port.items()
             if key not in self._since or (
                 record.reason == HARD_REBOOT and now - self._since[key] > LONGEST_CUT
             )
