@@ -20,6 +20,19 @@ OF_ANN = replace(node(8), image="ann/img:latest")
 ALL = [*FREE, OWN, OF_ANN]
 
 
+class Compared(Device):
+    """A device that counts how often it is compared with another one."""
+
+    __slots__ = ()
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return self is other
+
+    __hash__ = Device.__hash__
+
+
 class ReservationsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
@@ -39,6 +52,20 @@ class ReservationsTests(SynchronousTestCase):
         self.assertEqual(self.take(2, "h", "ann"), [OF_ANN, FREE[3]])
         error = self.assertRaises(Conflict, self.take, 1, "third")
         self.assertIn("is reserved by ann", str(error))
+
+    def test_too_many(self) -> None:
+        """Who wants more than there are is told why, and the others do not wait for that."""
+        nodes = [
+            Compared(f"02:00:00:00:0d:{number:02x}", f"many{number}", "node", None, model="pc",
+                     image=f"{'waltplatform' if number < 50 else 'ann'}/img:latest")
+            for number in range(100)
+        ]
+        error = self.assertRaises(
+            Conflict, self.all.take, nodes, "*", 51, 600.0, user="joe", holder="h"
+        )
+        self.assertIn("and 50 can be had now: many50 belongs to ann, many51 ", str(error))
+        self.assertTrue(str(error).endswith("many59 belongs to ann and 40 more"))
+        self.assertLess(Compared.times, 1000)
 
     def test_more_of_the_same_holder(self) -> None:
         """What it has is part of what it asks for; a repeated call changes nothing."""

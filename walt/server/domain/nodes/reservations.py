@@ -94,16 +94,17 @@ class Reservations:
         found = self.get(node.mac)
         return found is not None and (found.user, found.holder) == (user, holder)
 
-    def _obstacles(self, fitting: Iterable[Device], chosen: list[Device]) -> str:
+    def _obstacles(self, fitting: Iterable[Device], chosen: Iterable[Device]) -> str:
+        taken = {node.mac for node in chosen}
+        others = [node for node in fitting if node.mac not in taken]
         told = []
-        for node in fitting:
+        for node in others[:10]:
             found = self.get(node.mac)
-            if node not in chosen:
-                told.append(
-                    f"{node.name} is reserved by {found.user}" if found is not None
-                    else f"{node.name} belongs to {node.owner}"
-                )
-        return ", ".join(told[:10]) + (f" and {len(told) - 10} more" if len(told) > 10 else "")
+            told.append(
+                f"{node.name} is reserved by {found.user}" if found is not None
+                else f"{node.name} belongs to {node.owner}"
+            )
+        return ", ".join(told) + (f" and {len(others) - 10} more" if len(others) > 10 else "")
 
     def heard(self, user: str, holder: str) -> None:
         """A holder is still there. Raises NotFound when it has no node (any more)."""
