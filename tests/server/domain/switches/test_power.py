@@ -90,6 +90,9 @@ class PowerTests(SwitchCase):
         self.assertEqual([power.is_off(mac) for mac in macs], ["powersave"] * len(macs))
         self.assertLessEqual(Counted.looks, len(macs))
         self.assertEqual(set(power.all_off()), set(macs))
+        Counted.looks = 0
+        self.assertEqual(self.do(power.on(macs[:2])).keys(), set(macs[:2]))
+        self.assertLess(Counted.looks, len(macs))
 
     def test_next_start(self) -> None:
         """What was off when the server ended is powered at its next start."""

@@ -300,7 +300,10 @@ class SwitchPower:
 
     async def on(self, macs: Collection[str]) -> Mapping[str, str]:
         """Switch nodes on; return, by MAC, the reasons of the failures."""
-        records = [record for record in self._off.by_port.values() if record.node in macs]
+        records = [
+            record for mac in dict.fromkeys(macs)
+            for record in self._off.of_node.get(mac, {}).values()
+        ]
         errors = await self._on(records)
         return {
             str(record.node): errors[record.switch, record.port]
