@@ -116,7 +116,13 @@ class BackupTests(TestCase):
         self.assertEqual(shown[0]["settings"]["boot.retries"], 7)
         board = box.board()
         board.boot()
+
+        async def answers() -> bool:
+            done = await box.walt("node", "run", node, "--", "cat", "/etc/mark")
+            return done.stdout == b"of alice\n"
+
+        # It was booted when it was saved, and counts as such until it is missed.
+        await box.until(answers, "the board has the image of its owner", patient(180))
         self.assertEqual(await booted(box, board.mac), node)
-        await self.read(box, node)
         there = await box.ok("node", "run", node, "--", "sh", "-c", "cd /persist && cat *")
         self.assertEqual(there, "kept\n")
