@@ -6,7 +6,7 @@ PYTHON = $(VENV)/bin/python
 CONFIG ?= /etc/walt/server.conf
 VARIANT ?= full
 
-.PHONY: help run stop install assets install-test test test-slow test-system test-release test-lab test-lab-short deb lint bench docs
+.PHONY: help run stop install assets install-test test test-slow test-system test-release test-lab test-lab-short test-upgrade deb lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,10 @@ test-lab: install-test ## run the lab in a box: the product installed on a Debia
 test-lab-short: install-test ## install the product there, boot it, and a board: 15 minutes
 	@scripts/install-packages $(LAB_PACKAGES)
 	@scripts/run-tests $(VENV) --lab-short
+
+test-upgrade: ## upgrade Debian 12 to 13 below an installed server, in a room: 10 minutes
+	@scripts/install-packages python3 git mmdebstrap
+	@scripts/clean-room -- scripts/try-debian-upgrade
 
 deb: ## make a Debian package of the server in dist/, as root
 	@/usr/bin/python3 scripts/make_deb.py dist
