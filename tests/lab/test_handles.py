@@ -89,11 +89,15 @@ class HandleTests(TestCase):
             "uuids": (await box.run(
                 "lsblk --noheadings --output UUID | tr -d - | sort -u"
             )).split(),
+            "disk": (await box.run(
+                f"findmnt --noheadings --output UUID {persist[ATTACKER]}"
+            )).strip().replace("-", ""),
             "stolen": json.loads(await self.enter(
                 box, f"env PYTHONPATH=/root/attack python3 -c {shlex.quote(HANDLES)} {VICTIM_IP}"
                 f" {SERVER} {persist[VICTIM]} {persist[VICTIM]}/data",
             )),
         }
+        self.assertIn(told["disk"], told["uuids"])
         told["inodes"].remove(2)
         census = json.loads(await box.run(
             f"python3 -c {shlex.quote(CENSUS)} {INODES} {' '.join(files.values())}",
