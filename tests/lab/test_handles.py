@@ -90,7 +90,7 @@ class HandleTests(TestCase):
                 "lsblk --noheadings --output UUID | tr -d - | sort -u"
             )).split(),
             "disk": (await box.run(
-                f"findmnt --noheadings --output UUID {persist[ATTACKER]}"
+                f"findmnt --noheadings --first-only --output UUID {persist[ATTACKER]}"
             )).strip().replace("-", ""),
             "stolen": json.loads(await self.enter(
                 box, f"env PYTHONPATH=/root/attack python3 -c {shlex.quote(HANDLES)} {VICTIM_IP}"
