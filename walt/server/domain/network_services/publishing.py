@@ -29,7 +29,7 @@ _log = Logger()
 
 MERGE_WITHIN = 0.05  # seconds
 OFFERS_WITHIN = 0.02  # seconds: a board asks for files as soon as it was offered an address
-REST_PER_DEVICE = 5e-6  # seconds between two derivations, which cost a µs a device
+REST_PER_DEVICE = 2e-6  # seconds between two derivations, which cost a µs a device
 AT_ONCE = 256  # devices that are derived from in one turn of the reactor
 
 
