@@ -52,7 +52,7 @@ test-lab-short: install-test ## install the product there, boot it, and a board:
 	@scripts/install-packages $(LAB_PACKAGES)
 	@scripts/run-tests $(VENV) --lab-short
 
-test-upgrade: ## upgrade Debian 12 to 13 below an installed server, in a room: 10 minutes
+test-upgrade: ## upgrade Debian 12 to 13 below an installed server, in a room: 5 minutes
 	@scripts/install-packages python3 git mmdebstrap
 	@scripts/clean-room -- scripts/try-debian-upgrade
 
