@@ -46,7 +46,7 @@ class BackupTests(TestCase):
         told = await first.run(f"/usr/local/bin/walt advanced backup {ARCHIVE}",
                                timeout=patient(200))
         self.assertIn("is complete", told)
-        await first.ok("node", "run", node, "--", "sh", "-c", "echo later > /persist/later")
+        await first.ok("node", "run", node, "--", "echo later > /persist/later")
         archive = first.place.parent / f"{first.place.name}.tar"
         self.addCleanup(archive.unlink, missing_ok=True)
         await first.fetch(ARCHIVE, archive)
@@ -80,7 +80,7 @@ class BackupTests(TestCase):
         await box.ok("node", "wait", *within(300), node, timeout=patient(320))
         await box.ok("node", "config", node, "boot.retries=7")
         await self.read(box, node)
-        await box.ok("node", "run", node, "--", "sh", "-c", "echo kept > /persist/kept")
+        await box.ok("node", "run", node, "--", "echo kept > /persist/kept")
         await box.ok("node", "run", node, "--", "walt-log-echo", "exp", LINE)
         await box.until(lambda: self.logged(box), "the line is there", patient(30))
         return node
@@ -124,5 +124,5 @@ class BackupTests(TestCase):
         # It was booted when it was saved, and counts as such until it is missed.
         await box.until(answers, "the board has the image of its owner", patient(180))
         self.assertEqual(await booted(box, board.mac), node)
-        there = await box.ok("node", "run", node, "--", "sh", "-c", "cd /persist && cat *")
+        there = await box.ok("node", "run", node, "--", "cd /persist && cat *")
         self.assertEqual(there, "kept\n")

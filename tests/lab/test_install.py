@@ -51,7 +51,7 @@ class InstallTests(TestCase):
         self.assertTrue(any(" /persist " in line and " rw," in line for line in nfs), mounted)
         for line in nfs:
             self.assertIn("vers=4.1", line)
-        await box.ok("node", "run", node, "--", "sh", "-c", "echo kept > /persist/kept")
+        await box.ok("node", "run", node, "--", "echo kept > /persist/kept")
         # What set-up made has survived a start, and nodes boot: all else would be told here.
         await box.run("/opt/walt/bin/walt-server-setup --check", timeout=patient(120))
         told = await box.run("/usr/local/bin/walt doctor", timeout=patient(200))
