@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import Logger
+from twisted.logger import LogEvent, Logger
 from twisted.trial.unittest import SynchronousTestCase
 
-from walt.server.assembly.logging import VARIABLE, observer
+from walt.server.assembly.logging import VARIABLE, observer, worth_telling
 
 
 class Hostile:
@@ -47,6 +47,18 @@ class LoggingTests(SynchronousTestCase):
         self.assertEqual(told["values"], {"name": "bob", "count": 3})
         self.assertEqual((told["level"], told["source"]), ("info", "walt.test"))
         self.assertRegex(told["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00$")
+
+    def test_libraries(self) -> None:
+        """Neither log of the daemon keeps what strangers can make a library say."""
+        events: list[LogEvent] = []
+        kept = worth_telling(events.append)
+        for library in ("twisted.python.log", "twisted.protocols.amp", "twisted.internet.tcp", "-"):
+            log = Logger(library, observer=kept)
+            log.info("a stranger has asked")
+            log.warn("it fails")
+        Logger("walt.test", observer=kept).info("a node booted")
+        self.assertEqual([event["log_format"] for event in events],
+                         ["it fails"] * 4 + ["a node booted"])
 
     def test_failures(self) -> None:
         """The kind of error, and where it was."""

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import ClientCreator, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, readBody
@@ -20,6 +21,7 @@ from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from walt.server.http.answers import preferred_format
 from walt.server.http.peer_limits import MAX_BODY, CountedSite
+from walt.server.http.sending import LEAST, MOST, TURN, share
 from walt.server.http.site import make_site
 
 BIG = bytes(range(256)) * 8192
@@ -32,6 +34,15 @@ class Page(Resource):
 
     def render_GET(self, request: Any) -> bytes:
         return b"api of " + b"/".join(request.postpath)
+
+
+class ShareTests(SynchronousTestCase):
+    def test_share(self) -> None:
+        """One turn is bounded however many files are sent, and none of them waits for ever."""
+        for files in range(1, 2000):
+            self.assertLessEqual(LEAST, share(files))
+            self.assertLessEqual(share(files), MOST)
+            self.assertLessEqual(files * share(files), max(TURN, files * LEAST))
 
 
 class SiteTests(TestCase):
@@ -88,6 +99,17 @@ class SiteTests(TestCase):
             response, body = await self.get(path)
             self.assertEqual(response.code, 200)
             self.assertIn(b"WalT server HTTP service", body)
+
+    async def test_no_access_log(self) -> None:
+        """Strangers do not decide how long the daemon's log is."""
+        told: list[LogEvent] = []
+        globalLogPublisher.addObserver(told.append)
+        self.addCleanup(globalLogPublisher.removeObserver, told.append)
+        await self.get("/boot/start.ipxe")
+        await self.get("/nothing")
+        await self.raw(b"GET /nothing HTTP/1.0\r\n\r\n")
+        self.assertEqual([event for event in told if "nothing" in formatEvent(event)
+                          or "start.ipxe" in formatEvent(event)], [])
 
     async def test_boot_file_of_the_requester(self) -> None:
         """Without node_ip the requester's own address counts."""

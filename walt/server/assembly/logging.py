@@ -39,11 +39,20 @@ def observer(
     out: IO[str] = sys.stdout, environment: Mapping[str, str] = os.environ
 ) -> ILogObserver:
     """Return what twistd's option `--logger` wants: lines on standard output."""
+    shape = _object if environment.get(VARIABLE) == "json" else _line
+    return worth_telling(FileLogObserver(out, shape))
+
+
+def worth_telling(observer: ILogObserver) -> ILogObserver:
+    """Return what hands an observer the events of the daemon's own log, and no others.
+
+    What libraries say of each connection and message is left out up to warnings: strangers
+    decide how much there is of it.
+    """
     levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     for quiet in ("twisted.protocols.amp", "twisted.python.log", "twisted.internet", "-"):
         levels.setLogLevelForNamespace(quiet, LogLevel.warn)
-    shape = _object if environment.get(VARIABLE) == "json" else _line
-    return FilteringLogObserver(FileLogObserver(out, shape), [levels])
+    return FilteringLogObserver(observer, [levels])
 
 
 def _line(event: LogEvent) -> str | None:

@@ -32,6 +32,7 @@ from walt.server.assembly.capture import DaemonLog
 from walt.server.assembly.core import Core, build
 from walt.server.assembly.daemons import Health
 from walt.server.assembly.listeners import Doors, Listeners, open_all
+from walt.server.assembly.logging import worth_telling
 from walt.server.assembly.nodes import Nodes
 from walt.server.assembly.readiness import notify, until_answering
 from walt.server.assembly.ui import ui_socket
@@ -277,7 +278,7 @@ class WaltServer(Service):
         daemons.network.update(devices=core.base.registry.present())
 
     def _capture_own_lines(self, core: Core) -> None:
-        observer = DaemonLog(core.base.logs, server_mac(core.base.registry) or "")
+        observer = worth_telling(DaemonLog(core.base.logs, server_mac(core.base.registry) or ""))
         globalLogPublisher.addObserver(observer)
         self._undo("capture of own lines", partial(globalLogPublisher.removeObserver, observer))
 

@@ -1,4 +1,4 @@
-"""What one peer may have of the web port: connections, and the body of a request."""
+"""What one peer may have of the web port: connections, the body of a request, no log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, ITransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.http import Request as HTTPRequest
 from twisted.web.server import Request, Site
 
 from walt.common.readers import PATIENCE, end_if_idle
@@ -50,6 +51,13 @@ class BoundedRequest(Request):
             b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
         self.channel.loseConnection()
+
+
+class QuietSite(Site):
+    """A site without an access log: who asks would decide how long it is."""
+
+    def log(self, request: HTTPRequest) -> None:
+        """Keep nothing of a request."""
 
 
 class Counted(ProtocolWrapper):

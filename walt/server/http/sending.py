@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -17,7 +17,14 @@ from zope.interface import implementer
 
 from walt.server.domain.network_services.interfaces import BootFile
 
-MOST = 1 << 20  # bytes in one turn of the reactor
+# Bytes of all files in one turn of the reactor, and of one of them: each piece costs some calls
+# of the system besides its own, and the turn is over when all have had theirs.
+TURN, LEAST, MOST = 128 << 20, 256 << 10, 4 << 20
+
+
+def share(under_way: int) -> int:
+    """Return the bytes of one of so many files that are sent in one turn of the reactor."""
+    return max(LEAST, min(MOST, TURN // max(1, under_way)))
 
 
 def send(found: BootFile, request: IRequest) -> Deferred[Any]:
@@ -39,11 +46,14 @@ def send(found: BootFile, request: IRequest) -> Deferred[Any]:
 class _Sending:
     """One file on its way to the socket of a transport, behind what its buffer has."""
 
+    _under_way: ClassVar[int] = 0
+
     def __init__(self, found: BootFile, request: Request, transport: Connection) -> None:
         self._file = found.stream.fileno()
         self._at, self._size = 0, found.size
         self._request, self._transport = request, transport
         self.done: Deferred[None] = Deferred()
+        _Sending._under_way += 1
         request.registerProducer(self, True)
         request.write(b"")  # the headers
         self._wait()
@@ -60,7 +70,7 @@ class _Sending:
         """Send what the socket takes now."""
         if self.done.called:
             return
-        last = min(self._size, self._at + MOST)
+        last = min(self._size, self._at + share(_Sending._under_way))
         try:
             while self._at < last:
                 sent = os.sendfile(
@@ -79,9 +89,11 @@ class _Sending:
             self._wait()
             return
         self._request.unregisterProducer()
+        _Sending._under_way -= 1
         self.done.callback(None)
 
     def stopProducing(self) -> None:
         """The requester has left."""
         if not self.done.called:
+            _Sending._under_way -= 1
             self.done.errback(ConnectionLost("the requester left"))

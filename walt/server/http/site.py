@@ -13,7 +13,7 @@ from twisted.web.util import Redirect
 from walt.server.domain.network_services.interfaces import IBootFiles
 from walt.server.http.answers import ErrorResource
 from walt.server.http.boot import BootResource, Prepare, Watch
-from walt.server.http.peer_limits import BoundedRequest
+from walt.server.http.peer_limits import BoundedRequest, QuietSite
 from walt.server.http.policy import OWN_MACHINE, Readers
 
 INDEX = b"""<!DOCTYPE html>
@@ -71,4 +71,4 @@ def make_site(
         root.putChild(b"walt-vpn", vpn(boot))
     for name, page in (pages or {}).items():
         root.putChild(name.encode(), page)
-    return Site(root, BoundedRequest, **options)
+    return QuietSite(root, BoundedRequest, **options)

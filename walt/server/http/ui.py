@@ -22,7 +22,7 @@ from walt.common.errors import Denied, Invalid
 from walt.common.texts import load_json
 from walt.server.domain.access.web_model import WebSession
 from walt.server.http.answers import ErrorResource, answer_error
-from walt.server.http.peer_limits import BoundedRequest
+from walt.server.http.peer_limits import BoundedRequest, QuietSite
 from walt.server.http.tab import Tab
 from walt.server.http.ui_policy import (
     Doorkeeper,
@@ -294,4 +294,4 @@ def make_ui_site(door: Doorkeeper, make: MakeTab, clock: IReactorTime, **options
     ui.putChild(b"known", _Known(door))
     ui.putChild(b"logout", _Logout(door))
     ui.putChild(b"socket", _Socket(door, make, clock))
-    return Site(root, BoundedRequest, **options)
+    return QuietSite(root, BoundedRequest, **options)

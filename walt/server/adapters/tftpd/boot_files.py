@@ -29,7 +29,7 @@ _STATIC = re.compile(r"(?:\.\./\.\./|/.*/)tftp-static")
 _PLAIN = re.compile(r"[A-Za-z0-9:][A-Za-z0-9:.-]*")
 
 
-def open_inside(root: Path, start: tuple[str, ...], path: str) -> BootFile:
+def open_inside(root: str | Path, start: tuple[str, ...], path: str) -> BootFile:
     """Open the regular file `start`/`path` of the file system tree at `root`.
 
     Raises NotFound when there is none, or when `path` holds `..` or a NUL.
@@ -53,7 +53,7 @@ def open_inside(root: Path, start: tuple[str, ...], path: str) -> BootFile:
             os.close(descriptor)
 
 
-def _walk(root: Path, pending: deque[str], opened: list[int]) -> int:
+def _walk(root: str | Path, pending: deque[str], opened: list[int]) -> int:
     """Return a descriptor of the file reached; every one opened goes to `opened`.
 
     40 links of 4,096 bytes would be a way of 80,000 names.
@@ -92,31 +92,31 @@ class BootFiles:
     """The boot files below `state`: `nodes/<node>/tftp/<path>`."""
 
     def __init__(self, state: Path) -> None:
-        self._state = state
+        # Text: a path that is put together of parts costs more than what it is asked for here.
+        self._state = str(state)
 
     def open(self, node: str, path: str) -> BootFile:
         """Open a boot file of the node with this address or MAC. Raises NotFound."""
         root, start = self._tftp_directory(node)
         return open_inside(root, start, path)
 
-    def _tftp_directory(self, node: str) -> tuple[Path, tuple[str, ...]]:
+    def _tftp_directory(self, node: str) -> tuple[str, tuple[str, ...]]:
         """Return the tree that confines the node's boot files, and where they start."""
         address = parse_address(node)
         name = str(address) if address is not None else node.lower()
         if address is None and not is_mac(name):
             raise NotFound("no such node")
-        nodes = self._state / "nodes"
         try:
-            if (nodes / name).is_symlink():
-                name = os.readlink(nodes / name)
+            if os.path.islink(place := f"{self._state}/nodes/{name}"):
+                name = os.readlink(place)
             if _PLAIN.fullmatch(name) is None:
                 raise NotFound("no such node")
-            target = os.readlink(nodes / name / "tftp")
+            target = os.readlink(f"{self._state}/nodes/{name}/tftp")
         except OSError:
             raise NotFound("no such node") from None
         if _STATIC.fullmatch(target):
-            return self._state / "tftp-static", ()
+            return f"{self._state}/tftp-static", ()
         image = _IMAGE.fullmatch(target)
         if image is None:
             raise NotFound("no such node")
-        return self._state / "images" / image[1] / "fs", ("boot", image[2])
+        return f"{self._state}/images/{image[1]}/fs", ("boot", image[2])
