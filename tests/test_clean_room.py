@@ -113,3 +113,17 @@ class RoomsTests(SynchronousTestCase):
         self.assertEqual(total(0, lines[:2]), [1, 0, 0])
         self.assertEqual(total(2, lines[:2]), [1, 1, 0])
         self.assertEqual(total(125, []), [0, 1, 0])
+
+    def test_time(self) -> None:
+        """The end of the time cuts off what may be left out, and is no failure of it then."""
+        platform, *_, last = self.rooms.ROOMS
+        passed, failed = "1 passed, 0 failed, 0 skipped\n", "3 passed, 1 failed, 0 skipped\n"
+        judged = self.rooms.judged
+        self.assertEqual(judged(platform, 130, [passed], cut=True), ([1, 1, 0], []))
+        self.assertEqual(
+            judged(last, 130, [passed], cut=True),
+            ([1, 0, 0], [f"not finished for want of time: {last.title}"]),
+        )
+        self.assertEqual(judged(last, 130, [failed], cut=True)[0], [3, 1, 0])
+        self.assertEqual(judged(last, 1, [passed], cut=False), ([1, 1, 0], []))
+        self.assertEqual(judged(last, 0, [passed], cut=False), ([1, 0, 0], []))
