@@ -143,7 +143,7 @@ class PostgresChangesTests(ChangesContract, TestCase):
 
         async def add(transaction: Transaction, name: str) -> None:
             await transaction.execute_all(
-                *recording([Change("name", NODE.mac, "", None, name, "ann")])
+                recording([Change("name", NODE.mac, "", None, name, "ann")])
             )
 
         async def slow(one: Transaction) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -66,8 +66,9 @@ class FakeDeviceStore:
         """Return every device."""
         return list(self.devices.values())
 
-    async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
+    async def save(self, devices: Sequence[Device], changes: Iterable[Change] = ()) -> None:
         """Insert or replace devices."""
+        changes = list(changes)
         await self._write([device.mac for device in devices])
         if self.refuses(devices, changes):
             raise ValueError("refused")
@@ -75,9 +76,10 @@ class FakeDeviceStore:
         self._record(changes)
 
     async def forget(
-        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Iterable[Change] = ()
     ) -> None:
         """Delete devices."""
+        changes = list(changes)
         await self._write(macs)
         if self.refuses([], changes):
             raise ValueError("refused")

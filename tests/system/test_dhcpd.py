@@ -83,9 +83,9 @@ class DhcpdCase(TestCase):
             self.assertLess(self.reactor.seconds(), end, "waited too long")
             await deferLater(self.reactor, 0.05, lambda: None)
 
-    def lost(self, *known: str) -> list[Sighting]:
+    async def lost(self, *known: str) -> list[Sighting]:
         """Return who holds a lease and is not known, as the server looks for them at start."""
-        return [one for one in self.service.lease_holders() if one.mac not in known]
+        return [one for one in await self.service.lease_holders() if one.mac not in known]
 
     async def event(self) -> Sighting:
         await self.until(lambda: self.events)
@@ -248,19 +248,19 @@ class DhcpdTests(DhcpdCase):
         await self.client.exchange("00:11:22:33:44:99")
         self.assertEqual((await self.event()).mac, "00:11:22:33:44:99")
         self.assertEqual(self.events, [])
-        lost = self.lost("00:11:22:33:44:99")
+        lost = await self.lost("00:11:22:33:44:99")
         self.assertEqual([(e.mac, e.vci) for e in lost], [(mac, HOSTILE.decode("latin-1"))])
 
     async def test_lost_leases(self) -> None:
         """Leases of devices that nobody registered are found again in the leases file."""
         await self.client.exchange("00:11:22:33:44:77", {60: b"walt.node.rpi-4-b", 12: b"pi"})
         await self.event()
-        (lost,) = self.lost()
+        (lost,) = await self.lost()
         self.assertEqual(
             (lost.mac, lost.vci, lost.name),
             ("00:11:22:33:44:77", "walt.node.rpi-4-b", "pi-334477"),
         )
-        self.assertEqual(self.lost("00:11:22:33:44:77"), [])
+        self.assertEqual(await self.lost("00:11:22:33:44:77"), [])
 
     async def test_change_restarts_once(self) -> None:
         """Changes in a row are merged into one restart, after which they are in force."""
@@ -367,7 +367,7 @@ class BurstTests(DhcpdCase):
         self.assertEqual(self.service.health.restarts, 1)
         text = (self.dir / "services" / "dhcpd" / "dhcpd.conf").read_text()
         self.assertEqual(set(re.findall(r"hardware ethernet ([0-9a-f:]+);", text)), leased)
-        self.assertEqual(self.lost(*known), [])
+        self.assertEqual(await self.lost(*known), [])
 
     def listens(self) -> bool:
         """Tell whether dhcpd receives packets: a raw socket, and one of UDP (packet(7))."""

@@ -67,6 +67,19 @@ class WorkflowTests(SynchronousTestCase):
         self.assertEqual(self.trace, ["first", "number 2", "end"])
         self.assertEqual(result, {"word": "end", "number": 2})
 
+    def test_limit_of_how_much_there_is(self) -> None:
+        """A step on twice as many things may take twice as long."""
+
+        @step(limit=lambda things, **env: 10.0 * len(things))
+        def wf_long(wf: Workflow, **env: Any) -> Deferred[None]:
+            return self.gate
+
+        done = self.run_steps(wf_long, things="ab")
+        self.clock.advance(19)
+        self.assertNoResult(done)
+        self.clock.advance(1)
+        self.failureResultOf(done, TimeoutError)
+
     def test_interrupt(self) -> None:
         """An interrupt ends it: no later step, no undo, no error."""
         undone = []

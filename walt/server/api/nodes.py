@@ -210,7 +210,7 @@ class PlansApi(amp.CommandLocator):
         self._plans = plans
 
     @commands.PlanWork.responder
-    def plan(
+    async def plan(
         self, devices: str | None = None, image: str | None = None,
         settings: list[str] | None = None, nodes_only: bool | None = None,
         default_images: bool | None = None,
@@ -231,7 +231,7 @@ class PlansApi(amp.CommandLocator):
         ]
         reboot = True
         if devices is not None and settings is not None:
-            reboot = self._configuration.check(
+            reboot = await self._configuration.check(
                 devices, settings, self._requester, nodes_only=bool(nodes_only)
             )
         return {"rows": self._plans.rows(found, user), "reboot": reboot}

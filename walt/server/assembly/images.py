@@ -89,8 +89,7 @@ def build_images(base: Base) -> Images:
     )
     service = ImageService(
         store, PostgresImages(base.database),
-        in_use=lambda: {node.image for node in registry.nodes() if node.image},
-        node_models=lambda: {node.model for node in registry.nodes() if node.model},
+        in_use=registry.images, node_models=registry.models,
     )
     # Slow registries must not take the workers that mount images.
     readers = WorkerPool(

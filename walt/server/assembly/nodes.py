@@ -170,7 +170,7 @@ def build_nodes(
         rebooter=rebooter, monitor=monitor, registration=registration, service=service,
         configuration=Configuration(
             registry, service, monitor, images.service, exposed, logs, platform,
-            memory_of_this_machine(), os.cpu_count() or 1,
+            memory_of_this_machine(), os.cpu_count() or 1, reactor,
         ),
         exposed=exposed, virtual=virtual, shell=shell,
         questions=questions, sessions=SshSessions(reactor, launcher, ssh_options),

@@ -43,6 +43,7 @@ from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.reactors import IReactor
+from walt.server.runtime.slicing import slices
 from walt.server.runtime.watching import Watch
 from walt.server.wire.connections import DOORS, Connections
 from walt.server.wire.peers import Origins
@@ -318,10 +319,12 @@ class WaltServer(Service):
         self._undo("exposed ports", nodes.exposed.stop)
         await nodes.configuration.restore_exposed()
         known = {device.mac for device in core.base.registry.all()}
-        for holder in core.daemons.dhcpd.lease_holders():
-            nodes.leases.leased(holder)
-            if holder.mac not in known:
-                nodes.registration.leased(holder)
+        holders = await core.daemons.dhcpd.lease_holders()
+        async for some in slices(self._reactor, holders):
+            for holder in some:
+                nodes.leases.leased(holder)
+                if holder.mac not in known:
+                    nodes.registration.leased(holder)
 
     def _start_power(self, nodes: Nodes) -> None:
         """Power what the last run left off; see to it that power comes back, and is saved."""

@@ -74,13 +74,11 @@ def _rows(
 def _topics(core: Core) -> dict[str, Topic]:
     """Return what there is to be watched, by name."""
     base, nodes, clock = core.base, core.nodes, core.base.reactor
-    live = LiveNodes(
-        nodes.views, nodes.status, nodes.progress, nodes.switches.views.places, clock
-    )
+    live = LiveNodes(nodes.views, nodes.switches.views.places, clock)
     images = core.images.service
 
     def image_rows() -> list[dict[str, Any]]:
-        used = {node.image for node in base.registry.nodes()}
+        used = base.registry.images()
         return [image.row(image.fullname in used) for image in images.all()]
 
     asked: dict[str, Callable[[], Awaitable[Rows]]] = {

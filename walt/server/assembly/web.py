@@ -44,12 +44,9 @@ def metrics_of(core: Core, connections: Connections) -> Counters:
         "streams_of_user": MAX_STREAMS, "calls_of_connection": MAX_CALLS,
     })
     found.gauges("walt_devices", "Known devices, by type", "type", lambda: {
-        kind: sum(1 for device in registry.all() if device.type == kind)
-        for kind in ("node", "switch", "unknown")
+        kind: registry.count(kind) for kind in ("node", "switch", "unknown")
     })
-    found.gauge("walt_nodes_booted", "Nodes that are booted", lambda: sum(
-        1 for node in registry.nodes() if status.is_booted(node.mac)
-    ))
+    found.gauge("walt_nodes_booted", "Nodes that are booted", lambda: status.count)
     found.gauge("walt_images", "Names in the image store", lambda: len(core.images.service.all()))
     found.gauge("walt_log_lines_accepted", "Log lines since the start",
                 lambda: core.base.logs.accepted)

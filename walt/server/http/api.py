@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,7 +18,8 @@ from twisted.web.server import NOT_DONE_YET
 from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
 from walt.common.records import Block
 from walt.rpc import openapi
-from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import DeviceRegistry, by_name
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.logs.ere import Expression
 from walt.server.domain.logs.lines import LogService
@@ -62,8 +64,8 @@ def parameters(request: IRequest) -> dict[str, str]:
     return found
 
 
-def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> list[Row]:
-    """Return the rows whose fields equal the values. Raises Invalid."""
+def parsed(values: Values, fields: Mapping[str, type]) -> Row:
+    """Return the values that fields shall have. Raises Invalid."""
     wanted: Row = {}
     for name, text in values.items():
         if name not in fields:
@@ -74,6 +76,12 @@ def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> lis
             wanted[name] = text.lower() in ("true", "1")
         else:
             wanted[name] = text
+    return wanted
+
+
+def filtered(rows: list[Row], values: Values, fields: Mapping[str, type]) -> list[Row]:
+    """Return the rows whose fields equal the values. Raises Invalid."""
+    wanted = parsed(values, fields)
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
@@ -96,20 +104,21 @@ class WebApi:
 
     async def nodes(self, values: Values, request: IRequest) -> str:
         """Nodes with their settings."""
-        nodes = [
-            {
-                "name": node.name, "model": node.model, "virtual": node.virtual,
-                "image": node.image, "booted": self._views.is_booted(node), "ip": node.ip,
-                "mac": node.mac, "owner": self._views.owner(node),
-                "state": self._views.state(node), "node": node,
-            }
-            for node in sorted(self._registry.nodes(), key=lambda node: node.name)
-        ]
-        found = filtered(nodes, values, {
-            "name": str, "model": str, "virtual": bool, "image": str, "booted": bool, "ip": str,
-            "mac": str, "owner": str, "state": str,
+        views = self._views
+        told: dict[str, Callable[[Device], object]] = {
+            "name": attrgetter("name"), "model": attrgetter("model"),
+            "virtual": attrgetter("virtual"), "image": attrgetter("image"),
+            "booted": views.is_booted, "ip": attrgetter("ip"), "mac": attrgetter("mac"),
+            "owner": views.owner, "state": views.state,
+        }
+        wanted = parsed(values, {
+            name: bool if name in ("virtual", "booted") else str for name in told
         })
-        texts = await self._views.written([row["node"] for row in found])
+        # Thousands are looked at: nothing is made of those that are not asked for.
+        texts = await views.written(by_name(
+            node for node in self._registry.nodes()
+            if all(told[name](node) == value for name, value in wanted.items())
+        ))
         return f'{{"num_nodes": {len(texts)}, "nodes": [{", ".join(texts)}]}}'
 
     async def images(self, values: Values, request: IRequest) -> Row:
@@ -117,7 +126,7 @@ class WebApi:
         rest = dict(values)
         if rest.pop("refresh", "false").lower() in ("true", "1"):
             await self._images.refresh()
-        used = {node.image for node in self._registry.nodes()}
+        used = self._registry.images()
         rows = [
             image.row(image.fullname in used)
             for image in sorted(self._images.all(), key=lambda image: image.fullname)
@@ -139,7 +148,6 @@ class WebApi:
         """Lines between two moments, sent as they are read: there may be millions."""
         rest = dict(values)
         query, scale = self._query(rest)
-        names = {device.mac: device.name for device in self._registry.all()}
         peer: Any = request.getClientAddress()
         cursor, _ = await self._logs.open(query, str(getattr(peer, "host", "")), web=True)
         reader = _Reader(request, self._clock)
@@ -148,7 +156,7 @@ class WebApi:
             request.setHeader(b"content-type", b"application/json")
             reader.write(b'{"logs": [')
             while block := await reader.unless_left(cursor.next_block()):
-                pieces = list(_encoded(block, names, scale))
+                pieces = list(_encoded(block, self._issuer, scale))
                 reader.write((b", " if count else b"") + ", ".join(pieces).encode())
                 count += len(block)
                 await reader.ready()
@@ -156,6 +164,10 @@ class WebApi:
         finally:
             await cursor.close()
             reader.end()
+
+    def _issuer(self, mac: str) -> str:
+        device = self._registry.get(mac)
+        return device.name if device is not None else mac
 
     def _query(self, values: dict[str, str]) -> tuple[LogQuery, float]:
         unit = values.pop("ts_unit", "s")
@@ -170,9 +182,9 @@ class WebApi:
             Expression(stream)  # alone: "a)|(b" is none
         issuers = None
         if issuer is not None:
-            issuers = frozenset(
-                device.mac for device in self._registry.all() if device.name == issuer
-            ) | {issuer}  # and what was kept of forgotten devices of this name
+            device = self._registry.by_name(issuer)
+            # And what was kept of forgotten devices of this name.
+            issuers = frozenset({issuer, *([device.mac] if device is not None else [])})
         return LogQuery(
             issuers=issuers, streams=f"^({stream})$" if stream is not None else None,
             start=start, end=end,
@@ -192,10 +204,10 @@ class WebApi:
         return moment
 
 
-def _encoded(block: Block, names: Mapping[str, str], scale: float) -> Iterator[str]:
+def _encoded(block: Block, name: Callable[[str], str], scale: float) -> Iterator[str]:
     for timestamp, mac, stream, line in block.records():
         yield json.dumps({
-            "timestamp": timestamp * scale, "line": line, "issuer": names.get(mac, mac),
+            "timestamp": timestamp * scale, "line": line, "issuer": name(mac),
             "stream": stream,
         })
 

@@ -27,8 +27,13 @@ Step = Callable[..., Any]
 CANCELLED_AT_ONCE = 20  # workflows, in one turn of the reactor
 
 
-def step(limit: float | None = None, undo: Step | None = None) -> Callable[[Step], Step]:
-    """Give a step a time limit in seconds, and a step that undoes it."""
+def step(
+    limit: float | Callable[..., float] | None = None, undo: Step | None = None
+) -> Callable[[Step], Step]:
+    """Give a step a time limit in seconds, and a step that undoes it.
+
+    A limit that depends on how much there is to do is a function of the environment.
+    """
 
     def decorate(function: Step) -> Step:
         function.limit = limit  # type: ignore[attr-defined]
@@ -169,6 +174,8 @@ class Workflow:
     async def _call(self, function: Step) -> None:
         running = maybeDeferred(self._invoke, function)
         limit = getattr(function, "limit", None)
+        if callable(limit):
+            limit = limit(**self.env)
         if limit is not None:
             running.addTimeout(limit, self._owner.clock)
         await running

@@ -243,7 +243,7 @@ class TripsTests(SynchronousTestCase):
 
         transaction: Any = Connection()
         self.successResultOf(Deferred.fromCoroutine(Transaction(transaction).execute_all(
-            *((str(number), [["x"] * size]) for number, size in enumerate(sizes))
+            (str(number), [["x"] * size]) for number, size in enumerate(sizes)
         )))
         return sent
 

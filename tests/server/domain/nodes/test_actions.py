@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from walt.common.errors import Invalid, NotFound, Unavailable
-from walt.server.domain.nodes.actions import AT_ONCE, LOOK_AGAIN
+from walt.server.domain.nodes.actions import FEW, LOOK_AGAIN
+from walt.server.runtime.slicing import AT_ONCE
 
 
 class NodeServiceTests(SynchronousTestCase):
@@ -131,6 +132,30 @@ class NodeServiceTests(SynchronousTestCase):
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.assertEqual(self.fake.clock.getDelayedCalls(), [])
+
+    def test_a_crowd_is_looked_at_now_and_then(self) -> None:
+        """Each arrival would be a look at all that are missing; the last ones are told one by one.
+        """
+        crowd = [node(number) for number in range(10, 50 + 2 * FEW)]
+        self.now(self.fake.registry.put(*crowd))
+        looks: list[int] = []
+        summary = self.fake.progress.summary
+        self.patch(self.fake.progress, "summary", lambda names: (
+            looks.append(len(names)) or summary(names)  # type: ignore[func-returns-value]
+        ))
+        waiting = Deferred.fromCoroutine(
+            self.fake.nodes.wait(",".join(one.name for one in crowd), self.joe)
+        )
+        looks.clear()
+        for one in crowd[:-FEW - 1]:
+            self.fake.status.booted(one.mac)
+        self.assertEqual(looks, [])
+        self.fake.clock.advance(LOOK_AGAIN)
+        self.assertEqual(looks, [FEW + 1])
+        for one in crowd[-FEW - 1:]:
+            self.fake.status.booted(one.mac)
+        self.successResultOf(waiting)
+        self.assertEqual(looks[1:], [*range(FEW, 0, -1)])
 
     def test_reboot(self) -> None:
         """A set is rebooted, its result told."""

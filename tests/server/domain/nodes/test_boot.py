@@ -8,8 +8,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import FakePlatform, FakeRequester, node, stored
+from walt.server.domain.nodes import monitor as monitor_module
+from walt.server.domain.nodes import reboot as reboot_module
 from walt.server.domain.nodes.clock import next_whole_second
-from walt.server.domain.nodes.status import DISCONNECTED
+from walt.server.domain.nodes.status import AT_ONCE, DISCONNECTED
+from walt.server.runtime import slicing
 
 
 class BootTests(SynchronousTestCase):
@@ -104,6 +107,31 @@ class StatusTests(BootTests):
         fake.status.booted(staying)
         self.assertTrue(fake.status.is_booted(staying))
 
+    def test_end_of_grace_of_many(self) -> None:
+        """Those that stay away are down some at a time; who comes meanwhile stays booted."""
+        crowd = [node(number) for number in range(10, 11 + 2 * AT_ONCE)]
+        self.now(self.fake.registry.put(*crowd))
+        for one in crowd:
+            self.status.booted(one.mac)
+        fake = self.restarted()
+        counts: list[int] = []
+        late: list[str] = []
+
+        def look(mac: str, booted: bool, cause: str | None) -> None:
+            counts.append(fake.status.count)
+            if len(counts) == 1:
+                fake.clock.callLater(0, come)
+
+        def come() -> None:
+            late.append(next(one.mac for one in crowd if fake.status.is_booted(one.mac)))
+            fake.status.booted(late[0])
+
+        before = fake.status.count
+        fake.status.changed.observe(look)
+        fake.clock.advance(180)
+        self.assertEqual(len(counts), before - 1)
+        self.assertEqual([one.mac for one in crowd if fake.status.is_booted(one.mac)], late)
+
     def test_orderly_stop(self) -> None:
         """A server that stops for good records that nobody is booted, whatever comes after."""
         self.status.booted(self.devices[0].mac)
@@ -142,6 +170,23 @@ class MonitorTests(BootTests):
             self.fake.clock.advance(moment - self.fake.clock.seconds())
             self.fake.monitor.check()
         return self.fake.late
+
+    def test_many_are_late(self) -> None:
+        """One check reboots, or gives up, some of them; the next ones the others."""
+        self.patch(monitor_module, "AT_ONCE", 2)
+        conf = {"boot.timeout": 10, "boot.retries": 1}
+        crowd = [node(number, conf=conf) for number in range(10, 19)]
+        self.now(self.fake.registry.forget(*self.devices))
+        self.now(self.fake.registry.put(*crowd))
+        given_up: list[str] = []
+        self.fake.monitor.given_up.observe(
+            lambda mac, reason: given_up.append(mac) if reason else None
+        )
+        late = self.check_at(0, 10, 10, 10, 10, 10, 10)
+        self.assertEqual([len(some) for some in late], [2, 2, 2, 2, 1])
+        for moment, count in ((20, 2), (20, 4), (20, 6), (20, 8), (20, 9), (20, 9)):
+            self.check_at(moment)
+            self.assertEqual(len(given_up), count)
 
     def test_time_out_and_retries(self) -> None:
         """Each time-out costs a retry; after the last one a node is left alone."""
@@ -329,6 +374,20 @@ class RebootTests(BootTests):
         self.assertFalse(self.successResultOf(done))
         self.assertEqual(requester.err, ["Node node-2: failed poe-reboot (SNMP issue)"])
         self.assertFalse(self.status.is_booted(self.devices[0].mac))
+
+    def test_many_are_asked_some_at_a_time(self) -> None:
+        """A request for each of those under way; deeds are logged in several turns."""
+        self.patch(reboot_module, "PARALLEL_REQUESTS", 5)
+        crowd = [node(number) for number in range(10, 11 + slicing.AT_ONCE)]
+        self.now(self.fake.registry.put(*crowd))
+        self.fake.link.gate = gate = Deferred()
+        running = self.reboot(*crowd, requester=FakeRequester())
+        self.assertEqual(len(self.lines()), slicing.AT_ONCE)
+        self.fake.clock.advance(0)
+        self.assertEqual(len(self.fake.link.requests), 5)
+        gate.callback(None)
+        self.assertTrue(self.successResultOf(running))
+        self.assertEqual({ip for ip, _ in self.fake.link.requests}, {one.ip for one in crowd})
 
     def test_a_slow_node_delays_no_other(self) -> None:
         """Nodes that answered at once may be up again before the slowest one answers."""

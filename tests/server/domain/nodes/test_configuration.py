@@ -24,7 +24,7 @@ class LeavingTests(SynchronousTestCase):
         self.configuration = Configuration(
             fake.registry, fake.nodes, fake.monitor, fake.images,
             ExposedPorts(self.forwarder, lambda line: None), fake.logs, fake.platform,
-            1 << 20, 64,
+            1 << 20, 64, fake.clock,
         )
 
     def done(self, work: Coroutine[Any, Any, Any]) -> Any:

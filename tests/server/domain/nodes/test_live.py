@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.domain.nodes.test_views import NODES, Lab
+from walt.server.domain.nodes import live as live_module
 from walt.server.domain.nodes.boots import Stage
 from walt.server.domain.nodes.live import LiveNodes
 
@@ -20,8 +21,7 @@ class LiveNodesTests(SynchronousTestCase):
         for number in range(len(NODES)):
             self.lab.do("", number)
         self.live = LiveNodes(
-            self.lab.views, self.lab.platform.status, self.lab.progress, lambda: self.places,
-            self.lab.clock, at_once=2,
+            self.lab.views, lambda: self.places, self.lab.clock, at_once=2,
         )
         self.mac = NODES[0].mac
 
@@ -58,6 +58,19 @@ class LiveNodesTests(SynchronousTestCase):
         self.assertEqual((self.row()["switch"], self.row()["port"]), (None, None))
         self.places[self.mac] = ("access", "g7")
         self.assertEqual((self.row()["switch"], self.row()["port"]), ("access", "g7"))
+
+    def test_made_of_those_that_changed(self) -> None:
+        """Nothing is made of the others."""
+        self.rows()
+        made: list[str] = []
+        text = live_module._text
+        self.patch(live_module, "_text", lambda mac, seen: made.append(mac) or text(mac, seen))
+        self.rows()
+        self.assertEqual(made, [])
+        self.lab.progress.started(NODES[0])
+        self.lab.do("rename", 1)
+        self.rows()
+        self.assertEqual(set(made), {NODES[0].mac, NODES[1].mac})
 
     def test_same_texts(self) -> None:
         """What did not change is the same object; what is gone has no row."""

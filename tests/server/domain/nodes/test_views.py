@@ -196,17 +196,37 @@ class RowsTests(SynchronousTestCase):
             self.rows(lab, lab.another(), brief=True, show_all=True),
         )
 
+    def test_nothing_is_made_of_those_that_are_not_asked_for(self) -> None:
+        """Whole rows, and rows of nodes that boot and tell when they go on."""
+        lab, made = Lab(), list[str]()
+        views = lab.another(emulated=lambda device: bool(made.append(device.mac)))
+        Deferred.fromCoroutine(lab.platform.registry.put(*MANY))
+        lab.progress.started(MANY[0])
+        whole = self.successResultOf(Deferred.fromCoroutine(views.written(MANY[:1])))
+        self.assertEqual((len(whole), made), (1, [MANY[0].mac]))
+        self.successResultOf(Deferred.fromCoroutine(views.rows()))
+        looked_at: list[str] = []
+        renew = views._renew
+        self.patch(views, "_renew", lambda mac, troubles, *, brief: (
+            looked_at.append(mac), renew(mac, troubles, brief=brief)
+        ))
+        self.successResultOf(Deferred.fromCoroutine(views.rows()))
+        self.assertEqual(looked_at, [])
+        lab.progress.forget(MANY[0].mac)
+        self.successResultOf(Deferred.fromCoroutine(views.rows()))
+        self.assertEqual(looked_at, [MANY[0].mac])
+
     def test_made_whole_in_turns(self) -> None:
         """However many rows others made anew meanwhile, whole ones are made in several turns."""
         lab, turns, made = Lab(at_once=2), Turns(), list[str]()
         views = lab.another(turns, lambda device: bool(made.append(device.mac)))
         registry = lab.platform.registry
         Deferred.fromCoroutine(registry.put(*MANY))
-        turns.until(Deferred.fromCoroutine(views.brief()))
+        turns.until(Deferred.fromCoroutine(views.rows()))
         whole = Deferred.fromCoroutine(views.tables("alice", show_all=True))
         turns.pump([1] * 10)
         Deferred.fromCoroutine(registry.put(*(replace(node, model="rpi-b") for node in MANY)))
-        brief = Deferred.fromCoroutine(views.brief())
+        brief = Deferred.fromCoroutine(views.rows())
         while not whole.called or not brief.called:
             before = len(made)
             turns.advance(1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -130,8 +131,11 @@ class DhcpdService(Daemon[DhcpConfig]):
     def _follow(self, old: DhcpConfig, config: DhcpConfig) -> Deferred[None]:
         return self._pacer.changed(calm=only_calm_changes(old, config))
 
-    def lease_holders(self) -> list[Sighting]:
-        """Return who holds leases by the file of dhcpd: a crash may have lost their events."""
+    async def lease_holders(self) -> list[Sighting]:
+        """Return who holds leases by the file of dhcpd: a crash may have lost their events.
+
+        There may be thousands: the file is read by a thread.
+        """
         try:
             raw = read_file(self._directory / LEASES, MOST_LEASES)
         except FileNotFoundError:
@@ -141,7 +145,9 @@ class DhcpdService(Daemon[DhcpConfig]):
                 "leases of before this start are not known: {error}", error=in_words(error)
             )
             return []
-        return parse_leases(raw.decode("latin-1"))
+        return await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), parse_leases, raw.decode("latin-1")
+        )
 
     def _prepare(self, config: DhcpConfig) -> None:
         leases = self._directory / LEASES

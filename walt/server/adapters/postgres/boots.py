@@ -71,9 +71,9 @@ class PostgresBoots:
         columns = list(zip(*map(_values, boots), strict=True))
         macs = sorted({boot.mac for boot in boots})
 
-        await self._database.transaction(lambda transaction: transaction.execute_all(
+        await self._database.transaction(lambda transaction: transaction.execute_all([
             (_SAVE, [list(column) for column in columns]), (_BOUND, (macs, BOOTS_KEPT)),
-        ))
+        ]))
 
 
 def _values(boot: Boot) -> tuple[object, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from zope.interface import implementer
 
 from walt.server.adapters.postgres.connection import Database, Statement
 from walt.server.domain.devices.changes import Change, IChanges, Recorded
+
+AT_ONCE = 500  # changes of one statement
 
 # Numbers are given, and seen by readers, in the same order: who follows by them misses nothing.
 # The lock is given back when the transaction has ended, and its rows can be seen.
@@ -29,20 +32,24 @@ FROM changes WHERE {} ORDER BY id LIMIT %s
 _OF_MOMENT, _FOLLOWING = _SINCE.format("moment >= to_timestamp(%s)"), _SINCE.format("id > %s")
 
 
-def recording(changes: Iterable[Change]) -> list[Statement]:
-    """Return what adds changes: the last statements of the transaction that makes them.
+def recording(changes: Iterable[Change]) -> Iterator[Statement]:
+    """Yield what adds changes: the last statements of the transaction that makes them.
 
-    Other transactions that add some wait until it has ended.
+    Other transactions that add some wait until it has ended. Thousands are asked for, and
+    written, some at a time.
     """
-    added = list(changes)
-    if not added:
-        return []
-    return [(_IN_TURN, ()), (_ADD, (
-        [change.key for change in added], [change.who for change in added],
-        [change.kind for change in added], [change.mac for change in added],
-        [change.item for change in added], [change.before for change in added],
-        [change.after for change in added],
-    ))]
+    left = iter(changes)
+    added = list(islice(left, AT_ONCE))
+    if added:
+        yield _IN_TURN, ()
+    while added:
+        yield _ADD, (
+            [change.key for change in added], [change.who for change in added],
+            [change.kind for change in added], [change.mac for change in added],
+            [change.item for change in added], [change.before for change in added],
+            [change.after for change in added],
+        )
+        added = list(islice(left, AT_ONCE))
 
 
 @implementer(IChanges)

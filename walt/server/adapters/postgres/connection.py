@@ -130,11 +130,11 @@ class Transaction:
         """Run a statement without result."""
         await abandonable(self._connection.runOperation(sql, tuple(values) or None))
 
-    async def execute_all(self, *statements: Statement) -> None:
+    async def execute_all(self, statements: Iterable[Statement]) -> None:
         """Run statements without results one after the other, in one trip to the database.
 
-        Those with thousands of values go by themselves: a turn of the reactor writes down what
-        one trip takes. statement_timestamp() is the same in all statements of a trip.
+        Those with thousands of values go by themselves: a turn of the reactor makes and writes
+        down what one trip takes. statement_timestamp() is the same in all statements of a trip.
         """
         for trip in _trips(statements):
             await self.execute(

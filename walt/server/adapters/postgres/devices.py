@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,7 @@ LEFT JOIN nodes n USING (mac) LEFT JOIN switches s USING (mac) LEFT JOIN vpnnode
 WHERE d.mac > %s ORDER BY d.mac LIMIT %s
 """
 AT_ONCE = 2000  # devices made in one turn of the reactor
+WRITTEN_AT_ONCE = 500  # of one statement
 
 _SAVE_DEVICES = """
 INSERT INTO devices (mac, ip, name, type, virtual, conf)
@@ -97,27 +99,26 @@ class PostgresDevices:
 
         return await self._database.transaction(work)
 
-    async def save(self, devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
+    async def save(self, devices: Sequence[Device], changes: Iterable[Change] = ()) -> None:
         """Insert or replace these devices in one transaction; see IDeviceStore."""
 
-        statements = [*_saving(devices), *recording(changes)]
-        await self._database.transaction(
-            lambda transaction: transaction.execute_all(*statements)
-        )
+        await self._database.transaction(lambda transaction: transaction.execute_all(
+            chain(_saving(devices), recording(changes))
+        ))
 
     async def forget(
-        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+        self, macs: Sequence[str], keep_logs: Mapping[str, str], changes: Iterable[Change] = ()
     ) -> None:
         """Delete devices and, by their keys, everything that refers to them."""
 
         wanted = (list(macs),)
-        statements = [
+        statements: list[Statement] = [
             (_LABEL_KEYS, wanted), (_KEEP_LOGS, (list(keep_logs), list(keep_logs.values()))),
-            (_FORGET_LOGS, wanted), (_FORGET, wanted), *recording(changes),
+            (_FORGET_LOGS, wanted), (_FORGET, wanted),
         ]
-        await self._database.transaction(
-            lambda transaction: transaction.execute_all(*statements)
-        )
+        await self._database.transaction(lambda transaction: transaction.execute_all(
+            chain(statements, recording(changes))
+        ))
 
     async def load_boot_states(self) -> Mapping[str, bool]:
         """Return, by MAC, whether the node was booted."""
@@ -133,10 +134,20 @@ class PostgresDevices:
 def _saving(devices: Sequence[Device]) -> Iterator[Statement]:
     # Who locks rows of many devices takes them in this order, or would wait in a circle.
     devices = sorted(devices, key=attrgetter("mac"))
-    macs, names = [device.mac for device in devices], [device.name for device in devices]
-    yield _FREE_NAMES, (names, macs)
+    some = [
+        devices[start:start + WRITTEN_AT_ONCE]
+        for start in range(0, len(devices), WRITTEN_AT_ONCE)
+    ]
+    for part in some:
+        yield _FREE_NAMES, ([device.name for device in part], [device.mac for device in part])
+    for part in some:
+        yield from _saving_some(part)
+
+
+def _saving_some(devices: Sequence[Device]) -> Iterator[Statement]:
     yield _SAVE_DEVICES, (
-        macs, [device.ip for device in devices], names,
+        [device.mac for device in devices], [device.ip for device in devices],
+        [device.name for device in devices],
         [device.type for device in devices], [device.virtual for device in devices],
         [json.dumps(dict(device.conf)) for device in devices],
     )

@@ -42,7 +42,7 @@ class PostgresImages:
                 (fullname, image_id),
             )
             if before != _UNKNOWN:
-                await transaction.execute_all(*recording([_stored(fullname, before, image_id)]))
+                await transaction.execute_all(recording([_stored(fullname, before, image_id)]))
 
         await self._database.transaction(work)
 
@@ -55,7 +55,7 @@ class PostgresImages:
                 (fullname,),
             )
             if gone and gone[0][0] is not None:
-                await transaction.execute_all(*recording([_stored(fullname, gone[0][0], None)]))
+                await transaction.execute_all(recording([_stored(fullname, gone[0][0], None)]))
 
         await self._database.transaction(work)
 

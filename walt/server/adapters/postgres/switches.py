@@ -94,7 +94,7 @@ class PostgresSwitches:
             after = await transaction.query(_CABLES)
             # Whoever asked for a look has not moved what it finds.
             changed = of_links(_cables(before), _cables(after), None)
-            await transaction.execute_all(*recording(changed))
+            await transaction.execute_all(recording(changed))
 
         await self._database.transaction(work)
 

@@ -84,16 +84,21 @@ def facts(device: Device | None) -> dict[Fact, str]:
 
 
 def of_device(
-    mac: str, before: Device | None, after: Device | None, who: str | None
+    mac: str, before: Device | None, after: Device | None, who: str | None,
+    key: str | None = None,
 ) -> Iterator[Change]:
-    """Yield what differs between two states of a device; None: it is not there."""
+    """Yield what differs between two states of a device; None: it is not there.
+
+    With `key`, which nothing else may have, the keys of the changes begin with it: made again,
+    they are the same.
+    """
     old, new = facts(before), facts(after)
-    for fact in sorted(old.keys() | new.keys()):
+    for number, fact in enumerate(sorted(old.keys() | new.keys())):
         if old.get(fact) != new.get(fact):
             kind, item = fact
             yield Change(
                 kind, mac, told(item), _shown(item, old.get(fact)), _shown(item, new.get(fact)),
-                who,
+                who, f"{key}{number}" if key is not None else uuid4().hex,
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from zope.interface import Interface
 
@@ -16,11 +16,14 @@ class IDeviceStore(Interface):
     async def load() -> list[Device]:
         """Return every device."""
 
-    async def save(devices: Sequence[Device], changes: Sequence[Change] = ()) -> None:
-        """Insert or replace these devices, and record what changes by it, all or none."""
+    async def save(devices: Sequence[Device], changes: Iterable[Change] = ()) -> None:
+        """Insert or replace these devices, and record what changes by it, all or none.
+
+        `changes` are made while they are asked for: thousands are, in several turns.
+        """
 
     async def forget(
-        macs: Sequence[str], keep_logs: Mapping[str, str], changes: Sequence[Change] = ()
+        macs: Sequence[str], keep_logs: Mapping[str, str], changes: Iterable[Change] = ()
     ) -> None:
         """Delete devices with their logs and everything that refers to them, and record it.
 

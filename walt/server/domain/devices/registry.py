@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -13,7 +14,9 @@ from twisted.logger import Logger
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
 from walt.common.sentences import meant
-from walt.server.domain.devices.changes import Change, of_device
+from walt.server.domain.devices.changes import Change as Fact
+from walt.server.domain.devices.changes import of_device
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device, DeviceType
 from walt.server.domain.devices.naming import LOCAL_NAMES, RESERVED_NAMES, SERVER_NAME, choose_name
@@ -22,27 +25,36 @@ from walt.server.runtime.coroutines import spawn
 
 _log = Logger()
 
-MOST_WAITING = 200_000  # devices and facts about them that wait for the database (docs/limits.md)
+MOST_WAITING = 200_000  # changes of devices that wait for the database (docs/limits.md)
 
-Observer = Callable[[frozenset[str]], None]
+Observer = Callable[[Sequence[Change]], object]
 
 
 @dataclass
 class _Order:
-    """What one call changes: devices by MAC (None: it goes), and what is recorded of it.
+    """What one call changes, and `who` did it.
 
     `former` has the names under which logs of devices that go are kept, by MAC; `stored` fires
     when the store has it all.
     """
 
-    devices: dict[str, Device | None]
-    changes: list[Change]
+    changes: Sequence[Change]
+    who: str | None
     former: dict[str, str] = field(default_factory=dict)
     stored: Deferred[None] = field(default_factory=Deferred)
+    key: str = field(default_factory=lambda: uuid4().hex)
 
     @property
-    def size(self) -> int:
-        return len(self.devices) + len(self.changes)
+    def devices(self) -> dict[str, Device | None]:
+        """The devices by MAC, None for those that go."""
+        return {change.mac: change.new for change in self.changes}
+
+    def facts(self, macs: Container[str]) -> Iterator[Fact]:
+        """Yield what is recorded of some devices; the same, if it is asked for again."""
+        for number, change in enumerate(self.changes):
+            if change.mac in macs:
+                key = f"{self.key}-{number}-"
+                yield from of_device(change.mac, change.old, change.new, self.who, key)
 
     def end(self, error: BaseException | None = None) -> None:
         """Tell who waits, if it still does."""
@@ -58,7 +70,7 @@ class DeviceRegistry:
     """Every device by MAC, name and address.
 
     Reading is immediate. A change is visible at once, its observers are told
-    the MACs concerned, and the awaitable returned fires when the store has it;
+    what was and what is, and the awaitable returned fires when the store has it;
     changes waiting for the store are written together, in one transaction. What
     the store refuses of one call is that call's failure, and nobody else's.
     """
@@ -70,6 +82,8 @@ class DeviceRegistry:
         self._by_name: dict[str, str] = {}
         self._folded: Counter[str] = Counter()  # names in small letters
         self._of_type: Counter[str] = Counter()
+        self._images: Counter[str] = Counter()  # those that nodes boot
+        self._models: Counter[str] = Counter()  # of nodes
         self._by_ip: dict[str, str] = {}
         self._by_vpn_mac: dict[str, str] = {}
         self._observers: list[Observer] = []
@@ -97,6 +111,14 @@ class DeviceRegistry:
     def count(self, kind: DeviceType) -> int:
         """Return how many devices of a type there are."""
         return self._of_type[kind]
+
+    def images(self) -> Collection[str]:
+        """Return the full names of the images that nodes boot, as they are whenever looked at."""
+        return self._images.keys()
+
+    def models(self) -> Collection[str]:
+        """Return the models of nodes, as they are whenever this is looked at."""
+        return self._models.keys()
 
     def get(self, mac: str) -> Device | None:
         """Return the device of a MAC (a VPN MAC counts), None if unknown."""
@@ -156,14 +178,13 @@ class DeviceRegistry:
         """The entry of the server itself."""
         return self.by_name(SERVER_NAME)
 
-    def used_addresses(self) -> set[IPv4Address]:
-        """Return the addresses recorded for devices."""
-        return {IPv4Address(ip) for ip in self._by_ip}
-
     # -- changing --------------------------------------------------------
 
     def observe(self, observer: Observer) -> None:
-        """Call `observer` with the MACs of each change."""
+        """Call `observer` with the devices that change, whenever some do.
+
+        Thousands may at once: what takes more than a moment for each is done later, in slices.
+        """
         self._observers.append(observer)
 
     async def load(self) -> None:
@@ -192,15 +213,7 @@ class DeviceRegistry:
         self._check_room()
         for device in devices:
             self._check_unique(device)
-        order = _Order({}, [])
-        for device in devices:
-            old = self._by_mac.get(device.mac)
-            order.changes += of_device(device.mac, old, device, acting.get())
-            if old is not None:
-                self._drop(old)
-            self._remember(device)
-            order.devices[device.mac] = device
-        await self._changed(order)
+        await self._changed(_Order([self._replace(device) for device in devices], acting.get()))
 
     async def forget(self, *devices: Device, keep_logs: bool = False) -> None:
         """Remove devices with all that refers to them; returns when stored.
@@ -209,15 +222,11 @@ class DeviceRegistry:
         Unavailable as `put` does.
         """
         self._check_room()
-        order = _Order({device.mac: None for device in devices}, [])
-        for device in devices:
-            order.changes += of_device(
-                device.mac, self._by_mac.get(device.mac), None, acting.get()
-            )
-            self._drop(device)
-            if keep_logs:
-                order.former[device.mac] = device.name
-        await self._changed(order)
+        changes = [Change(known, None) for device in devices if (known := self._drop(device))]
+        await self._changed(_Order(
+            changes, acting.get(),
+            {device.mac: device.name for device in devices} if keep_logs else {},
+        ))
 
     def _check_room(self) -> None:
         if self._size >= MOST_WAITING:
@@ -234,38 +243,64 @@ class DeviceRegistry:
         if holder not in (None, device.mac):
             raise Conflict(f"{device.ip} is the address of another device")
 
+    def _replace(self, device: Device) -> Change:
+        """Have a device in place of what was known of it."""
+        old = self._by_mac.get(device.mac)
+        if old is not None and (old.name, old.ip, old.type, old.vpn_mac) == (
+            device.name, device.ip, device.type, device.vpn_mac
+        ):
+            self._by_mac[device.mac] = device  # it is found by the same
+            if (old.image, old.model) != (device.image, device.model):
+                self._count(old, -1)
+                self._count(device, 1)
+        else:
+            if old is not None:
+                self._drop(old)
+            self._remember(device)
+        return Change(old, device)
+
     def _remember(self, device: Device) -> None:
         self._by_mac[device.mac] = device
         self._by_name[device.name] = device.mac
         self._folded[_folded(device.name)] += 1
-        self._of_type[device.type] += 1
+        self._count(device, 1)
         if device.ip:
             self._by_ip[device.ip] = device.mac
         if device.vpn_mac:
             self._by_vpn_mac[device.vpn_mac] = device.mac
 
-    def _drop(self, device: Device) -> None:
+    def _drop(self, device: Device) -> Device | None:
+        """Have nothing of a device; return what was known of it."""
         known = self._by_mac.pop(device.mac, None)
         if known is None:
-            return
+            return None
         device = known
         self._by_name.pop(device.name, None)
         folded = _folded(device.name)
         self._folded[folded] -= 1
         if not self._folded[folded]:
             del self._folded[folded]
-        self._of_type[device.type] -= 1
+        self._count(device, -1)
         if device.ip:
             self._by_ip.pop(device.ip, None)
         if device.vpn_mac:
             self._by_vpn_mac.pop(device.vpn_mac, None)
+        return device
+
+    def _count(self, device: Device, sign: int) -> None:
+        """Keep account of a device that comes or goes."""
+        self._of_type[device.type] += sign
+        for counts, value in ((self._images, device.image), (self._models, device.model)):
+            if device.is_node and value:
+                counts[value] += sign
+                if not counts[value]:
+                    del counts[value]
 
     def _changed(self, order: _Order) -> Deferred[None]:
         self._orders.append(order)
-        self._size += order.size
-        macs = frozenset(order.devices)
+        self._size += len(order.changes)
         for observer in self._observers:
-            observer(macs)
+            observer(order.changes)
         if not self._writing:
             self._writing = True
             spawn(self._write(), "writing devices to the database")
@@ -290,33 +325,36 @@ class DeviceRegistry:
                 await self._store_all(orders[:half])
                 await self._store_all(orders[half:])
                 return
-            self._size -= orders[0].size
+            self._size -= len(orders[0].changes)
             orders[0].end(error)
         else:
             for order in orders:
-                self._size -= order.size
+                self._size -= len(order.changes)
                 order.end()
 
     async def _save(self, orders: Sequence[_Order]) -> None:
         devices: dict[str, Device | None] = {}
         former: dict[str, str] = {}
         for order in orders:
-            devices |= order.devices
-            for mac in order.devices:
+            known = order.devices
+            devices |= known
+            for mac in known if former else ():
                 former.pop(mac, None)
             former |= order.former
-        kept = [device for device in devices.values() if device is not None]
-        gone = [mac for mac, device in devices.items() if device is None]
-        changes = [change for order in orders for change in order.changes]
-        of_gone = [change for change in changes if devices.get(change.mac or "") is None]
-        of_kept = [change for change in changes if devices.get(change.mac or "") is not None]
+        kept = {mac: device for mac, device in devices.items() if device is not None}
+        gone = devices.keys() - kept.keys()
+
+        def facts(macs: Container[str]) -> Iterator[Fact]:
+            for order in orders:
+                yield from order.facts(macs)
+
         while True:
             try:
                 if gone:
                     names = {mac: former[mac] for mac in gone if mac in former}
-                    await self._store.forget(gone, names, of_gone)
+                    await self._store.forget(list(gone), names, facts(gone))
                 if kept:
-                    await self._store.save(kept, of_kept)
+                    await self._store.save(list(kept.values()), facts(kept))
                 return
             except Unavailable as error:
                 # The database comes back (restarted child, fail-over): nothing is lost.

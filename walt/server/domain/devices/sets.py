@@ -10,7 +10,7 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import SERVER_NAME
 from walt.server.domain.devices.registry import DeviceRegistry, by_name
 
-MAX_ITEMS = 10_000
+MAX_ITEMS = 50_000  # docs/limits.md
 
 KEYWORDS: dict[str, Callable[[Device, str], bool]] = {
     "server": lambda device, user: device.name == SERVER_NAME,

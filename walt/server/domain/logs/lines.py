@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -52,12 +54,30 @@ LARGEST_SHARE = 0.5
 SMALLEST_SHARE = 0.01
 
 Subscriber = Callable[[list[LogLine]], None]
+_NONE: Mapping[str, KnownStream] = MappingProxyType({})
 
 
 class _Share:
     """What one issuer has pending: lines and characters."""
 
     lines = size = 0
+
+
+class _Streams:
+    """The streams that the store is known to have, by issuer: one is forgotten with all of its."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[str, KnownStream]] = {}
+
+    def get(self, key: StreamKey) -> KnownStream | None:
+        return self._of.get(key.issuer, _NONE).get(key.name)
+
+    def put(self, key: StreamKey, stream: KnownStream) -> None:
+        # Thousands of issuers have streams of the same names.
+        self._of.setdefault(key.issuer, {})[sys.intern(key.name)] = stream
+
+    def forget(self, issuer: str) -> None:
+        self._of.pop(issuer, None)
 
 
 @implementer(ILogCursor)
@@ -103,7 +123,7 @@ class LogService:
         self.former: set[str] = set()  # names of forgotten devices whose lines were kept
         self._pending: deque[LogBlock] = deque()
         self._pending_lines = self._pending_size = 0
-        self._streams: dict[StreamKey, KnownStream] = {}
+        self._streams = _Streams()
         self._subscribers: dict[Subscriber, LogMatcher] = {}
         self._watched: dict[str, Callable[[str, str], object]] = {}
         self._timer: Any = None
@@ -225,9 +245,7 @@ class LogService:
         """
         if kept_as is not None:
             self.former.add(kept_as)
-        self._streams = {
-            key: stream for key, stream in self._streams.items() if key.issuer != issuer
-        }
+        self._streams.forget(issuer)
         self._on_forget()
 
     @unbroken
@@ -310,9 +328,12 @@ class LogService:
         return batch
 
     async def _store_batch(self, batch: list[LogBlock]) -> None:
-        missing = {block.key: block.mode for block in batch if block.key not in self._streams}
+        missing = {
+            block.key: block.mode for block in batch if self._streams.get(block.key) is None
+        }
         if missing:
-            self._streams.update(await self._store.ensure_streams(missing))
+            for key, known in (await self._store.ensure_streams(missing)).items():
+                self._streams.put(key, known)
         blocks: list[tuple[int, LogBlock]] = []
         lasts: dict[StreamKey, float] = {}
         for block in batch:
@@ -329,7 +350,7 @@ class LogService:
         for key, last in lasts.items():
             stream = self._streams.get(key)
             if stream is not None:  # it was not forgotten meanwhile
-                self._streams[key] = stream._replace(last=last)
+                self._streams.put(key, stream._replace(last=last))
         self._batch = number
 
     def _pause(self, seconds: float) -> Deferred[None]:

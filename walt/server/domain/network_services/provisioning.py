@@ -7,7 +7,7 @@ their own pace. What fails concerns the nodes that need it, and is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.images.catalog import ImageService
@@ -75,7 +76,6 @@ class Provisioning:
         self._running = False
         self._recheck: Any = None
         self._network_pending: set[Deferred[Any]] = set()
-        self._seen: dict[str, Device] = {}  # nodes as they were at the last look
         self._troubles = BootTroubles(clock, registry, platform)
 
     @property
@@ -97,22 +97,13 @@ class Provisioning:
         """Begin to follow the registry, with a first update; fires when it is in force."""
         self._registry.observe(self._on_change)
         self._node_exports.note(node.mac for node in self._registry.nodes())
-        self._seen = {node.mac: node for node in self._registry.nodes()}
         return self.update()
 
-    def _on_change(self, macs: frozenset[str]) -> None:
+    def _on_change(self, changes: Sequence[Change]) -> None:
         _track(self._network_pending, self._network.update(devices=self._registry.present()))
-        changed = False
-        for mac in macs:
-            device, former = self._registry.get(mac), self._seen.pop(mac, None)
-            if device is not None and device.is_node:
-                self._seen[mac] = device
-            else:
-                device = None
-            if _boot_key(device) != _boot_key(former):
-                changed = True
-                self._node_exports.note([mac])
-        if changed:
+        boots = [change.mac for change in changes if _boots_otherwise(*change)]
+        if boots:
+            self._node_exports.note(boots)
             self.update()
 
     def update(self) -> Deferred[None]:
@@ -361,9 +352,15 @@ def _track(pending: set[Deferred[Any]], deferred: Deferred[Any]) -> None:
     deferred.addBoth(ended)
 
 
-def _boot_key(device: Device | None) -> tuple[Any, ...] | None:
-    """Return what the boot of a node depends on, beside DHCP and DNS."""
-    return None if device is None else (
-        device.ip, device.name, device.image, device.model, device.owner,
-        bool(device.conf.get("mount.persist", True)),
+def _boots_otherwise(old: Device | None, new: Device | None) -> bool:
+    """Tell whether a boot depends on what changed, beside DHCP and DNS."""
+    if old is None or new is None or not (old.is_node and new.is_node):
+        return any(device is not None and device.is_node for device in (old, new))
+    return (
+        old.image != new.image or old.ip != new.ip or old.name != new.name
+        or old.model != new.model or _persists(old) != _persists(new)
     )
+
+
+def _persists(device: Device) -> bool:
+    return bool(device.conf.get("mount.persist", True))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 
 from walt.common.errors import Invalid, NotFound, Unavailable
 from walt.common.names import (
@@ -21,6 +21,7 @@ from walt.common.names import (
 from walt.common.sentences import enumerate_names, subject, verb
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.replacing import remade
 from walt.server.domain.devices.sets import parse_nodes
 from walt.server.domain.events import Source
 from walt.server.domain.images.catalog import ImageService
@@ -33,9 +34,10 @@ from walt.server.domain.nodes.reboot import Outcome, Rebooter
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.coroutines import unbroken
+from walt.server.runtime.slicing import slices
 
-AT_ONCE = 64  # deeds told in one turn of the reactor
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
+FEW = 100  # nodes missing, as long as there are more of which arrivals are not told one by one
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
 
@@ -91,31 +93,37 @@ class NodeService:
     async def _set_image(
         self, devices: list[Device], image: str, requester: IRequester
     ) -> None:
-        wanted = {device.mac: self._wanted(device, image, requester) for device in devices}
-        self._check_models(devices, wanted)
-        same = [device for device in devices if device.image == wanted[device.mac]]
-        changed = [
-            replace(device, image=wanted[device.mac])
-            for device in devices if device.image != wanted[device.mac]
-        ]
-        former = {device.mac: device.image for device in devices}
+        models = {device.model or "" for device in devices}
+        wanted = {model: self._wanted(model, image, requester) for model in sorted(models)}
+        self._check_models(wanted)
+        same = [device for device in devices if device.image == wanted[device.model or ""]]
+        others = [device for device in devices if device.image != wanted[device.model or ""]]
+        changes = await remade(self._registry, others, lambda some: [
+            replace(device, image=wanted[device.model or ""]) for device in some
+        ], self._clock)
+        changed = [change.new for change in changes if change.new is not None]
         if changed:
             await self._registry.put(*changed)
-        for count, device in enumerate(changed, 1):
-            self._platform.deed(
-                "nodes", f"node {device.name}",
-                f"image {_owned(device.image)} instead of {_owned(former[device.mac])} chosen",
-                requester.username,
-            )
-            if count % AT_ONCE == 0:
-                await deferLater(self._clock, 0, lambda: None)
+        async for some in slices(self._clock, changes):
+            for old, new in some:
+                self._tell_choice(old, new, requester)
         self._tell_associations(same, changed, image, requester)
 
-    def _wanted(self, device: Device, image: str, requester: IRequester) -> str:
+    def _tell_choice(
+        self, old: Device | None, new: Device | None, requester: IRequester
+    ) -> None:
+        if old is not None and new is not None:
+            self._platform.deed(
+                "nodes", f"node {new.name}",
+                f"image {_owned(new.image)} instead of {_owned(old.image)} chosen",
+                requester.username,
+            )
+
+    def _wanted(self, model: str, image: str, requester: IRequester) -> str:
         if image == "default":
-            fullname = default_image(device.model or "")
+            fullname = default_image(model)
             if not self._images.has(fullname):
-                raise NotFound(f"the server has no default image for {device.model} nodes")
+                raise NotFound(f"the server has no default image for {model} nodes")
             return fullname
         if not is_image_name(image):
             raise Invalid(f'"{image[:80]}" is not a valid image name')
@@ -124,11 +132,10 @@ class NodeService:
             raise NotFound(f'you have no image named "{image}"; see: walt image show')
         return fullname
 
-    def _check_models(self, devices: Collection[Device], wanted: dict[str, str]) -> None:
-        wrong = sorted({
-            device.model or "" for device in devices
-            if device.model not in self._images.models(wanted[device.mac])
-        })
+    def _check_models(self, wanted: dict[str, str]) -> None:
+        wrong = sorted(
+            model for model, image in wanted.items() if model not in self._images.models(image)
+        )
         if wrong:
             raise Invalid(
                 f"this image cannot boot nodes of type {enumerate_names(wrong)};"
@@ -213,10 +220,14 @@ class NodeService:
                     late.add(mac)
                     requester.stderr(sentence)
 
-        waiting = Deferred.fromCoroutine(self._status.wait(list(names), progress))
+        def arrived(missing: Collection[str]) -> None:
+            if not label or len(missing) <= FEW:
+                progress(missing)
+
+        waiting = Deferred.fromCoroutine(self._status.wait(list(names), arrived))
 
         def look() -> None:
-            missing = [mac for mac in names if not self._status.is_booted(mac)]
+            missing = {mac for mac in names if not self._status.is_booted(mac)}
             if not waiting.called:
                 progress(missing)
             broken = {
@@ -233,7 +244,7 @@ class NodeService:
         watch.clock = self._clock
         if not waiting.called:
             # Many nodes are looked at less often: it takes a time that grows with their number.
-            watch.start(LOOK_AGAIN * min(30.0, max(1.0, len(names) / 100)))
+            watch.start(LOOK_AGAIN * max(1.0, len(names) / 1000))
         try:
             await waiting
         except CancelledError:

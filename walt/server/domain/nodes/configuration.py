@@ -6,12 +6,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from walt.common.errors import Invalid
 from walt.common.names import default_image
 from walt.server.domain.devices import settings
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.naming import SERVER_NAME, clear_name
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.domain.devices.replacing import remade
 from walt.server.domain.devices.sets import parse_devices, parse_nodes
 from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.logs.lines import LogService, PlatformLog
@@ -21,19 +25,20 @@ from walt.server.domain.nodes.monitor import DEFAULT_RETRIES, BootMonitor
 from walt.server.domain.nodes.removal import check_loss
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.coroutines import unbroken
+from walt.server.runtime.slicing import slices
 
 
 class Configuration:
     """What people change about devices; every change is checked as a whole first.
 
     `memory` is that of this machine, in MiB, the swap space included; it has so many
-    `processors`.
+    `processors`. `clock` gives callLater.
     """
 
     def __init__(
         self, registry: DeviceRegistry, nodes: NodeService, monitor: BootMonitor,
         images: ImageService, exposed: ExposedPorts, logs: LogService, platform: PlatformLog,
-        memory: int, processors: int,
+        memory: int, processors: int, clock: IReactorTime,
     ) -> None:
         self._registry = registry
         self._nodes = nodes
@@ -44,6 +49,7 @@ class Configuration:
         self._platform = platform
         self._memory = memory
         self._processors = processors
+        self._clock = clock
 
     def _parse(self, devices: str, requester: IRequester, nodes_only: bool) -> list[Device]:
         parse = parse_nodes if nodes_only else parse_devices
@@ -64,13 +70,18 @@ class Configuration:
     ) -> None:
         """Apply `name=value` words to a set. Raises Invalid or Conflict; then nothing changed."""
         targets = self._parse(devices, requester, nodes_only)
-        values, changed = self._checked(targets, words)
-        changed = [self._renamed_for_clarity(device) for device in changed]
+        values = self._values(words)
+        changes = await self._planned(targets, values)
+        before = [change.old for change in changes if change.old is not None]
+        changed = [
+            self._renamed_for_clarity(change.new) for change in changes if change.new is not None
+        ]
         await self._registry.put(*changed)
         deed = f"{' '.join(_public(words))} set"
-        for new in changed:
-            self._deed(new, deed, requester)
-        for old, new in zip(targets, changed, strict=True):
+        async for some in slices(self._clock, changed):
+            for new in some:
+                self._deed(new, deed, requester)
+        for old, new in zip(before, changed, strict=True):
             await self._take_effect(old, new, values)
         if settings.needs_reboot(values):
             kind = "node(s)" if all(device.is_node for device in changed) else "device(s)"
@@ -78,26 +89,36 @@ class Configuration:
         else:
             requester.stdout("Done.")
 
-    def check(
+    async def check(
         self, devices: str, words: Sequence[str], requester: IRequester, *, nodes_only: bool
     ) -> bool:
         """Check `name=value` words as `change` does, and change nothing.
 
         Returns whether they take effect at the next boot only. Raises Invalid or Conflict.
         """
-        values, _ = self._checked(self._parse(devices, requester, nodes_only), words)
+        targets = self._parse(devices, requester, nodes_only)
+        values = self._values(words)
+        await self._planned(targets, values)
         return settings.needs_reboot(values)
 
-    def _checked(
-        self, targets: list[Device], words: Sequence[str]
-    ) -> tuple[dict[str, Any], list[Device]]:
-        """Return the values of words, and the devices as they would be."""
+    def _values(self, words: Sequence[str]) -> dict[str, Any]:
+        """Return the values of words, as this machine can have them."""
         values = settings.parse_words(words)
-        changed = settings.plan(targets, values, self._registry.subnet)
         settings.check_machine(values, self._memory, self._processors)
+        return values
+
+    async def _planned(
+        self, targets: Sequence[Device], values: dict[str, Any]
+    ) -> list[Change]:
+        """Return what devices would become: true in this turn."""
+        changes = await remade(
+            self._registry, targets,
+            lambda some: settings.plan(some, values, self._registry.subnet), self._clock,
+        )
         if "expose" in values:
-            self._exposed.check(targets[0].mac, parse_expose(values["expose"]))
-        return values, list(changed)
+            for change in changes:
+                self._exposed.check(change.mac, parse_expose(values["expose"]))
+        return changes
 
     def _deed(self, device: Device, deed: str, requester: IRequester) -> None:
         topic, kind = ("nodes", "node") if device.is_node else ("devices", "device")

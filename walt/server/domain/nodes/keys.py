@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, Deferre
 from walt.common.errors import Conflict, Invalid, LimitExceeded, NotFound, WaltError
 from walt.common.names import PLATFORM_USER
 from walt.common.sshkeys import PublicKey, parse
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.lines import PlatformLog
@@ -45,7 +46,6 @@ class UserKeys:
         self._platform = platform
         self.host_line = host_line
         self._keys: dict[str, list[PublicKey]] = {}
-        self._owners: dict[str, str | None] = {}  # by MAC, to see a change
         self._given: dict[str, list[PublicKey]] = {}  # by MAC, what a node got when it asked
         self._asking: dict[str, DeferredLock] = {}  # by MAC: one question at a time
         self._at_once = DeferredSemaphore(AT_ONCE)
@@ -54,7 +54,6 @@ class UserKeys:
         """Read the keys, and follow the owners of nodes from now on."""
         for user, key in await self._store.load():
             self._keys.setdefault(user, []).append(key)
-        self._owners = {node.mac: node.owner for node in self._registry.nodes()}
         self._registry.observe(self._follow)
 
     def of(self, user: str) -> list[PublicKey]:
@@ -167,16 +166,13 @@ class UserKeys:
                 return False
         return True
 
-    def _follow(self, macs: frozenset[str]) -> None:
+    def _follow(self, changes: Iterable[Change]) -> None:
         """See which of these devices have another owner; their nodes ask again."""
         changed = []
-        for mac in macs:
-            node = self._registry.get(mac)
-            if node is None or not node.is_node:
-                self._owners.pop(mac, None)
+        for old, node in changes:
+            if node is None or not node.is_node or (old is not None and old.image == node.image):
                 continue
-            before = self._owners.get(mac)
-            self._owners[mac] = node.owner
+            before = old.owner if old is not None and old.is_node else None
             if before != node.owner and (
                 self._keys.get(before or "") or self._keys.get(node.owner or "")
             ):

@@ -9,69 +9,62 @@ from typing import Any, NamedTuple
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from walt.server.domain.nodes.progress import BootProgress, State, state_of
-from walt.server.domain.nodes.status import BootStatus
-from walt.server.domain.nodes.views import NodeViews
+from walt.server.domain.nodes.progress import state_of
+from walt.server.domain.nodes.views import NodeViews, Row
 
-AT_ONCE = 500  # rows compared in one turn of the reactor
+AT_ONCE = 500  # rows made in one turn of the reactor
+SAME = 10  # rows that are the same, which cost as much as one that is made
 Place = tuple[str, "str | None"]  # a switch and the name of a port of it
 
 
 class _Seen(NamedTuple):
-    brief: str
-    state: State
-    stage: str | None
-    failure: str | None
+    row: Row
     place: Place | None
 
 
 class LiveNodes:
     """The rows of the topic `nodes`, by MAC; the same text as long as nothing is different.
 
-    `places` returns where devices are, by MAC. Many rows are compared in several turns.
+    `places` returns where devices are, by MAC. Rows of nodes that changed are made anew, many of
+    them in several turns.
     """
 
     def __init__(
-        self, views: NodeViews, status: BootStatus, progress: BootProgress,
-        places: Callable[[], Mapping[str, Place]], clock: IReactorTime, at_once: int = AT_ONCE,
+        self, views: NodeViews, places: Callable[[], Mapping[str, Place]], clock: IReactorTime,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._views = views
-        self._status = status
-        self._progress = progress
         self._places = places
         self._clock = clock
         self._at_once = at_once
         self._seen: dict[str, _Seen] = {}
         self._rows: dict[str, str] = {}
 
-    def state(self, mac: str) -> State:
-        """Return the state of a node."""
-        progress = self._progress
-        return state_of(self._status.is_booted(mac), progress.stage(mac), progress.failure(mac))
-
     async def rows(self) -> dict[str, str]:
         """Return the JSON of each row."""
-        brief, places = await self._views.brief(), self._places()
-        for count, (mac, text) in enumerate(brief.items(), 1):
-            state = self.state(mac)
-            seen = _Seen(
-                text, state, self._progress.stage(mac) if state == "booting" else None,
-                self._progress.failure(mac) if state == "failed" else None, places.get(mac),
-            )
-            if self._seen.get(mac) != seen:
-                self._seen[mac] = seen
-                self._rows[mac] = _row(mac, seen)
-            if count % self._at_once == 0:
-                await deferLater(self._clock, 0, lambda: None)
-        for mac in self._rows.keys() - brief.keys():
+        rows, places = await self._views.rows(), self._places()
+        work = 0
+        for mac, row in rows.items():
+            seen, place = self._seen.get(mac), places.get(mac)
+            work += 1
+            if seen is None or seen.row is not row or seen.place != place:
+                self._seen[mac] = seen = _Seen(row, place)
+                self._rows[mac] = _text(mac, seen)
+                work += SAME
+            if work >= SAME * self._at_once:
+                work = 0
+                await deferLater(self._clock, 0)
+        for mac in self._rows.keys() - rows.keys():
             del self._rows[mac], self._seen[mac]
         return self._rows
 
 
-def _row(mac: str, seen: _Seen) -> str:
+def _text(mac: str, seen: _Seen) -> str:
+    known = seen.row.state
+    state = state_of(known.booted, known.stage, known.failure)
     switch, port = seen.place or (None, None)
     more: dict[str, Any] = {
-        "mac": mac, "state": seen.state, "stage": seen.stage, "failure": seen.failure,
-        "switch": switch, "port": port,
+        "mac": mac, "state": state, "stage": known.stage if state == "booting" else None,
+        "failure": known.failure if state == "failed" else None, "switch": switch, "port": port,
     }
-    return f"{seen.brief[:-1]}, {json.dumps(more)[1:]}"
+    return f"{seen.row.brief[:-1]}, {json.dumps(more)[1:]}"

@@ -15,6 +15,7 @@ from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
 DEFAULT_RETRIES = 9
+AT_ONCE = 256  # nodes that one check reboots or gives up
 LATE_BOOT, POWERSAVE = "bootup timeout", "powersave"  # causes of reboots and of ends
 
 
@@ -91,12 +92,15 @@ class BootMonitor:
             boot.retries = max(0, boot.retries + difference)
 
     def check(self) -> None:
-        """Find the nodes that are late and reboot them."""
+        """Find the nodes that are late and reboot them; of thousands, some at a time."""
         now = self._clock.seconds()
         late = []
+        given_up = 0
         for device in self._registry.nodes():
             if self._status.is_booted(device.mac):
                 continue
+            if len(late) + given_up >= AT_ONCE:
+                break
             boot = self._boots.get(device.mac)
             if boot is None:
                 self._boots[device.mac] = _Boot(now, _retries(device), None)
@@ -106,7 +110,7 @@ class BootMonitor:
             if timeout is None or boot.cause == POWERSAVE or now - boot.start < timeout:
                 continue
             if boot.retries <= 0:
-                self._give_up(device, boot, timeout)
+                given_up += self._give_up(device, boot, timeout)
             else:
                 boot.retries -= 1
                 boot.tried += 1
@@ -120,15 +124,18 @@ class BootMonitor:
         if late:
             self.late.tell(late)
 
-    def _give_up(self, device: Device, boot: _Boot, timeout: int) -> None:
-        if boot.tried and device.mac not in self._given_up:
-            self._given_up.add(device.mac)
-            times = "once" if boot.tried == 1 else f"{boot.tried} times"
-            self.given_up.tell(
-                device.mac,
-                f"it was not booted within {timeout} s although it was restarted {times}; it is"
-                " left alone now",
-            )
+    def _give_up(self, device: Device, boot: _Boot, timeout: int) -> bool:
+        """Leave a node alone that was restarted often enough; tell whether that is news."""
+        if not boot.tried or device.mac in self._given_up:
+            return False
+        self._given_up.add(device.mac)
+        times = "once" if boot.tried == 1 else f"{boot.tried} times"
+        self.given_up.tell(
+            device.mac,
+            f"it was not booted within {timeout} s although it was restarted {times}; it is"
+            " left alone now",
+        )
+        return True
 
 
 def _retries(device: Device) -> int:

@@ -247,16 +247,13 @@ class BootProgress:
         self._boots.pop(mac, None)
         self._failures.pop(mac, None)
         self._times.pop(mac, None)
+        self.changed.tell(mac)
 
     # -- what is told --------------------------------------------------------
 
     async def history(self, nodes: Collection[Device], count: int) -> list[Boot]:
         """Return the last boots of each of some nodes, `count` at most, oldest first."""
         return await self._store.last_boots([node.mac for node in nodes], count)
-
-    def under_way(self) -> Collection[str]:
-        """Return the MACs of nodes that boot."""
-        return self._boots.keys()
 
     def stage(self, mac: str) -> str | None:
         """Return in words how far a node has come, None when nothing is known."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from walt.common.sentences import subject
@@ -23,10 +23,12 @@ from walt.server.domain.nodes.monitor import LATE_BOOT, BootMonitor
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
 from walt.server.runtime.coroutines import shielded, spawn
+from walt.server.runtime.slicing import slices
 from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
-PARALLEL_REQUESTS = 200
+PARALLEL_REQUESTS = 500
+REQUEST_LIMIT = 60.0  # seconds for so many: to connect, and to get an answer
 POWER_LIMIT = 300.0  # seconds to switch ports: their switches are read first
 
 
@@ -93,14 +95,11 @@ class Rebooter:
 
         With `client_reboots`, the power of nodes is left alone: see `Outcome.left`.
         """
-        if requester is not None:
-            for node in nodes:
-                self._platform.deed("nodes", f"node {node.name}", cause, requester.username)
         outcome = Outcome()
         workflow = self._workflows.create(
             "reboot",
             [
-                self.wf_prepare, self.wf_soft_reboot, self.wf_reboot_virtual,
+                self.wf_tell, self.wf_prepare, self.wf_soft_reboot, self.wf_reboot_virtual,
                 self.wf_power_cycle, self.wf_report,
             ],
             nodes={node.mac: node for node in nodes}, todo={node.mac for node in nodes},
@@ -134,6 +133,17 @@ class Rebooter:
         tell(report(nodes, outcome, False, method), requester)
         return outcome.ok
 
+    async def wf_tell(
+        self, wf: Workflow, nodes: dict[str, Device], requester: IRequester | None, cause: str,
+        **env: Any
+    ) -> None:
+        """Log who wants it."""
+        if requester is None:
+            return
+        async for some in slices(self._workflows.clock, [*nodes.values()]):
+            for node in some:
+                self._platform.deed("nodes", f"node {node.name}", cause, requester.username)
+
     @step(limit=120)
     async def wf_prepare(
         self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome, reset_retries: bool,
@@ -148,7 +158,7 @@ class Rebooter:
             for node in nodes.values():
                 self._monitor.reset_retries(node)
 
-    @step(limit=60)
+    @step(limit=lambda nodes, **env: REQUEST_LIMIT * (1 + len(nodes) / PARALLEL_REQUESTS))
     async def wf_soft_reboot(
         self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
         hard_only: bool, cause: str, **env: Any
@@ -156,19 +166,22 @@ class Rebooter:
         """Ask the nodes themselves."""
         if hard_only:
             return
-        turns = DeferredSemaphore(PARALLEL_REQUESTS)
+        waiting = iter([
+            (node, node.ip) for node in nodes.values()
+            if node.ip and self._power.is_off(node.mac) is None
+        ])
 
-        async def ask(node: Device, ip: str) -> None:
-            error = await self._link.request(ip, "REBOOT")
-            if error is not None:
-                outcome.soft_errors[node.mac] = error
-                return
-            # Now, not when all have answered: it may be up again before the slowest one.
-            self._done(node, todo, outcome, cause, "soft-reboot")
+        async def ask() -> None:
+            for node, ip in waiting:
+                error = await self._link.request(ip, "REBOOT")
+                if error is not None:
+                    outcome.soft_errors[node.mac] = error
+                    continue
+                # Now, not when all have answered: it may be up again before the slowest one.
+                self._done(node, todo, outcome, cause, "soft-reboot")
 
         await gatherResults([
-            turns.run(lambda node, ip: Deferred.fromCoroutine(ask(node, ip)), node, node.ip)
-            for node in nodes.values() if node.ip and self._power.is_off(node.mac) is None
+            Deferred.fromCoroutine(ask()) for _ in range(min(PARALLEL_REQUESTS, len(nodes)))
         ])
 
     def wf_reboot_virtual(

@@ -20,6 +20,7 @@ from walt.server.runtime.coroutines import insist, spawn
 # Seconds in which a node told to reboot may still come back to a restarted server: no boot is
 # that short.
 RECONNECTION = 5.0
+AT_ONCE = 64  # nodes that go down in one turn of the reactor
 DISCONNECTED = "cause: unknown, note: server-detected disconnection"
 
 
@@ -73,9 +74,15 @@ class BootStatus:
             self._clock.callLater(self._grace, self._end_of_grace)
 
     def _end_of_grace(self) -> None:
-        late, self._unconfirmed = self._unconfirmed, set()
-        for mac in late:
-            self.down(mac, DISCONNECTED)
+        for _ in range(min(AT_ONCE, len(self._unconfirmed))):
+            self.down(self._unconfirmed.pop(), DISCONNECTED)
+        if self._unconfirmed:
+            self._clock.callLater(0, self._end_of_grace)
+
+    @property
+    def count(self) -> int:
+        """How many nodes are booted."""
+        return len(self._booted)
 
     def is_booted(self, mac: str) -> bool:
         """Tell whether a node is booted."""

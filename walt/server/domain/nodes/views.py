@@ -37,7 +37,7 @@ def netsetup_name(device: Device) -> str:
     return "NAT" if device.netsetup == NETSETUP_NAT else "LAN"
 
 
-class _State(NamedTuple):
+class Known(NamedTuple):
     """What a row tells beside the device."""
 
     booted: bool
@@ -48,12 +48,14 @@ class _State(NamedTuple):
     failure: str | None
 
 
-_QUIET = _State(False, False, None, None, None, None)  # of most nodes of a large platform
+_QUIET = Known(False, False, None, None, None, None)  # of most nodes of a large platform
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A node as it is shown."""
+
     device: Device
-    state: _State
+    state: Known
     order: tuple[str, str]  # owner and name
     brief: str  # what tables show, as JSON
     # What a whole row has besides, but its MAC: thousands have the same. None: nobody asked yet.
@@ -87,11 +89,11 @@ class NodeViews:
         self._provisioning = provisioning
         self._progress = progress
         self._clock = clock
-        self._rows: dict[str, _Row] = {}  # by MAC
+        self._rows: dict[str, Row] = {}  # by MAC
         self._stale: set[str] | None = None  # MACs of those to look at again; None: all
         self._marked: set[str] = set()  # MACs of rows with a state whose end nobody tells
         self._bare: set[str] = set()  # MACs of those whose rows are not whole
-        registry.observe(self._changed)
+        registry.observe(lambda changes: self._changed(change.mac for change in changes))
         status.changed.observe(lambda mac, booted, cause: self._changed((mac,)))
         progress.changed.observe(lambda mac: self._changed((mac,)))
 
@@ -104,13 +106,16 @@ class NodeViews:
 
         Many rows are made in several turns of the reactor.
         """
-        rows = await self._fresh(brief=False)
-        return [rows[node.mac].whole for node in nodes if node.mac in rows]
+        macs = [node.mac for node in nodes]
+        rows = await self._fresh(brief=False, only=frozenset(macs))
+        return [rows[mac].whole for mac in macs if mac in rows]
 
-    async def brief(self) -> dict[str, str]:
-        """Return the row of each node, as tables show it, as JSON by MAC; as `written`."""
-        rows = await self._fresh(brief=True)
-        return {mac: row.brief for mac, row in rows.items()}
+    async def rows(self) -> Mapping[str, Row]:
+        """Return the row of each node by MAC, as tables show it; as `written`.
+
+        It is the same object as long as neither the node nor its state is another.
+        """
+        return dict(await self._fresh(brief=True))
 
     def is_booted(self, node: Device) -> bool:
         """Tell whether a node is booted."""
@@ -127,27 +132,28 @@ class NodeViews:
         """Return whose image a node boots, None for the default one."""
         return None if node.owner == PLATFORM_USER else node.owner
 
-    async def _fresh(self, *, brief: bool) -> Mapping[str, _Row]:
-        """Return rows as nodes are now, by MAC; unless `brief`, whole ones."""
+    async def _fresh(
+        self, *, brief: bool, only: frozenset[str] | None = None
+    ) -> Mapping[str, Row]:
+        """Return rows as nodes are now, by MAC; unless `brief`, whole ones; of `only` these."""
         troubles = self._provisioning.troubles
-        marked = {
-            *troubles, *self._power.all_off(), *self._reservations.macs(),
-            *self._progress.under_way(),
-        }
+        marked = {*troubles, *self._power.all_off(), *self._reservations.macs()}
         if self._stale is None:
             self._stale = {node.mac for node in self._registry.nodes()}
         self._stale |= marked | self._marked
-        for count, mac in enumerate(list(self._stale if brief else self._stale | self._bare), 1):
+        looked_at = self._stale if brief else self._stale | self._bare
+        for count, mac in enumerate(list(looked_at if only is None else looked_at & only), 1):
             self._renew(mac, troubles, brief=brief)
             self._stale.discard(mac)
             if count % self._at_once == 0:
                 await self._pause()
                 troubles = self._provisioning.troubles
-        while self._bare and not brief:  # who asked for less meanwhile made them
-            if len(self._bare) > self._at_once:
+        while not brief and (bare := self._bare if only is None else self._bare & only):
+            # Who asked for less meanwhile made them.
+            if len(bare) > self._at_once:
                 await self._pause()
                 troubles = self._provisioning.troubles
-            for mac in tuple(islice(self._bare, self._at_once)):
+            for mac in tuple(islice(bare, self._at_once)):
                 self._renew(mac, troubles, brief=False)
         return self._rows
 
@@ -163,15 +169,15 @@ class NodeViews:
             return
         state = self._state(node, troubles)
         self._look(node, state, brief=brief)
-        if state._replace(booted=False, failure=None) == _QUIET:
+        if (state.powersave, state.trouble, state.reserved) == (False, None, None):
             self._marked.discard(mac)
         else:
             self._marked.add(mac)
 
-    def _look(self, node: Device, state: _State, *, brief: bool) -> None:
+    def _look(self, node: Device, state: Known, *, brief: bool) -> None:
         row = self._rows.get(node.mac)
         if row is None or row.device is not node or row.state != state:
-            row = _Row(
+            row = Row(
                 node, state, (node.owner or "", node.name),
                 json.dumps(self._brief(node, state), sort_keys=True), None,
             )
@@ -182,16 +188,16 @@ class NodeViews:
             self._bare.discard(node.mac)
         self._rows[node.mac] = row
 
-    def _state(self, node: Device, troubles: Mapping[str, str]) -> _State:
+    def _state(self, node: Device, troubles: Mapping[str, str]) -> Known:
         mac = node.mac
-        state = _State(
+        state = Known(
             self._status.is_booted(mac), self._power.is_off(mac) == "powersave",
             troubles.get(mac), self._reservations.get(mac), self._progress.stage(mac),
             self._progress.failure(mac),
         )
         return _QUIET if state == _QUIET else state
 
-    def _rest(self, node: Device, state: _State) -> dict[str, Any]:
+    def _rest(self, node: Device, state: Known) -> dict[str, Any]:
         return {
             "virtual": node.virtual, "image": node.image,
             "boot_stage": state.stage, "failure": state.failure,
@@ -199,7 +205,7 @@ class NodeViews:
             "config": settings_of(node, self._registry.subnet, emulated=self._emulated(node)),
         }
 
-    def _brief(self, node: Device, state: _State) -> dict[str, Any]:
+    def _brief(self, node: Device, state: Known) -> dict[str, Any]:
         image, owner, reserved = short_image_name(node.image or ""), node.owner, state.reserved
         return {
             "name": node.name, "ip": node.ip, "type": node_type(node), "model": node.model,

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from walt.common.sentences import subject
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.lines import PlatformLog
@@ -51,17 +52,20 @@ class PowerSaving:
 
     def start(self) -> None:
         """Begin with the nodes that are free now."""
-        self._changed(frozenset(node.mac for node in self._registry.nodes()))
+        self._changed([Change(None, node) for node in self._registry.nodes()])
         self._registry.observe(self._changed)
         self._status.changed.observe(self._on_status)
 
-    def _changed(self, macs: frozenset[str]) -> None:
-        for mac in macs:
-            node = self._registry.get(mac)
-            if node is None or not node.is_node or node.virtual or not node.boots_default:
-                self._since.pop(mac, None)
-            else:
-                self._since.setdefault(mac, self._clock.seconds())
+    def _changed(self, changes: Iterable[Change]) -> None:
+        now = self._clock.seconds()
+        for old, node in changes:
+            if node is None:
+                self._since.pop(old.mac if old is not None else "", None)
+            elif old is None or _kind(old) != _kind(node):
+                if not node.is_node or node.virtual or not node.boots_default:
+                    self._since.pop(node.mac, None)
+                else:
+                    self._since.setdefault(node.mac, now)
 
     def used(self, macs: Iterable[str]) -> None:
         """Begin to count anew for nodes that somebody uses."""
@@ -151,3 +155,8 @@ class PowerSaving:
     async def _moved(self, mac: str) -> None:
         await self._power.on([mac])
         await self._exploration.forget_place(mac)
+
+
+def _kind(device: Device) -> tuple[object, ...]:
+    """Return what decides whether a device is a free node."""
+    return device.type, device.virtual, device.image, device.model

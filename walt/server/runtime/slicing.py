@@ -1,0 +1,23 @@
+"""Work on thousands of things, some in each turn of the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+_T = TypeVar("_T")
+
+AT_ONCE = 64  # things whose change is logged, or takes about as long
+
+
+async def slices(
+    clock: IReactorTime, things: Sequence[_T], at_once: int = AT_ONCE
+) -> AsyncIterator[Sequence[_T]]:
+    """Yield the first `at_once` of some things, the next ones in the next turn, and so on."""
+    for start in range(0, len(things), at_once):
+        if start:
+            await deferLater(clock, 0)
+        yield things[start:start + at_once]
