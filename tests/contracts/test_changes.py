@@ -186,14 +186,14 @@ class PostgresChangesTests(ChangesContract, TestCase):
         switches = PostgresSwitches(self.database)
         one = Link((NODE.mac, None), (SWITCH.mac, 3), LLDP, True, 10.0)
         acting.set("ann")  # she looks, she has moved nothing
-        await switches.save({}, [one], [one])
-        await switches.save({}, [replace(one, seen=20.0)], [])
+        await switches.save({}, [], [one], [one])
+        await switches.save({}, [one], [replace(one, seen=20.0)], [])
         moved = Link((NODE.mac, None), (SWITCH.mac, 4), LLDP, True, 30.0)
-        await switches.save({}, [moved], [moved])
+        await switches.save({}, [one], [moved], [moved])
         for confirmed in (False, True, False):  # the node is off, and on again
-            await switches.save({}, [replace(moved, confirmed=confirmed)], [])
+            await switches.save({}, [moved], [replace(moved, confirmed=confirmed)], [])
         other = Link((SWITCH.mac, 4), (UNKNOWN.mac, None), LLDP, True, 40.0)
-        await switches.save({}, [other], [])
+        await switches.save({}, None, [other], [])
         acting.set(None)
         ends = (NODE.mac, SWITCH.mac)
         self.assertEqual([found.change for found in await changes.since(0, None, 100)], [

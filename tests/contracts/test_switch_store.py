@@ -42,8 +42,11 @@ class SwitchStoreContract(Contract):
         )
         link = Link((A, 2), (B, None), LLDP, True, 100.5)
         place = Link((A, 1), (NODE, None), BRIDGE, False, 50.25)
-        await store.save({A: survey}, [link, place], [link])
-        await store.save({}, [link, place], [])
+        wrong = Link((A, 2), (NODE, None), BRIDGE, True, 10.0)
+        await store.save({A: survey}, [], [wrong], [])
+        await store.save({}, [wrong], [link, place], [link])
+        await store.save({}, [replace(link, confirmed=False)], [link], [])
+        await store.save({}, [], [place], [])
         await store.name_port(A, 1, "desk")
         await store.name_port(A, 2, "other")
         await store.name_port(A, 2, None)
@@ -84,9 +87,11 @@ class PostgresSwitchStoreTests(SwitchStoreContract, TestCase):
         store = await self.make()
         link = Link((A, 2), (B, None), LLDP, True, 100.0)
         gone = Link((A, 2), ("02:00:00:00:0d:01", None), LLDP, True, 100.0)
+        before: list[Link] = []
         for port in (1, 2, 3):
             one = replace(link, first=(A, port))
-            await store.save({}, [one, gone], [one, gone])
+            await store.save({}, None if port == 2 else before, [one, gone], [one, gone])
+            before = [one]
         rows = await self.database.query("SELECT port1 FROM sightings ORDER BY id")
         self.assertEqual([port for port, in rows], [1, 2, 3])
         self.assertEqual(list((await store.load()).links), [replace(link, first=(A, 3))])

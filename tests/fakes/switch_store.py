@@ -16,7 +16,8 @@ from walt.server.domain.switches.topology import Link
 class FakeSwitchStore:
     """Everything in dicts; `history` are the news, oldest first.
 
-    `gate` makes who changes places and names of ports wait, once the change is made.
+    `gate` makes who changes places and names of ports wait, once the change is made; `errors`
+    are raised in place of a change of links, `saved` are those that were made.
     """
 
     def __init__(self, moment: float = 1000.0) -> None:
@@ -28,6 +29,8 @@ class FakeSwitchStore:
         self.names: dict[tuple[str, int], str] = {}
         self.off: dict[tuple[str, int], PortOff] = {}
         self.gate: Deferred[None] | None = None
+        self.errors: list[Exception] = []
+        self.saved: list[tuple[Sequence[Link] | None, Sequence[Link]]] = []
 
     async def _wait(self) -> None:
         gate, self.gate = self.gate, None
@@ -42,12 +45,18 @@ class FakeSwitchStore:
         )
 
     async def save(
-        self, surveys: Mapping[str, Survey], links: Sequence[Link], news: Sequence[Link]
+        self, surveys: Mapping[str, Survey], gone: Sequence[Link] | None, added: Sequence[Link],
+        news: Sequence[Link],
     ) -> None:
         """Replace surveys and links."""
+        if self.errors:
+            raise self.errors.pop(0)
+        self.saved.append((gone, added))
         self.surveys.update({mac: one.kept() for mac, one in surveys.items()})
         self.moments.update(dict.fromkeys(surveys, self.moment))
-        self.links = list(links)
+        ends = {link.ends for link in (*(gone or ()), *added)}
+        kept = [link for link in self.links if gone is not None and link.ends not in ends]
+        self.links = [*kept, *added]
         self.history += news
         await self._wait()
 

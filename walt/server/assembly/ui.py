@@ -18,6 +18,7 @@ from walt.server.domain.access.interfaces import IPeerAccounts
 from walt.server.domain.access.web_model import WebSession
 from walt.server.domain.nodes.live import LiveNodes
 from walt.server.domain.shares import Shares
+from walt.server.domain.switches.live import LiveSwitches
 from walt.server.domain.topics import Rows, Topic
 from walt.server.http.peer_limits import CountedSite
 from walt.server.http.relayed import RelayedSite
@@ -90,7 +91,7 @@ def _topics(core: Core) -> dict[str, Topic]:
             for number, row in enumerate(workflow_rows(base.workflows))
         ], "number"),
         "disks": _rows(lambda: disk_rows(base.config.paths), "place"),
-        "topology": _rows(nodes.switches.views.map, "mac"),
+        "topology": LiveSwitches(nodes.switches.views, clock).rows,
         "experiments": _rows(lambda: [
             {"key": f"{row['user']}/{row['run']}", **row} for row in nodes.experiments.rows()
         ], "key"),

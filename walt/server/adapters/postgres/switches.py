@@ -29,10 +29,19 @@ WHERE EXISTS (SELECT 1 FROM devices WHERE mac = new.mac1)
 """
 # One that is not confirmed is there: a node that is off has not lost its cable. It goes when
 # something else is at its port, or it is seen at another one (domain/switches/topology.py).
-_CABLES = "SELECT mac1, port1, mac2, port2 FROM topology"
 _COLUMNS = "mac1, port1, mac2, port2, evidence, confirmed"
+_DROP_ALL = "DELETE FROM topology RETURNING mac1, port1, mac2, port2"
+_DROP_LINKS = """
+DELETE FROM topology t
+USING unnest(%s::text[], %s::integer[], %s::text[], %s::integer[])
+    AS gone (mac1, port1, mac2, port2)
+WHERE t.mac1 = gone.mac1 AND t.mac2 = gone.mac2
+  AND t.port1 IS NOT DISTINCT FROM gone.port1 AND t.port2 IS NOT DISTINCT FROM gone.port2
+RETURNING t.mac1, t.port1, t.mac2, t.port2
+"""
 _PUT_LINKS = f"""
 INSERT INTO topology ({_COLUMNS}, last_seen) SELECT {_COLUMNS}, to_timestamp(seen) {_NEW}
+RETURNING mac1, port1, mac2, port2
 """
 _PUT_NEWS = f"""
 INSERT INTO sightings ({_COLUMNS}, seen) SELECT {_COLUMNS}, to_timestamp(seen) {_NEW}
@@ -77,7 +86,8 @@ class PostgresSwitches:
         return await self._database.transaction(work)
 
     async def save(
-        self, surveys: Mapping[str, Survey], links: Sequence[Link], news: Sequence[Link]
+        self, surveys: Mapping[str, Survey], gone: Sequence[Link] | None, added: Sequence[Link],
+        news: Sequence[Link],
     ) -> None:
         """Replace surveys and links; see ISwitchStore."""
 
@@ -87,11 +97,15 @@ class PostgresSwitches:
                     "UPDATE switches SET survey = %s, explored = now() WHERE mac = %s",
                     (json.dumps(survey.kept().words()), mac),
                 )
-            before = await transaction.query(_CABLES)
-            await transaction.execute("DELETE FROM topology")
-            await transaction.execute(_PUT_LINKS, _columns(links))
-            await transaction.execute(_PUT_NEWS, _columns(news))
-            after = await transaction.query(_CABLES)
+            if gone is None:
+                before = await transaction.query(_DROP_ALL)
+            else:
+                # What is added may be there: nobody heard whether it was stored.
+                dropped = list({link.ends: link for link in (*gone, *added)}.values())
+                before = await transaction.query(_DROP_LINKS, _columns(dropped)[:4])
+            after = await transaction.query(_PUT_LINKS, _columns(added))
+            if news:
+                await transaction.execute(_PUT_NEWS, _columns(news))
             # Whoever asked for a look has not moved what it finds.
             changed = of_links(_cables(before), _cables(after), None)
             await transaction.execute_all(recording(changed))

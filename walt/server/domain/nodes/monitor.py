@@ -94,7 +94,7 @@ class BootMonitor:
     def check(self) -> None:
         """Find the nodes that are late and reboot them; of thousands, some at a time."""
         now = self._clock.seconds()
-        late = []
+        late: list[Device] = []
         given_up = 0
         for device in self._registry.nodes():
             if self._status.is_booted(device.mac):

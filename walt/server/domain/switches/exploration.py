@@ -11,6 +11,7 @@ from twisted.internet.defer import DeferredLock
 from zope.interface import implementer
 
 from walt.common.errors import Invalid, NotFound, Unavailable
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import parse_devices
@@ -25,6 +26,7 @@ from walt.server.domain.switches.interfaces import (
     SnmpTarget,
     SnmpUser,
 )
+from walt.server.domain.switches.known_links import KnownLinks
 from walt.server.domain.switches.poe import PowerPort
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.topology import Link
@@ -107,7 +109,9 @@ class Exploration:
         self.restore: Restore | None = None
         self.surveys: dict[str, Survey] = {}
         self.moments: dict[str, float] = {}
-        self.links: list[Link] = []
+        self.links = KnownLinks()
+        self._unsure = False  # whether the store has the links: nobody heard of the end
+        self.revision = 0  # another one since links, surveys or names of ports changed
         self.names: dict[tuple[str, int], str] = {}
         self.off_ports: Sequence[PortOff] = ()  # as they were at start
 
@@ -115,25 +119,22 @@ class Exploration:
         """Take over what the previous run knew."""
         kept = await self._store.load()
         self.surveys, self.moments = dict(kept.surveys), dict(kept.moments)
-        self.links, self.names = list(kept.links), dict(kept.names)
+        self.links, self.names = KnownLinks(kept.links), dict(kept.names)
         self.off_ports = kept.off
+        self._registry.observe(self._on_devices)
+
+    def _on_devices(self, changes: Iterable[Change]) -> None:
+        """Know nothing of the cables of devices that are forgotten; the store does not, either."""
+        for old, new in changes:
+            if old is not None and new is None and self.links.of(old.mac):
+                self.links.change(self.links.of(old.mac), ())
+                self.revision += 1
 
     # -- what is known ---------------------------------------------------
 
-    def current_links(self) -> list[Link]:
-        """Return the links of devices that were not forgotten."""
-        return [
-            link for link in self.links
-            if self._registry.get(link.first[0]) and self._registry.get(link.second[0])
-        ]
-
     def place(self, mac: str) -> tuple[Device, int, Link] | None:
         """Return switch, port and link of a device; None when it is at no known port."""
-        found = sorted(
-            (link for link in self.links if mac in link.macs),
-            key=lambda link: link.rank, reverse=True,
-        )
-        for link in found:
+        for link in self.links.of(mac):
             other, port = link.other(mac)
             switch = self._registry.get(other)
             if switch is not None and switch.type == "switch" and port is not None:
@@ -165,19 +166,19 @@ class Exploration:
         """Record what a node says of its place; see ITopology."""
         await self._turn.acquire()
         try:
-            known = [link for link in self.links if node_mac in link.macs]
+            known = self.links.of(node_mac)
             at = [link.other(node_mac) for link in known if link.other(node_mac)[0] == switch_mac]
             if at and (port is None or at[0][1] == port) and known[0].confirmed:
                 return False
             end = (switch_mac, port if port is not None else at[0][1] if at else None)
             if end[1] is not None and any(
-                end in link.ends and node_mac not in link.macs for link in self.links
+                node_mac not in link.macs for link in self.links.at(end)
             ):
                 return False
             if any(link.confirmed and link.evidence != topology.REPORT for link in known):
                 return False  # a switch has seen it: that is worth more than what it says
             new = Link.of((node_mac, None), end, topology.REPORT, self._now())
-            await self._keep({}, [*(link for link in self.links if link not in known), new])
+            await self._keep({}, known, [new])
             return [link.ends for link in known] != [new.ends]
         finally:
             self._turn.release()
@@ -186,14 +187,27 @@ class Exploration:
         """A node is where it was no longer."""
         await self._turn.acquire()
         try:
-            await self._keep({}, [link for link in self.links if mac not in link.macs])
+            await self._keep({}, self.links.of(mac), [])
         finally:
             self._turn.release()
 
     @unbroken
-    async def _keep(self, surveys: Mapping[str, Survey], links: list[Link]) -> None:
-        await self._store.save(surveys, links, topology.news(self.links, links))
-        self.links = links
+    async def _keep(
+        self, surveys: Mapping[str, Survey], gone: Sequence[Link], added: Sequence[Link]
+    ) -> None:
+        """Record surveys, and links that are there in place of others."""
+        news = topology.news(gone, added)
+        if self._unsure:
+            left = set(gone)
+            stored = [*(link for link in self.links if link not in left), *added]
+            await self._store.save(surveys, None, stored, news)
+        else:
+            self._unsure = True
+            await self._store.save(surveys, gone, added, news)
+        self._unsure = False
+        # A device may have been forgotten meanwhile.
+        self.links.change(gone, [link for link in added if all(map(self._registry.get, link.macs))])
+        self.revision += 1
         for mac, survey in surveys.items():
             self.surveys[mac] = survey.kept()
             self.moments[mac] = self._now()
@@ -273,14 +287,17 @@ class Exploration:
         with by_itself():  # who asks for a look has not plugged what it finds
             await self._register_neighbours(usable)
         kinds = {device.mac: device.type for device in self._registry.all()}
+        before = list(self.links)
         links = topology.merge(
             {mac: survey for mac, survey in usable.items() if mac in kinds},
             {mac: survey for mac, survey in self.surveys.items() if mac in kinds},
-            kinds, self.links, self._now(),
+            kinds, before, self._now(),
         )
-        before = self.links
+        old, new = set(before), set(links)
         await self._keep(
-            {mac: survey for mac, survey in usable.items() if survey.failure is None}, links
+            {mac: survey for mac, survey in usable.items() if survey.failure is None},
+            [link for link in before if link not in new],
+            [link for link in links if link not in old],
         )
         for move in topology.moves(before, links, kinds):
             self._tell_move(move, requester)
@@ -352,7 +369,7 @@ class Exploration:
 
     def _result_of_server(self, server: Device, survey: Survey | None) -> Result:
         """The place of the server is what switches see, and what it hears itself."""
-        links = [link for link in self.links if server.mac in link.macs and link.confirmed]
+        links = [link for link in self.links.of(server.mac) if link.confirmed]
         if links:
             evidence = "BRIDGE-only data" if links[0].evidence == topology.BRIDGE else ""
             return Result(server, "OK", evidence)
@@ -443,6 +460,7 @@ class Exploration:
             if taken:
                 raise Invalid(f"port {taken[0]} of {name} has this name already")
             await self._store.name_port(switch.mac, number, None if default else value)
+            self.revision += 1
             if default:
                 self.names.pop((switch.mac, number), None)
             else:

@@ -96,11 +96,13 @@ class ISwitchStore(Interface):
         """Return everything."""
 
     async def save(
-        surveys: Mapping[str, Survey], links: Sequence[Link], news: Sequence[Link]
+        surveys: Mapping[str, Survey], gone: Sequence[Link] | None, added: Sequence[Link],
+        news: Sequence[Link],
     ) -> None:
-        """Replace these surveys and all links; add `news` to what was seen. All or nothing.
+        """Replace these surveys; have links in place of those that are gone (None: of all others).
 
-        What refers to a device that was forgotten meanwhile is left out.
+        `news` are added to what was seen. All or nothing. What refers to a device that was
+        forgotten meanwhile is left out.
         """
 
     async def name_port(switch: str, port: int, name: str | None) -> None:

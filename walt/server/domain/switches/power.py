@@ -51,6 +51,7 @@ class _Off:
     """Ports that are recorded off, by port and by their node: each of thousands is asked for."""
 
     def __init__(self, records: Iterable[PortOff] = ()) -> None:
+        self.revision = 0  # another one since something changed
         self.by_port: dict[Key, PortOff] = {}
         self.of_node: dict[str, dict[Key, PortOff]] = {}
         for record in records:
@@ -59,6 +60,7 @@ class _Off:
     def put(self, record: PortOff) -> None:
         """Add or replace the record of a port."""
         self.drop(record)
+        self.revision += 1
         key = record.switch, record.port
         self.by_port[key] = record
         if record.node is not None:
@@ -67,6 +69,7 @@ class _Off:
     def drop(self, record: PortOff) -> None:
         """Have none of that port."""
         key = record.switch, record.port
+        self.revision += 1
         former = self.by_port.pop(key, None)
         if former is None or former.node is None:
             return
@@ -99,6 +102,11 @@ class SwitchPower:
     def all_off(self) -> Collection[str]:
         """Return the MACs of nodes whose ports are recorded off; see INodePower."""
         return set(self._off.of_node)
+
+    @property
+    def revision(self) -> int:
+        """Another number since ports were switched off or on."""
+        return self._off.revision
 
     def is_off(self, mac: str) -> str | None:
         """Return why the port of a node is recorded off, None when it is on."""
@@ -246,11 +254,10 @@ class SwitchPower:
                 found.add(
                     self._named(neighbour.mac) if neighbour.mac else "a device without address"
                 )
-        for link in self._exploration.current_links():
-            if (switch.mac, cut.port) in link.ends:
-                other = link.other(switch.mac)[0]
-                if other != cut.node:
-                    found.add(self._named(other))
+        for link in self._exploration.links.at((switch.mac, cut.port)):
+            other = link.other(switch.mac)[0]
+            if other != cut.node:
+                found.add(self._named(other))
         return found
 
     def _named(self, mac: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from walt.common.errors import NotFound
+from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.switches.exploration import Exploration
@@ -15,7 +16,6 @@ from walt.server.domain.switches.topology import Link
 from walt.server.domain.switches.tree import HIDDEN, Branch, root_of, tree
 
 LINKS = {True: "up", False: "down", None: "unknown"}
-PLACES_KEPT = 2.0  # seconds
 
 
 class SwitchViews:
@@ -30,7 +30,17 @@ class SwitchViews:
         self._power = power
         self._now = now
         self._places: dict[str, tuple[str, str | None]] = {}
-        self._placed = -PLACES_KEPT
+        self._placed: object = None  # at which revision
+        self._named = 0  # another one since devices have other names, or came, or are switches
+        registry.observe(self._on_devices)
+
+    def _on_devices(self, changes: Sequence[Change]) -> None:
+        self._named += any(map(_tells, changes))
+
+    @property
+    def revision(self) -> object:
+        """What is equal as long as the map is the same."""
+        return self._exploration.revision, self._power.revision, self._named
 
     def where(self, mac: str) -> dict[str, Any]:
         """Return at which port of which switch a device is; nulls when that is not known."""
@@ -44,17 +54,15 @@ class SwitchViews:
         }
 
     def places(self) -> Mapping[str, tuple[str, str | None]]:
-        """Return switch and port of each device, by MAC, as they were 2 s ago at most."""
-        if self._now() - self._placed >= PLACES_KEPT:
-            self._placed = self._now()
+        """Return switch and port of each device, by MAC; the same object until some changed."""
+        if self._placed != self.revision:
+            self._placed = self.revision
             self._places = {}
-            for link in sorted(self._exploration.current_links(), key=lambda link: link.rank):
-                for mac in link.macs:
-                    other, port = link.other(mac)
-                    switch = self._registry.get(other)
-                    if switch is not None and switch.type == "switch" and port is not None:
-                        name = self._exploration.port_name(switch.mac, port)
-                        self._places[mac] = switch.name, name
+            for mac in self._exploration.links.devices():
+                place = self._exploration.place(mac)
+                if place is not None:
+                    switch, port, _ = place
+                    self._places[mac] = switch.name, self._exploration.port_name(switch.mac, port)
         return self._places
 
     # -- tree ------------------------------------------------------------
@@ -64,7 +72,7 @@ class SwitchViews:
 
         Raises NotFound, with what to do, when no switch is known to be next to the server.
         """
-        links = self._exploration.current_links()
+        links = list(self._exploration.links)
         kinds = {device.mac: device.type for device in self._registry.all()}
         server = self._registry.server
         if not links:
@@ -131,20 +139,18 @@ class SwitchViews:
 
     # -- map -------------------------------------------------------------
 
-    def map(self) -> list[dict[str, Any]]:
-        """Return a row for each switch: its ports in their order, when it was read, what failed."""
-        found = []
+    def map(self) -> Iterator[dict[str, Any]]:
+        """Yield a row for each switch: its ports in their order, when it was read, what failed."""
         for switch in self._registry.all():
             if switch.type != "switch":
                 continue
             survey = self._exploration.surveys.get(switch.mac)
-            found.append({
+            yield {
                 "mac": switch.mac, "name": switch.name, "ip": switch.ip, "model": switch.model,
                 "read": self._exploration.moments.get(switch.mac),
                 "failure": survey.failure if survey is not None else None,
                 "ports": self._ports(switch, survey, sorted(survey.ports)) if survey else [],
-            })
-        return found
+            }
 
     # -- ports -----------------------------------------------------------
 
@@ -166,11 +172,10 @@ class SwitchViews:
         self, switch: Device, survey: Survey, chosen: list[int]
     ) -> list[dict[str, Any]]:
         peers: dict[int, list[Link]] = {}
-        for link in self._exploration.current_links():
-            if switch.mac in link.macs:
-                number = link.end(switch.mac)[1]
-                if number is not None:
-                    peers.setdefault(number, []).append(link)
+        for link in self._exploration.links.of(switch.mac):
+            number = link.end(switch.mac)[1]
+            if number is not None:
+                peers.setdefault(number, []).append(link)
         rows = []
         for number in chosen:
             peer = peers[number][0] if number in peers else None
@@ -186,3 +191,9 @@ class SwitchViews:
                 "confirmed": peer.confirmed if peer is not None else None,
             })
         return rows
+
+
+def _tells(change: Change) -> bool:
+    """Tell whether a map or a table may name a device otherwise than before."""
+    old, new = change
+    return old is None or new is None or old.name != new.name or "switch" in (old.type, new.type)
