@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import json
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,10 @@ from walt.server.domain.devices.model import Device
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.switches.exploration import Exploration, target
 from walt.server.domain.switches.interfaces import PortOff
+from walt.server.domain.switches.live import LiveSwitches
 from walt.server.domain.switches.power import LONGEST_CUT, SwitchPower
 from walt.server.domain.switches.saving import IDLE, PowerSaving
+from walt.server.domain.switches.views import SwitchViews
 
 SWITCH = Device(
     "02:00:00:00:0a:01", "sw", "switch", "192.168.1.200", conf={
@@ -212,3 +215,38 @@ class SavingTests(SwitchCase):
         self.assertEqual(self.after(1), [True, False])
         self.assertIsNone(self.exploration.place(mac))
         self.assertIsNone(self.power.is_off(mac))
+
+
+class LiveSwitchesTests(SwitchCase):
+    def test_made_anew_when_something_is_different(self) -> None:
+        """The same rows, until a port is off, a device has another name, or a cable is elsewhere;
+        then what all of them are.
+        """
+        clock = self.fake.clock
+        views = SwitchViews(self.fake.registry, self.exploration, self.power, clock.seconds)
+        live, first = LiveSwitches(views, clock), self.nodes[0]
+
+        def wanted() -> dict[str, str]:
+            return {row["mac"]: json.dumps(row) for row in views.map()}
+
+        before, places = self.do(live.rows()), views.places()
+        self.assertEqual(before, wanted())
+        steps: tuple[Callable[[], Coroutine[Any, Any, Any]], ...] = (
+            lambda: self.power.off([first.mac], "powersave"),
+            lambda: self.fake.registry.put(replace(first, name="renamed")),
+            lambda: self.exploration.set_port("sw", "1", ["name=desk"], FakeRequester()),
+            lambda: self.exploration.forget_place(first.mac),
+        )
+        for step in steps:
+            self.assertIs(self.do(live.rows()), before)
+            self.assertIs(views.places(), places)
+            self.do(step())
+            after = self.do(live.rows())
+            self.assertNotEqual(after, before)
+            self.assertEqual(after, wanted())
+            before, places = after, views.places()
+            self.assertEqual(places, {
+                mac: (place[0].name, self.exploration.port_name(place[0].mac, place[1]))
+                for mac in (SWITCH.mac, *(one.mac for one in self.nodes))
+                if (place := self.exploration.place(mac)) is not None
+            })
