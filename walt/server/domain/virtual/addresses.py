@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address
 from random import Random
 
 from zope.interface import implementer
 
 from walt.common.errors import Conflict
 from walt.server.domain.devices.registry import DeviceRegistry
-from walt.server.domain.network.addresses import AddressPlan, dotted
 from walt.server.domain.virtual.interfaces import IAddresses
 
 
@@ -26,14 +25,12 @@ class FreeAddresses:
 
     def lowest_free_ip(self) -> str:
         """Return the lowest free host address of walt-net."""
-        subnet = self._registry.subnet
-        plan = AddressPlan(IPv4Interface((self._server_ip, subnet.prefixlen)), ())
-        for number in range(plan.first, plan.last + 1):
-            ip = dotted(number)
-            if number != int(self._server_ip) and self._registry.by_ip(ip) is None:
+        for address in self._registry.subnet.hosts():
+            ip = str(address)
+            if address != self._server_ip and self._registry.by_ip(ip) is None:
                 return ip
         raise Conflict(
-            f"no address of {subnet} is left; forget devices that are gone"
+            f"no address of {self._registry.subnet} is left; forget devices that are gone"
             " (walt device forget)"
         )
 
