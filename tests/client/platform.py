@@ -203,6 +203,7 @@ class Server:
                 PlansApi(
                     one, platform.registry, configuration,
                     Plans(platform.status, self.reservations, platform.open_sessions),
+                    platform.clock,
                 ),
                 KeysApi(one, self.keys),
                 LogsApi(one, platform.logs, platform.issuers, self.checkpoints, now),

@@ -43,9 +43,9 @@ class DevicesApi(amp.CommandLocator):
         return {"device": self._views.named(name)}
 
     @commands.GetDeviceConfig.responder
-    def config(self, devices: str, nodes_only: bool) -> dict[str, Any]:
+    async def config(self, devices: str, nodes_only: bool) -> dict[str, Any]:
         """Return the settings of a set, devices with the same ones together."""
-        return {"groups": self._configuration.show(
+        return {"groups": await self._configuration.show(
             devices, self._requester, nodes_only=nodes_only
         )}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 
 from walt.common.names import PLATFORM_USER, image_fullname, is_image_name
 from walt.rpc.arguments import Written
 from walt.rpc.commands import nodes as commands
+from walt.server.api.many import written
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.sets import ownership, parse_devices
 from walt.server.domain.images.catalog import ImageService
@@ -30,13 +32,14 @@ class NodesApi(amp.CommandLocator):
 
     def __init__(
         self, requester: IRequester, nodes: NodeService, views: NodeViews, devices: DeviceViews,
-        virtual: VirtualNodes,
+        virtual: VirtualNodes, clock: IReactorTime,
     ) -> None:
         self._requester = requester
         self._nodes = nodes
         self._views = views
         self._devices = devices
         self._virtual = virtual
+        self._clock = clock
         self._typed: set[str] = set()  # nodes on whose consoles this requester typed
 
     @commands.ShowNodes.responder
@@ -53,16 +56,16 @@ class NodesApi(amp.CommandLocator):
         return {"names": [node.name for node in found]}
 
     @commands.GetNodes.responder
-    def get(self, nodes: str) -> dict[str, Any]:
+    async def get(self, nodes: str) -> dict[str, Any]:
         """Return the records of a set of nodes."""
         found = self._nodes.parse(nodes, self._requester)
-        return {"nodes": [self._devices.record(node) for node in found]}
+        return {"nodes": await written(map(self._devices.record, found), self._clock)}
 
     @commands.ListBoots.responder
     async def boots(self, nodes: str, count: int) -> dict[str, Any]:
         """Return the records of the last boots of a set of nodes."""
         found = await self._nodes.boots(nodes, count, self._requester)
-        return {"boots": [boot.row() for boot in found]}
+        return {"boots": await written((boot.row() for boot in found), self._clock)}
 
     @commands.CreateNode.responder
     async def create(self, name: str) -> dict[str, Any]:
@@ -202,12 +205,13 @@ class PlansApi(amp.CommandLocator):
 
     def __init__(
         self, requester: IRequester, registry: DeviceRegistry, configuration: Configuration,
-        plans: Plans,
+        plans: Plans, clock: IReactorTime,
     ) -> None:
         self._requester = requester
         self._registry = registry
         self._configuration = configuration
         self._plans = plans
+        self._clock = clock
 
     @commands.PlanWork.responder
     async def plan(
@@ -234,7 +238,8 @@ class PlansApi(amp.CommandLocator):
             reboot = await self._configuration.check(
                 devices, settings, self._requester, nodes_only=bool(nodes_only)
             )
-        return {"rows": self._plans.rows(found, user), "reboot": reboot}
+        rows = await written(self._plans.rows(found, user), self._clock)
+        return {"rows": rows, "reboot": reboot}
 
 
 class NodeFilesApi(amp.CommandLocator):

@@ -77,13 +77,13 @@ def build_api(
 
     def locators(requester: IRequester, identity: Identity) -> list[CommandLocator]:
         return [
-            NodesApi(requester, nodes.service, nodes.views, views, nodes.virtual),
+            NodesApi(requester, nodes.service, nodes.views, views, nodes.virtual, clock),
             ReservationsApi(
                 requester, registry, nodes.service, nodes.reservations, images.service
             ),
             ExperimentsApi(requester, nodes.experiments),
             NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
-            PlansApi(requester, registry, nodes.configuration, plans),
+            PlansApi(requester, registry, nodes.configuration, plans, clock),
             DevicesApi(requester, views, nodes.configuration),
             ChangesApi(recorded, registry),
             SwitchesApi(requester, switches.exploration, switches.views),

@@ -12,8 +12,8 @@ from walt.common.errors import Invalid
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.settings import (
     SETTINGS,
+    Groups,
     check_machine,
-    describe,
     effective,
     needs_reboot,
     parse_words,
@@ -127,7 +127,10 @@ class ShowTests(SynchronousTestCase):
         """Devices of one category with the same settings are shown together."""
         self.assertEqual(effective(SERVER, SUBNET), {})
         twin = Device("52:54:00:00:00:09", "vm2", "node", "192.168.9.9", True, model="m")
-        groups = describe([NODE, VNODE, twin], SUBNET, lambda device: device.virtual)
+        found = Groups(SUBNET, lambda device: device.virtual)
+        for device in (NODE, VNODE, twin):
+            found.add(device)
+        groups = found.rows()
         self.assertEqual(
             [(group["category"], group["names"]) for group in groups],
             [("nodes", ["board"]), ("virtual nodes", ["vm", "vm2"])],

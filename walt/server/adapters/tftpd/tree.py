@@ -43,6 +43,7 @@ STATUS = "status.json"
 _DOOMED = ".doomed-"
 _NEW = ".new-link"
 _SLICE = 16  # entries between two looks at the clock
+_MANY = 2048  # parts, of which nothing but the name of a directory is asked
 
 
 def _compare(
@@ -66,7 +67,7 @@ class BootTreeStore:
         self._wanted: BootTree | JoinedTree | None = None
         self._present: BootTree | JoinedTree | None = None
         self._doomed = 0
-        self._left_doomed = False  # something may wait for its deletion
+        self._aside: list[str] = []  # paths of what was put aside, and waits for its deletion
         self._outdated = False  # what is remembered
         self._deleting: set[Deferred[Any]] = set()
 
@@ -112,7 +113,6 @@ class BootTreeStore:
         remembered = self._remembered()
         await self._cooperator.coiterate(self._scan(wanted, remembered, dirs, links))
         self._present = BootTree(frozenset(dirs), links)
-        self._left_doomed = True  # of a former server
         self._delete_doomed()
 
     async def _change(self, wanted: BootTree | JoinedTree) -> None:
@@ -129,7 +129,7 @@ class BootTreeStore:
         if change.make_dirs or change.drop_dirs or not (self._root / STATUS).exists():
             self._outdated = True
         if self._outdated:
-            self._remember(wanted)
+            await self._cooperator.coiterate(self._remember(wanted))
 
     # What is on disk
 
@@ -141,9 +141,13 @@ class BootTreeStore:
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
 
-    def _remember(self, tree: BootTree | JoinedTree) -> None:
+    def _remember(self, tree: BootTree | JoinedTree) -> Iterator[None]:
         # Links tell themselves what they are, and which of them are wanted is known again.
-        dirs = [name for part in tree.parts.values() for name in part.dirs]
+        dirs: list[str] = []
+        for number, part in enumerate(tree.parts.values()):
+            if number % _MANY == 0:
+                yield
+            dirs += part.dirs
         try:
             write_atomic(self._root / STATUS, json.dumps({"dirs": dirs}))
             self._outdated = False
@@ -163,7 +167,9 @@ class BootTreeStore:
             name = entry.name
             if entry.is_symlink():
                 links[name] = os.readlink(entry.path)
-            elif name.startswith(_DOOMED) or name == STATUS:
+            elif name.startswith(_DOOMED):
+                self._aside.append(entry.path)  # of a former server
+            elif name == STATUS:
                 continue
             elif entry.is_dir() and (is_mac(name) or name == PROBING):
                 self._scan_node(name, wanted, links)
@@ -244,19 +250,15 @@ class BootTreeStore:
 
     def _put_aside(self, path: Path) -> None:
         self._doomed += 1
-        self._left_doomed = True
         aside = self._root / f"{_DOOMED}{os.getpid()}-{self._doomed}"
         try:
             os.rename(path, aside)
         except FileNotFoundError:
             return
+        self._aside.append(str(aside))
 
     def _delete_doomed(self) -> None:
-        if not self._left_doomed:
-            return  # there are thousands of names to look through
-        self._left_doomed = False
-        doomed = [entry.path for entry in os.scandir(self._root)
-                  if entry.name.startswith(_DOOMED)]
+        doomed, self._aside = self._aside, []
         if doomed:
             deleting = spawn(self._delete(doomed), "deleting old node directories")
             self._deleting.add(deleting)

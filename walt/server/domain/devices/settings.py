@@ -316,17 +316,26 @@ def needs_reboot(values: Mapping[str, Any]) -> bool:
     return any(SETTINGS[name].reboot for name in values)
 
 
-def describe(
-    devices: Sequence[Device], subnet: IPv4Network, emulated: Callable[[Device], bool]
-) -> list[dict[str, Any]]:
-    """Group devices of one category with the same settings, for display (S-075)."""
-    groups: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
-    for device in devices:
-        settings = tuple(sorted(
-            settings_of(device, subnet, emulated=emulated(device)).items()
-        ))
-        groups.setdefault((main_category(device, subnet), settings), []).append(device.name)
-    return [
-        {"category": category, "names": sorted(names), "settings": dict(settings)}
-        for (category, settings), names in groups.items()
-    ]
+class Groups:
+    """Devices of one category with the same settings together, for display (S-075).
+
+    `emulated` tells whether the processor of a device is.
+    """
+
+    def __init__(self, subnet: IPv4Network, emulated: Callable[[Device], bool]) -> None:
+        self._subnet = subnet
+        self._emulated = emulated
+        self._names: dict[tuple[str, tuple[tuple[str, Any], ...]], list[str]] = {}
+
+    def add(self, device: Device) -> None:
+        """Add a device."""
+        found = settings_of(device, self._subnet, emulated=self._emulated(device))
+        key = main_category(device, self._subnet), tuple(sorted(found.items()))
+        self._names.setdefault(key, []).append(device.name)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each group."""
+        return [
+            {"category": category, "names": sorted(names), "settings": dict(settings)}
+            for (category, settings), names in self._names.items()
+        ]

@@ -27,6 +27,8 @@ from walt.server.domain.requester import IRequester
 from walt.server.runtime.coroutines import unbroken
 from walt.server.runtime.slicing import slices
 
+SHOWN_AT_ONCE = 512  # devices whose settings are looked at in one turn of the reactor
+
 
 class Configuration:
     """What people change about devices; every change is checked as a whole first.
@@ -55,14 +57,16 @@ class Configuration:
         parse = parse_nodes if nodes_only else parse_devices
         return parse(self._registry, devices, requester.username)
 
-    def show(
+    async def show(
         self, devices: str, requester: IRequester, *, nodes_only: bool
     ) -> list[dict[str, Any]]:
         """Return devices grouped by category and identical settings."""
-        return settings.describe(
-            self._parse(devices, requester, nodes_only), self._registry.subnet,
-            self._monitor.emulated,
-        )
+        groups = settings.Groups(self._registry.subnet, self._monitor.emulated)
+        found = self._parse(devices, requester, nodes_only)
+        async for some in slices(self._clock, found, SHOWN_AT_ONCE):
+            for device in some:
+                groups.add(device)
+        return groups.rows()
 
     @unbroken
     async def change(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.model import Device
+from walt.server.domain.devices.registry import by_name
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 
@@ -58,15 +59,14 @@ class Plans:
         self._reservations = reservations
         self._sessions = sessions
 
-    def rows(self, devices: Iterable[Device], user: str) -> list[dict[str, Any]]:
-        """Return one row for each device (`walt.rpc.rows.PLANS`), by name.
+    def rows(self, devices: Iterable[Device], user: str) -> Iterator[dict[str, Any]]:
+        """Yield one row for each device (`walt.rpc.rows.PLANS`), by name.
 
         Somebody is disturbed where another user owns the device, a script has reserved it, or
         a session is open on it.
         """
-        return [
-            self._row(device, user) for device in sorted(devices, key=lambda device: device.name)
-        ]
+        for device in by_name(devices):
+            yield self._row(device, user)
 
     def _row(self, device: Device, user: str) -> dict[str, Any]:
         reservation = self._reservations.get(device.mac)
