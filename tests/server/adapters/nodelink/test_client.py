@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -61,6 +61,16 @@ class TimeTests(SynchronousTestCase):
         _, transport = self.connect()
         self.reactor.advance(PATIENCE)
         self.assertEqual(self.successResultOf(self.answer), "Timed out waiting for reply")
+        self.assertTrue(transport.disconnecting)
+
+    def test_given_up(self) -> None:
+        """Who gives a request up, early or late, is not told that the node did not answer."""
+        self.answer.cancel()
+        self.failureResultOf(self.answer, CancelledError)
+        self.setUp()
+        _, transport = self.connect()
+        self.answer.cancel()
+        self.failureResultOf(self.answer, CancelledError)
         self.assertTrue(transport.disconnecting)
 
     def test_failed_connections(self) -> None:

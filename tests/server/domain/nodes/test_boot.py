@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -388,6 +388,17 @@ class RebootTests(BootTests):
         gate.callback(None)
         self.assertTrue(self.successResultOf(running))
         self.assertEqual({ip for ip, _ in self.fake.link.requests}, {one.ip for one in crowd})
+
+    def test_too_many_do_not_answer(self) -> None:
+        """The limit grows with the number of nodes; at its end nobody else is asked."""
+        self.patch(reboot_module, "PARALLEL_REQUESTS", 2)
+        self.fake.link.slow = {str(one.ip): Deferred() for one in self.devices}
+        running = self.reboot()
+        self.fake.clock.advance(2.5 * reboot_module.REQUEST_LIMIT - 1)
+        self.assertNoResult(running)
+        self.fake.clock.advance(1)
+        self.failureResultOf(running, TimeoutError)
+        self.assertEqual(len(self.fake.link.requests), 2)
 
     def test_a_slow_node_delays_no_other(self) -> None:
         """Nodes that answered at once may be up again before the slowest one answers."""

@@ -58,7 +58,7 @@ class _Reply(Protocol):
 
 def reason_of(failure: BaseException) -> str:
     """Return the text shown for a connection that failed."""
-    if isinstance(failure, (error.TimeoutError, error.TCPTimedOutError, CancelledError)):
+    if isinstance(failure, (error.TimeoutError, error.TCPTimedOutError)):
         return "Connection timed out"
     if isinstance(failure, TimeoutError):
         return "Timed out waiting for reply"
@@ -88,14 +88,21 @@ class NodeLink:
         self._port = port
 
     async def request(self, ip: str, line: str) -> str | None:
-        """Send one request line; return None for OK, else the reason of the failure."""
+        """Send one request line; return None for OK, else the reason of the failure.
+
+        Who gives it up gets no reason, but a CancelledError.
+        """
         protocol = _Reply(line)
         endpoint = TCP4ClientEndpoint(self._reactor, ip, self._port, timeout=int(PATIENCE))
         try:
             await endpoint.connect(Factory.forProtocol(lambda: protocol))
+        except (CancelledError, error.ConnectingCancelledError):
+            raise CancelledError from None
         except Exception as failure:
             return reason_of(failure)
         try:
             return parse_reply(await protocol.first.addTimeout(PATIENCE, self._reactor))
+        except CancelledError:
+            raise
         except Exception as failure:
             return reason_of(failure)

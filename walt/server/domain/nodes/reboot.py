@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import deferLater
 
 from walt.common.sentences import subject
@@ -180,9 +180,12 @@ class Rebooter:
                 # Now, not when all have answered: it may be up again before the slowest one.
                 self._done(node, todo, outcome, cause, "soft-reboot")
 
-        await gatherResults([
-            Deferred.fromCoroutine(ask()) for _ in range(min(PARALLEL_REQUESTS, len(nodes)))
-        ])
+        try:
+            await gatherResults([
+                Deferred.fromCoroutine(ask()) for _ in range(min(PARALLEL_REQUESTS, len(nodes)))
+            ], consumeErrors=True)
+        except FirstError as failed:
+            failed.subFailure.raiseException()
 
     def wf_reboot_virtual(
         self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
