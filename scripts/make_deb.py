@@ -8,7 +8,9 @@ data and settings stay. When it is purged, settings, caches and logs go; data st
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"  # that of Debian, whatever else this machine has
 LONGEST = 1800  # seconds for one program
+# What it is made of: a copy, for all that is made on the way would end in the tree, and what an
+# earlier build has left there would end in the package. `.assets` is there where tests run.
+SOURCES = (
+    "walt", "twisted", "scripts", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", ".assets",
+)
+PASSED_BY = shutil.ignore_patterns("__pycache__", "node_modules", "dropin.cache")
 # The environment is made where it will be: its programs name their interpreter by its path.
 BUILD = """
 set -e
@@ -94,6 +102,18 @@ def version() -> str:
     return str(found)
 
 
+def copy(place: Path) -> Path:
+    """Copy the sources into a new directory; return it."""
+    place.mkdir()
+    for name in SOURCES:
+        one = ROOT / name
+        if one.is_dir():
+            shutil.copytree(one, place / name, ignore=PASSED_BY)
+        elif one.exists():
+            shutil.copy2(one, place / name)
+    return place
+
+
 def make(directory: Path) -> Path:
     """Make the package in a directory; return its path."""
     major, minor = (int(number) for number in run(
@@ -101,13 +121,13 @@ def make(directory: Path) -> Path:
     ).split())
     architecture = run("dpkg", "--print-architecture")
     with tempfile.TemporaryDirectory(prefix="walt-deb-") as name:
-        stage = Path(name)
-        stage.chmod(0o755)
+        sources, stage = copy(Path(name) / "sources"), Path(name) / "package"
         inside = stage / "opt/walt"
         inside.mkdir(parents=True)
-        run(PYTHON, str(ROOT / "scripts/make_assets.py"))
+        stage.chmod(0o755)
+        run(PYTHON, str(sources / "scripts/make_assets.py"))
         run("unshare", "--mount", "--propagation", "private", "sh", "-c", BUILD, "sh",
-            str(inside), PYTHON, str(ROOT))
+            str(inside), PYTHON, str(sources))
         about = stage / "DEBIAN"
         about.mkdir()
         (about / "control").write_text(CONTROL.format(
@@ -125,6 +145,7 @@ def make(directory: Path) -> Path:
 
 def main() -> int:
     """Make it; print where it is."""
+    os.umask(0o022)  # all may run what is in it
     directory = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "dist")
     try:
         print(make(directory.absolute()))

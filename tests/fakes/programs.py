@@ -17,7 +17,7 @@ class Cut(BaseException):
 
 @implementer(IPrograms)
 class FakePrograms:
-    """Answers as dpkg, apt-get, getent, useradd, groupadd, systemctl and journalctl do.
+    """Answers as dpkg, apt-get, getent, useradd, groupadd, exportfs, systemctl and journalctl do.
 
     `cut_at` is the number of the call before which the caller is killed; packages enable the
     units that they bring. `root` is where unit files are.
@@ -102,6 +102,9 @@ class FakePrograms:
     def _groupadd(self, *words: str) -> bool:
         self.known["group"].add(words[-1])
         return True
+
+    def _exportfs(self, *words: str) -> bool:
+        return "nfs-kernel-server" in self.packages
 
     def _journalctl(self, *words: str) -> Done:
         return Done(0, "walt-server: the reason\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from scripts import make_deb
+from scripts import make_assets, make_deb
 from tests.patience import patient
 from tests.places import ON_DISK
 from tests.system.overlaid import Overlaid
@@ -39,6 +39,13 @@ def why_not() -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
+def written() -> dict[str, float | None]:
+    """Return when builds and the makers of assets last wrote into the tree, None for never."""
+    places = [make_deb.ROOT / name for name in ("build", "walt.egg-info", "dist")]
+    return {str(place): place.stat().st_mtime if place.exists() else None
+            for place in (*places, make_assets.VENDOR, make_assets.CHECKS)}
+
+
 class PackageTests(SynchronousTestCase):
     skip = why_not()
     timeout = patient(300)
@@ -58,7 +65,9 @@ class PackageTests(SynchronousTestCase):
 
     def test_package(self) -> None:
         """It has the programs, with nothing of the place where it was made, and what they need."""
+        before = written()
         deb = make_deb.make(self.dir)
+        self.assertEqual(written(), before)
         fields = subprocess.run(
             ["dpkg-deb", "--field", str(deb)], capture_output=True, text=True, check=True
         ).stdout

@@ -646,8 +646,13 @@ registries:
         site = self.site()
         self.done(site)
         site.write("var/lib/walt/data", "kept")
+        # A server that died has left what it exported.
+        for name in ("walt.exports", "walt-persist.exports"):
+            site.write(f"etc/exports.d/{name}", "/var/lib/walt/nodes 192.168.77.0/24(ro)\n")
         self.done(site, "--remove")
         left = site.files()
+        self.assertFalse((site.root / "etc/exports.d").exists())
+        self.assertIn(("exportfs", "-r", "-f"), site.programs.calls)
         self.assertNotIn(f"{UNITS}/{UNIT}", left)
         self.assertNotIn("usr/local/bin/walt", left)
         self.assertNotIn("etc/bash_completion.d/walt", left)
@@ -657,6 +662,13 @@ registries:
         self.assertNotIn(UNIT, site.programs.active | site.programs.enabled)
         self.done(site)
         self.assertEqual(site.call("--check")[0], 0)
+        # What the machine exports besides stays.
+        for name in ("walt.exports", "of-the-site.exports"):
+            site.write(f"etc/exports.d/{name}", "")
+        self.done(site, "--remove")
+        self.assertEqual(
+            [one for one in site.files() if "exports" in one], ["etc/exports.d/of-the-site.exports"]
+        )
 
     def test_no_source(self) -> None:
         """Packages that no source has come from the mirror that is named."""

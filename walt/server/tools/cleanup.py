@@ -19,13 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from walt.common.errors import ConfigurationError, in_words
-from walt.server.adapters.nfs.kernel import IMAGE_EXPORTS, PERSIST_EXPORTS
+from walt.server.adapters.nfs.kernel import DIRECTORY, IMAGE_EXPORTS, PERSIST_EXPORTS
 from walt.server.adapters.podman.options import Storage
 from walt.server.adapters.podman.store import BACKUPS
 from walt.server.config.load import DEFAULT_FILE, load
 from walt.server.config.model import ServerConfig
 
-EXPORTS = Path("/etc/exports.d")
 LIMIT = 120  # seconds for one program
 LEFT = "localhost/"  # how images are called that have no name of a user's
 
@@ -43,7 +42,7 @@ def mounts_below(place: Path, table: str) -> list[Path]:
 class Cleaner:
     """Undoes one thing after the other; a failure is told, and the next thing tried."""
 
-    def __init__(self, config: ServerConfig, exports: Path = EXPORTS) -> None:
+    def __init__(self, config: ServerConfig, exports: Path = DIRECTORY) -> None:
         self._config, self._exports = config, exports
         paths = config.paths
         self._storage = Storage() if config.images.storage == "system" else Storage.private(

@@ -20,6 +20,7 @@ from walt.server.runtime.process import ProcessRunner
 
 _log = Logger()
 
+DIRECTORY = Path("/etc/exports.d")
 IMAGE_EXPORTS = "walt.exports"
 PERSIST_EXPORTS = "walt-persist.exports"
 # Who follows the links of nodes: an account and a group that no machine has (numbers that Debian
@@ -92,13 +93,13 @@ class KernelExporter(Service):
     """Write the export files and have them read again when they changed.
 
     `nodes` is the tree of node directories (it holds the links that nodes follow);
-    `directory` is /etc/exports.d.
+    `directory` is that of exportfs(8).
     """
 
     name = "nfs"
 
     def __init__(
-        self, runner: ProcessRunner, *, nodes: Path, directory: Path = Path("/etc/exports.d"),
+        self, runner: ProcessRunner, *, nodes: Path, directory: Path = DIRECTORY,
         clients: Path = CLIENTS,
     ) -> None:
         self._runner = runner

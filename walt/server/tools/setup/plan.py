@@ -17,6 +17,7 @@ from walt.server.tools.setup.busybox import InitServer, InitServerStep, InittabS
 from walt.server.tools.setup.daemon_units import DaemonUnitsStep
 from walt.server.tools.setup.database import ClusterStep
 from walt.server.tools.setup.downtime import Downtime, Server, UnitServer
+from walt.server.tools.setup.exports import ExportsStep
 from walt.server.tools.setup.former import FormerDatabaseStep
 from walt.server.tools.setup.machine import Machine, Memory
 from walt.server.tools.setup.steps import Files, Links, OwnFile, Step
@@ -119,6 +120,8 @@ def steps(
         Files("completion of shells", machine, files.completion(places.prefix)),
         Files("manual pages", machine, manual.pages(places.prefix)),
     ]
+    if not ganesha:
+        found.append(ExportsStep(machine))
     if not systemd:
         return [*found, *_init_steps(machine, places, start=start)]
     if not ganesha:
