@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 
 from walt.common.leases import Sighting
 from walt.rpc.arguments import Written
 from walt.rpc.commands import devices as commands
 from walt.rpc.commands.nodes import AcquireNodes
+from walt.server.api.many import written
 from walt.server.domain.devices.changes import PAGE, IChanges, moment, row
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.announcements import Announcements
@@ -105,10 +107,12 @@ class SwitchesApi(amp.CommandLocator):
     """The cables: what switches see, and settings of their ports."""
 
     def __init__(
-        self, requester: IRequester, exploration: Exploration, views: SwitchViews
+        self, requester: IRequester, exploration: Exploration, views: SwitchViews,
+        clock: IReactorTime,
     ) -> None:
         self._requester = requester
         self._exploration = exploration
+        self._clock = clock
         self._views = views
 
     @commands.RescanDevices.responder
@@ -118,9 +122,10 @@ class SwitchesApi(amp.CommandLocator):
         return {"results": [result.row() for result in results]}
 
     @commands.GetDeviceTree.responder
-    def tree(self, all: bool) -> dict[str, Any]:
+    async def tree(self, all: bool) -> dict[str, Any]:
         """Return the network as a tree; NotFound."""
-        return self._views.tree(show_all=all)
+        found = self._views.tree(show_all=all)
+        return {**found, "branches": await written(found["branches"], self._clock)}
 
     @commands.GetPorts.responder
     def ports(self, name: str, port: str | None = None) -> dict[str, Any]:

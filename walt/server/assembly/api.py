@@ -86,7 +86,7 @@ def build_api(
             PlansApi(requester, registry, nodes.configuration, plans, clock),
             DevicesApi(requester, views, nodes.configuration),
             ChangesApi(recorded, registry),
-            SwitchesApi(requester, switches.exploration, switches.views),
+            SwitchesApi(requester, switches.exploration, switches.views, clock),
             RegistrationApi(nodes.registration, announcements, reports, views, identity.ip),
             ImagesApi(requester, images.service, operations),
             RegistriesApi(requester, operations),

@@ -379,7 +379,7 @@ class TreeTests(SynchronousTestCase):
             (1, switch(2), "switch", 1), (2, switch(1), BACK, 1), (2, node(1), "node", 7),
             (0, server, "server", 9), (0, switch(2), BACK, 10),
         ])
-        everything = tree(links, kinds, switch(1), show_all=True)
+        everything = list(tree(links, kinds, switch(1), show_all=True))
         self.assertIn(mac(0xc, 1), {one.mac for one in everything})
         self.assertNotIn(HIDDEN, {one.kind for one in everything})
         self.assertLessEqual(set(kinds), {one.mac for one in everything} | {switch(1)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from walt.server.domain.switches.topology import Link
@@ -67,9 +67,8 @@ class _Tree:
                     waiting.append((other, at))
         return False
 
-    def draw(self, root: str) -> list[Branch]:
-        """Return the lines below the root, each before those below it."""
-        found: list[Branch] = []
+    def draw(self, root: str) -> Iterator[Branch]:
+        """Yield the lines below the root, each before those below it."""
         self.shown.add(root)
         # Depth first without recursion: a chain of switches may be long.
         stack: list[tuple[int, str, str | None, tuple[Link, ...]]] = []
@@ -85,18 +84,17 @@ class _Tree:
             assert parent is not None
             port = links[0].end(parent)[1]
             if mac in self.shown:
-                found.append(Branch(depth, mac, BACK, port, links))
+                yield Branch(depth, mac, BACK, port, links)
                 continue
             self.shown.add(mac)
             kind = self.kinds[mac]
-            found.append(Branch(depth, mac, kind, port, links))
+            yield Branch(depth, mac, kind, port, links)
             if kind != SWITCH:
                 continue
             if not self.show_all and not self.holds_node(mac, parent):
-                found.append(Branch(depth + 1, mac, HIDDEN, None, links))
+                yield Branch(depth + 1, mac, HIDDEN, None, links)
             else:
                 push(depth + 1, mac, parent)
-        return found
 
 
 def root_of(
@@ -115,8 +113,8 @@ def root_of(
 
 def tree(
     links: Sequence[Link], kinds: Mapping[str, str], root: str, *, show_all: bool
-) -> list[Branch]:
-    """Return the lines below `root`; `kinds` has the types of devices by MAC."""
+) -> Iterator[Branch]:
+    """Yield the lines below `root`; `kinds` has the types of devices by MAC."""
     by_mac: dict[str, list[Link]] = {}
     for link in links:
         for mac in link.macs:

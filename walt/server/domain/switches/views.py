@@ -68,9 +68,10 @@ class SwitchViews:
     # -- tree ------------------------------------------------------------
 
     def tree(self, *, show_all: bool) -> dict[str, Any]:
-        """Return the tree: its root, a line for each branch, when switches were last read.
+        """Return the tree: its root, its branches, and how long ago switches were last read.
 
-        Raises NotFound, with what to do, when no switch is known to be next to the server.
+        Branches are made while they are asked for. Raises NotFound, with what to do, when no
+        switch is known to be next to the server.
         """
         links = list(self._exploration.links)
         kinds = {device.mac: device.type for device in self._registry.all()}
@@ -95,8 +96,10 @@ class SwitchViews:
         return {
             "root": self._name(root),
             "age": max(0.0, self._now() - max(moments)) if moments else None,
-            "branches": [self._branch(branch, root) for branch in
-                         tree(links, kinds, root, show_all=show_all)],
+            "branches": (
+                self._branch(branch, root)
+                for branch in tree(links, kinds, root, show_all=show_all)
+            ),
         }
 
     def _name(self, mac: str) -> str:
