@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 Row = tuple[Any, ...]
 Statement = tuple[str, Sequence[Any]]  # with the values of its places
 
-MOST_VALUES = 20_000  # of several statements in one trip to the database: some ms of work
+MOST_VALUES = 8_000  # of several statements in one trip to the database: some ms of work
 COMMIT_LIMIT = 30.0  # seconds
 CONNECT_LIMIT = 10.0  # seconds until an attempt to connect without any answer is given up
 
