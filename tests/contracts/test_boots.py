@@ -46,6 +46,10 @@ class BootsContract(Contract):
         self.assertEqual(await boots.last_boots(None, 1), [other, whole])
         self.assertEqual(await boots.last_boots([NODE.mac, "other"], 10), [FIRST, whole])
         self.assertEqual(await boots.last_boots([], 10), [])
+        self.assertEqual(await boots.unfinished(), [other])
+        again = replace(FIRST, asked=BEGAN + 2)
+        await boots.save_boots([again])
+        self.assertEqual(await boots.unfinished(), [other, again])
 
     async def test_unknown_nodes_are_left_out(self) -> None:
         """Those that were removed meanwhile."""

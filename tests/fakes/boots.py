@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from zope.interface import implementer
 
-from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot
+from walt.server.domain.nodes.boots import BOOTS_KEPT, Boot, Outcome
 from walt.server.domain.nodes.interfaces import IBoots
 
 
@@ -31,6 +31,11 @@ class FakeBoots:
             if macs is None or mac in macs:
                 found += self._of(mac)[-count:]
         return sorted(found, key=lambda boot: (boot.asked, boot.mac))
+
+    async def unfinished(self) -> list[Boot]:
+        """Return the last boots that are not over."""
+        last = await self.last_boots(None, 1)
+        return [boot for boot in last if boot.outcome is Outcome.BOOTING]
 
     async def save_boots(self, boots: Sequence[Boot]) -> None:
         """Insert or replace records of known devices, whose last ones are kept."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -182,6 +183,8 @@ class WaltServer(Service):
         self._undo("memory that is free", giving.stop)
         notify("READY=1")
         _log.info("the WalT server is ready at {ip}", ip=str(config.server_ip))
+        learning = spawn(_unless_stopped(core.nodes.progress.learn()), "learning from past boots")
+        self._undo("learning from past boots", learning.cancel)
         if missing and migration.possible:
             spawn(migration.run(missing), "migrating images of an older version")
         self.ready.callback(None)
@@ -409,6 +412,11 @@ def _raise_open_files() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None]) -> None:
+    with suppress(CancelledError):
+        await work
 
 
 def _contained(work: Callable[[], None]) -> None:

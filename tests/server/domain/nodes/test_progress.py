@@ -14,7 +14,13 @@ from walt.common.errors import Invalid, Unavailable
 from walt.server.domain.nodes.actions import LOOK_AGAIN
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
-from walt.server.domain.nodes.progress import COMPARED, SAVED_AT_ONCE, BootProgress
+from walt.server.domain.nodes.progress import (
+    COMPARED,
+    LOADED,
+    READ_AT_ONCE,
+    SAVED_AT_ONCE,
+    BootProgress,
+)
 from walt.server.runtime.coroutines import TRY_EVERY
 
 ONE, TWO = node(2), node(3)
@@ -136,6 +142,32 @@ class ProgressTests(SynchronousTestCase):
         self.assertIsNone(after.stage(ONE.mac))
         self.assertEqual(after._times, {})
 
+    def test_learned_beside_what_goes_on(self) -> None:
+        """Boots of before the start come before those since, whichever are known first; those
+        of many nodes are asked for in several turns.
+        """
+        for seconds in (1, 2, 3):
+            self.boot(seconds)
+        self.fake.clock.advance(1)
+        after = BootProgress(
+            self.fake.clock, self.fake.registry, self.fake.boots, self.fake.status.is_booted,
+            lambda name: None,
+        )
+        self.now(after.load())
+        self.progress = after
+        self.fake.status.changed.observe(after.on_status)
+        self.boot(4)
+        self.now(after.learn())
+        image = str(ONE.image)
+        self.assertEqual(list(after._times[ONE.mac][image]), [1, 2, 3, 4])
+        self.assertEqual([list(found) for found in after._of_kind.values()], [[1, 2, 3, 4]])
+        crowd = [node(number) for number in range(10, 11 + READ_AT_ONCE // LOADED)]
+        self.now(self.fake.registry.put(*crowd))
+        learning = Deferred.fromCoroutine(after.learn())
+        self.assertNoResult(learning)
+        self.fake.clock.advance(0)
+        self.successResultOf(learning)
+
     def restarted(self) -> BootProgress:
         """Return what the next server knows."""
         fake = self.fake
@@ -143,6 +175,7 @@ class ProgressTests(SynchronousTestCase):
             fake.clock, fake.registry, fake.boots, fake.status.is_booted, fake.images.digest
         )
         self.now(after.load())
+        self.now(after.learn())
         return after
 
     def test_a_record_of_a_boot(self) -> None:

@@ -39,17 +39,22 @@ WHERE b.mac = changed.mac AND b.asked <= (
 )
 """
 
-_LAST = """
+_SELECT = """
 SELECT b.mac, extract(epoch FROM asked)::float8, node, image, digest, cause, tries, outcome, reason,
        extract(epoch FROM started)::float8, extract(epoch FROM address)::float8,
        extract(epoch FROM script)::float8, extract(epoch FROM kernel)::float8,
        extract(epoch FROM root)::float8, extract(epoch FROM system)::float8,
        extract(epoch FROM ready)::float8
-FROM devices d JOIN LATERAL (
-    SELECT * FROM boots WHERE mac = d.mac ORDER BY asked DESC LIMIT %s
-) b ON true
-WHERE %s::text[] IS NULL OR d.mac = ANY(%s) ORDER BY asked, b.mac
+FROM {} ORDER BY asked, b.mac
 """
+
+_LAST = _SELECT.format("""devices d JOIN LATERAL (
+    SELECT * FROM boots WHERE mac = d.mac ORDER BY asked DESC LIMIT %s
+) b ON true WHERE %s::text[] IS NULL OR d.mac = ANY(%s)""")
+
+_UNFINISHED = _SELECT.format("""boots b WHERE outcome = 'booting' AND NOT EXISTS (
+    SELECT FROM boots later WHERE later.mac = b.mac AND later.asked > b.asked
+)""")
 
 
 @implementer(IBoots)
@@ -63,6 +68,10 @@ class PostgresBoots:
         """Return the last boots of nodes, oldest first; see IBoots."""
         wanted = list(macs) if macs is not None else None
         return [_boot(row) for row in await self._database.query(_LAST, (count, wanted, wanted))]
+
+    async def unfinished(self) -> list[Boot]:
+        """Return those that are not over; see IBoots."""
+        return [_boot(row) for row in await self._database.query(_UNFINISHED)]
 
     async def save_boots(self, boots: Sequence[Boot]) -> None:
         """Insert or replace records; see IBoots."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -255,7 +255,7 @@ class NodeService:
             if watch.running:
                 watch.stop()
 
-    async def boots(self, nodes: str, count: int, requester: IRequester) -> list[Boot]:
+    async def boots(self, nodes: str, count: int, requester: IRequester) -> Iterable[Boot]:
         """Return the last boots of each node of a set, `count` at most, oldest first.
 
         Raises NotFound or Invalid.

@@ -56,7 +56,12 @@ class IBoots(Interface):
 
     async def last_boots(macs: Sequence[str] | None, count: int) -> list[Boot]:
         """Return the last ones of each of these nodes (None: all), `count` at most, oldest first.
+
+        They are made in one turn of the reactor: thousands are asked for in several calls.
         """
+
+    async def unfinished() -> list[Boot]:
+        """Return the last one of each node whose last one is not over, oldest first."""
 
     async def save_boots(boots: Sequence[Boot]) -> None:
         """Insert or replace records, by `mac` and `asked`; without those of unknown nodes."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from heapq import merge
+from operator import attrgetter
 from typing import Literal
 
 from twisted.internet.interfaces import IReactorTime
@@ -17,11 +20,13 @@ from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.interfaces import IBoots
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.runtime.coroutines import insist, spawn
+from walt.server.runtime.slicing import slices
 
 _log = Logger()
 
 COMPARED = 10  # boots of a node with an image
-LOADED = 20  # boots of a node, at the start of the server
+LOADED = 20  # boots of a node, after the start of the server
+READ_AT_ONCE = 2000  # boots that are read in one turn of the reactor
 SAVED_AT_ONCE = 1000  # boots in one statement, which is made in one turn of the reactor
 MANY_TRIES = 2
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
@@ -68,33 +73,53 @@ class BootProgress:
         self._is_booted = is_booted
         self._digest = digest
         self._boots: dict[str, Boot] = {}  # those under way, by MAC
-        # How long boots took, the last ones: of each node, by MAC, with an image, by its name.
-        self._times: dict[str, dict[str, tuple[float, ...]]] = {}
+        # How long boots took, the last ones: of each node, by MAC, with each image.
+        self._times: dict[str, Mapping[str, array[float]]] = {}
         # And of all nodes of a kind, for those that never booted this image.
-        self._of_kind: dict[tuple[str, str, bool], tuple[float, ...]] = {}
+        self._of_kind: dict[tuple[str, str, bool], array[float]] = {}
+        self._began = clock.seconds()
         self._unsaved: dict[tuple[str, float], Boot] = {}
         self._saving = False
         self._failures: dict[str, str] = {}  # why nothing is done any more for a node, by MAC
         self.changed: Source[str] = Source()
 
     async def load(self) -> None:
-        """Take over what a former server recorded."""
-        for boot in await self._store.last_boots(None, LOADED):
-            device = self._registry.get(boot.mac)
-            if device is None:
-                continue
-            if boot.outcome is Outcome.BOOTED:
-                self._compare_with(device, boot)
-            elif boot.outcome is Outcome.BOOTING and not self._is_booted(boot.mac):
+        """Take over the boots that were under way."""
+        self._began = self._clock.seconds()
+        for boot in await self._store.unfinished():
+            if self._registry.get(boot.mac) is not None and not self._is_booted(boot.mac):
                 self._boots[boot.mac] = boot
 
+    async def learn(self) -> None:
+        """Learn how long boots took before the start: of thousands of nodes, some at a time."""
+        nodes = sorted(self._registry.nodes(), key=attrgetter("mac"))
+        kinds: dict[tuple[str, str, bool], list[tuple[float, float]]] = {}
+        async for some in slices(self._clock, nodes, READ_AT_ONCE // LOADED):
+            times: dict[tuple[str, str], list[float]] = {}
+            for boot in await self._store.last_boots([node.mac for node in some], LOADED):
+                device, seconds = self._registry.get(boot.mac), _comparable(boot)
+                # What ended since the start is known.
+                if device is None or seconds is None or self._ended_since(boot):
+                    continue
+                times.setdefault((boot.mac, boot.image or ""), []).append(seconds)
+                key = _kind(device, boot)
+                kinds[key] = sorted([*kinds.get(key, ()), (boot.asked, seconds)])[-COMPARED:]
+            for (mac, image), before in times.items():
+                known = self._times.get(mac, {})
+                self._times[mac] = {**known, image: _last(before, known.get(image, ()))}
+        for kind, found in kinds.items():
+            before = [seconds for _, seconds in found]
+            self._of_kind[kind] = _last(before, self._of_kind.get(kind, ()))
+
+    def _ended_since(self, boot: Boot) -> bool:
+        return boot.moments.get(Stage.READY, 0.0) > self._began
+
     def _compare_with(self, device: Device, boot: Boot) -> None:
-        seconds = boot.seconds()
-        if boot.image is not None and seconds is not None and 0 < seconds < LONGEST:
-            own = self._times.setdefault(boot.mac, {})
-            own[boot.image] = (*own.get(boot.image, ()), seconds)[-COMPARED:]
-            key = boot.image, device.model or "", device.virtual
-            self._of_kind[key] = (*self._of_kind.get(key, ()), seconds)[-COMPARED:]
+        seconds, image, kind = _comparable(boot), boot.image or "", _kind(device, boot)
+        if seconds is not None:
+            known = self._times.get(boot.mac, {})
+            self._times[boot.mac] = {**known, image: _last(known.get(image, ()), (seconds,))}
+            self._of_kind[kind] = _last(self._of_kind.get(kind, ()), (seconds,))
 
     def _save(self, boot: Boot) -> None:
         self.changed.tell(boot.mac)
@@ -251,9 +276,12 @@ class BootProgress:
 
     # -- what is told --------------------------------------------------------
 
-    async def history(self, nodes: Collection[Device], count: int) -> list[Boot]:
+    async def history(self, nodes: Sequence[Device], count: int) -> Iterable[Boot]:
         """Return the last boots of each of some nodes, `count` at most, oldest first."""
-        return await self._store.last_boots([node.mac for node in nodes], count)
+        found = []
+        async for some in slices(self._clock, nodes, max(1, READ_AT_ONCE // count)):
+            found.append(await self._store.last_boots([node.mac for node in some], count))
+        return merge(*found, key=attrgetter("asked", "mac"))
 
     def stage(self, mac: str) -> str | None:
         """Return in words how far a node has come, None when nothing is known."""
@@ -300,4 +328,20 @@ class BootProgress:
         """Return how long boots took: of this node, else of others of its model."""
         image = device.image or ""
         kind = image, device.model or "", device.virtual
-        return self._times.get(device.mac, {}).get(image) or self._of_kind.get(kind, ())
+        own = self._times.get(device.mac, {}).get(image)
+        return own if own is not None else self._of_kind.get(kind, ())
+
+
+def _comparable(boot: Boot) -> float | None:
+    """Return how long a boot took, None unless others can be compared with it."""
+    seconds = boot.seconds()
+    return seconds if boot.image and seconds is not None and 0 < seconds < LONGEST else None
+
+
+def _kind(device: Device, boot: Boot) -> tuple[str, str, bool]:
+    return boot.image or "", device.model or "", device.virtual
+
+
+def _last(before: Iterable[float], after: Iterable[float]) -> array[float]:
+    # Four bytes each: there may be those of thousands of nodes.
+    return array("f", [*before, *after][-COMPARED:])
