@@ -198,6 +198,7 @@ async def main(reactor: Any) -> None:
         await platform.import_image()
         await platform.start()
         await load.register(range(1, 11))
+        await platform.sleep(8)  # the first nodes have their image mounted, the NFS server starts
         bare = bare_interpreter()
         figure("bare interpreter", bare, "ms")
         ten = show_time(platform)
