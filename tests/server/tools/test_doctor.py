@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.server.adapters.vpn.authority import CA_KEY
 from walt.server.assembly import confinement, preflight
 from walt.server.config.model import NetworkConfig, Paths, ServerConfig, Vpn
-from walt.server.tools.doctor import dhcp, probes, vpn
+from walt.server.tools.doctor import dhcp, machine, probes, vpn
 from walt.server.tools.doctor.findings import Finding, Step, Wrong, status, summary
 from walt.server.tools.doctor.machine import Machine
 from walt.server.tools.doctor.outside import Site
@@ -144,6 +144,19 @@ class MachineTests(SynchronousTestCase):
         """Missing programs are told by their packages."""
         self.patch(preflight, "find_program", lambda name: None if name == "named" else name)
         self.assertEqual(self.state(self.machine.programs), ("wrong", "missing: bind9"))
+
+    def test_neighbours(self) -> None:
+        """More nodes than the kernel may remember are doubtful; the remedy has room for them."""
+        limit = Path(self.mktemp())
+        self.patch(machine, "NEIGHBOURS", limit)
+        self.machine._rows = {"services": [], "nodes": [{}] * 600}
+        self.assertEqual(self.state(self.machine.neighbours)[0], "skipped")
+        limit.write_text("1024\n")
+        found = Step("it", self.machine.neighbours).finding()
+        self.assertEqual(found.state, "doubtful")
+        self.assertIn("gc_thresh3=2400", found.remedy)
+        limit.write_text("4096\n")
+        self.assertEqual(self.state(self.machine.neighbours)[0], "good")
 
     def test_apparmor(self) -> None:
         """Profiles that lack our directories are wrong where they are enforced."""

@@ -36,6 +36,7 @@ from walt.server.tools.setup.debian import CLASHING
 
 LITTLE = 2 << 30  # bytes: room for one more image or two
 FEW_FILES = 5000
+NEIGHBOURS = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
 ANSWER = 10.0  # seconds that a command may take
 LONG_ANSWER = 90.0  # seconds for what asks machines elsewhere, several times
 SPARE = {"lldpd", "snmpd", "nbdkit", "ptpd", "ntp"}  # daemons without which nodes boot
@@ -64,6 +65,7 @@ class Machine:
             Step("podman", self.podman),
             Step("default image", self.default_image),
             Step("images of nodes", self.node_images), Step("boot links", self.boot_links),
+            Step("neighbours", self.neighbours),
         ]
 
     # -- what the machine has ------------------------------------------------
@@ -339,12 +341,13 @@ class Machine:
         if trouble:
             raise Wrong("; ".join(trouble[:5]), "walt image show --refresh; walt node reboot NAME")
         lost = []
+        mounted: dict[Path, bool] = {}  # thousands of nodes have few images
         for row in nodes:
             root = self.paths.nodes / row["mac"] / "fs"
-            target = root.resolve()
-            if not root.exists() or (
-                target.is_relative_to(self.paths.images) and not _mounted_at(target, self.paths)
-            ):
+            target, exists = root.resolve(), root.exists()
+            if exists and target not in mounted and target.is_relative_to(self.paths.images):
+                mounted[target] = _mounted_at(target, self.paths)
+            if not exists or not mounted.get(target, True):
                 lost.append(f"{row['name']} ({row['image']})")
         if lost:
             raise Wrong(
@@ -365,6 +368,23 @@ class Machine:
         if lost:
             raise Wrong(f"{', '.join(lost[:3])} lead nowhere", f"{RESTART}: it makes them again")
         return f"those of {len(nodes)} nodes lead to boot files"
+
+    def neighbours(self) -> str:
+        """Whether the kernel remembers the addresses of all nodes at once (arp(7), gc_thresh3)."""
+        nodes: list[dict[str, Any]] = self._known("nodes")
+        try:
+            most = int(NEIGHBOURS.read_text())
+        except (OSError, ValueError):
+            raise Skipped("this kernel does not tell how many it remembers") from None
+        if len(nodes) > most // 2:
+            wanted = 4 * len(nodes)
+            raise Doubtful(
+                f"the kernel remembers {most} machines of all networks at most, and there are"
+                f" {len(nodes)} nodes",
+                f"sysctl -w net.ipv4.neigh.default.gc_thresh3={wanted}"
+                f" net.ipv4.neigh.default.gc_thresh2={wanted // 2}, and a file of /etc/sysctl.d",
+            )
+        return f"the kernel remembers {most}, and there are {len(nodes)} nodes"
 
     # -- helpers --------------------------------------------------------------
 
