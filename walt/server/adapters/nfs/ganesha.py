@@ -331,8 +331,10 @@ class GaneshaExporter(Service):
             self._asked, self._unlinked = True, None
         failures = {}
         lacking = sorted(self._wanted.keys() - self._held)
-        for number in lacking:
-            self._check_view(self._exports.by_key[self._wanted[number]].path)
+        trees = {self._exports.by_key[self._wanted[number]].path for number in lacking}
+        for count, tree in enumerate(trees, 1):
+            self._check_view(tree)
+            await self._breathe(count)
         if len(lacking) > 1:
             await self._add_many(lacking)
         # What was not taken with others is told why.

@@ -195,6 +195,7 @@ class DeviceRegistry:
         devices = await self._store.load()
         for device in devices:
             self._remember(device)
+        self._count(devices, 1)
         for device in devices:
             if not is_device_name(device.name):
                 name = choose_name(device.name, device.type, device.mac, self.name_taken)
@@ -250,9 +251,6 @@ class DeviceRegistry:
             device.name, device.ip, device.type, device.vpn_mac
         ):
             self._by_mac[device.mac] = device  # it is found by the same
-            if (old.image, old.model) != (device.image, device.model):
-                self._count(old, -1)
-                self._count(device, 1)
         else:
             if old is not None:
                 self._drop(old)
@@ -263,7 +261,6 @@ class DeviceRegistry:
         self._by_mac[device.mac] = device
         self._by_name[device.name] = device.mac
         self._folded[_folded(device.name)] += 1
-        self._count(device, 1)
         if device.ip:
             self._by_ip[device.ip] = device.mac
         if device.vpn_mac:
@@ -280,23 +277,29 @@ class DeviceRegistry:
         self._folded[folded] -= 1
         if not self._folded[folded]:
             del self._folded[folded]
-        self._count(device, -1)
         if device.ip:
             self._by_ip.pop(device.ip, None)
         if device.vpn_mac:
             self._by_vpn_mac.pop(device.vpn_mac, None)
         return device
 
-    def _count(self, device: Device, sign: int) -> None:
-        """Keep account of a device that comes or goes."""
-        self._of_type[device.type] += sign
-        for counts, value in ((self._images, device.image), (self._models, device.model)):
-            if device.is_node and value:
-                counts[value] += sign
-                if not counts[value]:
-                    del counts[value]
+    def _count(self, devices: Iterable[Device | None], sign: int) -> None:
+        """Keep account of devices that come or go: of thousands, few kinds."""
+        kinds = Counter(
+            (device.type, device.image, device.model) for device in devices if device is not None
+        )
+        for (kind, image, model), number in kinds.items():
+            self._of_type[kind] += sign * number
+            for counts, value in ((self._images, image), (self._models, model)):
+                if kind == "node" and value:
+                    counts[value] += sign * number
+                    if not counts[value]:
+                        del counts[value]
 
     def _changed(self, order: _Order) -> Deferred[None]:
+        # Those that come first: what they have in common with others is never gone meanwhile.
+        self._count((change.new for change in order.changes), 1)
+        self._count((change.old for change in order.changes), -1)
         self._orders.append(order)
         self._size += len(order.changes)
         for observer in self._observers:

@@ -7,7 +7,7 @@ use of that image ends a grace time later. An image is mounted as long as it has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 GRACE = 60.0  # seconds
@@ -42,6 +42,11 @@ class ImageUses:
 
         Uses that are not wanted any more get an end.
         """
+        for _ in self.updating(wanted, now):
+            pass
+
+    def updating(self, wanted: Mapping[str, Use | None], now: float) -> Iterator[None]:
+        """Do what `update` does, a use at each step: who iterates, to the end, may pause."""
         for mac, use in wanted.items():
             former = self._current.pop(mac, None)
             if former is not None:
@@ -53,8 +58,10 @@ class ImageUses:
                 self._end((use.image_id, mac))
                 self._current[mac] = use
                 self._count(use, 1)
+            yield
         for key in [key for key, (_, end) in self._ending.items() if end <= now]:
             self._end(key)
+            yield
         self._left_overs = {
             image_id: end for image_id, end in self._left_overs.items() if end > now
         }

@@ -187,7 +187,8 @@ class Provisioning:
         ):
             wanted[mac] = use
             await self._breathe(count)
-        self._uses.update(wanted, now)
+        for count, _ in enumerate(self._uses.updating(wanted, now), 1):
+            await self._breathe(count)
         await self._mounts.mount(
             [images[image_id] for image_id in sorted(images)], again=again
         )
