@@ -70,15 +70,20 @@ if [ "$1" = remove ]; then
     find /opt/walt \\( -name __pycache__ -o -name dropin.cache \\) -prune -exec rm -r {} +
 fi
 """,
+    # /opt is the machine's (FHS 3.0, 3.13): dpkg removes it with the last package that has it.
     "postrm": """\
 #!/bin/sh
 set -e
+[ -d /opt ] || mkdir -m 755 /opt
+if [ "$1" = remove ]; then  # not by an upgrade: the server runs
+    rm -rf --one-file-system /run/walt /run/walt-server-setup.lock
+fi
 share=/usr/local/share
 for place in $share/man/man? $share/zsh/site-functions $share/zsh; do
     [ ! -d "$place" ] || rmdir --ignore-fail-on-non-empty "$place"
 done
 if [ "$1" = purge ]; then
-    rm -rf /etc/walt /etc/skel/.walt /var/cache/walt /var/log/walt
+    rm -rf --one-file-system /etc/walt /etc/skel/.walt /var/cache/walt /var/log/walt
     if [ -e /var/lib/walt ]; then
         echo "The data of the platform stay in /var/lib/walt; without them: rm -r /var/lib/walt"
     fi

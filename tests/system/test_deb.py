@@ -30,6 +30,16 @@ touch /etc/walt/server.conf /etc/skel/.walt/config
 /opt/walt/bin/walt --version
 """
 
+# An upgrade leaves a server alone that runs; the removal takes its sockets along.
+UPGRADED = """
+mkdir /run/walt && touch /run/walt/rpc.sock
+apt="apt-get -o Dpkg::Use-Pty=0 --yes"
+$apt install --reinstall "$1"
+test -e /run/walt/rpc.sock
+$apt remove walt-server
+test ! -e /run/walt
+"""
+
 
 def why_not() -> str | None:
     """Return why no package can be made here, None if it can."""
@@ -104,11 +114,10 @@ class PackageTests(SynchronousTestCase):
 
         self.assertIn("walt-server-setup --help", told(*apt, "install", str(deb)))
         told("sh", "-c", MADE)
-        told(*apt, "remove", "walt-server")
-        there = "for one in /opt/walt /usr/local/share/zsh /etc/walt /var/lib/walt" \
+        told("sh", "-ec", UPGRADED, "sh", str(deb))
+        there = "for one in /opt /opt/walt /usr/local/share/zsh /etc/walt /var/lib/walt" \
             " /etc/skel/.walt; do [ ! -e $one ] || echo $one; done"
-        self.assertEqual(
-            told("sh", "-c", there).split(), ["/etc/walt", "/var/lib/walt", "/etc/skel/.walt"]
-        )
+        self.assertEqual(told("sh", "-c", there).split(),
+                         ["/opt", "/etc/walt", "/var/lib/walt", "/etc/skel/.walt"])
         self.assertIn("stay in /var/lib/walt", told(*apt, "purge", "walt-server"))
-        self.assertEqual(told("sh", "-c", there).split(), ["/var/lib/walt"])
+        self.assertEqual(told("sh", "-c", there).split(), ["/opt", "/var/lib/walt"])
