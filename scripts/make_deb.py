@@ -64,7 +64,8 @@ fi
 #!/bin/sh
 set -e
 if [ "$1" = remove ]; then
-    if [ -e /etc/systemd/system/walt-server.service ]; then
+    if [ -e /etc/systemd/system/walt-server.service ] || [ -e /usr/local/sbin/walt-server-run ]
+    then
         /opt/walt/bin/walt-server-setup --remove
     fi
     find /opt/walt \\( -name __pycache__ -o -name dropin.cache \\) -prune -exec rm -r {} +

@@ -30,14 +30,18 @@ touch /etc/walt/server.conf /etc/skel/.walt/config
 /opt/walt/bin/walt --version
 """
 
-# An upgrade leaves a server alone that runs; the removal takes its sockets along.
+# An upgrade leaves a server alone that runs; the removal takes its sockets along, and what set-up
+# made, though there is no configuration any more.
 UPGRADED = """
 mkdir /run/walt && touch /run/walt/rpc.sock
+unit=/etc/systemd/system/walt-server.service conf=/etc/walt/server.conf
+touch $unit && mv $conf $conf.kept
 apt="apt-get -o Dpkg::Use-Pty=0 --yes"
 $apt install --reinstall "$1"
 test -e /run/walt/rpc.sock
 $apt remove walt-server
-test ! -e /run/walt
+test ! -e /run/walt -a ! -e $unit
+mv $conf.kept $conf
 """
 
 

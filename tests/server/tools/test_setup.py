@@ -662,7 +662,8 @@ registries:
         self.assertNotIn(UNIT, site.programs.active | site.programs.enabled)
         self.done(site)
         self.assertEqual(site.call("--check")[0], 0)
-        # What the machine exports besides stays.
+        # What the machine exports besides stays; and there may be no configuration any more.
+        (site.root / CONF).unlink()
         for name in ("walt.exports", "of-the-site.exports"):
             site.write(f"etc/exports.d/{name}", "")
         self.done(site, "--remove")

@@ -193,9 +193,8 @@ def _check(options: argparse.Namespace, machine: Machine) -> int:
     lacking = 0
     if machine.read(options.config) is None:
         print(f"{options.config}: missing")
-        lacking, config = 1, parse(edit.new_text(_free_net(machine)))
-    else:
-        config = _load(options.config, machine)
+        lacking = 1
+    config = _present(options.config, machine)
     start = options.mode != "image-install"
     places = _places(options, machine)
     downtime = Downtime(server_of(machine, places))
@@ -319,6 +318,13 @@ def _load(place: Path, machine: Machine) -> ServerConfig:
     return replace(load(machine.at(place)), spec=place.with_name("server.spec"))
 
 
+def _present(place: Path, machine: Machine) -> ServerConfig:
+    """Return what server.conf says; where there is none, what a new one would."""
+    if machine.read(place) is None:
+        return parse(edit.new_text(_free_net(machine)))
+    return _load(place, machine)
+
+
 def _free_net(machine: Machine) -> int:
     """Return the third byte of a network 192.168.x.0/24 that this machine has no route to."""
     taken = []
@@ -338,7 +344,8 @@ def _address(text: str) -> int:
 
 
 def _remove(options: argparse.Namespace, machine: Machine) -> int:
-    config = _load(options.config, machine)
+    # Somebody may have removed it before, and a package that cannot be removed helps nobody.
+    config = _present(options.config, machine)
     places = _places(options, machine)
     downtime = Downtime(server_of(machine, places))
     done = steps(machine, config, places, downtime, start=True)
