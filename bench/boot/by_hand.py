@@ -1,16 +1,15 @@
 """What a board boots from in the lab, without the server: by_hand.py watch|serve.
 
-It runs in the box, alone, as root. `watch` says `booted` whenever a board notifies it. `serve`
-ends the server without its leave: images stay mounted and exported by the kernel. dhcpd, in.tftpd
-and named go on with the same configurations; what a board asks beside them is answered here, in
-the shortest way.
+It runs in the box, as root, by the interpreter of the server. `watch` says `booted` whenever a
+board notifies the server. `serve` ends the server without its leave: images stay mounted and
+exported by the kernel. dhcpd, in.tftpd and named go on with the same configurations; what a board
+asks beside them is answered here, in the shortest way.
 """
 
 from __future__ import annotations
 
 import http.server
 import os
-import shutil
 import socket
 import socketserver
 import struct
@@ -22,12 +21,13 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 from urllib.parse import unquote
 
+from walt.server.adapters.dhcpd.daemon import dhcpd_spec
+from walt.server.adapters.named.daemon import named_spec
+
 SERVER = "192.168.77.1"
 BRIDGE = "walt-net"
 STATE = Path("/var/lib/walt")
-RUNTIME, KEPT = Path("/run/walt"), Path("/root/run-walt")
 DROP_IN = Path("/run/systemd/system/walt-server.service.d/bench.conf")
-DAEMONS = ("dhcpd", "named", "in.tftpd")
 NOTIFICATION, CALLS, WEB = 12347, 12345, 80
 REQUEST = b"REQ_NOTIFY_BOOTUP_STATUS"
 # For the kernel: frames of TCP over IPv4 without options, to the port of notifications.
@@ -57,27 +57,8 @@ def watch() -> None:
                 print("booted", flush=True)
 
 
-def running() -> dict[str, list[str]]:
-    """Return the command lines of the daemons, by name."""
-    found = {}
-    for place in Path("/proc").iterdir():
-        try:
-            name = (place / "comm").read_text().strip()
-            words = (place / "cmdline").read_text().split("\0")[:-1]
-        except (OSError, ValueError):
-            continue
-        if name in DAEMONS and name not in found:
-            found[name] = words
-    return found
-
-
 def end_the_server() -> None:
     """Kill it and its children, and have nobody start it again."""
-    shutil.rmtree(KEPT, ignore_errors=True)
-    shutil.copytree(RUNTIME, KEPT, symlinks=True, ignore=lambda place, names: [
-        name for name in names if not (Path(place) / name).is_dir()
-        and not (Path(place) / name).is_file()
-    ])
     DROP_IN.parent.mkdir(parents=True, exist_ok=True)
     DROP_IN.write_text("[Service]\nRestart=no\n")
     subprocess.run(["systemctl", "daemon-reload"], check=True)
@@ -86,20 +67,20 @@ def end_the_server() -> None:
         ["systemctl", "is-failed", "--quiet", "walt-server"], check=False
     ).returncode:
         time.sleep(0.5)
-    shutil.copytree(KEPT, RUNTIME, symlinks=True, dirs_exist_ok=True)
 
 
-def start(daemons: dict[str, list[str]]) -> None:
-    """Start the daemons with the configurations that the server gave them."""
-    tftpd = daemons["in.tftpd"]
-    own = tftpd[tftpd.index("--map-file"):]
-    for words in (
-        daemons["dhcpd"], daemons["named"],
-        ["in.tftpd", "--foreground", "--listen", "--address", f"{SERVER}:69", "--user", "tftp",
-         "--secure", *own],
-    ):
-        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                         stderr=subprocess.DEVNULL)
+def start_daemons() -> None:
+    """Start them with the configurations that the server gave them."""
+    services = STATE / "services"
+    for spec in (dhcpd_spec(services / "dhcpd", BRIDGE), named_spec(services / "named")):
+        start("setpriv", *spec.credentials, "--", *spec.argv)
+    start("in.tftpd", "--foreground", "--listen", "--address", f"{SERVER}:69", "--user", "tftp",
+          "--secure", "--map-file", str(services / "tftpd/map"), str(STATE))
+
+
+def start(*words: str) -> None:
+    """Start one of them; what it says is for the journal."""
+    subprocess.Popen(["systemd-cat", *words], stdin=subprocess.DEVNULL, cwd="/")
 
 
 class Files(http.server.BaseHTTPRequestHandler):
@@ -161,10 +142,8 @@ class Server(socketserver.ThreadingTCPServer):
 
 def serve() -> None:
     """Take the server's place."""
-    daemons = running()
-    assert set(daemons) >= set(DAEMONS), daemons
     end_the_server()
-    start(daemons)
+    start_daemons()
     for port, handler in ((NOTIFICATION, Notified), (CALLS, Calls), (WEB, Files)):
         threading.Thread(target=Server((SERVER, port), handler).serve_forever).start()
     print("serving", flush=True)

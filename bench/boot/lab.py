@@ -31,7 +31,7 @@ class Helper:
         self._waiting: list[tuple[str, Deferred[float]]] = []
         self._reactor = box.reactor
         self.over: Deferred[Any] = Deferred.fromCoroutine(box.try_to(
-            f"python3 -u /root/{PROGRAM.name} {what}", timeout=3600, on_line=self._line
+            f"/opt/walt/bin/python -u /root/{PROGRAM.name} {what}", timeout=3600, on_line=self._line
         ))
         self.over.addErrback(lambda failure: None)
 
