@@ -51,6 +51,26 @@ class MemoryTests(SynchronousTestCase):
         gc.collect()
         self.assertEqual([one for one in seen if one() is not None], [])
 
+    def test_what_grows_later(self) -> None:
+        """Is put aside after a long look, which found what was garbage, and not after others."""
+        memory.building()
+        self.addCleanup(gc.callbacks.remove, memory.looks)
+        memory.built()
+        kept, lost = [Knot() for _ in range(1000)], [Knot() for _ in range(1000)]
+        seen = [weakref.ref(knot) for knot in lost]
+        lost.clear()
+        before = gc.get_freeze_count()
+        self.patch(memory, "LONG", float("inf"))
+        gc.collect(1)
+        gc.collect()
+        self.assertEqual(gc.get_freeze_count(), before)
+        self.patch(memory, "LONG", -1.0)
+        gc.collect(1)
+        self.assertEqual(gc.get_freeze_count(), before)
+        gc.collect()
+        self.assertGreaterEqual(gc.get_freeze_count() - before, len(kept))
+        self.assertEqual([one for one in seen if one() is not None], [])
+
     def test_given_back(self) -> None:
         """What is free between what stays leaves the process."""
         pieces = [bytes(SIZE) for _ in range(PIECES)]

@@ -5,6 +5,10 @@ in one turn of the reactor. What the start makes, hundreds of thousands of objec
 long as the server is: the collector need not look at it, neither meanwhile nor later. Of what
 modules leave behind when they are imported some 2,000 objects stay that it would find.
 
+What comes later, and stays, is put aside as well: after each look at all that was long enough
+for a person to notice what it becomes. What the look did not find is in use then; a cycle that
+falls apart later is lost, which is little for the few looks that are long.
+
 The C library keeps what was freed for the next time. What an answer about thousands of nodes
 takes for a moment leaves holes between what stays: now and then they are given back.
 """
@@ -13,13 +17,37 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import time
+from collections.abc import Mapping
 
+LONG = 0.01  # seconds of a look at all that is not put aside
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
 
 
 def building() -> None:
     """Collect nothing until `built`: to be called at the beginning of the start."""
     gc.disable()
+    if looks not in gc.callbacks:
+        gc.callbacks.append(looks)
+
+
+class Looks:
+    """Puts aside what is there after each long look at all (gc.callbacks)."""
+
+    def __init__(self) -> None:
+        self._begun = 0.0
+
+    def __call__(self, phase: str, told: Mapping[str, int]) -> None:
+        """Take the beginning or the end of a look of the collector."""
+        if told["generation"] != 2:
+            return
+        if phase == "start":
+            self._begun = time.thread_time()
+        elif time.thread_time() - self._begun > LONG:
+            gc.freeze()
+
+
+looks = Looks()  # there is one collector
 
 
 def built() -> None:

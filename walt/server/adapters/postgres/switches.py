@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from zope.interface import implementer
 
@@ -14,6 +15,9 @@ from walt.server.domain.switches.interfaces import ISwitchStore, Kept, PortOff
 from walt.server.domain.switches.survey import Survey
 from walt.server.domain.switches.tables import oid
 from walt.server.domain.switches.topology import Link
+from walt.server.runtime.slicing import slices
+
+SURVEYS_AT_ONCE = 32  # that are made in one turn of the reactor: each has some fifty ports
 
 _LINKS = """
 SELECT mac1, port1, mac2, port2, evidence, confirmed, extract(epoch FROM last_seen)::float8
@@ -58,7 +62,7 @@ class PostgresSwitches:
     async def load(self) -> Kept:
         """Return everything; see ISwitchStore."""
 
-        async def work(transaction: Transaction) -> Kept:
+        async def work(transaction: Transaction) -> tuple[Kept, list[Row]]:
             explored = await transaction.query(
                 "SELECT mac, survey, extract(epoch FROM explored)::float8 FROM switches"
                 " WHERE survey IS NOT NULL"
@@ -70,8 +74,7 @@ class PostgresSwitches:
                 " WHERE control IS NOT NULL"
             )
             return Kept(
-                {mac: Survey.of_words(words) for mac, words, _ in explored},
-                {mac: moment for mac, _, moment in explored},
+                {}, {mac: moment for mac, _, moment in explored},
                 [
                     Link((mac1, port1), (mac2, port2), evidence, confirmed, seen)
                     for mac1, port1, mac2, port2, evidence, confirmed, seen in links
@@ -81,9 +84,13 @@ class PostgresSwitches:
                     PortOff(mac, port, reason, oid(control), value, node)
                     for mac, port, reason, control, value, node in off
                 ],
-            )
+            ), explored
 
-        return await self._database.transaction(work)
+        kept, explored = await self._database.transaction(work)
+        surveys: dict[str, Survey] = {}
+        async for some in slices(self._database.clock, explored, SURVEYS_AT_ONCE):
+            surveys |= {mac: Survey.of_words(words) for mac, words, _ in some}
+        return replace(kept, surveys=surveys)
 
     async def save(
         self, surveys: Mapping[str, Survey], gone: Sequence[Link] | None, added: Sequence[Link],

@@ -30,7 +30,7 @@ class Outcome(Enum):
     INTERRUPTED = "interrupted"  # by the start of another boot
 
 
-@dataclass
+@dataclass(slots=True)
 class Boot:
     """One boot of a node, with all its tries.
 

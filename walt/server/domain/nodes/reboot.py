@@ -28,6 +28,8 @@ from walt.server.runtime.workflow import Workflow, Workflows, step
 
 POE_OFF_TIME = 2.0  # seconds without power
 PARALLEL_REQUESTS = 500
+PREPARED_WITHIN = 120.0  # seconds until what a few nodes boot is mounted and exported
+PREPARED_EACH = 0.06  # more for each: ganesha takes its exports, and gives the former ones back
 REQUEST_LIMIT = 60.0  # seconds for so many: to connect, and to get an answer
 POWER_LIMIT = 300.0  # seconds to switch ports: their switches are read first
 
@@ -144,7 +146,7 @@ class Rebooter:
             for node in some:
                 self._platform.deed("nodes", f"node {node.name}", cause, requester.username)
 
-    @step(limit=120)
+    @step(limit=lambda nodes, **env: PREPARED_WITHIN + PREPARED_EACH * len(nodes))
     async def wf_prepare(
         self, wf: Workflow, nodes: dict[str, Device], outcome: Outcome, reset_retries: bool,
         **env: Any
