@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -78,22 +82,77 @@ class TopicTests(SynchronousTestCase):
         self.assertIs(self.one.got[1], self.other.got[1])
 
     def test_a_late_viewer(self) -> None:
-        """It gets nothing, then everything; the others wait for nobody."""
+        """It gets nothing, then what it has missed; the others wait for nobody."""
+        self.rows |= {"c": "3", "d": "4", "e": "5"}
         for viewer in (self.one, self.other):
             self.topic.watch(viewer)
             viewer.got.clear()
         self.one.late = True
         for value in ("7", "8"):
             self.rows["a"] = value
+            self.rows.pop("b", None)
             self.topic.changed()
             self.clock.advance(PACE)
         self.assertEqual(self.one.got, [])
         self.assertEqual(len(self.other.got), 2)
         self.one.late = False
         self.topic.drained(self.one)
-        self.assertEqual(self.one.last()["rows"], {"a": 8, "b": 2})
+        self.assertEqual(self.one.last(), {"topic": "things", "set": {"a": 8}, "gone": ["b"]})
         self.topic.drained(self.one)
         self.assertEqual(self.one.got, [])
+
+    def test_a_viewer_that_is_late_for_long(self) -> None:
+        """It gets everything, once most of it was missed, or when it had nothing yet."""
+        for viewer in (self.one, self.other):
+            self.topic.watch(viewer)
+            viewer.got.clear()
+        third = Viewer()
+        self.one.late = third.late = True
+        self.topic.watch(third)
+        self.rows = {"a": "8", "b": "9"}
+        self.topic.changed()
+        self.clock.advance(PACE)
+        for viewer in (self.one, third):
+            self.assertEqual(viewer.got, [])
+            viewer.late = False
+            self.topic.drained(viewer)
+            self.assertEqual(viewer.last()["rows"], {"a": 8, "b": 9})
+
+    @given(st.lists(st.one_of(
+        st.tuples(st.just("row"), st.sampled_from("abcdef"), st.integers(0, 3)),
+        st.tuples(st.just("gone"), st.sampled_from("abcdef"), st.just(0)),
+        st.tuples(st.sampled_from(["late", "drained", "look"]), st.just(""), st.just(0)),
+    )))
+    def test_what_a_viewer_has(self, steps: list[tuple[str, str, int]]) -> None:
+        """Whatever it misses meanwhile, it has the rows once it has taken what it was sent."""
+        self.setUp()
+        self.topic.watch(self.one)
+        has: dict[str, int] = {}
+
+        def take() -> None:
+            for message in map(json.loads, self.one.got):
+                if "rows" in message:
+                    has.clear()
+                has.update(message.get("rows", message.get("set")))
+                for key in message.get("gone", ()):
+                    has.pop(key, None)
+            self.one.got.clear()
+
+        for what, key, value in (*steps, ("look", "", 0), ("drained", "", 0)):
+            if what == "row":
+                self.rows[key] = str(value)
+            elif what == "gone":
+                self.rows.pop(key, None)
+            elif what == "late":
+                self.one.late = True
+            elif what == "drained":
+                self.one.late = False
+                self.topic.drained(self.one)
+            else:
+                self.topic.changed()
+                self.clock.advance(PACE)
+            take()
+        self.assertEqual(has, {key: int(text) for key, text in self.rows.items()})
 
     def test_who_comes_again(self) -> None:
         """Nothing old is shown to the first who watches again."""

@@ -50,7 +50,8 @@ class Topic:
         self._look_every = look_every
         self._rows: dict[str, str] | None = None
         self._snapshot: bytes | None = None
-        self._viewers: dict[Any, bool] = {}  # those that have the rows: True
+        # Those that have the rows, and what of them they have missed; None: they have none.
+        self._viewers: dict[Any, set[str] | None] = {}
         self._timer: IDelayedCall | None = None
         self._asking = False
         self._again = False
@@ -61,7 +62,7 @@ class Topic:
         """Send the rows to a viewer, and what changes from then on."""
         if viewer in self._viewers:
             return
-        self._viewers[viewer] = False
+        self._viewers[viewer] = None
         if self._rows is None or len(self._viewers) == 1:
             self._rows = None  # nobody watched: they are old
             self._snapshot = None
@@ -85,9 +86,19 @@ class Topic:
             self._timer = None
 
     def drained(self, viewer: Any) -> None:
-        """A late viewer has taken what it was sent: it gets all rows."""
-        if self._viewers.get(viewer) is False and self._rows is not None:
+        """A late viewer has taken what it was sent: it gets what it has missed."""
+        if viewer in self._viewers and self._rows is not None:
+            self._catch_up(viewer)
+
+    def _catch_up(self, viewer: Any) -> None:
+        missed = self._viewers[viewer]
+        assert self._rows is not None
+        if missed is None or len(missed) > len(self._rows) // 2:
             self._send_all(viewer)
+        elif missed and not viewer.late:
+            fresh = {key: self._rows[key] for key in missed if key in self._rows}
+            viewer.send(self._difference(fresh, [key for key in missed if key not in fresh]))
+            missed.clear()
 
     def changed(self, *_: object) -> None:
         """Something is different: viewers are told soon."""
@@ -137,29 +148,33 @@ class Topic:
         gone = [key for key in before if key not in found]
         if fresh or gone:
             self._snapshot = None
+        keys = [*(key for key, _ in fresh), *gone]
         message: bytes | None = None
-        for viewer, has in self._viewers.items():
-            if viewer.late:
-                self._viewers[viewer] = False
-            elif not has:
-                self._send_all(viewer)
-            elif fresh or gone:
-                message = message or self._encode(
-                    f'{{"topic": {json.dumps(self.name)}, "set": {_object(dict(fresh))},'
-                    f' "gone": {json.dumps(gone)}}}'
-                )
+        for viewer, missed in list(self._viewers.items()):
+            if missed is None or missed or viewer.late:
+                if missed is not None:
+                    missed.update(keys)
+                self._catch_up(viewer)
+            elif keys:
+                message = message or self._difference(dict(fresh), gone)
                 viewer.send(message)
+
+    def _difference(self, fresh: Rows, gone: list[str]) -> bytes:
+        return self._encode(
+            f'{{"topic": {json.dumps(self.name)}, "set": {_object(fresh)},'
+            f' "gone": {json.dumps(gone)}}}'
+        )
 
     def _send_all(self, viewer: Any) -> None:
         if viewer.late:
-            self._viewers[viewer] = False
+            self._viewers[viewer] = None
             return
         if self._snapshot is None:
             assert self._rows is not None
             self._snapshot = self._encode(
                 f'{{"topic": {json.dumps(self.name)}, "rows": {_object(self._rows)}}}'
             )
-        self._viewers[viewer] = True
+        self._viewers[viewer] = set()
         self._told[viewer] = self._clock.seconds()
         viewer.send(self._snapshot)
 
