@@ -18,7 +18,12 @@ from tests.system.hanging import SHORT, stop_and_come_back, until
 from tests.system.netns import Namespace, join, short_dir, why_not
 from walt.server.adapters.named.daemon import NamedService
 from walt.server.domain.devices.model import Device
-from walt.server.domain.network_services.dns import DnsConfig, dns_config, forwarders
+from walt.server.domain.network_services.dns import (
+    DnsConfig,
+    NamesOf,
+    dns_config,
+    forwarders,
+)
 
 SERVER = IPv4Address("192.168.77.1")
 SUBNET = IPv4Network("192.168.76.0/23")
@@ -152,7 +157,9 @@ class NamedTests(TestCase):
         health = self.service.health
         self.assertEqual((health.state, health.trouble), ("running", None))
         pid = health.pid
-        await self.service.apply(DnsConfig(SERVER, (("no name", "192.168.77.40"),), ()))
+        await self.service.apply(DnsConfig(
+            SERVER, (NamesOf("192.168.77", (("no name", "192.168.77.40"),)),), ()
+        ))
         await until(lambda: self.service.health.state != "running", "it is noticed")
         told = self.service.health.trouble or ""
         self.assertRegex(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from walt.server.domain.devices.derived import Followed
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network_services.dns import (
+    DnsNames,
     dns_config,
     forwarders,
     next_serial,
@@ -72,8 +75,26 @@ class ZonesTests(SynchronousTestCase):
     def test_names(self) -> None:
         """Devices of walt-net by address; the server's own names cannot be taken."""
         self.assertEqual(
-            self.config.names, (("switch-1", "192.168.76.5"), ("node-2", "192.168.77.20"))
+            [(network.prefix, network.names) for network in self.config.networks],
+            [("192.168.76", (("switch-1", "192.168.76.5"),)),
+             ("192.168.77", (("node-2", "192.168.77.20"),))],
         )
+
+    def test_made_of_what_changed(self) -> None:
+        """Networks in which nothing changed are the same objects; an empty one is gone."""
+        names, followed = DnsNames(SERVER, SUBNET), Followed()
+        names.change(followed.look(DEVICES))
+        before = names.config()
+        renamed = [
+            replace(one, name="other") if one.name == "node-2" else one for one in DEVICES
+        ]
+        names.change(followed.look(renamed))
+        after = names.config()
+        self.assertEqual(after, dns_config(SERVER, SUBNET, renamed))
+        self.assertIs(after.networks[0], before.networks[0])
+        self.assertEqual(after.networks[1].forward, "other IN A 192.168.77.20\n")
+        names.change(followed.look([one for one in renamed if one.name != "other"]))
+        self.assertEqual(names.config().networks, before.networks[:1])
 
     def test_texts(self) -> None:
         """One forward zone and one reverse zone per /24 in use."""

@@ -38,7 +38,8 @@ class NetworkServicesTests(SynchronousTestCase):
         done = self.services.update(devices=[NODE], mounts={})
         self.go()
         self.assertEqual(self.dhcp.configs[0].hosts[0].name, "node-5")
-        self.assertEqual(self.dns.configs[0].names, (("node-5", "192.168.1.5"),))
+        (network,) = self.dns.configs[0].networks
+        self.assertEqual(network.names, (("node-5", "192.168.1.5"),))
         self.assertEqual(self.dns.configs[0].forwarders, ("10.0.0.1",))
         self.assertIn("node-5", self.tree.configs[0].whole.links)
         assert self.firewall.config is not None

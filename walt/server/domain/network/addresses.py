@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface
+from itertools import pairwise
 
 
 def address_number(text: str) -> int | None:
@@ -37,24 +38,19 @@ class AddressPlan:
         self.last = int(network.broadcast_address) - 1
         if network.prefixlen >= 31:  # RFC 3021: no network and broadcast addresses
             self.first, self.last = self.first - 1, self.last + 1
-        numbers = {int(interface.ip)}
-        for text in used:
-            number = text if isinstance(text, int) else address_number(text)
-            if number is not None and self.first <= number <= self.last:
-                numbers.add(number)
-        self._taken = numbers
+        known = [text if isinstance(text, int) else address_number(text) for text in used]
+        first, last = self.first, self.last
+        self._taken = {
+            number for number in (int(interface.ip), *known)
+            if number is not None and first <= number <= last
+        }
 
     @cached_property
     def _runs(self) -> tuple[tuple[int, int], ...]:
-        runs = []
-        start = self.first
-        for number in sorted(self._taken):
-            if number > start:
-                runs.append((start, number - 1))
-            start = max(start, number + 1)
-        if start <= self.last:
-            runs.append((start, self.last))
-        return tuple(runs)
+        taken = [self.first - 1, *sorted(self._taken), self.last + 1]
+        return tuple([
+            (one + 1, other - 1) for one, other in pairwise(taken) if other - one > 1
+        ])
 
     def contains(self, text: str) -> bool:
         """Tell whether `text` is a host address of the subnet."""

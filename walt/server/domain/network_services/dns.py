@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from itertools import groupby
 from pathlib import Path
 
 from walt.common.names import is_device_name
@@ -32,15 +30,36 @@ _MAX_SERIAL = 2**32
 
 
 @dataclass(frozen=True)
+class NamesOf:
+    """Name and address of the devices of one /24 network, `prefix` (three numbers), by address.
+
+    `forward` and `reverse` are their lines in zone files.
+    """
+
+    prefix: str
+    names: tuple[tuple[str, str], ...]
+    forward: str = field(init=False, compare=False, repr=False)
+    reverse: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "forward", "".join([f"{name} IN A {ip}\n" for name, ip in self.names])
+        )
+        object.__setattr__(self, "reverse", "".join([
+            f"{ip.rpartition('.')[2]} IN PTR {name}.walt.\n" for name, ip in self.names
+        ]))
+
+
+@dataclass(frozen=True)
 class DnsConfig:
     """All that named has to know.
 
-    `names` holds (name, address) of each device of walt-net, by address; the
-    server is not among them.
+    `networks` hold the devices of walt-net, by address; the server is not among them. Those in
+    which nothing changed are the same objects as before.
     """
 
     server: IPv4Address
-    names: tuple[tuple[str, str], ...] = ()
+    networks: tuple[NamesOf, ...] = ()
     forwarders: tuple[str, ...] = (FALLBACK_FORWARDER,)
 
 
@@ -76,7 +95,10 @@ def _name_servers(resolv_conf: str) -> list[IPv4Address]:
     return found
 
 
-def _record(device: Device) -> tuple[int, tuple[str, str]] | None:
+_Record = tuple[int, tuple[str, str]]  # address as a number, name and address
+
+
+def _record(device: Device) -> _Record | None:
     """Return the address, as a number, and the record of a device, wherever it is."""
     number = address_number(device.ip) if device.ip is not None else None
     if device.type == "server" or device.ip is None or number is None:
@@ -96,22 +118,43 @@ class DnsNames:
     ) -> None:
         self._server, self._upstream = server, upstream
         self._first, self._last = int(subnet.network_address), int(subnet.broadcast_address)
-        self._records: Ordered[tuple[int, tuple[str, str]], tuple[str, str]] = Ordered()
+        # By the number of their network.
+        self._records: dict[int, Ordered[_Record, tuple[str, str]]] = {}
+        self._networks: dict[int, NamesOf] = {}
+        self._stale: set[int] = set()
 
     def change(self, changes: Collection[Change]) -> None:
         """Take what changed."""
         for change in changes:
             found = _record(change.old) if change.old is not None else None
             if found is not None:
-                self._records.drop(found)
+                self._records.get(self._touched(found), Ordered()).drop(found)
         for change in changes:
             found = _record(change.new) if change.new is not None else None
             if found is not None and self._first <= found[0] <= self._last:
-                self._records.add(found, found[1])
+                self._records.setdefault(self._touched(found), Ordered()).add(found, found[1])
+
+    def _touched(self, record: _Record) -> int:
+        network = record[0] >> 8
+        self._stale.add(network)
+        return network
 
     def config(self) -> DnsConfig:
         """Return what `dns_config` returns."""
-        return DnsConfig(self._server, tuple(self._records), self._upstream)
+        for network in self._stale:
+            names = tuple(self._records.get(network, ()))
+            if names:
+                self._networks[network] = NamesOf(_prefix(names[0][1]), names)
+            else:
+                self._records.pop(network, None)
+                self._networks.pop(network, None)
+        self._stale.clear()
+        networks = tuple(self._networks[network] for network in sorted(self._networks))
+        return DnsConfig(self._server, networks, self._upstream)
+
+
+def _prefix(ip: str) -> str:
+    return ip.rpartition(".")[0]
 
 
 def dns_config(
@@ -162,31 +205,29 @@ def zone_of_file(name: str) -> str:
 
 def zones(config: DnsConfig, serial: int) -> dict[str, str]:
     """Return the text of every zone file, by file name."""
-    own = ("server", str(config.server))
-    everyone = [*config.names]  # by address already: a place is enough for the server
-    insort(everyone, own, key=lambda host: address_number(host[1]) or 0)
     forward, head = [], _zone_head(serial)
     texts = {}
     for zone, records in LOOPBACK_ZONES.items():
         texts[loopback_zone_file(zone)] = head + records
-    for network, names in groupby(everyone, lambda host: host[1].rpartition(".")[0]):
-        addresses, pointers = _records_of(tuple(names))
-        forward.append(addresses)
-        texts[reverse_zone_file(reverse_zone(f"{network}.0"))] = head + pointers
+    for network in _with_server(config):
+        forward.append(network.forward)
+        texts[reverse_zone_file(reverse_zone(f"{network.prefix}.0"))] = head + network.reverse
     forward.append("walt-server IN CNAME server\n")
     return {FORWARD_ZONE_FILE: head + "".join(forward), **texts}
 
 
-@lru_cache(maxsize=512)
-def _records_of(names: tuple[tuple[str, str], ...]) -> tuple[str, str]:
-    """Return the lines, forward and reverse, of the names of one /24 network.
+def _with_server(config: DnsConfig) -> list[NamesOf]:
+    """Return the networks of a configuration, that of the server with its own name."""
+    own = ("server", str(config.server))
+    found = {network.prefix: network for network in config.networks}
+    names = [*found[_prefix(own[1])].names] if _prefix(own[1]) in found else []
+    insort(names, own, key=_number)
+    found[_prefix(own[1])] = NamesOf(_prefix(own[1]), tuple(names))
+    return sorted(found.values(), key=lambda network: _number(network.names[0]))
 
-    Most networks are the same after a change.
-    """
-    return (
-        "".join([f"{name} IN A {ip}\n" for name, ip in names]),
-        "".join([f"{ip.rpartition('.')[2]} IN PTR {name}.walt.\n" for name, ip in names]),
-    )
+
+def _number(name: tuple[str, str]) -> int:
+    return address_number(name[1]) or 0
 
 
 def same_beside_serial(old: str, new: str) -> bool:
@@ -220,8 +261,7 @@ def render_named_conf(config: DnsConfig, directory: Path, runtime: Path) -> str:
 
     `directory` holds the zone files, `runtime` is where named may write.
     """
-    networks = {ip.rpartition(".")[0] for _, ip in config.names}
-    networks.add(str(config.server).rpartition(".")[0])
+    networks = {network.prefix for network in config.networks} | {_prefix(str(config.server))}
     reverse = sorted(reverse_zone(f"{network}.0") for network in networks)
     declared = [
         (FORWARD_ZONE, FORWARD_ZONE_FILE),
