@@ -99,7 +99,7 @@ class NodeService:
         same = [device for device in devices if device.image == wanted[device.model or ""]]
         others = [device for device in devices if device.image != wanted[device.model or ""]]
         changes = await remade(self._registry, others, lambda some: [
-            replace(device, image=wanted[device.model or ""]) for device in some
+            replace(device, image=wanted.get(device.model or "", device.image)) for device in some
         ], self._clock)
         changed = [change.new for change in changes if change.new is not None]
         if changed:
