@@ -189,6 +189,7 @@ class Provisioning:
             await self._breathe(count)
         for count, _ in enumerate(self._uses.updating(wanted, now), 1):
             await self._breathe(count)
+        await self._rest()
         await self._mounts.mount(
             [images[image_id] for image_id in sorted(images)], again=again
         )
@@ -212,6 +213,11 @@ class Provisioning:
         if count % AT_ONCE == 0:
             await deferLater(self._clock, 0, lambda: None)
 
+    async def _rest(self) -> None:
+        """Let the reactor do something else between two looks at thousands of nodes."""
+        if len(self._registry) > AT_ONCE:
+            await deferLater(self._clock, 0)
+
     def _readable(self, ids: Iterable[str]) -> list[ImageExport]:
         """Return the exports of mounted images; those that did not change are not made anew."""
         readers, former = self._uses.readers(), self._image_exports
@@ -228,7 +234,10 @@ class Provisioning:
     async def _export(self, ids: frozenset[str]) -> None:
         for count, _ in enumerate(self._node_exports.follow(self._mounted_names(ids)), 1):
             await self._breathe(count)
-        plan = self._node_exports.plan(self._readable(ids))
+        await self._rest()
+        readable = self._readable(ids)
+        await self._rest()
+        plan = self._node_exports.plan(readable)
         wanted = dict(self._node_exports.points)
         new = wanted.keys() - self._mounted if self._mounted is not None else frozenset[Path]()
         if len(new) > FEW:
@@ -245,6 +254,7 @@ class Provisioning:
             wanted[point]: f"its persistent data cannot be mounted: {reason}"
             for point, reason in closed.items()
         }
+        await self._rest()
         failures |= await self._exporter.apply(plan.without_persist(failures))
         await self._persistence.keep_only(wanted)
         now = self._clock.seconds()
