@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from tests.system.netns import short_dir
 from walt.common.mounts import mounted_below
 from walt.server.adapters.tftpd.loaders import install_loaders
-from walt.server.adapters.tftpd.tree import STATUS, BootTreeStore
+from walt.server.adapters.tftpd.tree import MORE, STATUS, BootTreeStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.network_services.boot_tree import BootTree, boot_tree
 from walt.server.runtime.process import ProcessRunner
@@ -195,7 +195,9 @@ class BootTreeStoreTests(TestCase):
         self.assertLess(worst, 0.1)
 
     async def test_what_is_remembered(self) -> None:
-        """Directories are, at each change of them; other targets of links cost no file."""
+        """Directories are, those that are made beside the others, which are not written again;
+        other targets of links cost no file.
+        """
         await self.store.apply(self.wanted(NODE))
         before = os.lstat(self.root / STATUS).st_ino
         other = replace(NODE, image="joe/other:latest")
@@ -205,13 +207,18 @@ class BootTreeStoreTests(TestCase):
         await self.store.apply(self.wanted(NODE, replace(
             NODE, mac="02:00:00:00:00:06", name="node-6", ip="192.168.1.6"
         )))
-        status = json.loads((self.root / STATUS).read_text())
-        self.assertEqual(set(status["dirs"]), {MAC, "02:00:00:00:00:06", "probing"})
-        (self.root / STATUS).unlink()
-        await self.store.apply(self.wanted(NODE))
+        self.assertEqual(os.lstat(self.root / STATUS).st_ino, before)
+        self.assertEqual((self.root / MORE).read_text(), "02:00:00:00:00:06\n")
+        # The next server knows them all: what is not wanted any more goes.
+        await self.new_store().apply(self.wanted(NODE))
+        self.assertFalse((self.root / "02:00:00:00:00:06").exists())
+        self.assertFalse((self.root / MORE).exists())
         self.assertEqual(
             set(json.loads((self.root / STATUS).read_text())["dirs"]), {MAC, "probing"}
         )
+        (self.root / STATUS).unlink()
+        await self.store.apply(self.wanted(NODE, replace(NODE, name="other")))
+        self.assertTrue((self.root / STATUS).exists())
 
     async def test_no_space(self) -> None:
         """A disk that refuses makes apply fail; the next one succeeds."""

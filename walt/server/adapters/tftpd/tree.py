@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from walt.server.runtime.process import ProcessRunner
 _log = Logger()
 
 STATUS = "status.json"
+MORE = "status.more"  # directories that were made since that was written, a line each
 _DOOMED = ".doomed-"
 _NEW = ".new-link"
 _SLICE = 16  # entries between two looks at the clock
@@ -126,8 +128,10 @@ class BootTreeStore:
             self._present = before
             self._delete_doomed()
         # The next server reads of the directories alone what was remembered.
-        if change.make_dirs or change.drop_dirs or not (self._root / STATUS).exists():
+        if change.drop_dirs or not (self._root / STATUS).exists():
             self._outdated = True
+        elif change.make_dirs and not self._outdated:
+            self._remember_more(change.make_dirs)
         if self._outdated:
             await self._cooperator.coiterate(self._remember(wanted))
 
@@ -135,11 +139,21 @@ class BootTreeStore:
 
     def _remembered(self) -> frozenset[str]:
         """Return the directories that the last server made for nodes."""
+        found: list[object] = []
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found += json.loads((self._root / STATUS).read_text())["dirs"]
+        with suppress(OSError, ValueError):
+            found += (self._root / MORE).read_text().splitlines()
+        return frozenset(name for name in found if isinstance(name, str) and is_mac(name))
+
+    def _remember_more(self, dirs: Iterable[str]) -> None:
+        """Add some to what is remembered: there are thousands of others."""
         try:
-            status = json.loads((self._root / STATUS).read_text())
-            return frozenset(directory for directory in status["dirs"] if is_mac(directory))
-        except (OSError, ValueError, KeyError, TypeError):
-            return frozenset()
+            with open(self._root / MORE, "a") as more:
+                more.writelines(f"{name}\n" for name in dirs if is_mac(name))
+        except OSError as error:
+            _log.warn("{path}: {error}", path=str(self._root / MORE), error=in_words(error))
+            self._outdated = True
 
     def _remember(self, tree: BootTree | JoinedTree) -> Iterator[None]:
         # Links tell themselves what they are, and which of them are wanted is known again.
@@ -150,6 +164,7 @@ class BootTreeStore:
             dirs += part.dirs
         try:
             write_atomic(self._root / STATUS, json.dumps({"dirs": dirs}))
+            (self._root / MORE).unlink(missing_ok=True)
             self._outdated = False
         except OSError as error:  # it is written again at the next change; the links are there
             _log.warn("{path}: {error}", path=str(self._root / STATUS), error=in_words(error))
@@ -169,7 +184,7 @@ class BootTreeStore:
                 links[name] = os.readlink(entry.path)
             elif name.startswith(_DOOMED):
                 self._aside.append(entry.path)  # of a former server
-            elif name == STATUS:
+            elif name in (STATUS, MORE):
                 continue
             elif entry.is_dir() and (is_mac(name) or name == PROBING):
                 self._scan_node(name, wanted, links)
