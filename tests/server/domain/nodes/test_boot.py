@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -11,6 +12,7 @@ from tests.fakes.nodes import FakePlatform, FakeRequester, node, stored
 from walt.server.domain.nodes import monitor as monitor_module
 from walt.server.domain.nodes import reboot as reboot_module
 from walt.server.domain.nodes.clock import next_whole_second
+from walt.server.domain.nodes.monitor import LOOK_EVERY
 from walt.server.domain.nodes.status import AT_ONCE, DISCONNECTED
 from walt.server.runtime import slicing
 
@@ -170,6 +172,32 @@ class MonitorTests(BootTests):
             self.fake.clock.advance(moment - self.fake.clock.seconds())
             self.fake.monitor.check()
         return self.fake.late
+
+    def test_nothing_is_due(self) -> None:
+        """All nodes are looked at when one may be late, or may be another one: not at each check.
+        """
+        looks: list[float] = []
+        nodes = self.fake.registry.nodes
+        self.patch(self.fake.registry, "nodes", lambda: (
+            looks.append(self.fake.clock.seconds()) or nodes()  # type: ignore[func-returns-value]
+        ))
+        timeout = node(2, conf={"boot.timeout": 20, "boot.retries": 1})
+        self.now(self.fake.registry.forget(*self.devices))
+        self.now(self.fake.registry.put(timeout))
+        self.assertEqual(self.check_at(0, 5, 10, 15), [])
+        self.assertEqual(looks, [0])
+        self.fake.monitor.started(timeout)
+        self.assertEqual(self.check_at(20, 30), [])
+        self.assertEqual(looks, [0, 20])
+        self.assertEqual(len(self.check_at(35)), 1)
+        self.now(self.fake.registry.put(replace(timeout, conf={
+            "boot.timeout": 12, "boot.retries": 3,
+        })))
+        self.fake.monitor.adjust_retries(timeout, 2)
+        self.assertEqual(len(self.check_at(40, 46, 48)), 2)
+        self.assertEqual(looks, [0, 20, 35, 40, 48])
+        self.check_at(60 + LOOK_EVERY, 61 + LOOK_EVERY)
+        self.assertEqual(len(looks), 6)
 
     def test_many_are_late(self) -> None:
         """One check reboots, or gives up, some of them; the next ones the others."""
