@@ -169,16 +169,22 @@ class UserKeys:
     def _follow(self, changes: Iterable[Change]) -> None:
         """See which of these devices have another owner; their nodes ask again."""
         changed = []
+        told: dict[tuple[str | None, str | None], bool] = {}  # of thousands, few are different
         for old, node in changes:
-            if node is None or not node.is_node or (old is not None and old.image == node.image):
+            before = None if old is None else old.image
+            if node is None or node.type != "node" or before == node.image:
                 continue
-            before = old.owner if old is not None and old.is_node else None
-            if before != node.owner and (
-                self._keys.get(before or "") or self._keys.get(node.owner or "")
-            ):
+            key = before, node.image
+            if key not in told:
+                told[key] = self._matters(None if old is None else old.owner, node.owner)
+            if told[key]:
                 changed.append(node)
         if changed:
             spawn(self._tell_missed(changed), "keys of users on nodes with another owner")
+
+    def _matters(self, before: str | None, now: str | None) -> bool:
+        """Tell whether a node of another owner has other keys."""
+        return before != now and bool(self._keys.get(before or "") or self._keys.get(now or ""))
 
     async def _tell_missed(self, nodes: list[Device]) -> None:
         _, missed = await self._renew(nodes)
