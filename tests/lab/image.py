@@ -145,7 +145,9 @@ def _install_python(root: Path, work: Path) -> None:
     """Put the packages that the server needs into /opt/walt of the guest."""
     wheels = root / WHEELS.lstrip("/")
     _run(PYTHON, "-m", "venv", work / "venv")
-    _run(work / "venv/bin/pip", "wheel", "--quiet", "--wheel-dir", wheels, *requirements())
+    # Sources that have a setup.py alone would need the package `wheel` in this environment.
+    _run(work / "venv/bin/pip", "wheel", "--quiet", "--use-pep517", "--wheel-dir", wheels,
+         *requirements())
     _run("chroot", root, "python3", "-m", "venv", "/opt/walt")
     _run(
         "chroot", root, "/opt/walt/bin/pip", "install", "--quiet", "--no-index", "--find-links",
