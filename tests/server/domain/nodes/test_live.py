@@ -71,6 +71,14 @@ class LiveNodesTests(SynchronousTestCase):
         self.lab.do("rename", 1)
         self.rows()
         self.assertEqual(set(made), {NODES[0].mac, NODES[1].mac})
+        made.clear()
+        for _ in range(2):
+            self.lab.clock.advance(live_module.KEPT - 1)
+            self.rows()
+        self.assertEqual(made, [])
+        self.lab.clock.advance(live_module.KEPT)
+        self.assertEqual(self.live._rows, {})
+        self.assertEqual(self.rows().keys(), set(made))
 
     def test_same_texts(self) -> None:
         """What did not change is the same object; what is gone has no row."""

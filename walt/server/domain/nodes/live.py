@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from walt.server.domain.nodes.progress import state_of
 from walt.server.domain.nodes.views import NodeViews, Row
 
 AT_ONCE = 500  # rows made in one turn of the reactor
+KEPT = 60.0  # seconds for which rows are kept that nobody asks for
 SAME = 10  # rows that are the same, which cost as much as one that is made
 Place = tuple[str, "str | None"]  # a switch and the name of a port of it
 
@@ -39,9 +40,21 @@ class LiveNodes:
         self._at_once = at_once
         self._seen: dict[str, _Seen] = {}
         self._rows: dict[str, str] = {}
+        self._idle: IDelayedCall | None = None
+
+    def _keep(self) -> None:
+        """Keep the rows for a while: those of thousands of nodes take megabytes."""
+        if self._idle is not None and self._idle.active():
+            self._idle.reset(KEPT)
+        else:
+            self._idle = self._clock.callLater(KEPT, self._drop)
+
+    def _drop(self) -> None:
+        self._seen, self._rows = {}, {}
 
     async def rows(self) -> dict[str, str]:
         """Return the JSON of each row."""
+        self._keep()
         rows, places = await self._views.rows(), self._places()
         work = 0
         for mac, row in rows.items():
