@@ -4,11 +4,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import FakePlatform, FakeRequester, node, stored
+from walt.common.errors import Unavailable
 from walt.server.domain.nodes import monitor as monitor_module
 from walt.server.domain.nodes import reboot as reboot_module
 from walt.server.domain.nodes.clock import next_whole_second
@@ -425,7 +426,8 @@ class RebootTests(BootTests):
         self.fake.clock.advance(2.5 * reboot_module.REQUEST_LIMIT - 1)
         self.assertNoResult(running)
         self.fake.clock.advance(1)
-        self.failureResultOf(running, TimeoutError)
+        error = self.failureResultOf(running, Unavailable)
+        self.assertIn("try again later", str(error.value))
         self.assertEqual(len(self.fake.link.requests), 2)
 
     def test_a_slow_node_delays_no_other(self) -> None:

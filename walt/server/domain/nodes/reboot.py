@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred, FirstError, TimeoutError, gatherResults
 from twisted.internet.task import deferLater
 
+from walt.common.errors import Unavailable
 from walt.common.sentences import subject
 from walt.server.domain.devices.model import Device
 from walt.server.domain.events import Source
@@ -95,7 +96,8 @@ class Rebooter:
     ) -> Outcome:
         """Reboot nodes and report to the requester, or to `platform.nodes`.
 
-        With `client_reboots`, the power of nodes is left alone: see `Outcome.left`.
+        With `client_reboots`, the power of nodes is left alone: see `Outcome.left`. Raises
+        Unavailable when it takes too long.
         """
         outcome = Outcome()
         workflow = self._workflows.create(
@@ -109,7 +111,13 @@ class Rebooter:
             reset_retries=reset_retries, client_reboots=client_reboots,
         )
         # Texts stop with the requester, the reboots do not (spec server §4).
-        await shielded(workflow.run())
+        try:
+            await shielded(workflow.run())
+        except TimeoutError:
+            raise Unavailable(
+                f"{subject(node.name for node in nodes)}: not all were rebooted, as it takes too"
+                " long to export what they boot, or to ask them; try again later"
+            ) from None
         return outcome
 
     def reboot_late(self, nodes: Collection[Device]) -> None:
