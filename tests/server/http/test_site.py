@@ -21,7 +21,7 @@ from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from walt.server.http.answers import preferred_format
 from walt.server.http.peer_limits import MAX_BODY, CountedSite
-from walt.server.http.sending import LEAST, MOST, TURN, share
+from walt.server.http.sending import LEAST, MOST, TURN, Sending, share
 from walt.server.http.site import make_site
 
 BIG = bytes(range(256)) * 8192
@@ -229,6 +229,9 @@ class SiteTests(TestCase):
         (file,) = opened
         while not file.stream.closed:  # as long as the test may last
             await deferLater(reactor, 0.01)
+        self.assertEqual(Sending.under_way, 0)
+        await self.get("/boot/huge")
+        self.assertEqual(Sending.under_way, 0)
 
 
 class PreferTests(SynchronousTestCase):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from walt.server.domain.network_services.interfaces import BootFile
 
+T = TypeVar("T")
 # Bytes of all files in one turn of the reactor, and of one of them: each piece costs some calls
 # of the system besides its own, and the turn is over when all have had theirs.
 TURN, LEAST, MOST = 128 << 20, 256 << 10, 4 << 20
@@ -39,24 +40,30 @@ def send(found: BootFile, request: IRequest) -> Deferred[Any]:
         transport = transport.transport
     if not isinstance(transport, Connection):
         return FileSender().beginFileTransfer(found.stream, asked)
-    return _Sending(found, asked, transport).done
+    return Sending(found, asked, transport).done
 
 
 @implementer(IPushProducer)
-class _Sending:
+class Sending:
     """One file on its way to the socket of a transport, behind what its buffer has."""
 
-    _under_way: ClassVar[int] = 0
+    under_way: ClassVar[int] = 0  # files that are being sent
 
     def __init__(self, found: BootFile, request: Request, transport: Connection) -> None:
         self._file = found.stream.fileno()
         self._at, self._size = 0, found.size
         self._request, self._transport = request, transport
         self.done: Deferred[None] = Deferred()
-        _Sending._under_way += 1
+        Sending.under_way += 1
+        self.done.addBoth(self._over)
         request.registerProducer(self, True)
         request.write(b"")  # the headers
         self._wait()
+
+    @staticmethod
+    def _over(result: T) -> T:
+        Sending.under_way -= 1
+        return result
 
     def _wait(self) -> None:
         """Go on when the socket takes more, after what the transport has to send."""
@@ -70,7 +77,7 @@ class _Sending:
         """Send what the socket takes now."""
         if self.done.called:
             return
-        last = min(self._size, self._at + share(_Sending._under_way))
+        last = min(self._size, self._at + share(Sending.under_way))
         try:
             while self._at < last:
                 sent = os.sendfile(
@@ -89,11 +96,9 @@ class _Sending:
             self._wait()
             return
         self._request.unregisterProducer()
-        _Sending._under_way -= 1
         self.done.callback(None)
 
     def stopProducing(self) -> None:
         """The requester has left."""
         if not self.done.called:
-            _Sending._under_way -= 1
             self.done.errback(ConnectionLost("the requester left"))
