@@ -75,3 +75,15 @@ class LeavingTests(SynchronousTestCase):
         forgetting.cancel()
         self.failureResultOf(forgetting, CancelledError)
         self.assertIsNotNone(self.fake.registry.by_name("node-2"))
+
+    def test_acquired(self) -> None:
+        """One line for an image, whatever the number of nodes."""
+        self.done(self.fake.registry.put(*(node(number) for number in range(3, 9))))
+        self.done(self.configuration.acquire("node-2,node-3", self.joe))
+        told = "will now boot pc-x86-64-default."
+        self.assertEqual(self.joe.out[1:], [f"Nodes node-2 and node-3 {told}"])
+        self.joe.out.clear()
+        self.done(self.configuration.acquire("free-nodes", self.joe))
+        names = "node-4, node-5, node-6, node-7 and node-8"
+        self.assertEqual(self.joe.out, [f"Nodes {names} {told}"])
+        self.assertEqual({one.owner for one in self.fake.registry.nodes()}, {"joe"})

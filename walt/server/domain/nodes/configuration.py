@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.common.errors import Invalid
 from walt.common.names import default_image
+from walt.common.sentences import subject
 from walt.server.domain.devices import settings
 from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
@@ -198,13 +199,18 @@ class Configuration:
         """Let free nodes boot the requester's own copies of their default images."""
         targets = self._nodes.parse(nodes, requester)
         names = await self._copies(targets, requester)
-        changed = [
-            replace(node, image=self._images.fullname(requester.username, names[node.model or ""]))
-            for node in targets
-        ]
+        images = {
+            model: self._images.fullname(requester.username, name) for model, name in names.items()
+        }
+        changes = await remade(self._registry, targets, lambda some: [
+            replace(node, image=images.get(node.model or "", node.image)) for node in some
+        ], self._clock)
+        changed = [change.new for change in changes if change.new is not None]
         await self._registry.put(*changed)
-        for node in changed:
-            requester.stdout(f"Node {node.name} will now boot {names[node.model or '']}.")
+        for name in sorted(set(names.values())):
+            own = [node.name for node in changed if names.get(node.model or "") == name]
+            if own:
+                requester.stdout(f"{subject(own)} will now boot {name}.")
 
     async def _copies(
         self, targets: Collection[Device], requester: IRequester
