@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from walt.common.errors import Invalid, Unavailable
-from walt.server.domain.nodes.actions import LOOK_AGAIN
+from walt.server.domain.nodes.actions import LATE_TOLD, LOOK_AGAIN
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
 from walt.server.domain.nodes.progress import (
@@ -321,6 +321,25 @@ class ProgressTests(SynchronousTestCase):
         self.fake.clock.pump([LOOK_AGAIN] * 60)
         self.assertEqual([line[:22] for line in joe.err], ["Node node-2 is late: i"])
         self.fake.status.booted(ONE.mac)
+        self.successResultOf(waiting)
+
+    def test_many_are_late(self) -> None:
+        """Some are told of, and how many more there are."""
+        crowd = [node(number) for number in range(10, 12 + LATE_TOLD)]
+        self.now(self.fake.registry.put(*crowd))
+        joe = FakeRequester()
+        for one in crowd:
+            self.boot(5, one)
+        for one in crowd:
+            self.fake.status.down(one.mac, "test")
+        waiting = Deferred.fromCoroutine(
+            self.fake.nodes.wait(",".join(one.name for one in crowd), joe)
+        )
+        self.fake.clock.advance(100)
+        self.assertEqual(len(joe.err), LATE_TOLD + 1)
+        self.assertEqual(joe.err[-1], "2 more nodes are late.")
+        for one in crowd:
+            self.fake.status.booted(one.mac)
         self.successResultOf(waiting)
 
     def test_memory_is_bounded(self) -> None:

@@ -38,6 +38,7 @@ from walt.server.runtime.slicing import slices
 
 LOOK_AGAIN = 1.0  # seconds: whether a node that is waited for can boot
 FEW = 100  # nodes missing, as long as there are more of which arrivals are not told one by one
+LATE_TOLD = 20  # nodes that are late, at one look
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]*")
 
 
@@ -214,11 +215,15 @@ class NodeService:
             if text != label:
                 label = text
                 requester.busy(text)
-            for mac in still.keys() - late:
-                sentence = self._progress.late(mac)
-                if sentence is not None:
-                    late.add(mac)
-                    requester.stderr(sentence)
+            fresh = [
+                (mac, sentence) for mac in still.keys() - late
+                if (sentence := self._progress.late(mac)) is not None
+            ]
+            late.update(mac for mac, _ in fresh)
+            for _, sentence in fresh[:LATE_TOLD]:
+                requester.stderr(sentence)
+            if len(fresh) > LATE_TOLD:
+                requester.stderr(f"{len(fresh) - LATE_TOLD} more nodes are late.")
 
         def arrived(missing: Collection[str]) -> None:
             if not label or len(missing) <= FEW:
