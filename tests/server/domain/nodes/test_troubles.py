@@ -13,6 +13,7 @@ from tests.fakes.devices import FakeDeviceStore
 from tests.fakes.nodes import node
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.nodes.troubles import LASTING, LASTING_OF_MACHINES, BootTroubles
+from walt.server.runtime.slicing import AT_ONCE
 
 NODE = replace(node(2), virtual=True)
 
@@ -45,6 +46,18 @@ class TroubleTests(SynchronousTestCase):
             "node-2 can boot again.",
         ])
         self.assertEqual(self.troubles.current(), {})
+
+    def test_many_have_the_same_image(self) -> None:
+        """They are told of in several turns, as it is then."""
+        crowd = [node(number) for number in range(3, 4 + 2 * AT_ONCE)]
+        self.successResultOf(Deferred.fromCoroutine(self.registry.put(*crowd)))
+        self.troubles.of_files(dict.fromkeys([one.mac for one in crowd], "no image"))
+        self.assertEqual(len(self.lines.told), AT_ONCE)
+        self.assertEqual(len(self.troubles.current()), len(crowd))
+        self.clock.pump([0, 0])
+        self.assertEqual(
+            set(self.lines.told), {f"{one.name} cannot boot: no image" for one in crowd}
+        )
 
     def test_a_change_of_settings_makes_it_a_thing_of_the_past(self) -> None:
         """So that a reboot after it does not complain."""

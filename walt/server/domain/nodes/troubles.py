@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
+from walt.server.runtime.slicing import AT_ONCE
 
 LASTING = 60.0  # seconds of what the server tries again by itself: then nobody waits any more
 LASTING_OF_MACHINES = 5.0  # a machine starts anew in the same way until its settings change
@@ -36,7 +37,7 @@ def _cause(device: Device) -> tuple[Any, ...]:
 class BootTroubles:
     """By MAC, why nodes cannot boot at present. Changes are told to `platform`.
 
-    `clock` gives seconds.
+    `clock` gives seconds and callLater.
     """
 
     def __init__(self, clock: IReactorTime, registry: DeviceRegistry, platform: Lines) -> None:
@@ -52,9 +53,16 @@ class BootTroubles:
         before, self._files = self._files, dict(found)
         now = self._clock.seconds()
         self._since = {mac: self._since.get(mac, now) for mac in found}
-        for mac in found.keys() | before.keys():
-            if found.get(mac) != before.get(mac):
-                self._tell(mac, found.get(mac))
+        self._tell_all([
+            mac for mac in found.keys() | before.keys() if found.get(mac) != before.get(mac)
+        ])
+
+    def _tell_all(self, macs: Sequence[str]) -> None:
+        """Tell of the files of some nodes; thousands may have the same image."""
+        for mac in macs[:AT_ONCE]:
+            self._tell(mac, self._files.get(mac))
+        if len(macs) > AT_ONCE:
+            self._clock.callLater(0, self._tell_all, macs[AT_ONCE:])
 
     def of_machine(self, mac: str, reason: str | None) -> None:
         """Take why the machine of a node does not start; None: it does."""
