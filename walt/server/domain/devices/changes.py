@@ -7,7 +7,7 @@ no fact: others on the network come and go.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
@@ -75,12 +75,40 @@ def facts(device: Device | None) -> dict[Fact, str]:
         return {}
     found: dict[Fact, str | None] = {
         ("device", ""): device.type, ("name", ""): device.name, ("model", ""): device.model,
-        ("image", ""): device.image if device.is_node else None,
-        ("owner", ""): device.owner if device.is_node and not device.is_free else None,
+        ("image", ""): device.image if device.is_node else None, ("owner", ""): _owner(device),
     }
-    for name, value in device.conf.items():
-        found["setting", name] = json.dumps(value)
-    return {fact: value for fact, value in found.items() if value is not None}
+    settings = _settings(device)
+    return {fact: value for fact, value in (found | settings).items() if value is not None}
+
+
+def _owner(device: Device) -> str | None:
+    return device.owner if device.is_node and not device.is_free else None
+
+
+def _settings(device: Device) -> dict[Fact, str | None]:
+    return {("setting", name): json.dumps(value) for name, value in device.conf.items()}
+
+
+def _facts_of_both(
+    before: Device | None, after: Device | None
+) -> tuple[Mapping[Fact, str | None], Mapping[Fact, str | None]]:
+    """Return the facts of two states, without most of those that are the same.
+
+    Thousands of devices may change at once, each a little.
+    """
+    if (
+        before is None or after is None or before.type != after.type or before.type == "unknown"
+    ):
+        return facts(before), facts(after)
+    old: dict[Fact, str | None] = {("name", ""): before.name, ("model", ""): before.model}
+    new: dict[Fact, str | None] = {("name", ""): after.name, ("model", ""): after.model}
+    if before.is_node and before.image != after.image:
+        old |= {("image", ""): before.image, ("owner", ""): _owner(before)}
+        new |= {("image", ""): after.image, ("owner", ""): _owner(after)}
+    if before.conf is not after.conf:
+        old |= _settings(before)
+        new |= _settings(after)
+    return old, new
 
 
 def of_device(
@@ -92,7 +120,7 @@ def of_device(
     With `key`, which nothing else may have, the keys of the changes begin with it: made again,
     they are the same.
     """
-    old, new = facts(before), facts(after)
+    old, new = _facts_of_both(before, after)
     for number, fact in enumerate(sorted(old.keys() | new.keys())):
         if old.get(fact) != new.get(fact):
             kind, item = fact
