@@ -52,7 +52,7 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual([one for one in seen if one() is not None], [])
 
     def test_what_grows_later(self) -> None:
-        """Is put aside after a long look, which found what was garbage, and not after others."""
+        """Is put aside after a long look that leaves much, without what was garbage."""
         memory.building()
         self.addCleanup(gc.callbacks.remove, memory.looks)
         memory.built()
@@ -65,6 +65,9 @@ class MemoryTests(SynchronousTestCase):
         gc.collect()
         self.assertEqual(gc.get_freeze_count(), before)
         self.patch(memory, "LONG", -1.0)
+        gc.collect()
+        self.assertEqual(gc.get_freeze_count(), before)
+        self.patch(memory, "MANY", len(kept) - 1)
         gc.collect(1)
         self.assertEqual(gc.get_freeze_count(), before)
         gc.collect()

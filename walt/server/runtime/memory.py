@@ -5,9 +5,9 @@ in one turn of the reactor. What the start makes, hundreds of thousands of objec
 long as the server is: the collector need not look at it, neither meanwhile nor later. Of what
 modules leave behind when they are imported some 2,000 objects stay that it would find.
 
-What comes later, and stays, is put aside as well: after each look at all that was long enough
-for a person to notice what it becomes. What the look did not find is in use then; a cycle that
-falls apart later is lost, which is little for the few looks that are long.
+What comes later, and stays, is put aside as well, once it is so much that looks at all become
+long. What the look has just left is in use; a cycle of it that falls apart later is lost, which
+is little: looks that leave so much are few.
 
 The C library keeps what was freed for the next time. What an answer about thousands of nodes
 takes for a moment leaves holes between what stays: now and then they are given back.
@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping
 
 LONG = 0.01  # seconds of a look at all that is not put aside
+MANY = 50_000  # objects that it leaves
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
 
 
@@ -43,7 +44,7 @@ class Looks:
             return
         if phase == "start":
             self._begun = time.thread_time()
-        elif time.thread_time() - self._begun > LONG:
+        elif time.thread_time() - self._begun > LONG and len(gc.get_objects(2)) > MANY:
             gc.freeze()
 
 
