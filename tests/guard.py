@@ -62,6 +62,7 @@ FILES: dict[str, str] = {
     "walt.server.adapters.podman.options": "podman's list of images or containers",
     "walt.server.adapters.ssh.keys": "public keys and known_hosts, a line each",
     "walt.server.adapters.network.plans": "what a network is made of, a line",
+    "walt.server.adapters.network.raised": "names of interfaces, some lines",
     "walt.server.adapters.network.links": "names and MACs of interfaces, some lines",
     "walt.server.adapters.network.namespace": "a marker, a line",
     "walt.server.adapters.tls.authority": "a key and two certificates, some KB",

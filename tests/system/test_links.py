@@ -94,6 +94,46 @@ class LinksTests(TestCase):
         await self.links.down(plan)
         self.assertNotIn("master", self.shown()["eth9"])
 
+    def is_up(self, name: str) -> bool:
+        """Tell whether an interface is set up."""
+        return "UP" in self.shown()[name]["flags"]
+
+    async def test_raw_device_that_was_down(self) -> None:
+        """It is down again when no network needs it any more; one that was up stays so."""
+        other = Namespace(self)
+        for number in (7, 8, 9):
+            join(self.ns, f"eth{number}", other, f"far{number}")
+        for name in ("eth8", "eth9"):
+            self.ns.run("ip", "link", "set", name, "down")
+        bridge, admin = LinkPlan("walt-net", "eth9", ip=IP), LinkPlan("walt-adm", "eth9")
+        for plan in (bridge, admin, bridge):  # each by another server, as after a crash
+            await Links(reactor, self.runner, self.dir).up(plan)
+            self.assertTrue(self.is_up("eth9"))
+        await self.links.down(bridge)
+        self.assertTrue(self.is_up("eth9"), "the other network has lost its interface")
+        await self.links.down(admin)
+        self.assertFalse(self.is_up("eth9"))
+        for name in ("eth8", "eth7", "eth9"):  # server.conf names another one each time
+            await Links(reactor, self.runner, self.dir).up(LinkPlan("walt-net", name, ip=IP))
+            self.assertTrue(self.is_up(name))
+        self.assertEqual([self.is_up(f"eth{number}") for number in (7, 8)], [True, False])
+        # Somebody else uses it meanwhile.
+        self.ns.run("ip", "address", "add", "10.1.2.3/24", "dev", "eth9")
+        await self.links.down(LinkPlan("walt-net", "eth9", ip=IP))
+        self.assertTrue(self.is_up("eth9"))
+        self.assertFalse((self.dir / ".raised").exists())
+
+    async def test_raw_device_after_a_start_of_the_machine(self) -> None:
+        """What another start of the machine found down says nothing about this one."""
+        other = Namespace(self)
+        join(self.ns, "eth9", other, "far9")
+        for text in ("another-boot\neth9\n", "", "\xff\n-x\n"):
+            (self.dir / ".raised").write_text(text)
+            plan = LinkPlan("walt-net", "eth9", ip=IP)
+            await self.links.up(plan)
+            await self.links.down(plan)
+            self.assertTrue(self.is_up("eth9"))
+
     async def test_other_network(self) -> None:
         """Another network only gets an alternative name and its address, until `down`."""
         other = Namespace(self)

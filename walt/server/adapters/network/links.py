@@ -28,6 +28,7 @@ from walt.server.adapters.network.plans import (
     remember,
     remembered,
 )
+from walt.server.adapters.network.raised import Raised
 from walt.server.domain.network.firewall import is_interface_name
 from walt.server.runtime.process import ProcessRunner
 
@@ -63,6 +64,10 @@ async def run_batch(runner: ProcessRunner, lines: Sequence[str]) -> None:
         await runner.run(["ip", "-batch", "-"], stdin=text.encode())
 
 
+def _is_up(link: dict[str, Any]) -> bool:
+    return "UP" in link.get("flags", ())
+
+
 class Links:
     """Set networks up and down.
 
@@ -77,6 +82,7 @@ class Links:
         self._runner = runner
         self._state = state
         self._source = source or random.SystemRandom()
+        self._raised = Raised(state)
 
     async def links(self) -> dict[str, dict[str, Any]]:
         """Return the interfaces; see `show_links`."""
@@ -100,6 +106,8 @@ class Links:
             if plan.base not in links:
                 await self._add_dummy(plan)
         else:
+            if not _is_up(links[plan.raw_device]):
+                self._raised.add(plan.raw_device)
             batch.append(f"link set dev {plan.raw_device} up")
             if plan.vlan is not None:
                 created.append(plan.base)
@@ -125,7 +133,14 @@ class Links:
             await self._dhcp_client(plan)
 
     async def down(self, plan: LinkPlan) -> None:
-        """Undo `up`: interfaces, alternative name, address and DHCP client of ours."""
+        """Undo `up`: interfaces, alternative name, address and DHCP client of ours.
+
+        A raw device that was down before is down again, unless somebody else uses it meanwhile.
+        """
+        await self._undo(plan)
+
+    async def _undo(self, plan: LinkPlan, goes_on: str | None = None) -> None:
+        """Do what `down` does; the raw device that `goes_on` stays up."""
         plan.check()
         links = await self.links()
         batch = []
@@ -138,6 +153,7 @@ class Links:
         for name in reversed(self._created(plan.name)):
             if name in links:
                 batch.append(f"link delete dev {name}")
+        batch += self._lowering(plan, links, goes_on)
         await self._batch(batch)
         self._state_file(plan.name).unlink(missing_ok=True)
         forget(self._state, plan.name)
@@ -157,7 +173,7 @@ class Links:
             if former in (None, plan):
                 return False
             assert former is not None
-            await self.down(former)
+            await self._undo(former, plan.raw_device)
             return True
         batch = [
             f"link delete dev {name}" for name in self._created(plan.name)
@@ -168,8 +184,33 @@ class Links:
             and links.get(former.base, {}).get("master") == BRIDGE
         ):
             batch.append(f"link set dev {former.base} nomaster")
+        if former is not None:
+            batch += self._lowering(former, links, plan.raw_device)
         await self._batch(batch)
         return bool(batch)
+
+    def _lowering(
+        self, plan: LinkPlan, links: dict[str, dict[str, Any]], goes_on: str | None
+    ) -> list[str]:
+        """Return what sets the raw device of a network down that goes, if it was down before."""
+        device = plan.raw_device
+        if device is None or device not in self._raised or device not in links:
+            return []
+        others = [remembered(self._state, name) for name in known(self._state)
+                  if name != plan.name]
+        if device == goes_on or device in [one.raw_device for one in others if one is not None]:
+            return []
+        self._raised.drop(device)
+        created = self._created(plan.name)
+        in_use = [
+            link["ifname"] for link in links.values()
+            if link.get("link") == device and link["ifname"] not in created
+        ] + [
+            address["local"] for address in links[device].get("addr_info", ())
+            if address.get("family") == "inet" and plan.ip != "dhcp"
+            and not (plan.ip is not None and address.get("local") == str(plan.ip.ip))
+        ]
+        return [] if in_use else [f"link set dev {device} down"]
 
     async def _batch(self, lines: Sequence[str]) -> None:
         await run_batch(self._runner, lines)
