@@ -196,9 +196,11 @@ class Links:
         device = plan.raw_device
         if device is None or device not in self._raised or device not in links:
             return []
-        others = [remembered(self._state, name) for name in known(self._state)
-                  if name != plan.name]
-        if device == goes_on or device in [one.raw_device for one in others if one is not None]:
+        others = [
+            remembered(self._state, name) for name in known(self._state) if name != plan.name
+        ]
+        wanted = {goes_on} | {other.raw_device for other in others if other is not None}
+        if device in wanted:
             return []
         self._raised.drop(device)
         created = self._created(plan.name)
