@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
@@ -135,6 +136,23 @@ class VolumesTests(PersistenceContract, TestCase):
         self.assertGreater(space.f_blocks * space.f_frsize, 40 * MIB)
         await again.keep_only(())
         self.assertEqual(self.mounted(), set())
+
+    async def test_a_device_that_is_given_back_late(self) -> None:
+        """The larger size is followed when the kernel has the device of the last mount still."""
+        volumes = self.make()
+        one = self.point(1)
+        await volumes.ensure([one])
+        await volumes.keep_only(())
+        device = subprocess.run(
+            ["losetup", "--find", "--show", "--", str(persistent.file_of(one))],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        growing = Deferred.fromCoroutine(self.make(size=64 * MIB).ensure([one]))
+        await deferLater(reactor, 0.5)
+        subprocess.run(["losetup", "--detach", device.strip()], check=True)
+        self.assertEqual(await growing, {})
+        space = os.statvfs(one)
+        self.assertGreater(space.f_blocks * space.f_frsize, 40 * MIB)
 
     async def test_busy(self) -> None:
         """What somebody still uses stays, and is unmounted later."""

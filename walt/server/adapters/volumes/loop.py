@@ -87,7 +87,7 @@ def mount(file: Path, point: Path, kind: str, options: str) -> None:
     if is_mounted(point):
         return
     point.mkdir(parents=True, exist_ok=True)
-    if kind == SPARSE and _has_errors(file) and device_of(file) is None:
+    if kind == SPARSE and _has_errors(file) and is_free(file):
         run(["e2fsck", "-p", str(file)], good=(0, 1))
     _make_loop_device()
     run(["mount", "-t", kind, "-o", f"loop,{options}", "--", str(file), str(point)])
@@ -144,6 +144,20 @@ def device_of(file: Path) -> str | None:
     """Return the loop device of a file, None if it has none."""
     listed = run(["losetup", "--noheadings", "--output", "NAME", "--associated", str(file)])
     return next(iter(listed.split()), None)
+
+
+def is_free(file: Path) -> bool:
+    """Tell whether no loop device has a file.
+
+    The kernel gives a device back some time after its file system was unmounted: when nobody
+    looks at it any more (udev does, after each change). `PATIENCE` seconds are given for that.
+    """
+    limit = time.monotonic() + PATIENCE
+    while device_of(file) is not None:
+        if time.monotonic() >= limit:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def grow(file: Path, point: Path, more: int) -> None:

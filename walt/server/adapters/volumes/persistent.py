@@ -123,7 +123,7 @@ def _fill(file: Path, source: Path, size: int) -> None:
 
 def _widen(file: Path, size: int) -> None:
     """Follow a larger size that was configured meanwhile."""
-    if file.stat().st_size < size and loop.device_of(file) is None:
+    if file.stat().st_size < size and loop.is_free(file):
         os.truncate(file, size)
         loop.run(["e2fsck", "-f", "-p", str(file)], good=(0, 1))
         loop.run(["resize2fs", str(file)])
