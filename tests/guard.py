@@ -350,7 +350,7 @@ def described(answering: Callable[..., None]) -> Callable[..., None]:
             if getattr(kind, "shape", None) is None or (value is None and kind.optional):
                 continue
             if isinstance(value, Written):
-                value = json.loads(value.text)
+                value = json.loads(value.data)
             wrong = list(kind.shape.errors(value))
             if wrong:
                 raise AssertionError(f"{command.__name__} answers {wrong[:5]}: see walt.rpc.rows")

@@ -258,7 +258,7 @@ See `walt help show node-ownership`.
             f"{start}1\n}}", json.dumps({"own": [NODE], "free": [], "others": [], "total": 1}),
             f"{start}1 }}", f"{start}1\n}}".replace("\n", "\r\n"),
         ):
-            answer = [(nodes.ShowNodes, {"tables": Written(text)})]
+            answer = [(nodes.ShowNodes, {"tables": Written(text.encode())})]
             shown.append(run("node", "show", "--json", session=answer).out)
         self.assertEqual(set(shown), {f'{start.rpartition(",")[0]}\n}}\n'})
 

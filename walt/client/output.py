@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from walt.client.answers import Answer
 
 _PRINTABLE = bytes((10, *range(32, 127)))
+_SLICE = 1 << 16  # bytes; large blocks of memory are slow to get, and given back at once
 
 
 def print_json(value: object) -> None:
@@ -25,11 +27,18 @@ def print_written(answer: Answer, name: str, last: str) -> None:
     printed as they are, if they cannot be anything but such a text.
     """
     written = answer[name.encode()]
-    start, _, end = written.rpartition(b',\n  "%s": ' % last.encode())
-    number, brace = end[:-2], end[-2:]
-    plain = not written.translate(None, _PRINTABLE)
-    if plain and start.startswith(b'{\n  "') and number.isdigit() and brace == b"\n}":
-        print(start.decode("ascii") + "\n}")
+    slices = range(0, len(written), _SLICE)
+    plain = not any(written[at:at + _SLICE].translate(None, _PRINTABLE) for at in slices)
+    member = b',\n  "%s": ' % last.encode()
+    end = written.rfind(member)
+    number, brace = written[end + len(member):-2], written[-2:]
+    if (
+        plain and end >= 0 and written.startswith(b'{\n  "') and number.isdigit()
+        and brace == b"\n}"
+    ):
+        for at in range(0, end, _SLICE):
+            sys.stdout.write(written[at:min(at + _SLICE, end)].decode("ascii"))
+        print("\n}")
         return
     value = answer.json(name)
     del value[last]

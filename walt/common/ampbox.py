@@ -26,13 +26,17 @@ class BadBox(ValueError):
 
 def split_value(
     name: bytes, value: bytes, limit: int = MAX_WHOLE_VALUE
-) -> Iterator[tuple[bytes, bytes]]:
+) -> Iterator[tuple[bytes, bytes | memoryview]]:
     """Yield the pairs that carry `value`, of up to `limit` bytes, under `name`."""
     if len(value) > limit:
         raise BadBox("value of %d bytes is above the limit of %d" % (len(value), limit))
-    yield name, value[:MAX_VALUE]
+    if len(value) <= MAX_VALUE:
+        yield name, value
+        return
+    whole = memoryview(value)
+    yield name, whole[:MAX_VALUE]
     for number, start in enumerate(range(MAX_VALUE, len(value), MAX_VALUE), 1):
-        yield b"%s+%d" % (name, number), value[start:start + MAX_VALUE]
+        yield b"%s+%d" % (name, number), whole[start:start + MAX_VALUE]
 
 
 def join_value(name: bytes, box: Box) -> bytes | None:
@@ -52,13 +56,12 @@ def join_value(name: bytes, box: Box) -> bytes | None:
 
 def encode(box: Box, limit: int = MAX_WHOLE_VALUE) -> bytes:
     """Return the bytes of one box; long values, of up to `limit` bytes, are split."""
-    out = []
+    out: list[bytes | memoryview] = []
     for name, whole in box.items():
         for key, value in split_value(name, whole, limit):
             if not 0 < len(key) <= MAX_KEY:
                 raise BadBox("key of %d bytes" % len(key))
-            out.append(len(key).to_bytes(2, "big") + key)
-            out.append(len(value).to_bytes(2, "big") + value)
+            out += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
     out.append(b"\0\0")
     return b"".join(out)
 

@@ -69,10 +69,10 @@ class Float(amp.Argument):
 
 
 class Written:
-    """A JSON value that is written already: `text`."""
+    """A JSON value that is written already: `data`, in UTF-8."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 class Json(amp.Argument):
@@ -90,7 +90,7 @@ class Json(amp.Argument):
 
     def toString(self, inObject: Any) -> bytes:
         if isinstance(inObject, Written):
-            return inObject.text.encode()
+            return inObject.data
         return json.dumps(inObject, separators=(",", ":")).encode()
 
 

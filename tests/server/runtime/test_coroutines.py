@@ -16,6 +16,7 @@ from walt.server.runtime.coroutines import (
     insist,
     shielded,
     spawn,
+    together,
     unbroken,
 )
 from walt.server.runtime.turns import TurnMonitor
@@ -89,6 +90,42 @@ class SpawnTests(SynchronousTestCase):
         follower = shielded(failing)
         failing.errback(ValueError("now"))
         self.failureResultOf(follower, ValueError)
+
+
+class TogetherTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.waits: list[Deferred[None]] = [Deferred(), Deferred()]
+        self.ended: list[int] = []
+        self.work = Deferred.fromCoroutine(together(*map(self.part, range(2))))
+
+    async def part(self, number: int) -> None:
+        """Do a part, which takes its time."""
+        try:
+            await self.waits[number]
+        except CancelledError:
+            self.ended.append(-number)
+            raise
+        self.ended.append(number)
+
+    def test_all(self) -> None:
+        """They are done at the same time, in any order."""
+        self.waits[1].callback(None)
+        self.assertNoResult(self.work)
+        self.waits[0].callback(None)
+        self.successResultOf(self.work)
+        self.assertEqual(self.ended, [1, 0])
+
+    def test_one_fails(self) -> None:
+        """Its error is that of all; nobody goes on with the rest."""
+        self.waits[0].errback(Unavailable("away"))
+        self.assertEqual(str(self.failureResultOf(self.work, Unavailable).value), "away")
+        self.assertEqual(self.ended, [-1])
+
+    def test_given_up(self) -> None:
+        """Nobody goes on when nobody waits any more."""
+        self.work.cancel()
+        self.failureResultOf(self.work, CancelledError)
+        self.assertEqual(sorted(self.ended), [-1, 0])
 
 
 class UnbrokenTests(SynchronousTestCase):

@@ -37,7 +37,7 @@ class DevicesApi(amp.CommandLocator):
     @commands.ShowDevices.responder
     async def show(self) -> dict[str, Any]:
         """Return the rows of `walt device show`, by table."""
-        return {"tables": Written(await self._views.tables())}
+        return {"tables": Written((await self._views.tables()).encode())}
 
     @commands.GetDevice.responder
     def get(self, name: str) -> dict[str, Any]:

@@ -20,4 +20,4 @@ async def written(rows: Iterable[object], clock: IReactorTime) -> Written:
         texts.append(json.dumps(row))
         if count % AT_ONCE == 0:
             await deferLater(clock, 0)
-    return Written(f"[{', '.join(texts)}]")
+    return Written(f"[{', '.join(texts)}]".encode())

@@ -41,7 +41,7 @@ from walt.server.assembly.web import metrics_of, web_site
 from walt.server.config.model import ServerConfig
 from walt.server.runtime import memory, turns
 from walt.server.runtime.child import ChildService, end_left_over
-from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.coroutines import spawn, together
 from walt.server.runtime.process import Launcher
 from walt.server.runtime.reactors import IReactor
 from walt.server.runtime.slicing import slices
@@ -143,7 +143,10 @@ class WaltServer(Service):
             )
         await core.base.taps.delete_left_overs()
         self._undo("taps", core.base.taps.delete_left_overs)
-        await self._start_database(core.base, core.daemons.health)
+        # Podman answers as slowly as the database starts.
+        await together(
+            self._start_database(core.base, core.daemons.health), core.image_life.sweep()
+        )
         await core.base.registry.load()
         await self._fix_server_entry(core)
         await core.base.keys.prepare()
@@ -155,7 +158,6 @@ class WaltServer(Service):
         self._undo("SNMP workers", core.nodes.switches.workers.stop)
         await core.nodes.switches.exploration.load()
         core.nodes.switches.power.load()
-        await core.image_life.sweep()
         migration = core.image_life.operations.migration
         missing = await core.images.service.refresh(forget=not migration.possible)
 

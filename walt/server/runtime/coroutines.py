@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -76,6 +76,17 @@ def shielded(running: Deferred[T]) -> Deferred[T]:
 
     running.addCallbacks(succeeded, failed)
     return follower
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Do several things at the same time; if one fails, with its error, give up the others."""
+    running = [Deferred.fromCoroutine(work) for work in works]
+    try:
+        await gatherResults(running, consumeErrors=True)
+    except FirstError as first:
+        for other in running:
+            other.cancel()
+        first.subFailure.raiseException()
 
 
 def unbroken(

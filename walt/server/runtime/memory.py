@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 
 LONG = 0.01  # seconds of a look at all that is not put aside
-MANY = 50_000  # objects that it leaves
+MANY = 20_000  # objects that it leaves
 EVERY = 30.0  # seconds between two times that memory is given back, which takes milliseconds
 
 

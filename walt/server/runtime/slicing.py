@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 _T = TypeVar("_T")
 
-AT_ONCE = 64  # things whose change is logged, or takes about as long
+AT_ONCE = 32  # things whose change is logged, or takes about as long
 
 
 async def slices(

@@ -367,18 +367,30 @@ class GaneshaExporter(Service):
         self._held = {int(export[0]) for export in shown} - {0, LINKS_ID}
 
     async def _add_many(self, numbers: Sequence[int]) -> None:
-        """Add exports, some hundreds with one order: that takes longer than one of them."""
+        """Add exports, some hundreds with one order: that takes longer than one of them.
+
+        It answers how many it has taken. If that is not all it is asked what it exports, which
+        takes long where it exports thousands.
+        """
+        sure = True
         for start in range(0, len(numbers), MANY):
+            some = numbers[start:start + MANY]
             texts = [
                 config.export(number, self._exports.by_key[self._wanted[number]])
-                for number in numbers[start:start + MANY]
+                for number in some
             ]
             write_if_changed(self._several, "".join(texts), 0o600)
             try:
-                await self._order("AddExport", "ss", (str(self._several), config.ALL))
+                answer = await self._order("AddExport", "ss", (str(self._several), config.ALL))
             except CommandFailed:
-                continue  # some may have been taken
-        await self._compare()
+                sure = False
+                continue
+            if answer == (config.taken(len(some)),):
+                self._held.update(some)
+            else:
+                sure = False
+        if not sure:
+            await self._compare()
 
     def _check_view(self, path: Path) -> None:
         """Raise Unavailable when the daemon does not see what the server has mounted at a path.

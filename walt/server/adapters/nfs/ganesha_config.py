@@ -16,6 +16,14 @@ IO_FLUSHER_SINCE = 6
 ALL = "EXPORT(Protocols=4)"  # an expression that all exports of a file match
 
 
+def taken(count: int) -> str:
+    """Return the answer to AddExport when so many exports were taken, and none was not.
+
+    It is in ganesha's sources, src/support/export_mgr.c.
+    """
+    return f"{count} exports added"
+
+
 def major_version(text: str) -> int:
     """Return the major version in what `ganesha.nfsd -v` prints, 0 if it is not there."""
     found = _VERSION.search(text)

@@ -23,6 +23,7 @@ from walt.server.domain.network_services.nat import nat_addresses
 from walt.server.domain.network_services.redirected import board_addresses
 from walt.server.domain.network_services.secondary import secondary_networks
 from walt.server.runtime.coroutines import spawn
+from walt.server.runtime.slicing import slices
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -194,15 +195,13 @@ class NetworkServices:
         async with self._lock:
             changes = self._followed.look(self._devices)
             if len(changes) > AT_ONCE:
-                # What one device leaves another one may have: all is left before.
-                changes = [
-                    *(Change(change.old, None) for change in changes if change.old is not None),
-                    *(Change(None, change.new) for change in changes if change.new is not None),
-                ]
-            for start in range(0, len(changes), AT_ONCE):
-                if start:
+                await self._pause()
+                left = [Change(change.old, None) for change in changes if change.old is not None]
+                if left:  # another one may have it: all is left before
+                    new = [Change(None, change.new) for change in changes if change.new is not None]
+                    changes = left + new
                     await self._pause()
-                some = changes[start:start + AT_ONCE]
+            async for some in slices(self._clock, changes, AT_ONCE):
                 for derived in (self._hosts, self._names, self._links, self._filtered):
                     derived.change(some)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from operator import attrgetter
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter, methodcaller
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -21,8 +22,10 @@ from walt.server.domain.nodes.interfaces import INodePower, IProvisioning
 from walt.server.domain.nodes.progress import BootProgress, State, state_of
 from walt.server.domain.nodes.reservations import Reservation, Reservations
 from walt.server.domain.nodes.status import BootStatus
+from walt.server.runtime.slicing import slices
 
 AT_ONCE = 128  # rows made in one turn of the reactor
+WRITTEN_AT_ONCE = 2048  # rows that are made already, and joined in one turn
 
 
 def node_type(device: Device) -> str:
@@ -61,10 +64,11 @@ class Row(NamedTuple):
     # What a whole row has besides, but its MAC: thousands have the same. None: nobody asked yet.
     rest: str | None
 
-    @property
-    def whole(self) -> str:
-        """All, as JSON."""
-        return f'{self.brief[:-1]}, "mac": {json.dumps(self.device.mac)}, {self.rest}'
+    def text(self, *, brief: bool) -> str:
+        """Return what tables show, or all of a row that has it, as JSON."""
+        if brief:
+            return self.brief
+        return f'{self.brief[:-1]}, "mac": {encode_basestring_ascii(self.device.mac)}, {self.rest}'
 
 
 class NodeViews:
@@ -108,7 +112,7 @@ class NodeViews:
         """
         macs = [node.mac for node in nodes]
         rows = await self._fresh(brief=False, only=frozenset(macs))
-        return [rows[mac].whole for mac in macs if mac in rows]
+        return [rows[mac].text(brief=False) for mac in macs if mac in rows]
 
     async def rows(self) -> Mapping[str, Row]:
         """Return the row of each node by MAC, as tables show it; as `written`.
@@ -217,10 +221,10 @@ class NodeViews:
             "reserved_until": reserved.until if reserved is not None else None,
         }
 
-    async def tables(self, user: str, *, show_all: bool, brief: bool = False) -> str:
+    async def tables(self, user: str, *, show_all: bool, brief: bool = False) -> bytes:
         """Return the caller's nodes, and with `show_all` those that are free and of others.
 
-        It is JSON: an object of three lists, `own`, `free` and `others`, and `total`, the
+        It is JSON in ASCII: an object of three lists, `own`, `free` and `others`, and `total`, the
         number of all nodes; sorted, a row a line. With `brief` rows have what the tables of
         the walt command show. Many rows are made in several turns of the reactor.
         """
@@ -230,19 +234,23 @@ class NodeViews:
         rows.sort(key=attrgetter("order"))
         if len(rows) > self._at_once:
             await self._pause()
-        tables: dict[str, list[str]] = {"free": [], "others": [], "own": []}
+        tables: dict[str, list[Row]] = {"free": [], "others": [], "own": []}
         for row in rows:
             owner = row.order[0]
             kind = "own" if owner == user else "free" if owner == PLATFORM_USER else "others"
-            tables[kind].append(row.brief if brief else row.whole)
-        return "".join((
-            "{\n",
-            *(f'  "{kind}": {_listed(texts)},\n' for kind, texts in tables.items()),
-            f'  "total": {total}\n}}',
-        ))
+            tables[kind].append(row)
+        written = [b"{\n"]
+        for kind, found in tables.items():
+            written.append(b'  "%s": [' % kind.encode())
+            written += await self._listed(found, brief=brief)
+            written.append(b"],\n")
+        written.append(b'  "total": %d\n}' % total)
+        return b"".join(written)
 
-
-def _listed(texts: list[str]) -> str:
-    if not texts:
-        return "[]"
-    return "[\n    " + ",\n    ".join(texts) + "\n  ]"
+    async def _listed(self, rows: Sequence[Row], *, brief: bool) -> list[bytes]:
+        """Return what is between the brackets of a list of rows."""
+        text = methodcaller("text", brief=brief)
+        written = []
+        async for some in slices(self._clock, rows, WRITTEN_AT_ONCE):
+            written.append(",\n    ".join(map(text, some)).encode("ascii"))
+        return [b"\n    ", b",\n    ".join(written), b"\n  "] if rows else []
