@@ -163,14 +163,14 @@ async def grown(reactor: Any, nodes: int) -> None:
             await platform.sleep(4)
         figure("bare interpreter", bare_interpreter(), "ms")
         figure(f"walt node show --all, {last} nodes", wall_times(
-            walt_command("node", "show", "--all"), platform.environment(), 5
+            walt_command("node", "show", "--all"), platform.environment()
         ), "ms", 150)
         figure("  with --json", wall_times(
-            walt_command("node", "show", "--all", "--json"), platform.environment(), 5
+            walt_command("node", "show", "--all", "--json"), platform.environment()
         ), "ms", 120)
         stream = ("--issuers", "node-000005", "--streams", "stream-7")
         figure(f"one of {nodes * STREAMS_OF_NODE} streams of logs is read", wall_times(
-            walt_command("log", "show", "--history", "full", *stream), platform.environment(), 5
+            walt_command("log", "show", "--history", "full", *stream), platform.environment()
         ), "ms")
         await platform.sleep(2)
         await boots(load, last)
