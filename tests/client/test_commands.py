@@ -20,6 +20,7 @@ from walt.client import main, settings, terminal
 from walt.client.commands import forgetting, registries
 from walt.client.commands.help import topics
 from walt.client.errors import Failure
+from walt.client.operations.boots import AT_ONCE
 from walt.common.errors import (
     Conflict,
     CredentialsNeeded,
@@ -157,10 +158,14 @@ class NodeBootsTests(SynchronousTestCase):
             "reason": "it was not booted",
         }
         outcome = run("node", "boots", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}),
             (nodes.ListBoots, {"boots": [BOOT, stuck, booted(30)]}),
         ])
         self.assertEqual((outcome.status, outcome.err), (0, ""))
-        self.assertEqual(outcome.calls, [("cs.nodes.boots", {"nodes": "my-nodes", "count": 10})])
+        self.assertEqual(outcome.calls, [
+            ("cs.nodes.expand", {"nodes": "my-nodes"}),
+            ("cs.nodes.boots", {"nodes": "n1", "count": 10, "most": None}),
+        ])
         lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
         told = "\n".join(lines)
         self.assertIn(" reboot requested 1 2.0 3.0 3.5 7.0 8.0 10.0 booted\n", told)
@@ -171,9 +176,9 @@ class NodeBootsTests(SynchronousTestCase):
         """Records as they are, and percentiles of each stage."""
         many = [booted(seconds) for seconds in range(10, 110)]
         outcome = run("node", "boots", "n1", "--last", "100", "--json", session=[
-            (nodes.ListBoots, {"boots": many}),
+            (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.ListBoots, {"boots": many}),
         ])
-        self.assertEqual(outcome.calls[0][1], {"nodes": "n1", "count": 100})
+        self.assertEqual(outcome.calls[1][1], {"nodes": "n1", "count": 100, "most": None})
         told = json.loads(outcome.out)
         self.assertEqual(told["boots"], many)
         [image] = told["images"]
@@ -181,9 +186,23 @@ class NodeBootsTests(SynchronousTestCase):
         self.assertEqual((image["boots"], image["booted"], image["failed"]), (100, 100, 0))
         self.assertEqual(image["root"]["p99"], 7.0)
 
+    def test_many_nodes(self) -> None:
+        """They are asked about some at a time; what is told is in the order of the moments."""
+        names = [f"n{number}" for number in range(AT_ONCE // 100 + 1)]
+        early = {**BOOT, "asked": BOOT["asked"] - 1}
+        outcome = run("node", "boots", "all-nodes", "--last", "100", "--json", session=[
+            (nodes.ExpandNodes, {"names": names}),
+            (nodes.ListBoots, {"boots": [BOOT]}), (nodes.ListBoots, {"boots": [early]}),
+        ])
+        asked = [values["nodes"] for _, values in outcome.calls[1:]]
+        self.assertEqual(asked, [",".join(names[:-1]), names[-1]])
+        self.assertEqual(json.loads(outcome.out)["boots"], [early, BOOT])
+
     def test_none(self) -> None:
         """Nodes that never booted."""
-        outcome = run("node", "boots", session=[(nodes.ListBoots, {"boots": []})])
+        outcome = run("node", "boots", session=[
+            (nodes.ExpandNodes, {"names": ["n1"]}), (nodes.ListBoots, {"boots": []}),
+        ])
         self.assertEqual((outcome.status, outcome.out), (
             0, "No boot of these nodes is on record.\n"
         ))
@@ -374,7 +393,7 @@ class OwnershipTests(SynchronousTestCase):
         ])
         self.assertEqual(outcome.status, 0)
         self.assertEqual(outcome.calls[2:], [
-            ("cs.nodes.acquire", {"nodes": "n1"}),
+            ("cs.nodes.acquire", {"nodes": "n1", "owners": []}),
             ("cs.nodes.reboot", {"nodes": "n1", "hard_only": False, "cause": "acquire", **ALONE}),
         ])
         outcome = run("node", "acquire", "n1", session=[

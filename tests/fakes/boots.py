@@ -24,13 +24,16 @@ class FakeBoots:
         self.errors: list[Exception] = []
         self.refused: set[str] = set()
 
-    async def last_boots(self, macs: Sequence[str] | None, count: int) -> list[Boot]:
+    async def last_boots(
+        self, macs: Sequence[str] | None, count: int, most: int | None = None
+    ) -> list[Boot]:
         """Return the last boots of nodes."""
         found: list[Boot] = []
         for mac in {one for one, _ in self._boots if one in self._known}:
             if macs is None or mac in macs:
                 found += self._of(mac)[-count:]
-        return sorted(found, key=lambda boot: (boot.asked, boot.mac))
+        found.sort(key=lambda boot: (boot.asked, boot.mac))
+        return found if most is None else found[len(found) - min(most, len(found)):]
 
     async def unfinished(self) -> list[Boot]:
         """Return the last boots that are not over."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.common.errors import Invalid, Unavailable
 from walt.common.files import write_atomic, write_durable, write_if_changed
 from walt.server.runtime.coroutines import (
-    MOST_TRIES,
+    TOLD_EVERY,
     TRY_EVERY,
     insist,
     shielded,
@@ -49,7 +49,7 @@ class SpawnTests(SynchronousTestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_insist(self) -> None:
-        """What is not there yet is tried again, in its time; other errors end it."""
+        """What is not there yet is tried again, in its time, and told now and then."""
         clock, outcomes = Clock(), [Unavailable("away"), Unavailable("away"), None]
 
         async def act() -> None:
@@ -57,18 +57,22 @@ class SpawnTests(SynchronousTestCase):
             if outcome is not None:
                 raise outcome
 
-        done = Deferred.fromCoroutine(insist(clock, act))
+        done = Deferred.fromCoroutine(insist(clock, act, "recording"))
         clock.pump([TRY_EVERY / 2] * 3)
         self.assertNoResult(done)
         clock.advance(TRY_EVERY / 2)
         self.successResultOf(done)
         outcomes += [Invalid("never")]
-        self.failureResultOf(Deferred.fromCoroutine(insist(clock, act)), Invalid)
-        outcomes += [Unavailable("away")] * MOST_TRIES
-        done = Deferred.fromCoroutine(insist(clock, act))
-        clock.pump([TRY_EVERY] * (MOST_TRIES - 1))
-        self.failureResultOf(done, Unavailable)
-        self.assertEqual(outcomes, [])
+        self.failureResultOf(Deferred.fromCoroutine(insist(clock, act, "recording")), Invalid)
+        outcomes += [*[Unavailable("away")] * 2 * TOLD_EVERY, None]
+        words: list[str | None] = []
+        observe = lambda event: words.append(formatEvent(event))  # noqa: E731
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        done = Deferred.fromCoroutine(insist(clock, act, "recording"))
+        clock.pump([TRY_EVERY] * 2 * TOLD_EVERY)
+        self.successResultOf(done)
+        self.assertEqual((words, outcomes), (["recording waits: away"] * 2, []))
 
     def test_shielded(self) -> None:
         """Cancelling the follower lets the work go on; its late failure is logged."""

@@ -144,7 +144,11 @@ def boots(node_set: str, last: int, json: bool) -> None:
     """Print how nodes booted, and percentiles for each image."""
     from walt.client.operations import boots as records
 
-    found = Session(Terminal()).json("cs.nodes.boots", "boots", nodes=node_set, count=last)
+    session = Session(Terminal())
+    found = records.last_boots(
+        nodes.expand(session, node_set), last,
+        lambda some: session.json("cs.nodes.boots", "boots", nodes=some, count=last),
+    )
     if json:
         from walt.client.output import print_json
 
@@ -246,7 +250,7 @@ def acquire(node_set: str, plan: bool, json: bool) -> int:
         return tell_plan(session, json, devices=names)
     if not confirmed(whose):
         return 1
-    return 0 if nodes.acquire(session, names) else 1
+    return 0 if nodes.acquire(session, names, whose) else 1
 
 
 def release(node_set: str, plan: bool, json: bool) -> int:

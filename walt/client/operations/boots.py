@@ -4,11 +4,27 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 # In their order; a stage lasts from the one before until its own moment.
 STAGES = ("started", "address", "script", "kernel", "root", "system", "ready")
 PERCENTILES = (50, 95, 99)
+AT_ONCE = 5000  # records in one answer of the server
+
+
+def last_boots(
+    names: Sequence[str], count: int, ask: Callable[[str], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return the last boots of each of these nodes, `count` at most, oldest first.
+
+    `ask` returns those of a set: thousands of nodes are asked about some at a time.
+    """
+    many = max(1, AT_ONCE // max(1, count))
+    found = []
+    for start in range(0, len(names), many):
+        found += ask(",".join(names[start:start + many]))
+    return sorted(found, key=lambda boot: (boot["asked"], boot["mac"]))
 
 
 def elapsed(boot: dict[str, Any]) -> dict[str, float]:

@@ -72,9 +72,13 @@ def boot(calls: Calls, names: str, image: str) -> bool:
     return reboot(calls, names, False, "image change", image)
 
 
-def acquire(calls: Calls, names: str) -> bool:
-    """Own free nodes: they boot copies of their default images. Tell whether all restarted."""
-    calls.call("cs.nodes.acquire", nodes=names)
+def acquire(calls: Calls, names: str, whose: Ownership) -> bool:
+    """Own nodes: they boot copies of their default images. Tell whether all restarted.
+
+    Those that have got another owner than `whose` tells are refused.
+    """
+    owners = sorted(set(whose.owners.values()))
+    calls.call("cs.nodes.acquire", nodes=names, owners=owners)
     return reboot(calls, names, False, "acquire")
 
 

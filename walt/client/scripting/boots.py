@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 
 from walt.client.answers import NULL, NUMBER
-from walt.client.operations.boots import STAGES, elapsed
+from walt.client.operations.boots import STAGES, elapsed, last_boots
+from walt.client.operations.nodes import expand
 from walt.client.scripting.columns import Frame
 from walt.client.scripting.link import LINK
 
@@ -28,7 +29,10 @@ def boots_of(nodes: str, last: int) -> Frame:
     Moments are epoch seconds; `seconds` is how long the try took that succeeded, else None.
     Raises Refused.
     """
-    found = LINK.json("cs.nodes.boots", "boots", [READ], nodes=nodes, count=last)
+    found = last_boots(
+        expand(LINK, nodes), last,
+        lambda some: LINK.json("cs.nodes.boots", "boots", [READ], nodes=some, count=last),
+    )
     return Frame(COLUMNS, [
         Boot._make({**boot, "seconds": elapsed(boot).get("ready")}[name] for name in COLUMNS)
         for boot in found

@@ -114,11 +114,11 @@ class Operations(ABC):
 
     def acquire(self, force: bool = False) -> bool:
         """Get ownership of it"""
-        owned = self._ownership().owned
-        if owned:
-            raise NodeAlreadyOwnedException(f"already yours: {', '.join(owned)}")
-        self._check_owner(force)
-        return operations.acquire(LINK, self._names())
+        whose = self._ownership()
+        if whose.owned:
+            raise NodeAlreadyOwnedException(f"already yours: {', '.join(whose.owned)}")
+        self._check_owner(force, whose)
+        return operations.acquire(LINK, self._names(), whose)
 
     def release(self) -> bool:
         """Release ownership of it"""

@@ -110,11 +110,14 @@ class FreeReserved(WaltCommand):
 
 
 class ListBoots(WaltCommand):
-    """Records of the last boots of each node of a set, `count` at most, oldest first."""
+    """Records of the last boots of each node of a set, `count` at most, oldest first.
+
+    With `most` (1,000 at most) it is the last ones of all those. LIMIT_EXCEEDED above 20,000.
+    """
 
     commandName = b"cs.nodes.boots"
     side = "cs"
-    arguments = [(b"nodes", SetText), (b"count", Integer())]
+    arguments = [(b"nodes", SetText), (b"count", Integer()), (b"most", Integer(optional=True))]
     response = [(b"boots", Json(rows.BOOTS))]
 
 
@@ -214,11 +217,15 @@ class ConsoleInput(WaltCommand):
 
 
 class AcquireNodes(WaltCommand):
-    """Let nodes boot the caller's own copies of their default images."""
+    """Let nodes boot the caller's own copies of their default images.
+
+    `owners` are the users whose nodes the caller agreed to take: CONFLICT if somebody else has
+    one, and nothing is changed.
+    """
 
     commandName = b"cs.nodes.acquire"
     side = "cs"
-    arguments = [(b"nodes", SetText)]
+    arguments = [(b"nodes", SetText), (b"owners", Names(optional=True))]
 
 
 class BlinkNode(WaltCommand):

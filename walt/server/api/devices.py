@@ -78,9 +78,9 @@ class DevicesApi(amp.CommandLocator):
         return {}
 
     @AcquireNodes.responder
-    async def acquire(self, nodes: str) -> dict[str, Any]:
+    async def acquire(self, nodes: str, owners: list[str] | None = None) -> dict[str, Any]:
         """Have free nodes boot the caller's copies of their default images."""
-        await self._configuration.acquire(nodes, self._requester)
+        await self._configuration.acquire(nodes, self._requester, owners)
         return {}
 
 

@@ -62,9 +62,9 @@ class NodesApi(amp.CommandLocator):
         return {"nodes": await written(map(self._devices.record, found), self._clock)}
 
     @commands.ListBoots.responder
-    async def boots(self, nodes: str, count: int) -> dict[str, Any]:
+    async def boots(self, nodes: str, count: int, most: int | None = None) -> dict[str, Any]:
         """Return the records of the last boots of a set of nodes."""
-        found = await self._nodes.boots(nodes, count, self._requester)
+        found = await self._nodes.boots(nodes, count, self._requester, most)
         return {"boots": await written((boot.row() for boot in found), self._clock)}
 
     @commands.CreateNode.responder

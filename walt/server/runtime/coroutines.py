@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import wraps
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
@@ -17,7 +18,8 @@ from walt.common.errors import Unavailable, WaltError
 
 _log = Logger()
 
-MOST_TRIES, TRY_EVERY = 30, 2.0  # seconds
+TRY_EVERY = 2.0  # seconds
+TOLD_EVERY = 30  # tries
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,19 +39,21 @@ def spawn(coroutine: Coroutine[Any, Any, Any], what: str) -> Deferred[Any]:
     return running
 
 
-async def insist(clock: IReactorTime, action: Callable[[], Awaitable[None]]) -> None:
-    """Do something that may be done again until the database, or what else it needs, is there.
+async def insist(
+    clock: IReactorTime, action: Callable[[], Awaitable[None]], what: str
+) -> None:
+    """Do something that may be done again, until the database, or what else it needs, is there.
 
-    Raises Unavailable after MOST_TRIES.
+    That it waits is logged after each TOLD_EVERY tries.
     """
-    for _ in range(MOST_TRIES - 1):
+    for tries in count(1):
         try:
             await action()
-        except Unavailable:
-            await deferLater(clock, TRY_EVERY)
-        else:
             return
-    await action()
+        except Unavailable as error:
+            if tries % TOLD_EVERY == 0:
+                _log.error("{what} waits: {reason}", what=what, reason=str(error))
+            await deferLater(clock, TRY_EVERY)
 
 
 def shielded(running: Deferred[T]) -> Deferred[T]:

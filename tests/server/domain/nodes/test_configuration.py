@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
 from tests.fakes.services import FakeForwarder
+from walt.common.errors import Conflict
 from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.configuration import Configuration
 
@@ -87,3 +88,34 @@ class LeavingTests(SynchronousTestCase):
         names = "node-4, node-5, node-6, node-7 and node-8"
         self.assertEqual(self.joe.out, [f"Nodes {names} {told}"])
         self.assertEqual({one.owner for one in self.fake.registry.nodes()}, {"joe"})
+
+    def test_acquired_by_two_at_once(self) -> None:
+        """Who has its copies of the default images first has the nodes; the other one is told."""
+        give, gate = self.fake.images.give_default, Deferred[None]()
+
+        async def slow_for_joe(user: str, fullname: str) -> str:
+            if user == "joe":
+                await gate
+            return await give(user, fullname)
+
+        self.patch(self.fake.images, "give_default", slow_for_joe)
+        self.done(self.fake.registry.put(node(3)))
+        late = Deferred.fromCoroutine(self.configuration.acquire("node-2,node-3", self.joe, []))
+        self.done(self.configuration.acquire("node-3", FakeRequester("ann"), []))
+        gate.callback(None)
+        told = str(self.failureResultOf(late, Conflict).value)
+        self.assertIn("node-3 belongs to ann now; nothing was changed", told)
+        owners = {one.name: one.owner for one in self.fake.registry.nodes()}
+        self.assertEqual(owners, {"node-2": "waltplatform", "node-3": "ann"})
+
+    def test_acquired_from_whom_was_agreed(self) -> None:
+        """A node that somebody got after the caller had looked stays theirs."""
+        ann = FakeRequester("ann")
+        self.done(self.configuration.acquire("node-2", ann, []))
+        failure = self.failureResultOf(Deferred.fromCoroutine(
+            self.configuration.acquire("node-2", self.joe, ["bob"])
+        ), Conflict)
+        self.assertIn("node-2 belongs to ann now", str(failure.value))
+        self.done(self.configuration.acquire("node-2", self.joe, ["ann"]))
+        self.done(self.configuration.acquire("node-2", ann))  # a program that tells nobody
+        self.assertEqual(self.fake.registry.named("node-2").owner, "ann")

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import DEFAULT, FakePlatform, FakeRequester, node, stored
-from walt.common.errors import Invalid, Unavailable
+from walt.common.errors import Invalid, LimitExceeded, Unavailable
+from walt.server.domain.nodes import progress
 from walt.server.domain.nodes.actions import LATE_TOLD, LOOK_AGAIN
 from walt.server.domain.nodes.boots import Boot, Outcome, Stage
 from walt.server.domain.nodes.monitor import LATE_BOOT, POWERSAVE
@@ -21,7 +22,7 @@ from walt.server.domain.nodes.progress import (
     SAVED_AT_ONCE,
     BootProgress,
 )
-from walt.server.runtime.coroutines import TRY_EVERY
+from walt.server.runtime.coroutines import TOLD_EVERY, TRY_EVERY
 
 ONE, TWO = node(2), node(3)
 
@@ -269,6 +270,26 @@ class ProgressTests(SynchronousTestCase):
         self.flushLoggedErrors(Invalid)
         self.progress.reached(TWO.mac, Stage.ADDRESS)
         self.assertEqual([one.cause for one in self.records()], [None])
+
+    def test_records_of_many(self) -> None:
+        """More than an answer may have are refused; the last ones of all can be had."""
+        for seconds in (10, 20):
+            self.boot(seconds)
+        self.progress.started(TWO)
+        last = self.now(self.progress.history([ONE, TWO], 5, 2))
+        self.assertEqual([one.mac for one in last], [ONE.mac, TWO.mac])
+        self.patch(progress, "MOST_TOLD", 2)
+        work = Deferred.fromCoroutine(self.progress.history([ONE, TWO], 5))
+        self.assertIn("more than 2 records", str(self.failureResultOf(work, LimitExceeded).value))
+
+    def test_a_database_that_is_away_for_long(self) -> None:
+        """Records are written once it is back, without another one."""
+        self.fake.boots.errors += [Unavailable("away") for _ in range(2 * TOLD_EVERY)]
+        self.progress.started(ONE)
+        self.fake.clock.pump([TRY_EVERY] * (2 * TOLD_EVERY - 1))
+        self.assertEqual(self.records(), [])
+        self.fake.clock.advance(TRY_EVERY)
+        self.assertEqual(len(self.records()), 1)
 
     def test_many_records(self) -> None:
         """All nodes boot while the database is away: no turn makes statements of all of them."""

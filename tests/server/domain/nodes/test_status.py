@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.nodes import FakePlatform
 from walt.common.errors import Unavailable
 from walt.server.domain.devices.model import Device
-from walt.server.runtime.coroutines import MOST_TRIES, TRY_EVERY
+from walt.server.runtime.coroutines import TOLD_EVERY, TRY_EVERY
 
 NODES = [
     Device(f"02:00:00:00:01:{number:02x}", f"node{number}", "node", f"192.168.1.{number + 10}",
@@ -38,12 +38,13 @@ class RecordedTests(SynchronousTestCase):
         )
 
     def test_database_away(self) -> None:
-        """What could not be written for long is written with the next change."""
-        self.store.errors = [Unavailable("away") for _ in range(MOST_TRIES)]
+        """What could not be written for long is written once it can, without another change."""
+        self.store.errors = [Unavailable("away") for _ in range(2 * TOLD_EVERY)]
         self.status.booted(NODES[0].mac)
-        self.fake.clock.pump([TRY_EVERY] * MOST_TRIES)
-        self.assertEqual(self.store.states, {})
+        self.fake.clock.pump([TRY_EVERY] * (2 * TOLD_EVERY - 1))
         self.status.booted(NODES[1].mac)
+        self.assertEqual(self.store.states, {})
+        self.fake.clock.advance(TRY_EVERY)
         self.assertEqual(self.store.states, {NODES[0].mac: True, NODES[1].mac: True})
 
     def test_stopped_while_it_is_written(self) -> None:

@@ -45,16 +45,16 @@ SELECT b.mac, extract(epoch FROM asked)::float8, node, image, digest, cause, tri
        extract(epoch FROM script)::float8, extract(epoch FROM kernel)::float8,
        extract(epoch FROM root)::float8, extract(epoch FROM system)::float8,
        extract(epoch FROM ready)::float8
-FROM {} ORDER BY asked, b.mac
+FROM {}
 """
 
 _LAST = _SELECT.format("""devices d JOIN LATERAL (
     SELECT * FROM boots WHERE mac = d.mac ORDER BY asked DESC LIMIT %s
-) b ON true WHERE %s::text[] IS NULL OR d.mac = ANY(%s)""")
+) b ON true WHERE %s::text[] IS NULL OR d.mac = ANY(%s) ORDER BY asked DESC, b.mac DESC LIMIT %s""")
 
 _UNFINISHED = _SELECT.format("""boots b WHERE outcome = 'booting' AND NOT EXISTS (
     SELECT FROM boots later WHERE later.mac = b.mac AND later.asked > b.asked
-)""")
+) ORDER BY asked, b.mac""")
 
 
 @implementer(IBoots)
@@ -64,10 +64,13 @@ class PostgresBoots:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def last_boots(self, macs: Sequence[str] | None, count: int) -> list[Boot]:
+    async def last_boots(
+        self, macs: Sequence[str] | None, count: int, most: int | None = None
+    ) -> list[Boot]:
         """Return the last boots of nodes, oldest first; see IBoots."""
         wanted = list(macs) if macs is not None else None
-        return [_boot(row) for row in await self._database.query(_LAST, (count, wanted, wanted))]
+        rows = await self._database.query(_LAST, (count, wanted, wanted, most))
+        return [_boot(row) for row in reversed(rows)]
 
     async def unfinished(self) -> list[Boot]:
         """Return those that are not over; see IBoots."""

@@ -260,14 +260,17 @@ class NodeService:
             if watch.running:
                 watch.stop()
 
-    async def boots(self, nodes: str, count: int, requester: IRequester) -> Iterable[Boot]:
+    async def boots(
+        self, nodes: str, count: int, requester: IRequester, most: int | None = None
+    ) -> Iterable[Boot]:
         """Return the last boots of each node of a set, `count` at most, oldest first.
 
-        Raises NotFound or Invalid.
+        Of all those it is the last `most` ones, if told. Raises NotFound, Invalid or LimitExceeded.
         """
-        if not 0 < count <= BOOTS_KEPT:
-            raise Invalid(f"the number of boots must be between 1 and {BOOTS_KEPT}")
-        return await self._progress.history(self.parse(nodes, requester), count)
+        for number in (count, 1 if most is None else most):
+            if not 0 < number <= BOOTS_KEPT:
+                raise Invalid(f"the number of boots must be between 1 and {BOOTS_KEPT}")
+        return await self._progress.history(self.parse(nodes, requester), count, most)
 
     @unbroken
     async def blink(self, name: str, on: bool, requester: IRequester) -> None:

@@ -119,10 +119,13 @@ class Completion:
         except WaltError:
             return []
         subnet = self._registry.subnet
+        # Each category is looked at once: there may be thousands of devices.
+        common = {
+            name for name, (rule, _) in CATEGORIES.items()
+            if devices and all(rule(device, subnet) for device in devices)
+        }
         return matching((
-            f"{setting.name}=" for setting in SETTINGS.values()
-            if devices
-            and all(CATEGORIES[setting.category][0](device, subnet) for device in devices)
+            f"{setting.name}=" for setting in SETTINGS.values() if setting.category in common
         ), partial)
 
     def _link(self, words: Sequence[str], partial: str, user: str) -> list[str]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from walt.common.errors import Invalid
+from walt.common.errors import Conflict, Invalid
 from walt.common.names import default_image
+from walt.common.sentences import some as some_of
 from walt.common.sentences import subject
 from walt.server.domain.devices import settings
 from walt.server.domain.devices.derived import Change
@@ -195,16 +196,33 @@ class Configuration:
         await self._exposed.forget(device.mac)
         await self._nodes.forget(device, keep_logs=keep_logs, requester=requester)
 
-    async def acquire(self, nodes: str, requester: IRequester) -> None:
-        """Let free nodes boot the requester's own copies of their default images."""
+    async def acquire(
+        self, nodes: str, requester: IRequester, owners: Collection[str] | None = None
+    ) -> None:
+        """Let free nodes boot the requester's own copies of their default images.
+
+        Those of other users are taken from `owners` alone, or whoever they are if that is None,
+        and from nobody who got them meanwhile: Conflict, and nothing is changed.
+        """
         targets = self._nodes.parse(nodes, requester)
+        before = {node.mac: node.owner for node in targets}
+        user = requester.username
+
+        def may_be_taken(node: Device) -> bool:
+            return node.is_free or node.owner == user or (
+                node.owner == before.get(node.mac) and (owners is None or node.owner in owners)
+            )
+
+        _check_taken([node for node in targets if not may_be_taken(node)])
         names = await self._copies(targets, requester)
-        images = {
-            model: self._images.fullname(requester.username, name) for model, name in names.items()
-        }
-        changes = await remade(self._registry, targets, lambda some: [
-            replace(node, image=images.get(node.model or "", node.image)) for node in some
-        ], self._clock)
+        images = {model: self._images.fullname(user, name) for model, name in names.items()}
+
+        def make(some: Sequence[Device]) -> list[Device]:
+            # Others may have been faster while images were copied.
+            _check_taken([node for node in some if not may_be_taken(node)])
+            return [replace(node, image=images.get(node.model or "", node.image)) for node in some]
+
+        changes = await remade(self._registry, targets, make, self._clock)
         changed = [change.new for change in changes if change.new is not None]
         await self._registry.put(*changed)
         for name in sorted(set(names.values())):
@@ -227,6 +245,13 @@ class Configuration:
                     " images."
                 )
         return names
+
+
+def _check_taken(nodes: Sequence[Device]) -> None:
+    """Raise Conflict for nodes that somebody else has got."""
+    if nodes:
+        told = [f"{node.name} belongs to {node.owner or 'nobody'} now" for node in nodes]
+        raise Conflict(f"{some_of(told)}; nothing was changed, see: walt node show --all")
 
 
 def _public(words: Sequence[str]) -> list[str]:

@@ -54,10 +54,13 @@ class INodeQuestions(Interface):
 class IBoots(Interface):
     """Keeps records of boots, the last BOOTS_KEPT of each node, until the node is removed."""
 
-    async def last_boots(macs: Sequence[str] | None, count: int) -> list[Boot]:
+    async def last_boots(
+        macs: Sequence[str] | None, count: int, most: int | None = None
+    ) -> list[Boot]:
         """Return the last ones of each of these nodes (None: all), `count` at most, oldest first.
 
-        They are made in one turn of the reactor: thousands are asked for in several calls.
+        Of all those it is the last `most` ones, unless that is None. They are made in one turn
+        of the reactor: thousands are asked for in several calls.
         """
 
     async def unfinished() -> list[Boot]:

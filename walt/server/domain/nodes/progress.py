@@ -12,7 +12,7 @@ from typing import Literal
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from walt.common.errors import Unavailable
+from walt.common.errors import LimitExceeded
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.events import Source
@@ -27,6 +27,7 @@ _log = Logger()
 COMPARED = 10  # boots of a node with an image
 LOADED = 20  # boots of a node, after the start of the server
 READ_AT_ONCE = 2000  # boots that are read in one turn of the reactor
+MOST_TOLD = 20_000  # boots in one answer (docs/limits.md)
 SAVED_AT_ONCE = 250  # boots in one statement, which is made in one turn of the reactor
 MANY_TRIES = 2
 LATE_FACTOR, LATE_MARGIN = 1.5, 5.0  # more than the longest of them
@@ -137,7 +138,7 @@ class BootProgress:
             self._saving = False
 
     async def _save_some(self, boots: Sequence[Boot]) -> None:
-        """Save records together, or those that the store takes; Unavailable: with the next one."""
+        """Save records together, or those that the store takes."""
         # They are taken from the end: the first ones last.
         waiting = [
             boots[start:start + SAVED_AT_ONCE]
@@ -146,11 +147,9 @@ class BootProgress:
         while waiting:
             some = waiting.pop()
             try:
-                await insist(self._clock, partial(self._store.save_boots, some))
-            except Unavailable:
-                left = {(boot.mac, boot.asked): boot for part in (*waiting, some) for boot in part}
-                self._unsaved = left | self._unsaved
-                raise
+                await insist(
+                    self._clock, partial(self._store.save_boots, some), "recording boots"
+                )
             except Exception:
                 if len(some) == 1:
                     _log.failure("the record of a boot of {node} is lost", node=some[0].node)
@@ -276,11 +275,25 @@ class BootProgress:
 
     # -- what is told --------------------------------------------------------
 
-    async def history(self, nodes: Sequence[Device], count: int) -> Iterable[Boot]:
-        """Return the last boots of each of some nodes, `count` at most, oldest first."""
-        found = []
+    async def history(
+        self, nodes: Sequence[Device], count: int, most: int | None = None
+    ) -> Iterable[Boot]:
+        """Return the last boots of each of some nodes, `count` at most, oldest first.
+
+        Of all those it is the last `most` ones, READ_AT_ONCE at most. Raises LimitExceeded when
+        without `most` there are more than MOST_TOLD.
+        """
+        if most is not None:
+            macs = [node.mac for node in nodes]
+            return await self._store.last_boots(macs, count, min(most, READ_AT_ONCE))
+        found: list[Sequence[Boot]] = []
         async for some in slices(self._clock, nodes, max(1, READ_AT_ONCE // count)):
             found.append(await self._store.last_boots([node.mac for node in some], count))
+            if sum(map(len, found)) > MOST_TOLD:
+                raise LimitExceeded(
+                    f"there are more than {MOST_TOLD} records of boots; ask for those of fewer"
+                    " nodes, or for fewer of each"
+                )
         return merge(*found, key=attrgetter("asked", "mac"))
 
     def stage(self, mac: str) -> str | None:

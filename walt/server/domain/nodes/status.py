@@ -9,7 +9,6 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from walt.common.errors import Unavailable
 from walt.server.domain.devices.interfaces import IDeviceStore
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry
@@ -163,11 +162,7 @@ class BootStatus:
         try:
             while self._unsaved:
                 macs, self._unsaved = self._unsaved, set()
-                try:
-                    await insist(self._clock, partial(self._save, macs))
-                except Unavailable:
-                    self._unsaved |= macs  # the next change takes them along
-                    raise
+                await insist(self._clock, partial(self._save, macs), "recording boot states")
         finally:
             self._saving = False
 

@@ -7,6 +7,8 @@ const STAGES = ["started", "address", "script", "kernel", "root", "system", "rea
 const NAMES = { started: "started", address: "DHCP done", script: "boot script", kernel: "kernel", root: "root mounted", system: "system starts", ready: "ready" };
 const PERCENTS = [50, 95, 99];
 const WIDTH = 220, MOST = 300;
+const ASKED = 1000; // boots in one answer
+const PAUSE = 1000; // milliseconds between an answer and the next question
 
 function began(boot) {
   return Math.min(...STAGES.map((stage) => boot[stage]).filter((moment) => moment !== null));
@@ -67,20 +69,32 @@ function Percentiles({ boots }) {
       })}</tr>`)}</tbody></table></div>`;
 }
 
-// Ask for the last boots of some nodes, again whenever `when` is another.
+// Ask for the last boots of some nodes, again when `when` is another: one question at a time, as
+// hundreds of nodes may boot.
 export function useBoots(nodes, count, when) {
   const found = useSignal({ boots: [], error: "" });
+  const turn = useSignal({ wanted: null, asking: false, gone: false }).peek();
   useEffect(() => {
-    let wanted = true;
-    if (live.value) {
-      call("cs.nodes.boots", { nodes, count }).then(
-        ({ boots }) => { if (wanted) found.value = { boots, error: "" }; },
-        (error) => { if (wanted) found.value = { boots: [], error: error.message }; },
-      );
-    }
-    return () => { wanted = false; };
+    turn.wanted = live.value ? { nodes, count, most: ASKED } : null;
+    if (turn.wanted && !turn.asking) ask(turn, found);
   }, [nodes, count, when, live.value]);
+  useEffect(() => () => { turn.gone = true; turn.wanted = null; }, []);
   return found.value;
+}
+
+async function ask(turn, found) {
+  turn.asking = true;
+  while (turn.wanted) {
+    const values = turn.wanted;
+    turn.wanted = null;
+    const answer = await call("cs.nodes.boots", values).then(
+      ({ boots }) => ({ boots, error: "" }), (error) => ({ boots: [], error: error.message }),
+    );
+    const other = turn.wanted && (turn.wanted.nodes !== values.nodes || turn.wanted.count !== values.count);
+    if (!turn.gone && !other) found.value = answer;
+    if (!other) await new Promise((go) => { setTimeout(go, PAUSE); });
+  }
+  turn.asking = false;
 }
 
 function since(row, boots) {
@@ -103,6 +117,6 @@ export function Boots() {
     ${error && html`<p class="trouble" role="alert">${error}</p>`}
     <h2>Booting now: ${booting.length}</h2>
     ${booting.length > 0 && html`<ul>${booting.slice(0, 100).map((row) => html`<li key=${row.mac}><a class="text" href=${`/ui/nodes/${encodeURIComponent(row.name)}`}>${row.name}</a>: ${row.stage} <span class="faint">${since(row, boots)}</span></li>`)}</ul>`}
-    <h2>Percentiles</h2><${Percentiles} boots=${boots} />
+    <h2>Percentiles${boots.length >= ASKED && html` <span class="faint">of the last ${ASKED} boots</span>`}</h2><${Percentiles} boots=${boots} />
     <h2>Last boots</h2><${BootTable} boots=${boots} />`;
 }
