@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import ERRORS
-from walt.rpc import commands
+from walt.rpc import commands, schema
 from walt.rpc.arguments import Float, Integer, IPAddress, Json, Mac, Names, Text
 from walt.rpc.base import WaltCommand
 from walt.rpc.commands.session import Hello
@@ -29,6 +30,11 @@ def every_command() -> list[type[WaltCommand]]:
 
 
 class SchemaTests(SynchronousTestCase):
+    def test_page(self) -> None:
+        """What docs/ has of it is what the commands say now; `make docs` writes it."""
+        page = Path(__file__).resolve().parents[2] / "docs/amp.md"
+        self.assertEqual(page.read_text(), schema.render())
+
     def test_there_are_commands(self) -> None:
         """The walk finds them."""
         self.assertGreater(len(every_command()), 20)
