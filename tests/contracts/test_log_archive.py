@@ -23,7 +23,8 @@ from walt.server.adapters.archive.files import ArchiveFiles
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.devices import PostgresDevices
 from walt.server.adapters.postgres.log_archives import PostgresLogArchives
-from walt.server.adapters.postgres.logs import Limits, PostgresLogs
+from walt.server.adapters.postgres.log_queries import Limits
+from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate
 from walt.server.domain.devices.model import Device
 from walt.server.domain.logs.archive import ArchiveTarget, Owner

@@ -15,11 +15,12 @@ from twisted.trial.unittest import TestCase
 from tests.fakes.log_store import FakeLogStore
 from tests.system import cluster
 from walt.common.errors import Busy, Invalid, LimitExceeded
-from walt.server.adapters.postgres import logs
 from walt.server.adapters.postgres import migrate as schema
 from walt.server.adapters.postgres.connection import Database, Transaction
 from walt.server.adapters.postgres.devices import PostgresDevices
-from walt.server.adapters.postgres.logs import Limits, PostgresLogs
+from walt.server.adapters.postgres.log_cursor import LONG
+from walt.server.adapters.postgres.log_queries import Limits
+from walt.server.adapters.postgres.logs import PostgresLogs
 from walt.server.adapters.postgres.migrate import migrate, scripts
 from walt.server.domain.devices.model import Device
 from walt.server.domain.logs.model import LogBlock, LogQuery, StreamKey, StreamMode
@@ -511,7 +512,7 @@ class PostgresLogsTests(LogStoreContract, TestCase):
         """They come in their order, whatever is between them."""
         store = await self.filled()
         one = (await numbered(store, {StreamKey(A, "exp"): "line"}))[StreamKey(A, "exp")]
-        sizes = [3, logs.LONG + 1, 70_000, logs.LONG, 0, 1 << 20, 5, 5, 20_000]
+        sizes = [3, LONG + 1, 70_000, LONG, 0, 1 << 20, 5, 5, 20_000]
         lines = [f"{number}é" * (size // 3) for number, size in enumerate(sizes)]
         await store.insert(2, [block(one, self.now + 1, "\n".join(lines))])
         self.assertEqual((await self.lines(store, LogQuery()))[4:], lines)

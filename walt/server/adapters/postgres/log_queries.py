@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg2 import sql
@@ -25,6 +26,26 @@ _DISPLACED = sql.SQL(
 
 # Classes such as [:alpha:] are those of ASCII, as where live lines are searched.
 _EXPRESSION = """(('(?e)' || %s) COLLATE "C")"""
+
+
+# A query goes on only as long as somebody wants its result.
+_LIMITED = "SET client_connection_check_interval = '1s'; SET statement_timeout = %s"
+SNAPSHOT = f"{_LIMITED}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take, in seconds, and how much a query may hold."""
+
+    count: float = 20.0  # to count
+    search: float = 300.0  # to find the next lines
+    listed: int = 1000  # streams whose numbers a query gets; it looks for more itself
+    last_batches: float = 2.0  # after which no batch can bring lines of a forgotten device
+
+
+def limited(seconds: float) -> tuple[int]:
+    """Return the values of _LIMITED: the limit in milliseconds."""
+    return (int(seconds * 1000),)
 
 
 class Condition:
