@@ -169,8 +169,8 @@ class GaneshaTests(ExporterContract, TestCase):
 
     async def numbers(self) -> set[int]:
         """Return the numbers that ganesha itself tells."""
-        shown = (await self.exporter._order("ShowExports"))[1]
-        return {one[0] for one in shown} - {0}
+        shown = (await self.exporter.orders.give("ShowExports"))[1]
+        return {export[0] for export in shown} - {0}
 
     async def trees(self) -> set[tuple[str, Path, bool]]:
         numbers = await self.numbers()
@@ -369,8 +369,8 @@ class GaneshaTests(ExporterContract, TestCase):
         choice = random.Random(12)
         await exporter.apply(self.plan([0]))
         pid = exporter.child.pid
-        asked, order = list[str](), exporter._order
-        self.patch(exporter, "_order", lambda member, *rest: (
+        asked, order = list[str](), exporter.orders.give
+        self.patch(exporter.orders, "give", lambda member, *rest: (
             asked.append(member), order(member, *rest)
         )[1])
         for _ in range(50):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -21,3 +22,12 @@ async def slices(
         if start:
             await deferLater(clock, 0)
         yield things[start:start + at_once]
+
+
+async def worked_off(
+    clock: IReactorTime, steps: Iterable[object], at_once: int = AT_ONCE
+) -> None:
+    """Take `at_once` steps of work, which is done by iterating, in each turn until none is left."""
+    left = iter(steps)
+    while sum(1 for _ in islice(left, at_once)) == at_once:
+        await deferLater(clock, 0)

@@ -8,20 +8,14 @@ nodes wait for it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
-from jeepney import DBusAddress
 from twisted.application.service import Service
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -29,7 +23,6 @@ from zope.interface import implementer
 from walt.common.errors import CommandFailed, Unavailable
 from walt.common.files import make_hidden, write_if_changed
 from walt.server.adapters.nfs import ganesha_config as config
-from walt.server.adapters.nfs.bus import BusConnection
 from walt.server.adapters.nfs.exports import (
     LINKS_ID,
     NODES,
@@ -38,51 +31,29 @@ from walt.server.adapters.nfs.exports import (
     Links,
     links_export,
 )
+from walt.server.adapters.nfs.ganesha_orders import Orders
+from walt.server.adapters.nfs.ganesha_process import ganesha_spec
 from walt.server.adapters.nfs.links import LinkTree
 from walt.server.adapters.nfs.probe import ask_nothing
 from walt.server.domain.images.exports import ExportPlan
 from walt.server.domain.images.interfaces import INfsExporter
 from walt.server.runtime.asking import Place
-from walt.server.runtime.child import ChildService, ChildSpec, end_left_over
+from walt.server.runtime.child import ChildService, end_left_over
 from walt.server.runtime.coroutines import spawn
 from walt.server.runtime.dbus import Gone
 from walt.server.runtime.kept import Health
 from walt.server.runtime.process import Launcher, ProcessRunner
 from walt.server.runtime.reactors import IReactor
-from walt.server.runtime.waiting import Waiters
+from walt.server.runtime.slicing import slices, worked_off
 from walt.server.runtime.watching import NoAnswer, Watch
 
 _log = Logger()
 
-# The interface is documented in ganesha's sources, doc/dbus and src/dbus.
-MANAGER = DBusAddress(
-    "/org/ganesha/nfsd/ExportMgr", "org.ganesha.nfsd", "org.ganesha.nfsd.exportmgr"
-)
-ORDER_LIMIT = 10.0  # seconds for one order, which takes some milliseconds
-ORDER_EACH = 0.005  # more for each export: with thousands, answers on a busy machine are late
-START_LIMIT = 30.0  # seconds until it takes orders, with few exports
-# It looks each word of its configuration up in a list of all words: 4,000 exports are read in
-# 8 to 13 s, 10,000 in 120 to 300 s.
-START_SQUARED = 10.0  # seconds for 1,000 exports, times the square of their thousands
 STOPPED = "the server stops"
 TRIES = 3  # starts before the nodes concerned are given up, until the next update
 AT_ONCE = 16  # small files written in one turn of the reactor
 LINKS_AT_ONCE = 64  # links made or read in one turn
 MANY = 256  # exports and links derived in one turn, exports added with one order
-# It acts for the root of nodes: owners, modes, devices and handles of files, nothing else.
-CAPABILITIES = (
-    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "mknod", "setfcap", "setgid",
-    "setuid",
-)
-# What it needs to run, read-only: its libraries, and what the C library and RPC look up.
-SYSTEM = (
-    "/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/etc/group", "/etc/host.conf",
-    "/etc/hosts", "/etc/ld.so.cache", "/etc/localtime", "/etc/netconfig", "/etc/nsswitch.conf",
-    "/etc/passwd", "/etc/protocols", "/etc/services",
-)
-VIEW = Path(__file__).with_name("view.py")
-# It complains about a keytab and a UDP port that it does not need here.
-HARMLESS = ("krb5", "NFS V4 on UDP")
 
 
 @implementer(INfsExporter)
@@ -129,30 +100,17 @@ class GaneshaExporter(Service):
         self._lock = DeferredLock()
         self._working: Deferred[Mapping[str, str]] | None = None
         self._given_up = False
-        self._port: Any = None
-        self._bus: BusConnection | None = None
-        self._initialized = False
         self._asked = False  # whether `_held` was compared since ganesha has started
-        self._complaint = ""  # the last one since it has started
-        self._waiting: Waiters[None] = Waiters()
-        socket = runtime / "ganesha.bus"
         self._place_of_view = runtime / "view"
-        view = {
-            "read": [*SYSTEM, program, str(directory)],
-            "write": [str(self._recovery), str(runtime)],
-            "trees": [str(links), *map(str, trees)],
-        }
-        spec = ChildSpec(
-            "ganesha",
-            (sys.executable, "-I", str(VIEW), json.dumps(view), str(self._place_of_view),
-             ",".join(["-all", *(f"+{capability}" for capability in CAPABILITIES)]),
-             program, "-F", "-f", str(self._config), "-L", "STDERR", "-N", "NIV_EVENT",
-             "-p", str(self._own_pid_file)),
-            env={"DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={socket}"},
+        socket = runtime / "ganesha.bus"
+        self.orders = Orders(reactor, socket, lambda: len(self._wanted), self._on_up)
+        spec = ganesha_spec(
+            program, self._config, pid_file=self._own_pid_file, socket=socket,
+            view=self._place_of_view, read=[directory], write=[self._recovery, runtime],
+            trees=[links, *trees],
         )
-        self._socket = socket
         self.child = ChildService(
-            reactor, launcher, spec, on_line=self._on_line, pid_file=self._pid_file,
+            reactor, launcher, spec, on_line=self.orders.line, pid_file=self._pid_file,
             prepare=self._before_start,
         )
         self.watch = Watch(reactor, self.child, self._probe, settling=lambda: self.start_limit)
@@ -160,7 +118,7 @@ class GaneshaExporter(Service):
     @property
     def start_limit(self) -> float:
         """Return the seconds within which it has to start with the present exports."""
-        return START_LIMIT + START_SQUARED * (len(self._wanted) / 1000) ** 2
+        return self.orders.start_limit
 
     @property
     def health(self) -> Health:
@@ -178,16 +136,11 @@ class GaneshaExporter(Service):
             directory.mkdir(parents=True, exist_ok=True)
         end_left_over(self._pid_file, signal.SIGKILL)
         self._own_pid_file.unlink(missing_ok=True)
-        self._socket.unlink(missing_ok=True)
-        self._port = self._reactor.listenUNIX(
-            str(self._socket), _Bus(self._reactor, self._on_connected, self._on_lost), mode=0o600
-        )
+        self.orders.listen()
 
     async def _stop(self) -> None:
         await self._end()
-        if self._port is not None:
-            port, self._port = self._port, None
-            await port.stopListening()
+        await self.orders.stop()
 
     def stopService(self) -> Deferred[None]:
         """End the daemon; fires when it is gone."""
@@ -241,13 +194,13 @@ class GaneshaExporter(Service):
     async def _prepare(self) -> None:
         """Find out what a former server left, and which ganesha this is."""
         known = {}
-        for count, path in enumerate(self._records.iterdir(), 1):
-            with path.open(encoding="utf-8", errors="replace") as lines:
-                key = config.recorded_key(lines)
-            if key is not None and path.stem.isdecimal():
-                known[key] = int(path.stem)
-                self._recorded.add(int(path.stem))
-            await self._breathe(count)
+        async for some in slices(self._reactor, [*self._records.iterdir()], AT_ONCE):
+            for path in some:
+                with path.open(encoding="utf-8", errors="replace") as lines:
+                    key = config.recorded_key(lines)
+                if key is not None and path.stem.isdecimal():
+                    known[key] = int(path.stem)
+                    self._recorded.add(int(path.stem))
         found = await self._runner.run([self._program, "-v"], check=False)
         self._version = config.major_version(found.stdout.decode(errors="replace"))
         self._numbers = ExportNumbers(known)
@@ -256,8 +209,7 @@ class GaneshaExporter(Service):
         """Make the plan the wanted one: numbers, files, directories."""
         assert self._numbers is not None
         self._plan = None
-        for count, _ in enumerate(self._exports.take(plan), 1):
-            await self._breathe(count, MANY)
+        await worked_off(self._reactor, self._exports.take(plan), MANY)
         await self._pause()
         exports, numbers = self._exports.by_key, self._numbers.present
         if self._unlinked is not None:
@@ -265,21 +217,19 @@ class GaneshaExporter(Service):
         added = exports.keys() - numbers.keys()
         gone = {key: numbers[key] for key in numbers.keys() - exports.keys()}
         await self._pause()
-        for count, key in enumerate(added, 1):
-            if exports[key].writable:
-                make_hidden(exports[key].path)
-                await self._breathe(count)
-        for count, _ in enumerate(self._numbers.change(gone, added, self._held), 1):
-            await self._breathe(count, MANY)
+        hidden = (exports[key].path for key in added if exports[key].writable)
+        await worked_off(self._reactor, map(make_hidden, hidden), AT_ONCE)
+        await worked_off(self._reactor, self._numbers.change(gone, added, self._held), MANY)
         for number in gone.values():
             self._wanted.pop(number, None)
         # Those of a former server have numbers, and are not wanted yet.
-        for count, key in enumerate(exports.keys() - self._wanted.values(), 1):
-            number = numbers[key]
-            write_if_changed(self._record(number), config.record(number, exports[key]), 0o600)
-            self._wanted[number] = key
-            self._recorded.add(number)
-            await self._breathe(count)
+        new = [*(exports.keys() - self._wanted.values())]
+        async for some in slices(self._reactor, new, AT_ONCE):
+            for key in some:
+                number = numbers[key]
+                write_if_changed(self._record(number), config.record(number, exports[key]), 0o600)
+                self._wanted[number] = key
+                self._recorded.add(number)
         self._plan = plan
 
     def _record(self, number: int) -> Path:
@@ -287,10 +237,6 @@ class GaneshaExporter(Service):
 
     def _pause(self) -> Deferred[None]:
         return deferLater(self._reactor, 0, lambda: None)
-
-    async def _breathe(self, count: int, at_once: int = AT_ONCE) -> None:
-        if count % at_once == 0:
-            await self._pause()
 
     async def _follow(self) -> Mapping[str, str]:
         """Bring ganesha in line with what is wanted; return why not, by MAC."""
@@ -303,7 +249,7 @@ class GaneshaExporter(Service):
                     await self._set_links()
                     await self._write_config()
                     self.child.startService()
-                await self._until_up()
+                await self.orders.until_up()
                 failures = await self._change()
             except Gone:
                 # Its next process need not wait for a pause, if it is not there already.
@@ -327,22 +273,19 @@ class GaneshaExporter(Service):
     async def _change(self) -> dict[str, str]:
         """Add, link, remove; return the exports (keys) that are refused."""
         if not self._asked:
-            await self._compare()
+            self._held = await self.orders.exported()
             self._asked, self._unlinked = True, None
         failures = {}
         lacking = sorted(self._wanted.keys() - self._held)
         trees = {self._exports.by_key[self._wanted[number]].path for number in lacking}
-        for count, tree in enumerate(trees, 1):
-            self._check_view(tree)
-            await self._breathe(count)
+        await worked_off(self._reactor, map(self._check_view, trees), AT_ONCE)
         if len(lacking) > 1:
             await self._add_many(lacking)
         # What was not taken with others is told why.
         for number in sorted(self._wanted.keys() - self._held):
             key = self._wanted[number]
-            path, choice = str(self._record(number)), f"EXPORT(Export_Id={number})"
             try:
-                await self._order("AddExport", "ss", (path, choice))
+                await self.orders.add(self._record(number), f"EXPORT(Export_Id={number})")
             except CommandFailed as error:
                 failures[key] = str(error).splitlines()[0]
                 _log.error("NFS export of {key}: {error}", key=key, error=str(error))
@@ -351,20 +294,16 @@ class GaneshaExporter(Service):
         await self._set_links()
         for number in sorted(self._held - self._wanted.keys()):
             try:
-                await self._order("RemoveExport", "q", (number,))
+                await self.orders.remove(number)
             except CommandFailed as error:
                 _log.warn("NFS export {number}: {error}", number=number, error=str(error))
             self._held.discard(number)
-        for count, number in enumerate(sorted(self._recorded - self._wanted.keys()), 1):
-            self._record(number).unlink(missing_ok=True)
-            self._recorded.discard(number)
-            await self._breathe(count)
+        left = sorted(self._recorded - self._wanted.keys())
+        async for some in slices(self._reactor, left, AT_ONCE):
+            for number in some:
+                self._record(number).unlink(missing_ok=True)
+                self._recorded.discard(number)
         return failures
-
-    async def _compare(self) -> None:
-        """Ask what it exports."""
-        shown = (await self._order("ShowExports"))[1]
-        self._held = {int(export[0]) for export in shown} - {0, LINKS_ID}
 
     async def _add_many(self, numbers: Sequence[int]) -> None:
         """Add exports, some hundreds with one order: that takes longer than one of them.
@@ -381,7 +320,7 @@ class GaneshaExporter(Service):
             ]
             write_if_changed(self._several, "".join(texts), 0o600)
             try:
-                answer = await self._order("AddExport", "ss", (str(self._several), config.ALL))
+                answer = await self.orders.add(self._several, config.ALL)
             except CommandFailed:
                 sure = False
                 continue
@@ -390,7 +329,7 @@ class GaneshaExporter(Service):
             else:
                 sure = False
         if not sure:
-            await self._compare()
+            self._held = await self.orders.exported()
 
     def _check_view(self, path: Path) -> None:
         """Raise Unavailable when the daemon does not see what the server has mounted at a path.
@@ -419,23 +358,15 @@ class GaneshaExporter(Service):
         nodes = [node for mac in macs if (node := self._exports.node(mac)) is not None]
         gone = [mac for mac in macs if self._exports.node(mac) is None]
         exports = self._exports.exports
-        for count, _ in enumerate(self._names.change(gone, nodes, exports, numbers), 1):
-            await self._breathe(count, MANY)
-        for count, _ in enumerate(self._links.apply(self._names.tree, stale), 1):
-            await self._breathe(count, LINKS_AT_ONCE)
+        await worked_off(
+            self._reactor, self._names.change(gone, nodes, exports, numbers), MANY
+        )
+        await worked_off(self._reactor, self._links.apply(self._names.tree, stale), LINKS_AT_ONCE)
         # What is refused now may be there the next time.
         self._unlinked = {
             mac for keys in (exports.images, exports.persist)
             for mac in macs if mac in keys and keys[mac] not in numbers
         }
-
-    def _order(
-        self, member: str, signature: str | None = None, values: tuple[Any, ...] = ()
-    ) -> Deferred[tuple[Any, ...]]:
-        if self._bus is None:
-            raise Gone("it ended before it answered")
-        limit = ORDER_LIMIT + ORDER_EACH * len(self._wanted)
-        return self._bus.call(MANAGER, member, signature, values, limit=limit)
 
     # -- the daemon ---------------------------------------------------------
 
@@ -443,7 +374,7 @@ class GaneshaExporter(Service):
         """Ask whether it serves nodes, and whether it takes orders."""
         await ask_nothing(self._reactor, self._address, place=self._place)
         try:
-            await self._order("DisplayExport", "q", (LINKS_ID,))
+            await self.orders.try_one()
         except CommandFailed:
             return  # that is an answer
         except Unavailable as error:
@@ -452,7 +383,8 @@ class GaneshaExporter(Service):
     def _before_start(self) -> None:
         """Have written what it exports from its first moment: nodes never find less than they had.
         """
-        self._initialized = self._asked = False
+        self.orders.begins()
+        self._asked = False
         self._unlinked = None
         if self._written is not None:
             self._held, self._written = self._written, None
@@ -463,10 +395,8 @@ class GaneshaExporter(Service):
     async def _write_config(self) -> None:
         """Write that before it starts: thousands of exports take more than a turn."""
         held: set[int] = set()
-        texts = []
-        for count, text in enumerate(self._texts(held), 1):
-            texts.append(text)
-            await self._breathe(count, MANY)
+        texts: list[str] = []
+        await worked_off(self._reactor, map(texts.append, self._texts(held)), MANY)
         await self._pause()
         write_if_changed(self._config, "".join(texts), 0o600)
         self._written = held
@@ -480,39 +410,7 @@ class GaneshaExporter(Service):
             held.add(number)
             yield config.export(number, export)
 
-    def _until_up(self) -> Deferred[None]:
-        """Fire when it takes orders; fails with Unavailable."""
-        if self._bus is not None and self._initialized:
-            return succeed(None)
-        waiting = self._waiting.wait()
-
-        def late(_: Any, limit: float) -> None:
-            raise Unavailable(f"it did not start within {limit:.0f} s {self._complaint}".strip())
-
-        return waiting.addTimeout(self.start_limit, self._reactor, onTimeoutCancel=late)
-
-    def _on_connected(self, bus: BusConnection) -> None:
-        self._bus = bus
-        self._check_up()
-
-    def _on_lost(self, bus: BusConnection) -> None:
-        if self._bus is bus:
-            self._bus = None
-
-    def _on_line(self, line: str) -> None:
-        if "NFS SERVER INITIALIZED" in line:
-            self._initialized, self._complaint = True, ""
-            self._check_up()
-        elif any(word in line for word in HARMLESS):
-            return
-        elif ":CRIT :" in line or ":FATAL :" in line or ":MAJ :" in line:
-            _log.info("ganesha: {line}", line=line)
-            self._complaint = f"({line.rpartition(' :')[2]})"
-
-    def _check_up(self) -> None:
-        if self._bus is None or not self._initialized:
-            return
-        self._waiting.release(None)
+    def _on_up(self) -> None:
         if not self._lock.locked:
             # Nobody waits for it: it was started again after it had ended by itself.
             spawn(self._catch_up(), "comparing the exports of the NFS server")
@@ -522,18 +420,3 @@ class GaneshaExporter(Service):
             # One that was told to end may say that it is up: it must not be started again.
             if not self._given_up and not self._in_force():
                 await self._follow()
-
-
-class _Bus(Factory):
-    noisy = False
-
-    def __init__(
-        self, reactor: IReactor, on_ready: Callable[[BusConnection], None],
-        on_lost: Callable[[BusConnection], None],
-    ) -> None:
-        self._reactor, self._on_ready, self._on_lost = reactor, on_ready, on_lost
-
-    def buildProtocol(self, address: UNIXAddress | None) -> BusConnection:  # type: ignore[override]
-        return BusConnection(
-            self._reactor, os.geteuid(), on_ready=self._on_ready, on_lost=self._on_lost
-        )

@@ -8,6 +8,7 @@ their own pace. What fails concerns the nodes that need it, and is tried again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from walt.server.domain.nodes.interfaces import IProvisioning
 from walt.server.domain.nodes.troubles import BootTroubles
 from walt.server.domain.retries import Retries
 from walt.server.runtime.coroutines import shielded, spawn
+from walt.server.runtime.slicing import worked_off
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -176,19 +178,14 @@ class Provisioning:
             self._uses.adopt(await self._mounts.left_overs(), now)
             self._node_exports.open(await self._persistence.made())
             self._taken_over = again = True
-        for count, _ in enumerate(self._node_exports.regroup(), 1):
-            await self._breathe(count)
+        await worked_off(self._clock, self._node_exports.regroup(), AT_ONCE)
         images = self._images.by_id(
             {boots.image for boots in self._node_exports.groups() if boots.image}
         )
         wanted = dict[str, Use | None]()
-        for count, (mac, use) in enumerate(
-            self._node_exports.uses(self._mounted_names(images.keys())), 1
-        ):
-            wanted[mac] = use
-            await self._breathe(count)
-        for count, _ in enumerate(self._uses.updating(wanted, now), 1):
-            await self._breathe(count)
+        uses = self._node_exports.uses(self._mounted_names(images.keys()))
+        await worked_off(self._clock, starmap(wanted.__setitem__, uses), AT_ONCE)
+        await worked_off(self._clock, self._uses.updating(wanted, now), AT_ONCE)
         await self._rest()
         await self._mounts.mount(
             [images[image_id] for image_id in sorted(images)], again=again
@@ -207,11 +204,6 @@ class Provisioning:
     async def _link(self, ids: frozenset[str]) -> None:
         if not self._stopping:
             await self._network.update_links(self._registry.present(), self._mounted_names(ids))
-
-    async def _breathe(self, count: int) -> None:
-        """Let the reactor do something else after some pieces of work."""
-        if count % AT_ONCE == 0:
-            await deferLater(self._clock, 0, lambda: None)
 
     async def _rest(self) -> None:
         """Let the reactor do something else between two looks at thousands of nodes."""
@@ -232,8 +224,9 @@ class Provisioning:
         return list(self._image_exports.values())
 
     async def _export(self, ids: frozenset[str]) -> None:
-        for count, _ in enumerate(self._node_exports.follow(self._mounted_names(ids)), 1):
-            await self._breathe(count)
+        await worked_off(
+            self._clock, self._node_exports.follow(self._mounted_names(ids)), AT_ONCE
+        )
         await self._rest()
         readable = self._readable(ids)
         await self._rest()

@@ -23,7 +23,7 @@ from walt.server.domain.network_services.nat import nat_addresses
 from walt.server.domain.network_services.redirected import board_addresses
 from walt.server.domain.network_services.secondary import secondary_networks
 from walt.server.runtime.coroutines import spawn
-from walt.server.runtime.slicing import slices
+from walt.server.runtime.slicing import slices, worked_off
 from walt.server.runtime.waiting import Waiters
 
 _log = Logger()
@@ -211,9 +211,9 @@ class NetworkServices:
     async def _apply_links(self) -> None:
         await self._follow()
         mounts = self._mounts or {}
-        for count, _ in enumerate(self._links.derive(mounts, stopping=self._stopping), 1):
-            if count % AT_ONCE == 0:
-                await self._pause()
+        await worked_off(
+            self._clock, self._links.derive(mounts, stopping=self._stopping), AT_ONCE
+        )
         # The latest: it may have been asked for another one meanwhile.
         await self._tree.apply(self._links.tree(self._mounts or {}, stopping=self._stopping))
 

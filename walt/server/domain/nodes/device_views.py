@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from walt.server.domain.devices.model import NETSETUP_NAT, Device
 from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.devices.settings import HIDDEN, SECRETS
 from walt.server.domain.nodes.views import AT_ONCE, netsetup_name, node_type
+from walt.server.runtime.slicing import worked_off
 
 # What a node may know of a device, and of its settings: no community of a switch.
 NODE_FIELDS = frozenset((
@@ -49,12 +49,12 @@ class DeviceViews:
         """
         tables: dict[str, list[str]] = {"known": [], "unknown": []}
         devices = sorted(self._registry.all(), key=lambda device: (device.type, device.name))
-        for count, device in enumerate(devices, 1):
-            tables["unknown" if device.type == "unknown" else "known"].append(
-                json.dumps(self._row(device))
-            )
-            if count % AT_ONCE == 0:
-                await deferLater(self._clock, 0, lambda: None)
+
+        def write(device: Device) -> None:
+            table = tables["unknown" if device.type == "unknown" else "known"]
+            table.append(json.dumps(self._row(device)))
+
+        await worked_off(self._clock, map(write, devices), AT_ONCE)
         written = (f'"{kind}": [{", ".join(rows)}]' for kind, rows in tables.items())
         return f"{{{', '.join(written)}}}"
 

@@ -146,12 +146,12 @@ class NodeViews:
             self._stale = {node.mac for node in self._registry.nodes()}
         self._stale |= marked | self._marked
         looked_at = self._stale if brief else self._stale | self._bare
-        for count, mac in enumerate(list(looked_at if only is None else looked_at & only), 1):
-            self._renew(mac, troubles, brief=brief)
-            self._stale.discard(mac)
-            if count % self._at_once == 0:
-                await self._pause()
-                troubles = self._provisioning.troubles
+        macs = list(looked_at if only is None else looked_at & only)
+        async for some in slices(self._clock, macs, self._at_once):
+            troubles = self._provisioning.troubles
+            for mac in some:
+                self._renew(mac, troubles, brief=brief)
+                self._stale.discard(mac)
         while not brief and (bare := self._bare if only is None else self._bare & only):
             # Who asked for less meanwhile made them.
             if len(bare) > self._at_once:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import starmap
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from walt.server.domain.switches.views import SwitchViews
+from walt.server.runtime.slicing import worked_off
 
 AT_ONCE = 4  # switches, of some fifty ports each, in one turn of the reactor
 
@@ -27,9 +28,7 @@ class LiveSwitches:
         revision = self._views.revision
         if revision != self._revision:
             rows: dict[str, str] = {}
-            for count, row in enumerate(self._views.map(), 1):
-                rows[row["mac"]] = json.dumps(row)
-                if count % AT_ONCE == 0:
-                    await deferLater(self._clock, 0)
+            texts = ((row["mac"], json.dumps(row)) for row in self._views.map())
+            await worked_off(self._clock, starmap(rows.__setitem__, texts), AT_ONCE)
             self._rows, self._revision = rows, revision
         return self._rows
