@@ -11,8 +11,8 @@ import tempfile
 import termios
 from collections.abc import Callable
 from fcntl import ioctl
-from inspect import signature
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from twisted.internet import reactor as any_reactor
@@ -24,19 +24,31 @@ from twisted.trial.unittest import TestCase
 
 import walt
 from tests.fakes.boots import FakeBoots
-from tests.fakes.images import FakeCatalog, FakeContainers, FakeStore
-from tests.fakes.local_nodes import LocalQuestions
+from tests.fakes.images import (
+    FakeCatalog,
+    FakeContainers,
+    FakeDefaults,
+    FakeImageUsers,
+    FakeStore,
+)
+from tests.fakes.local_nodes import LocalQuestions, LocalShell
 from tests.fakes.log_store import FakeCheckpoints
 from tests.fakes.nodes import (
     FakeMachines,
     FakeNodeLink,
+    FakePower,
     FakeProvisioning,
     FakeSaving,
-    UnlocatedPower,
 )
+from tests.fakes.services import FakeForwarder
+from tests.fakes.sessions import FakeSession
+from tests.fakes.switch_store import FakeSwitchStore
+from tests.fakes.switches import FakeSwitches
 from tests.fakes.transports import serve
 from tests.fakes.user_keys import FakeUserKeys
-from tests.server.streams.platform import NODE, FakeSession, Platform
+from tests.fakes.virtual import FakeAddresses, FakeHypervisor
+from tests.server.streams.platform import NODE, Platform
+from walt.common.errors import Unavailable
 from walt.server.api.devices import DevicesApi, SwitchesApi
 from walt.server.api.keys import KeysApi
 from walt.server.api.logs import LogsApi
@@ -48,7 +60,9 @@ from walt.server.domain.images.catalog import ImageService
 from walt.server.domain.images.files import ImageFiles
 from walt.server.domain.images.model import MODELS_LABEL, StoredImage
 from walt.server.domain.images.places import Places
+from walt.server.domain.images.sessions import ImageSessions
 from walt.server.domain.logs.lines import PlatformLog
+from walt.server.domain.network.expose import ExposedPorts
 from walt.server.domain.nodes.actions import NodeService
 from walt.server.domain.nodes.completion import Completion
 from walt.server.domain.nodes.configuration import Configuration
@@ -61,12 +75,14 @@ from walt.server.domain.nodes.progress import BootProgress
 from walt.server.domain.nodes.reboot import Rebooter
 from walt.server.domain.nodes.remote_paths import RemotePaths
 from walt.server.domain.nodes.reservations import Reservations
+from walt.server.domain.nodes.saving import NodeChanges
 from walt.server.domain.nodes.views import NodeViews
 from walt.server.domain.platform import Operations
 from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
-from walt.server.domain.switches.power import SwitchPower
+from walt.server.domain.switches.power import NO_PLACE, SwitchPower
 from walt.server.domain.switches.views import SwitchViews
+from walt.server.domain.virtual.machines import RunningMachines, VirtualNodes
 from walt.server.runtime.workflow import Workflows
 from walt.server.streams.base import Peer, StreamProtocol
 
@@ -82,22 +98,28 @@ SECOND = Device(
 )
 
 
-def _build(make: Callable[..., Any], **values: Any) -> Any:
-    """Call `make` with these values, and None for what these tests never use."""
-    return make(**{name: values.get(name) for name in signature(make).parameters})
+async def no_device(mac: str, ip: str | None, name: str) -> None:
+    """Register nothing: no switch is read here."""
 
 
-class FakeVirtual:
+async def no_package(offset: int, size: int) -> tuple[str, int, bytes]:
+    """Have no package for clients."""
+    raise Unavailable("there is no package here")
+
+
+class TypedNodes(VirtualNodes):
     """Keeps what is typed on consoles."""
 
-    def __init__(self) -> None:
+    def __init__(self, *services: Any) -> None:
+        super().__init__(*services)
         self.typed: list[tuple[str, bytes]] = []
 
     def console_input(self, name: str, data: bytes) -> None:
+        """Keep it."""
         self.typed.append((name, data))
 
     def console_used(self, name: str, requester: IRequester) -> None:
-        pass
+        """Tell nobody."""
 
 
 class Server:
@@ -105,25 +127,32 @@ class Server:
 
     def __init__(self, case: TestCase) -> None:
         self.platform = Platform()
-        self.virtual = FakeVirtual()
         self.sessions: list[Session] = []
         self.streams: list[StreamProtocol] = []
-        self.link = FakeNodeLink()
+        self.link, self.power = FakeNodeLink(), FakePower(NO_PLACE)
         self.provisioning = FakeProvisioning()
         self.monitor = BootMonitor(
             self.platform.registry, self.platform.status, self.platform.platform,
             self.platform.clock, lambda device: False,
         )
         self.rebooter = Rebooter(
-            Workflows(self.platform.clock), self.platform.status, self.link, UnlocatedPower(),
+            Workflows(self.platform.clock), self.platform.status, self.link, self.power,
             FakeMachines(), self.provisioning, self.monitor,
             PlatformLog(self.platform.logs, lambda: None),
         )
         self.reservations = Reservations(self.platform.clock)
+        switches, store = FakeSwitches(), FakeSwitchStore()
+        self.exploration = Exploration(
+            self.platform.registry, switches, store, self.platform.platform,
+            self.platform.clock.seconds, no_device,
+        )
+        self.switch_power = SwitchPower(
+            self.platform.registry, self.exploration, switches, store, self.platform.platform,
+            self.platform.clock,
+        )
         self.network = SwitchViews(
-            self.platform.registry,
-            _build(Exploration, registry=self.platform.registry),
-            _build(SwitchPower), self.platform.clock.seconds,
+            self.platform.registry, self.exploration, self.switch_power,
+            self.platform.clock.seconds,
         )
         self.checkpoints = FakeCheckpoints()
         self.store = FakeStore(*(
@@ -131,15 +160,27 @@ class Server:
             for name in ("alice/img:latest", "bob/img:latest")
         ))
         self.images = ImageService(self.store, FakeCatalog(), in_use=set)
+        self.containers = FakeContainers(self.store)
         Deferred.fromCoroutine(self.images.refresh())
         self.boots = FakeBoots(self.platform.device_store.devices)
         self.progress = BootProgress(
             self.platform.clock, self.platform.registry, self.boots,
             self.platform.status.is_booted, self.images.digest,
         )
-        self.questions = LocalQuestions(reactor)
+        self.nodes = NodeService(
+            self.platform.registry, self.images, self.platform.status, self.monitor, self.rebooter,
+            self.platform.logs, self.link, self.platform.platform, self.provisioning,
+            self.progress, FakeSaving(), self.platform.clock,
+        )
+        self.virtual = TypedNodes(
+            self.platform.registry, self.nodes, self.platform.status, self.monitor, self.images,
+            FakeDefaults(self.images), self.provisioning, FakeHypervisor(), FakeAddresses(),
+            self.platform.logs, self.platform.platform, self.platform.clock,
+            self.images.give_default, Random(0), RunningMachines(),
+        )
+        self.questions, self.shell = LocalQuestions(reactor), LocalShell(reactor)
         self.keys = UserKeys(
-            self.platform.registry, FakeUserKeys(), _build(NodeService), self.platform.status,
+            self.platform.registry, FakeUserKeys(), self.shell, self.platform.status,
             self.platform.platform, lambda: "walt.node ssh-ed25519 AAAA",
         )
         self.directory = tempfile.mkdtemp(prefix="wt", dir="/tmp")
@@ -161,15 +202,9 @@ class Server:
 
     def _session(self) -> Session:
         platform = self.platform
-        nodes = _build(
-            NodeService, registry=platform.registry, status=platform.status, logs=platform.logs,
-            link=self.link, rebooter=self.rebooter,
-            platform=platform.platform, provisioning=self.provisioning, clock=platform.clock,
-            progress=self.progress, saving=FakeSaving(),
-        )
-        files = NodeFiles(nodes, self.questions)
+        files = NodeFiles(self.nodes, self.questions)
         views = NodeViews(
-            platform.registry, platform.status, UnlocatedPower(), self.provisioning,
+            platform.registry, platform.status, self.power, self.provisioning,
             self.progress, self.reservations, lambda device: False, reactor,
         )
         devices = DeviceViews(
@@ -180,38 +215,43 @@ class Server:
             platform.registry, self.images, Places([]), self.checkpoints,
             RemotePaths(
                 platform.registry, self.images, files,
-                ImageFiles(FakeContainers(self.store), reactor), reactor,
+                ImageFiles(self.containers, reactor), reactor,
             ),
             platform.logs.former,
         )
-        configuration = _build(
-            Configuration, registry=platform.registry, nodes=nodes, images=self.images,
-            logs=platform.logs, platform=platform.platform, memory=1 << 20, processors=2,
-            monitor=self.monitor,
+        configuration = Configuration(
+            platform.registry, self.nodes, self.monitor, self.images,
+            ExposedPorts(FakeForwarder(), lambda line: None), platform.logs, platform.platform,
+            1 << 20, 2, platform.clock,
+        )
+        changes = NodeChanges(
+            self.nodes, files, self.shell,
+            ImageSessions(self.images, self.containers, FakeImageUsers()),
         )
         now = platform.clock.seconds
         session = Session(
-            lambda one: [
-                _build(
-                    NodesApi, requester=one, nodes=nodes, views=views, devices=devices,
-                    virtual=self.virtual,
+            lambda requester: [
+                NodesApi(requester, self.nodes, views, devices, self.virtual, reactor),
+                ReservationsApi(
+                    requester, platform.registry, self.nodes, self.reservations, self.images
                 ),
-                ReservationsApi(one, platform.registry, nodes, self.reservations, self.images),
-                _build(NodeFilesApi, requester=one, files=files),
-                DevicesApi(one, devices, configuration),
-                _build(SwitchesApi, requester=one, views=self.network),
+                NodeFilesApi(requester, files, changes),
+                DevicesApi(requester, devices, configuration),
+                SwitchesApi(
+                    requester, self.exploration, self.switch_power, self.network, platform.clock
+                ),
                 PlansApi(
-                    one, platform.registry, configuration,
-                    Plans(platform.status, self.reservations, platform.open_sessions),
+                    requester, configuration,
+                    Plans(
+                        platform.registry, platform.status, self.reservations,
+                        platform.open_sessions,
+                    ),
                     platform.clock,
                 ),
-                KeysApi(one, self.keys),
-                LogsApi(one, platform.logs, platform.issuers, self.checkpoints, now),
+                KeysApi(requester, self.keys),
+                LogsApi(requester, platform.logs, platform.issuers, self.checkpoints, now),
                 ClockApi(platform.clock, now),
-                _build(
-                    ServerApi, requester=one, completion=completion,
-                    operations=Operations(list, list),
-                ),
+                ServerApi(requester, completion, Operations(list, list), no_package),
             ],
             frozenset({"cs", "ss"}), peer="unix", account="alice",
         )

@@ -11,7 +11,6 @@ from twisted.internet.defer import Deferred
 from tests.contracts.test_log_archive import AFTER, DAY, A, ArchiveCase, B
 from walt.common.errors import Busy, Unavailable
 from walt.server.adapters.postgres import connection as connections
-from walt.server.adapters.postgres import log_archives
 from walt.server.adapters.postgres.connection import Database
 from walt.server.adapters.postgres.log_archives import PostgresLogArchives
 from walt.server.domain.logs.archive import Part, Written
@@ -121,7 +120,7 @@ class DoubtTests(RecordCase):
 
     async def test_rows_of_an_attempt(self) -> None:
         """Rows are added little by little; nobody reads them before the end, or after a cut."""
-        self.patch(log_archives, "STREAMS_AT_ONCE", 1)
+        self.records = PostgresLogArchives(self.database, at_once=1)
         part, written = await self.written()
         cursor = await self.store.open(LogQuery())
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Fakes of the ports of the devices domain."""
+"""Fakes of the interfaces of the devices domain."""
 
 from __future__ import annotations
 

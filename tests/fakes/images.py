@@ -1,4 +1,4 @@
-"""Fakes of the ports of the images domain."""
+"""Fakes of the interfaces of the images domain."""
 
 from __future__ import annotations
 

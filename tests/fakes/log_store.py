@@ -1,4 +1,4 @@
-"""Fakes of the ports of the logs domain."""
+"""Fakes of the interfaces of the logs domain."""
 
 from __future__ import annotations
 
@@ -67,11 +67,16 @@ class FakeLogStore(FakeLines):
     """Lines in a list.
 
     Streams of issuers in `unknown` are not created; `gate` holds the next
-    insertion back, `errors` are raised by insertions, `opening` holds back what is opened.
+    insertion back, `errors` are raised by insertions, `opening` holds back what is opened,
+    `refusal` is raised by it. Cursors give `block` lines at once; `reading` holds back each block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = 2) -> None:
         super().__init__()
+        self.block = block
+        self.cursors: list[FakeCursor] = []
+        self.reading: Deferred[None] | None = None
+        self.refusal: Exception | None = None
         self.inserts: list[int] = []
         self.unknown: set[str] = set()
         self.gate: Deferred[None] | None = None
@@ -145,28 +150,38 @@ class FakeLogStore(FakeLines):
         self, query: LogQuery, settled: Callable[[], object] = lambda: None
     ) -> ILogCursor:
         """Return a cursor, once `opening` fires."""
-        cursor = FakeCursor(self.matching(query))
+        cursor = FakeCursor(self.matching(query), self.block, self.reading)
         settled()
+        if self.refusal is not None:
+            raise self.refusal
         if self.opening is not None:
             await self.opening
+        self.cursors.append(cursor)
         return cursor
 
 
 @implementer(ILogCursor)
 class FakeCursor:
-    """Lines by blocks of two."""
+    """Lines by blocks; each waits for `gate`, when there is one."""
 
-    def __init__(self, lines: list[LogLine]) -> None:
+    def __init__(
+        self, lines: list[LogLine], block: int, gate: Deferred[None] | None = None
+    ) -> None:
         self._lines = lines
+        self._block = block
+        self._gate = gate
+        self.closed = False
 
     async def next_block(self) -> Block:
         """Return the next lines."""
-        block, self._lines = self._lines[:2], self._lines[2:]
+        if self._gate is not None:
+            await self._gate
+        block, self._lines = self._lines[:self._block], self._lines[self._block:]
         return block_of(block)
 
     async def close(self) -> None:
         """Return nothing any more."""
-        self._lines = []
+        self._lines, self.closed = [], True
 
 
 @implementer(ICheckpoints)

@@ -1,4 +1,4 @@
-"""Fakes of the ports of the nodes domain, and a platform made of them."""
+"""Fakes of the interfaces of the nodes domain, and a platform made of them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from walt.server.domain.nodes.interfaces import (
     IProvisioning,
     IVirtualMachines,
 )
+from walt.server.domain.nodes.monitor import AT_ONCE as LATE_AT_ONCE
 from walt.server.domain.nodes.monitor import BootMonitor
 from walt.server.domain.nodes.progress import BootProgress
-from walt.server.domain.nodes.reboot import Rebooter
+from walt.server.domain.nodes.reboot import PARALLEL_REQUESTS, Rebooter
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.domain.requester import IRequester
@@ -90,9 +91,13 @@ class FakeNodeLink:
 
 @implementer(INodePower)
 class FakePower:
-    """Ports that can be switched, but for those of `off_errors` and `on_errors` (by MAC)."""
+    """Ports that can be switched, but for those of `off_errors` and `on_errors` (by MAC).
 
-    def __init__(self) -> None:
+    With a `refusal`, none can: it is the reason.
+    """
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
         self.reasons: dict[str, str] = {}
         self.off_errors: dict[str, str] = {}
         self.on_errors: dict[str, str] = {}
@@ -100,6 +105,8 @@ class FakePower:
 
     async def off(self, macs: Collection[str], reason: str) -> Mapping[str, str]:
         """Switch nodes off."""
+        if self.refusal:
+            return dict.fromkeys(macs, self.refusal)
         for mac in sorted(set(macs) - self.off_errors.keys()):
             self.reasons[mac] = reason
             self.events.append(f"off {mac[-2:]}")
@@ -107,6 +114,8 @@ class FakePower:
 
     async def on(self, macs: Collection[str]) -> Mapping[str, str]:
         """Switch nodes on."""
+        if self.refusal:
+            return dict.fromkeys(macs, self.refusal)
         for mac in sorted(set(macs) - self.on_errors.keys()):
             self.reasons.pop(mac, None)
             self.events.append(f"on {mac[-2:]}")
@@ -119,27 +128,6 @@ class FakePower:
     def is_off(self, mac: str) -> str | None:
         """Return why a port is off."""
         return self.reasons.get(mac)
-
-
-@implementer(INodePower)
-class UnlocatedPower:
-    """A platform where no switch is explored: no node has a known position."""
-
-    async def off(self, macs: Collection[str], reason: str) -> Mapping[str, str]:
-        """Fail for every node."""
-        return {mac: "unknown LLDP network position" for mac in macs}
-
-    async def on(self, macs: Collection[str]) -> Mapping[str, str]:
-        """Fail for every node."""
-        return {mac: "unknown LLDP network position" for mac in macs}
-
-    def all_off(self) -> Collection[str]:
-        """Return nothing: nothing was switched off."""
-        return ()
-
-    def is_off(self, mac: str) -> str | None:
-        """Return None: nothing was switched off."""
-        return None
 
 
 @implementer(IVirtualMachines)
@@ -223,7 +211,10 @@ class FakeRequester:
 class FakePlatform:
     """The nodes domain over fakes, with a clock of its own."""
 
-    def __init__(self, *images: StoredImage, download: Any = None, grace: float = 180.0) -> None:
+    def __init__(
+        self, *images: StoredImage, download: Any = None, grace: float = 180.0,
+        late_at_once: int = LATE_AT_ONCE, parallel: int = PARALLEL_REQUESTS,
+    ) -> None:
         self.clock = Clock()
         self.store = FakeDeviceStore(SERVER)
         self.registry = DeviceRegistry(self.store, IPv4Network("192.168.1.0/24"))
@@ -247,12 +238,12 @@ class FakePlatform:
         self.emulated: set[str] = set()
         self.monitor = BootMonitor(
             self.registry, self.status, self.platform, self.clock,
-            lambda device: device.name in self.emulated,
+            lambda device: device.name in self.emulated, late_at_once,
         )
         self.monitor.late.observe(lambda late: self.late.append([one.name for one in late]))
         self.rebooter = Rebooter(
             self.workflows, self.status, self.link, self.power, self.machines,
-            self.provisioning, self.monitor, self.platform,
+            self.provisioning, self.monitor, self.platform, parallel,
         )
         self.registration = Registration(
             self.registry, self.images, self.defaults, self.workflows, self.platform,

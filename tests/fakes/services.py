@@ -1,4 +1,4 @@
-"""Fakes of the ports of the network and services domains."""
+"""Fakes of the interfaces of the network and network services domains."""
 
 from __future__ import annotations
 

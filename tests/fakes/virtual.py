@@ -1,4 +1,4 @@
-"""Fakes of the ports of the virtual domain."""
+"""Fakes of the interfaces of the virtual domain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fakes of the ports of the VPN domain."""
+"""Fakes of the interfaces of the VPN domain."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from twisted.web.client import Agent, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
 from tests.fakes.boots import FakeBoots
-from tests.fakes.nodes import FakeProvisioning, UnlocatedPower
+from tests.fakes.nodes import FakePower, FakeProvisioning
 from tests.fakes.services import FakeBootFiles
 from tests.patience import patient
 from tests.server.streams.platform import EPOCH, NODE, Platform
@@ -95,7 +95,7 @@ class PagesTests(TestCase):
         self.counters = Counters()
         platform = self.platform
         self.views = NodeViews(
-            platform.registry, platform.status, UnlocatedPower(), FakeProvisioning(),
+            platform.registry, platform.status, FakePower("at no switch"), FakeProvisioning(),
             BootProgress(
                 platform.clock, platform.registry, FakeBoots({}), platform.status.is_booted,
                 lambda image: None,

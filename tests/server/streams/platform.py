@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
@@ -12,9 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from tests.fakes.logs import FakeDeviceStore, FakeLogStore
+from tests.fakes.devices import FakeDeviceStore
+from tests.fakes.log_store import FakeLogStore
+from tests.fakes.sessions import FakeSessions
 from tests.fakes.transports import TcpTransport
 from walt.common import frames
 from walt.server.domain.devices.model import Device
@@ -22,7 +22,6 @@ from walt.server.domain.devices.registry import DeviceRegistry
 from walt.server.domain.logs.lines import LogService, PlatformLog
 from walt.server.domain.nodes.issuers import LogIssuers
 from walt.server.domain.nodes.plans import OpenSessions
-from walt.server.domain.nodes.sessions import ISession, ISessions
 from walt.server.domain.nodes.status import BootStatus
 from walt.server.streams.base import Peer, StreamProtocol
 from walt.server.streams.dump import LogDumps
@@ -49,65 +48,6 @@ CLIENT = Peer(None, True, "alice")
 FROM_NODE = Peer(NODE.ip, False)
 
 
-@implementer(ISession)
-class FakeSession:
-    """Remembers what it was asked."""
-
-    def __init__(self, ip: str, command: str, **options: Any) -> None:
-        self.ip = ip
-        self.command = command
-        self.options = options
-        self.events: list[Any] = []
-
-    def write(self, data: bytes) -> None:
-        self.events.append(data)
-
-    def end_of_input(self) -> None:
-        self.events.append("end")
-
-    def resize(self, rows: int, columns: int) -> None:
-        self.events.append((rows, columns))
-
-    def throttle(self, client: Any) -> None:
-        self.client = client
-
-    def pause(self) -> None:
-        self.events.append("pause")
-
-    def resume(self) -> None:
-        self.events.append("resume")
-
-    def close(self) -> None:
-        self.events.append("close")
-
-
-@implementer(ISessions)
-class FakeSessions:
-    """Makes fake sessions."""
-
-    def __init__(self) -> None:
-        self.made: list[FakeSession] = []
-        self.error: Exception | None = None
-
-    def node_command(self, ip: str, command: str, **options: Any) -> FakeSession:
-        if self.error is not None:
-            raise self.error
-        self.made.append(FakeSession(ip, command, **options))
-        return self.made[-1]
-
-    def ping(self, ip: str, **options: Any) -> FakeSession:
-        self.made.append(FakeSession(ip, "ping", **options))
-        return self.made[-1]
-
-    def program(self, argv: Sequence[str], **options: Any) -> FakeSession:
-        self.made.append(FakeSession("", " ".join(argv), **options))
-        return self.made[-1]
-
-    def device_shell(self, ip: str, user: str, **options: Any) -> FakeSession:
-        self.made.append(FakeSession(ip, user, **options))
-        return self.made[-1]
-
-
 class Platform:
     """Registry, logs, status and the stream port."""
 
@@ -115,7 +55,7 @@ class Platform:
         self.clock = Clock()
         self.clock.advance(EPOCH)
         self.device_store = FakeDeviceStore(SERVER, NODE, SWITCH)
-        self.store = FakeLogStore()
+        self.store = FakeLogStore(block=100)
         self.registry = DeviceRegistry(self.device_store, IPv4Network("192.168.1.0/24"))
         Deferred.fromCoroutine(self.registry.load())
         self.logs = LogService(self.store, self.clock, self.clock.seconds)

@@ -106,11 +106,11 @@ class DumpTests(SynchronousTestCase):
         self.store("1", "2", "3")
         self.write("4")  # accepted, not stored
         gate: Deferred[None] = Deferred()
-        self.platform.store.gate = gate
+        self.platform.store.reading = gate
         reader = self.open(history=True, realtime=True)
         self.write("5", "6")  # while the history is read
         self.assertEqual(reader.read(), [])
-        self.platform.store.gate = None
+        self.platform.store.reading = None
         gate.callback(None)
         self.assertEqual(reader.read(), ["1", "2", "3", "4", "5", "6"])
         self.write("7")
@@ -121,7 +121,7 @@ class DumpTests(SynchronousTestCase):
     def test_leaving_during_history(self) -> None:
         """The cursor is closed; nothing is sent nor logged as a bug."""
         self.store("1")
-        self.platform.store.gate = Deferred()
+        self.platform.store.reading = Deferred()
         reader = self.open(history=True, realtime=True)
         reader.connection.leave()
         self.assertTrue(self.platform.store.cursors[0].closed)
@@ -149,7 +149,7 @@ class DumpTests(SynchronousTestCase):
         """A declared error reaches the client; another one without its text."""
         for error, code in ((Unavailable("no database"), "UNAVAILABLE"),
                             (RuntimeError("a secret"), "INTERNAL")):
-            self.platform.store.error = error
+            self.platform.store.refusal = error
             reader = self.open(history=True, realtime=True)
             reader.read()
             assert reader.result is not None
@@ -166,7 +166,7 @@ class DumpTests(SynchronousTestCase):
         self.platform.store.block = 10
         self.store(*(str(number) for number in range(30)))
         gate: Deferred[None] = Deferred()
-        self.platform.store.gate = gate
+        self.platform.store.reading = gate
         reader = self.open(history=True)
         producer = reader.connection.transport.producer
         producer.pauseProducing()

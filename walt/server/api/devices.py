@@ -21,6 +21,7 @@ from walt.server.domain.nodes.neighbours import NeighbourReports
 from walt.server.domain.nodes.registration import Registration
 from walt.server.domain.requester import IRequester
 from walt.server.domain.switches.exploration import Exploration
+from walt.server.domain.switches.power import SwitchPower
 from walt.server.domain.switches.views import SwitchViews
 
 
@@ -93,7 +94,7 @@ class ChangesApi(amp.CommandLocator):
 
     @commands.ListChanges.responder
     async def changes(self, since: float, after: int | None = None) -> dict[str, Any]:
-        """Return a page of it."""
+        """Return the next changes since a moment, oldest first; `after` is the last one known."""
         # Numbers begin with 1: who has read nothing yet may say 0.
         found = await self._changes.since(moment(since), after or None, PAGE)
         return {"changes": [row(recorded, self._name(recorded.change.mac)) for recorded in found]}
@@ -107,18 +108,21 @@ class SwitchesApi(amp.CommandLocator):
     """The cables: what switches see, and settings of their ports."""
 
     def __init__(
-        self, requester: IRequester, exploration: Exploration, views: SwitchViews,
-        clock: IReactorTime,
+        self, requester: IRequester, exploration: Exploration, power: SwitchPower,
+        views: SwitchViews, clock: IReactorTime,
     ) -> None:
         self._requester = requester
         self._exploration = exploration
+        self._power = power
         self._clock = clock
         self._views = views
 
     @commands.RescanDevices.responder
     async def rescan(self, devices: str, quiet: bool | None = None) -> dict[str, Any]:
         """Ask switches what they see."""
-        results = await self._exploration.rescan(devices, self._requester, quiet=bool(quiet))
+        results = await self._exploration.rescan(
+            devices, self._requester, self._power.restore, quiet=bool(quiet)
+        )
         return {"results": [result.row() for result in results]}
 
     @commands.GetDeviceTree.responder

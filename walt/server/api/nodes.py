@@ -7,7 +7,6 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.protocols import amp
 
-from walt.common.names import PLATFORM_USER, image_fullname, is_image_name
 from walt.rpc.arguments import Written
 from walt.rpc.commands import nodes as commands
 from walt.server.api.many import written
@@ -169,12 +168,11 @@ class ReservationsApi(amp.CommandLocator):
             await self._images.check(image, self._requester, default_allowed=True)
         user = self._requester.username
         devices = parse_devices(self._registry, nodes, user)
-        reserved = [(device, self._reservations.get(device.mac)) for device in devices]
-        names = sorted(device.name for device in devices if device.is_node)
-        return {"names": names, **vars(ownership(devices, user)), "reservations": [
-            {"node": device.name, "user": held.user, "until": held.until}
-            for device, held in reserved if held is not None and held.user != user
-        ]}
+        return {
+            "names": sorted(device.name for device in devices if device.is_node),
+            **vars(ownership(devices, user)),
+            "reservations": self._reservations.of_others(devices, user),
+        }
 
     @commands.ReserveNodes.responder
     def reserve(
@@ -204,11 +202,10 @@ class PlansApi(amp.CommandLocator):
     """Whom work would disturb."""
 
     def __init__(
-        self, requester: IRequester, registry: DeviceRegistry, configuration: Configuration,
-        plans: Plans, clock: IReactorTime,
+        self, requester: IRequester, configuration: Configuration, plans: Plans,
+        clock: IReactorTime,
     ) -> None:
         self._requester = requester
-        self._registry = registry
         self._configuration = configuration
         self._plans = plans
         self._clock = clock
@@ -221,18 +218,7 @@ class PlansApi(amp.CommandLocator):
     ) -> dict[str, Any]:
         """Return whom work on devices, or a change of images, would disturb."""
         user = self._requester.username
-        found = [] if devices is None else parse_devices(self._registry, devices, user)
-        fullname = None
-        if image is not None and is_image_name(image):
-            fullname = image_fullname(user, image)
-        known = {device.mac for device in found}
-        found += [
-            node for node in self._registry.nodes()
-            if node.image is not None and node.mac not in known and (
-                node.image == fullname
-                or (default_images and node.image.startswith(f"{PLATFORM_USER}/"))
-            )
-        ]
+        found = self._plans.concerned(devices, image, user, default_images=bool(default_images))
         reboot = True
         if devices is not None and settings is not None:
             reboot = await self._configuration.check(

@@ -71,7 +71,7 @@ def build_api(
         base.logs.former,
     )
     changes = NodeChanges(nodes.service, nodes.files, nodes.shell, operations.sessions)
-    plans = Plans(nodes.status, nodes.reservations, nodes.open_sessions)
+    plans = Plans(registry, nodes.status, nodes.reservations, nodes.open_sessions)
     health = Operations(daemons.health.services, lambda: workflow_rows(base.workflows))
     package = ClientPackage(base.runner, base.config.paths.cache)
 
@@ -83,10 +83,12 @@ def build_api(
             ),
             ExperimentsApi(requester, nodes.experiments),
             NodeFilesApi(requester, nodes.files, changes), KeysApi(requester, nodes.keys),
-            PlansApi(requester, registry, nodes.configuration, plans, clock),
+            PlansApi(requester, nodes.configuration, plans, clock),
             DevicesApi(requester, views, nodes.configuration),
             ChangesApi(recorded, registry),
-            SwitchesApi(requester, switches.exploration, switches.views, clock),
+            SwitchesApi(
+                requester, switches.exploration, switches.power, switches.views, clock
+            ),
             RegistrationApi(nodes.registration, announcements, reports, views, identity.ip),
             ImagesApi(requester, images.service, operations),
             RegistriesApi(requester, operations),

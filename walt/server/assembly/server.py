@@ -370,7 +370,7 @@ class WaltServer(Service):
         if self._starting is not None and not self._starting.called:
             self._starting.cancel()
         if self._core is not None:
-            self._core.nodes.registration.stopping = True
+            self._core.nodes.registration.stop()
         while self._undos:
             what, undo, for_good = self._undos.pop()
             if for_good and self._keep_nodes:

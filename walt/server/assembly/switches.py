@@ -51,7 +51,6 @@ def build_switches(base: Base, registration: Registration) -> Switches:
     power = SwitchPower(
         base.registry, exploration, switches, store, base.platform, base.reactor
     )
-    exploration.restore = power.restore
     return Switches(
         exploration, power, SwitchViews(base.registry, exploration, power, time.time), workers
     )

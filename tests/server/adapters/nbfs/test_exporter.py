@@ -14,8 +14,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.fakes.images import FakeExporter
 from tests.patience import patient
-from walt.server.adapters.nbfs import exporter as module
-from walt.server.adapters.nbfs.exporter import NbfsExporter, header
+from walt.server.adapters.nbfs.exporter import EVERY, LIMIT, NbfsExporter, header
 from walt.server.domain.images.exports import ExportPlan, ImageExport, NodeExport
 from walt.server.runtime.reactors import the_reactor
 
@@ -37,11 +36,14 @@ class NbfsExporterTests(TestCase):
         self.nfs = FakeExporter()
         self.requests: list[bytes] = []
 
-    def make(self, *, enabled: bool = True) -> NbfsExporter:
+    def make(
+        self, *, enabled: bool = True, limit: float = LIMIT, every: float = EVERY
+    ) -> NbfsExporter:
         """Return an exporter of a server whose state is at `base`."""
         return NbfsExporter(
             the_reactor(), self.nfs, enabled=enabled, directory=self.exports,
-            control=self.control, own=self.base / "own", owner=self.base,
+            control=self.control, own=self.base / "own", owner=self.base, limit=limit,
+            every=every,
         )
 
     def peer(self, *answers: bytes | None) -> None:
@@ -117,9 +119,7 @@ class NbfsExporterTests(TestCase):
 
     async def bad(self, reason: str) -> None:
         """Have a first request not agreed to: nodes boot all the same, and another one follows."""
-        self.patch(module, "EVERY", 0.05)
-        self.patch(module, "LIMIT", 0.2)
-        exporter = self.make()
+        exporter = self.make(limit=0.2, every=0.05)
         self.assertEqual(await exporter.apply(PLAN), {})
         self.assertEqual(self.nfs.plans, [PLAN])
         self.assertFalse(exporter.health.running)
@@ -151,7 +151,6 @@ class NbfsExporterTests(TestCase):
 
     async def test_full_socket(self) -> None:
         """One that takes no requests any more."""
-        self.patch(module, "LIMIT", 0.4)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one, \
                 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             one.bind(str(self.control))
@@ -159,7 +158,7 @@ class NbfsExporterTests(TestCase):
             with self.assertRaises(BlockingIOError):
                 while True:
                     other.sendto(b"x", str(self.control))
-            exporter = self.make()
+            exporter = self.make(limit=0.4)
             self.assertEqual(await exporter.apply(PLAN), {})
             self.assertIn("no answer", exporter.health.trouble or "")
 
@@ -179,9 +178,8 @@ class NbfsExporterTests(TestCase):
 
     async def test_written_later(self) -> None:
         """What could not be written is, once it can be; nbfsd is told then."""
-        self.patch(module, "EVERY", 0.05)
         self.peer()
-        exporter = self.make()
+        exporter = self.make(every=0.05)
         await exporter.apply(PLAN)
         self.file.unlink()
         self.file.mkdir()
@@ -197,9 +195,8 @@ class NbfsExporterTests(TestCase):
 
     async def test_right_by_chance(self) -> None:
         """Where the file says what it must all the same, nothing is wrong any more."""
-        self.patch(module, "EVERY", 0.05)
         self.peer()
-        exporter = self.make()
+        exporter = self.make(every=0.05)
         await exporter.apply(PLAN)
         self.file.unlink()
         self.file.mkdir()

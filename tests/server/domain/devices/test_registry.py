@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.fakes.devices import FakeDeviceStore
 from walt.common.errors import Conflict, Invalid, NotFound, Unavailable
 from walt.common.names import is_device_name
-from walt.server.domain.devices import registry as registry_module
 from walt.server.domain.devices.changes import Change as Fact
 from walt.server.domain.devices.derived import Change
 from walt.server.domain.devices.model import Device
@@ -212,7 +211,7 @@ class RegistryTests(SynchronousTestCase):
 
     def test_too_many_wait(self) -> None:
         """Not everything waits for a database that is away; then room is there again."""
-        self.patch(registry_module, "MOST_WAITING", 2)
+        self.registry = DeviceRegistry(self.store, SUBNET, most_waiting=2)
         self.store.gate = gate = Deferred()
         waits = [done(self.registry.put(node(2))), done(self.registry.put(node(3)))]
         for change in (self.registry.put(node(4)), self.registry.forget(node(2))):

@@ -23,8 +23,8 @@ from walt.server.domain.logs.model import (
     TEN_YEARS,
     LogLine,
     LogQuery,
+    all_corrected,
     clean_text,
-    corrected,
     parse_query,
 )
 from walt.server.domain.shares import (
@@ -350,7 +350,7 @@ class ModelTests(SynchronousTestCase):
             (NOW - TEN_YEARS, NOW - TEN_YEARS), (NOW - TEN_YEARS - 1, NOW), (NOW + 1, NOW + 1),
             (NOW + 1.01, NOW),
         ):
-            self.assertEqual(corrected(moment, NOW), expected)
+            self.assertEqual(all_corrected([moment, NOW], NOW), [expected, NOW])
 
     @given(st.binary(max_size=200))
     def test_clean_text(self, raw: bytes) -> None:

@@ -10,17 +10,20 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.fakes.nodes import FakePlatform, FakeRequester, node, stored
 from walt.common.errors import Unavailable
-from walt.server.domain.nodes import monitor as monitor_module
-from walt.server.domain.nodes import reboot as reboot_module
 from walt.server.domain.nodes.clock import next_whole_second
 from walt.server.domain.nodes.monitor import LOOK_EVERY
+from walt.server.domain.nodes.reboot import REQUEST_LIMIT
 from walt.server.domain.nodes.status import AT_ONCE, DISCONNECTED
 from walt.server.runtime import slicing
 
 
 class BootTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.fake = FakePlatform(stored("waltplatform/pc-x86-64-default:latest"))
+        self.begin()
+
+    def begin(self, **limits: int) -> None:
+        """Begin with a platform of other limits."""
+        self.fake = FakePlatform(stored("waltplatform/pc-x86-64-default:latest"), **limits)
         self.devices = [node(2), node(3, virtual=True), node(4)]
         self.now(self.fake.start())
         self.now(self.fake.registry.put(*self.devices))
@@ -202,7 +205,7 @@ class MonitorTests(BootTests):
 
     def test_many_are_late(self) -> None:
         """One check reboots, or gives up, some of them; the next ones the others."""
-        self.patch(monitor_module, "AT_ONCE", 2)
+        self.begin(late_at_once=2)
         conf = {"boot.timeout": 10, "boot.retries": 1}
         crowd = [node(number, conf=conf) for number in range(10, 19)]
         self.now(self.fake.registry.forget(*self.devices))
@@ -406,7 +409,7 @@ class RebootTests(BootTests):
 
     def test_many_are_asked_some_at_a_time(self) -> None:
         """A request for each of those under way; deeds are logged in several turns."""
-        self.patch(reboot_module, "PARALLEL_REQUESTS", 5)
+        self.begin(parallel=5)
         crowd = [node(number) for number in range(10, 11 + slicing.AT_ONCE)]
         self.now(self.fake.registry.put(*crowd))
         self.fake.link.gate = gate = Deferred()
@@ -420,10 +423,10 @@ class RebootTests(BootTests):
 
     def test_too_many_do_not_answer(self) -> None:
         """The limit grows with the number of nodes; at its end nobody else is asked."""
-        self.patch(reboot_module, "PARALLEL_REQUESTS", 2)
+        self.begin(parallel=2)
         self.fake.link.slow = {str(one.ip): Deferred() for one in self.devices}
         running = self.reboot()
-        self.fake.clock.advance(2.5 * reboot_module.REQUEST_LIMIT - 1)
+        self.fake.clock.advance(2.5 * REQUEST_LIMIT - 1)
         self.assertNoResult(running)
         self.fake.clock.advance(1)
         error = self.failureResultOf(running, Unavailable)

@@ -8,8 +8,13 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from walt.common.errors import Invalid, LimitExceeded
-from walt.server.domain.nodes import experiments
-from walt.server.domain.nodes.experiments import KEPT, SILENCE, Report, RunningExperiments
+from walt.server.domain.nodes.experiments import (
+    KEPT,
+    SILENCE,
+    Limits,
+    Report,
+    RunningExperiments,
+)
 
 ONE = Report("0" * 12, "delays", "running", ["n2", "n1"], 5.0, 3, 12, 1, 2)
 
@@ -18,9 +23,13 @@ class RunningExperimentsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000.0)
-        self.experiments = RunningExperiments(self.clock, lambda name: name != "nobody")
+        self.bound(Limits())
         self.changes = 0
         self.experiments.changed.observe(self.change)
+
+    def bound(self, limits: Limits) -> None:
+        """Begin with other limits."""
+        self.experiments = RunningExperiments(self.clock, lambda name: name != "nobody", limits)
 
     def change(self) -> None:
         self.changes += 1
@@ -50,8 +59,7 @@ class RunningExperimentsTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """What is over goes first; what goes on is not pushed out by more."""
-        self.patch(experiments, "MOST", 4)
-        self.patch(experiments, "MOST_OF_USER", 2)
+        self.bound(Limits(runs=4, of_user=2))
         for number in range(5):
             state = "running" if number == 0 else "done"
             self.experiments.report("ann", replace(ONE, run=f"{number:012}", state=state))
@@ -69,7 +77,7 @@ class RunningExperimentsTests(SynchronousTestCase):
 
     def test_nodes(self) -> None:
         """Nodes are those of the platform, each once; there are so many of all runs together."""
-        self.patch(experiments, "MOST_NAMES", 5)
+        self.bound(Limits(names=5))
         self.experiments.report("ann", replace(ONE, nodes=["n1", "nobody", "n1"]))
         self.assertEqual([row["nodes"] for row in self.experiments.rows()], [["n1"]])
         self.experiments.report("ann", replace(ONE, nodes=["n1", "n2", "n3"]))

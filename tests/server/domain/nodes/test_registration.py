@@ -189,6 +189,6 @@ class RegistrationTests(SynchronousTestCase):
     def test_stopping(self) -> None:
         """A server that stops registers nothing."""
         self.make(stored(DEFAULT))
-        self.fake.registration.stopping = True
+        self.fake.registration.stop()
         self.see(uci=UCI)
         self.assertIsNone(self.fake.registry.get(MAC))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +76,10 @@ class TellingTests(SynchronousTestCase):
         """Note by whom a device was found."""
         self.found.append((mac, acting.get()))
 
+    async def restore(self, macs: Iterable[str]) -> Mapping[str, str]:
+        """Have nothing that is off."""
+        return {}
+
     def done(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Return the result of what does not wait."""
         return self.successResultOf(Deferred.fromCoroutine(work))
@@ -83,7 +87,7 @@ class TellingTests(SynchronousTestCase):
     def rescan(self, devices: str, *, quiet: bool = False) -> Deferred[list[Result]]:
         """Begin to ask."""
         return Deferred.fromCoroutine(
-            self.exploration.rescan(devices, self.requester, quiet=quiet)
+            self.exploration.rescan(devices, self.requester, self.restore, quiet=quiet)
         )
 
     def test_one_by_one(self) -> None:

@@ -49,7 +49,7 @@ class SwitchCase(SynchronousTestCase):
         self.switches.tables[target(SWITCH)] = self.lab._table
         self.switches.writable = {self.lab.control(port) for port in (1, 2)}
         self.exploration, self.power = self.build()
-        self.do(self.exploration.rescan("sw", FakeRequester()))
+        self.do(self.exploration.rescan("sw", FakeRequester(), self.power.restore))
 
     def build(self) -> tuple[Exploration, SwitchPower]:
         """Return what a server has after a start."""
@@ -132,6 +132,18 @@ class PowerTests(SwitchCase):
         self.do(self.power.keep_on())
         self.assertTrue(self.lab.is_on(1))
         self.assertEqual(self.store.off, {})
+
+    def test_read_with_power(self) -> None:
+        """What was switched off is on again before people have a switch read; a failure is told."""
+        mac, requester = self.nodes[0].mac, FakeRequester()
+        self.do(self.power.off([mac], "powersave"))
+        writable, self.switches.writable = self.switches.writable, set()
+        self.do(self.exploration.rescan("sw", requester, self.power.restore))
+        self.assertIn("sw: some ports could not be powered on again: ", requester.err[0])
+        self.switches.writable = writable
+        self.do(self.exploration.rescan("sw", requester, self.power.restore))
+        self.assertIn("sw: ports that were powered off to save power are on", requester.err[-1])
+        self.assertIsNone(self.power.is_off(mac))
 
 
 class SavingTests(SwitchCase):

@@ -60,14 +60,16 @@ class NbfsExporter(Foreign):
 
     `directory` is where nbfsd looks for files of exports, `control` its socket; `own` is a
     directory of ours for the other end of it. Nothing is written where the directory is missing:
-    there is no nbfsd. With `enabled` false, what a former server has left is taken back.
+    there is no nbfsd. With `enabled` false, what a former server has left is taken back. It has
+    `limit` seconds to answer, and is asked again `every` seconds.
     """
 
     def __init__(
         self, reactor: IReactor, nfs: INfsExporter, *, enabled: bool, directory: Path,
-        control: Path, own: Path, owner: Path,
+        control: Path, own: Path, owner: Path, limit: float = LIMIT, every: float = EVERY,
     ) -> None:
-        super().__init__(reactor, NAME, EVERY, good=True)
+        super().__init__(reactor, NAME, every, good=True)
+        self._limit = limit
         self._reactor, self._nfs, self._enabled = reactor, nfs, enabled
         self._file, self._control, self._own = directory / FILE, control, own / "answer.sock"
         self._header = header(owner)
@@ -147,9 +149,9 @@ class NbfsExporter(Foreign):
         self._own.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         asking = ask_unix_datagram(self._reactor, self._control, self._own, REQUEST, _agreed)
         try:
-            await Deferred.fromCoroutine(asking).addTimeout(LIMIT, self._reactor)
+            await Deferred.fromCoroutine(asking).addTimeout(self._limit, self._reactor)
         except TimeoutError:
-            raise NoAnswer(f"no answer to RELOAD_CONF within {LIMIT:g} s") from None
+            raise NoAnswer(f"no answer to RELOAD_CONF within {self._limit:g} s") from None
 
     def _note(self, reason: str) -> None:
         if self._fails(reason):

@@ -99,10 +99,10 @@ class _Changed(Exception):
 
 @implementer(IArchiveRecords)
 class PostgresLogArchives:
-    """The records of archived weeks."""
+    """The records of archived weeks; `at_once` rows of streams are added by one statement."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, at_once: int = STREAMS_AT_ONCE) -> None:
+        self._database, self._at_once = database, at_once
         self._staged = ""  # the attempt whose rows were added last
 
     async def owner(self) -> Owner:
@@ -214,7 +214,7 @@ class PostgresLogArchives:
 
             await self._database.transaction(added)
             streams = iter(file.streams.items())
-            while some := list(itertools.islice(streams, STREAMS_AT_ONCE)):
+            while some := list(itertools.islice(streams, self._at_once)):
 
                 async def shares(
                     transaction: Transaction, name: str = file.name,

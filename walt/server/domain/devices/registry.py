@@ -75,8 +75,11 @@ class DeviceRegistry:
     the store refuses of one call is that call's failure, and nobody else's.
     """
 
-    def __init__(self, store: IDeviceStore, subnet: IPv4Network) -> None:
+    def __init__(
+        self, store: IDeviceStore, subnet: IPv4Network, most_waiting: int = MOST_WAITING
+    ) -> None:
         self._store = store
+        self._most_waiting = most_waiting
         self.subnet = subnet
         self._by_mac: dict[str, Device] = {}
         self._by_name: dict[str, str] = {}
@@ -230,7 +233,7 @@ class DeviceRegistry:
         ))
 
     def _check_room(self) -> None:
-        if self._size >= MOST_WAITING:
+        if self._size >= self._most_waiting:
             raise Unavailable(
                 "the database does not answer, and too many changes of devices wait for it"
                 " already; try again later"

@@ -109,16 +109,10 @@ class LogMatcher:
         return self._lines is None or self._lines.found_in(line)
 
 
-def corrected(timestamp: float, now: float) -> float:
-    """Return `now` in place of a timestamp older than 10 years or 1 s in the future."""
-    if now - TEN_YEARS <= timestamp <= now + 1.0:  # false for NaN too
-        return timestamp
-    return now
-
-
 def all_corrected(timestamps: Sequence[float], now: float) -> Sequence[float]:
-    """Return timestamps as `corrected` does with each of them."""
+    """Return `now` in place of each timestamp older than 10 years or 1 s in the future."""
     first, last = now - TEN_YEARS, now + 1.0
+    # The comparison is false for NaN, too.
     return [timestamp if first <= timestamp <= last else now for timestamp in timestamps]
 
 

@@ -18,9 +18,7 @@ from walt.server.domain.events import Source
 
 SILENCE = 60.0  # seconds without a word, after which a client does not speak any more
 KEPT = 3600.0  # seconds for which one that ended, or whose client is silent, is shown
-MOST, MOST_OF_USER = 500, 20
 MOST_NODES, MOST_POINTS = 1000, 10_000
-MOST_NAMES = 20_000  # of nodes, of all runs together
 STATES = ("preparing", "running", "done", "failed", "interrupted", "released")
 LAST_MOMENT = 1 << 33  # epoch seconds: of the year 2242; calendars of clients know it
 _RUN = re.compile("[0-9a-f]{12}")
@@ -63,6 +61,15 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How many runs are known, in all and of a user, and how many names of nodes they have."""
+
+    runs: int = 500
+    of_user: int = 20
+    names: int = 20_000
+
+
+@dataclass(frozen=True)
 class _Heard:
     report: Report
     last: float
@@ -76,7 +83,10 @@ class RunningExperiments:
     whether a name is that of a node: others are not shown.
     """
 
-    def __init__(self, clock: IReactorTime, is_node: Callable[[str], bool]) -> None:
+    def __init__(
+        self, clock: IReactorTime, is_node: Callable[[str], bool], limits: Limits | None = None
+    ) -> None:
+        self._limits = limits or Limits()
         self.changed: Source[[]] = Source()
         self._clock = clock
         self._is_node = is_node
@@ -105,8 +115,9 @@ class RunningExperiments:
 
     def _make_room(self, user: str, names: int, new: bool) -> None:
         """Forget the oldest ones that are over; raise LimitExceeded where all go on."""
-        own = [key for key in self._known if key[0] == user]
-        for keys, most in ((own, MOST_OF_USER), (list(self._known), MOST)) if new else ():
+        own, limits = [key for key in self._known if key[0] == user], self._limits
+        bounds = ((own, limits.of_user), (list(self._known), limits.runs))
+        for keys, most in bounds if new else ():
             if len(keys) < most:
                 continue
             over = [key for key in keys if not self._is_active(self._known[key])]
@@ -115,11 +126,11 @@ class RunningExperiments:
             self._known.pop(over[0], None)
         total = names + sum(len(heard.row["nodes"]) for heard in self._known.values())
         for key in [key for key, heard in self._known.items() if not self._is_active(heard)]:
-            if total > MOST_NAMES:
+            if total > limits.names:
                 total -= len(self._known.pop(key).row["nodes"])
-        if total > MOST_NAMES:
+        if total > limits.names:
             raise LimitExceeded(
-                f"experiments run on {MOST_NAMES} nodes already: no more are shown"
+                f"experiments run on {limits.names} nodes already: no more are shown"
             )
 
     def _is_active(self, heard: _Heard) -> bool:

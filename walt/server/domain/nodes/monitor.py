@@ -16,7 +16,7 @@ from walt.server.domain.logs.lines import PlatformLog
 from walt.server.domain.nodes.status import BootStatus
 
 DEFAULT_RETRIES = 9
-AT_ONCE = 256  # nodes that one check reboots or gives up
+AT_ONCE = 256
 LOOK_EVERY = 60.0  # seconds, at least, between two looks at all nodes when nothing is due
 LATE_BOOT, POWERSAVE = "bootup timeout", "powersave"  # causes of reboots and of ends
 
@@ -35,13 +35,14 @@ class BootMonitor:
     The owner calls `check` every few seconds. `late` tells of the nodes that are to be rebooted,
     `begun` of each boot, with its cause; `given_up` gives the MAC of a node that no retry made
     boot, with a sentence, and with None when it boots or is rebooted after all. `emulated`
-    tells whether the processor of a node is emulated.
+    tells whether the processor of a node is emulated. A check reboots or gives up `at_once` nodes.
     """
 
     def __init__(
         self, registry: DeviceRegistry, status: BootStatus, platform: PlatformLog,
-        clock: IReactorTime, emulated: Callable[[Device], bool],
+        clock: IReactorTime, emulated: Callable[[Device], bool], at_once: int = AT_ONCE,
     ) -> None:
+        self._at_once = at_once
         self._registry = registry
         self._status = status
         self._platform = platform
@@ -130,7 +131,7 @@ class BootMonitor:
         for device in self._registry.nodes():
             if self._status.is_booted(device.mac):
                 continue
-            if len(late) + given_up >= AT_ONCE:
+            if len(late) + given_up >= self._at_once:
                 self._next = now
                 break
             boot = self._boots.get(device.mac)

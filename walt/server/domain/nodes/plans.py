@@ -9,8 +9,10 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from walt.common.names import PLATFORM_USER, image_fullname, is_image_name
 from walt.server.domain.devices.model import Device
-from walt.server.domain.devices.registry import by_name
+from walt.server.domain.devices.registry import DeviceRegistry, by_name
+from walt.server.domain.devices.sets import parse_devices
 from walt.server.domain.nodes.reservations import Reservations
 from walt.server.domain.nodes.status import BootStatus
 
@@ -53,11 +55,34 @@ class Plans:
     """Tells about nodes that somebody is about to reboot, change or remove."""
 
     def __init__(
-        self, status: BootStatus, reservations: Reservations, sessions: OpenSessions
+        self, registry: DeviceRegistry, status: BootStatus, reservations: Reservations,
+        sessions: OpenSessions,
     ) -> None:
+        self._registry = registry
         self._status = status
         self._reservations = reservations
         self._sessions = sessions
+
+    def concerned(
+        self, devices: str | None, image: str | None, user: str, *, default_images: bool
+    ) -> list[Device]:
+        """Return the devices of a set, if there is one, and nodes that boot what is to change.
+
+        That is an image of the user, or, with `default_images`, any default one. Raises
+        NotFound, Invalid (the set).
+        """
+        found = [] if devices is None else parse_devices(self._registry, devices, user)
+        fullname = None
+        if image is not None and is_image_name(image):
+            fullname = image_fullname(user, image)
+        known = {device.mac for device in found}
+        return found + [
+            node for node in self._registry.nodes()
+            if node.image is not None and node.mac not in known and (
+                node.image == fullname
+                or (default_images and node.image.startswith(f"{PLATFORM_USER}/"))
+            )
+        ]
 
     def rows(self, devices: Iterable[Device], user: str) -> Iterator[dict[str, Any]]:
         """Yield one row for each device (`walt.rpc.rows.PLANS`), by name.

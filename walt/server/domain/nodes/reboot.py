@@ -71,14 +71,15 @@ async def _power_again(
 class Rebooter:
     """Reboots nodes: softly if they answer, else by their power or their machine.
 
-    `used` tells of the MACs of nodes that somebody reboots.
+    `used` tells of the MACs of nodes that somebody reboots; `parallel` nodes are asked at a time.
     """
 
     def __init__(
         self, workflows: Workflows, status: BootStatus, link: INodeLink, power: INodePower,
         machines: IVirtualMachines, provisioning: IProvisioning, monitor: BootMonitor,
-        platform: PlatformLog,
+        platform: PlatformLog, parallel: int = PARALLEL_REQUESTS,
     ) -> None:
+        self._parallel = parallel
         self._workflows = workflows
         self._status = status
         self._link = link
@@ -108,7 +109,7 @@ class Rebooter:
             ],
             nodes={node.mac: node for node in nodes}, todo={node.mac for node in nodes},
             outcome=outcome, requester=requester, hard_only=hard_only, cause=cause,
-            reset_retries=reset_retries, client_reboots=client_reboots,
+            reset_retries=reset_retries, client_reboots=client_reboots, parallel=self._parallel,
         )
         # Texts stop with the requester, the reboots do not (spec server §4).
         try:
@@ -168,10 +169,10 @@ class Rebooter:
             for node in nodes.values():
                 self._monitor.reset_retries(node)
 
-    @step(limit=lambda nodes, **env: REQUEST_LIMIT * (1 + len(nodes) / PARALLEL_REQUESTS))
+    @step(limit=lambda nodes, parallel, **env: REQUEST_LIMIT * (1 + len(nodes) / parallel))
     async def wf_soft_reboot(
         self, wf: Workflow, nodes: dict[str, Device], todo: set[str], outcome: Outcome,
-        hard_only: bool, cause: str, **env: Any
+        hard_only: bool, cause: str, parallel: int, **env: Any
     ) -> None:
         """Ask the nodes themselves."""
         if hard_only:
@@ -192,7 +193,7 @@ class Rebooter:
 
         try:
             await gatherResults([
-                Deferred.fromCoroutine(ask()) for _ in range(min(PARALLEL_REQUESTS, len(nodes)))
+                Deferred.fromCoroutine(ask()) for _ in range(min(parallel, len(nodes)))
             ], consumeErrors=True)
         except FirstError as failed:
             failed.subFailure.raiseException()

@@ -51,7 +51,11 @@ class Registration:
         self._monitor = monitor
         self._in_progress: set[str] = set()
         self._too_many = False  # it was told
-        self.stopping = False
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Register nothing any more: the server stops."""
+        self._stopping = True
 
     def leased(self, sighting: Sighting) -> None:
         """Register the device of a committed lease, if that brings something new."""
@@ -64,7 +68,7 @@ class Registration:
 
         A MAC already in this procedure is ignored: the node tries again.
         """
-        if sighting.mac in self._in_progress or self.stopping:
+        if sighting.mac in self._in_progress or self._stopping:
             return
         guess = guess_type(sighting.vci, sighting.uci, sighting.mac)
         known = self._registry.get(sighting.mac)

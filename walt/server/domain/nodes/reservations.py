@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -36,6 +37,14 @@ class Reservations:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._taken: dict[str, Reservation] = {}  # by MAC
+
+    def of_others(self, devices: Iterable[Device], user: str) -> list[dict[str, Any]]:
+        """Return rows of the devices that another user has reserved: who, until when."""
+        held = ((device.name, self.get(device.mac)) for device in devices)
+        return [
+            {"node": name, "user": reservation.user, "until": reservation.until}
+            for name, reservation in held if reservation is not None and reservation.user != user
+        ]
 
     def get(self, mac: str) -> Reservation | None:
         """Return the reservation of a node, None if there is none."""

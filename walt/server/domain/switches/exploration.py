@@ -86,9 +86,7 @@ class Exploration:
     """Surveys and links: read at start, kept in memory, written at each change.
 
     `own` is how the server's own agent is asked, None when there is none. `register` records a
-    device that a switch told of (MAC, address, name); `restore` switches
-    on what the server had switched off at some switches, and returns the reasons of failures
-    by the name of the switch.
+    device that a switch told of (MAC, address, name).
     """
 
     def __init__(
@@ -106,7 +104,6 @@ class Exploration:
         self._own = own
         self._turn = DeferredLock()
         self._looked: dict[str, float] = {}
-        self.restore: Restore | None = None
         self.surveys: dict[str, Survey] = {}
         self.moments: dict[str, float] = {}
         self.links = KnownLinks()
@@ -215,11 +212,12 @@ class Exploration:
     # -- scans -----------------------------------------------------------
 
     async def rescan(
-        self, devices: str, requester: IRequester, *, quiet: bool = False
+        self, devices: str, requester: IRequester, restore: Restore, *, quiet: bool = False
     ) -> list[Result]:
         """Ask the switches of a set; tell a line for each, unless `quiet`.
 
-        Raises NotFound, Invalid.
+        `restore` switches on what the server had switched off at some switches (MACs), and
+        returns the reasons of failures by the name of the switch. Raises NotFound, Invalid.
         """
         chosen = parse_devices(self._registry, devices, requester.username)
 
@@ -228,7 +226,7 @@ class Exploration:
 
         await self._turn.acquire()
         try:
-            return await self._rescan(chosen, requester, None if quiet else tell)
+            return await self._rescan(chosen, requester, None if quiet else tell, restore)
         finally:
             self._turn.release()
 
@@ -239,13 +237,13 @@ class Exploration:
         self._looked[switch.mac] = self._now()
         await self._turn.acquire()
         try:
-            await self._rescan([switch], NobodyWaits(), restoring=False)
+            await self._rescan([switch], NobodyWaits())
         finally:
             self._turn.release()
 
     async def _rescan(
         self, chosen: list[Device], requester: IRequester,
-        tell: Callable[[Result], None] | None = None, *, restoring: bool = True,
+        tell: Callable[[Result], None] | None = None, restore: Restore | None = None,
     ) -> list[Result]:
         """Ask devices; `tell` gets the result of each as soon as it is known."""
         found: dict[str, Result] = {}
@@ -262,8 +260,8 @@ class Exploration:
                 note(refused)
             elif device.type == "switch":
                 targets[device.mac] = target(device)
-        if restoring:
-            await self._restore(targets, requester)
+        if restore is not None:
+            self._tell_restored(await restore(targets), requester)
         server = self._registry.server
         if server is not None and self._own is not None:
             targets[server.mac] = self._own
@@ -354,10 +352,8 @@ class Exploration:
         name = device.name if device is not None else end[0]
         return name if end[1] is None else f"{name} port {self.port_name(*end)}"
 
-    async def _restore(self, macs: Iterable[str], requester: IRequester) -> None:
-        if self.restore is None:
-            return
-        for switch, reason in (await self.restore(macs)).items():
+    def _tell_restored(self, restored: Mapping[str, str], requester: IRequester) -> None:
+        for switch, reason in restored.items():
             if reason:
                 requester.stderr(f"{switch}: some ports could not be powered on again: {reason}")
             else:
