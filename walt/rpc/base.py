@@ -23,7 +23,6 @@ from walt.common.errors import (
     ERRORS,
     InternalError,
     Invalid,
-    LimitExceeded,
     WaltError,
     disk_refuses,
 )
@@ -236,9 +235,3 @@ class ApiProtocol(amp.AMP):
             )
         self._refuse(ask, error.code.encode(), str(error))
         self.served(name, time.perf_counter() - begun, error.code)
-
-
-def bounded(count: int, limit: int, what: str) -> None:
-    """Raise LimitExceeded when there are more than `limit` of `what`."""
-    if count > limit:
-        raise LimitExceeded(f"{count} {what} exceed the limit of {limit}")

@@ -13,7 +13,6 @@ TYPE_CHECKING = False  # importing typing costs the command line 5 ms
 if TYPE_CHECKING:
     from typing import Any
 
-DEFAULT_SET = "server,explorable-switches"
 EVIDENCE = {
     "lldp-both": "LLDP at both ends", "lldp": "LLDP at one end", "bridge": "bridge table",
     "report": "the node says so",

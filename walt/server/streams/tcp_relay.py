@@ -62,7 +62,6 @@ class RelayRequest(FramedRequest):
         super().__init__(connection, peer)
         self._device: Any = None
         self._early: list[tuple[bytes, bytes]] = []
-        self._connecting: Deferred[Any] | None = None
         self._ended_sides = 0
         self._done = False
 
@@ -73,7 +72,7 @@ class RelayRequest(FramedRequest):
     def connect(self, endpoint: IStreamClientEndpoint, what: str) -> None:
         """Begin; `what` names the other side in an error."""
         self._client.pauseProducing()  # until there is somebody to send to
-        self._connecting = Deferred.fromCoroutine(self._connect(endpoint, what))
+        Deferred.fromCoroutine(self._connect(endpoint, what))
 
     @property
     def _client(self) -> Any:

@@ -44,7 +44,6 @@ class Replay:
         self._before = (0, 0)  # index of code, microseconds
         self._moments: list[tuple[int, int]] = []
         self.breakpoints: set[Place] = set()
-        self.at_start = True
         self.at_end = False
         self.gaps = 0
         self._begin(0)
@@ -139,7 +138,6 @@ class Replay:
                 last = self._block, self._next
         self._begin(first)
         if last is None:
-            self.at_start = first == 0
             return
         for _ in self._forward():
             if (self._block, self._next) >= last:
@@ -151,7 +149,7 @@ class Replay:
         self._stacks = Stacks(self._record.source)
         self._block, self._next = block, 0
         self._codes, self._moments = array("I"), []
-        self.at_start, self.at_end = block == 0, False
+        self.at_end = False
         if block < len(self._record.entries):
             self._load(self._record.entries[block])
 
@@ -199,7 +197,6 @@ class Replay:
                         self._stacks.clear()
                     continue
                 self._stacks.follow(code)
-                self.at_start = False
                 yield code
             entries = self._record.entries
             if self._block + 1 >= len(entries) and not self._record.refresh():

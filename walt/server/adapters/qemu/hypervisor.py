@@ -118,7 +118,6 @@ class QemuHypervisor:
         self._workers = workers
         self._nodes = nodes
         self._accel: str | None = None
-        self._probing: Deferred[None] | None = None
 
     @property
     def emulates(self) -> bool:

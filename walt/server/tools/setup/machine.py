@@ -139,14 +139,5 @@ class Memory:
         """Remember more of them; called before they are installed."""
         self._save(packages=sorted({*self.packages(), *names}))
 
-    def version(self) -> str | None:
-        """Return the version that was set up last."""
-        found = self._load().get("version")
-        return found if isinstance(found, str) else None
-
-    def set_version(self, version: str) -> None:
-        """Remember the version, when everything else was done."""
-        self._save(version=version)
-
     def _save(self, **more: Any) -> None:
         self._machine.write(self.path, json.dumps({**self._load(), **more}, indent=1) + "\n")
