@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,32 +12,43 @@ from twisted.trial.unittest import SynchronousTestCase
 from walt.server.runtime.slicing import slices, worked_off
 
 
+class Turns(Clock):
+    """Notes how much was done when each turn ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[int] = []
+        self.ends: list[int] = []
+
+    def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> Any:
+        """Note the end of a turn."""
+        self.ends.append(len(self.done))
+        return super().callLater(delay, callable, *args, **kw)
+
+
 class SlicingTests(SynchronousTestCase):
+    def finish(self, clock: Clock, work: Coroutine[Any, Any, None]) -> None:
+        """Do it to its end."""
+        done = Deferred.fromCoroutine(work)
+        clock.advance(0)
+        self.successResultOf(done)
+
     def test_slices(self) -> None:
         """Some things in each turn, all of them, in their order."""
-        clock, got = Clock(), list[list[int]]()
+        clock = Turns()
 
         async def work() -> None:
             async for some in slices(clock, range(5), 2):
-                got.append(list(some))
+                clock.done += some
 
-        done = Deferred.fromCoroutine(work())
-        for count in (1, 2, 3):
-            self.assertEqual(len(got), count)
-            clock.advance(0)
-        self.successResultOf(done)
-        self.assertEqual(got, [[0, 1], [2, 3], [4]])
+        self.finish(clock, work())
+        self.assertEqual((clock.done, clock.ends), ([0, 1, 2, 3, 4], [2, 4]))
 
     def test_steps(self) -> None:
         """Some steps in each turn; a failure of one is that of the whole."""
-        for count, turns in ((0, 0), (3, 1), (4, 2), (5, 2)):
-            clock, done = Clock(), list[int]()
-            work = Deferred.fromCoroutine(worked_off(clock, map(done.append, range(count)), 2))
-            self.assertEqual(len(done), min(count, 2))
-            for _ in range(turns):
-                self.assertNoResult(work)
-                clock.advance(0)
-            self.successResultOf(work)
-            self.assertEqual(done, list(range(count)))
+        for count, ends in ((0, []), (3, [2]), (4, [2, 4]), (5, [2, 4])):
+            clock = Turns()
+            self.finish(clock, worked_off(clock, map(clock.done.append, range(count)), 2))
+            self.assertEqual((clock.done, clock.ends), (list(range(count)), ends))
         failing = worked_off(Clock(), (1 // number for number in (1, 0)), 5)
         self.failureResultOf(Deferred.fromCoroutine(failing), ZeroDivisionError)
