@@ -92,12 +92,12 @@ class DumpRequest(FramedRequest):
         finally:
             await cursor.close()
 
-    def _on_live(self, lines: list[LogLine]) -> None:
+    def _on_live(self, lines: list[LogLine], last: int) -> None:
         if self._live and not self._gate.closed:
             self._send(records.block_of(lines))
             return
         # Lines that came together are stored together: their last number tells for all.
-        self._held.append((self._owner.logs.accepted, lines))
+        self._held.append((last, lines))
         self._held_size += _cost(lines)
         if self._held_size > self._owner.most_held:
             self._too_slow()

@@ -128,7 +128,7 @@ class LogServiceTests(SynchronousTestCase):
     def test_blocks(self) -> None:
         """Lines that come together are one block: live readers see lines."""
         seen: list[LogLine] = []
-        self.logs.subscribe(LogQuery(lines="o"), seen.extend)
+        self.logs.subscribe(LogQuery(lines="o"), lambda lines, last: seen.extend(lines))
         self.logs.write_lines(MAC, "exp", "one\ntwo\n\nthree", stamps=[NOW - 3, 5.0, NOW, NOW])
         self.logs.write_lines(MAC, "exp", "four\nfive")
         self.assertEqual(self.logs.accepted, 6)
@@ -274,16 +274,23 @@ class LogServiceTests(SynchronousTestCase):
     def test_live(self) -> None:
         """Subscribers see each matching line at once; a query tells where live lines start."""
         seen: list[LogLine] = []
-        self.logs.subscribe(LogQuery(lines="[13]$"), seen.extend)
+        numbers: list[int] = []
+
+        def live(lines: list[LogLine], last: int) -> None:
+            seen.extend(lines)
+            numbers.append(last)
+
+        self.logs.subscribe(LogQuery(lines="[13]$"), live)
         self.write(4)
-        self.assertEqual([one.line for one in seen], ["1", "3"])
+        self.assertEqual([line.line for line in seen], ["1", "3"])
+        self.assertEqual(numbers, [2, 4])
         cursor, last = self.successResultOf(
             Deferred.fromCoroutine(self.logs.open(LogQuery(), "ann"))
         )
         self.assertEqual(last, 4)
         block = self.successResultOf(Deferred.fromCoroutine(cursor.next_block()))
         self.assertEqual(block.texts(), ["0", "1"])
-        self.logs.unsubscribe(seen.extend)
+        self.logs.unsubscribe(live)
         self.write(4)
         self.assertEqual(
             self.successResultOf(

@@ -58,7 +58,7 @@ class PlacedTests(SynchronousTestCase):
             if number in (0, at):
                 logs = LogService(store, Clock(), lambda: now[0])
                 store.last_batch = 0
-                logs.subscribe(LogQuery(), seen.extend)
+                logs.subscribe(LogQuery(), lambda lines, last: seen.extend(lines))
             now[0] += step
             text = "\n".join(f"{number}.{n}" for n in range(len(stamps or "ab")))
             logs.write_lines(mac, "exp", text, stamps=stamps)

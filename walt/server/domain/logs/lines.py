@@ -53,7 +53,7 @@ MAX_PENDING_SIZE = 16 << 20  # characters, the same
 LARGEST_SHARE = 0.5
 SMALLEST_SHARE = 0.01
 
-Subscriber = Callable[[list[LogLine]], None]
+Subscriber = Callable[[list[LogLine], int], object]
 _NONE: Mapping[str, KnownStream] = MappingProxyType({})
 
 
@@ -202,7 +202,7 @@ class LogService:
         for subscriber, matcher in readers:
             wanted = [record for record in records if matcher.found_in(record.line)]
             if wanted:
-                subscriber(wanted)
+                subscriber(wanted, self.accepted)
 
     def _count(self, block: LogBlock, sign: int) -> None:
         """Keep account of a block that came or was stored."""
@@ -422,7 +422,10 @@ class LogService:
         return cursor, last[0]
 
     def subscribe(self, query: LogQuery, subscriber: Subscriber) -> None:
-        """Call `subscriber` with the live lines that match, as they come, by groups."""
+        """Call `subscriber` with the live lines that match, as they come, by groups.
+
+        It gets the number of the last line accepted, too: see `open`.
+        """
         self._subscribers[subscriber] = query.matcher()
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
