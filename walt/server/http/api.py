@@ -6,18 +6,19 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from walt.common.errors import Busy, Invalid, LimitExceeded, Unavailable, WaltError
 from walt.common.records import Block
 from walt.rpc import openapi
+from walt.rpc.base import abort
 from walt.server.domain.devices.model import Device
 from walt.server.domain.devices.registry import DeviceRegistry, by_name
 from walt.server.domain.images.catalog import ImageService
@@ -150,7 +151,7 @@ class WebApi:
         query, scale = self._query(rest)
         peer: Any = request.getClientAddress()
         cursor, _ = await self._logs.open(query, str(getattr(peer, "host", "")), web=True)
-        reader = _Reader(request, self._clock)
+        reader = _Reader(cast("Request", request), self._clock)
         count = 0
         try:
             request.setHeader(b"content-type", b"application/json")
@@ -215,7 +216,7 @@ def _encoded(block: Block, name: Callable[[str], str], scale: float) -> Iterator
 class _Reader:
     """A requester, at its own pace; one that takes nothing for a minute is let go."""
 
-    def __init__(self, request: Any, clock: IReactorTime) -> None:
+    def __init__(self, request: Request, clock: IReactorTime) -> None:
         self._request = request
         self._clock = clock
         self._gone = False
@@ -244,7 +245,7 @@ class _Reader:
     async def ready(self) -> None:
         """Wait until more can be written. Raises Invalid when the requester left."""
         if self._gate.closed:
-            late = self._clock.callLater(READER_PATIENCE, self._request.transport.abortConnection)
+            late = self._clock.callLater(READER_PATIENCE, abort, self._request.transport)
             try:
                 await self._gate.opened()
             finally:

@@ -138,7 +138,7 @@ def _check_owner(path: Path) -> None:
 class Bucket:
     """A store that speaks S3, through pyarrow."""
 
-    def __init__(self, store: Any, patient: Any, root: str) -> None:
+    def __init__(self, store: fs.FileSystem, patient: fs.FileSystem, root: str) -> None:
         self._store, self._patient, self._root = store, patient, root
 
     @contextmanager
